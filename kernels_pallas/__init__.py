@@ -1,0 +1,1 @@
+"""Pallas kernels with a pure-jnp reference each; usable without normjax."""
