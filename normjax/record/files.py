@@ -1,0 +1,122 @@
+"""JSON files that are whole or absent, and metric rows that survive a kill."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from normjax import errors
+
+SCHEMA = 1
+RUN = "run.json"
+METRICS = "metrics.jsonl"
+STATUS = "status.json"
+RESULT = "result.json"
+CHECKPOINTS = "ckpt"
+
+Row = dict[str, Any]
+
+
+def finite(value: Any) -> Any:
+  """`value` with every non-finite float replaced by None, recursively.
+
+  JSON has no NaN, and a report must not have to guess.
+  """
+  if isinstance(value, Mapping):
+    return {key: finite(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [finite(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def write_text(path: Path, text: str) -> None:
+  """Replaces a file at once: a reader sees the old one or the new one."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, name = tempfile.mkstemp(
+    dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
+  )
+  try:
+    with os.fdopen(handle, "w") as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(name, path)
+  except BaseException:
+    Path(name).unlink(missing_ok=True)
+    raise
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes JSON atomically; non-finite numbers become null."""
+  write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any | None:
+  """The file's value, or None where there is no file.
+
+  Raises:
+    RunError: the file is not JSON.
+  """
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    return None
+  except ValueError as error:
+    raise errors.RunError(f"{path} is not valid JSON: {error}") from error
+
+
+def read_rows(path: Path) -> tuple[list[Row], list[str]]:
+  """Rows of a metrics.jsonl, and a note for each line that is none.
+
+  A process killed while writing leaves at most a truncated last line.
+  """
+  rows, problems = [], []
+  if not path.exists():
+    return rows, problems
+  text = path.read_bytes().decode(errors="replace")
+  for number, line in enumerate(text.splitlines(), 1):
+    try:
+      row = json.loads(line)
+      int(row["step"]), str(row["kind"])
+    except (ValueError, KeyError, TypeError):
+      problems.append(f"{path}:{number} is not a metric row; dropped")
+    else:
+      rows.append(row)
+  return rows, problems
+
+
+class MetricsFile:
+  """Appends rows to a metrics.jsonl, one flushed line each."""
+
+  def __init__(self, path: Path, keep: Callable[[Row], bool]):
+    """Opens the file after dropping rows that are not whole or not kept.
+
+    Args:
+      path: created where missing.
+      keep: which of the rows already there stay; a resumed run drops what
+        lies past its checkpoint.
+    """
+    rows, self.problems = read_rows(path)
+    kept = [row for row in rows if keep(row)]
+    self.rows = kept
+    if len(kept) < len(rows) or self.problems:
+      write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+    self._file = path.open("a")
+
+  def append(self, row: Row) -> None:
+    """Writes one row; non-finite numbers become null."""
+    self._file.write(json.dumps(finite(row), allow_nan=False) + "\n")
+    self._file.flush()
+
+  def sync(self) -> None:
+    """Makes what was appended durable: called before a checkpoint is."""
+    os.fsync(self._file.fileno())
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
