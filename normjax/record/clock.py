@@ -12,24 +12,29 @@ class Clock:
     """Starts from the seconds that an earlier process left."""
     self._seconds = {"train": 0.0, "eval": 0.0, "compile": 0.0}
     self._seconds.update(seconds or {})
+    self._running: tuple[str, float] | None = None
 
   @contextlib.contextmanager
   def measure(self, activity: str) -> Iterator[None]:
-    """Adds the block's wall time to `activity`."""
-    start_s = time.perf_counter()
+    """Adds the block's wall time to `activity`; blocks do not nest."""
+    self._running = (activity, time.perf_counter())
     try:
       yield
     finally:
-      self.add(activity, time.perf_counter() - start_s)
+      self._seconds[activity] = self[activity]
+      self._running = None
 
   def add(self, activity: str, elapsed_s: float) -> None:
     """Adds seconds to `activity`."""
     self._seconds[activity] += elapsed_s
 
   def __getitem__(self, activity: str) -> float:
-    """Seconds spent on `activity`."""
-    return self._seconds[activity]
+    """Seconds spent on `activity` until now."""
+    running_s = 0.0
+    if self._running is not None and self._running[0] == activity:
+      running_s = time.perf_counter() - self._running[1]
+    return self._seconds[activity] + running_s
 
   def to_dict(self) -> dict[str, float]:
     """What a checkpoint keeps."""
-    return dict(self._seconds)
+    return {activity: self[activity] for activity in self._seconds}

@@ -34,8 +34,14 @@ def finite(value: Any) -> Any:
   return value
 
 
-def write_text(path: Path, text: str) -> None:
-  """Replaces a file at once: a reader sees the old one or the new one."""
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+  """Replaces a file at once: a reader sees the old one or the new one.
+
+  Args:
+    path: its folder is made where missing.
+    text: the new content.
+    durable: whether it must survive a power cut; costs a flush of the disk.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, name = tempfile.mkstemp(
     dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
@@ -43,17 +49,19 @@ def write_text(path: Path, text: str) -> None:
   try:
     with os.fdopen(handle, "w") as file:
       file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
+      if durable:
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(name, path)
   except BaseException:
     Path(name).unlink(missing_ok=True)
     raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
   """Writes JSON atomically; non-finite numbers become null."""
-  write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+  text = json.dumps(finite(value), indent=2, allow_nan=False)
+  write_text(path, text + "\n", durable=durable)
 
 
 def read_json(path: Path) -> Any | None:

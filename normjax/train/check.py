@@ -1,0 +1,42 @@
+"""What can be refused before anything is paid for."""
+
+from normjax import build, configure, errors
+from normjax.record import probes
+from normjax.train import schedules
+
+
+def check(config: configure.ConfigDict) -> None:
+  """Builds all that is cheap to build, to fail before anything is paid.
+
+  Raises:
+    UserError: a value that no run can use; the message names the key.
+  """
+  positive = (
+    "train.num_steps",
+    "train.batch_size",
+    "train.accumulation_steps",
+    "evaluate.every_steps",
+    "evaluate.batch_size",
+    "log.every_steps",
+    "checkpoint.keep",
+  )
+  flat = dict(configure.leaves(configure.to_dict(config)))
+  for path in positive:
+    if flat[path] < 1:
+      raise errors.UserError(f"{path}={flat[path]} must be at least 1.")
+  for path in ("train.gradient_clip", "train.label_smoothing", "train.z_loss"):
+    if flat[path] < 0:
+      raise errors.UserError(f"{path}={flat[path]} must not be negative.")
+  if flat["train.batch_size"] % flat["train.accumulation_steps"]:
+    raise errors.UserError(
+      f"train.batch_size={flat['train.batch_size']} is not a multiple of"
+      f" train.accumulation_steps={flat['train.accumulation_steps']}."
+    )
+  if flat["train.precision"] not in ("float32", "bfloat16"):
+    raise errors.UserError(
+      f"train.precision={flat['train.precision']!r};"
+      " allowed: 'float32', 'bfloat16'."
+    )
+  probes.check(config.log.probes)
+  schedules.get(config.schedule.name)
+  build.optimizer(config)

@@ -1,0 +1,57 @@
+"""Evaluation: exact weighted means over a fixed set of batches."""
+
+import math
+from typing import Any
+
+import jax
+
+from normjax.train import sharding
+from normjax.train.program import Program
+from normjax.train.state import State
+
+
+def evaluate(
+  program: Program,
+  state: State,
+  dataset: Any,
+  *,
+  batch_size: int,
+  num_batches: int,
+) -> dict[str, float]:
+  """Means over the validation examples.
+
+  Batches are summed in float32 on the device and over batches exactly on
+  the host, so that the split into batches does not matter beyond float32.
+
+  Args:
+    program: the compiled functions.
+    state: evaluated with its running statistics.
+    dataset: gives `evaluation_batches`.
+    batch_size: the program's.
+    num_batches: at most so many; 0 takes all.
+
+  Returns:
+    "loss" (nats), "accuracy", and for text "bits_per_byte".
+  """
+  shard = sharding.split_batch(program.mesh)
+  batches = dataset.evaluation_batches(batch_size, num_batches or None)
+  sums = [
+    program.evaluate(state, jax.device_put(dict(batch), shard))
+    for batch in batches
+  ]
+  sums = jax.device_get(sums)
+  total = math.fsum(float(s["weight"]) for s in sums)
+  means = {
+    name: _sum(sums, name) / total for name in sums[0] if name != "weight"
+  }
+  if dataset.bytes_per_token is not None:
+    means["bits_per_byte"] = (
+      means["loss"] / math.log(2) / dataset.bytes_per_token
+    )
+  return means
+
+
+def _sum(sums: list[dict[str, Any]], name: str) -> float:
+  values = [float(s[name]) for s in sums]
+  # fsum refuses to add infinities of both signs; a loss has one sign.
+  return math.fsum(values) if all(map(math.isfinite, values)) else math.nan

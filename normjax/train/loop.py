@@ -1,0 +1,360 @@
+"""One run, from its config to its result, resumable at any moment."""
+
+import contextlib
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from normjax import build, configure, errors
+from normjax.record import files, provenance, sinks
+from normjax.record.clock import Clock
+from normjax.train import check, program, sharding
+from normjax.train import state as train_state
+from normjax.train.checkpoint import Checkpoints
+from normjax.train.evaluate import evaluate
+
+Event = Callable[[str, int], None]
+
+_STATUS_EVERY_S = 0.5
+
+
+def run(
+  config: configure.ConfigDict,
+  directory: Path,
+  observe: Event = lambda name, step: None,
+) -> dict[str, Any]:
+  """Trains one config and returns its result.
+
+  Returns at once where `result.json` is there. Goes on from the newest whole
+  checkpoint where there is one, and then gives bit for bit what a run that
+  was never stopped gives.
+
+  Args:
+    config: a resolved config.
+    directory: of this run alone; created where missing.
+    observe: called as ("evaluate" | "save" | "step" | "log", step).
+
+  Returns:
+    What `result.json` holds. Divergence is a result: `state` is "diverged".
+
+  Raises:
+    UserError: bad input; nothing was started.
+  """
+  directory = Path(directory)
+  try:
+    result = files.read_json(directory / files.RESULT)
+  except errors.RunError:
+    result = None  # Half a result is none: the checkpoints say how far it got.
+  if result is not None:
+    return result
+  check.check(config)
+  run = _Run(config, directory, observe)
+  try:
+    return run.train()
+  except BaseException as error:
+    stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+    message = "" if stopped else f"{type(error).__name__}: {error}"
+    # A full disk may be the error itself; it must not hide behind a second.
+    with contextlib.suppress(OSError):
+      run.status("interrupted" if stopped else "failed", message=message)
+    raise
+  finally:
+    run.close()
+
+
+class _Run:
+  """What the loop carries besides the state."""
+
+  def __init__(self, config, directory: Path, observe: Event):
+    self.config, self.directory, self.observe = config, directory, observe
+    self.num_steps = config.train.num_steps
+    self.start_s = time.perf_counter()
+    self.status_fields: dict[str, Any] = {"step": 0, "loss": None}
+    self.last: dict[str, float] = {}  # "kind/metric" -> newest value.
+    self.step_times_s: list[float] = []
+    self.sinks: list[sinks.Sink] = []
+    self.metrics: files.MetricsFile | None = None
+    self.checkpoints: Checkpoints | None = None
+    self.status("running", message="starting")
+
+  # ----- The loop -----
+
+  def train(self) -> dict[str, Any]:
+    """The whole run."""
+    config = self.config
+    self.dataset = build.dataset(config)
+    self.program, is_new = program.get(config)
+    state = self.prepare(is_new)
+    evaluate_every = config.evaluate.every_steps
+    save_every = config.checkpoint.every_steps
+    step = int(state.step)
+    # THE ORDER IS THE CONTRACT (tests/train/test_loop.py): evaluate the
+    # state, save it, take the step, log it. A checkpoint, its evaluation and
+    # its step number then always speak of the same state, and every row that
+    # describes a step before a checkpoint is on disk before that checkpoint.
+    while True:
+      last = step == self.num_steps
+      diverged_at = int(state.diverged_at)
+      if diverged_at < 0 and (last or step % evaluate_every == 0):
+        self.evaluate(state, step)
+      if step != self.saved and (
+        last or (save_every and step % save_every == 0)
+      ):
+        self.save(state, step)
+      if last or diverged_at >= 0:
+        break
+      stop = min(
+        _next_multiple(step, evaluate_every),
+        _next_multiple(step, save_every) if save_every else self.num_steps,
+        self.num_steps,
+      )
+      state, step = self.steps(state, step, stop)
+    return self.finish(state, step)
+
+  def steps(self, state, step: int, stop: int):
+    """Steps up to `stop`, or until divergence is seen; logs a step late."""
+    every = self.config.log.every_steps
+    one_at_a_time = self.program.mesh.size > 1 and (
+      self.program.mesh.devices.flat[0].platform == "cpu"
+    )
+    with self.clock.measure("train"):
+      pending = None  # Rows are fetched while the next step runs.
+      self.mark = (step, time.perf_counter())
+      while step < stop:
+        batch = jax.device_put(
+          dict(
+            self.dataset.train_batch(
+              self.config.seed, step, self.config.train.batch_size
+            )
+          ),
+          self.batch_sharding,
+        )
+        state, metrics = self.program.step(state, batch, self.hyper)
+        self.observe("step", step)
+        if one_at_a_time:
+          # Two collective programs in flight can starve each other of the
+          # host's threads and never end.
+          jax.block_until_ready(metrics)
+        if pending is not None:
+          diverged_at = self.log(*pending)
+          pending = None
+          if diverged_at >= 0:
+            return state, step + 1
+        if step % every == 0:
+          pending = (step, metrics)
+        step += 1
+      if pending is not None:
+        self.log(*pending)
+      jax.block_until_ready(state)
+    return state, step
+
+  # ----- Before and after -----
+
+  def prepare(self, is_new: bool):
+    """Fresh or restored state, and the files that go with it."""
+    config = self.config
+    mesh = self.program.mesh
+    self.batch_sharding = sharding.split_batch(mesh)
+    self.hyper = jax.device_put(build.hyper(config), sharding.replicated(mesh))
+    restored, seconds, problems = None, None, []
+    if config.checkpoint.every_steps:
+      self.checkpoints = Checkpoints(
+        self.directory / files.CHECKPOINTS, config.checkpoint.keep
+      )
+      found = self.checkpoints.restore(self.program.abstract_state)
+      if found is not None:
+        restored, seconds, problems = found
+    self.clock = Clock(seconds)
+    if is_new:
+      self.clock.add("compile", self.program.compile_s)
+    state = restored or self.program.initialize(self.hyper)
+    step = int(state.step)
+    self.saved = step if restored else -1
+    self.metrics = files.MetricsFile(
+      self.directory / files.METRICS,
+      # The evaluation of the checkpoint's state came before it was saved.
+      keep=lambda row: (
+        row["step"] < step
+        or (row["step"], row["kind"]) == (self.saved, "eval")
+      ),
+    )
+    self.evaluated = {
+      row["step"] for row in self.metrics.rows if row["kind"] == "eval"
+    }
+    for row in self.metrics.rows:
+      self.remember(row)
+    self.write_run_file(state, problems + self.metrics.problems)
+    resolved = configure.to_dict(config)
+    self.sinks = [
+      sink(self.directory, resolved)
+      for name, sink in sinks.SINKS.items()
+      if config.log[name]
+    ]
+    return state
+
+  def write_run_file(self, state, problems: list[str]) -> None:
+    """Config and provenance; keeps what an earlier process noted."""
+    from normjax import optim
+
+    path = self.directory / files.RUN
+    try:
+      earlier = files.read_json(path) or {}
+    except errors.RunError as error:
+      earlier, problems = {}, [*problems, str(error)]
+    self.sizes = {
+      "num_params": train_state.num_params(state),
+      "optimizer_state_bytes": optim.state_bytes(state.optimizer_state),
+    }
+    files.write_json(
+      path,
+      {
+        "schema": files.SCHEMA,
+        "run_id": configure.run_id(self.config),
+        "config": configure.to_dict(self.config),
+        "program": build.program_key(self.config),
+        **self.sizes,
+        "provenance": {
+          **provenance.collect(),
+          "num_devices": self.program.mesh.size,
+          "cores": len(os.sched_getaffinity(0)),
+          "kernels": {},
+          "data": self.dataset.provenance,
+        },
+        "resumed_at_steps": [
+          *earlier.get("resumed_at_steps", []),
+          *([int(state.step)] if self.saved >= 0 else []),
+        ],
+        "problems": [*earlier.get("problems", []), *problems],
+      },
+    )
+
+  def finish(self, state, step: int) -> dict[str, Any]:
+    """Writes the result; after this the run is over."""
+    diverged_at = int(state.diverged_at)
+    outcome = "diverged" if diverged_at >= 0 else "done"
+    result = {
+      "schema": files.SCHEMA,
+      "run_id": configure.run_id(self.config),
+      "state": outcome,
+      "steps": step,
+      "diverged_at_step": diverged_at if diverged_at >= 0 else None,
+      "metrics": self.last,
+      **self.sizes,
+      **{f"{name}_s": s for name, s in self.clock.to_dict().items()},
+      "wall_s": time.perf_counter() - self.start_s,
+      "step_ms_median": 1e3 * statistics.median(self.step_times_s or [0.0]),
+    }
+    if self.checkpoints is not None:
+      self.checkpoints.close()
+      self.checkpoints = None
+    assert self.metrics is not None
+    self.metrics.sync()
+    files.write_json(self.directory / files.RESULT, result)
+    self.status(outcome)
+    return files.finite(result)
+
+  # ----- Single events -----
+
+  def evaluate(self, state, step: int) -> None:
+    """Evaluates, unless the row is there from before a resume."""
+    if step in self.evaluated:
+      return
+    self.observe("evaluate", step)
+    with self.clock.measure("eval"):
+      means = evaluate(
+        self.program,
+        state,
+        self.dataset,
+        batch_size=self.config.evaluate.batch_size,
+        num_batches=self.config.evaluate.num_batches,
+      )
+    self.row("eval", step, means)
+    self.status("running")
+
+  def save(self, state, step: int) -> None:
+    """Starts an asynchronous checkpoint of the state."""
+    if self.checkpoints is None:
+      return
+    self.observe("save", step)
+    assert self.metrics is not None
+    self.metrics.sync()
+    # The next step donates the state's buffers; the writer needs its own.
+    self.checkpoints.save(self.program.snapshot(state), self.clock.to_dict())
+    self.saved = step
+
+  def log(self, step: int, metrics: dict[str, jax.Array]) -> int:
+    """Fetches and writes a training row; returns where the run diverged."""
+    self.observe("log", step)
+    values = {name: float(v) for name, v in jax.device_get(metrics).items()}
+    diverged_at = int(values.pop("diverged_at"))
+    now_s = time.perf_counter()
+    marked_step, marked_s = self.mark
+    if step > marked_step:
+      self.step_times_s.append((now_s - marked_s) / (step - marked_step))
+    self.mark = (step, now_s)
+    probed = {name: v for name, v in values.items() if "/" in name}
+    plain = {name: v for name, v in values.items() if "/" not in name}
+    self.row("train", step, plain)
+    if probed:
+      self.row("probe", step, probed)
+    self.status_fields |= {"step": step, "loss": values["loss"]}
+    if now_s - self.status_written_s > _STATUS_EVERY_S:
+      self.status("running")
+    return diverged_at
+
+  def row(self, kind: str, step: int, values: dict[str, float]) -> None:
+    """Writes one row to disk, then to the mirrors."""
+    assert self.metrics is not None
+    row = {
+      "step": step,
+      "kind": kind,
+      "time_s": round(self.clock["train"], 4),
+      **values,
+    }
+    self.metrics.append(row)
+    self.remember(row)
+    for sink in self.sinks:
+      sink.write(row)
+
+  def remember(self, row: dict[str, Any]) -> None:
+    """Keeps the newest values, for the result."""
+    if row["kind"] != "probe":
+      for name, value in row.items():
+        if name not in ("step", "kind", "time_s"):
+          self.last[f"{row['kind']}/{name}"] = value
+
+  def status(self, state: str, message: str = "") -> None:
+    """Replaces status.json."""
+    self.status_written_s = time.perf_counter()
+    left = self.num_steps - self.status_fields["step"]
+    step_s = self.step_times_s[-1] if self.step_times_s else None
+    files.write_json(
+      self.directory / files.STATUS,
+      {
+        "state": state,
+        **self.status_fields,
+        "num_steps": self.num_steps,
+        "eta_s": None if step_s is None else left * step_s,
+        "updated_s": time.time(),
+        "message": message,
+      },
+      durable=False,
+    )
+
+  def close(self) -> None:
+    """Closes what is open, also after an error."""
+    if self.checkpoints is not None:
+      self.checkpoints.close()
+    for sink in self.sinks:
+      sink.close()
+    if self.metrics is not None:
+      self.metrics.close()
+
+
+def _next_multiple(step: int, every: int) -> int:
+  return (step // every + 1) * every

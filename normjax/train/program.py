@@ -1,0 +1,206 @@
+"""The compiled functions of a run, shared by all runs of one program."""
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from normjax import build, configure, data, rng
+from normjax.nn import variables as nn_variables
+from normjax.train import schedules, sharding
+from normjax.train import state as train_state
+from normjax.train import step as train_step
+from normjax.types import Hyper
+
+
+def enable_cache() -> None:
+  """Keeps compiled programs on disk, unless jax was told where already."""
+  if jax.config.jax_compilation_cache_dir is not None:
+    return
+  # XLA's CPU programs are laid out for the cores that they may use.
+  cores = len(os.sched_getaffinity(0))
+  directory = data.cache_dir() / f"xla-{cores}-cores"
+  jax.config.update("jax_compilation_cache_dir", str(directory))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@dataclasses.dataclass
+class Program:
+  """Ahead-of-time compiled functions, and what compiling them took.
+
+  Attributes:
+    mesh: the devices of the data-parallel axis.
+    initialize: (hyper) -> State.
+    step: (State, batch, hyper) -> (State, metrics); donates the state.
+    evaluate: (State, batch) -> sums.
+    snapshot: (State) -> a copy that later steps do not overwrite.
+    abstract_state: shapes, dtypes and shardings.
+    compile_s: seconds of tracing and compilation, all functions.
+  """
+
+  mesh: Any
+  initialize: Callable[..., Any]
+  step: Any
+  evaluate: Any
+  snapshot: Callable[..., Any]
+  abstract_state: train_state.State
+  compile_s: float
+
+
+_PROGRAMS: dict[str, Program] = {}
+
+
+def get(config: configure.ConfigDict) -> tuple[Program, bool]:
+  """The program of a config, and whether it was compiled just now."""
+  key = build.program_key(config)
+  if key in _PROGRAMS:
+    return _PROGRAMS[key], False
+  _PROGRAMS[key] = _compile(config)
+  return _PROGRAMS[key], True
+
+
+def recipe_and_initialize(
+  config: configure.ConfigDict,
+) -> tuple[train_step.Recipe, Callable[[Hyper], train_state.State]]:
+  """The uncompiled parts of a program."""
+  dataset = build.dataset(config)
+
+  def make_model(seed):
+    rngs = nnx.Rngs(params=rng.fold(seed, "init"))
+    return build.model(config, dataset.reads, dataset.model_options, rngs)
+
+  graphdef = nn_variables.split(nnx.eval_shape(lambda: make_model(0)))[0]
+  # Captures an immutable copy: the caller may go on editing its config.
+  frozen = configure.override(config, {})
+
+  def make_optimizer(hyper, learning_rate_scale):
+    return build.optimizer(frozen, hyper, learning_rate_scale)
+
+  def initialize(hyper):
+    variables = nn_variables.split(make_model(hyper["seed"]))[1]
+    optimizer = make_optimizer(hyper, jnp.ones(()))
+    return train_state.create(variables, optimizer.init(variables["params"]))
+
+  recipe = train_step.Recipe(
+    graphdef=graphdef,
+    make_optimizer=make_optimizer,
+    schedule=schedules.get(config.schedule.name),
+    accumulation_steps=config.train.accumulation_steps,
+    probes=tuple(config.log.probes),
+  )
+  return recipe, initialize
+
+
+def _abstract(tree: Any, shard: Any) -> Any:
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shard), tree
+  )
+
+
+def _compile(config: configure.ConfigDict) -> Program:
+  enable_cache()
+  start_s = time.perf_counter()
+  mesh = sharding.mesh(config.train.num_devices)
+  micro_size = config.train.batch_size // config.train.accumulation_steps
+  sharding.check_batch("train.batch_size / accumulation", micro_size, mesh)
+  sharding.check_batch(
+    "evaluate.batch_size", config.evaluate.batch_size, mesh
+  )
+  everywhere = sharding.replicated(mesh)
+  split = sharding.split_batch(mesh)
+  recipe, initialize = recipe_and_initialize(config)
+  dataset = build.dataset(config)
+  hyper = _abstract(build.hyper(config), everywhere)
+  batch = _abstract(
+    dataset.train_batch(0, 0, config.train.batch_size), split
+  )
+  evaluation_batch = _abstract(
+    next(dataset.evaluation_batches(config.evaluate.batch_size)), split
+  )
+  initialize = (
+    jax.jit(initialize, out_shardings=everywhere).lower(hyper).compile()
+  )
+  state = _abstract(initialize.out_info, everywhere)
+  step = (
+    jax.jit(
+      functools.partial(train_step.train_step, recipe),
+      donate_argnums=0,
+      out_shardings=everywhere,
+    )
+    .lower(state, batch, hyper)
+    .compile(_compiler_options(config))
+  )
+  evaluate = (
+    jax.jit(
+      functools.partial(train_step.evaluation_step, recipe),
+      out_shardings=everywhere,
+    )
+    .lower(state, evaluation_batch)
+    .compile()
+  )
+  return Program(
+    mesh=mesh,
+    initialize=initialize,
+    step=step,
+    evaluate=evaluate,
+    snapshot=jax.jit(lambda state: jax.tree.map(jnp.copy, state)),
+    abstract_state=state,
+    compile_s=time.perf_counter() - start_s,
+  )
+
+
+def _compiler_options(config: configure.ConfigDict) -> dict[str, Any] | None:
+  if not config.train.deterministic or jax.default_backend() != "gpu":
+    return None
+  return {"xla_gpu_deterministic_ops": True}
+
+
+def estimate(config: configure.ConfigDict) -> dict[str, float]:
+  """Size and speed of a program, from compiling it and timing three steps.
+
+  Returns:
+    `num_params`, `optimizer_state_bytes`, `peak_bytes` (arguments,
+    temporaries and outputs of a step, as the compiler reports them),
+    `flops_per_step` (the compiler's count), `step_s` (median of three),
+    `compile_s`.
+  """
+  from normjax import optim
+
+  program, _ = get(config)
+  dataset = build.dataset(config)
+  hyper = jax.device_put(
+    build.hyper(config), sharding.replicated(program.mesh)
+  )
+  state = program.initialize(hyper)
+  batch = jax.device_put(
+    dict(dataset.train_batch(0, 0, config.train.batch_size)),
+    sharding.split_batch(program.mesh),
+  )
+  times_s = []
+  for _ in range(4):
+    start_s = time.perf_counter()
+    state, metrics = program.step(state, batch, hyper)
+    jax.block_until_ready((state, metrics))
+    times_s.append(time.perf_counter() - start_s)
+  memory = program.step.memory_analysis()
+  cost = program.step.cost_analysis() or {}
+  return {
+    "num_params": train_state.num_params(state),
+    "optimizer_state_bytes": optim.state_bytes(state.optimizer_state),
+    "peak_bytes": (
+      memory.argument_size_in_bytes
+      + memory.output_size_in_bytes
+      - memory.alias_size_in_bytes
+      + memory.temp_size_in_bytes
+    ),
+    "flops_per_step": cost.get("flops", float("nan")),
+    "step_s": float(np.median(times_s[1:])),
+    "compile_s": program.compile_s,
+  }

@@ -1,0 +1,70 @@
+"""Learning-rate schedules as fractions of the peak, all scalars traced.
+
+optax's schedules compare their lengths in Python; here the number of steps
+may be an array too, so that runs of any length share one program.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax.numpy as jnp
+
+from normjax.registry import Registry
+from normjax.types import Array
+
+TABLE = {
+  "constant": "normjax.train.schedules:constant",
+  "linear": "normjax.train.schedules:linear",
+  "warmup_cosine": "normjax.train.schedules:warmup_cosine",
+  "wsd": "normjax.train.schedules:wsd",
+}
+_REGISTRY = Registry("schedule", TABLE)
+names = _REGISTRY.names
+
+Scalars = Mapping[str, Array | float]
+
+
+def get(name: str) -> Callable[[Array, Scalars], Array]:
+  """The schedule `f(step, scalars) -> fraction of the peak`.
+
+  `scalars` holds num_steps and the floats of the config's schedule block.
+  """
+  return _REGISTRY.get(name)
+
+
+def _warmup(step: Array, scalars: Scalars) -> Array:
+  """(t + 1) / w over the first w steps, then 1: the first step moves."""
+  warmup_steps = scalars["warmup_fraction"] * scalars["num_steps"]
+  return jnp.minimum(1.0, (step + 1) / jnp.maximum(warmup_steps, 1.0))
+
+
+def _progress(step: Array, scalars: Scalars, start: Array | float) -> Array:
+  """0 until `start` (in steps), then linear to 1 at num_steps."""
+  length = jnp.maximum(scalars["num_steps"] - start, 1.0)
+  return jnp.clip((step - start) / length, 0.0, 1.0)
+
+
+def constant(step: Array, scalars: Scalars) -> Array:
+  """Warm-up, then 1."""
+  return _warmup(step, scalars)
+
+
+def linear(step: Array, scalars: Scalars) -> Array:
+  """Warm-up, then a straight line to final_fraction."""
+  start = scalars["warmup_fraction"] * scalars["num_steps"]
+  fall = (1.0 - scalars["final_fraction"]) * _progress(step, scalars, start)
+  return _warmup(step, scalars) * (1.0 - fall)
+
+
+def warmup_cosine(step: Array, scalars: Scalars) -> Array:
+  """Warm-up, then half a cosine to final_fraction."""
+  start = scalars["warmup_fraction"] * scalars["num_steps"]
+  cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * _progress(step, scalars, start)))
+  final = scalars["final_fraction"]
+  return _warmup(step, scalars) * (final + (1.0 - final) * cosine)
+
+
+def wsd(step: Array, scalars: Scalars) -> Array:
+  """Warm-up, stable, then a straight fall over the last decay_fraction."""
+  start = (1.0 - scalars["decay_fraction"]) * scalars["num_steps"]
+  fall = (1.0 - scalars["final_fraction"]) * _progress(step, scalars, start)
+  return _warmup(step, scalars) * (1.0 - fall)

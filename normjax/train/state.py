@@ -1,0 +1,44 @@
+"""All that a step changes, as one tree."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from normjax.types import Array, PyTree
+
+
+class State(NamedTuple):
+  """The state of a run; a checkpoint holds this and the clock."""
+
+  step: Array  # (), int32: updates taken.
+  params: PyTree  # What the optimizer moves, float32.
+  stats: PyTree  # Forward statistics of the norms, float32.
+  grad_stats: PyTree  # Statistics of the backward pass, float32.
+  optimizer_state: PyTree
+  diverged_at: Array  # (), int32: first step with a bad loss, or -1.
+
+  def variables(self) -> dict[str, PyTree]:
+    """What a model is merged from."""
+    return {
+      "params": self.params,
+      "stats": self.stats,
+      "grad_stats": self.grad_stats,
+    }
+
+
+def create(variables: dict[str, PyTree], optimizer_state: PyTree) -> State:
+  """The state before the first step."""
+  return State(
+    step=jnp.zeros((), jnp.int32),
+    params=variables["params"],
+    stats=variables["stats"],
+    grad_stats=variables["grad_stats"],
+    optimizer_state=optimizer_state,
+    diverged_at=jnp.full((), -1, jnp.int32),
+  )
+
+
+def num_params(state: State) -> int:
+  """How many numbers the optimizer moves."""
+  return sum(leaf.size for leaf in jax.tree.leaves(state.params))

@@ -1,0 +1,210 @@
+"""The pure training and evaluation steps."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from normjax import rng
+from normjax.nn import variables as nn_variables
+from normjax.record import probes
+from normjax.train import losses
+from normjax.train.state import State
+from normjax.types import Array, Hyper, PyTree
+
+Batch = Mapping[str, Array]
+Metrics = dict[str, Array]
+
+
+class Recipe(NamedTuple):
+  """The static choices of a program."""
+
+  graphdef: Any  # The model without its variables.
+  # (scalars, fraction of the peak learning rate) -> optax transform.
+  make_optimizer: Callable[
+    [Hyper, Array], optax.GradientTransformationExtraArgs
+  ]
+  schedule: Callable[[Array, Mapping[str, Array]], Array]
+  accumulation_steps: int
+  probes: tuple[str, ...]
+
+
+def forward(
+  recipe: Recipe,
+  variables: dict[str, PyTree],
+  inputs: Array,
+  *,
+  train: bool,
+  key: Array | None = None,
+) -> tuple[Array, PyTree, dict[str, Array]]:
+  """Applies the model: (logits, new statistics, activation probes)."""
+  model = nn_variables.merge(recipe.graphdef, variables)
+  measured = {}
+  if train and recipe.probes:
+    logits, intermediates = nnx.capture(
+      lambda model: model(inputs, train=train, key=key), nnx.Intermediate
+    )(model)
+    activations = nnx.to_pure_dict(intermediates)
+    measured = probes.statistics("activation", activations, recipe.probes)
+  else:
+    logits = model(inputs, train=train, key=key)
+  stats = nn_variables.split(model)[1]["stats"]
+  return logits, stats, measured
+
+
+def _micro_batches(batch: Batch, count: int) -> Batch:
+  """(b, …) -> (count, b / count, …), each a stride of the batch.
+
+  Strides keep a batch that is sharded over devices sharded the same way.
+  """
+  return jax.tree.map(
+    lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch
+  )
+
+
+def _gradients(
+  recipe: Recipe, state: State, batch: Batch, hyper: Hyper
+) -> tuple[PyTree, PyTree, PyTree, Metrics]:
+  """Gradient of the batch's mean objective, in micro-batches by scan.
+
+  Returns:
+    The gradient (the sum over micro-batches of the gradients of
+    `sum w_i l_i / sum_batch w_i`, hence that of the whole batch), the new
+    `stats` and `grad_stats` (handed from one micro-batch to the next), and
+    the metrics.
+  """
+  total = jnp.maximum(jnp.sum(batch["weight"]), 1.0)
+  key = rng.fold(hyper["seed"], "dropout", state.step)
+
+  def objective(params, grad_stats, stats, micro, index):
+    logits, stats, measured = forward(
+      recipe,
+      {"params": params, "stats": stats, "grad_stats": grad_stats},
+      micro["inputs"],
+      train=True,
+      key=jax.random.fold_in(key, index),
+    )
+    sums = losses.cross_entropy(
+      logits,
+      micro["targets"],
+      micro["weight"],
+      label_smoothing=hyper["train.label_smoothing"],
+      z_loss=hyper["train.z_loss"],
+    )
+    means = {name: value / total for name, value in sums.items()}
+    return means.pop("objective"), (stats, means, measured)
+
+  def one(carry, indexed):
+    stats, grad_stats = carry
+    index, micro = indexed
+    # The gradient of a backward statistic is its new value, by convention.
+    (gradients, grad_stats), (stats, means, measured) = jax.grad(
+      objective, argnums=(0, 1), has_aux=True
+    )(state.params, grad_stats, stats, micro, index)
+    return (stats, grad_stats), (gradients, means, measured)
+
+  carry = (state.stats, state.grad_stats)
+  count = recipe.accumulation_steps
+  if count == 1:
+    (stats, grad_stats), (gradients, means, measured) = one(
+      carry, (jnp.zeros((), jnp.int32), batch)
+    )
+    return gradients, stats, grad_stats, means | measured
+
+  def body(carry, indexed):
+    carry, summed = carry
+    carry, (gradients, means, measured) = one(carry, indexed)
+    summed = jax.tree.map(jnp.add, summed, (gradients, means))
+    return (carry, summed), measured
+
+  micro = _micro_batches(batch, count)
+  indexed = (jnp.arange(count), micro)
+  first = jax.tree.map(lambda x: x[0], indexed)
+  shapes = jax.eval_shape(one, carry, first)[1][:2]
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  (carry, (gradients, means)), measured = jax.lax.scan(
+    body, (carry, zeros), indexed
+  )
+  measured = {
+    name: jnp.max(value) if name.endswith("/max") else jnp.mean(value)
+    for name, value in measured.items()
+  }
+  return gradients, *carry, means | measured
+
+
+def train_step(
+  recipe: Recipe, state: State, batch: Batch, hyper: Hyper
+) -> tuple[State, Metrics]:
+  """One update.
+
+  Args:
+    recipe: static choices.
+    state: after t updates.
+    batch: "inputs", "targets", "weight"; the t-th batch.
+    hyper: the run's scalars, by dotted path.
+
+  Returns:
+    The state after t + 1 updates, and metrics of the state given.
+  """
+  gradients, stats, grad_stats, metrics = _gradients(
+    recipe, state, batch, hyper
+  )
+  measured = probes.statistics("gradient", gradients, recipe.probes)
+  gradient_norm = optax.tree.norm(gradients)
+  clip = hyper["train.gradient_clip"]
+  # clip = 0 turns clipping off; the guard keeps a zero gradient zero.
+  factor = jnp.where(
+    (clip > 0) & (gradient_norm > clip),
+    clip / jnp.maximum(gradient_norm, jnp.finfo(jnp.float32).tiny),
+    1.0,
+  )
+  gradients = jax.tree.map(lambda g: g * factor, gradients)
+
+  schedule_scalars = {
+    path.split(".")[1]: value
+    for path, value in hyper.items()
+    if path.startswith("schedule.") or path == "train.num_steps"
+  }
+  fraction = recipe.schedule(state.step, schedule_scalars)
+  optimizer = recipe.make_optimizer(hyper, fraction)
+  updates, optimizer_state = optimizer.update(
+    gradients, state.optimizer_state, state.params
+  )
+  measured |= probes.statistics("update", updates, recipe.probes)
+  measured |= probes.effective_learning_rate(
+    updates, state.params, recipe.probes
+  )
+  loss = metrics["loss"]
+  bad = ~(jnp.isfinite(loss) & (loss <= hyper["train.max_loss"]))
+  new_state = State(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    stats=stats,
+    grad_stats=grad_stats,
+    optimizer_state=optimizer_state,
+    diverged_at=jnp.where(
+      (state.diverged_at < 0) & bad, state.step, state.diverged_at
+    ),
+  )
+  metrics.pop("weight")
+  return new_state, {
+    **metrics,
+    "grad_norm": gradient_norm,
+    "update_norm": optax.tree.norm(updates),
+    "learning_rate": hyper["optimizer.learning_rate"] * fraction,
+    "diverged_at": new_state.diverged_at,
+    **measured,
+  }
+
+
+def evaluation_step(recipe: Recipe, state: State, batch: Batch) -> losses.Sums:
+  """Weighted sums of the plain loss and the hits over one batch."""
+  logits, _, _ = forward(
+    recipe, state.variables(), batch["inputs"], train=False
+  )
+  sums = losses.cross_entropy(logits, batch["targets"], batch["weight"])
+  del sums["objective"]
+  return sums
