@@ -1,0 +1,10 @@
+"""Layer normalization: Ba, Kiros, Hinton 2016, arXiv:1607.06450."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The eps of Flax; PyTorch has 1e-5."""
+  return ml_collections.ConfigDict(
+    {"name": "layer_norm", "eps": 1e-6, "use_bias": True, "use_scale": True}
+  )

@@ -1,0 +1,73 @@
+"""Norms: pure functions with explicit parameters and state.
+
+`make("rms_norm", eps=1e-5)` is a `Norm`; `norm.init((d,))` makes its variables
+and `norm.apply(variables, x)` normalises channels-last `x`. A new norm is a
+file here and a line of `TABLE`; every shared test then runs on it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from normjax import errors
+from normjax.norms.base import Norm, NormSpec, NormTraits
+from normjax.registry import Registry
+
+__all__ = [
+  "TABLE",
+  "Norm",
+  "NormSpec",
+  "NormTraits",
+  "make",
+  "names",
+  "resolve",
+]
+
+TABLE: Mapping[str, str] = {
+  "layer_norm": "normjax.norms.layer_norm:layer_norm",
+  "rms_norm": "normjax.norms.rms_norm:rms_norm",
+  "dyt": "normjax.norms.dyt:dyt",
+  "batch_norm": "normjax.norms.batch_norm:batch_norm",
+  "identity": "normjax.norms.identity:identity",
+}
+
+_REGISTRY = Registry("norm", TABLE)
+
+
+def names() -> tuple[str, ...]:
+  """The names of all norms."""
+  return _REGISTRY.names()
+
+
+def make(name: str, **options: Any) -> Norm:
+  """The norm called `name`; options that are left out are the paper's.
+
+  Raises:
+    UnknownNameError: no such norm.
+    UserError: an option that the norm does not have, or a bad value.
+  """
+  return _REGISTRY.make(name, **options)
+
+
+def resolve(spec: NormSpec) -> Norm:
+  """A norm from a name, from `{"name": ..., **options}`, or itself.
+
+  Raises:
+    UserError: a mapping without "name", or what `make` raises.
+    TypeError: anything else.
+  """
+  if isinstance(spec, Norm):
+    return spec
+  if isinstance(spec, str):
+    return make(spec)
+  # A ConfigDict has a mapping's methods without being a Mapping.
+  if not hasattr(spec, "keys"):
+    raise TypeError(
+      "a norm is given as a name, a mapping with 'name', or a Norm;"
+      f" got {spec!r}."
+    )
+  options = {key: spec[key] for key in spec}
+  if "name" not in options:
+    raise errors.UserError(
+      f"the norm {options!r} lacks 'name'; known: {', '.join(names())}."
+    )
+  return make(options.pop("name"), **options)

@@ -1,0 +1,173 @@
+"""What a norm is, and the checks that norms share.
+
+Importing this module must not import jax: the table of norms is read by the
+command line before anything is computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from normjax import errors
+
+if TYPE_CHECKING:
+  from jax.typing import DTypeLike
+
+  from normjax.types import Array
+
+Variables = Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class NormTraits:
+  """Facts about a norm, as data; the contract tests check them.
+
+  Attributes:
+    statistics: what the statistics are taken over. "per_example": nothing of
+      another example or token group enters; "batch": examples mix; "none":
+      there are none.
+    scale_invariant: `apply(a * x) == apply(x)` for a > 0, up to eps.
+    shift_invariant: `apply(x + a) == apply(x)` for a scalar a.
+    foldable: with train=False the norm is a per-channel affine map of x, which
+      a neighbouring linear layer can absorb.
+    needs_train_flag: train=True and train=False differ.
+    spatial_only: x must be images (b, y, x, c).
+  """
+
+  statistics: Literal["per_example", "batch", "none"]
+  scale_invariant: bool = False
+  shift_invariant: bool = False
+  foldable: bool = False
+  needs_train_flag: bool = False
+  spatial_only: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Norm:
+  """A norm with its options bound; equal and hashable by value.
+
+  Attributes:
+    name: its name in the table.
+    options: every option with its value; passed to both functions.
+    traits: facts about it.
+    init_fn: `(shape, dtype, **options)` to a dict of those collections
+      ("params", "stats", "grad_stats") that the norm has.
+    apply_fn: `(variables, x, *, train, mask, context, **options)` to
+      `(y, stats)`.
+  """
+
+  name: str
+  options: Mapping[str, Any] = dataclasses.field(hash=False)
+  traits: NormTraits
+  init_fn: Callable[..., dict[str, dict[str, Any]]]
+  apply_fn: Callable[..., tuple[Array, Mapping[str, Any]]]
+
+  def init(
+    self, shape: tuple[int, ...], dtype: DTypeLike = "float32"
+  ) -> dict[str, dict[str, Any]]:
+    """New variables.
+
+    Args:
+      shape: the feature shape, (d,) or (h, w, c).
+      dtype: of the parameters; statistics are float32 at least.
+
+    Returns:
+      {"params": ..., "stats": ..., "grad_stats": ...}, each a dict by name,
+      empty where the norm has none.
+
+    Raises:
+      UserError: a shape that is not a tuple of positive integers.
+    """
+    if not isinstance(shape, tuple | list) or not shape or min(shape) < 1:
+      raise errors.UserError(
+        f"{self.name}: the feature shape is a tuple of positive integers such"
+        f" as (64,) or (32, 32, 3); got {shape!r}."
+      )
+    empty = {"params": {}, "stats": {}, "grad_stats": {}}
+    return empty | self.init_fn(tuple(shape), dtype, **self.options)
+
+  def apply(
+    self,
+    variables: Variables,
+    x: Array,
+    *,
+    train: bool = True,
+    mask: Array | None = None,
+    context: Any = None,
+  ) -> tuple[Array, Mapping[str, Any]]:
+    """Normalises x.
+
+    Args:
+      variables: as `init` makes them; empty collections may be left out.
+      x: channels-last, any floating dtype.
+      train: whether batch statistics are computed and state advances.
+      mask: true for real examples or tokens, of the leading axes of x: (b,)
+        or (b, t). Only statistics that mix them need it.
+      context: what a conditional norm needs; unused otherwise.
+
+    Returns:
+      y with the shape and dtype of x, and the new variables["stats"].
+
+    Raises:
+      UserError: variables, x and mask that do not fit together.
+      TypeError: an x that is not floating.
+    """
+    variables = {"params": {}, "stats": {}, "grad_stats": {}, **variables}
+    return self.apply_fn(
+      variables, x, train=train, mask=mask, context=context, **self.options
+    )
+
+
+NormSpec = str | Mapping[str, Any] | Norm
+
+
+def check_number(
+  norm: str,
+  option: str,
+  value: Any,
+  *,
+  above: float = -math.inf,
+  least: float = -math.inf,
+  most: float = math.inf,
+) -> None:
+  """Raises UserError unless `value` is a finite number in the range."""
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  if (
+    number
+    and math.isfinite(value)
+    and above < value
+    and (least <= value <= most)
+  ):
+    return
+  bounds = [
+    f"{sign} {bound:g}"
+    for sign, bound in ((">", above), (">=", least), ("<=", most))
+    if math.isfinite(bound)
+  ]
+  raise errors.UserError(
+    f"{norm}: {option} must be a finite number"
+    f"{' ' if bounds else ''}{' and '.join(bounds)}; got {value!r}."
+  )
+
+
+def check_choice(
+  norm: str, option: str, value: Any, allowed: tuple[str, ...]
+) -> None:
+  """Raises UserError unless `value` is one of `allowed`."""
+  if value not in allowed:
+    raise errors.UserError(
+      f"{norm}: {option} must be one of {', '.join(map(repr, allowed))};"
+      f" got {value!r}."
+    )
+
+
+def check_features(norm: str, x: Array, size: int) -> None:
+  """Raises UserError unless the last axis of x has `size` features."""
+  if not x.ndim or x.shape[-1] != size:
+    raise errors.UserError(
+      f"{norm} was made for {size} features on the last axis (channels last);"
+      f" got x of shape {x.shape}."
+    )

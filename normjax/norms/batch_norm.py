@@ -1,0 +1,144 @@
+"""Batch normalization: Ioffe, Szegedy 2015, arXiv:1502.03167."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jax import lax
+
+from normjax import errors
+from normjax.norms import affine, base, moments
+from normjax.types import Array
+
+
+def batch_norm(
+  momentum: float = 0.9,
+  eps: float = 1e-5,
+  running_variance: Literal["unbiased", "biased"] = "unbiased",
+) -> base.Norm:
+  """Batch normalization: statistics of a channel over everything else.
+
+      y = (x - mean) / sqrt(var + eps) * scale + bias
+      running <- momentum * running + (1 - momentum) * batch
+
+  arXiv:1502.03167, algorithms 1 and 2. In training, mean and the biased
+  variance are those of the batch, over all axes but the last and over the
+  masked-in values only; otherwise they are the running ones. Statistics are
+  float32 (float64 for float64), two passes. Under jit over a sharded batch
+  they are those of the whole batch, whatever the number of devices. Where a
+  mask leaves fewer than two values, the running statistics stay.
+
+  Args:
+    momentum: weighs the old running value, in [0, 1]; PyTorch's momentum is
+      1 minus this one.
+    eps: inside the square root, > 0.
+    running_variance: what enters the running variance: "unbiased", divided by
+      n - 1 (the paper, PyTorch), or "biased" (Flax, TensorFlow).
+
+  Raises:
+    UserError: an option out of range; from `apply`, a training batch of one
+      value a channel, or missing statistics.
+  """
+  base.check_number("batch_norm", "momentum", momentum, least=0, most=1)
+  base.check_number("batch_norm", "eps", eps, above=0)
+  base.check_choice(
+    "batch_norm", "running_variance", running_variance, ("unbiased", "biased")
+  )
+  return base.Norm(
+    name="batch_norm",
+    options={
+      "momentum": momentum,
+      "eps": eps,
+      "running_variance": running_variance,
+    },
+    traits=base.NormTraits(
+      statistics="batch",
+      scale_invariant=True,
+      shift_invariant=True,
+      foldable=True,
+      needs_train_flag=True,
+    ),
+    init_fn=_init,
+    apply_fn=_apply,
+  )
+
+
+def _init(shape, dtype, **_: Any):
+  wide = jnp.promote_types(dtype, jnp.float32)
+  return {
+    "params": affine.init(shape, dtype),
+    "stats": {
+      "mean": jnp.zeros(shape[-1:], wide),
+      "var": jnp.ones(shape[-1:], wide),
+    },
+  }
+
+
+def _apply(
+  variables: base.Variables,
+  x: Array,
+  *,
+  train: bool,
+  mask: Array | None,
+  momentum: float,
+  eps: float,
+  running_variance: str,
+  **_: Any,
+):
+  running = variables["stats"]
+  if not {"mean", "var"} <= set(running):
+    raise errors.UserError(
+      "batch_norm needs its running statistics 'mean' and 'var' in"
+      f" variables['stats'], as init makes them; got {sorted(running)}."
+    )
+  base.check_features("batch_norm", x, running["mean"].size)
+  if train:
+    mean, variance, running = _batch_statistics(
+      x, mask, running, momentum, running_variance
+    )
+  else:
+    mean, variance = running["mean"], running["var"]
+  wide = moments.promote(x)
+  dtype = wide.dtype
+  normalized = wide - mean.astype(dtype)
+  normalized *= lax.rsqrt(variance.astype(dtype) + eps)
+  y = affine.apply(normalized, variables["params"])
+  return y.astype(x.dtype), running
+
+
+def _batch_statistics(
+  x: Array,
+  mask: Array | None,
+  running: Mapping[str, Array],
+  momentum: float,
+  running_variance: str,
+) -> tuple[Array, Array, dict[str, Array]]:
+  """Mean and biased variance of each channel, (c,), and the running ones."""
+  if math.prod(x.shape[:-1]) < 2:
+    raise errors.UserError(
+      "batch_norm in training needs more than one value per channel; got x of"
+      f" shape {x.shape}. Use a larger batch, or train=False."
+    )
+  axes = tuple(range(x.ndim - 1))
+  if mask is not None:
+    mask = moments.broadcast_mask(mask, x)
+  mean, variance = moments.mean_and_variance(x, axes, mask)
+  mean, variance = mean.reshape(-1), variance.reshape(-1)
+  count = moments.count(x, axes, mask).reshape(-1)
+  batch_variance = variance
+  if running_variance == "unbiased":
+    batch_variance = variance * (count / jnp.maximum(count - 1, 1))
+
+  def average(old: Array, batch: Array) -> Array:
+    new = momentum * old + (1 - momentum) * batch.astype(old.dtype)
+    return jnp.where(count > 1, new, old)
+
+  return (
+    mean,
+    variance,
+    {
+      "mean": average(running["mean"], mean),
+      "var": average(running["var"], batch_variance),
+    },
+  )

@@ -1,0 +1,90 @@
+"""The statistics of norms: the one place where they are computed.
+
+Two passes, mean first, so that the error does not grow with mean/std as that
+of E[x^2] - E[x]^2 does. Accumulation is in float32, or in float64 for float64
+input. Every result keeps the reduced axes, with size 1.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+
+from normjax import errors
+from normjax.types import Array
+
+
+def promote(x: Array) -> Array:
+  """Casts x to the dtype of its statistics: float32, or float64 as it is.
+
+  Raises:
+    TypeError: x is not floating.
+  """
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise TypeError(f"norms need a floating x; got dtype {x.dtype}.")
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def broadcast_mask(mask: Array, x: Array) -> Array:
+  """A mask of leading axes of x, as booleans that broadcast against x.
+
+  Args:
+    mask: true (or nonzero) where x is real; its shape is that of the first
+      axes of x, at most all but the last: (b,) or (b, t) for (b, t, d).
+    x: the masked array.
+
+  Raises:
+    UserError: the shapes do not fit.
+  """
+  if mask.ndim >= x.ndim or mask.shape != x.shape[: mask.ndim]:
+    raise errors.UserError(
+      f"a mask covers leading axes of x, up to {x.shape[:-1]};"
+      f" got a mask of shape {mask.shape} for x of shape {x.shape}."
+    )
+  return mask.astype(bool).reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+
+
+def count(x: Array, axes: Sequence[int], mask: Array | None = None) -> Array:
+  """How many values each statistic over `axes` has, in x's statistics dtype.
+
+  Args:
+    x: any array.
+    axes: the reduced axes.
+    mask: from `broadcast_mask`.
+  """
+  dtype = jnp.promote_types(x.dtype, jnp.float32)
+  if mask is None:
+    return jnp.asarray(math.prod(x.shape[a] for a in axes), dtype)
+  repeats = math.prod(x.shape[a] for a in axes if mask.shape[a] == 1)
+  kept = jnp.sum(mask, axis=tuple(axes), keepdims=True, dtype=jnp.int32)
+  return kept.astype(dtype) * repeats
+
+
+def mean(x: Array, axes: Sequence[int], mask: Array | None = None) -> Array:
+  """sum(x) / n over `axes`, of the masked-in values (0 where there are none).
+
+  Args:
+    x: any floating array.
+    axes: the reduced axes, kept with size 1.
+    mask: from `broadcast_mask`. What it hides may be anything, NaN included.
+  """
+  x = promote(x)
+  if mask is None:
+    return jnp.mean(x, axis=tuple(axes), keepdims=True)
+  total = jnp.sum(jnp.where(mask, x, 0), axis=tuple(axes), keepdims=True)
+  return total / jnp.maximum(count(x, axes, mask), 1)
+
+
+def mean_square(
+  x: Array, axes: Sequence[int], mask: Array | None = None
+) -> Array:
+  """mean(x^2) over `axes`; see `mean`."""
+  return mean(jnp.square(promote(x)), axes, mask)
+
+
+def mean_and_variance(
+  x: Array, axes: Sequence[int], mask: Array | None = None
+) -> tuple[Array, Array]:
+  """mean(x) and the biased variance mean((x - mean)^2); see `mean`."""
+  center = mean(x, axes, mask)
+  return center, mean_square(promote(x) - center, axes, mask)
