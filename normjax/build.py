@@ -146,3 +146,13 @@ def optimizer(
     if key.endswith("learning_rate") and options[key] is not None:
       options[key] = options[key] * learning_rate_scale
   return optim.make(block["name"], **options)
+
+
+def describe_updates(
+  config: configure.ConfigDict, params: Any
+) -> dict[str, str]:
+  """Parameter path to the name of the update that moves it."""
+  from normjax import optim
+
+  block = configure.to_dict(config)["optimizer"]
+  return optim.describe(block["name"], params, **_options(block))

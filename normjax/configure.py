@@ -151,43 +151,50 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
   return config
 
 
-def _set(config: ConfigDict, path: str, value: Any) -> None:
-  """Sets one existing leaf, keeping its type."""
+def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
+  """The block that holds the leaf `path`.
+
+  Raises:
+    ConfigError: there is no such key, or it is a block.
+  """
   node = config
-  *parents, last = path.split(".")
-  for depth, key in enumerate([*parents, last]):
-    where = ".".join(path.split(".")[:depth])
+  keys = path.split(".")
+  for depth, key in enumerate(keys):
+    where = ".".join(keys[:depth])
     if not isinstance(node, ConfigDict):
       raise errors.ConfigError(
         f"config key {path!r}: {where!r} is a value, not a block."
       )
     if key not in node:
-      keys = list(node.keys())
+      allowed = list(node.keys())
       raise errors.ConfigError(
-        f"unknown config key {path!r}.{near_misses(key, keys)}"
-        f" Keys of {where or 'the config'}: {', '.join(sorted(keys))}."
+        f"unknown config key {path!r}.{near_misses(key, allowed)}"
+        f" Keys of {where or 'the config'}: {', '.join(sorted(allowed))}."
       )
-    if key is not last or depth < len(parents):
-      node = node[key]
-  if isinstance(node[last], ConfigDict) or isinstance(
-    value, Mapping | ConfigDict
-  ):
+    holder, node = node, node[key]
+  if isinstance(node, ConfigDict):
     raise errors.ConfigError(
-      f"config key {path!r} cannot be replaced by {value!r} as a whole:"
-      f" override its leaves, such as '{path}.{_example_leaf(node[last])}'."
+      f"config key {path!r} is a block and cannot be replaced as a whole:"
+      f" override its leaves, such as '{path}.{next(iter(node.keys()))}'."
+    )
+  return holder
+
+
+def _set(config: ConfigDict, path: str, value: Any) -> None:
+  """Sets one existing leaf, keeping its type."""
+  holder = check_leaf(config, path)
+  last = path.rpartition(".")[2]
+  if isinstance(value, Mapping | ConfigDict):
+    raise errors.ConfigError(
+      f"config key {path!r} is a value; got the block {value!r}."
     )
   try:
-    node[last] = value
+    holder[last] = value
   except TypeError as error:
     raise errors.ConfigError(
-      f"config key {path!r} is {type(node[last]).__name__}"
-      f" ({node[last]!r}); got {value!r} ({type(value).__name__})."
+      f"config key {path!r} is {type(holder[last]).__name__}"
+      f" ({holder[last]!r}); got {value!r} ({type(value).__name__})."
     ) from error
-
-
-def _example_leaf(block: Any) -> str:
-  keys = list(block.keys()) if isinstance(block, ConfigDict) else []
-  return keys[0] if keys else "name"
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[

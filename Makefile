@@ -1,0 +1,52 @@
+# Every target makes the virtual environment when it is missing.
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# The first Python on the path that is new enough.
+PYTHON := $(shell for p in python3.12 python3.13 python3.14 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+
+.PHONY: setup quickstart test test-all lint format golden bench docs clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "normjax needs Python 3.12 or newer;" \
+	  "found: $$(python3 --version 2>&1)." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e . --group dev
+	@touch $@
+
+quickstart: setup
+	$(BIN)/normjax sweep configs/sweeps/quickstart.py --out=runs/quickstart
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-all: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Rewrites tests/golden after a change of configs that was meant.
+golden: setup
+	NORMJAX_UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/golden
+
+bench: setup
+	$(BIN)/normjax bench train
+
+docs: setup
+	$(BIN)/pdoc --docformat google --math -o site normjax kernels_pallas
+
+clean:
+	rm -rf $(VENV) site

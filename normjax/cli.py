@@ -1,0 +1,115 @@
+"""The command `normjax`.
+
+    normjax COMMAND [CONFIG] [--flag=value …] [--config.key=value …]
+
+Only absl is imported before the command is known, so `--help` is quick.
+Bad input ends with one message and exit code 2; --verbose adds a traceback.
+"""
+
+import errno
+import importlib
+import signal
+import sys
+import traceback
+
+from absl import flags
+
+from normjax import errors
+from normjax.registry import near_misses
+
+# Command -> (its module in normjax.commands, one line for --help).
+COMMANDS = {
+  "list": ("listing", "names of norms, optimizers, models, data, configs"),
+  "show": ("show", "a resolved config, its parameters, cost and memory"),
+  "train": ("train", "one run"),
+  "sweep": ("sweep", "all runs of a sweep file, then its report"),
+  "report": ("report", "the report of a sweep directory, from its files"),
+  "bench": ("bench", "measure this project's own speed"),
+}
+
+
+def _help() -> str:
+  width = max(map(len, COMMANDS))
+  lines = [f"  {name:{width}}  {line}" for name, (_, line) in COMMANDS.items()]
+  return (
+    "usage: normjax COMMAND [ARGUMENT] [--flag=value …]"
+    " [--config.key=value …]\n\n"
+    + "\n".join(lines)
+    + "\n\n`normjax COMMAND --help` lists a command's flags."
+  )
+
+
+def _dispatch(command: str, arguments: list[str]) -> int:
+  """Parses a command's flags and runs it; returns the exit code."""
+  if command not in COMMANDS:
+    raise errors.UnknownNameError(
+      f"unknown command {command!r}.{near_misses(command, COMMANDS)}"
+      f" Commands: {', '.join(COMMANDS)}."
+    )
+  module = importlib.import_module(f"normjax.commands.{COMMANDS[command][0]}")
+  # Config overrides wait for the config file that gives them their types.
+  is_override = lambda token: token.lstrip("-").startswith("config.")
+  overrides = [token for token in arguments if is_override(token)]
+  values = flags.FlagValues()
+  values.set_gnu_getopt(True)
+  module.define_flags(values)
+  flags.DEFINE_bool("help", False, "Show this.", flag_values=values)
+  try:
+    positional = values(
+      [command, *(t for t in arguments if not is_override(t))]
+    )[1:]
+  except flags.Error as error:
+    raise errors.UserError(f"{error}. See `normjax {command} --help`.") from error
+  if values["help"].value:
+    print(f"usage: normjax {module.USAGE}\n\n{module.__doc__}\n")
+    print(values.get_help())
+    return 0
+  return module.run(positional, overrides, values)
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs one command.
+
+  Returns:
+    0; 1 where something failed that was not the user's input; 2 for bad
+    input; 130 after Ctrl-C.
+  """
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  verbose = "--verbose" in arguments
+  arguments = [token for token in arguments if token != "--verbose"]
+  if not arguments or arguments[0] in ("-h", "--help", "help"):
+    print(_help())
+    return 0
+  # A job that is asked to end ends as after Ctrl-C: resumable.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    return _dispatch(arguments[0], arguments[1:])
+  except KeyboardInterrupt:
+    print("normjax: interrupted; the same command goes on.", file=sys.stderr)
+    return 130
+  except BrokenPipeError:
+    return 0  # The reader of our output has seen enough.
+  except Exception as error:
+    if verbose:
+      traceback.print_exc()
+    is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    if isinstance(error, errors.UserError):
+      print(f"normjax: {error}", file=sys.stderr)
+      return 2
+    if is_full:
+      print(
+        f"normjax: no space left on the device of {error.filename or '--out'};"
+        " free some and run the same command again: it goes on.",
+        file=sys.stderr,
+      )
+      return 2
+    print(
+      f"normjax: {type(error).__name__}: {error}"
+      " (--verbose shows the traceback)",
+      file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,1 @@
+"""One file a command; each has FLAGS, USAGE and run(positional, values)."""

@@ -1,0 +1,77 @@
+"""What commands share: the config argument and its typed overrides."""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from normjax import configure, errors
+
+
+def one(positional: list[str], what: str, usage: str) -> str:
+  """The only positional argument.
+
+  Raises:
+    UserError: there is none, or more than one.
+  """
+  if len(positional) != 1:
+    raise errors.UserError(
+      f"needs one {what}, got {len(positional)}: usage: normjax {usage}"
+    )
+  return positional[0]
+
+
+def load_config(
+  path: str, tokens: list[str]
+) -> tuple[configure.ConfigDict, dict[str, Any]]:
+  """A config file with `--config.key=value` overrides applied.
+
+  Component names are applied first, so that the other overrides are typed
+  by the options of the component that was asked for.
+
+  Args:
+    path: a config file.
+    tokens: the overrides as given on the command line.
+
+  Returns:
+    The config, and the overrides as typed values by dotted path.
+
+  Raises:
+    ConfigError: an unknown key, a value of another type, a whole block.
+  """
+  texts = {}
+  for token in tokens:
+    key, equals, text = token.lstrip("-").partition("=")
+    if not equals:
+      raise errors.ConfigError(f"write {token} as {token}=VALUE.")
+    texts[key.removeprefix("config.")] = text
+  names = {
+    key: text
+    for key, text in texts.items()
+    if key.removesuffix(".name") in configure.COMPONENTS
+    and key.endswith(".name")
+  }
+  config = configure.override(configure.load(path), names)
+  rest = {key: text for key, text in texts.items() if key not in names}
+  for key in rest:
+    configure.check_leaf(config, key)
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_dict("config", config, flag_values=values)
+  try:
+    values(["", *(f"--config.{key}={text}" for key, text in rest.items())])
+  except (flags.Error, TypeError, ValueError) as error:
+    raise errors.ConfigError(f"config override: {error}") from error
+  typed = config_flags.get_override_values(values["config"])
+  return values["config"].value, {**names, **typed}
+
+
+def define_out(values: flags.FlagValues, what: str) -> None:
+  """The flag --out."""
+  flags.DEFINE_string("out", None, what, flag_values=values)
+
+
+def out_directory(values: flags.FlagValues, config_path: str) -> Path:
+  """--out, or `runs/<name of the config file>`."""
+  stem = Path(config_path.partition(":")[0]).stem
+  return Path(values["out"].value or Path("runs") / stem)

@@ -1,0 +1,27 @@
+"""Writes and prints the report of a sweep directory, from its files."""
+
+from pathlib import Path
+
+from absl import flags
+
+from normjax.commands import arguments
+
+USAGE = "report DIR"
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  """No flags of its own."""
+
+
+def run(
+  positional: list[str], overrides: list[str], values: flags.FlagValues
+) -> int:
+  """Works for a sweep that is still running, too."""
+  del overrides, values
+  out = Path(arguments.one(positional, "sweep directory", USAGE))
+  from normjax import report
+
+  paths = report.write_report(out)
+  report.print_table(out)
+  print(f"report: {paths.html}")
+  return 0

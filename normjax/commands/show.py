@@ -1,0 +1,67 @@
+"""Shows what a config resolves to before anything is paid for.
+
+Prints the resolved config, the parameters with the update that each gets,
+and what the compiler says of a step's cost and memory.
+"""
+
+from absl import flags
+
+from normjax import configure
+from normjax.commands import arguments
+
+USAGE = "show CONFIG [--nocompile] [--config.key=value …]"
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  """The command's flags."""
+  flags.DEFINE_bool(
+    "compile",
+    True,
+    "Compile the step and time three of them, for cost and memory.",
+    flag_values=values,
+  )
+
+
+def run(
+  positional: list[str], overrides: list[str], values: flags.FlagValues
+) -> int:
+  """Prints the three parts."""
+  path = arguments.one(positional, "config file", USAGE)
+  config, _ = arguments.load_config(path, overrides)
+  import jax  # Late: `normjax --help` must not pay for it.
+  from rich.console import Console
+  from rich.table import Table
+
+  from normjax import build, train
+  from normjax.train import check, program
+
+  check.check(config)
+  console = Console()
+  console.print(f"run {configure.run_id(config)}", highlight=False)
+  console.print(configure.render(config), highlight=False, markup=False)
+
+  _, initialize = program.recipe_and_initialize(config)
+  state = jax.eval_shape(initialize, build.hyper(config))
+  updates = build.describe_updates(config, state.params)
+  table = Table("parameter", "shape", "count", "update", title="parameters")
+  counts: dict[str, int] = {}
+  for (name, update), leaf in zip(
+    updates.items(), jax.tree.leaves(state.params), strict=True
+  ):
+    table.add_row(name, str(leaf.shape), f"{leaf.size:,}", update)
+    counts[update] = counts.get(update, 0) + leaf.size
+  console.print(table)
+  for update, count in counts.items():
+    console.print(f"{update}: {count:,} parameters", highlight=False)
+  console.print(f"total: {sum(counts.values()):,} parameters", highlight=False)
+  if values["compile"].value:
+    facts = train.estimate(config)
+    console.print(
+      f"step: {facts['flops_per_step']:.4g} FLOPs,"
+      f" {1e3 * facts['step_s']:.3g} ms here;"
+      f" peak {facts['peak_bytes'] / 2**20:.1f} MiB,"
+      f" optimizer state {facts['optimizer_state_bytes'] / 2**20:.2f} MiB;"
+      f" compiled in {facts['compile_s']:.1f} s",
+      highlight=False,
+    )
+  return 0

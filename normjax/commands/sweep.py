@@ -1,0 +1,62 @@
+"""Runs a sweep file and writes its report; the same command resumes it."""
+
+from absl import flags
+
+from normjax.commands import arguments
+
+USAGE = "sweep CONFIG [--out=DIR] [--dry_run] [--config.key=value …]"
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  """The command's flags."""
+  arguments.define_out(
+    values, "The sweep's folder: plan, runs, report. Default: runs/<config>."
+  )
+  flags.DEFINE_integer(
+    "workers",
+    None,
+    "Processes that train side by side. Default: one a core on a machine"
+    " without an accelerator, else one.",
+    lower_bound=1,
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "retries",
+    1,
+    "How often a failed point is tried again.",
+    lower_bound=0,
+    flag_values=values,
+  )
+  flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "List points, programs, sizes and time, and train nothing.",
+    flag_values=values,
+  )
+
+
+def run(
+  positional: list[str], overrides: list[str], values: flags.FlagValues
+) -> int:
+  """Runs what is not done yet, then reports; 1 where points failed."""
+  path = arguments.one(positional, "sweep file", USAGE)
+  _, typed = arguments.load_config(path, overrides)
+  from normjax import report, sweep
+
+  out = arguments.out_directory(values, path)
+  summary = sweep.run_sweep(
+    path,
+    out,
+    overrides=typed,
+    workers=values["workers"].value,
+    retries=values["retries"].value,
+    dry_run=values["dry_run"].value,
+  )
+  if values["dry_run"].value:
+    return 0
+  paths = report.write_report(out)
+  report.print_table(out)
+  print(f"report: {paths.html}")
+  for point in summary.failed:
+    print(f"failed: {point}")
+  return 1 if summary.failed else 0

@@ -1,0 +1,33 @@
+"""Trains one config; the same command resumes it."""
+
+from absl import flags
+
+from normjax import configure
+from normjax.commands import arguments
+
+USAGE = "train CONFIG [--out=DIR] [--config.key=value …]"
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  """The command's flags."""
+  arguments.define_out(
+    values, "Holds one folder a run. Default: runs/<config>."
+  )
+
+
+def run(
+  positional: list[str], overrides: list[str], values: flags.FlagValues
+) -> int:
+  """Runs, then prints the result's metrics and where they are."""
+  path = arguments.one(positional, "config file", USAGE)
+  config, _ = arguments.load_config(path, overrides)
+  directory = arguments.out_directory(values, path) / configure.run_id(config)
+  from normjax import train  # Late: imports jax.
+
+  result = train.run(config, directory)
+  print(f"{result['state']} after {result['steps']} steps in {directory}")
+  if result["diverged_at_step"] is not None:
+    print(f"  diverged at step {result['diverged_at_step']}")
+  for name, value in result["metrics"].items():
+    print(f"  {name:20} {value:.6g}" if value is not None else f"  {name} -")
+  return 0
