@@ -59,7 +59,9 @@ def _dispatch(command: str, arguments: list[str]) -> int:
       [command, *(t for t in arguments if not is_override(t))]
     )[1:]
   except flags.Error as error:
-    raise errors.UserError(f"{error}. See `normjax {command} --help`.") from error
+    raise errors.UserError(
+      f"{error}. See `normjax {command} --help`."
+    ) from error
   if values["help"].value:
     print(f"usage: normjax {module.USAGE}\n\n{module.__doc__}\n")
     print(values.get_help())

@@ -71,8 +71,7 @@ def load_module(path: str | Path) -> ModuleType:
     spec.loader.exec_module(module)
   except Exception as error:
     raise errors.ConfigError(
-      f"config file {found} does not import:"
-      f" {type(error).__name__}: {error}"
+      f"config file {found} does not import: {type(error).__name__}: {error}"
     ) from error
   if not hasattr(module, "get_config"):
     raise errors.ConfigError(f"config file {found} defines no get_config().")
@@ -197,9 +196,9 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
     ) from error
 
 
-def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[
-  tuple[str, Any]
-]:
+def leaves(
+  config: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
   """Yields (dotted path, value), sorted by path."""
   for key in sorted(config):
     value = config[key]

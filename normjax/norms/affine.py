@@ -29,7 +29,7 @@ def check(norm: str, x: Array, params: Mapping[str, Array]) -> None:
 
 
 def apply(x: Array, params: Mapping[str, Array]) -> Array:
-  """Returns x * scale + bias in the dtype of x, each where it is in `params`."""
+  """Returns x * scale + bias in the dtype of x, each where `params` has it."""
   if "scale" in params:
     x = x * params["scale"].astype(x.dtype)
   if "bias" in params:

@@ -1,6 +1,6 @@
 """Training: a pure step, a loop around it, checkpoints.
 
-    result = train.run(config, directory)
+result = train.run(config, directory)
 """
 
 from normjax.train.loop import run

@@ -179,8 +179,7 @@ class _Run:
       self.directory / files.METRICS,
       # The evaluation of the checkpoint's state came before it was saved.
       keep=lambda row: (
-        row["step"] < step
-        or (row["step"], row["kind"]) == (self.saved, "eval")
+        row["step"] < step or (row["step"], row["kind"]) == (self.saved, "eval")
       ),
     )
     self.evaluated = {

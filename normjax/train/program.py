@@ -110,17 +110,13 @@ def _compile(config: configure.ConfigDict) -> Program:
   mesh = sharding.mesh(config.train.num_devices)
   micro_size = config.train.batch_size // config.train.accumulation_steps
   sharding.check_batch("train.batch_size / accumulation", micro_size, mesh)
-  sharding.check_batch(
-    "evaluate.batch_size", config.evaluate.batch_size, mesh
-  )
+  sharding.check_batch("evaluate.batch_size", config.evaluate.batch_size, mesh)
   everywhere = sharding.replicated(mesh)
   split = sharding.split_batch(mesh)
   recipe, initialize = recipe_and_initialize(config)
   dataset = build.dataset(config)
   hyper = _abstract(build.hyper(config), everywhere)
-  batch = _abstract(
-    dataset.train_batch(0, 0, config.train.batch_size), split
-  )
+  batch = _abstract(dataset.train_batch(0, 0, config.train.batch_size), split)
   evaluation_batch = _abstract(
     next(dataset.evaluation_batches(config.evaluate.batch_size)), split
   )
@@ -175,9 +171,7 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
 
   program, _ = get(config)
   dataset = build.dataset(config)
-  hyper = jax.device_put(
-    build.hyper(config), sharding.replicated(program.mesh)
-  )
+  hyper = jax.device_put(build.hyper(config), sharding.replicated(program.mesh))
   state = program.initialize(hyper)
   batch = jax.device_put(
     dict(dataset.train_batch(0, 0, config.train.batch_size)),

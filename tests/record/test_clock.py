@@ -1,0 +1,15 @@
+from normjax.record import clock as clock_module
+
+
+def test_seconds_add_up_over_processes(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(clock_module.time, "perf_counter", lambda: now[0])
+  clock = clock_module.Clock({"train": 5.0})
+  with clock.measure("train"):
+    now[0] += 2.0
+    assert clock["train"] == 7.0
+    assert clock["eval"] == 0.0
+    now[0] += 1.0
+  clock.add("compile", 4.0)
+  now[0] += 50.0
+  assert clock.to_dict() == {"train": 8.0, "eval": 0.0, "compile": 4.0}
