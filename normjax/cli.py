@@ -39,6 +39,11 @@ def _help() -> str:
   )
 
 
+def _is_override(token: str) -> bool:
+  """Config overrides wait for the config file that gives them their types."""
+  return token.lstrip("-").startswith("config.")
+
+
 def _dispatch(command: str, arguments: list[str]) -> int:
   """Parses a command's flags and runs it; returns the exit code."""
   if command not in COMMANDS:
@@ -47,16 +52,14 @@ def _dispatch(command: str, arguments: list[str]) -> int:
       f" Commands: {', '.join(COMMANDS)}."
     )
   module = importlib.import_module(f"normjax.commands.{COMMANDS[command][0]}")
-  # Config overrides wait for the config file that gives them their types.
-  is_override = lambda token: token.lstrip("-").startswith("config.")
-  overrides = [token for token in arguments if is_override(token)]
+  overrides = [token for token in arguments if _is_override(token)]
   values = flags.FlagValues()
   values.set_gnu_getopt(True)
   module.define_flags(values)
   flags.DEFINE_bool("help", False, "Show this.", flag_values=values)
   try:
     positional = values(
-      [command, *(t for t in arguments if not is_override(t))]
+      [command, *(token for token in arguments if not _is_override(token))]
     )[1:]
   except flags.Error as error:
     raise errors.UserError(

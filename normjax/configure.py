@@ -65,7 +65,8 @@ def load_module(path: str | Path) -> ModuleType:
   spec = importlib.util.spec_from_file_location(
     f"normjax_config_{found.stem}", found
   )
-  assert spec is not None and spec.loader is not None
+  assert spec is not None
+  assert spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
@@ -121,6 +122,12 @@ def component(block: str, name: str, **options: Any) -> ConfigDict:
   return override(config, options)
 
 
+def is_component_name(path: str) -> bool:
+  """Whether a dotted path names the component of a block."""
+  block, _, key = path.rpartition(".")
+  return key == "name" and block in COMPONENTS
+
+
 def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
   """A deep copy of `config` with dotted paths replaced.
 
@@ -135,13 +142,10 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     ConfigError: an unknown key, a value of another type, or a whole block.
   """
   config = copy.deepcopy(config)
-  is_name = lambda path: (
-    path.endswith(".name") and path.removesuffix(".name") in COMPONENTS
-  )
-  for path in sorted(overrides, key=lambda path: not is_name(path)):
+  for path in sorted(overrides, key=lambda path: not is_component_name(path)):
     value = overrides[path]
     block = path.removesuffix(".name")
-    if is_name(path) and block in config:
+    if is_component_name(path) and block in config:
       if config[block].name != value:
         with config.unlocked():
           config[block] = component(block, value)

@@ -10,7 +10,8 @@ they are not tuned for each pair. `configs/sweeps/tuned.py` does that.
 
 import ml_collections
 
-from normjax import configure, sweep as space
+from normjax import configure
+from normjax import sweep as space
 
 SEEDS = (1, 2, 3)
 

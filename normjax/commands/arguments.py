@@ -47,10 +47,7 @@ def load_config(
       raise errors.ConfigError(f"write {token} as {token}=VALUE.")
     texts[key.removeprefix("config.")] = text
   names = {
-    key: text
-    for key, text in texts.items()
-    if key.removesuffix(".name") in configure.COMPONENTS
-    and key.endswith(".name")
+    key: text for key, text in texts.items() if configure.is_component_name(key)
   }
   config = configure.override(configure.load(path), names)
   rest = {key: text for key, text in texts.items() if key not in names}
