@@ -18,9 +18,7 @@ SCALARS = {
 def _values(name, **changes):
   scalars = {**SCALARS, **changes}
   steps = jnp.arange(scalars["num_steps"])
-  return np.asarray(
-    jax.vmap(lambda t: schedules.get(name)(t, scalars))(steps)
-  )
+  return np.asarray(jax.vmap(lambda t: schedules.get(name)(t, scalars))(steps))
 
 
 def test_warmup_rises_linearly_from_the_first_step():
@@ -35,9 +33,7 @@ def test_warmup_cosine_equals_optax():
   theirs = optax.warmup_cosine_decay_schedule(0.0, 1.0, 20, 200, 0.05)
   ours = _values("warmup_cosine")
   # float32 cosine: a few units in the last place of 1.
-  np.testing.assert_allclose(
-    ours[20:], theirs(jnp.arange(20, 200)), atol=5e-7
-  )
+  np.testing.assert_allclose(ours[20:], theirs(jnp.arange(20, 200)), atol=5e-7)
 
 
 def test_linear_and_wsd_end_near_the_final_fraction():

@@ -1,0 +1,211 @@
+"""The order of the loop, and what it leaves on disk."""
+
+import json
+import shutil
+
+import pytest
+
+from normjax import errors, train
+from normjax.record import files
+from normjax.train import program
+from tests import support
+
+
+def _events(config, directory):
+  events = []
+  train.run(config, directory, lambda *event: events.append(event))
+  return events
+
+
+def test_the_order_is_evaluate_save_step_log(tmp_path):
+  config = support.tiny(
+    {"train.num_steps": 4, "evaluate.every_steps": 2, "log.every_steps": 2}
+    | {"checkpoint.every_steps": 2}
+  )
+  assert _events(config, tmp_path) == [
+    ("evaluate", 0),
+    ("save", 0),
+    ("step", 0),
+    ("step", 1),  # A row is fetched while the next step runs.
+    ("log", 0),
+    ("evaluate", 2),
+    ("save", 2),
+    ("step", 2),
+    ("step", 3),
+    ("log", 2),
+    ("evaluate", 4),
+    ("save", 4),
+  ]
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+  config = support.tiny({"train.num_steps": 2})
+  first = train.run(config, tmp_path)
+  assert _events(config, tmp_path) == []
+  assert train.run(config, tmp_path) == first
+
+
+def test_result_and_rows_say_what_happened(tmp_path):
+  config = support.tiny()
+  result = train.run(config, tmp_path)
+  assert result["state"] == "done"
+  assert result["steps"] == 12
+  assert result["diverged_at_step"] is None
+  train_rows = support.rows(tmp_path, "train")
+  assert [row["step"] for row in train_rows] == list(range(12))
+  assert set(train_rows[0]) == {
+    "step", "kind", "loss", "accuracy", "grad_norm", "update_norm",
+    "learning_rate",
+  }  # fmt: skip
+  evaluations = support.rows(tmp_path, "eval")
+  assert [row["step"] for row in evaluations] == [0, 4, 8, 12]
+  # Both describe the state that has taken no step, on other data.
+  assert abs(train_rows[0]["loss"] - evaluations[0]["loss"]) < 0.2
+  assert result["metrics"]["eval/loss"] == evaluations[-1]["loss"]
+  assert evaluations[-1]["loss"] < evaluations[0]["loss"]
+  status = files.read_json(tmp_path / files.STATUS)
+  assert status["state"] == "done"
+  run = files.read_json(tmp_path / files.RUN)
+  assert run["num_params"] == result["num_params"] > 0
+  # AdamW holds two float32 moments a parameter, and an int32 count.
+  assert run["optimizer_state_bytes"] >= 8 * run["num_params"]
+  assert run["provenance"]["packages"]["jax"]
+
+
+def test_divergence_is_a_result_with_its_step(tmp_path):
+  config = support.tiny({"train.max_loss": 5.0, "train.num_steps": 30})
+  # A uniform guess over 256 bytes costs log 256 = 5.5 nats.
+  result = train.run(config, tmp_path)
+  assert result["state"] == "diverged"
+  assert result["diverged_at_step"] == 0
+  assert result["steps"] < 30
+  assert files.read_json(tmp_path / files.STATUS)["state"] == "diverged"
+
+
+def test_divergence_by_a_huge_learning_rate(tmp_path):
+  config = support.tiny(
+    {"optimizer.learning_rate": 1e30, "train.gradient_clip": 0.0}
+    | {"train.num_steps": 30, "schedule.warmup_fraction": 0.0}
+  )
+  result = train.run(config, tmp_path)
+  assert result["state"] == "diverged"
+  assert 1 <= result["diverged_at_step"] < 30
+  losses = [row["loss"] for row in support.rows(tmp_path, "train")]
+  step = result["diverged_at_step"]
+  assert all(loss is not None and loss <= 100 for loss in losses[:step])
+  assert losses[step] is None or losses[step] > 100
+
+
+def _interrupted(config, directory, at_step):
+  """Stops a run as Ctrl-C would, just before a step."""
+
+  def stop(name, step):
+    if (name, step) == ("step", at_step):
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    train.run(config, directory, stop)
+  assert files.read_json(directory / files.STATUS)["state"] == "interrupted"
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
+  config = support.tiny({"train.num_steps": 12})
+  train.run(config, tmp_path / "straight")
+  _interrupted(config, tmp_path / "hurt", 10)
+  newest = tmp_path / "hurt" / files.CHECKPOINTS / "8"
+  assert newest.is_dir()
+  shutil.rmtree(newest / "state")
+  train.run(config, tmp_path / "hurt")
+  run = files.read_json(tmp_path / "hurt" / files.RUN)
+  assert run["resumed_at_steps"] == [4]
+  assert "checkpoint 8 cannot be read" in run["problems"][0]
+  assert (tmp_path / "hurt" / "ckpt-unreadable-8").is_dir()
+  for kind in ("train", "eval"):
+    assert support.rows(tmp_path / "hurt", kind) == support.rows(
+      tmp_path / "straight", kind
+    )
+
+
+def test_a_damaged_metrics_file_is_repaired_and_said(tmp_path):
+  config = support.tiny({"train.num_steps": 12})
+  train.run(config, tmp_path / "straight")
+  _interrupted(config, tmp_path / "hurt", 10)
+  path = tmp_path / "hurt" / files.METRICS
+  path.write_text(path.read_text() + '{"step": 9, "ki')
+  train.run(config, tmp_path / "hurt")
+  run = files.read_json(tmp_path / "hurt" / files.RUN)
+  assert "is not a metric row" in run["problems"][0]
+  assert support.rows(tmp_path / "hurt", "train") == support.rows(
+    tmp_path / "straight", "train"
+  )
+
+
+def test_half_a_result_is_none(tmp_path):
+  config = support.tiny({"train.num_steps": 4})
+  want = train.run(config, tmp_path)
+  path = tmp_path / files.RESULT
+  path.write_text(path.read_text()[:40])
+  assert train.run(config, tmp_path)["metrics"] == want["metrics"]
+  assert json.loads(path.read_text())["state"] == "done"
+
+
+def test_a_failure_is_in_the_status_and_the_rest_is_kept(tmp_path):
+  config = support.tiny()
+
+  def fail(name, step):
+    if (name, step) == ("step", 6):
+      raise RuntimeError("the disk is on fire")
+
+  with pytest.raises(RuntimeError, match="on fire"):
+    train.run(config, tmp_path, fail)
+  status = files.read_json(tmp_path / files.STATUS)
+  assert status["state"] == "failed"
+  assert "the disk is on fire" in status["message"]
+  assert train.run(config, tmp_path)["state"] == "done"
+
+
+def test_runs_that_differ_in_scalars_compile_once(tmp_path, monkeypatch):
+  compiled = []
+  real = program._compile
+  monkeypatch.setattr(program, "_PROGRAMS", {})
+  monkeypatch.setattr(
+    program, "_compile", lambda config: compiled.append(1) or real(config)
+  )
+  losses = [
+    train.run(support.tiny(change), tmp_path / str(index))["metrics"]
+    for index, change in enumerate(
+      (
+        {"optimizer.learning_rate": 1e-3},
+        {"optimizer.learning_rate": 1e-2},
+        {"optimizer.weight_decay": 0.0, "seed": 3},
+        {"train.gradient_clip": 0.0, "train.num_steps": 9},
+      )
+    )
+  ]
+  assert len(compiled) == 1
+  assert len({loss["eval/loss"] for loss in losses}) == 4
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"train.batch_size": 0}, "train.batch_size=0 must be at least 1"),
+    (
+      {"train.accumulation_steps": 3},
+      "train.batch_size=8 is not a multiple of train.accumulation_steps=3",
+    ),
+    ({"train.precision": "float8"}, "train.precision='float8'; allowed"),
+    ({"train.num_devices": 99}, "train.num_devices=99; allowed: 0"),
+    ({"schedule.name": "cosine"}, "unknown schedule 'cosine'"),
+    ({"log.probes": ("(",)}, r"log.probes: '\(' is not a regular expression"),
+    ({"optimizer.learning_rate": -1.0}, "learning_rate"),
+    (
+      {"data.name": "digits"},
+      "model 'llama' reads tokens; data 'digits' gives",
+    ),
+  ],
+)
+def test_bad_values_are_refused_before_anything_runs(tmp_path, change, message):
+  with pytest.raises(errors.UserError, match=message):
+    train.run(support.tiny(change), tmp_path)
+  assert not (tmp_path / files.METRICS).exists()
