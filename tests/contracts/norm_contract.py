@@ -1,0 +1,403 @@
+"""What every norm must do; `tests/norms/test_contract.py` runs it on all.
+
+A subclass is parametrized by `case`: a `.norm` and a `.reference`, a float64
+NumPy transcription or None, when the norm in float64 stands in for it.
+
+Tolerances. With u the unit roundoff (2^-24 in float32), a sum of n terms has a
+relative error below n u; root, product, gain and offset add a few u. n is here
+the whole input, so `(n + 16) u` times the largest output bounds every norm. In
+float64 the same bound has u = 2^-53.
+"""
+
+import functools
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from normjax import errors
+
+CHANNELS = 16
+SHAPES = {2: (12, CHANNELS), 3: (4, 6, CHANNELS), 4: (4, 3, 5, CHANNELS)}
+
+few_examples = hypothesis.settings(
+  max_examples=10, deadline=None, derandomize=True, database=None
+)
+
+
+@functools.cache
+def jitted(norm, train=True):
+  """The compiled norm: (variables, x, mask) to (y, stats)."""
+  return jax.jit(
+    lambda variables, x, mask=None: norm.apply(
+      variables, x, train=train, mask=mask
+    )
+  )
+
+
+def ranks(norm):
+  """The ranks of x that the norm takes."""
+  return (4,) if norm.traits.spatial_only else (2, 3, 4)
+
+
+def feature_shape(rank):
+  """What `init` is told about an x of this rank."""
+  return SHAPES[rank][1:] if rank == 4 else SHAPES[rank][-1:]
+
+
+def inputs(norm, shape, seed=0):
+  """Float64 NumPy variables off their initial values, and a normal x."""
+  rng = np.random.default_rng(seed)
+  features = shape[1:] if len(shape) == 4 else shape[-1:]
+  # Stays positive, as running variances must.
+  variables = jax.tree.map(
+    lambda leaf: np.float64(leaf) + rng.uniform(0.1, 0.5, leaf.shape),
+    norm.init(features),
+  )
+  return variables, rng.normal(size=shape)
+
+
+def as_float64(norm, variables, x, mask=None, train=True):
+  """The compiled norm in float64, as NumPy."""
+  with jax.enable_x64(True):
+    result = jitted(norm, train)(
+      jax.tree.map(jnp.asarray, variables), jnp.asarray(x), mask
+    )
+    return jax.tree.map(np.asarray, result)
+
+
+def truth(case, variables, x, mask=None, train=True):
+  """What y and the statistics should be, in float64."""
+  if case.reference is None:
+    return as_float64(case.norm, variables, x, mask, train)
+  return case.reference(
+    variables["params"],
+    variables["stats"],
+    x,
+    train=train,
+    mask=mask,
+    **case.norm.options,
+  )
+
+
+def assert_close(actual, expected, tolerance):
+  """Every leaf within `tolerance` times the largest expected value."""
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  for a, e in zip(
+    jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
+  ):
+    e = np.asarray(e, np.float64)
+    a = np.asarray(a, np.float64)
+    bound = tolerance * max(1.0, np.abs(e).max())
+    np.testing.assert_allclose(a, e, rtol=0, atol=bound)
+
+
+def tolerance(x, dtype=np.float32):
+  """The bound of the module's docstring, for statistics in `dtype`."""
+  return (x.size + 16) * np.finfo(dtype).eps / 2
+
+
+def to(dtype, tree):
+  """The tree's arrays in another dtype."""
+  return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+class NormContract:
+  """The contract; a subclass parametrizes `case`."""
+
+  def test_init(self, case):
+    for rank in ranks(case.norm):
+      variables = case.norm.init(feature_shape(rank))
+      assert set(variables) == {"params", "stats", "grad_stats"}
+      names = [name for values in variables.values() for name in values]
+      assert len(names) == len(set(names)), "one name in two collections"
+      for leaf in jax.tree.leaves(variables):
+        assert leaf.dtype == jnp.float32
+    narrow = case.norm.init(feature_shape(4), jnp.bfloat16)
+    for leaf in jax.tree.leaves(narrow["params"]):
+      assert leaf.dtype == jnp.bfloat16
+    for leaf in jax.tree.leaves(narrow["stats"]):
+      assert leaf.dtype == jnp.float32
+    for shape in (16, (), (0,), (4, -1)):
+      with pytest.raises(errors.UserError, match="feature shape"):
+        case.norm.init(shape)
+
+  def test_is_a_value(self, case):
+    again = type(case.norm)(**vars(case.norm))
+    assert again == case.norm
+    assert hash(again) == hash(case.norm)
+
+  @pytest.mark.parametrize("rank", SHAPES)
+  def test_equals_reference_in_float64(self, case, rank):
+    if rank not in ranks(case.norm):
+      rank = 4
+    variables, x = inputs(case.norm, SHAPES[rank])
+    for train in (True, False):
+      actual = as_float64(case.norm, variables, x, train=train)
+      assert actual[0].dtype == np.float64
+      expected = truth(case, variables, x, train=train)
+      assert_close(actual, expected, tolerance(x, np.float64))
+
+  @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+  def test_statistics_in_float32(self, case, dtype):
+    """Low precision in and out costs the rounding of y and nothing else."""
+    shape = SHAPES[4]
+    variables, x = inputs(case.norm, shape)
+    # The mean is large against the spread: bfloat16 statistics would be off
+    # by more than the rounding of y.
+    x = np.asarray(jnp.asarray(x + 8, dtype), np.float64)
+    variables = jax.tree.map(
+      lambda leaf: np.float64(np.float32(leaf)), variables
+    )
+    y, stats = jitted(case.norm)(to(jnp.float32, variables), to(dtype, x))
+    expected_y, expected_stats = truth(case, variables, x)
+    assert y.dtype == dtype
+    assert y.shape == shape
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(stats))
+    # The mean of x is 8 times its spread, hence 8^2 in the statistics' error.
+    error = 64 * tolerance(x)
+    assert_close(stats, expected_stats, error)
+    np.testing.assert_allclose(
+      np.asarray(y, np.float64),
+      expected_y,
+      rtol=float(jnp.finfo(dtype).eps) / 2 if dtype != jnp.float32 else 0,
+      atol=error * np.abs(expected_y).max(),
+    )
+
+  def test_large_offset(self, case):
+    """Data of mean 1e4 and spread 1 keep the two-pass bound.
+
+    The mean is off by at most dm = n u max|x|. With a spread above 1/2, y is
+    then off by at most 2 dm, by |y| (2 dm)^2 / 2 through the variance, and by
+    the usual roundings. E[x^2] - E[x]^2 would be off by n u 1e8, far more
+    than the variance. n is the number of values of one statistic.
+    """
+    norm = case.norm
+    variables, x = inputs(norm, SHAPES[4])
+    x = np.float64(np.float32(x + 1e4))
+    variables = jax.tree.map(
+      lambda leaf: np.float64(np.float32(leaf)), variables
+    )
+    y, _ = jitted(norm)(to(jnp.float32, variables), to(jnp.float32, x))
+    expected, _ = truth(case, variables, x)
+    length = {"none": 1, "per_example": CHANNELS, "batch": x.size // CHANNELS}
+    if norm.traits.spatial_only and norm.traits.statistics == "per_example":
+      length["per_example"] = x[0].size
+    mean_error = length[norm.traits.statistics] * 2**-24 * np.abs(x).max()
+    mean_error *= norm.traits.shift_invariant
+    gain = max(
+      [1.0, *(np.abs(p).max() for p in jax.tree.leaves(variables["params"]))]
+    )
+    bound = (2 * mean_error + np.abs(expected) * 2 * mean_error**2) * gain
+    bound += tolerance(x) * np.abs(expected).max()
+    assert (np.abs(np.float64(y) - expected) <= bound).all()
+
+  def test_gradients(self, case):
+    """Against central differences of the float64 truth.
+
+    With step h = 1e-5 the truncation h^2 f'''/6 is near 1e-9 and the rounding
+    u |f| / h near 1e-10, times the sum's length.
+    """
+    norm = case.norm
+    shape = (3, 2, 2, 4) if norm.traits.spatial_only else (3, 4, 4)
+    variables, x = inputs(norm, shape, seed=1)
+    weight = np.random.default_rng(2).normal(size=shape)
+
+    def loss(params, x):
+      return np.sum(weight * truth(case, {**variables, "params": params}, x)[0])
+
+    expected = central_differences(loss, (variables["params"], x))
+
+    @jax.jit
+    def gradient(variables, x, weight):
+      def loss(params, x):
+        y, _ = norm.apply({**variables, "params": params}, x)
+        return jnp.sum(weight * y)
+
+      return jax.grad(loss, argnums=(0, 1))(variables["params"], x)
+
+    with jax.enable_x64(True):
+      actual = gradient(*to(jnp.float64, (variables, x, weight)))
+      actual = jax.tree.map(np.asarray, actual)
+    assert_close(actual, expected, 1e-7)
+    single = gradient(*to(jnp.float32, (variables, x, weight)))
+    for leaf in jax.tree.leaves(single):
+      assert leaf.dtype == jnp.float32
+    # The gradient divides by the spread, at least 1/4 here, once more.
+    assert_close(single, actual, 4 * tolerance(x))
+
+  @few_examples
+  @hypothesis.given(
+    scale=st.floats(0.1, 10.0),
+    shift=st.floats(-100.0, 100.0),
+    seed=st.integers(0, 100),
+  )
+  def test_declared_invariances(self, case, scale, shift, seed):
+    """Values near 1e3 leave eps <= 0.1 a relative part below 1e-5.
+
+    (1e-5 with scale 0.1: eps / (2 * (0.1 * 1e3)^2) = 5e-6.)
+    """
+    norm = case.norm
+    variables, x = inputs(norm, SHAPES[4], seed)
+    x = 1e3 * x
+    y, _ = as_float64(norm, variables, x)
+    if norm.traits.scale_invariant:
+      assert_close(as_float64(norm, variables, scale * x)[0], y, 1e-5 * 4)
+    if norm.traits.shift_invariant:
+      assert_close(as_float64(norm, variables, x + shift)[0], y, 1e-10)
+
+  def test_traits_are_exact(self, case):
+    """What a norm does not declare, it does not have."""
+    norm, traits = case.norm, case.norm.traits
+    variables, x = inputs(norm, SHAPES[4])
+    y, _ = as_float64(norm, variables, x)
+
+    def differs(other):
+      return bool(np.abs(other - y).max() > 1e-3)
+
+    def apply(x, train=True):
+      return as_float64(norm, variables, x, train=train)[0]
+
+    if not traits.scale_invariant:
+      assert differs(apply(2 * x))
+    if not traits.shift_invariant:
+      assert differs(apply(x + 1))
+    assert differs(apply(x, train=False)) == traits.needs_train_flag
+
+    others = x.copy()
+    others[1:] = 2 * others[1:] + 1
+    first = apply(others)[0]
+    assert (np.abs(first - y[0]).max() > 1e-3) == (traits.statistics == "batch")
+    channel = x.copy()
+    channel[..., 0] += 1
+    alone = np.array_equal(apply(channel)[..., 1:], y[..., 1:])
+    assert alone or traits.statistics != "none"
+
+    between = apply(0.3 * x + 0.7 * others, train=False)
+    line = 0.3 * apply(x, train=False) + 0.7 * apply(others, train=False)
+    assert (np.abs(between - line).max() < 1e-10) == traits.foldable
+
+  def test_evaluation_keeps_statistics(self, case):
+    variables, x = inputs(case.norm, SHAPES[4])
+    variables, x = to(jnp.float32, (variables, x))
+    _, stats = jitted(case.norm, train=False)(variables, x)
+    jax.tree.map(np.testing.assert_array_equal, stats, variables["stats"])
+
+  def test_mask(self, case):
+    """Real tokens come out as if the others were not there.
+
+    That is so for statistics of the batch; other norms do not read the mask.
+    """
+    norm = case.norm
+    mask = np.array([[1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1], [1] + [0] * 5])
+    if norm.traits.spatial_only:
+      mask = mask[:, 0] * np.array([1, 0, 1])
+      shape = (3, *SHAPES[4][1:])
+    else:
+      shape = (*mask.shape, CHANNELS)
+    variables, x = inputs(norm, shape)
+    mask = mask.astype(bool)
+    padded = np.where(
+      mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, 1e6
+    )
+    packed = x[mask] if norm.traits.spatial_only else x[mask][None]
+    y, stats = as_float64(norm, variables, padded, mask)
+    expected, expected_stats = truth(case, variables, packed)
+    bound = tolerance(x, np.float64)
+    assert_close(y[mask].reshape(expected.shape), expected, bound)
+    assert_close(stats, expected_stats, bound)
+    if norm.traits.statistics == "batch":
+      with pytest.raises(errors.UserError, match="mask"):
+        norm.apply(variables, jnp.asarray(x), mask=jnp.ones(x.shape[1]))
+
+  def test_transformations(self, case):
+    """jit, vmap, scan and remat change nothing but roundings."""
+    norm = case.norm
+    variables, x = inputs(norm, SHAPES[4])
+    variables, x = to(jnp.float32, (variables, x))
+    xs = jnp.stack([x, 2 * x + 1, -x])
+    weight = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+    bound = 4 * tolerance(x)
+
+    eager = norm.apply(variables, x)
+    assert_close(jitted(norm)(variables, x), eager, bound)
+
+    each = [jitted(norm)(variables, one) for one in xs]
+    together = jax.jit(jax.vmap(lambda one: norm.apply(variables, one)))(xs)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    assert_close(together, stacked, bound)
+
+    def body(stats, one):
+      y, stats = norm.apply({**variables, "stats": stats}, one)
+      return stats, y
+
+    stats, ys = jax.jit(lambda s, xs: jax.lax.scan(body, s, xs))(
+      variables["stats"], xs
+    )
+    expected_stats = variables["stats"]
+    for one, y in zip(xs, ys, strict=True):
+      expected_y, expected_stats = jitted(norm)(
+        {**variables, "stats": expected_stats}, one
+      )
+      assert_close(y, expected_y, bound)
+    assert_close(stats, expected_stats, bound)
+
+    def loss(params, x, wrap):
+      apply = wrap(lambda p, x: norm.apply({**variables, "params": p}, x)[0])
+      return jnp.sum(weight * apply(params, x))
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)), static_argnums=2)
+    plain = gradient(variables["params"], x, lambda f: f)
+    remat = gradient(variables["params"], x, jax.checkpoint)
+    assert_close(remat, plain, bound)
+
+  def test_eight_devices_equal_one(self, case):
+    """A batch sharded over devices has the statistics of the whole."""
+    norm = case.norm
+    shape = (8, 3, 5, CHANNELS)
+    variables, x = to(jnp.float32, inputs(norm, shape))
+    weight = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+
+    def step(params, x):
+      y, stats = norm.apply({**variables, "params": params}, x)
+      return jnp.sum(weight * y), (y, stats)
+
+    step = jax.jit(jax.value_and_grad(step, argnums=(0, 1), has_aux=True))
+    mesh = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Auto,))
+    sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("b")))
+    whole = NamedSharding(mesh, PartitionSpec())
+    params = jax.device_put(variables["params"], whole)
+    one = step(variables["params"], x)
+    eight = step(params, sharded)
+    assert len(eight[0][1][0].sharding.device_set) == 8
+    assert_close(eight, one, 4 * tolerance(x))
+
+  def test_wrong_input(self, case):
+    norm = case.norm
+    variables = norm.init(feature_shape(4))
+    wrong = jnp.ones((*SHAPES[4][:-1], CHANNELS + 1))
+    if jax.tree.leaves(variables["params"]):
+      with pytest.raises((TypeError, ValueError)):
+        norm.apply(variables, wrong)
+
+
+def central_differences(loss, arguments, step=1e-5):
+  """The gradient of a NumPy function of a tree of float64 arrays."""
+  leaves, structure = jax.tree.flatten(arguments)
+  gradients = []
+  for position, leaf in enumerate(leaves):
+    gradient = np.zeros_like(leaf)
+    for index in np.ndindex(leaf.shape):
+      sides = []
+      for sign in (1, -1):
+        moved = leaf.copy()
+        moved[index] += sign * step
+        changed = [*leaves[:position], moved, *leaves[position + 1 :]]
+        sides.append(loss(*jax.tree.unflatten(structure, changed)))
+      gradient[index] = (sides[0] - sides[1]) / (2 * step)
+    gradients.append(gradient)
+  return jax.tree.unflatten(structure, gradients)
