@@ -1,0 +1,1 @@
+"""Flax layers around the pure core: norms, placements, attention, blocks."""

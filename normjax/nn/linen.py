@@ -1,0 +1,65 @@
+"""Any norm as a Flax Linen module: the only place where Linen meets norms."""
+
+from typing import Any
+
+from flax import linen
+from jax.typing import DTypeLike
+
+from normjax import norms
+from normjax.types import Array
+
+
+class LinenNorm(linen.Module):
+  """A norm with its variables, in Linen's collections.
+
+  Parameters are in "params", running statistics in "batch_stats" (mutable
+  while training) and statistics of the backward pass in
+  "_overwrite_with_gradient". All are float32 whatever the compute dtype.
+  Initializing does not count as a step of the running statistics.
+
+  Attributes:
+    norm: a name, a mapping with "name", or a Norm.
+    shape: the feature shape, (d,) or (h, w, c); None takes the last axis of x.
+    dtype: of the output; None keeps the input's.
+  """
+
+  norm: norms.NormSpec
+  shape: tuple[int, ...] | None = None
+  dtype: DTypeLike | None = None
+
+  @linen.compact
+  def __call__(
+    self,
+    x: Array,
+    *,
+    train: bool = True,
+    mask: Array | None = None,
+    context: Any = None,
+  ) -> Array:
+    """Normalises x as `Norm.apply`; train=True updates the statistics."""
+    norm = norms.resolve(self.norm)
+    initial = norm.init(self.shape or x.shape[-1:])
+    stats = {
+      name: self.variable("batch_stats", name, lambda value=value: value)
+      for name, value in initial["stats"].items()
+    }
+    grad_stats = {
+      name: self.variable(
+        "_overwrite_with_gradient", name, lambda value=value: value
+      )
+      for name, value in initial["grad_stats"].items()
+    }
+    held = {
+      "params": {
+        name: self.param(name, lambda _, value=value: value)
+        for name, value in initial["params"].items()
+      },
+      "stats": {name: stat.value for name, stat in stats.items()},
+      "grad_stats": {name: stat.value for name, stat in grad_stats.items()},
+    }
+    train = train and not self.is_initializing()
+    y, new_stats = norm.apply(held, x, train=train, mask=mask, context=context)
+    if train:
+      for name, value in new_stats.items():
+        stats[name].value = value
+    return y if self.dtype is None else y.astype(self.dtype)

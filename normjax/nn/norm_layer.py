@@ -1,0 +1,74 @@
+"""Any norm as a Flax NNX module: the only place where NNX meets norms."""
+
+from typing import Any
+
+from flax import nnx
+from jax.typing import DTypeLike
+
+from normjax import norms
+from normjax.nn import variables
+from normjax.types import Array
+
+_COLLECTIONS = {
+  "params": nnx.Param,
+  "stats": variables.NormStat,
+  "grad_stats": variables.GradStat,
+}
+
+
+class NormLayer(nnx.Module):
+  """A norm with its variables.
+
+  Parameters are `nnx.Param`, running statistics `NormStat` and statistics of
+  the backward pass `GradStat` attributes, under the norm's own names. They are
+  float32 whatever the compute dtype.
+  """
+
+  def __init__(
+    self,
+    norm: norms.NormSpec,
+    shape: tuple[int, ...],
+    *,
+    dtype: DTypeLike | None = None,
+    rngs: nnx.Rngs | None = None,
+  ):
+    """Makes the variables.
+
+    Args:
+      norm: a name, a mapping with "name", or a Norm.
+      shape: the feature shape, (d,) or (h, w, c).
+      dtype: of the output; None keeps the input's.
+      rngs: unused, so that norms are made as other layers are: no norm draws.
+
+    Raises:
+      UserError: an unknown norm, a bad option or shape.
+    """
+    del rngs
+    self.norm = norms.resolve(norm)
+    self.dtype = dtype
+    for collection, values in self.norm.init(shape).items():
+      for name, value in values.items():
+        setattr(self, name, _COLLECTIONS[collection](value))
+
+  def __call__(
+    self,
+    x: Array,
+    *,
+    train: bool = True,
+    mask: Array | None = None,
+    context: Any = None,
+  ) -> Array:
+    """Normalises x as `Norm.apply`; train=True updates the statistics."""
+    held = {
+      collection: {
+        name: variable[...]
+        for name, variable in vars(self).items()
+        if isinstance(variable, kind)
+      }
+      for collection, kind in _COLLECTIONS.items()
+    }
+    y, stats = self.norm.apply(held, x, train=train, mask=mask, context=context)
+    if train:
+      for name, value in stats.items():
+        getattr(self, name)[...] = value
+    return y if self.dtype is None else y.astype(self.dtype)

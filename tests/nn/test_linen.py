@@ -1,0 +1,134 @@
+"""Every norm as a Linen module, trained as Linen modules are."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import errors as flax_errors
+from flax import linen
+from flax.training import train_state
+
+from normjax import norms
+from normjax.nn.linen import LinenNorm
+
+X = jax.random.normal(jax.random.key(0), (4, 3, 8)) * 2 + 1
+
+
+class TrainState(train_state.TrainState):
+  """Flax's, with the running statistics."""
+
+  batch_stats: Any
+
+
+@pytest.mark.parametrize("name", norms.names())
+def test_is_the_norm(name):
+  norm = norms.make(name)
+  initial = norm.init((8,))
+  layer = LinenNorm(name)
+  made = layer.init(jax.random.key(0), X)
+  # Initializing is no step: the statistics are as they were made.
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    (made.get("params", {}), made.get("batch_stats", {})),
+    (initial["params"], initial["stats"]),
+  )
+  y, updated = layer.apply(made, X, mutable=["batch_stats"])
+  expected, stats = norm.apply(initial, X)
+  np.testing.assert_array_equal(y, expected)
+  jax.tree.map(
+    np.testing.assert_array_equal, updated.get("batch_stats", {}), stats
+  )
+  y = layer.apply(made, X, train=False)
+  expected, _ = norm.apply(initial, X, train=False)
+  np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("name", norms.names())
+def test_trains_in_a_train_state(name):
+  """A model of two layers learns, and its statistics move with the data."""
+
+  class Model(linen.Module):
+    """Dense, norm, dense."""
+
+    @linen.compact
+    def __call__(self, x, train):
+      x = linen.Dense(8, dtype=jnp.bfloat16)(x)
+      x = LinenNorm({"name": name}, name="norm")(x, train=train)
+      return linen.Dense(1)(x)
+
+  model = Model()
+  made = model.init(jax.random.key(0), X[:1, :1], train=True)
+  state = TrainState.create(
+    apply_fn=model.apply,
+    params=made["params"],
+    tx=optax.adam(0.05),
+    batch_stats=made.get("batch_stats", {}),
+  )
+  for leaf in jax.tree.leaves((state.params, state.batch_stats)):
+    assert leaf.dtype == jnp.float32
+
+  @jax.jit
+  def step(state):
+    def loss(params):
+      y, updated = state.apply_fn(
+        {"params": params, "batch_stats": state.batch_stats},
+        X,
+        train=True,
+        mutable=["batch_stats"],
+      )
+      error = y - jnp.sin(X.sum(-1, keepdims=True))
+      return jnp.mean(error**2), updated.get("batch_stats", {})
+
+    (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(
+      state.params
+    )
+    return state.apply_gradients(grads=gradients, batch_stats=stats), value
+
+  losses = []
+  for _ in range(30):
+    state, value = step(state)
+    losses.append(float(value))
+  assert losses[-1] < losses[0] / 2
+  moved = jax.tree.map(
+    lambda new, old: bool(jnp.any(new != old)),
+    state.batch_stats,
+    made.get("batch_stats", {}),
+  )
+  assert all(jax.tree.leaves(moved))
+
+
+def test_dtype_of_the_output():
+  y, variables = LinenNorm("layer_norm", dtype=jnp.bfloat16).init_with_output(
+    jax.random.key(0), X
+  )
+  assert y.dtype == jnp.bfloat16
+  assert variables["params"]["scale"].dtype == jnp.float32
+
+
+def test_evaluation_without_statistics_fails():
+  layer = LinenNorm("batch_norm")
+  params = {"params": layer.init(jax.random.key(0), X)["params"]}
+  with pytest.raises(flax_errors.ScopeCollectionNotFound, match="batch_stats"):
+    layer.apply(params, X, train=False)
+
+
+def test_statistics_of_the_backward_pass():
+  """They live where Flax keeps what gradients overwrite."""
+
+  def init(shape, dtype):
+    del shape, dtype
+    return {"grad_stats": {"seen": jnp.zeros(())}}
+
+  def apply(variables, x, **_):
+    return x + variables["grad_stats"]["seen"], variables["stats"]
+
+  identity = norms.make("identity")
+  norm = norms.Norm("toy", {}, identity.traits, init, apply)
+  layer = LinenNorm(norm)
+  made = layer.init(jax.random.key(0), X)
+  assert set(made) == {"_overwrite_with_gradient"}
+  gradient = jax.grad(lambda made: jnp.sum(layer.apply(made, X)))(made)
+  assert gradient["_overwrite_with_gradient"]["seen"] == X.size
