@@ -1,0 +1,122 @@
+"""A comparison's report, from the files of its runs and nothing else.
+
+    <out>/report/table.{md,csv,tex}   the table
+    <out>/report/report.html          the same with figures, one file
+    <out>/report/figures/*.svg        the figures
+
+Nothing here imports jax, and importing this package imports nothing heavy.
+"""
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from normjax import errors
+
+if TYPE_CHECKING:
+  from rich.console import Console
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportPaths:
+  """What `write_report` wrote."""
+
+  html: Path
+  markdown: Path
+  csv: Path
+  tex: Path
+  figures: tuple[Path, ...]
+
+
+def write_report(out: Path) -> ReportPaths:
+  """Writes `<out>/report/`, also of a sweep that is not over.
+
+  Files are replaced one by one and only once all are made, so that a reader
+  never sees half a file.
+
+  Args:
+    out: directory of a sweep (plan.json, runs/), or of single runs.
+
+  Raises:
+    RunError: `out` is neither, or cannot be written.
+  """
+  from normjax.report import formats, load, page, plots, stats, tables
+
+  out = Path(out)
+  sweep = load.load(out)
+  rows = stats.summarize(sweep)
+  table = tables.build(sweep, rows)
+  figures = plots.draw(sweep, rows)
+  texts = {
+    "table.md": formats.markdown(table),
+    "table.csv": formats.comma_separated(sweep, rows),
+    "table.tex": formats.tex(table),
+    **{f"figures/{figure.name}.svg": figure.svg for figure in figures},
+    "report.html": page.render(sweep, rows, table, figures),
+  }
+  report = out / "report"
+  try:
+    _replace(report, texts)
+  except OSError as error:
+    raise errors.RunError(f"cannot write {report}: {error}") from error
+  return ReportPaths(
+    html=report / "report.html",
+    markdown=report / "table.md",
+    csv=report / "table.csv",
+    tex=report / "table.tex",
+    figures=tuple(
+      report / "figures" / f"{figure.name}.svg" for figure in figures
+    ),
+  )
+
+
+def _replace(report: Path, texts: dict[str, str]) -> None:
+  """Puts the files in place and removes figures that are no longer drawn."""
+  (report / "figures").mkdir(parents=True, exist_ok=True)
+  scratch = Path(tempfile.mkdtemp(dir=report, prefix=".new."))
+  try:
+    (scratch / "figures").mkdir()
+    for name, text in texts.items():
+      (scratch / name).write_text(text, encoding="utf-8")
+    for name in texts:
+      os.replace(scratch / name, report / name)
+  finally:
+    shutil.rmtree(scratch)
+  for path in (report / "figures").glob("*.svg"):
+    if f"figures/{path.name}" not in texts:
+      path.unlink()
+
+
+def print_table(out: Path, console: "Console | None" = None) -> None:
+  """Prints the comparison in the terminal.
+
+  Args:
+    out: as for `write_report`.
+    console: a rich console; standard output by default.
+
+  Raises:
+    RunError: `out` holds no runs.
+  """
+  from rich.console import Console
+
+  from normjax.report import facts, formats, load, stats, tables
+
+  console = console or Console()
+  sweep = load.load(Path(out))
+  rows = stats.summarize(sweep)
+  table = tables.build(sweep, rows)
+  console.print(formats.terminal(table, console))
+  show = lambda text, style=None: console.print(
+    text, style=style, markup=False, highlight=False
+  )
+  for sentence in facts.findings(sweep, rows):
+    show(sentence)
+  for note in table.notes:
+    show(note, style="dim")
+  if not facts.is_complete(sweep):
+    show(f"Not complete: {facts.progress(sweep)}.", style="yellow")
+  for line in facts.failures(sweep):
+    show(line, style="red")

@@ -1,0 +1,336 @@
+"""What a reader must know beside the numbers, derived from the files.
+
+Config differences, provenance, failures, and the limits of the comparison.
+"""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from normjax import configure
+from normjax.report import stats
+from normjax.report.load import (
+  OVER,
+  Run,
+  Sweep,
+  differing_keys,
+  short_names,
+)
+from normjax.report.tables import NOTHING, show_value
+
+# Differ between runs by their nature.
+_UNIQUE = ("created", "git.diff")
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+  """One line of provenance: its values with the number of runs of each."""
+
+  name: str
+  values: tuple[tuple[str, int], ...]
+
+  @property
+  def differs(self) -> bool:
+    """Runs were not made alike."""
+    return len(self.values) > 1
+
+
+def progress(sweep: Sweep) -> str:
+  """How much of the plan is there: "25 of 27 final runs …"."""
+  parts = []
+  for stage, name in (("tune", "tuning"), ("final", "final")):
+    runs = [run for run in sweep.runs if run.stage == stage]
+    if runs:
+      over = sum(run.state in OVER for run in runs)
+      parts.append(f"{over} of {len(runs)} {name} runs are over")
+  return ", ".join(parts) or "no runs are planned"
+
+
+def is_complete(sweep: Sweep) -> bool:
+  """Every method has final runs, and every planned run is over."""
+  return all(run.state in OVER for run in sweep.runs) and all(
+    sweep.finals(m.label) for m in sweep.methods
+  )
+
+
+def findings(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
+  """The result in sentences, no stronger than the intervals."""
+  sentences = []
+  done = [row for row in rows if row.interval.n]
+  if done:
+    pick = min if sweep.mode == "min" else max
+    best = pick(done, key=lambda row: row.interval.mean)
+    sentences.append(
+      f"Best mean {sweep.metric}: {best.label}"
+      f" ({best.interval.mean:.4g}, n = {best.interval.n})."
+    )
+  compared = [row for row in rows if row.difference]
+  if compared:
+    count = Counter(row.verdict for row in compared)
+    order = (
+      stats.BETTER, stats.WORSE, stats.SAME, stats.ALL_DIVERGED, stats.TOO_FEW,
+    )  # fmt: skip
+    said = ", ".join(f"{count[word]} {word}" for word in order if count[word])
+    sentences.append(
+      f"Compared with {sweep.baseline}, of {len(compared)} methods: {said}."
+    )
+    decided = [r for r in compared if r.verdict in (stats.BETTER, stats.WORSE)]
+    kept = sum(stats.holds(row) for row in decided)
+    if kept < len(decided):
+      sentences.append(
+        f"Adjusted for {len(compared)} comparisons (Holm), {kept} of these"
+        f" {len(decided)} differences remain significant."
+      )
+  return sentences
+
+
+def unfinished(sweep: Sweep) -> list[str]:
+  """What is missing, one line a run."""
+  lines = []
+  for run in sweep.runs:
+    if run.state in OVER or run.state == "failed":
+      continue
+    where = ""
+    if run.status.get("step") is not None:
+      where = f" at step {run.status['step']} of {run.status.get('num_steps')}"
+    lines.append(f"{describe(run)}: {run.state}{where}")
+  lines += [
+    f"{m.label}: no final runs are planned yet"
+    for m in sweep.methods
+    if not sweep.finals(m.label)
+  ]
+  return lines
+
+
+def failures(sweep: Sweep) -> list[str]:
+  """Failed runs with what they said, and those that needed a retry."""
+  lines = [
+    f"{describe(run)}: failed"
+    + (f" {run.attempts} times" if run.attempts > 1 else "")
+    + (f": {run.message}" if run.message else "")
+    for run in sweep.failed
+  ]
+  lines += [
+    f"{describe(run)}: {run.state} after {run.attempts} failed attempt"
+    + ("s" if run.attempts > 1 else "")
+    for run in sweep.runs
+    if run.attempts and run.state in OVER
+  ]
+  return lines
+
+
+def describe(run: Run) -> str:
+  """A run in words: method, seed, stage, identifier."""
+  return f"{run.method}, seed {run.seed}, {run.stage} ({run.run_id})"
+
+
+def warnings(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
+  """Unreadable lines, and results that cannot be used."""
+  lines = list(sweep.problems)
+  lines += [
+    f"{describe(run)}: done, but has no {sweep.metric}; not in the mean"
+    for run in sweep.runs
+    if run.state == "done" and run.metric(sweep.metric) is None
+  ]
+  if sweep.baseline is not None and sweep.baseline not in {
+    row.label for row in rows
+  }:
+    lines.append(f"the baseline {sweep.baseline!r} is none of the methods")
+  lines += [
+    f"runs differ in {line.name}: "
+    + "; ".join(f"{value} ({n} runs)" for value, n in line.values)
+    for line in provenance(sweep)
+    if line.differs
+  ]
+  dirty = sum(bool(_git(run).get("dirty")) for run in sweep.runs)
+  if dirty:
+    lines.append(f"{dirty} of {len(sweep.runs)} runs had uncommitted changes")
+  return lines
+
+
+def limits(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
+  """What the comparison cannot say."""
+  lines = []
+  counts = sorted({row.interval.n for row in rows})
+  if counts and counts[0] != counts[-1]:
+    lines.append(
+      f"Rows rest on {counts[0]} to {counts[-1]} seeds: not all alike."
+    )
+  elif counts:
+    n = counts[0]
+    lines.append(f"Every row rests on {n} seed{'s' if n != 1 else ''}.")
+  if counts and counts[0] < 5:
+    lines.append(
+      "With so few seeds intervals are wide: not distinguishable does not"
+      " mean equal."
+    )
+  lines += _tuning_limits(sweep, rows)
+  steps = {row.steps for row in rows if row.steps is not None}
+  if len(steps) == 1:
+    lines.append(
+      f"One training length, {steps.pop():,} steps: a longer one may rank the"
+      " methods otherwise."
+    )
+  elif steps:
+    lines.append("Rows were trained for different numbers of steps.")
+  tested = sum(row.difference is not None for row in rows)
+  if tested > 1:
+    lines.append(
+      f"{tested} comparisons with one baseline: verdicts are unadjusted, see"
+      " p (Holm)."
+    )
+  survivors = [r.label for r in rows if r.diverged and r.interval.n]
+  if survivors:
+    lines.append(
+      f"Means over survivors only, which flatters: {', '.join(survivors)}."
+    )
+  model = sweep.config.get("model", {}).get("name")
+  data = sweep.config.get("data", {}).get("name")
+  if model and data:
+    lines.append(f"One model ({model}) on one data set ({data}).")
+  return lines
+
+
+def _tuning_limits(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
+  if not sweep.tuned_keys:
+    return [
+      "Nothing was tuned: every method ran with the values of its config."
+    ]
+  lines = []
+  counts = {row.trials for row in rows}
+  if len(counts) > 1:
+    least, most = min(counts), max(counts)
+    lines.append(
+      f"Tuning was unequal: {least} to {most} settings tried a method."
+    )
+  names = short_names(sweep.tuned_keys)
+  lines.append(
+    f"Only {', '.join(names[key] for key in sweep.tuned_keys)} was tuned; all"
+    " else is as in the configs."
+  )
+  edges = [row.label for row in rows if row.method.on_edge]
+  if edges:
+    lines.append(f"Best value on an edge of the grid: {', '.join(edges)}.")
+  shared = {r.seed for r in sweep.runs if r.stage == "tune"} & {
+    r.seed for r in sweep.runs if r.stage == "final"
+  }
+  if shared:
+    lines.append(
+      "Final seeds were also used for tuning, which flatters the tuned"
+      f" methods: {', '.join(map(str, sorted(shared)))}."
+    )
+  return lines
+
+
+def compared(sweep: Sweep, rows: Sequence[stats.Row]) -> list[tuple[str, str]]:
+  """Name and value of what defines the comparison."""
+  seeds = lambda stage: ", ".join(
+    map(str, sorted({r.seed for r in sweep.runs if r.stage == stage}))
+  )
+  better = "smaller" if sweep.mode == "min" else "larger"
+  lines = [("Metric", f"{sweep.metric}, {better} is better")]
+  if sweep.config_file:
+    lines += [
+      ("Base config", sweep.config_file),
+      (
+        "Command",
+        f"normjax sweep {sweep.config_file} --out={sweep.directory.name}",
+      ),
+      ("Sweep", sweep.sweep_id),
+    ]
+  lines += [
+    ("Methods", str(len(rows))),
+    ("Baseline", sweep.baseline or "none"),
+    ("Final seeds", seeds("final") or NOTHING),
+  ]
+  if sweep.tuned_keys:
+    lines.append(
+      (
+        "Tuning",
+        f"{', '.join(sweep.tuned_keys)}: {sweep.trials_per_method} trials a"
+        f" method, the baseline too; seeds {seeds('tune') or NOTHING}",
+      )
+    )
+  else:
+    lines.append(("Tuning", "none"))
+  for block in ("model", "data"):
+    if name := sweep.config.get(block, {}).get("name"):
+      lines.append((block.capitalize(), name))
+  if steps := sweep.config.get("train", {}).get("num_steps"):
+    lines.append(("Steps", f"{steps:,}"))
+  return lines
+
+
+def config_table(
+  sweep: Sweep,
+) -> tuple[list[str], list[tuple[str, list[str]]]]:
+  """Config keys in which methods differ, and each method's values.
+
+  A method's values are those of its first final run that has started, else
+  the base config with its overrides and tuned values.
+  """
+  flat = []
+  for method in sweep.methods:
+    started = [r for r in sweep.finals(method.label) if r.record.get("config")]
+    if started:
+      leaves = dict(configure.leaves(started[0].record["config"]))
+    else:
+      leaves = dict(configure.leaves(sweep.config))
+      leaves |= {**method.overrides, **(method.tuned or {})}
+    leaves.pop("seed", None)
+    flat.append(leaves)
+  keys = sorted(differing_keys(flat))
+  return keys, [
+    (
+      method.label,
+      [show_value(own[k]) if k in own else NOTHING for k in keys],
+    )
+    for method, own in zip(sweep.methods, flat, strict=True)
+  ]
+
+
+def base_config(sweep: Sweep) -> list[tuple[str, str]]:
+  """Dotted path and value of the whole base config."""
+  return [
+    (path, json.dumps(value)) for path, value in configure.leaves(sweep.config)
+  ]
+
+
+def provenance(sweep: Sweep) -> list[Provenance]:
+  """Where the runs' numbers came from; differing values side by side."""
+  counts: dict[str, Counter[str]] = {}
+  for run in sweep.runs:
+    record = run.record.get("provenance", {})
+    for path, value in configure.leaves(record):
+      if path not in _UNIQUE:
+        text = value if isinstance(value, str) else json.dumps(value)
+        counts.setdefault(path, Counter())[text] += 1
+  return [
+    Provenance(name, tuple(values.most_common()))
+    for name, values in counts.items()
+  ]
+
+
+def created(sweep: Sweep) -> str:
+  """First and last start of a run, UTC."""
+  times = sorted(
+    time
+    for run in sweep.runs
+    if (time := run.record.get("provenance", {}).get("created"))
+  )
+  if not times:
+    return NOTHING
+  clip = lambda time: time[:19].replace("T", " ")
+  return f"{clip(times[0])} to {clip(times[-1])}"
+
+
+def diffs(sweep: Sweep) -> list[str]:
+  """Distinct uncommitted changes."""
+  found = (_git(run).get("diff") for run in sweep.runs)
+  return list(dict.fromkeys(diff for diff in found if diff))
+
+
+def _git(run: Run) -> Mapping[str, Any]:
+  return run.record.get("provenance", {}).get("git") or {}

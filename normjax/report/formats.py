@@ -1,0 +1,176 @@
+"""A table as Markdown, CSV, TeX and in the terminal.
+
+All show the text of `tables.build`; the CSV alone holds unrounded numbers.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from normjax.report import stats
+from normjax.report.load import Sweep
+from normjax.report.tables import Cell, Table
+
+# What a terminal too narrow for all columns shows, the first the longest.
+_CORE = (
+  "method", "metric", "difference", "verdict", "n", "diverged", "tuned",
+  "train_s", "trials",
+)  # fmt: skip
+# Where a cell may go on two lines.
+FOLD = re.compile(r" (?=[\[(])|(?<=\bnot) |(?<=,) (?=[a-z])")
+
+
+def markdown(table: Table) -> str:
+  """A GitHub-flavoured table followed by its notes."""
+  line = lambda cells: "| " + " | ".join(cells) + " |"
+  escape = lambda text: text.replace("\\", "\\\\").replace("|", "\\|")
+  lines = [
+    line(escape(c.header) for c in table.columns),
+    line("---:" if c.numeric else "---" for c in table.columns),
+    *(line(escape(cell.text) for cell in row) for row in table.rows),
+    "",
+    *(f"- {escape(note)}" for note in table.notes),
+  ]
+  return "\n".join(lines) + "\n"
+
+
+def comma_separated(sweep: Sweep, rows: Sequence[stats.Row]) -> str:
+  """Unrounded numbers, one line a method; an unknown number is empty."""
+  file = io.StringIO()
+  writer = None
+  for row in rows:
+    difference = row.difference or stats.Difference(stats.Interval(0))
+    record = {
+      "method": row.label,
+      "tuned": json.dumps(row.method.tuned) if row.method.tuned else None,
+      "on_edge": row.method.on_edge,
+      "trials": row.trials,
+      "seeds_planned": row.planned,
+      "n": row.interval.n,
+      "metric": sweep.metric,
+      "mode": sweep.mode,
+      "mean": row.interval.mean,
+      "ci95_low": row.interval.low,
+      "ci95_high": row.interval.high,
+      "sd": row.interval.sd,
+      "baseline": sweep.baseline,
+      "pairs": difference.interval.n,
+      "difference_mean": difference.interval.mean,
+      "difference_ci95_low": difference.interval.low,
+      "difference_ci95_high": difference.interval.high,
+      "p_value": difference.p_value,
+      "p_value_holm": difference.p_holm,
+      "seeds_needed": difference.seeds_needed,
+      "verdict": row.verdict,
+      "diverged": len(row.diverged),
+      "diverged_at_steps": json.dumps(list(row.diverged.values())),
+      "failed": row.failed,
+      "steps": row.steps,
+      "train_s": row.train_s,
+      "compile_s": row.compile_s,
+      "optimizer_state_bytes": row.optimizer_state_bytes,
+      "num_params": row.num_params,
+    }
+    if writer is None:
+      writer = csv.DictWriter(file, list(record), lineterminator="\n")
+      writer.writeheader()
+    writer.writerow(record)
+  return file.getvalue()
+
+
+_TEX = {
+  "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
+  "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+  "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+  "|": r"\textbar{}", "±": r"$\pm$", "−": r"$-$", "–": "--", "↓": r"$\downarrow$",
+  "↑": r"$\uparrow$", "†": r"\textsuperscript{\textdagger}",
+  "‡": r"\textsuperscript{\textdaggerdbl}", "≥": r"$\geq$",
+}  # fmt: skip
+
+
+def tex_escape(text: str) -> str:
+  """Text that TeX prints as it is written here."""
+  return "".join(_TEX.get(character, character) for character in text)
+
+
+def tex(table: Table) -> str:
+  """A booktabs tabular with its notes beneath; needs `booktabs`."""
+  line = lambda cells: " & ".join(map(tex_escape, cells)) + r" \\"
+  align = "".join("r" if c.numeric else "l" for c in table.columns)
+  lines = [
+    r"% Needs \usepackage{booktabs}.",
+    rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
+    r"\toprule",
+    line(c.header for c in table.columns),
+    r"\midrule",
+    *(line(cell.text for cell in row) for row in table.rows),
+    r"\bottomrule",
+    r"\end{tabular}",
+    "",
+    r"\par\smallskip{\footnotesize",
+    *(rf"{tex_escape(note)}\par" for note in table.notes),
+    "}",
+  ]
+  return "\n".join(lines) + "\n"
+
+
+_STYLES = {
+  stats.BETTER: "green",
+  stats.WORSE: "red",
+  stats.ALL_DIVERGED: "red",
+  stats.SAME: "dim",
+  stats.BASELINE: "bold",
+}
+
+
+def terminal(table: Table, console: Console) -> RichTable:
+  """A rich table: all columns where they fit, else those that matter most.
+
+  Where space is short, long cells first go on two lines, then columns are
+  left out from the end of the list of what matters.
+  """
+  keys = [column.key for column in table.columns]
+  core = [key for key in _CORE if key in keys]
+  layouts = [(keys, False), (core, False)]
+  layouts += [(core[:count], True) for count in range(len(core), 1, -1)]
+  # A table is never measured as wider than its console.
+  unbounded = console.options.update(max_width=10_000)
+  for shown, folded in layouts:
+    view = _terminal(table, [k for k in keys if k in shown], folded)
+    if Measurement.get(console, unbounded, view).maximum <= console.width:
+      break
+  return view
+
+
+def _terminal(table: Table, keys: Sequence[str], folded: bool) -> RichTable:
+  fold = lambda text: FOLD.sub("\n", text) if folded else text
+  view = RichTable(
+    box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0)
+  )
+  chosen = [i for i, column in enumerate(table.columns) if column.key in keys]
+  for index in chosen:
+    column = table.columns[index]
+    view.add_column(
+      fold(column.header),
+      justify="right" if column.numeric else "left",
+      overflow="fold",
+    )
+  for row in table.rows:
+    view.add_row(
+      *(Text(fold(row[i].text), style=_style(table, row, i)) for i in chosen)
+    )
+  return view
+
+
+def _style(table: Table, row: Sequence[Cell], index: int) -> str:
+  if table.columns[index].key != "verdict":
+    return ""
+  return _STYLES.get(row[index].text, "")

@@ -1,0 +1,115 @@
+"""One self-contained HTML file: no network, no other file."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from normjax.report import drawing, facts, formats, stats, tables
+from normjax.report.load import Run, Sweep
+
+# The figures' fixed colours, replaced by the page's own.
+_THEME = {
+  drawing.INK: "currentColor",
+  drawing.PAPER: "none",
+  drawing.GRID: "var(--grid)",
+}
+_VERDICTS = {
+  stats.BETTER: "better",
+  stats.WORSE: "worse",
+  stats.ALL_DIVERGED: "worse",
+  stats.BASELINE: "baseline",
+}
+
+
+def inline(figure: drawing.Figure) -> markupsafe.Markup:
+  """The figure's SVG for use inside HTML.
+
+  Ids get the figure's name in front, since those of two figures collide;
+  namespaces, prolog and the style of `*` are dropped, since they are for a
+  document of its own.
+  """
+  svg = figure.svg[figure.svg.index("<svg") :]
+  svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+  svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+  svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+  svg = svg.replace("xlink:href=", "href=")
+  svg = re.sub(r'(\bid=")', rf"\1{figure.name}-", svg)
+  svg = re.sub(r'(href="#|url\(#)', rf"\1{figure.name}-", svg)
+  for color, name in _THEME.items():
+    svg = svg.replace(color, name)
+  label = markupsafe.escape(figure.title)
+  svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+  return markupsafe.Markup(svg)
+
+
+def folded(text: str) -> markupsafe.Markup:
+  """A cell's text, on two lines where it is long."""
+  return markupsafe.Markup("<br>").join(
+    markupsafe.escape(part) for part in formats.FOLD.split(text)
+  )
+
+
+def render(
+  sweep: Sweep,
+  rows: Sequence[stats.Row],
+  table: tables.Table,
+  figures: Sequence[drawing.Figure],
+) -> str:
+  """The report as HTML text."""
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("normjax.report", ""),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+  )
+  environment.filters["folded"] = folded
+  keys, configs = facts.config_table(sweep)
+  return environment.get_template("page.html.j2").render(
+    title=_title(sweep),
+    complete=facts.is_complete(sweep),
+    progress=facts.progress(sweep),
+    findings=facts.findings(sweep, rows),
+    compared=facts.compared(sweep, rows),
+    table=table,
+    verdicts=_VERDICTS,
+    figures=[(figure, inline(figure)) for figure in figures],
+    limits=facts.limits(sweep, rows),
+    failures=facts.failures(sweep),
+    unfinished=facts.unfinished(sweep),
+    warnings=facts.warnings(sweep, rows),
+    config_keys=keys,
+    configs=configs,
+    base_config=facts.base_config(sweep),
+    provenance=facts.provenance(sweep),
+    created=facts.created(sweep),
+    diffs=facts.diffs(sweep),
+    runs=[_run_line(run, sweep) for run in sweep.runs],
+  )
+
+
+def _title(sweep: Sweep) -> str:
+  name = sweep.config_file or sweep.directory.resolve().name
+  return re.sub(r"\.py$", "", name.rpartition("/")[2]).replace("_", " ")
+
+
+def _run_line(run: Run, sweep: Sweep) -> dict[str, Any]:
+  value = run.metric(sweep.metric)
+  train_s = run.result.get("train_s")
+  return {
+    "id": run.run_id,
+    "method": run.method,
+    "stage": run.stage,
+    "overrides": ", ".join(
+      f"{key}={tables.show_value(item)}"
+      for key, item in run.overrides.items()
+      if key in sweep.tuned_keys
+    ),
+    "seed": run.seed,
+    "state": run.state,
+    "metric": tables.NOTHING if value is None else f"{value:.6g}",
+    "train_s": tables.NOTHING if train_s is None else f"{train_s:.1f}",
+  }

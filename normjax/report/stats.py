@@ -1,0 +1,293 @@
+"""Statistics over seeds: intervals, paired differences, verdicts.
+
+Seeds are paired across methods (same data order), so a method is compared
+with the baseline by the differences over the seeds that both finished. A run
+that diverged has no final value: it is counted, and never averaged in.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from normjax.report.load import OVER, Method, Run, Sweep
+
+CONFIDENCE = 0.95
+POWER = 0.8
+# Past this many seeds the answer is "too many", whatever the number.
+MAX_SEEDS = 1000
+
+BETTER = "better"
+WORSE = "worse"
+SAME = "not distinguishable"
+TOO_FEW = "n < 2"
+ALL_DIVERGED = "all diverged"
+BASELINE = "baseline"
+NO_BASELINE = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+  """Mean of n values with its two-sided t-interval.
+
+  Attributes:
+    mean: None where n = 0.
+    low: lower end; None where n < 2.
+    high: upper end; None where n < 2.
+    sd: standard deviation with n - 1; None where n < 2.
+  """
+
+  n: int
+  mean: float | None = None
+  low: float | None = None
+  high: float | None = None
+  sd: float | None = None
+
+  @property
+  def half_width(self) -> float | None:
+    """Half the interval's length; None where n < 2."""
+    return None if self.high is None else self.high - self.mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """A method minus the baseline, over their common seeds.
+
+  Attributes:
+    interval: of the paired differences, in the metric's unit.
+    p_value: two-sided paired t-test; None where n < 2.
+    p_holm: the same, adjusted over all rows by Holm's method.
+    seeds_needed: seeds for a power of 80% if difference and spread were as
+      observed; None where n < 2 or the difference is 0.
+  """
+
+  interval: Interval
+  p_value: float | None = None
+  p_holm: float | None = None
+  seeds_needed: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """What is known of one method.
+
+  Attributes:
+    values: seed to final metric, of the runs that are done.
+    planned: final runs in the plan.
+    diverged: seed to the step at which it diverged.
+    trials: tuning settings tried; None where nothing was tuned.
+    trials_planned: tuning settings in the plan.
+    trials_diverged: tuning runs that diverged.
+    steps: steps of the runs that are done (the largest).
+    train_s: mean training time of the runs that are done.
+    compile_s: the largest compile time; later seeds reuse the program.
+  """
+
+  method: Method
+  values: Mapping[int, float]
+  planned: int
+  diverged: Mapping[int, int | None]
+  failed: int
+  trials: int | None
+  trials_planned: int
+  trials_diverged: int
+  interval: Interval
+  difference: Difference | None
+  verdict: str
+  steps: int | None
+  train_s: float | None
+  compile_s: float | None
+  optimizer_state_bytes: int | None
+  num_params: int | None
+
+  @property
+  def label(self) -> str:
+    """The method's name."""
+    return self.method.label
+
+  @property
+  def over(self) -> int:
+    """Final runs that ended, by finishing or diverging."""
+    return self.interval.n + len(self.diverged)
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+  """Mean and 95% t-interval: mean ± t(0.975, n - 1) sd / sqrt(n).
+
+  Args:
+    values: one a seed; may be empty.
+  """
+  n = len(values)
+  if n == 0:
+    return Interval(0)
+  mean = float(np.mean(values))
+  if n == 1:
+    return Interval(1, mean)
+  sd = float(np.std(values, ddof=1))
+  t = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+  half = float(t * sd / math.sqrt(n))
+  return Interval(n, mean, mean - half, mean + half, sd)
+
+
+def paired_difference(
+  values: Mapping[int, float], baseline: Mapping[int, float]
+) -> Difference:
+  """Differences over the common seeds, their t-interval and t-test.
+
+  Args:
+    values: seed to metric of the method.
+    baseline: seed to metric of the baseline.
+  """
+  seeds = sorted(values.keys() & baseline.keys())
+  interval = mean_interval([values[s] - baseline[s] for s in seeds])
+  if interval.n < 2:
+    return Difference(interval)
+  return Difference(
+    interval, p_value=_p_value(interval), seeds_needed=seeds_needed(interval)
+  )
+
+
+def _p_value(interval: Interval) -> float:
+  """Two-sided one-sample t-test of mean = 0."""
+  if interval.sd == 0:
+    return 1.0 if interval.mean == 0 else 0.0
+  t = interval.mean / (interval.sd / math.sqrt(interval.n))
+  return float(2 * stats.t.sf(abs(t), interval.n - 1))
+
+
+def seeds_needed(interval: Interval) -> int | None:
+  """Smallest n with n ≥ ((t(0.975, n - 1) + t(0.8, n - 1)) sd / mean)².
+
+  A paired t-test at 95% then has a power of about 80%, if the true mean and
+  spread of the differences are those observed. `MAX_SEEDS` stands for more.
+  """
+  if not interval.mean:
+    return None
+  ratio = interval.sd / abs(interval.mean)
+  ns = np.arange(2, MAX_SEEDS)
+  quantiles = stats.t.ppf((1 + CONFIDENCE) / 2, ns - 1)
+  quantiles = quantiles + stats.t.ppf(POWER, ns - 1)
+  enough = ns >= np.square(quantiles * ratio)
+  return int(ns[np.argmax(enough)]) if enough.any() else MAX_SEEDS
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+  """Holm's step-down adjustment: controls the family-wise error rate."""
+  adjusted = [0.0] * len(p_values)
+  largest = 0.0
+  order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+  for rank, index in enumerate(order):
+    largest = max(largest, (len(p_values) - rank) * p_values[index])
+    adjusted[index] = min(1.0, largest)
+  return adjusted
+
+
+def verdict(difference: Interval, mode: str) -> str:
+  """What the interval of a paired difference allows to say.
+
+  Args:
+    difference: method minus baseline.
+    mode: "min" where a smaller metric is better, else "max".
+  """
+  if difference.n < 2:
+    return TOO_FEW
+  if difference.low <= 0 <= difference.high:
+    return SAME
+  return BETTER if (difference.mean < 0) == (mode == "min") else WORSE
+
+
+def holds(row: Row) -> bool:
+  """The difference is significant after Holm's adjustment."""
+  p_holm = row.difference.p_holm if row.difference else None
+  return p_holm is not None and p_holm < 1 - CONFIDENCE
+
+
+def summarize(sweep: Sweep) -> tuple[Row, ...]:
+  """One row a method, in the plan's order."""
+  values = {
+    m.label: {
+      run.seed: run.metric(sweep.metric)
+      for run in sweep.finals(m.label)
+      if run.metric(sweep.metric) is not None
+    }
+    for m in sweep.methods
+  }
+  rows = [_row(sweep, method, values) for method in sweep.methods]
+  tested = [
+    i for i, r in enumerate(rows) if r.difference and r.difference.p_value
+    is not None
+  ]  # fmt: skip
+  adjusted = holm([rows[i].difference.p_value for i in tested])
+  for index, p_holm in zip(tested, adjusted, strict=True):
+    difference = dataclasses.replace(rows[index].difference, p_holm=p_holm)
+    rows[index] = dataclasses.replace(rows[index], difference=difference)
+  return tuple(rows)
+
+
+def _row(
+  sweep: Sweep, method: Method, values: Mapping[str, Mapping[int, float]]
+) -> Row:
+  own = values[method.label]
+  finals = sweep.finals(method.label)
+  trials = sweep.trials(method.label)
+  survivors = [run for run in finals if run.state == "done"]
+  diverged = {
+    run.seed: run.result.get("diverged_at_step")
+    for run in finals
+    if run.state == "diverged"
+  }
+  difference, word = None, NO_BASELINE
+  if method.label == sweep.baseline:
+    word = BASELINE
+  elif sweep.baseline in values:
+    difference = paired_difference(own, values[sweep.baseline])
+    word = verdict(difference.interval, sweep.mode)
+  if diverged and not own and len(diverged) == len(finals):
+    word = ALL_DIVERGED
+  times = _numbers(survivors, "train_s")
+  return Row(
+    method=method,
+    values=own,
+    planned=len(finals),
+    diverged=diverged,
+    failed=sum(run.state == "failed" for run in finals),
+    trials=_settings([t for t in trials if t.state in OVER])
+    if sweep.tuned_keys
+    else None,
+    trials_planned=_settings(trials),
+    trials_diverged=sum(trial.state == "diverged" for trial in trials),
+    interval=mean_interval(list(own.values())),
+    difference=difference,
+    verdict=word,
+    steps=max(_numbers(survivors, "steps"), default=None),
+    train_s=float(np.mean(times)) if times else None,
+    compile_s=max(_numbers(finals, "compile_s"), default=None),
+    optimizer_state_bytes=_recorded(finals, "optimizer_state_bytes"),
+    num_params=_recorded(finals, "num_params"),
+  )
+
+
+def _settings(runs: Sequence[Run]) -> int:
+  """Distinct settings, whatever the seed."""
+  return len(
+    {
+      json.dumps({k: v for k, v in run.overrides.items() if k != "seed"})
+      for run in runs
+    }
+  )
+
+
+def _numbers(runs: Sequence[Run], key: str) -> list[float]:
+  return [r.result[key] for r in runs if r.result.get(key) is not None]
+
+
+def _recorded(runs: Sequence[Run], key: str) -> int | None:
+  """The first run's value: all seeds of a method are one program."""
+  for run in runs:
+    value = run.result.get(key, run.record.get(key))
+    if value is not None:
+      return value
+  return None

@@ -1,0 +1,277 @@
+"""The comparison as one table of text, the same in every output format."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from normjax.report import stats
+from normjax.report.load import Sweep, short_names
+
+NOTHING = "–"
+DIVERGED_MARK = "†"
+EDGE_MARK = "‡"
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """A column: its key, its header, and whether it holds numbers."""
+
+  key: str
+  header: str
+  numeric: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """A cell: what is shown, and the value it sorts by (None: last)."""
+
+  text: str
+  sort: float | str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Columns, one list of cells a method, and footnotes."""
+
+  columns: tuple[Column, ...]
+  rows: tuple[tuple[Cell, ...], ...]
+  notes: tuple[str, ...]
+
+
+def build(sweep: Sweep, rows: Sequence[stats.Row]) -> Table:
+  """The table that people read; columns that would be empty are left out."""
+  compared = any(row.difference for row in rows)
+  tuned = bool(sweep.tuned_keys)
+  arrow = "↓" if sweep.mode == "min" else "↑"
+  columns = [
+    Column("method", "method", numeric=False),
+    *([_tuned_column(sweep)] if tuned else []),
+    *([Column("trials", "trials")] if tuned else []),
+    Column("n", "seeds"),
+    Column("metric", f"{sweep.metric} {arrow} (95% CI)"),
+    *(
+      [
+        Column("difference", "difference (95% CI)"),
+        Column("verdict", "verdict", numeric=False),
+        Column("p_holm", "p (Holm)"),
+        Column("seeds_needed", "seeds needed"),
+      ]
+      if compared
+      else []
+    ),
+    Column("diverged", "diverged"),
+    Column("steps", "steps"),
+    Column("train_s", "train s"),
+    Column("compile_s", "compile s"),
+    Column("optimizer_state_bytes", "optimizer state"),
+    Column("num_params", "params"),
+  ]
+  decimals = _decimals([row.interval for row in rows])
+  difference_decimals = _decimals(
+    [row.difference.interval for row in rows if row.difference]
+  )
+  names = short_names(sweep.tuned_keys)
+  cells = [
+    _cells(row, names, decimals, difference_decimals, sweep.metric)
+    for row in rows
+  ]
+  return Table(
+    tuple(columns),
+    tuple(tuple(row[c.key] for c in columns) for row in cells),
+    tuple(_notes(sweep, rows)),
+  )
+
+
+def _tuned_column(sweep: Sweep) -> Column:
+  """Named after the value, where but one was tuned."""
+  names = list(short_names(sweep.tuned_keys).values())
+  header = names[0].replace("_", " ") if len(names) == 1 else "tuned values"
+  return Column("tuned", header, numeric=len(names) == 1)
+
+
+def _cells(
+  row: stats.Row,
+  names: Mapping[str, str],
+  decimals: int,
+  difference_decimals: int,
+  metric: str,
+) -> dict[str, Cell]:
+  difference = row.difference or stats.Difference(stats.Interval(0))
+  complete = row.over == row.planned
+  n = row.interval.n
+  return {
+    "method": Cell(row.label, row.label),
+    "tuned": _tuned(row, names),
+    "trials": Cell(_trials(row), row.trials),
+    "n": Cell(
+      str(n) if complete and n == row.planned else f"{n} of {row.planned}", n
+    ),
+    "metric": Cell(
+      show_interval(row.interval, decimals)
+      + (DIVERGED_MARK if row.diverged and n else ""),
+      row.interval.mean,
+    ),
+    "difference": Cell(
+      show_difference(difference.interval, difference_decimals),
+      difference.interval.mean,
+    ),
+    "verdict": Cell(row.verdict or NOTHING, row.verdict),
+    "p_holm": Cell(show_p(difference.p_holm), difference.p_holm),
+    "seeds_needed": Cell(
+      _seeds_needed(difference.seeds_needed), difference.seeds_needed
+    ),
+    "diverged": Cell(
+      _divergence(row), len(row.diverged) / row.over if row.over else None
+    ),
+    "steps": _number(row.steps, "{:,}"),
+    "train_s": _number(row.train_s, "{:,.1f}"),
+    "compile_s": _number(row.compile_s, "{:,.1f}"),
+    "optimizer_state_bytes": Cell(
+      show_bytes(row.optimizer_state_bytes), row.optimizer_state_bytes
+    ),
+    "num_params": _number(row.num_params, "{:,}"),
+  }
+
+
+def _number(value: float | None, form: str) -> Cell:
+  return Cell(NOTHING if value is None else form.format(value), value)
+
+
+def _trials(row: stats.Row) -> str:
+  if row.trials is None:
+    return NOTHING
+  if row.trials < row.trials_planned:
+    return f"{row.trials} of {row.trials_planned}"
+  return str(row.trials)
+
+
+def _seeds_needed(count: int | None) -> str:
+  if count is None:
+    return NOTHING
+  return f"> {count:,}" if count >= stats.MAX_SEEDS else str(count)
+
+
+def _tuned(row: stats.Row, names: Mapping[str, str]) -> Cell:
+  tuned = row.method.tuned
+  if not tuned:
+    return Cell(NOTHING, None)
+  parts = [f"{names.get(k, k)}={show_value(v)}" for k, v in tuned.items()]
+  if len(names) == 1:
+    parts = [show_value(value) for value in tuned.values()]
+  first = next(iter(tuned.values()))
+  return Cell(
+    ", ".join(parts) + (EDGE_MARK if row.method.on_edge else ""),
+    first if isinstance(first, int | float) else str(first),
+  )
+
+
+def _divergence(row: stats.Row) -> str:
+  if not row.over:
+    return NOTHING
+  if not row.diverged:
+    return f"0 of {row.over}"
+  steps = ", ".join(
+    "?" if step is None else f"{step:,}" for step in row.diverged.values()
+  )
+  return f"{len(row.diverged)} of {row.over} (step {steps})"
+
+
+def show_value(value: Any) -> str:
+  """A config value, floats in their shortest useful form."""
+  if isinstance(value, float):
+    return f"{value:.4g}"
+  return value if isinstance(value, str) else json.dumps(value)
+
+
+def show_bytes(count: int | None) -> str:
+  """Bytes in decimal units: 1 MB is 10^6 bytes."""
+  if count is None:
+    return NOTHING
+  for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+    if count >= scale:
+      return f"{count / scale:.2f} {unit}"
+  return f"{count} B"
+
+
+def show_p(p_value: float | None) -> str:
+  """A p-value; below 0.001 only that."""
+  if p_value is None:
+    return NOTHING
+  return "< 0.001" if p_value < 1e-3 else f"{p_value:.3f}"
+
+
+def show_interval(interval: stats.Interval, decimals: int) -> str:
+  """Mean ± half width; the mean alone where there is no interval."""
+  if interval.mean is None:
+    return NOTHING
+  if interval.half_width is None:
+    return f"{interval.mean:.{decimals}f}"
+  return f"{interval.mean:.{decimals}f} ± {interval.half_width:.{decimals}f}"
+
+
+def show_difference(interval: stats.Interval, decimals: int) -> str:
+  """Signed mean difference with the ends of its interval."""
+  if interval.mean is None:
+    return NOTHING
+  text = f"{interval.mean:+.{decimals}f}"
+  if interval.low is None:
+    return text
+  return f"{text} [{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]"
+
+
+def _decimals(intervals: Sequence[stats.Interval]) -> int:
+  """Digits that show two figures of the typical interval, 2 to 6."""
+  halves = sorted(i.half_width for i in intervals if i.half_width)
+  if not halves:
+    return 4
+  typical = halves[(len(halves) - 1) // 2]
+  return min(6, max(2, 1 - math.floor(math.log10(typical))))
+
+
+def _notes(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
+  notes = [
+    "Mean over seeds ± half the 95% t-interval;"
+    + (" smaller" if sweep.mode == "min" else " larger")
+    + " is better."
+  ]
+  compared = [
+    r for r in rows if r.difference and r.difference.p_holm is not None
+  ]
+  if compared:
+    notes.append(
+      f"Difference to {sweep.baseline} over common seeds, paired, with its"
+      " 95% t-interval; not distinguishable where that crosses 0. Seeds"
+      " needed: for 80% power, if difference and spread are as observed."
+    )
+  if len(compared) > 1:
+    lost = [
+      r.label
+      for r in compared
+      if r.verdict in (stats.BETTER, stats.WORSE) and not stats.holds(r)
+    ]
+    notes.append(
+      f"{len(compared)} comparisons were made and verdicts are not adjusted"
+      " for that; p (Holm) is."
+      + (
+        f" After adjustment, not significant: {', '.join(lost)}."
+        if lost
+        else ""
+      )
+    )
+  if any(r.diverged and r.interval.n for r in rows):
+    notes.append(
+      f"{DIVERGED_MARK} Some seeds diverged: mean and difference are over the"
+      " survivors only, which flatters the method."
+    )
+  if any(r.method.on_edge for r in rows):
+    notes.append(
+      f"{EDGE_MARK} The best value lies on an edge of its grid: a better one"
+      " may lie beyond."
+    )
+  notes.append(
+    "Train s: mean over seeds, without compilation and evaluation. Compile s:"
+    " the largest of the seeds; the others reuse the program."
+  )
+  return notes

@@ -1,0 +1,283 @@
+"""The written report: whole, self-contained, the same each time."""
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from normjax import errors, report
+from normjax.report import load, page, plots, stats
+
+_VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class _Checker(HTMLParser):
+  """Collects ids, links and text; every tag must be closed in order."""
+
+  def __init__(self):
+    super().__init__()
+    self.open, self.ids, self.links, self.text = [], [], [], []
+
+  def handle_starttag(self, tag, attrs):
+    self._attributes(attrs)
+    if tag not in _VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    self._attributes(attrs)
+
+  def _attributes(self, attrs):
+    for name, value in attrs:
+      if name == "id":
+        self.ids.append(value)
+      if name in ("href", "src", "xlink:href"):
+        self.links.append(value)
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    self.text.append(data)
+
+
+def _check(html):
+  checker = _Checker()
+  checker.feed(html)
+  assert checker.open == []
+  assert len(checker.ids) == len(set(checker.ids))
+  for link in checker.links:
+    assert link.startswith("#") or link == "data:,"
+    if link.startswith("#"):
+      assert link[1:] in checker.ids
+  for target in re.findall(r"url\(([^)]*)\)", html):
+    assert target[0] == "#"
+    assert target[1:] in checker.ids
+  assert "http" not in html
+  return checker
+
+
+@pytest.fixture(scope="module")
+def written(finished_sweep):
+  return report.write_report(finished_sweep)
+
+
+def test_files(written, finished_sweep):
+  directory = finished_sweep / "report"
+  assert sorted(
+    str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()
+  ) == [
+    "figures/curves.svg",
+    "figures/divergence.svg",
+    "figures/intervals.svg",
+    "figures/sensitivity_learning_rate.svg",
+    "report.html",
+    "table.csv",
+    "table.md",
+    "table.tex",
+  ]
+  assert {p.name for p in written.figures} == {
+    p.name for p in (directory / "figures").iterdir()
+  }
+
+
+def test_page_is_self_contained_and_well_formed(written):
+  html = written.html.read_text()
+  checker = _check(html)
+  text = " ".join(" ".join(checker.text).split())
+  assert html.count("<svg") == len(written.figures)
+  for expected in (
+    "Compared with layer_norm+adamw, of 8 methods: 5 better, 1 worse, 2 not"
+    " distinguishable.",
+    "normjax sweep configs/sweeps/quickstart.py --out=quickstart",
+    "optimizer.learning_rate: 4 trials a method, the baseline too; seeds 0",
+    "Best value on an edge of the grid: layer_norm+sinkgd",
+    "Means over survivors only, which flatters: dyt+sinkgd.",
+    "0123abcd",
+    "Click on a column's name",
+  ):
+    assert expected in text
+
+
+def test_figures_are_xml_with_the_methods_names(written):
+  for path in written.figures:
+    root = ElementTree.parse(path).getroot()
+    assert root.tag.endswith("svg")
+    names = {element.text for element in root.iter() if element.text}
+    assert any("layer_norm+muon" in name for name in names)
+
+
+def test_writing_again_changes_nothing(written, finished_sweep):
+  paths = (written.html, written.markdown, written.csv, written.tex)
+  before = [path.read_bytes() for path in (*paths, *written.figures)]
+  report.write_report(finished_sweep)
+  after = [path.read_bytes() for path in (*paths, *written.figures)]
+  assert before == after
+
+
+def test_every_figure_gives_a_method_the_same_style(finished_sweep):
+  sweep = load.load(finished_sweep)
+  styles = plots.styles(sweep)
+  looks = {(s.color, s.line) for s in styles.values()}
+  assert len(looks) == len(sweep.methods)
+  # Norm × optimizer: colour tells the norm, line the optimizer.
+  assert styles["dyt+muon"].color == styles["dyt+adamw"].color
+  assert styles["dyt+muon"].line == styles["rms_norm+muon"].line
+
+
+def test_thirty_methods_have_thirty_styles(make_sweep):
+  norms = {f"norm_{i}": 0.01 * i for i in range(10)}
+  out = make_sweep(norms=norms, seeds=(100,), trials=False, baseline=None)
+  styles = plots.styles(load.load(out)).values()
+  assert len({(s.color, s.line) for s in styles}) == 30
+
+
+def test_half_finished_sweep(make_sweep):
+  out = make_sweep()
+  sweep = load.load(out)
+  for run in sweep.runs:
+    if run.stage == "final" and run.seed > 100:
+      for path in (out / "runs" / run.run_id).iterdir():
+        path.unlink()
+  first = sweep.finals("dyt+muon")[0].run_id
+  with (out / "runs" / first / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 310, "kind": "tr')
+  text = " ".join(_check(report.write_report(out).html.read_text()).text)
+  assert "This comparison is not complete" in text
+  assert "9 of 27 final runs are over" in text
+  assert f"runs/{first}/metrics.jsonl:37 is not a metric row" in text
+  assert "1 of 3" in text
+
+
+def test_planned_and_nothing_else(make_sweep):
+  out = make_sweep()
+  for path in (out / "runs").rglob("*.json*"):
+    path.unlink()
+  paths = report.write_report(out)
+  assert paths.figures == ()
+  assert "0 of 36 tuning runs are over" in paths.html.read_text()
+
+
+def test_everything_diverged(make_sweep):
+  lost = [
+    (f"{n}+{o}", s, 50)
+    for n in ("layer_norm", "dyt")
+    for o in ("adamw", "muon")
+    for s in (100, 101)
+  ]
+  out = make_sweep(
+    norms={"layer_norm": 0.0, "dyt": 0.0},
+    optimizers={"adamw": (0.0, 1e-3), "muon": (0.0, 1e-3)},
+    seeds=(100, 101),
+    diverged=lost,
+    trials=False,
+  )
+  paths = report.write_report(out)
+  assert [p.stem for p in paths.figures] == ["curves", "divergence"]
+  assert paths.html.read_text().count(stats.ALL_DIVERGED) >= 4
+
+
+def test_provenance_that_differs_is_flagged(make_sweep):
+  out = make_sweep()
+  run = load.load(out).finals("dyt+muon")[0]
+  path = out / "runs" / run.run_id / "run.json"
+  text = path.read_text().replace('"cpu"', '"NVIDIA H200"')
+  text = text.replace(
+    '"dirty": false, "diff": ""', '"dirty": true, "diff": "+<b>"'
+  )
+  path.write_text(text)
+  html = report.write_report(out).html.read_text()
+  _check(html)
+  assert "differs between runs" in html
+  assert "1 of 63 runs had uncommitted changes" in html
+  assert "<pre>+&lt;b&gt;</pre>" in html
+
+
+def test_names_are_escaped(make_sweep):
+  norms = {"<script>alert(1)</script>": 0.0, 'a"&b': 0.1}
+  out = make_sweep(norms=norms, baseline=None)
+  html = report.write_report(out).html.read_text()
+  _check(html)
+  assert html.count("<script>") == 1
+  assert html.count("&lt;script&gt;alert") > 5
+
+
+def test_stale_figure_is_removed(make_sweep):
+  out = make_sweep(diverged=(), trials=False)
+  old = out / "report" / "figures" / "divergence.svg"
+  old.parent.mkdir(parents=True)
+  old.write_text("<svg/>")
+  report.write_report(out)
+  assert not old.exists()
+  assert not list((out / "report").glob(".new*"))
+
+
+def test_a_report_that_fails_leaves_the_old_one(make_sweep, monkeypatch):
+  out = make_sweep()
+  html = report.write_report(out).html
+  before = html.read_bytes()
+
+  def broken(*_):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr("os.replace", broken)
+  with pytest.raises(errors.RunError, match="No space left on device"):
+    report.write_report(out)
+  assert html.read_bytes() == before
+  assert not list((out / "report").glob(".new*"))
+
+
+def test_single_runs(make_sweep):
+  out = make_sweep(trials=False)
+  (out / "plan.json").unlink()
+  paths = report.write_report(out / "runs")
+  _check(paths.html.read_text())
+  assert paths.markdown.read_text().startswith("| method | seeds | eval/loss")
+
+
+def test_missing_directory_is_not_made(tmp_path):
+  with pytest.raises(errors.RunError, match="expected the directory"):
+    report.write_report(tmp_path / "typo")
+  assert not (tmp_path / "typo").exists()
+
+
+def test_print_table(finished_sweep, capsys):
+  report.print_table(finished_sweep, Console(width=120))
+  text = capsys.readouterr().out
+  assert "Best mean eval/loss: layer_norm+muon" in text
+  assert "Not complete" not in text
+
+
+def test_inline_ids_of_two_figures_differ(written, finished_sweep):
+  sweep = load.load(finished_sweep)
+  figures = plots.draw(sweep, stats.summarize(sweep))
+  ids = [set(re.findall(r'\bid="([^"]+)"', page.inline(f))) for f in figures]
+  assert all(ids)
+  assert len(set.union(*ids)) == sum(map(len, ids))
+
+
+def test_import_is_light():
+  code = (
+    "import sys, normjax.report as r; r.write_report;"
+    "heavy = {'jax', 'matplotlib', 'scipy', 'numpy', 'rich', 'jinja2'};"
+    "print(sorted(heavy & set(sys.modules)))"
+  )
+  result = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert result.stdout.strip() == "[]"
+
+
+def test_report_never_imports_jax(finished_sweep):
+  code = (
+    "import sys, normjax.report as r; r.write_report(sys.argv[1]);"
+    "print('jax' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+  )
+  result = subprocess.run(
+    [sys.executable, "-c", code, str(finished_sweep)],
+    capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  assert result.stdout.strip() == "False False"

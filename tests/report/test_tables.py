@@ -1,0 +1,185 @@
+"""The table in every format, against text written by hand."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from normjax.report import formats, load, stats, tables
+
+
+def _small(make_sweep, **options):
+  options = {
+    "norms": {"layer_norm": 0.0, "dyt": 0.06},
+    "optimizers": {"adamw": (0.0, 1e-3), "sinkgd": (-0.03, 1e-2)},
+  } | options
+  sweep = load.load(make_sweep(**options))
+  return sweep, stats.summarize(sweep)
+
+
+# Its statistics are checked by test_stats and by the test after the next.
+MARKDOWN = """\
+| method | learning rate | trials | seeds | eval/loss ↓ (95% CI) | difference (95% CI) | verdict | p (Holm) | seeds needed | diverged | steps | train s | compile s | optimizer state | params |
+| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| layer_norm+adamw | 0.001 | 4 | 3 | 1.7154 ± 0.0049 | – | baseline | – | – | 0 of 3 | 300 | 9.0 | 6.5 | 3.37 MB | 421,632 |
+| layer_norm+sinkgd | 0.01‡ | 4 | 3 | 1.6935 ± 0.0070 | -0.0220 [-0.0267, -0.0172] | better | 0.005 | 2 | 0 of 3 | 300 | 8.9 | 6.5 | 3.37 MB | 421,632 |
+| dyt+adamw | 0.001 | 4 | 3 | 1.7782 ± 0.0118 | +0.0627 [+0.0553, +0.0702] | worse | 0.002 | 2 | 0 of 3 | 300 | 8.9 | 6.5 | 3.37 MB | 421,632 |
+| dyt+sinkgd | 0.01‡ | 4 | 2 of 3 | 1.7491 ± 0.0355† | +0.0325 [-0.0036, +0.0687] | not distinguishable | 0.055 | 3 | 1 of 3 (step 140) | 300 | 9.0 | 6.5 | 3.37 MB | 421,632 |
+
+- Mean over seeds ± half the 95% t-interval; smaller is better.
+- Difference to layer_norm+adamw over common seeds, paired, with its 95% t-interval; not distinguishable where that crosses 0. Seeds needed: for 80% power, if difference and spread are as observed.
+- 3 comparisons were made and verdicts are not adjusted for that; p (Holm) is.
+- † Some seeds diverged: mean and difference are over the survivors only, which flatters the method.
+- ‡ The best value lies on an edge of its grid: a better one may lie beyond.
+- Train s: mean over seeds, without compilation and evaluation. Compile s: the largest of the seeds; the others reuse the program.
+"""
+
+
+def test_markdown(make_sweep):
+  sweep, rows = _small(make_sweep)
+  assert formats.markdown(tables.build(sweep, rows)) == MARKDOWN
+
+
+def test_numbers_of_the_markdown(make_sweep):
+  """The golden table's cells, from the files by the shortest route."""
+  sweep, rows = _small(make_sweep)
+  losses = {
+    (run.method, run.seed): json.loads(
+      (sweep.directory / "runs" / run.run_id / "result.json").read_text()
+    )["metrics"]["eval/loss"]
+    for run in sweep.runs
+    if run.stage == "final"
+  }
+  own = [losses["layer_norm+sinkgd", s] for s in (100, 101, 102)]
+  base = [losses["layer_norm+adamw", s] for s in (100, 101, 102)]
+  mean = sum(own) / 3
+  difference = sum(own) / 3 - sum(base) / 3
+  line = MARKDOWN.splitlines()[3]
+  assert f"| {mean:.4f} ±" in line
+  assert f"| {difference:+.4f} [" in line
+
+
+def test_csv_is_unrounded(make_sweep):
+  sweep, rows = _small(make_sweep)
+  records = list(
+    csv.DictReader(io.StringIO(formats.comma_separated(sweep, rows)))
+  )
+  assert [r["method"] for r in records] == [row.label for row in rows]
+  for record, row in zip(records, rows, strict=True):
+    assert float(record["mean"]) == row.interval.mean
+    assert float(record["ci95_low"]) == row.interval.low
+    assert int(record["optimizer_state_bytes"]) == 3_373_060
+  assert records[0]["difference_mean"] == ""
+  assert json.loads(records[3]["tuned"]) == {"optimizer.learning_rate": 0.01}
+  assert records[3]["on_edge"] == "True"
+  assert json.loads(records[3]["diverged_at_steps"]) == [140]
+
+
+def test_tex(make_sweep):
+  sweep, rows = _small(make_sweep)
+  table = tables.build(sweep, rows)
+  text = formats.tex(table)
+  body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
+  lines = body.strip().splitlines()[1:]
+  assert len(lines) == len(rows)
+  assert lines[0].startswith(r"layer\_norm+adamw & 0.001 & 4 & 3 & 1.7")
+  for line in lines:
+    assert line.endswith(r" \\")
+    assert len(re.findall(r"(?<!\\)&", line)) == len(table.columns) - 1
+  assert r"$\pm$" in body
+  assert text.count("{") == text.count("}")
+  assert text.isascii()
+
+
+def test_tex_escape():
+  assert formats.tex_escape("a_b & 5% of $x^2 {#1} ~ \\") == (
+    r"a\_b \& 5\% of \$x\textasciicircum{}2 \{\#1\} \textasciitilde{}"
+    r" \textbackslash{}"
+  )
+
+
+def test_markdown_escapes_bars(make_sweep):
+  sweep, rows = _small(make_sweep, norms={"a|b": 0.0}, baseline=None)
+  text = formats.markdown(tables.build(sweep, rows))
+  assert r"| a\|b+adamw |" in text
+
+
+def _printed(table, width):
+  file = io.StringIO()
+  console = Console(file=file, width=width)
+  console.print(formats.terminal(table, console))
+  return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 240])
+def test_terminal_never_breaks_a_word(make_sweep, width):
+  sweep, rows = _small(make_sweep)
+  text = _printed(tables.build(sweep, rows), width)
+  assert max(map(len, text.splitlines())) <= width
+  for row in rows:
+    assert row.label in text
+    assert f"{row.interval.mean:.4f}" in text
+  assert ("params" in text) == (width == 240)
+  assert ("worse" in text) == (width >= 80)
+
+
+def test_columns_without_content_are_left_out(make_sweep):
+  sweep, rows = _small(make_sweep, trials=False, baseline=None)
+  keys = [column.key for column in tables.build(sweep, rows).columns]
+  assert keys == [
+    "method", "n", "metric", "diverged", "steps", "train_s", "compile_s",
+    "optimizer_state_bytes", "num_params",
+  ]  # fmt: skip
+
+
+def test_missing_seeds_are_counted(make_sweep):
+  sweep, _ = _small(make_sweep)
+  run = sweep.finals("dyt+adamw")[0]
+  (sweep.directory / "runs" / run.run_id / "result.json").unlink()
+  (sweep.directory / "runs" / run.run_id / "status.json").unlink()
+  sweep = load.load(sweep.directory)
+  table = tables.build(sweep, stats.summarize(sweep))
+  cells = {
+    c.key: cell for c, cell in zip(table.columns, table.rows[2], strict=True)
+  }
+  assert cells["n"].text == "2 of 3"
+  assert cells["diverged"].text == "0 of 2"
+  assert tables.DIVERGED_MARK not in cells["metric"].text
+
+
+def test_nothing_ran_yet(make_sweep):
+  sweep, _ = _small(make_sweep)
+  for run in sweep.runs:
+    directory = sweep.directory / "runs" / run.run_id
+    (directory / "result.json").unlink()
+    (directory / "status.json").unlink()
+  sweep = load.load(sweep.directory)
+  table = tables.build(sweep, stats.summarize(sweep))
+  cells = {
+    c.key: cell for c, cell in zip(table.columns, table.rows[1], strict=True)
+  }
+  assert cells["n"].text == "0 of 3"
+  assert cells["metric"].text == tables.NOTHING
+  assert cells["trials"].text == "0 of 4"
+  assert cells["verdict"].text == stats.TOO_FEW
+
+
+@pytest.mark.parametrize(
+  ("count", "text"),
+  [(None, "–"), (0, "0 B"), (999, "999 B"), (3_373_060, "3.37 MB"),
+   (2_000, "2.00 kB"), (5 * 10**9, "5.00 GB")],
+)  # fmt: skip
+def test_show_bytes(count, text):
+  assert tables.show_bytes(count) == text
+
+
+def test_show_interval():
+  interval = stats.Interval(3, 1.23456, 1.2, 1.26912, 0.1)
+  assert tables.show_interval(interval, 3) == "1.235 ± 0.035"
+  assert tables.show_interval(stats.Interval(1, 1.23456), 3) == "1.235"
+  assert tables.show_interval(stats.Interval(0), 3) == "–"
+  assert tables.show_p(0.0004) == "< 0.001"
+  assert tables.show_p(0.0416) == "0.042"
