@@ -93,13 +93,14 @@ def _apply(
       f" variables['stats'], as init makes them; got {sorted(running)}."
     )
   base.check_features("batch_norm", x, running["mean"].size)
+  # Widened once: a second cast would round the gradient of x twice.
+  wide = moments.promote(x)
   if train:
     mean, variance, running = _batch_statistics(
-      x, mask, running, momentum, running_variance
+      wide, mask, running, momentum, running_variance
     )
   else:
     mean, variance = running["mean"], running["var"]
-  wide = moments.promote(x)
   dtype = wide.dtype
   normalized = wide - mean.astype(dtype)
   normalized *= lax.rsqrt(variance.astype(dtype) + eps)

@@ -45,7 +45,9 @@ def _init(shape, dtype, *, use_bias: bool, use_scale: bool, **_: Any):
 
 def _apply(variables: base.Variables, x: Array, *, eps: float, **_: Any):
   affine.check("layer_norm", x, variables["params"])
-  center, variance = moments.mean_and_variance(x, axes=(-1,))
-  normalized = (moments.promote(x) - center) * lax.rsqrt(variance + eps)
+  # Widened once: a second cast would round the gradient of x twice.
+  wide = moments.promote(x)
+  center, variance = moments.mean_and_variance(wide, axes=(-1,))
+  normalized = (wide - center) * lax.rsqrt(variance + eps)
   y = affine.apply(normalized, variables["params"])
   return y.astype(x.dtype), variables["stats"]

@@ -206,6 +206,8 @@ class NormContract:
     shape = (3, 2, 2, 4) if norm.traits.spatial_only else (3, 4, 4)
     variables, x = inputs(norm, shape, seed=1)
     weight = np.random.default_rng(2).normal(size=shape)
+    # Exact in bfloat16, which the cotangent of a bfloat16 y is rounded to.
+    x, weight = (np.float64(jnp.asarray(a, jnp.bfloat16)) for a in (x, weight))
 
     def loss(params, x):
       return np.sum(weight * truth(case, {**variables, "params": params}, x)[0])
@@ -228,7 +230,21 @@ class NormContract:
     for leaf in jax.tree.leaves(single):
       assert leaf.dtype == jnp.float32
     # The gradient divides by the spread, at least 1/4 here, once more.
-    assert_close(single, actual, 4 * tolerance(x))
+    bound = 4 * tolerance(x)
+    assert_close(single, actual, bound)
+
+    # A bfloat16 x costs the rounding of its gradient, once.
+    params, dx = gradient(
+      to(jnp.float32, variables), *to(jnp.bfloat16, (x, weight))
+    )
+    assert dx.dtype == jnp.bfloat16
+    assert_close(params, actual[0], bound)
+    np.testing.assert_allclose(
+      np.float64(dx),
+      actual[1],
+      rtol=float(jnp.finfo(jnp.bfloat16).eps) / 2,
+      atol=bound * max(1.0, np.abs(actual[1]).max()),
+    )
 
   @few_examples
   @hypothesis.given(

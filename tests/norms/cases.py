@@ -17,7 +17,11 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"eps": 0.1, "use_bias": False},
     {"use_bias": False, "use_scale": False},
   ),
-  "rms_norm": ({}, {"eps": 0.1, "use_scale": False}),
+  "rms_norm": (
+    {},
+    {"eps": 0.1, "use_scale": False},
+    {"impl": "reference"},
+  ),
   "dyt": ({}, {"alpha_init": 2.0, "use_bias": False}),
   "batch_norm": (
     {},

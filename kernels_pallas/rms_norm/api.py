@@ -1,0 +1,95 @@
+"""The op and its implementations."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import AxisType
+from jax.typing import DTypeLike
+
+from kernels_pallas import dispatch
+from kernels_pallas.rms_norm import ref, xla
+
+_LANES = 128
+
+
+def rms_norm(
+  x: Array,
+  scale: Array | None = None,
+  eps: float = 1e-6,
+  impl: str | Sequence[str] | None = None,
+) -> Array:
+  """Root mean square normalization over the last axis.
+
+      y = x / sqrt(mean(x^2) + eps) * scale
+
+  arXiv:1910.07467, equation 4. Accumulates in float32 (float64 for float64);
+  the product with `scale` is rounded once, to the dtype of x.
+
+  Args:
+    x: (..., d), floating.
+    scale: (d,), or None for 1.
+    eps: inside the square root.
+    impl: "pallas_tpu"; "xla", plain operations with a hand-written backward
+      pass; "reference", plain operations and autodiff, also forward-mode.
+      None takes the first that runs here; a tuple is tried in its order.
+
+  Returns:
+    Of the shape and dtype of x.
+
+  Raises:
+    TypeError: an x that is not floating.
+    ValueError: a scale that does not fit.
+    UnsupportedError: no implementation that was asked for runs here.
+  """
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise TypeError(f"rms_norm needs a floating x; got dtype {x.dtype}.")
+  scale_shape = x.shape[-1:] if scale is None else scale.shape
+  if not x.ndim or scale_shape != x.shape[-1:]:
+    raise ValueError(
+      "rms_norm needs x (..., d) and scale (d,); got x of shape"
+      f" {x.shape} and scale of shape {scale_shape}."
+    )
+  candidate = dispatch.choose("rms_norm", _CANDIDATES, impl, x)
+  return candidate.function(x, scale, eps)
+
+
+def _pallas_tpu(x: Array, scale: Array | None, eps: float) -> Array:
+  # Pallas costs half a second to import; only a TPU has use for it.
+  from kernels_pallas.rms_norm import tpu
+
+  return tpu.rms_norm(x, scale, eps)
+
+
+def _tpu_supports(
+  platform: str, shapes: dispatch.Shapes, dtypes: Sequence[DTypeLike]
+) -> str | None:
+  """Why the TPU kernel cannot run."""
+  if platform != "tpu":
+    return f"needs a TPU, this is {platform}"
+  from kernels_pallas.rms_norm import tpu
+
+  (shape,), (dtype,) = shapes, dtypes
+  width = shape[-1]
+  if dtype not in (jnp.float32, jnp.bfloat16):
+    return f"needs float32 or bfloat16, not {dtype}"
+  if width % _LANES or not all(shape):
+    return f"needs rows of a multiple of {_LANES} values, not shape {shape}"
+  if tpu.block_rows(width) is None:
+    return f"rows of {width} values do not fit the kernel's memory"
+  mesh = jax.sharding.get_abstract_mesh()
+  manual = mesh.axis_names and all(
+    kind == AxisType.Manual for kind in mesh.axis_types
+  )
+  if jax.device_count() > 1 and not manual:
+    return "with several devices it must be called inside jax.shard_map"
+  return None
+
+
+_CANDIDATES = (
+  dispatch.Candidate("pallas_tpu", _pallas_tpu, _tpu_supports),
+  dispatch.Candidate("xla", xla.rms_norm),
+  dispatch.Candidate("reference", ref.rms_norm),
+)
+IMPLEMENTATIONS = tuple(candidate.name for candidate in _CANDIDATES)

@@ -1,0 +1,69 @@
+"""The first that can run, or the one asked, or every reason why not."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from kernels_pallas import dispatch
+
+
+def refuses(reason):
+  return lambda platform, shapes, dtypes: reason
+
+
+CANDIDATES = (
+  dispatch.Candidate("never", lambda x: x, refuses("no such device")),
+  dispatch.Candidate(
+    "narrow",
+    lambda x: x + 1,
+    lambda platform, shapes, dtypes: (
+      None if shapes[0][-1] < 8 else f"{shapes[0][-1]} is too wide"
+    ),
+  ),
+  dispatch.Candidate("plain", lambda x: x + 2),
+)
+
+
+def chosen(impl, width=4):
+  return dispatch.choose("op", CANDIDATES, impl, jnp.ones((2, width))).name
+
+
+def test_the_first_that_is_supported():
+  assert chosen(None) == "narrow"
+  assert chosen(None, width=9) == "plain"
+
+
+def test_a_wish_is_obeyed_in_its_order():
+  assert chosen("plain") == "plain"
+  assert chosen(("never", "plain", "narrow")) == "plain"
+
+
+def test_a_wish_fails_with_every_reason():
+  with pytest.raises(dispatch.UnsupportedError) as error:
+    chosen(("narrow", "never"), width=9)
+  for part in ("op", "narrow: 9 is too wide", "never: no such device", "cpu"):
+    assert part in str(error.value)
+
+
+def test_an_unknown_name_lists_the_known():
+  with pytest.raises(dispatch.UnsupportedError, match="never, narrow, plain"):
+    chosen("cuda")
+
+
+def test_tracers_decide_as_arrays_do():
+  @jax.jit
+  def run(x):
+    return dispatch.choose("op", CANDIDATES, None, x).function(x)
+
+  assert run(jnp.zeros((1, 4)))[0, 0] == 1
+  assert run(jnp.zeros((1, 9)))[0, 0] == 2
+
+
+def test_an_abstract_device_decides_the_platform():
+  device = jax.sharding.AbstractDevice(
+    device_kind="TPU v6 lite", num_cores=1, platform="tpu"
+  )
+  mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+  assert dispatch.platform() == "cpu"
+  with jax.sharding.use_abstract_mesh(mesh):
+    assert dispatch.platform() == "tpu"

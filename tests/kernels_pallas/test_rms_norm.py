@@ -1,0 +1,203 @@
+"""Every implementation of rms_norm against float64 NumPy.
+
+A row's sum of d squares has a relative error below d u, u = 2^-24; the sum
+over rows of the scale's gradient one below (rows) u of the summed magnitudes;
+output in bfloat16 adds half a unit of bfloat16.
+"""
+
+import functools
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels_pallas import dispatch
+from kernels_pallas.rms_norm import api, ref, rms_norm, tpu, xla
+
+EPS = 1e-5
+# Two shapes whose rows are no multiple of a block's, one of a single row.
+SHAPES = [(3, 17, 128), (1, 256), (600, 128)]
+IMPLEMENTATIONS = {
+  "reference": ref.rms_norm,
+  "xla": xla.rms_norm,
+  "pallas_tpu": functools.partial(tpu.rms_norm, interpret=True),
+}
+
+
+def numpy_rms_norm(x, scale, dy):
+  """y, dx and dscale in float64, written out."""
+  rms = np.sqrt((x**2).mean(-1, keepdims=True) + EPS)
+  normalized, g = x / rms, dy * scale
+  inner = (g * x).sum(-1, keepdims=True) / x.shape[-1]
+  dx = g / rms - x * inner / rms**3
+  dscale = (dy * normalized).reshape(-1, x.shape[-1]).sum(0)
+  return normalized * scale, dx, dscale
+
+
+def data(shape, dtype):
+  """A row of other magnitude each; values that `dtype` holds exactly."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=shape) * rng.uniform(0.1, 10, size=(*shape[:-1], 1))
+  arrays = x, rng.normal(1, 0.3, size=shape[-1:]), rng.normal(size=shape)
+  return tuple(
+    jnp.asarray(a, t)
+    for a, t in zip(arrays, (dtype, jnp.float32, dtype), strict=True)
+  )
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_forward_and_backward(name, dtype, shape):
+  x, scale, dy = data(shape, dtype)
+
+  @jax.jit
+  def both(x, scale, dy):
+    y, vjp = jax.vjp(
+      lambda x, scale: IMPLEMENTATIONS[name](x, scale, EPS), x, scale
+    )
+    return y, *vjp(dy)
+
+  actual = both(x, scale, dy)
+  assert [a.dtype for a in actual] == [dtype, dtype, jnp.float32]
+  expected = numpy_rms_norm(*(np.float64(a) for a in (x, scale, dy)))
+  rows = x.size // x.shape[-1]
+  rounding = float(jnp.finfo(dtype).eps) / 2 if dtype != jnp.float32 else 0
+  terms = [x.shape[-1], x.shape[-1], rows + x.shape[-1]]
+  magnitudes = [1, 1, rows]
+  for a, e, n, magnitude in zip(
+    actual, expected, terms, magnitudes, strict=True
+  ):
+    np.testing.assert_allclose(
+      np.float64(a),
+      e,
+      rtol=rounding if a.dtype == dtype else 0,
+      atol=(n + 8) * 2**-24 * magnitude * max(1, np.abs(e).max() / magnitude),
+    )
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_without_scale(name):
+  x, _, dy = data((4, 128), jnp.float32)
+  ones = jnp.ones(128)
+  run = IMPLEMENTATIONS[name]
+  np.testing.assert_array_equal(run(x, None, EPS), run(x, ones, EPS))
+  _, vjp = jax.vjp(lambda x: run(x, None, EPS), x)
+  _, with_ones = jax.vjp(lambda x: run(x, ones, EPS), x)
+  np.testing.assert_array_equal(vjp(dy)[0], with_ones(dy)[0])
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_vmap_is_a_loop(name):
+  x, scale, _ = data((3, 17, 128), jnp.float32)
+  run = functools.partial(IMPLEMENTATIONS[name], scale=scale, eps=EPS)
+  np.testing.assert_allclose(
+    jax.vmap(run)(x), jnp.stack([run(row) for row in x]), rtol=0, atol=1e-5
+  )
+
+
+def test_xla_keeps_one_number_a_row():
+  """Autodiff of the reference keeps float32 copies of bfloat16 x."""
+  x, scale, _ = data((32, 256), jnp.bfloat16)
+
+  def kept_bytes(run):
+    _, vjp = jax.vjp(lambda x, scale: run(x, scale, EPS), x, scale)
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(vjp))
+
+  assert kept_bytes(xla.rms_norm) == x.nbytes + scale.nbytes + 4 * 32
+  assert kept_bytes(ref.rms_norm) > 2 * x.nbytes
+
+
+def test_garbage_past_the_last_row_reaches_nothing():
+  """600 rows in blocks of 512: the interpreter pads the rest with NaN."""
+  assert 600 % tpu.block_rows(128)
+  x, scale, dy = data((600, 128), jnp.float32)
+  y, vjp = jax.vjp(
+    lambda x, s: tpu.rms_norm(x, s, EPS, interpret=True), x, scale
+  )
+  for value in (y, *vjp(dy)):
+    assert np.isfinite(value).all()
+
+
+def test_automatic_choice_here_is_xla():
+  x, scale, _ = data((4, 128), jnp.float32)
+  text = str(jax.make_jaxpr(lambda x, s: rms_norm(x, s, EPS))(x, scale))
+  assert "custom_vjp" in text
+  assert "pallas" not in text
+  np.testing.assert_array_equal(
+    rms_norm(x, scale, EPS), rms_norm(x, scale, EPS, impl="xla")
+  )
+
+
+def test_reference_has_forward_mode():
+  x, scale, dy = data((4, 128), jnp.float32)
+  run = functools.partial(rms_norm, eps=EPS, impl="reference")
+  _, tangent = jax.jvp(lambda x: run(x, scale), (x,), (dy,))
+  step = 1e-3
+  x, scale, dy = (np.float64(a) for a in (x, scale, dy))
+  above, below = (
+    numpy_rms_norm(x + sign * step * dy, scale, dy)[0] for sign in (1, -1)
+  )
+  expected = (above - below) / (2 * step)
+  # Truncation step^2 |y'''| / 6, with |y'''| below some 10 / rms^3.
+  rms = np.sqrt((x**2).mean(-1)).min()
+  np.testing.assert_allclose(
+    tangent, expected, rtol=0, atol=2 * step**2 / rms**3 + 136 * 2**-24 * 10
+  )
+
+
+def test_an_unmet_wish_says_why():
+  x = jnp.ones((4, 128))
+  with pytest.raises(
+    dispatch.UnsupportedError, match="needs a TPU, this is cpu"
+  ):
+    rms_norm(x, impl="pallas_tpu")
+
+
+@pytest.mark.parametrize(
+  ("shape", "dtype", "reason"),
+  [
+    ((4, 128), jnp.float32, "several devices"),
+    ((4, 100), jnp.float32, "multiple of 128"),
+    ((0, 128), jnp.float32, "multiple of 128"),
+    ((4, 128), jnp.float16, "float32 or bfloat16"),
+    ((4, 2**20), jnp.float32, "do not fit"),
+  ],
+)
+def test_what_the_tpu_kernel_refuses(shape, dtype, reason):
+  assert reason in api._tpu_supports("tpu", [shape], [jnp.dtype(dtype)])
+
+
+def test_one_tpu_takes_the_kernel(monkeypatch):
+  monkeypatch.setattr(jax, "device_count", lambda: 1)
+  supports = api._tpu_supports
+  assert supports("tpu", [(4, 128)], [jnp.dtype(jnp.bfloat16)]) is None
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_lowers_for_tpu(dtype):
+  """Mosaic accepts both kernels; what a chip makes of them is untested."""
+  x, scale, _ = data((600, 256), dtype)
+
+  def loss(x, scale):
+    return jnp.sum(jnp.float32(tpu.rms_norm(x, scale, EPS)))
+
+  exported = jax.export.export(
+    jax.jit(jax.value_and_grad(loss, argnums=(0, 1))), platforms=["tpu"]
+  )(x, scale)
+  assert exported.mlir_module().count("tpu_custom_call") == 2
+
+
+@pytest.mark.parametrize(
+  ("x", "scale", "error"),
+  [
+    (jnp.ones((4, 128), jnp.int32), None, TypeError),
+    (jnp.ones((4, 128)), jnp.ones(1), ValueError),
+    (jnp.ones(()), None, ValueError),
+  ],
+)
+def test_wrong_input(x, scale, error):
+  with pytest.raises(error, match="rms_norm needs"):
+    rms_norm(x, scale)
