@@ -109,9 +109,10 @@ def print_table(out: Path, console: "Console | None" = None) -> None:
   rows = stats.summarize(sweep)
   table = tables.build(sweep, rows)
   console.print(formats.terminal(table, console))
-  show = lambda text, style=None: console.print(
-    text, style=style, markup=False, highlight=False
-  )
+
+  def show(text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False)
+
   for sentence in facts.findings(sweep, rows):
     show(sentence)
   for note in table.notes:

@@ -226,9 +226,6 @@ def _tuning_limits(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
 
 def compared(sweep: Sweep, rows: Sequence[stats.Row]) -> list[tuple[str, str]]:
   """Name and value of what defines the comparison."""
-  seeds = lambda stage: ", ".join(
-    map(str, sorted({r.seed for r in sweep.runs if r.stage == stage}))
-  )
   better = "smaller" if sweep.mode == "min" else "larger"
   lines = [("Metric", f"{sweep.metric}, {better} is better")]
   if sweep.config_file:
@@ -243,14 +240,14 @@ def compared(sweep: Sweep, rows: Sequence[stats.Row]) -> list[tuple[str, str]]:
   lines += [
     ("Methods", str(len(rows))),
     ("Baseline", sweep.baseline or "none"),
-    ("Final seeds", seeds("final") or NOTHING),
+    ("Final seeds", _seeds(sweep, "final")),
   ]
   if sweep.tuned_keys:
     lines.append(
       (
         "Tuning",
         f"{', '.join(sweep.tuned_keys)}: {sweep.trials_per_method} trials a"
-        f" method, the baseline too; seeds {seeds('tune') or NOTHING}",
+        f" method, the baseline too; seeds {_seeds(sweep, 'tune')}",
       )
     )
   else:
@@ -261,6 +258,11 @@ def compared(sweep: Sweep, rows: Sequence[stats.Row]) -> list[tuple[str, str]]:
   if steps := sweep.config.get("train", {}).get("num_steps"):
     lines.append(("Steps", f"{steps:,}"))
   return lines
+
+
+def _seeds(sweep: Sweep, stage: str) -> str:
+  seeds = sorted({run.seed for run in sweep.runs if run.stage == stage})
+  return ", ".join(map(str, seeds)) or NOTHING
 
 
 def config_table(
@@ -322,8 +324,8 @@ def created(sweep: Sweep) -> str:
   )
   if not times:
     return NOTHING
-  clip = lambda time: time[:19].replace("T", " ")
-  return f"{clip(times[0])} to {clip(times[-1])}"
+  first, last = (time[:19].replace("T", " ") for time in (times[0], times[-1]))
+  return f"{first} to {last}"
 
 
 def diffs(sweep: Sweep) -> list[str]:

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -30,16 +30,22 @@ FOLD = re.compile(r" (?=[\[(])|(?<=\bnot) |(?<=,) (?=[a-z])")
 
 def markdown(table: Table) -> str:
   """A GitHub-flavoured table followed by its notes."""
-  line = lambda cells: "| " + " | ".join(cells) + " |"
-  escape = lambda text: text.replace("\\", "\\\\").replace("|", "\\|")
   lines = [
-    line(escape(c.header) for c in table.columns),
-    line("---:" if c.numeric else "---" for c in table.columns),
-    *(line(escape(cell.text) for cell in row) for row in table.rows),
+    _markdown_line(column.header for column in table.columns),
+    _markdown_line("---:" if c.numeric else "---" for c in table.columns),
+    *(_markdown_line(cell.text for cell in row) for row in table.rows),
     "",
-    *(f"- {escape(note)}" for note in table.notes),
+    *(f"- {_markdown_escape(note)}" for note in table.notes),
   ]
   return "\n".join(lines) + "\n"
+
+
+def _markdown_line(cells: Iterable[str]) -> str:
+  return "| " + " | ".join(map(_markdown_escape, cells)) + " |"
+
+
+def _markdown_escape(text: str) -> str:
+  return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def comma_separated(sweep: Sweep, rows: Sequence[stats.Row]) -> str:
@@ -90,9 +96,10 @@ _TEX = {
   "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
   "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
   "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-  "|": r"\textbar{}", "±": r"$\pm$", "−": r"$-$", "–": "--", "↓": r"$\downarrow$",
-  "↑": r"$\uparrow$", "†": r"\textsuperscript{\textdagger}",
-  "‡": r"\textsuperscript{\textdaggerdbl}", "≥": r"$\geq$",
+  "|": r"\textbar{}", "±": r"$\pm$", "−": r"$-$", "–": "--",
+  "↓": r"$\downarrow$", "↑": r"$\uparrow$", "≥": r"$\geq$",
+  "†": r"\textsuperscript{\textdagger}",
+  "‡": r"\textsuperscript{\textdaggerdbl}",
 }  # fmt: skip
 
 
@@ -101,17 +108,20 @@ def tex_escape(text: str) -> str:
   return "".join(_TEX.get(character, character) for character in text)
 
 
+def _tex_line(cells: Iterable[str]) -> str:
+  return " & ".join(map(tex_escape, cells)) + r" \\"
+
+
 def tex(table: Table) -> str:
   """A booktabs tabular with its notes beneath; needs `booktabs`."""
-  line = lambda cells: " & ".join(map(tex_escape, cells)) + r" \\"
   align = "".join("r" if c.numeric else "l" for c in table.columns)
   lines = [
     r"% Needs \usepackage{booktabs}.",
     rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
     r"\toprule",
-    line(c.header for c in table.columns),
+    _tex_line(c.header for c in table.columns),
     r"\midrule",
-    *(line(cell.text for cell in row) for row in table.rows),
+    *(_tex_line(cell.text for cell in row) for row in table.rows),
     r"\bottomrule",
     r"\end{tabular}",
     "",
@@ -151,7 +161,6 @@ def terminal(table: Table, console: Console) -> RichTable:
 
 
 def _terminal(table: Table, keys: Sequence[str], folded: bool) -> RichTable:
-  fold = lambda text: FOLD.sub("\n", text) if folded else text
   view = RichTable(
     box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0)
   )
@@ -159,15 +168,22 @@ def _terminal(table: Table, keys: Sequence[str], folded: bool) -> RichTable:
   for index in chosen:
     column = table.columns[index]
     view.add_column(
-      fold(column.header),
+      _fold(column.header, folded),
       justify="right" if column.numeric else "left",
       overflow="fold",
     )
   for row in table.rows:
     view.add_row(
-      *(Text(fold(row[i].text), style=_style(table, row, i)) for i in chosen)
+      *(
+        Text(_fold(row[i].text, folded), style=_style(table, row, i))
+        for i in chosen
+      )
     )
   return view
+
+
+def _fold(text: str, folded: bool) -> str:
+  return FOLD.sub("\n", text) if folded else text
 
 
 def _style(table: Table, row: Sequence[Cell], index: int) -> str:

@@ -189,12 +189,12 @@ def _load_run(
   rows, dropped = files.read_rows(directory / files.METRICS)
   problems.extend(_relative(line, out) for line in dropped)
 
-  failures = [
-    a for a in attempts.get(point["run_id"], []) if a.get("state") == "failed"
-  ]
+  history = attempts.get(point["run_id"], [])
+  failures = [row for row in history if row.get("state") == "failed"]
   status, result = parts[files.STATUS], parts[files.RESULT]
   state = result.get("state") or status.get("state") or PENDING
-  if state not in OVER and failures and state in (PENDING, "running"):
+  # A process that was killed could not say so in its status.
+  if state in (PENDING, "running") and failures and history[-1] is failures[-1]:
     state = "failed"
   message = status.get("message") or ""
   if not message and failures:

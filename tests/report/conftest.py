@@ -144,10 +144,8 @@ def write_sweep(
 ) -> Path:
   """A whole sweep: norms × optimizers, tuned learning rates, final seeds.
 
-  Args:
-    diverged: (method, seed, step) of final runs that diverge.
-    spread: of the final loss over seeds; half of it is shared by all
-      methods, as a data order is.
+  `diverged` lists (method, seed, step) of final runs. Half of the `spread` of
+  the final loss over seeds is shared by all methods, as a data order is.
   """
   points, methods = [], []
   for norm, shift in norms.items():
