@@ -323,13 +323,16 @@ def _divergence(sweep: Sweep, rows: Sequence[stats.Row]) -> Figure | None:
     final = len(row.diverged) / row.over if row.over else 0
     tune = row.trials_diverged / len(over) if over else 0
     shares[row.label] = (final, tune)
-  if not any(map(any, shares.values())):
+  shown = [row for row in rows if any(shares[row.label])]
+  if not shown:
     return None
-  figure = MplFigure(figsize=(10, 1.5 + 0.34 * len(rows)), layout="constrained")
+  figure = MplFigure(
+    figsize=(10, 1.5 + 0.34 * len(shown)), layout="constrained"
+  )
   ax = figure.subplots()
   style = styles(sweep)
   tuning = any(row.trials for row in rows)
-  for y, row in enumerate(rows):
+  for y, row in enumerate(shown):
     final, tune = shares[row.label]
     look = style[row.label]
     ax.barh(y - 0.18, 100 * final, 0.34, color=look.color)
@@ -338,13 +341,15 @@ def _divergence(sweep: Sweep, rows: Sequence[stats.Row]) -> Figure | None:
         y + 0.18, 100 * tune, 0.34, color="none", edgecolor=look.color,
         hatch="////", linewidth=1,
       )  # fmt: skip
-  ax.set_yticks(range(len(rows)), [row.label for row in rows])
-  ax.set_ylim(len(rows) - 0.5, -0.5)
+  ax.set_yticks(range(len(shown)), [row.label for row in shown])
+  ax.set_ylim(len(shown) - 0.5, -0.5)
   ax.set_xlim(0, 100)
   ax.set_xlabel("runs that diverged, %")
   ax.grid(axis="y", visible=False)
   ax.tick_params(axis="y", length=0)
   caption = "Share of the runs that ended which diverged."
+  if len(shown) < len(rows):
+    caption += f" No run of the other {len(rows) - len(shown)} methods did."
   if tuning:
     caption += " Filled: final runs. Hatched: tuning runs, at all tried values."
   return Figure("divergence", "Divergence", caption, save(figure))

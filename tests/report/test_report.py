@@ -107,7 +107,7 @@ def test_figures_are_xml_with_the_methods_names(written):
     root = ElementTree.parse(path).getroot()
     assert root.tag.endswith("svg")
     names = {element.text for element in root.iter() if element.text}
-    assert any("layer_norm+muon" in name for name in names)
+    assert any("layer_norm+adamw" in name for name in names)
 
 
 def test_writing_again_changes_nothing(written, finished_sweep):
