@@ -1,0 +1,96 @@
+"""Optimizers: optax-style transforms, each complete on its own.
+
+    from normjax import optim
+
+    tx = optim.adamp(1e-3, weight_decay=1e-2)  # an optax transform
+    tx = optim.make("muon", learning_rate=0.02)  # the same, by name
+
+A new optimizer is a file here and a line of `TABLE`; every shared test then
+runs on it. Names are imported when first used.
+"""
+
+import importlib
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from normjax.registry import Registry
+
+TABLE: Mapping[str, str] = {
+  "adamw": "normjax.optim.adamw:adamw",
+  "muon": "normjax.optim.muon:muon",
+  "sinkgd": "normjax.optim.sinkgd:sinkgd",
+  "adamp": "normjax.optim.adamp:adamp",
+}
+
+# What is public beside the optimizers of the table.
+EXPORTS: Mapping[str, str] = {
+  "MatrixDims": "normjax.optim.dims:MatrixDims",
+  "channel_dims": "normjax.optim.dims:channel_dims",
+  "decay_mask": "normjax.optim.groups:decay_mask",
+  "default_dims": "normjax.optim.dims:default_dims",
+  "describe": "normjax.optim.state:describe",
+  "orthogonalize": "normjax.optim.muon:orthogonalize",
+  "scale_by_adam": "normjax.optim.adamw:scale_by_adam",
+  "scale_by_adamp": "normjax.optim.adamp:scale_by_adamp",
+  "scale_by_muon": "normjax.optim.muon:scale_by_muon",
+  "scale_by_sinkhorn": "normjax.optim.sinkgd:scale_by_sinkhorn",
+  "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
+  "state_bytes": "normjax.optim.state:state_bytes",
+}
+
+REGISTRY = Registry("optimizer", TABLE)
+
+__all__ = ["EXPORTS", "TABLE", "make", "names", *TABLE, *EXPORTS]
+
+
+def names() -> tuple[str, ...]:
+  """The names of all optimizers."""
+  return REGISTRY.names()
+
+
+def make(name: str, **options: Any) -> Any:
+  """The optimizer called `name`, an `optax.GradientTransformationExtraArgs`.
+
+  Args:
+    name: one of `names()`.
+    **options: `learning_rate` and the factory's other options, by name;
+      numbers may be traced arrays.
+
+  Raises:
+    UnknownNameError: no such optimizer.
+    UserError: an option that it does not have, or a bad value.
+  """
+  return REGISTRY.make(name, **options)
+
+
+def _load(name: str) -> Any:
+  module, _, attribute = (TABLE.get(name) or EXPORTS[name]).partition(":")
+  return getattr(importlib.import_module(module), attribute)
+
+
+def __getattr__(name: str) -> Any:
+  if name in TABLE or name in EXPORTS:
+    return _load(name)
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *TABLE, *EXPORTS})
+
+
+class _Package(types.ModuleType):
+  """Keeps `optim.muon` the function.
+
+  The import of the file `muon.py` binds the package's attribute `muon` to
+  the module, which would hide the function of the same name.
+  """
+
+  def __setattr__(self, name: str, value: Any) -> None:
+    if isinstance(value, types.ModuleType) and name in TABLE:
+      return
+    super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

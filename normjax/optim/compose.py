@@ -1,0 +1,164 @@
+"""From a direction to an optimizer: decay, learning rate, dtypes, routing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from normjax.optim import dims as dims_lib
+from normjax.optim import groups, safe, validate
+from normjax.types import Array, PyTree
+
+FALLBACK = "adamw (fallback)"
+
+
+def need_params(method: str, params: PyTree | None) -> None:
+  """Raises ValueError where an update was called without params."""
+  if params is None:
+    raise ValueError(f"{method}: update needs params as its third argument.")
+
+
+def add_decay(
+  method: str, weight_decay: float | Array, mask: Any
+) -> optax.GradientTransformation:
+  """Adds weight_decay * w to u, on the leaves that `mask` picks."""
+
+  def update(updates, state, params=None):
+    need_params(method, params)
+    flags = groups.resolve_mask(mask, params)
+    flat, structure = jax.tree.flatten(updates)
+    decayed = [
+      u + weight_decay * w.astype(u.dtype) if flag else u
+      for u, w, flag in zip(flat, jax.tree.leaves(params), flags, strict=True)
+    ]
+    return structure.unflatten(decayed), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def descend(
+  method: str,
+  direction: optax.GradientTransformation,
+  learning_rate: optax.ScalarOrSchedule,
+  *,
+  weight_decay: float | Array | None = None,
+  mask: Any = "default",
+) -> optax.GradientTransformation:
+  """-learning_rate * (direction + weight_decay * w).
+
+  Args:
+    method: the optimizer, for messages.
+    direction: a transform without sign and learning rate.
+    learning_rate: number, traced scalar or schedule.
+    weight_decay: None where the direction holds the decay already.
+    mask: see `groups.resolve_mask`.
+  """
+  validate.learning_rate(method, learning_rate)
+  steps = [direction]
+  if weight_decay is not None:
+    validate.numbers(method, weight_decay=weight_decay)
+    steps.append(add_decay(method, weight_decay, mask))
+  return optax.chain(*steps, optax.scale_by_learning_rate(learning_rate))
+
+
+def finish(
+  method: str, inner: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+  """The outermost layer of an alias.
+
+  Checks the leaves at `init`; gives `inner` gradients in float32 (float64
+  stays) and returns updates in the dtype of the parameters.
+  """
+  inner = optax.with_extra_args_support(inner)
+
+  def init(params):
+    validate.leaves(method, params)
+    return inner.init(params)
+
+  def update(updates, state, params=None, **extra_args):
+    like = updates if params is None else params
+    updates, state = inner.update(
+      jax.tree.map(safe.promote, updates), state, params, **extra_args
+    )
+    updates = jax.tree.map(lambda u, w: u.astype(w.dtype), updates, like)
+    return updates, state
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def per_leaf(
+  method: str, direction: Any, dims: dims_lib.DimsSpec
+) -> optax.GradientTransformationExtraArgs:
+  """A stateless transform of each matrix; other leaves pass unchanged.
+
+  Args:
+    method: for messages.
+    direction: (list of leaves, list of `MatrixDims`) to list of leaves.
+    dims: see `dims.resolve`.
+  """
+
+  def init(params):
+    validate.leaves(method, params)
+    dims_lib.resolve(dims, params)
+    return optax.EmptyState()
+
+  def update(updates, state, params=None, **extra_args):
+    del params, extra_args
+    return on_matrices(direction, updates, dims), state
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def on_matrices(
+  direction: Any, updates: PyTree, dims: dims_lib.DimsSpec
+) -> PyTree:
+  """Replaces the leaves that have dims by their direction."""
+  entries = dims_lib.resolve(dims, updates)
+  flat, structure = jax.tree.flatten(updates)
+  chosen = [n for n, entry in enumerate(entries) if entry is not None]
+  moved = direction([flat[n] for n in chosen], [entries[n] for n in chosen])
+  for n, leaf in zip(chosen, moved, strict=True):
+    flat[n] = leaf.astype(flat[n].dtype)
+  return structure.unflatten(flat)
+
+
+def _labels(method: str, dims: dims_lib.DimsSpec, params: PyTree) -> list[str]:
+  return [
+    FALLBACK if entry is None else method
+    for entry in dims_lib.resolve(dims, params)
+  ]
+
+
+def routes(
+  method: str, dims: dims_lib.DimsSpec, params: PyTree
+) -> Mapping[str, str]:
+  """Path of each leaf to the name of its update."""
+  labels = _labels(method, dims, params)
+  paths = [path for path, _ in groups.leaves(params)]
+  return dict(zip(paths, labels, strict=True))
+
+
+def route(
+  method: str,
+  matrices: optax.GradientTransformation,
+  fallback: optax.GradientTransformation,
+  dims: dims_lib.DimsSpec,
+) -> optax.GradientTransformationExtraArgs:
+  """`matrices` where a leaf has dims, `fallback` elsewhere."""
+
+  def labels(tree):
+    return jax.tree.structure(tree).unflatten(_labels(method, dims, tree))
+
+  return optax.partition({method: matrices, FALLBACK: fallback}, labels)
+
+
+def zeros(params: PyTree, dtype: Any) -> PyTree:
+  """Zeros like params, in `dtype` unless it is None."""
+  return jax.tree.map(lambda w: jnp.zeros_like(w, dtype=dtype), params)
+
+
+def cast_like(tree: PyTree, like: PyTree) -> PyTree:
+  """The leaves of `tree` in the dtypes of `like`."""
+  return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)

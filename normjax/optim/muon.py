@@ -1,0 +1,267 @@
+"""Muon: Keller Jordan 2024; Liu et al. 2025, arXiv:2502.16982 (Moonlight)."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.typing import DTypeLike
+
+from normjax.optim import compose, safe, validate
+from normjax.optim import dims as dims_lib
+from normjax.optim.adamw import fallback_adamw
+from normjax.types import Array, PyTree
+
+NS_COEFFS = (3.4445, -4.7750, 2.0315)
+
+
+class MuonState(NamedTuple):
+  """State of `scale_by_muon`."""
+
+  mu: PyTree  # The shapes of the parameters, in mu_dtype.
+
+
+def orthogonalize(
+  x_nij: Array,
+  ns_coeffs: tuple[float, float, float] = NS_COEFFS,
+  ns_steps: int = 5,
+  eps: float | Array = 1e-7,
+) -> Array:
+  """Moves all singular values of each matrix towards 1.
+
+      X = X / (||X||_F + eps);  A = X X^T;  X = a X + (b A + c A A) X
+
+  The quintic Newton-Schulz iteration does not converge: after five steps the
+  singular values lie in about [0.7, 1.2]. It runs on the smaller side.
+
+  Args:
+    x_nij: a batch of matrices, float32 or float64 (or bfloat16, which is then
+      the dtype of the products).
+    ns_coeffs: a, b, c.
+    ns_steps: number of iterations.
+    eps: added to the Frobenius norm.
+
+  Returns:
+    The shape and dtype of x.
+  """
+  a, b, c = ns_coeffs
+  dtype = x_nij.dtype
+  tall = x_nij.shape[-2] > x_nij.shape[-1]
+  x = x_nij.mT if tall else x_nij
+  x = safe.normalize(safe.promote(x), (-2, -1), eps).astype(dtype)
+
+  def step(_, x):
+    gram = x @ x.mT
+    return a * x + (b * gram + c * (gram @ gram)) @ x
+
+  x = lax.fori_loop(0, ns_steps, step, x)
+  return x.mT if tall else x
+
+
+def _shape_scale(scaling: str, inputs: int, outputs: int) -> float:
+  if scaling == "moonlight":
+    return 0.2 * math.sqrt(max(outputs, inputs))
+  return math.sqrt(max(1.0, outputs / inputs))
+
+
+def _batched(function: Any, matrices_nij: list[Array]) -> list[Array]:
+  """Applies `function` once to all matrices of one shape, up to transposition.
+
+  Thirty layers then cost the compiler and the launch queue what one does.
+  """
+  by_shape: dict[Any, list[int]] = {}
+  for n, x in enumerate(matrices_nij):
+    key = (min(x.shape[1:]), max(x.shape[1:]), x.dtype)
+    by_shape.setdefault(key, []).append(n)
+  results: dict[int, Array] = {}
+  for (small, *_), members in by_shape.items():
+    flat = [matrices_nij[n] for n in members]
+    wide = [x if x.shape[1] == small else x.mT for x in flat]
+    stacked = function(jnp.concatenate(wide))
+    ends = [sum(len(x) for x in wide[: n + 1]) for n in range(len(wide))]
+    parts = jnp.split(stacked, ends[:-1])
+    for n, x, part in zip(members, flat, parts, strict=True):
+      results[n] = part if x.shape[1] == small else part.mT
+  return [results[n] for n in range(len(matrices_nij))]
+
+
+def scale_by_muon(
+  ns_coeffs: tuple[float, float, float] = NS_COEFFS,
+  ns_steps: int = 5,
+  beta: float | Array = 0.95,
+  eps: float | Array = 1e-7,
+  mu_dtype: DTypeLike | None = None,
+  *,
+  nesterov: bool = True,
+  scaling: str = "spectral",
+  ns_dtype: DTypeLike | None = None,
+  dims: dims_lib.DimsSpec = None,
+) -> optax.GradientTransformationExtraArgs:
+  """Momentum, orthogonalised; leaves without dims get their momentum.
+
+  Arguments as in `muon`.
+  """
+  validate.count("scale_by_muon", "ns_steps", ns_steps)
+  validate.betas("scale_by_muon", beta=beta)
+  validate.numbers("scale_by_muon", eps=eps)
+  validate.choice(
+    "scale_by_muon", "scaling", scaling, ("spectral", "moonlight")
+  )
+  if len(ns_coeffs) != 3:
+    raise ValueError(
+      f"scale_by_muon: ns_coeffs={ns_coeffs!r}; allowed: three numbers."
+    )
+
+  def direction(momenta, entries):
+    matrices = [
+      dims_lib.to_matrices(m, entry)
+      for m, entry in zip(momenta, entries, strict=True)
+    ]
+    matrices = [m if ns_dtype is None else m.astype(ns_dtype) for m in matrices]
+    polar = _batched(
+      lambda x: orthogonalize(x, ns_coeffs, ns_steps, eps), matrices
+    )
+    return [
+      _shape_scale(scaling, *dims_lib.sizes(m.shape, entry))
+      * dims_lib.from_matrices(o.astype(m.dtype), m.shape, entry)
+      for m, o, entry in zip(momenta, polar, entries, strict=True)
+    ]
+
+  def init(params):
+    validate.leaves("scale_by_muon", params)
+    dims_lib.resolve(dims, params)
+    return MuonState(mu=compose.zeros(params, mu_dtype))
+
+  def update(updates, state, params=None, **extra_args):
+    del params, extra_args
+    gradients = jax.tree.map(safe.promote, updates)
+
+    def average(m, g):
+      return beta * safe.promote(m) + (1 - beta) * g
+
+    mu = jax.tree.map(average, state.mu, gradients)
+    momentum = jax.tree.map(average, mu, gradients) if nesterov else mu
+    moved = compose.on_matrices(direction, momentum, dims)
+    new = MuonState(mu=compose.cast_like(mu, state.mu))
+    return compose.cast_like(moved, updates), new
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def muon(
+  learning_rate: optax.ScalarOrSchedule,
+  ns_coeffs: tuple[float, float, float] = NS_COEFFS,
+  ns_steps: int = 5,
+  beta: float | Array = 0.95,
+  eps: float | Array = 1e-7,
+  weight_decay: float | Array = 0.0,
+  mask: Any = "default",
+  mu_dtype: DTypeLike | None = None,
+  *,
+  nesterov: bool = True,
+  scaling: str = "spectral",
+  ns_dtype: DTypeLike | None = None,
+  dims: dims_lib.DimsSpec = None,
+  fallback: optax.GradientTransformation | None = None,
+  fallback_learning_rate: optax.ScalarOrSchedule | None = None,
+  fallback_b1: float | Array = 0.9,
+  fallback_b2: float | Array = 0.95,
+  fallback_eps: float | Array = 1e-10,
+  fallback_weight_decay: float | Array | None = None,
+  nu_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+  """Momentum orthogonalised by Newton-Schulz, for the hidden matrices.
+
+      m = beta m + (1 - beta) g;  u = beta m + (1 - beta) g   (nesterov)
+      w -= lr (s orthogonalize(u) + wd w)
+      s = sqrt(max(1, outputs / inputs))        scaling="spectral"
+      s = 0.2 sqrt(max(outputs, inputs))        scaling="moonlight"
+
+  As in Keller Jordan's Muon; the second scale is equation 4 of
+  arXiv:2502.16982. A convolution is one matrix, (kh kw in, out). Matrices of
+  one shape are stacked and iterated together. A zero gradient moves nothing.
+
+  Args:
+    learning_rate: number, traced scalar or schedule.
+    ns_coeffs: of the quintic iteration.
+    ns_steps: number of iterations.
+    beta: decay of the momentum, in [0, 1).
+    eps: added to the Frobenius norm before the iteration.
+    weight_decay: rate of the decay of the matrices, >= 0, times lr.
+    mask: which leaves decay: "default" (matrices and embeddings), None (all),
+      a tree of booleans, or a function from params to one.
+    mu_dtype: of the stored momentum; None takes the parameter's.
+    nesterov: whether the gradient is mixed in once more.
+    scaling: "spectral" or "moonlight".
+    ns_dtype: of the iteration; None takes float32, the reference bfloat16.
+    dims: the matrices: a tree of `MatrixDims` and None, or a function from
+      params to one; None for `default_dims`.
+    fallback: moves the leaves without dims; None for AdamW, as follows.
+    fallback_learning_rate: of AdamW; None takes `learning_rate`, as Moonlight
+      and optax do. Keller Jordan's is 3e-4 beside 0.02.
+    fallback_b1: of AdamW, in [0, 1).
+    fallback_b2: of AdamW, in [0, 1).
+    fallback_eps: of AdamW.
+    fallback_weight_decay: of AdamW; None takes `weight_decay`.
+    nu_dtype: of AdamW's second moment; None takes the parameter's.
+
+  Raises:
+    UserError: a concrete number out of range, a mask or dims of another
+      structure.
+    TypeError: an option or a leaf of another type.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from normjax import optim
+    >>> def objective(params):
+    ...   return jnp.sum(params["kernel"] ** 2) + jnp.sum(params["bias"] ** 2)
+    >>> tx = optim.muon(0.1)
+    >>> params = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
+    >>> state = tx.init(params)
+    >>> for _ in range(3):
+    ...   gradients = jax.grad(objective)(params)
+    ...   updates, state = tx.update(gradients, state, params)
+    ...   params = optax.apply_updates(params, updates)
+    ...   print(f"{objective(params):.2f}")
+    7.28
+    6.62
+    6.00
+  """
+  validate.learning_rate("muon", learning_rate)
+  direction = scale_by_muon(
+    ns_coeffs,
+    ns_steps,
+    beta,
+    eps,
+    mu_dtype,
+    nesterov=nesterov,
+    scaling=scaling,
+    ns_dtype=ns_dtype,
+    dims=dims,
+  )
+  if fallback is None:
+    fallback = fallback_adamw(
+      "muon",
+      learning_rate
+      if fallback_learning_rate is None
+      else fallback_learning_rate,
+      weight_decay if fallback_weight_decay is None else fallback_weight_decay,
+      b1=fallback_b1,
+      b2=fallback_b2,
+      eps=fallback_eps,
+      mask=mask,
+      mu_dtype=mu_dtype,
+      nu_dtype=nu_dtype,
+    )
+  matrices = compose.descend(
+    "muon", direction, learning_rate, weight_decay=weight_decay, mask=mask
+  )
+  return compose.finish("muon", compose.route("muon", matrices, fallback, dims))
+
+
+def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
+  """Path of each leaf to the name of its update."""
+  return compose.routes("muon", options.get("dims"), params)

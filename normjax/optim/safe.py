@@ -1,0 +1,67 @@
+"""Divisions and roots that stay finite on zeros and extreme scales."""
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike, DTypeLike
+
+from normjax.types import Array
+
+
+def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
+  """The dtype of the arithmetic: float32, or float64 for float64."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+def promote(x: Array) -> Array:
+  """Casts x to the dtype of the arithmetic."""
+  return x.astype(compute_dtype(x.dtype))
+
+
+def divide(x: Array, y: ArrayLike) -> Array:
+  """Divides x by y; 0 where y is 0."""
+  zero = jnp.equal(y, 0)
+  return jnp.where(zero, 0, x / jnp.where(zero, 1, y))
+
+
+def rsqrt(x: Array) -> Array:
+  """1 / sqrt(x), and 0 where x is 0."""
+  zero = x == 0
+  return jnp.where(zero, 0, lax.rsqrt(jnp.where(zero, 1, x)))
+
+
+def largest(x: Array, axes: Sequence[int]) -> Array:
+  """The maximum of |x| over the axes, which are kept with size 1."""
+  return jnp.max(jnp.abs(x), axis=tuple(axes), keepdims=True)
+
+
+def normalize(x: Array, axes: Sequence[int], eps: ArrayLike) -> Array:
+  """Divides x by ||x||_2 + eps over the axes, for any finite x.
+
+  The square of x would overflow beyond 1e19 and vanish below 1e-19, so that
+  x is divided by its largest entry first.
+  """
+  peak = largest(x, axes)
+  x = divide(x, peak)
+  norm = jnp.sqrt(jnp.sum(x * x, axis=tuple(axes), keepdims=True))
+  return divide(x, norm + divide(jnp.asarray(eps, x.dtype), peak))
+
+
+def bias_correction(decay: ArrayLike, count: Array, dtype: DTypeLike) -> Array:
+  """1 - decay^count: what a moving average that began at 0 has seen.
+
+  By `expm1`, because 0.999 is already rounded in float32, and 1 - 0.999 then
+  has a relative error of 1e-5.
+
+  Args:
+    decay: in [0, 1).
+    count: number of updates, >= 1, integer.
+    dtype: of the result.
+  """
+  if isinstance(decay, int | float):
+    log = math.log(decay) if decay > 0 else -math.inf
+  else:
+    log = jnp.log(decay)
+  return -jnp.expm1(count.astype(dtype) * log).astype(dtype)

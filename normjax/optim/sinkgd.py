@@ -1,0 +1,190 @@
+"""SinkGD: Scetbon, Ma, Gong, Meeds 2025, arXiv:2502.06742."""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jax.typing import DTypeLike
+
+from normjax.optim import compose, safe, validate
+from normjax.optim import dims as dims_lib
+from normjax.optim.adamw import fallback_adamw
+from normjax.types import Array, PyTree
+
+_FIRST = ("output", "reduction")
+
+
+def sinkhorn(
+  x: Array,
+  dims: dims_lib.MatrixDims,
+  num_iters: int = 5,
+  *,
+  first: str = "output",
+) -> Array:
+  """Scales units and inputs in turn, to a root mean square of 1 each.
+
+      X = sqrt(n) Q(X)^-1 X;  X = sqrt(m) X R(X)^-1     num_iters times
+
+  with Q and R the l2 norms of the m rows and n columns: arXiv:2502.06742,
+  algorithm 3. Every iterate is diag(u) X diag(v), so only the two vectors are
+  iterated and X is read, never written. Entries below 1e-19 times the largest
+  count as zero; zero rows and columns stay zero.
+
+  Args:
+    x: a matrix whose axes are named by `dims`; others are batched. Computed
+      in float32 at least.
+    dims: with non-negative axes.
+    num_iters: rounds, each of both sides.
+    first: which side comes first: "output" makes each output unit's inputs
+      a unit vector first, which is the row of PyTorch's (out, in).
+
+  Returns:
+    The shape and dtype of x.
+  """
+  reduction, output = dims_lib.axes(dims)
+  inputs, outputs = dims_lib.sizes(x.shape, dims)
+  scaled = safe.promote(x)
+  scaled = safe.divide(scaled, safe.largest(scaled, reduction + output))
+
+  def balance(other, axes, size):
+    """The scale of one side, given that of the other."""
+    square = jnp.sum((scaled * other) ** 2, axis=axes, keepdims=True)
+    return math.sqrt(size) * safe.rsqrt(square)
+
+  by_unit = functools.partial(balance, axes=reduction, size=inputs)
+  by_input = functools.partial(balance, axes=output, size=outputs)
+  before, after = (
+    (by_unit, by_input) if first == "output" else (by_input, by_unit)
+  )
+  second = jnp.ones((), scaled.dtype)
+  leading = second
+  for _ in range(num_iters):
+    leading = before(second)
+    second = after(leading)
+  return (scaled * leading * second).astype(x.dtype)
+
+
+def scale_by_sinkhorn(
+  num_iters: int = 5,
+  *,
+  first: str = "output",
+  dims: dims_lib.DimsSpec = None,
+) -> optax.GradientTransformationExtraArgs:
+  """`sinkhorn` of every matrix; stateless, other leaves pass unchanged.
+
+  Arguments as in `sinkgd`.
+  """
+  validate.count("scale_by_sinkhorn", "num_iters", num_iters)
+  validate.choice("scale_by_sinkhorn", "first", first, _FIRST)
+
+  def direction(leaves, entries):
+    return [
+      sinkhorn(x, entry, num_iters, first=first)
+      for x, entry in zip(leaves, entries, strict=True)
+    ]
+
+  return compose.per_leaf("scale_by_sinkhorn", direction, dims)
+
+
+def sinkgd(
+  learning_rate: optax.ScalarOrSchedule,
+  *,
+  num_iters: int = 5,
+  matrix_scale: float | Array = 0.05,
+  first: str = "output",
+  weight_decay: float | Array = 0.0,
+  mask: Any = "default",
+  dims: dims_lib.DimsSpec = None,
+  fallback: optax.GradientTransformation | None = None,
+  fallback_learning_rate: optax.ScalarOrSchedule | None = None,
+  fallback_b1: float | Array = 0.9,
+  fallback_b2: float | Array = 0.999,
+  fallback_eps: float | Array = 1e-8,
+  fallback_weight_decay: float | Array | None = None,
+  mu_dtype: DTypeLike | None = None,
+  nu_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+  """Gradient descent with each matrix's gradient balanced on both sides.
+
+      w -= lr (matrix_scale sinkhorn(g) + wd w)
+
+  arXiv:2502.06742, algorithm 4. Matrices have no state. The size of their
+  step does not depend on the gradient's, so that clipping does nothing to
+  them. A zero gradient moves nothing; a non-finite entry spoils its matrix.
+
+  Args:
+    learning_rate: the global rate: number, traced scalar or schedule.
+    num_iters: rounds of `sinkhorn`.
+    matrix_scale: the paper's alpha: the matrices' rate beside the global one.
+    first: the side that is normalised first: "output" or "reduction".
+    weight_decay: rate of the decay, >= 0, times the global rate.
+    mask: which leaves decay: "default" (matrices and embeddings), None (all),
+      a tree of booleans, or a function from params to one.
+    dims: the matrices: a tree of `MatrixDims` and None, or a function from
+      params to one; None for `default_dims`.
+    fallback: moves the leaves without dims; None for AdamW, as follows.
+    fallback_learning_rate: of AdamW; None takes the global rate, as the paper
+      does.
+    fallback_b1: of AdamW, in [0, 1).
+    fallback_b2: of AdamW, in [0, 1).
+    fallback_eps: of AdamW.
+    fallback_weight_decay: of AdamW; None takes `weight_decay`.
+    mu_dtype: of AdamW's first moment; None takes the parameter's.
+    nu_dtype: of AdamW's second moment; None takes the parameter's.
+
+  Raises:
+    UserError: a concrete number out of range, a mask or dims of another
+      structure.
+    TypeError: an option or a leaf of another type.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from normjax import optim
+    >>> def objective(params):
+    ...   return jnp.sum(params["kernel"] ** 2) + jnp.sum(params["bias"] ** 2)
+    >>> tx = optim.sinkgd(0.1, matrix_scale=0.5)
+    >>> params = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
+    >>> state = tx.init(params)
+    >>> for _ in range(3):
+    ...   gradients = jax.grad(objective)(params)
+    ...   updates, state = tx.update(gradients, state, params)
+    ...   params = optax.apply_updates(params, updates)
+    ...   print(f"{objective(params):.2f}")
+    7.04
+    6.14
+    5.32
+  """
+  validate.learning_rate("sinkgd", learning_rate)
+  validate.numbers("sinkgd", matrix_scale=matrix_scale)
+  if fallback is None:
+    fallback = fallback_adamw(
+      "sinkgd",
+      learning_rate
+      if fallback_learning_rate is None
+      else fallback_learning_rate,
+      weight_decay if fallback_weight_decay is None else fallback_weight_decay,
+      b1=fallback_b1,
+      b2=fallback_b2,
+      eps=fallback_eps,
+      mask=mask,
+      mu_dtype=mu_dtype,
+      nu_dtype=nu_dtype,
+    )
+  direction = optax.chain(
+    scale_by_sinkhorn(num_iters, first=first, dims=dims),
+    optax.scale(matrix_scale),
+  )
+  matrices = compose.descend(
+    "sinkgd", direction, learning_rate, weight_decay=weight_decay, mask=mask
+  )
+  return compose.finish(
+    "sinkgd", compose.route("sinkgd", matrices, fallback, dims)
+  )
+
+
+def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
+  """Path of each leaf to the name of its update."""
+  return compose.routes("sinkgd", options.get("dims"), params)

@@ -1,0 +1,34 @@
+"""Facts about an optimizer: what its state weighs, which update moves what."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from normjax import optim
+from normjax.optim import groups
+from normjax.types import PyTree
+
+
+def state_bytes(state: PyTree) -> int:
+  """Bytes of all arrays of a state, or of their shapes and dtypes."""
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
+def describe(name: str, params: PyTree, **options: Any) -> Mapping[str, str]:
+  """Path of each parameter to the name of the update that moves it.
+
+  Args:
+    name: an optimizer of the table.
+    params: arrays, or their shapes and dtypes.
+    **options: as for `optim.make`.
+
+  Raises:
+    UnknownNameError: no such optimizer.
+  """
+  factory = optim.REGISTRY.get(name)
+  module = importlib.import_module(factory.__module__)
+  if hasattr(module, "routes"):
+    return module.routes(params, **options)
+  return {path: name for path, _ in groups.leaves(params)}
