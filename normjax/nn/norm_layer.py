@@ -6,14 +6,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from normjax import norms
-from normjax.nn import variables
+from normjax.nn.variables import COLLECTIONS
 from normjax.types import Array
-
-_COLLECTIONS = {
-  "params": nnx.Param,
-  "stats": variables.NormStat,
-  "grad_stats": variables.GradStat,
-}
 
 
 class NormLayer(nnx.Module):
@@ -48,7 +42,7 @@ class NormLayer(nnx.Module):
     self.dtype = dtype
     for collection, values in self.norm.init(shape).items():
       for name, value in values.items():
-        setattr(self, name, _COLLECTIONS[collection](value))
+        setattr(self, name, COLLECTIONS[collection](value))
 
   def __call__(
     self,
@@ -65,7 +59,7 @@ class NormLayer(nnx.Module):
         for name, variable in vars(self).items()
         if isinstance(variable, kind)
       }
-      for collection, kind in _COLLECTIONS.items()
+      for collection, kind in COLLECTIONS.items()
     }
     y, stats = self.norm.apply(held, x, train=train, mask=mask, context=context)
     if train:
