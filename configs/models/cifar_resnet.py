@@ -1,0 +1,10 @@
+"""ResNet with 6n + 2 layers for small images: He et al. 2015, 1512.03385."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The paper's smallest; classes, image shape and norm come from elsewhere."""
+  return ml_collections.ConfigDict(
+    {"name": "cifar_resnet", "depth": 20, "width": 16}
+  )

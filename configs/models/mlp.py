@@ -1,0 +1,16 @@
+"""Multilayer perceptron with a norm before each activation."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Classes, input shape and norm come from elsewhere."""
+  return ml_collections.ConfigDict(
+    {
+      "name": "mlp",
+      "num_layers": 3,
+      "hidden_dim": 128,
+      "activation": "relu",
+      "dropout_rate": 0.0,
+    }
+  )

@@ -1,0 +1,40 @@
+"""The model zoo: any norm in any model.
+
+model = models.make("llama", norm="dyt", rngs=nnx.Rngs(0))
+logits = model(tokens, train=False)
+"""
+
+from typing import Any
+
+from normjax.registry import Registry
+
+TABLE = {
+  "llama": "normjax.models.transformer:Llama",
+  "cifar_resnet": "normjax.models.resnet:CifarResNet",
+  "mlp": "normjax.models.mlp:MLP",
+}
+_REGISTRY = Registry("model", TABLE)
+names = _REGISTRY.names
+get = _REGISTRY.get
+
+
+def make(name: str, *, rngs: Any = None, **options: Any) -> Any:
+  """A model by name.
+
+  Args:
+    name: one of `names()`.
+    rngs: nnx.Rngs with the stream "params"; None: nnx.Rngs(0).
+    **options: of the model.
+
+  Returns:
+    An nnx.Module, called as `model(inputs, train=…, key=…) -> logits`.
+
+  Raises:
+    UnknownNameError: no such model.
+    UserError: an unknown option, or sizes that do not fit.
+  """
+  if rngs is None:
+    from flax import nnx  # Late: the table is light.
+
+    rngs = nnx.Rngs(0)
+  return _REGISTRY.make(name, rngs=rngs, **options)

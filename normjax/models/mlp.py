@@ -1,0 +1,114 @@
+"""A multilayer perceptron with a norm before each activation."""
+
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from normjax import errors, norms
+from normjax.nn.dropout import dropout
+from normjax.nn.norm_layer import NormLayer
+from normjax.registry import near_misses
+from normjax.types import Array
+
+ACTIVATIONS = {
+  "relu": jax.nn.relu,
+  "gelu": jax.nn.gelu,
+  "silu": jax.nn.silu,
+  "tanh": jnp.tanh,
+}
+
+
+class MLP(nnx.Module):
+  """linear - norm - activation, num_layers times, then a linear head."""
+
+  reads: ClassVar[frozenset[str]] = frozenset({"features", "images"})
+
+  def __init__(
+    self,
+    num_classes: int = 10,
+    input_shape: tuple[int, ...] = (64,),
+    *,
+    num_layers: int = 3,
+    hidden_dim: int = 128,
+    activation: str = "relu",
+    dropout_rate: float = 0.0,
+    norm: norms.NormSpec = "layer_norm",
+    compute_dtype: str = "float32",
+    rngs: nnx.Rngs,
+  ):
+    """Makes the model; hidden kernels start He-normal (arXiv:1502.01852).
+
+    Args:
+      num_classes: outputs.
+      input_shape: of one example; flattened.
+      num_layers: hidden layers.
+      hidden_dim: their width.
+      activation: "relu", "gelu", "silu" or "tanh".
+      dropout_rate: after each activation.
+      norm: what is between each linear map and its activation.
+      compute_dtype: "float32" or "bfloat16"; parameters, statistics and
+        logits are float32 either way.
+      rngs: stream "params".
+
+    Raises:
+      UserError: a size below 1, or an unknown activation.
+    """
+    for name, value in (("num_layers", num_layers), ("hidden_dim", hidden_dim)):
+      if value < 1:
+        raise errors.UserError(f"{name}={value} must be at least 1.")
+    if activation not in ACTIVATIONS:
+      raise errors.UserError(
+        f"activation={activation!r} is unknown."
+        f"{near_misses(activation, ACTIVATIONS)}"
+        f" Allowed: {', '.join(ACTIVATIONS)}."
+      )
+    if not 0.0 <= dropout_rate < 1.0:
+      raise errors.UserError(f"dropout_rate={dropout_rate} must be in [0, 1).")
+    dtype = jnp.dtype(compute_dtype)
+    resolved = norms.resolve(norm)
+    self.activation, self.dropout_rate = activation, dropout_rate
+    sizes = [math.prod(input_shape), *[hidden_dim] * num_layers]
+    self.layers = nnx.List(
+      [
+        nnx.Linear(
+          inputs,
+          outputs,
+          kernel_init=nnx.initializers.he_normal(),
+          dtype=dtype,
+          rngs=rngs,
+        )
+        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)
+      ]
+    )
+    self.norms = nnx.List(
+      [NormLayer(resolved, (hidden_dim,), rngs=rngs) for _ in sizes[1:]]
+    )
+    self.head = nnx.Linear(hidden_dim, num_classes, dtype=dtype, rngs=rngs)
+
+  def __call__(
+    self, inputs: Array, *, train: bool = True, key: Array | None = None
+  ) -> Array:
+    """Class logits.
+
+    Args:
+      inputs: (b, …), flattened to (b, i).
+      train: whether batch statistics are of this batch and dropout is on.
+      key: of dropout; None turns it off.
+
+    Returns:
+      (b, classes), float32.
+    """
+    key = key if train and self.dropout_rate else None
+    count = len(self.layers)
+    keys = [None] * count if key is None else jax.random.split(key, count)
+    x_bf = inputs.reshape(inputs.shape[0], -1)
+    for layer, norm, layer_key in zip(
+      self.layers, self.norms, keys, strict=True
+    ):
+      x_bf = ACTIVATIONS[self.activation](norm(layer(x_bf), train=train))
+      x_bf = dropout(x_bf, self.dropout_rate, layer_key)
+      self.sow(nnx.Intermediate, "hidden", x_bf, capture_noop=True)
+    return self.head(x_bf).astype(jnp.float32)
