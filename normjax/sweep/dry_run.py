@@ -1,0 +1,149 @@
+"""What a sweep would do: its points, programs, memory and time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import rich.console
+import rich.table
+
+from normjax.configure import ConfigDict
+from normjax.sweep import labels, ledger
+from normjax.sweep.plan import Plan, Point
+from normjax.sweep.progress import seconds
+
+BYTES_PER_PARAM = 8  # float32: the value and its gradient
+Cost = Mapping[str, Any]
+Estimate = Callable[[ConfigDict], Cost]
+
+
+def show(
+  plan: Plan,
+  entries: Mapping[str, ledger.Entry],
+  num_workers: int,
+  console: rich.console.Console,
+  estimate: Estimate | None = None,
+) -> None:
+  """Prints the points, and the programs with what each costs.
+
+  Args:
+    plan: as far as it is known; the final runs of a sweep that still has to
+      tune are counted, not listed.
+    entries: of the points that are there already.
+    num_workers: that would share the work.
+    console: to print on.
+    estimate: from a resolved config to `num_params`,
+      `optimizer_state_bytes`, `flops_per_step`, `step_s` (None where it
+      cannot tell), called once a program; `normjax.train.estimate` unless
+      given.
+  """
+  estimate = estimate or _estimate()
+  firsts = {point.program: point for point in reversed(plan.points)}
+  costs = {
+    program: estimate(ConfigDict(point.config))
+    for program, point in firsts.items()
+  }
+  left = [p for p in plan.points if entries[p.run_id].result is None]
+  later = _later(plan)
+  console.print(_points(plan, entries))
+  console.print(_programs(plan, [*left, *later], costs))
+  times_s = [_run_s(costs[p.program], p) for p in [*left, *later]]
+  known = all(time_s is not None for time_s in times_s)
+  total = seconds(sum(times_s) / num_workers) if known else "unknown time"
+  trials = plan.trials_per_method
+  console.print(
+    f"{plan.num_points} points ({len(later)} of them follow the tuning),"
+    f" {plan.num_points - len(left) - len(later)} over;"
+    f" {len(costs)} programs; {trials} tuning trials a method.\n"
+    f"Left: about {total} on {num_workers} workers, without compilation and"
+    " evaluation.",
+    highlight=False,
+  )
+
+
+def _later(plan: Plan) -> list[Point]:
+  """A stand-in for each final run that the tuning has yet to decide."""
+  num_each = (plan.num_points - len(plan.points)) // len(plan.methods)
+  firsts = {point.method: point for point in reversed(plan.points)}
+  return [firsts[m.label] for m in plan.methods for _ in range(num_each)]
+
+
+def _points(
+  plan: Plan, entries: Mapping[str, ledger.Entry]
+) -> rich.table.Table:
+  table = rich.table.Table(title=f"sweep {plan.sweep_id}", title_justify="left")
+  for name in ("run", "stage", "method", "overrides", "seed", "program"):
+    table.add_column(name, overflow="fold")
+  table.add_column("state")
+  for point in plan.points:
+    overrides = [
+      f"{key}={labels.describe(value)}"
+      for key, value in point.overrides.items()
+    ]
+    table.add_row(
+      point.run_id,
+      point.stage,
+      point.method,
+      " ".join(overrides),
+      str(point.seed),
+      point.program[:8],
+      entries[point.run_id].state,
+    )
+  return table
+
+
+def _programs(
+  plan: Plan, left: Sequence[Point], costs: Mapping[str, Cost]
+) -> rich.table.Table:
+  table = rich.table.Table(title="programs", title_justify="left")
+  table.add_column("program")
+  table.add_column("methods", overflow="fold")
+  for name in (
+    "points left",
+    "parameters",
+    "optimizer state",
+    "memory",
+    "GFLOP/step",
+    "ms/step",
+    "time left",
+  ):
+    table.add_column(name, justify="right")
+  for program, cost in costs.items():
+    methods = [p.method for p in plan.points if p.program == program]
+    own = [point for point in left if point.program == program]
+    params, state = cost.get("num_params"), cost.get("optimizer_state_bytes")
+    memory = None
+    if params is not None and state is not None:
+      memory = params * BYTES_PER_PARAM + state
+    step_s, flops = cost.get("step_s"), cost.get("flops_per_step")
+    times_s = [_run_s(cost, point) for point in own]
+    table.add_row(
+      program[:8],
+      ", ".join(dict.fromkeys(methods)),
+      str(len(own)),
+      "?" if params is None else f"{params:,}",
+      _megabytes(state),
+      _megabytes(memory),
+      "?" if flops is None else f"{flops / 1e9:.3g}",
+      "?" if step_s is None else f"{step_s * 1e3:.3g}",
+      "?" if None in times_s else seconds(sum(times_s)),
+    )
+  table.caption = (
+    "memory: float32 parameters and gradients, and the optimizer's state;"
+    " activations come on top"
+  )
+  return table
+
+
+def _run_s(cost: Cost, point: Point) -> float | None:
+  step_s = cost.get("step_s")
+  return None if step_s is None else step_s * point.config["train"]["num_steps"]
+
+
+def _megabytes(value: int | None) -> str:
+  return "?" if value is None else f"{value / 1e6:.3g} MB"
+
+
+def _estimate() -> Estimate:
+  from normjax import train
+
+  return train.estimate

@@ -1,0 +1,128 @@
+"""Short names of methods, from what differs between them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from normjax import configure, errors
+from normjax.configure import ConfigDict
+
+SEPARATOR = " + "
+
+
+def labels(
+  methods: Sequence[Mapping[str, Any]], configs: Sequence[ConfigDict]
+) -> list[str]:
+  """Shortest labels that tell the methods apart, as in `rms_norm + muon`.
+
+  Component names that differ are always said, bare; another key is said, as
+  `key=value`, only where dropping it would make two labels equal.
+
+  Args:
+    methods: the overrides of each.
+    configs: each method's resolved config.
+
+  Raises:
+    UserError: two methods resolve to the same config.
+  """
+  leaves = [dict(configure.leaves(configure.to_dict(c))) for c in configs]
+  for index, own in enumerate(leaves):
+    if own in leaves[:index]:
+      raise errors.UserError(
+        f"methods {dict(methods[leaves.index(own)])!r} and"
+        f" {dict(methods[index])!r} resolve to the same config."
+      )
+  keys = list(dict.fromkeys(key for method in methods for key in method))
+  keys = [
+    k for k in keys if any(own.get(k) != leaves[0].get(k) for own in leaves)
+  ]
+  names = [k for k in keys if _is_name(k)]
+  kept = list(keys)
+  for key in reversed([k for k in keys if not _is_name(k)]):
+    fewer = [k for k in kept if k != key]
+    if len(set(_render(methods, leaves, fewer))) == len(methods):
+      kept = fewer
+  short = _render(methods, leaves, kept)
+  if len(set(short)) == len(methods) and all(short):
+    return short
+  # A method that leaves a key alone then says the config's value of it.
+  everything = [
+    dict(method) | {k: own.get(k) for k in keys if k in own}
+    for method, own in zip(methods, leaves, strict=True)
+  ]
+  full = _render(everything, leaves, keys)
+  if len(methods) == 1 and not names:
+    return [
+      SEPARATOR.join(
+        str(leaves[0][f"{block}.name"])
+        for block in ("norm", "optimizer")
+        if f"{block}.name" in leaves[0]
+      )
+      or "config"
+    ]
+  return full
+
+
+def baseline(
+  wanted: Mapping[str, Any] | str | None,
+  names: Sequence[str],
+  configs: Sequence[ConfigDict],
+) -> str | None:
+  """The label of the method that `wanted` means; None where there is one row.
+
+  Raises:
+    UserError: no method, or more than one, is meant.
+  """
+  if wanted is None:
+    return names[0] if len(names) > 1 else None
+  if isinstance(wanted, str):
+    matches = [name for name in names if name == wanted]
+  else:
+    leaves = [dict(configure.leaves(configure.to_dict(c))) for c in configs]
+    matches = [
+      name
+      for name, own in zip(names, leaves, strict=True)
+      if all(own.get(key) == value for key, value in wanted.items())
+    ]
+  if len(matches) != 1:
+    raise errors.UserError(
+      f"Sweep.baseline {wanted!r} fits {matches or 'no method'}; it must fit"
+      f" one of: {', '.join(names)}."
+    )
+  return matches[0]
+
+
+def describe(value: Any) -> str:
+  """A value as a label says it: floats at most six digits."""
+  return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _is_name(key: str) -> bool:
+  return key.endswith(".name")
+
+
+def _render(
+  methods: Sequence[Mapping[str, Any]],
+  leaves: Sequence[Mapping[str, Any]],
+  keys: Sequence[str],
+) -> list[str]:
+  short = {key: _short(key, keys) for key in keys}
+  rows = []
+  for method, own in zip(methods, leaves, strict=True):
+    parts = []
+    for key in keys:
+      if _is_name(key):
+        parts.append(str(own.get(key)))
+      elif key in method:
+        parts.append(f"{short[key]}={describe(method[key])}")
+    rows.append(SEPARATOR.join(parts))
+  return rows
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+  """The shortest tail of a dotted path that no other key ends in."""
+  parts = key.split(".")
+  for size in range(1, len(parts)):
+    tail = parts[-size:]
+    if sum(k.split(".")[-size:] == tail for k in keys) == 1:
+      return ".".join(tail)
+  return key

@@ -1,0 +1,234 @@
+"""Runs the points of a sweep on local workers, until all are over."""
+
+import contextlib
+import dataclasses
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from normjax import errors
+from normjax.record import files
+from normjax.sweep import ledger, pool, schedule
+from normjax.sweep.plan import Point
+
+TICK_S = 0.2
+GRACE_S = 30.0
+MAX_BAD_STARTS = 3
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Report = Callable[..., None]
+
+
+@dataclasses.dataclass
+class Launcher:
+  """Workers, and what they are at; kept from one stage to the next.
+
+  Attributes:
+    out: of the sweep.
+    runner: "module:function", called as `runner(config, directory)`.
+    num_workers: at most so many processes.
+    cores: one group a worker, or None to pin none.
+    retries: how often a failed point is tried again.
+    lock: file descriptor that the workers inherit.
+    attempts: where attempts are written.
+    stopping: says whether a signal asked for the end.
+    report: called as `report(event, point=…, …)`.
+    failed: message by run id, of the points that failed for good.
+  """
+
+  out: Path
+  runner: str
+  num_workers: int
+  cores: list[list[int]] | None
+  retries: int
+  lock: int
+  attempts: ledger.Attempts
+  stopping: Callable[[], bool]
+  report: Report
+  grace_s: float = GRACE_S
+  failed: dict[str, str] = dataclasses.field(default_factory=dict)
+  workers: list[pool.Worker] = dataclasses.field(default_factory=list)
+  pending: list[Point] = dataclasses.field(default_factory=list)
+  timings: schedule.Timings = dataclasses.field(
+    default_factory=lambda: schedule.Timings({}, {})
+  )
+  _tries: dict[str, int] = dataclasses.field(default_factory=dict)
+  _bad_starts: int = 0
+  _selector: selectors.BaseSelector = dataclasses.field(
+    default_factory=selectors.DefaultSelector
+  )
+
+  def run(self, points: Sequence[Point]) -> None:
+    """Runs points until each is over, has failed for good, or a signal came.
+
+    Raises:
+      RunError: workers do not start.
+    """
+    self.pending = list(points)
+    while (self.pending or self.running()) and not self.stopping():
+      self._hire()
+      self._assign()
+      for key, _ in self._selector.select(TICK_S):
+        self._listen(key.data)
+      self.report("tick", launcher=self)
+
+  def running(self) -> list[pool.Worker]:
+    """The workers that are at a point."""
+    return [worker for worker in self.workers if worker.point is not None]
+
+  def close(self) -> None:
+    """Ends the workers; those at a point may write a last checkpoint."""
+    interrupted = [worker.point for worker in self.running()]
+    try:
+      pool.stop(self.workers, self.grace_s)
+    finally:
+      self._selector.close()
+      self.workers.clear()
+    for point in interrupted:
+      self.attempts.add(point.run_id, "interrupted")
+
+  def _hire(self) -> None:
+    """Starts workers, never more than there are points."""
+    wanted = min(self.num_workers, len(self.pending) + len(self.running()))
+    while len(self.workers) < wanted:
+      slots = {worker.slot for worker in self.workers}
+      slot = next(i for i in range(self.num_workers) if i not in slots)
+      worker = pool.start(
+        self.out,
+        slot,
+        self.cores[slot] if self.cores else None,
+        self.runner,
+        self.lock,
+      )
+      self.workers.append(worker)
+      self._selector.register(
+        worker.process.stdout, selectors.EVENT_READ, worker
+      )
+
+  def _assign(self) -> None:
+    for worker in self.workers:
+      if not worker.idle:
+        continue
+      point = schedule.choose(
+        worker.program,
+        worker.programs,
+        self.pending,
+        self.progress(),
+        self.timings,
+      )
+      if point is None:
+        continue
+      self.pending.remove(point)
+      directory = ledger.run_directory(self.out, point.run_id)
+      if ledger.read_result(directory)[1]:
+        # A runner takes a result.json, even half of one, for the end.
+        ledger.set_aside(directory / files.RESULT)
+      self.report("begun", point=point)
+      worker.send(point, directory)
+
+  def progress(self) -> list[schedule.Running]:
+    """What the workers are at, as the schedule sees it."""
+    now_s = time.monotonic()
+    return [
+      schedule.Running(
+        worker.point.program,
+        now_s - worker.started_s,
+        worker.point.program not in worker.programs,
+      )
+      for worker in self.running()
+    ]
+
+  def _listen(self, worker: pool.Worker) -> None:
+    for answer in worker.answers():
+      event = answer["event"]
+      if event == "ready":
+        worker.ready = True
+        self._bad_starts = 0
+      elif event == "closed":
+        self._bury(worker)
+      else:
+        self._settle(worker, answer)
+
+  def _settle(self, worker: pool.Worker, answer: dict[str, Any]) -> None:
+    """Books a worker's answer about its point."""
+    point, worker.point = worker.point, None
+    elapsed_s = time.monotonic() - worker.started_s
+    if answer["event"] == "finished":
+      directory = ledger.run_directory(self.out, point.run_id)
+      result, note = ledger.read_result(directory)
+      if result is not None:
+        worker.programs.add(point.program)
+        self._time(point.program, elapsed_s, result)
+        self.attempts.add(point.run_id, result["state"], wall_s=elapsed_s)
+        self.report("over", point=point, result=result, elapsed_s=elapsed_s)
+        return
+      message = note or f"the run ended without {directory / files.RESULT}"
+      self._fail(point, message, retry=True)
+    elif answer["event"] == "failed":
+      self._fail(point, answer["message"], retry=answer["retry"])
+    else:
+      self._fail(point, "a signal interrupted the worker", retry=True)
+
+  def _bury(self, worker: pool.Worker) -> None:
+    """Books the death of a worker; `_hire` replaces it."""
+    self._selector.unregister(worker.process.stdout)
+    self.workers.remove(worker)
+    # Its own end, not our SIGKILL, is what the message tells.
+    with contextlib.suppress(pool.subprocess.TimeoutExpired):
+      worker.process.wait(5.0)
+    worker.kill()
+    if worker.point is not None:
+      self._fail(worker.point, worker.epitaph(), retry=True)
+    elif not worker.ready:
+      self._bad_starts += 1
+      if self._bad_starts >= MAX_BAD_STARTS:
+        raise errors.RunError(
+          f"workers do not start: {worker.epitaph()}. What is done is kept."
+        )
+
+  def _fail(self, point: Point, message: str, *, retry: bool) -> None:
+    tries = self._tries[point.run_id] = self._tries.get(point.run_id, 0) + 1
+    self.attempts.add(point.run_id, "failed", message=message)
+    again = retry and tries <= self.retries
+    if again:
+      self.pending.append(point)
+    else:
+      self.failed[point.run_id] = message
+    self.report("failed", point=point, message=message, again=again)
+
+  def _time(self, program: str, elapsed_s: float, result: Any) -> None:
+    compile_s = result.get("compile_s") or 0.0
+    point_s = {k: list(v) for k, v in self.timings.point_s.items()}
+    compiles_s = {k: list(v) for k, v in self.timings.compile_s.items()}
+    point_s.setdefault(program, []).append(max(0.0, elapsed_s - compile_s))
+    if compile_s:
+      compiles_s.setdefault(program, []).append(compile_s)
+    self.timings = schedule.Timings(point_s, compiles_s)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+  """Turns SIGINT, SIGTERM and SIGHUP into a flag that the launcher reads.
+
+  A second signal raises KeyboardInterrupt, which ends the workers at once.
+  Only the main thread may set handlers; elsewhere the flag stays down.
+  """
+  received: list[int] = []
+
+  def note(number: int, frame: Any) -> None:
+    received.append(number)
+    if len(received) > 1:
+      raise KeyboardInterrupt
+
+  before = {}
+  if threading.current_thread() is threading.main_thread():
+    before = {each: signal.signal(each, note) for each in STOP_SIGNALS}
+  try:
+    yield lambda: bool(received)
+  finally:
+    for each, handler in before.items():
+      signal.signal(each, handler)

@@ -1,0 +1,214 @@
+"""Grids of trials: the best value, its edges, growth by a notch."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from normjax import configure, errors
+from normjax.configure import ConfigDict
+from normjax.sweep.space import readable
+from normjax.sweep.spec import Tune
+
+Values = tuple[Any, ...]
+Axes = dict[str, Values]
+Scores = Mapping[Values, float | None]
+
+
+def axes(tune: Tune, config: ConfigDict) -> Axes:
+  """The first grid of one method.
+
+  Args:
+    tune: of the sweep.
+    config: the method's resolved config.
+
+  Raises:
+    UserError: an axis with fewer than two values, twice the same value, or
+      a factor of something that is not a number.
+  """
+  space = tune.space(config) if callable(tune.space) else tune.space
+  grids: Axes = {}
+  for key, values in space.items():
+    values = tuple(
+      value.item() if hasattr(value, "item") else value for value in values
+    )
+    if tune.relative:
+      own = dict(configure.leaves(configure.to_dict(config))).get(key)
+      if not is_number(own):
+        raise errors.UserError(
+          f"Tune.relative needs a number at {key!r}, got {own!r}."
+        )
+      values = tuple(readable(float(own * v), 3) for v in values)
+    if len(values) < 2 or len(set(values)) < len(values):
+      raise errors.UserError(
+        f"Tune.space[{key!r}] needs two or more different values,"
+        f" got {list(values)}."
+      )
+    grids[key] = (
+      tuple(sorted(values)) if all(map(is_number, values)) else values
+    )
+  if not grids:
+    raise errors.UserError("Tune.space is empty; leave `tune` out instead.")
+  return grids
+
+
+def check_equal(grids: Mapping[str, Axes]) -> None:
+  """Every method's grid has one shape, so that growth keeps them level.
+
+  Raises:
+    UserError: naming the two methods that differ.
+  """
+  shapes = {
+    label: [(len(v), all(map(is_number, v))) for v in own.values()]
+    for label, own in grids.items()
+  }
+  first = next(iter(shapes))
+  for label, shape in shapes.items():
+    if shape != shapes[first]:
+      raise errors.UserError(
+        "every method gets the same number of trials:"
+        f" {first!r} has {[size for size, _ in shapes[first]]} values,"
+        f" {label!r} has {[size for size, _ in shape]}."
+      )
+
+
+def trials(grid: Axes) -> list[Values]:
+  """All combinations of the grid's values, the last axis fastest."""
+  return list(itertools.product(*grid.values()))
+
+
+def best(grid: Axes, scores: Scores) -> Values:
+  """The values with the lowest score; the first of equals.
+
+  Args:
+    grid: of one method.
+    scores: by trial: lower is better, inf diverged, None failed.
+  """
+  worst = (2, 0.0)
+
+  def rank(values: Values) -> tuple[int, float]:
+    score = scores[values]
+    return worst if score is None else (int(score == math.inf), score)
+
+  return min(trials(grid), key=rank)
+
+
+def edges(
+  grid: Axes,
+  scores: Scores,
+  chosen: Values,
+  limits: Mapping[str, tuple[float, float]],
+) -> dict[int, int]:
+  """The axes on whose edge `chosen` lies, and the side: -1 low, 1 high.
+
+  A trial that failed says nothing, so the edge is that of the trials with a
+  result; without any there is no edge. A value at a limit is not on an edge.
+  """
+  found: dict[int, int] = {}
+  if scores[chosen] is None:
+    return found
+  for index, (key, values) in enumerate(grid.items()):
+    if not all(map(is_number, values)):
+      continue
+    known = {t[index] for t, score in scores.items() if score is not None}
+    low, high = limit(key, values, limits)
+    if chosen[index] == min(known) and chosen[index] > low:
+      found[index] = -1
+    elif chosen[index] == max(known) and chosen[index] < high:
+      found[index] = 1
+  return found
+
+
+def grow_all(
+  grids: Mapping[str, Axes],
+  chosen: Mapping[str, Values],
+  sides: Mapping[str, Mapping[int, int]],
+  limits: Mapping[str, tuple[float, float]],
+) -> dict[str, Axes] | None:
+  """Every method's grid one notch larger on each axis that needs it.
+
+  A method whose best is on an edge grows there; another grows on the side
+  that its best is nearest to, so that all keep the same number of trials.
+
+  Returns:
+    The new grids, or None where nothing can grow.
+  """
+  grown = {label: dict(grid) for label, grid in grids.items()}
+  needed = sorted({axis for own in sides.values() for axis in own})
+  changed = False
+  for axis in needed:
+    new = {}
+    for label, grid in grids.items():
+      key = list(grid)[axis]
+      values = grid[key]
+      middle = (len(values) - 1) / 2
+      near = 1 if values.index(chosen[label][axis]) >= middle else -1
+      side = sides[label].get(axis, near)
+      bounds = limit(key, values, limits)
+      new[label] = grow(values, side, bounds) or grow(values, -side, bounds)
+    if all(values is not None for values in new.values()):
+      changed = True
+      for label, values in new.items():
+        grown[label][list(grids[label])[axis]] = values
+  return grown if changed else None
+
+
+def grow(
+  values: Values, side: int, bounds: tuple[float, float]
+) -> Values | None:
+  """`values`, sorted numbers, with one more notch on a side.
+
+  The notch continues the grid: by its mean ratio where the values are nearer
+  to equal ratios, else by its mean difference. Where that would reach a
+  bound, it goes half of the way there.
+
+  Returns:
+    None where no value fits.
+  """
+  edge = values[-1] if side > 0 else values[0]
+  bound = bounds[1] if side > 0 else bounds[0]
+  count = len(values) - 1
+  if values[0] > 0 and _is_geometric(values):
+    target = edge * (values[-1] / values[0]) ** (side / count)
+  else:
+    target = edge + side * (values[-1] - values[0]) / count
+  # 0.1 - 0.1 may be 1e-17: what is that near to a bound has reached it.
+  if side * (bound - target) <= 1e-6 * abs(target - edge):
+    target = (edge + bound) / 2
+  if all(isinstance(value, int) for value in values):
+    new: float = round(target)
+    fits = side * (new - edge) > 0 and side * (new - bound) < 0
+    return _put(values, new, side) if fits else None
+  for digits in range(2, 18):
+    new = readable(target, digits)
+    if side * (new - edge) > 0 and side * (new - bound) < 0:
+      return _put(values, new, side)
+  return None
+
+
+def limit(
+  key: str, values: Values, limits: Mapping[str, tuple[float, float]]
+) -> tuple[float, float]:
+  """The (low, high) that growth of an axis never crosses."""
+  natural = 0.0 if all(value >= 0 for value in values) else -math.inf
+  return limits.get(key, (natural, math.inf))
+
+
+def is_number(value: Any) -> bool:
+  """Whether a value has an order and a notch."""
+  return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_geometric(values: Sequence[float]) -> bool:
+  pairs = list(itertools.pairwise(values))
+  ratios = [math.log(b / a) for a, b in pairs]
+  steps = [b - a for a, b in pairs]
+  return _unevenness(ratios) <= _unevenness(steps)
+
+
+def _unevenness(values: Sequence[float]) -> float:
+  return (max(values) - min(values)) / max(values)
+
+
+def _put(values: Values, new: float, side: int) -> Values:
+  return (*values, new) if side > 0 else (new, *values)

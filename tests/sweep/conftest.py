@@ -1,0 +1,97 @@
+"""A config file for the toy runner, and ways to run it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import rich.console
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+CONFIG = """
+import ml_collections
+from normjax.sweep import Sweep, Tune, grid, log_grid, product
+
+def get_config(arg=""):
+  return ml_collections.ConfigDict({{
+    "seed": 0,
+    "optimizer": {{"name": "toy", "learning_rate": 0.1}},
+    "train": {{"num_steps": 4}},
+    "toy": {{"name": "a", "width": 1, "trouble": "", "optimum": 0.1,
+             "diverges_above": 100.0, "step_s": {step_s}}},
+  }})
+
+def sweep(arg=""):
+  return {sweep}
+"""
+
+
+@pytest.fixture
+def write_config(tmp_path):
+  """Writes a config file; returns its path."""
+
+  def write(sweep: str, step_s: float = 0.0, name: str = "toy") -> Path:
+    path = tmp_path / f"{name}.py"
+    path.write_text(CONFIG.format(sweep=sweep, step_s=step_s))
+    return path
+
+  return write
+
+
+@pytest.fixture
+def run_toy():
+  """Runs a sweep of the toy runner in this process."""
+  import toy_runner
+
+  from normjax.sweep import api
+
+  def run(config_path, out, **options):
+    with open(os.devnull, "w") as nothing:
+      options.setdefault("console", rich.console.Console(file=nothing))
+      return api.run_sweep(
+        config_path,
+        out,
+        **{
+          "runner": "toy_runner:run",
+          "program_key": toy_runner.program_key,
+          "workers": 2,
+          **options,
+        },
+      )
+
+  return run
+
+
+@pytest.fixture
+def start_toy(tmp_path):
+  """Starts a sweep of the toy runner in a process of its own."""
+  started = []
+
+  def start(config_path, out, **options):
+    process = subprocess.Popen(
+      [
+        sys.executable,
+        str(HERE / "toy_sweep.py"),
+        str(config_path),
+        str(out),
+        json.dumps({"workers": 2, **options}),
+      ],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      env={
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+      },
+    )
+    started.append(process)
+    return process
+
+  yield start
+  for process in started:
+    process.kill()
+    process.communicate()

@@ -1,0 +1,282 @@
+"""The protocol of a comparison, as a pure function of results."""
+
+import json
+import math
+
+import ml_collections
+import pytest
+
+from normjax import configure, errors
+from normjax.sweep import Sweep, Tune, grid, plan
+
+BASE = ml_collections.ConfigDict(
+  {
+    "seed": 0,
+    "optimizer": {"name": "toy", "lr": 0.1, "b1": 0.9},
+    "toy": {"name": "a"},
+  }
+)
+RATES = [0.01, 0.1, 1.0]
+METHODS = grid("toy.name", ["a", "b"])
+
+
+def make_plan(sweep, results=None, **options):
+  options.setdefault("program_key", lambda config: config.toy.name)
+  return plan.plan(sweep, BASE, results or {}, **options)
+
+
+def run_all(sweep, loss, results=None):
+  """Runs whatever the plan knows until it knows no more; counts the stages.
+
+  `loss(point)` is a number, "diverged" or "failed".
+  """
+  results = dict(results or {})
+  stages = 0
+  while True:
+    made = make_plan(sweep, results)
+    todo = [p for p in made.points if p.run_id not in results]
+    if not todo:
+      return made, stages, results
+    stages += 1
+    for point in todo:
+      value = loss(point)
+      if isinstance(value, str):
+        results[point.run_id] = {"state": value, "metrics": {}}
+      else:
+        results[point.run_id] = {
+          "state": "done",
+          "metrics": {"eval/loss": value},
+        }
+
+
+def distance(optimum):
+  """A loss with its optimum at a learning rate, by method."""
+  return lambda point: abs(
+    math.log10(point.overrides["optimizer.lr"] / optimum[point.method])
+  )
+
+
+def tuned_sweep(**options):
+  tune = {"seeds": (100,), **options}
+  return Sweep(
+    METHODS, seeds=(0, 1), tune=Tune({"optimizer.lr": RATES}, **tune)
+  )
+
+
+def test_without_tuning_every_method_has_every_seed():
+  made = make_plan(Sweep(METHODS, seeds=(3, 4)))
+  assert [(p.method, p.seed, p.stage, p.program) for p in made.points] == [
+    ("a", 3, "final", "a"),
+    ("a", 4, "final", "a"),
+    ("b", 3, "final", "b"),
+    ("b", 4, "final", "b"),
+  ]
+  assert made.trials_per_method == 0
+  assert made.num_points == 4
+  assert made.baseline == "a"
+  assert all(method.tuned is None for method in made.methods)
+
+
+def test_a_run_id_is_the_hash_of_the_resolved_config():
+  point = make_plan(Sweep(METHODS)).points[-1]
+  config = configure.override(BASE, {"toy.name": "b", "seed": 2})
+  assert point.run_id == configure.run_id(config)
+  assert point.config == configure.to_dict(config)
+
+
+def test_final_runs_are_unknown_until_every_trial_is_over():
+  sweep = tuned_sweep()
+  first = make_plan(sweep)
+  assert {p.stage for p in first.points} == {"tune"}
+  assert (len(first.points), first.num_points) == (6, 10)
+  results = {
+    p.run_id: {"state": "done", "metrics": {"eval/loss": 1.0}}
+    for p in first.points[:-1]
+  }
+  assert make_plan(sweep, results).points == first.points
+
+
+def test_final_runs_take_the_best_value_and_paired_other_seeds():
+  made, stages, _ = run_all(tuned_sweep(), distance({"a": 0.1, "b": 0.1}))
+  assert stages == 2
+  assert [m.tuned for m in made.methods] == [{"optimizer.lr": 0.1}] * 2
+  assert not any(m.on_edge for m in made.methods)
+  finals = [p for p in made.points if p.stage == "final"]
+  assert [(p.method, p.seed) for p in finals] == [
+    ("a", 0), ("a", 1), ("b", 0), ("b", 1),
+  ]  # fmt: skip
+  assert {p.seed for p in made.points if p.stage == "tune"} == {100}
+  assert made.trials_per_method == 3
+
+
+def test_a_best_on_the_edge_grows_every_grid_alike():
+  made, stages, _ = run_all(tuned_sweep(), distance({"a": 10.0, "b": 0.1}))
+  assert stages == 4  # three values, a fourth, a fifth, final
+  assert made.trials_per_method == 5
+  assert made.methods[0].tuned == {"optimizer.lr": 10.0}
+  assert not made.methods[0].on_edge
+  counts = {
+    label: sum(p.method == label and p.stage == "tune" for p in made.points)
+    for label in "ab"
+  }
+  assert counts == {"a": 5, "b": 5}
+
+
+def test_what_stays_on_the_edge_is_marked():
+  made, _, _ = run_all(tuned_sweep(), distance({"a": 1e6, "b": 0.1}))
+  assert made.methods[0].tuned == {"optimizer.lr": 100.0}
+  assert [m.on_edge for m in made.methods] == [True, False]
+  assert made.trials_per_method == 5
+
+
+def test_without_extensions_the_edge_is_marked_at_once():
+  made, stages, _ = run_all(
+    tuned_sweep(max_extensions=0), distance({"a": 1.0, "b": 0.1})
+  )
+  assert stages == 2
+  assert [m.on_edge for m in made.methods] == [True, False]
+
+
+def test_two_axes_keep_methods_level():
+  sweep = Sweep(
+    METHODS,
+    seeds=(0,),
+    tune=Tune({"optimizer.lr": RATES, "optimizer.b1": [0.5, 0.7, 0.9]}),
+  )
+
+  def loss(point):
+    best = {"a": 1.0, "b": 0.1}[point.method]
+    rate = abs(math.log10(point.overrides["optimizer.lr"] / best))
+    return rate + abs(point.overrides["optimizer.b1"] - 0.7)
+
+  made, _, _ = run_all(sweep, loss)
+  assert made.trials_per_method == 4 * 3
+  assert made.tuned == ("optimizer.lr", "optimizer.b1")
+  assert made.methods[0].tuned == {"optimizer.lr": 1.0, "optimizer.b1": 0.7}
+
+
+def test_a_diverged_trial_is_the_worst_and_an_edge_of_its_own():
+  def loss(point):
+    return (
+      "diverged"
+      if point.overrides["optimizer.lr"] == 1.0
+      else (-point.overrides["optimizer.lr"])
+    )
+
+  made, stages, _ = run_all(tuned_sweep(), loss)
+  assert stages == 2
+  assert made.methods[0].tuned == {"optimizer.lr": 0.1}
+  assert not made.methods[0].on_edge
+
+
+def test_one_diverged_seed_spoils_a_value():
+  def loss(point):
+    if point.overrides["optimizer.lr"] == 0.1 and point.seed == 101:
+      return "diverged"
+    return distance({"a": 0.1, "b": 0.1})(point)
+
+  made, _, _ = run_all(tuned_sweep(seeds=(100, 101)), loss)
+  assert made.methods[0].tuned["optimizer.lr"] != 0.1
+  assert made.trials_per_method % 2 == 0
+
+
+def test_everything_diverged_is_still_a_result():
+  made, _, results = run_all(tuned_sweep(), lambda point: "diverged")
+  assert all(p.run_id in results for p in made.points)
+  # The grid grew towards lower rates, and the lowest is run, and marked.
+  assert made.methods[0].tuned == {"optimizer.lr": 1e-4}
+  assert made.methods[0].on_edge
+
+
+def test_failed_trials_do_not_stop_the_plan():
+  def loss(point):
+    if point.method == "b":
+      return "failed"
+    return distance({"a": 0.1})(point)
+
+  made, stages, _ = run_all(tuned_sweep(), loss)
+  assert stages == 2
+  assert made.methods[0].tuned == {"optimizer.lr": 0.1}
+  assert not made.methods[1].on_edge
+
+
+def test_the_mode_turns_the_order_around():
+  sweep = Sweep(
+    METHODS, seeds=(0,), mode="max", tune=Tune({"optimizer.lr": RATES})
+  )
+  made, _, _ = run_all(
+    sweep, lambda point: -distance({"a": 0.1, "b": 0.1})(point)
+  )
+  assert made.methods[0].tuned == {"optimizer.lr": 0.1}
+
+
+def test_a_metric_that_is_not_there_is_named():
+  sweep = Sweep(METHODS, seeds=(0,), metric="eval/acc",
+                tune=Tune({"optimizer.lr": RATES}))  # fmt: skip
+  with pytest.raises(errors.UserError, match=r"'eval/acc'.*eval/loss"):
+    run_all(sweep, lambda point: 1.0)
+
+
+def test_plan_is_pure():
+  sweep = tuned_sweep()
+  made, _, results = run_all(sweep, distance({"a": 10.0, "b": 0.01}))
+  before = json.dumps(results, sort_keys=True)
+  # Whatever the order in which results came, the plan is the same.
+  again = make_plan(sweep, dict(reversed(results.items())))
+  assert again == made
+  assert json.dumps(results, sort_keys=True) == before
+
+
+def test_known_programs_are_not_asked_for():
+  programs = {p.run_id: "known" for p in make_plan(Sweep(METHODS)).points}
+
+  def program_key(config):
+    raise AssertionError(config)
+
+  made = make_plan(Sweep(METHODS), programs=programs, program_key=program_key)
+  assert {p.program for p in made.points} == {"known"}
+
+
+def test_bad_overrides_are_named_before_anything_runs():
+  with pytest.raises(errors.ConfigError, match="unknown config key 'toy.nam'"):
+    make_plan(Sweep([{"toy.nam": 1}]))
+
+
+def test_sweep_id_is_that_of_what_decides_the_runs():
+  sweep = tuned_sweep()
+  same = Sweep(**{**vars(tuned_sweep()), "baseline": "b", "labels": ["x", "y"]})
+  assert plan.sweep_id(sweep, BASE) == plan.sweep_id(same, BASE)
+  others = [
+    tuned_sweep(seeds=(101,)),
+    Sweep(METHODS, seeds=(0, 1)),
+    Sweep(METHODS[:1], seeds=(0, 1), tune=sweep.tune),
+  ]
+  ids = [plan.sweep_id(other, BASE) for other in (sweep, *others)]
+  assert len(set(ids)) == len(ids)
+  changed = configure.override(BASE, {"optimizer.b1": 0.8})
+  assert plan.sweep_id(sweep, changed) != ids[0]
+
+
+def test_plan_json_has_the_schema_that_reports_read():
+  made, _, _ = run_all(tuned_sweep(), distance({"a": 0.1, "b": 0.1}))
+  value = json.loads(json.dumps(plan.to_json(made, "c.py")))
+  assert set(value) == {
+    "schema", "sweep_id", "config_file", "config", "metric", "mode",
+    "baseline", "tuned", "trials_per_method", "methods", "points",
+  }  # fmt: skip
+  assert value["schema"] == 1
+  assert value["tuned"] == ["optimizer.lr"]
+  assert value["methods"][0] == {
+    "label": "a",
+    "overrides": {"toy.name": "a"},
+    "tuned": {"optimizer.lr": 0.1},
+    "on_edge": False,
+  }
+  assert value["points"][-1] == {
+    "run_id": made.points[-1].run_id,
+    "stage": "final",
+    "method": "b",
+    "overrides": {"toy.name": "b", "optimizer.lr": 0.1},
+    "seed": 1,
+    "program": "b",
+  }

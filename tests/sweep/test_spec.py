@@ -1,0 +1,100 @@
+"""What a `sweep()` may return."""
+
+import ml_collections
+import pytest
+
+from normjax import errors
+from normjax.sweep import Sweep, Tune, grid, product, spec
+
+CONFIG = ml_collections.ConfigDict({"seed": 7})
+
+
+def test_a_plain_list_has_its_seeds_taken_out():
+  sweep = spec.as_sweep(
+    product(grid("norm.name", ["a", "b"]), grid(seed=range(3))), CONFIG
+  )
+  assert sweep == Sweep(
+    methods=[{"norm.name": "a"}, {"norm.name": "b"}], seeds=(0, 1, 2)
+  )
+
+
+def test_without_seeds_the_config_seed_is_the_only_one():
+  assert spec.as_sweep(grid("a", [1, 2]), CONFIG).seeds == (7,)
+
+
+def test_methods_with_different_seeds_are_not_paired():
+  points = [{"a": 1, "seed": 0}, {"a": 2, "seed": 1}]
+  with pytest.raises(errors.UserError, match="the same seeds, to be paired"):
+    spec.as_sweep(points, CONFIG)
+
+
+def test_tuning_seeds_are_not_final_seeds():
+  tune = Tune({"a": [1, 2]}, seeds=(2, 9))
+  with pytest.raises(errors.UserError, match=r"seeds \[2\] are both"):
+    Sweep(methods=[{}], seeds=(0, 1, 2), tune=tune)
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"methods": []}, "methods is empty"),
+    ({"methods": ["muon"]}, "a dict of overrides, got 'muon'"),
+    ({"methods": [{"seed": 1}]}, "sets 'seed'"),
+    ({"methods": [{}], "seeds": (1, 1)}, "Sweep.seeds needs"),
+    ({"methods": [{}], "seeds": ()}, "Sweep.seeds needs"),
+    ({"methods": [{}], "seeds": (0.5,)}, "Sweep.seeds needs"),
+    ({"methods": [{}], "mode": "least"}, "'min' or 'max', got 'least'"),
+    ({"methods": [{}], "labels": ["a", "b"]}, "1 different labels"),
+  ],
+)
+def test_bad_sweeps_are_refused(options, message):
+  with pytest.raises(errors.UserError, match=message):
+    Sweep(**options)
+
+
+def test_bad_tuning_is_refused():
+  with pytest.raises(errors.UserError, match="max_extensions must be >= 0"):
+    Tune({}, max_extensions=-1)
+  with pytest.raises(errors.UserError, match=r"Tune.seeds needs"):
+    Tune({}, seeds=())
+
+
+FILE = """
+import ml_collections
+def get_config(arg=""):
+  return ml_collections.ConfigDict({"seed": 0, "a": 1})
+"""
+
+
+@pytest.mark.parametrize(
+  ("body", "asked", "values"),
+  [
+    ("def sweep(): return [{'a': 1}, {'a': 2}]", "", [1, 2]),
+    ("def sweep(): return [{'a': 1}, {'a': 2}]", ":x", [1, 2]),
+    ("def sweep(arg=''): return [{'a': len(arg)}]", ":four", [4]),
+    ("def sweep():\n  yield {'a': 5}", "", [5]),
+  ],
+)
+def test_load_gives_sweep_the_argument_where_it_takes_one(
+  tmp_path, body, asked, values
+):
+  path = tmp_path / "c.py"
+  path.write_text(FILE + body)
+  sweep = spec.load(f"{path}{asked}", CONFIG)
+  assert [method["a"] for method in sweep.methods] == values
+
+
+@pytest.mark.parametrize(
+  ("body", "message"),
+  [
+    ("", "defines no sweep"),
+    ("def sweep(): return 1 / 0", "sweep.. of .* failed: ZeroDivisionError"),
+    ("def sweep(): return []", "no points"),
+    ("def sweep(): return ['x']", "override dicts, got 'x'"),
+  ],
+)
+def test_load_says_what_is_wrong_with_a_file(tmp_path, body, message):
+  path = tmp_path / "c.py"
+  path.write_text(FILE + body)
+  with pytest.raises(errors.UserError, match=message):
+    spec.load(str(path), CONFIG)

@@ -1,0 +1,108 @@
+"""A runner without jax: a run of a few steps with a checkpoint a step.
+
+Its loss depends on the config alone, so that a sweep that was killed and
+resumed must end with the results of one that never was.
+"""
+
+import json
+import math
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from normjax import errors
+from normjax.record import files
+
+
+def program_key(config):
+  """Configs that differ in the learning rate and the seed are one program."""
+  return f"program-{config.toy.name}-{config.toy.width}"
+
+
+def run(config, directory: Path) -> dict:
+  """Trains nothing; leaves the files that a run leaves."""
+  done = directory / files.RESULT
+  if done.exists():
+    return json.loads(done.read_text())
+  toy = config.toy
+  print("noise on standard output", flush=True)
+  os.write(1, b"and below Python\n")
+  directory.mkdir(parents=True, exist_ok=True)
+  log(directory, "begin")
+  if toy.trouble:
+    make_trouble(toy.trouble, directory)
+  checkpoint = directory / files.CHECKPOINTS
+  state = files.read_json(checkpoint) or {"step": 0, "sum": 0.0}
+  draws = [
+    random.Random(f"{config.seed}/{step}").random()
+    for step in range(config.train.num_steps)
+  ]
+  try:
+    while state["step"] < config.train.num_steps:
+      time.sleep(toy.step_s)
+      state = {
+        "step": state["step"] + 1,
+        "sum": state["sum"] + draws[state["step"]],
+      }
+      files.write_json(checkpoint, state)
+      log(directory, f"step {state['step']}")
+  except KeyboardInterrupt:
+    log(directory, "interrupted")
+    raise
+  distance = math.log10(config.optimizer.learning_rate / toy.optimum)
+  diverged = config.optimizer.learning_rate > toy.diverges_above
+  loss = distance**2 + 0.001 * state["sum"] + len(toy.name)
+  result = {
+    "schema": 1,
+    "run_id": directory.name,
+    "state": "diverged" if diverged else "done",
+    "steps": state["step"],
+    "diverged_at_step": 3 if diverged else None,
+    "metrics": {"eval/loss": None if diverged else loss},
+    "compile_s": 0.0,
+  }
+  files.write_json(done, result)
+  return result
+
+
+def make_trouble(trouble: str, directory: Path) -> None:
+  """Fails, is killed, or waits, as the config says."""
+  tries = (directory / "log").read_text().splitlines().count("begin")
+  kind, _, times = trouble.partition(":")
+  if tries > int(times or 1_000_000):
+    return
+  if kind == "raise":
+    raise RuntimeError(f"toy trouble in attempt {tries}")
+  if kind == "bad_input":
+    raise errors.UserError("toy.trouble is bad input")
+  if kind == "exit":
+    sys.exit(3)
+  if kind == "sigkill":
+    os.kill(os.getpid(), signal.SIGKILL)
+  if kind == "no_result":
+    (directory / files.RESULT).write_text('{"state": "do')
+
+
+def log(directory: Path, text: str) -> None:
+  """Appends a line, so that a test can see what happened when."""
+  with (directory / "log").open("a") as file:
+    file.write(text + "\n")
+
+
+def results(out: Path) -> dict:
+  """Every result of a sweep, by run id."""
+  return {
+    path.parent.name: json.loads(path.read_text())
+    for path in (Path(out) / "runs").glob("*/result.json")
+  }
+
+
+def logs(out: Path) -> dict:
+  """The lines that each run's attempts logged, by run id."""
+  return {
+    path.parent.name: path.read_text().splitlines()
+    for path in (Path(out) / "runs").glob("*/log")
+  }

@@ -1,0 +1,28 @@
+"""Runs a sweep of the toy runner in a process of its own, to be killed."""
+
+import json
+import sys
+
+import rich.console
+import toy_runner
+
+from normjax.sweep import api
+
+
+def main(config_path: str, out: str, **options) -> int:
+  """Prints the summary and, last, whether jax was imported."""
+  summary = api.run_sweep(
+    config_path,
+    out,
+    runner="toy_runner:run",
+    program_key=toy_runner.program_key,
+    console=rich.console.Console(file=sys.stderr),
+    **options,
+  )
+  print(summary.text())
+  print(json.dumps({"jax": "jax" in sys.modules, "ran": summary.num_ran}))
+  return summary.exit_code
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3])))
