@@ -58,9 +58,15 @@ class Registry:
       UserError: an option that the factory does not have.
     """
     factory = self.get(name)
-    parameters = inspect.signature(factory).parameters.values()
+    # A metaclass, as Flax's, may hide the signature of a class.
+    function = factory.__init__ if isinstance(factory, type) else factory
+    parameters = inspect.signature(function).parameters.values()
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-      allowed = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+      allowed = [
+        p.name
+        for p in parameters
+        if p.kind is not p.VAR_POSITIONAL and p.name != "self"
+      ]
       for key in options:
         if key not in allowed:
           raise errors.UserError(

@@ -1,5 +1,6 @@
 """A multilayer perceptron with a norm before each activation."""
 
+import itertools
 import math
 from typing import ClassVar
 
@@ -80,7 +81,7 @@ class MLP(nnx.Module):
           dtype=dtype,
           rngs=rngs,
         )
-        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)
+        for inputs, outputs in itertools.pairwise(sizes)
       ]
     )
     self.norms = nnx.List(

@@ -1,0 +1,155 @@
+"""The command line: what it prints, refuses and returns."""
+
+import errno
+import json
+import subprocess
+import sys
+
+import pytest
+
+from normjax import cli, train
+from tests import support
+
+
+def _run(capsys, *arguments):
+  code = cli.main(list(arguments))
+  captured = capsys.readouterr()
+  return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"], []])
+def test_help_imports_nothing_heavy(arguments):
+  program = (
+    "import sys; from normjax import cli;"
+    f"code = cli.main({arguments!r});"
+    "heavy = {'jax', 'flax', 'numpy', 'orbax', 'rich'} & set(sys.modules);"
+    "sys.exit(code or len(heavy))"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  assert "usage: normjax" in done.stdout
+
+
+def test_list_shows_every_component_with_its_headline(capsys):
+  code, out, _ = _run(capsys, "list", "norms")
+  assert code == 0
+  assert out.splitlines()[0] == "norms"
+  assert any(
+    "rms_norm" in line and "1910.07467" in line for line in out.split("\n")
+  )
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["swep"], "unknown command 'swep'. Did you mean 'sweep'?"),
+    (["list", "norm"], "cannot list 'norm'; allowed: data, models"),
+    (["train"], "needs one config file, got 0"),
+    (["train", "a", "b"], "needs one config file, got 2"),
+    (["train", "configs/nothing.py"], "no config file 'configs/nothing.py'"),
+    (["train", "configs/default.py", "--outt=x"], "Unknown command line flag"),
+    (
+      ["train", "configs/default.py", "--config.optimizer.learning_rat=1"],
+      "unknown config key 'optimizer.learning_rat'. Did you mean"
+      " 'learning_rate'",
+    ),
+    (
+      ["train", "configs/default.py", "--config.train.num_steps=many"],
+      "many",
+    ),
+    (
+      ["train", "configs/default.py", "--config.norm.name=rms"],
+      "unknown norm 'rms'. Did you mean 'rms_norm'?",
+    ),
+    (
+      ["train", "configs/default.py", "--config.norm={'name': 'dyt'}"],
+      "config key 'norm' is a block and cannot be replaced as a whole",
+    ),
+    (
+      ["train", "configs/default.py", "--config.seed"],
+      "write --config.seed as --config.seed=VALUE",
+    ),
+    (["sweep", "configs/default.py"], "sweep()"),
+    (["report", "nowhere"], "nowhere"),
+  ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(capsys, arguments, message):
+  code, out, err = _run(capsys, *arguments)
+  assert code == 2
+  assert message in err
+  assert "Traceback" not in err
+  assert out == ""
+
+
+def test_verbose_adds_the_traceback(capsys):
+  code, _, err = _run(capsys, "train", "configs/nothing.py", "--verbose")
+  assert code == 2
+  assert "Traceback" in err
+
+
+def test_a_full_disk_is_one_message(capsys, monkeypatch, tmp_path):
+  def full(config, directory):
+    raise OSError(errno.ENOSPC, "No space left on device", str(directory))
+
+  monkeypatch.setattr(train, "run", full)
+  code, _, err = _run(
+    capsys, "train", "configs/default.py", f"--out={tmp_path}"
+  )
+  assert code == 2
+  assert "no space left on the device" in err
+  assert "run the same command again" in err
+
+
+def test_an_unexpected_error_has_exit_code_1(capsys, monkeypatch, tmp_path):
+  def broken(config, directory):
+    raise RuntimeError("surprise")
+
+  monkeypatch.setattr(train, "run", broken)
+  code, _, err = _run(
+    capsys, "train", "configs/default.py", f"--out={tmp_path}"
+  )
+  assert code == 1
+  assert err.startswith("normjax: RuntimeError: surprise")
+
+
+def test_train_overrides_by_name_first_then_by_option(capsys, tmp_path):
+  """The order on the command line does not matter."""
+  overrides = {
+    "optimizer.ns_steps": 3,
+    **support.DECODER,
+    "train.num_steps": 2,
+    "optimizer.name": "muon",
+  }
+  code, out, err = _run(
+    capsys,
+    "train",
+    f"--out={tmp_path}",
+    *support.flags(overrides),
+    "configs/default.py",
+  )
+  assert code == 0, err
+  assert "done after 2 steps" in out
+  (run,) = tmp_path.glob("*/run.json")
+  config = json.loads(run.read_text())["config"]
+  assert config["optimizer"]["name"] == "muon"
+  assert config["optimizer"]["ns_steps"] == 3
+
+
+def test_show_says_what_moves_each_parameter(capsys):
+  code, out, err = _run(
+    capsys,
+    "show",
+    "configs/default.py",
+    *support.flags({**support.DECODER, "optimizer.name": "muon"}),
+  )
+  assert code == 0, err
+  assert 'optimizer.name = "muon"' in out
+  lines = out.splitlines()
+  query = next(line for line in lines if "query/kernel" in line)
+  assert "muon" in query
+  head = next(line for line in lines if "head/kernel" in line)
+  assert "adamw" in head
+  assert "FLOPs" in out
+  assert "peak" in out

@@ -1,0 +1,91 @@
+"""What every model must do; `tests/models/test_contract.py` runs it on all."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from normjax import models
+from normjax.nn import variables as nn_variables
+
+# Small enough to compile in a second; a later model needs no line here unless
+# its defaults are large.
+SIZES = {
+  "llama": {"num_layers": 2, "num_heads": 2, "model_dim": 16, "vocab_size": 23},
+  "cifar_resnet": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
+  "mlp": {"num_layers": 2, "hidden_dim": 16, "input_shape": (12,)},
+}
+_INPUTS = {
+  "tokens": lambda r, model: r.integers(0, 23, (8, 6)).astype(np.int32),
+  "images": lambda r, model: r.normal(size=(8, 8, 8, 3)).astype(np.float32),
+  "features": lambda r, model: r.normal(size=(8, 12)).astype(np.float32),
+}
+
+
+def make(name, **options):
+  """A tiny model and inputs for it."""
+  model = models.make(name, **SIZES.get(name, {}), **options)
+  kind = sorted(model.reads)[0]
+  return model, jnp.asarray(_INPUTS[kind](np.random.default_rng(0), model))
+
+
+def objective(structure, inputs, train=True, key=None):
+  """(params, variables) -> (a loss, new statistics)."""
+
+  def loss(params, variables):
+    model = nn_variables.merge(structure, {**variables, "params": params})
+    logits = model(inputs, train=train, key=key)
+    return jnp.mean(jnp.square(logits - 1.0)), (
+      logits,
+      nn_variables.split(model)[1]["stats"],
+    )
+
+  return loss
+
+
+class ModelContract:
+  """Parametrized by `name`, of a model, and `norm`, of a norm."""
+
+  def test_logits_loss_and_gradients_are_finite(self, name, norm):
+    model, inputs = make(name, norm=norm)
+    structure, variables = nn_variables.split(model)
+    gradient, (logits, stats) = jax.jit(
+      jax.grad(objective(structure, inputs), has_aux=True)
+    )(variables["params"], variables)
+    assert logits.dtype == jnp.float32
+    assert logits.shape[0] == inputs.shape[0]
+    for leaf in jax.tree.leaves((gradient, logits, stats)):
+      assert np.isfinite(leaf).all()
+    # Every parameter has a say, so none is left out of the forward pass.
+    moved = [np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient)]
+    assert all(moved)
+
+  def test_statistics_move_in_training_only(self, name, norm):
+    model, inputs = make(name, norm=norm)
+    before = nn_variables.split(model)[1]["stats"]
+    model(inputs, train=False)
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      nn_variables.split(model)[1]["stats"],
+      before,
+    )
+    model(inputs, train=True)
+    after = nn_variables.split(model)[1]["stats"]
+    for old, new in zip(
+      jax.tree.leaves(before), jax.tree.leaves(after), strict=True
+    ):
+      assert np.any(old != new)
+
+  def test_bfloat16_computes_and_float32_is_kept(self, name, norm):
+    model, inputs = make(name, norm=norm, compute_dtype="bfloat16")
+    structure, variables = nn_variables.split(model)
+    _, (logits, stats) = objective(structure, inputs)(
+      variables["params"], variables
+    )
+    for leaf in jax.tree.leaves((variables, stats, logits)):
+      assert leaf.dtype == jnp.float32
+    full, _ = make(name, norm=norm)
+    exact = full(inputs)
+    # bfloat16 keeps 8 bits; a handful of layers loses a few of them.
+    scale = np.abs(exact).max()
+    np.testing.assert_allclose(logits, exact, atol=2**-4 * scale)
+    assert np.any(np.asarray(logits) != np.asarray(exact))

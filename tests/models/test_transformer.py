@@ -1,0 +1,109 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from normjax import errors, models, norms
+from normjax.nn import variables as nn_variables
+from tests.contracts import model_contract
+
+TINY = model_contract.SIZES["llama"]
+
+
+def _tokens(seed=0, length=6):
+  generator = np.random.default_rng(seed)
+  return jnp.asarray(generator.integers(0, 23, (3, length)), jnp.int32)
+
+
+@pytest.mark.parametrize("placement", ["pre", "post"])
+@pytest.mark.parametrize("norm", norms.names())
+def test_the_future_does_not_show(norm, placement):
+  """Changing token t leaves the logits before t as they were."""
+  model = models.make("llama", **TINY, norm=norm, placement=placement)
+  tokens = _tokens()
+  changed = tokens.at[:, 3].set((tokens[:, 3] + 1) % 23)
+  # train=False: batch statistics would mix positions.
+  before, after = model(tokens, train=False), model(changed, train=False)
+  np.testing.assert_array_equal(before[:, :3], after[:, :3])
+  assert np.any(before[:, 3] != after[:, 3])
+
+
+def test_dropout_follows_its_key_and_is_off_in_evaluation():
+  model = models.make("llama", **TINY, dropout_rate=0.5)
+  keys = jax.random.split(jax.random.key(0))
+  once, again = (model(_tokens(), key=keys[0]) for _ in range(2))
+  np.testing.assert_array_equal(once, again)
+  assert np.any(once != model(_tokens(), key=keys[1]))
+  np.testing.assert_array_equal(
+    model(_tokens(), train=False, key=keys[0]), model(_tokens(), train=False)
+  )
+
+
+def test_parameter_count_is_the_formula():
+  d, v, layers, f = 64, 256, 2, 176
+  params = nn_variables.split(models.make("llama"))[1]["params"]
+  # Embedding and head; four d x d and three d x f kernels and two gains a
+  # layer; the final gain.
+  want = 2 * v * d + layers * (4 * d * d + 3 * d * f + 2 * d) + d
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == want
+
+
+def test_grouped_queries_and_tied_embeddings_shrink_the_tree():
+  params = nn_variables.split(
+    models.make("llama", **TINY, num_kv_heads=1, tied_embeddings=True)
+  )[1]["params"]
+  attention = params["layers"]["0"]["attention"]
+  assert attention["query"]["kernel"].shape == (16, 2, 8)
+  assert attention["key"]["kernel"].shape == (16, 1, 8)
+  assert attention["out"]["kernel"].shape == (2, 8, 16)
+  assert "head" not in params
+
+
+def test_initialization_scales_what_writes_to_the_stream():
+  params = nn_variables.split(
+    models.make("llama", num_layers=8, model_dim=128)
+  )[1]["params"]
+  block = params["layers"]["3"]
+  for kernel, want in (
+    (block["attention"]["query"]["kernel"], 0.02),
+    (block["attention"]["out"]["kernel"], 0.02 / 4),
+    (block["feed_forward"]["down"]["kernel"], 0.02 / 4),
+    (params["embedding"]["embedding"], 0.02),
+  ):
+    # The deviation of n normal draws is itself off by 1 / sqrt(2 n); five of
+    # those are never seen.
+    tolerance = 5 / np.sqrt(2 * kernel.size)
+    np.testing.assert_allclose(np.std(kernel), want, rtol=tolerance)
+
+
+def test_initialization_follows_the_key_alone():
+  def make(seed):
+    return nn_variables.split(
+      models.make("llama", **TINY, rngs=nnx.Rngs(params=seed))
+    )[1]["params"]
+  jax.tree.map(np.testing.assert_array_equal, make(0), make(0))
+  assert np.any(make(0)["head"]["kernel"] != make(1)["head"]["kernel"])
+
+
+def test_a_first_guess_is_nearly_uniform():
+  logits = models.make("llama")(jnp.zeros((2, 8), jnp.int32))
+  entropy = -jnp.sum(jax.nn.softmax(logits) * jax.nn.log_softmax(logits), -1)
+  assert np.all(entropy > 0.99 * np.log(256))
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"model_dim": 18, "num_heads": 4}, "model_dim=18 is not a multiple of 2"),
+    ({"num_heads": 4, "num_kv_heads": 3}, "num_kv_heads=3 must divide"),
+    ({"num_layers": 0}, "num_layers=0 must be at least 1"),
+    ({"dropout_rate": 1.0}, r"dropout_rate=1.0 must be in \[0, 1\)"),
+    ({"placement": "pree"}, "unknown placement 'pree'. Did you mean 'pre'"),
+    ({"norm": "rmsnorm"}, "unknown norm 'rmsnorm'. Did you mean 'rms_norm'"),
+    ({"heads": 3}, "model 'llama' has no option 'heads'"),
+  ],
+)
+def test_bad_options_are_named(options, message):
+  with pytest.raises(errors.UserError, match=message):
+    models.make("llama", **options)
