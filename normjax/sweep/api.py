@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import errno
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -14,14 +13,19 @@ import rich.console
 
 from normjax import configure, errors
 from normjax.configure import COMPONENTS, ConfigDict
-from normjax.record import files
 from normjax.sweep import launch, ledger, lock, pool, progress, spec
-from normjax.sweep import plan as plan_lib
-from normjax.sweep.plan import Plan
+from normjax.sweep.plan import Estimate, Plan, ProgramKey
+from normjax.sweep.planner import Planner, State
 from normjax.sweep.spec import Sweep
 
 INTERRUPTED = 130
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+DISK_ERRORS = (
+  errno.ENOSPC,
+  errno.EDQUOT,
+  errno.EROFS,
+  errno.EACCES,
+  errno.ENOTDIR,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +88,8 @@ def run_sweep(
   retries: int = 1,
   dry_run: bool = False,
   runner: str = "normjax.train:run",
-  program_key: plan_lib.ProgramKey | None = None,
-  estimate: Any = None,
+  program_key: ProgramKey | None = None,
+  estimate: Estimate | None = None,
   console: rich.console.Console | None = None,
   grace_s: float = launch.GRACE_S,
 ) -> Summary:
@@ -116,87 +120,80 @@ def run_sweep(
   """
   started_s = time.monotonic()
   out = Path(out)
-  config, sweep = load(config_path, overrides or {})
   console = console or rich.console.Console()
   if retries < 0 or (workers is not None and workers < 1):
     raise errors.UserError(
       f"needs workers >= 1 and retries >= 0, got {workers} and {retries}."
     )
-  if out.exists() and not out.is_dir():
-    raise errors.RunError(f"{out} is a file; --out is a directory.")
-  identity = plan_lib.sweep_id(sweep, config)
-  file = str(config_path)
+  config, sweep = load(config_path, overrides or {})
+  planner = Planner(sweep, config, str(config_path), out, program_key)
+  with _disk_errors(out):
+    planner.claim()
+    state = planner.plan({})  # bad input ends here: nothing is written
+    count = _num_workers(workers, state.plan)
+    if dry_run:
+      from normjax.sweep import dry_run as dry_run_lib
 
-  def replan(failed: Mapping[str, str]) -> tuple[Plan, dict, list[str]]:
-    return _replan(sweep, config, out, failed, program_key)
-
-  _check_same(out, identity, file)
-  if dry_run:
-    from normjax.sweep import dry_run as dry_run_lib
-
-    plan, entries, _ = replan({})
-    count = _num_workers(workers, plan)
-    dry_run_lib.show(plan, entries, count, console, estimate)
-    return _summary(out, plan, entries, {}, False, 0, started_s)
-
-  with contextlib.ExitStack() as stack:
-    stack.enter_context(_disk_errors(out))
+      dry_run_lib.show(state.plan, state.entries, count, console, estimate)
+      return _summary(out, state, {}, False, 0, started_s)
     out.mkdir(parents=True, exist_ok=True)
-    descriptor = stack.enter_context(lock.held(out))
-    note = _check_same(out, identity, file)  # again: nobody else writes now
-    plan, entries, notes = replan({})
-    count = _num_workers(workers, plan)
-    attempts = stack.enter_context(ledger.attempts_file(out))
-    show = stack.enter_context(progress.Progress(out, console, count))
-    for text in dict.fromkeys([note, *notes]):
-      if text:
-        show.say(f"note: {text}")
-    stopping = stack.enter_context(launch.stop_signals())
-    launcher = launch.Launcher(
-      out=out,
-      runner=runner,
-      num_workers=count,
-      cores=_core_groups(count),
-      retries=retries,
-      lock=descriptor,
-      attempts=attempts,
-      stopping=stopping,
-      report=show.report,
-      grace_s=grace_s,
-    )
-    stack.callback(launcher.close)
-    num_before = _num_over(entries)
-    try:
-      while True:
-        _write_plan(out, plan, file)
-        todo = [
-          point
-          for point in plan.points
-          if entries[point.run_id].result is None
-          and point.run_id not in launcher.failed
-        ]
-        if not todo or stopping():
-          break
-        show.begin(plan, _num_over(entries))
-        # The partial first: they are what an interruption may cost most.
-        todo.sort(key=lambda p: entries[p.run_id].state != "partial")
-        launcher.run(todo)
-        plan, entries, _ = replan(launcher.failed)
-    except KeyboardInterrupt:  # the second signal
-      launcher.grace_s = 0.0
-      plan, entries, _ = replan(launcher.failed)
-    if stopping() and launcher.running():
-      show.say(
-        f"stopping: up to {grace_s:g} s for last checkpoints; a second signal"
-        " ends the workers at once"
+    with (
+      lock.held(out) as descriptor,
+      ledger.attempts_file(out) as attempts,
+      progress.Progress(out, console, count) as show,
+      launch.stop_signals() as stopping,
+    ):
+      launcher = launch.Launcher(
+        out=out,
+        runner=runner,
+        num_workers=count,
+        cores=_core_groups(count),
+        retries=retries,
+        lock=descriptor,
+        attempts=attempts,
+        stopping=stopping,
+        report=show.report,
+        grace_s=grace_s,
       )
-    with contextlib.suppress(KeyboardInterrupt):  # the workers are killed
-      launcher.close()
-    interrupted = stopping()
-    ran = _num_over(entries) - num_before
-    return _summary(
-      out, plan, entries, launcher.failed, interrupted, ran, started_s
-    )
+      before, state = _run_stages(planner, launcher, show)
+      num_ran = state.num_over() - before.num_over()
+      return _summary(
+        out, state, launcher.failed, stopping(), num_ran, started_s
+      )
+
+
+def _run_stages(
+  planner: Planner, launcher: launch.Launcher, show: progress.Progress
+) -> tuple[State, State]:
+  """Plans and launches in turn, until nothing is left or a signal came.
+
+  Returns:
+    The states before and after.
+  """
+  note = planner.claim()  # again: from here on nobody else writes
+  before = state = planner.plan({})
+  for text in filter(None, dict.fromkeys([note, *state.notes])):
+    show.say(f"note: {text}")
+  try:
+    while not launcher.stopping():
+      planner.write(state.plan)
+      left = [p for p in state.left() if p.run_id not in launcher.failed]
+      if not left:
+        break
+      show.begin(state.plan, state.num_over())
+      launcher.run(left)
+      state = planner.plan(launcher.failed)
+    if launcher.running():
+      show.say(
+        f"stopping: up to {launcher.grace_s:g} s for last checkpoints; a"
+        " second signal ends the workers at once"
+      )
+    launcher.close()
+  except KeyboardInterrupt:  # the second signal
+    launcher.grace_s = 0.0
+  finally:
+    launcher.close()
+  return before, planner.plan(launcher.failed)
 
 
 def load(
@@ -215,6 +212,9 @@ def load(
   config = configure.load(config_path)
   sweep = spec.load(str(config_path), config)
   swept = {key for method in sweep.methods for key in method} | {"seed"}
+  tune = sweep.tune
+  if tune is not None and not tune.relative and not callable(tune.space):
+    swept |= set(tune.space)
   for key in overrides:
     if key in swept:
       raise errors.UserError(
@@ -228,47 +228,6 @@ def load(
   }
   methods = [{**common, **method} for method in sweep.methods]
   return config, dataclasses.replace(sweep, methods=methods)
-
-
-def _replan(
-  sweep: Sweep,
-  config: ConfigDict,
-  out: Path,
-  failed: Mapping[str, str],
-  program_key: plan_lib.ProgramKey | None,
-) -> tuple[Plan, dict[str, ledger.Entry], list[str]]:
-  """The plan that the files now give, and the entries of its points."""
-  old, _ = ledger.read_plan(out)
-  programs = {p["run_id"]: p["program"] for p in (old or {}).get("points", [])}
-  results = {run_id: {"state": plan_lib.FAILED} for run_id in failed}
-  plan = plan_lib.plan(
-    sweep,
-    config,
-    results | ledger.read_results(out),
-    program_key=program_key,
-    programs=programs,
-  )
-  entries, notes = ledger.read(out, [point.run_id for point in plan.points])
-  return plan, entries, notes
-
-
-def _check_same(out: Path, identity: str, file: str) -> str:
-  """Refuses another sweep's directory; a note where its plan is not whole."""
-  plan, note = ledger.read_plan(out)
-  if plan is not None:
-    ledger.check_same(out, plan, identity, file)
-  return note
-
-
-def _write_plan(out: Path, plan: Plan, file: str) -> None:
-  """Writes `plan.json` where it says something new."""
-  value = json.loads(json.dumps(plan_lib.to_json(plan, file)))
-  if ledger.read_plan(out)[0] != value:
-    files.write_json(out / ledger.PLAN, value)
-
-
-def _num_over(entries: Mapping[str, ledger.Entry]) -> int:
-  return sum(entry.result is not None for entry in entries.values())
 
 
 def _num_workers(asked: int | None, plan: Plan) -> int:
@@ -303,17 +262,16 @@ def _disk_errors(out: Path) -> Iterator[None]:
 
 def _summary(
   out: Path,
-  plan: Plan,
-  entries: Mapping[str, ledger.Entry],
+  state: State,
   failed: Mapping[str, str],
   interrupted: bool,
   num_ran: int,
   started_s: float,
 ) -> Summary:
-  states = [entry.state for entry in entries.values()]
+  states = [entry.state for entry in state.entries.values()]
   return Summary(
     out=out,
-    plan=plan,
+    plan=state.plan,
     num_done=states.count("done"),
     num_diverged=states.count("diverged"),
     num_ran=num_ran,

@@ -1,6 +1,6 @@
 """What a sweep would do: its points, programs, memory and time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich.console
@@ -8,12 +8,11 @@ import rich.table
 
 from normjax.configure import ConfigDict
 from normjax.sweep import labels, ledger
-from normjax.sweep.plan import Plan, Point
+from normjax.sweep.plan import Estimate, Plan, Point
 from normjax.sweep.progress import seconds
 
 BYTES_PER_PARAM = 8  # float32: the value and its gradient
 Cost = Mapping[str, Any]
-Estimate = Callable[[ConfigDict], Cost]
 
 
 def show(
@@ -42,7 +41,7 @@ def show(
     program: estimate(ConfigDict(point.config))
     for program, point in firsts.items()
   }
-  left = [p for p in plan.points if entries[p.run_id].result is None]
+  left = [p for p in plan.points if not entries[p.run_id].over]
   later = _later(plan)
   console.print(_points(plan, entries))
   console.print(_programs(plan, [*left, *later], costs))

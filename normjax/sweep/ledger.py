@@ -38,6 +38,11 @@ class Entry:
   failures: int = 0
   message: str = ""
 
+  @property
+  def over(self) -> bool:
+    """Whether the point has a result."""
+    return self.result is not None
+
 
 def run_directory(out: Path, run_id: str) -> Path:
   """Where a point's run lies."""
@@ -121,7 +126,7 @@ def read_plan(out: Path) -> tuple[dict[str, Any] | None, str]:
     plan = {}
   if plan is None:
     return None, ""
-  if not isinstance(plan, dict) or "sweep_id" not in plan:
+  if not isinstance(plan, dict) or not {"sweep_id", "points"} <= set(plan):
     return None, f"{path} is not whole; made anew from the config"
   return plan, ""
 

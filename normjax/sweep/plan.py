@@ -23,6 +23,7 @@ SCHEMA = 1
 FAILED = "failed"
 Result = Mapping[str, Any]
 ProgramKey = Callable[[ConfigDict], str]
+Estimate = Callable[[ConfigDict], Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)

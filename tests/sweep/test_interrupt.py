@@ -1,0 +1,163 @@
+"""Sweeps that are interrupted or killed: nothing is lost, nobody stays."""
+
+import random
+import signal
+import time
+
+import psutil
+import pytest
+from toy_runner import logs, results
+
+SWEEP = """Sweep(
+  methods=grid("toy.name", ["a", "bb"]), seeds=(0, 1),
+  tune=Tune({"optimizer.learning_rate": log_grid(0.01, 1.0, 3)}))"""
+STUBBORN = """[{"toy.trouble": "stubborn", "toy.step_s": 60.0, "seed": s}
+  for s in range(2)]"""
+# Far more than anything here needs; a hang must not pass for slowness.
+PATIENCE_S = 60.0
+
+
+def workers_of(process):
+  """The workers of a sweep, also after its end: they name their parent."""
+  name = f"--parent={process.pid}"
+  found = []
+  for each in psutil.process_iter():
+    try:
+      alive = each.status() != psutil.STATUS_ZOMBIE
+      if alive and name in each.cmdline():
+        found.append(each)
+    except psutil.NoSuchProcess:
+      pass
+  return found
+
+
+def wait_for(condition):
+  deadline_s = time.monotonic() + PATIENCE_S
+  while not condition():
+    assert time.monotonic() < deadline_s
+    time.sleep(0.02)
+
+
+def has_begun(out, num_runs=1):
+  return lambda: (
+    sum(any("begin" in x for x in log) for log in logs(out).values())
+    >= num_runs
+  )
+
+
+def test_killed_at_five_random_moments(
+  write_config, run_toy, start_toy, tmp_path
+):
+  config = write_config(SWEEP, step_s=0.05)
+  straight = tmp_path / "straight"
+  start_s = time.monotonic()
+  run_toy(config, straight)
+  whole_s = time.monotonic() - start_s
+  out = tmp_path / "killed"
+  draw = random.Random(0)
+  for _ in range(5):
+    process = start_toy(config, out)
+    # Sometimes before the first worker, sometimes in the last stage.
+    time.sleep(draw.uniform(0.1, 0.6) * whole_s)
+    process.kill()
+    process.wait(PATIENCE_S)
+  process = start_toy(config, out)
+  output, _ = process.communicate(timeout=PATIENCE_S)
+  assert process.returncode == 0, output
+  assert results(out) == results(straight)
+  assert (out / "plan.json").read_text() == (straight / "plan.json").read_text()
+  begun = sum(lines.count("begin") for lines in logs(out).values())
+  assert begun > len(results(out))  # so some point was killed on its way
+
+
+def test_a_killed_sweep_leaves_no_workers(write_config, start_toy, tmp_path):
+  process = start_toy(write_config(STUBBORN), tmp_path / "out")
+  wait_for(has_begun(tmp_path / "out", num_runs=2))
+  assert len(workers_of(process)) == 2
+  process.kill()
+  process.wait(PATIENCE_S)
+  wait_for(lambda: not workers_of(process))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_goes_on_where_it_was(
+  write_config, run_toy, start_toy, tmp_path, number
+):
+  config = write_config(SWEEP, step_s=0.05)
+  out = tmp_path / "out"
+  process = start_toy(config, out)
+  wait_for(has_begun(out, num_runs=4))
+  process.send_signal(number)
+  output, _ = process.communicate(timeout=PATIENCE_S)
+  assert process.returncode == 130
+  assert "interrupted; the same command goes on from here" in output
+  assert not workers_of(process)
+  assert any("interrupted" in lines for lines in logs(out).values())
+  num_before = len(results(out))
+  summary = run_toy(config, out)
+  assert (summary.num_done, summary.num_ran) == (10, 10 - num_before)
+  steps = [line for lines in logs(out).values() for line in lines
+           if line.startswith("step")]  # fmt: skip
+  # A step that an interruption cut short may come twice, no other.
+  assert len(steps) <= 10 * 4 + 2
+  assert all("failed" not in line for line in attempts(out))
+
+
+def attempts(out):
+  return (out / "attempts.jsonl").read_text().splitlines()
+
+
+def test_workers_that_do_not_listen_are_killed_after_the_grace(
+  write_config, start_toy, tmp_path
+):
+  process = start_toy(write_config(STUBBORN), tmp_path / "out", grace_s=0.5)
+  wait_for(has_begun(tmp_path / "out", num_runs=2))
+  time.sleep(0.1)  # from the log's line to the handler
+  process.send_signal(signal.SIGINT)
+  process.communicate(timeout=PATIENCE_S / 3)
+  assert process.returncode == 130
+  assert not workers_of(process)
+
+
+def test_a_second_signal_ends_the_workers_at_once(
+  write_config, start_toy, tmp_path
+):
+  process = start_toy(write_config(STUBBORN), tmp_path / "out", grace_s=600)
+  wait_for(has_begun(tmp_path / "out", num_runs=2))
+  time.sleep(0.1)
+  process.send_signal(signal.SIGINT)
+  with pytest.raises(Exception, match="timed out"):
+    process.wait(2.0)  # it waits for its workers
+  process.send_signal(signal.SIGINT)
+  process.communicate(timeout=PATIENCE_S / 3)
+  assert process.returncode == 130
+  assert not workers_of(process)
+
+
+def test_a_worker_killed_from_outside_is_replaced(
+  write_config, start_toy, tmp_path
+):
+  out = tmp_path / "out"
+  process = start_toy(write_config(SWEEP, step_s=0.1), out)
+  wait_for(has_begun(out, num_runs=2))
+  workers_of(process)[0].kill()
+  output, _ = process.communicate(timeout=PATIENCE_S)
+  assert process.returncode == 0, output
+  assert len(results(out)) == 10
+  failed = [line for line in attempts(out) if '"failed"' in line]
+  assert len(failed) == 1
+  assert "killed by SIGKILL" in failed[0]
+
+
+def test_two_sweeps_at_once(write_config, start_toy, tmp_path):
+  config, out = write_config(SWEEP, step_s=0.1), tmp_path / "out"
+  first = start_toy(config, out)
+  wait_for(has_begun(out))
+  second = start_toy(config, out)
+  _, said = second.communicate(timeout=PATIENCE_S)
+  assert second.returncode not in (0, 130)
+  assert f"RunError: {out} is in use" in said
+  assert f"process {first.pid} on" in said
+  first.communicate(timeout=PATIENCE_S)
+  assert first.returncode == 0
+  assert len(results(out)) == 10
