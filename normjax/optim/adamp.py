@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from normjax.optim import compose, groups, safe, validate
 from normjax.optim import dims as dims_lib
@@ -17,7 +17,8 @@ from normjax.types import Array, PyTree
 class AdamPState(NamedTuple):
   """State of `scale_by_adamp`."""
 
-  count: Array  # shape=(), int32: updates so far.
+  # Updates so far, shape=(), int32.
+  count: ArrayLike  # pyright: ignore[reportIncompatibleMethodOverride]
   mu: PyTree  # The shapes of the parameters, in mu_dtype.
   nu: PyTree  # The shapes of the parameters, in nu_dtype.
 
@@ -125,15 +126,19 @@ def scale_by_adamp(
     compose.need_params("adamp", params)
     count = optax.safe_increment(state.count)
     flat, structure = jax.tree.flatten(updates)
-    columns = (
+    rows = zip(
       flat,
       jax.tree.leaves(params),
       jax.tree.leaves(state.mu),
       jax.tree.leaves(state.nu),
       resolve(params),
       groups.resolve_mask(mask, params),
+      strict=True,
     )
-    moved = [update_leaf(*row, count) for row in zip(*columns, strict=True)]
+    moved = [
+      update_leaf(g, w, m, v, entry, decayed, count)
+      for g, w, m, v, entry, decayed in rows
+    ]
     direction, mu, nu = (
       structure.unflatten([row[n] for row in moved]) for n in range(3)
     )
@@ -228,7 +233,7 @@ def adamp(
     dims=dims,
   )
   return compose.finish(
-    "adamp", compose.descend("adamp", direction, learning_rate)
+    "adamp", compose.descend("adamp", direction, learning_rate), mask
   )
 
 

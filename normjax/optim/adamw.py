@@ -119,6 +119,7 @@ def adamw(
     compose.descend(
       "adamw", direction, learning_rate, weight_decay=weight_decay, mask=mask
     ),
+    mask,
   )
 
 

@@ -64,17 +64,18 @@ def descend(
 
 
 def finish(
-  method: str, inner: optax.GradientTransformation
+  method: str, inner: optax.GradientTransformation, mask: Any = None
 ) -> optax.GradientTransformationExtraArgs:
   """The outermost layer of an alias.
 
-  Checks the leaves at `init`; gives `inner` gradients in float32 (float64
-  stays) and returns updates in the dtype of the parameters.
+  Checks the leaves and the mask at `init`; gives `inner` gradients in float32
+  (float64 stays) and returns updates in the dtype of the parameters.
   """
   inner = optax.with_extra_args_support(inner)
 
   def init(params):
     validate.leaves(method, params)
+    groups.resolve_mask(mask, params)
     return inner.init(params)
 
   def update(updates, state, params=None, **extra_args):

@@ -49,7 +49,9 @@ def normalize(x: Array, axes: Sequence[int], eps: ArrayLike) -> Array:
   return divide(x, norm + divide(jnp.asarray(eps, x.dtype), peak))
 
 
-def bias_correction(decay: ArrayLike, count: Array, dtype: DTypeLike) -> Array:
+def bias_correction(
+  decay: ArrayLike, count: ArrayLike, dtype: DTypeLike
+) -> Array:
   """1 - decay^count: what a moving average that began at 0 has seen.
 
   By `expm1`, because 0.999 is already rounded in float32, and 1 - 0.999 then
@@ -64,4 +66,4 @@ def bias_correction(decay: ArrayLike, count: Array, dtype: DTypeLike) -> Array:
     log = math.log(decay) if decay > 0 else -math.inf
   else:
     log = jnp.log(decay)
-  return -jnp.expm1(count.astype(dtype) * log).astype(dtype)
+  return -jnp.expm1(jnp.asarray(count, dtype) * log).astype(dtype)

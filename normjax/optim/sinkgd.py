@@ -181,7 +181,7 @@ def sinkgd(
     "sinkgd", direction, learning_rate, weight_decay=weight_decay, mask=mask
   )
   return compose.finish(
-    "sinkgd", compose.route("sinkgd", matrices, fallback, dims)
+    "sinkgd", compose.route("sinkgd", matrices, fallback, dims), mask
   )
 
 

@@ -1,0 +1,108 @@
+"""What the contract runs on: options, references and tolerances, by name.
+
+An optimizer that is in no table is run with its defaults and a learning rate
+of 0.01, and has no reference here.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from normjax import optim
+from tests.optim import references
+
+VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+  "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
+  "muon": (
+    {"fallback_learning_rate": 3e-3},
+    {"scaling": "moonlight", "nesterov": False, "weight_decay": 0.3},
+  ),
+  "sinkgd": ({}, {"num_iters": 2, "first": "reduction", "weight_decay": 0.3}),
+  "adamp": (
+    {"weight_decay": 0.3},
+    {"weight_decay": 0.3, "nesterov": True, "delta": 0.5, "wd_ratio": 0.3},
+  ),
+}
+
+REFERENCES: Mapping[str, Callable[..., Any]] = {
+  "adamw": references.adamw,
+  "muon": references.muon,
+  "sinkgd": references.sinkgd,
+  "adamp": references.adamp,
+}
+
+# What makes it settle within 0.03 of a parabola's minimum: a step of fixed
+# size must be below that.
+CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
+  "sinkgd": {"matrix_scale": 0.5},
+}
+
+# Relative error of one step in float32, u = 2^-24 = 6e-8.
+ROUNDING: Mapping[str, float] = {
+  # 1 - 0.999^t at t = 1: u / 1e-3, halved by the root.
+  "adamw": 4e-5,
+  # Five steps of slope 3.4445 at 0 amplify an error of sums of 40 terms:
+  # 3.4445^5 * 40 u.
+  "muon": 1.2e-3,
+  # Ten divisions by norms of up to 24 terms, and the fallback's Adam.
+  "sinkgd": 4e-5,
+  # As Adam but for the bias correction; sums of 120 terms in the projection.
+  "adamp": 1e-5,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """An optimizer with options."""
+
+  name: str
+  options: Mapping[str, Any]
+  reference: Callable[..., Any] | None
+  convergence: Mapping[str, Any]
+  rounding: float
+
+  def __str__(self) -> str:
+    return "-".join([self.name, *(f"{k}={v}" for k, v in self.options.items())])
+
+  def make(self, learning_rate: Any = 0.01, **options: Any) -> Any:
+    """The transform; `options` override the case's."""
+    options = {**self.options, **options}
+    return optim.make(self.name, learning_rate=learning_rate, **options)
+
+  @property
+  def parameters(self) -> Mapping[str, inspect.Parameter]:
+    """The factory's options."""
+    return inspect.signature(optim.REGISTRY.get(self.name)).parameters
+
+  def scalars(self) -> dict[str, float]:
+    """The value of every option that is a float, learning rate apart."""
+    defaults = {
+      name: parameter.default for name, parameter in self.parameters.items()
+    }
+    values = {**defaults, **self.options}
+    return {k: v for k, v in values.items() if isinstance(v, float)}
+
+
+def _case(name: str, options: Mapping[str, Any]) -> Case:
+  return Case(
+    name=name,
+    options=options,
+    reference=REFERENCES.get(name),
+    convergence=CONVERGENCE.get(name, {}),
+    rounding=ROUNDING.get(name, 0.0),
+  )
+
+
+def all_cases() -> list[Case]:
+  """Every variant of every optimizer of the table."""
+  return [
+    _case(name, options)
+    for name in optim.names()
+    for options in VARIANTS.get(name, ({},))
+  ]
+
+
+def first_cases() -> list[Case]:
+  """The first variant of every optimizer of the table."""
+  return [_case(name, VARIANTS.get(name, ({},))[0]) for name in optim.names()]

@@ -1,0 +1,142 @@
+"""Every optimizer of the table keeps the contract and equals its reference."""
+
+import doctest
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+from normjax import optim
+from tests.contracts import optimizer_contract
+from tests.optim import cases
+from tests.optim.references import LAYOUTS
+
+NUM_STEPS = 12
+LEARNING_RATE = 0.01
+
+
+@pytest.mark.parametrize("case", cases.first_cases(), ids=str)
+class TestOptimizer(optimizer_contract.OptimizerContract):
+  """The shared contract, on every optimizer."""
+
+
+def nested(flat):
+  """{"a/b": x} to {"a": {"b": x}}."""
+  tree = {}
+  for path, leaf in flat.items():
+    *parents, last = path.split("/")
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[last] = leaf
+  return tree
+
+
+def flattened(tree, prefix=""):
+  """The inverse of `nested`."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= flattened(value, f"{prefix}{key}/")
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def follow(case):
+  """The reference's gradients at every step, and its final weights."""
+  history = [{} for _ in range(NUM_STEPS)]
+  start, end = {}, {}
+  for seed, (path, layout) in enumerate(LAYOUTS.items()):
+    shape, kind, to_torch, back = layout
+    rng = np.random.default_rng(seed)
+    start[path] = rng.normal(size=shape)
+    draws = rng.normal(size=(NUM_STEPS, *to_torch(start[path]).shape))
+
+    def gradient(t, w, path=path, kind=kind, back=back, draws=draws):
+      g = draws[t - 1]
+      # Tangent to every channel, to the layer, or neither: AdamP's branches.
+      rows = (len(w), 1, None)[t % 3]
+      if rows and kind != "vector":
+        w_view, g_view = w.reshape(rows, -1), g.reshape(rows, -1)
+        along = (w_view * g_view).sum(axis=1, keepdims=True)
+        along = along / (w_view**2).sum(axis=1, keepdims=True)
+        g = (g_view - along * w_view).reshape(g.shape)
+      history[t - 1][path] = back(g)
+      return g
+
+    final = case.reference(
+      kind,
+      to_torch(start[path]),
+      gradient,
+      NUM_STEPS,
+      learning_rate=LEARNING_RATE,
+      **case.options,
+    )
+    end[path] = back(final)
+  return start, history, end
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("case", cases.all_cases(), ids=str)
+def test_equals_reference(case, dtype):
+  if case.reference is None:
+    pytest.skip("has its reference elsewhere")
+  start, history, end = follow(case)
+  with jax.enable_x64(dtype == np.float64):
+    tx = case.make(LEARNING_RATE)
+
+    def step(carry, gradients):
+      params, state = carry
+      updates, state = tx.update(gradients, state, params)
+      return (optax.apply_updates(params, updates), state), None
+
+    params = jax.tree.map(lambda w: jnp.asarray(w, dtype), nested(start))
+    stacked = jax.tree.map(
+      lambda *g: jnp.asarray(np.stack(g), dtype), *map(nested, history)
+    )
+    (params, _), _ = jax.jit(lambda c, g: jax.lax.scan(step, c, g))(
+      (params, tx.init(params)), stacked
+    )
+    actual = flattened(jax.device_get(params))
+  # Steps of about the learning rate, and for float32 the rounding of w.
+  u = np.finfo(dtype).eps / 2
+  step_error = 1e-10 if dtype == np.float64 else case.rounding
+  for path, expected in end.items():
+    size = np.abs(expected - start[path]).max() / NUM_STEPS
+    bound = NUM_STEPS * (step_error * size + 4 * u * np.abs(expected).max())
+    np.testing.assert_allclose(
+      actual[path], expected, rtol=0, atol=bound, err_msg=path
+    )
+    assert size > 0.1 * LEARNING_RATE * 0.05, "the test moved nothing"
+
+
+@pytest.mark.parametrize("name", optim.names())
+def test_docstring_example(name):
+  factory = optim.REGISTRY.get(name)
+  finder = doctest.DocTestFinder(recurse=False)
+  module = importlib.import_module(factory.__module__)
+  (example,) = finder.find(factory, name, module=module, globs={})
+  assert len(example.examples) > 3
+  assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_states_survive_a_checkpoint(tmp_path):
+  params = optimizer_contract.small_tree()
+  states = {}
+  for name in optim.names():
+    tx = optim.make(name, learning_rate=0.01)
+    gradients = optimizer_contract.gradients_like(params)
+    states[name] = tx.update(gradients, tx.init(params), params)[1]
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(tmp_path / "states", states)
+    checkpointer.wait_until_finished()
+    restored = checkpointer.restore(
+      tmp_path / "states", jax.eval_shape(lambda: states)
+    )
+  assert jax.tree.structure(restored) == jax.tree.structure(states)
+  jax.tree.map(np.testing.assert_array_equal, restored, states)
