@@ -1,0 +1,33 @@
+"""Data: batches as pure functions of (seed, step), without TensorFlow.
+
+dataset = data.make("shakespeare", sequence_length=64)
+batch = dataset.train_batch(seed=0, step=7, batch_size=16)
+"""
+
+from normjax.data.cache import cache_dir
+from normjax.registry import Registry
+
+_EMBEDDED = "normjax.data.embedded"
+_NAMED = "normjax.data.named"
+TABLE = {
+  "shakespeare": f"{_EMBEDDED}:shakespeare",
+  "mnist_5k": f"{_EMBEDDED}:mnist_5k",
+  "digits": f"{_EMBEDDED}:digits",
+  "breast_cancer": f"{_EMBEDDED}:breast_cancer",
+  "wine": f"{_EMBEDDED}:wine",
+  "iris": f"{_EMBEDDED}:iris",
+  "mnist": f"{_NAMED}:mnist",
+  "fashion_mnist": f"{_NAMED}:fashion_mnist",
+  "cifar10": f"{_NAMED}:cifar10",
+  "cifar100": f"{_NAMED}:cifar100",
+  "cifar10_corrupted": f"{_NAMED}:cifar10_corrupted",
+  "imagenet2012": f"{_NAMED}:imagenet2012",
+  "c4": f"{_NAMED}:c4",
+  "wiki40b": f"{_NAMED}:wiki40b",
+  "lm1b": f"{_NAMED}:lm1b",
+}
+_REGISTRY = Registry("data", TABLE)
+names = _REGISTRY.names
+make = _REGISTRY.make
+
+__all__ = ["TABLE", "cache_dir", "make", "names"]

@@ -1,0 +1,103 @@
+"""What training asks of data, and the order of examples in it."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from normjax import errors, rng
+
+# "inputs", "targets" and "weight"; targets and weight have one shape, weight
+# is float32 and 0 marks padding.
+Batch = dict[str, np.ndarray]
+
+
+class Dataset(Protocol):
+  """A data set that can be trained on.
+
+  Attributes:
+    name: as in a config.
+    reads: "tokens", "images" or "features": what models must read.
+    model_options: what the data decides of a model, such as `vocab_size`.
+    bytes_per_token: of the validation text; None where it is no text.
+    provenance: sizes, hashes, versions.
+  """
+
+  name: str
+  reads: str
+  model_options: Mapping[str, Any]
+  bytes_per_token: float | None
+  provenance: Mapping[str, Any]
+
+  def train_batch(self, seed: int, step: int, batch_size: int) -> Batch:
+    """Batch number `step`: a pure function of the arguments."""
+    ...
+
+  def evaluation_batches(
+    self, batch_size: int, num_batches: int | None = None
+  ) -> Iterator[Batch]:
+    """The validation split, each example once, the last batch padded."""
+    ...
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+  generator = np.random.default_rng((rng.host_seed(seed, "data"), epoch))
+  return generator.permutation(size)
+
+
+def indices(seed: int, step: int, batch_size: int, size: int) -> np.ndarray:
+  """Which examples are in batch `step`, and in which epoch each stands.
+
+  Epochs follow one another without a gap, each in an order of its own.
+
+  Args:
+    seed: of the run.
+    step: of the batch.
+    batch_size: examples of a batch.
+    size: examples of an epoch.
+
+  Returns:
+    (batch_size, 2) int64: epoch and index of each example.
+  """
+  position = step * batch_size + np.arange(batch_size)
+  epochs, offsets = np.divmod(position, size)
+  return np.stack(
+    [
+      epochs,
+      [
+        _epoch_order(seed, int(epoch), size)[offset]
+        for epoch, offset in zip(epochs, offsets, strict=True)
+      ],
+    ],
+    axis=1,
+  )
+
+
+def evaluation_slices(
+  size: int, batch_size: int, num_batches: int | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Indices and weights of the evaluation batches.
+
+  The order is one fixed shuffle, so that a few batches are a fair sample.
+
+  Yields:
+    (batch_size,) indices, padded by repeating the first, and 0/1 weights.
+  """
+  order = np.random.default_rng(0).permutation(size)
+  starts = range(0, size, batch_size)
+  for start in starts[:num_batches]:
+    chosen = order[start : start + batch_size]
+    missing = batch_size - len(chosen)
+    weight = np.concatenate([np.ones(len(chosen)), np.zeros(missing)])
+    padded = np.concatenate([chosen, np.full(missing, chosen[0])])
+    yield padded, weight.astype(np.float32)
+
+
+def check_at_least(name: str, option: str, value: int, least: int) -> None:
+  """Raises UserError where an option is too small."""
+  if value < least:
+    raise errors.UserError(
+      f"data {name!r}: {option}={value} must be at least {least}."
+    )
