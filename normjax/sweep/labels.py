@@ -92,8 +92,10 @@ def baseline(
 
 
 def describe(value: Any) -> str:
-  """A value as a label says it: floats at most six digits."""
-  return f"{value:g}" if isinstance(value, float) else str(value)
+  """A value as a label says it: no more digits than it needs."""
+  if isinstance(value, float) and float(f"{value:g}") == value:
+    return f"{value:g}"
+  return str(value)
 
 
 def _is_name(key: str) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import selectors
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -147,7 +148,6 @@ class Launcher:
       event = answer["event"]
       if event == "ready":
         worker.ready = True
-        self._bad_starts = 0
       elif event == "closed":
         self._bury(worker)
       else:
@@ -178,7 +178,7 @@ class Launcher:
     self._selector.unregister(worker.process.stdout)
     self.workers.remove(worker)
     # Its own end, not our SIGKILL, is what the message tells.
-    with contextlib.suppress(pool.subprocess.TimeoutExpired):
+    with contextlib.suppress(subprocess.TimeoutExpired):
       worker.process.wait(5.0)
     worker.kill()
     if worker.point is not None:
@@ -186,9 +186,17 @@ class Launcher:
     elif not worker.ready:
       self._bad_starts += 1
       if self._bad_starts >= MAX_BAD_STARTS:
-        raise errors.RunError(
-          f"workers do not start: {worker.epitaph()}. What is done is kept."
-        )
+        self._settle_for_fewer(worker)
+
+  def _settle_for_fewer(self, dead: pool.Worker) -> None:
+    """Goes on with the workers that did start, as where memory is short."""
+    why = f"workers do not start: {dead.epitaph()}."
+    started = [worker for worker in self.workers if worker.ready]
+    if not started:
+      raise errors.RunError(f"{why} What is done is kept.")
+    self.num_workers = len(self.workers)
+    self._bad_starts = 0
+    self.report("note", text=f"{why} Going on with {self.num_workers}.")
 
   def _fail(self, point: Point, message: str, *, retry: bool) -> None:
     tries = self._tries[point.run_id] = self._tries.get(point.run_id, 0) + 1

@@ -57,6 +57,8 @@ class Progress:
     """Is the launcher's `report`."""
     if event == "tick":
       self._tick(facts["launcher"])
+    elif event == "note":
+      self.say(f"note: {facts['text']}")
     elif event == "over":
       self._num_over += 1
       self.say(

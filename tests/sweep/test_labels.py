@@ -87,6 +87,11 @@ def test_a_base_that_overrides_nothing_says_what_it_has():
   assert label([{}, {"optimizer.b1": 0.5}]) == ["b1=0.9", "b1=0.5"]
 
 
+def test_values_keep_the_digits_that_tell_them_apart():
+  methods = grid("optimizer.b1", [0.5, 0.50000001])
+  assert label(methods) == ["b1=0.5", "b1=0.50000001"]
+
+
 def test_one_method_is_called_by_its_names():
   assert label([{}]) == ["layer_norm + adamw"]
 

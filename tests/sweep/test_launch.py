@@ -174,6 +174,28 @@ def test_a_run_that_leaves_no_result_has_failed(
   assert all("without" in message for message in summary.failed.values())
 
 
+def test_fewer_workers_than_asked_are_enough(
+  write_config, run_toy, tmp_path, monkeypatch
+):
+  monkeypatch.syspath_prepend(str(tmp_path))
+  (tmp_path / "single_runner.py").write_text(
+    "import pathlib\n"
+    "from toy_runner import run\n"
+    "pathlib.Path(__file__).with_name('only one').touch(exist_ok=False)\n"
+  )
+  console = rich.console.Console(file=io.StringIO(), width=500)
+  summary = run_toy(
+    write_config(SIX, step_s=0.1),
+    tmp_path / "out",
+    runner="single_runner:run",
+    console=console,
+  )
+  assert summary.num_done == 6
+  assert "do not start" in console.file.getvalue()
+  assert "FileExistsError" in console.file.getvalue()
+  assert "Going on with 1" in console.file.getvalue()
+
+
 def test_workers_that_do_not_start_end_the_sweep(
   write_config, run_toy, tmp_path
 ):
