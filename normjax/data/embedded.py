@@ -144,9 +144,12 @@ def _stratified(
     members = generator.permutation(np.flatnonzero(labels == label))
     held_out[members[: round(fraction * len(members))]] = True
   order = generator.permutation(len(labels))
-  rows = lambda chosen: [
-    {"input": inputs[i], "label": labels[i]} for i in order if chosen[i]
-  ]
+
+  def rows(chosen):
+    return [
+      {"input": inputs[i], "label": labels[i]} for i in order if chosen[i]
+    ]
+
   return {"train": rows(~held_out), "validation": rows(held_out)}
 
 

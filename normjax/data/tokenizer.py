@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,10 @@ def _train(
     initial_alphabet=pre.ByteLevel.alphabet(),
     show_progress=False,
   )
-  lines = lambda split: text[split].tobytes().decode().splitlines(True)
+
+  def lines(split):
+    return text[split].tobytes().decode().splitlines(True)
+
   model.train_from_iterator(lines("train"), trainer)
   model.save(str(draft / _FILE))
   np.savez(
@@ -88,9 +92,7 @@ def _train(
   )
 
 
-def load(
-  vocab_size: int, text: Mapping[str, np.ndarray]
-) -> "tokenizers.Tokenizer":
+def load(vocab_size: int, text: Mapping[str, np.ndarray]) -> Any:
   """The trained tokenizer itself, to decode what a model writes."""
   import tokenizers
 

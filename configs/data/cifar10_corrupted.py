@@ -1,0 +1,15 @@
+"""CIFAR-10-C: Hendrycks, Dietterich 2019, arXiv:1903.12261 (TFDS)."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The defaults; data_dir is TFDS's unless given."""
+  return ml_collections.ConfigDict(
+    {
+      "name": "cifar10_corrupted",
+      "corruption": "gaussian_noise_1",
+      "augment": False,
+      "data_dir": ml_collections.config_dict.placeholder(str),
+    }
+  )

@@ -1,0 +1,18 @@
+"""One billion words: Chelba et al. 2013, arXiv:1312.3005 (TFDS)."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The defaults; data_dir is TFDS's unless given."""
+  return ml_collections.ConfigDict(
+    {
+      "name": "lm1b",
+      "sequence_length": 256,
+      "tokenizer": "bytes",
+      "vocab_size": 256,
+      "train_documents": 20_000,
+      "validation_documents": 2_000,
+      "data_dir": ml_collections.config_dict.placeholder(str),
+    }
+  )
