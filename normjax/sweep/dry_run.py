@@ -1,5 +1,6 @@
 """What a sweep would do: its points, programs, memory and time."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,9 +32,9 @@ def show(
     num_workers: that would share the work.
     console: to print on.
     estimate: from a resolved config to `num_params`,
-      `optimizer_state_bytes`, `flops_per_step`, `step_s` (None where it
-      cannot tell), called once a program; `normjax.train.estimate` unless
-      given.
+      `optimizer_state_bytes`, `flops_per_step`, `step_s` and, where it can
+      tell, `peak_bytes`, `compile_s`; called once a program;
+      `normjax.train.estimate` unless given.
   """
   estimate = estimate or _estimate()
   firsts = {point.program: point for point in reversed(plan.points)}
@@ -46,6 +47,10 @@ def show(
   console.print(_points(plan, entries))
   console.print(_programs(plan, [*left, *later], costs))
   times_s = [_run_s(costs[p.program], p) for p in [*left, *later]]
+  times_s += [
+    costs[program].get("compile_s") or 0.0
+    for program in dict.fromkeys(p.program for p in [*left, *later])
+  ]
   known = all(time_s is not None for time_s in times_s)
   total = seconds(sum(times_s) / num_workers) if known else "unknown time"
   trials = plan.trials_per_method
@@ -53,8 +58,7 @@ def show(
     f"{plan.num_points} points ({len(later)} of them follow the tuning),"
     f" {plan.num_points - len(left) - len(later)} over;"
     f" {len(costs)} programs; {trials} tuning trials a method.\n"
-    f"Left: about {total} on {num_workers} workers, without compilation and"
-    " evaluation.",
+    f"Left: about {total} on {num_workers} workers, without evaluation.",
     highlight=False,
   )
 
@@ -110,9 +114,6 @@ def _programs(
     methods = [p.method for p in plan.points if p.program == program]
     own = [point for point in left if point.program == program]
     params, state = cost.get("num_params"), cost.get("optimizer_state_bytes")
-    memory = None
-    if params is not None and state is not None:
-      memory = params * BYTES_PER_PARAM + state
     step_s, flops = cost.get("step_s"), cost.get("flops_per_step")
     times_s = [_run_s(cost, point) for point in own]
     table.add_row(
@@ -121,21 +122,27 @@ def _programs(
       str(len(own)),
       "?" if params is None else f"{params:,}",
       _megabytes(state),
-      _megabytes(memory),
-      "?" if flops is None else f"{flops / 1e9:.3g}",
+      _memory(cost),
+      "?" if flops is None or math.isnan(flops) else f"{flops / 1e9:.3g}",
       "?" if step_s is None else f"{step_s * 1e3:.3g}",
       "?" if None in times_s else seconds(sum(times_s)),
     )
-  table.caption = (
-    "memory: float32 parameters and gradients, and the optimizer's state;"
-    " activations come on top"
-  )
   return table
 
 
 def _run_s(cost: Cost, point: Point) -> float | None:
   step_s = cost.get("step_s")
   return None if step_s is None else step_s * point.config["train"]["num_steps"]
+
+
+def _memory(cost: Cost) -> str:
+  """The compiler's count, else what is there without any activation."""
+  if cost.get("peak_bytes") is not None:
+    return _megabytes(cost["peak_bytes"])
+  params, state = cost.get("num_params"), cost.get("optimizer_state_bytes")
+  if params is None or state is None:
+    return "?"
+  return f"> {_megabytes(params * BYTES_PER_PARAM + state)}"
 
 
 def _megabytes(value: int | None) -> str:

@@ -317,6 +317,7 @@ def test_dry_run_lists_and_writes_nothing(write_config, run_toy, tmp_path):
       "optimizer_state_bytes": 8_000_000,
       "flops_per_step": 2.5e9,
       "step_s": 0.5,
+      "compile_s": 3.0,
     }
 
   console = rich.console.Console(file=io.StringIO(), width=200)
@@ -333,12 +334,12 @@ def test_dry_run_lists_and_writes_nothing(write_config, run_toy, tmp_path):
   for point in summary.plan.points:
     assert point.run_id in said
   # Memory: 8 bytes a parameter and the optimizer's 8 MB.
-  for text in ("1,000,000", "16 MB", "8 MB", "2.5", "500"):
+  for text in ("1,000,000", "> 16 MB", "8 MB", "2.5", "500"):
     assert text in said
-  # Ten runs of 4 steps of 0.5 s on two workers.
+  # Ten runs of 4 steps of 0.5 s and two compilations, on two workers.
   assert "10 points (4 of them follow the tuning), 0 over" in said
   assert "2 programs; 3 tuning trials a method" in said
-  assert "about 10 s on 2 workers" in said
+  assert "about 13 s on 2 workers" in said
 
 
 def test_a_terminal_gets_a_live_table(write_config, run_toy, tmp_path):
