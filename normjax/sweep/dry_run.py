@@ -44,6 +44,11 @@ def show(
   }
   left = [p for p in plan.points if not entries[p.run_id].over]
   later = _later(plan)
+  for method in plan.methods:
+    console.print(
+      f"{method.label}: {_values(method.overrides) or 'the config as it is'}",
+      highlight=False,
+    )
   console.print(_points(plan, entries))
   console.print(_programs(plan, [*left, *later], costs))
   times_s = [_run_s(costs[p.program], p) for p in [*left, *later]]
@@ -74,19 +79,14 @@ def _points(
   plan: Plan, entries: Mapping[str, ledger.Entry]
 ) -> rich.table.Table:
   table = rich.table.Table(title=f"sweep {plan.sweep_id}", title_justify="left")
-  for name in ("run", "stage", "method", "overrides", "seed", "program"):
+  for name in ("run", "stage", "method", "tuned", "seed", "program", "state"):
     table.add_column(name, overflow="fold")
-  table.add_column("state")
   for point in plan.points:
-    overrides = [
-      f"{key}={labels.describe(value)}"
-      for key, value in point.overrides.items()
-    ]
     table.add_row(
       point.run_id,
       point.stage,
       point.method,
-      " ".join(overrides),
+      _values(point.tuned),
       str(point.seed),
       point.program[:8],
       entries[point.run_id].state,
@@ -97,18 +97,14 @@ def _points(
 def _programs(
   plan: Plan, left: Sequence[Point], costs: Mapping[str, Cost]
 ) -> rich.table.Table:
-  table = rich.table.Table(title="programs", title_justify="left")
+  table = rich.table.Table(
+    title="programs: points left, parameters, optimizer state, peak memory,"
+    " a step's GFLOP and ms, time left",
+    title_justify="left",
+  )
   table.add_column("program")
   table.add_column("methods", overflow="fold")
-  for name in (
-    "points left",
-    "parameters",
-    "optimizer state",
-    "memory",
-    "GFLOP/step",
-    "ms/step",
-    "time left",
-  ):
+  for name in ("left", "params", "state", "memory", "GFLOP", "ms", "time"):
     table.add_column(name, justify="right")
   for program, cost in costs.items():
     methods = [p.method for p in plan.points if p.program == program]
@@ -128,6 +124,12 @@ def _programs(
       "?" if None in times_s else seconds(sum(times_s)),
     )
   return table
+
+
+def _values(overrides: Mapping[str, Any]) -> str:
+  return " ".join(
+    f"{key}={labels.describe(value)}" for key, value in overrides.items()
+  )
 
 
 def _run_s(cost: Cost, point: Point) -> float | None:
