@@ -259,7 +259,9 @@ def muon(
   matrices = compose.descend(
     "muon", direction, learning_rate, weight_decay=weight_decay, mask=mask
   )
-  return compose.finish("muon", compose.route("muon", matrices, fallback, dims))
+  return compose.finish(
+    "muon", compose.route("muon", matrices, fallback, dims), mask
+  )
 
 
 def routes(params: PyTree, **options: Any) -> Mapping[str, str]:

@@ -1,0 +1,24 @@
+"""SinkGD: Scetbon, Ma, Gong, Meeds 2025, arXiv:2502.06742."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Five rounds and alpha 0.05 beside a global rate of 0.02, as the paper.
+
+  The paper's AdamW takes the global rate, which is what None means.
+  """
+  return ml_collections.ConfigDict(
+    {
+      "name": "sinkgd",
+      "learning_rate": 0.02,
+      "num_iters": 5,
+      "matrix_scale": 0.05,
+      "first": "output",
+      "weight_decay": 0.0,
+      "fallback_learning_rate": ml_collections.config_dict.placeholder(float),
+      "fallback_b1": 0.9,
+      "fallback_b2": 0.999,
+      "fallback_eps": 1e-8,
+    }
+  )

@@ -1,0 +1,124 @@
+"""The package: names, lazy attributes, state bytes, descriptions."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from normjax import configure, errors, optim
+from normjax.optim import groups
+
+
+def test_import_is_light():
+  code = (
+    "import sys; from normjax import optim; optim.names();"
+    "sys.exit(any(m in sys.modules for m in ('jax', 'optax', 'flax')))"
+  )
+  assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_attributes_are_the_functions():
+  # The files have the names of the functions, whichever is imported first.
+  from normjax.optim.muon import muon
+
+  assert optim.muon is muon
+  for name in (*optim.names(), *optim.EXPORTS):
+    assert callable(getattr(optim, name)), name
+    assert name in dir(optim)
+  with pytest.raises(AttributeError, match="no attribute 'adamx'"):
+    optim.adamx  # noqa: B018
+
+
+def test_unknown_name_and_option():
+  with pytest.raises(errors.UnknownNameError, match="'adampp'.*'adamp'"):
+    optim.make("adampp", learning_rate=1.0)
+  with pytest.raises(errors.UserError, match="'weight_decy'.*'weight_decay'"):
+    optim.make("adamp", learning_rate=1.0, weight_decy=1.0)
+
+
+@pytest.mark.parametrize("name", optim.names())
+def test_config_is_the_factory_s_options(name):
+  block = dict(configure.to_dict(configure.component("optimizer", name)))
+  assert block.pop("name") == name
+  tx = optim.make(name, **block)
+  params = {"layer": {"kernel": jnp.ones((4, 3))}}
+  updates, _ = tx.update(params, tx.init(params), params)
+  assert updates["layer"]["kernel"].shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+  ("name", "matrix_bytes"),
+  [("adamw", 8), ("muon", 4), ("sinkgd", 0), ("adamp", 8)],
+)
+def test_state_bytes(name, matrix_bytes):
+  """Bytes an entry of a matrix; a vector has Adam's 8 everywhere."""
+  tx = optim.make(name, learning_rate=0.1)
+  matrix = {"kernel": jnp.ones((64, 32))}
+  both = {**matrix, "bias": jnp.ones(32)}
+  count = 4  # The step counter.
+  assert optim.state_bytes(tx.init(matrix)) == matrix_bytes * 64 * 32 + count
+  abstract = jax.eval_shape(tx.init, both)
+  assert optim.state_bytes(abstract) == matrix_bytes * 64 * 32 + 8 * 32 + count
+
+
+def test_describe():
+  params = {
+    "embed": {"embedding": jnp.ones((5, 4))},
+    "mlp": {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)},
+  }
+  assert optim.describe("adamw", params) == dict.fromkeys(
+    ("embed/embedding", "mlp/bias", "mlp/kernel"), "adamw"
+  )
+  for name in ("muon", "sinkgd"):
+    assert optim.describe(name, params) == {
+      "embed/embedding": "adamw (fallback)",
+      "mlp/bias": "adamw (fallback)",
+      "mlp/kernel": name,
+    }
+  dims = {"embed": optim.MatrixDims(), "mlp": None}
+  assert optim.describe("muon", params, dims=dims) == {
+    "embed/embedding": "muon",
+    "mlp/bias": "adamw (fallback)",
+    "mlp/kernel": "adamw (fallback)",
+  }
+  assert optim.describe("adamp", params)["mlp/bias"] == "adamp (no projection)"
+  with pytest.raises(errors.UnknownNameError, match="'mun'"):
+    optim.describe("mun", params)
+
+
+@pytest.mark.parametrize("name", ["muon", "sinkgd"])
+def test_own_fallback(name):
+  params = {"mlp": {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}}
+  tx = optim.make(name, learning_rate=0.1, fallback=optax.sgd(0.5))
+  updates, state = tx.update(params, tx.init(params), params)
+  assert (updates["mlp"]["bias"] == -0.5).all()
+  assert optim.state_bytes(state) == (48 if name == "muon" else 0)
+
+
+def test_rules_name_an_unmatched_leaf():
+  tree = {"mlp": {"kernel": 1, "bias": 2}}
+  rules = [(".*bias", "no"), (".*", "yes")]
+  assert groups.match_tree(rules, tree) == {
+    "mlp/kernel": "yes",
+    "mlp/bias": "no",
+  }
+  with pytest.raises(errors.UserError, match="leaf 'mlp/kernel'"):
+    groups.match_tree(rules[:1], tree)
+
+
+def test_decay_mask():
+  params = {
+    "attention": {
+      "query": {"kernel": jnp.ones((4, 2, 2)), "bias": jnp.ones((2, 2))}
+    },
+    "embed": {"embedding": jnp.ones((5, 4))},
+    "norm": {"scale": jnp.ones((2, 4)), "alpha": jnp.ones(1)},
+  }
+  assert optim.decay_mask(params) == {
+    "attention": {"query": {"kernel": True, "bias": False}},
+    "embed": {"embedding": True},
+    "norm": {"scale": False, "alpha": False},
+  }
