@@ -54,9 +54,12 @@ def load_config(
   for key in rest:
     configure.check_leaf(config, key)
   values = flags.FlagValues()
-  config_flags.DEFINE_config_dict("config", config, flag_values=values)
+  argv = ["", *(f"--config.{key}={text}" for key, text in rest.items())]
+  config_flags.DEFINE_config_dict(
+    "config", config, flag_values=values, sys_argv=argv
+  )
   try:
-    values(["", *(f"--config.{key}={text}" for key, text in rest.items())])
+    values(argv)
   except (flags.Error, TypeError, ValueError) as error:
     raise errors.ConfigError(f"config override: {error}") from error
   typed = config_flags.get_override_values(values["config"])

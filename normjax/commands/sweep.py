@@ -56,7 +56,6 @@ def run(
     return 0
   paths = report.write_report(out)
   report.print_table(out)
+  print(summary.text())
   print(f"report: {paths.html}")
-  for point in summary.failed:
-    print(f"failed: {point}")
-  return 1 if summary.failed else 0
+  return summary.exit_code

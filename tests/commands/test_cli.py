@@ -44,7 +44,7 @@ def test_list_shows_every_component_with_its_headline(capsys):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (["swep"], "unknown command 'swep'. Did you mean 'sweep'?"),
+    (["swep"], "unknown command 'swep'. Did you mean 'sweep'"),
     (["list", "norm"], "cannot list 'norm'; allowed: data, models"),
     (["train"], "needs one config file, got 0"),
     (["train", "a", "b"], "needs one config file, got 2"),
@@ -78,7 +78,7 @@ def test_list_shows_every_component_with_its_headline(capsys):
 def test_bad_input_is_one_message_and_exit_code_2(capsys, arguments, message):
   code, out, err = _run(capsys, *arguments)
   assert code == 2
-  assert message in err
+  assert message in err, err
   assert "Traceback" not in err
   assert out == ""
 

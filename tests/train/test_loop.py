@@ -199,13 +199,16 @@ def test_runs_that_differ_in_scalars_compile_once(tmp_path, monkeypatch):
     ({"schedule.name": "cosine"}, "unknown schedule 'cosine'"),
     ({"log.probes": ("(",)}, r"log.probes: '\(' is not a regular expression"),
     ({"optimizer.learning_rate": -1.0}, "learning_rate"),
-    (
-      {"data.name": "digits"},
-      "model 'llama' reads tokens; data 'digits' gives",
-    ),
   ],
 )
 def test_bad_values_are_refused_before_anything_runs(tmp_path, change, message):
   with pytest.raises(errors.UserError, match=message):
     train.run(support.tiny(change), tmp_path)
   assert not (tmp_path / files.METRICS).exists()
+
+
+def test_a_model_that_cannot_read_the_data_is_refused(tmp_path):
+  config = support.tiny_resnet(**{"data.name": "wine"})
+  message = "model 'cifar_resnet' reads images; data 'wine' gives features"
+  with pytest.raises(errors.UserError, match=message):
+    train.run(config, tmp_path)
