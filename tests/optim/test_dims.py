@@ -146,6 +146,4 @@ def test_optax_entries_and_functions():
 )
 def test_bad_axes(entry):
   with pytest.raises(errors.UserError, match=r"'mlp/kernel' of shape \(3, 4\)"):
-    dims.resolve(
-      {"mlp": {"kernel": entry}}, {"mlp": {"kernel": np.ones((3, 4))}}
-    )
+    dims.resolve(entry, {"mlp": {"kernel": np.ones((3, 4))}})
