@@ -82,6 +82,7 @@ def test_initialization_follows_the_key_alone():
     return nn_variables.split(
       models.make("llama", **TINY, rngs=nnx.Rngs(params=seed))
     )[1]["params"]
+
   jax.tree.map(np.testing.assert_array_equal, make(0), make(0))
   assert np.any(make(0)["head"]["kernel"] != make(1)["head"]["kernel"])
 

@@ -8,8 +8,10 @@ from normjax.nn import attention
 
 def _qkv(kv_heads, seed=0):
   generator = np.random.default_rng(seed)
+
   def draw(heads):
     return generator.normal(size=(2, 5, heads, 4))
+
   return draw(4), draw(kv_heads), draw(kv_heads)
 
 
@@ -36,10 +38,10 @@ def test_rotation_keeps_lengths_and_sees_distances_only():
   generator = np.random.default_rng(0)
   q, k = (jnp.asarray(generator.normal(size=8), jnp.float32) for _ in "qk")
   angles = attention.rotary_angles(12, 8, 10_000.0)
+
   def spread(x):
-    return attention.rotate(
-      jnp.broadcast_to(x, (1, 12, 1, 8)), angles
-    )[0, :, 0]
+    return attention.rotate(jnp.broadcast_to(x, (1, 12, 1, 8)), angles)[0, :, 0]
+
   rotated_q, rotated_k = spread(q), spread(k)
   np.testing.assert_allclose(
     jnp.linalg.norm(rotated_q, axis=-1), jnp.linalg.norm(q), rtol=1e-6

@@ -70,8 +70,10 @@ def test_statistics_come_out_of_a_traced_gradient():
 def test_a_seed_may_be_traced():
   init = jax.jit(lambda key: variables.split(_Net(nnx.Rngs(params=key)))[1])
   first, second = (init(jax.random.key(seed))["params"] for seed in (0, 1))
+
   def kernel(params):
     return params["layers"]["0"]["kernel"]
+
   assert np.any(kernel(first) != kernel(second))
 
 

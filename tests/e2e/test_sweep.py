@@ -1,0 +1,115 @@
+"""A real sweep: killed at random moments, failing, resumed, reported."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from normjax.record import files
+from tests import support
+
+SWEEP = '''
+"""Two norms, two seeds{title}."""
+from normjax import configure
+from normjax.sweep import Sweep, chain, grid, point
+
+def get_config():
+  return configure.override(configure.load("configs/default.py"), {overrides})
+
+def sweep():
+  return Sweep(methods={methods}, seeds=(1, 2))
+'''
+NORMS = 'grid("norm.name", ("rms_norm", "layer_norm"))'
+
+
+def _write(path, methods=NORMS, **changes):
+  overrides = {**support.DECODER, "train.num_steps": 20, **changes}
+  path.write_text(SWEEP.format(title="", overrides=overrides, methods=methods))
+  return path
+
+
+def _results(out):
+  """What must not depend on how often the sweep was stopped."""
+  found = {}
+  for path in sorted(out.glob("runs/*")):
+    result = files.read_json(path / files.RESULT)
+    found[path.name] = (
+      result["state"],
+      result["metrics"],
+      support.rows(path, "train"),
+      support.rows(path, "eval"),
+    )
+  return found
+
+
+@pytest.mark.slow
+def test_killed_at_five_random_moments_it_ends_as_if_never_killed(tmp_path):
+  # Long enough that every kill finds work under way.
+  long = {"train.num_steps": 2000, "checkpoint.every_steps": 50}
+  long |= {"evaluate.every_steps": 500, "log.every_steps": 100}
+  config = _write(tmp_path / "sweep.py", **long)
+  straight = support.normjax(
+    "sweep", str(config), f"--out={tmp_path / 'straight'}"
+  )
+  assert straight.returncode == 0, straight.stderr
+  want = _results(tmp_path / "straight")
+  assert len(want) == 4
+
+  generator = random.Random(0)
+  for _ in range(5):
+    process = subprocess.Popen(
+      support.command("sweep", str(config), f"--out={tmp_path / 'killed'}"),
+      cwd=support.ROOT,
+      env=support.environment(),
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+      start_new_session=True,
+    )
+    time.sleep(generator.uniform(1.0, 7.0))
+    assert process.poll() is None, "over before it could be killed"
+    # The whole group, as when a machine goes away.
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+  last = support.normjax("sweep", str(config), f"--out={tmp_path / 'killed'}")
+  assert last.returncode == 0, last.stderr
+  assert _results(tmp_path / "killed") == want
+
+
+def test_a_failing_point_is_reported_and_the_rest_goes_on(tmp_path):
+  """Post placement has no final norm; heads that do not divide fail."""
+  methods = (
+    'chain(point({"norm.name": "rms_norm"}), point({"model.num_heads": 3}))'
+  )
+  config = _write(tmp_path / "sweep.py", methods, **{"train.num_steps": 4})
+  done = support.normjax("sweep", str(config), f"--out={tmp_path / 'out'}")
+  assert done.returncode == 1
+  assert "model_dim=16 is not a multiple of 2 x num_heads" in done.stdout
+  table = (tmp_path / "out/report/table.md").read_text()
+  assert "0 of 2" in table or "failed" in table
+  assert len(list((tmp_path / "out").glob("runs/*/result.json"))) == 2
+
+
+def test_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):
+  config = _write(tmp_path / "sweep.py")
+  done = support.normjax(
+    "sweep", str(config), f"--out={tmp_path / 'out'}", "--dry_run"
+  )
+  assert done.returncode == 0, done.stderr
+  assert "4" in done.stdout
+  assert "program" in done.stdout
+  assert not (tmp_path / "out").exists()
+
+
+def test_another_sweeps_directory_is_refused(tmp_path):
+  first = _write(tmp_path / "first.py", **{"train.num_steps": 2})
+  second = _write(tmp_path / "second.py", **{"train.num_steps": 3})
+  out = f"--out={tmp_path / 'out'}"
+  assert support.normjax("sweep", str(first), out).returncode == 0
+  again = support.normjax("sweep", str(first), out)
+  assert again.returncode == 0
+  refused = support.normjax("sweep", str(second), out)
+  assert refused.returncode == 2
+  assert "Give another --out" in refused.stderr

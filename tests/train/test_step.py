@@ -1,0 +1,263 @@
+"""The pure step: accumulation, devices, backward statistics, probes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from normjax import build, train
+from normjax.nn import variables as nn_variables
+from normjax.train import program, schedules, sharding, step
+from normjax.train import state as train_state
+from tests import support
+
+
+def _run(config, num_steps=3):
+  """States and metrics of the first steps, as NumPy."""
+  compiled, _ = program.get(config)
+  everywhere = sharding.replicated(compiled.mesh)
+  hyper = jax.device_put(build.hyper(config), everywhere)
+  state = compiled.initialize(hyper)
+  dataset = build.dataset(config)
+  metrics = []
+  for index in range(num_steps):
+    batch = jax.device_put(
+      dict(dataset.train_batch(config.seed, index, config.train.batch_size)),
+      sharding.split_batch(compiled.mesh),
+    )
+    state, values = compiled.step(state, batch, hyper)
+    metrics.append(jax.device_get(values))
+  return jax.device_get(state), metrics
+
+
+def _assert_close(first, second, rtol):
+  for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+    scale = np.abs(a).max() if a.size else 0.0
+    np.testing.assert_allclose(a, b, rtol=0, atol=rtol * scale + 1e-30)
+
+
+# Sums of the same float32 terms in another order: a batch holds 128 tokens
+# and a gradient is a sum over them, so relative errors are within a few
+# sqrt(128) 2**-24 = 7e-7; three steps of AdamW, which divides by the root of
+# small second moments, are given a factor 100.
+REORDERED = 1e-4
+
+
+def test_accumulated_gradients_are_the_whole_batchs():
+  whole = support.tiny({"train.batch_size": 16})
+  parts = support.tiny({"train.batch_size": 16, "train.accumulation_steps": 4})
+  (first, metrics), (second, other) = _run(whole), _run(parts)
+  _assert_close(first.params, second.params, REORDERED)
+  for a, b in zip(metrics, other, strict=True):
+    np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-6)
+    np.testing.assert_allclose(a["grad_norm"], b["grad_norm"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "resnet with batch_norm"])
+def test_eight_devices_give_what_one_gives(kind):
+  make = support.tiny if kind == "decoder" else support.tiny_resnet
+  one, eight = make(), make()
+  for config, count in ((one, 1), (eight, 8)):
+    config.train.batch_size = 16
+    config.train.num_devices = count
+  (first, metrics), (second, other) = _run(one), _run(eight)
+  assert program.get(eight)[0].mesh.size == 8
+  _assert_close(first.params, second.params, REORDERED)
+  # Batch statistics are of the whole batch, over all devices.
+  _assert_close(first.stats, second.stats, REORDERED)
+  for a, b in zip(metrics, other, strict=True):
+    np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
+
+
+def test_eight_devices_with_accumulation(tmp_path):
+  config = support.tiny(
+    {"train.batch_size": 32, "train.accumulation_steps": 2}
+    | {"train.num_devices": 8, "train.num_steps": 4}
+  )
+  single = support.tiny(
+    {"train.batch_size": 32, "train.accumulation_steps": 2}
+    | {"train.num_devices": 1, "train.num_steps": 4}
+  )
+  results = [
+    train.run(c, tmp_path / str(i)) for i, c in enumerate((config, single))
+  ]
+  np.testing.assert_allclose(
+    *(result["metrics"]["eval/loss"] for result in results), rtol=1e-5
+  )
+
+
+def test_clipping_bounds_the_gradient_and_zero_turns_it_off():
+  sgd_like = {"optimizer.name": "adamw", "optimizer.weight_decay": 0.0}
+  clipped = _run(support.tiny(sgd_like | {"train.gradient_clip": 1e-3}))
+  free = _run(support.tiny(sgd_like | {"train.gradient_clip": 0.0}))
+  # The norm that is logged is the one before clipping.
+  np.testing.assert_array_equal(
+    clipped[1][0]["grad_norm"], free[1][0]["grad_norm"]
+  )
+  largest = [
+    max(
+      np.abs(leaf).max()
+      for leaf in jax.tree.leaves(state.optimizer_state)
+      if np.issubdtype(leaf.dtype, np.floating)
+    )
+    for state, _ in (clipped, free)
+  ]
+  # A moment is an average of gradients, none longer than the bound.
+  assert largest[0] <= 1e-3 < largest[1]
+
+
+def test_bfloat16_keeps_float32_parameters_and_trains():
+  state, metrics = _run(support.tiny({"train.precision": "bfloat16"}))
+  exact, reference = _run(support.tiny())
+  for leaf in jax.tree.leaves(state.params):
+    assert leaf.dtype == np.float32
+  assert metrics[0]["loss"] != reference[0]["loss"]
+  # bfloat16 has 8 bits; the loss is a mean of 128 tokens.
+  np.testing.assert_allclose(
+    metrics[0]["loss"], reference[0]["loss"], rtol=2**-8
+  )
+  del exact
+
+
+def test_the_logged_learning_rate_is_the_one_used():
+  config = support.tiny(
+    {"schedule.name": "constant", "schedule.warmup_fraction": 0.5}
+    | {"train.num_steps": 4, "optimizer.learning_rate": 0.5}
+  )
+  _, metrics = _run(config, 3)
+  rates = [float(values["learning_rate"]) for values in metrics]
+  np.testing.assert_allclose(rates, [0.25, 0.5, 0.5])
+
+
+def test_probes_are_chosen_by_pattern():
+  config = support.tiny(
+    {
+      "log.probes": (
+        r"activation/.*stream",
+        r"gradient/.*query",
+        r"update/head",
+        r"effective_learning_rate/head",
+      )
+    }
+  )
+  _, metrics = _run(config, 2)
+  names = {name for name in metrics[1] if "/" in name}
+  assert names == {
+    *(
+      f"activation/layers/0/stream/0/{statistic}"
+      for statistic in ("mean", "rms", "max")
+    ),
+    *(
+      f"gradient/layers/0/attention/query/kernel/{statistic}"
+      for statistic in ("mean", "rms", "max")
+    ),
+    *(f"update/head/kernel/{name}" for name in ("mean", "rms", "max")),
+    "effective_learning_rate/head/kernel",
+  }
+  assert all(np.isfinite(metrics[1][name]) for name in names)
+  assert metrics[1]["effective_learning_rate/head/kernel"] > 0
+
+
+def test_probes_survive_accumulation():
+  config = support.tiny(
+    {"log.probes": ("activation/.*stream",), "train.accumulation_steps": 2}
+  )
+  single = support.tiny({"log.probes": ("activation/.*stream",)})
+  name = "activation/layers/0/stream/0/max"
+  _, (values,) = _run(config, 1)
+  _, (whole,) = _run(single, 1)
+  np.testing.assert_allclose(values[name], whole[name], rtol=1e-5)
+
+
+@jax.custom_vjp
+def _watched(x, statistic):
+  """x; the gradient's largest magnitude is the statistic's new value."""
+  del statistic
+  return x
+
+
+_watched.defvjp(
+  lambda x, statistic: (x, None),
+  lambda _, dy: (dy, jnp.max(jnp.abs(dy))),
+)
+
+
+class _Watcher(nnx.Module):
+  def __init__(self, rngs):
+    self.linear = nnx.Linear(3, 4, rngs=rngs)
+    self.largest = nn_variables.GradStat(jnp.zeros(()))
+
+  def __call__(self, x, *, train=True, key=None):
+    return _watched(self.linear(x), self.largest.get_value())
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_a_backward_statistic_takes_its_gradient_as_its_value(
+  accumulation_steps,
+):
+  structure, variables = nn_variables.split(_Watcher(nnx.Rngs(0)))
+  recipe = step.Recipe(
+    graphdef=structure,
+    make_optimizer=lambda hyper, scale: optax.sgd(0.1, momentum=0.9),
+    schedule=schedules.get("constant"),
+    accumulation_steps=accumulation_steps,
+    probes=(),
+  )
+  config = support.tiny()
+  optimizer_state = recipe.make_optimizer(None, None).init(variables["params"])
+  state = train_state.create(variables, optimizer_state)
+  inputs = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+  batch = {
+    "inputs": jnp.asarray(inputs),
+    "targets": jnp.asarray([0, 1, 2, 3]),
+    "weight": jnp.ones(4),
+  }
+  new, metrics = step.train_step(recipe, state, batch, build.hyper(config))
+  logits = np.asarray(_Watcher(nnx.Rngs(0)).linear(inputs), np.float64)
+  softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  gradient = (softmax - np.eye(4)) / 4
+  last = gradient[accumulation_steps - 1 :: accumulation_steps]
+  # The last micro-batch's; the loss is the mean over the whole batch.
+  np.testing.assert_allclose(
+    new.grad_stats["largest"], np.abs(last).max(), rtol=1e-5
+  )
+  # Neither the optimizer nor the gradient's norm has seen it.
+  moved = jax.tree.structure(new.params)
+  assert jax.tree.structure(new.optimizer_state[0].trace) == moved
+  weights = np.concatenate([inputs.T @ gradient, gradient.sum(0)[None]])
+  np.testing.assert_allclose(
+    metrics["grad_norm"], np.linalg.norm(weights), rtol=1e-5
+  )
+
+
+def test_micro_batches_are_strides():
+  batch = {"inputs": jnp.arange(12).reshape(6, 2)}
+  micro = step._micro_batches(batch, 3)["inputs"]
+  np.testing.assert_array_equal(micro[1], batch["inputs"][1::3])
+
+
+def test_evaluation_does_not_depend_on_the_batch_size():
+  """Exact weighted means: up to float32 sums."""
+  from normjax.train.evaluate import evaluate
+
+  means = []
+  for size in (16, 24, 359):
+    config = support.tiny_resnet(
+      **{"evaluate.batch_size": size, "evaluate.num_batches": 0}
+    )
+    compiled, _ = program.get(config)
+    state = compiled.initialize(build.hyper(config))
+    means.append(
+      evaluate(
+        compiled,
+        state,
+        build.dataset(config),
+        batch_size=size,
+        num_batches=0,
+      )
+    )
+  for other in means[1:]:
+    assert other["accuracy"] == pytest.approx(means[0]["accuracy"], rel=1e-12)
+    assert other["loss"] == pytest.approx(means[0]["loss"], rel=1e-6)
