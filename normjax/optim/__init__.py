@@ -42,7 +42,14 @@ EXPORTS: Mapping[str, str] = {
 
 REGISTRY = Registry("optimizer", TABLE)
 
-__all__ = ["EXPORTS", "TABLE", "make", "names", *TABLE, *EXPORTS]
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+  "EXPORTS",
+  "TABLE",
+  "make",
+  "names",
+  *TABLE,
+  *EXPORTS,
+]
 
 
 def names() -> tuple[str, ...]:
