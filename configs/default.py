@@ -20,7 +20,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # in configs/<folder>/<name>.py. Changing a name brings the new defaults.
   config.model = configure.component("model", "llama")
   config.norm = configure.component("norm", "rms_norm")
-  config.optimizer = configure.component("optimizer", "adamw")
+  config.optimizer = configure.component(
+    "optimizer", "adamw", learning_rate=3e-3
+  )
   config.data = configure.component("data", "shakespeare")
 
   # The learning rate at step t is optimizer.learning_rate times this.
@@ -46,7 +48,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
   config.evaluate = ml_collections.ConfigDict()
   config.evaluate.every_steps = 100  # and always after the last step
-  config.evaluate.num_batches = 32  # 0: the whole validation split
+  config.evaluate.num_batches = 16  # 0: the whole validation split
   config.evaluate.batch_size = 64
 
   config.checkpoint = ml_collections.ConfigDict()

@@ -53,15 +53,34 @@ OPTIMIZER_FILE = '''
 
 import optax
 
+from normjax.optim import compose
 
-def toy_sgd(learning_rate, *, weight_decay=0.0):
-  """w <- w - lr (g + wd w)."""
-  return optax.with_extra_args_support(
-    optax.chain(
-      optax.add_decayed_weights(weight_decay),
-      optax.scale_by_learning_rate(learning_rate),
-    )
+
+def toy_sgd(learning_rate, *, weight_decay=0.0, mask="default"):
+  """w -= lr (g + wd w).
+
+  Example:
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from normjax import optim
+    >>> objective = lambda w: jnp.sum(w**2)
+    >>> tx = optim.toy_sgd(0.25)
+    >>> w = jnp.array([1.0, 2.0, 3.0])
+    >>> state = tx.init(w)
+    >>> for _ in range(2):
+    ...   updates, state = tx.update(jax.grad(objective)(w), state, w)
+    ...   w = optax.apply_updates(w, updates)
+    ...   print(f"{objective(w):.2f}")
+    3.50
+    0.88
+  """
+  chain = compose.descend(
+    "toy_sgd",
+    optax.identity(),
+    learning_rate,
+    weight_decay=weight_decay,
+    mask=mask,
   )
+  return compose.finish("toy_sgd", chain, mask)
 '''
 OPTIMIZER_CONFIG = '''
 """SGD; a toy."""
@@ -93,11 +112,12 @@ def sweep():
 """
 
 
-def _add_line(path, anchor, line):
-  """One line of a table."""
-  text = path.read_text()
-  assert text.count(anchor) == 1, f"{path} has no single {anchor!r}"
-  path.write_text(text.replace(anchor, f"{anchor}\n  {line}"))
+def _add_line(path, line):
+  """One line at the end of the module's table."""
+  before, table, after = path.read_text().partition("\nTABLE")
+  rows, brace, rest = after.partition("\n}")
+  assert brace, f"{path} has no table"
+  path.write_text(f"{before}{table}{rows}\n  {line}{brace}{rest}")
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +135,12 @@ def copy(tmp_path_factory):
   (root / "configs/norms/max_norm.py").write_text(NORM_CONFIG)
   _add_line(
     root / "normjax/norms/__init__.py",
-    "TABLE = {",
     '"max_norm": "normjax.norms.max_norm:max_norm",',
   )
   (root / "normjax/optim/toy_sgd.py").write_text(OPTIMIZER_FILE)
   (root / "configs/optimizers/toy_sgd.py").write_text(OPTIMIZER_CONFIG)
   _add_line(
     root / "normjax/optim/__init__.py",
-    "TABLE = {",
     '"toy_sgd": "normjax.optim.toy_sgd:toy_sgd",',
   )
   (root / "sweep.py").write_text(SWEEP.format(overrides=support.DECODER))

@@ -21,6 +21,11 @@ CONFIGS = sorted(
 def test_rendering_is_the_reviewed_one(name):
   path = configure.configs_dir() / name.with_suffix(".py")
   rendered = configure.render(configure.load(path))
+  module = configure.load_module(path)
+  if hasattr(module, "sweep"):
+    sweep = module.sweep()
+    rendered += "".join(f"method {method}\n" for method in sweep.methods)
+    rendered += f"seeds {sweep.seeds}\ntune {sweep.tune}\n"
   golden = HERE / "rendered" / name.with_suffix(".txt")
   if os.environ.get("NORMJAX_UPDATE_GOLDEN"):
     golden.parent.mkdir(parents=True, exist_ok=True)
