@@ -16,6 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
       "rope_theta": 10_000.0,
       "dropout_rate": 0.0,
       "tied_embeddings": False,
+      "scaled_embeddings": False,
       "placement": "pre",
     }
   )

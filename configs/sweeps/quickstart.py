@@ -13,7 +13,17 @@ import ml_collections
 from normjax import configure
 from normjax import sweep as space
 
-NORMS = ("layer_norm", "rms_norm", "dyt")
+NORMS = (
+  {"norm.name": "layer_norm"},
+  {"norm.name": "rms_norm"},
+  # As in the paper's LLaMA of this width or less: tables 10 and 11 and
+  # section 5 of arXiv:2503.10622.
+  {
+    "norm.name": "dyt",
+    "norm.alpha_init": 1.0,
+    "model.scaled_embeddings": True,
+  },
+)
 OPTIMIZERS = (
   {"optimizer.name": "adamw", "optimizer.learning_rate": 3e-3},
   {
@@ -35,7 +45,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 def methods() -> list[dict]:
   """The nine rows."""
   return space.product(
-    space.grid("norm.name", NORMS),
+    space.chain(*(space.point(norm) for norm in NORMS)),
     space.chain(*(space.point(optimizer) for optimizer in OPTIMIZERS)),
   )
 

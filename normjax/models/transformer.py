@@ -76,6 +76,7 @@ class Llama(nnx.Module):
     rope_theta: float = 10_000.0,
     dropout_rate: float = 0.0,
     tied_embeddings: bool = False,
+    scaled_embeddings: bool = False,
     norm: norms.NormSpec = "rms_norm",
     placement: str = "pre",
     compute_dtype: str = "float32",
@@ -97,6 +98,8 @@ class Llama(nnx.Module):
       rope_theta: base of the rotary frequencies.
       dropout_rate: on the embedding and on each branch's output.
       tied_embeddings: whether the head is the embedding's transpose.
+      scaled_embeddings: whether a learned scalar, sqrt(d) at first, multiplies
+        the embeddings, as LLaMA with DyT has it (arXiv:2503.10622, section 5).
       norm: what is in every norm slot.
       placement: "pre" or "post".
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
@@ -124,6 +127,9 @@ class Llama(nnx.Module):
       dtype=dtype,
       rngs=rngs,
     )
+    if scaled_embeddings:
+      self.embedding_scale = nnx.Param(jnp.asarray(math.sqrt(model_dim)))
+    self.scaled_embeddings = scaled_embeddings
     shared = {
       "dropout_rate": dropout_rate,
       "out_std": 0.02 / math.sqrt(2 * num_layers),
@@ -181,7 +187,10 @@ class Llama(nnx.Module):
       if key is None
       else jax.random.split(key, len(self.layers) + 1)
     )
-    x_btd = dropout(self.embedding(tokens_bt), self.dropout_rate, keys[-1])
+    x_btd = self.embedding(tokens_bt)
+    if self.scaled_embeddings:
+      x_btd = x_btd * self.embedding_scale.get_value().astype(x_btd.dtype)
+    x_btd = dropout(x_btd, self.dropout_rate, keys[-1])
     for layer, layer_key in zip(self.layers, keys[:-1], strict=True):
       x_btd = layer(x_btd, train=train, key=layer_key)
     if self.placement.final_norm:

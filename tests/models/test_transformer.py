@@ -60,6 +60,17 @@ def test_grouped_queries_and_tied_embeddings_shrink_the_tree():
   assert "head" not in params
 
 
+def test_scaled_embeddings_have_one_learned_scalar():
+  """Learned, and sqrt(d) at first: it lifts the stream to unit size."""
+  model = models.make("llama", **TINY, scaled_embeddings=True, norm="identity")
+  params = nn_variables.split(model)[1]["params"]
+  np.testing.assert_allclose(params["embedding_scale"], 4.0)
+  assert (
+    "embedding_scale"
+    not in nn_variables.split(models.make("llama", **TINY))[1]["params"]
+  )
+
+
 def test_initialization_scales_what_writes_to_the_stream():
   params = nn_variables.split(
     models.make("llama", num_layers=8, model_dim=128)
