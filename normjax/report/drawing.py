@@ -100,6 +100,7 @@ def styles(sweep: Sweep) -> dict[str, Style]:
 
 
 def save(figure: MplFigure) -> str:
+  """The figure as SVG text, the same bytes each time."""
   file = io.StringIO()
   # Matplotlib's own metadata holds the date and links.
   empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -1,0 +1,38 @@
+"""The README's Python runs, and the files it names exist."""
+
+import re
+
+import pytest
+
+from normjax import configure
+from tests import support
+
+TEXT = (support.ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.splitlines()[0])
+def test_python_blocks_run(block):
+  names = {}
+  exec(compile(block, "README.md", "exec"), names)
+  if "sweep" in names:
+    assert len(names["sweep"]().methods) == 4
+    names["get_config"]()
+
+
+def test_there_are_blocks():
+  assert len(BLOCKS) >= 3
+
+
+def test_files_that_are_named_exist():
+  named = re.findall(r"(?:configs|tests|experiments)/[\w/]+\.(?:py|md)", TEXT)
+  assert "configs/sweeps/quickstart.py" in named
+  for path in named:
+    if "max_norm" not in path:
+      assert (support.ROOT / path).exists(), path
+
+
+def test_every_component_is_mentioned():
+  for folder in configure.COMPONENTS.values():
+    for file in (configure.configs_dir() / folder).glob("*.py"):
+      assert file.stem in TEXT, file
