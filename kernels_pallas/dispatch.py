@@ -5,8 +5,10 @@ that is supported here; a name or a tuple of names is obeyed, or fails with
 every reason. An explicit wish is never replaced in silence.
 """
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -50,6 +52,22 @@ def platform() -> str:
   return jax.default_backend() if device is None else device.platform
 
 
+_RECORD: contextvars.ContextVar[dict[str, list[str]] | None] = (
+  contextvars.ContextVar("record", default=None)
+)
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[dict[str, list[str]]]:
+  """Notes the implementations chosen in the block: names by op."""
+  chosen: dict[str, list[str]] = {}
+  token = _RECORD.set(chosen)
+  try:
+    yield chosen
+  finally:
+    _RECORD.reset(token)
+
+
 def choose(
   op: str,
   candidates: Sequence[Candidate],
@@ -82,6 +100,9 @@ def choose(
       )
     reason = by_name[name].supports(here, shapes, dtypes)
     if reason is None:
+      record = _RECORD.get()
+      if record is not None and name not in record.setdefault(op, []):
+        record[op].append(name)
       return by_name[name]
     reasons.append(f"{name}: {reason}")
   raise UnsupportedError(

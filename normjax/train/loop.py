@@ -53,18 +53,18 @@ def run(
   if result is not None:
     return result
   check.check(config)
-  run = _Run(config, directory, observe)
+  this = _Run(config, directory, observe)
   try:
-    return run.train()
+    return this.train()
   except BaseException as error:
     stopped = isinstance(error, KeyboardInterrupt | SystemExit)
     message = "" if stopped else f"{type(error).__name__}: {error}"
     # A full disk may be the error itself; it must not hide behind a second.
     with contextlib.suppress(OSError):
-      run.status("interrupted" if stopped else "failed", message=message)
+      this.status("interrupted" if stopped else "failed", message=message)
     raise
   finally:
-    run.close()
+    this.close()
 
 
 class _Run:
@@ -221,7 +221,7 @@ class _Run:
           **provenance.collect(),
           "num_devices": self.program.mesh.size,
           "cores": len(os.sched_getaffinity(0)),
-          "kernels": {},
+          "kernels": self.program.kernels,
           "data": self.dataset.provenance,
         },
         "resumed_at_steps": [

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from normjax import build, configure, data, rng
+from kernels_pallas import dispatch
+from normjax import build, configure, data, errors, rng
 from normjax.nn import variables as nn_variables
 from normjax.train import schedules, sharding
 from normjax.train import state as train_state
@@ -43,6 +44,7 @@ class Program:
     snapshot: (State) -> a copy that later steps do not overwrite.
     abstract_state: shapes, dtypes and shardings.
     compile_s: seconds of tracing and compilation, all functions.
+    kernels: op to the implementations that were chosen while tracing.
   """
 
   mesh: Any
@@ -52,6 +54,7 @@ class Program:
   snapshot: Callable[..., Any]
   abstract_state: train_state.State
   compile_s: float
+  kernels: dict[str, list[str]]
 
 
 _PROGRAMS: dict[str, Program] = {}
@@ -62,7 +65,11 @@ def get(config: configure.ConfigDict) -> tuple[Program, bool]:
   key = build.program_key(config)
   if key in _PROGRAMS:
     return _PROGRAMS[key], False
-  _PROGRAMS[key] = _compile(config)
+  try:
+    with dispatch.recording() as kernels:
+      _PROGRAMS[key] = _compile(config, kernels)
+  except dispatch.UnsupportedError as error:
+    raise errors.UserError(str(error)) from error
   return _PROGRAMS[key], True
 
 
@@ -104,7 +111,9 @@ def _abstract(tree: Any, shard: Any) -> Any:
   )
 
 
-def _compile(config: configure.ConfigDict) -> Program:
+def _compile(
+  config: configure.ConfigDict, kernels: dict[str, list[str]]
+) -> Program:
   enable_cache()
   start_s = time.perf_counter()
   mesh = sharding.mesh(config.train.num_devices)
@@ -149,6 +158,7 @@ def _compile(config: configure.ConfigDict) -> Program:
     snapshot=jax.jit(lambda state: jax.tree.map(jnp.copy, state)),
     abstract_state=state,
     compile_s=time.perf_counter() - start_s,
+    kernels=kernels,
   )
 
 

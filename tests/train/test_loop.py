@@ -70,6 +70,7 @@ def test_result_and_rows_say_what_happened(tmp_path):
   # AdamW holds two float32 moments a parameter, and an int32 count.
   assert run["optimizer_state_bytes"] >= 8 * run["num_params"]
   assert run["provenance"]["packages"]["jax"]
+  assert run["provenance"]["kernels"] == {"rms_norm": ["xla"]}
 
 
 def test_divergence_is_a_result_with_its_step(tmp_path):
@@ -169,7 +170,7 @@ def test_runs_that_differ_in_scalars_compile_once(tmp_path, monkeypatch):
   real = program._compile
   monkeypatch.setattr(program, "_PROGRAMS", {})
   monkeypatch.setattr(
-    program, "_compile", lambda config: compiled.append(1) or real(config)
+    program, "_compile", lambda *given: compiled.append(1) or real(*given)
   )
   losses = [
     train.run(support.tiny(change), tmp_path / str(index))["metrics"]
@@ -196,6 +197,7 @@ def test_runs_that_differ_in_scalars_compile_once(tmp_path, monkeypatch):
     ),
     ({"train.precision": "float8"}, "train.precision='float8'; allowed"),
     ({"train.num_devices": 99}, "train.num_devices=99; allowed: 0"),
+    ({"norm.impl": "pallas_tpu"}, "rms_norm: none of the implementations"),
     ({"schedule.name": "cosine"}, "unknown schedule 'cosine'"),
     ({"log.probes": ("(",)}, r"log.probes: '\(' is not a regular expression"),
     ({"optimizer.learning_rate": -1.0}, "learning_rate"),
