@@ -26,6 +26,7 @@ def test_constraints_are_exact_and_name_no_place():
 def test_every_dependency_is_pinned():
   def normalize(name):
     return name.lower().replace("_", "-")
+
   pinned = {normalize(pin.partition("==")[0]) for pin in PINS}
   needed = [
     *PYPROJECT["project"]["dependencies"],
