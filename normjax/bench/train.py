@@ -12,12 +12,12 @@ from rich.table import Table
 from normjax import build, configure, train
 from normjax.train import program, sharding
 
-_REPEATS = 5
-_STEPS = 40
+_REPEATS = 7
+_STEPS = 60
 # Sized for steps of about 50 ms on two cores.
 _OVERRIDES = {
   "train.num_steps": _STEPS,
-  "train.batch_size": 32,
+  "train.batch_size": 48,
   "evaluate.every_steps": 10 * _STEPS,
   "evaluate.num_batches": 1,
   "checkpoint.every_steps": 0,
