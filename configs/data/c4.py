@@ -1,4 +1,7 @@
-"""C4, English: Raffel et al. 2020, arXiv:1910.10683 (TFDS)."""
+"""C4, English: Raffel et al. 2020, arXiv:1910.10683 (TFDS; ODC-BY).
+
+About 365 million documents, read by random access, never held in memory.
+"""
 
 import ml_collections
 
@@ -11,8 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
       "sequence_length": 256,
       "tokenizer": "bytes",
       "vocab_size": 256,
-      "train_documents": 20_000,
-      "validation_documents": 2_000,
+      "tokenizer_documents": 20_000,
       "data_dir": ml_collections.config_dict.placeholder(str),
     }
   )

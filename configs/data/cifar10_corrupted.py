@@ -1,4 +1,8 @@
-"""CIFAR-10-C: Hendrycks, Dietterich 2019, arXiv:1903.12261 (TFDS)."""
+"""CIFAR-10-C: Hendrycks, Dietterich 2019, arXiv:1903.12261 (TFDS; CC BY 4.0).
+
+Trains on CIFAR-10, evaluates on its 10,000 test images under one corruption,
+"<kind>_<severity 1 to 5>"; both sets must be prepared.
+"""
 
 import ml_collections
 

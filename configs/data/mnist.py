@@ -1,4 +1,7 @@
-"""MNIST (TFDS)."""
+"""MNIST: LeCun et al. 1998 (TFDS).
+
+60,000 training and 10,000 test images, 28x28 grey, 10 classes.
+"""
 
 import ml_collections
 
@@ -9,6 +12,8 @@ def get_config() -> ml_collections.ConfigDict:
     {
       "name": "mnist",
       "augment": False,
+      "train_split": "train",
+      "validation_split": "test",
       "data_dir": ml_collections.config_dict.placeholder(str),
     }
   )

@@ -16,6 +16,7 @@ TABLE = {
   "breast_cancer": f"{_EMBEDDED}:breast_cancer",
   "wine": f"{_EMBEDDED}:wine",
   "iris": f"{_EMBEDDED}:iris",
+  "synthetic": "normjax.data.synthetic:synthetic",
   "mnist": f"{_NAMED}:mnist",
   "fashion_mnist": f"{_NAMED}:fashion_mnist",
   "cifar10": f"{_NAMED}:cifar10",

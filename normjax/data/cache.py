@@ -1,18 +1,22 @@
 """A cache of prepared data: each entry is whole or absent.
 
 An entry is a folder, made beside its final name and renamed when complete,
-under a lock, so that two processes that start at once make it once.
+under a lock, so that two processes that start at once make it once. An entry
+that has lost a file, or part of one, is made again.
 """
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Written last; a folder without it was left by an older or broken writer.
+from normjax import errors
+
+# Written last: the size of every file, as JSON.
 _COMPLETE = "complete"
 
 
@@ -25,14 +29,6 @@ def cache_dir() -> Path:
   return Path(user) / "normjax"
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open("w") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
-
-
 def entry(name: str, prepare: Callable[[Path], None]) -> Path:
   """The folder of an entry, prepared where it is not there yet.
 
@@ -42,19 +38,62 @@ def entry(name: str, prepare: Callable[[Path], None]) -> Path:
 
   Returns:
     The complete folder.
+
+  Raises:
+    DataError: the cache cannot be written.
   """
   folder = cache_dir() / name
-  if (folder / _COMPLETE).exists():
+  if _is_whole(folder):
     return folder
-  with _locked(folder.with_name(f".{folder.name}.lock")):
-    if (folder / _COMPLETE).exists():
-      return folder  # Another process made it while this one waited.
-    shutil.rmtree(folder, ignore_errors=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-      prepare(draft)
-      (draft / _COMPLETE).touch()
-      draft.rename(folder)
-    finally:
-      shutil.rmtree(draft, ignore_errors=True)
+  try:
+    with _locked(folder.with_name(f".{folder.name}.lock")):
+      if not _is_whole(folder):  # Else another process was faster.
+        _make(folder, prepare)
+  except OSError as error:
+    raise errors.DataError(
+      f"cannot write the cache of prepared data {folder}: {error}."
+      " Make room there, or set NORMJAX_CACHE to another folder."
+    ) from error
   return folder
+
+
+def _sizes_bytes(folder: Path) -> dict[str, int]:
+  return {
+    str(path.relative_to(folder)): path.stat().st_size
+    for path in sorted(folder.rglob("*"))
+    if path.is_file() and path.name != _COMPLETE
+  }
+
+
+def _is_whole(folder: Path) -> bool:
+  try:
+    return json.loads((folder / _COMPLETE).read_text()) == _sizes_bytes(folder)
+  except (OSError, ValueError):
+    return False
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open("w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _make(folder: Path, prepare: Callable[[Path], None]) -> None:
+  """Makes the entry; the caller holds its lock, so all drafts are stale."""
+  prefix = f".{folder.name}.draft-"
+  for stale in folder.parent.glob(f"{prefix}*"):
+    shutil.rmtree(stale)
+  workspace = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
+  try:
+    # A folder of its own: that of mkdtemp is closed to other users.
+    draft = workspace / folder.name
+    draft.mkdir()
+    prepare(draft)
+    (draft / _COMPLETE).write_text(json.dumps(_sizes_bytes(draft)))
+    if folder.exists():
+      folder.rename(workspace / "broken")
+    draft.rename(folder)
+  finally:
+    shutil.rmtree(workspace)

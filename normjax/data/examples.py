@@ -1,16 +1,12 @@
 """Labelled examples in memory: images or feature vectors."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from normjax import rng
 from normjax.data import dataset
-
-# (inputs, generator) -> inputs of the same shape.
-Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +23,6 @@ class Examples:
     deviation: see `mean`.
     reads: "images" or "features".
     provenance: sizes and hashes.
-    augment: applied to the standardized training inputs.
   """
 
   name: str
@@ -38,7 +33,6 @@ class Examples:
   deviation: np.ndarray
   reads: str
   provenance: Mapping[str, Any]
-  augment: Augmentation | None = None
   bytes_per_token: None = None
 
   @property
@@ -63,11 +57,7 @@ class Examples:
     """Batch number `step`: a pure function of the arguments."""
     size = len(self.train[1])
     index = dataset.indices(seed, step, batch_size, size)[:, 1]
-    batch = self._batch(self.train, index)
-    if self.augment is not None:
-      generator = np.random.default_rng((rng.host_seed(seed, "augment"), step))
-      batch["inputs"] = self.augment(batch["inputs"], generator)
-    return batch
+    return self._batch(self.train, index)
 
   def evaluation_batches(
     self, batch_size: int, num_batches: int | None = None
@@ -77,27 +67,3 @@ class Examples:
       len(self.validation[1]), batch_size, num_batches
     ):
       yield {**self._batch(self.validation, index), "weight": weight}
-
-
-def crop_and_flip(padding: int = 4) -> Augmentation:
-  """Random crops of the padded image, mirrored half of the time.
-
-  He et al. 2015, arXiv:1512.03385, section 4.2: pad by 4 and crop.
-  """
-
-  def augment(
-    images_byxc: np.ndarray, generator: np.random.Generator
-  ) -> np.ndarray:
-    b, y, x, _ = images_byxc.shape
-    border = (padding, padding)
-    padded = np.pad(images_byxc, ((0, 0), border, border, (0, 0)))
-    top, left = generator.integers(2 * padding + 1, size=(2, b))
-    rows = top[:, None] + np.arange(y)
-    columns = left[:, None] + np.arange(x)
-    mirrored = generator.random(b) < 0.5
-    columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
-    return padded[
-      np.arange(b)[:, None, None], rows[:, :, None], columns[:, None, :]
-    ]
-
-  return augment

@@ -1,18 +1,24 @@
 """Data sets by their TFDS name, read from a prepared folder.
 
 Reading needs no TensorFlow: files are array_record, random access goes
-through `tfds.data_source` and the order through Grain. Nothing is downloaded;
+through TFDS's data sources and the order through Grain. Nothing is downloaded;
 where a set is not there, one message says what to run.
 """
 
-import functools
-from collections.abc import Iterator, Mapping
+import concurrent.futures
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from normjax import rng
-from normjax.data import dataset, embedded, examples, tfds_source
+from normjax.data import (
+  augment,
+  dataset,
+  documents,
+  tfds_source,
+  tokenizer,
+)
 
 # Mean and standard deviation a channel of the training images over 255, as
 # the official ResNet codes use them; grey sets share one value.
@@ -32,75 +38,90 @@ class NamedImages:
   def __init__(
     self,
     name: str,
-    tfds_name: str,
-    splits: tuple[str, str],
+    train: tuple[Any, str],
+    validation: tuple[Any, str],
     constants: tuple[tuple[float, ...], tuple[float, ...]],
     *,
     size: int | None = None,
-    augment: bool = False,
-    data_dir: str | None = None,
+    augmented: bool = False,
+    mirror: bool = True,
   ):
     """Opens both splits.
 
     Args:
       name: as in a config.
-      tfds_name: "name" or "name/config".
-      splits: TFDS splits to train on and to validate on.
+      train: TFDS builder and split.
+      validation: likewise.
       constants: mean and deviation of pixels over 255.
-      size: side to which images are resized and center-cropped; None keeps
-        them.
-      augment: crops and mirror images in training.
-      data_dir: TFDS's; None is TFDS's default.
+      size: side of the center that images are cut to; None keeps them.
+      augmented: random crops and mirror images in training.
+      mirror: whether a mirror image has the same label.
     """
-    builder = tfds_source.prepared(tfds_name, data_dir)
     self.name, self.size = name, size
-    self._train, self._validation = (
-      tfds_source.source(builder, split) for split in splits
-    )
+    self._train = tfds_source.source(*train)
+    self._validation = tfds_source.source(*validation)
     self._mean, self._deviation = (np.asarray(c) for c in constants)
-    self._augment = examples.crop_and_flip() if augment else None
-    shape = builder.info.features["image"].shape
+    self._augmented, self._mirror = augmented, mirror
+    features = train[0].info.features
+    shape = features["image"].shape
     side = (size, size) if size else shape[:2]
     self.model_options = {
-      "num_classes": builder.info.features["label"].num_classes,
+      "num_classes": features["label"].num_classes,
       "input_shape": (*side, shape[-1]),
     }
-    self.provenance = tfds_source.provenance(builder, splits)
+    self.provenance = {
+      "train": tfds_source.provenance(train[0], self._train),
+      "validation": tfds_source.provenance(validation[0], self._validation),
+    }
 
-  def _stack(self, rows: list[Mapping[str, Any]]) -> dataset.Batch:
-    images = np.stack([self._sized(np.asarray(r["image"])) for r in rows])
-    inputs = (images.astype(np.float32) / 255.0 - self._mean) / self._deviation
+  def _read(
+    self,
+    source: Any,
+    index: list[int],
+    random_key: tuple[int, ...] | None = None,
+  ) -> dataset.Batch:
+    """Standardized images; crops of large ones drawn from `random_key`."""
+    if self.size is None:
+      rows = source.__getitems__(index)
+      images = [row["image"] for row in rows]
+    else:
+      # Decoding and resizing leave Python's lock.
+      with concurrent.futures.ThreadPoolExecutor() as pool:
+        rows = list(pool.map(source.__getitem__, index))
+        images = list(
+          pool.map(
+            lambda i: self._sized(rows[i]["image"], i, random_key),
+            range(len(rows)),
+          )
+        )
+    pixels = np.stack(images).astype(np.float32) / 255.0
+    inputs = (pixels - self._mean) / self._deviation
     return {
       "inputs": inputs.astype(np.float32),
       "targets": np.asarray([row["label"] for row in rows], np.int32),
       "weight": np.ones(len(rows), np.float32),
     }
 
-  def _sized(self, image_yxc: np.ndarray) -> np.ndarray:
-    """Shorter side to 8/7 of `size`, then the center, as in evaluation."""
-    if self.size is None:
-      return image_yxc
-    from PIL import Image
-
-    height, width, _ = image_yxc.shape
-    scale = self.size * 8 / 7 / min(height, width)
-    resized = Image.fromarray(image_yxc).resize(
-      (round(width * scale), round(height * scale)), Image.Resampling.BILINEAR
-    )
-    top = (resized.height - self.size) // 2
-    left = (resized.width - self.size) // 2
-    box = (left, top, left + self.size, top + self.size)
-    return np.asarray(resized.crop(box))
+  def _sized(
+    self,
+    image_yxc: np.ndarray,
+    position: int,
+    random_key: tuple[int, ...] | None,
+  ) -> np.ndarray:
+    if random_key is None:
+      return augment.resized_center(image_yxc, self.size)
+    generator = np.random.default_rng((*random_key, position))
+    return augment.resized_crop(image_yxc, self.size, generator)
 
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""
-    order = _order(len(self._train), rng.host_seed(seed, "data"))
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    chosen = [int(order[position]) for position in positions]
-    batch = self._stack(self._train.__getitems__(chosen))
-    if self._augment is not None:
-      generator = np.random.default_rng((rng.host_seed(seed, "augment"), step))
-      batch["inputs"] = self._augment(batch["inputs"], generator)
+    index = documents.chosen(seed, step, batch_size, len(self._train))
+    key = (rng.host_seed(seed, "augment"), step) if self._augmented else None
+    batch = self._read(self._train, index, key)
+    if self._augmented and self.size is None:
+      batch["inputs"] = augment.crop_and_flip(
+        batch["inputs"], np.random.default_rng(key), mirror=self._mirror
+      )
     return batch
 
   def evaluation_batches(
@@ -110,37 +131,37 @@ class NamedImages:
     for index, weight in dataset.evaluation_slices(
       len(self._validation), batch_size, num_batches
     ):
-      rows = self._validation.__getitems__([int(i) for i in index])
-      yield {**self._stack(rows), "weight": weight}
+      batch = self._read(self._validation, [int(i) for i in index])
+      yield {**batch, "weight": weight}
 
 
-@functools.lru_cache(maxsize=4)
-def _order(size: int, seed: int) -> Any:
-  """An endless order over `size` examples, by random access."""
-  import grain  # Late: Grain starts slowly.
-
-  return grain.MapDataset.range(size).seed(seed).shuffle().repeat()
-
-
-def _images(tfds_name, splits, constants, size=None):
+def _images(name, constants, validation="test", size=None, mirror=True):
   """The factory of a set of images."""
-  name = tfds_name.partition("/")[0]
 
-  def make(augment: bool = False, data_dir: str | None = None) -> NamedImages:
+  def make(
+    augment: bool = False,
+    train_split: str = "train",
+    validation_split: str = validation,
+    data_dir: str | None = None,
+  ) -> NamedImages:
+    builder = tfds_source.prepared(name, data_dir)
     return NamedImages(
       name,
-      tfds_name,
-      splits,
+      (builder, train_split),
+      (builder, validation_split),
       constants,
       size=size,
-      augment=augment,
-      data_dir=data_dir,
+      augmented=augment,
+      mirror=mirror,
     )
 
-  make.__doc__ = f"""The TFDS set {tfds_name!r}.
+  make.__doc__ = f"""The TFDS set {name!r}.
 
     Args:
-      augment: random crops (padding 4) and mirror images in training.
+      augment: random crops and mirror images in training.
+      train_split: a TFDS split or a part of it, as in "train[:90%]".
+      validation_split: likewise; to tune on something else than the test
+        set, "train[90%:]".
       data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
     Raises:
@@ -149,14 +170,11 @@ def _images(tfds_name, splits, constants, size=None):
   return make
 
 
-_TRAIN_TEST = ("train", "test")
-mnist = _images("mnist", _TRAIN_TEST, _MNIST)
-fashion_mnist = _images("fashion_mnist", _TRAIN_TEST, _FASHION)
-cifar10 = _images("cifar10", _TRAIN_TEST, _CIFAR10)
-cifar100 = _images("cifar100", _TRAIN_TEST, _CIFAR100)
-imagenet2012 = _images(
-  "imagenet2012", ("train", "validation"), _IMAGENET, size=224
-)
+mnist = _images("mnist", _MNIST, mirror=False)
+fashion_mnist = _images("fashion_mnist", _FASHION)
+cifar10 = _images("cifar10", _CIFAR10)
+cifar100 = _images("cifar100", _CIFAR100)
+imagenet2012 = _images("imagenet2012", _IMAGENET, "validation", size=224)
 
 
 def cifar10_corrupted(
@@ -170,19 +188,26 @@ def cifar10_corrupted(
     corruption: "<kind>_<severity 1 to 5>", as TFDS names its configs.
     augment: random crops and mirror images in training.
     data_dir: TFDS's folder of prepared sets; None is TFDS's default.
+
+  Raises:
+    DataError: one of the two is not prepared; the message says what to run.
   """
-  clean = cifar10(augment=augment, data_dir=data_dir)
   corrupted = tfds_source.prepared(f"cifar10_corrupted/{corruption}", data_dir)
-  clean.name = "cifar10_corrupted"
-  clean._validation = tfds_source.source(corrupted, "test")
-  clean.provenance = {
-    "train": clean.provenance,
-    "validation": tfds_source.provenance(corrupted, ("test",)),
-  }
-  return clean
+  clean = tfds_source.prepared("cifar10", data_dir)
+  return NamedImages(
+    "cifar10_corrupted",
+    (clean, "train"),
+    (corrupted, "test"),
+    _CIFAR10,
+    augmented=augment,
+  )
 
 
-def _text(tfds_name, splits):
+# Bytes per token are measured on so many documents.
+_SAMPLE_DOCUMENTS = 1_000
+
+
+def _text(tfds_name, validation="validation"):
   """The factory of a set of text."""
   name = tfds_name.partition("/")[0]
 
@@ -190,50 +215,62 @@ def _text(tfds_name, splits):
     sequence_length: int = 256,
     tokenizer: str = "bytes",
     vocab_size: int = 256,
-    train_documents: int = 20_000,
-    validation_documents: int = 2_000,
+    tokenizer_documents: int = 20_000,
     data_dir: str | None = None,
-  ) -> Any:
+  ) -> documents.Documents:
+    dataset.check_at_least(name, "tokenizer_documents", tokenizer_documents, 1)
     builder = tfds_source.prepared(tfds_name, data_dir)
-    limits = (train_documents, validation_documents)
-    text = {}
-    for role, split, limit in zip(
-      ("train", "validation"), splits, limits, strict=True
-    ):
-      dataset.check_at_least(name, f"{role}_documents", limit, 1)
-      source = tfds_source.source(builder, split)
-      rows = source.__getitems__(list(range(min(limit, len(source)))))
-      # A NUL byte parts documents; UTF-8 text has none.
-      text[role] = np.frombuffer(
-        b"\0".join(bytes(row["text"]) for row in rows), np.uint8
-      )
-    return embedded.token_stream(
-      name,
-      text,
-      sequence_length,
-      tokenizer,
-      vocab_size,
-      tfds_source.provenance(builder, splits),
+    sources = {
+      "train": tfds_source.source(builder, "train"),
+      "validation": tfds_source.source(builder, validation),
+    }
+    encode, bytes_per_token = _encoder(
+      tokenizer, vocab_size, tokenizer_documents, builder, sources
+    )
+    return documents.Documents(
+      name=name,
+      **sources,
+      encode=encode,
+      vocab_size=vocab_size,
+      sequence_length=sequence_length,
+      bytes_per_token=bytes_per_token,
+      provenance={
+        role: tfds_source.provenance(builder, rows)
+        for role, rows in sources.items()
+      },
     )
 
-  make.__doc__ = f"""The first documents of the TFDS set {tfds_name!r}.
-
-    They are read into memory as one stream, in the order of the files.
+  make.__doc__ = f"""The TFDS set {tfds_name!r}; see `documents.Documents`.
 
     Args:
       sequence_length: tokens of a window.
       tokenizer: "bytes" or "bpe".
       vocab_size: 256 for bytes, more for "bpe".
-      train_documents: how many documents to train on.
-      validation_documents: how many to evaluate on.
+      tokenizer_documents: "bpe" is trained on so many, from the first on.
       data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
     Raises:
+      UserError: an option out of range.
       DataError: it is not prepared there; the message says what to run.
     """
   return make
 
 
-c4 = _text("c4/en", ("train", "validation"))
-wiki40b = _text("wiki40b/en", ("train", "validation"))
-lm1b = _text("lm1b", ("train", "test"))
+def _encoder(name, vocab_size, num_documents, builder, sources):
+  def sample(role, limit):
+    rows = sources[role]
+    return lambda: documents.texts(rows, list(range(min(limit, len(rows)))))
+
+  version = builder.info.full_name.replace("/", "-")
+  return tokenizer.document_encoder(
+    name,
+    vocab_size,
+    f"{version}-{len(sources['train'])}-{num_documents}",
+    sample("train", num_documents),
+    sample("validation", _SAMPLE_DOCUMENTS),
+  )
+
+
+c4 = _text("c4/en")
+wiki40b = _text("wiki40b/en")
+lm1b = _text("lm1b", validation="test")

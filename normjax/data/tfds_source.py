@@ -1,9 +1,31 @@
 """Random access to sets that TFDS has prepared, without TensorFlow."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 from normjax import errors
+from normjax.registry import near_misses
+
+# What TFDS cannot download by itself.
+_BY_HAND = {
+  "imagenet2012": "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar"
+  " (https://image-net.org/download-images)",
+}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps TFDS's own warning about a missing folder out of our message."""
+  from absl import logging
+
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
 
 
 def prepared(name: str, data_dir: str | None) -> Any:
@@ -15,31 +37,42 @@ def prepared(name: str, data_dir: str | None) -> Any:
       `~/tensorflow_datasets`).
 
   Raises:
-    DataError: TFDS does not know it, or it is not prepared.
+    DataError: TFDS does not know it, or it is not prepared as array_record.
   """
   import tensorflow_datasets as tfds
 
   # TFDS registers its text sets in a loop that stops silently at the first
   # failed import; asked for alone, the package says what is missing.
   importlib.import_module("tensorflow_datasets.text")
-  try:
-    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-  except (tfds.core.DatasetNotFoundError, ValueError) as error:
-    reason = str(error).splitlines()[0][:200]
+  set_name, _, config = name.partition("/")
+  configs = tfds.builder_cls(set_name).builder_configs
+  if config and config not in configs:
     raise errors.DataError(
-      f"data: TFDS does not give {name!r}: {reason}"
-    ) from error
+      f"data: TFDS's {set_name!r} has no config {config!r}."
+      f"{near_misses(config, configs)}"
+    )
+  with _quiet():
+    builder = tfds.builder(name, data_dir=data_dir)
+    is_prepared = builder.is_prepared()
+  root = builder._data_dir_root
+  build = f"  tfds build {name} --file_format=array_record --data_dir="
   # Asking first: TFDS would try to download, and wait minutes for a network.
-  if not builder.is_prepared():
-    manual = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+  if not is_prepared:
+    by_hand = _BY_HAND.get(set_name)
     raise errors.DataError(
-      f"data {name!r} is not prepared in {builder.data_dir}. On a machine with"
-      " a network and TensorFlow run\n"
-      f"  tfds build {name} --file_format=array_record"
-      f" --data_dir={builder._data_dir_root}\n"
-      "and copy that folder here, or set data.data_dir (or TFDS_DATA_DIR) to"
-      " where it is."
-      + (f"\nFirst, by hand: {manual.strip()}" if manual else "")
+      f"data {name!r} is not prepared: there is no {builder.data_dir}."
+      " On a machine with a network and TensorFlow"
+      + (f" put {by_hand} into {root}/downloads/manual and" if by_hand else "")
+      + f" run\n{build}{root}\nand copy that folder here, or set data.data_dir"
+      " (or TFDS_DATA_DIR) to where it is."
+    )
+  formats = {f.value for f in builder.info.available_file_formats()}
+  if not formats & {"array_record", "parquet"}:
+    raise errors.DataError(
+      f"data {name!r} in {builder.data_dir} is stored as"
+      f" {', '.join(sorted(formats))}, which has no random access. Where there"
+      f" is TensorFlow, prepare it in another folder:\n{build}NEW_FOLDER\n"
+      "and set data.data_dir to that."
     )
   return builder
 
@@ -47,23 +80,32 @@ def prepared(name: str, data_dir: str | None) -> Any:
 def source(builder: Any, split: str) -> Any:
   """Random access to a split: `len`, `[i]`, `__getitems__`.
 
+  Args:
+    builder: of a prepared set.
+    split: a name or a part of it, such as "train" or "train[:90%]".
+
   Raises:
-    DataError: there is no such split.
+    DataError: there is no such split, or nothing in it.
   """
-  splits = list(builder.info.splits)
-  if split not in splits:
+  splits = dict(builder.info.splits)
+  name = split.partition("[")[0]
+  if name not in splits:
     raise errors.DataError(
-      f"data {builder.info.full_name!r} has no split {split!r};"
-      f" splits: {', '.join(splits)}."
+      f"data {builder.info.full_name!r} has no split {name!r}."
+      f"{near_misses(name, splits)} Splits: {', '.join(splits)}."
     )
-  return builder.as_data_source(split)
+  try:
+    return builder.as_data_source(split)
+  except ValueError as error:
+    raise errors.DataError(
+      f"data {builder.info.full_name!r}: cannot read split {split!r}: {error}"
+    ) from error
 
 
-def provenance(builder: Any, splits: tuple[str, ...]) -> dict[str, Any]:
-  """What `run.json` says of a set."""
+def provenance(builder: Any, rows: Any) -> dict[str, Any]:
+  """What `run.json` says of a split: name and version, size."""
   return {
     "tfds": builder.info.full_name,
-    "sizes": {
-      split: builder.info.splits[split].num_examples for split in splits
-    },
+    "split": rows.split,
+    "examples": len(rows),
   }

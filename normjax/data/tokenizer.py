@@ -1,7 +1,8 @@
 """Bytes to tokens: one a byte, or byte-pair encoding trained on the text."""
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,24 @@ from normjax.data import cache
 
 NUM_BYTES = 256
 _FILE = "tokenizer.json"
+_FACTS = "facts.json"
+
+
+def check(name: str, vocab_size: int) -> None:
+  """Raises UserError: an unknown tokenizer, or a size it cannot have."""
+  if name not in ("bytes", "bpe"):
+    raise errors.UserError(
+      f"data.tokenizer={name!r} is unknown; allowed: 'bytes', 'bpe'."
+    )
+  if name == "bytes" and vocab_size != NUM_BYTES:
+    raise errors.UserError(
+      f"data.vocab_size={vocab_size}; with tokenizer='bytes' it is 256."
+    )
+  if name == "bpe" and vocab_size <= NUM_BYTES:
+    raise errors.UserError(
+      f"data.vocab_size={vocab_size}; with tokenizer='bpe' it must be more"
+      " than 256, the bytes themselves."
+    )
 
 
 def encode(
@@ -27,24 +46,16 @@ def encode(
   Raises:
     UserError: an unknown tokenizer, or a size that it cannot have.
   """
+  check(name, vocab_size)
   if name == "bytes":
-    if vocab_size != NUM_BYTES:
-      raise errors.UserError(
-        f"data.vocab_size={vocab_size}; with tokenizer='bytes' it is 256."
-      )
     return dict(text), NUM_BYTES
-  if name != "bpe":
-    raise errors.UserError(
-      f"data.tokenizer={name!r} is unknown; allowed: 'bytes', 'bpe'."
-    )
-  if vocab_size <= NUM_BYTES:
-    raise errors.UserError(
-      f"data.vocab_size={vocab_size}; with tokenizer='bpe' it must be more"
-      " than 256, the bytes themselves."
-    )
   folder = _trained(vocab_size, text)
   with np.load(folder / "tokens.npz") as tokens:
     return {split: tokens[split] for split in text}, vocab_size
+
+
+def _lines(text: np.ndarray) -> list[str]:
+  return text.tobytes().decode().splitlines(True)
 
 
 def _trained(vocab_size: int, text: Mapping[str, np.ndarray]) -> Path:
@@ -52,15 +63,21 @@ def _trained(vocab_size: int, text: Mapping[str, np.ndarray]) -> Path:
   digest = hashlib.sha256()
   for split in sorted(text):
     digest.update(text[split].tobytes())
+
+  def prepare(draft: Path) -> None:
+    model = _train(vocab_size, _lines(text["train"]))
+    model.save(str(draft / _FILE))
+    tokens = {
+      split: np.concatenate(_encode(model, _lines(text[split])))
+      for split in text
+    }
+    np.savez(draft / "tokens.npz", **tokens)
+
   key = f"bpe-{vocab_size}-{digest.hexdigest()[:16]}"
-  return cache.entry(
-    f"tokens/{key}", lambda draft: _train(draft, vocab_size, text)
-  )
+  return cache.entry(f"tokens/{key}", prepare)
 
 
-def _train(
-  draft: Path, vocab_size: int, text: Mapping[str, np.ndarray]
-) -> None:
+def _train(vocab_size: int, text: Iterable[str]) -> Any:
   import tokenizers
 
   model = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -72,24 +89,15 @@ def _train(
     initial_alphabet=pre.ByteLevel.alphabet(),
     show_progress=False,
   )
+  model.train_from_iterator(text, trainer)
+  return model
 
-  def lines(split):
-    return text[split].tobytes().decode().splitlines(True)
 
-  model.train_from_iterator(lines("train"), trainer)
-  model.save(str(draft / _FILE))
-  np.savez(
-    draft / "tokens.npz",
-    **{
-      split: np.concatenate(
-        [
-          np.asarray(encoding.ids, np.int32)
-          for encoding in model.encode_batch(lines(split))
-        ]
-      )
-      for split in text
-    },
-  )
+def _encode(model: Any, text: Iterable[str]) -> list[np.ndarray]:
+  return [
+    np.asarray(encoding.ids, np.int32)
+    for encoding in model.encode_batch(list(text))
+  ]
 
 
 def load(vocab_size: int, text: Mapping[str, np.ndarray]) -> Any:
@@ -97,3 +105,51 @@ def load(vocab_size: int, text: Mapping[str, np.ndarray]) -> Any:
   import tokenizers
 
   return tokenizers.Tokenizer.from_file(str(_trained(vocab_size, text) / _FILE))
+
+
+# One document to its tokens; many at once, as some encode in parallel.
+Encoder = Callable[[list[bytes]], list[np.ndarray]]
+
+
+def document_encoder(
+  name: str,
+  vocab_size: int,
+  key: str,
+  train_sample: Callable[[], list[bytes]],
+  validation_sample: Callable[[], list[bytes]],
+) -> tuple[Encoder, float]:
+  """An encoder for documents that are too many to hold in memory.
+
+  Args:
+    name: "bytes" or "bpe".
+    vocab_size: 256 for bytes, more for "bpe".
+    key: names the samples, so that they are read only once.
+    train_sample: the documents to train "bpe" on.
+    validation_sample: the documents to measure bytes per token on.
+
+  Returns:
+    The encoder, and bytes per token of the validation sample.
+
+  Raises:
+    UserError: an unknown tokenizer, or a size that it cannot have.
+  """
+  check(name, vocab_size)
+  if name == "bytes":
+    return lambda texts: [np.frombuffer(t, np.uint8) for t in texts], 1.0
+  import tokenizers
+
+  def prepare(draft: Path) -> None:
+    model = _train(vocab_size, (text.decode() for text in train_sample()))
+    model.save(str(draft / _FILE))
+    sample = validation_sample()
+    tokens = _encode(model, [text.decode() for text in sample])
+    ratio = sum(map(len, sample)) / sum(map(len, tokens))
+    (draft / _FACTS).write_text(json.dumps({"bytes_per_token": ratio}))
+
+  folder = cache.entry(f"tokens/bpe-{vocab_size}-{key}", prepare)
+  model = tokenizers.Tokenizer.from_file(str(folder / _FILE))
+  facts = json.loads((folder / _FACTS).read_text())
+  return (
+    lambda texts: _encode(model, [text.decode() for text in texts]),
+    facts["bytes_per_token"],
+  )

