@@ -4,7 +4,7 @@ import pytest
 from normjax.data import examples
 
 
-def _examples(augment=None, size=20):
+def _examples(size=20):
   inputs = np.arange(size * 12, dtype=np.float32).reshape(size, 2, 2, 3)
   labels = np.arange(size) % 4
   return examples.Examples(
@@ -16,7 +16,6 @@ def _examples(augment=None, size=20):
     deviation=np.asarray(2.0),
     reads="images",
     provenance={},
-    augment=augment,
   )
 
 
@@ -69,43 +68,3 @@ def test_evaluation_has_each_example_once(batch_size):
     total += batch["weight"].sum()
   assert sorted(seen) == list(range(20))
   assert total == 20.0
-
-
-def _slow_crop_and_flip(images, tops, lefts, mirrored, padding):
-  out = np.zeros_like(images)
-  b, height, width, _ = images.shape
-  for i in range(b):
-    for y in range(height):
-      for x in range(width):
-        source_x = width - 1 - x if mirrored[i] else x
-        from_y = y + tops[i] - padding
-        from_x = source_x + lefts[i] - padding
-        if 0 <= from_y < height and 0 <= from_x < width:
-          out[i, y, x] = images[i, from_y, from_x]
-  return out
-
-
-def test_crop_and_flip_equals_a_slow_transcription():
-  images = np.random.default_rng(0).normal(size=(6, 5, 4, 3))
-  generator = np.random.default_rng(1)
-  tops, lefts = generator.integers(2 * 2 + 1, size=(2, 6))
-  mirrored = generator.random(6) < 0.5
-  assert mirrored.any()
-  assert not mirrored.all()
-  want = _slow_crop_and_flip(images, tops, lefts, mirrored, 2)
-  got = examples.crop_and_flip(2)(images, np.random.default_rng(1))
-  np.testing.assert_array_equal(got, want)
-
-
-def test_augmentation_is_seeded_by_seed_and_step():
-  augmented = _examples(examples.crop_and_flip(1))
-  first = augmented.train_batch(0, 1, 20)["inputs"]
-  np.testing.assert_array_equal(
-    first, augmented.train_batch(0, 1, 20)["inputs"]
-  )
-  assert np.any(first != _examples().train_batch(0, 1, 20)["inputs"])
-  # Evaluation is never augmented.
-  plain = next(_examples().evaluation_batches(20))["inputs"]
-  np.testing.assert_array_equal(
-    next(augmented.evaluation_batches(20))["inputs"], plain
-  )
