@@ -43,7 +43,9 @@ def run(
   _, initialize = program.recipe_and_initialize(config)
   state = jax.eval_shape(initialize, build.hyper(config))
   updates = build.describe_updates(config, state.params)
-  table = Table("parameter", "shape", "count", "update", title="parameters")
+  table = Table(title="parameters")
+  for header in ("parameter", "shape", "count", "update"):
+    table.add_column(header, overflow="fold")
   counts: dict[str, int] = {}
   for (name, update), leaf in zip(
     updates.items(), jax.tree.leaves(state.params), strict=True
