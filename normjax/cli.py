@@ -8,6 +8,7 @@ Bad input ends with one message and exit code 2; --verbose adds a traceback.
 
 import errno
 import importlib
+import logging
 import signal
 import sys
 import traceback
@@ -85,6 +86,9 @@ def main(argv: list[str] | None = None) -> int:
   if not arguments or arguments[0] in ("-h", "--help", "help"):
     print(_help())
     return 0
+  if not verbose:
+    # Libraries log a failure of theirs with its traceback before they raise.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
   # A job that is asked to end ends as after Ctrl-C: resumable.
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:

@@ -4,8 +4,11 @@ The newest one that restores is used; one that does not is set aside with a
 message, and the run goes on from the one before it.
 """
 
+import contextlib
+import errno
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +45,14 @@ class Checkpoints:
       state: buffers that no later step overwrites.
       clock: seconds by activity.
     """
-    self._manager.save(
-      int(state.step),
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state._asdict()),
-        clock=ocp.args.JsonSave(clock),
-      ),
-    )
+    with self._full_disk():
+      self._manager.save(
+        int(state.step),
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state._asdict()),
+          clock=ocp.args.JsonSave(clock),
+        ),
+      )
 
   def restore(
     self, abstract_state: State
@@ -85,5 +89,18 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for what is being written."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    with self._full_disk():
+      self._manager.wait_until_finished()
+      self._manager.close()
+
+  @contextlib.contextmanager
+  def _full_disk(self) -> Iterator[None]:
+    """TensorStore's ValueError about a full disk as the OSError that it is."""
+    try:
+      yield
+    except ValueError as error:
+      if "No space left on device" not in str(error):
+        raise
+      raise OSError(
+        errno.ENOSPC, "No space left on device", str(self._directory)
+      ) from error

@@ -1,8 +1,10 @@
 """The order of the loop, and what it leaves on disk."""
 
+import errno
 import json
 import shutil
 
+import orbax.checkpoint as ocp
 import pytest
 
 from normjax import errors, train
@@ -125,6 +127,24 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
     assert support.rows(tmp_path / "hurt", kind) == support.rows(
       tmp_path / "straight", kind
     )
+
+
+def test_a_full_disk_is_an_oserror_and_the_run_goes_on_later(
+  tmp_path, monkeypatch
+):
+  """TensorStore reports it as a ValueError from a background thread."""
+  config = support.tiny()
+
+  def full(*arguments, **options):
+    raise ValueError("RESOURCE_EXHAUSTED: Failed: No space left on device")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(ocp.CheckpointManager, "save", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+      train.run(config, tmp_path)
+  assert caught.value.errno == errno.ENOSPC
+  assert files.read_json(tmp_path / files.STATUS)["state"] == "failed"
+  assert train.run(config, tmp_path)["state"] == "done"
 
 
 def test_a_damaged_metrics_file_is_repaired_and_said(tmp_path):
