@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
+from normjax.nn import checks
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
 from normjax.registry import near_misses
@@ -57,9 +58,10 @@ class MLP(nnx.Module):
     Raises:
       UserError: a size below 1, or an unknown activation.
     """
-    for name, value in (("num_layers", num_layers), ("hidden_dim", hidden_dim)):
-      if value < 1:
-        raise errors.UserError(f"{name}={value} must be at least 1.")
+    checks.check_input_shape(input_shape)
+    checks.check_sizes(
+      num_classes=num_classes, num_layers=num_layers, hidden_dim=hidden_dim
+    )
     if activation not in ACTIVATIONS:
       raise errors.UserError(
         f"activation={activation!r} is unknown."
@@ -68,7 +70,7 @@ class MLP(nnx.Module):
       )
     if not 0.0 <= dropout_rate < 1.0:
       raise errors.UserError(f"dropout_rate={dropout_rate} must be in [0, 1).")
-    dtype = jnp.dtype(compute_dtype)
+    dtype = checks.compute_dtype(compute_dtype)
     resolved = norms.resolve(norm)
     self.activation, self.dropout_rate = activation, dropout_rate
     sizes = [math.prod(input_shape), *[hidden_dim] * num_layers]
@@ -87,7 +89,13 @@ class MLP(nnx.Module):
     self.norms = nnx.List(
       [NormLayer(resolved, (hidden_dim,), rngs=rngs) for _ in sizes[1:]]
     )
-    self.head = nnx.Linear(hidden_dim, num_classes, dtype=dtype, rngs=rngs)
+    self.head = nnx.Linear(
+      hidden_dim,
+      num_classes,
+      dtype=dtype,
+      preferred_element_type=jnp.float32,
+      rngs=rngs,
+    )
 
   def __call__(
     self, inputs: Array, *, train: bool = True, key: Array | None = None
@@ -112,4 +120,4 @@ class MLP(nnx.Module):
       x_bf = ACTIVATIONS[self.activation](norm(layer(x_bf), train=train))
       x_bf = dropout(x_bf, self.dropout_rate, layer_key)
       self.sow(nnx.Intermediate, "hidden", x_bf, capture_noop=True)
-    return self.head(x_bf).astype(jnp.float32)
+    return self.head(x_bf)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
+from normjax.nn import checks
 from normjax.nn.norm_layer import NormLayer
 from normjax.types import Array
 
@@ -98,6 +99,7 @@ class CifarResNet(nnx.Module):
     Raises:
       UserError: a depth that is not 6n + 2, or an input that is no image.
     """
+    checks.check_sizes(depth=depth)
     if depth < 8 or (depth - 2) % 6:
       raise errors.UserError(
         f"depth={depth} must be 6n + 2: 8, 14, 20, 32, 44, 56, 110."
@@ -106,9 +108,9 @@ class CifarResNet(nnx.Module):
       raise errors.UserError(
         f"input_shape={tuple(input_shape)} must be (height, width, channels)."
       )
-    if width < 1:
-      raise errors.UserError(f"width={width} must be at least 1.")
-    dtype = jnp.dtype(compute_dtype)
+    checks.check_input_shape(input_shape)
+    checks.check_sizes(num_classes=num_classes, width=width)
+    dtype = checks.compute_dtype(compute_dtype)
     resolved = norms.resolve(norm)
     self.stem = _conv(input_shape[-1], width, 1, dtype, rngs)
     self.stem_norm = NormLayer(resolved, (width,), rngs=rngs)
@@ -124,7 +126,13 @@ class CifarResNet(nnx.Module):
         )
         inputs = outputs
     self.layers = nnx.List(blocks)
-    self.head = nnx.Linear(inputs, num_classes, dtype=dtype, rngs=rngs)
+    self.head = nnx.Linear(
+      inputs,
+      num_classes,
+      dtype=dtype,
+      preferred_element_type=jnp.float32,
+      rngs=rngs,
+    )
 
   def __call__(
     self, images_byxc: Array, *, train: bool = True, key: Array | None = None
@@ -144,4 +152,4 @@ class CifarResNet(nnx.Module):
     x_byxc = jax.nn.relu(x_byxc)
     for layer in self.layers:
       x_byxc = layer(x_byxc, train=train)
-    return self.head(jnp.mean(x_byxc, axis=(1, 2))).astype(jnp.float32)
+    return self.head(jnp.mean(x_byxc, axis=(1, 2)))

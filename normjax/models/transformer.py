@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
+from normjax.nn import checks
 from normjax.nn import placement as placement_lib
 from normjax.nn.attention import Attention
 from normjax.nn.dropout import dropout
@@ -109,14 +110,15 @@ class Llama(nnx.Module):
     Raises:
       UserError: sizes that do not fit, or an unknown name.
     """
-    for name, value in (("num_layers", num_layers), ("vocab_size", vocab_size)):
-      if value < 1:
-        raise errors.UserError(f"{name}={value} must be at least 1.")
+    checks.check_sizes(
+      vocab_size=vocab_size, num_layers=num_layers, model_dim=model_dim
+    )
     if not 0.0 <= dropout_rate < 1.0:
       raise errors.UserError(f"dropout_rate={dropout_rate} must be in [0, 1).")
     if hidden_dim is None:
       hidden_dim = 16 * math.ceil(8 * model_dim / 3 / 16)
-    dtype = jnp.dtype(compute_dtype)
+    checks.check_sizes(hidden_dim=hidden_dim)
+    dtype = checks.compute_dtype(compute_dtype)
     resolved = norms.resolve(norm)
     self.placement = placement_lib.resolve(placement)
     self.dropout_rate = dropout_rate
@@ -164,6 +166,7 @@ class Llama(nnx.Module):
         use_bias=False,
         kernel_init=nnx.initializers.normal(0.02),
         dtype=dtype,
+        preferred_element_type=jnp.float32,
         rngs=rngs,
       )
     self.tied_embeddings = tied_embeddings
@@ -195,5 +198,10 @@ class Llama(nnx.Module):
       x_btd = layer(x_btd, train=train, key=layer_key)
     if self.placement.final_norm:
       x_btd = self.final_norm(x_btd, train=train)
-    head = self.embedding.attend if self.tied_embeddings else self.head
-    return head(x_btd).astype(jnp.float32)
+    if not self.tied_embeddings:
+      return self.head(x_btd)
+    embedding_vd = self.embedding.embedding.get_value().astype(x_btd.dtype)
+    # Summed in float32 and left there: bfloat16 logits would be rounded.
+    return jnp.einsum(
+      "btd,vd->btv", x_btd, embedding_vd, preferred_element_type=jnp.float32
+    )

@@ -6,6 +6,7 @@ import numpy as np
 from flax import nnx
 
 from normjax import errors
+from normjax.nn import checks
 from normjax.nn.dropout import dropout
 from normjax.types import Array
 
@@ -87,15 +88,21 @@ class Attention(nnx.Module):
       rngs: stream "params".
 
     Raises:
-      UserError: sizes that do not divide.
+      UserError: a size below 1, sizes that do not divide, or a rope_theta
+        that is not positive.
     """
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    checks.check_sizes(
+      model_dim=model_dim, num_heads=num_heads, num_kv_heads=kv_heads
+    )
+    if rope_theta <= 0:
+      raise errors.UserError(f"rope_theta={rope_theta} must be positive.")
     if model_dim % (2 * num_heads):
       raise errors.UserError(
         f"model_dim={model_dim} is not a multiple of 2 x num_heads"
         f" = {2 * num_heads}."
       )
-    if kv_heads < 1 or num_heads % kv_heads:
+    if num_heads % kv_heads:
       raise errors.UserError(
         f"num_kv_heads={kv_heads} must divide num_heads={num_heads}."
       )

@@ -46,7 +46,8 @@ def resolve(placement: str | Placement) -> Placement:
   """
   if isinstance(placement, Placement):
     return placement
-  if placement not in TABLE:
+  # Another type may not be hashable.
+  if placement not in tuple(TABLE):
     raise errors.UnknownNameError(
       f"unknown placement {placement!r}.{near_misses(placement, TABLE)}"
       f" Known: {', '.join(TABLE)}."

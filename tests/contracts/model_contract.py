@@ -59,6 +59,21 @@ class ModelContract:
     moved = [np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient)]
     assert all(moved)
 
+  def test_one_compilation_serves_every_batch(self, name, norm):
+    model, inputs = make(name, norm=norm)
+    structure, variables = nn_variables.split(model)
+    traced = 0
+
+    @jax.jit
+    def logits(variables, inputs):
+      nonlocal traced
+      traced += 1
+      return nn_variables.merge(structure, variables)(inputs, train=False)
+
+    first = logits(variables, inputs)
+    assert np.any(first != logits(variables, jnp.flip(inputs, axis=0)))
+    assert traced == 1
+
   def test_statistics_move_in_training_only(self, name, norm):
     model, inputs = make(name, norm=norm)
     before = nn_variables.split(model)[1]["stats"]
@@ -83,6 +98,8 @@ class ModelContract:
     )
     for leaf in jax.tree.leaves((variables, stats, logits)):
       assert leaf.dtype == jnp.float32
+    # Not only float32 by name: rounded logits would all be bfloat16 numbers.
+    assert np.any(logits != logits.astype(jnp.bfloat16).astype(jnp.float32))
     full, _ = make(name, norm=norm)
     exact = full(inputs)
     # bfloat16 keeps 8 bits; a handful of layers loses a few of them.

@@ -35,6 +35,8 @@ def test_images_are_flattened():
   ("options", "message"),
   [
     ({"activation": "rellu"}, "'rellu' is unknown. Did you mean 'relu'"),
+    ({"input_shape": ()}, r"input_shape=\(\) must hold positive"),
+    ({"num_classes": 0}, "num_classes=0 must be at least 1"),
     ({"hidden_dim": 0}, "hidden_dim=0 must be at least 1"),
     ({"dropout_rate": -0.1}, r"dropout_rate=-0.1 must be in \[0, 1\)"),
   ],

@@ -32,6 +32,17 @@ def test_shortcut_takes_every_second_pixel_and_pads_with_zeros():
   np.testing.assert_array_equal(y[..., 3:], 0.0)
 
 
+def test_convolutions_start_he_normal():
+  """Variance 2 / fan-in (arXiv:1502.01852, equation 10)."""
+  params = nn_variables.split(models.make("cifar_resnet"))[1]["params"]
+  kernel = params["layers"]["8"]["conv_2"]["kernel"]
+  # Five deviations of the standard deviation of so many normal draws.
+  tolerance = 5 / np.sqrt(2 * kernel.size)
+  np.testing.assert_allclose(
+    np.std(kernel), np.sqrt(2 / (9 * 64)), rtol=tolerance
+  )
+
+
 def test_depth_counts_the_layers_with_weights():
   params = nn_variables.split(models.make("cifar_resnet", depth=32))[1]
   kernels = [
@@ -46,6 +57,8 @@ def test_depth_counts_the_layers_with_weights():
     ({"depth": 18}, r"depth=18 must be 6n \+ 2"),
     ({"depth": 2}, r"depth=2 must be 6n \+ 2"),
     ({"input_shape": (64,)}, r"input_shape=\(64,\) must be \(height"),
+    ({"input_shape": (0, 8, 3)}, r"input_shape=\(0, 8, 3\) must hold"),
+    ({"num_classes": 0}, "num_classes=0 must be at least 1"),
     ({"width": 0}, "width=0 must be at least 1"),
   ],
 )

@@ -5,6 +5,7 @@ import pytest
 from flax import nnx
 
 from normjax import errors, models, norms
+from normjax.nn import placement as placements
 from normjax.nn import variables as nn_variables
 from tests.contracts import model_contract
 
@@ -16,7 +17,7 @@ def _tokens(seed=0, length=6):
   return jnp.asarray(generator.integers(0, 23, (3, length)), jnp.int32)
 
 
-@pytest.mark.parametrize("placement", ["pre", "post"])
+@pytest.mark.parametrize("placement", sorted(placements.TABLE))
 @pytest.mark.parametrize("norm", norms.names())
 def test_the_future_does_not_show(norm, placement):
   """Changing token t leaves the logits before t as they were."""
@@ -27,6 +28,27 @@ def test_the_future_does_not_show(norm, placement):
   before, after = model(tokens, train=False), model(changed, train=False)
   np.testing.assert_array_equal(before[:, :3], after[:, :3])
   assert np.any(before[:, 3] != after[:, 3])
+
+
+@pytest.mark.parametrize("placement", sorted(placements.TABLE))
+@pytest.mark.parametrize("norm", norms.names())
+def test_gradients_are_finite_at_every_placement(norm, placement):
+  model = models.make("llama", **TINY, norm=norm, placement=placement)
+  structure, variables = nn_variables.split(model)
+  gradient, _ = jax.grad(
+    model_contract.objective(structure, _tokens()), has_aux=True
+  )(variables["params"], variables)
+  for leaf in jax.tree.leaves(gradient):
+    assert np.isfinite(leaf).all()
+
+
+def test_tied_logits_are_not_rounded_to_the_compute_dtype():
+  model = models.make(
+    "llama", **TINY, tied_embeddings=True, compute_dtype="bfloat16"
+  )
+  logits = model(_tokens())
+  assert logits.dtype == jnp.float32
+  assert np.any(logits != logits.astype(jnp.bfloat16).astype(jnp.float32))
 
 
 def test_dropout_follows_its_key_and_is_off_in_evaluation():
@@ -109,6 +131,13 @@ def test_a_first_guess_is_nearly_uniform():
   [
     ({"model_dim": 18, "num_heads": 4}, "model_dim=18 is not a multiple of 2"),
     ({"num_heads": 4, "num_kv_heads": 3}, "num_kv_heads=3 must divide"),
+    ({"num_heads": 0}, "num_heads=0 must be at least 1"),
+    ({"model_dim": -64}, "model_dim=-64 must be at least 1"),
+    ({"hidden_dim": 0}, "hidden_dim=0 must be at least 1"),
+    ({"num_layers": 2.5}, "num_layers=2.5 must be an integer"),
+    ({"rope_theta": 0.0}, "rope_theta=0.0 must be positive"),
+    ({"compute_dtype": "int32"}, "compute_dtype='int32' is not supported"),
+    ({"placement": {"name": "pre"}}, "unknown placement {'name': 'pre'}"),
     ({"num_layers": 0}, "num_layers=0 must be at least 1"),
     ({"dropout_rate": 1.0}, r"dropout_rate=1.0 must be in \[0, 1\)"),
     ({"placement": "pree"}, "unknown placement 'pree'. Did you mean 'pre'"),

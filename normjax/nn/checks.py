@@ -1,0 +1,51 @@
+"""Checks of the options that modules share."""
+
+import numbers
+from typing import Any
+
+import jax.numpy as jnp
+
+from normjax import errors
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
+
+def check_sizes(**sizes: Any) -> None:
+  """Checks options that count something.
+
+  Raises:
+    UserError: one is no integer, or below 1; the message names it.
+  """
+  for name, value in sizes.items():
+    if not isinstance(value, numbers.Integral):
+      raise errors.UserError(f"{name}={value!r} must be an integer.")
+    if value < 1:
+      raise errors.UserError(f"{name}={value} must be at least 1.")
+
+
+def check_input_shape(input_shape: tuple[int, ...]) -> None:
+  """Checks the shape of one example.
+
+  Raises:
+    UserError: it is empty, or an axis is no positive integer.
+  """
+  if not input_shape or not all(
+    isinstance(size, numbers.Integral) and size > 0 for size in input_shape
+  ):
+    raise errors.UserError(
+      f"input_shape={tuple(input_shape)} must hold positive integers."
+    )
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+  """The dtype of that name.
+
+  Raises:
+    UserError: it is none of `COMPUTE_DTYPES`.
+  """
+  if name not in COMPUTE_DTYPES:
+    raise errors.UserError(
+      f"compute_dtype={name!r} is not supported."
+      f" Allowed: {', '.join(COMPUTE_DTYPES)}."
+    )
+  return jnp.dtype(name)
