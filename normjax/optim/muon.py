@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, safe, validate
+from normjax.optim import compose, safe, stacking, validate
 from normjax.optim import dims as dims_lib
 from normjax.optim.adamw import fallback_adamw
 from normjax.types import Array, PyTree
@@ -67,27 +66,6 @@ def _shape_scale(scaling: str, inputs: int, outputs: int) -> float:
   return math.sqrt(max(1.0, outputs / inputs))
 
 
-def _batched(function: Any, matrices_nij: list[Array]) -> list[Array]:
-  """Applies `function` once to all matrices of one shape, up to transposition.
-
-  Thirty layers then cost the compiler and the launch queue what one does.
-  """
-  by_shape: dict[Any, list[int]] = {}
-  for n, x in enumerate(matrices_nij):
-    key = (min(x.shape[1:]), max(x.shape[1:]), x.dtype)
-    by_shape.setdefault(key, []).append(n)
-  results: dict[int, Array] = {}
-  for (small, *_), members in by_shape.items():
-    flat = [matrices_nij[n] for n in members]
-    wide = [x if x.shape[1] == small else x.mT for x in flat]
-    stacked = function(jnp.concatenate(wide))
-    ends = [sum(len(x) for x in wide[: n + 1]) for n in range(len(wide))]
-    parts = jnp.split(stacked, ends[:-1])
-    for n, x, part in zip(members, flat, parts, strict=True):
-      results[n] = part if x.shape[1] == small else part.mT
-  return [results[n] for n in range(len(matrices_nij))]
-
-
 def scale_by_muon(
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,
   ns_steps: int = 5,
@@ -121,9 +99,13 @@ def scale_by_muon(
       for m, entry in zip(momenta, entries, strict=True)
     ]
     matrices = [m if ns_dtype is None else m.astype(ns_dtype) for m in matrices]
-    polar = _batched(
-      lambda x: orthogonalize(x, ns_coeffs, ns_steps, eps), matrices
+    # A matrix and its transpose share a group: only the wide one is iterated.
+    tall = [m.shape[1] > m.shape[2] for m in matrices]
+    polar = stacking.stacked(
+      lambda x: orthogonalize(x, ns_coeffs, ns_steps, eps),
+      [m.mT if flip else m for m, flip in zip(matrices, tall, strict=True)],
     )
+    polar = [o.mT if flip else o for o, flip in zip(polar, tall, strict=True)]
     return [
       _shape_scale(scaling, *dims_lib.sizes(m.shape, entry))
       * dims_lib.from_matrices(o.astype(m.dtype), m.shape, entry)

@@ -1,0 +1,48 @@
+"""One batched call for all matrices of one shape.
+
+Thirty layers then cost the compiler and the launch queue what one does.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from normjax.types import Array
+
+
+def stacked(
+  function: Callable[..., Any], *operands: Sequence[Array]
+) -> list[Any]:
+  """`[function(*row) for row in zip(*operands)]`, one call for each shape.
+
+  Args:
+    function: of arrays that share their leading axis, whose entries it treats
+      apart; returns arrays, in any tree, with that axis.
+    *operands: lists of one length; the arrays of a row share their leading
+      axis. Rows whose shapes (beyond it) and dtypes agree are concatenated.
+
+  Returns:
+    What `function` gives for each row, in order.
+  """
+  rows = list(zip(*operands, strict=True))
+  groups: dict[Any, list[int]] = {}
+  for n, row in enumerate(rows):
+    key = tuple((x.shape[1:], x.dtype) for x in row)
+    groups.setdefault(key, []).append(n)
+  results: list[Any] = [None] * len(rows)
+  for members in groups.values():
+    if len(members) == 1:
+      results[members[0]] = function(*rows[members[0]])
+      continue
+    columns = zip(*(rows[n] for n in members), strict=True)
+    flat, structure = jax.tree.flatten(
+      function(*(jnp.concatenate(column) for column in columns))
+    )
+    start = 0
+    for n in members:
+      end = start + len(rows[n][0])
+      results[n] = structure.unflatten([x[start:end] for x in flat])
+      start = end
+  return results
