@@ -22,6 +22,7 @@ TABLE: Mapping[str, str] = {
   "muon": "normjax.optim.muon:muon",
   "sinkgd": "normjax.optim.sinkgd:sinkgd",
   "adamp": "normjax.optim.adamp:adamp",
+  "sgdp": "normjax.optim.sgdp:sgdp",
 }
 
 # What is public beside the optimizers of the table.
@@ -35,6 +36,7 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_adam": "normjax.optim.adamw:scale_by_adam",
   "scale_by_adamp": "normjax.optim.adamp:scale_by_adamp",
   "scale_by_muon": "normjax.optim.muon:scale_by_muon",
+  "scale_by_sgdp": "normjax.optim.sgdp:scale_by_sgdp",
   "scale_by_sinkhorn": "normjax.optim.sinkgd:scale_by_sinkhorn",
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",

@@ -23,6 +23,11 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"weight_decay": 0.3},
     {"weight_decay": 0.3, "nesterov": True, "delta": 0.5, "wd_ratio": 0.3},
   ),
+  "sgdp": (
+    {"momentum": 0.9, "weight_decay": 0.03, "nesterov": True},
+    {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.03},
+    {"momentum": 0.5, "weight_decay": 0.3, "official_aliasing": True},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -30,6 +35,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "muon": references.muon,
   "sinkgd": references.sinkgd,
   "adamp": references.adamp,
+  "sgdp": references.sgdp,
 }
 
 # What makes it settle within 0.03 of a parabola's minimum: a step of fixed
@@ -49,6 +55,8 @@ ROUNDING: Mapping[str, float] = {
   "sinkgd": 4e-5,
   # As Adam but for the bias correction; sums of 120 terms in the projection.
   "adamp": 1e-5,
+  # Sums of 120 terms in the projection, over twelve steps of momentum.
+  "sgdp": 1e-5,
 }
 
 
