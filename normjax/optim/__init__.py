@@ -23,6 +23,7 @@ TABLE: Mapping[str, str] = {
   "sinkgd": "normjax.optim.sinkgd:sinkgd",
   "adamp": "normjax.optim.adamp:adamp",
   "sgdp": "normjax.optim.sgdp:sgdp",
+  "swan": "normjax.optim.swan:swan",
 }
 
 # What is public beside the optimizers of the table.
@@ -35,11 +36,14 @@ EXPORTS: Mapping[str, str] = {
   "orthogonalize": "normjax.optim.muon:orthogonalize",
   "scale_by_adam": "normjax.optim.adamw:scale_by_adam",
   "scale_by_adamp": "normjax.optim.adamp:scale_by_adamp",
+  "scale_by_multi_norm": "normjax.optim.multi_norm:scale_by_multi_norm",
   "scale_by_muon": "normjax.optim.muon:scale_by_muon",
   "scale_by_sgdp": "normjax.optim.sgdp:scale_by_sgdp",
   "scale_by_sinkhorn": "normjax.optim.sinkgd:scale_by_sinkhorn",
+  "scale_by_swan": "normjax.optim.swan:scale_by_swan",
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",
+  "whiten": "normjax.optim.whitening:whiten",
 }
 
 REGISTRY = Registry("optimizer", TABLE)

@@ -39,6 +39,10 @@ BAD_OPTIONS = (
   ("momentum", 1.0, ValueError),
   ("dampening", -0.5, ValueError),
   ("delta", -1.0, ValueError),
+  ("preset", "paper", ValueError),
+  ("ns_beta", 1.0, ValueError),
+  ("prenorm", "none", ValueError),
+  ("side", "rows", ValueError),
   ("wd_ratio", -1.0, ValueError),
 )
 
