@@ -42,6 +42,7 @@ class TorchPeers:
         text=True,
       )
     except OSError as error:
+      self._stderr.close()
       raise errors.UserError(
         f"--peer_python={python} cannot be started: {error.strerror}."
       ) from error
