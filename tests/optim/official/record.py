@@ -70,7 +70,7 @@ CASES = {
       "update_proj_gap": 4,
       "scale": 0.25,
     },
-    MATRICES,
+    (*MATRICES, "token", "bias"),
     inputs.gradient,
   ),
   "muon": (
@@ -153,11 +153,15 @@ def make(case, params):
   package, name, options, _, _ = CASES[case]
   factory = getattr(importlib.import_module(package), name)
   if case == "conda":
-    matrix = {"update_proj_gap", "scale"}
-    group = {key: options[key] for key in matrix}
-    rest = {k: v for k, v in options.items() if k not in matrix}
+    keys = ("update_proj_gap", "scale")
+    projected = {key: options[key] for key in keys} | {"proj_type": "std"}
+    rest = {key: v for key, v in options.items() if key not in keys}
+    matrices = len(MATRICES)
     return factory(
-      [{"params": params, **group, "proj_type": "std"}],
+      [
+        {"params": params[:matrices], **projected},
+        {"params": params[matrices:]},
+      ],
       no_deprecation_warning=True,
       **rest,
     )
@@ -202,6 +206,14 @@ def origin(case, source):
   return {**facts, "package": package, "revision": revision.strip()}
 
 
+def _nearest_code(x, code, absmax_out, codes_out, block_size):
+  keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CompositeExplicitAutograd)
+  quantize = torch.ops.bitsandbytes.quantize_blockwise.default
+  codes, absmax = quantize.redispatch(keys, x, code, block_size)
+  codes_out.copy_(codes)
+  absmax_out.copy_(absmax)
+
+
 def prepare(case):
   """What some codes need to run here, and what is changed in them."""
   if case == "conda":
@@ -214,6 +226,14 @@ def prepare(case):
   if case == "muon":
     torch.Tensor.bfloat16 = lambda tensor: tensor
     return "Newton-Schulz in the dtype of the weights instead of bfloat16"
+  if case.endswith("_8bit"):
+    backend = importlib.import_module("bitsandbytes.backends.cpu.ops")
+    backend._quant_blockwise_fp32_direct = _nearest_code
+    return (
+      "codes by the quantizer of the package's default backend: the CPU"
+      " library's is a table of 65536 equal bins, which holds nothing below"
+      " 1.5e-5 of a block's largest entry"
+    )
   return ""
 
 
