@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,18 +24,11 @@ class Contestant:
     label: its name.
     run: from a number of steps to the seconds that they took.
     facts: what was measured beside: compile_s, temp_bytes, …
-    seconds: a step's, one number a round.
   """
 
   label: str
   run: Callable[[int], float]
   facts: dict[str, Any]
-  seconds: list[float] = dataclasses.field(default_factory=list)
-
-  @property
-  def median_s(self) -> float:
-    """A step's seconds, the rounds' median."""
-    return statistics.median(self.seconds)
 
 
 def from_optax(
@@ -87,21 +79,27 @@ def from_optax(
 
 def hold(
   contestants: Sequence[Contestant], repeats: int, budget_s: float
-) -> None:
-  """Rounds of all contestants, in an order that turns from round to round."""
+) -> list[list[float]]:
+  """Rounds of all contestants, in an order that turns from round to round.
+
+  Args:
+    contestants: who takes part.
+    repeats: number of rounds.
+    budget_s: seconds after which no round but the third is begun.
+
+  Returns:
+    For each contestant a step's seconds, one number a round.
+  """
   counts = [
     max(1, math.ceil(_ROUND_S / max(c.run(1), 1e-6))) for c in contestants
   ]
+  seconds: list[list[float]] = [[] for _ in contestants]
   start_s = time.perf_counter()
   for index in range(repeats):
     late = time.perf_counter() - start_s > budget_s
     if late and index >= _FEWEST_ROUNDS:
       break
-    order = list(zip(contestants, counts, strict=True))
-    for contestant, count in order if index % 2 else order[::-1]:
-      contestant.seconds.append(contestant.run(count) / count)
-
-
-def ratios(ours: Contestant, peer: Contestant) -> list[float]:
-  """Ours over the peer's, round by round."""
-  return [a / b for a, b in zip(ours.seconds, peer.seconds, strict=True)]
+    order = list(zip(contestants, counts, seconds, strict=True))
+    for contestant, count, rounds in order if index % 2 else order[::-1]:
+      rounds.append(contestant.run(count) / count)
+  return seconds

@@ -42,13 +42,49 @@ def _no_compilation_cache() -> Iterator[None]:
     compilation_cache.reset_cache()
 
 
-def _record(contestant: contest.Contestant) -> dict[str, Any]:
-  return {
-    "name": contestant.label,
-    "step_s": contestant.median_s,
-    "rounds_s": contestant.seconds,
-    **contestant.facts,
+def _pair(
+  ours: contest.Contestant,
+  rival: contest.Contestant,
+  options: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Rounds of the two, in turn."""
+  ours_s, rival_s = contest.hold(
+    [ours, rival], options["repeats"], options["budget_s"]
+  )
+  ratios = [a / b for a, b in zip(ours_s, rival_s, strict=True)]
+  record = {
+    "name": rival.label,
+    **rival.facts,
+    "step_s": statistics.median(rival_s),
+    "rounds_s": rival_s,
+    "ours_step_s": statistics.median(ours_s),
+    "ours_rounds_s": ours_s,
+    "ratios": ratios,
+    "ratio": statistics.median(ratios),
   }
+  if "compile_s" in rival.facts:
+    record["compile_ratio"] = ours.facts["compile_s"] / rival.facts["compile_s"]
+  return record
+
+
+def _peers(
+  ours: contest.Contestant,
+  shapes: PyTree,
+  client: torch_client.TorchPeers | None,
+  options: Mapping[str, Any],
+) -> Iterator[dict[str, Any]]:
+  for peer in peers.OPTAX.get(ours.label, ()):
+    rival = contest.from_optax(peer.label, peer.make(shapes), shapes)
+    yield _pair(ours, rival, options)
+  if client is None:
+    return
+  for label in peers.TORCH.get(ours.label, ()):
+    try:
+      rival = client.contestant(label, leaves.as_torch(shapes))
+      yield _pair(ours, rival, options)
+      client.drop()
+    except torch_client.PeerError as error:
+      yield {"name": label, "error": str(error)}
 
 
 def _measure(
@@ -63,45 +99,24 @@ def _measure(
       name, learning_rate=peers.LEARNING_RATE, **peers.OPTIONS.get(name, {})
     )
     ours = contest.from_optax(name, tx, shapes)
-    ours.facts["state_bytes_per_entry"] = leaves.state_bytes_per_entry(
-      tx, shapes
-    )
   except (TypeError, ValueError) as error:
     return {"name": name, "error": str(error), "peers": []}
-  rivals = [
-    contest.from_optax(peer.label, peer.make(shapes), shapes)
-    for peer in peers.OPTAX.get(name, ())
-  ]
-  contest.hold([ours, *rivals], options["repeats"], options["budget_s"])
-  records = [_rival(ours, rival) for rival in rivals]
-  rivals.clear()
-  for label in peers.TORCH.get(name, ()) if client else ():
-    assert client is not None
-    ours.seconds.clear()
-    try:
-      rival = client.contestant(label, leaves.as_torch(shapes))
-      contest.hold([ours, rival], options["repeats"], options["budget_s"])
-      records.append(_rival(ours, rival))
-      client.drop()
-    except torch_client.PeerError as error:
-      records.append({"name": label, "error": str(error)})
-  return {**_record(ours), "peers": records}
-
-
-def _rival(
-  ours: contest.Contestant, rival: contest.Contestant
-) -> dict[str, Any]:
-  ratios = contest.ratios(ours, rival)
-  record = {
-    **_record(rival),
-    "ours_step_s": ours.median_s,
-    "ours_rounds_s": list(ours.seconds),
-    "ratios": ratios,
-    "ratio": statistics.median(ratios),
+  records = list(_peers(ours, shapes, client, options))
+  timed = [record for record in records if "ratio" in record]
+  # What has a peer is timed beside it; the first one's rounds speak for it.
+  rounds_s = (
+    timed[0]["ours_rounds_s"]
+    if timed
+    else contest.hold([ours], options["repeats"], options["budget_s"])[0]
+  )
+  return {
+    "name": name,
+    **ours.facts,
+    "state_bytes_per_entry": leaves.state_bytes_per_entry(tx, shapes),
+    "step_s": statistics.median(rounds_s),
+    "rounds_s": rounds_s,
+    "peers": records,
   }
-  if "compile_s" in rival.facts:
-    record["compile_ratio"] = ours.facts["compile_s"] / rival.facts["compile_s"]
-  return record
 
 
 def _ms(seconds: float) -> str:

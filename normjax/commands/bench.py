@@ -27,7 +27,7 @@ def define_flags(values: flags.FlagValues) -> None:
   )
   for name, default, what in (
     ("repeats", 7, "Rounds, at most."),
-    ("budget_s", 10, "Seconds a method; three rounds are made anyway."),
+    ("budget_s", 4, "Seconds a peer; three rounds are made anyway."),
     ("num_layers", 12, "Layers of the model whose leaves are updated."),
     ("model_dim", 512, "Its width."),
     ("hidden_dim", 1376, "Of its feed-forward."),

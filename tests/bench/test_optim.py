@@ -78,6 +78,41 @@ def test_a_peer_whose_package_is_missing_says_so():
         client.contestant("adamp AdamP", leaves.as_torch(SHAPES))
 
 
+_PRETENDER = f"""#!{sys.executable}
+import json, sys
+for line in sys.stdin:
+  message = json.loads(line)
+  replies = {{
+    "hello": {{"versions": {{"torch": "0", "adamp": None}}}},
+    "make": {{"first_step_s": 1.0}},
+    "steps": {{"seconds": 0.25 * message.get("count", 0)}},
+    "drop": {{}},
+  }}
+  reply = replies[message["do"]]
+  if message.get("name", "").startswith("adamp"):
+    reply = {{"error": "ModuleNotFoundError: no adamp"}}
+  print(json.dumps(reply), flush=True)
+"""
+
+
+def test_rounds_beside_another_interpreter(tmp_path, capsys):
+  python = tmp_path / "python"
+  python.write_text(_PRETENDER)
+  python.chmod(0o755)
+  flags = ["--methods=sinkgd,adamp", f"--peer_python={python}"]
+  out = tmp_path / "out"
+  assert cli.main(["bench", "optim", *TINY, *flags, f"--out={out}"]) == 0
+  assert "lacks adamp" in " ".join(capsys.readouterr().out.split())
+  record = json.loads((out / "optim.json").read_text())
+  assert record["peer_versions"] == {"torch": "0", "adamp": None}
+  sinkgd, adamp = record["results"]
+  (peer,) = sinkgd["peers"]
+  assert peer["rounds_s"] == [0.25, 0.25]
+  assert peer["ratio"] == pytest.approx(sum(peer["ours_rounds_s"]) / 0.5)
+  assert [sorted(p)[0] for p in adamp["peers"]] == ["compile_ratio", "error"]
+  assert "adamp AdamP ModuleNotFoundError" in (out / "optim.md").read_text()
+
+
 def test_an_interpreter_that_dies_is_reported(tmp_path):
   script = tmp_path / "python"
   script.write_text("#!/bin/sh\necho out of memory >&2\n")
