@@ -22,6 +22,7 @@ TABLE: Mapping[str, str] = {
   "muon": "normjax.optim.muon:muon",
   "sinkgd": "normjax.optim.sinkgd:sinkgd",
   "adamp": "normjax.optim.adamp:adamp",
+  "conda": "normjax.optim.conda:conda",
 }
 
 # What is public beside the optimizers of the table.
@@ -38,6 +39,7 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_sinkhorn": "normjax.optim.sinkgd:scale_by_sinkhorn",
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",
+  "scale_by_conda": "normjax.optim.conda:scale_by_conda",
 }
 
 REGISTRY = Registry("optimizer", TABLE)

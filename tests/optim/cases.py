@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from normjax import optim
-from tests.optim import references
+from tests.optim import references, references_projected
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
@@ -23,6 +23,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"weight_decay": 0.3},
     {"weight_decay": 0.3, "nesterov": True, "delta": 0.5, "wd_ratio": 0.3},
   ),
+  "conda": (
+    {},
+    {"update_proj_gap": 3, "scale": 0.25, "b2": 0.99, "weight_decay": 0.3},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -30,6 +34,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "muon": references.muon,
   "sinkgd": references.sinkgd,
   "adamp": references.adamp,
+  "conda": references_projected.conda,
 }
 
 # What makes it settle within 0.03 of a parabola's minimum: a step of fixed
@@ -49,6 +54,10 @@ ROUNDING: Mapping[str, float] = {
   "sinkgd": 4e-5,
   # As Adam but for the bias correction; sums of 120 terms in the projection.
   "adamp": 1e-5,
+  # An SVD of sides up to 24 turns the basis by 24 u over the gap of two
+  # singular values, about 0.1; a coordinate of 0.1 of the largest then
+  # changes by ten times that.
+  "conda": 1.5e-4,
 }
 
 
