@@ -23,6 +23,8 @@ TABLE: Mapping[str, str] = {
   "sinkgd": "normjax.optim.sinkgd:sinkgd",
   "adamp": "normjax.optim.adamp:adamp",
   "conda": "normjax.optim.conda:conda",
+  "galore": "normjax.optim.galore:galore",
+  "fira": "normjax.optim.fira:fira",
 }
 
 # What is public beside the optimizers of the table.
@@ -40,6 +42,8 @@ EXPORTS: Mapping[str, str] = {
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",
   "scale_by_conda": "normjax.optim.conda:scale_by_conda",
+  "scale_by_fira": "normjax.optim.fira:scale_by_fira",
+  "scale_by_galore": "normjax.optim.galore:scale_by_galore",
 }
 
 REGISTRY = Registry("optimizer", TABLE)

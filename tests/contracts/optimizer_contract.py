@@ -38,6 +38,11 @@ BAD_OPTIONS = (
   ("scaling", "none", ValueError),
   ("delta", -1.0, ValueError),
   ("wd_ratio", -1.0, ValueError),
+  ("update_proj_gap", 0, ValueError),
+  ("scale", -1.0, ValueError),
+  ("rank", 0, ValueError),
+  ("rank", 2.5, TypeError),
+  ("residual", "none", ValueError),
 )
 
 

@@ -27,6 +27,15 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"update_proj_gap": 3, "scale": 0.25, "b2": 0.99, "weight_decay": 0.3},
   ),
+  "galore": (
+    {},
+    {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
+  ),
+  "fira": (
+    {},
+    {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
+    {"rank": 2, "update_proj_gap": 5, "residual": "orthogonal"},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -35,6 +44,8 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "sinkgd": references.sinkgd,
   "adamp": references.adamp,
   "conda": references_projected.conda,
+  "galore": references_projected.galore,
+  "fira": references_projected.fira,
 }
 
 # What makes it settle within 0.03 of a parabola's minimum: a step of fixed
@@ -58,6 +69,8 @@ ROUNDING: Mapping[str, float] = {
   # singular values, about 0.1; a coordinate of 0.1 of the largest then
   # changes by ten times that.
   "conda": 1.5e-4,
+  "galore": 1.5e-4,
+  "fira": 1.5e-4,
 }
 
 
