@@ -24,6 +24,9 @@ TABLE: Mapping[str, str] = {
   "adamp": "normjax.optim.adamp:adamp",
   "sgdp": "normjax.optim.sgdp:sgdp",
   "swan": "normjax.optim.swan:swan",
+  "conda": "normjax.optim.conda:conda",
+  "galore": "normjax.optim.galore:galore",
+  "fira": "normjax.optim.fira:fira",
 }
 
 # What is public beside the optimizers of the table.
@@ -44,6 +47,9 @@ EXPORTS: Mapping[str, str] = {
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",
   "whiten": "normjax.optim.whitening:whiten",
+  "scale_by_conda": "normjax.optim.conda:scale_by_conda",
+  "scale_by_fira": "normjax.optim.fira:scale_by_fira",
+  "scale_by_galore": "normjax.optim.galore:scale_by_galore",
 }
 
 REGISTRY = Registry("optimizer", TABLE)

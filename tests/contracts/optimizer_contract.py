@@ -44,6 +44,11 @@ BAD_OPTIONS = (
   ("prenorm", "none", ValueError),
   ("side", "rows", ValueError),
   ("wd_ratio", -1.0, ValueError),
+  ("update_proj_gap", 0, ValueError),
+  ("scale", -1.0, ValueError),
+  ("rank", 0, ValueError),
+  ("rank", 2.5, TypeError),
+  ("residual", "none", ValueError),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from normjax import optim
 from tests.optim import references, references_multi_norm
+from tests.optim import references, references_projected
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
@@ -33,6 +34,18 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"preset": "uncentered", "weight_decay": 0.3},
     {"preset": "textbook"},
     {"preset": "diagonal"},
+  "conda": (
+    {},
+    {"update_proj_gap": 3, "scale": 0.25, "b2": 0.99, "weight_decay": 0.3},
+  ),
+  "galore": (
+    {},
+    {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
+  ),
+  "fira": (
+    {},
+    {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
+    {"rank": 2, "update_proj_gap": 5, "residual": "orthogonal"},
   ),
 }
 
@@ -43,6 +56,9 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "adamp": references.adamp,
   "sgdp": references.sgdp,
   "swan": references_multi_norm.swan,
+  "conda": references_projected.conda,
+  "galore": references_projected.galore,
+  "fira": references_projected.fira,
 }
 
 # What makes it settle within 0.03 of a parabola's minimum: a step of fixed
@@ -69,6 +85,12 @@ ROUNDING: Mapping[str, float] = {
   # The map w -> (0.8 (3 - w))^2 w of a step has slopes of up to 1.92 once a
   # singular value has grown: 1.92^10 * 30 u.
   "swan": 1.3e-3,
+  # An SVD of sides up to 24 turns the basis by 24 u over the gap of two
+  # singular values, about 0.1; a coordinate of 0.1 of the largest then
+  # changes by ten times that.
+  "conda": 1.5e-4,
+  "galore": 1.5e-4,
+  "fira": 1.5e-4,
 }
 
 
