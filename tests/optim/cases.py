@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from normjax import optim
-from tests.optim import references, references_multi_norm
-from tests.optim import references, references_projected
+from tests.optim import references, references_multi_norm, references_projected
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
@@ -34,6 +33,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"preset": "uncentered", "weight_decay": 0.3},
     {"preset": "textbook"},
     {"preset": "diagonal"},
+  ),
   "conda": (
     {},
     {"update_proj_gap": 3, "scale": 0.25, "b2": 0.99, "weight_decay": 0.3},
