@@ -22,6 +22,10 @@ TABLE: Mapping[str, str] = {
   "muon": "normjax.optim.muon:muon",
   "sinkgd": "normjax.optim.sinkgd:sinkgd",
   "adamp": "normjax.optim.adamp:adamp",
+  "adam_8bit": "normjax.optim.adam_8bit:adam_8bit",
+  "adamw_8bit": "normjax.optim.adam_8bit:adamw_8bit",
+  "momentum_8bit": "normjax.optim.momentum_8bit:momentum_8bit",
+  "lion_8bit": "normjax.optim.lion_8bit:lion_8bit",
 }
 
 # What is public beside the optimizers of the table.
@@ -38,6 +42,16 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_sinkhorn": "normjax.optim.sinkgd:scale_by_sinkhorn",
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",
+  "Quantized": "normjax.optim.blockwise:Quantized",
+  "dequantize_blockwise": "normjax.optim.blockwise:dequantize_blockwise",
+  "dynamic_map": "normjax.optim.blockwise:dynamic_map",
+  "quantize_blockwise": "normjax.optim.blockwise:quantize_blockwise",
+  "quantize_state": "normjax.optim.quantize_state:quantize_state",
+  "scale_by_adam_8bit": "normjax.optim.adam_8bit:scale_by_adam_8bit",
+  "scale_by_lion_8bit": "normjax.optim.lion_8bit:scale_by_lion_8bit",
+  "scale_by_momentum_8bit": (
+    "normjax.optim.momentum_8bit:scale_by_momentum_8bit"
+  ),
 }
 
 REGISTRY = Registry("optimizer", TABLE)
