@@ -12,15 +12,15 @@ from normjax.optim.quantize_state import held_as, quantize_state
 from normjax.types import Array, PyTree
 
 
-def is_bad(g: Array) -> Array:
-  """Whether the square of a gradient is NaN or infinite."""
-  return ~jnp.isfinite(g * g)
+def _is_good(g: Array) -> Array:
+  """Whether the second moment of a gradient is a number."""
+  return jnp.isfinite(g * g)
 
 
 def _adam(
   b1: float | Array, b2: float | Array, eps: float | Array
 ) -> optax.GradientTransformation:
-  """Adam whose moments are 0 where the gradient is bad."""
+  """Adam whose moments are 0 where the gradient is no good."""
 
   def init(params):
     return optax.ScaleByAdamState(
@@ -30,9 +30,9 @@ def _adam(
     )
 
   def update_leaf(g, m, v, first, second):
-    bad = is_bad(g)
-    m = jnp.where(bad, 0, b1 * m + (1 - b1) * g)
-    v = jnp.where(bad, 0, b2 * v + (1 - b2) * g * g)
+    good = _is_good(g)
+    m = jnp.where(good, b1 * m + (1 - b1) * g, 0)
+    v = jnp.where(good, b2 * v + (1 - b2) * g * g, 0)
     root = jnp.sqrt(v) * second
     return safe.divide(m * first, root + eps), m, v
 
@@ -104,7 +104,7 @@ def _alias(
     weight_decay=weight_decay,
     mask=mask,
   )
-  return compose.finish(method, compose.skip_entries(is_bad, step), mask)
+  return compose.finish(method, compose.skip_entries(step, _is_good), mask)
 
 
 def adam_8bit(
@@ -169,6 +169,9 @@ def adam_8bit(
     ...   updates, state = tx.update(jax.grad(objective)(w), state, w)
     ...   w = optax.apply_updates(w, updates)
     ...   print(f"{objective(w):.2f}")
+    2.09
+    1.87
+    1.67
   """
   return _alias(
     "adam_8bit",
@@ -216,6 +219,9 @@ def adamw_8bit(
     ...   updates, state = tx.update(jax.grad(objective)(w), state, w)
     ...   w = optax.apply_updates(w, updates)
     ...   print(f"{objective(w):.2f}")
+    1.14
+    0.97
+    0.82
   """
   return _alias(
     "adamw_8bit",

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
-from normjax.optim import safe, validate
+from normjax.optim import validate
 from normjax.types import Array
 
 LAYOUTS = ("rows", "flat")
@@ -33,15 +33,13 @@ class Quantized(NamedTuple):
   """An array as `quantize_blockwise` stores it."""
 
   codes: Array  # The shape of the array, uint8: indices of `dynamic_map`.
-  # Largest magnitude of each block, (..., blocks) or (blocks,); float32, or
-  # float64 for an array of float64.
-  absmax: Array
+  absmax: Array  # Largest magnitude of each block, float32.
 
 
 def _boundaries(bins: int) -> np.ndarray:
-  """bins + 1 points from 0.1 to 1, rounded as torch.linspace does.
+  """The edges of equal bins from 0.1 to 1, rounded as torch.linspace does.
 
-  It goes from both ends to the middle and rounds once a point.
+  That goes from both ends to the middle and rounds once an edge.
   """
   first, last = np.float32(0.1), np.float32(1.0)
   step = float((last - first) / np.float32(bins))
@@ -54,9 +52,9 @@ def _boundaries(bins: int) -> np.ndarray:
 def dynamic_map(signed: bool = True) -> np.ndarray:
   """The 256 values between -1 and 1 that a code stands for, ascending.
 
-  Each decade 10^(i-7) to 10^(i-6), i = 0..6, is cut into 2^i equal bins (2^(i+1)
-  without signs), whose midpoints are values; then 0 and 1. With signs, -1 is
-  not a value: the least is -0.99297, and 0 has the code 127.
+  Each decade from 10^(i-7) to 10^(i-6), i = 0..6, is cut into 2^i equal bins
+  (2^(i+1) without signs), whose midpoints are values; then 0 and 1. With signs,
+  -1 is not a value: the least is -0.99297, and 0 has the code 127.
 
   Args:
     signed: whether there are negative values.
@@ -139,7 +137,7 @@ def _spread(absmax: Array, shape: tuple[int, ...], block_size: int) -> Array:
 
 
 def _lay_out(x: Array, block_layout: str) -> Array:
-  """x with its blocks along the last axis."""
+  """Moves the blocks to the last axis."""
   return x.reshape(-1) if block_layout == "flat" or x.ndim == 0 else x
 
 
@@ -218,7 +216,7 @@ def dequantize_blockwise(
     block_size: as it was.
     signed: as it was.
     block_layout: as it was.
-    dtype: of the result; None takes that of absmax.
+    dtype: of the result; None takes float32.
 
   Returns:
     map[code] * absmax, in the shape of the codes.

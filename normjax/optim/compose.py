@@ -1,6 +1,6 @@
 """From a direction to an optimizer: decay, learning rate, dtypes, routing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -207,21 +207,19 @@ def descend_then_decay(
 
 
 def skip_entries(
-  skipped: Any, inner: optax.GradientTransformation
+  inner: optax.GradientTransformation, moves: Callable[[Array], Array]
 ) -> optax.GradientTransformationExtraArgs:
-  """`inner`, but entries of the weights whose gradient is bad stay.
+  """`inner`, but entries of the weights whose gradient is no good stay.
 
   Args:
-    skipped: from a gradient to booleans of its shape.
     inner: the transform.
+    moves: from a gradient to booleans of its shape: which entries move.
   """
   inner = optax.with_extra_args_support(inner)
 
   def update(updates, state, params=None, **extra_args):
     moved, state = inner.update(updates, state, params, **extra_args)
-    moved = jax.tree.map(
-      lambda u, g: jnp.where(skipped(g), 0, u), moved, updates
-    )
+    moved = jax.tree.map(lambda u, g: jnp.where(moves(g), u, 0), moved, updates)
     return moved, state
 
   return optax.GradientTransformationExtraArgs(inner.init, update)

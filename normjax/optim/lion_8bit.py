@@ -12,10 +12,6 @@ from normjax.optim.quantize_state import held_as, quantize_state
 from normjax.types import Array, PyTree
 
 
-def _is_bad(g: Array) -> Array:
-  return ~jnp.isfinite(g)
-
-
 def _lion(b1: float | Array, b2: float | Array) -> optax.GradientTransformation:
   def init(params):
     return optax.ScaleByLionState(
@@ -28,7 +24,7 @@ def _lion(b1: float | Array, b2: float | Array) -> optax.GradientTransformation:
       lambda g, m: jnp.sign(b1 * m + (1 - b1) * g), updates, state.mu
     )
     mu = jax.tree.map(
-      lambda g, m: jnp.where(_is_bad(g), 0, b2 * m + (1 - b2) * g),
+      lambda g, m: jnp.where(jnp.isfinite(g), b2 * m + (1 - b2) * g, 0),
       updates,
       state.mu,
     )
@@ -119,6 +115,9 @@ def lion_8bit(
     ...   updates, state = tx.update(jax.grad(objective)(w), state, w)
     ...   w = optax.apply_updates(w, updates)
     ...   print(f"{objective(w):.2f}")
+    2.09
+    1.87
+    1.67
   """
   method = "lion_8bit"
   direction = scale_by_lion_8bit(
@@ -133,7 +132,7 @@ def lion_8bit(
   step = compose.descend(
     method, direction, learning_rate, weight_decay=weight_decay, mask=mask
   )
-  return compose.finish(method, compose.skip_entries(_is_bad, step), mask)
+  return compose.finish(method, compose.skip_entries(step, jnp.isfinite), mask)
 
 
 def routes(params: PyTree, **options: Any) -> Mapping[str, str]:

@@ -173,7 +173,9 @@ def quantize_state(
     new = structure.unflatten(
       [
         leaf if field is None else store(leaf, field)
-        for leaf, field in zip(structure.flatten_up_to(wide), fields, strict=True)
+        for leaf, field in zip(
+          structure.flatten_up_to(wide), fields, strict=True
+        )
       ]
     )
     return compose.cast_like(direction, updates), QuantizeState(new)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from normjax import optim
-from tests.optim import references
+from tests.optim import references, references_8bit
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
@@ -23,6 +23,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"weight_decay": 0.3},
     {"weight_decay": 0.3, "nesterov": True, "delta": 0.5, "wd_ratio": 0.3},
   ),
+  "adam_8bit": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
+  "adamw_8bit": ({},),
+  "momentum_8bit": ({}, {"momentum": 0.5, "weight_decay": 0.3}),
+  "lion_8bit": ({}, {"b1": 0.5, "b2": 0.9, "weight_decay": 0.3}),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -30,6 +34,10 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "muon": references.muon,
   "sinkgd": references.sinkgd,
   "adamp": references.adamp,
+  "adam_8bit": references_8bit.adam,
+  "adamw_8bit": references_8bit.adamw,
+  "momentum_8bit": references_8bit.momentum,
+  "lion_8bit": references_8bit.lion,
 }
 
 # What makes it settle within 0.03 of a parabola's minimum: a step of fixed
@@ -49,6 +57,13 @@ ROUNDING: Mapping[str, float] = {
   "sinkgd": 4e-5,
   # As Adam but for the bias correction; sums of 120 terms in the projection.
   "adamp": 1e-5,
+  # As AdamP without the projection.
+  "adam_8bit": 1e-5,
+  "adamw_8bit": 1e-5,
+  # Sums of twelve terms.
+  "momentum_8bit": 1e-6,
+  # A sign: exact, but for rounding of w.
+  "lion_8bit": 1e-6,
 }
 
 
