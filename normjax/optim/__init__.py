@@ -109,7 +109,8 @@ class _Package(types.ModuleType):
   """
 
   def __setattr__(self, name: str, value: Any) -> None:
-    if isinstance(value, types.ModuleType) and name in TABLE:
+    public = name in TABLE or name in EXPORTS
+    if isinstance(value, types.ModuleType) and public:
       return
     super().__setattr__(name, value)
 

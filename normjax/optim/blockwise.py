@@ -179,7 +179,10 @@ def quantize_blockwise(
     TypeError: another type.
   """
   check("quantize_blockwise", block_size, block_layout)
-  x = lax.optimization_barrier(jnp.asarray(x).astype(jnp.float32))
+  x = jnp.asarray(x)
+  validate.leaves("quantize_blockwise", x)
+  # Else XLA computes x anew for the scale and for the codes.
+  x = lax.optimization_barrier(x.astype(jnp.float32))
   bits = _lay_out(lax.bitcast_convert_type(x, jnp.int32), block_layout)
   magnitude = bits & _MAGNITUDE
   magnitude = jnp.where(magnitude < _INFINITY, magnitude, 0)

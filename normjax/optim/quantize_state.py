@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from normjax import errors
 from normjax.optim import blockwise, compose, groups, safe, validate
 from normjax.optim.blockwise import Quantized
 from normjax.types import PyTree
@@ -41,6 +42,20 @@ def _fits(
   if run < min(_LEAST_BLOCK, block_size):
     return False
   return keep is None or re.fullmatch(keep, path) is None
+
+
+def _check_names(keep: Any, **fields: Any) -> None:
+  try:
+    re.compile(keep or "")
+  except re.error as error:
+    raise errors.UserError(
+      f"quantize_state: keep={keep!r}; allowed: a regular expression ({error})."
+    ) from None
+  for name, value in fields.items():
+    if isinstance(value, str) or not isinstance(value, Sequence):
+      raise TypeError(
+        f"quantize_state: {name}={value!r}; allowed: a sequence of names."
+      )
 
 
 def _is_quantized(node: Any) -> bool:
@@ -110,6 +125,7 @@ def quantize_state(
   method = "quantize_state"
   blockwise.check(method, block_size, block_layout)
   validate.count(method, "min_size", min_size, least=0)
+  _check_names(keep, unsigned=unsigned, exact=exact)
   inner = optax.with_extra_args_support(inner)
 
   def fits(path, leaf):

@@ -6,6 +6,8 @@ The transcriptions without blocks move leaves below the least size, which keep
 
 import numpy as np
 
+from normjax import optim
+
 
 def adam(
   kind,
@@ -110,3 +112,55 @@ def dequantize(codes, absmax, code, block_size):
   """The inverse, in float32."""
   scale = np.repeat(absmax, block_size)[: codes.size]
   return (code[codes.ravel()] * scale).reshape(codes.shape)
+
+
+class Blocks:
+  """A state in 8 bits, as the kernels hold it."""
+
+  def __init__(self, codes, absmax, signed, block_size, sign_repair=False):
+    self.codes, self.absmax = codes, absmax
+    self.code = np.asarray(optim.dynamic_map(signed))
+    self.block_size, self.sign_repair = block_size, sign_repair
+
+  def load(self):
+    """The values, float32."""
+    return dequantize(self.codes, self.absmax, self.code, self.block_size)
+
+  def store(self, x):
+    """Rounds new values."""
+    self.codes, self.absmax = quantize(
+      x, self.code, self.block_size, self.sign_repair
+    )
+
+
+def adam_step(t, w, g, m8, v8, *, learning_rate, b1=0.9, b2=0.999, eps=1e-8):
+  """kOptimizerStatic8bit2StateBlockwise, in float32."""
+  f = np.float32
+  m = m8.load() * f(b1) + f(1 - b1) * g
+  v = v8.load() * f(b2) + f(1 - b2) * g * g
+  correction1, correction2 = f(1 - b1**t), f(np.sqrt(1 - b2**t))
+  step_size = f(-learning_rate) * correction2 / correction1
+  w = w + step_size * (m / (np.sqrt(v) + correction2 * f(eps)))
+  m8.store(m)
+  v8.store(v)
+  return w, [m, v]
+
+
+def momentum_step(t, w, g, m8, *, learning_rate, momentum=0.9):
+  """kOptimizerStatic8bit1StateBlockwise, MOMENTUM."""
+  f = np.float32
+  m = g if t == 1 else m8.load() * f(momentum) + g
+  w = w - f(learning_rate) * m
+  m8.store(m)
+  return w, [m]
+
+
+def lion_step(t, w, g, m8, *, learning_rate, b1=0.9, b2=0.99):
+  """kOptimizerStatic8bit1StateBlockwise, LION."""
+  del t
+  f = np.float32
+  old = m8.load()
+  w = w - f(learning_rate) * np.sign(old * f(b1) + f(1 - b1) * g)
+  m = old * f(b2) + f(1 - b2) * g
+  m8.store(m)
+  return w, [m]
