@@ -320,14 +320,17 @@ def test_wraps_any_transform(name, dtype):
     "norm": {"scale": jnp.ones(128, dtype)},
   }
   tx, bare = optim.quantize_state(make()), make()
-  state, bare_state = tx.init(params), bare.init(params)
+  # The wrapped transform sees float32, whatever the parameters are.
+  wide = jax.tree.map(lambda w: w.astype(jnp.float32), params)
+  state, bare_state = tx.init(params), bare.init(wide)
   assert len(quantized(state)) == states
   update, bare_update = jax.jit(tx.update), jax.jit(bare.update)
   for _ in range(4):
     g = jax.tree.map(
       lambda w: jnp.asarray(rng.normal(size=w.shape), w.dtype), params
     )
-    expected, bare_state = bare_update(g, bare_state, params)
+    wide_g = jax.tree.map(lambda x: x.astype(jnp.float32), g)
+    expected, bare_state = bare_update(wide_g, bare_state, wide)
     actual, new_state = update(g, state, params)
     assert jax.eval_shape(lambda s=state: s) == jax.eval_shape(
       lambda s=new_state: s
