@@ -27,6 +27,10 @@ TABLE: Mapping[str, str] = {
   "conda": "normjax.optim.conda:conda",
   "galore": "normjax.optim.galore:galore",
   "fira": "normjax.optim.fira:fira",
+  "adam_8bit": "normjax.optim.adam_8bit:adam_8bit",
+  "adamw_8bit": "normjax.optim.adam_8bit:adamw_8bit",
+  "momentum_8bit": "normjax.optim.momentum_8bit:momentum_8bit",
+  "lion_8bit": "normjax.optim.lion_8bit:lion_8bit",
 }
 
 # What is public beside the optimizers of the table.
@@ -54,6 +58,16 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_conda": "normjax.optim.conda:scale_by_conda",
   "scale_by_fira": "normjax.optim.fira:scale_by_fira",
   "scale_by_galore": "normjax.optim.galore:scale_by_galore",
+  "Quantized": "normjax.optim.blockwise:Quantized",
+  "dequantize_blockwise": "normjax.optim.blockwise:dequantize_blockwise",
+  "dynamic_map": "normjax.optim.blockwise:dynamic_map",
+  "quantize_blockwise": "normjax.optim.blockwise:quantize_blockwise",
+  "quantize_state": "normjax.optim.quantize_state:quantize_state",
+  "scale_by_adam_8bit": "normjax.optim.adam_8bit:scale_by_adam_8bit",
+  "scale_by_lion_8bit": "normjax.optim.lion_8bit:scale_by_lion_8bit",
+  "scale_by_momentum_8bit": (
+    "normjax.optim.momentum_8bit:scale_by_momentum_8bit"
+  ),
 }
 
 REGISTRY = Registry("optimizer", TABLE)
@@ -111,7 +125,8 @@ class _Package(types.ModuleType):
   """
 
   def __setattr__(self, name: str, value: Any) -> None:
-    if isinstance(value, types.ModuleType) and name in TABLE:
+    public = name in TABLE or name in EXPORTS
+    if isinstance(value, types.ModuleType) and public:
       return
     super().__setattr__(name, value)
 
