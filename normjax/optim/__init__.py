@@ -22,6 +22,7 @@ TABLE: Mapping[str, str] = {
   "muon": "normjax.optim.muon:muon",
   "sinkgd": "normjax.optim.sinkgd:sinkgd",
   "adamp": "normjax.optim.adamp:adamp",
+  "lion": "normjax.optim.lion:lion",
 }
 
 # What is public beside the optimizers of the table.
@@ -34,6 +35,7 @@ EXPORTS: Mapping[str, str] = {
   "orthogonalize": "normjax.optim.muon:orthogonalize",
   "scale_by_adam": "normjax.optim.adamw:scale_by_adam",
   "scale_by_adamp": "normjax.optim.adamp:scale_by_adamp",
+  "scale_by_lion": "normjax.optim.lion:scale_by_lion",
   "scale_by_muon": "normjax.optim.muon:scale_by_muon",
   "scale_by_sinkhorn": "normjax.optim.sinkgd:scale_by_sinkhorn",
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",

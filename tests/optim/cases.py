@@ -9,8 +9,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import optax
+
 from normjax import optim
-from tests.optim import references
+from tests.optim import references, references_baselines
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
@@ -23,6 +25,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"weight_decay": 0.3},
     {"weight_decay": 0.3, "nesterov": True, "delta": 0.5, "wd_ratio": 0.3},
   ),
+  "lion": ({}, {"b1": 0.5, "b2": 0.8, "weight_decay": 0.3}),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -30,12 +33,16 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "muon": references.muon,
   "sinkgd": references.sinkgd,
   "adamp": references.adamp,
+  "lion": references_baselines.lion,
 }
+
+_DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
 
 # What makes it settle within 0.03 of a parabola's minimum: a step of fixed
 # size must be below that.
 CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "sinkgd": {"matrix_scale": 0.5},
+  "lion": {"learning_rate": _DECAYING},
 }
 
 # Relative error of one step in float32, u = 2^-24 = 6e-8.
@@ -49,6 +56,8 @@ ROUNDING: Mapping[str, float] = {
   "sinkgd": 4e-5,
   # As Adam but for the bias correction; sums of 120 terms in the projection.
   "adamp": 1e-5,
+  # A sign, exact unless the sum is rounded to the other side of 0.
+  "lion": 2e-7,
 }
 
 
