@@ -23,6 +23,8 @@ TABLE: Mapping[str, str] = {
   "sinkgd": "normjax.optim.sinkgd:sinkgd",
   "adamp": "normjax.optim.adamp:adamp",
   "lion": "normjax.optim.lion:lion",
+  "lamb": "normjax.optim.lamb:lamb",
+  "adafactor": "normjax.optim.adafactor:adafactor",
 }
 
 # What is public beside the optimizers of the table.
@@ -35,6 +37,8 @@ EXPORTS: Mapping[str, str] = {
   "orthogonalize": "normjax.optim.muon:orthogonalize",
   "scale_by_adam": "normjax.optim.adamw:scale_by_adam",
   "scale_by_adamp": "normjax.optim.adamp:scale_by_adamp",
+  "scale_by_factored_rms": "normjax.optim.adafactor:scale_by_factored_rms",
+  "scale_by_trust_ratio": "normjax.optim.lamb:scale_by_trust_ratio",
   "scale_by_lion": "normjax.optim.lion:scale_by_lion",
   "scale_by_muon": "normjax.optim.muon:scale_by_muon",
   "scale_by_sinkhorn": "normjax.optim.sinkgd:scale_by_sinkhorn",

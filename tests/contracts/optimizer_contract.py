@@ -38,6 +38,11 @@ BAD_OPTIONS = (
   ("scaling", "none", ValueError),
   ("delta", -1.0, ValueError),
   ("wd_ratio", -1.0, ValueError),
+  ("decay_rate", -1.0, ValueError),
+  ("clipping_threshold", -1.0, ValueError),
+  ("min_dim_size_to_factor", 0, ValueError),
+  ("min_parameter_scale", -1.0, ValueError),
+  ("momentum", 1.0, ValueError),
 )
 
 

@@ -26,6 +26,16 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"weight_decay": 0.3, "nesterov": True, "delta": 0.5, "wd_ratio": 0.3},
   ),
   "lion": ({}, {"b1": 0.5, "b2": 0.8, "weight_decay": 0.3}),
+  "lamb": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
+  "adafactor": (
+    {},
+    {
+      "momentum": 0.9,
+      "clipping_threshold": 0.5,
+      "multiply_by_parameter_scale": False,
+      "weight_decay": 0.3,
+    },
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -34,6 +44,8 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "sinkgd": references.sinkgd,
   "adamp": references.adamp,
   "lion": references_baselines.lion,
+  "lamb": references_baselines.lamb,
+  "adafactor": references_baselines.adafactor,
 }
 
 _DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
@@ -43,6 +55,8 @@ _DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
 CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "sinkgd": {"matrix_scale": 0.5},
   "lion": {"learning_rate": _DECAYING},
+  "lamb": {"learning_rate": _DECAYING},
+  "adafactor": {"learning_rate": _DECAYING},
 }
 
 # Relative error of one step in float32, u = 2^-24 = 6e-8.
@@ -58,6 +72,10 @@ ROUNDING: Mapping[str, float] = {
   "adamp": 1e-5,
   # A sign, exact unless the sum is rounded to the other side of 0.
   "lion": 2e-7,
+  # Adam's, and two norms of up to 120 terms.
+  "lamb": 5e-5,
+  # A power, a root, and two means of up to 120 terms: 30 u.
+  "adafactor": 2e-6,
 }
 
 

@@ -23,3 +23,72 @@ def lion(
     w = w - learning_rate * (np.sign(c) + decay * w)
     m = b2 * m + (1 - b2) * g
   return w
+
+
+def lamb(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  b1=0.9,
+  b2=0.999,
+  eps=1e-6,
+  weight_decay=0.01,
+):
+  """Algorithm 2 of arXiv:1904.00962 with phi(z) = z; vectors do not decay."""
+  m = v = np.zeros_like(w)
+  decay = 0.0 if kind == "vector" else weight_decay
+  for t in range(1, steps + 1):
+    g = gradient(t, w)
+    m = b1 * m + (1 - b1) * g
+    v = b2 * v + (1 - b2) * g**2
+    r = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps) + decay * w
+    w = w - learning_rate * np.linalg.norm(w) / np.linalg.norm(r) * r
+  return w
+
+
+def _rms(x):
+  return np.sqrt(np.mean(x**2))
+
+
+def adafactor(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  decay_rate=0.8,
+  eps=1e-30,
+  factored_axes=None,
+  clipping_threshold=1.0,
+  multiply_by_parameter_scale=True,
+  min_parameter_scale=1e-3,
+  momentum=0.0,
+  weight_decay=0.0,
+):
+  """Algorithms 4 (factored) and 5 of arXiv:1804.04235, with its section 8."""
+  m, v, rows, columns = np.zeros_like(w), 0.0, 0.0, 0.0
+  decay = 0.0 if kind == "vector" else weight_decay
+  for t in range(1, steps + 1):
+    g = gradient(t, w)
+    square = g**2 + eps
+    beta = 1 - t**-decay_rate
+    if factored_axes is None:
+      v = beta * v + (1 - beta) * square
+      u = g / np.sqrt(v)
+    else:
+      row_axis, column_axis = factored_axes
+      row_sums = square.sum(axis=column_axis, keepdims=True)
+      rows = beta * rows + (1 - beta) * row_sums
+      column_sums = square.sum(axis=row_axis, keepdims=True)
+      columns = beta * columns + (1 - beta) * column_sums
+      u = g / np.sqrt(rows * columns / rows.sum(axis=row_axis, keepdims=True))
+    u = u / max(1, _rms(u) / clipping_threshold)
+    if multiply_by_parameter_scale:
+      u = max(min_parameter_scale, _rms(w)) * u
+    m = momentum * m + (1 - momentum) * u
+    w = w - learning_rate * (m + decay * w)
+  return w
