@@ -25,6 +25,7 @@ TABLE: Mapping[str, str] = {
   "lion": "normjax.optim.lion:lion",
   "lamb": "normjax.optim.lamb:lamb",
   "adafactor": "normjax.optim.adafactor:adafactor",
+  "sgdp": "normjax.optim.sgdp:sgdp",
 }
 
 # What is public beside the optimizers of the table.
@@ -41,6 +42,7 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_trust_ratio": "normjax.optim.lamb:scale_by_trust_ratio",
   "scale_by_lion": "normjax.optim.lion:scale_by_lion",
   "scale_by_muon": "normjax.optim.muon:scale_by_muon",
+  "scale_by_sgdp": "normjax.optim.sgdp:scale_by_sgdp",
   "scale_by_sinkhorn": "normjax.optim.sinkgd:scale_by_sinkhorn",
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",

@@ -1,6 +1,5 @@
 """AdamP: Heo et al. 2021, arXiv:2006.08217."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from normjax.optim import compose, groups, safe, validate
+from normjax.optim import compose, groups, radial, safe, validate
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
@@ -21,49 +20,6 @@ class AdamPState(NamedTuple):
   count: ArrayLike  # pyright: ignore[reportIncompatibleMethodOverride]
   mu: PyTree  # The shapes of the parameters, in mu_dtype.
   nu: PyTree  # The shapes of the parameters, in nu_dtype.
-
-
-def _project(
-  w: Array,
-  g: Array,
-  p: Array,
-  dims: dims_lib.MatrixDims,
-  *,
-  delta: float | Array,
-  wd_ratio: float | Array,
-  eps: float | Array,
-) -> tuple[Array, Array]:
-  """Removes the radial part of p where g is tangent to the sphere of w.
-
-  Both views and both decisions come from four sums a channel, without a
-  branch: the layer's sums are the channels' sums.
-
-  Returns:
-    The projected p, and the factor of the weight decay.
-  """
-  reduction, output = dims_lib.axes(dims)
-  inputs, outputs = dims_lib.sizes(w.shape, dims)
-  sums = [
-    jnp.sum(product, axis=reduction, keepdims=True)
-    for product in (w * w, g * g, g * w, p * w)
-  ]
-
-  def view(sums, size):
-    ww, gg, gw, pw = sums
-    w_norm, g_norm = jnp.sqrt(ww), jnp.sqrt(gg)
-    cosine = jnp.abs(gw) / (jnp.maximum(w_norm, eps) * jnp.maximum(g_norm, eps))
-    worst = jnp.max(cosine, axis=output, keepdims=True)
-    # One tensor, one decision: the worst channel's.
-    fires = worst < delta / math.sqrt(size)
-    scale = w_norm + eps
-    return fires, safe.divide(safe.divide(pw, scale), scale)
-
-  channel_fires, channel = view(sums, inputs)
-  layer_sums = [jnp.sum(s, axis=output, keepdims=True) for s in sums]
-  layer_fires, layer = view(layer_sums, inputs * outputs)
-  radial = jnp.where(channel_fires, channel, jnp.where(layer_fires, layer, 0))
-  ratio = jnp.where(channel_fires | layer_fires, wd_ratio, 1.0)
-  return p - radial * w, ratio.astype(p.dtype)
 
 
 def scale_by_adamp(
@@ -115,7 +71,7 @@ def scale_by_adamp(
     p = safe.divide(ahead, jnp.sqrt(v) / jnp.sqrt(second) + eps)
     ratio = 1.0
     if entry is not None:
-      p, ratio = _project(
+      p, ratio = radial.remove_radial(
         w, g, p, entry, delta=delta, wd_ratio=wd_ratio, eps=eps
       )
     p = p / first
@@ -239,8 +195,4 @@ def adamp(
 
 def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
   """Path of each leaf to the name of its update."""
-  entries = dims_lib.resolve(options.get("dims"), params, dims_lib.channel_dims)
-  return {
-    path: "adamp (no projection)" if entry is None else "adamp"
-    for (path, _), entry in zip(groups.leaves(params), entries, strict=True)
-  }
+  return radial.routes("adamp", params, options.get("dims"))

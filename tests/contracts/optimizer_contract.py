@@ -36,6 +36,8 @@ BAD_OPTIONS = (
   ("ns_steps", 2.5, TypeError),
   ("ns_coeffs", (1.0, 2.0), ValueError),
   ("scaling", "none", ValueError),
+  ("momentum", 1.0, ValueError),
+  ("dampening", -0.5, ValueError),
   ("delta", -1.0, ValueError),
   ("wd_ratio", -1.0, ValueError),
   ("decay_rate", -1.0, ValueError),

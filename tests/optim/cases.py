@@ -35,6 +35,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
       "multiply_by_parameter_scale": False,
       "weight_decay": 0.3,
     },
+  "sgdp": (
+    {"momentum": 0.9, "weight_decay": 0.03, "nesterov": True},
+    {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.03},
+    {"momentum": 0.5, "weight_decay": 0.3, "official_aliasing": True},
   ),
 }
 
@@ -46,6 +50,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "lion": references_baselines.lion,
   "lamb": references_baselines.lamb,
   "adafactor": references_baselines.adafactor,
+  "sgdp": references.sgdp,
 }
 
 _DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
@@ -76,6 +81,8 @@ ROUNDING: Mapping[str, float] = {
   "lamb": 5e-5,
   # A power, a root, and two means of up to 120 terms: 30 u.
   "adafactor": 2e-6,
+  # Sums of 120 terms in the projection, over twelve steps of momentum.
+  "sgdp": 1e-5,
 }
 
 

@@ -222,3 +222,35 @@ def adamp(
     w = w * (1 - learning_rate * weight_decay * ratio)
     w = w - learning_rate / (1 - b1**t) * p
   return w
+
+
+def sgdp(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  momentum=0.0,
+  dampening=0.0,
+  weight_decay=0.0,
+  delta=0.1,
+  wd_ratio=0.1,
+  nesterov=False,
+  eps=1e-8,
+  official_aliasing=False,
+):
+  """`SGDP.step` of clovaai/AdamP; without aliasing as timm's copy."""
+  buffer = np.zeros_like(w)
+  for t in range(1, steps + 1):
+    g = gradient(t, w)
+    buffer = momentum * buffer + (1 - dampening) * g
+    step = g + momentum * buffer if nesterov else buffer
+    ratio = 1.0
+    if kind != "vector":
+      step, ratio = adamp_projection(w, g, step, delta, wd_ratio, eps)
+    if official_aliasing and not nesterov:
+      buffer = step
+    w = w * (1 - learning_rate * weight_decay * ratio / (1 - momentum))
+    w = w - learning_rate * step
+  return w
