@@ -26,6 +26,7 @@ TABLE: Mapping[str, str] = {
   "lamb": "normjax.optim.lamb:lamb",
   "adafactor": "normjax.optim.adafactor:adafactor",
   "sgdp": "normjax.optim.sgdp:sgdp",
+  "conda": "normjax.optim.conda:conda",
 }
 
 # What is public beside the optimizers of the table.
@@ -46,6 +47,7 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_sinkhorn": "normjax.optim.sinkgd:scale_by_sinkhorn",
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",
+  "scale_by_conda": "normjax.optim.conda:scale_by_conda",
 }
 
 REGISTRY = Registry("optimizer", TABLE)

@@ -13,6 +13,7 @@ import optax
 
 from normjax import optim
 from tests.optim import references, references_baselines
+from tests.optim import references, references_projected
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
@@ -39,6 +40,9 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"momentum": 0.9, "weight_decay": 0.03, "nesterov": True},
     {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.03},
     {"momentum": 0.5, "weight_decay": 0.3, "official_aliasing": True},
+  "conda": (
+    {},
+    {"update_proj_gap": 3, "scale": 0.25, "b2": 0.99, "weight_decay": 0.3},
   ),
 }
 
@@ -51,6 +55,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "lamb": references_baselines.lamb,
   "adafactor": references_baselines.adafactor,
   "sgdp": references.sgdp,
+  "conda": references_projected.conda,
 }
 
 _DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
@@ -83,6 +88,10 @@ ROUNDING: Mapping[str, float] = {
   "adafactor": 2e-6,
   # Sums of 120 terms in the projection, over twelve steps of momentum.
   "sgdp": 1e-5,
+  # An SVD of sides up to 24 turns the basis by 24 u over the gap of two
+  # singular values, about 0.1; a coordinate of 0.1 of the largest then
+  # changes by ten times that.
+  "conda": 1.5e-4,
 }
 
 

@@ -1,0 +1,149 @@
+"""Projection of matrices on singular vectors of their smaller side.
+
+What Conda, GaLore and Fira share. The smaller side of (inputs, outputs) is
+the inputs where both are equal, as for PyTorch's (out, in) in their codes.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from normjax.optim import dims as dims_lib
+from normjax.optim import safe, stacking
+from normjax.types import Array, PyTree
+
+
+def _acts_on_inputs(x_nio: Array) -> bool:
+  # The same for a matrix and its projection, whose smaller side shrinks.
+  return x_nio.shape[1] <= x_nio.shape[2]
+
+
+def basis_shape(
+  shape: Sequence[int], entry: dims_lib.MatrixDims, rank: int | None = None
+) -> tuple[int, int, int]:
+  """(matrices, rank, smaller side) for a leaf of this shape.
+
+  Args:
+    shape: of the leaf.
+    entry: its matrix axes, as `dims.resolve` gives them.
+    rank: number of vectors; None, and what exceeds the side, means all.
+  """
+  inputs, outputs = dims_lib.sizes(tuple(shape), entry)
+  side = min(inputs, outputs)
+  reduction, output = dims_lib.axes(entry)
+  batch = math.prod(
+    size for n, size in enumerate(shape) if n not in reduction + output
+  )
+  return batch, side if rank is None else min(rank, side), side
+
+
+def projected_shape(
+  shape: Sequence[int], entry: dims_lib.MatrixDims, rank: int
+) -> tuple[int, int, int]:
+  """(matrices, inputs, outputs), the smaller side reduced to the rank."""
+  inputs, outputs = dims_lib.sizes(tuple(shape), entry)
+  batch, rank, _ = basis_shape(shape, entry, rank)
+  if inputs <= outputs:
+    return batch, rank, outputs
+  return batch, inputs, rank
+
+
+def singular_vectors(x_nio: Array, rank: int | None = None) -> Array:
+  """The singular vectors of the smaller side, largest singular value first.
+
+  By a QR of the tall form and an SVD of its R, which spares the vectors of
+  the larger side. Not by the eigenvectors of the Gram matrix: in float32 they
+  lose the directions below sqrt(u) = 2e-4 of the largest, and a gradient's
+  spectrum has many.
+
+  Args:
+    x_nio: matrices (inputs, outputs), float32 or float64; any finite scale.
+    rank: how many vectors to keep; None for all.
+
+  Returns:
+    Orthonormal rows, (n, rank, k), in the dtype of x. Those of a zero
+    matrix are unit vectors, those of a matrix with a NaN are NaN.
+  """
+  scaled = safe.divide(x_nio, safe.largest(x_nio, (1, 2)))
+  tall = scaled.mT if _acts_on_inputs(x_nio) else scaled
+  if tall.shape[1] > tall.shape[2]:
+    tall = jnp.linalg.qr(tall, mode="r")
+  _, _, vectors = jnp.linalg.svd(tall, full_matrices=False)
+  return vectors[:, :rank]
+
+
+def stacked_singular_vectors(
+  matrices: Sequence[Array], rank: int | None = None
+) -> list[Array]:
+  """`singular_vectors` of each, one SVD for all matrices of one shape."""
+  return stacking.stacked(lambda x: singular_vectors(x, rank), matrices)
+
+
+def project(x_nio: Array, basis_nrk: Array) -> Array:
+  """The coordinates of x in the basis: B X or, on the outputs, X B^T."""
+  if _acts_on_inputs(x_nio):
+    return basis_nrk @ x_nio
+  return x_nio @ basis_nrk.mT
+
+
+def project_back(y_nio: Array, basis_nrk: Array) -> Array:
+  """The matrix of these coordinates: B^T Y or, on the outputs, Y B."""
+  if _acts_on_inputs(y_nio):
+    return basis_nrk.mT @ y_nio
+  return y_nio @ basis_nrk
+
+
+def chosen(
+  dims: dims_lib.DimsSpec, tree: PyTree
+) -> dict[int, dims_lib.MatrixDims]:
+  """The number of each leaf that has dims, and its entry."""
+  entries = enumerate(dims_lib.resolve(dims, tree))
+  return {n: entry for n, entry in entries if entry is not None}
+
+
+def tree_of(
+  values: Iterable[Any], like: PyTree, entries: Mapping[int, Any]
+) -> PyTree:
+  """A tree like `like`: the values where there are dims, else MaskedNode."""
+  flat, structure = jax.tree.flatten(like)
+  nodes = [optax.MaskedNode()] * len(flat)
+  for n, value in zip(entries, values, strict=True):
+    nodes[n] = value
+  return structure.unflatten(nodes)
+
+
+def to_matrices(
+  leaves: Sequence[Array], entries: Mapping[int, dims_lib.MatrixDims]
+) -> list[Array]:
+  """(n, inputs, outputs) of each leaf, in the dtype of the arithmetic."""
+  return [
+    dims_lib.to_matrices(safe.promote(leaf), entry)
+    for leaf, entry in zip(leaves, entries.values(), strict=True)
+  ]
+
+
+def from_matrices(
+  matrices: Sequence[Array],
+  like: Sequence[Array],
+  entries: Mapping[int, dims_lib.MatrixDims],
+) -> list[Array]:
+  """The inverse of `to_matrices`: the shapes and dtypes of `like`."""
+  rows = zip(matrices, like, entries.values(), strict=True)
+  return [
+    dims_lib.from_matrices(x, leaf.shape, entry).astype(leaf.dtype)
+    for x, leaf, entry in rows
+  ]
+
+
+def replace(
+  tree: PyTree, values: Iterable[Any], entries: Mapping[int, Any]
+) -> PyTree:
+  """The tree with the values where there are dims."""
+  flat, structure = jax.tree.flatten(tree)
+  for n, value in zip(entries, values, strict=True):
+    flat[n] = value
+  return structure.unflatten(flat)

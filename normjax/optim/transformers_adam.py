@@ -1,0 +1,181 @@
+"""The Adam under Conda, GaLore and Fira: AdamW of Hugging Face Transformers.
+
+It differs from arXiv:1711.05101 in two places: eps is added before the bias
+correction, and the decay acts on the weight that the step has moved.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike, DTypeLike
+
+from normjax.optim import compose, groups, safe, validate
+from normjax.optim import dims as dims_lib
+from normjax.types import Array
+
+
+def ratio(
+  m: Array,
+  v: Array,
+  count: ArrayLike,
+  *,
+  b1: float | Array,
+  b2: float | Array,
+  eps: float | Array,
+) -> Array:
+  """sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps), with t = count."""
+  first = safe.bias_correction(b1, count, m.dtype)
+  second = safe.bias_correction(b2, count, v.dtype)
+  return safe.divide(m, jnp.sqrt(v) + eps) * (jnp.sqrt(second) / first)
+
+
+def moments(
+  g: Array, m: Array, v: Array, *, b1: float | Array, b2: float | Array
+) -> tuple[Array, Array]:
+  """The moving averages of g and g^2."""
+  return b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+
+
+def scale_by_adam(
+  b1: float | Array = 0.9,
+  b2: float | Array = 0.999,
+  eps: float | Array = 1e-8,
+  *,
+  mu_dtype: DTypeLike | None = None,
+  nu_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+  """Adam's direction with this `ratio`; the state is optax's.
+
+  Arguments as in `adamw.scale_by_adam`.
+  """
+
+  def init(params):
+    return optax.ScaleByAdamState(
+      count=jnp.zeros((), jnp.int32),
+      mu=compose.zeros(params, mu_dtype),
+      nu=compose.zeros(params, nu_dtype),
+    )
+
+  def update(updates, state, params=None, **extra_args):
+    del params, extra_args
+    count = optax.safe_increment(state.count)
+    g, m, v = (
+      jax.tree.map(safe.promote, tree) for tree in (updates, state.mu, state.nu)
+    )
+    flat, structure = jax.tree.flatten(g)
+    pairs = [
+      moments(*row, b1=b1, b2=b2)
+      for row in zip(flat, jax.tree.leaves(m), jax.tree.leaves(v), strict=True)
+    ]
+    moved = structure.unflatten(
+      [ratio(m, v, count, b1=b1, b2=b2, eps=eps) for m, v in pairs]
+    )
+    m, v = (structure.unflatten([pair[n] for pair in pairs]) for n in range(2))
+    new = optax.ScaleByAdamState(
+      count=count,
+      mu=compose.cast_like(m, state.mu),
+      nu=compose.cast_like(v, state.nu),
+    )
+    return compose.cast_like(moved, updates), new
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def descend(
+  method: str,
+  direction: optax.GradientTransformation,
+  learning_rate: optax.ScalarOrSchedule,
+  *,
+  weight_decay: float | Array,
+  mask: Any,
+) -> optax.GradientTransformation:
+  """The step w -= lr direction, and then w -= lr weight_decay w.
+
+  Args:
+    method: the optimizer, for messages.
+    direction: a transform without sign and learning rate.
+    learning_rate: number, traced scalar or schedule.
+    weight_decay: >= 0.
+    mask: see `groups.resolve_mask`.
+  """
+  validate.learning_rate(method, learning_rate)
+  validate.numbers(method, weight_decay=weight_decay)
+
+  def init(params):
+    del params
+    return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
+
+  def update(updates, state, params=None):
+    compose.need_params(method, params)
+    rate: Any = learning_rate
+    if callable(learning_rate):
+      rate = learning_rate(state.count)
+    flat, structure = jax.tree.flatten(updates)
+    moved = [-rate * u for u in flat]
+    rows = zip(
+      moved,
+      jax.tree.leaves(params),
+      groups.resolve_mask(mask, params),
+      strict=True,
+    )
+    moved = [
+      u - rate * weight_decay * (w.astype(u.dtype) + u) if decayed else u
+      for u, w, decayed in rows
+    ]
+    count = optax.safe_increment(state.count)
+    return structure.unflatten(moved), optax.ScaleByScheduleState(count=count)
+
+  step = optax.GradientTransformation(init, update)
+  return optax.chain(direction, step)
+
+
+def with_fallback(
+  method: str,
+  direction: optax.GradientTransformation,
+  learning_rate: optax.ScalarOrSchedule,
+  b1: float | Array,
+  b2: float | Array,
+  eps: float | Array,
+  *,
+  weight_decay: float | Array,
+  mask: Any,
+  mu_dtype: DTypeLike | None,
+  nu_dtype: DTypeLike | None,
+  dims: dims_lib.DimsSpec,
+  fallback: optax.GradientTransformation | None,
+  fallback_learning_rate: optax.ScalarOrSchedule | None,
+  fallback_b1: float | Array | None,
+  fallback_b2: float | Array | None,
+  fallback_eps: float | Array | None,
+  fallback_weight_decay: float | Array | None,
+) -> optax.GradientTransformationExtraArgs:
+  """The alias: `direction` where a leaf has dims, elsewhere `fallback`.
+
+  Arguments as in the aliases: a fallback of None is this file's Adam, and
+  each option of it that is None is the matrices'.
+  """
+  matrices = descend(
+    method, direction, learning_rate, weight_decay=weight_decay, mask=mask
+  )
+  if fallback is None:
+    rate = (
+      learning_rate
+      if fallback_learning_rate is None
+      else fallback_learning_rate
+    )
+    decay = weight_decay
+    if fallback_weight_decay is not None:
+      decay = fallback_weight_decay
+    b1 = b1 if fallback_b1 is None else fallback_b1
+    b2 = b2 if fallback_b2 is None else fallback_b2
+    eps = eps if fallback_eps is None else fallback_eps
+    validate.learning_rate(method, rate, "fallback_learning_rate")
+    validate.betas(method, fallback_b1=b1, fallback_b2=b2)
+    validate.numbers(method, fallback_eps=eps, fallback_weight_decay=decay)
+    adam = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
+    fallback = descend(method, adam, rate, weight_decay=decay, mask=mask)
+  return compose.finish(
+    method, compose.route(method, matrices, fallback, dims), mask
+  )
