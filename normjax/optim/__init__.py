@@ -25,6 +25,7 @@ TABLE: Mapping[str, str] = {
   "lion": "normjax.optim.lion:lion",
   "lamb": "normjax.optim.lamb:lamb",
   "adafactor": "normjax.optim.adafactor:adafactor",
+  "soap": "normjax.optim.soap:soap",
   "sgdp": "normjax.optim.sgdp:sgdp",
   "conda": "normjax.optim.conda:conda",
 }
@@ -40,6 +41,7 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_adam": "normjax.optim.adamw:scale_by_adam",
   "scale_by_adamp": "normjax.optim.adamp:scale_by_adamp",
   "scale_by_factored_rms": "normjax.optim.adafactor:scale_by_factored_rms",
+  "scale_by_soap": "normjax.optim.soap:scale_by_soap",
   "scale_by_trust_ratio": "normjax.optim.lamb:scale_by_trust_ratio",
   "scale_by_lion": "normjax.optim.lion:scale_by_lion",
   "scale_by_muon": "normjax.optim.muon:scale_by_muon",

@@ -12,8 +12,7 @@ from typing import Any
 import optax
 
 from normjax import optim
-from tests.optim import references, references_baselines
-from tests.optim import references, references_projected
+from tests.optim import references, references_baselines, references_projected
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
@@ -36,10 +35,12 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
       "multiply_by_parameter_scale": False,
       "weight_decay": 0.3,
     },
+  ),
   "sgdp": (
     {"momentum": 0.9, "weight_decay": 0.03, "nesterov": True},
     {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.03},
     {"momentum": 0.5, "weight_decay": 0.3, "official_aliasing": True},
+  ),
   "conda": (
     {},
     {"update_proj_gap": 3, "scale": 0.25, "b2": 0.99, "weight_decay": 0.3},
@@ -67,6 +68,12 @@ CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "lion": {"learning_rate": _DECAYING},
   "lamb": {"learning_rate": _DECAYING},
   "adafactor": {"learning_rate": _DECAYING},
+}
+
+# Bytes of the contract's small tree that no `mu_dtype` or `nu_dtype` narrows.
+FIXED_BYTES: Mapping[str, int] = {
+  # Gram matrix and basis in float32, of sides (8, 8), (8, 24) and (1, 1).
+  "soap": 4 * 2 * (64 + 64 + 64 + 576 + 1 + 1),
 }
 
 # Relative error of one step in float32, u = 2^-24 = 6e-8.
@@ -104,6 +111,7 @@ class Case:
   reference: Callable[..., Any] | None
   convergence: Mapping[str, Any]
   rounding: float
+  fixed_bytes: int
 
   def __str__(self) -> str:
     return "-".join([self.name, *(f"{k}={v}" for k, v in self.options.items())])
@@ -134,6 +142,7 @@ def _case(name: str, options: Mapping[str, Any]) -> Case:
     reference=REFERENCES.get(name),
     convergence=CONVERGENCE.get(name, {}),
     rounding=ROUNDING.get(name, 0.0),
+    fixed_bytes=FIXED_BYTES.get(name, 0),
   )
 
 
