@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
 
 from normjax.optim import (
@@ -60,6 +61,15 @@ def _grams(x: Array, like: Sequence[Array]) -> tuple[Array, Array]:
     _product(x, x.mT) if input_gram.size else input_gram,
     _product(x.mT, x) if output_gram.size else output_gram,
   )
+
+
+def _whole(x: Array) -> Array:
+  """Keeps x whole on every device, where the compiler would decide."""
+  mesh = jax.typeof(x).sharding.mesh
+  if mesh.empty or any(kind != AxisType.Auto for kind in mesh.axis_types):
+    return x
+  whole = NamedSharding(mesh, PartitionSpec())
+  return lax.with_sharding_constraint(x, whole)
 
 
 def _unit(gram: Array) -> Array:
@@ -211,15 +221,15 @@ def scale_by_soap(
 
   def direction(count, gradients, mu, nu, grams, bases):
     """The direction, and all but the count as it is after this step."""
-    first = safe.bias_correction(b1, jnp.maximum(count, 1), jnp.float32)
-    second = safe.bias_correction(b2, jnp.maximum(count, 1), jnp.float32)
-    correction = jnp.sqrt(second) / first
+    seen = jnp.maximum(count, 1)
 
     def step(g, m, v, input_gram, output_gram, input_basis, output_basis):
       rotated = _rotate(g, input_basis, output_basis)
       m = b1 * m + (1 - b1) * rotated
       v = b2 * v + (1 - b2) * rotated**2
-      adam = safe.divide(m, jnp.sqrt(v) + eps) * correction.astype(m.dtype)
+      second = jnp.sqrt(safe.bias_correction(b2, seen, v.dtype))
+      correction = second / safe.bias_correction(b1, seen, m.dtype)
+      adam = safe.divide(m, jnp.sqrt(v) + eps) * correction
       old = input_gram, output_gram
       averages = [
         b2 * average + (1 - b2) * gram
@@ -284,7 +294,9 @@ def scale_by_soap(
     )
 
     def tree(leaves):
-      nodes = [leaf if leaf.size else optax.MaskedNode() for leaf in leaves]
+      nodes = [
+        _whole(leaf) if leaf.size else optax.MaskedNode() for leaf in leaves
+      ]
       return projection.tree_of(nodes, updates, entries)
 
     new = SoapState(
@@ -339,9 +351,11 @@ def soap(
   What differs from the official code: embeddings and heads are not matrices
   unless `dims` says so; a convolution is one matrix, (kh kw in, out), not one
   basis for every axis; the leaves without dims take Adam from the first
-  update on. Statistics are in float32, L, R, U, V in any case. A zero gradient
-  moves nothing; one with entries beyond 3e15 is scaled down to that; a NaN
-  spoils its matrix until the state is made anew.
+  update on. Statistics are in float32, L, R, U, V in any case, and those four
+  whole on every device. A zero gradient moves nothing; one with entries beyond
+  3e15 is scaled down to that; a NaN spoils its matrix until the state is made
+  anew. Adam divides every direction by its own size: as in the official code,
+  one that no gradient has had yet then gets a step out of rounding errors.
 
   Args:
     learning_rate: number, traced scalar or schedule.
