@@ -43,7 +43,7 @@ golden: setup
 	NORMJAX_UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/golden
 
 bench: setup
-	$(BIN)/normjax bench train
+	$(BIN)/normjax bench
 
 docs: setup
 	$(BIN)/pdoc --docformat google --math -o site normjax kernels_pallas

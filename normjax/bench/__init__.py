@@ -2,7 +2,11 @@
 
 from normjax.registry import Registry
 
-TABLE = {"train": "normjax.bench.train:run"}
+# Each is called with a console and the command's flags by name.
+TABLE = {
+  "train": "normjax.bench.train:run",
+  "optim": "normjax.bench.optim:run",
+}
 _REGISTRY = Registry("benchmark", TABLE)
 names = _REGISTRY.names
 get = _REGISTRY.get

@@ -27,7 +27,10 @@ TABLE: Mapping[str, str] = {
   "adafactor": "normjax.optim.adafactor:adafactor",
   "soap": "normjax.optim.soap:soap",
   "sgdp": "normjax.optim.sgdp:sgdp",
+  "swan": "normjax.optim.swan:swan",
   "conda": "normjax.optim.conda:conda",
+  "galore": "normjax.optim.galore:galore",
+  "fira": "normjax.optim.fira:fira",
 }
 
 # What is public beside the optimizers of the table.
@@ -44,12 +47,17 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_soap": "normjax.optim.soap:scale_by_soap",
   "scale_by_trust_ratio": "normjax.optim.lamb:scale_by_trust_ratio",
   "scale_by_lion": "normjax.optim.lion:scale_by_lion",
+  "scale_by_multi_norm": "normjax.optim.multi_norm:scale_by_multi_norm",
   "scale_by_muon": "normjax.optim.muon:scale_by_muon",
   "scale_by_sgdp": "normjax.optim.sgdp:scale_by_sgdp",
   "scale_by_sinkhorn": "normjax.optim.sinkgd:scale_by_sinkhorn",
+  "scale_by_swan": "normjax.optim.swan:scale_by_swan",
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",
+  "whiten": "normjax.optim.whitening:whiten",
   "scale_by_conda": "normjax.optim.conda:scale_by_conda",
+  "scale_by_fira": "normjax.optim.fira:scale_by_fira",
+  "scale_by_galore": "normjax.optim.galore:scale_by_galore",
 }
 
 REGISTRY = Registry("optimizer", TABLE)

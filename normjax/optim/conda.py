@@ -109,8 +109,9 @@ def scale_by_conda(
       mu[n], nu[n] = transformers_adam.moments(
         projection.project(g, wide), mu[n], nu[n], b1=b1, b2=b2
       )
-      adam = transformers_adam.ratio(mu[n], nu[n], count, b1=b1, b2=b2, eps=eps)
-      moved.append(scale * projection.project_back(adam, wide))
+      adam = transformers_adam.ratio(mu[n], nu[n], eps)
+      factor = transformers_adam.correction(count, adam.dtype, b1=b1, b2=b2)
+      moved.append(projection.project_back(scale * factor * adam, wide))
     return moved, mu, nu, basis
 
   def update(updates, state, params=None, **extra_args):

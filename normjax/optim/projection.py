@@ -83,6 +83,11 @@ def stacked_singular_vectors(
   return stacking.stacked(lambda x: singular_vectors(x, rank), matrices)
 
 
+def reduced_axis(y_nio: Array) -> int:
+  """The axis of a projected matrix that counts the basis vectors."""
+  return 1 if _acts_on_inputs(y_nio) else 2
+
+
 def project(x_nio: Array, basis_nrk: Array) -> Array:
   """The coordinates of x in the basis: B X or, on the outputs, X B^T."""
   if _acts_on_inputs(x_nio):

@@ -37,6 +37,13 @@ def largest(x: Array, axes: Sequence[int]) -> Array:
   return jnp.max(jnp.abs(x), axis=tuple(axes), keepdims=True)
 
 
+def norm(x: Array, axes: Sequence[int]) -> Array:
+  """||x||_2 over the axes, kept with size 1, without squaring large x."""
+  peak = largest(x, axes)
+  x = divide(x, peak)
+  return peak * jnp.sqrt(jnp.sum(x * x, axis=tuple(axes), keepdims=True))
+
+
 def normalize(x: Array, axes: Sequence[int], eps: ArrayLike) -> Array:
   """Divides x by ||x||_2 + eps over the axes, for any finite x.
 

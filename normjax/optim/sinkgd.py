@@ -1,20 +1,20 @@
 """SinkGD: Scetbon, Ma, Gong, Meeds 2025, arXiv:2502.06742."""
 
-import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, safe, validate
+from normjax.optim import compose, multi_norm, validate
 from normjax.optim import dims as dims_lib
 from normjax.optim.adamw import fallback_adamw
 from normjax.types import Array, PyTree
 
-_FIRST = ("output", "reduction")
+_FIRST = {
+  "output": ("row_l2", "column_l2"),
+  "reduction": ("column_l2", "row_l2"),
+}
 
 
 def sinkhorn(
@@ -29,9 +29,8 @@ def sinkhorn(
       X = sqrt(n) Q(X)^-1 X;  X = sqrt(m) X R(X)^-1     num_iters times
 
   with Q and R the l2 norms of the m rows and n columns: arXiv:2502.06742,
-  algorithm 3. Every iterate is diag(u) X diag(v), so only the two vectors are
-  iterated and X is read, never written. Entries below 1e-19 times the largest
-  count as zero; zero rows and columns stay zero.
+  algorithm 3. Entries below 1e-19 times the largest count as zero; zero rows
+  and columns stay zero.
 
   Args:
     x: a matrix whose axes are named by `dims`; others are batched. Computed
@@ -44,27 +43,10 @@ def sinkhorn(
   Returns:
     The shape and dtype of x.
   """
-  reduction, output = dims_lib.axes(dims)
-  inputs, outputs = dims_lib.sizes(x.shape, dims)
-  scaled = safe.promote(x)
-  scaled = safe.divide(scaled, safe.largest(scaled, reduction + output))
-
-  def balance(other, axes, size):
-    """The scale of one side, given that of the other."""
-    square = jnp.sum((scaled * other) ** 2, axis=axes, keepdims=True)
-    return math.sqrt(size) * safe.rsqrt(square)
-
-  by_unit = functools.partial(balance, axes=reduction, size=inputs)
-  by_input = functools.partial(balance, axes=output, size=outputs)
-  before, after = (
-    (by_unit, by_input) if first == "output" else (by_input, by_unit)
+  balanced = multi_norm.alternate(
+    dims_lib.to_matrices(x, dims), _FIRST[first], num_iters
   )
-  second = jnp.ones((), scaled.dtype)
-  leading = second
-  for _ in range(num_iters):
-    leading = before(second)
-    second = after(leading)
-  return (scaled * leading * second).astype(x.dtype)
+  return dims_lib.from_matrices(balanced, x.shape, dims)
 
 
 def scale_by_sinkhorn(
@@ -78,15 +60,8 @@ def scale_by_sinkhorn(
   Arguments as in `sinkgd`.
   """
   validate.count("scale_by_sinkhorn", "num_iters", num_iters)
-  validate.choice("scale_by_sinkhorn", "first", first, _FIRST)
-
-  def direction(leaves, entries):
-    return [
-      sinkhorn(x, entry, num_iters, first=first)
-      for x, entry in zip(leaves, entries, strict=True)
-    ]
-
-  return compose.per_leaf("scale_by_sinkhorn", direction, dims)
+  validate.choice("scale_by_sinkhorn", "first", first, tuple(_FIRST))
+  return multi_norm.scale_by_multi_norm(_FIRST[first], num_iters, dims=dims)
 
 
 def sinkgd(

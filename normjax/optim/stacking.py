@@ -8,12 +8,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from normjax.types import Array
 
 
 def stacked(
-  function: Callable[..., Any], *operands: Sequence[Array]
+  function: Callable[..., Any],
+  *operands: Sequence[Array],
+  in_cache: bool = False,
 ) -> list[Any]:
   """`[function(*row) for row in zip(*operands)]`, one call for each shape.
 
@@ -22,11 +25,26 @@ def stacked(
       apart; returns arrays, in any tree, with that axis.
     *operands: lists of one length; the arrays of a row share their leading
       axis. Rows whose shapes (beyond it) and dtypes agree are concatenated.
+    in_cache: whether `function` reads its operands many times and computes
+      little. A CPU then takes the rows one by one: a matrix stays in its
+      cache, a stack does not.
 
   Returns:
     What `function` gives for each row, in order.
   """
   rows = list(zip(*operands, strict=True))
+  if in_cache and rows:
+    return lax.platform_dependent(
+      rows,
+      cpu=lambda rows: [function(*row) for row in rows],
+      default=lambda rows: _concatenated(function, rows),
+    )
+  return _concatenated(function, rows)
+
+
+def _concatenated(
+  function: Callable[..., Any], rows: Sequence[Sequence[Array]]
+) -> list[Any]:
   groups: dict[Any, list[int]] = {}
   for n, row in enumerate(rows):
     key = tuple((x.shape[1:], x.dtype) for x in row)

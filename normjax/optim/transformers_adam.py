@@ -16,19 +16,17 @@ from normjax.optim import dims as dims_lib
 from normjax.types import Array
 
 
-def ratio(
-  m: Array,
-  v: Array,
-  count: ArrayLike,
-  *,
-  b1: float | Array,
-  b2: float | Array,
-  eps: float | Array,
+def ratio(m: Array, v: Array, eps: float | Array) -> Array:
+  """The ratio m / (sqrt(v) + eps), not corrected for bias; 0 for 0 / 0."""
+  return safe.divide(m, jnp.sqrt(v) + eps)
+
+
+def correction(
+  count: ArrayLike, dtype: DTypeLike, *, b1: float | Array, b2: float | Array
 ) -> Array:
-  """sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps), with t = count."""
-  first = safe.bias_correction(b1, count, m.dtype)
-  second = safe.bias_correction(b2, count, v.dtype)
-  return safe.divide(m, jnp.sqrt(v) + eps) * (jnp.sqrt(second) / first)
+  """sqrt(1 - b2^t) / (1 - b1^t), with t = count."""
+  second = safe.bias_correction(b2, count, dtype)
+  return jnp.sqrt(second) / safe.bias_correction(b1, count, dtype)
 
 
 def moments(
@@ -46,7 +44,7 @@ def scale_by_adam(
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-  """Adam's direction with this `ratio`; the state is optax's.
+  """Adam's direction, eps before the correction; the state is optax's.
 
   Arguments as in `adamw.scale_by_adam`.
   """
@@ -70,7 +68,10 @@ def scale_by_adam(
       for row in zip(flat, jax.tree.leaves(m), jax.tree.leaves(v), strict=True)
     ]
     moved = structure.unflatten(
-      [ratio(m, v, count, b1=b1, b2=b2, eps=eps) for m, v in pairs]
+      [
+        ratio(m, v, eps) * correction(count, m.dtype, b1=b1, b2=b2)
+        for m, v in pairs
+      ]
     )
     m, v = (structure.unflatten([pair[n] for pair in pairs]) for n in range(2))
     new = optax.ScaleByAdamState(

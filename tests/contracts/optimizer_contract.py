@@ -39,6 +39,10 @@ BAD_OPTIONS = (
   ("momentum", 1.0, ValueError),
   ("dampening", -0.5, ValueError),
   ("delta", -1.0, ValueError),
+  ("preset", "paper", ValueError),
+  ("ns_beta", 1.0, ValueError),
+  ("prenorm", "none", ValueError),
+  ("side", "rows", ValueError),
   ("wd_ratio", -1.0, ValueError),
   ("precondition_frequency", 0, ValueError),
   ("max_precond_dim", -1, ValueError),
@@ -47,6 +51,11 @@ BAD_OPTIONS = (
   ("min_dim_size_to_factor", 0, ValueError),
   ("min_parameter_scale", -1.0, ValueError),
   ("momentum", 1.0, ValueError),
+  ("update_proj_gap", 0, ValueError),
+  ("scale", -1.0, ValueError),
+  ("rank", 0, ValueError),
+  ("rank", 2.5, TypeError),
+  ("residual", "none", ValueError),
 )
 
 

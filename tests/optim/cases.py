@@ -13,6 +13,7 @@ import optax
 
 from normjax import optim
 from tests.optim import references, references_baselines, references_projected
+from tests.optim import references, references_multi_norm, references_projected
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
@@ -41,9 +42,24 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.03},
     {"momentum": 0.5, "weight_decay": 0.3, "official_aliasing": True},
   ),
+  "swan": (
+    {"preset": "inexact"},
+    {"preset": "uncentered", "weight_decay": 0.3},
+    {"preset": "textbook"},
+    {"preset": "diagonal"},
+  ),
   "conda": (
     {},
     {"update_proj_gap": 3, "scale": 0.25, "b2": 0.99, "weight_decay": 0.3},
+  ),
+  "galore": (
+    {},
+    {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
+  ),
+  "fira": (
+    {},
+    {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
+    {"rank": 2, "update_proj_gap": 5, "residual": "orthogonal"},
   ),
 }
 
@@ -56,7 +72,10 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "lamb": references_baselines.lamb,
   "adafactor": references_baselines.adafactor,
   "sgdp": references.sgdp,
+  "swan": references_multi_norm.swan,
   "conda": references_projected.conda,
+  "galore": references_projected.galore,
+  "fira": references_projected.fira,
 }
 
 _DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
@@ -74,6 +93,8 @@ CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
 FIXED_BYTES: Mapping[str, int] = {
   # Gram matrix and basis in float32, of sides (8, 8), (8, 24) and (1, 1).
   "soap": 4 * 2 * (64 + 64 + 64 + 576 + 1 + 1),
+  # Centring takes away the mean of the gradient.
+  "swan": {"matrix_scale": 0.5, "preset": "uncentered"},
 }
 
 # Relative error of one step in float32, u = 2^-24 = 6e-8.
@@ -95,10 +116,15 @@ ROUNDING: Mapping[str, float] = {
   "adafactor": 2e-6,
   # Sums of 120 terms in the projection, over twelve steps of momentum.
   "sgdp": 1e-5,
+  # The map w -> (0.8 (3 - w))^2 w of a step has slopes of up to 1.92 once a
+  # singular value has grown: 1.92^10 * 30 u.
+  "swan": 1.3e-3,
   # An SVD of sides up to 24 turns the basis by 24 u over the gap of two
   # singular values, about 0.1; a coordinate of 0.1 of the largest then
   # changes by ten times that.
   "conda": 1.5e-4,
+  "galore": 1.5e-4,
+  "fira": 1.5e-4,
 }
 
 

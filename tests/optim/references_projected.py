@@ -99,3 +99,134 @@ def conda(
     if weight_decay > 0:
       w = w - learning_rate * weight_decay * w
   return w.reshape(shape)
+
+
+def _low_rank(
+  kind, w, gradient, steps, rank, gap, *, rate, b1, b2, eps, decay, step_of
+):
+  """What GaLore's and Fira's AdamW share; `step_of` is what they don't."""
+  if kind != "matrix":
+    return _vector_adam(
+      w,
+      gradient,
+      steps,
+      kind=kind,
+      rate=rate,
+      b1=b1,
+      b2=b2,
+      eps=eps,
+      decay=decay,
+    )
+  shape = w.shape
+  w = w.reshape(len(w), -1)
+  tall = w.shape[0] >= w.shape[1]
+  exp_avg = exp_avg_sq = 0.0
+  before = None
+  for step in range(steps):
+    full = gradient(step + 1, w.reshape(shape)).reshape(w.shape)
+    if step % gap == 0:
+      ortho = basis(full)
+      ortho = ortho[:rank] if tall else ortho[:, :rank]
+      # What LAPACK leaves open, and the old moments make matter.
+      if before is not None:
+        inner = (ortho * before).sum(axis=1 if tall else 0, keepdims=True)
+        ortho = np.where(inner < 0, -ortho, ortho)
+      before = ortho
+    grad = onto(full, ortho, tall)
+    exp_avg = b1 * exp_avg + (1 - b1) * grad
+    exp_avg_sq = b2 * exp_avg_sq + (1 - b2) * grad**2
+    norm_grad = exp_avg / (np.sqrt(exp_avg_sq) + eps)
+    first, second = 1 - b1 ** (step + 1), 1 - b2 ** (step + 1)
+    norm_grad = step_of(full, grad, norm_grad, ortho, tall)
+    w = w - rate * np.sqrt(second) / first * norm_grad
+    if decay > 0:
+      w = w - rate * decay * w
+  return w.reshape(shape)
+
+
+def galore(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  b1=0.9,
+  b2=0.999,
+  eps=1e-6,
+  rank=128,
+  update_proj_gap=200,
+  scale=0.25,
+  weight_decay=0.0,
+):
+  """`AdamW.step` and `GaLoreProjector` of jiaweizzhao/GaLore."""
+
+  def step_of(full, grad, norm_grad, ortho, tall):
+    del full, grad
+    return scale * back(norm_grad, ortho, tall)
+
+  return _low_rank(
+    kind,
+    w,
+    gradient,
+    steps,
+    rank,
+    update_proj_gap,
+    rate=learning_rate,
+    b1=b1,
+    b2=b2,
+    eps=eps,
+    decay=weight_decay,
+    step_of=step_of,
+  )
+
+
+def fira(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  b1=0.9,
+  b2=0.999,
+  eps=1e-6,
+  rank=128,
+  update_proj_gap=200,
+  scale=0.25,
+  residual="official",
+  weight_decay=0.0,
+):
+  """`AdamW.step` and `GradientProjector` of xichen-fy/Fira."""
+  state = {}
+
+  def step_of(full, grad, norm_grad, ortho, tall):
+    subgrad = back(grad, ortho, tall)
+    if residual == "official":
+      subgrad = scale * subgrad
+    norm_dim = 0 if norm_grad.shape[0] < norm_grad.shape[1] else 1
+    factor = np.linalg.norm(norm_grad, axis=norm_dim, keepdims=True)
+    low = np.linalg.norm(grad, axis=norm_dim, keepdims=True)
+    scaling_grad = (full - subgrad) * factor / (low + 1e-8)
+    norm = np.linalg.norm(scaling_grad)
+    if "norm" in state:
+      limiter = max(norm / (state["norm"] + 1e-8), 1.01) / 1.01
+      scaling_grad = scaling_grad / limiter
+      norm = norm / limiter
+    state["norm"] = norm
+    return scale * back(norm_grad, ortho, tall) + scaling_grad
+
+  return _low_rank(
+    kind,
+    w,
+    gradient,
+    steps,
+    rank,
+    update_proj_gap,
+    rate=learning_rate,
+    b1=b1,
+    b2=b2,
+    eps=eps,
+    decay=weight_decay,
+    step_of=step_of,
+  )

@@ -1,0 +1,21 @@
+"""Fira: Chen et al. 2024, arXiv:2410.01623."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """What the official code runs for LLaMA of 60M."""
+  return ml_collections.ConfigDict(
+    {
+      "name": "fira",
+      "learning_rate": 0.01,
+      "b1": 0.9,
+      "b2": 0.999,
+      "eps": 1e-6,
+      "rank": 128,
+      "update_proj_gap": 200,
+      "scale": 0.25,
+      "residual": "official",
+      "weight_decay": 0.0,
+    }
+  )

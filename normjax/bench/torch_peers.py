@@ -1,0 +1,209 @@
+"""The PyTorch peers; run by path, by an interpreter without jax or normjax.
+
+One JSON object a line comes in on stdin, one goes out on stdout:
+
+    {"do": "hello", "threads": 2}    -> {"versions": {"torch": "…", …}}
+    {"do": "make", "name": "…", "leaves": [[shape, kind], …]}
+                                     -> {"first_step_s": …}
+    {"do": "steps", "count": 3}      -> {"seconds": …}
+    {"do": "drop"}                   -> {}
+
+What fails answers {"error": "…"}. Kinds are "matrix", "embedding", "other".
+"""
+
+import gc
+import importlib
+import importlib.metadata
+import json
+import math
+import os
+import sys
+import time
+
+PACKAGES = ("torch", "adamp", "pytorch_optimizer", "bitsandbytes")
+LEARNING_RATE = 1e-3
+
+
+def _adamw(params, weight_decay=0.1):
+  import torch
+
+  if not params:
+    return []
+  return [
+    torch.optim.AdamW(
+      params, lr=LEARNING_RATE, weight_decay=weight_decay, fused=True
+    )
+  ]
+
+
+def _all(package, name, **options):
+  """The class moves every leaf."""
+
+  def make(by_kind):
+    factory = getattr(importlib.import_module(package), name)
+    params = [p for group in by_kind.values() for p in group]
+    return [factory(params, lr=LEARNING_RATE, **options)]
+
+  return make
+
+
+def _matrices(package, name, **options):
+  """The class moves the hidden matrices, torch's fused AdamW the rest."""
+
+  def make(by_kind):
+    factory = getattr(importlib.import_module(package), name)
+    rest = by_kind["embedding"] + by_kind["other"]
+    return [
+      factory(by_kind["matrix"], lr=LEARNING_RATE, **options),
+      *_adamw(rest),
+    ]
+
+  return make
+
+
+def _eight_bit(name, **options):
+  """Embeddings keep float32 state, as bitsandbytes advises."""
+
+  def make(by_kind):
+    factory = getattr(importlib.import_module("bitsandbytes.optim"), name)
+    params = by_kind["matrix"] + by_kind["other"]
+    return [
+      factory(params, lr=LEARNING_RATE, **options),
+      *_adamw(by_kind["embedding"]),
+    ]
+
+  return make
+
+
+class _SinkGD:
+  """Gradient descent balanced over rows and columns, as anyone writes it."""
+
+  def __init__(self, params, lr, num_iters=5):
+    self.params, self.lr, self.num_iters = params, lr, num_iters
+
+  def step(self):
+    import torch
+
+    with torch.no_grad():
+      for p in self.params:
+        x = p.grad
+        rows, columns = x.shape
+        for _ in range(self.num_iters):
+          norm = x.norm(dim=1, keepdim=True).clamp_min(1e-8)
+          x = math.sqrt(columns) * x / norm
+          norm = x.norm(dim=0, keepdim=True).clamp_min(1e-8)
+          x = math.sqrt(rows) * x / norm
+        p.add_(x, alpha=-self.lr)
+
+
+def _plain_sinkgd(by_kind):
+  rest = by_kind["embedding"] + by_kind["other"]
+  return [_SinkGD(by_kind["matrix"], 0.05 * LEARNING_RATE), *_adamw(rest)]
+
+
+# Name to (the package that it needs, its maker).
+PEERS = {
+  "torch AdamW, fused": (
+    "torch",
+    _all("torch.optim", "AdamW", weight_decay=0.1, fused=True),
+  ),
+  "torch SinkGD, plain": ("torch", _plain_sinkgd),
+  "adamp AdamP": ("adamp", _all("adamp", "AdamP", weight_decay=0.1)),
+  "adamp SGDP": (
+    "adamp",
+    _all("adamp", "SGDP", momentum=0.9, weight_decay=1e-4),
+  ),
+  "bitsandbytes Adam8bit": ("bitsandbytes", _eight_bit("Adam8bit")),
+  "bitsandbytes AdamW8bit": (
+    "bitsandbytes",
+    _eight_bit("AdamW8bit", weight_decay=0.1),
+  ),
+  "bitsandbytes SGD8bit": (
+    "bitsandbytes",
+    _eight_bit("SGD8bit", momentum=0.9),
+  ),
+  "bitsandbytes Lion8bit": ("bitsandbytes", _eight_bit("Lion8bit")),
+  **{
+    f"pytorch_optimizer {name}": (
+      "pytorch_optimizer",
+      _matrices("pytorch_optimizer", name),
+    )
+    for name in ("Conda", "APOLLO", "Fira", "RACS")
+  },
+  "pytorch_optimizer Lion": (
+    "pytorch_optimizer",
+    _all("pytorch_optimizer", "Lion"),
+  ),
+}
+
+
+class Session:
+  """Answers messages; holds one peer at a time."""
+
+  def __init__(self):
+    self.optimizers = []
+
+  def hello(self, threads):
+    """Sets the threads; says what is installed."""
+    versions = {}
+    for package in PACKAGES:
+      try:
+        versions[package] = importlib.metadata.version(package)
+      except importlib.metadata.PackageNotFoundError:
+        versions[package] = None
+    if versions["torch"] is not None:
+      import torch
+
+      torch.set_num_threads(threads)
+    return {"versions": versions}
+
+  def make(self, name, leaves):
+    """Makes a peer and its leaves, and makes its first step."""
+    self.drop()
+    import torch
+
+    package, maker = PEERS[name]
+    importlib.import_module(package)
+    generator = torch.Generator().manual_seed(0)
+    by_kind = {"matrix": [], "embedding": [], "other": []}
+    for shape, kind in leaves:
+      values = torch.randn(shape, generator=generator)
+      p = torch.nn.Parameter(0.02 * values)
+      p.grad = 1e-3 * torch.randn(shape, generator=generator)
+      by_kind[kind].append(p)
+    self.optimizers = maker(by_kind)
+    return {"first_step_s": self.steps(1)["seconds"]}
+
+  def steps(self, count):
+    """Seconds of so many steps."""
+    start_s = time.perf_counter()
+    for _ in range(count):
+      for optimizer in self.optimizers:
+        optimizer.step()
+    return {"seconds": time.perf_counter() - start_s}
+
+  def drop(self):
+    """Frees the peer."""
+    self.optimizers = []
+    gc.collect()
+    return {}
+
+
+def main():
+  """Answers until stdin ends."""
+  # What libraries print must not get between the answers.
+  answers = os.fdopen(os.dup(1), "w")
+  os.dup2(2, 1)
+  session = Session()
+  for line in sys.stdin:
+    message = json.loads(line)
+    try:
+      reply = getattr(session, message.pop("do"))(**message)
+    except Exception as error:
+      first = (str(error).splitlines() or [""])[0]
+      reply = {"error": f"{type(error).__name__}: {first}"}
+    print(json.dumps(reply), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,109 @@
+"""Adam on a projected gradient: what GaLore and Fira share."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike, DTypeLike
+
+from normjax.optim import dims as dims_lib
+from normjax.optim import projection, safe, transformers_adam, validate
+from normjax.types import Array, PyTree
+
+
+def check(
+  method: str,
+  b1: float | Array,
+  b2: float | Array,
+  eps: float | Array,
+  *,
+  rank: int,
+  update_proj_gap: int,
+  scale: float | Array,
+) -> None:
+  """Checks the options; raises as `validate` does."""
+  validate.betas(method, b1=b1, b2=b2)
+  validate.numbers(method, eps=eps, scale=scale)
+  validate.count(method, "rank", rank)
+  validate.count(method, "update_proj_gap", update_proj_gap)
+
+
+def zeros(
+  params: PyTree,
+  entries: Mapping[int, dims_lib.MatrixDims],
+  *,
+  rank: int,
+  mu_dtype: DTypeLike | None,
+  nu_dtype: DTypeLike | None,
+) -> tuple[PyTree, PyTree, PyTree]:
+  """The first mu, nu (n, inputs, outputs; one reduced) and basis (n, r, k)."""
+  flat = jax.tree.leaves(params)
+
+  def tree(shape_of, dtype):
+    return projection.tree_of(
+      [
+        jnp.zeros(shape_of(flat[n].shape, entry, rank), dtype or flat[n].dtype)
+        for n, entry in entries.items()
+      ],
+      params,
+      entries,
+    )
+
+  return (
+    tree(projection.projected_shape, mu_dtype),
+    tree(projection.projected_shape, nu_dtype),
+    tree(projection.basis_shape, mu_dtype),
+  )
+
+
+def _align(new_nrk: Array, old_nrk: Array) -> Array:
+  inner = jnp.sum(new_nrk * old_nrk, axis=2, keepdims=True)
+  return jnp.where(inner < 0, -new_nrk, new_nrk)
+
+
+def refresh(
+  gradients: Sequence[Array],
+  basis: Sequence[Array],
+  count: ArrayLike,
+  *,
+  rank: int,
+  update_proj_gap: int,
+) -> list[Array]:
+  """The gradients' leading singular vectors at updates 1, 1 + gap, ….
+
+  The moments stay in the coordinates of the old basis, so that the vectors'
+  signs, which an SVD leaves open, do matter: they are chosen to make no angle
+  with the old vector of that number obtuse.
+  """
+
+  def vectors(gradients, basis):
+    new = projection.stacked_singular_vectors(gradients, rank)
+    return [
+      _align(x, safe.promote(b)).astype(b.dtype)
+      for x, b in zip(new, basis, strict=True)
+    ]
+
+  return lax.cond(
+    (jnp.asarray(count) - 1) % update_proj_gap == 0,
+    vectors,
+    lambda _, basis: basis,
+    list(gradients),
+    list(basis),
+  )
+
+
+def adam(
+  low: Array,
+  m: Array,
+  v: Array,
+  *,
+  b1: float | Array,
+  b2: float | Array,
+  eps: float | Array,
+) -> tuple[Array, Array, Array]:
+  """The ratio m / (sqrt(v) + eps) of the projected gradient; also m and v."""
+  m, v = transformers_adam.moments(
+    low, safe.promote(m), safe.promote(v), b1=b1, b2=b2
+  )
+  return transformers_adam.ratio(m, v, eps), m, v

@@ -1,0 +1,91 @@
+"""Whitening of a matrix by Newton-Schulz on its smaller Gram matrix."""
+
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from normjax.optim import safe
+from normjax.types import Array
+
+
+def root_mean_square_one(x_bio: Array) -> Array:
+  """Scales each matrix to a root mean square of 1; zero stays zero."""
+  size = x_bio.shape[-2] * x_bio.shape[-1]
+  return safe.normalize(x_bio, (-2, -1), 0.0) * size**0.5
+
+
+def _inverse_root(a_bmm: Array, ns_steps: int, ns_beta: Array | float) -> Array:
+  """Newton-Schulz towards a^(-1/2), for a spectrum in [0, 1].
+
+  Y = a; Z = I;  T = 3I - Z Y;  Y = beta Y T;  Z = beta T Z
+  """
+  eye = jnp.eye(a_bmm.shape[-1], dtype=a_bmm.dtype)
+
+  def step(_, carry):
+    y, z = carry
+    t = 3 * eye - z @ y
+    return ns_beta * (y @ t), ns_beta * (t @ z)
+
+  y, z = lax.fori_loop(
+    0, ns_steps - 1, step, (a_bmm, jnp.broadcast_to(eye, a_bmm.shape))
+  )
+  # The last Y would not be read.
+  return ns_beta * ((3 * eye - z @ y) @ z)
+
+
+def _diagonal_inverse_root(
+  a_bmm: Array, ns_steps: int, ns_beta: Array | float
+) -> Array:
+  """The same with Z, and the factor of Y, cut to their diagonals."""
+  eye = jnp.eye(a_bmm.shape[-1], dtype=a_bmm.dtype)
+  y, z = a_bmm, jnp.broadcast_to(eye, a_bmm.shape)
+  for _ in range(ns_steps):
+    z_bm = jnp.diagonal(z, axis1=-2, axis2=-1)
+    y_bm = jnp.diagonal(y, axis1=-2, axis2=-1)
+    z = ns_beta * (3 * eye - z_bm[:, :, None] * y) * z_bm[:, None, :]
+    y = ns_beta * y * (3 - z_bm * y_bm)[:, None, :]
+  return z
+
+
+def whiten(
+  x_bio: Array,
+  *,
+  ns_steps: int = 10,
+  ns_beta: float | Array = 0.8,
+  diagonal: bool = False,
+  prenorm: str = "gradient",
+  ns_dtype: DTypeLike | None = None,
+) -> Array:
+  """(X X^T)^(-1/2) X of each matrix, then a root mean square of 1.
+
+  On the smaller side: whitening commutes with transposition. With ns_beta =
+  1/2 singular values rise monotonically to 1, slowly: one of 0.01 times the
+  Frobenius norm is at 0.11 after 6 steps, 0.53 after 10. With 0.8 the
+  iteration does not converge: from 9 steps on all of them lie in [0.56, 1.60],
+  small ones too.
+
+  Args:
+    x_bio: matrices; the arithmetic is in float32 at least.
+    ns_steps: number of iterations.
+    ns_beta: the step, 1/2 in the textbook.
+    diagonal: cuts the iteration to diagonals: cheap, and hardly a whitening.
+    prenorm: what has a Frobenius norm of 1 before the iteration, without
+      which it overflows: "gradient" X, or "gram" X X^T.
+    ns_dtype: of the iteration; None takes that of the arithmetic.
+
+  Returns:
+    The shape and dtype of x. A zero matrix stays zero; a non-finite entry
+    spoils its matrix.
+  """
+  x = safe.promote(x_bio)
+  x = safe.normalize(x, (-2, -1), 0.0)
+  tall = x.shape[-2] > x.shape[-1]
+  gram = x.mT @ x if tall else x @ x.mT
+  if prenorm == "gram":
+    gram = safe.normalize(gram, (-2, -1), 0.0)
+  if ns_dtype is not None:
+    gram = gram.astype(ns_dtype)
+  root = _diagonal_inverse_root if diagonal else _inverse_root
+  z = root(gram, ns_steps, ns_beta).astype(x.dtype)
+  # Z is symmetric but for the diagonal variant's.
+  return root_mean_square_one(x @ z.mT if tall else z @ x).astype(x_bio.dtype)
