@@ -56,13 +56,6 @@ def normalize(x: Array, axes: Sequence[int], eps: ArrayLike) -> Array:
   return divide(x, norm + divide(jnp.asarray(eps, x.dtype), peak))
 
 
-def norm(x: Array, axes: Sequence[int]) -> Array:
-  """||x||_2 over the axes, kept with size 1; exact where x^2 would not be."""
-  peak = largest(x, axes)
-  x = divide(x, peak)
-  return peak * jnp.sqrt(jnp.sum(x * x, axis=tuple(axes), keepdims=True))
-
-
 def bounded(x: Array, axes: Sequence[int]) -> Array:
   """Scales x down where its squares, or sums of many, would overflow.
 

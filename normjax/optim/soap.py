@@ -1,17 +1,17 @@
 """SOAP: Vyas et al. 2024, arXiv:2409.11321."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
 
 from normjax.optim import (
   compose,
+  eigenbasis,
   projection,
   safe,
   stacking,
@@ -34,132 +34,6 @@ class SoapState(NamedTuple):
   output_gram: PyTree  # Moving average of G^T G.
   input_basis: PyTree  # Columns are the eigenvectors, largest value first.
   output_basis: PyTree
-
-
-def _product(x: Array, y: Array) -> Array:
-  # Bases must stay orthogonal, where the default may be a shorter format.
-  return jnp.matmul(x, y, precision=lax.Precision.HIGHEST)
-
-
-def _rotate(x: Array, input_basis: Array, output_basis: Array) -> Array:
-  """U^T X V; a basis of size 0 stands for the identity."""
-  if input_basis.size:
-    x = _product(input_basis.mT, x)
-  return _product(x, output_basis) if output_basis.size else x
-
-
-def _rotate_back(x: Array, input_basis: Array, output_basis: Array) -> Array:
-  if input_basis.size:
-    x = _product(input_basis, x)
-  return _product(x, output_basis.mT) if output_basis.size else x
-
-
-def _grams(x: Array, like: Sequence[Array]) -> tuple[Array, Array]:
-  """(X X^T, X^T X), but of size 0 where `like` is."""
-  input_gram, output_gram = like
-  return (
-    _product(x, x.mT) if input_gram.size else input_gram,
-    _product(x.mT, x) if output_gram.size else output_gram,
-  )
-
-
-def _whole(x: Array) -> Array:
-  """Keeps x whole on every device, where the compiler would decide."""
-  mesh = jax.typeof(x).sharding.mesh
-  if mesh.empty or any(kind != AxisType.Auto for kind in mesh.axis_types):
-    return x
-  whole = NamedSharding(mesh, PartitionSpec())
-  return lax.with_sharding_constraint(x, whole)
-
-
-def _unit(gram: Array) -> Array:
-  return safe.divide(gram, safe.largest(gram, (1, 2)))
-
-
-def _eigenbasis(gram: Array) -> Array:
-  return jnp.linalg.eigh(_unit(gram))[1][..., ::-1]
-
-
-def _turn(gram: Array, basis: Array) -> tuple[Array, Array]:
-  """One power iteration from the basis, by falling estimated eigenvalues.
-
-  Returns:
-    The new basis, and the order in which it holds the old directions.
-  """
-  product = _product(_unit(gram), basis)
-  estimates = jnp.sum(basis * product, axis=1)
-  order = jnp.argsort(estimates, axis=1, descending=True)
-  product = jnp.take_along_axis(product, order[:, None, :], axis=2)
-  return jnp.linalg.qr(product)[0], order
-
-
-def _per_side(function: Any, *sides: list[Array]) -> list[Any]:
-  """`function` of each side that has a size, one call for each size."""
-  chosen = [n for n, side in enumerate(sides[0]) if side.size]
-  results: list[Any] = [None] * len(sides[0])
-  columns = [[side[n] for n in chosen] for side in sides]
-  for n, result in zip(
-    chosen, stacking.stacked(function, *columns), strict=True
-  ):
-    results[n] = result
-  return results
-
-
-def _keep(
-  gradients: list[Array],
-  mu: list[Array],
-  nu: list[Array],
-  grams: list[Array],
-  bases: list[Array],
-) -> tuple[list[Array], list[Array], list[Array]]:
-  del gradients, grams
-  return mu, nu, bases
-
-
-def _begin(
-  gradients: list[Array],
-  mu: list[Array],
-  nu: list[Array],
-  grams: list[Array],
-  bases: list[Array],
-) -> tuple[list[Array], list[Array], list[Array]]:
-  """The eigenbases of the first gradient; no moments yet."""
-  flat = []
-  for n, g in enumerate(gradients):
-    # Not of the moving average, (1 - b2) times it, which may underflow.
-    scaled = safe.divide(g, safe.largest(g, (1, 2)))
-    flat.extend(_grams(scaled, grams[2 * n : 2 * n + 2]))
-  made = _per_side(_eigenbasis, flat)
-  zeros = [jnp.zeros_like(x) for x in mu], [jnp.zeros_like(x) for x in nu]
-  return *zeros, [
-    old if new is None else new for new, old in zip(made, bases, strict=True)
-  ]
-
-
-def _refresh(
-  gradients: list[Array],
-  mu: list[Array],
-  nu: list[Array],
-  grams: list[Array],
-  bases: list[Array],
-) -> tuple[list[Array], list[Array], list[Array]]:
-  """The bases turned, mu carried along, and nu in the order of the bases."""
-  del gradients
-  made = _per_side(_turn, grams, bases)
-  new = [
-    old if turned is None else turned[0]
-    for turned, old in zip(made, bases, strict=True)
-  ]
-  moved, sorted_nu = [], []
-  for n, (m, v) in enumerate(zip(mu, nu, strict=True)):
-    pair = slice(2 * n, 2 * n + 2)
-    moved.append(_rotate(_rotate_back(m, *bases[pair]), *new[pair]))
-    for axis, turned in zip((1, 2), made[pair], strict=True):
-      if turned is not None:
-        order = jnp.expand_dims(turned[1], 3 - axis)
-        v = jnp.take_along_axis(v, order, axis=axis)
-    sorted_nu.append(v)
-  return moved, sorted_nu, new
 
 
 def scale_by_soap(
@@ -224,7 +98,7 @@ def scale_by_soap(
     seen = jnp.maximum(count, 1)
 
     def step(g, m, v, input_gram, output_gram, input_basis, output_basis):
-      rotated = _rotate(g, input_basis, output_basis)
+      rotated = eigenbasis.rotate(g, input_basis, output_basis)
       m = b1 * m + (1 - b1) * rotated
       v = b2 * v + (1 - b2) * rotated**2
       second = jnp.sqrt(safe.bias_correction(b2, seen, v.dtype))
@@ -233,9 +107,16 @@ def scale_by_soap(
       old = input_gram, output_gram
       averages = [
         b2 * average + (1 - b2) * gram
-        for average, gram in zip(old, _grams(g, old), strict=True)
+        for average, gram in zip(
+          old, eigenbasis.outer_products(g, old), strict=True
+        )
       ]
-      return _rotate_back(adam, input_basis, output_basis), m, v, averages
+      return (
+        eigenbasis.rotate_back(adam, input_basis, output_basis),
+        m,
+        v,
+        averages,
+      )
 
     stepped = stacking.stacked(
       step, gradients, mu, nu, grams[::2], grams[1::2], bases[::2], bases[1::2]
@@ -246,7 +127,7 @@ def scale_by_soap(
       jnp.where(
         count == 0, 1, jnp.where(count % precondition_frequency == 0, 2, 0)
       ),
-      (_keep, _begin, _refresh),
+      (eigenbasis.keep, eigenbasis.begin, eigenbasis.refresh),
       gradients,
       [row[1] for row in stepped],
       [row[2] for row in stepped],
@@ -295,7 +176,8 @@ def scale_by_soap(
 
     def tree(leaves):
       nodes = [
-        _whole(leaf) if leaf.size else optax.MaskedNode() for leaf in leaves
+        eigenbasis.whole(leaf) if leaf.size else optax.MaskedNode()
+        for leaf in leaves
       ]
       return projection.tree_of(nodes, updates, entries)
 

@@ -12,8 +12,12 @@ from typing import Any
 import optax
 
 from normjax import optim
-from tests.optim import references, references_baselines, references_projected
-from tests.optim import references, references_multi_norm, references_projected
+from tests.optim import (
+  references,
+  references_baselines,
+  references_multi_norm,
+  references_projected,
+)
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
