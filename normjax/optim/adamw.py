@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, safe, validate
+from normjax.optim import compose, validate
 from normjax.types import Array
 
 
@@ -32,34 +30,12 @@ def scale_by_adam(
   """
   validate.betas("scale_by_adam", b1=b1, b2=b2)
   validate.numbers("scale_by_adam", eps=eps)
-  inner = optax.scale_by_adam(b1, b2, eps)
-
-  def init(params):
-    validate.leaves("scale_by_adam", params)
-    return optax.ScaleByAdamState(
-      count=jnp.zeros((), jnp.int32),
-      mu=compose.zeros(params, mu_dtype),
-      nu=compose.zeros(params, nu_dtype),
-    )
-
-  def update(updates, state, params=None, **extra_args):
-    del extra_args
-    wide = state._replace(
-      mu=jax.tree.map(safe.promote, state.mu),
-      nu=jax.tree.map(safe.promote, state.nu),
-    )
-    direction, moved = inner.update(
-      jax.tree.map(safe.promote, updates), wide, params
-    )
-    assert isinstance(moved, optax.ScaleByAdamState)
-    new = optax.ScaleByAdamState(
-      count=moved.count,
-      mu=compose.cast_like(moved.mu, state.mu),
-      nu=compose.cast_like(moved.nu, state.nu),
-    )
-    return compose.cast_like(direction, updates), new
-
-  return optax.GradientTransformationExtraArgs(init, update)
+  return compose.stored(
+    "scale_by_adam",
+    optax.scale_by_adam(b1, b2, eps),
+    mu=mu_dtype,
+    nu=nu_dtype,
+  )
 
 
 def adamw(

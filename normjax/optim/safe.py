@@ -56,6 +56,17 @@ def normalize(x: Array, axes: Sequence[int], eps: ArrayLike) -> Array:
   return divide(x, norm + divide(jnp.asarray(eps, x.dtype), peak))
 
 
+def bounded(x: Array, axes: Sequence[int]) -> Array:
+  """Scales x down where its squares, or sums of many, would overflow.
+
+  No entry over the axes is then beyond the largest number to the power 0.4:
+  3e15 in float32. Smaller x is not touched.
+  """
+  limit = float(jnp.finfo(x.dtype).max) ** 0.4
+  peak = largest(x, axes)
+  return jnp.where(peak > limit, x * (limit / peak), x)
+
+
 def bias_correction(
   decay: ArrayLike, count: ArrayLike, dtype: DTypeLike
 ) -> Array:

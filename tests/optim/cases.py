@@ -9,9 +9,16 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import optax
+
 from normjax import optim
-from tests.optim import references, references_multi_norm, references_projected
-from tests.optim import references, references_8bit
+from tests.optim import (
+  references,
+  references_8bit,
+  references_baselines,
+  references_multi_norm,
+  references_projected,
+)
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
@@ -23,6 +30,17 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamp": (
     {"weight_decay": 0.3},
     {"weight_decay": 0.3, "nesterov": True, "delta": 0.5, "wd_ratio": 0.3},
+  ),
+  "lion": ({}, {"b1": 0.5, "b2": 0.8, "weight_decay": 0.3}),
+  "lamb": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
+  "adafactor": (
+    {},
+    {
+      "momentum": 0.9,
+      "clipping_threshold": 0.5,
+      "multiply_by_parameter_scale": False,
+      "weight_decay": 0.3,
+    },
   ),
   "sgdp": (
     {"momentum": 0.9, "weight_decay": 0.03, "nesterov": True},
@@ -59,6 +77,9 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "muon": references.muon,
   "sinkgd": references.sinkgd,
   "adamp": references.adamp,
+  "lion": references_baselines.lion,
+  "lamb": references_baselines.lamb,
+  "adafactor": references_baselines.adafactor,
   "sgdp": references.sgdp,
   "swan": references_multi_norm.swan,
   "conda": references_projected.conda,
@@ -70,12 +91,23 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "lion_8bit": references_8bit.lion,
 }
 
+_DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
+
 # What makes it settle within 0.03 of a parabola's minimum: a step of fixed
 # size must be below that.
 CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "sinkgd": {"matrix_scale": 0.5},
+  "lion": {"learning_rate": _DECAYING},
+  "lamb": {"learning_rate": _DECAYING},
+  "adafactor": {"learning_rate": _DECAYING},
   # Centring takes away the mean of the gradient.
   "swan": {"matrix_scale": 0.5, "preset": "uncentered"},
+}
+
+# Bytes of the contract's small tree that no `mu_dtype` or `nu_dtype` narrows.
+FIXED_BYTES: Mapping[str, int] = {
+  # Gram matrix and basis in float32, of sides (8, 8), (8, 24) and (1, 1).
+  "soap": 4 * 2 * (64 + 64 + 64 + 576 + 1 + 1),
 }
 
 # Relative error of one step in float32, u = 2^-24 = 6e-8.
@@ -89,6 +121,12 @@ ROUNDING: Mapping[str, float] = {
   "sinkgd": 4e-5,
   # As Adam but for the bias correction; sums of 120 terms in the projection.
   "adamp": 1e-5,
+  # A sign, exact unless the sum is rounded to the other side of 0.
+  "lion": 2e-7,
+  # Adam's, and two norms of up to 120 terms.
+  "lamb": 5e-5,
+  # A power, a root, and two means of up to 120 terms: 30 u.
+  "adafactor": 2e-6,
   # Sums of 120 terms in the projection, over twelve steps of momentum.
   "sgdp": 1e-5,
   # The map w -> (0.8 (3 - w))^2 w of a step has slopes of up to 1.92 once a
@@ -119,6 +157,7 @@ class Case:
   reference: Callable[..., Any] | None
   convergence: Mapping[str, Any]
   rounding: float
+  fixed_bytes: int
 
   def __str__(self) -> str:
     return "-".join([self.name, *(f"{k}={v}" for k, v in self.options.items())])
@@ -149,6 +188,7 @@ def _case(name: str, options: Mapping[str, Any]) -> Case:
     reference=REFERENCES.get(name),
     convergence=CONVERGENCE.get(name, {}),
     rounding=ROUNDING.get(name, 0.0),
+    fixed_bytes=FIXED_BYTES.get(name, 0),
   )
 
 

@@ -1,0 +1,157 @@
+"""Float64 NumPy transcriptions of the baselines; see `references`."""
+
+import numpy as np
+
+
+def lion(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  b1=0.9,
+  b2=0.99,
+  weight_decay=1e-3,
+):
+  """Algorithm 2 of arXiv:2302.06675; vectors do not decay."""
+  m = np.zeros_like(w)
+  decay = 0.0 if kind == "vector" else weight_decay
+  for t in range(1, steps + 1):
+    g = gradient(t, w)
+    c = b1 * m + (1 - b1) * g
+    w = w - learning_rate * (np.sign(c) + decay * w)
+    m = b2 * m + (1 - b2) * g
+  return w
+
+
+def lamb(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  b1=0.9,
+  b2=0.999,
+  eps=1e-6,
+  weight_decay=0.01,
+):
+  """Algorithm 2 of arXiv:1904.00962 with phi(z) = z; vectors do not decay."""
+  m = v = np.zeros_like(w)
+  decay = 0.0 if kind == "vector" else weight_decay
+  for t in range(1, steps + 1):
+    g = gradient(t, w)
+    m = b1 * m + (1 - b1) * g
+    v = b2 * v + (1 - b2) * g**2
+    r = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps) + decay * w
+    w = w - learning_rate * np.linalg.norm(w) / np.linalg.norm(r) * r
+  return w
+
+
+def _rms(x):
+  return np.sqrt(np.mean(x**2))
+
+
+def adafactor(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  decay_rate=0.8,
+  eps=1e-30,
+  factored_axes=None,
+  clipping_threshold=1.0,
+  multiply_by_parameter_scale=True,
+  min_parameter_scale=1e-3,
+  momentum=0.0,
+  weight_decay=0.0,
+):
+  """Algorithms 4 (factored) and 5 of arXiv:1804.04235, with its section 8."""
+  m, v, rows, columns = np.zeros_like(w), 0.0, 0.0, 0.0
+  decay = 0.0 if kind == "vector" else weight_decay
+  for t in range(1, steps + 1):
+    g = gradient(t, w)
+    square = g**2 + eps
+    beta = 1 - t**-decay_rate
+    if factored_axes is None:
+      v = beta * v + (1 - beta) * square
+      u = g / np.sqrt(v)
+    else:
+      row_axis, column_axis = factored_axes
+      row_sums = square.sum(axis=column_axis, keepdims=True)
+      rows = beta * rows + (1 - beta) * row_sums
+      column_sums = square.sum(axis=row_axis, keepdims=True)
+      columns = beta * columns + (1 - beta) * column_sums
+      u = g / np.sqrt(rows * columns / rows.sum(axis=row_axis, keepdims=True))
+    u = u / max(1, _rms(u) / clipping_threshold)
+    if multiply_by_parameter_scale:
+      u = max(min_parameter_scale, _rms(w)) * u
+    m = momentum * m + (1 - momentum) * u
+    w = w - learning_rate * (m + decay * w)
+  return w
+
+
+def _modes(x, bases, axis):
+  """Rotates x on each side that has a basis; `axis` of it is summed."""
+  for side, q in enumerate(bases):
+    if q is not None:
+      x = np.moveaxis(np.tensordot(x, q, axes=(side, axis)), -1, side)
+  return x
+
+
+def soap(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  b1=0.95,
+  b2=0.95,
+  eps=1e-8,
+  precondition_frequency=10,
+  max_precond_dim=10000,
+  weight_decay=0.01,
+):
+  """`SOAP.step` of nikhilvyas/SOAP, for a matrix (out, in)."""
+  assert kind == "matrix"
+  m, v = np.zeros_like(w), np.zeros_like(w)
+  grams = [
+    None if side > max_precond_dim else np.zeros((side, side))
+    for side in w.shape
+  ]
+  bases = None
+  for step in range(steps):  # The official state["step"].
+    g = gradient(step + 1, w)
+    if step > 0:
+      projected = _modes(g, bases, 0)
+      m = b1 * m + (1 - b1) * projected
+      v = b2 * v + (1 - b2) * projected**2
+      size = learning_rate * np.sqrt(1 - b2**step) / (1 - b1**step)
+      w = w - size * _modes(m / (np.sqrt(v) + eps), bases, 1)
+      w = w - learning_rate * weight_decay * w
+      m = _modes(m, bases, 1)
+    outer = g @ g.T, g.T @ g
+    grams = [
+      None if gram is None else b2 * gram + (1 - b2) * new
+      for gram, new in zip(grams, outer, strict=True)
+    ]
+    if bases is None:
+      bases = [
+        None if gram is None else np.linalg.eigh(gram)[1][:, ::-1]
+        for gram in grams
+      ]
+    elif step % precondition_frequency == 0:
+      for side, gram in enumerate(grams):
+        if gram is None:
+          continue
+        q = bases[side]
+        order = np.argsort(-np.diag(q.T @ gram @ q), kind="stable")
+        v = np.take(v, order, axis=side)
+        bases[side] = np.linalg.qr(gram @ q[:, order])[0]
+    if step > 0:
+      m = _modes(m, bases, 0)
+  return w
