@@ -10,7 +10,6 @@ from normjax.nn import checks
 from normjax.nn.norm_layer import NormLayer
 from normjax.types import Array
 
-
 # With PyTorch's eps.
 _LAYER_NORM = {"name": "layer_norm", "eps": 1e-5}
 
