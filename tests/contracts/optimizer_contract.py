@@ -44,6 +44,7 @@ BAD_OPTIONS = (
   ("prenorm", "none", ValueError),
   ("side", "rows", ValueError),
   ("wd_ratio", -1.0, ValueError),
+  ("per", "row", ValueError),
   ("precondition_frequency", 0, ValueError),
   ("max_precond_dim", -1, ValueError),
   ("decay_rate", -1.0, ValueError),

@@ -7,6 +7,7 @@ of 0.01, and has no reference here.
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import optax
@@ -40,6 +41,11 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
       "multiply_by_parameter_scale": False,
       "weight_decay": 0.3,
     },
+  ),
+  # A norm of the whole tree is in test_normalized_gd.
+  "normalized_gd": (
+    {"per": "leaf"},
+    {"per": "leaf", "eps": 0.5, "weight_decay": 0.3},
   ),
   "sgdp": (
     {"momentum": 0.9, "weight_decay": 0.03, "nesterov": True},
@@ -75,6 +81,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "lion": references_baselines.lion,
   "lamb": references_baselines.lamb,
   "adafactor": references_baselines.adafactor,
+  "normalized_gd": references_baselines.normalized_gd,
   "sgdp": references.sgdp,
   "swan": references_multi_norm.swan,
   "conda": references_projected.conda,
@@ -91,6 +98,7 @@ CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "lion": {"learning_rate": _DECAYING},
   "lamb": {"learning_rate": _DECAYING},
   "adafactor": {"learning_rate": _DECAYING},
+  "normalized_gd": {"learning_rate": _DECAYING},
 }
 
 # Bytes of the contract's small tree that no `mu_dtype` or `nu_dtype` narrows.
@@ -118,6 +126,8 @@ ROUNDING: Mapping[str, float] = {
   "lamb": 5e-5,
   # A power, a root, and two means of up to 120 terms: 30 u.
   "adafactor": 2e-6,
+  # A norm of up to 120 terms, and two quotients.
+  "normalized_gd": 1e-6,
   # Sums of 120 terms in the projection, over twelve steps of momentum.
   "sgdp": 1e-5,
   # The map w -> (0.8 (3 - w))^2 w of a step has slopes of up to 1.92 once a
@@ -165,7 +175,8 @@ class Case:
     return {k: v for k, v in values.items() if isinstance(v, float)}
 
 
-def _case(name: str, options: Mapping[str, Any]) -> Case:
+def case(name: str, options: Mapping[str, Any] = MappingProxyType({})) -> Case:
+  """An optimizer of the table with these options."""
   return Case(
     name=name,
     options=options,
@@ -179,7 +190,7 @@ def _case(name: str, options: Mapping[str, Any]) -> Case:
 def all_cases() -> list[Case]:
   """Every variant of every optimizer of the table."""
   return [
-    _case(name, options)
+    case(name, options)
     for name in optim.names()
     for options in VARIANTS.get(name, ({},))
   ]
@@ -187,4 +198,4 @@ def all_cases() -> list[Case]:
 
 def first_cases() -> list[Case]:
   """The first variant of every optimizer of the table."""
-  return [_case(name, VARIANTS.get(name, ({},))[0]) for name in optim.names()]
+  return [case(name, VARIANTS.get(name, ({},))[0]) for name in optim.names()]

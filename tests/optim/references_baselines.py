@@ -155,3 +155,23 @@ def soap(
     if step > 0:
       m = _modes(m, bases, 0)
   return w
+
+
+def normalized_gd(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  eps=0.0,
+  per="leaf",
+  weight_decay=0.0,
+):
+  """Algorithm 1 of arXiv:1507.02030, of each leaf; vectors do not decay."""
+  assert per == "leaf"
+  decay = 0.0 if kind == "vector" else weight_decay
+  for t in range(1, steps + 1):
+    g = gradient(t, w)
+    w = w - learning_rate * (g / (np.linalg.norm(g) + eps) + decay * w)
+  return w
