@@ -27,6 +27,7 @@ TABLE: Mapping[str, str] = {
   "adafactor": "normjax.optim.adafactor:adafactor",
   "soap": "normjax.optim.soap:soap",
   "normalized_gd": "normjax.optim.normalized_gd:normalized_gd",
+  "nap_adamw": "normjax.optim.nap:nap_adamw",
   "sgdp": "normjax.optim.sgdp:sgdp",
   "swan": "normjax.optim.swan:swan",
   "conda": "normjax.optim.conda:conda",
@@ -42,6 +43,7 @@ EXPORTS: Mapping[str, str] = {
   "default_dims": "normjax.optim.dims:default_dims",
   "describe": "normjax.optim.state:describe",
   "mean_residual": "normjax.optim.logistic:mean_residual",
+  "normalize_and_project": "normjax.optim.nap:normalize_and_project",
   "normalized_logistic_gd": "normjax.optim.logistic:normalized_logistic_gd",
   "scale_by_gradient_norm": (
     "normjax.optim.normalized_gd:scale_by_gradient_norm"

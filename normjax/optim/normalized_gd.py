@@ -62,8 +62,8 @@ def normalized_gd(
 
   arXiv:1507.02030, algorithm 1, in full batches; no momentum and no state. A
   constant rate does not settle: the minimum is passed by up to its length.
-  Norms are in float32, for gradients from 1e-37 to 1e37. A zero gradient moves nothing; NaN
-  spoils what shares its norm.
+  Norms are in float32, for gradients from 1e-37 to 1e37. A zero gradient moves
+  nothing; NaN spoils what shares its norm.
 
   Args:
     learning_rate: number, traced scalar or schedule.

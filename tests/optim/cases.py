@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import jax
 import optax
 
 from normjax import optim
@@ -47,6 +48,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"per": "leaf"},
     {"per": "leaf", "eps": 0.5, "weight_decay": 0.3},
   ),
+  "nap_adamw": ({}, {"per": "unit", "every": 5, "weight_decay": 0.3}),
   "sgdp": (
     {"momentum": 0.9, "weight_decay": 0.03, "nesterov": True},
     {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.03},
@@ -82,6 +84,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "lamb": references_baselines.lamb,
   "adafactor": references_baselines.adafactor,
   "normalized_gd": references_baselines.normalized_gd,
+  "nap_adamw": references_baselines.nap_adamw,
   "sgdp": references.sgdp,
   "swan": references_multi_norm.swan,
   "conda": references_projected.conda,
@@ -99,12 +102,16 @@ CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "lamb": {"learning_rate": _DECAYING},
   "adafactor": {"learning_rate": _DECAYING},
   "normalized_gd": {"learning_rate": _DECAYING},
+  # The parabolas' matrices start at zero and would stay there.
+  "nap_adamw": {"dims": lambda params: jax.tree.map(lambda _: None, params)},
 }
 
 # Bytes of the contract's small tree that no `mu_dtype` or `nu_dtype` narrows.
 FIXED_BYTES: Mapping[str, int] = {
   # Gram matrix and basis in float32, of sides (8, 8), (8, 24) and (1, 1).
   "soap": 4 * 2 * (64 + 64 + 64 + 576 + 1 + 1),
+  # The norms of three matrices in float32.
+  "nap_adamw": 4 * 3,
   # Centring takes away the mean of the gradient.
   "swan": {"matrix_scale": 0.5, "preset": "uncentered"},
 }
@@ -128,6 +135,8 @@ ROUNDING: Mapping[str, float] = {
   "adafactor": 2e-6,
   # A norm of up to 120 terms, and two quotients.
   "normalized_gd": 1e-6,
+  # Adam's. The projection rounds the weights, not the step.
+  "nap_adamw": 4e-5,
   # Sums of 120 terms in the projection, over twelve steps of momentum.
   "sgdp": 1e-5,
   # The map w -> (0.8 (3 - w))^2 w of a step has slopes of up to 1.92 once a
