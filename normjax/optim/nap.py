@@ -117,9 +117,9 @@ def normalize_and_project(
     ...   params = optax.apply_updates(params, updates)
     ...   norm = jnp.linalg.norm(params["kernel"])
     ...   print(f"{objective(params):.2f} {norm:.3f}")
-    2.88 2.000
-    2.01 2.000
-    1.36 2.000
+    2.76 2.000
+    1.86 2.000
+    1.23 2.000
   """
   validate.choice(_METHOD, "per", per, _PER)
   validate.choice(_METHOD, "vectors", vectors, _VECTORS)
