@@ -23,10 +23,10 @@ quickstart: setup
 	$(BIN)/normjax sweep configs/sweeps/quickstart.py --out=runs/quickstart
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-all: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -33,11 +33,16 @@ TABLE: Mapping[str, str] = {
   "conda": "normjax.optim.conda:conda",
   "galore": "normjax.optim.galore:galore",
   "fira": "normjax.optim.fira:fira",
+  "adam_8bit": "normjax.optim.adam_8bit:adam_8bit",
+  "adamw_8bit": "normjax.optim.adam_8bit:adamw_8bit",
+  "momentum_8bit": "normjax.optim.momentum_8bit:momentum_8bit",
+  "lion_8bit": "normjax.optim.lion_8bit:lion_8bit",
 }
 
 # What is public beside the optimizers of the table.
 EXPORTS: Mapping[str, str] = {
   "MatrixDims": "normjax.optim.dims:MatrixDims",
+  "by_path": "normjax.optim.policies:by_path",
   "channel_dims": "normjax.optim.dims:channel_dims",
   "decay_mask": "normjax.optim.groups:decay_mask",
   "default_dims": "normjax.optim.dims:default_dims",
@@ -50,6 +55,7 @@ EXPORTS: Mapping[str, str] = {
   ),
   "scale_by_mean_residual": "normjax.optim.logistic:scale_by_mean_residual",
   "orthogonalize": "normjax.optim.muon:orthogonalize",
+  "partition_by_path": "normjax.optim.policies:partition_by_path",
   "scale_by_adam": "normjax.optim.adamw:scale_by_adam",
   "scale_by_adamp": "normjax.optim.adamp:scale_by_adamp",
   "scale_by_factored_rms": "normjax.optim.adafactor:scale_by_factored_rms",
@@ -58,15 +64,27 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_lion": "normjax.optim.lion:scale_by_lion",
   "scale_by_multi_norm": "normjax.optim.multi_norm:scale_by_multi_norm",
   "scale_by_muon": "normjax.optim.muon:scale_by_muon",
+  "scale_by_path": "normjax.optim.policies:scale_by_path",
   "scale_by_sgdp": "normjax.optim.sgdp:scale_by_sgdp",
   "scale_by_sinkhorn": "normjax.optim.sinkgd:scale_by_sinkhorn",
   "scale_by_swan": "normjax.optim.swan:scale_by_swan",
+  "selective_decay": "normjax.optim.policies:selective_decay",
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",
   "whiten": "normjax.optim.whitening:whiten",
   "scale_by_conda": "normjax.optim.conda:scale_by_conda",
   "scale_by_fira": "normjax.optim.fira:scale_by_fira",
   "scale_by_galore": "normjax.optim.galore:scale_by_galore",
+  "Quantized": "normjax.optim.blockwise:Quantized",
+  "dequantize_blockwise": "normjax.optim.blockwise:dequantize_blockwise",
+  "dynamic_map": "normjax.optim.blockwise:dynamic_map",
+  "quantize_blockwise": "normjax.optim.blockwise:quantize_blockwise",
+  "quantize_state": "normjax.optim.quantize_state:quantize_state",
+  "scale_by_adam_8bit": "normjax.optim.adam_8bit:scale_by_adam_8bit",
+  "scale_by_lion_8bit": "normjax.optim.lion_8bit:scale_by_lion_8bit",
+  "scale_by_momentum_8bit": (
+    "normjax.optim.momentum_8bit:scale_by_momentum_8bit"
+  ),
 }
 
 REGISTRY = Registry("optimizer", TABLE)
@@ -124,7 +142,8 @@ class _Package(types.ModuleType):
   """
 
   def __setattr__(self, name: str, value: Any) -> None:
-    if isinstance(value, types.ModuleType) and name in TABLE:
+    public = name in TABLE or name in EXPORTS
+    if isinstance(value, types.ModuleType) and public:
       return
     super().__setattr__(name, value)
 

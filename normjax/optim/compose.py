@@ -1,6 +1,6 @@
 """From a direction to an optimizer: decay, learning rate, dtypes, routing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -205,3 +205,63 @@ def stored(
     return cast_like(direction, updates), moved._replace(**narrow)
 
   return optax.GradientTransformationExtraArgs(init, update)
+
+
+def descend_then_decay(
+  method: str,
+  direction: optax.GradientTransformation,
+  learning_rate: optax.ScalarOrSchedule,
+  *,
+  weight_decay: float | Array,
+  mask: Any,
+) -> optax.GradientTransformation:
+  """The step w -= lr direction, and then w -= lr weight_decay w.
+
+  Arguments as in `descend`.
+  """
+  validate.learning_rate(method, learning_rate)
+  validate.numbers(method, weight_decay=weight_decay)
+
+  def init(params):
+    del params
+    return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
+
+  def update(updates, state, params=None):
+    need_params(method, params)
+    rate: Any = learning_rate
+    if callable(learning_rate):
+      rate = learning_rate(state.count)
+    flat, structure = jax.tree.flatten(updates)
+    rows = zip(
+      [-rate * u for u in flat],
+      jax.tree.leaves(params),
+      groups.resolve_mask(mask, params),
+      strict=True,
+    )
+    moved = [
+      u - rate * weight_decay * (w.astype(u.dtype) + u) if decayed else u
+      for u, w, decayed in rows
+    ]
+    count = optax.safe_increment(state.count)
+    return structure.unflatten(moved), optax.ScaleByScheduleState(count=count)
+
+  return optax.chain(direction, optax.GradientTransformation(init, update))
+
+
+def skip_entries(
+  inner: optax.GradientTransformation, moves: Callable[[Array], Array]
+) -> optax.GradientTransformationExtraArgs:
+  """`inner`, but entries of the weights whose gradient is no good stay.
+
+  Args:
+    inner: the transform.
+    moves: from a gradient to booleans of its shape: which entries move.
+  """
+  inner = optax.with_extra_args_support(inner)
+
+  def update(updates, state, params=None, **extra_args):
+    moved, state = inner.update(updates, state, params, **extra_args)
+    moved = jax.tree.map(lambda u, g: jnp.where(moves(g), u, 0), moved, updates)
+    return moved, state
+
+  return optax.GradientTransformationExtraArgs(inner.init, update)

@@ -54,7 +54,6 @@ BAD_OPTIONS = (
   ("clipping_threshold", -1.0, ValueError),
   ("min_dim_size_to_factor", 0, ValueError),
   ("min_parameter_scale", -1.0, ValueError),
-  ("momentum", 1.0, ValueError),
   ("update_proj_gap", 0, ValueError),
   ("scale", -1.0, ValueError),
   ("rank", 0, ValueError),

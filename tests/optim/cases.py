@@ -16,6 +16,7 @@ import optax
 from normjax import optim
 from tests.optim import (
   references,
+  references_8bit,
   references_baselines,
   references_multi_norm,
   references_projected,
@@ -73,6 +74,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
     {"rank": 2, "update_proj_gap": 5, "residual": "orthogonal"},
   ),
+  "adam_8bit": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
+  "adamw_8bit": ({},),
+  "momentum_8bit": ({}, {"momentum": 0.5, "weight_decay": 0.3}),
+  "lion_8bit": ({}, {"b1": 0.5, "b2": 0.9, "weight_decay": 0.3}),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -90,6 +95,10 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "conda": references_projected.conda,
   "galore": references_projected.galore,
   "fira": references_projected.fira,
+  "adam_8bit": references_8bit.adam,
+  "adamw_8bit": references_8bit.adamw,
+  "momentum_8bit": references_8bit.momentum,
+  "lion_8bit": references_8bit.lion,
 }
 
 _DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
@@ -148,6 +157,13 @@ ROUNDING: Mapping[str, float] = {
   "conda": 1.5e-4,
   "galore": 1.5e-4,
   "fira": 1.5e-4,
+  # As AdamP without the projection.
+  "adam_8bit": 1e-5,
+  "adamw_8bit": 1e-5,
+  # Sums of twelve terms.
+  "momentum_8bit": 1e-6,
+  # A sign: exact, but for rounding of w.
+  "lion_8bit": 1e-6,
 }
 
 

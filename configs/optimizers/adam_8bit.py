@@ -1,0 +1,20 @@
+"""Adam with 8-bit moments: Dettmers et al. 2022, arXiv:2110.02861."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The defaults of bitsandbytes' Adam8bit."""
+  return ml_collections.ConfigDict(
+    {
+      "name": "adam_8bit",
+      "learning_rate": 0.001,
+      "b1": 0.9,
+      "b2": 0.999,
+      "eps": 1e-08,
+      "weight_decay": 0.0,
+      "block_size": 256,
+      "min_size": 4096,
+      "block_layout": "rows",
+    }
+  )

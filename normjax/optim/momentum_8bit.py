@@ -1,0 +1,146 @@
+"""Momentum with an 8-bit state: Dettmers et al. 2022, arXiv:2110.02861."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from normjax.optim import compose, groups, validate
+from normjax.optim.quantize_state import held_as, quantize_state
+from normjax.types import Array, PyTree
+
+
+class Momentum8bitState(NamedTuple):
+  """What `scale_by_momentum_8bit` quantises."""
+
+  # Updates so far, shape=(), int32.
+  count: ArrayLike  # pyright: ignore[reportIncompatibleMethodOverride]
+  mu: PyTree  # The shapes of the parameters, float32.
+
+
+def _momentum(momentum: float | Array) -> optax.GradientTransformation:
+  def init(params):
+    return Momentum8bitState(
+      count=jnp.zeros((), jnp.int32), mu=compose.zeros(params, None)
+    )
+
+  def update(updates, state, params=None):
+    del params
+    # From m = 0 the first step gives m = g without a case of its own.
+    mu = jax.tree.map(
+      lambda g, m: jnp.where(jnp.isfinite(g), momentum * m + g, 0),
+      updates,
+      state.mu,
+    )
+    count = optax.safe_increment(state.count)
+    return mu, Momentum8bitState(count=count, mu=mu)
+
+  return optax.GradientTransformation(init, update)
+
+
+def scale_by_momentum_8bit(
+  momentum: float | Array = 0.9,
+  *,
+  block_size: int = 256,
+  min_size: int = 4096,
+  block_layout: str = "rows",
+  keep: str | None = groups.EMBEDDING_NAMES,
+  sign_repair: bool = True,
+) -> optax.GradientTransformationExtraArgs:
+  """The sum of past gradients, held in 8 bits.
+
+  The state is a `QuantizeState` of `Momentum8bitState`. Arguments as in
+  `momentum_8bit`.
+  """
+  validate.betas("scale_by_momentum_8bit", momentum=momentum)
+  return quantize_state(
+    _momentum(momentum),
+    block_size,
+    min_size,
+    block_layout=block_layout,
+    keep=keep,
+    sign_repair=sign_repair,
+  )
+
+
+def momentum_8bit(
+  learning_rate: optax.ScalarOrSchedule,
+  momentum: float | Array = 0.9,
+  *,
+  weight_decay: float | Array = 0.0,
+  mask: Any = None,
+  block_size: int = 256,
+  min_size: int = 4096,
+  block_layout: str = "rows",
+  keep: str | None = groups.EMBEDDING_NAMES,
+  sign_repair: bool = True,
+) -> optax.GradientTransformationExtraArgs:
+  """SGD whose momentum is held in 8 bits, about 1.02 bytes a parameter.
+
+      m = momentum m + (g + wd w);  w -= lr m;  m = quantize(m)
+
+  arXiv:2110.02861, section 2, with the numerics of bitsandbytes' `SGD8bit`:
+  no dampening, no Nesterov step, and the decay is part of the gradient. The
+  step uses m before it is rounded. The arithmetic is in float32, also for
+  bfloat16 parameters; no eps. An entry whose gradient is NaN or infinite does
+  not move, and its momentum becomes 0.
+
+  Args:
+    learning_rate: number, traced scalar or schedule.
+    momentum: decay of the past, in [0, 1).
+    weight_decay: coupled, >= 0: it enters the momentum.
+    mask: which leaves decay: None (all, as in bitsandbytes), "default"
+      (matrices and embeddings), a tree of booleans or a function.
+    block_size: entries that share a float32 scale, >= 1.
+    min_size: leaves with fewer entries, over all devices, keep float32 momenta.
+    block_layout: "rows" cuts the last axis, and codes shard as the parameter
+      does; "flat" cuts the leaf in C order, as bitsandbytes does.
+    keep: regular expression on paths that keep float32 momenta, by default
+      embeddings; None for none.
+    sign_repair: keeps a negative m from rounding to 0, as bitsandbytes does on
+      GPUs; not on CPUs.
+
+  Raises:
+    UserError: a concrete number out of range, or a mask of another structure.
+    TypeError: an option or a leaf of another type.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from normjax import optim
+    >>> objective = lambda w: jnp.sum((w - 1) ** 2) / 1e4
+    >>> tx = optim.momentum_8bit(200.0)
+    >>> w = jnp.linspace(-2, 2, 4096).reshape(16, 256)
+    >>> state = tx.init(w)
+    >>> optim.state_bytes(state) / w.size < 1.02
+    True
+    >>> for _ in range(3):
+    ...   updates, state = tx.update(jax.grad(objective)(w), state, w)
+    ...   w = optax.apply_updates(w, updates)
+    ...   print(f"{objective(w):.2f}")
+    0.88
+    0.75
+    0.59
+  """
+  method = "momentum_8bit"
+  validate.numbers(method, weight_decay=weight_decay)
+  direction = scale_by_momentum_8bit(
+    momentum,
+    block_size=block_size,
+    min_size=min_size,
+    block_layout=block_layout,
+    keep=keep,
+    sign_repair=sign_repair,
+  )
+  step = optax.chain(
+    compose.add_decay(method, weight_decay, mask),
+    compose.descend(method, direction, learning_rate),
+  )
+  return compose.finish(method, compose.skip_entries(step, jnp.isfinite), mask)
+
+
+def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
+  """Path of each leaf to the name of its update."""
+  return held_as("momentum", params, options)

@@ -1,0 +1,137 @@
+"""Ordered rules (path pattern, policy): routing, rates and decay by path.
+
+A pattern is a regular expression of the whole path, "layers/0/mlp/kernel";
+the first that matches counts, and every leaf must match one: end the rules
+with ".*". Paths are those of nested dicts, of Linen and of NNX alike; scanned
+layers and experts are leaves with one more axis, under the same path.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import optax
+
+from normjax.optim import groups, validate
+from normjax.types import Array, PyTree
+
+INPUT_NORM_NAMES = r"(.*/)?(\w*input_(layer)?norm|ln_?[12])(_\d+)?/\w+"
+_BIAS_NAMES = r"(.*/)?(\w+_)?(bias|beta)"
+
+
+def by_path(rules: Sequence[tuple[str, Any]]) -> Callable[[PyTree], PyTree]:
+  """A function from params to the tree of each leaf's policy.
+
+  What `mask` and `dims` of every optimizer take, and the labels of
+  `optax.partition`:
+
+      mask = optim.by_path([(".*/kernel", True), (".*", False)])
+      tx = optim.adamw(1e-3, mask=mask)
+
+  Args:
+    rules: (pattern, policy), in order.
+
+  Returns:
+    The function. It raises UserError, naming the leaf, where none matches.
+  """
+
+  def policies(params: PyTree) -> PyTree:
+    flat = groups.match_tree(rules, params)
+    return jax.tree.structure(params).unflatten(flat.values())
+
+  return policies
+
+
+def scale_by_path(
+  rules: Sequence[tuple[str, float | Array]],
+) -> optax.GradientTransformationExtraArgs:
+  """Multiplies each leaf's update by the number of the first matching rule.
+
+      u *= factor
+
+  After an optimizer it is a learning-rate multiplier, of the decay too:
+
+      optax.chain(optim.adamw(1e-3), optim.scale_by_path(rules))
+
+  Args:
+    rules: (pattern, factor), in order; factors >= 0, may be traced. 0 freezes
+      a leaf, whose state still moves.
+
+  Raises:
+    UserError: a concrete factor below 0; at `init`, a leaf that no rule
+      matches.
+  """
+  for pattern, factor in rules:
+    validate.number("scale_by_path", f"rules[{pattern!r}]", factor)
+
+  def init(params):
+    groups.match_tree(rules, params)
+    return optax.EmptyState()
+
+  def update(updates, state, params=None, **extra_args):
+    del params, extra_args
+    factors = groups.match_tree(rules, updates).values()
+    flat, structure = jax.tree.flatten(updates)
+    scaled = [
+      (u * factor).astype(u.dtype)
+      for u, factor in zip(flat, factors, strict=True)
+    ]
+    return structure.unflatten(scaled), state
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def partition_by_path(
+  rules: Sequence[tuple[str, optax.GradientTransformation]],
+) -> optax.GradientTransformationExtraArgs:
+  """Moves each leaf by the transform of the first matching rule.
+
+  `optax.partition` with labels from paths: transforms of their own rates,
+  decay and state for groups of leaves.
+
+      optim.partition_by_path([
+        (".*embedding", optim.adamw(1e-3, weight_decay=0.0)),
+        (".*", optim.muon(0.02)),
+      ])
+
+  Args:
+    rules: (pattern, transform), in order.
+
+  Raises:
+    UserError: at `init`, a leaf that no rule matches.
+  """
+  labels = by_path([(pattern, n) for n, (pattern, _) in enumerate(rules)])
+  return optax.partition(
+    {n: transform for n, (_, transform) in enumerate(rules)}, labels
+  )
+
+
+def selective_decay(
+  input_norms: str = INPUT_NORM_NAMES,
+) -> Callable[[PyTree], PyTree]:
+  """A mask: matrices and the scales of input norms decay, other vectors don't.
+
+  arXiv:2605.26895 finds the decay of scale vectors beneficial in norms that
+  feed a projection (input norms), harmful in those applied to the output of a
+  block. What it says of final norms and of those of queries and keys was not
+  available; like output norms, they do not decay here. Nor do offsets and
+  biases.
+
+  Args:
+    input_norms: pattern of the leaves of input norms; the default knows
+      `*_input_norm`, `input_layernorm` and GPT-2's `ln_1`, `ln_2`.
+
+  Returns:
+    What `mask` of every optimizer takes.
+  """
+  rules = ((_BIAS_NAMES, False), (input_norms, True), (".*", None))
+
+  def mask(params: PyTree) -> PyTree:
+    chosen = groups.match_tree(rules, params).values()
+    default, structure = jax.tree.flatten(groups.decay_mask(params))
+    return structure.unflatten(
+      other if flag is None else flag
+      for flag, other in zip(chosen, default, strict=True)
+    )
+
+  return mask

@@ -1,0 +1,13 @@
+"""The contract compiles some thirty programs an optimizer."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def light_compilation():
+  """Without LLVM's optimizations: a third less time, the same arithmetic."""
+  before = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", before)
