@@ -26,6 +26,8 @@ TABLE: Mapping[str, str] = {
   "lamb": "normjax.optim.lamb:lamb",
   "adafactor": "normjax.optim.adafactor:adafactor",
   "soap": "normjax.optim.soap:soap",
+  "normalized_gd": "normjax.optim.normalized_gd:normalized_gd",
+  "nap_adamw": "normjax.optim.nap:nap_adamw",
   "sgdp": "normjax.optim.sgdp:sgdp",
   "swan": "normjax.optim.swan:swan",
   "conda": "normjax.optim.conda:conda",
@@ -45,6 +47,13 @@ EXPORTS: Mapping[str, str] = {
   "decay_mask": "normjax.optim.groups:decay_mask",
   "default_dims": "normjax.optim.dims:default_dims",
   "describe": "normjax.optim.state:describe",
+  "mean_residual": "normjax.optim.logistic:mean_residual",
+  "normalize_and_project": "normjax.optim.nap:normalize_and_project",
+  "normalized_logistic_gd": "normjax.optim.logistic:normalized_logistic_gd",
+  "scale_by_gradient_norm": (
+    "normjax.optim.normalized_gd:scale_by_gradient_norm"
+  ),
+  "scale_by_mean_residual": "normjax.optim.logistic:scale_by_mean_residual",
   "orthogonalize": "normjax.optim.muon:orthogonalize",
   "partition_by_path": "normjax.optim.policies:partition_by_path",
   "scale_by_adam": "normjax.optim.adamw:scale_by_adam",

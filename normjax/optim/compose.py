@@ -165,6 +165,48 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
   return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
+def stored(
+  method: str, inner: optax.GradientTransformation, **dtypes: Any
+) -> optax.GradientTransformationExtraArgs:
+  """`inner` with moments stored in dtypes of their own, computed in float32.
+
+  Args:
+    method: for messages.
+    inner: its state is a NamedTuple.
+    **dtypes: by field of the state, what its moments are stored in; None
+      takes the parameter's.
+  """
+
+  def cast(field, dtype):
+    return jax.tree.map(lambda x: x.astype(dtype or x.dtype), field)
+
+  def init(params):
+    validate.leaves(method, params)
+    state: Any = inner.init(params)
+    return state._replace(
+      **{name: cast(getattr(state, name), d) for name, d in dtypes.items()}
+    )
+
+  def update(updates, state, params=None, **extra_args):
+    del extra_args
+    wide = {
+      name: jax.tree.map(safe.promote, getattr(state, name)) for name in dtypes
+    }
+    direction, moved = inner.update(
+      jax.tree.map(safe.promote, updates),
+      state._replace(**wide),
+      jax.tree.map(safe.promote, params),
+    )
+    moved: Any = moved
+    narrow = {
+      name: cast_like(getattr(moved, name), getattr(state, name))
+      for name in dtypes
+    }
+    return cast_like(direction, updates), moved._replace(**narrow)
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
 def descend_then_decay(
   method: str,
   direction: optax.GradientTransformation,
@@ -223,45 +265,3 @@ def skip_entries(
     return moved, state
 
   return optax.GradientTransformationExtraArgs(inner.init, update)
-
-
-def stored(
-  method: str, inner: optax.GradientTransformation, **dtypes: Any
-) -> optax.GradientTransformationExtraArgs:
-  """`inner` with moments stored in dtypes of their own, computed in float32.
-
-  Args:
-    method: for messages.
-    inner: its state is a NamedTuple.
-    **dtypes: by field of the state, what its moments are stored in; None
-      takes the parameter's.
-  """
-
-  def cast(field, dtype):
-    return jax.tree.map(lambda x: x.astype(dtype or x.dtype), field)
-
-  def init(params):
-    validate.leaves(method, params)
-    state: Any = inner.init(params)
-    return state._replace(
-      **{name: cast(getattr(state, name), d) for name, d in dtypes.items()}
-    )
-
-  def update(updates, state, params=None, **extra_args):
-    del extra_args
-    wide = {
-      name: jax.tree.map(safe.promote, getattr(state, name)) for name in dtypes
-    }
-    direction, moved = inner.update(
-      jax.tree.map(safe.promote, updates),
-      state._replace(**wide),
-      jax.tree.map(safe.promote, params),
-    )
-    moved: Any = moved
-    narrow = {
-      name: cast_like(getattr(moved, name), getattr(state, name))
-      for name in dtypes
-    }
-    return cast_like(direction, updates), moved._replace(**narrow)
-
-  return optax.GradientTransformationExtraArgs(init, update)

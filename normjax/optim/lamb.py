@@ -54,7 +54,7 @@ def lamb(
   are stacked in one leaf share one ratio. Gains and biases get a ratio too,
   as in the paper and optax, but are not decayed unless `mask` says so. The
   length of a step does not depend on the gradient's scale, nor on how strong
-  the decay is beside it. Norms are in float32, and finite from 1e-38 to 1e38.
+  the decay is beside it. Norms are in float32, and finite from 1e-37 to 1e37.
 
   Args:
     learning_rate: number, traced scalar or schedule.

@@ -7,8 +7,10 @@ of 0.01, and has no reference here.
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
+import jax
 import optax
 
 from normjax import optim
@@ -42,6 +44,12 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
       "weight_decay": 0.3,
     },
   ),
+  # A norm of the whole tree is in test_normalized_gd.
+  "normalized_gd": (
+    {"per": "leaf"},
+    {"per": "leaf", "eps": 0.5, "weight_decay": 0.3},
+  ),
+  "nap_adamw": ({}, {"per": "unit", "every": 5, "weight_decay": 0.3}),
   "sgdp": (
     {"momentum": 0.9, "weight_decay": 0.03, "nesterov": True},
     {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.03},
@@ -80,6 +88,8 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "lion": references_baselines.lion,
   "lamb": references_baselines.lamb,
   "adafactor": references_baselines.adafactor,
+  "normalized_gd": references_baselines.normalized_gd,
+  "nap_adamw": references_baselines.nap_adamw,
   "sgdp": references.sgdp,
   "swan": references_multi_norm.swan,
   "conda": references_projected.conda,
@@ -102,12 +112,17 @@ CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "adafactor": {"learning_rate": _DECAYING},
   # Centring takes away the mean of the gradient.
   "swan": {"matrix_scale": 0.5, "preset": "uncentered"},
+  "normalized_gd": {"learning_rate": _DECAYING},
+  # The parabolas' matrices start at zero and would stay there.
+  "nap_adamw": {"dims": lambda params: jax.tree.map(lambda _: None, params)},
 }
 
 # Bytes of the contract's small tree that no `mu_dtype` or `nu_dtype` narrows.
 FIXED_BYTES: Mapping[str, int] = {
   # Gram matrix and basis in float32, of sides (8, 8), (8, 24) and (1, 1).
   "soap": 4 * 2 * (64 + 64 + 64 + 576 + 1 + 1),
+  # The norms of three matrices in float32.
+  "nap_adamw": 4 * 3,
 }
 
 # Relative error of one step in float32, u = 2^-24 = 6e-8.
@@ -127,6 +142,10 @@ ROUNDING: Mapping[str, float] = {
   "lamb": 5e-5,
   # A power, a root, and two means of up to 120 terms: 30 u.
   "adafactor": 2e-6,
+  # A norm of up to 120 terms, and two quotients.
+  "normalized_gd": 1e-6,
+  # Adam's. The projection rounds the weights, not the step.
+  "nap_adamw": 4e-5,
   # Sums of 120 terms in the projection, over twelve steps of momentum.
   "sgdp": 1e-5,
   # The map w -> (0.8 (3 - w))^2 w of a step has slopes of up to 1.92 once a
@@ -181,7 +200,8 @@ class Case:
     return {k: v for k, v in values.items() if isinstance(v, float)}
 
 
-def _case(name: str, options: Mapping[str, Any]) -> Case:
+def case(name: str, options: Mapping[str, Any] = MappingProxyType({})) -> Case:
+  """An optimizer of the table with these options."""
   return Case(
     name=name,
     options=options,
@@ -195,7 +215,7 @@ def _case(name: str, options: Mapping[str, Any]) -> Case:
 def all_cases() -> list[Case]:
   """Every variant of every optimizer of the table."""
   return [
-    _case(name, options)
+    case(name, options)
     for name in optim.names()
     for options in VARIANTS.get(name, ({},))
   ]
@@ -203,4 +223,4 @@ def all_cases() -> list[Case]:
 
 def first_cases() -> list[Case]:
   """The first variant of every optimizer of the table."""
-  return [_case(name, VARIANTS.get(name, ({},))[0]) for name in optim.names()]
+  return [case(name, VARIANTS.get(name, ({},))[0]) for name in optim.names()]

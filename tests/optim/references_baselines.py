@@ -155,3 +155,57 @@ def soap(
     if step > 0:
       m = _modes(m, bases, 0)
   return w
+
+
+def normalized_gd(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  eps=0.0,
+  per="leaf",
+  weight_decay=0.0,
+):
+  """Algorithm 1 of arXiv:1507.02030, of each leaf; vectors do not decay."""
+  assert per == "leaf"
+  decay = 0.0 if kind == "vector" else weight_decay
+  for t in range(1, steps + 1):
+    g = gradient(t, w)
+    w = w - learning_rate * (g / (np.linalg.norm(g) + eps) + decay * w)
+  return w
+
+
+def nap_adamw(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  b1=0.9,
+  b2=0.999,
+  eps=1e-8,
+  weight_decay=0.0,
+  per="matrix",
+  every=1,
+):
+  """Adam, then W <- ||W_0|| / ||W|| W, as arXiv:2407.01800 has it."""
+  m = v = np.zeros_like(w)
+  decay = 0.0 if kind == "vector" else weight_decay
+  rows = 1 if per == "matrix" else len(w)
+
+  def norms(w):
+    return np.linalg.norm(w.reshape(rows, -1), axis=1, keepdims=True)
+
+  first = norms(w)
+  for t in range(1, steps + 1):
+    g = gradient(t, w)
+    m = b1 * m + (1 - b1) * g
+    v = b2 * v + (1 - b2) * g**2
+    adam = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+    w = w - learning_rate * (adam + decay * w)
+    if kind == "matrix" and t % every == 0:
+      w = (first / norms(w) * w.reshape(rows, -1)).reshape(w.shape)
+  return w
