@@ -31,6 +31,7 @@ TABLE: Mapping[str, str] = {
   "adamw_8bit": "normjax.optim.adam_8bit:adamw_8bit",
   "momentum_8bit": "normjax.optim.momentum_8bit:momentum_8bit",
   "lion_8bit": "normjax.optim.lion_8bit:lion_8bit",
+  "normuon": "normjax.optim.normuon:normuon",
 }
 
 # What is public beside the optimizers of the table.
@@ -68,6 +69,7 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_momentum_8bit": (
     "normjax.optim.momentum_8bit:scale_by_momentum_8bit"
   ),
+  "scale_by_normuon": "normjax.optim.normuon:scale_by_normuon",
 }
 
 REGISTRY = Registry("optimizer", TABLE)

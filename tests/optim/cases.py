@@ -10,8 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from normjax import optim
-from tests.optim import references, references_multi_norm, references_projected
-from tests.optim import references, references_8bit
+from tests.optim import (
+  references,
+  references_8bit,
+  references_multi_norm,
+  references_orthonormal,
+  references_projected,
+)
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw": ({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
@@ -52,6 +57,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw_8bit": ({},),
   "momentum_8bit": ({}, {"momentum": 0.5, "weight_decay": 0.3}),
   "lion_8bit": ({}, {"b1": 0.5, "b2": 0.9, "weight_decay": 0.3}),
+  "normuon": (
+    {"fallback_learning_rate": 3e-3},
+    {"scaling": "rms", "nesterov": False, "b2": 0.5, "weight_decay": 0.3},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -68,6 +77,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "adamw_8bit": references_8bit.adamw,
   "momentum_8bit": references_8bit.momentum,
   "lion_8bit": references_8bit.lion,
+  "normuon": references_orthonormal.normuon,
 }
 
 # What makes it settle within 0.03 of a parabola's minimum: a step of fixed
@@ -107,6 +117,8 @@ ROUNDING: Mapping[str, float] = {
   "momentum_8bit": 1e-6,
   # A sign: exact, but for rounding of w.
   "lion_8bit": 1e-6,
+  # As Muon; the division by v and the norms are smooth and of slope 1.
+  "normuon": 1.2e-3,
 }
 
 
