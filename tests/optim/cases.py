@@ -61,6 +61,16 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"fallback_learning_rate": 3e-3},
     {"scaling": "rms", "nesterov": False, "b2": 0.5, "weight_decay": 0.3},
   ),
+  "apollo": (
+    {},
+    {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
+    {"rank": 2, "scale": 2.0, "scale_front": True, "seed": 7},
+    {"rank": 2, "limit_growth": False, "scale_type": "tensor"},
+  ),
+  "apollo_mini": (
+    {},
+    {"update_proj_gap": 5, "scale_front": True, "weight_decay": 0.3},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -78,6 +88,8 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "momentum_8bit": references_8bit.momentum,
   "lion_8bit": references_8bit.lion,
   "normuon": references_orthonormal.normuon,
+  "apollo": references_projected.apollo,
+  "apollo_mini": references_projected.apollo_mini,
 }
 
 # What makes it settle within 0.03 of a parabola's minimum: a step of fixed
@@ -119,6 +131,10 @@ ROUNDING: Mapping[str, float] = {
   "lion_8bit": 1e-6,
   # As Muon; the division by v and the norms are smooth and of slope 1.
   "normuon": 1.2e-3,
+  # 1 - 0.999^t at t = 1 as for Adam, in sums of 24 terms: their cancellation
+  # in P g amplifies u by 24 where a coordinate is 0.04 of the terms.
+  "apollo": 4e-5,
+  "apollo_mini": 4e-5,
 }
 
 
