@@ -19,7 +19,6 @@ from tests.optim import (
   references_8bit,
   references_baselines,
   references_multi_norm,
-  references_multi_norm,
   references_orthonormal,
   references_projected,
 )
