@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from normjax import optim
 from tests.contracts import optimizer_contract
@@ -144,3 +145,49 @@ def test_states_survive_a_checkpoint(tmp_path):
     )
   assert jax.tree.structure(restored) == jax.tree.structure(states)
   jax.tree.map(np.testing.assert_array_equal, restored, states)
+
+
+def test_states_move_from_eight_devices_to_two(tmp_path):
+  """A checkpoint of a sharded state is restored onto another mesh."""
+
+  def shard(num_devices):
+    mesh = jax.make_mesh(
+      (num_devices,),
+      ("d",),
+      axis_types=(AxisType.Auto,),
+      devices=jax.devices()[:num_devices],
+    )
+
+    def sharding(leaf):
+      last = "d" if leaf.ndim and leaf.shape[-1] % 8 == 0 else None
+      axes = [None] * (leaf.ndim - 1) + [last] if leaf.ndim else []
+      return NamedSharding(mesh, PartitionSpec(*axes))
+
+    return sharding
+
+  params = optimizer_contract.small_tree()
+  states = {
+    name: optim.make(name, learning_rate=0.01).init(params)
+    for name in optim.names()
+  }
+  # Anything but the zeros of `init`.
+  states = jax.tree.map(
+    lambda x: jnp.arange(x.size, dtype=x.dtype).reshape(x.shape), states
+  )
+  states = jax.device_put(states, jax.tree.map(shard(8), states))
+  wanted = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shard(2)(x)),
+    states,
+  )
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(tmp_path / "states", states)
+    checkpointer.wait_until_finished()
+    restored = checkpointer.restore(tmp_path / "states", wanted)
+  for before, after, want in zip(
+    *map(jax.tree.leaves, (states, restored, wanted)), strict=True
+  ):
+    np.testing.assert_array_equal(before, after)
+    assert after.sharding.is_equivalent_to(want.sharding, after.ndim)
+  assert any(
+    not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(restored)
+  )

@@ -1,0 +1,59 @@
+"""What each optimizer holds for one matrix, as the README declares it."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from normjax import optim
+
+INPUTS, OUTPUTS = 512, 1376
+ENTRIES = INPUTS * OUTPUTS
+RANK = 128
+# A code of 8 bits an entry, and a float32 for each of a row's blocks of 256.
+CODED = ENTRIES + INPUTS * -(-OUTPUTS // 256) * 4
+PARAMS = {"layers": {"0": {"mlp": {"up": {"kernel": (INPUTS, OUTPUTS)}}}}}
+
+# Counters apart.
+BYTES = {
+  "adafactor": 4 * (INPUTS + OUTPUTS),
+  "adam_8bit": 2 * CODED,
+  "adamp": 8 * ENTRIES,
+  "adamw": 8 * ENTRIES,
+  "adamw_8bit": 2 * CODED,
+  "apollo": 8 * RANK * OUTPUTS,
+  "apollo_mini": 8 * OUTPUTS,
+  "conda": 8 * ENTRIES + 4 * INPUTS**2,
+  "fira": 8 * RANK * OUTPUTS + 4 * RANK * INPUTS,
+  "galore": 8 * RANK * OUTPUTS + 4 * RANK * INPUTS,
+  "lamb": 8 * ENTRIES,
+  "lion": 4 * ENTRIES,
+  "lion_8bit": CODED,
+  "momentum_8bit": CODED,
+  "muon": 4 * ENTRIES,
+  "nap_adamw": 8 * ENTRIES + 4,
+  "normalized_gd": 0,
+  "normuon": 4 * ENTRIES + 4 * OUTPUTS,
+  "sgdp": 4 * ENTRIES,
+  "sinkgd": 0,
+  "soap": 8 * ENTRIES + 8 * (INPUTS**2 + OUTPUTS**2),
+  "swan": 0,
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_state_is_as_declared(name):
+  params = jax.tree.map(
+    lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+    PARAMS,
+    is_leaf=lambda node: isinstance(node, tuple),
+  )
+  state = jax.eval_shape(optim.make(name, learning_rate=0.1).init, params)
+  held = optim.state_bytes(state)
+  # Steps, a norm that a limiter remembers: a few numbers.
+  assert 0 <= held - BYTES[name] <= 24
+
+
+def test_codes_and_scales_are_about_a_byte_an_entry():
+  """A byte a code and a four-byte scale a block of at most 256."""
+  assert 2 * CODED / ENTRIES <= 2.04
+  assert CODED / ENTRIES <= 1.02
