@@ -37,6 +37,9 @@ TABLE: Mapping[str, str] = {
   "adamw_8bit": "normjax.optim.adam_8bit:adamw_8bit",
   "momentum_8bit": "normjax.optim.momentum_8bit:momentum_8bit",
   "lion_8bit": "normjax.optim.lion_8bit:lion_8bit",
+  "normuon": "normjax.optim.normuon:normuon",
+  "apollo": "normjax.optim.apollo:apollo",
+  "apollo_mini": "normjax.optim.apollo_mini:apollo_mini",
 }
 
 # What is public beside the optimizers of the table.
@@ -85,6 +88,8 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_momentum_8bit": (
     "normjax.optim.momentum_8bit:scale_by_momentum_8bit"
   ),
+  "scale_by_normuon": "normjax.optim.normuon:scale_by_normuon",
+  "scale_by_apollo": "normjax.optim.apollo:scale_by_apollo",
 }
 
 REGISTRY = Registry("optimizer", TABLE)

@@ -131,6 +131,9 @@ def adam_8bit(
   GPUs: the step uses the moments before they are rounded, m by the signed and
   v by the unsigned map, and the decay, decoupled, acts on the weight that has
   moved. The arithmetic is in float32, also for bfloat16 parameters.
+  bitsandbytes' CPU code (0.50) differs in three places: it rounds m and v to
+  65,536 even steps before it looks for the nearest value, does not repair
+  signs, and decays before the step.
 
   An entry whose gradient is NaN or infinite, or has a square that is, does
   not move, and its moments become 0.

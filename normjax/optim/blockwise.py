@@ -7,6 +7,7 @@ import functools
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -141,6 +142,46 @@ def _lay_out(x: Array, block_layout: str) -> Array:
   return x.reshape(-1) if block_layout == "flat" or x.ndim == 0 else x
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4), inline=True)
+def _quantize(
+  x: Array, block_size: int, signed: bool, block_layout: str, sign_repair: bool
+) -> Quantized:
+  # Else XLA computes x anew for the scale and for the codes.
+  x = lax.optimization_barrier(x.astype(jnp.float32))
+  bits = _lay_out(lax.bitcast_convert_type(x, jnp.int32), block_layout)
+  magnitude = bits & _MAGNITUDE
+  magnitude = jnp.where(magnitude < _INFINITY, magnitude, 0)
+  if not signed:
+    magnitude = jnp.where(bits < 0, 0, magnitude)
+  absmax = _largest(magnitude, block_size)
+  absmax = lax.bitcast_convert_type(absmax, jnp.float32)
+  scale = _spread(jnp.where(absmax == 0, 1, absmax), bits.shape, block_size)
+  y = lax.bitcast_convert_type(magnitude, jnp.float32)
+  # The maximum is the scale, but XLA does not know: it would multiply by a
+  # rounded 1 / scale, which is another y, and 0 beyond 8e37.
+  y = y / lax.max(scale, y)
+  code = lax.bitcast_convert_type(y, jnp.int32)
+  if signed:
+    # Ties go to the lower code, for negative y to the larger magnitude.
+    code = _nearest(code + (bits < 0), signed)
+    # -1 has no code.
+    low = jnp.clip(code, 1 if sign_repair else 0, _ZERO)
+    code = jnp.where(bits < 0, _ZERO - low, _ZERO + code)
+  else:
+    code = _nearest(code, signed)
+  return Quantized(code.astype(jnp.uint8).reshape(x.shape), absmax)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3), inline=True)
+def _dequantize(
+  quantized: Quantized, block_size: int, signed: bool, block_layout: str
+) -> Array:
+  codes = _lay_out(quantized.codes, block_layout)
+  absmax = _spread(quantized.absmax, codes.shape, block_size)
+  values = _take(dynamic_map(signed), codes)
+  return (values * absmax).reshape(quantized.codes.shape)
+
+
 def quantize_blockwise(
   x: Array,
   block_size: int = 256,
@@ -181,27 +222,7 @@ def quantize_blockwise(
   check("quantize_blockwise", block_size, block_layout)
   x = jnp.asarray(x)
   validate.leaves("quantize_blockwise", x)
-  # Else XLA computes x anew for the scale and for the codes.
-  x = lax.optimization_barrier(x.astype(jnp.float32))
-  bits = _lay_out(lax.bitcast_convert_type(x, jnp.int32), block_layout)
-  magnitude = bits & _MAGNITUDE
-  magnitude = jnp.where(magnitude < _INFINITY, magnitude, 0)
-  if not signed:
-    magnitude = jnp.where(bits < 0, 0, magnitude)
-  absmax = _largest(magnitude, block_size)
-  absmax = lax.bitcast_convert_type(absmax, jnp.float32)
-  scale = _spread(jnp.where(absmax == 0, 1, absmax), bits.shape, block_size)
-  y = lax.bitcast_convert_type(magnitude, jnp.float32) / scale
-  code = lax.bitcast_convert_type(y, jnp.int32)
-  if signed:
-    # Ties go to the lower code, for negative y to the larger magnitude.
-    code = _nearest(code + (bits < 0), signed)
-    # -1 has no code.
-    low = jnp.clip(code, 1 if sign_repair else 0, _ZERO)
-    code = jnp.where(bits < 0, _ZERO - low, _ZERO + code)
-  else:
-    code = _nearest(code, signed)
-  return Quantized(code.astype(jnp.uint8).reshape(x.shape), absmax)
+  return _quantize(x, block_size, signed, block_layout, sign_repair)
 
 
 def dequantize_blockwise(
@@ -229,9 +250,5 @@ def dequantize_blockwise(
     TypeError: another type.
   """
   check("dequantize_blockwise", block_size, block_layout)
-  codes = _lay_out(quantized.codes, block_layout)
-  absmax = _spread(quantized.absmax, codes.shape, block_size)
-  x = (_take(dynamic_map(signed), codes) * absmax).reshape(
-    quantized.codes.shape
-  )
+  x = _dequantize(quantized, block_size, signed, block_layout)
   return x if dtype is None else x.astype(dtype)

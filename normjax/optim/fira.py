@@ -10,6 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from normjax.optim import (
   compose,
+  limiter,
   low_rank,
   projection,
   safe,
@@ -19,10 +20,6 @@ from normjax.optim import (
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
-# The largest growth of the residual's norm in a step, and what is added to
-# norms that divide.
-_GROWTH = 1.01
-_NORM_EPS = 1e-8
 _RESIDUALS = ("official", "orthogonal")
 
 
@@ -35,15 +32,6 @@ class FiraState(NamedTuple):
   nu: PyTree  # The same of g^2, in nu_dtype.
   basis: PyTree  # (n, r, k) with k the smaller side, in mu_dtype.
   norm: PyTree  # (n,), of the last residual's step; 0 before one. In mu_dtype.
-
-
-def _limit(x_nio: Array, previous_n: Array) -> tuple[Array, Array]:
-  """Keeps each norm below `_GROWTH` times the previous; also the new norms."""
-  norm = safe.norm(x_nio, (1, 2))
-  previous = previous_n[:, None, None]
-  growth = jnp.maximum(norm / (previous + _NORM_EPS), _GROWTH) / _GROWTH
-  limiter = jnp.where(previous == 0, 1, growth)
-  return x_nio / limiter, (norm / limiter)[:, 0, 0]
 
 
 def scale_by_fira(
@@ -91,8 +79,10 @@ def scale_by_fira(
     within = projection.project_back(low, basis)
     outside = g - (scale * within if residual == "official" else within)
     axes = (projection.reduced_axis(low),)
-    factor = safe.norm(adam, axes) / (safe.norm(low, axes) + _NORM_EPS)
-    outside, norm = _limit(outside * factor, safe.promote(previous))
+    factor = safe.norm(adam, axes) / (safe.norm(low, axes) + limiter.NORM_EPS)
+    outside, norm = limiter.limit_growth(
+      outside * factor, safe.promote(previous)
+    )
     step = scale * projection.project_back(adam, basis) + outside
     factor = transformers_adam.correction(count, adam.dtype, b1=b1, b2=b2)
     return factor * step, m, v, norm

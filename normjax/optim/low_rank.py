@@ -1,4 +1,4 @@
-"""Adam on a projected gradient: what GaLore and Fira share."""
+"""Adam on a projected gradient: what GaLore, Fira and APOLLO share."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,7 @@
 """Muon: Keller Jordan 2024; Liu et al. 2025, arXiv:2502.16982 (Moonlight)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,9 +9,8 @@ import optax
 from jax import lax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, safe, stacking, validate
+from normjax.optim import compose, routed, safe, stacking, validate
 from normjax.optim import dims as dims_lib
-from normjax.optim.adamw import fallback_adamw
 from normjax.types import Array, PyTree
 
 NS_COEFFS = (3.4445, -4.7750, 2.0315)
@@ -60,6 +59,58 @@ def orthogonalize(
   return x.mT if tall else x
 
 
+def polar_factors(
+  matrices: Sequence[Array],
+  ns_coeffs: tuple[float, float, float] = NS_COEFFS,
+  ns_steps: int = 5,
+  eps: float | Array = 1e-7,
+  ns_dtype: DTypeLike | None = None,
+) -> list[Array]:
+  """`orthogonalize` of each, one iteration for all of a shape, in `ns_dtype`.
+
+  A matrix and its transpose share a group: only the wide one is iterated.
+  """
+  cast = [m if ns_dtype is None else m.astype(ns_dtype) for m in matrices]
+  tall = [m.shape[1] > m.shape[2] for m in cast]
+  polar = stacking.stacked(
+    lambda x: orthogonalize(x, ns_coeffs, ns_steps, eps),
+    [m.mT if flip else m for m, flip in zip(cast, tall, strict=True)],
+  )
+  return [
+    (o.mT if flip else o).astype(m.dtype)
+    for o, m, flip in zip(polar, matrices, tall, strict=True)
+  ]
+
+
+def momentum(
+  gradients: PyTree, mu: PyTree, beta: float | Array, *, nesterov: bool
+) -> tuple[PyTree, PyTree]:
+  """The new moving average of the gradients, and what the step takes of it."""
+
+  def average(m, g):
+    return beta * safe.promote(m) + (1 - beta) * g
+
+  mu = jax.tree.map(average, mu, gradients)
+  return mu, jax.tree.map(average, mu, gradients) if nesterov else mu
+
+
+def check_options(
+  method: str,
+  ns_coeffs: tuple[float, float, float],
+  ns_steps: int,
+  beta: float | Array,
+  eps: float | Array,
+) -> None:
+  """Checks the options of the momentum and the iteration."""
+  validate.count(method, "ns_steps", ns_steps)
+  validate.betas(method, beta=beta)
+  validate.numbers(method, eps=eps)
+  if len(ns_coeffs) != 3:
+    raise ValueError(
+      f"{method}: ns_coeffs={ns_coeffs!r}; allowed: three numbers."
+    )
+
+
 def _shape_scale(scaling: str, inputs: int, outputs: int) -> float:
   if scaling == "moonlight":
     return 0.2 * math.sqrt(max(outputs, inputs))
@@ -82,33 +133,20 @@ def scale_by_muon(
 
   Arguments as in `muon`.
   """
-  validate.count("scale_by_muon", "ns_steps", ns_steps)
-  validate.betas("scale_by_muon", beta=beta)
-  validate.numbers("scale_by_muon", eps=eps)
+  check_options("scale_by_muon", ns_coeffs, ns_steps, beta, eps)
   validate.choice(
     "scale_by_muon", "scaling", scaling, ("spectral", "moonlight")
   )
-  if len(ns_coeffs) != 3:
-    raise ValueError(
-      f"scale_by_muon: ns_coeffs={ns_coeffs!r}; allowed: three numbers."
-    )
 
   def direction(momenta, entries):
     matrices = [
       dims_lib.to_matrices(m, entry)
       for m, entry in zip(momenta, entries, strict=True)
     ]
-    matrices = [m if ns_dtype is None else m.astype(ns_dtype) for m in matrices]
-    # A matrix and its transpose share a group: only the wide one is iterated.
-    tall = [m.shape[1] > m.shape[2] for m in matrices]
-    polar = stacking.stacked(
-      lambda x: orthogonalize(x, ns_coeffs, ns_steps, eps),
-      [m.mT if flip else m for m, flip in zip(matrices, tall, strict=True)],
-    )
-    polar = [o.mT if flip else o for o, flip in zip(polar, tall, strict=True)]
+    polar = polar_factors(matrices, ns_coeffs, ns_steps, eps, ns_dtype)
     return [
       _shape_scale(scaling, *dims_lib.sizes(m.shape, entry))
-      * dims_lib.from_matrices(o.astype(m.dtype), m.shape, entry)
+      * dims_lib.from_matrices(o, m.shape, entry)
       for m, o, entry in zip(momenta, polar, entries, strict=True)
     ]
 
@@ -121,12 +159,8 @@ def scale_by_muon(
     del params, extra_args
     gradients = jax.tree.map(safe.promote, updates)
 
-    def average(m, g):
-      return beta * safe.promote(m) + (1 - beta) * g
-
-    mu = jax.tree.map(average, state.mu, gradients)
-    momentum = jax.tree.map(average, mu, gradients) if nesterov else mu
-    moved = compose.on_matrices(direction, momentum, dims)
+    mu, taken = momentum(gradients, state.mu, beta, nesterov=nesterov)
+    moved = compose.on_matrices(direction, taken, dims)
     new = MuonState(mu=compose.cast_like(mu, state.mu))
     return compose.cast_like(moved, updates), new
 
@@ -212,7 +246,6 @@ def muon(
     6.62
     6.00
   """
-  validate.learning_rate("muon", learning_rate)
   direction = scale_by_muon(
     ns_coeffs,
     ns_steps,
@@ -224,25 +257,21 @@ def muon(
     ns_dtype=ns_dtype,
     dims=dims,
   )
-  if fallback is None:
-    fallback = fallback_adamw(
-      "muon",
-      learning_rate
-      if fallback_learning_rate is None
-      else fallback_learning_rate,
-      weight_decay if fallback_weight_decay is None else fallback_weight_decay,
-      b1=fallback_b1,
-      b2=fallback_b2,
-      eps=fallback_eps,
-      mask=mask,
-      mu_dtype=mu_dtype,
-      nu_dtype=nu_dtype,
-    )
-  matrices = compose.descend(
-    "muon", direction, learning_rate, weight_decay=weight_decay, mask=mask
-  )
-  return compose.finish(
-    "muon", compose.route("muon", matrices, fallback, dims), mask
+  return routed.with_adamw(
+    "muon",
+    direction,
+    learning_rate,
+    weight_decay=weight_decay,
+    mask=mask,
+    mu_dtype=mu_dtype,
+    nu_dtype=nu_dtype,
+    dims=dims,
+    fallback=fallback,
+    fallback_learning_rate=fallback_learning_rate,
+    fallback_b1=fallback_b1,
+    fallback_b2=fallback_b2,
+    fallback_eps=fallback_eps,
+    fallback_weight_decay=fallback_weight_decay,
   )
 
 

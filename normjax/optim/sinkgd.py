@@ -6,9 +6,8 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, multi_norm, validate
+from normjax.optim import compose, multi_norm, routed, validate
 from normjax.optim import dims as dims_lib
-from normjax.optim.adamw import fallback_adamw
 from normjax.types import Array, PyTree
 
 _FIRST = {
@@ -132,31 +131,26 @@ def sinkgd(
     6.14
     5.32
   """
-  validate.learning_rate("sinkgd", learning_rate)
   validate.numbers("sinkgd", matrix_scale=matrix_scale)
-  if fallback is None:
-    fallback = fallback_adamw(
-      "sinkgd",
-      learning_rate
-      if fallback_learning_rate is None
-      else fallback_learning_rate,
-      weight_decay if fallback_weight_decay is None else fallback_weight_decay,
-      b1=fallback_b1,
-      b2=fallback_b2,
-      eps=fallback_eps,
-      mask=mask,
-      mu_dtype=mu_dtype,
-      nu_dtype=nu_dtype,
-    )
   direction = optax.chain(
     scale_by_sinkhorn(num_iters, first=first, dims=dims),
     optax.scale(matrix_scale),
   )
-  matrices = compose.descend(
-    "sinkgd", direction, learning_rate, weight_decay=weight_decay, mask=mask
-  )
-  return compose.finish(
-    "sinkgd", compose.route("sinkgd", matrices, fallback, dims), mask
+  return routed.with_adamw(
+    "sinkgd",
+    direction,
+    learning_rate,
+    weight_decay=weight_decay,
+    mask=mask,
+    mu_dtype=mu_dtype,
+    nu_dtype=nu_dtype,
+    dims=dims,
+    fallback=fallback,
+    fallback_learning_rate=fallback_learning_rate,
+    fallback_b1=fallback_b1,
+    fallback_b2=fallback_b2,
+    fallback_eps=fallback_eps,
+    fallback_weight_decay=fallback_weight_decay,
   )
 
 

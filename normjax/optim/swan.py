@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, multi_norm, safe, validate, whitening
+from normjax.optim import compose, multi_norm, routed, safe, validate, whitening
 from normjax.optim import dims as dims_lib
-from normjax.optim.adamw import fallback_adamw
 from normjax.types import Array, PyTree
 
 # There is no official code, and the public descriptions differ.
@@ -205,7 +204,6 @@ def swan(
     6.14
     5.32
   """
-  validate.learning_rate("swan", learning_rate)
   validate.numbers("swan", matrix_scale=matrix_scale)
   direction = optax.chain(
     scale_by_swan(
@@ -221,25 +219,21 @@ def swan(
     ),
     optax.scale(matrix_scale),
   )
-  if fallback is None:
-    fallback = fallback_adamw(
-      "swan",
-      learning_rate
-      if fallback_learning_rate is None
-      else fallback_learning_rate,
-      weight_decay if fallback_weight_decay is None else fallback_weight_decay,
-      b1=fallback_b1,
-      b2=fallback_b2,
-      eps=fallback_eps,
-      mask=mask,
-      mu_dtype=mu_dtype,
-      nu_dtype=nu_dtype,
-    )
-  matrices = compose.descend(
-    "swan", direction, learning_rate, weight_decay=weight_decay, mask=mask
-  )
-  return compose.finish(
-    "swan", compose.route("swan", matrices, fallback, dims), mask
+  return routed.with_adamw(
+    "swan",
+    direction,
+    learning_rate,
+    weight_decay=weight_decay,
+    mask=mask,
+    mu_dtype=mu_dtype,
+    nu_dtype=nu_dtype,
+    dims=dims,
+    fallback=fallback,
+    fallback_learning_rate=fallback_learning_rate,
+    fallback_b1=fallback_b1,
+    fallback_b2=fallback_b2,
+    fallback_eps=fallback_eps,
+    fallback_weight_decay=fallback_weight_decay,
   )
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from normjax.optim import compose, groups, safe, validate
+from normjax.optim import compose, safe, validate
 from normjax.optim import dims as dims_lib
 from normjax.types import Array
 
@@ -84,54 +84,6 @@ def scale_by_adam(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
-def descend(
-  method: str,
-  direction: optax.GradientTransformation,
-  learning_rate: optax.ScalarOrSchedule,
-  *,
-  weight_decay: float | Array,
-  mask: Any,
-) -> optax.GradientTransformation:
-  """The step w -= lr direction, and then w -= lr weight_decay w.
-
-  Args:
-    method: the optimizer, for messages.
-    direction: a transform without sign and learning rate.
-    learning_rate: number, traced scalar or schedule.
-    weight_decay: >= 0.
-    mask: see `groups.resolve_mask`.
-  """
-  validate.learning_rate(method, learning_rate)
-  validate.numbers(method, weight_decay=weight_decay)
-
-  def init(params):
-    del params
-    return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
-
-  def update(updates, state, params=None):
-    compose.need_params(method, params)
-    rate: Any = learning_rate
-    if callable(learning_rate):
-      rate = learning_rate(state.count)
-    flat, structure = jax.tree.flatten(updates)
-    moved = [-rate * u for u in flat]
-    rows = zip(
-      moved,
-      jax.tree.leaves(params),
-      groups.resolve_mask(mask, params),
-      strict=True,
-    )
-    moved = [
-      u - rate * weight_decay * (w.astype(u.dtype) + u) if decayed else u
-      for u, w, decayed in rows
-    ]
-    count = optax.safe_increment(state.count)
-    return structure.unflatten(moved), optax.ScaleByScheduleState(count=count)
-
-  step = optax.GradientTransformation(init, update)
-  return optax.chain(direction, step)
-
-
 def with_fallback(
   method: str,
   direction: optax.GradientTransformation,
@@ -157,7 +109,7 @@ def with_fallback(
   Arguments as in the aliases: a fallback of None is this file's Adam, and
   each option of it that is None is the matrices'.
   """
-  matrices = descend(
+  matrices = compose.descend_then_decay(
     method, direction, learning_rate, weight_decay=weight_decay, mask=mask
   )
   if fallback is None:
@@ -176,7 +128,9 @@ def with_fallback(
     validate.betas(method, fallback_b1=b1, fallback_b2=b2)
     validate.numbers(method, fallback_eps=eps, fallback_weight_decay=decay)
     adam = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
-    fallback = descend(method, adam, rate, weight_decay=decay, mask=mask)
+    fallback = compose.descend_then_decay(
+      method, adam, rate, weight_decay=decay, mask=mask
+    )
   return compose.finish(
     method, compose.route(method, matrices, fallback, dims), mask
   )

@@ -19,6 +19,8 @@ from tests.optim import (
   references_8bit,
   references_baselines,
   references_multi_norm,
+  references_multi_norm,
+  references_orthonormal,
   references_projected,
 )
 
@@ -78,6 +80,20 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "adamw_8bit": ({},),
   "momentum_8bit": ({}, {"momentum": 0.5, "weight_decay": 0.3}),
   "lion_8bit": ({}, {"b1": 0.5, "b2": 0.9, "weight_decay": 0.3}),
+  "normuon": (
+    {"fallback_learning_rate": 3e-3},
+    {"scaling": "rms", "nesterov": False, "b2": 0.5, "weight_decay": 0.3},
+  ),
+  "apollo": (
+    {},
+    {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
+    {"rank": 2, "scale": 2.0, "scale_front": True, "seed": 7},
+    {"rank": 2, "limit_growth": False, "scale_type": "tensor"},
+  ),
+  "apollo_mini": (
+    {},
+    {"update_proj_gap": 5, "scale_front": True, "weight_decay": 0.3},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -99,6 +115,9 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "adamw_8bit": references_8bit.adamw,
   "momentum_8bit": references_8bit.momentum,
   "lion_8bit": references_8bit.lion,
+  "normuon": references_orthonormal.normuon,
+  "apollo": references_projected.apollo,
+  "apollo_mini": references_projected.apollo_mini,
 }
 
 _DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
@@ -112,6 +131,8 @@ CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "lion": {"learning_rate": _DECAYING},
   "lamb": {"learning_rate": _DECAYING},
   "adafactor": {"learning_rate": _DECAYING},
+  # Centring takes away the mean of the gradient.
+  "swan": {"matrix_scale": 0.5, "preset": "uncentered"},
   "normalized_gd": {"learning_rate": _DECAYING},
   # The parabolas' matrices start at zero and would stay there.
   "nap_adamw": {"dims": lambda params: jax.tree.map(lambda _: None, params)},
@@ -167,6 +188,12 @@ ROUNDING: Mapping[str, float] = {
   "momentum_8bit": 1e-6,
   # A sign: exact, but for rounding of w.
   "lion_8bit": 1e-6,
+  # As Muon; the division by v and the norms are smooth and of slope 1.
+  "normuon": 1.2e-3,
+  # 1 - 0.999^t at t = 1 as for Adam, in sums of 24 terms: their cancellation
+  # in P g amplifies u by 24 where a coordinate is 0.04 of the terms.
+  "apollo": 4e-5,
+  "apollo_mini": 4e-5,
 }
 
 

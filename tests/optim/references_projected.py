@@ -7,6 +7,8 @@ these keep them.
 
 import numpy as np
 
+from normjax.optim.apollo import random_projection
+
 
 def _adam_step(w, u, m, v, t, *, rate, b1, b2, eps, decay, back):
   """From the gradient u to the weight, as all three classes do it."""
@@ -229,4 +231,97 @@ def fira(
     eps=eps,
     decay=weight_decay,
     step_of=step_of,
+  )
+
+
+def apollo(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  path,
+  learning_rate,
+  b1=0.9,
+  b2=0.999,
+  eps=1e-6,
+  rank=128,
+  update_proj_gap=200,
+  scale=1.0,
+  scale_type="channel",
+  scale_front=False,
+  limit_growth=True,
+  seed=0,
+  weight_decay=0.0,
+):
+  """`AdamW.step` and `GradientProjector` of zhuhanqing/APOLLO.
+
+  The random matrices are normjax's: PyTorch's generator has others.
+  """
+  if kind != "matrix":
+    return _vector_adam(
+      w,
+      gradient,
+      steps,
+      kind=kind,
+      rate=learning_rate,
+      b1=b1,
+      b2=b2,
+      eps=eps,
+      decay=weight_decay,
+    )
+  shape = w.shape
+  w = w.reshape(len(w), -1)
+  tall = w.shape[0] >= w.shape[1]
+  norm_dim = 1 if tall else 0
+  side = min(w.shape)
+  state = {}
+  exp_avg = exp_avg_sq = 0.0
+  for step in range(steps):
+    full = gradient(step + 1, w.reshape(shape)).reshape(w.shape)
+    if step % update_proj_gap == 0:
+      drawn = random_projection(
+        path, (1, min(rank, side), side), step // update_proj_gap, seed=seed
+      )
+      drawn = np.asarray(drawn[0], np.float64) / np.sqrt(min(rank, side))
+      ortho_matrix = drawn if tall else drawn.T
+    grad = onto(full, ortho_matrix, tall)
+    exp_avg = b1 * exp_avg + (1 - b1) * grad
+    exp_avg_sq = b2 * exp_avg_sq + (1 - b2) * grad**2
+    norm_grad = exp_avg / (np.sqrt(exp_avg_sq) + eps)
+    if scale_type == "channel":
+      factor = np.linalg.norm(norm_grad, axis=norm_dim, keepdims=True)
+      low = np.linalg.norm(grad, axis=norm_dim, keepdims=True)
+    else:
+      factor, low = np.linalg.norm(norm_grad), np.linalg.norm(grad)
+    scaled_grad = full * factor / (low + 1e-8)
+    if scale_front:
+      scaled_grad = scaled_grad * np.sqrt(scale)
+    if limit_growth:
+      norm = np.linalg.norm(scaled_grad)
+      if "scaled_grad" in state:
+        limiter = max(norm / (state["scaled_grad"] + 1e-8), 1.01) / 1.01
+        scaled_grad = scaled_grad / limiter
+        norm = norm / limiter
+      state["scaled_grad"] = norm
+    if not scale_front:
+      scaled_grad = scaled_grad * np.sqrt(scale)
+    first, second = 1 - b1 ** (step + 1), 1 - b2 ** (step + 1)
+    w = w - learning_rate * np.sqrt(second) / first * scaled_grad
+    w = w - learning_rate * weight_decay * w
+  return w.reshape(shape)
+
+
+def apollo_mini(kind, w, gradient, steps, *, path, scale=128.0, **options):
+  """The same of rank 1, as the official scripts for "mini" run it."""
+  return apollo(
+    kind,
+    w,
+    gradient,
+    steps,
+    path=path,
+    rank=1,
+    scale=scale,
+    scale_type="tensor",
+    **options,
   )

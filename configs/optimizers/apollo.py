@@ -1,0 +1,23 @@
+"""APOLLO: Zhu et al. 2024, arXiv:2412.05270."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """What the official code runs for LLaMA of 60M: a quarter of its width."""
+  return ml_collections.ConfigDict(
+    {
+      "name": "apollo",
+      "learning_rate": 0.01,
+      "b1": 0.9,
+      "b2": 0.999,
+      "eps": 1e-6,
+      "rank": 128,
+      "update_proj_gap": 200,
+      "scale": 1.0,
+      "scale_type": "channel",
+      "scale_front": False,
+      "seed": 0,
+      "weight_decay": 0.0,
+    }
+  )

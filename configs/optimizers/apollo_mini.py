@@ -1,0 +1,24 @@
+"""APOLLO-Mini: Zhu et al. 2024, arXiv:2412.05270."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """What the official code runs for LLaMA of 350M and above.
+
+  For 60M and 130M it sets scale_front=True.
+  """
+  return ml_collections.ConfigDict(
+    {
+      "name": "apollo_mini",
+      "learning_rate": 0.01,
+      "b1": 0.9,
+      "b2": 0.999,
+      "eps": 1e-6,
+      "update_proj_gap": 200,
+      "scale": 128.0,
+      "scale_front": False,
+      "seed": 0,
+      "weight_decay": 0.0,
+    }
+  )

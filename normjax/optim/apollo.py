@@ -1,0 +1,291 @@
+"""APOLLO: Zhu et al. 2024, arXiv:2412.05270."""
+
+import math
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike, DTypeLike
+
+from normjax.optim import (
+  compose,
+  groups,
+  limiter,
+  low_rank,
+  projection,
+  safe,
+  transformers_adam,
+  validate,
+)
+from normjax.optim import dims as dims_lib
+from normjax.types import Array, PyTree
+
+_SCALE_TYPES = ("channel", "tensor")
+
+
+class ApolloState(NamedTuple):
+  """State of `scale_by_apollo`; the projection is drawn anew at every use."""
+
+  # Updates so far, shape=(), int32.
+  count: ArrayLike  # pyright: ignore[reportIncompatibleMethodOverride]
+  mu: PyTree  # (n, inputs, outputs), the smaller reduced to r, in mu_dtype.
+  nu: PyTree  # The same of g^2, in nu_dtype.
+  norm: PyTree  # (n,), of the last scaled gradient; 0 before. In mu_dtype.
+
+
+def random_projection(
+  path: str, shape: tuple[int, int, int], period: ArrayLike, *, seed: int = 0
+) -> Array:
+  """The projection of a leaf, times sqrt(r): normal entries of variance 1.
+
+  It depends on nothing but the arguments: on no other leaf, device or dtype.
+
+  Args:
+    path: of the leaf.
+    shape: (n, r, k), k the smaller side.
+    period: number of projections before this one, integer.
+    seed: of the optimizer.
+
+  Returns:
+    float32.
+  """
+  key = jax.random.key(seed, impl="threefry2x32")
+  key = jax.random.fold_in(key, zlib.crc32(path.encode()))
+  key = jax.random.fold_in(key, period)
+  return jax.random.normal(key, shape, jnp.float32)
+
+
+def scale_by_apollo(
+  b1: float | Array = 0.9,
+  b2: float | Array = 0.999,
+  eps: float | Array = 1e-6,
+  *,
+  rank: int = 128,
+  update_proj_gap: int = 200,
+  scale: float | Array = 1.0,
+  scale_type: str = "channel",
+  scale_front: bool = False,
+  limit_growth: bool = True,
+  seed: int = 0,
+  mu_dtype: DTypeLike | None = None,
+  nu_dtype: DTypeLike | None = None,
+  dims: dims_lib.DimsSpec = None,
+) -> optax.GradientTransformationExtraArgs:
+  """APOLLO's direction of every matrix; other leaves pass unchanged.
+
+  Arguments as in `apollo`.
+  """
+  method = "scale_by_apollo"
+  low_rank.check(
+    method,
+    b1,
+    b2,
+    eps,
+    rank=rank,
+    update_proj_gap=update_proj_gap,
+    scale=scale,
+  )
+  validate.choice(method, "scale_type", scale_type, _SCALE_TYPES)
+  validate.count(method, "seed", seed, least=0)
+
+  def init(params):
+    validate.leaves(method, params)
+    entries = projection.chosen(dims, params)
+    mu, nu, _ = low_rank.zeros(
+      params, entries, rank=rank, mu_dtype=mu_dtype, nu_dtype=nu_dtype
+    )
+    norm = jax.tree.map(lambda m: jnp.zeros(m.shape[:1], m.dtype), mu)
+    return ApolloState(jnp.zeros((), jnp.int32), mu, nu, norm)
+
+  def update_matrix(g, m, v, previous, path, entry, g_shape, *, count):
+    shape = projection.basis_shape(g_shape, entry, rank)
+    period = (count - 1) // update_proj_gap
+    drawn = random_projection(path, shape, period, seed=seed).astype(g.dtype)
+    low = projection.project(g, drawn / math.sqrt(shape[1]))
+    adam, m, v = low_rank.adam(low, m, v, b1=b1, b2=b2, eps=eps)
+    axes = (projection.reduced_axis(low),)
+    if scale_type == "tensor":
+      axes = (1, 2)
+    factor = safe.norm(adam, axes) / (safe.norm(low, axes) + limiter.NORM_EPS)
+    front, back = (jnp.sqrt(scale), 1) if scale_front else (1, jnp.sqrt(scale))
+    step, norm = g * factor * front, safe.promote(previous)
+    if limit_growth:
+      step, norm = limiter.limit_growth(step, norm)
+    factor = transformers_adam.correction(count, adam.dtype, b1=b1, b2=b2)
+    return factor * back * step, m, v, norm
+
+  def update(updates, state, params=None, **extra_args):
+    del params, extra_args
+    count = optax.safe_increment(state.count)
+    entries = projection.chosen(dims, updates)
+    if not entries:
+      return updates, state._replace(count=count)
+    named = groups.leaves(updates)
+    like = [named[n][1] for n in entries]
+    rows = [
+      update_matrix(*row, count=count)
+      for row in zip(
+        projection.to_matrices(like, entries),
+        jax.tree.leaves(state.mu),
+        jax.tree.leaves(state.nu),
+        jax.tree.leaves(state.norm),
+        [named[n][0] for n in entries],
+        entries.values(),
+        [leaf.shape for leaf in like],
+        strict=True,
+      )
+    ]
+    moved, mu, nu, norm = zip(*rows, strict=True)
+    mu, nu, norm = (
+      projection.tree_of(leaves, updates, entries) for leaves in (mu, nu, norm)
+    )
+    new = ApolloState(
+      count=count,
+      mu=compose.cast_like(mu, state.mu),
+      nu=compose.cast_like(nu, state.nu),
+      norm=compose.cast_like(norm, state.norm),
+    )
+    moved = projection.from_matrices(moved, like, entries)
+    return projection.replace(updates, moved, entries), new
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def apollo(
+  learning_rate: optax.ScalarOrSchedule,
+  b1: float | Array = 0.9,
+  b2: float | Array = 0.999,
+  eps: float | Array = 1e-6,
+  *,
+  rank: int = 128,
+  update_proj_gap: int = 200,
+  scale: float | Array = 1.0,
+  scale_type: str = "channel",
+  scale_front: bool = False,
+  limit_growth: bool = True,
+  seed: int = 0,
+  weight_decay: float | Array = 0.0,
+  mask: Any = "default",
+  mu_dtype: DTypeLike | None = None,
+  nu_dtype: DTypeLike | None = None,
+  dims: dims_lib.DimsSpec = None,
+  fallback: optax.GradientTransformation | None = None,
+  fallback_learning_rate: optax.ScalarOrSchedule | None = None,
+  fallback_b1: float | Array | None = None,
+  fallback_b2: float | Array | None = None,
+  fallback_eps: float | Array | None = None,
+  fallback_weight_decay: float | Array | None = None,
+) -> optax.GradientTransformationExtraArgs:
+  """Gradient descent, each channel's rate from an Adam on a random sketch.
+
+      P = normal entries of variance 1 / r, r rows              every gap
+      R = P g;  m = b1 m + (1 - b1) R;  v = b2 v + (1 - b2) R^2
+      a = m / (sqrt(v) + eps)
+      S_j = g_j ||a_j|| / (||R_j|| + 1e-8)     each channel j, or one factor
+      S = S / max(||S|| / (||last S|| + 1e-8), 1.01) 1.01
+      w -= lr sqrt(scale) sqrt(1 - b2^t) / (1 - b1^t) S;  w -= lr wd w
+
+  arXiv:2412.05270, algorithm 1, in the order of the official code, whose
+  `proj_type` is "std" and `proj` "random": the smaller side is projected, the
+  inputs of a square kernel, and a channel is an index of the larger. P is
+  drawn from the seed, the leaf's path and the number of the period whenever
+  it is used, so that the state does not hold it. Its values are not those of
+  the official code, whose generator is PyTorch's. Unlike there, the rank is
+  at most the smaller side, and a norm of 0, as of a first gradient of zero,
+  does not hold back the next. The other leaves take the same Adam at the
+  same learning rate, without `scale`.
+
+  Statistics are in float32. A zero gradient moves nothing; channels whose
+  square overflows float32 stay unmoved; a NaN spoils its matrix.
+
+  Args:
+    learning_rate: number, traced scalar or schedule.
+    b1: decay of the first moment, in [0, 1).
+    b2: decay of the second moment, in [0, 1).
+    eps: added to sqrt(v), before the bias correction, >= 0.
+    rank: r; the official code runs a quarter of the width.
+    update_proj_gap: steps from one P to the next.
+    scale: its root multiplies the matrices' step, >= 0.
+    scale_type: "channel" or "tensor", one factor for the whole matrix.
+    scale_front: whether sqrt(scale) comes before the limiter.
+    limit_growth: whether the norm of S grows by 1 % a step at most.
+    seed: of the projections.
+    weight_decay: rate of the decay, >= 0, times the learning rate; it acts on
+      the weight that the step has moved.
+    mask: which leaves decay: "default" (matrices and embeddings), None (all),
+      a tree of booleans, or a function from params to one.
+    mu_dtype: of the stored first moment and norm; None takes the parameter's.
+    nu_dtype: of the stored second moment; None takes the parameter's.
+    dims: the matrices: a tree of `MatrixDims` and None, or a function from
+      params to one; None for `default_dims`.
+    fallback: moves the leaves without dims; None for Adam, as follows.
+    fallback_learning_rate: of Adam; None takes `learning_rate`.
+    fallback_b1: of Adam; None takes `b1`.
+    fallback_b2: of Adam; None takes `b2`.
+    fallback_eps: of Adam; None takes `eps`.
+    fallback_weight_decay: of Adam; None takes `weight_decay`.
+
+  Raises:
+    UserError: a concrete number out of range, a mask or dims of another
+      structure.
+    TypeError: an option or a leaf of another type.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from normjax import optim
+    >>> def objective(params):
+    ...   return jnp.sum(params["kernel"] ** 2) + jnp.sum(params["bias"] ** 2)
+    >>> tx = optim.apollo(0.1, rank=1)
+    >>> params = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
+    >>> state = tx.init(params)
+    >>> for _ in range(3):
+    ...   gradients = jax.grad(objective)(params)
+    ...   updates, state = tx.update(gradients, state, params)
+    ...   params = optax.apply_updates(params, updates)
+    ...   print(f"{objective(params):.2f}")
+    7.37
+    6.85
+    6.39
+  """
+  direction = scale_by_apollo(
+    b1,
+    b2,
+    eps,
+    rank=rank,
+    update_proj_gap=update_proj_gap,
+    scale=scale,
+    scale_type=scale_type,
+    scale_front=scale_front,
+    limit_growth=limit_growth,
+    seed=seed,
+    mu_dtype=mu_dtype,
+    nu_dtype=nu_dtype,
+    dims=dims,
+  )
+  return transformers_adam.with_fallback(
+    "apollo",
+    direction,
+    learning_rate,
+    b1,
+    b2,
+    eps,
+    weight_decay=weight_decay,
+    mask=mask,
+    mu_dtype=mu_dtype,
+    nu_dtype=nu_dtype,
+    dims=dims,
+    fallback=fallback,
+    fallback_learning_rate=fallback_learning_rate,
+    fallback_b1=fallback_b1,
+    fallback_b2=fallback_b2,
+    fallback_eps=fallback_eps,
+    fallback_weight_decay=fallback_weight_decay,
+  )
+
+
+def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
+  """Path of each leaf to the name of its update."""
+  return compose.routes("apollo", options.get("dims"), params)

@@ -1,0 +1,70 @@
+"""Float64 NumPy transcriptions of the relatives of Muon.
+
+In PyTorch's layout, as `references.py`, whose `run` says what the arguments
+are. A convolution is the matrix (out, in h w).
+"""
+
+import numpy as np
+
+from tests.optim import references
+
+
+def newton_schulz(g, steps):
+  """`zeropower_via_newtonschulz5` of KellerJordan/Muon, in float64."""
+  a, b, c = (3.4445, -4.7750, 2.0315)
+  x = g.T if g.shape[0] > g.shape[1] else g
+  x = x / (np.linalg.norm(x) + 1e-7)
+  for _ in range(steps):
+    gram = x @ x.T
+    x = a * x + (b * gram + c * gram @ gram) @ x
+  return x.T if g.shape[0] > g.shape[1] else x
+
+
+def normuon(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  fallback_learning_rate=None,
+  beta=0.95,
+  b2=0.95,
+  weight_decay=0.0,
+  nesterov=True,
+  scaling="spectral",
+  ns_steps=5,
+):
+  """`normuon_update` and `SingleDeviceNorMuon` of zichongli5/NorMuon."""
+  if kind != "matrix":
+    return references.adamw(
+      kind,
+      w,
+      gradient,
+      steps,
+      learning_rate=fallback_learning_rate or learning_rate,
+      b2=0.95,
+      eps=1e-10,
+      weight_decay=weight_decay,
+    )
+  shape = w.shape
+  w = w.reshape(len(w), -1)
+  momentum, second_momentum = np.zeros_like(w), np.zeros((len(w), 1))
+  for t in range(1, steps + 1):
+    grad = gradient(t, w.reshape(shape)).reshape(w.shape)
+    momentum = momentum + (1 - beta) * (grad - momentum)
+    update = grad + beta * (momentum - grad) if nesterov else momentum
+    update = newton_schulz(update, ns_steps)
+    vnorm = np.linalg.norm(update)
+    v_mean = np.mean(update * update, axis=-1, keepdims=True)
+    second_momentum = second_momentum + (1 - b2) * (v_mean - second_momentum)
+    update = update / (np.sqrt(second_momentum) + 1e-10)
+    if scaling == "rms":
+      # Algorithm 1 of arXiv:2510.05491.
+      update = 0.2 * np.sqrt(update.size) * update / np.linalg.norm(update)
+    else:
+      update = update * vnorm / (np.linalg.norm(update) + 1e-10)
+      update = update * max(1, w.shape[0] / w.shape[1]) ** 0.5
+    w = w * (1 - learning_rate * weight_decay)
+    w = w - learning_rate * update
+  return w.reshape(shape)
