@@ -19,7 +19,6 @@ from tests.optim import (
   references_8bit,
   references_baselines,
   references_multi_norm,
-  references_multi_norm,
   references_orthonormal,
   references_projected,
 )
@@ -131,8 +130,6 @@ CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "lion": {"learning_rate": _DECAYING},
   "lamb": {"learning_rate": _DECAYING},
   "adafactor": {"learning_rate": _DECAYING},
-  # Centring takes away the mean of the gradient.
-  "swan": {"matrix_scale": 0.5, "preset": "uncentered"},
   "normalized_gd": {"learning_rate": _DECAYING},
   # The parabolas' matrices start at zero and would stay there.
   "nap_adamw": {"dims": lambda params: jax.tree.map(lambda _: None, params)},
