@@ -368,13 +368,12 @@ class OptimizerContract:
     init, update = compiled(case)
     params = small_tree()
     gradients = gradients_like(params)
-
     kinds = {w.shape for w in jax.tree.leaves(params)}
 
     def shard(w):
-      """Splits parameters and moments; what has another shape is whole."""
+      whole = case.keeps_whole and w.shape not in kinds
       split = [
-        "d" if n == w.ndim - 1 and size % 8 == 0 and w.shape in kinds else None
+        "d" if n == w.ndim - 1 and size % 8 == 0 and not whole else None
         for n, size in enumerate(w.shape)
       ]
       return NamedSharding(mesh, PartitionSpec(*split))

@@ -125,11 +125,11 @@ _DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
 # size must be below that.
 CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "sinkgd": {"matrix_scale": 0.5},
+  # Centring takes away the mean of the gradient.
+  "swan": {"matrix_scale": 0.5, "preset": "uncentered"},
   "lion": {"learning_rate": _DECAYING},
   "lamb": {"learning_rate": _DECAYING},
   "adafactor": {"learning_rate": _DECAYING},
-  # Centring takes away the mean of the gradient.
-  "swan": {"matrix_scale": 0.5, "preset": "uncentered"},
   "normalized_gd": {"learning_rate": _DECAYING},
   # The parabolas' matrices start at zero and would stay there.
   "nap_adamw": {"dims": lambda params: jax.tree.map(lambda _: None, params)},
@@ -142,6 +142,9 @@ FIXED_BYTES: Mapping[str, int] = {
   # The norms of three matrices in float32.
   "nap_adamw": 4 * 3,
 }
+
+# What keeps state of other shapes than the parameters' whole on every device.
+KEEPS_WHOLE = ("soap",)
 
 # Relative error of one step in float32, u = 2^-24 = 6e-8.
 ROUNDING: Mapping[str, float] = {
@@ -201,6 +204,7 @@ class Case:
   convergence: Mapping[str, Any]
   rounding: float
   fixed_bytes: int
+  keeps_whole: bool
 
   def __str__(self) -> str:
     return "-".join([self.name, *(f"{k}={v}" for k, v in self.options.items())])
@@ -233,6 +237,7 @@ def case(name: str, options: Mapping[str, Any] = MappingProxyType({})) -> Case:
     convergence=CONVERGENCE.get(name, {}),
     rounding=ROUNDING.get(name, 0.0),
     fixed_bytes=FIXED_BYTES.get(name, 0),
+    keeps_whole=name in KEEPS_WHOLE,
   )
 
 
