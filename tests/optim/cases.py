@@ -16,6 +16,7 @@ from tests.optim import (
   references_multi_norm,
   references_orthonormal,
   references_projected,
+  references_scaled,
 )
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
@@ -71,6 +72,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"update_proj_gap": 5, "scale_front": True, "weight_decay": 0.3},
   ),
+  "racs": (
+    {},
+    {"beta": 0.5, "num_iters": 2, "gamma": 1.1, "weight_decay": 0.3},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -90,6 +95,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "normuon": references_orthonormal.normuon,
   "apollo": references_projected.apollo,
   "apollo_mini": references_projected.apollo_mini,
+  "racs": references_scaled.racs,
 }
 
 # What makes it settle within 0.03 of a parabola's minimum: a step of fixed
@@ -98,6 +104,7 @@ CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "sinkgd": {"matrix_scale": 0.5},
   # Centring takes away the mean of the gradient.
   "swan": {"matrix_scale": 0.5, "preset": "uncentered"},
+  "racs": {"matrix_scale": 0.5},
 }
 
 # Relative error of one step in float32, u = 2^-24 = 6e-8.
@@ -135,6 +142,8 @@ ROUNDING: Mapping[str, float] = {
   # in P g amplifies u by 24 where a coordinate is 0.04 of the terms.
   "apollo": 4e-5,
   "apollo_mini": 4e-5,
+  # Ten means of up to 24 positive terms, and the fallback's Adam.
+  "racs": 4e-5,
 }
 
 
