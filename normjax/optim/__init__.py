@@ -40,6 +40,7 @@ TABLE: Mapping[str, str] = {
   "normuon": "normjax.optim.normuon:normuon",
   "apollo": "normjax.optim.apollo:apollo",
   "apollo_mini": "normjax.optim.apollo_mini:apollo_mini",
+  "racs": "normjax.optim.racs:racs",
 }
 
 # What is public beside the optimizers of the table.
@@ -90,6 +91,7 @@ EXPORTS: Mapping[str, str] = {
   ),
   "scale_by_normuon": "normjax.optim.normuon:scale_by_normuon",
   "scale_by_apollo": "normjax.optim.apollo:scale_by_apollo",
+  "scale_by_racs": "normjax.optim.racs:scale_by_racs",
 }
 
 REGISTRY = Registry("optimizer", TABLE)

@@ -18,7 +18,7 @@ def limit_growth(
     update_nij: the matrices.
     previous_n: the norms that this function returned last; 0 before the first
       update, which is not limited, nor is what follows an update of zero.
-    gamma: the largest growth, >= 1.
+    gamma: the largest growth, > 0.
 
   Returns:
     The matrices, scaled where they were too large, and their norms (n,).

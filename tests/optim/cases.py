@@ -21,6 +21,7 @@ from tests.optim import (
   references_multi_norm,
   references_orthonormal,
   references_projected,
+  references_scaled,
 )
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
@@ -93,6 +94,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"update_proj_gap": 5, "scale_front": True, "weight_decay": 0.3},
   ),
+  "racs": (
+    {},
+    {"beta": 0.5, "num_iters": 2, "gamma": 1.1, "weight_decay": 0.3},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -117,6 +122,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "normuon": references_orthonormal.normuon,
   "apollo": references_projected.apollo,
   "apollo_mini": references_projected.apollo_mini,
+  "racs": references_scaled.racs,
 }
 
 _DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
@@ -133,6 +139,7 @@ CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   "normalized_gd": {"learning_rate": _DECAYING},
   # The parabolas' matrices start at zero and would stay there.
   "nap_adamw": {"dims": lambda params: jax.tree.map(lambda _: None, params)},
+  "racs": {"matrix_scale": 0.5},
 }
 
 # Bytes of the contract's small tree that no `mu_dtype` or `nu_dtype` narrows.
@@ -191,6 +198,8 @@ ROUNDING: Mapping[str, float] = {
   # in P g amplifies u by 24 where a coordinate is 0.04 of the terms.
   "apollo": 4e-5,
   "apollo_mini": 4e-5,
+  # Ten means of up to 24 positive terms, and the fallback's Adam.
+  "racs": 4e-5,
 }
 
 
