@@ -76,6 +76,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"beta": 0.5, "num_iters": 2, "gamma": 1.1, "weight_decay": 0.3},
   ),
+  "dion": (
+    {},
+    {"rank_fraction": 0.4, "momentum": 0.8, "weight_decay": 0.3, "seed": 7},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -96,6 +100,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "apollo": references_projected.apollo,
   "apollo_mini": references_projected.apollo_mini,
   "racs": references_scaled.racs,
+  "dion": references_orthonormal.dion,
 }
 
 # What makes it settle within 0.03 of a parabola's minimum: a step of fixed
@@ -144,6 +149,8 @@ ROUNDING: Mapping[str, float] = {
   "apollo_mini": 4e-5,
   # Ten means of up to 24 positive terms, and the fallback's Adam.
   "racs": 4e-5,
+  # TODO
+  "dion": 4e-5,
 }
 
 
