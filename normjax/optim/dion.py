@@ -232,9 +232,9 @@ def dion(
     ...   updates, state = tx.update(gradients, state, params)
     ...   params = optax.apply_updates(params, updates)
     ...   print(f"{objective(params):.2f}")
-    7.21
-    6.48
-    5.80
+    7.22
+    6.49
+    5.81
   """
   direction = scale_by_dion(
     momentum,
