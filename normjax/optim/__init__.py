@@ -41,6 +41,7 @@ TABLE: Mapping[str, str] = {
   "apollo": "normjax.optim.apollo:apollo",
   "apollo_mini": "normjax.optim.apollo_mini:apollo_mini",
   "racs": "normjax.optim.racs:racs",
+  "dion": "normjax.optim.dion:dion",
 }
 
 # What is public beside the optimizers of the table.
@@ -92,6 +93,7 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_normuon": "normjax.optim.normuon:scale_by_normuon",
   "scale_by_apollo": "normjax.optim.apollo:scale_by_apollo",
   "scale_by_racs": "normjax.optim.racs:scale_by_racs",
+  "scale_by_dion": "normjax.optim.dion:scale_by_dion",
 }
 
 REGISTRY = Registry("optimizer", TABLE)

@@ -1,7 +1,6 @@
 """APOLLO: Zhu et al. 2024, arXiv:2412.05270."""
 
 import math
-import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from normjax.optim import (
   compose,
+  draws,
   groups,
   limiter,
   low_rank,
@@ -34,28 +34,6 @@ class ApolloState(NamedTuple):
   mu: PyTree  # (n, inputs, outputs), the smaller reduced to r, in mu_dtype.
   nu: PyTree  # The same of g^2, in nu_dtype.
   norm: PyTree  # (n,), of the last scaled gradient; 0 before. In mu_dtype.
-
-
-def random_projection(
-  path: str, shape: tuple[int, int, int], period: ArrayLike, *, seed: int = 0
-) -> Array:
-  """The projection of a leaf, times sqrt(r): normal entries of variance 1.
-
-  It depends on nothing but the arguments: on no other leaf, device or dtype.
-
-  Args:
-    path: of the leaf.
-    shape: (n, r, k), k the smaller side.
-    period: number of projections before this one, integer.
-    seed: of the optimizer.
-
-  Returns:
-    float32.
-  """
-  key = jax.random.key(seed, impl="threefry2x32")
-  key = jax.random.fold_in(key, zlib.crc32(path.encode()))
-  key = jax.random.fold_in(key, period)
-  return jax.random.normal(key, shape, jnp.float32)
 
 
 def scale_by_apollo(
@@ -103,7 +81,7 @@ def scale_by_apollo(
   def update_matrix(g, m, v, previous, path, entry, g_shape, *, count):
     shape = projection.basis_shape(g_shape, entry, rank)
     period = (count - 1) // update_proj_gap
-    drawn = random_projection(path, shape, period, seed=seed).astype(g.dtype)
+    drawn = draws.normal(path, shape, period, seed=seed).astype(g.dtype)
     low = projection.project(g, drawn / math.sqrt(shape[1]))
     adam, m, v = low_rank.adam(low, m, v, b1=b1, b2=b2, eps=eps)
     axes = (projection.reduced_axis(low),)

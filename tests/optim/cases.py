@@ -98,6 +98,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"beta": 0.5, "num_iters": 2, "gamma": 1.1, "weight_decay": 0.3},
   ),
+  "dion": (
+    {},
+    {"rank_fraction": 0.4, "momentum": 0.8, "weight_decay": 0.3, "seed": 7},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -123,6 +127,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "apollo": references_projected.apollo,
   "apollo_mini": references_projected.apollo_mini,
   "racs": references_scaled.racs,
+  "dion": references_orthonormal.dion,
 }
 
 _DECAYING = optax.linear_schedule(0.01, 0.0, 4000)
@@ -200,6 +205,8 @@ ROUNDING: Mapping[str, float] = {
   "apollo_mini": 4e-5,
   # Ten means of up to 24 positive terms, and the fallback's Adam.
   "racs": 4e-5,
+  # TODO
+  "dion": 4e-5,
 }
 
 

@@ -6,6 +6,7 @@ are. A convolution is the matrix (out, in h w).
 
 import numpy as np
 
+from normjax.optim import draws
 from tests.optim import references
 
 
@@ -68,3 +69,54 @@ def normuon(
     w = w * (1 - learning_rate * weight_decay)
     w = w - learning_rate * update
   return w.reshape(shape)
+
+
+def dion(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  path,
+  learning_rate,
+  momentum=0.95,
+  weight_decay=0.01,
+  rank=768,
+  rank_fraction=None,
+  seed=0,
+):
+  """`dion_update` of microsoft/dion's dion_simple.py.
+
+  The first Q is normjax's: PyTorch's generator has others.
+  """
+  if kind != "matrix":
+    return references.adamw(
+      kind,
+      w,
+      gradient,
+      steps,
+      learning_rate=learning_rate,
+      b2=0.95,
+      weight_decay=weight_decay,
+    )
+  shape = w.shape
+  x = w.reshape(len(w), -1)
+  fan_out, fan_in = x.shape
+  r = min(rank, *x.shape)
+  if rank_fraction is not None:
+    r = int(np.ceil(rank_fraction * min(x.shape)))
+  q = np.asarray(draws.normal(path, (fan_in, r), seed=seed), np.float64)
+  if len(shape) == 4:
+    # Drawn in the order (h, w, in).
+    q = q.reshape(*shape[2:], shape[1], r).transpose(2, 0, 1, 3)
+    q = q.reshape(fan_in, r)
+  m = np.zeros_like(x)
+  for t in range(1, steps + 1):
+    m = m + gradient(t, x.reshape(shape)).reshape(x.shape)
+    p, _ = np.linalg.qr(m @ q)
+    rm = m.T @ p
+    m = m - (1 - momentum) * p @ rm.T
+    q = rm / (np.linalg.norm(rm, axis=0, keepdims=True) + 1e-8)
+    x = x * (1 - weight_decay * learning_rate)
+    x = x - learning_rate * (fan_out / fan_in) ** 0.5 * p @ q.T
+  return x.reshape(shape)

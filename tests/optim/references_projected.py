@@ -7,7 +7,7 @@ these keep them.
 
 import numpy as np
 
-from normjax.optim.apollo import random_projection
+from normjax.optim import draws
 
 
 def _adam_step(w, u, m, v, t, *, rate, b1, b2, eps, decay, back):
@@ -280,7 +280,7 @@ def apollo(
   for step in range(steps):
     full = gradient(step + 1, w.reshape(shape)).reshape(w.shape)
     if step % update_proj_gap == 0:
-      drawn = random_projection(
+      drawn = draws.normal(
         path, (1, min(rank, side), side), step // update_proj_gap, seed=seed
       )
       drawn = np.asarray(drawn[0], np.float64) / np.sqrt(min(rank, side))

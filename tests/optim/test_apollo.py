@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from normjax import optim
-from normjax.optim.apollo import random_projection
+from normjax.optim import draws
 from normjax.optim.limiter import limit_growth
 
 
@@ -15,7 +15,7 @@ def normal(*shape, seed=0):
 
 
 def test_draws_are_normal_of_variance_one():
-  drawn = np.asarray(random_projection("a", (2, 16, 400), 0))
+  drawn = np.asarray(draws.normal("a", (2, 16, 400), 0))
   assert drawn.shape == (2, 16, 400)
   # 12800 draws: five standard errors of the mean and the variance.
   assert abs(drawn.mean()) < 5 / np.sqrt(12800)
@@ -24,22 +24,22 @@ def test_draws_are_normal_of_variance_one():
 
 def test_draws_depend_on_seed_path_and_period():
   shape = (1, 2, 3)
-  draws = [
-    random_projection(path, shape, period, seed=seed)
+  drawn = [
+    draws.normal(path, shape, period, seed=seed)
     for seed in (0, 1)
     for path in ("a", "b")
     for period in (0, 1)
   ]
-  firsts = {float(drawn[0, 0, 0]) for drawn in draws}
-  assert len(firsts) == len(draws)
-  again = jax.jit(lambda n: random_projection("a", shape, n))(1)
-  np.testing.assert_array_equal(again, draws[1])
+  firsts = {float(x[0, 0, 0]) for x in drawn}
+  assert len(firsts) == len(drawn)
+  again = jax.jit(lambda n: draws.normal("a", shape, n))(1)
+  np.testing.assert_array_equal(again, drawn[1])
 
 
 def test_draws_do_not_depend_on_the_precision():
   with jax.enable_x64(True):
-    wide = random_projection("a", (1, 2, 3), 4)
-  np.testing.assert_array_equal(wide, random_projection("a", (1, 2, 3), 4))
+    wide = draws.normal("a", (1, 2, 3), 4)
+  np.testing.assert_array_equal(wide, draws.normal("a", (1, 2, 3), 4))
 
 
 def test_a_leaf_moves_alike_alone_and_beside_others():
@@ -81,7 +81,7 @@ def test_each_channel_keeps_its_direction(shape, axis):
   g = normal(*shape)
   tx = optim.scale_by_apollo(rank=2)
   step, _ = tx.update(g, tx.init(g))
-  drawn = np.asarray(random_projection("", (1, 2, 6), 0)[0]) / np.sqrt(2)
+  drawn = np.asarray(draws.normal("", (1, 2, 6), 0)[0]) / np.sqrt(2)
   low = drawn @ (np.asarray(g) if axis == 0 else np.asarray(g).T)
   factor = np.sqrt(2) / np.linalg.norm(low, axis=0)
   factor = factor if axis == 0 else factor[:, None]
@@ -95,7 +95,7 @@ def test_mini_has_one_factor():
   step, _ = tx.update(g, tx.init(g), g)
   ratio = np.asarray(step / g)
   np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-5)
-  drawn = random_projection("", (1, 1, 6), 0)[0]
+  drawn = draws.normal("", (1, 1, 6), 0)[0]
   expected = -np.sqrt(128 * 10) / np.linalg.norm(drawn @ g)
   np.testing.assert_allclose(ratio[0, 0], expected, rtol=2e-3)
 

@@ -1,0 +1,22 @@
+"""Dion: Ahn, Xu, Abreu, Langford 2025, arXiv:2504.05295."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """What microsoft/dion runs for its model of 160M, with half of the rank."""
+  return ml_collections.ConfigDict(
+    {
+      "name": "dion",
+      "learning_rate": 0.02,
+      "momentum": 0.95,
+      "eps": 1e-8,
+      "rank_fraction": 0.5,
+      "seed": 0,
+      "weight_decay": 0.01,
+      "fallback_learning_rate": ml_collections.config_dict.placeholder(float),
+      "fallback_b1": 0.9,
+      "fallback_b2": 0.95,
+      "fallback_eps": 1e-8,
+    }
+  )
