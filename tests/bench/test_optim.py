@@ -18,12 +18,29 @@ TINY = [
 SHAPES = leaves.llama(2, 8, 12, 16)
 
 
-def test_every_optimizer_is_measured(tmp_path, capsys):
-  code = cli.main(["bench", "optim", *TINY, "--nopeers", f"--out={tmp_path}"])
+@pytest.mark.parametrize(
+  "names",
+  [
+    ("adamw", "muon", "sinkgd"),
+    pytest.param(optim.names(), marks=pytest.mark.slow),
+  ],
+  ids=("three", "all"),
+)
+def test_optimizers_are_measured(names, tmp_path, capsys):
+  code = cli.main(
+    [
+      "bench",
+      "optim",
+      *TINY,
+      "--nopeers",
+      f"--methods={','.join(names)}",
+      f"--out={tmp_path}",
+    ]
+  )
   assert code == 0, capsys.readouterr().err
   record = json.loads((tmp_path / "optim.json").read_text())
   results = {result["name"]: result for result in record["results"]}
-  assert tuple(results) == optim.names()
+  assert tuple(results) == names
   for result in results.values():
     assert "error" not in result, result
     assert result["compile_s"] > 0
