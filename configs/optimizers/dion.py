@@ -11,7 +11,7 @@ def get_config() -> ml_collections.ConfigDict:
       "learning_rate": 0.02,
       "momentum": 0.95,
       "eps": 1e-8,
-      "rank_fraction": 0.5,
+      "rank_percent": 50,
       "seed": 0,
       "weight_decay": 0.01,
       "fallback_learning_rate": ml_collections.config_dict.placeholder(float),

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from normjax import errors
 from normjax.optim import (
   compose,
   draws,
@@ -30,19 +29,6 @@ class DionState(NamedTuple):
 
   mu: PyTree  # The shapes of the matrices.
   basis: PyTree  # (n, inputs, r), its columns unit vectors but for the first.
-
-
-def _check_fraction(method: str, rank_fraction: float | None) -> None:
-  if rank_fraction is None:
-    return
-  allowed = "None or a number in (0, 1], not an array"
-  message = f"{method}: rank_fraction={rank_fraction!r}; allowed: {allowed}."
-  if isinstance(rank_fraction, bool) or not isinstance(
-    rank_fraction, int | float
-  ):
-    raise TypeError(message)
-  if not 0 < rank_fraction <= 1:
-    raise errors.UserError(message)
 
 
 def power_iteration(m_nio: Array, basis_nir: Array) -> tuple[Array, ...]:
@@ -77,7 +63,7 @@ def scale_by_dion(
   eps: float | Array = 1e-8,
   *,
   rank: int = 768,
-  rank_fraction: float | None = None,
+  rank_percent: int | None = None,
   seed: int = 0,
   mu_dtype: DTypeLike | None = None,
   dims: dims_lib.DimsSpec = None,
@@ -90,14 +76,15 @@ def scale_by_dion(
   validate.betas(method, momentum=momentum)
   validate.numbers(method, eps=eps)
   validate.count(method, "rank", rank)
-  _check_fraction(method, rank_fraction)
+  if rank_percent is not None:
+    validate.count(method, "rank_percent", rank_percent)
   validate.count(method, "seed", seed, least=0)
 
   def first_basis(path, w, entry):
     batch, _, side = projection.basis_shape(w.shape, entry)
     columns = min(rank, side)
-    if rank_fraction is not None:
-      columns = math.ceil(rank_fraction * side)
+    if rank_percent is not None:
+      columns = min(math.ceil(rank_percent * side / 100), side)
     inputs, _ = dims_lib.sizes(w.shape, entry)
     drawn = draws.normal(path, (batch, inputs, columns), seed=seed)
     return drawn.astype(mu_dtype or w.dtype)
@@ -158,7 +145,7 @@ def dion(
   mask: Any = "default",
   *,
   rank: int = 768,
-  rank_fraction: float | None = None,
+  rank_percent: int | None = None,
   seed: int = 0,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
@@ -199,8 +186,8 @@ def dion(
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.
     rank: number of Q's columns, at most the smaller side.
-    rank_fraction: their share of the smaller side, in (0, 1], rounded up, in
-      place of `rank`; a static number.
+    rank_percent: their share of the smaller side in percent, rounded up, in
+      place of `rank`; an int, as it decides on shapes.
     seed: of the first Q.
     mu_dtype: of the stored M and Q, and AdamW's first moment; None takes the
       parameter's.
@@ -240,7 +227,7 @@ def dion(
     momentum,
     eps,
     rank=rank,
-    rank_fraction=rank_fraction,
+    rank_percent=rank_percent,
     seed=seed,
     mu_dtype=mu_dtype,
     dims=dims,

@@ -100,7 +100,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   ),
   "dion": (
     {},
-    {"rank_fraction": 0.4, "momentum": 0.8, "weight_decay": 0.3, "seed": 7},
+    {"rank_percent": 40, "momentum": 0.8, "weight_decay": 0.3, "seed": 7},
   ),
 }
 

@@ -82,7 +82,7 @@ def dion(
   momentum=0.95,
   weight_decay=0.01,
   rank=768,
-  rank_fraction=None,
+  rank_percent=None,
   seed=0,
 ):
   """`dion_update` of microsoft/dion's dion_simple.py.
@@ -103,8 +103,8 @@ def dion(
   x = w.reshape(len(w), -1)
   fan_out, fan_in = x.shape
   r = min(rank, *x.shape)
-  if rank_fraction is not None:
-    r = int(np.ceil(rank_fraction * min(x.shape)))
+  if rank_percent is not None:
+    r = int(np.ceil(rank_percent * min(x.shape) / 100))
   q = np.asarray(draws.normal(path, (fan_in, r), seed=seed), np.float64)
   if len(shape) == 4:
     # Drawn in the order (h, w, in).

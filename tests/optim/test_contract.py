@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from normjax import optim
+from normjax import configure, optim
 from tests.contracts import optimizer_contract
 from tests.optim import cases
 from tests.optim.references import LAYOUTS
@@ -128,6 +128,22 @@ def test_docstring_example(name):
   (example,) = finder.find(factory, name, module=module, globs={})
   assert len(example.examples) > 3
   assert doctest.DocTestRunner().run(example).failed == 0
+
+
+@pytest.mark.parametrize("name", optim.names())
+def test_floats_of_the_config_may_be_traced(name):
+  """As in a sweep, where they are arguments of the compiled step."""
+  config = configure.load(f"configs/optimizers/{name}.py").to_dict()
+  options = {key: value for key, value in config.items() if key != "name"}
+  floats = {k: v for k, v in options.items() if isinstance(v, float)}
+  params = optimizer_contract.small_tree()
+
+  def step(floats):
+    tx = optim.make(name, **(options | floats))
+    return tx.update(params, tx.init(params), params)
+
+  updates, _ = jax.eval_shape(step, floats)
+  assert jax.tree.structure(updates) == jax.tree.structure(params)
 
 
 def test_states_survive_a_checkpoint(tmp_path):

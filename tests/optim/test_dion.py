@@ -18,10 +18,10 @@ def normal(*shape, seed=0):
   [
     ({}, 6),
     ({"rank": 4}, 4),
-    ({"rank_fraction": 0.5}, 3),
-    ({"rank_fraction": 0.55}, 4),
-    ({"rank_fraction": 1}, 6),
-    ({"rank": 2, "rank_fraction": 0.9}, 6),
+    ({"rank_percent": 50}, 3),
+    ({"rank_percent": 55}, 4),
+    ({"rank_percent": 100}, 6),
+    ({"rank": 2, "rank_percent": 90}, 6),
   ],
 )
 @pytest.mark.parametrize("shape", [(6, 10), (10, 6)])
@@ -31,12 +31,11 @@ def test_rank(options, columns, shape):
   assert state.mu.shape == shape
 
 
-@pytest.mark.parametrize("fraction", [0.0, 1.5, float("nan")])
-def test_bad_fraction(fraction):
-  with pytest.raises(errors.UserError, match="rank_fraction"):
-    optim.dion(0.1, rank_fraction=fraction)
-  with pytest.raises(TypeError, match="rank_fraction"):
-    optim.dion(0.1, rank_fraction=jnp.float32(0.5))
+def test_bad_percent():
+  with pytest.raises(errors.UserError, match="rank_percent=0"):
+    optim.dion(0.1, rank_percent=0)
+  with pytest.raises(TypeError, match="rank_percent=0.5"):
+    optim.dion(0.1, rank_percent=0.5)
 
 
 def test_first_basis_is_drawn_from_seed_and_path():
