@@ -214,6 +214,7 @@ def run(console: Console, options: Mapping[str, Any]) -> None:
       column, justify="left" if is_text else "right", overflow="fold"
     )
   rows, results, versions = [], [], {}
+  facts = provenance.collect()
   load_before = os.getloadavg()
   if load_before[0] > _BUSY:
     console.print(
@@ -231,19 +232,21 @@ def run(console: Console, options: Mapping[str, Any]) -> None:
       with console.status(name):
         results.append(_measure(name, shapes, client, options))
       rows += _rows(results[-1])
+      if options["out"]:
+        # After each, so that a long run that is stopped leaves what it has.
+        record = {
+          "sizes": sizes,
+          "provenance": facts,
+          "peer_versions": versions,
+          "load_average": {"before": load_before, "after": os.getloadavg()},
+          "results": results,
+        }
+        folder = Path(options["out"])
+        files.write_json(folder / "optim.json", files.finite(record))
+        files.write_text(folder / "optim.md", _markdown(rows, note))
   for row in rows:
     table.add_row(*map(Text, row))
   console.print(table)
   console.print(note, markup=False, highlight=False)
   if options["out"]:
-    folder = Path(options["out"])
-    record = {
-      "sizes": sizes,
-      "provenance": provenance.collect(),
-      "peer_versions": versions,
-      "load_average": {"before": load_before, "after": os.getloadavg()},
-      "results": results,
-    }
-    files.write_json(folder / "optim.json", files.finite(record))
-    files.write_text(folder / "optim.md", _markdown(rows, note))
-    console.print(f"{folder / 'optim.json'}, {folder / 'optim.md'}")
+    console.print(f"{options['out']}/optim.json, optim.md", markup=False)

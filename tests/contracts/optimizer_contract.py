@@ -352,6 +352,25 @@ class OptimizerContract:
     # relative error of 6e-5.
     assert_trees_close(actual, expected, rtol=1e-3, atol=1e-5)
 
+  def test_vmap_over_runs(self, case):
+    """Two runs side by side, each with its own rate, weights and state."""
+    trees = [small_tree(), gradients_like(small_tree())]
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    rates = jnp.array([0.01, 0.03])
+
+    def move(params, rate):
+      tx = case.make(rate)
+      return tx.update(params, tx.init(params), params)[0]
+
+    both = jax.jit(jax.vmap(move))(params, rates)
+    init, update = compiled(case)
+    alone, _ = update(trees[0], init(trees[0]), trees[0])
+    # Sums in another order, amplified as in one step.
+    tolerance = max(case.rounding, 1e-4)
+    first = jax.tree.map(lambda leaf: leaf[0], both)
+    assert_trees_close(first, alone, rtol=tolerance, atol=tolerance * 0.01)
+    assert_finite(both)
+
   def test_initial_state_ignores_scalars(self, case):
     params = small_tree()
     states = [

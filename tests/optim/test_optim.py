@@ -122,3 +122,18 @@ def test_decay_mask():
     "embed": {"embedding": True},
     "norm": {"scale": False, "alpha": False},
   }
+
+
+def test_other_scalars_follow_schedules_too():
+  """By `optax.inject_hyperparams`, as in the README."""
+  decay = optax.linear_schedule(0.5, 0.0, 2)
+  tx = optax.inject_hyperparams(optim.muon, static_args="ns_steps")(
+    0.1, weight_decay=decay
+  )
+  params = {"layer": {"kernel": jnp.ones((4, 3))}}
+  zero = jax.tree.map(jnp.zeros_like, params)
+  state = tx.init(params)
+  for step in range(3):
+    updates, state = tx.update(zero, state, params)
+    expected = jnp.full((4, 3), -0.1 * decay(step))
+    assert jnp.allclose(updates["layer"]["kernel"], expected)
