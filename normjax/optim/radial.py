@@ -31,28 +31,27 @@ def remove_radial(
   """
   reduction, output = dims_lib.axes(dims)
   inputs, outputs = dims_lib.sizes(w.shape, dims)
-  sums = [
-    jnp.sum(product, axis=reduction, keepdims=True)
-    for product in (w * w, g * g, g * w, p * w)
-  ]
+  # Stacked, because many tiny operations cost more than they compute.
+  sums = jnp.stack(
+    [
+      jnp.sum(product, axis=reduction, keepdims=True)
+      for product in (w * w, g * g, g * w, p * w)
+    ]
+  )
+  layer_sums = jnp.sum(sums, axis=[axis + 1 for axis in output], keepdims=True)
+  finite = jnp.all(jnp.isfinite(layer_sums), axis=0)
 
   def view(sums, size):
     ww, gg, gw, pw = sums
     w_norm, g_norm = jnp.sqrt(ww), jnp.sqrt(gg)
     cosine = jnp.abs(gw) / (jnp.maximum(w_norm, eps) * jnp.maximum(g_norm, eps))
-    worst = jnp.max(cosine, axis=output, keepdims=True)
     # One tensor, one decision: the worst channel's.
-    finite = jnp.isfinite(worst) & jnp.all(
-      jnp.isfinite(ww) & jnp.isfinite(gg) & jnp.isfinite(pw),
-      axis=output,
-      keepdims=True,
-    )
+    worst = jnp.max(cosine, axis=output, keepdims=True)
     fires = finite & (worst < delta / math.sqrt(size))
     scale = w_norm + eps
     return fires, safe.divide(safe.divide(pw, scale), scale)
 
   channel_fires, channel = view(sums, inputs)
-  layer_sums = [jnp.sum(s, axis=output, keepdims=True) for s in sums]
   layer_fires, layer = view(layer_sums, inputs * outputs)
   radial = jnp.where(channel_fires, channel, jnp.where(layer_fires, layer, 0))
   ratio = jnp.where(channel_fires | layer_fires, wd_ratio, 1.0)
