@@ -1,4 +1,4 @@
-"""Dion: Ahn, Xu, Abreu, Langford 2025, arXiv:2504.05295."""
+"""Dion: Ahn et al. 2025, arXiv:2504.05295."""
 
 import ml_collections
 

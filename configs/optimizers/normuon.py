@@ -6,7 +6,7 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """The defaults of zichongli5/NorMuon, its AdamW's too.
 
-  For the paper's algorithm 1: scaling="rms" and nesterov=False.
+  For the paper's algorithm: scaling="rms" and nesterov=False.
   """
   return ml_collections.ConfigDict(
     {

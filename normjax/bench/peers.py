@@ -83,5 +83,4 @@ TORCH: Mapping[str, tuple[str, ...]] = {
   "lion": ("pytorch_optimizer Lion",),
   "apollo": ("pytorch_optimizer APOLLO",),
   "fira": ("pytorch_optimizer Fira",),
-  "racs": ("pytorch_optimizer RACS",),
 }

@@ -128,7 +128,7 @@ PEERS = {
       "pytorch_optimizer",
       _matrices("pytorch_optimizer", name),
     )
-    for name in ("Conda", "APOLLO", "Fira", "RACS")
+    for name in ("Conda", "APOLLO", "Fira")
   },
   "pytorch_optimizer Lion": (
     "pytorch_optimizer",

@@ -1,4 +1,4 @@
-"""Dion: Ahn, Xu, Abreu, Langford 2025, arXiv:2504.05295."""
+"""Dion: Ahn et al. 2025, arXiv:2504.05295."""
 
 import functools
 import math
@@ -164,15 +164,14 @@ def dion(
       Q = R / (||each column of R|| + eps)
       w -= lr (sqrt(outputs / inputs) Q P^T + wd w)
 
-  with M (inputs, outputs): arXiv:2504.05295, algorithm 1, in the order of the
-  official `dion_simple.py`. Only what the step took leaves the momentum, so
-  that what is outside the rank comes later: the feedback of the error. The
-  first Q is normal, drawn from the seed and the leaf's path, and not
-  PyTorch's. Columns of R that are no more than rounding, as in a gradient of
-  lower rank, do not move anything and leave their column of Q; the official
-  `dion_reference.py` does so for M = 0. A convolution is one matrix, (kh kw
-  in, out). For the other leaves the official code recommends AdamW at the
-  same learning rate, or Lion.
+  with M (inputs, outputs): arXiv:2504.05295, in the order of the official
+  `dion_simple.py`. Only what the step took leaves the momentum, so that what is
+  outside the rank comes later: the feedback of the error. The first Q is
+  normal, drawn from the seed and the leaf's path, and not PyTorch's. Columns of
+  R that are no more than rounding, as in a gradient of lower rank, do not move
+  anything and leave their column of Q; the official `dion_reference.py` does so
+  for M = 0. A convolution is one matrix, (kh kw in, out). The official code
+  moves the other leaves by AdamW at the same learning rate, or by Lion.
 
   Statistics are in float32. Matrices of one shape share a QR. A zero gradient
   moves nothing at first; gradients far below eps move little; a NaN spoils

@@ -138,7 +138,7 @@ def normuon(
       d = 0.2 sqrt(inputs outputs) d / ||d||                  scaling="rms"
       w -= lr (d + wd w)
 
-  arXiv:2510.05491, algorithm 1, whose scale is "rms"; the official code has
+  arXiv:2510.05491, whose algorithm has "rms"; the official code has
   "spectral", which keeps Muon's norm and learning rate, and Nesterov's
   momentum, which the algorithm has not. v is not corrected for bias: the
   normalisation of d cancels a factor that all units share. A convolution is

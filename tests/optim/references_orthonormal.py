@@ -61,7 +61,7 @@ def normuon(
     second_momentum = second_momentum + (1 - b2) * (v_mean - second_momentum)
     update = update / (np.sqrt(second_momentum) + 1e-10)
     if scaling == "rms":
-      # Algorithm 1 of arXiv:2510.05491.
+      # The algorithm of arXiv:2510.05491.
       update = 0.2 * np.sqrt(update.size) * update / np.linalg.norm(update)
     else:
       update = update * vnorm / (np.linalg.norm(update) + 1e-10)
