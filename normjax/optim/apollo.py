@@ -78,8 +78,9 @@ def scale_by_apollo(
     norm = jax.tree.map(lambda m: jnp.zeros(m.shape[:1], m.dtype), mu)
     return ApolloState(jnp.zeros((), jnp.int32), mu, nu, norm)
 
-  def update_matrix(g, m, v, previous, path, entry, g_shape, *, count):
-    shape = projection.basis_shape(g_shape, entry, rank)
+  def update_matrix(g, m, v, previous, path, *, count):
+    side = min(g.shape[1:])
+    shape = len(g), min(rank, side), side
     period = (count - 1) // update_proj_gap
     drawn = draws.normal(path, shape, period, seed=seed).astype(g.dtype)
     low = projection.project(g, drawn / math.sqrt(shape[1]))
@@ -99,35 +100,20 @@ def scale_by_apollo(
     del params, extra_args
     count = optax.safe_increment(state.count)
     entries = projection.chosen(dims, updates)
-    if not entries:
-      return updates, state._replace(count=count)
     named = groups.leaves(updates)
-    like = [named[n][1] for n in entries]
-    rows = [
-      update_matrix(*row, count=count)
-      for row in zip(
-        projection.to_matrices(like, entries),
-        jax.tree.leaves(state.mu),
-        jax.tree.leaves(state.nu),
-        jax.tree.leaves(state.norm),
-        [named[n][0] for n in entries],
-        entries.values(),
-        [leaf.shape for leaf in like],
-        strict=True,
-      )
-    ]
-    moved, mu, nu, norm = zip(*rows, strict=True)
-    mu, nu, norm = (
-      projection.tree_of(leaves, updates, entries) for leaves in (mu, nu, norm)
+    paths = [named[n][0] for n in entries]
+
+    def step(*columns):
+      rows = [
+        update_matrix(*row, count=count)
+        for row in zip(*columns, paths, strict=True)
+      ]
+      return zip(*rows, strict=True)
+
+    updates, fields = projection.step_matrices(
+      step, updates, (state.mu, state.nu, state.norm), entries
     )
-    new = ApolloState(
-      count=count,
-      mu=compose.cast_like(mu, state.mu),
-      nu=compose.cast_like(nu, state.nu),
-      norm=compose.cast_like(norm, state.norm),
-    )
-    moved = projection.from_matrices(moved, like, entries)
-    return projection.replace(updates, moved, entries), new
+    return updates, ApolloState(count, *fields)
 
   return optax.GradientTransformationExtraArgs(init, update)
 

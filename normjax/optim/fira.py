@@ -90,44 +90,25 @@ def scale_by_fira(
   def update(updates, state, params=None, **extra_args):
     del params, extra_args
     count = optax.safe_increment(state.count)
-    entries = projection.chosen(dims, updates)
-    if not entries:
-      return updates, state._replace(count=count)
-    flat = jax.tree.leaves(updates)
-    like = [flat[n] for n in entries]
-    gradients = projection.to_matrices(like, entries)
-    basis = low_rank.refresh(
-      gradients,
-      jax.tree.leaves(state.basis),
-      count,
-      rank=rank,
-      update_proj_gap=update_proj_gap,
-    )
-    rows = [
-      update_matrix(*row, count)
-      for row in zip(
-        gradients,
-        jax.tree.leaves(state.mu),
-        jax.tree.leaves(state.nu),
-        basis,
-        jax.tree.leaves(state.norm),
-        strict=True,
+
+    def step(gradients, mu, nu, basis, norm):
+      basis = low_rank.refresh(
+        gradients, basis, count, rank=rank, update_proj_gap=update_proj_gap
       )
-    ]
-    moved, mu, nu, norm = zip(*rows, strict=True)
-    mu, nu, basis, norm = (
-      projection.tree_of(leaves, updates, entries)
-      for leaves in (mu, nu, basis, norm)
+      rows = [
+        update_matrix(*row, count)
+        for row in zip(gradients, mu, nu, basis, norm, strict=True)
+      ]
+      moved, mu, nu, norm = zip(*rows, strict=True)
+      return moved, mu, nu, basis, norm
+
+    updates, fields = projection.step_matrices(
+      step,
+      updates,
+      (state.mu, state.nu, state.basis, state.norm),
+      projection.chosen(dims, updates),
     )
-    new = FiraState(
-      count=count,
-      mu=compose.cast_like(mu, state.mu),
-      nu=compose.cast_like(nu, state.nu),
-      basis=basis,
-      norm=compose.cast_like(norm, state.norm),
-    )
-    moved = projection.from_matrices(moved, like, entries)
-    return projection.replace(updates, moved, entries), new
+    return updates, FiraState(count, *fields)
 
   return optax.GradientTransformationExtraArgs(init, update)
 

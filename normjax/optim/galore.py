@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
@@ -76,41 +75,24 @@ def scale_by_galore(
   def update(updates, state, params=None, **extra_args):
     del params, extra_args
     count = optax.safe_increment(state.count)
-    entries = projection.chosen(dims, updates)
-    if not entries:
-      return updates, state._replace(count=count)
-    flat = jax.tree.leaves(updates)
-    like = [flat[n] for n in entries]
-    gradients = projection.to_matrices(like, entries)
-    basis = low_rank.refresh(
-      gradients,
-      jax.tree.leaves(state.basis),
-      count,
-      rank=rank,
-      update_proj_gap=update_proj_gap,
-    )
-    rows = [
-      update_matrix(*row, count)
-      for row in zip(
-        gradients,
-        jax.tree.leaves(state.mu),
-        jax.tree.leaves(state.nu),
-        basis,
-        strict=True,
+
+    def step(gradients, mu, nu, basis):
+      basis = low_rank.refresh(
+        gradients, basis, count, rank=rank, update_proj_gap=update_proj_gap
       )
-    ]
-    moved, mu, nu = zip(*rows, strict=True)
-    mu, nu, basis = (
-      projection.tree_of(leaves, updates, entries) for leaves in (mu, nu, basis)
+      rows = [
+        update_matrix(*row, count)
+        for row in zip(gradients, mu, nu, basis, strict=True)
+      ]
+      return *zip(*rows, strict=True), basis
+
+    updates, fields = projection.step_matrices(
+      step,
+      updates,
+      (state.mu, state.nu, state.basis),
+      projection.chosen(dims, updates),
     )
-    new = GaLoreState(
-      count=count,
-      mu=compose.cast_like(mu, state.mu),
-      nu=compose.cast_like(nu, state.nu),
-      basis=basis,
-    )
-    moved = projection.from_matrices(moved, like, entries)
-    return projection.replace(updates, moved, entries), new
+    return updates, GaLoreState(count, *fields)
 
   return optax.GradientTransformationExtraArgs(init, update)
 

@@ -5,15 +5,15 @@ the inputs where both are equal, as for PyTorch's (out, in) in their codes.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from normjax.optim import compose, safe, stacking
 from normjax.optim import dims as dims_lib
-from normjax.optim import safe, stacking
 from normjax.types import Array, PyTree
 
 
@@ -152,3 +152,35 @@ def replace(
   for n, value in zip(entries, values, strict=True):
     flat[n] = value
   return structure.unflatten(flat)
+
+
+def step_matrices(
+  step: Callable[..., Iterable[Sequence[Array]]],
+  updates: PyTree,
+  fields: Sequence[PyTree],
+  entries: Mapping[int, dims_lib.MatrixDims],
+) -> tuple[PyTree, Sequence[PyTree]]:
+  """Moves the leaves that have dims, and what is remembered of them.
+
+  Args:
+    step: from the gradients (n, inputs, outputs) and the leaves of each field,
+      as lists, to the directions and the new leaves of each field.
+    updates: the gradients.
+    fields: of the state: trees of arrays, MaskedNode where there are no dims.
+    entries: as `chosen` gives them.
+
+  Returns:
+    The updates and the fields, in the dtypes that they had.
+  """
+  if not entries:
+    return updates, fields
+  flat = jax.tree.leaves(updates)
+  like = [flat[n] for n in entries]
+  moved, *values = step(
+    to_matrices(like, entries), *map(jax.tree.leaves, fields)
+  )
+  new = [
+    compose.cast_like(tree_of(leaves, updates, entries), field)
+    for leaves, field in zip(values, fields, strict=True)
+  ]
+  return replace(updates, from_matrices(moved, like, entries), entries), new

@@ -118,25 +118,14 @@ def scale_by_racs(
 
   def update(updates, state, params=None, **extra_args):
     del params, extra_args
-    entries = projection.chosen(dims, updates)
-    if not entries:
-      return updates, state
-    flat = jax.tree.leaves(updates)
-    like = [flat[n] for n in entries]
-    rows = stacking.stacked(
-      update_matrices,
-      projection.to_matrices(like, entries),
-      *map(jax.tree.leaves, state),
+
+    def step(*columns):
+      return zip(*stacking.stacked(update_matrices, *columns), strict=True)
+
+    updates, fields = projection.step_matrices(
+      step, updates, state, projection.chosen(dims, updates)
     )
-    moved, *values = zip(*rows, strict=True)
-    new = RacsState(
-      *(projection.tree_of(leaves, updates, entries) for leaves in values)
-    )
-    moved = projection.from_matrices(moved, like, entries)
-    return (
-      projection.replace(updates, moved, entries),
-      compose.cast_like(new, state),
-    )
+    return updates, RacsState(*fields)
 
   return optax.GradientTransformationExtraArgs(init, update)
 
