@@ -122,3 +122,14 @@ RECIPROCAL_ROOT = {
   "inside": lambda square, eps: lax.rsqrt(square + eps),
   "outside": lambda square, eps: 1 / (root(square) + eps),
 }
+
+
+def reciprocal_length(x: Array, eps: float = 0.0) -> Array:
+  """1 / sqrt(sum(x^2) + eps) over the last axis; 0 where that divides by 0.
+
+  So a zero vector over its length is zero, and so is its gradient.
+  """
+  square = jnp.sum(jnp.square(promote(x)), axis=-1, keepdims=True) + eps
+  # The least normal number: what is below it is flushed to 0 on some devices.
+  safe = square >= jnp.finfo(square.dtype).tiny
+  return jnp.where(safe, lax.rsqrt(jnp.where(safe, square, 1)), 0)

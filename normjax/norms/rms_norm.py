@@ -37,8 +37,8 @@ def rms_norm(
     zero_centered: the gain is 1 + scale and `scale` starts at 0, as in Gemma
       and Qwen3-Next, so that weight decay pulls the gain to 1.
     eps_placement: "inside" the root, or "outside": / (sqrt(mean(x^2)) + eps).
-    partial: pRMSNorm (section 4 of the paper, which takes 0.0625): the mean is
-      that of the first ceil(partial d) features. In (0, 1].
+    partial: the paper's pRMSNorm, which has 0.0625: the mean is that of the
+      first ceil(partial d) features (the authors' code rounds down). In (0, 1].
 
   Raises:
     UserError: an option out of range, or an impl that has not the formula.
