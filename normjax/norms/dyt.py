@@ -17,12 +17,12 @@ def dyt(
   (float64 for float64). The paper's LLaMA has no bias, and smaller `alpha_init`
   the wider the model (its tables 10 and 11).
 
-  `function` puts another map in tanh's place: "hardtanh" and "sigmoid" from the
-  same paper's table 7; "erf" (see `derf`), "isru" u / sqrt(1 + u^2), "smoothsign"
-  u / (1 + |u|), "arctan" 2/pi arctan(u) and "satursin" sin(clip(u, -pi/2, pi/2)),
-  which the code of arXiv:2512.10938 compares, with a learned shift. With "isru"
-  it is DyISRU, arXiv:2503.21708: sqrt(d) x / sqrt(beta + x^2) has alpha =
-  1 / sqrt(beta) and, for a scale, sqrt(d).
+  `function` puts another map of u in tanh's place. From the same paper's table
+  7: "hardtanh", "sigmoid". From the code of arXiv:2512.10938, where each has a
+  learned shift: "erf" (that is `derf`), "isru" u / sqrt(1 + u^2), "smoothsign"
+  u / (1 + |u|), "arctan" 2/pi arctan(u), "satursin" sin(clip(u, -pi/2, pi/2)).
+  With "isru" it is DyISRU, arXiv:2503.21708: its sqrt(d) x / sqrt(beta + x^2)
+  has alpha = 1 / sqrt(beta) and, for a scale, sqrt(d).
 
   Args:
     alpha_init: where `alpha`, one scalar of shape (1,), starts.

@@ -39,7 +39,7 @@ def _init(shape, dtype, **_: Any):
   return {"params": {"scale": jnp.full((1,), math.sqrt(shape[-1]), dtype)}}
 
 
-def _apply(variables: base.Variables, x: Array, *, eps: float):
+def _apply(variables: base.Variables, x: Array, *, eps: float, **_: Any):
   wide = moments.promote(x)
   square = jnp.sum(wide * wide, axis=-1, keepdims=True)
   length = jnp.maximum(moments.root(square), eps)
