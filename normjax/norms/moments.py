@@ -112,9 +112,12 @@ MEAN_AND_VARIANCE = {
 
 
 def root(x: Array) -> Array:
-  """sqrt(x) with the derivative 0 at 0, where autodiff makes inf * 0 of it."""
-  positive = x > 0
-  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+  """sqrt(x) with the derivative 0 at 0, where autodiff makes inf * 0 of it.
+
+  What is below the least normal number counts as 0.
+  """
+  normal = x >= jnp.finfo(x.dtype).tiny
+  return jnp.where(normal, jnp.sqrt(jnp.where(normal, x, 1)), 0)
 
 
 # 1 / root mean square by where eps stands.
@@ -129,7 +132,7 @@ def reciprocal_length(x: Array, eps: float = 0.0) -> Array:
 
   So a zero vector over its length is zero, and so is its gradient.
   """
-  square = jnp.sum(jnp.square(promote(x)), axis=-1, keepdims=True) + eps
-  # The least normal number: what is below it is flushed to 0 on some devices.
-  safe = square >= jnp.finfo(square.dtype).tiny
-  return jnp.where(safe, lax.rsqrt(jnp.where(safe, square, 1)), 0)
+  square = jnp.sum(jnp.square(promote(x)), axis=-1, keepdims=True)
+  length = root(square + eps)
+  # By division: the derivative of rsqrt, square^(-3/2), overflows early.
+  return jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)

@@ -258,7 +258,8 @@ class NormContract:
   def test_declared_invariances(self, case, scale, shift, seed):
     """Values near 1e3 leave eps <= 0.1 a relative part below 1e-5.
 
-    (1e-5 with scale 0.1: eps / (2 * (0.1 * 1e3)^2) = 5e-6.)
+    (1e-5 with scale 0.1: eps / (2 * (0.1 * 1e3)^2) = 5e-6.) Outside the root
+    that takes eps <= 1e-3: eps / (0.1 * 1e3) = 1e-5.
     """
     norm = case.norm
     variables, x = inputs(norm, SHAPES[4], seed)

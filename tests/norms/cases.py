@@ -24,7 +24,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"eps": 0.1, "use_scale": False},
     {"impl": "reference"},
     {"zero_centered": True},
-    {"eps": 0.1, "eps_placement": "outside", "partial": 0.5},
+    {"eps": 1e-3, "eps_placement": "outside", "partial": 0.5},
   ),
   "dyt": (
     {},
