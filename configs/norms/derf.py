@@ -10,6 +10,7 @@ def get_config() -> ml_collections.ConfigDict:
       "name": "derf",
       "alpha_init": 0.5,
       "use_bias": True,
+      "use_scale": True,
       "shift_init": 0.0,
     }
   )

@@ -10,6 +10,7 @@ def get_config() -> ml_collections.ConfigDict:
       "name": "dyt",
       "alpha_init": 0.5,
       "use_bias": True,
+      "use_scale": True,
       "function": "tanh",
       "shift_init": None,
     }

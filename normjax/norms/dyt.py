@@ -6,6 +6,7 @@ from normjax.norms import base, pointwise
 def dyt(
   alpha_init: float = 0.5,
   use_bias: bool = True,
+  use_scale: bool = True,
   function: str = "tanh",
   shift_init: float | None = None,
 ) -> base.Norm:
@@ -27,6 +28,7 @@ def dyt(
   Args:
     alpha_init: where `alpha`, one scalar of shape (1,), starts.
     use_bias: whether there is a `bias`, shape (d,), starting at 0.
+    use_scale: whether there is a `scale`, shape (d,), starting at 1.
     function: the map; see above.
     shift_init: where `shift` of shape (1,), added to alpha * x, starts; None
       for no shift.
@@ -34,4 +36,6 @@ def dyt(
   Raises:
     UserError: an unknown function, or a start that is not a finite number.
   """
-  return pointwise.make("dyt", function, alpha_init, shift_init, use_bias)
+  return pointwise.make(
+    "dyt", function, alpha_init, shift_init, use_bias, use_scale
+  )

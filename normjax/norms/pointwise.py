@@ -28,6 +28,7 @@ def make(
   alpha_init: float,
   shift_init: float | None,
   use_bias: bool,
+  use_scale: bool,
 ) -> base.Norm:
   """The norm scale * function(alpha x + shift) + bias.
 
@@ -37,6 +38,7 @@ def make(
     alpha_init: where `alpha`, shape (1,), starts.
     shift_init: where `shift`, shape (1,), starts; None for no shift.
     use_bias: whether there is a `bias`, shape (d,), starting at 0.
+    use_scale: whether there is a `scale`, shape (d,), starting at 1.
 
   Raises:
     UserError: an option out of range.
@@ -50,6 +52,7 @@ def make(
     options={
       "alpha_init": alpha_init,
       "use_bias": use_bias,
+      "use_scale": use_scale,
       "function": function,
       "shift_init": shift_init,
     },
@@ -66,13 +69,14 @@ def _init(
   alpha_init: float,
   shift_init: float | None,
   use_bias: bool,
+  use_scale: bool,
   function: str,
 ):
   del function
   params = {"alpha": jnp.full((1,), alpha_init, dtype)}
   if shift_init is not None:
     params["shift"] = jnp.full((1,), shift_init, dtype)
-  return {"params": params | affine.init(shape, dtype, use_bias=use_bias)}
+  return {"params": params | affine.init(shape, dtype, use_scale, use_bias)}
 
 
 def _apply(variables: base.Variables, x: Array, *, function: str, **_: object):

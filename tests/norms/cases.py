@@ -29,7 +29,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "dyt": (
     {},
     {"alpha_init": 2.0, "use_bias": False},
-    {"function": "isru", "shift_init": 0.0},
+    {"function": "isru", "shift_init": 0.0, "use_scale": False},
   ),
   "batch_norm": (
     {},
