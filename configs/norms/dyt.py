@@ -12,6 +12,6 @@ def get_config() -> ml_collections.ConfigDict:
       "use_bias": True,
       "use_scale": True,
       "function": "tanh",
-      "shift_init": None,
+      "shift_init": ml_collections.config_dict.placeholder(float),
     }
   )

@@ -10,7 +10,7 @@ def get_config() -> ml_collections.ConfigDict:
       "name": "rms_norm",
       "eps": 1e-6,
       "use_scale": True,
-      "impl": None,
+      "impl": ml_collections.config_dict.placeholder(str),
       "zero_centered": False,
       "eps_placement": "inside",
       "partial": 1.0,
