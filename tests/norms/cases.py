@@ -14,22 +14,24 @@ from tests.norms import references, references_basics
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "layer_norm": (
     {},
-    {"eps": 0.1, "use_bias": False},
-    {"use_bias": False, "use_scale": False},
-    {"zero_centered": True, "eps_placement": "outside"},
+    {"eps": 0.1, "use_bias": False, "zero_centered": True},
+    {"use_bias": False, "use_scale": False, "eps_placement": "outside"},
     {"statistics": "one_pass"},
   ),
   "rms_norm": (
     {},
     {"eps": 0.1, "use_scale": False},
-    {"impl": "reference"},
-    {"zero_centered": True},
+    {"impl": "reference", "zero_centered": True},
     {"eps": 1e-3, "eps_placement": "outside", "partial": 0.5},
   ),
   "dyt": (
     {},
-    {"alpha_init": 2.0, "use_bias": False},
-    {"function": "isru", "shift_init": 0.0, "use_scale": False},
+    {
+      "alpha_init": 2.0,
+      "use_bias": False,
+      "function": "isru",
+      "shift_init": 0.0,
+    },
   ),
   "batch_norm": (
     {},
