@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from normjax import errors
 from normjax.norms import base, moments
 from normjax.types import Array
 
@@ -29,6 +30,15 @@ def init(
   scale = {"scale": start} if use_scale else {}
   bias = {"bias": jnp.zeros(shape[-1:], dtype)} if use_bias else {}
   return scale | bias
+
+
+def check_options(norm: str, use_scale: bool, zero_centered: bool) -> None:
+  """Raises UserError where a scale is zero-centred that is not there."""
+  if zero_centered and not use_scale:
+    raise errors.UserError(
+      f"{norm}: zero_centered=True is about the scale, and use_scale=False"
+      " leaves it out; drop one of the two."
+    )
 
 
 def check(norm: str, x: Array, params: Mapping[str, Array]) -> None:

@@ -19,7 +19,9 @@ def crms_norm(
 
   arXiv:2305.14858. x holds d - 1 features; the one that is left out is
   -sum(x), as all d sum to 0, so y is what RMS normalization, and layer
-  normalization too, make of the other features. Only the last axis is reduced.
+  normalization too, make of the other features. That holds for a stream that
+  was made so; put where x has all d features, it is a norm of its own, which
+  the authors use to compare speed. Only the last axis is reduced.
   Statistics in float32 (float64 for float64).
 
   Args:

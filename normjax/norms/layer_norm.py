@@ -36,6 +36,7 @@ def layer_norm(
     UserError: an option out of range.
   """
   base.check_number("layer_norm", "eps", eps, above=0)
+  affine.check_options("layer_norm", use_scale, zero_centered)
   base.check_choice(
     "layer_norm", "eps_placement", eps_placement, tuple(moments.RECIPROCAL_ROOT)
   )

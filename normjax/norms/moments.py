@@ -2,8 +2,8 @@
 
 Two passes, mean first, so that the error does not grow with mean/std as that
 of E[x^2] - E[x]^2 does; that other way is here under its name, to be compared
-with. Accumulation is in float32, or in float64 for float64
-input. Every result keeps the reduced axes, with size 1.
+with. Accumulation is in float32, or in float64 for float64 input. Every result
+keeps the reduced axes, with size 1.
 """
 
 import math

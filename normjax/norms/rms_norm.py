@@ -44,6 +44,7 @@ def rms_norm(
     UserError: an option out of range, or an impl that has not the formula.
   """
   base.check_number("rms_norm", "eps", eps, above=0)
+  affine.check_options("rms_norm", use_scale, zero_centered)
   asked = (impl,) if isinstance(impl, str) else tuple(impl or ())
   for name in asked:
     base.check_choice("rms_norm", "impl", name, kernel.IMPLEMENTATIONS)

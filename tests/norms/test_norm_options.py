@@ -141,6 +141,10 @@ def test_one_pass_is_the_same_formula():
 @pytest.mark.parametrize(
   ("spec", "message"),
   [
+    (
+      {"name": "rms_norm", "zero_centered": True, "use_scale": False},
+      "use_scale=False leaves it out",
+    ),
     ({"name": "rms_norm", "partial": 0}, r"partial .* > 0 and <= 1; got 0"),
     ({"name": "rms_norm", "partial": 6.25}, r"partial .* <= 1; got 6.25"),
     (
