@@ -35,6 +35,8 @@ class NormTraits:
       a neighbouring linear layer can absorb.
     needs_train_flag: train=True and train=False differ.
     spatial_only: x must be images (b, y, x, c).
+    one_pass: the variance is a difference of means, which loses all digits
+      once mean^2 / variance nears the inverse of the unit roundoff.
   """
 
   statistics: Literal["per_example", "batch", "none"]
@@ -43,6 +45,7 @@ class NormTraits:
   foldable: bool = False
   needs_train_flag: bool = False
   spatial_only: bool = False
+  one_pass: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
