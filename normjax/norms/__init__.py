@@ -10,7 +10,7 @@ from typing import Any
 
 from normjax import errors
 from normjax.norms.base import Norm, NormSpec, NormTraits
-from normjax.registry import Registry
+from normjax.registry import Registry, parse_call
 
 __all__ = [
   "TABLE",
@@ -53,7 +53,9 @@ def make(name: str, **options: Any) -> Norm:
 
 
 def resolve(spec: NormSpec) -> Norm:
-  """A norm from a name, from `{"name": ..., **options}`, or itself.
+  """A norm from a name, "name(option=value)", a mapping, or itself.
+
+  A mapping is `{"name": ..., **options}`.
 
   Raises:
     UserError: a mapping without "name", or what `make` raises.
@@ -62,7 +64,8 @@ def resolve(spec: NormSpec) -> Norm:
   if isinstance(spec, Norm):
     return spec
   if isinstance(spec, str):
-    return make(spec)
+    name, options = parse_call("norm", spec)
+    return make(name, **options)
   # A ConfigDict has a mapping's methods without being a Mapping.
   if not hasattr(spec, "keys"):
     raise TypeError(
