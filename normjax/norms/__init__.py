@@ -28,6 +28,10 @@ TABLE: Mapping[str, str] = {
   "dyt": "normjax.norms.dyt:dyt",
   "batch_norm": "normjax.norms.batch_norm:batch_norm",
   "identity": "normjax.norms.identity:identity",
+  "seednorm": "normjax.norms.seednorm:seednorm",
+  "pre_affine": "normjax.norms.pre_affine:pre_affine",
+  "gated_norm": "normjax.norms.gated_norm:gated_norm",
+  "bhyt": "normjax.norms.bhyt:bhyt",
 }
 
 _REGISTRY = Registry("norm", TABLE)

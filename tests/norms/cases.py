@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from normjax import norms
-from tests.norms import references
+from tests.norms import references, references_dynamic
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "layer_norm": (
@@ -27,6 +27,14 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"eps": 0.1, "momentum": 0.3, "running_variance": "biased"},
   ),
+  "seednorm": (
+    {},
+    {"num_heads": 4, "eps": 0.1, "dot_divisor": "head_features"},
+  ),
+  "gated_norm": (
+    {},
+    {"rank": 3, "gate_init": "one", "inner": "dyt"},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -35,6 +43,10 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "dyt": references.dyt,
   "batch_norm": references.batch_norm,
   "identity": references.identity,
+  "seednorm": references_dynamic.seednorm,
+  "pre_affine": references_dynamic.pre_affine,
+  "gated_norm": references_dynamic.gated_norm,
+  "bhyt": references_dynamic.bhyt,
 }
 
 
