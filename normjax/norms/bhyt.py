@@ -54,10 +54,11 @@ def bhyt(
     kappa: how many s lie within lam, > 0; a constant.
     eps: inside the square root, before kappa, > 0.
     variance: "handed_on": where a `context` is given it is s_2^2, elsewhere s^2
-      is computed: at first sites and at final norms there is none. "exact": s^2
-      is computed everywhere (the paper's BHyT*), `hand_on` returns None, and a
-      context is an error. A block that cannot hand on should not pass for the
-      first one: `hand_on_fn is None` tells them apart.
+      is computed, as at first sites and final norms. Without a context the norm
+      cannot tell whether one was due: a transformer block that does not carry
+      it should refuse a norm whose `hand_on_fn` is not None. "exact": s^2 is
+      computed everywhere (the paper's BHyT*), `hand_on` returns None, and a
+      context is an error.
 
   Raises:
     UserError: an option out of range; from `apply`, a context that is not one
