@@ -66,9 +66,11 @@ class Block(nnx.Module):
         norm = NormLayer(slot_norms[f"{name}_{slot}"], (model_dim,), rngs=rngs)
         setattr(self, f"{name}_{slot}_norm", norm)
     self.around = tuple(around)
-    # The handed-on statistics are those of a plain pre block alone.
-    self.hands_on = layer.is_plain_pre() and (
-      slot_norms["attention_input"].hand_on_fn is not None
+    first, second = (slot_norms[f"{name}_input"] for name in BRANCHES)
+    self.hands_on = (
+      layer.is_plain_pre()
+      and first.name == second.name
+      and first.hand_on_fn is not None
     )
     shape = (model_dim,) if scaling.learned == "vector" else ()
     factors: list[str | None] = []
@@ -121,14 +123,14 @@ class Block(nnx.Module):
 
       x_btd = placement_lib.residual(x_btd, both, slots, gains=gains)
     else:
-      context = self._hand_on(x_btd)
+      context = self._hand_on(x_btd, gains)
       x_btd = self._add(x_btd, 0, attend, slots, gains)
       slots = self._norms(1, train, mask_bt, context)
       x_btd = self._add(x_btd, 1, feed, slots, gains)
     self.sow(nnx.Intermediate, "stream", x_btd, capture_noop=True)
     return x_btd
 
-  def _hand_on(self, x_btd: Array) -> Any:
+  def _hand_on(self, x_btd: Array, gains: placement_lib.Gains) -> Any:
     """What the attention's input norm tells that of the feed-forward."""
     if not self.hands_on:
       return None
@@ -139,6 +141,7 @@ class Block(nnx.Module):
     o_nd = o_hkd.reshape(-1, o_hkd.shape[-1])
     # ||W_V W_O||_F^2 through the two Gram matrices, of the heads' features.
     squared = jnp.sum((v_dn.T @ v_dn) * (o_nd @ o_nd.T))
+    squared *= jnp.mean(jnp.square(self._factor(0) * gains.input))
     _, t, d = x_btd.shape
     return self.attention_input_norm.hand_on(
       x_btd, branch_gain=squared / (t * d)

@@ -100,8 +100,23 @@ class Slots:
           f"slot_norms[{slot!r}]: placement {self.placement.name!r} has no such"
           f" slot; it has {', '.join(sorted(have))}."
         )
+    self._check_handing_on(have)
     if self.placement.fixed_length:
       self._check_fixed_length(scaling)
+
+  def _check_handing_on(self, have: set[str]) -> None:
+    """A statistic is handed on between the two input norms of a pre block."""
+    around = self.around()
+    plain = all(layer.is_plain_pre() for layer in self.layers)
+    for slot in sorted(have & set(around)):
+      norm = around[slot]
+      if norm.hand_on_fn is not None and not plain:
+        raise errors.UserError(
+          f"{norm.name!r} in slot {slot!r} takes its statistic from the norm"
+          " before it, which holds in blocks with input norms alone; placement"
+          f" {self.placement.name!r} has others. Use variance='exact', or"
+          " placement 'pre'."
+        )
 
   def _check_fixed_length(self, scaling: ResidualScaling) -> None:
     name = self.placement.name

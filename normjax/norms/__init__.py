@@ -32,6 +32,10 @@ TABLE: Mapping[str, str] = {
   "scale_norm": "normjax.norms.scale_norm:scale_norm",
   "l2_norm": "normjax.norms.l2_norm:l2_norm",
   "derf": "normjax.norms.derf:derf",
+  "seednorm": "normjax.norms.seednorm:seednorm",
+  "pre_affine": "normjax.norms.pre_affine:pre_affine",
+  "gated_norm": "normjax.norms.gated_norm:gated_norm",
+  "bhyt": "normjax.norms.bhyt:bhyt",
 }
 
 _REGISTRY = Registry("norm", TABLE)
