@@ -28,6 +28,8 @@ TABLE: Mapping[str, str] = {
   "dyt": "normjax.norms.dyt:dyt",
   "batch_norm": "normjax.norms.batch_norm:batch_norm",
   "identity": "normjax.norms.identity:identity",
+  "power_norm": "normjax.norms.power_norm:power_norm",
+  "unified_norm": "normjax.norms.unified_norm:unified_norm",
 }
 
 _REGISTRY = Registry("norm", TABLE)
