@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from normjax import norms
-from tests.norms import references
+from tests.norms import references, references_power
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "layer_norm": (
@@ -27,6 +27,16 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"eps": 0.1, "momentum": 0.3, "running_variance": "biased"},
   ),
+  # The contract counts from 5000: the defaults are in PowerNorm's warm-up and
+  # after Unified Normalization's; with filtration its x is an outlier, x / 2 not.
+  "power_norm": (
+    {},
+    {"num_groups": 4, "warmup_steps": 10, "backward_momentum": 0.6},
+  ),
+  "unified_norm": (
+    {},
+    {"window": (6, 2), "warmup_steps": 10, "outlier_filtration": True},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -35,15 +45,24 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "dyt": references.dyt,
   "batch_norm": references.batch_norm,
   "identity": references.identity,
+  "power_norm": references_power.power_norm,
+  "unified_norm": references_power.unified_norm,
+}
+
+# Where the gradient is not the derivative: norms with "grad_stats".
+BACKWARDS: Mapping[str, Callable[..., Any]] = {
+  "power_norm": references_power.power_norm_backward,
+  "unified_norm": references_power.unified_norm_backward,
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A norm with options, and its reference where there is one."""
+  """A norm with options, and its references where there are any."""
 
   norm: norms.Norm
   reference: Callable[..., Any] | None
+  backward: Callable[..., Any] | None
   label: str
 
   def __str__(self) -> str:
@@ -56,6 +75,7 @@ def all_cases() -> list[Case]:
     Case(
       norm=norms.make(name, **options),
       reference=REFERENCES.get(name),
+      backward=BACKWARDS.get(name),
       label="-".join([name, *(f"{k}={v}" for k, v in options.items())]),
     )
     for name in norms.names()
@@ -66,5 +86,6 @@ def all_cases() -> list[Case]:
 def default_cases() -> list[Case]:
   """Every norm of the table once, with its defaults."""
   return [
-    Case(norms.make(name), REFERENCES.get(name), name) for name in norms.names()
+    Case(norms.make(name), REFERENCES.get(name), BACKWARDS.get(name), name)
+    for name in norms.names()
   ]
