@@ -28,7 +28,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"eps": 0.1, "momentum": 0.3, "running_variance": "biased"},
   ),
   # The contract counts from 5000: the defaults are in PowerNorm's warm-up and
-  # after Unified Normalization's; with filtration its x is an outlier, x / 2 not.
+  # after Unified Normalization's; for filtration its x is an outlier.
   "power_norm": (
     {},
     {"num_groups": 4, "warmup_steps": 10, "backward_momentum": 0.6},
