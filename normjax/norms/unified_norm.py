@@ -73,8 +73,8 @@ def unified_norm(
     window: how many batches, >= 1; a pair for the forward and the backward
       pass.
     warmup_steps: >= 0. Counts on from a checkpoint; the official code resets
-      `steps` to fine-tune. With filtration at least the window, since a buffer
-      that is not full looks like an outlier.
+      `steps` to fine-tune. With filtration at least the window: the zeros that
+      it starts with look like outliers.
     outlier_filtration: the official code advises it for images, not for text.
     momentum: weighs the old running value, in [0, 1].
     eps: > 0.
