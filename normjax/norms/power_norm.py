@@ -1,7 +1,9 @@
 """PowerNorm: Shen, Yao, Gholami, Mahoney, Keutzer 2020, arXiv:2003.07845."""
 
 import functools
-from typing import Any, cast
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -126,67 +128,110 @@ def _apply(
   base.check_held("power_norm", variables, "stats", ("running_phi", "steps"))
   stats, grad_stats = variables["stats"], variables["grad_stats"]
   base.check_features("power_norm", x, stats["running_phi"].size)
-  h = _scale_groups(moments.promote(x), num_groups, eps)
-  phi = stats["running_phi"].astype(h.dtype)
+  wide = moments.promote(x)
+  phi = stats["running_phi"].astype(wide.dtype)
   if not train:
+    h = wide * _spread(_reciprocal_roots(wide, num_groups, eps), wide)
     y = affine.apply(h * lax.rsqrt(phi + eps), variables["params"])
     y = y.astype(x.dtype)
     return (batch_power.hold(y, grad_stats) if grad_stats else y), stats
 
   base.check_held("power_norm", variables, "grad_stats", ("ema_gz",))
   base.check_batch("power_norm", x)
+  roots = _reciprocal_roots(lax.stop_gradient(wide), num_groups, eps)
+  h = lax.stop_gradient(wide) * _spread(roots, wide)
   q = batch_power.mean_square(h, mask, otherwise=phi)
   steps = stats["steps"] + 1
   t = steps.astype(h.dtype)
-  divisor = jnp.where(steps <= warmup_steps, q, phi)
-  z = _normalize(
+  y = _normalize(
     backward_momentum,
-    h,
-    lax.rsqrt(divisor + eps),
-    lax.rsqrt(q + eps),
+    x,
+    variables["params"],
+    _Step(
+      roots=roots,
+      forward=lax.rsqrt(jnp.where(steps <= warmup_steps, q, phi) + eps),
+      backward=lax.rsqrt(q + eps),
+      power=q if mask is None else batch_power.mean_square(h, None, q),
+    ),
     grad_stats["ema_gz"],
   )
-  y = affine.apply(cast(Array, z), variables["params"])
   phi = jnp.where(steps < warmup_steps, phi * (t - 1) / t + q / t, phi)
   phi = forward_momentum * phi + (1 - forward_momentum) * q
   phi = phi.astype(stats["running_phi"].dtype)
-  return y.astype(x.dtype), {"running_phi": phi, "steps": steps}
+  return cast(Array, y), {"running_phi": phi, "steps": steps}
 
 
-def _scale_groups(x: Array, num_groups: int, eps: float) -> Array:
+def _reciprocal_roots(x: Array, num_groups: int, eps: float) -> Array:
+  """1 / the quadratic mean of every group, (…, groups, 1)."""
   groups = x.reshape(*x.shape[:-1], num_groups, x.shape[-1] // num_groups)
-  power = moments.mean_square(groups, axes=(-1,))
-  return (groups * lax.rsqrt(power + eps)).reshape(x.shape)
+  return lax.rsqrt(moments.mean_square(groups, axes=(-1,)) + eps)
+
+
+def _spread(statistic: Array, x: Array) -> Array:
+  """A statistic of groups, (…, groups, 1), for every channel of x."""
+  size = x.shape[-1] // statistic.shape[-2]
+  shape = (*statistic.shape[:-1], size)
+  return jnp.broadcast_to(statistic, shape).reshape(x.shape)
+
+
+class _Step(NamedTuple):
+  """What the forward pass knows; the gradient of `roots` is part of ours."""
+
+  roots: Array  # (…, groups, 1), what x is multiplied by, which gives h.
+  forward: Array  # (c,), what h is multiplied by.
+  backward: Array  # (c,), what the gradient is multiplied by.
+  power: Array  # (c,), mean(h^2) over all positions, padding too.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _normalize(
-  momentum: float, h: Array, forward: Array, backward: Array, ema_gz: Array
+  momentum: float,
+  x: Array,
+  params: Mapping[str, Array],
+  step: _Step,
+  ema_gz: Array,
 ) -> Array:
-  """Multiplies h by `forward`, and the gradient by another statistic.
+  """The output in the dtype of x, with the gradient of arXiv:2003.07845.
 
-  Args:
-    momentum: of the backward pass.
-    h: (…, c).
-    forward: (c,), what h is multiplied by.
-    backward: (c,), what the gradient is multiplied by.
-    ema_gz: (c,), the statistic of the backward pass.
+  One function from x to y, so that the backward pass needs x alone and takes
+  both sums over tokens, of `scale` and of ema_gz, at once.
   """
-  del momentum, backward, ema_gz
-  return h * forward
+  del momentum, ema_gz
+  z = moments.promote(x) * _spread(step.roots, x) * step.forward
+  return affine.apply(z, params).astype(x.dtype)
 
 
-def _normalize_forward(momentum, h, forward, backward, ema_gz):
-  z = _normalize(momentum, h, forward, backward, ema_gz)
-  return z, (z, backward, ema_gz)
+def _normalize_forward(momentum, x, params, step, ema_gz):
+  y = _normalize(momentum, x, params, step, ema_gz)
+  return y, (x, params, step, ema_gz)
 
 
-def _normalize_backward(momentum, residuals, g):
-  z, backward, ema_gz = residuals
-  old = ema_gz.astype(z.dtype)
-  g = g - (1 - momentum) * old * z
-  new = old + batch_power.mean_product(g, z)
-  return g * backward, None, None, new.astype(ema_gz.dtype)
+def _normalize_backward(momentum, residuals, dy):
+  x, params, step, ema_gz = residuals
+  dy = moments.promote(dy)
+  dtype, tokens = dy.dtype, tuple(range(x.ndim - 1))
+  h = moments.promote(x) * _spread(step.roots, x)
+  scale = params["scale"].astype(dtype)
+  old = ema_gz.astype(dtype)
+  nu = (1 - momentum) * old * step.forward
+  # g' = dy scale - nu h, and z = h forward.
+  dh = (dy * scale - nu * h) * step.backward
+  groups = (*x.shape[:-1], step.roots.shape[-2], -1)
+  inner = jnp.mean((dh * h).reshape(groups), axis=-1, keepdims=True)
+  dx = (dh - h * _spread(inner, x)) * _spread(step.roots, x)
+  mean = jnp.mean(dy * h, axis=tokens)
+  count = math.prod(x.shape[:-1])
+  new = old + step.forward * (scale * mean - nu * step.power)
+  gradients = {
+    "scale": step.forward * mean * count,
+    "bias": jnp.sum(dy, axis=tokens),
+  }
+  return (
+    dx.astype(x.dtype),
+    {name: gradients[name].astype(params[name].dtype) for name in params},
+    None,
+    new.astype(ema_gz.dtype),
+  )
 
 
 _normalize.defvjp(_normalize_forward, _normalize_backward)
