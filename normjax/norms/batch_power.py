@@ -40,11 +40,6 @@ def mean_square(x: Array, mask: Array | None, otherwise: Array) -> Array:
   )
 
 
-def mean_product(g: Array, z: Array) -> Array:
-  """mean(g z) of each channel over all positions, (c,)."""
-  return jnp.mean(g * z, axis=tuple(range(z.ndim - 1)))
-
-
 @jax.custom_vjp
 def hold(y: Array, grad_stats: Mapping[str, Array]) -> Array:
   """Returns y; the gradient of each backward statistic is its old value."""

@@ -285,7 +285,7 @@ def _normalize_backward(momentum, residuals, g):
   z, step, held = residuals
   ema, buffer = (held[k].astype(z.dtype) for k in ("ema_gz", "buffer_gz"))
   g = g * step.correction
-  gz = batch_power.mean_product(g, z)
+  gz = jnp.mean(g * z, axis=tuple(range(z.ndim - 1)))
   buffer = buffer.at[step.slot].set(jnp.where(step.skipped, ema, gz))
   mean_gz = jnp.where(step.windowed, jnp.mean(buffer, axis=0), gz)
   ema = momentum * ema + (1 - momentum) * mean_gz
