@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from normjax import errors, models, norms
+from normjax import errors, norms
 from normjax.nn import placement as placements
 from normjax.nn import variables as nn_variables
 from tests.contracts import model_contract
