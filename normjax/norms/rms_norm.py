@@ -25,19 +25,17 @@ def rms_norm(
     eps: inside the square root, > 0.
     use_scale: whether there is a `scale`, shape (d,), starting at 1.
     impl: which implementation, a name or several in order of preference:
-      "pallas_tpu", "xla", "reference" (the one with forward-mode
+      "pallas_tpu", "xla_blocks", "xla", "reference" (the one with forward-mode
       derivatives). None takes the first that runs here.
 
   Raises:
     UserError: eps out of range, or an unknown impl.
   """
   base.check_number("rms_norm", "eps", eps, above=0)
-  asked = (impl,) if isinstance(impl, str) else tuple(impl or ())
-  for name in asked:
-    base.check_choice("rms_norm", "impl", name, kernel.IMPLEMENTATIONS)
+  impl = base.check_impl("rms_norm", impl, kernel.IMPLEMENTATIONS)
   return base.Norm(
     name="rms_norm",
-    options={"eps": eps, "use_scale": use_scale, "impl": asked or None},
+    options={"eps": eps, "use_scale": use_scale, "impl": impl},
     traits=base.NormTraits(statistics="per_example", scale_invariant=True),
     init_fn=_init,
     apply_fn=_apply,

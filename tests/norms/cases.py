@@ -14,7 +14,7 @@ from tests.norms import references
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "layer_norm": (
     {},
-    {"eps": 0.1, "use_bias": False},
+    {"eps": 0.1, "use_bias": False, "impl": "reference"},
     {"use_bias": False, "use_scale": False},
   ),
   "rms_norm": (
