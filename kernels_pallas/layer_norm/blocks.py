@@ -4,6 +4,7 @@ The two arrays of the size of x that are written are y and dx.
 """
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ def layer_norm(
 ) -> Array:
   """See `kernels_pallas.layer_norm.layer_norm`."""
   y_bd = _layer_norm(x.reshape(-1, x.shape[-1]), scale, bias, eps)
-  return y_bd.reshape(x.shape)
+  return cast(Array, y_bd).reshape(x.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

@@ -4,6 +4,7 @@ The two arrays of the size of x that are written are y and dx.
 """
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,8 @@ _Residuals = tuple[Array, Array | None, Array]
 
 def rms_norm(x: Array, scale: Array | None, eps: float) -> Array:
   """See `kernels_pallas.rms_norm.rms_norm`."""
-  return _rms_norm(x.reshape(-1, x.shape[-1]), scale, eps).reshape(x.shape)
+  y_bd = _rms_norm(x.reshape(-1, x.shape[-1]), scale, eps)
+  return cast(Array, y_bd).reshape(x.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
