@@ -37,7 +37,7 @@ SIZES: Mapping[str, Mapping[str, int]] = {
 }
 # Options of ours, by what the table calls them.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
-  "unrolled": {"scan_layers": False},
+  "unrolled": {},
   "scanned": {"scan_layers": True},
 }
 _DEPTHS = 6, 24
