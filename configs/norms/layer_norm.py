@@ -12,5 +12,8 @@ def get_config() -> ml_collections.ConfigDict:
       "use_bias": True,
       "use_scale": True,
       "impl": None,
+      "zero_centered": False,
+      "eps_placement": "inside",
+      "statistics": "two_pass",
     }
   )

@@ -134,10 +134,10 @@ class Llama(nnx.Module):
     self.scaled_embeddings = scaled_embeddings
     shared = {
       "dropout_rate": dropout_rate,
-      "out_std": 0.02 / math.sqrt(2 * num_layers),
       "dtype": dtype,
       "rngs": rngs,
     }
+    out_std = 0.02 / math.sqrt(2 * num_layers)
     self.layers = nnx.List(
       [
         Block(
@@ -146,9 +146,10 @@ class Llama(nnx.Module):
             num_heads,
             num_kv_heads=num_kv_heads,
             rope_theta=rope_theta,
+            out_init=nnx.initializers.normal(out_std),
             **shared,
           ),
-          SwiGLU(model_dim, hidden_dim, **shared),
+          SwiGLU(model_dim, hidden_dim, out_std=out_std, **shared),
           norm=resolved,
           placement=self.placement,
           model_dim=model_dim,

@@ -15,7 +15,8 @@ class LinenNorm(linen.Module):
   Parameters are in "params", running statistics in "batch_stats" (mutable
   while training) and statistics of the backward pass in
   "_overwrite_with_gradient". All are float32 whatever the compute dtype.
-  Initializing does not count as a step of the running statistics.
+  Initializing does not count as a step of the running statistics; a norm that
+  draws (`Norm.needs_key`) takes a key of the "params" stream then.
 
   Attributes:
     norm: a name, a mapping with "name", or a Norm.
@@ -38,7 +39,9 @@ class LinenNorm(linen.Module):
   ) -> Array:
     """Normalises x as `Norm.apply`; train=True updates the statistics."""
     norm = norms.resolve(self.norm)
-    initial = norm.init(self.shape or x.shape[-1:])
+    draws = norm.needs_key and self.is_initializing()
+    key = self.make_rng("params") if draws else None
+    initial = norm.init(self.shape or x.shape[-1:], key=key)
     stats = {
       name: self.variable("batch_stats", name, lambda value=value: value)
       for name, value in initial["stats"].items()

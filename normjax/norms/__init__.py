@@ -28,6 +28,10 @@ TABLE: Mapping[str, str] = {
   "dyt": "normjax.norms.dyt:dyt",
   "batch_norm": "normjax.norms.batch_norm:batch_norm",
   "identity": "normjax.norms.identity:identity",
+  "crms_norm": "normjax.norms.crms_norm:crms_norm",
+  "scale_norm": "normjax.norms.scale_norm:scale_norm",
+  "l2_norm": "normjax.norms.l2_norm:l2_norm",
+  "derf": "normjax.norms.derf:derf",
 }
 
 _REGISTRY = Registry("norm", TABLE)

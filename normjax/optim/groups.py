@@ -18,7 +18,7 @@ from normjax.types import PyTree
 # Gains and offsets, also where they have two axes: the biases of Flax's
 # attention do.
 VECTOR_NAMES = (
-  r"(.*/)?(bias|\w+_bias|scale|gain|alpha|beta|gamma|lam"
+  r"(.*/)?(bias|\w+_bias|scale|gain|alpha|beta|gamma|lam|sink|temperature"
   r"|(cls|mask|register)_tokens?)"
 )
 EMBEDDING_NAMES = (

@@ -9,32 +9,50 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from normjax import norms
-from tests.norms import references
+from tests.norms import references, references_basics
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "layer_norm": (
     {},
     {"eps": 0.1, "use_bias": False, "impl": "reference"},
     {"use_bias": False, "use_scale": False},
+    {"eps": 0.1, "use_bias": False, "zero_centered": True},
+    {"use_bias": False, "use_scale": False, "eps_placement": "outside"},
+    {"statistics": "one_pass"},
   ),
   "rms_norm": (
     {},
     {"eps": 0.1, "use_scale": False},
-    {"impl": "reference"},
+    {"impl": "reference", "zero_centered": True},
+    {"eps": 1e-3, "eps_placement": "outside", "partial": 0.5},
   ),
-  "dyt": ({}, {"alpha_init": 2.0, "use_bias": False}),
+  "dyt": (
+    {},
+    {
+      "alpha_init": 2.0,
+      "use_bias": False,
+      "function": "isru",
+      "shift_init": 0.0,
+    },
+  ),
   "batch_norm": (
     {},
     {"eps": 0.1, "momentum": 0.3, "running_variance": "biased"},
   ),
+  "crms_norm": ({}, {"eps": 0.1, "use_bias": True}),
+  "l2_norm": ({}, {"eps": 0.1, "use_scale": True}),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
-  "layer_norm": references.layer_norm,
-  "rms_norm": references.rms_norm,
-  "dyt": references.dyt,
+  "layer_norm": references_basics.layer_norm,
+  "rms_norm": references_basics.rms_norm,
+  "dyt": references_basics.dyt,
   "batch_norm": references.batch_norm,
   "identity": references.identity,
+  "crms_norm": references_basics.crms_norm,
+  "scale_norm": references_basics.scale_norm,
+  "l2_norm": references_basics.l2_norm,
+  "derf": references_basics.dyt,
 }
 
 
