@@ -40,7 +40,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
   "unrolled": {},
   "scanned": {"scan_layers": True},
 }
-_DEPTHS = 6, 24
+# Whose compile times are compared.
+_DEPTHS = {"llama_60m": (6, 24), "tiny": (1, 2)}
+_COMPILATIONS = 3
 _DEEP_VARIANT = "scanned"
 _TORCH = "transformers LlamaForCausalLM"
 _COLUMNS = (
@@ -77,8 +79,8 @@ def _step(apply: _Apply, tx: optax.GradientTransformation):
   return step
 
 
-def _ours(sizes: Mapping[str, int], options: Mapping[str, Any]):
-  """Our model's initialization and forward pass.
+def ours(sizes: Mapping[str, int], options: Mapping[str, Any]):
+  """Our model: a function to its parameters, and its forward pass.
 
   Raises:
     UserError: options that the model does not take.
@@ -97,7 +99,8 @@ def _ours(sizes: Mapping[str, int], options: Mapping[str, Any]):
   return lambda: nn_variables.split(make())[1]["params"], apply
 
 
-def _linen(sizes: Mapping[str, int], scanned: bool):
+def flax(sizes: Mapping[str, int], scanned: bool):
+  """That of `linen_llama`, as `ours`."""
   model = linen_llama.Llama(**sizes, scanned=scanned)
   tokens = jnp.zeros((1, 8), jnp.int32)
 
@@ -117,26 +120,26 @@ def _contestants(
 ) -> tuple[list[contest.Contestant], list[contest.Contestant], dict[str, str]]:
   """Ours, the peers of Flax, and what could not be made, with the reason."""
   tokens = _tokens(sizes, options)
-  ours, theirs, failed = [], [], {}
+  own, theirs, failed = [], [], {}
   tx = optim.make("adamw", learning_rate=_LEARNING_RATE, weight_decay=0.1)
   for label, extra in VARIANTS.items():
     try:
-      init, apply = _ours(sizes, extra)
+      init, apply = ours(sizes, extra)
     except (TypeError, ValueError, errors.UserError) as error:
       failed[label] = str(error)
       continue
-    ours.append(
+    own.append(
       contest.from_step(label, _step(apply, tx), _state(init, tx), tokens)
     )
   tx = optax.adamw(_LEARNING_RATE, weight_decay=0.1)
   for label, scanned in (("unrolled", False), ("scanned", True)):
-    init, apply = _linen(sizes, scanned)
+    init, apply = flax(sizes, scanned)
     theirs.append(
       contest.from_step(
         f"flax.linen, {label}", _step(apply, tx), _state(init, tx), tokens
       )
     )
-  return ours, theirs, failed
+  return own, theirs, failed
 
 
 def _measure(
@@ -144,7 +147,7 @@ def _measure(
   client: torch_client.TorchPeers | None,
   options: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-  ours, theirs, failed = _contestants(sizes, options)
+  own, theirs, failed = _contestants(sizes, options)
   results = [
     {"name": name, "error": reason, "peers": []}
     for name, reason in failed.items()
@@ -157,10 +160,10 @@ def _measure(
     except torch_client.PeerError as error:
       broken.append({"name": _TORCH, "error": str(error)})
   seconds = contest.hold(
-    [*ours, *theirs], options["repeats"], options["budget_s"]
+    [*own, *theirs], options["repeats"], options["budget_s"]
   )
-  ours_s, theirs_s = seconds[: len(ours)], seconds[len(ours) :]
-  for contestant, rounds_s in zip(ours, ours_s, strict=True):
+  own_s, theirs_s = seconds[: len(own)], seconds[len(own) :]
+  for contestant, rounds_s in zip(own, own_s, strict=True):
     results.append(
       {
         "name": contestant.label,
@@ -182,13 +185,13 @@ def _depths(
 ) -> dict[str, Any]:
   """Compilation of a deep model beside that of a shallow one, in turn."""
   extra = VARIANTS[_DEEP_VARIANT]
-  shallow, deep = _DEPTHS
+  shallow, deep = _DEPTHS[options["model"]]
   name = f"{_DEEP_VARIANT}, {deep} layers"
   tokens = _tokens(sizes, options)
   tx = optim.make("adamw", learning_rate=_LEARNING_RATE, weight_decay=0.1)
 
   def compile_s(num_layers: int) -> float:
-    init, apply = _ours({**sizes, "num_layers": num_layers}, extra)
+    init, apply = ours({**sizes, "num_layers": num_layers}, extra)
     params = jax.eval_shape(init)
     state = params, jax.eval_shape(tx.init, params)
     _, facts = contest.compile_step(
@@ -197,7 +200,10 @@ def _depths(
     return facts["compile_s"]
 
   try:
-    pairs = [(compile_s(shallow), compile_s(deep)) for _ in range(3)]
+    pairs = [
+      (compile_s(shallow), compile_s(deep))
+      for _ in range(min(_COMPILATIONS, options["repeats"]))
+    ]
   except (TypeError, ValueError, errors.UserError) as error:
     return {"name": name, "error": str(error), "peers": []}
   return {
