@@ -53,6 +53,7 @@ class Attention(nnx.Module):
     logit_cap: float | None = None,
     output_gate: Literal["elementwise", "headwise"] | None = None,
     inner_norm: norms.NormSpec | None = None,
+    reader_scales: bool = False,
     kernel_init: Initializer = _NORMAL,
     value_init: Initializer | None = None,
     out_init: Initializer = _NORMAL,
@@ -93,6 +94,8 @@ class Attention(nnx.Module):
         the gate comes after it.
       inner_norm: over the merged heads, before the output projection
         (arXiv:2210.06423).
+      reader_scales: whether queries, keys and values each have a gain of
+        their own on what they read, `query_scale` and so on, shape (d,).
       kernel_init: of the query, key and gate kernels.
       value_init: of the value kernel; None: kernel_init.
       out_init: of the output kernel.
@@ -160,6 +163,10 @@ class Attention(nnx.Module):
       dtype=dtype,
       rngs=rngs,
     )
+    self.reader_scales = reader_scales
+    if reader_scales:
+      for reader in ("query", "value") if shared else ("query", "key", "value"):
+        setattr(self, f"{reader}_scale", nnx.Param(jnp.ones((model_dim,))))
     self.query_norm = normalize(query_key_norm, num_heads, self.joint)
     self.key_norm = normalize(
       None if shared else query_key_norm, kv_heads, self.joint
@@ -216,6 +223,13 @@ class Attention(nnx.Module):
       x = x_bthk.reshape(*x_bthk.shape[:2], -1) if merged else x_bthk
       return layer(x, train=train, mask=mask_bt).reshape(x_bthk.shape)
 
+    def read(reader: str) -> Array:
+      scaled_btd = x_btd
+      if self.reader_scales:
+        scale_d = getattr(self, f"{reader}_scale")[...]
+        scaled_btd = x_btd * scale_d.astype(x_btd.dtype)
+      return getattr(self, reader)(scaled_btd)
+
     def turn(x_bthk: Array) -> Array:
       angles = rotary_angles(x_bthk.shape[1], x_bthk.shape[-1], self.rope_theta)
       return rotate(x_bthk, angles)
@@ -227,10 +241,8 @@ class Attention(nnx.Module):
         x_bthk = turn(x_bthk)
       return normalize(norm, x_bthk, self.joint) if self.norm_last else x_bthk
 
-    q_bthk = prepare(self.query(x_btd), self.query_norm)
-    k_bsgk = (
-      q_bthk if self.key is None else prepare(self.key(x_btd), self.key_norm)
-    )
+    q_bthk = prepare(read("query"), self.query_norm)
+    k_bsgk = q_bthk if self.key is None else prepare(read("key"), self.key_norm)
     mixed = self.method.apply(
       jax.tree.map(
         lambda variable: variable[...],
@@ -239,7 +251,7 @@ class Attention(nnx.Module):
       ),
       q_bthk,
       k_bsgk,
-      normalize(self.value_norm, self.value(x_btd), merged=False),
+      normalize(self.value_norm, read("value"), merged=False),
       causal=self.causal,
       mask_bs=mask_bt,
       scale=(

@@ -234,3 +234,12 @@ def check_features(norm: str, x: Array, size: int) -> None:
       f"{norm} was made for {size} features on the last axis (channels last);"
       f" got x of shape {x.shape}."
     )
+
+
+def check_integer(norm: str, option: str, value: Any, *, least: int) -> None:
+  """Raises UserError unless `value` is an integer of at least `least`."""
+  if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+    return
+  raise errors.UserError(
+    f"{norm}: {option} must be an integer >= {least}; got {value!r}."
+  )

@@ -19,7 +19,7 @@ from normjax.types import PyTree
 # attention do.
 VECTOR_NAMES = (
   r"(.*/)?(bias|\w+_bias|scale|gain|alpha|beta|gamma|lam|sink|temperature"
-  r"|(cls|mask|register)_tokens?)"
+  r"|(cls|class|mask|register)_tokens?)"
 )
 EMBEDDING_NAMES = (
   r"(.*/)?(\w+_)?(embed|embedding|embeddings|embedder|embed_tokens|wte|wpe)"

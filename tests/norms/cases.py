@@ -10,6 +10,7 @@ from typing import Any
 
 from normjax import norms
 from tests.norms import references, references_basics
+from tests.norms import references, references_dynamic
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "layer_norm": (
@@ -41,6 +42,14 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   ),
   "crms_norm": ({}, {"eps": 0.1, "use_bias": True}),
   "l2_norm": ({}, {"eps": 0.1, "use_scale": True}),
+  "seednorm": (
+    {},
+    {"num_heads": 4, "eps": 0.1, "dot_divisor": "head_features"},
+  ),
+  "gated_norm": (
+    {},
+    {"rank": 3, "gate_init": "one", "inner": "dyt"},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -53,6 +62,10 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "scale_norm": references_basics.scale_norm,
   "l2_norm": references_basics.l2_norm,
   "derf": references_basics.dyt,
+  "seednorm": references_dynamic.seednorm,
+  "pre_affine": references_dynamic.pre_affine,
+  "gated_norm": references_dynamic.gated_norm,
+  "bhyt": references_dynamic.bhyt,
 }
 
 
