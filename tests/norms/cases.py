@@ -19,6 +19,8 @@ from tests.norms import (
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "layer_norm": (
     {},
+    {"eps": 0.1, "use_bias": False, "impl": "reference"},
+    {"use_bias": False, "use_scale": False},
     {"eps": 0.1, "use_bias": False, "zero_centered": True},
     {"use_bias": False, "use_scale": False, "eps_placement": "outside"},
     {"statistics": "one_pass"},
