@@ -3,12 +3,13 @@
 A table is greppable, costs nothing to import, and can say what was meant.
 """
 
+import ast
 import dataclasses
 import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from normjax import errors
 
@@ -17,6 +18,41 @@ def near_misses(name: str, allowed: Iterable[str]) -> str:
   """Says `did you mean …?`, or nothing where nothing is near."""
   close = difflib.get_close_matches(str(name), list(allowed), n=3, cutoff=0.5)
   return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def parse_call(kind: str, text: str) -> tuple[str, dict[str, Any]]:
+  """Splits "name" or "name(option=value, …)" into name and options.
+
+  Args:
+    kind: what is named, in the singular, for messages.
+    text: values are Python literals.
+
+  Raises:
+    UserError: the text is neither.
+  """
+  if "(" not in text:
+    return text, {}
+  try:
+    call = ast.parse(text, mode="eval").body
+    if not isinstance(call, ast.Call) or call.args:
+      raise ValueError(text)
+    name = ast.unparse(call.func)
+    options = {
+      str(keyword.arg): ast.literal_eval(keyword.value)
+      for keyword in call.keywords
+    }
+  except (SyntaxError, ValueError) as error:
+    raise errors.UserError(
+      f"{kind} {text!r} is not a name, nor name(option=value, …) with literal"
+      " values."
+    ) from error
+  return name, options
+
+
+def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+  # A metaclass, as Flax's, may hide the signature of a class.
+  function = factory.__init__ if isinstance(factory, type) else factory
+  return list(inspect.signature(function).parameters.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +94,15 @@ class Registry:
       UserError: an option that the factory does not have.
     """
     factory = self.get(name)
-    # A metaclass, as Flax's, may hide the signature of a class.
-    function = factory.__init__ if isinstance(factory, type) else factory
-    parameters = inspect.signature(function).parameters.values()
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+    # A factory that hands options on says to what.
+    chain = (factory, *getattr(factory, "hands_options_to", ()))
+    parameters = [p for f in chain for p in _parameters(f)]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in _parameters(chain[-1]))
+    if not open_ended:
       allowed = [
         p.name
         for p in parameters
-        if p.kind is not p.VAR_POSITIONAL and p.name != "self"
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name != "self"
       ]
       for key in options:
         if key not in allowed:
@@ -74,3 +111,68 @@ class Registry:
             f"{near_misses(key, allowed)} Options: {', '.join(allowed)}."
           )
     return factory(*args, **options)
+
+
+class Named(Protocol):
+  """What a `Table` holds."""
+
+  @property
+  def name(self) -> str:
+    """Its name in the table."""
+    ...
+
+
+class Table[T: Named]:
+  """Descriptions, small enough to be made at import, by their `name`."""
+
+  def __init__(
+    self,
+    kind: str,
+    entries: Iterable[T],
+    factories: Mapping[str, Callable[..., T]] | None = None,
+  ):
+    """Makes the table.
+
+    Args:
+      kind: what it holds, in the singular, for messages.
+      entries: each with a `name`.
+      factories: of entries that have options, by name.
+    """
+    self.kind = kind
+    self._entries = {entry.name: entry for entry in entries}
+    self._factories = factories or {}
+
+  def names(self) -> tuple[str, ...]:
+    """All names, in the table's order."""
+    return tuple(self._entries)
+
+  def resolve(self, entry: str | T) -> T:
+    """The entry of that name, or of `name(option=value)`; an entry is itself.
+
+    Raises:
+      UnknownNameError: no such name; near misses and all names are listed.
+      UserError: options that the entry does not have.
+    """
+    if isinstance(entry, type(next(iter(self._entries.values())))):
+      return entry
+    options: dict[str, Any] = {}
+    if isinstance(entry, str):
+      entry, options = parse_call(self.kind, entry)
+    # Another type may not be hashable.
+    if entry not in self.names():
+      raise errors.UnknownNameError(
+        f"unknown {self.kind} {entry!r}.{near_misses(str(entry), self.names())}"
+        f" Known: {', '.join(self.names())}."
+      )
+    if not options:
+      return self._entries[str(entry)]
+    factory = self._factories.get(str(entry))
+    allowed = [p.name for p in _parameters(factory)] if factory else []
+    for key in options:
+      if key not in allowed:
+        raise errors.UserError(
+          f"{self.kind} {entry!r} has no option {key!r}."
+          f" Options: {', '.join(allowed) or 'none'}."
+        )
+    assert factory is not None
+    return factory(**options)

@@ -1,6 +1,7 @@
 """LLaMA-style decoder: Touvron et al. 2023, arXiv:2302.13971."""
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -8,15 +9,50 @@ def get_config() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
     {
       "name": "llama",
-      "num_layers": 2,
-      "num_heads": 4,
-      "num_kv_heads": ml_collections.config_dict.placeholder(int),
-      "model_dim": 64,
-      "hidden_dim": ml_collections.config_dict.placeholder(int),
+      # Named dimensions, each of which may be replaced.
+      "size": "tiny",
+      "num_layers": placeholder(int),
+      "num_heads": placeholder(int),
+      "model_dim": placeholder(int),
+      "hidden_dim": placeholder(int),
+      "num_kv_heads": placeholder(int),
+      "activation": "swiglu",
       "rope_theta": 10_000.0,
+      "use_bias": False,
       "dropout_rate": 0.0,
       "tied_embeddings": False,
       "scaled_embeddings": False,
+      # Where norms sit, and what multiplies the branches.
       "placement": "pre",
+      "residual": "none",
+      # How kernels start; None: as goes with the placement.
+      "init": placeholder(str),
+      # A norm other than the config's own in a slot, or one where the
+      # placement has none: "rms_norm", "dyt(alpha_init=0.2)".
+      "slot_norms": {
+        "embedding": placeholder(str),
+        "input": placeholder(str),
+        "attention_input": placeholder(str),
+        "feed_forward_input": placeholder(str),
+        "output": placeholder(str),
+        "inner": placeholder(str),
+        "stream": placeholder(str),
+        "query_key": placeholder(str),
+        "value": placeholder(str),
+        "final": placeholder(str),
+      },
+      "reader_scales": False,
+      # Inside attention.
+      "mixing": "softmax",
+      "query_key_norm_axes": "head",
+      "query_key_norm_after_rotation": False,
+      "learned_temperature": False,
+      "logit_scale": placeholder(float),
+      "logit_cap": placeholder(float),
+      "output_gate": placeholder(str),
+      # How it runs: one loop over like layers compiles faster; remat trades
+      # time for memory.
+      "scan_layers": False,
+      "remat": False,
     }
   )

@@ -10,6 +10,8 @@ from normjax.registry import Registry
 
 TABLE = {
   "llama": "normjax.models.transformer:Llama",
+  "gpt2": "normjax.models.transformer:GPT2",
+  "vit": "normjax.models.vit:ViT",
   "cifar_resnet": "normjax.models.resnet:CifarResNet",
   "mlp": "normjax.models.mlp:MLP",
 }

@@ -1,7 +1,7 @@
-"""A LLaMA-style decoder: Touvron et al. 2023, arXiv:2302.13971."""
+"""Decoders: LLaMA and GPT-2, at the sizes of the papers' tables by name."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,199 +9,312 @@ from flax import nnx
 
 from normjax import errors, norms
 from normjax.nn import checks
-from normjax.nn import placement as placement_lib
-from normjax.nn.attention import Attention
 from normjax.nn.dropout import dropout
-from normjax.nn.feed_forward import SwiGLU
-from normjax.nn.norm_layer import NormLayer
+from normjax.nn.stack import Stack, check_dropout
+from normjax.registry import near_misses
 from normjax.types import Array
 
+_EMBEDDING = nnx.initializers.normal(0.02)
 
-class Block(nnx.Module):
-  """Attention, then feed-forward, each with the norms of the placement."""
 
-  def __init__(
-    self,
-    attention: Attention,
-    feed_forward: SwiGLU,
-    *,
-    norm: norms.Norm,
-    placement: placement_lib.Placement,
-    model_dim: int,
-    rngs: nnx.Rngs,
-  ):
-    """Makes a norm for each slot of each branch."""
-    self.attention, self.feed_forward = attention, feed_forward
-    self.slots = tuple(sorted(placement.slots))
-    for branch in ("attention", "feed_forward"):
-      for slot in self.slots:
-        layer = NormLayer(norm, (model_dim,), rngs=rngs)
-        setattr(self, f"{branch}_{slot}_norm", layer)
+def _size(layers: int, heads: int, model: int, hidden: int | None):
+  return {
+    "num_layers": layers,
+    "num_heads": heads,
+    "model_dim": model,
+    "hidden_dim": hidden,
+  }
 
-  def _residual(self, x_btd, branch: str, train: bool, key: Array | None):
-    def normalize(slot):
-      layer = getattr(self, f"{branch}_{slot}_norm")
-      return lambda x: layer(x, train=train)
 
-    return placement_lib.residual(
-      x_btd,
-      lambda x: getattr(self, branch)(x, key=key),
-      {slot: normalize(slot) for slot in self.slots},
+# Those of GaLore (60m, arXiv:2403.03507) and of Mix-LN (arXiv:2412.13795) and
+# its followers; all with 32,000 tokens.
+LLAMA_SIZES = {
+  "tiny": _size(2, 4, 64, None),
+  "60m": _size(8, 8, 512, 1376),
+  "71m": _size(12, 8, 512, 1368),
+  "130m": _size(12, 12, 768, 2048),
+  "250m": _size(24, 16, 768, 2560),
+  "350m": _size(24, 16, 1024, 2736),
+  "1b": _size(24, 32, 2048, 5461),
+}
+# Radford et al. 2019, table 2; 50,257 tokens.
+GPT2_SIZES = {
+  "tiny": _size(2, 4, 64, 256),
+  "small": _size(12, 12, 768, 3072),
+  "medium": _size(24, 16, 1024, 4096),
+}
+
+
+def choose_size(
+  model: str, sizes: dict[str, dict[str, Any]], size: str, **given: Any
+) -> dict[str, Any]:
+  """The dimensions of that size, with those that are given replaced.
+
+  Raises:
+    UserError: no such size.
+  """
+  if size not in sizes:
+    raise errors.UserError(
+      f"{model} has no size {size!r}.{near_misses(size, sizes)}"
+      f" Known: {', '.join(sizes)}."
     )
-
-  def __call__(
-    self, x_btd: Array, *, train: bool, key: Array | None = None
-  ) -> Array:
-    """The stream after the block."""
-    keys = (None, None) if key is None else jax.random.split(key)
-    x_btd = self._residual(x_btd, "attention", train, keys[0])
-    x_btd = self._residual(x_btd, "feed_forward", train, keys[1])
-    self.sow(nnx.Intermediate, "stream", x_btd, capture_noop=True)
-    return x_btd
+  given = {key: value for key, value in given.items() if value is not None}
+  # The hidden size of a table goes with its model size.
+  if "model_dim" in given:
+    given = {"hidden_dim": None, **given}
+  return {**sizes[size], **given}
 
 
-class Llama(nnx.Module):
-  """Decoder with rotary positions, SwiGLU and no biases."""
+class _Decoder(Stack):
+  """Token embedding, causal blocks and a head."""
 
   reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+  hands_options_to: ClassVar[tuple[type, ...]] = (Stack,)
 
   def __init__(
     self,
-    vocab_size: int = 256,
+    vocab_size: int,
     *,
-    num_layers: int = 2,
-    num_heads: int = 4,
-    num_kv_heads: int | None = None,
-    model_dim: int = 64,
-    hidden_dim: int | None = None,
-    rope_theta: float = 10_000.0,
-    dropout_rate: float = 0.0,
-    tied_embeddings: bool = False,
-    scaled_embeddings: bool = False,
-    norm: norms.NormSpec = "rms_norm",
-    placement: str = "pre",
-    compute_dtype: str = "float32",
+    dimensions: dict[str, Any],
+    dropout_rate: float,
+    tied_embeddings: bool,
+    scaled_embeddings: bool,
+    max_length: int | None,
+    compute_dtype: str,
     rngs: nnx.Rngs,
+    **stack: Any,
   ):
-    """Makes the model.
-
-    Kernels start normal with standard deviation 0.02, those that write to
-    the stream 0.02 / sqrt(2 num_layers), as in GPT-2 (Radford et al. 2019,
-    section 2.3).
-
-    Args:
-      vocab_size: v.
-      num_layers: blocks.
-      num_heads: query heads.
-      num_kv_heads: key and value heads; None: as many.
-      model_dim: d.
-      hidden_dim: of the feed-forward; None: 8 d / 3, up to a multiple of 16.
-      rope_theta: base of the rotary frequencies.
-      dropout_rate: on the embedding and on each branch's output.
-      tied_embeddings: whether the head is the embedding's transpose.
-      scaled_embeddings: whether a learned scalar, sqrt(d) at first, multiplies
-        the embeddings, as LLaMA with DyT has it (arXiv:2503.10622, section 5).
-      norm: what is in every norm slot.
-      placement: "pre" or "post".
-      compute_dtype: "float32" or "bfloat16"; parameters, statistics and
-        logits are float32 either way.
-      rngs: stream "params".
-
-    Raises:
-      UserError: sizes that do not fit, or an unknown name.
-    """
-    checks.check_sizes(
-      vocab_size=vocab_size, num_layers=num_layers, model_dim=model_dim
-    )
-    if not 0.0 <= dropout_rate < 1.0:
-      raise errors.UserError(f"dropout_rate={dropout_rate} must be in [0, 1).")
-    if hidden_dim is None:
-      hidden_dim = 16 * math.ceil(8 * model_dim / 3 / 16)
-    checks.check_sizes(hidden_dim=hidden_dim)
+    checks.check_sizes(vocab_size=vocab_size, **dimensions)
+    check_dropout(dropout_rate)
     dtype = checks.compute_dtype(compute_dtype)
-    resolved = norms.resolve(norm)
-    self.placement = placement_lib.resolve(placement)
+    model_dim = dimensions["model_dim"]
     self.dropout_rate = dropout_rate
     self.embedding = nnx.Embed(
-      vocab_size,
-      model_dim,
-      embedding_init=nnx.initializers.normal(0.02),
-      dtype=dtype,
-      rngs=rngs,
+      vocab_size, model_dim, embedding_init=_EMBEDDING, dtype=dtype, rngs=rngs
     )
+    self.max_length = max_length
+    if max_length is not None:
+      checks.check_sizes(max_length=max_length)
+      self.position_embedding = nnx.Param(
+        _EMBEDDING(rngs.params(), (max_length, model_dim), jnp.float32)
+      )
+    self.scaled_embeddings = scaled_embeddings
     if scaled_embeddings:
       self.embedding_scale = nnx.Param(jnp.asarray(math.sqrt(model_dim)))
-    self.scaled_embeddings = scaled_embeddings
-    shared = {
-      "dropout_rate": dropout_rate,
-      "out_std": 0.02 / math.sqrt(2 * num_layers),
-      "dtype": dtype,
-      "rngs": rngs,
-    }
-    self.layers = nnx.List(
-      [
-        Block(
-          Attention(
-            model_dim,
-            num_heads,
-            num_kv_heads=num_kv_heads,
-            rope_theta=rope_theta,
-            **shared,
-          ),
-          SwiGLU(model_dim, hidden_dim, **shared),
-          norm=resolved,
-          placement=self.placement,
-          model_dim=model_dim,
-          rngs=rngs,
-        )
-        for _ in range(num_layers)
-      ]
+    super().__init__(
+      **dimensions,
+      causal=True,
+      dropout_rate=dropout_rate,
+      dtype=dtype,
+      rngs=rngs,
+      **stack,
     )
-    if self.placement.final_norm:
-      self.final_norm = NormLayer(resolved, (model_dim,), rngs=rngs)
+    self.tied_embeddings = tied_embeddings
     if not tied_embeddings:
       self.head = nnx.Linear(
         model_dim,
         vocab_size,
         use_bias=False,
-        kernel_init=nnx.initializers.normal(0.02),
+        kernel_init=self.head_init,
         dtype=dtype,
         preferred_element_type=jnp.float32,
         rngs=rngs,
       )
-    self.tied_embeddings = tied_embeddings
 
   def __call__(
-    self, tokens_bt: Array, *, train: bool = True, key: Array | None = None
+    self,
+    tokens_bt: Array,
+    *,
+    train: bool = True,
+    mask_bt: Array | None = None,
+    key: Array | None = None,
   ) -> Array:
     """Next-token logits.
 
     Args:
       tokens_bt: int32.
       train: whether batch statistics are of this batch and dropout is on.
+      mask_bt: true for real tokens; the others are neither attended to nor in
+        the statistics of a batch.
       key: of dropout; None turns it off.
 
     Returns:
       (b, t, v), float32.
+
+    Raises:
+      UserError: more tokens than there are positions.
     """
     key = key if train and self.dropout_rate else None
-    keys = (
-      [None] * (len(self.layers) + 1)
-      if key is None
-      else jax.random.split(key, len(self.layers) + 1)
-    )
+    keys = (None, None) if key is None else jax.random.split(key)
     x_btd = self.embedding(tokens_bt)
     if self.scaled_embeddings:
-      x_btd = x_btd * self.embedding_scale.get_value().astype(x_btd.dtype)
-    x_btd = dropout(x_btd, self.dropout_rate, keys[-1])
-    for layer, layer_key in zip(self.layers, keys[:-1], strict=True):
-      x_btd = layer(x_btd, train=train, key=layer_key)
-    if self.placement.final_norm:
-      x_btd = self.final_norm(x_btd, train=train)
+      x_btd = x_btd * self.embedding_scale[...].astype(x_btd.dtype)
+    if self.max_length is not None:
+      length = tokens_bt.shape[1]
+      if length > self.max_length:
+        raise errors.UserError(
+          f"{length} tokens are more than max_length={self.max_length}."
+        )
+      x_btd += self.position_embedding[:length].astype(x_btd.dtype)
+    x_btd = dropout(x_btd, self.dropout_rate, keys[0])
+    x_btd = self.run(x_btd, train=train, mask_bt=mask_bt, key=keys[1])
     if not self.tied_embeddings:
       return self.head(x_btd)
-    embedding_vd = self.embedding.embedding.get_value().astype(x_btd.dtype)
+    embedding_vd = self.embedding.embedding[...].astype(x_btd.dtype)
     # Summed in float32 and left there: bfloat16 logits would be rounded.
     return jnp.einsum(
       "btd,vd->btv", x_btd, embedding_vd, preferred_element_type=jnp.float32
+    )
+
+
+class Llama(_Decoder):
+  """Rotary positions, SwiGLU and no biases: arXiv:2302.13971."""
+
+  def __init__(
+    self,
+    vocab_size: int = 256,
+    *,
+    size: str = "tiny",
+    num_layers: int | None = None,
+    num_heads: int | None = None,
+    model_dim: int | None = None,
+    hidden_dim: int | None = None,
+    norm: norms.NormSpec = "rms_norm",
+    activation: str = "swiglu",
+    rope_theta: float = 10_000.0,
+    use_bias: bool = False,
+    dropout_rate: float = 0.0,
+    tied_embeddings: bool = False,
+    scaled_embeddings: bool = False,
+    compute_dtype: str = "float32",
+    rngs: nnx.Rngs,
+    **stack: Any,
+  ):
+    """Makes the model.
+
+    Args:
+      vocab_size: v.
+      size: one of `LLAMA_SIZES`, for the dimensions that are None.
+      num_layers: blocks.
+      num_heads: query heads.
+      model_dim: d.
+      hidden_dim: of the feed-forward; where d is given and this is not,
+        8 d / 3, up to a multiple of 16.
+      norm: what is in every norm slot.
+      activation: see `Stack`.
+      rope_theta: base of the rotary frequencies.
+      use_bias: see `Stack`.
+      dropout_rate: on the embedding and on each branch's output.
+      tied_embeddings: whether the head is the embedding's transpose.
+      scaled_embeddings: whether a learned scalar, sqrt(d) at first, multiplies
+        the embeddings, as LLaMA with DyT has it (arXiv:2503.10622, section 5).
+      compute_dtype: "float32" or "bfloat16"; parameters, statistics and
+        logits are float32 either way.
+      rngs: stream "params".
+      **stack: the other options of `normjax.nn.stack.Stack`.
+
+    Raises:
+      UserError: sizes that do not fit, or an unknown name.
+    """
+    dimensions = choose_size(
+      "llama",
+      LLAMA_SIZES,
+      size,
+      num_layers=num_layers,
+      num_heads=num_heads,
+      model_dim=model_dim,
+      hidden_dim=hidden_dim,
+    )
+    checks.check_sizes(model_dim=dimensions["model_dim"])
+    if dimensions["hidden_dim"] is None:
+      exact = 8 * dimensions["model_dim"] / 3
+      dimensions["hidden_dim"] = 16 * math.ceil(exact / 16)
+    super().__init__(
+      vocab_size,
+      dimensions=dimensions,
+      norm=norm,
+      activation=activation,
+      rope_theta=rope_theta,
+      use_bias=use_bias,
+      dropout_rate=dropout_rate,
+      tied_embeddings=tied_embeddings,
+      scaled_embeddings=scaled_embeddings,
+      max_length=None,
+      compute_dtype=compute_dtype,
+      rngs=rngs,
+      **stack,
+    )
+
+
+class GPT2(_Decoder):
+  """Learned positions, GELU, biases and a tied head: Radford et al. 2019."""
+
+  def __init__(
+    self,
+    vocab_size: int = 256,
+    *,
+    size: str = "tiny",
+    num_layers: int | None = None,
+    num_heads: int | None = None,
+    model_dim: int | None = None,
+    hidden_dim: int | None = None,
+    max_length: int = 1024,
+    norm: norms.NormSpec = "layer_norm",
+    activation: str = "gelu",
+    use_bias: bool = True,
+    dropout_rate: float = 0.0,
+    tied_embeddings: bool = True,
+    scaled_embeddings: bool = False,
+    compute_dtype: str = "float32",
+    rngs: nnx.Rngs,
+    **stack: Any,
+  ):
+    """Makes the model; see `Llama` for what is not named here.
+
+    Args:
+      vocab_size: v.
+      size: one of `GPT2_SIZES`, for the dimensions that are None.
+      num_layers: blocks.
+      num_heads: query heads.
+      model_dim: d.
+      hidden_dim: of the feed-forward; where d is given and this is not, 4 d.
+      max_length: how many positions there are.
+      norm: what is in every norm slot.
+      activation: see `Stack`.
+      use_bias: see `Stack`.
+      dropout_rate: on the embedding and on each branch's output.
+      tied_embeddings: whether the head is the embedding's transpose.
+      scaled_embeddings: see `Llama`.
+      compute_dtype: see `Llama`.
+      rngs: stream "params".
+      **stack: the other options of `normjax.nn.stack.Stack`.
+
+    Raises:
+      UserError: sizes that do not fit, or an unknown name.
+    """
+    dimensions = choose_size(
+      "gpt2",
+      GPT2_SIZES,
+      size,
+      num_layers=num_layers,
+      num_heads=num_heads,
+      model_dim=model_dim,
+      hidden_dim=hidden_dim,
+    )
+    if dimensions["hidden_dim"] is None:
+      dimensions["hidden_dim"] = 4 * dimensions["model_dim"]
+    super().__init__(
+      vocab_size,
+      dimensions=dimensions,
+      norm=norm,
+      activation=activation,
+      rope_theta=None,
+      use_bias=use_bias,
+      dropout_rate=dropout_rate,
+      tied_embeddings=tied_embeddings,
+      scaled_embeddings=scaled_embeddings,
+      max_length=max_length,
+      compute_dtype=compute_dtype,
+      rngs=rngs,
+      **stack,
     )

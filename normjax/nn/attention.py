@@ -1,67 +1,37 @@
-"""Causal multi-head attention with rotary positions and grouped queries."""
+"""Multi-head attention: projections, norms, positions and gates around a
+mixing method of `normjax.nn.mixing`.
+"""
+
+import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
+from jax.nn.initializers import Initializer
 
-from normjax import errors
-from normjax.nn import checks
+from normjax import norms
+from normjax.nn import attention_checks
+from normjax.nn import mixing as mixing_lib
 from normjax.nn.dropout import dropout
+from normjax.nn.norm_layer import NormLayer
+from normjax.nn.rotary import rotary_angles, rotate
 from normjax.types import Array
 
-
-def rotary_angles(length: int, head_dim: int, theta: float) -> np.ndarray:
-  """Angles t / theta^(2 i / k), (t, k / 2): arXiv:2104.09864, equation 15."""
-  frequency = theta ** (-np.arange(0, head_dim, 2) / head_dim)
-  return np.outer(np.arange(length), frequency)
-
-
-def rotate(x_bthk: Array, angles_tk: np.ndarray) -> Array:
-  """Rotates the pairs (x_i, x_{i + k/2}) by their angles, in float32.
-
-  Args:
-    x_bthk: queries or keys.
-    angles_tk: from `rotary_angles`.
-  """
-  cosine = jnp.asarray(np.cos(angles_tk), jnp.float32)[:, None, :]
-  sine = jnp.asarray(np.sin(angles_tk), jnp.float32)[:, None, :]
-  first, second = jnp.split(x_bthk.astype(jnp.float32), 2, axis=-1)
-  rotated = jnp.concatenate(
-    [first * cosine - second * sine, second * cosine + first * sine], axis=-1
-  )
-  return rotated.astype(x_bthk.dtype)
-
-
-def causal_attention(q_bthk: Array, k_bshk: Array, v_bshk: Array) -> Array:
-  """softmax(q k^T / sqrt(k)) v over positions s <= t.
-
-  Scores and softmax are float32. With fewer key heads than query heads, each
-  key head serves a run of consecutive query heads (arXiv:2305.13245).
-
-  Args:
-    q_bthk: h query heads.
-    k_bshk: keys; the number of heads divides h.
-    v_bshk: values.
-
-  Returns:
-    (b, t, h, k) in the dtype of q.
-  """
-  b, t, h, k = q_bthk.shape
-  g = k_bshk.shape[2]
-  q_btgrk = q_bthk.reshape(b, t, g, h // g, k)
-  scores = jnp.einsum(
-    "btgrk,bsgk->bgrts", q_btgrk, k_bshk, preferred_element_type=jnp.float32
-  )
-  visible = np.tril(np.ones((t, k_bshk.shape[1]), bool))
-  scores = jnp.where(visible, scores * k**-0.5, jnp.finfo(jnp.float32).min)
-  weights = jax.nn.softmax(scores, axis=-1).astype(v_bshk.dtype)
-  mixed = jnp.einsum("bgrts,bsgk->btgrk", weights, v_bshk)
-  return mixed.reshape(b, t, h, k)
+_NORMAL = nnx.initializers.normal(0.02)
 
 
 class Attention(nnx.Module):
-  """Projections around `causal_attention`; no biases, as in LLaMA."""
+  """Attention with every normalization that papers put inside it.
+
+  q, k, v = W_q x, W_k x, W_v x      each (b, t, heads, k)
+  q, k = query_norm(q), key_norm(k); v = value_norm(v)
+  q, k = R q, R k                    rotary positions; norms may follow
+  o = mixing(q, k, v)
+  o = inner_norm(o)                  over the merged heads: SubLN
+  o = o * sigmoid(W_g x)             gated attention
+  y = W_o o
+  """
 
   def __init__(
     self,
@@ -69,76 +39,240 @@ class Attention(nnx.Module):
     num_heads: int,
     *,
     num_kv_heads: int | None = None,
-    rope_theta: float = 10_000.0,
+    causal: bool = True,
+    rope_theta: float | None = 10_000.0,
+    use_bias: bool = False,
     dropout_rate: float = 0.0,
-    out_std: float = 0.02,
+    mixing: mixing_lib.MixingSpec = "softmax",
+    query_key_norm: norms.NormSpec | None = None,
+    query_key_norm_axes: Literal["head", "joint"] = "head",
+    query_key_norm_after_rotation: bool = False,
+    value_norm: norms.NormSpec | None = None,
+    learned_temperature: bool = False,
+    logit_scale: float | None = None,
+    logit_cap: float | None = None,
+    output_gate: Literal["elementwise", "headwise"] | None = None,
+    inner_norm: norms.NormSpec | None = None,
+    reader_scales: bool = False,
+    kernel_init: Initializer = _NORMAL,
+    value_init: Initializer | None = None,
+    out_init: Initializer = _NORMAL,
     dtype: jnp.dtype = jnp.float32,
     rngs: nnx.Rngs,
   ):
-    """Makes the kernels.
+    """Makes the kernels, norms and the method's own parameters.
 
     Args:
       model_dim: d.
       num_heads: h; divides d, and d / h is even for the rotation.
-      num_kv_heads: key and value heads, dividing h; None: h.
-      rope_theta: base of the rotary frequencies.
+      num_kv_heads: key and value heads, dividing h (arXiv:2305.13245);
+        None: h.
+      causal: whether position t sees only s <= t.
+      rope_theta: base of the rotary frequencies; None: no rotation.
+      use_bias: of every linear layer here.
       dropout_rate: on the output.
-      out_std: standard deviation of the output kernel's initialization.
-      dtype: of the computation; kernels are float32.
+      mixing: how values are mixed: a name of `normjax.nn.mixing`, or a mapping
+        with "name" and its options.
+      query_key_norm: on queries and on keys, each with its own parameters;
+        None: none.
+      query_key_norm_axes: "head": over the features of a head, with parameters
+        that heads share (Qwen3, ViT-22B); "joint": over the features of all
+        heads together (OLMo 2).
+      query_key_norm_after_rotation: whether the norms follow the rotation. For
+        a norm of one head without parameters that is the same function.
+      value_norm: over the features of a head of the values, as HybridNorm
+        (arXiv:2503.04598) has it with `query_key_norm`.
+      learned_temperature: whether the factor of the scores is a parameter
+        `temperature` (h,), as in arXiv:2010.04245 over l2-normalized q and k.
+      logit_scale: factor of the scores, or where it starts; None:
+        1 / sqrt(k). Scores of l2-normalized q and k are cosines, and want a
+        larger one: sqrt(k) in nGPT (arXiv:2410.01131).
+      logit_cap: c of c tanh(score / c), arXiv:2408.00118; None: no cap.
+      output_gate: a sigmoid of a linear layer of the branch's input, on the
+        mixed values (arXiv:2505.06708): "elementwise": one gate a feature,
+        "headwise": one a head. Gates are near 1/2 at first. With `inner_norm`
+        the gate comes after it.
+      inner_norm: over the merged heads, before the output projection
+        (arXiv:2210.06423).
+      reader_scales: whether queries, keys and values each have a gain of
+        their own on what they read, `query_scale` and so on, shape (d,).
+      kernel_init: of the query, key and gate kernels.
+      value_init: of the value kernel; None: kernel_init.
+      out_init: of the output kernel.
+      dtype: of the computation; parameters are float32.
       rngs: stream "params".
 
     Raises:
-      UserError: a size below 1, sizes that do not divide, or a rope_theta
-        that is not positive.
+      UserError: sizes that do not divide, options that exclude each other, or
+        a method that cannot do what is asked.
     """
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-    checks.check_sizes(
-      model_dim=model_dim, num_heads=num_heads, num_kv_heads=kv_heads
+    self.method = mixing_lib.resolve(mixing)
+    attention_checks.check(
+      self.method,
+      model_dim=model_dim,
+      num_heads=num_heads,
+      num_kv_heads=kv_heads,
+      causal=causal,
+      rope_theta=rope_theta,
+      query_key_norm=query_key_norm,
+      query_key_norm_axes=query_key_norm_axes,
+      query_key_norm_after_rotation=query_key_norm_after_rotation,
+      learned_temperature=learned_temperature,
+      logit_scale=logit_scale,
+      logit_cap=logit_cap,
+      output_gate=output_gate,
     )
-    if rope_theta <= 0:
-      raise errors.UserError(f"rope_theta={rope_theta} must be positive.")
-    if model_dim % (2 * num_heads):
-      raise errors.UserError(
-        f"model_dim={model_dim} is not a multiple of 2 x num_heads"
-        f" = {2 * num_heads}."
-      )
-    if num_heads % kv_heads:
-      raise errors.UserError(
-        f"num_kv_heads={kv_heads} must divide num_heads={num_heads}."
-      )
     head_dim = model_dim // num_heads
-    self.rope_theta, self.dropout_rate = rope_theta, dropout_rate
+    self.causal, self.rope_theta = causal, rope_theta
+    self.dropout_rate, self.logit_cap = dropout_rate, logit_cap
+    self.joint = query_key_norm_axes == "joint"
+    self.norm_last = query_key_norm_after_rotation
+    self.headwise = output_gate == "headwise"
+    self.logit_scale = logit_scale
 
-    def project(heads: int) -> nnx.LinearGeneral:
+    def project(heads: int, init: Initializer) -> nnx.LinearGeneral:
       return nnx.LinearGeneral(
         model_dim,
         (heads, head_dim),
-        use_bias=False,
-        kernel_init=nnx.initializers.normal(0.02),
+        use_bias=use_bias,
+        kernel_init=init,
         dtype=dtype,
         rngs=rngs,
       )
 
-    self.query = project(num_heads)
-    self.key = project(kv_heads)
-    self.value = project(kv_heads)
+    def normalize(
+      spec: norms.NormSpec | None, heads: int, merged: bool
+    ) -> NormLayer | None:
+      if spec is None:
+        return None
+      norm = attention_checks.resolve_norm(spec)
+      features = heads * head_dim if merged else head_dim
+      return NormLayer(norm, (features,), rngs=rngs)
+
+    shared = self.method.traits.shared_query_key
+    self.query = project(num_heads, kernel_init)
+    self.key = None if shared else project(kv_heads, kernel_init)
+    self.value = project(kv_heads, value_init or kernel_init)
     self.out = nnx.LinearGeneral(
       (num_heads, head_dim),
       model_dim,
       axis=(-2, -1),
-      use_bias=False,
-      kernel_init=nnx.initializers.normal(out_std),
+      use_bias=use_bias,
+      kernel_init=out_init,
       dtype=dtype,
       rngs=rngs,
     )
-
-  def __call__(self, x_btd: Array, *, key: Array | None = None) -> Array:
-    """Attends; `key` is for dropout, None turns it off."""
-    q_bthk, k_bshk = self.query(x_btd), self.key(x_btd)
-    angles = rotary_angles(x_btd.shape[1], q_bthk.shape[-1], self.rope_theta)
-    mixed = causal_attention(
-      rotate(q_bthk, angles), rotate(k_bshk, angles), self.value(x_btd)
+    self.reader_scales = reader_scales
+    if reader_scales:
+      for reader in ("query", "value") if shared else ("query", "key", "value"):
+        setattr(self, f"{reader}_scale", nnx.Param(jnp.ones((model_dim,))))
+    self.query_norm = normalize(query_key_norm, num_heads, self.joint)
+    self.key_norm = normalize(
+      None if shared else query_key_norm, kv_heads, self.joint
     )
-    y_btd = dropout(self.out(mixed), self.dropout_rate, key)
+    self.value_norm = normalize(value_norm, kv_heads, merged=False)
+    self.inner_norm = normalize(inner_norm, num_heads, merged=True)
+    if learned_temperature:
+      start = 1 / math.sqrt(head_dim) if logit_scale is None else logit_scale
+      self.temperature = nnx.Param(jnp.full(num_heads, start, jnp.float32))
+    self.learned_temperature = learned_temperature
+    self.output_gate = output_gate and nnx.Linear(
+      model_dim,
+      num_heads if self.headwise else model_dim,
+      use_bias=use_bias,
+      kernel_init=kernel_init,
+      dtype=dtype,
+      rngs=rngs,
+    )
+    # No key is drawn where there is nothing to draw, so that the kernels of a
+    # seed do not depend on the method.
+    self.mixing = nnx.data(
+      jax.tree.map(
+        nnx.Param, self.method.init(rngs.params(), num_heads, head_dim)
+      )
+      if self.method.init_fn
+      else {}
+    )
+
+  def __call__(
+    self,
+    x_btd: Array,
+    *,
+    train: bool = True,
+    mask_bt: Array | None = None,
+    key: Array | None = None,
+  ) -> Array:
+    """Attends.
+
+    Args:
+      x_btd: input of the branch.
+      train: whether norms with batch statistics take those of this batch.
+      mask_bt: true at real tokens; the others are no keys, and enter no
+        statistics. Their own outputs mean nothing.
+      key: of dropout; None turns it off.
+
+    Returns:
+      (b, t, d).
+    """
+    attention_checks.check_mask(x_btd, mask_bt)
+
+    def normalize(layer: NormLayer | None, x_bthk: Array, merged: bool):
+      if layer is None:
+        return x_bthk
+      x = x_bthk.reshape(*x_bthk.shape[:2], -1) if merged else x_bthk
+      return layer(x, train=train, mask=mask_bt).reshape(x_bthk.shape)
+
+    def read(reader: str) -> Array:
+      scaled_btd = x_btd
+      if self.reader_scales:
+        scale_d = getattr(self, f"{reader}_scale")[...]
+        scaled_btd = x_btd * scale_d.astype(x_btd.dtype)
+      return getattr(self, reader)(scaled_btd)
+
+    def turn(x_bthk: Array) -> Array:
+      angles = rotary_angles(x_bthk.shape[1], x_bthk.shape[-1], self.rope_theta)
+      return rotate(x_bthk, angles)
+
+    def prepare(x_bthk: Array, norm: NormLayer | None) -> Array:
+      if not self.norm_last:
+        x_bthk = normalize(norm, x_bthk, self.joint)
+      if self.rope_theta and self.method.traits.rotation == "projections":
+        x_bthk = turn(x_bthk)
+      return normalize(norm, x_bthk, self.joint) if self.norm_last else x_bthk
+
+    q_bthk = prepare(read("query"), self.query_norm)
+    k_bsgk = q_bthk if self.key is None else prepare(read("key"), self.key_norm)
+    mixed = self.method.apply(
+      jax.tree.map(
+        lambda variable: variable[...],
+        self.mixing,
+        is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
+      ),
+      q_bthk,
+      k_bsgk,
+      normalize(self.value_norm, read("value"), merged=False),
+      causal=self.causal,
+      mask_bs=mask_bt,
+      scale=(
+        self.temperature[...] if self.learned_temperature else self.logit_scale
+      ),
+      logit_cap=self.logit_cap,
+      rotate=turn if self.rope_theta else None,
+    )
+    o_bthk = normalize(self.inner_norm, mixed.values_bthk, merged=True)
+    if self.output_gate is not None:
+      gate = jax.nn.sigmoid(self.output_gate(x_btd))
+      k = 1 if self.headwise else o_bthk.shape[-1]
+      o_bthk *= gate.reshape(*o_bthk.shape[:3], k)
+    y_btd = dropout(self.out(o_bthk), self.dropout_rate, key)
     self.sow(nnx.Intermediate, "output", y_btd, capture_noop=True)
+    if mixed.first_token_mass_h is not None:
+      # Not captured, it is dead code that XLA removes.
+      self.sow(
+        nnx.Intermediate,
+        "first_token_mass",
+        mixed.first_token_mass_h,
+        capture_noop=True,
+      )
     return y_btd

@@ -1,46 +1,127 @@
-"""The gated feed-forward branch of LLaMA."""
+"""The feed-forward branch: two matrices, or three with a gate."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from normjax import errors, norms
 from normjax.nn.dropout import dropout
+from normjax.nn.norm_layer import NormLayer
+from normjax.registry import near_misses
 from normjax.types import Array
 
+# Name -> the nonlinearity, and whether a gate goes through it.
+ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], bool]] = {
+  "swiglu": (jax.nn.silu, True),
+  "geglu": (jax.nn.gelu, True),
+  "gelu": (jax.nn.gelu, False),
+  "relu": (jax.nn.relu, False),
+}
+_NORMAL = nnx.initializers.normal(0.02)
 
-class SwiGLU(nnx.Module):
-  """W_down (silu(W_gate x) * W_up x): Shazeer 2020, arXiv:2002.05202, eq. 6."""
+
+class FeedForward(nnx.Module):
+  """W_down f(x), f = a(W_gate x) * W_up x with a gate, else a(W_up x).
+
+  Gated: Shazeer 2020, arXiv:2002.05202, equation 6. GELU is the tanh form of
+  GPT-2 (Hendrycks, Gimpel 2016, arXiv:1606.08415, section 2).
+  """
 
   def __init__(
     self,
     model_dim: int,
     hidden_dim: int,
     *,
+    activation: str = "swiglu",
+    use_bias: bool = False,
     dropout_rate: float = 0.0,
-    out_std: float = 0.02,
+    inner_norm: norms.NormSpec | None = None,
+    reader_scales: bool = False,
+    kernel_init: nnx.Initializer = _NORMAL,
+    out_init: nnx.Initializer = _NORMAL,
     dtype: jnp.dtype = jnp.float32,
     rngs: nnx.Rngs,
   ):
-    """Makes the kernels; see `Attention` for the arguments."""
-    self.dropout_rate = dropout_rate
+    """Makes the kernels.
 
-    def linear(inputs: int, outputs: int, std: float) -> nnx.Linear:
+    Args:
+      model_dim: d.
+      hidden_dim: f.
+      activation: one of `ACTIVATIONS`.
+      use_bias: whether each matrix has one.
+      dropout_rate: on the output.
+      inner_norm: before the last matrix, over f features.
+      reader_scales: whether each matrix that reads x has a gain of its own
+        on it, `gate_scale` and `up_scale`, shape (d,).
+      kernel_init: of the matrices that read x.
+      out_init: of the last matrix.
+      dtype: of the computation; parameters are float32.
+      rngs: stream "params".
+
+    Raises:
+      UserError: an unknown activation or norm.
+    """
+    if activation not in ACTIVATIONS:
+      raise errors.UserError(
+        f"unknown activation {activation!r}."
+        f"{near_misses(activation, ACTIVATIONS)}"
+        f" Known: {', '.join(ACTIVATIONS)}."
+      )
+    self.activation, self.dropout_rate = activation, dropout_rate
+    gated = ACTIVATIONS[activation][1]
+
+    def linear(inputs: int, outputs: int, init) -> nnx.Linear:
       return nnx.Linear(
         inputs,
         outputs,
-        use_bias=False,
-        kernel_init=nnx.initializers.normal(std),
+        use_bias=use_bias,
+        kernel_init=init,
         dtype=dtype,
         rngs=rngs,
       )
 
-    self.gate = linear(model_dim, hidden_dim, 0.02)
-    self.up = linear(model_dim, hidden_dim, 0.02)
-    self.down = linear(hidden_dim, model_dim, out_std)
+    if gated:
+      self.gate = linear(model_dim, hidden_dim, kernel_init)
+    self.up = linear(model_dim, hidden_dim, kernel_init)
+    self.down = linear(hidden_dim, model_dim, out_init)
+    self.reader_scales = reader_scales
+    if reader_scales:
+      for reader in ("gate", "up") if gated else ("up",):
+        setattr(self, f"{reader}_scale", nnx.Param(jnp.ones((model_dim,))))
+    self.has_inner_norm = inner_norm is not None
+    if inner_norm is not None:
+      self.inner_norm = NormLayer(inner_norm, (hidden_dim,), rngs=rngs)
 
-  def __call__(self, x_btd: Array, *, key: Array | None = None) -> Array:
-    """Applies the branch; `key` is for dropout, None turns it off."""
-    hidden_btf = jax.nn.silu(self.gate(x_btd)) * self.up(x_btd)
+  def _read(self, x_btd: Array, reader: str) -> Array:
+    if self.reader_scales:
+      x_btd *= getattr(self, f"{reader}_scale")[...].astype(x_btd.dtype)
+    return getattr(self, reader)(x_btd)
+
+  def __call__(
+    self,
+    x_btd: Array,
+    *,
+    train: bool = True,
+    mask_bt: Array | None = None,
+    key: Array | None = None,
+  ) -> Array:
+    """Applies the branch.
+
+    Args:
+      x_btd: what it reads.
+      train: of the inner norm.
+      mask_bt: true for real tokens, for an inner norm with batch statistics.
+      key: of dropout; None turns it off.
+    """
+    activate, gated = ACTIVATIONS[self.activation]
+    if gated:
+      hidden_btf = activate(self._read(x_btd, "gate")) * self._read(x_btd, "up")
+    else:
+      hidden_btf = activate(self._read(x_btd, "up"))
+    if self.has_inner_norm:
+      hidden_btf = self.inner_norm(hidden_btf, train=train, mask=mask_bt)
     y_btd = dropout(self.down(hidden_btf), self.dropout_rate, key)
     self.sow(nnx.Intermediate, "output", y_btd, capture_noop=True)
     return y_btd

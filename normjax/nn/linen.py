@@ -17,7 +17,8 @@ class LinenNorm(linen.Module):
   "_overwrite_with_gradient", which Flax's `TrainState` takes beside "params"
   and replaces by its gradient. All are float32 whatever the compute dtype, but
   for int32 counters. Initializing does not count as a step of the running
-  statistics.
+  statistics; a norm that draws (`Norm.needs_key`) takes a key of the "params"
+  stream then.
 
   Attributes:
     norm: a name, a mapping with "name", or a Norm.
@@ -40,7 +41,9 @@ class LinenNorm(linen.Module):
   ) -> Array:
     """Normalises x as `Norm.apply`; train=True updates the statistics."""
     norm = norms.resolve(self.norm)
-    initial = norm.init(self.shape or x.shape[-1:])
+    draws = norm.needs_key and self.is_initializing()
+    key = self.make_rng("params") if draws else None
+    initial = norm.init(self.shape or x.shape[-1:], key=key)
     stats = {
       name: self.variable("batch_stats", name, lambda value=value: value)
       for name, value in initial["stats"].items()

@@ -32,15 +32,17 @@ class NormLayer(nnx.Module):
       norm: a name, a mapping with "name", or a Norm.
       shape: the feature shape, (d,) or (h, w, c).
       dtype: of the output; None keeps the input's.
-      rngs: unused, so that norms are made as other layers are: no norm draws.
+      rngs: its `params` stream, for norms that draw (`Norm.needs_key`); others
+        leave it as it is. Without it such norms start equal.
 
     Raises:
       UserError: an unknown norm, a bad option or shape.
     """
-    del rngs
     self.norm = norms.resolve(norm)
     self.dtype = dtype
-    for collection, values in self.norm.init(shape).items():
+    draws = self.norm.needs_key and rngs is not None
+    made = self.norm.init(shape, key=rngs.params() if draws else None)
+    for collection, values in made.items():
       for name, value in values.items():
         setattr(self, name, COLLECTIONS[collection](value))
 
@@ -53,7 +55,21 @@ class NormLayer(nnx.Module):
     context: Any = None,
   ) -> Array:
     """Normalises x as `Norm.apply`; train=True updates the statistics."""
-    held = {
+    y, stats = self.norm.apply(
+      self._held(), x, train=train, mask=mask, context=context
+    )
+    if train:
+      for name, value in stats.items():
+        getattr(self, name)[...] = value
+    return y if self.dtype is None else y.astype(self.dtype)
+
+  def hand_on(self, x: Array, *, branch_gain: Array | float) -> Any:
+    """What the next site of the block gets as `context`: `Norm.hand_on`."""
+    return self.norm.hand_on(self._held(), x, branch_gain=branch_gain)
+
+  def _held(self) -> dict[str, dict[str, Array]]:
+    """The arrays by collection and name, as the norm takes them."""
+    return {
       collection: {
         name: variable[...]
         for name, variable in vars(self).items()
@@ -61,8 +77,3 @@ class NormLayer(nnx.Module):
       }
       for collection, kind in COLLECTIONS.items()
     }
-    y, stats = self.norm.apply(held, x, train=train, mask=mask, context=context)
-    if train:
-      for name, value in stats.items():
-        getattr(self, name)[...] = value
-    return y if self.dtype is None else y.astype(self.dtype)

@@ -1,73 +1,271 @@
-"""Where norms sit around a residual branch, as data.
+"""Where norms sit around the residual branches of a block, as data.
 
-h = input_norm(x)  or x
-y = branch(h)
-x <- stream_norm(x + y)  or x + y
+    h = input_gain * input_norm(x)
+    y = output_norm(branch(h))
+    x <- stream_norm(stream_gain * r + branch_gain * y),   r = x or h
+
+A slot without a norm passes its input on, and a gain that is not named is 1.
+The block reads the description; no code asks for a placement's name.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
-from normjax import errors
-from normjax.registry import near_misses
+import jax.numpy as jnp
+
+from normjax.registry import Table
 from normjax.types import Array
+
+# Slots of a branch; "inner" is before the branch's last projection, and
+# "query_key" and "value" are inside an attention.
+SLOTS = ("input", "output", "stream", "inner", "query_key", "value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+  """One residual branch.
+
+  Attributes:
+    slots: those of `SLOTS` that hold a norm.
+    residual: what the branch is added to: the stream before its input norm,
+      or what the input norm gave.
+    interpolate: whether the stream goes a learned part of the way to the
+      branch's output, x + |a| (y - x), instead of adding it.
+  """
+
+  slots: frozenset[str] = frozenset()
+  residual: Literal["stream", "input"] = "stream"
+  interpolate: bool = False
+
+
+class Gains(NamedTuple):
+  """The constants of a block, for both of its branches."""
+
+  input: float | Array = 1.0
+  stream: float | Array = 1.0
+
+
+ADDED, NO_GAINS = Branch(), Gains()
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """What a placement says of one block.
+
+  Attributes:
+    attention: the first branch.
+    feed_forward: the second branch.
+    parallel: whether both branches read one input norm and are added at once.
+    gains: static floats: they are constants of the program, never variables.
+  """
+
+  attention: Branch
+  feed_forward: Branch
+  parallel: bool = False
+  gains: Gains = NO_GAINS
+
+  def is_plain_pre(self) -> bool:
+    """Whether each branch is normalized at its input and nowhere else."""
+    branches = (self.attention, self.feed_forward)
+    return not self.parallel and all(
+      branch == _PRE_BRANCH for branch in branches
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-  """The slots of a block that hold a norm.
+  """A rule for all blocks of a stack.
 
   Attributes:
     name: as in a config.
-    slots: of each branch: "input" normalizes what the branch reads, "stream"
-      the stream after the branch was added.
+    layer: `(index, num_layers)` to the block with that 1-based index.
     final_norm: whether the stream is normalized once more before the head.
+    embedding_norm: whether it is before the first block.
+    init: the initialization (`normjax.nn.initial`) that goes with it.
+    gain: num_layers to what multiplies the standard deviation of the initial
+      value, output and feed-forward kernels.
+    fixed_length: whether the norms must fix the length of the stream.
   """
 
   name: str
-  slots: frozenset[str]
-  final_norm: bool
+  layer: Callable[[int, int], Layer]
+  final_norm: bool = True
+  embedding_norm: bool = False
+  init: str = "depth_scaled"
+  gain: Callable[[int], float] = lambda num_layers: 1.0
+  fixed_length: bool = False
 
 
-# Pre: Xiong et al. 2020, arXiv:2002.04745, figure 1b; post: figure 1a, as in
-# Vaswani et al. 2017, arXiv:1706.03762, whose stream ends normalized.
-PRE = Placement("pre", frozenset({"input"}), final_norm=True)
-POST = Placement("post", frozenset({"stream"}), final_norm=False)
-TABLE = {placement.name: placement for placement in (PRE, POST)}
-
-NormFn = Callable[[Array], Array]
+_PRE_BRANCH = Branch(frozenset({"input"}))
 
 
-def resolve(placement: str | Placement) -> Placement:
-  """The placement of that name.
+def _same(*slots: str, **options) -> Layer:
+  branch = Branch(frozenset(slots), **options)
+  return Layer(branch, branch)
 
-  Raises:
-    UnknownNameError: no such name.
+
+_PRE, _POST = _same("input"), _same("stream")
+
+
+def mixed(post_percent: int = 25) -> Placement:
+  """Mix-LN: the first `post_percent` of the blocks are post, the rest pre.
+
+  Li et al. 2024, arXiv:2412.13795, with their best share as the default.
   """
-  if isinstance(placement, Placement):
-    return placement
-  # Another type may not be hashable.
-  if placement not in tuple(TABLE):
-    raise errors.UnknownNameError(
-      f"unknown placement {placement!r}.{near_misses(placement, TABLE)}"
-      f" Known: {', '.join(TABLE)}."
-    )
-  return TABLE[placement]
+
+  def layer(index: int, num_layers: int) -> Layer:
+    return _POST if index <= num_layers * post_percent // 100 else _PRE
+
+  return Placement("mix", layer)
+
+
+def _layer_norm_scaling(index: int, num_layers: int) -> Layer:
+  del num_layers
+  return dataclasses.replace(_PRE, gains=Gains(input=1 / math.sqrt(index)))
+
+
+def _with_stream_gain(layer: Layer, gain: Callable[[int], float]):
+  return lambda index, num_layers: dataclasses.replace(
+    layer, gains=Gains(stream=gain(num_layers))
+  )
+
+
+def deep_norm_alpha(num_layers: int) -> float:
+  """(2 N)^(1/4), of a stack that is an encoder or a decoder alone."""
+  return (2 * num_layers) ** 0.25
+
+
+def deep_norm_beta(num_layers: int) -> float:
+  """(8 N)^(-1/4), of a stack that is an encoder or a decoder alone."""
+  return (8 * num_layers) ** -0.25
+
+
+_HYBRID = Layer(
+  Branch(frozenset({"query_key", "value"})),
+  Branch(frozenset({"input"}), residual="input"),
+)
+_HYBRID_FIRST = Layer(
+  Branch(frozenset({"input", "query_key", "value"})),
+  Branch(frozenset({"input"})),
+)
+
+TABLE: Table[Placement] = Table(
+  "placement",
+  (
+    # Xiong et al. 2020, arXiv:2002.04745, figure 1b.
+    Placement("pre", lambda index, num_layers: _PRE),
+    # Figure 1a there, as in Vaswani et al. 2017, arXiv:1706.03762, whose
+    # stream ends normalized.
+    Placement("post", lambda index, num_layers: _POST, final_norm=False),
+    mixed(),
+    # Sun et al. 2025, arXiv:2502.05795: the same 1 / sqrt(l) in both branches,
+    # none at the final norm, and a plain initialization.
+    Placement("layer_norm_scaling", _layer_norm_scaling, init="plain"),
+    # Ding et al. 2021, arXiv:2105.13290.
+    Placement("sandwich", lambda index, num_layers: _same("input", "output")),
+    # Kim et al. 2025, arXiv:2502.02732: sandwich, and the embedding too.
+    Placement(
+      "peri",
+      lambda index, num_layers: _same("input", "output"),
+      embedding_norm=True,
+    ),
+    # OLMo 2, arXiv:2501.00656, section 3.2: no input norm; the queries and
+    # keys of all heads are normalized together (`query_key_norm_axes`).
+    Placement(
+      "reordered",
+      lambda index, num_layers: Layer(
+        Branch(frozenset({"output", "query_key"})),
+        Branch(frozenset({"output"})),
+      ),
+    ),
+    # Wang et al. 2022, arXiv:2203.00555, figure 2.
+    Placement(
+      "deep_norm",
+      _with_stream_gain(_POST, deep_norm_alpha),
+      final_norm=False,
+      init="xavier",
+      gain=deep_norm_beta,
+    ),
+    # Magneto: Wang et al. 2022, arXiv:2210.06423.
+    Placement(
+      "sub_ln",
+      lambda index, num_layers: _same("input", "inner"),
+      init="xavier",
+      gain=lambda num_layers: math.sqrt(math.log(2 * num_layers)),
+    ),
+    # arXiv:2601.19895: alpha is the number of branches, two a block.
+    Placement(
+      "keel",
+      _with_stream_gain(_same("input", "stream"), lambda n: 2.0 * n),
+      final_norm=False,
+    ),
+    # Zhuo et al. 2025, arXiv:2503.04598; the starred one has a first block
+    # with an attention input norm and a pre feed-forward.
+    Placement("hybrid", lambda index, num_layers: _HYBRID),
+    Placement(
+      "hybrid_star",
+      lambda index, num_layers: _HYBRID_FIRST if index == 1 else _HYBRID,
+    ),
+    # Wang, Komatsuzaki 2021 (GPT-J): one norm for both branches.
+    Placement(
+      "parallel",
+      lambda index, num_layers: dataclasses.replace(_PRE, parallel=True),
+    ),
+    # nGPT: Loshchilov et al. 2024, arXiv:2410.01131, equations 10 and 11: the
+    # stream stays on a sphere.
+    Placement(
+      "normalized_stream",
+      lambda index, num_layers: _same("output", "stream", interpolate=True),
+      final_norm=False,
+      embedding_norm=True,
+      init="width_scaled",
+      fixed_length=True,
+    ),
+  ),
+  {"mix": mixed},
+)
+resolve = TABLE.resolve
+
+Fn = Callable[[Array], Array]
+
+
+def scaled(x: Array, gain: float | Array) -> Array:
+  """Multiplies x by a gain in the dtype of x; a static 1 costs nothing."""
+  if isinstance(gain, float | int) and gain == 1.0:
+    return x
+  return x * jnp.asarray(gain, x.dtype)
 
 
 def residual(
-  x: Array, branch: Callable[[Array], Array], norms: Mapping[str, NormFn]
+  x: Array,
+  branch: Fn,
+  norms: Mapping[str, Fn],
+  *,
+  structure: Branch = ADDED,
+  gains: Gains = NO_GAINS,
+  branch_gain: float | Array = 1.0,
 ) -> Array:
-  """One residual branch with its norms.
+  """One residual branch with its norms: the formula at the top.
 
   Args:
     x: the stream, (b, t, d).
     branch: of the same shape.
-    norms: by slot; a slot without a norm passes its input on.
+    norms: by slot: "input", "output", "stream".
+    structure: what the branch is added to and how.
+    gains: the block's constants.
+    branch_gain: multiplies what is added; with `interpolate` it is |a|.
 
   Returns:
     The stream after the branch.
   """
-  branch_input = norms["input"](x) if "input" in norms else x
-  x = x + branch(branch_input)
+  normalized = norms["input"](x) if "input" in norms else x
+  y = branch(scaled(normalized, gains.input))
+  if "output" in norms:
+    y = norms["output"](y)
+  base = normalized if structure.residual == "input" else x
+  if structure.interpolate:
+    y = y - base
+  x = scaled(base, gains.stream) + scaled(y, branch_gain)
   return norms["stream"](x) if "stream" in norms else x

@@ -78,6 +78,18 @@ def merge(structure: Structure, variables: dict[str, PyTree]) -> nnx.Module:
   return nnx.merge(structure.graphdef, nnx.from_flat_state(flat))
 
 
+def write_stats(module: nnx.Module, stats: PyTree) -> None:
+  """Sets a module's running statistics, as `split` gives them."""
+  for path, _ in nnx.to_flat_state(nnx.state(module, NormStat)):
+    value = stats
+    for key in path:
+      value = value[str(key)]
+    owner = module
+    for key in path[:-1]:
+      owner = owner[key] if isinstance(key, int) else getattr(owner, key)
+    getattr(owner, str(path[-1]))[...] = value
+
+
 def _collection(path: str, variable: nnx.Variable) -> str:
   for name, kind in COLLECTIONS.items():
     if isinstance(variable, kind):

@@ -10,7 +10,7 @@ from typing import Any
 
 from normjax import errors
 from normjax.norms.base import Norm, NormSpec, NormTraits
-from normjax.registry import Registry
+from normjax.registry import Registry, parse_call
 
 __all__ = [
   "TABLE",
@@ -30,6 +30,14 @@ TABLE: Mapping[str, str] = {
   "identity": "normjax.norms.identity:identity",
   "power_norm": "normjax.norms.power_norm:power_norm",
   "unified_norm": "normjax.norms.unified_norm:unified_norm",
+  "crms_norm": "normjax.norms.crms_norm:crms_norm",
+  "scale_norm": "normjax.norms.scale_norm:scale_norm",
+  "l2_norm": "normjax.norms.l2_norm:l2_norm",
+  "derf": "normjax.norms.derf:derf",
+  "seednorm": "normjax.norms.seednorm:seednorm",
+  "pre_affine": "normjax.norms.pre_affine:pre_affine",
+  "gated_norm": "normjax.norms.gated_norm:gated_norm",
+  "bhyt": "normjax.norms.bhyt:bhyt",
 }
 
 _REGISTRY = Registry("norm", TABLE)
@@ -51,7 +59,9 @@ def make(name: str, **options: Any) -> Norm:
 
 
 def resolve(spec: NormSpec) -> Norm:
-  """A norm from a name, from `{"name": ..., **options}`, or itself.
+  """A norm from a name, "name(option=value)", a mapping, or itself.
+
+  A mapping is `{"name": ..., **options}`.
 
   Raises:
     UserError: a mapping without "name", or what `make` raises.
@@ -60,7 +70,8 @@ def resolve(spec: NormSpec) -> Norm:
   if isinstance(spec, Norm):
     return spec
   if isinstance(spec, str):
-    return make(spec)
+    name, options = parse_call("norm", spec)
+    return make(name, **options)
   # A ConfigDict has a mapping's methods without being a Mapping.
   if not hasattr(spec, "keys"):
     raise TypeError(

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from normjax.norms import base
+from normjax import errors
+from normjax.norms import base, moments
 from normjax.types import Array
 
 
@@ -14,11 +15,30 @@ def init(
   dtype: DTypeLike,
   use_scale: bool = True,
   use_bias: bool = True,
+  zero_centered: bool = False,
 ) -> dict[str, Array]:
-  """`scale` of ones and `bias` of zeros, for the last axis of `shape`."""
-  scale = {"scale": jnp.ones(shape[-1:], dtype)} if use_scale else {}
+  """`scale` of gain 1 and `bias` of zeros, for the last axis of `shape`.
+
+  Args:
+    shape: the feature shape.
+    dtype: of the parameters.
+    use_scale: whether there is a `scale`.
+    use_bias: whether there is a `bias`.
+    zero_centered: `scale` holds the gain less 1; see `gains`.
+  """
+  start = jnp.full(shape[-1:], 0 if zero_centered else 1, dtype)
+  scale = {"scale": start} if use_scale else {}
   bias = {"bias": jnp.zeros(shape[-1:], dtype)} if use_bias else {}
   return scale | bias
+
+
+def check_options(norm: str, use_scale: bool, zero_centered: bool) -> None:
+  """Raises UserError where a scale is zero-centred that is not there."""
+  if zero_centered and not use_scale:
+    raise errors.UserError(
+      f"{norm}: zero_centered=True is about the scale, and use_scale=False"
+      " leaves it out; drop one of the two."
+    )
 
 
 def check(norm: str, x: Array, params: Mapping[str, Array]) -> None:
@@ -26,6 +46,18 @@ def check(norm: str, x: Array, params: Mapping[str, Array]) -> None:
   for name in ("scale", "bias"):
     if name in params:
       base.check_features(norm, x, params[name].size)
+
+
+def gains(
+  params: Mapping[str, Array], zero_centered: bool
+) -> Mapping[str, Array]:
+  """`params` with the gain as `scale`: 1 + scale where it is zero-centred.
+
+  The sum is in float32 at least: near 1 a bfloat16 scale would lose its bits.
+  """
+  if not zero_centered or "scale" not in params:
+    return params
+  return {**params, "scale": 1 + moments.promote(params["scale"])}
 
 
 def apply(x: Array, params: Mapping[str, Array]) -> Array:

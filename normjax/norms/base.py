@@ -35,6 +35,8 @@ class NormTraits:
       a neighbouring linear layer can absorb.
     needs_train_flag: train=True and train=False differ.
     spatial_only: x must be images (b, y, x, c).
+    one_pass: the variance is a difference of means, which loses all digits
+      once mean^2 / variance nears the inverse of the unit roundoff.
   """
 
   statistics: Literal["per_example", "batch", "none"]
@@ -43,6 +45,7 @@ class NormTraits:
   foldable: bool = False
   needs_train_flag: bool = False
   spatial_only: bool = False
+  one_pass: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Norm:
       ("params", "stats", "grad_stats") that the norm has.
     apply_fn: `(variables, x, *, train, mask, context, **options)` to
       `(y, stats)`.
+    needs_key: whether `init` draws random numbers: init_fn then takes `key`.
+    hand_on_fn: `(variables, x, *, branch_gain, **options)` to what `hand_on`
+      returns; None where a norm hands nothing on.
   """
 
   name: str
@@ -64,15 +70,23 @@ class Norm:
   traits: NormTraits
   init_fn: Callable[..., dict[str, dict[str, Any]]]
   apply_fn: Callable[..., tuple[Array, Mapping[str, Any]]]
+  needs_key: bool = False
+  hand_on_fn: Callable[..., Any] | None = None
 
   def init(
-    self, shape: tuple[int, ...], dtype: DTypeLike = "float32"
+    self,
+    shape: tuple[int, ...],
+    dtype: DTypeLike = "float32",
+    key: Array | None = None,
   ) -> dict[str, dict[str, Any]]:
     """New variables.
 
     Args:
       shape: the feature shape, (d,) or (h, w, c).
       dtype: of the parameters; statistics are float32 at least.
+      key: where random numbers come from, for a norm with `needs_key`; others
+        do not read it. None is `jax.random.key(0)`: norms made without a key
+        start equal.
 
     Returns:
       {"params": ..., "stats": ..., "grad_stats": ...}, each a dict by name,
@@ -86,8 +100,9 @@ class Norm:
         f"{self.name}: the feature shape is a tuple of positive integers such"
         f" as (64,) or (32, 32, 3); got {shape!r}."
       )
+    drawn = {"key": _key(key)} if self.needs_key else {}
     empty = {"params": {}, "stats": {}, "grad_stats": {}}
-    return empty | self.init_fn(tuple(shape), dtype, **self.options)
+    return empty | self.init_fn(tuple(shape), dtype, **drawn, **self.options)
 
   def apply(
     self,
@@ -119,6 +134,40 @@ class Norm:
     return self.apply_fn(
       variables, x, train=train, mask=mask, context=context, **self.options
     )
+
+  def hand_on(
+    self, variables: Variables, x: Array, *, branch_gain: Array | float
+  ) -> Any:
+    """What this site tells the next site of its block.
+
+    In a block `x + branch(norm_1(x))` the second norm reads nearly the
+    statistics of x that the first one has: a norm may save itself the second
+    reduction. The block gives the result to the second norm as `context`.
+
+    Args:
+      variables: of the first norm.
+      x: what the first norm normalises, (..., t, d).
+      branch_gain: ||W_V W_O||_F^2 / (t d) of the attention between the two
+        sites, a scalar: how much it lets through of an input of variance 1
+        when all t tokens are averaged. From the weights as they are now.
+
+    Returns:
+      The next site's `context`; None where the norm hands nothing on.
+    """
+    if self.hand_on_fn is None:
+      return None
+    variables = {"params": {}, "stats": {}, "grad_stats": {}, **variables}
+    return self.hand_on_fn(
+      variables, x, branch_gain=branch_gain, **self.options
+    )
+
+
+def _key(key: Array | None) -> Array:
+  if key is not None:
+    return key
+  import jax  # Not above: see the module's docstring.
+
+  return jax.random.key(0)
 
 
 NormSpec = str | Mapping[str, Any] | Norm

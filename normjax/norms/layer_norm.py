@@ -2,14 +2,17 @@
 
 from typing import Any
 
-from jax import lax
-
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
 
 def layer_norm(
-  eps: float = 1e-6, use_bias: bool = True, use_scale: bool = True
+  eps: float = 1e-6,
+  use_bias: bool = True,
+  use_scale: bool = True,
+  zero_centered: bool = False,
+  eps_placement: str = "inside",
+  statistics: str = "two_pass",
 ) -> base.Norm:
   """Layer normalization over the last axis.
 
@@ -17,37 +20,78 @@ def layer_norm(
 
   arXiv:1607.06450, equations 3 and 4, with the biased variance. Only the last,
   feature axis is reduced, also for images: every pixel is normalised alone.
-  Statistics in float32 (float64 for float64), two passes.
+  Statistics in float32 (float64 for float64), two passes unless told otherwise.
 
   Args:
     eps: inside the square root, > 0. PyTorch has 1e-5, Flax 1e-6.
     use_bias: whether there is a `bias`, shape (d,), starting at 0.
     use_scale: whether there is a `scale`, shape (d,), starting at 1.
+    zero_centered: the gain is 1 + scale and `scale` starts at 0, so that
+      weight decay pulls the gain to 1.
+    eps_placement: "inside" the root, or "outside": / (sqrt(var(x)) + eps).
+    statistics: "two_pass"; or "one_pass", an ablation that takes the variance
+      as mean(x^2) - mean(x)^2, clipped at 0, and fails on large means.
 
   Raises:
-    UserError: eps out of range.
+    UserError: an option out of range.
   """
   base.check_number("layer_norm", "eps", eps, above=0)
+  affine.check_options("layer_norm", use_scale, zero_centered)
+  base.check_choice(
+    "layer_norm", "eps_placement", eps_placement, tuple(moments.RECIPROCAL_ROOT)
+  )
+  base.check_choice(
+    "layer_norm", "statistics", statistics, tuple(moments.MEAN_AND_VARIANCE)
+  )
   return base.Norm(
     name="layer_norm",
-    options={"eps": eps, "use_bias": use_bias, "use_scale": use_scale},
+    options={
+      "eps": eps,
+      "use_bias": use_bias,
+      "use_scale": use_scale,
+      "zero_centered": zero_centered,
+      "eps_placement": eps_placement,
+      "statistics": statistics,
+    },
     traits=base.NormTraits(
-      statistics="per_example", scale_invariant=True, shift_invariant=True
+      statistics="per_example",
+      scale_invariant=True,
+      shift_invariant=True,
+      one_pass=statistics == "one_pass",
     ),
     init_fn=_init,
     apply_fn=_apply,
   )
 
 
-def _init(shape, dtype, *, use_bias: bool, use_scale: bool, **_: Any):
-  return {"params": affine.init(shape, dtype, use_scale, use_bias)}
+def _init(
+  shape,
+  dtype,
+  *,
+  use_bias: bool,
+  use_scale: bool,
+  zero_centered: bool,
+  **_: Any,
+):
+  params = affine.init(shape, dtype, use_scale, use_bias, zero_centered)
+  return {"params": params}
 
 
-def _apply(variables: base.Variables, x: Array, *, eps: float, **_: Any):
+def _apply(
+  variables: base.Variables,
+  x: Array,
+  *,
+  eps: float,
+  zero_centered: bool,
+  eps_placement: str,
+  statistics: str,
+  **_: Any,
+):
   affine.check("layer_norm", x, variables["params"])
   # Widened once: a second cast would round the gradient of x twice.
   wide = moments.promote(x)
-  center, variance = moments.mean_and_variance(wide, axes=(-1,))
-  normalized = (wide - center) * lax.rsqrt(variance + eps)
-  y = affine.apply(normalized, variables["params"])
+  center, variance = moments.MEAN_AND_VARIANCE[statistics](wide, axes=(-1,))
+  normalized = wide - center
+  normalized *= moments.RECIPROCAL_ROOT[eps_placement](variance, eps)
+  y = affine.apply(normalized, affine.gains(variables["params"], zero_centered))
   return y.astype(x.dtype), variables["stats"]

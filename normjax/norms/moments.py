@@ -1,14 +1,16 @@
 """The statistics of norms: the one place where they are computed.
 
 Two passes, mean first, so that the error does not grow with mean/std as that
-of E[x^2] - E[x]^2 does. Accumulation is in float32, or in float64 for float64
-input. Every result keeps the reduced axes, with size 1.
+of E[x^2] - E[x]^2 does; that other way is here under its name, to be compared
+with. Accumulation is in float32, or in float64 for float64 input. Every result
+keeps the reduced axes, with size 1.
 """
 
 import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+from jax import lax
 
 from normjax import errors
 from normjax.types import Array
@@ -88,3 +90,49 @@ def mean_and_variance(
   """mean(x) and the biased variance mean((x - mean)^2); see `mean`."""
   center = mean(x, axes, mask)
   return center, mean_square(promote(x) - center, axes, mask)
+
+
+def one_pass_mean_and_variance(
+  x: Array, axes: Sequence[int], mask: Array | None = None
+) -> tuple[Array, Array]:
+  """mean(x) and max(0, mean(x^2) - mean(x)^2), from one reading of x.
+
+  The difference cancels: with u the unit roundoff, the variance is off by
+  about u mean(x)^2. Flax's `use_fast_variance` computes it so.
+  """
+  center = mean(x, axes, mask)
+  variance = mean_square(x, axes, mask) - jnp.square(center)
+  return center, jnp.maximum(variance, 0)
+
+
+MEAN_AND_VARIANCE = {
+  "two_pass": mean_and_variance,
+  "one_pass": one_pass_mean_and_variance,
+}
+
+
+def root(x: Array) -> Array:
+  """sqrt(x) with the derivative 0 at 0, where autodiff makes inf * 0 of it.
+
+  What is below the least normal number counts as 0.
+  """
+  normal = x >= jnp.finfo(x.dtype).tiny
+  return jnp.where(normal, jnp.sqrt(jnp.where(normal, x, 1)), 0)
+
+
+# 1 / root mean square by where eps stands.
+RECIPROCAL_ROOT = {
+  "inside": lambda square, eps: lax.rsqrt(square + eps),
+  "outside": lambda square, eps: 1 / (root(square) + eps),
+}
+
+
+def reciprocal_length(x: Array, eps: float = 0.0) -> Array:
+  """1 / sqrt(sum(x^2) + eps) over the last axis; 0 where that divides by 0.
+
+  So a zero vector over its length is zero, and so is its gradient.
+  """
+  square = jnp.sum(jnp.square(promote(x)), axis=-1, keepdims=True)
+  length = root(square + eps)
+  # By division: the derivative of rsqrt, square^(-3/2), overflows early.
+  return jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)

@@ -1,10 +1,13 @@
 """Root mean square normalization: Zhang, Sennrich 2019, arXiv:1910.07467."""
 
+import fractions
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from kernels_pallas import rms_norm as kernel
-from normjax.norms import affine, base
+from normjax import errors
+from normjax.norms import affine, base, moments
 from normjax.types import Array
 
 
@@ -12,6 +15,9 @@ def rms_norm(
   eps: float = 1e-6,
   use_scale: bool = True,
   impl: str | Sequence[str] | None = None,
+  zero_centered: bool = False,
+  eps_placement: str = "inside",
+  partial: float = 1.0,
 ) -> base.Norm:
   """Root mean square normalization over the last axis.
 
@@ -19,7 +25,8 @@ def rms_norm(
 
   arXiv:1910.07467, equation 4. Only the last, feature axis is reduced. The
   statistic is in float32 (float64 for float64), and so is the product with
-  `scale`. The function is `kernels_pallas.rms_norm.rms_norm`.
+  `scale`. The function is `kernels_pallas.rms_norm.rms_norm`, and plain
+  operations where `eps_placement` or `partial` ask for another formula.
 
   Args:
     eps: inside the square root, > 0.
@@ -27,25 +34,53 @@ def rms_norm(
     impl: which implementation, a name or several in order of preference:
       "pallas_tpu", "xla", "reference" (the one with forward-mode
       derivatives). None takes the first that runs here.
+    zero_centered: the gain is 1 + scale and `scale` starts at 0, as in Gemma
+      and Qwen3-Next, so that weight decay pulls the gain to 1.
+    eps_placement: "inside" the root, or "outside": / (sqrt(mean(x^2)) + eps).
+    partial: the paper's pRMSNorm, which has 0.0625: the mean is that of the
+      first ceil(partial d) features (the authors' code rounds down). In (0, 1].
 
   Raises:
-    UserError: eps out of range, or an unknown impl.
+    UserError: an option out of range, or an impl that has not the formula.
   """
   base.check_number("rms_norm", "eps", eps, above=0)
+  affine.check_options("rms_norm", use_scale, zero_centered)
   asked = (impl,) if isinstance(impl, str) else tuple(impl or ())
   for name in asked:
     base.check_choice("rms_norm", "impl", name, kernel.IMPLEMENTATIONS)
+  base.check_choice(
+    "rms_norm", "eps_placement", eps_placement, tuple(moments.RECIPROCAL_ROOT)
+  )
+  base.check_number("rms_norm", "partial", partial, above=0, most=1)
+  if asked and not _kernel_has_it(eps_placement, partial):
+    raise errors.UserError(
+      f"rms_norm: impl={impl!r} computes the formula with eps_placement"
+      " 'inside' and partial 1.0; leave impl out for"
+      f" eps_placement={eps_placement!r} and partial={partial!r}."
+    )
   return base.Norm(
     name="rms_norm",
-    options={"eps": eps, "use_scale": use_scale, "impl": asked or None},
+    options={
+      "eps": eps,
+      "use_scale": use_scale,
+      "impl": asked or None,
+      "zero_centered": zero_centered,
+      "eps_placement": eps_placement,
+      "partial": partial,
+    },
     traits=base.NormTraits(statistics="per_example", scale_invariant=True),
     init_fn=_init,
     apply_fn=_apply,
   )
 
 
-def _init(shape, dtype, *, use_scale: bool, **_: Any):
-  return {"params": affine.init(shape, dtype, use_scale, use_bias=False)}
+def _kernel_has_it(eps_placement: str, partial: float) -> bool:
+  return eps_placement == "inside" and partial == 1
+
+
+def _init(shape, dtype, *, use_scale: bool, zero_centered: bool, **_: Any):
+  params = affine.init(shape, dtype, use_scale, False, zero_centered)
+  return {"params": params}
 
 
 def _apply(
@@ -54,9 +89,20 @@ def _apply(
   *,
   eps: float,
   impl: Sequence[str] | None,
+  zero_centered: bool,
+  eps_placement: str,
+  partial: float,
   **_: Any,
 ):
-  params = variables["params"]
-  affine.check("rms_norm", x, params)
-  y = kernel.rms_norm(x, params.get("scale"), eps, impl)
-  return y, variables["stats"]
+  affine.check("rms_norm", x, variables["params"])
+  params = affine.gains(variables["params"], zero_centered)
+  if _kernel_has_it(eps_placement, partial):
+    y = kernel.rms_norm(x, params.get("scale"), eps, impl)
+    return y, variables["stats"]
+  wide = moments.promote(x)
+  # As a fraction of the written number: 0.07 of 100 features are 7, not 8.
+  size = math.ceil(fractions.Fraction(str(partial)) * x.shape[-1])
+  square = moments.mean_square(wide[..., :size], axes=(-1,))
+  reciprocal = moments.RECIPROCAL_ROOT[eps_placement](square, eps)
+  y = affine.apply(wide * reciprocal, params)
+  return y.astype(x.dtype), variables["stats"]

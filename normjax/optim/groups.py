@@ -18,8 +18,8 @@ from normjax.types import PyTree
 # Gains and offsets, also where they have two axes: the biases of Flax's
 # attention do.
 VECTOR_NAMES = (
-  r"(.*/)?(bias|\w+_bias|scale|gain|alpha|beta|gamma|lam"
-  r"|(cls|mask|register)_tokens?)"
+  r"(.*/)?(bias|\w+_bias|scale|gain|alpha|beta|gamma|lam|sink|temperature"
+  r"|(cls|class|mask|register)_tokens?)"
 )
 EMBEDDING_NAMES = (
   r"(.*/)?(\w+_)?(embed|embedding|embeddings|embedder|embed_tokens|wte|wpe)"

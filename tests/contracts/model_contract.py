@@ -11,6 +11,13 @@ from normjax.nn import variables as nn_variables
 # its defaults are large.
 SIZES = {
   "llama": {"num_layers": 2, "num_heads": 2, "model_dim": 16, "vocab_size": 23},
+  "gpt2": {"num_layers": 2, "num_heads": 2, "model_dim": 16, "vocab_size": 23},
+  "vit": {
+    "num_layers": 2,
+    "num_heads": 2,
+    "model_dim": 16,
+    "input_shape": (8, 8, 3),
+  },
   "cifar_resnet": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
   "mlp": {"num_layers": 2, "hidden_dim": 16, "input_shape": (12,)},
 }
@@ -42,15 +49,26 @@ def objective(structure, inputs, train=True, key=None):
   return loss
 
 
+def moved_off(params, size=0.01):
+  """The parameters with a little noise."""
+  rng = np.random.default_rng(1)
+  return jax.tree.map(
+    lambda leaf: leaf + size * rng.normal(size=leaf.shape).astype(leaf.dtype),
+    params,
+  )
+
+
 class ModelContract:
   """Parametrized by `name`, of a model, and `norm`, of a norm."""
 
   def test_logits_loss_and_gradients_are_finite(self, name, norm):
     model, inputs = make(name, norm=norm)
     structure, variables = nn_variables.split(model)
+    # Off the start, where a zero may hide a parameter that multiplies it.
+    params = moved_off(variables["params"])
     gradient, (logits, stats) = jax.jit(
       jax.grad(objective(structure, inputs), has_aux=True)
-    )(variables["params"], variables)
+    )(params, variables)
     assert logits.dtype == jnp.float32
     assert logits.shape[0] == inputs.shape[0]
     for leaf in jax.tree.leaves((gradient, logits, stats)):

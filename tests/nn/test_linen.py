@@ -1,5 +1,6 @@
 """Every norm as a Linen module, trained as Linen modules are."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -31,9 +32,14 @@ class TrainState(flax_train_state.TrainState):
 @pytest.mark.parametrize("name", norms.names())
 def test_is_the_norm(name):
   norm = norms.make(name)
-  initial = norm.init((8,))
   layer = LinenNorm(name)
   made = layer.init(jax.random.key(0), X)
+  initial = norm.init((8,))
+  if norm.needs_key:  # The draws are those of Linen's stream.
+    assert jax.tree.map(jnp.shape, made["params"]) == jax.tree.map(
+      jnp.shape, initial["params"]
+    )
+    initial["params"] = made["params"]
   # Initializing is no step: the statistics are as they were made.
   jax.tree.map(
     np.testing.assert_array_equal,
@@ -223,3 +229,28 @@ def test_statistics_of_the_backward_pass():
   assert set(made) == {"_overwrite_with_gradient"}
   gradient = jax.grad(lambda made: jnp.sum(layer.apply(made, X)))(made)
   assert gradient["_overwrite_with_gradient"]["seen"] == X.size
+
+
+def test_a_norm_that_draws_takes_the_params_stream():
+  """A key of each module when initializing, none afterwards."""
+
+  def init(shape, dtype, key):
+    return {"params": {"scale": jax.random.normal(key, shape, dtype)}}
+
+  norm = dataclasses.replace(
+    norms.make("identity"), name="draws", init_fn=init, needs_key=True
+  )
+
+  class Model(linen.Module):
+    """Two norms."""
+
+    @linen.compact
+    def __call__(self, x):
+      return LinenNorm(norm)(LinenNorm(norm)(x))
+
+  first, second = Model().init(jax.random.key(1), X)["params"].values()
+  assert (first["scale"] != second["scale"]).all()
+  other, _ = Model().init(jax.random.key(2), X)["params"].values()
+  assert (first["scale"] != other["scale"]).all()
+  made = LinenNorm(norm).init(jax.random.key(1), X)
+  np.testing.assert_array_equal(LinenNorm(norm).apply(made, X), X)

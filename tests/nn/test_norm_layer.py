@@ -34,7 +34,7 @@ def assert_equal(actual, expected):
 def test_is_the_norm(name):
   norm = norms.make(name)
   initial = norm.init((8,))
-  layer = NormLayer(name, (8,), rngs=nnx.Rngs(0))
+  layer = NormLayer(name, (8,))
   assert_equal(held(layer, nnx.Param), initial["params"])
   assert_equal(held(layer, variables.NormStat), initial["stats"])
   assert_equal(held(layer, variables.GradStat), initial["grad_stats"])
@@ -153,3 +153,50 @@ def test_statistics_of_the_backward_pass_and_context():
     lambda layer: jnp.sum(layer(X, context=0.0)), argnums=differentiated
   )(layer)
   assert gradients["seen"][...] == X.size
+
+
+def drawing(shape, dtype, key):
+  return {"params": {"scale": jax.random.normal(key, shape, dtype)}}
+
+
+DRAWS = dataclasses.replace(
+  norms.make("identity"), name="draws", init_fn=drawing, needs_key=True
+)
+
+
+def test_a_norm_that_draws_takes_the_params_stream():
+  rngs = nnx.Rngs(params=3, dropout=4)
+  first, second = (NormLayer(DRAWS, (8,), rngs=rngs) for _ in range(2))
+  again = nnx.Rngs(params=3)
+  for layer in (first, second):
+    expected = DRAWS.init((8,), key=again.params())["params"]
+    assert_equal(held(layer, nnx.Param), expected)
+  assert (first.scale[...] != second.scale[...]).all()
+  unkeyed = DRAWS.init((8,), key=jax.random.key(0))["params"]
+  assert_equal(held(NormLayer(DRAWS, (8,)), nnx.Param), unkeyed)
+
+
+def test_a_norm_that_does_not_draw_leaves_the_stream_alone():
+  rngs = nnx.Rngs(0)
+  NormLayer("layer_norm", (8,), rngs=rngs)
+  assert rngs.params() == nnx.Rngs(0).params()
+
+
+def test_what_a_site_hands_on():
+  """The norm sees its variables, options and x; others hand on nothing."""
+
+  def hand_on(variables, x, *, branch_gain, share):
+    return variables["params"]["scale"] * x * branch_gain * share
+
+  norm = dataclasses.replace(
+    DRAWS, options={"share": 0.5}, hand_on_fn=hand_on, init_fn=_scale
+  )
+  layer = NormLayer(norm, (8,))
+  assert_equal(layer.hand_on(X, branch_gain=4.0), 2 * X)
+  assert norms.make("layer_norm").hand_on({}, X, branch_gain=4.0) is None
+  assert NormLayer("layer_norm", (8,)).hand_on(X, branch_gain=4.0) is None
+
+
+def _scale(shape, dtype, *, key, share):
+  del key, share
+  return {"params": {"scale": jnp.ones(shape, dtype)}}

@@ -9,20 +9,35 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from normjax import norms
-from tests.norms import references, references_power
+from tests.norms import (
+  references,
+  references_basics,
+  references_dynamic,
+  references_power,
+)
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "layer_norm": (
     {},
-    {"eps": 0.1, "use_bias": False},
-    {"use_bias": False, "use_scale": False},
+    {"eps": 0.1, "use_bias": False, "zero_centered": True},
+    {"use_bias": False, "use_scale": False, "eps_placement": "outside"},
+    {"statistics": "one_pass"},
   ),
   "rms_norm": (
     {},
     {"eps": 0.1, "use_scale": False},
-    {"impl": "reference"},
+    {"impl": "reference", "zero_centered": True},
+    {"eps": 1e-3, "eps_placement": "outside", "partial": 0.5},
   ),
-  "dyt": ({}, {"alpha_init": 2.0, "use_bias": False}),
+  "dyt": (
+    {},
+    {
+      "alpha_init": 2.0,
+      "use_bias": False,
+      "function": "isru",
+      "shift_init": 0.0,
+    },
+  ),
   "batch_norm": (
     {},
     {"eps": 0.1, "momentum": 0.3, "running_variance": "biased"},
@@ -37,16 +52,34 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"window": (6, 2), "warmup_steps": 10, "outlier_filtration": True},
   ),
+  "crms_norm": ({}, {"eps": 0.1, "use_bias": True}),
+  "l2_norm": ({}, {"eps": 0.1, "use_scale": True}),
+  "seednorm": (
+    {},
+    {"num_heads": 4, "eps": 0.1, "dot_divisor": "head_features"},
+  ),
+  "gated_norm": (
+    {},
+    {"rank": 3, "gate_init": "one", "inner": "dyt"},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
-  "layer_norm": references.layer_norm,
-  "rms_norm": references.rms_norm,
-  "dyt": references.dyt,
+  "layer_norm": references_basics.layer_norm,
+  "rms_norm": references_basics.rms_norm,
+  "dyt": references_basics.dyt,
   "batch_norm": references.batch_norm,
   "identity": references.identity,
   "power_norm": references_power.power_norm,
   "unified_norm": references_power.unified_norm,
+  "crms_norm": references_basics.crms_norm,
+  "scale_norm": references_basics.scale_norm,
+  "l2_norm": references_basics.l2_norm,
+  "derf": references_basics.dyt,
+  "seednorm": references_dynamic.seednorm,
+  "pre_affine": references_dynamic.pre_affine,
+  "gated_norm": references_dynamic.gated_norm,
+  "bhyt": references_dynamic.bhyt,
 }
 
 # Where the gradient is not the derivative: norms with "grad_stats".

@@ -7,35 +7,6 @@ shares nothing with normjax.
 import numpy as np
 
 
-def layer_norm(params, stats, x, *, eps, use_bias, use_scale, **_):
-  """arXiv:1607.06450, equations 3 and 4."""
-  y = np.empty_like(x)
-  for index in np.ndindex(x.shape[:-1]):
-    row = x[index]
-    mu = sum(row) / len(row)
-    sigma = np.sqrt(sum((row - mu) ** 2) / len(row) + eps)
-    y[index] = (row - mu) / sigma
-  y = y * params["scale"] if use_scale else y
-  y = y + params["bias"] if use_bias else y
-  return y, stats
-
-
-def rms_norm(params, stats, x, *, eps, use_scale, **_):
-  """arXiv:1910.07467, equation 4."""
-  y = x / np.sqrt(
-    np.einsum("...i,...i->...", x, x)[..., None] / x.shape[-1] + eps
-  )
-  return (y * params["scale"] if use_scale else y), stats
-
-
-def dyt(params, stats, x, *, use_bias, **_):
-  """arXiv:2503.10622, equation 2."""
-  growth = np.exp(-2 * np.abs(params["alpha"] * x))
-  tanh = np.sign(params["alpha"] * x) * (1 - growth) / (1 + growth)
-  y = params["scale"] * tanh
-  return (y + params["bias"] if use_bias else y), stats
-
-
 def batch_norm(
   params, stats, x, *, train, mask, momentum, eps, running_variance, **_
 ):

@@ -1,0 +1,58 @@
+"""GPT-2: Radford et al. 2019."""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Sized for two cores; vocabulary and norm come from elsewhere."""
+  return ml_collections.ConfigDict(
+    {
+      "name": "gpt2",
+      # Named dimensions, each of which may be replaced.
+      "size": "tiny",
+      "num_layers": placeholder(int),
+      "num_heads": placeholder(int),
+      "model_dim": placeholder(int),
+      "hidden_dim": placeholder(int),
+      "num_kv_heads": placeholder(int),
+      "max_length": 1024,
+      "activation": "gelu",
+      "use_bias": True,
+      "dropout_rate": 0.0,
+      "tied_embeddings": True,
+      "scaled_embeddings": False,
+      # Where norms sit, and what multiplies the branches.
+      "placement": "pre",
+      "residual": "none",
+      # How kernels start; None: as goes with the placement.
+      "init": placeholder(str),
+      # A norm other than the config's own in a slot, or one where the
+      # placement has none: "rms_norm", "dyt(alpha_init=0.2)".
+      "slot_norms": {
+        "embedding": placeholder(str),
+        "input": placeholder(str),
+        "attention_input": placeholder(str),
+        "feed_forward_input": placeholder(str),
+        "output": placeholder(str),
+        "inner": placeholder(str),
+        "stream": placeholder(str),
+        "query_key": placeholder(str),
+        "value": placeholder(str),
+        "final": placeholder(str),
+      },
+      "reader_scales": False,
+      # Inside attention.
+      "mixing": "softmax",
+      "query_key_norm_axes": "head",
+      "query_key_norm_after_rotation": False,
+      "learned_temperature": False,
+      "logit_scale": placeholder(float),
+      "logit_cap": placeholder(float),
+      "output_gate": placeholder(str),
+      # How it runs: one loop over like layers compiles faster; remat trades
+      # time for memory.
+      "scan_layers": False,
+      "remat": False,
+    }
+  )

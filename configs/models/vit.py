@@ -1,0 +1,56 @@
+"""Vision transformer: Dosovitskiy et al. 2020, arXiv:2010.11929."""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Sized for two cores; images, classes and norm come from elsewhere."""
+  return ml_collections.ConfigDict(
+    {
+      "name": "vit",
+      # Named dimensions, each of which may be replaced.
+      "size": "mini",
+      "num_layers": placeholder(int),
+      "num_heads": placeholder(int),
+      "model_dim": placeholder(int),
+      "hidden_dim": placeholder(int),
+      "patch_size": 4,
+      "pooling": "class_token",
+      "activation": "gelu",
+      "use_bias": True,
+      "dropout_rate": 0.0,
+      # Where norms sit, and what multiplies the branches.
+      "placement": "pre",
+      "residual": "none",
+      # How kernels start; None: as goes with the placement.
+      "init": placeholder(str),
+      # A norm other than the config's own in a slot, or one where the
+      # placement has none: "rms_norm", "dyt(alpha_init=0.2)".
+      "slot_norms": {
+        "embedding": placeholder(str),
+        "input": placeholder(str),
+        "attention_input": placeholder(str),
+        "feed_forward_input": placeholder(str),
+        "output": placeholder(str),
+        "inner": placeholder(str),
+        "stream": placeholder(str),
+        "query_key": placeholder(str),
+        "value": placeholder(str),
+        "final": placeholder(str),
+      },
+      "reader_scales": False,
+      # Inside attention.
+      "mixing": "softmax",
+      "query_key_norm_axes": "head",
+      "query_key_norm_after_rotation": False,
+      "learned_temperature": False,
+      "logit_scale": placeholder(float),
+      "logit_cap": placeholder(float),
+      "output_gate": placeholder(str),
+      # How it runs: one loop over like layers compiles faster; remat trades
+      # time for memory.
+      "scan_layers": False,
+      "remat": False,
+    }
+  )

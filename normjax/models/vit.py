@@ -1,0 +1,184 @@
+"""Vision transformers: Dosovitskiy et al. 2020, arXiv:2010.11929."""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from normjax import errors, norms
+from normjax.models.transformer import choose_size
+from normjax.nn import checks
+from normjax.nn.dropout import dropout
+from normjax.nn.stack import Stack, check_dropout
+from normjax.types import Array
+
+_NORMAL = nnx.initializers.normal(0.02)
+
+
+def _size(layers: int, heads: int, model: int):
+  return {
+    "num_layers": layers,
+    "num_heads": heads,
+    "model_dim": model,
+    "hidden_dim": 4 * model,
+  }
+
+
+# Tiny and small are DeiT's (Touvron et al. 2020, arXiv:2012.12877, table 1).
+SIZES = {
+  "mini": _size(2, 4, 64),
+  "tiny": _size(12, 3, 192),
+  "small": _size(12, 6, 384),
+  "base": _size(12, 12, 768),
+}
+
+
+class ViT(Stack):
+  """Patches, learned positions, blocks that see every patch, and a head."""
+
+  reads: ClassVar[frozenset[str]] = frozenset({"images"})
+  hands_options_to: ClassVar[tuple[type, ...]] = (Stack,)
+
+  def __init__(
+    self,
+    num_classes: int = 10,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    *,
+    size: str = "mini",
+    num_layers: int | None = None,
+    num_heads: int | None = None,
+    model_dim: int | None = None,
+    hidden_dim: int | None = None,
+    patch_size: int = 4,
+    pooling: str = "class_token",
+    norm: norms.NormSpec = "layer_norm",
+    activation: str = "gelu",
+    use_bias: bool = True,
+    dropout_rate: float = 0.0,
+    compute_dtype: str = "float32",
+    rngs: nnx.Rngs,
+    **stack: Any,
+  ):
+    """Makes the model.
+
+    Args:
+      num_classes: outputs.
+      input_shape: (height, width, channels) of one image.
+      size: one of `SIZES`, for the dimensions that are None.
+      num_layers: blocks.
+      num_heads: of the attention.
+      model_dim: d.
+      hidden_dim: of the feed-forward; where d is given and this is not, 4 d.
+      patch_size: side of a patch; divides height and width.
+      pooling: what the head reads: "class_token" or the "mean" of the patches.
+      norm: what is in every norm slot.
+      activation: see `Stack`.
+      use_bias: see `Stack`.
+      dropout_rate: on the embedding and on each branch's output.
+      compute_dtype: "float32" or "bfloat16"; parameters, statistics and
+        logits are float32 either way.
+      rngs: stream "params".
+      **stack: the other options of `normjax.nn.stack.Stack`.
+
+    Raises:
+      UserError: sizes that do not fit, or an unknown name.
+    """
+    dimensions = choose_size(
+      "vit",
+      SIZES,
+      size,
+      num_layers=num_layers,
+      num_heads=num_heads,
+      model_dim=model_dim,
+      hidden_dim=hidden_dim,
+    )
+    if dimensions["hidden_dim"] is None:
+      dimensions["hidden_dim"] = 4 * dimensions["model_dim"]
+    checks.check_sizes(
+      num_classes=num_classes, patch_size=patch_size, **dimensions
+    )
+    check_dropout(dropout_rate)
+    if len(input_shape) != 3:
+      raise errors.UserError(
+        f"input_shape={tuple(input_shape)} must be (height, width, channels)."
+      )
+    checks.check_input_shape(input_shape)
+    height, width, channels = input_shape
+    if height % patch_size or width % patch_size:
+      raise errors.UserError(
+        f"patch_size={patch_size} must divide height and width of"
+        f" input_shape={tuple(input_shape)}."
+      )
+    if pooling not in ("class_token", "mean"):
+      raise errors.UserError(
+        f"pooling={pooling!r}; allowed: 'class_token', 'mean'."
+      )
+    dtype = checks.compute_dtype(compute_dtype)
+    d = dimensions["model_dim"]
+    self.dropout_rate, self.pooling = dropout_rate, pooling
+    self.patch_conv = nnx.Conv(
+      channels,
+      d,
+      (patch_size, patch_size),
+      strides=patch_size,
+      padding="VALID",
+      kernel_init=nnx.initializers.lecun_normal(),
+      dtype=dtype,
+      rngs=rngs,
+    )
+    length = (height // patch_size) * (width // patch_size)
+    if pooling == "class_token":
+      length += 1
+      self.class_token = nnx.Param(_NORMAL(rngs.params(), (d,), jnp.float32))
+    self.position_embedding = nnx.Param(
+      _NORMAL(rngs.params(), (length, d), jnp.float32)
+    )
+    super().__init__(
+      **dimensions,
+      causal=False,
+      rope_theta=None,
+      norm=norm,
+      activation=activation,
+      use_bias=use_bias,
+      dropout_rate=dropout_rate,
+      dtype=dtype,
+      rngs=rngs,
+      **stack,
+    )
+    self.head = nnx.Linear(
+      d,
+      num_classes,
+      kernel_init=self.head_init,
+      dtype=dtype,
+      preferred_element_type=jnp.float32,
+      rngs=rngs,
+    )
+
+  def __call__(
+    self, images_byxc: Array, *, train: bool = True, key: Array | None = None
+  ) -> Array:
+    """Class logits.
+
+    Args:
+      images_byxc: standardized, any float dtype.
+      train: whether batch statistics are of this batch and dropout is on.
+      key: of dropout; None turns it off.
+
+    Returns:
+      (b, classes), float32.
+    """
+    key = key if train and self.dropout_rate else None
+    keys = (None, None) if key is None else jax.random.split(key)
+    patches = self.patch_conv(images_byxc)
+    b, *_, d = patches.shape
+    x_btd = patches.reshape(b, -1, d)
+    if self.pooling == "class_token":
+      token = jnp.broadcast_to(self.class_token[...], (b, 1, d))
+      x_btd = jnp.concatenate([token.astype(x_btd.dtype), x_btd], axis=1)
+    x_btd += self.position_embedding[...].astype(x_btd.dtype)
+    x_btd = dropout(x_btd, self.dropout_rate, keys[0])
+    x_btd = self.run(x_btd, train=train, key=keys[1])
+    if self.pooling == "class_token":
+      return self.head(x_btd[:, 0])
+    return self.head(jnp.mean(x_btd, axis=1))

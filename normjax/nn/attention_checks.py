@@ -1,0 +1,146 @@
+"""What `Attention` refuses, with what to change."""
+
+import math
+from typing import Any
+
+from normjax import errors, norms
+from normjax.nn import checks, mixing
+from normjax.types import Array
+
+
+def resolve_norm(spec: norms.NormSpec) -> norms.Norm:
+  """A norm that acts on tokens.
+
+  Raises:
+    UserError: a norm of images, or what `norms.resolve` raises.
+  """
+  norm = norms.resolve(spec)
+  if norm.traits.spatial_only:
+    raise errors.UserError(
+      f"norm {norm.name!r} is for images; attention has tokens, which take"
+      " any other."
+    )
+  return norm
+
+
+def check(
+  method: mixing.Mixing,
+  *,
+  model_dim: int,
+  num_heads: int,
+  num_kv_heads: int,
+  causal: bool,
+  rope_theta: float | None,
+  query_key_norm: norms.NormSpec | None,
+  query_key_norm_axes: str,
+  query_key_norm_after_rotation: bool,
+  learned_temperature: bool,
+  logit_scale: float | None,
+  logit_cap: float | None,
+  output_gate: str | None,
+) -> None:
+  """Checks the options of `Attention` and against the method's traits.
+
+  Raises:
+    UserError: the message names the option, its value and what is allowed.
+  """
+  _check_sizes(model_dim, num_heads, num_kv_heads, rope_theta)
+  _check_choice("query_key_norm_axes", query_key_norm_axes, ("head", "joint"))
+  _check_choice("output_gate", output_gate, (None, "elementwise", "headwise"))
+  for option, value in (("logit_scale", logit_scale), ("logit_cap", logit_cap)):
+    if value is not None and not (value > 0 and math.isfinite(value)):
+      raise errors.UserError(f"{option}={value!r} must be positive, or None.")
+  if query_key_norm is None and (
+    query_key_norm_after_rotation or query_key_norm_axes != "head"
+  ):
+    raise errors.UserError(
+      "query_key_norm_axes and query_key_norm_after_rotation say where a norm"
+      " is, and query_key_norm=None is none; give it a norm's name."
+    )
+  method.check_direction(causal)
+  _check_traits(
+    method,
+    num_heads=num_heads,
+    num_kv_heads=num_kv_heads,
+    rope_theta=rope_theta,
+    after_rotation=query_key_norm_after_rotation,
+    logit_options={
+      "learned_temperature": learned_temperature or None,
+      "logit_scale": logit_scale,
+      "logit_cap": logit_cap,
+    },
+  )
+
+
+def _check_sizes(
+  model_dim: int, num_heads: int, num_kv_heads: int, rope_theta: float | None
+) -> None:
+  checks.check_sizes(
+    model_dim=model_dim, num_heads=num_heads, num_kv_heads=num_kv_heads
+  )
+  if rope_theta is not None and rope_theta <= 0:
+    raise errors.UserError(
+      f"rope_theta={rope_theta} must be positive, or None for no rotation."
+    )
+  if rope_theta is not None and model_dim % (2 * num_heads):
+    raise errors.UserError(
+      f"model_dim={model_dim} is not a multiple of 2 x num_heads"
+      f" = {2 * num_heads}."
+    )
+  if model_dim % num_heads:
+    raise errors.UserError(
+      f"model_dim={model_dim} is not a multiple of num_heads={num_heads}."
+    )
+  if num_heads % num_kv_heads:
+    raise errors.UserError(
+      f"num_kv_heads={num_kv_heads} must divide num_heads={num_heads}."
+    )
+
+
+def _check_choice(option: str, value: Any, allowed: tuple[Any, ...]) -> None:
+  if value not in allowed:
+    raise errors.UserError(
+      f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}."
+    )
+
+
+def _check_traits(
+  method: mixing.Mixing,
+  *,
+  num_heads: int,
+  num_kv_heads: int,
+  rope_theta: float | None,
+  after_rotation: bool,
+  logit_options: dict[str, Any],
+) -> None:
+  name, traits = method.name, method.traits
+  if not traits.grouped_queries and num_kv_heads != num_heads:
+    raise errors.UserError(
+      f"mixing {name!r} has no grouped queries: num_kv_heads={num_kv_heads}"
+      f" must be num_heads={num_heads}."
+    )
+  if traits.rotation == "none" and rope_theta is not None:
+    raise errors.UserError(
+      f"mixing {name!r} takes no rotation; rope_theta={rope_theta} must be"
+      " None."
+    )
+  if traits.rotation == "features" and after_rotation:
+    raise errors.UserError(
+      f"mixing {name!r} rotates its own features, after any norm;"
+      " query_key_norm_after_rotation must be False."
+    )
+  for option, value in logit_options.items():
+    if value is not None and not traits.logits:
+      raise errors.UserError(
+        f"mixing {name!r} has no scores for {option}={value!r} to act on;"
+        " 'softmax', 'softmax_off_by_one' and 'softmax_sink' have."
+      )
+
+
+def check_mask(x_btd: Array, mask_bt: Array | None) -> None:
+  """Raises UserError unless there is one mask entry a token."""
+  if mask_bt is not None and mask_bt.shape != x_btd.shape[:2]:
+    raise errors.UserError(
+      f"mask_bt has one entry a token, shape {x_btd.shape[:2]};"
+      f" got {mask_bt.shape}."
+    )

@@ -1,0 +1,189 @@
+"""A transformer block: attention and feed-forward, with norms by placement."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from normjax import norms
+from normjax.nn import placement as placement_lib
+from normjax.nn.attention import Attention
+from normjax.nn.feed_forward import FeedForward
+from normjax.nn.norm_layer import NormLayer
+from normjax.nn.residual_scaling import ResidualScaling
+from normjax.types import Array
+
+BRANCHES = ("attention", "feed_forward")
+# Where a branch starts on its way through the sphere: nGPT's 0.05, kept in
+# units of 1 / sqrt(d) as its official code does, so that Adam moves it as it
+# moves a unit vector's entries (arXiv:2410.01131, section 2.5).
+_INITIAL_RATE = 0.05
+
+
+class Block(nnx.Module):
+  """One block; what differs between blocks of a stack comes in the call."""
+
+  def __init__(
+    self,
+    attention: Attention,
+    feed_forward: FeedForward,
+    *,
+    layer: placement_lib.Layer,
+    scaling: ResidualScaling,
+    slot_norms: Mapping[str, norms.Norm],
+    num_branches: int,
+    model_dim: int,
+    rngs: nnx.Rngs,
+  ):
+    """Makes the norms around the branches and the learned factors.
+
+    Args:
+      attention: the first branch, with the norms inside it.
+      feed_forward: the second branch.
+      layer: where norms sit; its gains come in the call.
+      scaling: what multiplies the branches.
+      slot_norms: "<branch>_<slot>" to the norm of that slot.
+      num_branches: of the whole stack.
+      model_dim: d.
+      rngs: of norms that draw.
+    """
+    self.attention, self.feed_forward = attention, feed_forward
+    # Tuples in the order of BRANCHES: Flax hashes what is static.
+    self.structures = tuple(getattr(layer, name) for name in BRANCHES)
+    self.parallel = layer.parallel
+    self.constant = scaling.constant(num_branches)
+    self.offsets = scaling.offsets
+    around = []
+    for name, structure in zip(BRANCHES, self.structures, strict=True):
+      slots = sorted(structure.slots & {"input", "output", "stream"})
+      # Parallel branches share the norms of the first.
+      shares = layer.parallel and name == "feed_forward"
+      around.append(() if shares else tuple(slots))
+      for slot in around[-1]:
+        norm = NormLayer(slot_norms[f"{name}_{slot}"], (model_dim,), rngs=rngs)
+        setattr(self, f"{name}_{slot}_norm", norm)
+    self.around = tuple(around)
+    first, second = (slot_norms[f"{name}_input"] for name in BRANCHES)
+    self.hands_on = (
+      layer.is_plain_pre()
+      and first.name == second.name
+      and first.hand_on_fn is not None
+    )
+    shape = (model_dim,) if scaling.learned == "vector" else ()
+    factors: list[str | None] = []
+    for name, structure in zip(BRANCHES, self.structures, strict=True):
+      factors.append(None)
+      if structure.interpolate:
+        factors[-1] = f"{name}_rate"
+        value = jnp.full((model_dim,), 1 / math.sqrt(model_dim))
+      elif scaling.learned:
+        factors[-1] = "branch_gain" if scaling.shared else f"{name}_gain"
+        value = jnp.full(shape, scaling.initial)
+      if factors[-1] is not None and not hasattr(self, factors[-1]):
+        setattr(self, factors[-1], nnx.Param(value))
+      if scaling.offsets:
+        for side in ("before", "after"):
+          setattr(self, f"{name}_{side}_bias", nnx.Param(jnp.zeros(())))
+    self.factors = tuple(factors)
+
+  def __call__(
+    self,
+    x_btd: Array,
+    *,
+    train: bool,
+    gains: placement_lib.Gains = placement_lib.NO_GAINS,
+    mask_bt: Array | None = None,
+    key: Array | None = None,
+  ) -> Array:
+    """The stream after the block.
+
+    Args:
+      x_btd: the stream.
+      train: of the norms.
+      gains: this block's constants.
+      mask_bt: true for real tokens.
+      key: of dropout; None turns it off.
+    """
+    keys = (None, None) if key is None else jax.random.split(key)
+    attend, feed = (
+      self._branch(name, train, mask_bt, key)
+      for name, key in zip(BRANCHES, keys, strict=True)
+    )
+    slots = self._norms(0, train, mask_bt)
+    if self.parallel:
+      factors = [self._factor(branch) for branch in (0, 1)]
+
+      def both(h_btd: Array) -> Array:
+        return placement_lib.scaled(
+          attend(h_btd), factors[0]
+        ) + placement_lib.scaled(feed(h_btd), factors[1])
+
+      x_btd = placement_lib.residual(x_btd, both, slots, gains=gains)
+    else:
+      context = self._hand_on(x_btd, gains)
+      x_btd = self._add(x_btd, 0, attend, slots, gains)
+      slots = self._norms(1, train, mask_bt, context)
+      x_btd = self._add(x_btd, 1, feed, slots, gains)
+    self.sow(nnx.Intermediate, "stream", x_btd, capture_noop=True)
+    return x_btd
+
+  def _hand_on(self, x_btd: Array, gains: placement_lib.Gains) -> Any:
+    """What the attention's input norm tells that of the feed-forward."""
+    if not self.hands_on:
+      return None
+    v_dgk = self.attention.value.kernel[...]
+    o_hkd = self.attention.out.kernel[...]
+    groups = o_hkd.shape[0] // v_dgk.shape[1]
+    v_dn = jnp.repeat(v_dgk, groups, axis=1).reshape(v_dgk.shape[0], -1)
+    o_nd = o_hkd.reshape(-1, o_hkd.shape[-1])
+    # ||W_V W_O||_F^2 through the two Gram matrices, of the heads' features.
+    squared = jnp.sum((v_dn.T @ v_dn) * (o_nd @ o_nd.T))
+    squared *= jnp.mean(jnp.square(self._factor(0) * gains.input))
+    _, t, d = x_btd.shape
+    return self.attention_input_norm.hand_on(
+      x_btd, branch_gain=squared / (t * d)
+    )
+
+  def _branch(self, name: str, train, mask_bt, key):
+    """The branch as a function of what it reads, with its offsets."""
+
+    def call(h_btd: Array) -> Array:
+      if self.offsets:
+        h_btd += getattr(self, f"{name}_before_bias")[...].astype(h_btd.dtype)
+      y_btd = getattr(self, name)(h_btd, train=train, mask_bt=mask_bt, key=key)
+      if self.offsets:
+        y_btd += getattr(self, f"{name}_after_bias")[...].astype(y_btd.dtype)
+      return y_btd
+
+    return call
+
+  def _factor(self, branch: int) -> float | Array:
+    """What multiplies the branch's output."""
+    factor = self.factors[branch]
+    if factor is None:
+      return self.constant
+    value = getattr(self, factor)[...]
+    if self.structures[branch].interpolate:
+      return jnp.abs(value) * (_INITIAL_RATE * math.sqrt(value.size))
+    return self.constant * value
+
+  def _norms(self, branch: int, train, mask_bt, context: Any = None):
+    def normalize(slot: str):
+      layer = getattr(self, f"{BRANCHES[branch]}_{slot}_norm")
+      site = context if slot == "input" else None
+      return lambda x: layer(x, train=train, mask=mask_bt, context=site)
+
+    return {slot: normalize(slot) for slot in self.around[branch]}
+
+  def _add(self, x_btd, branch: int, function, slots, gains) -> Array:
+    return placement_lib.residual(
+      x_btd,
+      function,
+      slots,
+      structure=self.structures[branch],
+      gains=gains,
+      branch_gain=self._factor(branch),
+    )

@@ -1,0 +1,90 @@
+"""How the kernels of a block start, as data.
+
+"inner" kernels read the stream; "writer" kernels write to it: the attention's
+output and the last of the feed-forward.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+
+from normjax.registry import Table
+
+Initializer = jax.nn.initializers.Initializer
+_STD = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Init:
+  """A rule for the kernels of a stack.
+
+  Attributes:
+    name: as in a config.
+    inner: `(gain, index, num_layers, model_dim)` to an initializer whose
+      standard deviation is `gain` times the rule's; index is 1-based.
+    writer: the same for what writes to the stream.
+  """
+
+  name: str
+  inner: Callable[[float, int, int, int], Initializer]
+  writer: Callable[[float, int, int, int], Initializer]
+
+
+def _normal(gain: float, *_: int) -> Initializer:
+  return jax.nn.initializers.normal(gain * _STD)
+
+
+def _xavier(gain: float, *_: int) -> Initializer:
+  return jax.nn.initializers.variance_scaling(gain**2, "fan_avg", "normal")
+
+
+def _width(gain: float, index: int, num_layers: int, dim: int) -> Initializer:
+  del index, num_layers
+  return jax.nn.initializers.normal(gain / math.sqrt(dim))
+
+
+def _by_depth(init, depth: Callable[[int, int], int]):
+  return lambda gain, index, num_layers, dim: init(
+    gain / math.sqrt(depth(index, num_layers)), index, num_layers, dim
+  )
+
+
+def _all_branches(index: int, num_layers: int) -> int:
+  del index
+  return 2 * num_layers
+
+
+def _ds(gain: float, index: int, *_: int) -> Initializer:
+  return jax.nn.initializers.variance_scaling(
+    gain**2 / index, "fan_avg", "uniform"
+  )
+
+
+TABLE: Table[Init] = Table(
+  "init",
+  (
+    # Radford et al. 2019 (GPT-2), section 2.3: writers / sqrt(2 L).
+    Init("depth_scaled", _normal, _by_depth(_normal, _all_branches)),
+    Init("plain", _normal, _normal),
+    # Writers / sqrt(2 l) in block l.
+    Init(
+      "layer_scaled",
+      _normal,
+      _by_depth(_normal, lambda index, num_layers: 2 * index),
+    ),
+    # DS-Init, Zhang, Titov, Sennrich 2019, arXiv:1908.11365: Xavier's uniform
+    # over sqrt(l), for every kernel of block l.
+    Init("ds_init", _ds, _ds),
+    Init("xavier", _xavier, _xavier),
+    # 1 / sqrt(d), writers / sqrt(2 L): nGPT's and its baseline's.
+    Init("width_scaled", _width, _by_depth(_width, _all_branches)),
+  ),
+)
+resolve = TABLE.resolve
+
+
+def zeros(*_: float) -> Initializer:
+  """An initializer of zeros, whatever the arguments."""
+  return jax.nn.initializers.zeros

@@ -1,0 +1,165 @@
+"""Which norm is in which slot of a stack, and what does not go together."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from normjax import errors, norms
+from normjax.nn import placement as placement_lib
+from normjax.nn.residual_scaling import ResidualScaling
+from normjax.registry import near_misses
+
+_BRANCHES = ("attention", "feed_forward")
+# Of both branches, whatever the placement says; the rest must be its own.
+_INSIDE = ("inner", "query_key", "value")
+_AROUND = ("input", "output", "stream")
+_ENDS = ("embedding", "final")
+_ALLOWED = (
+  *_ENDS,
+  *placement_lib.SLOTS,
+  *(f"{b}_{s}" for b in _BRANCHES for s in (*_AROUND, "inner")),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots:
+  """The norms of a stack.
+
+  Attributes:
+    placement: where norms sit.
+    layers: what it says of each block.
+    default: the norm of every slot that is not named.
+    named: norms by slot; None and a slot that is left out are the same.
+  """
+
+  placement: placement_lib.Placement
+  layers: Sequence[placement_lib.Layer]
+  default: norms.Norm
+  named: Mapping[str, norms.NormSpec | None]
+
+  def _named(self, *slots: str) -> norms.Norm | None:
+    """The norm that the first of these slots was given."""
+    for slot in slots:
+      spec = self.named.get(slot)
+      if spec is not None:
+        return norms.resolve(spec)
+    return None
+
+  def around(self) -> dict[str, norms.Norm]:
+    """The norms around the branches, by "<branch>_<slot>"."""
+    return {
+      f"{branch}_{slot}": self._named(f"{branch}_{slot}", slot) or self.default
+      for branch in _BRANCHES
+      for slot in _AROUND
+    }
+
+  def inside(
+    self, layer: placement_lib.Layer, branch: str, slot: str
+  ) -> norms.Norm | None:
+    """The norm of a slot inside a branch of this block, if it has one."""
+    named = self._named(f"{branch}_{slot}", slot)
+    if slot in getattr(layer, branch).slots:
+      return named or self.default
+    return named
+
+  def ends(self) -> dict[str, norms.Norm]:
+    """Those of "embedding" and "final" that there are."""
+    has = {
+      "embedding": self.placement.embedding_norm,
+      "final": self.placement.final_norm,
+    }
+    chosen = {
+      end: self._named(end) or (self.default if has[end] else None)
+      for end in _ENDS
+    }
+    return {end: norm for end, norm in chosen.items() if norm is not None}
+
+  def check(self, scaling: ResidualScaling) -> None:
+    """Checks that everything goes together.
+
+    Raises:
+      UserError: an unknown slot, one that the placement does not have, or
+        parts that contradict each other.
+    """
+    for slot in self.named:
+      if slot not in _ALLOWED:
+        raise errors.UserError(
+          f"slot_norms has no slot {slot!r}.{near_misses(slot, _ALLOWED)}"
+          f" Slots: {', '.join(_ALLOWED)}."
+        )
+    have = {
+      f"{branch}_{slot}"
+      for layer in self.layers
+      for branch in _BRANCHES
+      for slot in getattr(layer, branch).slots
+    }
+    for slot, spec in self.named.items():
+      kind = slot.removeprefix("attention_").removeprefix("feed_forward_")
+      matching = {slot} | {f"{branch}_{slot}" for branch in _BRANCHES}
+      if spec is not None and kind in _AROUND and not matching & have:
+        raise errors.UserError(
+          f"slot_norms[{slot!r}]: placement {self.placement.name!r} has no such"
+          f" slot; it has {', '.join(sorted(have))}."
+        )
+    self._check_handing_on(have)
+    if self.placement.fixed_length:
+      self._check_fixed_length(scaling)
+
+  def _check_handing_on(self, have: set[str]) -> None:
+    """A statistic is handed on between the two input norms of a pre block."""
+    around = self.around()
+    plain = all(layer.is_plain_pre() for layer in self.layers)
+    for slot in sorted(have & set(around)):
+      norm = around[slot]
+      if norm.hand_on_fn is not None and not plain:
+        raise errors.UserError(
+          f"{norm.name!r} in slot {slot!r} takes its statistic from the norm"
+          " before it, which holds in blocks with input norms alone; placement"
+          f" {self.placement.name!r} has others. Use variance='exact', or"
+          " placement 'pre'."
+        )
+
+  def _check_fixed_length(self, scaling: ResidualScaling) -> None:
+    name = self.placement.name
+    for slot, norm in self.around().items():
+      if "input" in slot:
+        continue
+      traits = norm.traits
+      if not (traits.scale_invariant and traits.statistics == "per_example"):
+        raise errors.UserError(
+          f"placement {name!r} keeps the stream at one length, which the norm"
+          f" {norm.name!r} does not fix for each token; allowed are"
+          " scale-invariant norms of single tokens, such as l2_norm,"
+          " rms_norm or layer_norm."
+        )
+    if scaling.name != "none":
+      raise errors.UserError(
+        f"placement {name!r} interpolates with learned rates in place of"
+        f" adding; residual={scaling.name!r} does not go with it: use 'none'."
+      )
+
+  def without_input_scales(self) -> "Slots":
+    """The same, with input norms that leave the gain to their readers.
+
+    Raises:
+      UserError: there is no input norm, or one whose gain is no option.
+    """
+    if not any("input" in layer.attention.slots for layer in self.layers):
+      raise errors.UserError(
+        "reader_scales=True needs an input norm in every block; placement"
+        f" {self.placement.name!r} has none."
+      )
+    around = self.around()
+    named = dict(self.named)
+    for branch in _BRANCHES:
+      slot = f"{branch}_input"
+      norm = around[slot]
+      if "use_scale" not in norm.options:
+        raise errors.UserError(
+          "reader_scales=True takes the gain from the norm, which needs the"
+          f" option use_scale; {norm.name!r} has none. Use rms_norm or"
+          " layer_norm, for example."
+        )
+      named[slot] = norms.make(
+        norm.name, **{**norm.options, "use_scale": False}
+      )
+    return dataclasses.replace(self, named=named)

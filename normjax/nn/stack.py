@@ -1,0 +1,271 @@
+"""A stack of blocks, unrolled or scanned, that the transformers share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from normjax import errors, norms
+from normjax.nn import initial, residual_scaling, slots
+from normjax.nn import placement as placement_lib
+from normjax.nn import variables as nn_variables
+from normjax.nn.attention import Attention
+from normjax.nn.block import Block
+from normjax.nn.feed_forward import FeedForward
+from normjax.nn.norm_layer import NormLayer
+from normjax.types import Array
+
+
+class Stack(nnx.Module):
+  """Blocks between an embedding and a head; a model inherits from it."""
+
+  def __init__(
+    self,
+    *,
+    num_layers: int,
+    model_dim: int,
+    num_heads: int,
+    hidden_dim: int,
+    causal: bool,
+    num_kv_heads: int | None = None,
+    rope_theta: float | None = 10_000.0,
+    activation: str = "swiglu",
+    use_bias: bool = False,
+    dropout_rate: float = 0.0,
+    norm: norms.NormSpec = "rms_norm",
+    slot_norms: Mapping[str, norms.NormSpec | None] | None = None,
+    placement: str | placement_lib.Placement = "pre",
+    residual: str | residual_scaling.ResidualScaling = "none",
+    init: str | initial.Init | None = None,
+    reader_scales: bool = False,
+    mixing: str | Mapping[str, Any] = "softmax",
+    query_key_norm_axes: str = "head",
+    query_key_norm_after_rotation: bool = False,
+    learned_temperature: bool = False,
+    logit_scale: float | None = None,
+    logit_cap: float | None = None,
+    output_gate: str | None = None,
+    scan_layers: bool = False,
+    remat: bool = False,
+    dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    """Makes the blocks and the norms of the stream's two ends.
+
+    Parameters are a tree by layer ("layers/0/…") whether or not the layers
+    are scanned, so that optimizers and checkpoints never see the difference;
+    a scan stacks them when it runs.
+
+    Args:
+      num_layers: blocks.
+      model_dim: d.
+      num_heads: query heads.
+      hidden_dim: f, of the feed-forward.
+      causal: whether a token sees no later one.
+      num_kv_heads: key and value heads; None: as many as query heads.
+      rope_theta: base of the rotary frequencies; None: no rotation.
+      activation: of the feed-forward: swiglu, geglu, gelu, relu.
+      use_bias: whether the dense layers have biases.
+      dropout_rate: on each branch's output.
+      norm: what is in every slot that `slot_norms` leaves out.
+      slot_norms: a norm by slot: embedding, input, output, inner, stream,
+        query_key, value, final, or one branch's alone as in attention_input.
+        embedding, query_key, value, inner and final are added where the
+        placement has none; the others must be slots of the placement.
+      placement: where norms sit, one of `placement.TABLE`.
+      residual: what multiplies the branches, one of `residual_scaling.TABLE`.
+      init: how kernels start, one of `initial.TABLE`; None: the placement's.
+      reader_scales: whether each matrix that reads an input norm has a gain
+        of its own, in place of the norm's `scale` (arXiv:2605.26895).
+      mixing: how attention mixes, one of `normjax.nn.mixing.TABLE`.
+      query_key_norm_axes: "head" or "joint"; see `Attention`.
+      query_key_norm_after_rotation: see `Attention`.
+      learned_temperature: see `Attention`.
+      logit_scale: see `Attention`.
+      logit_cap: see `Attention`.
+      output_gate: see `Attention`.
+      scan_layers: whether like blocks are one loop: much faster to compile.
+      remat: whether a block's activations are computed again in the backward
+        pass, in place of being kept.
+      dtype: of the computation; parameters and statistics are float32.
+      rngs: stream "params".
+
+    Raises:
+      UserError: an unknown name, sizes that do not fit, or a combination that
+        makes no sense; the message says why.
+    """
+    placed = placement_lib.resolve(placement)
+    scaling = residual_scaling.resolve(residual)
+    kernels = initial.resolve(placed.init if init is None else init)
+    layers = [placed.layer(i + 1, num_layers) for i in range(num_layers)]
+    chosen = slots.Slots(placed, layers, norms.resolve(norm), slot_norms or {})
+    chosen.check(scaling)
+    if reader_scales:
+      chosen = chosen.without_input_scales()
+    gain = placed.gain(num_layers)
+    inner_gain = scaling.inner_gain(2 * num_layers)
+    out_gain = 0.0 if scaling.zero_writers else gain
+
+    def block(index: int, layer: placement_lib.Layer) -> Block:
+      where = (index + 1, num_layers, model_dim)
+      shared = {
+        "out_init": kernels.writer(out_gain, *where),
+        "use_bias": use_bias,
+        "dropout_rate": dropout_rate,
+        "reader_scales": reader_scales,
+        "dtype": dtype,
+        "rngs": rngs,
+      }
+      attention = Attention(
+        model_dim,
+        num_heads,
+        num_kv_heads=num_kv_heads,
+        causal=causal,
+        rope_theta=rope_theta,
+        mixing=mixing,
+        query_key_norm=chosen.inside(layer, "attention", "query_key"),
+        query_key_norm_axes=query_key_norm_axes,
+        query_key_norm_after_rotation=query_key_norm_after_rotation,
+        value_norm=chosen.inside(layer, "attention", "value"),
+        inner_norm=chosen.inside(layer, "attention", "inner"),
+        learned_temperature=learned_temperature,
+        logit_scale=logit_scale,
+        logit_cap=logit_cap,
+        output_gate=output_gate,
+        kernel_init=kernels.inner(1.0, *where),
+        value_init=kernels.inner(gain * inner_gain, *where),
+        **shared,
+      )
+      feed_forward = FeedForward(
+        model_dim,
+        hidden_dim,
+        activation=activation,
+        inner_norm=chosen.inside(layer, "feed_forward", "inner"),
+        kernel_init=kernels.inner(gain * inner_gain, *where),
+        **shared,
+      )
+      return Block(
+        attention,
+        feed_forward,
+        layer=layer,
+        scaling=scaling,
+        slot_norms=chosen.around(),
+        num_branches=2 * num_layers,
+        model_dim=model_dim,
+        rngs=rngs,
+      )
+
+    self.layers = nnx.List([block(i, layer) for i, layer in enumerate(layers)])
+    self.gains = tuple(layer.gains for layer in layers)
+    # What a head of the model starts with.
+    self.head_init = (
+      nnx.initializers.zeros
+      if scaling.zero_writers
+      else nnx.initializers.normal(0.02)
+    )
+    self.scan_layers, self.remat = scan_layers, remat
+    ends = chosen.ends()
+    self.ends = tuple(ends)
+    for end, end_norm in ends.items():
+      layer = NormLayer(end_norm, (model_dim,), rngs=rngs)
+      setattr(self, f"{end}_norm", layer)
+
+  def normalize_end(self, end: str, x_btd: Array, **options: Any) -> Array:
+    """The stream through its "embedding" or "final" norm, if it has one."""
+    if end not in self.ends:
+      return x_btd
+    return getattr(self, f"{end}_norm")(x_btd, **options)
+
+  def run(
+    self,
+    x_btd: Array,
+    *,
+    train: bool,
+    mask_bt: Array | None = None,
+    key: Array | None = None,
+  ) -> Array:
+    """The stream through both end norms and all blocks.
+
+    Args:
+      x_btd: the embedding.
+      train: of the norms.
+      mask_bt: true for real tokens.
+      key: of dropout; None turns it off.
+    """
+    ends = {"train": train, "mask": mask_bt}
+    x_btd = self.normalize_end("embedding", x_btd, **ends)
+    keys = None if key is None else jax.random.split(key, len(self.layers))
+    # Captured activations have no way out of a loop.
+    capturing = hasattr(self, "__captures__")
+    if capturing or not (self.scan_layers or self.remat):
+      for i, layer in enumerate(self.layers):
+        x_btd = layer(
+          x_btd,
+          train=train,
+          gains=self.gains[i],
+          mask_bt=mask_bt,
+          key=None if keys is None else keys[i],
+        )
+    else:
+      for group in self._groups():
+        x_btd = self._run_group(x_btd, group, train, mask_bt, keys)
+    return self.normalize_end("final", x_btd, **ends)
+
+  def _groups(self) -> list[list[int]]:
+    """Runs of consecutive layers that are one program."""
+    structures = [nn_variables.split(layer)[0] for layer in self.layers]
+    groups: list[list[int]] = []
+    for i, structure in enumerate(structures):
+      if self.scan_layers and i and structure == structures[i - 1]:
+        groups[-1].append(i)
+      else:
+        groups.append([i])
+    return groups
+
+  def _run_group(self, x_btd, group: list[int], train, mask_bt, keys) -> Array:
+    parts = [nn_variables.split(self.layers[i]) for i in group]
+    structure = parts[0][0]
+    gains = [self.gains[i] for i in group]
+    # Gains that are the same everywhere stay static floats.
+    varying = len(set(gains)) > 1
+
+    def apply(x_btd: Array, inputs: tuple[Any, Any, Any]):
+      variables, key, gain = inputs
+      layer = nn_variables.merge(structure, variables)
+      x_btd = layer(
+        x_btd,
+        train=train,
+        gains=gain if varying else gains[0],
+        mask_bt=mask_bt,
+        key=key,
+      )
+      return x_btd, nn_variables.split(layer)[1]["stats"]
+
+    if self.remat:
+      # In a loop nothing can merge the two computations anyway.
+      apply = jax.checkpoint(apply, prevent_cse=len(group) == 1)
+    per_layer = [
+      (variables, None if keys is None else keys[i], self.gains[i])
+      for i, (_, variables) in zip(group, parts, strict=True)
+    ]
+    if len(group) == 1:
+      x_btd, stats = apply(x_btd, per_layer[0])
+      new_stats = [stats]
+    else:
+      stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *per_layer)
+      x_btd, stats = jax.lax.scan(apply, x_btd, stacked)
+      new_stats = [
+        jax.tree.map(lambda leaf, n=n: leaf[n], stats)
+        for n in range(len(group))
+      ]
+    for i, stats in zip(group, new_stats, strict=True):
+      nn_variables.write_stats(self.layers[i], stats)
+    return x_btd
+
+
+def check_dropout(rate: float) -> None:
+  """Raises UserError unless the rate is in [0, 1)."""
+  if not 0.0 <= rate < 1.0:
+    raise errors.UserError(f"dropout_rate={rate} must be in [0, 1).")
