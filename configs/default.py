@@ -57,9 +57,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
   config.log = ml_collections.ConfigDict()
   config.log.every_steps = 10  # training rows of metrics.jsonl
-  # Regular expressions on "activation/<path>", "gradient/<path>",
-  # "update/<path>", "effective_learning_rate/<path>"; each match is logged
-  # as mean, rms and max with the training rows.
+  # Regular expressions; what matches is logged with the training rows:
+  # "activation/<path>", "gradient/<path>", "update/<path>" as mean, variance,
+  # rms and max; "gradient_norm/layers/0", by depth; "scale/<path>", norms'
+  # parameters, as mean, rms, min and max; "effective_learning_rate/<path>";
+  # "spectrum/<path>", of an update's singular values the largest, stable_rank
+  # and effective_rank (an SVD a step: choose few).
   config.log.probes = ()
   config.log.tensorboard = False  # mirror to <run>/tensorboard
   config.log.wandb = False  # mirror to Weights & Biases

@@ -4,13 +4,14 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """The eps of Flax; PyTorch has 1e-5."""
+  """The eps of Flax; PyTorch has 1e-5. impl None: what runs here."""
   return ml_collections.ConfigDict(
     {
       "name": "layer_norm",
       "eps": 1e-6,
       "use_bias": True,
       "use_scale": True,
+      "impl": None,
       "zero_centered": False,
       "eps_placement": "inside",
       "statistics": "two_pass",

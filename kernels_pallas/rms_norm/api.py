@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.sharding import AxisType
 from jax.typing import DTypeLike
 
+from kernels_pallas import blocks as blocks_lib
 from kernels_pallas import dispatch
-from kernels_pallas.rms_norm import ref, xla
+from kernels_pallas.rms_norm import blocks, ref, xla
 
 _LANES = 128
 
@@ -31,9 +30,10 @@ def rms_norm(
     x: (..., d), floating.
     scale: (d,), or None for 1.
     eps: inside the square root.
-    impl: "pallas_tpu"; "xla", plain operations with a hand-written backward
-      pass; "reference", plain operations and autodiff, also forward-mode.
-      None takes the first that runs here; a tuple is tried in its order.
+    impl: "pallas_tpu"; "xla_blocks", for large x on one CPU: block by block of
+      rows; "xla", plain operations with a hand-written backward pass;
+      "reference", plain operations and autodiff, also forward-mode. None takes
+      the first that runs here; a tuple is tried in its order.
 
   Returns:
     Of the shape and dtype of x.
@@ -78,17 +78,14 @@ def _tpu_supports(
     return f"needs rows of a multiple of {_LANES} values, not shape {shape}"
   if tpu.block_rows(width) is None:
     return f"rows of {width} values do not fit the kernel's memory"
-  mesh = jax.sharding.get_abstract_mesh()
-  manual = mesh.axis_names and all(
-    kind == AxisType.Manual for kind in mesh.axis_types
-  )
-  if jax.device_count() > 1 and not manual:
+  if not blocks_lib.alone():
     return "with several devices it must be called inside jax.shard_map"
   return None
 
 
 _CANDIDATES = (
   dispatch.Candidate("pallas_tpu", _pallas_tpu, _tpu_supports),
+  dispatch.Candidate("xla_blocks", blocks.rms_norm, blocks_lib.supports),
   dispatch.Candidate("xla", xla.rms_norm),
   dispatch.Candidate("reference", ref.rms_norm),
 )

@@ -6,6 +6,8 @@ from normjax.registry import Registry
 TABLE = {
   "train": "normjax.bench.train:run",
   "optim": "normjax.bench.optim:run",
+  "norms": "normjax.bench.norms:run",
+  "models": "normjax.bench.models:run",
 }
 _REGISTRY = Registry("benchmark", TABLE)
 names = _REGISTRY.names

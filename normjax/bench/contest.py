@@ -1,13 +1,17 @@
 """Contestants take turns, so that a slow spell of the machine hits all."""
 
+import contextlib
 import dataclasses
 import math
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax.experimental.compilation_cache import compilation_cache
 
 from normjax.bench import leaves
 from normjax.types import PyTree
@@ -31,38 +35,33 @@ class Contestant:
   facts: dict[str, Any]
 
 
-def from_optax(
-  label: str, tx: optax.GradientTransformation, shapes: PyTree
-) -> Contestant:
-  """One jitted update and apply with donated parameters and state."""
+@contextlib.contextmanager
+def no_compilation_cache() -> Iterator[None]:
+  """Compile times are those of a program that was never compiled."""
+  before = jax.config.jax_enable_compilation_cache
+  jax.config.update("jax_enable_compilation_cache", False)
+  compilation_cache.reset_cache()
+  jax.jit(jnp.sum).lower(jnp.ones(3)).compile()  # The compiler's own start.
+  try:
+    yield
+  finally:
+    jax.config.update("jax_enable_compilation_cache", before)
+    compilation_cache.reset_cache()
 
-  def step(params, state, gradients):
-    updates, state = tx.update(gradients, state, params)
-    return optax.apply_updates(params, updates), state
 
-  params = leaves.normal(shapes, 0, 0.02)
-  gradients = leaves.normal(shapes, 1, 1e-3)
-  state = jax.jit(tx.init)(params)
+def compile_step(
+  step: Callable[..., Any], *arguments: Any, donated: tuple[int, ...] = ()
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+  """The compiled function, and the facts `compile_s`, `temp_bytes`, ….
+
+  The time is that of tracing, lowering and compiling.
+  """
   start_s = time.perf_counter()
-  compiled = (
-    jax.jit(step, donate_argnums=(0, 1))
-    .lower(params, state, gradients)
-    .compile()
-  )
-  compile_s = time.perf_counter() - start_s
+  # A function of its own, so that what was traced before does not count.
+  fresh = jax.jit(lambda *a: step(*a), donate_argnums=donated)
+  compiled = fresh.lower(*arguments).compile()
+  facts: dict[str, Any] = {"compile_s": time.perf_counter() - start_s}
   memory = compiled.memory_analysis()
-  held = [params, state]
-
-  def run(count: int) -> float:
-    params, state = held
-    start_s = time.perf_counter()
-    for _ in range(count):
-      params, state = compiled(params, state, gradients)
-    jax.block_until_ready((params, state))
-    held[:] = params, state
-    return time.perf_counter() - start_s
-
-  facts: dict[str, Any] = {"compile_s": compile_s}
   if memory is not None:
     facts["temp_bytes"] = memory.temp_size_in_bytes
     facts["peak_bytes"] = (
@@ -71,10 +70,47 @@ def from_optax(
       - memory.alias_size_in_bytes
       + memory.temp_size_in_bytes
     )
-  jax.block_until_ready((held, gradients))
+  return compiled, facts
+
+
+def from_step(
+  label: str,
+  step: Callable[..., tuple[Any, Any]],
+  state: Any,
+  *arguments: Any,
+) -> Contestant:
+  """`state, out = step(state, *arguments)`, compiled, the state donated."""
+  compiled, facts = compile_step(step, state, *arguments, donated=(0,))
+  held = [state]
+
+  def run(count: int) -> float:
+    state, out = held[0], None
+    start_s = time.perf_counter()
+    for _ in range(count):
+      state, out = compiled(state, *arguments)
+    jax.block_until_ready((state, out))
+    held[0] = state
+    return time.perf_counter() - start_s
+
+  jax.block_until_ready((held, arguments))
   # The step that refreshes a basis, where there is one.
   facts["first_step_s"] = run(1)
   return Contestant(label, run, facts)
+
+
+def from_optax(
+  label: str, tx: optax.GradientTransformation, shapes: PyTree
+) -> Contestant:
+  """One jitted update and apply with donated parameters and state."""
+
+  def step(held, gradients):
+    params, state = held
+    updates, state = tx.update(gradients, state, params)
+    return (optax.apply_updates(params, updates), state), ()
+
+  params = leaves.normal(shapes, 0, 0.02)
+  gradients = leaves.normal(shapes, 1, 1e-3)
+  return from_step(label, step, (params, jax.jit(tx.init)(params)), gradients)
 
 
 def hold(
@@ -103,3 +139,33 @@ def hold(
     for contestant, count, rounds in order if index % 2 else order[::-1]:
       rounds.append(contestant.run(count) / count)
   return seconds
+
+
+def pair(
+  ours: Contestant, rival: Contestant, repeats: int, budget_s: float
+) -> dict[str, Any]:
+  """Rounds of the two, in turn, as a record named after the rival."""
+  return compare(ours, rival, *hold([ours, rival], repeats, budget_s))
+
+
+def compare(
+  ours: Contestant,
+  rival: Contestant,
+  ours_s: list[float],
+  rival_s: list[float],
+) -> dict[str, Any]:
+  """The record of rounds that `hold` has timed."""
+  ratios = [a / b for a, b in zip(ours_s, rival_s, strict=True)]
+  record = {
+    "name": rival.label,
+    **rival.facts,
+    "step_s": statistics.median(rival_s),
+    "rounds_s": rival_s,
+    "ours_step_s": statistics.median(ours_s),
+    "ours_rounds_s": ours_s,
+    "ratios": ratios,
+    "ratio": statistics.median(ratios),
+  }
+  if "compile_s" in rival.facts:
+    record["compile_ratio"] = ours.facts["compile_s"] / rival.facts["compile_s"]
+  return record

@@ -99,7 +99,20 @@ class TorchPeers:
       PeerError: its package is missing or fails.
     """
     flat = [[list(leaf.shape), leaf.kind] for leaf in shapes]
-    facts = self.ask(do="make", name=name, leaves=flat)
+    return self._make(name, do="make", leaves=flat)
+
+  def norm(
+    self, name: str, shape: Sequence[int], eps: float
+  ) -> contest.Contestant:
+    """Makes a norm's forward and backward pass; see `contestant`."""
+    return self._make(name, do="make_norm", shape=list(shape), eps=eps)
+
+  def llama(self, name: str, **sizes: int) -> contest.Contestant:
+    """Makes a LLaMA's training step; see `contestant`."""
+    return self._make(name, do="make_llama", sizes=sizes)
+
+  def _make(self, name: str, **message: Any) -> contest.Contestant:
+    facts = self.ask(name=name, **message)
     return contest.Contestant(
       name, lambda count: self.ask(do="steps", count=count)["seconds"], facts
     )

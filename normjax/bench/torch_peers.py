@@ -5,6 +5,8 @@ One JSON object a line comes in on stdin, one goes out on stdout:
     {"do": "hello", "threads": 2}    -> {"versions": {"torch": "…", …}}
     {"do": "make", "name": "…", "leaves": [[shape, kind], …]}
                                      -> {"first_step_s": …}
+    {"do": "make_norm", "name": "…", "shape": […], "eps": …}      -> the same
+    {"do": "make_llama", "name": "…", "sizes": {…}}               -> the same
     {"do": "steps", "count": 3}      -> {"seconds": …}
     {"do": "drop"}                   -> {}
 
@@ -20,7 +22,13 @@ import os
 import sys
 import time
 
-PACKAGES = ("torch", "adamp", "pytorch_optimizer", "bitsandbytes")
+PACKAGES = (
+  "torch",
+  "adamp",
+  "pytorch_optimizer",
+  "bitsandbytes",
+  "transformers",
+)
 LEARNING_RATE = 1e-3
 
 
@@ -137,11 +145,51 @@ PEERS = {
 }
 
 
+def _batch_norm(torch, x, scale, bias, eps):
+  # Running statistics are moved, too.
+  mean, variance = torch.zeros_like(bias), torch.ones_like(scale)
+  return lambda: torch.nn.functional.batch_norm(
+    x, mean, variance, scale, bias, training=True, eps=eps
+  )
+
+
+# Name to a maker of the forward pass.
+NORMS = {
+  "torch F.layer_norm": lambda torch, x, scale, bias, eps: (
+    lambda: torch.nn.functional.layer_norm(x, scale.shape, scale, bias, eps)
+  ),
+  "torch F.rms_norm": lambda torch, x, scale, bias, eps: (
+    lambda: torch.nn.functional.rms_norm(x, scale.shape, scale, eps)
+  ),
+  "torch F.batch_norm": _batch_norm,
+  "torch F.group_norm": lambda torch, x, scale, bias, eps: (
+    lambda: torch.nn.functional.group_norm(x, 32, scale, bias, eps)
+  ),
+}
+
+
+def _norm_step(name, shape, eps):
+  """Forward pass and gradients of all inputs, as autograd gives them."""
+  import torch
+
+  x = torch.randn(shape, requires_grad=True)
+  dy = torch.randn(shape)
+  scale = torch.ones(shape[-1], requires_grad=True)
+  bias = torch.zeros(shape[-1], requires_grad=True)
+  forward = NORMS[name](torch, x, scale, bias, eps)
+
+  def step():
+    y = forward()
+    torch.autograd.grad(y, (x, scale, bias), dy, allow_unused=True)
+
+  return step
+
+
 class Session:
   """Answers messages; holds one peer at a time."""
 
   def __init__(self):
-    self.optimizers = []
+    self.step = None
 
   def hello(self, threads):
     """Sets the threads; says what is installed."""
@@ -158,7 +206,7 @@ class Session:
     return {"versions": versions}
 
   def make(self, name, leaves):
-    """Makes a peer and its leaves, and makes its first step."""
+    """Makes an optimizer and its leaves, and makes its first step."""
     self.drop()
     import torch
 
@@ -171,20 +219,40 @@ class Session:
       p = torch.nn.Parameter(0.02 * values)
       p.grad = 1e-3 * torch.randn(shape, generator=generator)
       by_kind[kind].append(p)
-    self.optimizers = maker(by_kind)
+    optimizers = maker(by_kind)
+
+    def step():
+      for optimizer in optimizers:
+        optimizer.step()
+
+    return self._hold(step)
+
+  def make_norm(self, name, shape, eps):
+    """Makes a norm's forward and backward pass."""
+    self.drop()
+    return self._hold(_norm_step(name, shape, eps))
+
+  def make_llama(self, name, sizes):
+    """Makes a LLaMA's training step."""
+    self.drop()
+    import torch_llama  # Beside this script.
+
+    return self._hold(torch_llama.MODELS[name](**sizes))
+
+  def _hold(self, step):
+    self.step = step
     return {"first_step_s": self.steps(1)["seconds"]}
 
   def steps(self, count):
     """Seconds of so many steps."""
     start_s = time.perf_counter()
     for _ in range(count):
-      for optimizer in self.optimizers:
-        optimizer.step()
+      self.step()
     return {"seconds": time.perf_counter() - start_s}
 
   def drop(self):
     """Frees the peer."""
-    self.optimizers = []
+    self.step = None
     gc.collect()
     return {}
 

@@ -1,7 +1,9 @@
 """Measures this project's own speed and prints tables of ratios.
 
 `optim` times one update of every optimizer beside its peers, all on the same
-leaves, round by round. The PyTorch peers run in an interpreter of their own.
+leaves; `norms` the forward and backward pass of every norm; `models` a LLaMA's
+training step. They take turns, round by round. The PyTorch peers run in an
+interpreter of their own.
 """
 
 from absl import flags
@@ -12,10 +14,13 @@ USAGE = f"bench [{'|'.join(bench.names())}]"
 
 
 def define_flags(values: flags.FlagValues) -> None:
-  """All belong to the benchmark `optim`."""
-  flags.DEFINE_list(
-    "methods", [], "Optimizers; none for all.", flag_values=values
-  )
+  """The benchmark `train` reads none of them."""
+  for name, default, what in (
+    ("methods", "", "optim: optimizers; none for all."),
+    ("norms", "", "norms: which; none for all."),
+    ("shape", "8192,1024", "norms: of x."),
+  ):
+    flags.DEFINE_list(name, default, what, flag_values=values)
   flags.DEFINE_bool(
     "peers", True, "Whether PyTorch peers are measured too.", flag_values=values
   )
@@ -27,15 +32,27 @@ def define_flags(values: flags.FlagValues) -> None:
   )
   for name, default, what in (
     ("repeats", 7, "Rounds, at most."),
-    ("budget_s", 4, "Seconds a peer; three rounds are made anyway."),
-    ("num_layers", 12, "Layers of the model whose leaves are updated."),
-    ("model_dim", 512, "Its width."),
-    ("hidden_dim", 1376, "Of its feed-forward."),
-    ("vocab_size", 4096, "Rows of its embedding."),
+    ("budget_s", 4, "Seconds a pair; three rounds are made anyway."),
+    ("num_layers", 12, "optim: layers of the LLaMA that is updated."),
+    ("model_dim", 512, "optim: its width."),
+    ("hidden_dim", 1376, "optim: of its feed-forward."),
+    ("vocab_size", 4096, "optim: rows of its embedding."),
+    ("batch_size", 4, "models: sequences of a step."),
+    ("length", 256, "models: tokens of a sequence."),
   ):
     flags.DEFINE_integer(name, default, what, lower_bound=1, flag_values=values)
+  flags.DEFINE_enum(
+    "model",
+    "llama_60m",
+    ["llama_60m", "tiny"],
+    "models: the sizes of the LLaMA.",
+    flag_values=values,
+  )
   flags.DEFINE_string(
-    "out", None, "Folder of optim.json and optim.md.", flag_values=values
+    "out",
+    None,
+    "Folder of <benchmark>.json and .md.",
+    flag_values=values,
   )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from normjax import errors
@@ -211,6 +211,20 @@ def check_choice(
       f"{norm}: {option} must be one of {', '.join(map(repr, allowed))};"
       f" got {value!r}."
     )
+
+
+def check_impl(
+  norm: str, impl: str | Sequence[str] | None, allowed: tuple[str, ...]
+) -> tuple[str, ...] | None:
+  """The implementations asked for, as a tuple; None for no wish.
+
+  Raises:
+    UserError: one that is not in `allowed`.
+  """
+  names = (impl,) if isinstance(impl, str) else tuple(impl or ())
+  for name in names:
+    check_choice(norm, "impl", name, allowed)
+  return names or None
 
 
 def check_features(norm: str, x: Array, size: int) -> None:

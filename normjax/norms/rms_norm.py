@@ -32,7 +32,7 @@ def rms_norm(
     eps: inside the square root, > 0.
     use_scale: whether there is a `scale`, shape (d,), starting at 1.
     impl: which implementation, a name or several in order of preference:
-      "pallas_tpu", "xla", "reference" (the one with forward-mode
+      "pallas_tpu", "xla_blocks", "xla", "reference" (the one with forward-mode
       derivatives). None takes the first that runs here.
     zero_centered: the gain is 1 + scale and `scale` starts at 0, as in Gemma
       and Qwen3-Next, so that weight decay pulls the gain to 1.
@@ -45,9 +45,7 @@ def rms_norm(
   """
   base.check_number("rms_norm", "eps", eps, above=0)
   affine.check_options("rms_norm", use_scale, zero_centered)
-  asked = (impl,) if isinstance(impl, str) else tuple(impl or ())
-  for name in asked:
-    base.check_choice("rms_norm", "impl", name, kernel.IMPLEMENTATIONS)
+  asked = base.check_impl("rms_norm", impl, kernel.IMPLEMENTATIONS)
   base.check_choice(
     "rms_norm", "eps_placement", eps_placement, tuple(moments.RECIPROCAL_ROOT)
   )
@@ -63,7 +61,7 @@ def rms_norm(
     options={
       "eps": eps,
       "use_scale": use_scale,
-      "impl": asked or None,
+      "impl": asked,
       "zero_centered": zero_centered,
       "eps_placement": eps_placement,
       "partial": partial,

@@ -11,7 +11,7 @@ from flax import nnx
 from normjax import rng
 from normjax.nn import variables as nn_variables
 from normjax.record import probes
-from normjax.train import losses
+from normjax.train import losses, measure
 from normjax.train.state import State
 from normjax.types import Array, Hyper, PyTree
 
@@ -43,16 +43,33 @@ def forward(
   """Applies the model: (logits, new statistics, activation probes)."""
   model = nn_variables.merge(recipe.graphdef, variables)
   measured = {}
-  if train and recipe.probes:
-    logits, intermediates = nnx.capture(
-      lambda model: model(inputs, train=train, key=key), nnx.Intermediate
-    )(model)
+  if train and _asks_activations(recipe, variables, inputs):
+    logits, intermediates = _captured(model, inputs, key)
     activations = nnx.to_pure_dict(intermediates)
     measured = probes.statistics("activation", activations, recipe.probes)
   else:
     logits = model(inputs, train=train, key=key)
   stats = nn_variables.split(model)[1]["stats"]
   return logits, stats, measured
+
+
+def _captured(model, inputs, key):
+  return nnx.capture(
+    lambda model: model(inputs, train=True, key=key), nnx.Intermediate
+  )(model)
+
+
+def _asks_activations(recipe, variables, inputs) -> bool:
+  """Whether a probe chooses one; else layers may stay scanned."""
+  if not recipe.probes:
+    return False
+
+  def activations(variables, inputs):
+    model = nn_variables.merge(recipe.graphdef, variables)
+    return nnx.to_pure_dict(_captured(model, inputs, None)[1])
+
+  shapes = jax.eval_shape(activations, variables, inputs)
+  return probes.any_chosen("activation", shapes, recipe.probes)
 
 
 def _micro_batches(batch: Batch, count: int) -> Batch:
@@ -159,7 +176,7 @@ def train_step(
   gradients, stats, grad_stats, metrics = _gradients(
     recipe, state, batch, hyper
   )
-  measured = probes.statistics("gradient", gradients, recipe.probes)
+  measured = measure.of_gradient(gradients, recipe.probes)
   gradient_norm = optax.tree.norm(gradients)
   clip = hyper["train.gradient_clip"]
   # clip = 0 turns clipping off; the guard keeps a zero gradient zero.
@@ -180,10 +197,7 @@ def train_step(
   updates, optimizer_state = optimizer.update(
     gradients, state.optimizer_state, state.params
   )
-  measured |= probes.statistics("update", updates, recipe.probes)
-  measured |= probes.effective_learning_rate(
-    updates, state.params, recipe.probes
-  )
+  measured |= measure.of_update(updates, state.params, recipe.probes)
   loss = metrics["loss"]
   bad = ~(jnp.isfinite(loss) & (loss <= hyper["train.max_loss"]))
   new_state = State(

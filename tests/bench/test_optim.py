@@ -7,6 +7,7 @@ import pytest
 
 from normjax import cli, optim
 from normjax.bench import leaves, peers, torch_client
+from tests.bench import pretender
 
 TINY = [
   "--num_layers=2",
@@ -95,27 +96,8 @@ def test_a_peer_whose_package_is_missing_says_so():
         client.contestant("adamp AdamP", leaves.as_torch(SHAPES))
 
 
-_PRETENDER = f"""#!{sys.executable}
-import json, sys
-for line in sys.stdin:
-  message = json.loads(line)
-  replies = {{
-    "hello": {{"versions": {{"torch": "0", "adamp": None}}}},
-    "make": {{"first_step_s": 1.0}},
-    "steps": {{"seconds": 0.25 * message.get("count", 0)}},
-    "drop": {{}},
-  }}
-  reply = replies[message["do"]]
-  if message.get("name", "").startswith("adamp"):
-    reply = {{"error": "ModuleNotFoundError: no adamp"}}
-  print(json.dumps(reply), flush=True)
-"""
-
-
 def test_rounds_beside_another_interpreter(tmp_path, capsys):
-  python = tmp_path / "python"
-  python.write_text(_PRETENDER)
-  python.chmod(0o755)
+  python = pretender.write(tmp_path)
   flags = ["--methods=sinkgd,adamp", f"--peer_python={python}"]
   out = tmp_path / "out"
   assert cli.main(["bench", "optim", *TINY, *flags, f"--out={out}"]) == 0

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from kernels_pallas import dispatch
-from kernels_pallas.rms_norm import api, ref, rms_norm, tpu, xla
+from kernels_pallas.rms_norm import api, blocks, ref, rms_norm, tpu, xla
 
 EPS = 1e-5
 # Two shapes whose rows are no multiple of a block's, one of a single row.
@@ -22,6 +22,7 @@ SHAPES = [(3, 17, 128), (1, 256), (600, 128)]
 IMPLEMENTATIONS = {
   "reference": ref.rms_norm,
   "xla": xla.rms_norm,
+  "xla_blocks": blocks.rms_norm,
   "pallas_tpu": functools.partial(tpu.rms_norm, interpret=True),
 }
 

@@ -19,6 +19,8 @@ from tests.norms import (
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "layer_norm": (
     {},
+    {"eps": 0.1, "use_bias": False, "impl": "reference"},
+    {"use_bias": False, "use_scale": False},
     {"eps": 0.1, "use_bias": False, "zero_centered": True},
     {"use_bias": False, "use_scale": False, "eps_placement": "outside"},
     {"statistics": "one_pass"},
@@ -41,6 +43,16 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "batch_norm": (
     {},
     {"eps": 0.1, "momentum": 0.3, "running_variance": "biased"},
+  ),
+  "crms_norm": ({}, {"eps": 0.1, "use_bias": True}),
+  "l2_norm": ({}, {"eps": 0.1, "use_scale": True}),
+  "seednorm": (
+    {},
+    {"num_heads": 4, "eps": 0.1, "dot_divisor": "head_features"},
+  ),
+  "gated_norm": (
+    {},
+    {"rank": 3, "gate_init": "one", "inner": "dyt"},
   ),
   # The contract counts from 5000: the defaults are in PowerNorm's warm-up and
   # after Unified Normalization's; for filtration its x is an outlier.

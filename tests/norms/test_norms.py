@@ -41,6 +41,10 @@ def test_config_is_the_factory_with_its_defaults(name):
     ({"name": "rms_norm", "epsilon": 1e-5}, "Did you mean 'eps'"),
     ({"name": "rms_norm", "eps": 0}, r"eps .* > 0; got 0"),
     ({"name": "rms_norm", "impl": "cuda"}, "impl must be one of 'pallas_tpu'"),
+    (
+      {"name": "layer_norm", "impl": "pallas_tpu"},
+      "impl must be one of 'xla_blocks', 'xla', 'reference'; got 'pallas_tpu'",
+    ),
     ({"name": "layer_norm", "eps": "1e-5"}, "eps must be a finite number"),
     ({"name": "layer_norm", "eps": float("nan")}, "eps must be a finite"),
     ({"name": "dyt", "alpha_init": True}, "alpha_init must be a finite"),

@@ -142,6 +142,9 @@ def test_probes_are_chosen_by_pattern():
         r"gradient/.*query",
         r"update/head",
         r"effective_learning_rate/head",
+        r"gradient_norm/",
+        r"scale/final_norm",
+        r"spectrum/.*query",
       )
     }
   )
@@ -150,17 +153,34 @@ def test_probes_are_chosen_by_pattern():
   assert names == {
     *(
       f"activation/layers/0/stream/0/{statistic}"
-      for statistic in ("mean", "rms", "max")
+      for statistic in ("mean", "variance", "rms", "max")
     ),
     *(
       f"gradient/layers/0/attention/query/kernel/{statistic}"
-      for statistic in ("mean", "rms", "max")
+      for statistic in ("mean", "variance", "rms", "max")
     ),
-    *(f"update/head/kernel/{name}" for name in ("mean", "rms", "max")),
+    *(
+      f"update/head/kernel/{name}"
+      for name in ("mean", "variance", "rms", "max")
+    ),
     "effective_learning_rate/head/kernel",
+    *(
+      f"gradient_norm/{part}"
+      for part in ("layers/0", "embedding", "head", "final_norm")
+    ),
+    *(
+      f"scale/final_norm/scale/{name}" for name in ("mean", "rms", "min", "max")
+    ),
+    *(
+      f"spectrum/layers/0/attention/query/kernel/{name}"
+      for name in ("largest", "stable_rank", "effective_rank")
+    ),
   }
   assert all(np.isfinite(metrics[1][name]) for name in names)
   assert metrics[1]["effective_learning_rate/head/kernel"] > 0
+  parts = [metrics[1][name] for name in names if name.startswith("gradient_n")]
+  whole = metrics[1]["grad_norm"]
+  np.testing.assert_allclose(np.linalg.norm(parts), whole, rtol=1e-5)
 
 
 def test_probes_survive_accumulation():

@@ -1,0 +1,75 @@
+"""Row statistics in blocks of rows, for CPUs.
+
+There a reduction of a product first writes the product. In blocks it stays in
+the cache; in one piece it is an array of the size of x, whose memory the system
+hands over page by page: more time than the arithmetic takes.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import Array, lax
+from jax.sharding import AxisType
+from jax.typing import DTypeLike
+
+from kernels_pallas.dispatch import Shapes
+
+_ROWS = 256
+_FEWEST_ROWS = 16
+# Below it, the loop costs what the cache saves.
+_LEAST_VALUES = 2**21
+
+
+def rows(shape: tuple[int, ...]) -> int:
+  """How many rows of an array of this shape a block has."""
+  return math.gcd(math.prod(shape[:-1]), _ROWS)
+
+
+def supports(
+  platform: str, shapes: Shapes, dtypes: Sequence[DTypeLike]
+) -> str | None:
+  """Why an op should not go block by block."""
+  del dtypes
+  shape = shapes[0]
+  if platform != "cpu":
+    return f"is for CPUs, this is {platform}"
+  if math.prod(shape) < _LEAST_VALUES:
+    return f"needs {_LEAST_VALUES} values or more, not shape {shape}"
+  if rows(shape) < _FEWEST_ROWS:
+    return f"needs a multiple of {_FEWEST_ROWS} rows, not shape {shape}"
+  if not alone():
+    return "with several devices it must be called inside jax.shard_map"
+  return None
+
+
+def alone() -> bool:
+  """Whether arrays are on one device, here at least: inside shard_map."""
+  mesh = jax.sharding.get_abstract_mesh()
+  manual = bool(mesh.axis_names) and all(
+    kind == AxisType.Manual for kind in mesh.axis_types
+  )
+  return manual or jax.device_count() == 1
+
+
+def scan(
+  body: Callable[..., tuple[Any, Any]], carry: Any, *arrays_bd: Array
+) -> tuple[Any, Any]:
+  """`carry, out = body(carry, *blocks)` over blocks of rows.
+
+  Args:
+    body: from a carry and blocks (rows, …) to both of the new.
+    carry: the first.
+    *arrays_bd: of equal numbers of rows; the first one's shape decides.
+
+  Returns:
+    The last carry, and what the body put out, for all rows.
+  """
+  size = rows(arrays_bd[0].shape)
+  carry, out = lax.scan(
+    lambda carry, blocks: body(carry, *blocks),
+    carry,
+    tuple(a.reshape(-1, size, *a.shape[1:]) for a in arrays_bd),
+  )
+  return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)

@@ -1,0 +1,39 @@
+"""Which probes are taken where in a step; `record.probes` says how."""
+
+from normjax.optim import dims as dims_lib
+from normjax.record import probes
+from normjax.types import Array, PyTree
+
+
+def of_gradient(
+  gradients: PyTree, patterns: tuple[str, ...]
+) -> dict[str, Array]:
+  """Probes of the gradient, before it is clipped."""
+  return probes.statistics(
+    "gradient", gradients, patterns
+  ) | probes.norms_by_depth("gradient_norm", gradients, patterns)
+
+
+def of_update(
+  updates: PyTree, params: PyTree, patterns: tuple[str, ...]
+) -> dict[str, Array]:
+  """Probes of an update, and of the parameters that it is added to."""
+  if not patterns:
+    return {}
+  return (
+    probes.statistics("update", updates, patterns)
+    | probes.effective_learning_rate(updates, params, patterns)
+    | probes.norm_parameters(params, patterns)
+    | probes.spectrum(_matrices(updates), patterns)
+  )
+
+
+def _matrices(tree: PyTree) -> dict[str, Array]:
+  """The hidden layers' leaves as (batch, inputs, outputs), by path."""
+  flat = probes.named_leaves(tree)
+  entries = dims_lib.resolve(None, tree)
+  return {
+    path: dims_lib.to_matrices(leaf, entry)
+    for (path, leaf), entry in zip(flat, entries, strict=True)
+    if entry is not None
+  }

@@ -1,0 +1,100 @@
+"""`normjax bench norms` on a few rows, with peers that are pretended."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from normjax import cli, norms
+from normjax.bench import norms as bench
+from normjax.bench import torch_peers
+from tests.bench import pretender
+
+TINY = ["bench", "norms", "--shape=32,16", "--repeats=2"]
+
+
+def test_norms_are_measured(tmp_path, capsys):
+  out = tmp_path / "out"
+  python = pretender.write(tmp_path)
+  code = cli.main(
+    [
+      *TINY,
+      "--norms=layer_norm,dyt",
+      f"--peer_python={python}",
+      f"--out={out}",
+    ]
+  )
+  assert code == 0, capsys.readouterr().err
+  record = json.loads((out / "norms.json").read_text())
+  assert record["shape"] == [32, 16]
+  assert record["peer_versions"] == {"torch": "0", "adamp": None}
+  layer_norm, dyt = record["results"]
+  linen, torch = layer_norm["peers"]
+  assert linen["name"] == "flax.linen.LayerNorm"
+  assert linen["rounds_s"] != layer_norm["rounds_s"]
+  assert torch["name"] == "torch F.layer_norm"
+  assert torch["rounds_s"] == [0.25, 0.25]
+  assert torch["ratio"] == pytest.approx(sum(layer_norm["rounds_s"]) / 0.5)
+  (baseline,) = dyt["peers"]
+  assert baseline["name"] == bench.BASELINE
+  assert "| flax.linen.LayerNorm |" in (out / "norms.md").read_text()
+  assert "lacks" not in capsys.readouterr().out  # adamp is not needed here.
+
+
+@pytest.mark.slow
+def test_all_norms_are_measured(tmp_path, capsys):
+  code = cli.main(
+    ["bench", "norms", "--shape=2048,64", "--nopeers", f"--out={tmp_path}"]
+  )
+  assert code == 0, capsys.readouterr().err
+  record = json.loads((tmp_path / "norms.json").read_text())
+  assert [result["name"] for result in record["results"]] == [*norms.names()]
+  assert all(result["step_s"] > 0 for result in record["results"])
+
+
+@pytest.mark.parametrize(
+  "name", [name for name in bench.LINEN if name in norms.names()]
+)
+def test_peers_compute_the_same(name):
+  """Statistics of a few hundred numbers, two roundings of the rest."""
+  _, make = bench.LINEN[name]
+  x = jax.random.normal(jax.random.key(0), (16, 64))
+  module = make()
+  expected, _ = module.init_with_output(jax.random.key(0), x)
+  norm = norms.make(name)
+  y, _ = norm.apply(norm.init((64,)), x)
+  # eps is 1e-5 in one and 1e-6 in the other of some: half of it, relatively.
+  np.testing.assert_allclose(y, expected, rtol=1e-5, atol=300 * 2**-24)
+
+
+def test_peers_of_torch_are_known():
+  assert set(bench.TORCH.values()) == set(torch_peers.NORMS)
+
+
+@pytest.mark.parametrize(
+  ("shape", "expected"),
+  [
+    ((8192, 64), (8, 32, 32, 64)),
+    ((32, 8), (8, 2, 2, 8)),
+    ((6, 4), (6, 1, 1, 4)),
+  ],
+)
+def test_rows_as_images(shape, expected):
+  assert bench.images(shape) == expected
+
+
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    (
+      "--norms=layer_nrm",
+      "unknown norm 'layer_nrm'. Did you mean 'layer_norm'",
+    ),
+    ("--shape=8192", "--shape=8192: two positive integers or more"),
+    ("--shape=8,x", "--shape=8,x: two positive integers or more"),
+  ],
+)
+def test_bad_flags(flag, message, capsys):
+  assert cli.main([*TINY, "--nopeers", flag]) == 2
+  assert message in capsys.readouterr().err

@@ -1,0 +1,214 @@
+"""Every implementation of layer_norm against float64 NumPy.
+
+A row's sums of d terms have a relative error below d u, u = 2^-24; the sum
+over rows of the parameters' gradients one below (rows) u of the summed
+magnitudes; output in bfloat16 adds half a unit of bfloat16.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels_pallas import blocks as blocks_lib
+from kernels_pallas import dispatch
+from kernels_pallas.layer_norm import api, blocks, layer_norm, ref, xla
+
+EPS = 1e-5
+# In blocks of one row, of one row in all, and of 256 rows, twice.
+SHAPES = [(3, 17, 128), (1, 256), (2, 256, 128)]
+IMPLEMENTATIONS = {
+  "reference": ref.layer_norm,
+  "xla": xla.layer_norm,
+  "xla_blocks": blocks.layer_norm,
+}
+
+
+def numpy_layer_norm(x, scale, bias, dy):
+  """y, dx, dscale and dbias in float64, written out."""
+  d = x.shape[-1]
+  std = np.sqrt(x.var(-1, keepdims=True) + EPS)
+  normalized, g = (x - x.mean(-1, keepdims=True)) / std, dy * scale
+  inner = (g * normalized).sum(-1, keepdims=True) / d
+  dx = (g - g.sum(-1, keepdims=True) / d - normalized * inner) / std
+  flat = dy.reshape(-1, d)
+  dscale = (flat * normalized.reshape(-1, d)).sum(0)
+  return normalized * scale + bias, dx, dscale, flat.sum(0)
+
+
+def data(shape, dtype):
+  """A row of other magnitude each; values that `dtype` holds exactly."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(1, 1, size=shape)
+  x *= rng.uniform(0.1, 10, size=(*shape[:-1], 1))
+  scale, bias = rng.normal(1, 0.3, size=(2, shape[-1]))
+  dy = rng.normal(size=shape)
+  single = jnp.float32
+  return tuple(
+    jnp.asarray(a, t)
+    for a, t in zip(
+      (x, scale, bias, dy), (dtype, single, single, dtype), strict=True
+    )
+  )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def both(name, x, scale, bias, dy):
+  y, vjp = jax.vjp(
+    lambda *arguments: IMPLEMENTATIONS[name](*arguments, EPS), x, scale, bias
+  )
+  return y, *vjp(dy)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_forward_and_backward(name, dtype, shape):
+  arrays = data(shape, dtype)
+  actual = both(name, *arrays)
+  single = jnp.float32
+  assert [a.dtype for a in actual] == [dtype, dtype, single, single]
+  expected = numpy_layer_norm(*(np.float64(a) for a in arrays))
+  rows, width = arrays[0].size // shape[-1], shape[-1]
+  rounding = float(jnp.finfo(dtype).eps) / 2 if dtype != single else 0
+  terms = [width, width, rows + width, rows + width]
+  for a, e, n, magnitude in zip(
+    actual, expected, terms, [1, 1, rows, rows], strict=True
+  ):
+    # The rounding of y is relative to it, not to x, whose mean is its std.
+    np.testing.assert_allclose(
+      np.float64(a),
+      e,
+      rtol=rounding if a.dtype == dtype else 0,
+      atol=(n + 8) * 2**-24 * magnitude * max(1, np.abs(e).max() / magnitude),
+    )
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_a_large_mean_costs_its_own_rounding_only(name):
+  """At 1e4 x is rounded to 2^-11; two passes add nothing of that size."""
+  x, scale, bias, dy = data((2, 256, 128), jnp.float32)
+  x = 1e4 + x
+  expected = numpy_layer_norm(*(np.float64(a) for a in (x, scale, bias, dy)))
+  y, dx, _, _ = both(name, x, scale, bias, dy)
+  # The mean is off by 1e4 u, whatever sums it; 1 / std is below 20 here.
+  bound = 20 * 1e4 * 2**-24 * 16
+  np.testing.assert_allclose(y, expected[0], rtol=0, atol=bound)
+  np.testing.assert_allclose(
+    dx, expected[1], rtol=0, atol=bound * np.abs(expected[1]).max()
+  )
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_without_scale_and_bias(name):
+  x, _, _, dy = data((4, 128), jnp.float32)
+  run = IMPLEMENTATIONS[name]
+  y, vjp = jax.vjp(lambda x: run(x, None, None, EPS), x)
+  full, with_ones = jax.vjp(
+    lambda x: run(x, jnp.ones(128), jnp.zeros(128), EPS), x
+  )
+  np.testing.assert_array_equal(y, full)
+  np.testing.assert_array_equal(vjp(dy)[0], with_ones(dy)[0])
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_vmap_is_a_loop(name):
+  x, scale, bias, _ = data((3, 16, 128), jnp.float32)
+
+  def run(x):
+    return IMPLEMENTATIONS[name](x, scale, bias, EPS)
+
+  np.testing.assert_allclose(
+    jax.vmap(run)(x), jnp.stack([run(row) for row in x]), rtol=0, atol=1e-5
+  )
+
+
+@pytest.mark.parametrize("name", ["xla", "xla_blocks"])
+def test_two_numbers_a_row_are_kept(name):
+  """Autodiff of the reference keeps float32 copies of bfloat16 x."""
+  x, scale, bias, _ = data((32, 256), jnp.bfloat16)
+
+  def kept_bytes(run):
+    _, vjp = jax.vjp(lambda *a: run(*a, EPS), x, scale, bias)
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(vjp))
+
+  parameters = scale.nbytes + bias.nbytes
+  kept = kept_bytes(IMPLEMENTATIONS[name])
+  assert kept == x.nbytes + parameters + 2 * 4 * 32
+  assert kept_bytes(ref.layer_norm) > 2 * x.nbytes
+
+
+def test_blocks_write_nothing_of_the_size_of_x():
+  """Beside y and dx; what XLA makes of the other is twice x at least."""
+  x, scale, bias, dy = data((2048, 256), jnp.float32)
+
+  def temporary(name):
+    compiled = both.lower(name, x, scale, bias, dy).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  assert temporary("xla_blocks") < x.nbytes / 2
+  assert temporary("xla") >= x.nbytes
+
+
+def test_blocks_are_for_one_cpu_and_large_x(monkeypatch):
+  supports = functools.partial(blocks_lib.supports, dtypes=[jnp.float32])
+  large = [(8192, 1024)]
+  assert "several devices" in supports("cpu", large)
+  monkeypatch.setattr(jax, "device_count", lambda: 1)
+  assert supports("cpu", large) is None
+  assert supports("cpu", [(16, 512, 1024)]) is None
+  assert "for CPUs, this is tpu" in supports("tpu", large)
+  assert "values or more" in supports("cpu", [(4, 8, 64)])
+  assert "multiple of 16 rows" in supports("cpu", [(8191, 1024)])
+  x = jax.ShapeDtypeStruct((8192, 1024), jnp.float32)
+  with dispatch.recording() as chosen:
+    jax.eval_shape(layer_norm, x)
+  assert chosen == {"layer_norm": ["xla_blocks"]}
+
+
+def test_automatic_choice_here_is_xla():
+  x, scale, bias, _ = data((4, 128), jnp.float32)
+  with dispatch.recording() as chosen:
+    y = layer_norm(x, scale, bias, EPS)
+  assert chosen == {"layer_norm": ["xla"]}
+  np.testing.assert_array_equal(y, layer_norm(x, scale, bias, EPS, "xla"))
+
+
+def test_reference_has_forward_mode():
+  x, scale, bias, dy = data((4, 128), jnp.float32)
+  run = functools.partial(layer_norm, eps=EPS, impl="reference")
+  _, tangent = jax.jvp(lambda x: run(x, scale, bias), (x,), (dy,))
+  step = 1e-3
+  x, scale, bias, dy = (np.float64(a) for a in (x, scale, bias, dy))
+  above, below = (
+    numpy_layer_norm(x + sign * step * dy, scale, bias, dy)[0]
+    for sign in (1, -1)
+  )
+  expected = (above - below) / (2 * step)
+  # Truncation step^2 |y'''| / 6, with |y'''| below some 10 / std^3.
+  std = x.std(-1).min()
+  np.testing.assert_allclose(
+    tangent, expected, rtol=0, atol=2 * step**2 / std**3 + 136 * 2**-24 * 10
+  )
+
+
+@pytest.mark.parametrize(
+  ("x", "scale", "bias", "error"),
+  [
+    (jnp.ones((4, 128), jnp.int32), None, None, TypeError),
+    (jnp.ones((4, 128)), jnp.ones(1), None, ValueError),
+    (jnp.ones((4, 128)), None, jnp.ones(129), ValueError),
+    (jnp.ones(()), None, None, ValueError),
+  ],
+)
+def test_wrong_input(x, scale, bias, error):
+  with pytest.raises(error, match="layer_norm needs"):
+    layer_norm(x, scale, bias)
+
+
+def test_an_unknown_implementation_is_named():
+  known = ", ".join(api.IMPLEMENTATIONS)
+  with pytest.raises(dispatch.UnsupportedError, match=f"known: {known}"):
+    layer_norm(jnp.ones((4, 128)), impl="pallas_tpu")
