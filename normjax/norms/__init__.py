@@ -28,8 +28,6 @@ TABLE: Mapping[str, str] = {
   "dyt": "normjax.norms.dyt:dyt",
   "batch_norm": "normjax.norms.batch_norm:batch_norm",
   "identity": "normjax.norms.identity:identity",
-  "power_norm": "normjax.norms.power_norm:power_norm",
-  "unified_norm": "normjax.norms.unified_norm:unified_norm",
   "crms_norm": "normjax.norms.crms_norm:crms_norm",
   "scale_norm": "normjax.norms.scale_norm:scale_norm",
   "l2_norm": "normjax.norms.l2_norm:l2_norm",
@@ -38,6 +36,8 @@ TABLE: Mapping[str, str] = {
   "pre_affine": "normjax.norms.pre_affine:pre_affine",
   "gated_norm": "normjax.norms.gated_norm:gated_norm",
   "bhyt": "normjax.norms.bhyt:bhyt",
+  "power_norm": "normjax.norms.power_norm:power_norm",
+  "unified_norm": "normjax.norms.unified_norm:unified_norm",
 }
 
 _REGISTRY = Registry("norm", TABLE)

@@ -64,16 +64,6 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"window": (6, 2), "warmup_steps": 10, "outlier_filtration": True},
   ),
-  "crms_norm": ({}, {"eps": 0.1, "use_bias": True}),
-  "l2_norm": ({}, {"eps": 0.1, "use_scale": True}),
-  "seednorm": (
-    {},
-    {"num_heads": 4, "eps": 0.1, "dot_divisor": "head_features"},
-  ),
-  "gated_norm": (
-    {},
-    {"rank": 3, "gate_init": "one", "inner": "dyt"},
-  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -82,8 +72,6 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "dyt": references_basics.dyt,
   "batch_norm": references.batch_norm,
   "identity": references.identity,
-  "power_norm": references_power.power_norm,
-  "unified_norm": references_power.unified_norm,
   "crms_norm": references_basics.crms_norm,
   "scale_norm": references_basics.scale_norm,
   "l2_norm": references_basics.l2_norm,
@@ -92,6 +80,8 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "pre_affine": references_dynamic.pre_affine,
   "gated_norm": references_dynamic.gated_norm,
   "bhyt": references_dynamic.bhyt,
+  "power_norm": references_power.power_norm,
+  "unified_norm": references_power.unified_norm,
 }
 
 # Where the gradient is not the derivative: norms with "grad_stats".
