@@ -24,7 +24,7 @@ def test_off_by_one_is_softmax_with_a_zero_key_and_a_zero_value():
 
 
 def _weights(scores, name="softmax_off_by_one", params=None):
-  """The weights on the keys: one query and head, values that are unit vectors."""
+  """The weights of one query on the keys: the values are unit vectors."""
   keys = jnp.asarray(scores)[None, :, None, None]
   values = jnp.eye(len(scores), dtype=keys.dtype)[None, :, None]
   mixed = mixing.make(name).apply(
