@@ -19,7 +19,7 @@ from kernels_pallas.dispatch import Shapes
 _ROWS = 256
 _FEWEST_ROWS = 16
 # Below it, the loop costs what the cache saves.
-_LEAST_VALUES = 2**21
+_LEAST_VALUES = 2**20
 
 
 def rows(shape: tuple[int, ...]) -> int:
