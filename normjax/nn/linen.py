@@ -14,9 +14,11 @@ class LinenNorm(linen.Module):
 
   Parameters are in "params", running statistics in "batch_stats" (mutable
   while training) and statistics of the backward pass in
-  "_overwrite_with_gradient". All are float32 whatever the compute dtype.
-  Initializing does not count as a step of the running statistics; a norm that
-  draws (`Norm.needs_key`) takes a key of the "params" stream then.
+  "_overwrite_with_gradient", which Flax's `TrainState` takes beside "params"
+  and replaces by its gradient. All are float32 whatever the compute dtype, but
+  for int32 counters. Initializing does not count as a step of the running
+  statistics; a norm that draws (`Norm.needs_key`) takes a key of the "params"
+  stream then.
 
   Attributes:
     norm: a name, a mapping with "name", or a Norm.

@@ -15,7 +15,7 @@ class NormLayer(nnx.Module):
 
   Parameters are `nnx.Param`, running statistics `NormStat` and statistics of
   the backward pass `GradStat` attributes, under the norm's own names. They are
-  float32 whatever the compute dtype.
+  float32 whatever the compute dtype, but for int32 counters.
   """
 
   def __init__(

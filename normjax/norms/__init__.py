@@ -36,6 +36,8 @@ TABLE: Mapping[str, str] = {
   "pre_affine": "normjax.norms.pre_affine:pre_affine",
   "gated_norm": "normjax.norms.gated_norm:gated_norm",
   "bhyt": "normjax.norms.bhyt:bhyt",
+  "power_norm": "normjax.norms.power_norm:power_norm",
+  "unified_norm": "normjax.norms.unified_norm:unified_norm",
 }
 
 _REGISTRY = Registry("norm", TABLE)

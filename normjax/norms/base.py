@@ -243,3 +243,28 @@ def check_integer(norm: str, option: str, value: Any, *, least: int) -> None:
   raise errors.UserError(
     f"{norm}: {option} must be an integer >= {least}; got {value!r}."
   )
+
+
+def check_batch(norm: str, x: Array) -> None:
+  """Raises UserError unless x has several values per channel to average."""
+  if math.prod(x.shape[:-1]) < 2:
+    raise errors.UserError(
+      f"{norm} in training needs more than one value per channel; got x of"
+      f" shape {x.shape}. Use a larger batch, or train=False."
+    )
+
+
+def check_held(
+  norm: str,
+  variables: Variables,
+  collection: Literal["stats", "grad_stats"],
+  names: tuple[str, ...],
+) -> None:
+  """Raises UserError unless a collection holds what is called `names`."""
+  held = variables[collection]
+  if not set(names) <= set(held):
+    kind = {"stats": "running", "grad_stats": "backward"}[collection]
+    raise errors.UserError(
+      f"{norm} needs its {kind} statistics {' and '.join(map(repr, names))} in"
+      f" variables[{collection!r}], as init makes them; got {sorted(held)}."
+    )

@@ -1,13 +1,11 @@
 """Batch normalization: Ioffe, Szegedy 2015, arXiv:1502.03167."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp
 from jax import lax
 
-from normjax import errors
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -87,11 +85,7 @@ def _apply(
   **_: Any,
 ):
   running = variables["stats"]
-  if not {"mean", "var"} <= set(running):
-    raise errors.UserError(
-      "batch_norm needs its running statistics 'mean' and 'var' in"
-      f" variables['stats'], as init makes them; got {sorted(running)}."
-    )
+  base.check_held("batch_norm", variables, "stats", ("mean", "var"))
   base.check_features("batch_norm", x, running["mean"].size)
   # Widened once: a second cast would round the gradient of x twice.
   wide = moments.promote(x)
@@ -116,11 +110,7 @@ def _batch_statistics(
   running_variance: str,
 ) -> tuple[Array, Array, dict[str, Array]]:
   """Mean and biased variance of each channel, (c,), and the running ones."""
-  if math.prod(x.shape[:-1]) < 2:
-    raise errors.UserError(
-      "batch_norm in training needs more than one value per channel; got x of"
-      f" shape {x.shape}. Use a larger batch, or train=False."
-    )
+  base.check_batch("batch_norm", x)
   axes = tuple(range(x.ndim - 1))
   if mask is not None:
     mask = moments.broadcast_mask(mask, x)

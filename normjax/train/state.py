@@ -13,7 +13,7 @@ class State(NamedTuple):
 
   step: Array  # (), int32: updates taken.
   params: PyTree  # What the optimizer moves, float32.
-  stats: PyTree  # Forward statistics of the norms, float32.
+  stats: PyTree  # Forward statistics of the norms: float32, int32.
   grad_stats: PyTree  # Statistics of the backward pass, float32.
   optimizer_state: PyTree
   diverged_at: Array  # (), int32: first step with a bad loss, or -1.

@@ -87,11 +87,14 @@ def _gradients(
 ) -> tuple[PyTree, PyTree, PyTree, Metrics]:
   """Gradient of the batch's mean objective, in micro-batches by scan.
 
+  Every micro-batch starts from the same statistics, which so advance once a
+  step. Those that are linear in the batch become the whole batch's.
+
   Returns:
     The gradient (the sum over micro-batches of the gradients of
     `sum w_i l_i / sum_batch w_i`, hence that of the whole batch), the new
-    `stats` and `grad_stats` (handed from one micro-batch to the next), and
-    the metrics.
+    `stats` and `grad_stats` (the mean over micro-batches, of counters the
+    largest), and the metrics.
   """
   total = jnp.maximum(jnp.sum(batch["weight"]), 1.0)
   key = rng.fold(hyper["seed"], "dropout", state.step)
@@ -114,42 +117,46 @@ def _gradients(
     means = {name: value / total for name, value in sums.items()}
     return means.pop("objective"), (stats, means, measured)
 
-  def one(carry, indexed):
-    stats, grad_stats = carry
+  def one(indexed):
     index, micro = indexed
     # The gradient of a backward statistic is its new value, by convention.
     (gradients, grad_stats), (stats, means, measured) = jax.grad(
       objective, argnums=(0, 1), has_aux=True
-    )(state.params, grad_stats, stats, micro, index)
-    return (stats, grad_stats), (gradients, means, measured)
+    )(state.params, state.grad_stats, state.stats, micro, index)
+    return (gradients, means), (stats, grad_stats), measured
 
-  carry = (state.stats, state.grad_stats)
   count = recipe.accumulation_steps
   if count == 1:
-    (stats, grad_stats), (gradients, means, measured) = one(
-      carry, (jnp.zeros((), jnp.int32), batch)
+    (gradients, means), statistics, measured = one(
+      (jnp.zeros((), jnp.int32), batch)
     )
-    return gradients, stats, grad_stats, means | measured
+    return gradients, *statistics, means | measured
 
-  def body(carry, indexed):
-    carry, summed = carry
-    carry, (gradients, means, measured) = one(carry, indexed)
-    summed = jax.tree.map(jnp.add, summed, (gradients, means))
-    return (carry, summed), measured
+  def body(summed, indexed):
+    summable, *each = one(indexed)
+    return jax.tree.map(jnp.add, summed, summable), each
 
-  micro = _micro_batches(batch, count)
-  indexed = (jnp.arange(count), micro)
+  indexed = (jnp.arange(count), _micro_batches(batch, count))
   first = jax.tree.map(lambda x: x[0], indexed)
-  shapes = jax.eval_shape(one, carry, first)[1][:2]
-  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-  (carry, (gradients, means)), measured = jax.lax.scan(
-    body, (carry, zeros), indexed
+  zeros = jax.tree.map(
+    lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, first)[0]
   )
+  (gradients, means), (statistics, measured) = jax.lax.scan(
+    body, zeros, indexed
+  )
+  statistics = jax.tree.map(_over_micro_batches, statistics)
   measured = {
     name: jnp.max(value) if name.endswith("/max") else jnp.mean(value)
     for name, value in measured.items()
   }
-  return gradients, *carry, means | measured
+  return gradients, *statistics, means | measured
+
+
+def _over_micro_batches(values: Array) -> Array:
+  """A statistic's new value from those of the micro-batches, stacked."""
+  if jnp.issubdtype(values.dtype, jnp.integer):
+    return jnp.max(values, axis=0)
+  return jnp.mean(values, axis=0)
 
 
 def train_step(

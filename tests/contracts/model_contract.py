@@ -103,10 +103,13 @@ class ModelContract:
     )
     model(inputs, train=True)
     after = nn_variables.split(model)[1]["stats"]
-    for old, new in zip(
-      jax.tree.leaves(before), jax.tree.leaves(after), strict=True
-    ):
-      assert np.any(old != new)
+    # Skipped steps are counted only where there are any.
+    moved = jax.tree_util.tree_map_with_path(
+      lambda path, old, new: path[-1].key == "skips" or np.any(old != new),
+      before,
+      after,
+    )
+    assert all(jax.tree.leaves(moved))
 
   def test_bfloat16_computes_and_float32_is_kept(self, name, norm):
     model, inputs = make(name, norm=norm, compute_dtype="bfloat16")
@@ -115,7 +118,8 @@ class ModelContract:
       variables["params"], variables
     )
     for leaf in jax.tree.leaves((variables, stats, logits)):
-      assert leaf.dtype == jnp.float32
+      # Counters aside.
+      assert leaf.dtype in (jnp.float32, jnp.int32)
     # Not only float32 by name: rounded logits would all be bfloat16 numbers.
     assert np.any(logits != logits.astype(jnp.bfloat16).astype(jnp.float32))
     full, _ = make(name, norm=norm)

@@ -1,7 +1,8 @@
 """What every norm must do; `tests/norms/test_contract.py` runs it on all.
 
-A subclass is parametrized by `case`: a `.norm` and a `.reference`, a float64
-NumPy transcription or None, when the norm in float64 stands in for it.
+A subclass is parametrized by `case`: a `.norm`; a `.reference`, a float64
+NumPy transcription or None, when the norm in float64 stands in for it; and
+where the gradient is not the derivative, a `.backward`, a transcription too.
 
 Tolerances. With u the unit roundoff (2^-24 in float32), a sum of n terms has a
 relative error below n u; root, product, gain and offset add a few u. n is here
@@ -23,6 +24,9 @@ from normjax import errors
 
 CHANNELS = 16
 SHAPES = {2: (12, CHANNELS), 3: (4, 6, CHANNELS), 4: (4, 3, 5, CHANNELS)}
+
+# What integer statistics count from: training is well under way.
+COUNT = 5000
 
 few_examples = hypothesis.settings(
   max_examples=10, deadline=None, derandomize=True, database=None
@@ -49,15 +53,26 @@ def feature_shape(rank):
   return SHAPES[rank][1:] if rank == 4 else SHAPES[rank][-1:]
 
 
+def is_counter(leaf):
+  """Whether a leaf counts; anything else is floating."""
+  return leaf.dtype == jnp.int32
+
+
 def inputs(norm, shape, seed=0):
-  """Float64 NumPy variables off their initial values, and a normal x."""
+  """Float64 NumPy variables off their initial values, and a normal x.
+
+  Counters stay int32 and stand at COUNT.
+  """
   rng = np.random.default_rng(seed)
   features = shape[1:] if len(shape) == 4 else shape[-1:]
-  # Stays positive, as running variances must.
-  variables = jax.tree.map(
-    lambda leaf: np.float64(leaf) + rng.uniform(0.1, 0.5, leaf.shape),
-    norm.init(features),
-  )
+
+  def moved(leaf):
+    if is_counter(leaf):
+      return np.asarray(leaf) + np.int32(COUNT)
+    # Stays positive, as running variances must.
+    return np.float64(leaf) + rng.uniform(0.1, 0.5, leaf.shape)
+
+  variables = jax.tree.map(moved, norm.init(features))
   return variables, rng.normal(size=shape)
 
 
@@ -90,6 +105,9 @@ def assert_close(actual, expected, tolerance):
   for a, e in zip(
     jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
   ):
+    if is_counter(a):
+      np.testing.assert_array_equal(a, e)
+      continue
     e = np.asarray(e, np.float64)
     a = np.asarray(a, np.float64)
     bound = tolerance * max(1.0, np.abs(e).max())
@@ -102,8 +120,51 @@ def tolerance(x, dtype=np.float32):
 
 
 def to(dtype, tree):
-  """The tree's arrays in another dtype."""
-  return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+  """The tree's arrays in another dtype; counters as they are."""
+  return jax.tree.map(
+    lambda leaf: jnp.asarray(leaf, None if is_counter(leaf) else dtype), tree
+  )
+
+
+def rounded(tree):
+  """The tree in float64, as float32 holds it."""
+  return jax.tree.map(
+    lambda leaf: leaf if is_counter(leaf) else np.float64(np.float32(leaf)),
+    tree,
+  )
+
+
+def held_in_float32(variables):
+  """Whether all is float32, but for counters among the statistics."""
+  return all(
+    leaf.dtype == jnp.float32 or (name == "stats" and is_counter(leaf))
+    for name, values in variables.items()
+    for leaf in values.values()
+  )
+
+
+def gradient(norm, wrap=lambda apply: apply):
+  """(variables, x, weight) to the gradients of sum(weight y) and (y, stats).
+
+  The gradients are by the parameters, x and the statistics of the backward
+  pass, whose gradients are their new values.
+  """
+
+  def loss(params, x, grad_stats, stats, weight):
+    variables = {"params": params, "stats": stats, "grad_stats": grad_stats}
+    y, stats = wrap(norm.apply)(variables, x)
+    return jnp.sum(weight * y), (y, stats)
+
+  def gradients(variables, x, weight):
+    return jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(
+      variables["params"],
+      x,
+      variables["grad_stats"],
+      variables["stats"],
+      weight,
+    )
+
+  return gradients
 
 
 class NormContract:
@@ -115,13 +176,11 @@ class NormContract:
       assert set(variables) == {"params", "stats", "grad_stats"}
       names = [name for values in variables.values() for name in values]
       assert len(names) == len(set(names)), "one name in two collections"
-      for leaf in jax.tree.leaves(variables):
-        assert leaf.dtype == jnp.float32
+      assert held_in_float32(variables)
     narrow = case.norm.init(feature_shape(4), jnp.bfloat16)
-    for leaf in jax.tree.leaves(narrow["params"]):
+    for leaf in jax.tree.leaves(narrow.pop("params")):
       assert leaf.dtype == jnp.bfloat16
-    for leaf in jax.tree.leaves(narrow["stats"]):
-      assert leaf.dtype == jnp.float32
+    assert held_in_float32(narrow)
     for shape in (16, (), (0,), (4, -1)):
       with pytest.raises(errors.UserError, match="feature shape"):
         case.norm.init(shape)
@@ -150,14 +209,12 @@ class NormContract:
     # The mean is large against the spread: bfloat16 statistics would be off
     # by more than the rounding of y.
     x = np.asarray(jnp.asarray(x + 8, dtype), np.float64)
-    variables = jax.tree.map(
-      lambda leaf: np.float64(np.float32(leaf)), variables
-    )
+    variables = rounded(variables)
     y, stats = jitted(case.norm)(to(jnp.float32, variables), to(dtype, x))
     expected_y, expected_stats = truth(case, variables, x)
     assert y.dtype == dtype
     assert y.shape == shape
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(stats))
+    assert held_in_float32({"stats": stats})
     # The mean of x is 8 times its spread, hence 8^2 in the statistics' error.
     error = 64 * tolerance(x)
     assert_close(stats, expected_stats, error)
@@ -180,9 +237,7 @@ class NormContract:
     norm = case.norm
     variables, x = inputs(norm, SHAPES[4])
     x = np.float64(np.float32(x + 1e4))
-    variables = jax.tree.map(
-      lambda leaf: np.float64(np.float32(leaf)), variables
-    )
+    variables = rounded(variables)
     y, _ = jitted(norm)(to(jnp.float32, variables), to(jnp.float32, x))
     expected, _ = truth(case, variables, x)
     length = {"none": 1, "per_example": CHANNELS, "batch": x.size // CHANNELS}
@@ -200,10 +255,11 @@ class NormContract:
     assert within != norm.traits.one_pass
 
   def test_gradients(self, case):
-    """Against central differences of the float64 truth.
+    """Against the float64 truth.
 
-    With step h = 1e-5 the truncation h^2 f'''/6 is near 1e-9 and the rounding
-    u |f| / h near 1e-10, times the sum's length.
+    Where there is no transcription of the backward pass, that is by central
+    differences. With step h = 1e-5 the truncation h^2 f'''/6 is near 1e-9 and
+    the rounding u |f| / h near 1e-10, times the sum's length.
     """
     norm = case.norm
     shape = (3, 2, 2, 4) if norm.traits.spatial_only else (3, 4, 4)
@@ -212,24 +268,27 @@ class NormContract:
     # Exact in bfloat16, which the cotangent of a bfloat16 y is rounded to.
     x, weight = (np.float64(jnp.asarray(a, jnp.bfloat16)) for a in (x, weight))
 
-    def loss(params, x):
-      return np.sum(weight * truth(case, {**variables, "params": params}, x)[0])
+    if case.backward is None:
+      assert not variables["grad_stats"], "no reference of the backward pass"
 
-    expected = central_differences(loss, (variables["params"], x))
-
-    @jax.jit
-    def gradient(variables, x, weight):
       def loss(params, x):
-        y, _ = norm.apply({**variables, "params": params}, x)
-        return jnp.sum(weight * y)
+        changed = {**variables, "params": params}
+        return np.sum(weight * truth(case, changed, x)[0])
 
-      return jax.grad(loss, argnums=(0, 1))(variables["params"], x)
+      expected = central_differences(loss, (variables["params"], x))
+      expected, error = (*expected, {}), 1e-7
+    else:
+      of = case.backward(variables, x, weight, mask=None, **norm.options)
+      expected = (of["params"], of["x"], of["grad_stats"])
+      # Sums of products twice as long as those of the forward pass.
+      error = 4 * tolerance(x, np.float64)
 
+    compiled = jax.jit(lambda *arguments: gradient(norm)(*arguments)[0])
     with jax.enable_x64(True):
-      actual = gradient(*to(jnp.float64, (variables, x, weight)))
+      actual = compiled(*to(jnp.float64, (variables, x, weight)))
       actual = jax.tree.map(np.asarray, actual)
-    assert_close(actual, expected, 1e-7)
-    single = gradient(*to(jnp.float32, (variables, x, weight)))
+    assert_close(actual, expected, error)
+    single = compiled(*to(jnp.float32, (variables, x, weight)))
     for leaf in jax.tree.leaves(single):
       assert leaf.dtype == jnp.float32
     # The gradient divides by the spread, at least 1/4 here, once more.
@@ -237,11 +296,11 @@ class NormContract:
     assert_close(single, actual, bound)
 
     # A bfloat16 x costs the rounding of its gradient, once.
-    params, dx = gradient(
+    params, dx, grad_stats = compiled(
       to(jnp.float32, variables), *to(jnp.bfloat16, (x, weight))
     )
     assert dx.dtype == jnp.bfloat16
-    assert_close(params, actual[0], bound)
+    assert_close((params, grad_stats), (actual[0], actual[2]), bound)
     np.testing.assert_allclose(
       np.float64(dx),
       actual[1],
@@ -271,27 +330,39 @@ class NormContract:
       assert_close(as_float64(norm, variables, x + shift)[0], y, 1e-10)
 
   def test_traits_are_exact(self, case):
-    """What a norm does not declare, it does not have."""
+    """What a norm does not declare, it does not have.
+
+    Examples that mix, and training that differs from evaluation, show in y or
+    in the new statistics.
+    """
     norm, traits = case.norm, case.norm.traits
     variables, x = inputs(norm, SHAPES[4])
-    y, _ = as_float64(norm, variables, x)
+    y, stats = as_float64(norm, variables, x)
 
     def differs(other):
       return bool(np.abs(other - y).max() > 1e-3)
+
+    def differ(one, other):
+      leaves = jax.tree.map(lambda a, b: np.abs(a - b).max(), one, other)
+      return max(jax.tree.leaves(leaves), default=0) > 1e-3
 
     def apply(x, train=True):
       return as_float64(norm, variables, x, train=train)[0]
 
     if not traits.scale_invariant:
-      assert differs(apply(2 * x))
+      # Twice x may be an outlier, which some norms pass through as it is.
+      assert differs(apply(2 * x)) or differs(apply(x / 2))
     if not traits.shift_invariant:
       assert differs(apply(x + 1))
-    assert differs(apply(x, train=False)) == traits.needs_train_flag
+    evaluated, kept = as_float64(norm, variables, x, train=False)
+    moved = differ(kept, stats)
+    assert (differs(evaluated) or moved) == traits.needs_train_flag
 
     others = x.copy()
     others[1:] = 2 * others[1:] + 1
-    first = apply(others)[0]
-    assert (np.abs(first - y[0]).max() > 1e-3) == (traits.statistics == "batch")
+    other_y, other_stats = as_float64(norm, variables, others)
+    mixes = np.abs(other_y - y)[0].max() > 1e-3 or differ(other_stats, stats)
+    assert mixes == (traits.statistics == "batch")
     channel = x.copy()
     channel[..., 0] += 1
     alone = np.array_equal(apply(channel)[..., 1:], y[..., 1:])
@@ -306,6 +377,15 @@ class NormContract:
     variables, x = to(jnp.float32, (variables, x))
     _, stats = jitted(case.norm, train=False)(variables, x)
     jax.tree.map(np.testing.assert_array_equal, stats, variables["stats"])
+    if variables["grad_stats"]:
+
+      def loss(grad_stats):
+        held = {**variables, "grad_stats": grad_stats}
+        return jnp.sum(case.norm.apply(held, x, train=False)[0] ** 3)
+
+      # What overwrites them is what they are.
+      new = jax.jit(jax.grad(loss))(variables["grad_stats"])
+      jax.tree.map(np.testing.assert_array_equal, new, variables["grad_stats"])
 
   def test_mask(self, case):
     """Real tokens come out as if the others were not there.
@@ -366,14 +446,14 @@ class NormContract:
       assert_close(y, expected_y, bound)
     assert_close(stats, expected_stats, bound)
 
-    def loss(params, x, wrap):
-      apply = wrap(lambda p, x: norm.apply({**variables, "params": p}, x)[0])
-      return jnp.sum(weight * apply(params, x))
-
-    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)), static_argnums=2)
-    plain = gradient(variables["params"], x, lambda f: f)
-    remat = gradient(variables["params"], x, jax.checkpoint)
-    assert_close(remat, plain, bound)
+    plain = jax.jit(gradient(norm))
+    expected = [plain(variables, one, weight) for one in xs]
+    remat = jax.jit(gradient(norm, jax.checkpoint))(variables, x, weight)
+    assert_close(remat, expected[0], bound)
+    if variables["grad_stats"]:
+      each = jax.jit(jax.vmap(gradient(norm), in_axes=(None, 0, None)))
+      stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *expected)
+      assert_close(each(variables, xs, weight), stacked, bound)
 
   def test_eight_devices_equal_one(self, case):
     """A batch sharded over devices has the statistics of the whole."""
@@ -382,18 +462,13 @@ class NormContract:
     variables, x = to(jnp.float32, inputs(norm, shape))
     weight = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
 
-    def step(params, x):
-      y, stats = norm.apply({**variables, "params": params}, x)
-      return jnp.sum(weight * y), (y, stats)
-
-    step = jax.jit(jax.value_and_grad(step, argnums=(0, 1), has_aux=True))
+    step = jax.jit(gradient(norm))
     mesh = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Auto,))
     sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("b")))
     whole = NamedSharding(mesh, PartitionSpec())
-    params = jax.device_put(variables["params"], whole)
-    one = step(variables["params"], x)
-    eight = step(params, sharded)
-    assert len(eight[0][1][0].sharding.device_set) == 8
+    one = step(variables, x, weight)
+    eight = step(jax.device_put(variables, whole), sharded, weight)
+    assert len(eight[1][0].sharding.device_set) == 8
     assert_close(eight, one, 4 * tolerance(x))
 
   def test_wrong_input(self, case):

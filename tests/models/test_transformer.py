@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from normjax import errors, models, norms
+from normjax import errors, models
 from normjax.nn import placement as placements
 from normjax.nn import variables as nn_variables
 from tests.contracts import model_contract
@@ -17,29 +17,16 @@ def _tokens(seed=0, length=6):
   return jnp.asarray(generator.integers(0, 23, (3, length)), jnp.int32)
 
 
-@pytest.mark.parametrize("placement", sorted(placements.TABLE))
-@pytest.mark.parametrize("norm", norms.names())
-def test_the_future_does_not_show(norm, placement):
+@pytest.mark.parametrize("placement", placements.TABLE.names())
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_the_future_does_not_show(name, placement):
   """Changing token t leaves the logits before t as they were."""
-  model = models.make("llama", **TINY, norm=norm, placement=placement)
+  model = models.make(name, **TINY, placement=placement)
   tokens = _tokens()
   changed = tokens.at[:, 3].set((tokens[:, 3] + 1) % 23)
-  # train=False: batch statistics would mix positions.
-  before, after = model(tokens, train=False), model(changed, train=False)
+  before, after = model(tokens), model(changed)
   np.testing.assert_array_equal(before[:, :3], after[:, :3])
   assert np.any(before[:, 3] != after[:, 3])
-
-
-@pytest.mark.parametrize("placement", sorted(placements.TABLE))
-@pytest.mark.parametrize("norm", norms.names())
-def test_gradients_are_finite_at_every_placement(norm, placement):
-  model = models.make("llama", **TINY, norm=norm, placement=placement)
-  structure, variables = nn_variables.split(model)
-  gradient, _ = jax.grad(
-    model_contract.objective(structure, _tokens()), has_aux=True
-  )(variables["params"], variables)
-  for leaf in jax.tree.leaves(gradient):
-    assert np.isfinite(leaf).all()
 
 
 def test_tied_logits_are_not_rounded_to_the_compute_dtype():

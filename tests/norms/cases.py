@@ -9,8 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from normjax import norms
-from tests.norms import references, references_basics
-from tests.norms import references, references_dynamic
+from tests.norms import (
+  references,
+  references_basics,
+  references_dynamic,
+  references_power,
+)
 
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "layer_norm": (
@@ -50,6 +54,16 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"rank": 3, "gate_init": "one", "inner": "dyt"},
   ),
+  # The contract counts from 5000: the defaults are in PowerNorm's warm-up and
+  # after Unified Normalization's; for filtration its x is an outlier.
+  "power_norm": (
+    {},
+    {"num_groups": 4, "warmup_steps": 10, "backward_momentum": 0.6},
+  ),
+  "unified_norm": (
+    {},
+    {"window": (6, 2), "warmup_steps": 10, "outlier_filtration": True},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -66,15 +80,24 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "pre_affine": references_dynamic.pre_affine,
   "gated_norm": references_dynamic.gated_norm,
   "bhyt": references_dynamic.bhyt,
+  "power_norm": references_power.power_norm,
+  "unified_norm": references_power.unified_norm,
+}
+
+# Where the gradient is not the derivative: norms with "grad_stats".
+BACKWARDS: Mapping[str, Callable[..., Any]] = {
+  "power_norm": references_power.power_norm_backward,
+  "unified_norm": references_power.unified_norm_backward,
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A norm with options, and its reference where there is one."""
+  """A norm with options, and its references where there are any."""
 
   norm: norms.Norm
   reference: Callable[..., Any] | None
+  backward: Callable[..., Any] | None
   label: str
 
   def __str__(self) -> str:
@@ -87,6 +110,7 @@ def all_cases() -> list[Case]:
     Case(
       norm=norms.make(name, **options),
       reference=REFERENCES.get(name),
+      backward=BACKWARDS.get(name),
       label="-".join([name, *(f"{k}={v}" for k, v in options.items())]),
     )
     for name in norms.names()
@@ -97,5 +121,6 @@ def all_cases() -> list[Case]:
 def default_cases() -> list[Case]:
   """Every norm of the table once, with its defaults."""
   return [
-    Case(norms.make(name), REFERENCES.get(name), name) for name in norms.names()
+    Case(norms.make(name), REFERENCES.get(name), BACKWARDS.get(name), name)
+    for name in norms.names()
   ]

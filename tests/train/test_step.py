@@ -1,5 +1,7 @@
 """The pure step: accumulation, devices, backward statistics, probes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from flax import nnx
 
 from normjax import build, train
 from normjax.nn import variables as nn_variables
+from normjax.nn.norm_layer import NormLayer
 from normjax.train import program, schedules, sharding, step
 from normjax.train import state as train_state
 from tests import support
@@ -213,11 +216,9 @@ class _Watcher(nnx.Module):
     return _watched(self.linear(x), self.largest.get_value())
 
 
-@pytest.mark.parametrize("accumulation_steps", [1, 2])
-def test_a_backward_statistic_takes_its_gradient_as_its_value(
-  accumulation_steps,
-):
-  structure, variables = nn_variables.split(_Watcher(nnx.Rngs(0)))
+def _recipe_and_state(module, accumulation_steps):
+  """A program of a module of one's own, with plain momentum."""
+  structure, variables = nn_variables.split(module)
   recipe = step.Recipe(
     graphdef=structure,
     make_optimizer=lambda hyper, scale: optax.sgd(0.1, momentum=0.9),
@@ -225,23 +226,34 @@ def test_a_backward_statistic_takes_its_gradient_as_its_value(
     accumulation_steps=accumulation_steps,
     probes=(),
   )
-  config = support.tiny()
   optimizer_state = recipe.make_optimizer(None, None).init(variables["params"])
-  state = train_state.create(variables, optimizer_state)
+  return recipe, train_state.create(variables, optimizer_state)
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_a_backward_statistic_takes_its_gradient_as_its_value(
+  accumulation_steps,
+):
+  recipe, state = _recipe_and_state(_Watcher(nnx.Rngs(0)), accumulation_steps)
   inputs = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
   batch = {
     "inputs": jnp.asarray(inputs),
     "targets": jnp.asarray([0, 1, 2, 3]),
     "weight": jnp.ones(4),
   }
-  new, metrics = step.train_step(recipe, state, batch, build.hyper(config))
+  new, metrics = step.train_step(
+    recipe, state, batch, build.hyper(support.tiny())
+  )
   logits = np.asarray(_Watcher(nnx.Rngs(0)).linear(inputs), np.float64)
   softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
   gradient = (softmax - np.eye(4)) / 4
-  last = gradient[accumulation_steps - 1 :: accumulation_steps]
-  # The last micro-batch's; the loss is the mean over the whole batch.
+  largest = [
+    np.abs(gradient[first::accumulation_steps]).max()
+    for first in range(accumulation_steps)
+  ]
+  # Of each micro-batch; the loss is the mean over the whole batch.
   np.testing.assert_allclose(
-    new.grad_stats["largest"], np.abs(last).max(), rtol=1e-5
+    new.grad_stats["largest"], np.mean(largest), rtol=1e-5
   )
   # Neither the optimizer nor the gradient's norm has seen it.
   moved = jax.tree.structure(new.params)
@@ -256,6 +268,64 @@ def test_micro_batches_are_strides():
   batch = {"inputs": jnp.arange(12).reshape(6, 2)}
   micro = step._micro_batches(batch, 3)["inputs"]
   np.testing.assert_array_equal(micro[1], batch["inputs"][1::3])
+
+
+class _Normed(nnx.Module):
+  def __init__(self, norm, rngs):
+    self.first = nnx.Linear(3, 8, rngs=rngs)
+    self.norm = NormLayer(norm, (8,))
+    self.second = nnx.Linear(8, 4, rngs=rngs)
+
+  def __call__(self, x, *, train=True, key=None):
+    return self.second(self.norm(self.first(x), train=train))
+
+
+def _third_step(norm):
+  """Norm variables after three steps, the last on one batch or its quarters."""
+  rng = np.random.default_rng(0)
+  hyper = build.hyper(support.tiny())
+  batches = [
+    {
+      "inputs": jnp.asarray(rng.normal(size=(16, 3)), jnp.float32),
+      "targets": jnp.asarray(rng.integers(0, 4, 16)),
+      "weight": jnp.ones(16),
+    }
+    for _ in range(3)
+  ]
+  recipe, state = _recipe_and_state(_Normed(norm, nnx.Rngs(0)), 1)
+  whole, parts = (
+    jax.jit(functools.partial(step.train_step, r))
+    for r in (recipe, recipe._replace(accumulation_steps=4))
+  )
+  for batch in batches[:2]:
+    state, _ = whole(state, batch, hyper)
+  for compiled in (whole, parts):
+    new, _ = compiled(state, batches[2], hyper)
+    yield jax.device_get((new.stats["norm"], new.grad_stats.get("norm", {})))
+
+
+def test_an_accumulated_running_mean_is_the_whole_batchs():
+  (whole, _), (parts, _) = _third_step("batch_norm")
+  assert whole["mean"].any()
+  _assert_close(whole["mean"], parts["mean"], REORDERED)
+
+
+def test_accumulated_power_norm_is_the_whole_batchs():
+  """After the warm-up all its statistics are linear in the batch."""
+  whole, parts = _third_step({"name": "power_norm", "warmup_steps": 2})
+  assert whole[1]["ema_gz"].any()
+  _assert_close(whole, parts, REORDERED)
+
+
+def test_a_warm_up_counts_steps_not_micro_batches():
+  """The windows then hold the batch's statistics, each in one slot."""
+  whole, parts = _third_step("unified_norm")
+  for stats, _ in (whole, parts):
+    assert stats["steps"] == 3
+    assert stats["steps"].dtype == np.int32
+    assert (stats["buffer_x2"][1:] > 0).all()
+    assert (stats["buffer_x2"][0] == 0).all()
+  _assert_close(whole[0], parts[0], REORDERED)
 
 
 def test_evaluation_does_not_depend_on_the_batch_size():

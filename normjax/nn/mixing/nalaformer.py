@@ -95,7 +95,7 @@ def _check(name: str, power: float, eps: float, chunk: int) -> None:
 
 
 def direction(x: Array) -> tuple[Array, Array]:
-  """Direction x / |x| and norm |x| over the last axis; 0 at 0.
+  """Returns x / |x| and |x| over the last axis; both 0, with 0 gradients, at 0.
 
   Args:
     x: float32 or float64.

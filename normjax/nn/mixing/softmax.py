@@ -142,7 +142,7 @@ def _attend(
     weights = softmax_with_sink(scores, _per_head(sink_h, g, dtype))
   mixed = jnp.einsum("bgrts,bsgk->btgrk", weights.astype(v_bsgk.dtype), v_bsgk)
   return base.Mixed(
-    mixed.reshape(b, t, h, k), _first_token_mass(weights, mask_bs)
+    mixed.reshape(b, t, h, -1), _first_token_mass(weights, mask_bs)
   )
 
 

@@ -1,0 +1,298 @@
+"""Unified Normalization: Yang et al. 2022, arXiv:2208.01313."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from normjax import errors
+from normjax.norms import affine, base, batch_power, moments
+from normjax.types import Array
+
+# The official code corrects gradients for the ratio of the window to the
+# running statistic after this many steps at the earliest, within these bounds.
+_FIRST_CORRECTED_STEP = 1000
+_LARGEST_CORRECTION = 5.0
+
+
+def unified_norm(
+  window: int | tuple[int, int] = 4,
+  warmup_steps: int = 4000,
+  outlier_filtration: bool = False,
+  momentum: float = 0.9,
+  eps: float = 1e-5,
+) -> base.Norm:
+  """Unified Normalization: division by the power of the last few batches.
+
+      q = mean(x^2) of a channel over all tokens, put into buffer_x2
+      var = q if t <= window or t < warmup_steps or skipped
+            else the geometric mean of buffer_x2
+      r = sqrt((var + eps) / (running_var + eps)), within [1/5, 5]; 1 if
+            t <= max(1000, warmup_steps) or skipped
+      z = x / sqrt(var + eps),   y = z * scale + bias
+      running_var <- momentum running_var + (1 - momentum) var
+
+  with t = 1, 2, … the training calls, of a train step its optimizer steps.
+  Evaluation divides by sqrt(running_var + eps), which a neighbouring linear
+  layer can absorb. The backward pass is not the derivative. With g the
+  gradient of z times r, and dscale = sum(dy r z),
+
+      gz = mean(g z), put into buffer_gz (when skipped: ema_gz)
+      mean_gz = gz if t <= window or t < warmup_steps or skipped
+            else the mean of buffer_gz
+      ema_gz <- momentum ema_gz + (1 - momentum) mean_gz
+      dx = (g - (mean_gz if skipped else the new ema_gz) z) / sqrt(var + eps)
+
+  arXiv:2208.01313, as the official code computes it. Filtration skips the
+  window, from warmup_steps on, where in any channel the arithmetic mean of
+  buffer_x2 exceeds the geometric one by more than window times the variance,
+  over all entries, of sqrt(buffer_x2) before q came in; the slot then gets
+  running_var, while running_var takes in the outlier. A window of 1 is
+  skipped at every step: batch RMS with its exact gradient.
+
+  eps stands inside the square root. Statistics are float32 (float64 for
+  float64; the official code keeps the input's dtype). Under jit over a sharded
+  batch they are those of the whole batch, and so is the decision to skip
+  (there: of one device). A mask leaves padding out of q; as in the official
+  code mean(g z) runs over all positions, so padding must be finite. Where a
+  mask leaves nothing, q is running_var.
+
+  The gradients with respect to `ema_gz` and `buffer_gz` are their new values
+  (train=False: their old ones), for whoever calls `jax.grad` to write back,
+  never for an optimizer. They are on the scale of the loss: a loss scale would
+  end up in them, and a norm that is used twice in one loss, or under a vmap
+  inside of it, adds both values.
+
+  Warning: in a causal model q is a leak. All positions enter it, later ones
+  too, and it enters the output of every training step.
+
+  Args:
+    window: how many batches, >= 1; a pair for the forward and the backward
+      pass.
+    warmup_steps: >= 0. Counts on from a checkpoint; the official code resets
+      `steps` to fine-tune. With filtration at least the window: the zeros that
+      it starts with look like outliers.
+    outlier_filtration: the official code advises it for images, not for text.
+    momentum: weighs the old running value, in [0, 1].
+    eps: > 0.
+
+  Raises:
+    UserError: an option out of range; from `apply`, missing statistics or a
+      training batch of one token.
+  """
+  name = "unified_norm"
+  pair = tuple(window) if isinstance(window, tuple | list) else (window,) * 2
+  if len(pair) != 2:
+    raise errors.UserError(
+      f"{name}: window must be an integer or a pair of them, for the forward"
+      f" and the backward pass; got {window!r}."
+    )
+  for size in pair:
+    base.check_integer(name, "window", size, least=1)
+  base.check_integer(name, "warmup_steps", warmup_steps, least=0)
+  if not isinstance(outlier_filtration, bool):
+    raise errors.UserError(
+      f"{name}: outlier_filtration must be True or False;"
+      f" got {outlier_filtration!r}."
+    )
+  base.check_number(name, "momentum", momentum, least=0, most=1)
+  base.check_number(name, "eps", eps, above=0)
+  return base.Norm(
+    name=name,
+    options={
+      "window": pair,
+      "warmup_steps": warmup_steps,
+      "outlier_filtration": outlier_filtration,
+      "momentum": momentum,
+      "eps": eps,
+    },
+    traits=base.NormTraits(
+      statistics="batch",
+      scale_invariant=pair[0] == 1,
+      foldable=True,
+      needs_train_flag=True,
+    ),
+    init_fn=_init,
+    apply_fn=_apply,
+  )
+
+
+def _init(shape, dtype, *, window: tuple[int, int], **_: Any):
+  wide = jnp.promote_types(dtype, jnp.float32)
+  channels = shape[-1]
+  return {
+    "params": affine.init(shape, dtype),
+    "stats": {
+      "running_var": jnp.ones(channels, wide),
+      "buffer_x2": jnp.zeros((window[0], channels), wide),
+      "steps": jnp.zeros((), jnp.int32),
+      "skips": jnp.zeros((), jnp.int32),
+    },
+    "grad_stats": {
+      "ema_gz": jnp.zeros(channels, wide),
+      "buffer_gz": jnp.zeros((window[1], channels), wide),
+    },
+  }
+
+
+def _apply(
+  variables: base.Variables,
+  x: Array,
+  *,
+  train: bool,
+  mask: Array | None,
+  window: tuple[int, int],
+  warmup_steps: int,
+  outlier_filtration: bool,
+  momentum: float,
+  eps: float,
+  **_: Any,
+):
+  stats, grad_stats = variables["stats"], variables["grad_stats"]
+  base.check_held(
+    "unified_norm",
+    variables,
+    "stats",
+    ("running_var", "buffer_x2", "steps", "skips"),
+  )
+  base.check_features("unified_norm", x, stats["running_var"].size)
+  wide = moments.promote(x)
+  running = stats["running_var"].astype(wide.dtype)
+  params = variables["params"]
+  if not train:
+    y = affine.apply(wide * lax.rsqrt(running + eps), params).astype(x.dtype)
+    return (batch_power.hold(y, grad_stats) if grad_stats else y), stats
+
+  base.check_held(
+    "unified_norm", variables, "grad_stats", ("ema_gz", "buffer_gz")
+  )
+  base.check_batch("unified_norm", x)
+  q = batch_power.mean_square(wide, mask, otherwise=running)
+  steps = stats["steps"] + 1
+  buffer, skipped, outlier = _insert(
+    stats["buffer_x2"].astype(wide.dtype),
+    q,
+    running,
+    steps,
+    steps >= warmup_steps if outlier_filtration else None,
+  )
+  early = steps < warmup_steps
+  variance = jnp.where(
+    early | skipped | (steps <= window[0]), q, _geometric_mean(buffer)
+  )
+  r = jnp.clip(
+    jnp.sqrt(variance + eps) / jnp.sqrt(running + eps),
+    1 / _LARGEST_CORRECTION,
+    _LARGEST_CORRECTION,
+  )
+  first = max(_FIRST_CORRECTED_STEP, warmup_steps)
+  r = jnp.where(skipped | (steps <= first), 1, r)
+  z = _normalize(
+    momentum,
+    wide,
+    _Step(
+      inverse=lax.rsqrt(variance + eps),
+      correction=r,
+      skipped=skipped,
+      windowed=~(early | skipped | (steps <= window[1])),
+      slot=steps % window[1],
+    ),
+    {name: grad_stats[name] for name in ("ema_gz", "buffer_gz")},
+  )
+  if "scale" in params:
+    params = {**params, "scale": _corrected(params["scale"], r)}
+  new = {
+    "running_var": momentum * running + (1 - momentum) * variance,
+    "buffer_x2": buffer,
+    "steps": steps,
+    "skips": stats["skips"] + outlier,
+  }
+  new = {name: value.astype(stats[name].dtype) for name, value in new.items()}
+  return affine.apply(cast(Array, z), params).astype(x.dtype), new
+
+
+def _insert(
+  buffer: Array,
+  q: Array,
+  running: Array,
+  steps: Array,
+  filtering: Array | None,
+) -> tuple[Array, Array, Array]:
+  """Puts q, or for an outlier the running statistic, into its slot.
+
+  Args:
+    buffer: (w, c), of the last batches.
+    q: (c,), of this batch.
+    running: (c,).
+    steps: (), the number of this step, from 1.
+    filtering: (), whether outliers are looked for; None for never.
+
+  Returns:
+    The buffer, whether this step does without the window, and whether it does
+    so as an outlier.
+  """
+  size = buffer.shape[0]
+  slot = steps % size
+  inserted = buffer.at[slot].set(q)
+  always = jnp.asarray(size == 1)
+  if filtering is None:
+    return inserted, always, jnp.zeros((), bool)
+  spread = jnp.var(jnp.sqrt(buffer), ddof=1)
+  gap = jnp.mean(inserted, axis=0) - _geometric_mean(inserted)
+  outlier = filtering & jnp.any(gap > spread * size)
+  buffer = buffer.at[slot].set(jnp.where(outlier, running, q))
+  return buffer, always | outlier, outlier
+
+
+def _geometric_mean(buffer: Array) -> Array:
+  return jnp.exp(jnp.mean(jnp.log(buffer), axis=0))
+
+
+def _corrected(scale: Array, r: Array) -> Array:
+  """`scale`, with a gradient times r."""
+  fixed = lax.stop_gradient(scale).astype(r.dtype)
+  return fixed + r * (scale.astype(r.dtype) - fixed)
+
+
+class _Step(NamedTuple):
+  """What the forward pass has decided; no gradient goes through it."""
+
+  inverse: Array  # (c,), what x and its gradient are multiplied by.
+  correction: Array  # (c,), r.
+  skipped: Array  # (), whether this step does without the windows.
+  windowed: Array  # (), whether the backward window is used.
+  slot: Array  # (), of this step in the backward window.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _normalize(
+  momentum: float, x: Array, step: _Step, grad_stats: Mapping[str, Array]
+) -> Array:
+  """Returns x * step.inverse, with the gradient of arXiv:2208.01313."""
+  del momentum, grad_stats
+  return x * step.inverse
+
+
+def _normalize_forward(momentum, x, step, grad_stats):
+  z = _normalize(momentum, x, step, grad_stats)
+  return z, (z, step, grad_stats)
+
+
+def _normalize_backward(momentum, residuals, g):
+  z, step, held = residuals
+  ema, buffer = (held[k].astype(z.dtype) for k in ("ema_gz", "buffer_gz"))
+  g = g * step.correction
+  gz = jnp.mean(g * z, axis=tuple(range(z.ndim - 1)))
+  buffer = buffer.at[step.slot].set(jnp.where(step.skipped, ema, gz))
+  mean_gz = jnp.where(step.windowed, jnp.mean(buffer, axis=0), gz)
+  ema = momentum * ema + (1 - momentum) * mean_gz
+  taken = jnp.where(step.skipped, mean_gz, ema)
+  new = {"ema_gz": ema, "buffer_gz": buffer}
+  new = {name: value.astype(held[name].dtype) for name, value in new.items()}
+  return (g - taken * z) * step.inverse, None, new
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)
