@@ -38,6 +38,7 @@ TABLE: Mapping[str, str] = {
   "bhyt": "normjax.norms.bhyt:bhyt",
   "power_norm": "normjax.norms.power_norm:power_norm",
   "unified_norm": "normjax.norms.unified_norm:unified_norm",
+  "group_norm": "normjax.norms.group_norm:group_norm",
 }
 
 _REGISTRY = Registry("norm", TABLE)

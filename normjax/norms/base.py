@@ -35,6 +35,8 @@ class NormTraits:
       a neighbouring linear layer can absorb.
     needs_train_flag: train=True and train=False differ.
     spatial_only: x must be images (b, y, x, c).
+    contains_activation: the norm is its activation too: what follows it in a
+      model is not another one.
     one_pass: the variance is a difference of means, which loses all digits
       once mean^2 / variance nears the inverse of the unit roundoff.
   """
@@ -45,6 +47,7 @@ class NormTraits:
   foldable: bool = False
   needs_train_flag: bool = False
   spatial_only: bool = False
+  contains_activation: bool = False
   one_pass: bool = False
 
 
@@ -233,6 +236,23 @@ def check_features(norm: str, x: Array, size: int) -> None:
     raise errors.UserError(
       f"{norm} was made for {size} features on the last axis (channels last);"
       f" got x of shape {x.shape}."
+    )
+
+
+def check_images(norm: str, x: Array) -> None:
+  """Raises UserError unless x has the four axes of images."""
+  if x.ndim != 4:
+    raise errors.UserError(
+      f"{norm} is for images (b, y, x, c), channels last; got x of shape"
+      f" {x.shape}. Its statistics are those of an image's pixels."
+    )
+
+
+def check_groups(norm: str, num_groups: int, features: int) -> None:
+  """Raises UserError unless the groups divide the features."""
+  if features % num_groups:
+    raise errors.UserError(
+      f"{norm}: num_groups={num_groups} must divide the {features} features."
     )
 
 

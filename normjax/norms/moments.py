@@ -46,6 +46,11 @@ def broadcast_mask(mask: Array, x: Array) -> Array:
   return mask.astype(bool).reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
 
 
+def split_groups(x: Array, num_groups: int) -> Array:
+  """(…, c) to (…, num_groups, c / num_groups): neighbouring channels."""
+  return x.reshape(*x.shape[:-1], num_groups, x.shape[-1] // num_groups)
+
+
 def count(x: Array, axes: Sequence[int], mask: Array | None = None) -> Array:
   """How many values each statistic over `axes` has, in x's statistics dtype.
 

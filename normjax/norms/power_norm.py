@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
-from normjax import errors
 from normjax.norms import affine, base, batch_power, moments
 from normjax.types import Array
 
@@ -97,11 +96,7 @@ def power_norm(
 
 
 def _init(shape, dtype, *, num_groups: int, **_: Any):
-  if shape[-1] % num_groups:
-    raise errors.UserError(
-      f"power_norm: num_groups={num_groups} must divide the {shape[-1]}"
-      " features."
-    )
+  base.check_groups("power_norm", num_groups, shape[-1])
   wide = jnp.promote_types(dtype, jnp.float32)
   return {
     "params": affine.init(shape, dtype),
@@ -166,7 +161,7 @@ def _apply(
 
 def _reciprocal_roots(x: Array, num_groups: int, eps: float) -> Array:
   """1 / the quadratic mean of every group, (…, groups, 1)."""
-  groups = x.reshape(*x.shape[:-1], num_groups, x.shape[-1] // num_groups)
+  groups = moments.split_groups(x, num_groups)
   return lax.rsqrt(moments.mean_square(groups, axes=(-1,)) + eps)
 
 

@@ -19,6 +19,7 @@ from normjax.nn.norm_layer import NormLayer
 from normjax.train import state as train_state
 from normjax.train import step
 from tests import support
+from tests.norms import cases
 
 X = jax.random.normal(jax.random.key(0), (4, 3, 8)) * 2 + 1
 
@@ -31,9 +32,10 @@ class TrainState(flax_train_state.TrainState):
 
 @pytest.mark.parametrize("name", norms.names())
 def test_is_the_norm(name):
-  norm = norms.make(name)
-  layer = LinenNorm(name)
-  made = layer.init(jax.random.key(0), X)
+  norm = cases.make(name)
+  x = cases.images(norm, X)
+  layer = LinenNorm(norm)
+  made = layer.init(jax.random.key(0), x)
   initial = norm.init((8,))
   if norm.needs_key:  # The draws are those of Linen's stream.
     assert jax.tree.map(jnp.shape, made["params"]) == jax.tree.map(
@@ -46,20 +48,22 @@ def test_is_the_norm(name):
     (made.get("params", {}), made.get("batch_stats", {})),
     (initial["params"], initial["stats"]),
   )
-  y, updated = layer.apply(made, X, mutable=["batch_stats"])
-  expected, stats = norm.apply(initial, X)
+  y, updated = layer.apply(made, x, mutable=["batch_stats"])
+  expected, stats = norm.apply(initial, x)
   np.testing.assert_array_equal(y, expected)
   jax.tree.map(
     np.testing.assert_array_equal, updated.get("batch_stats", {}), stats
   )
-  y = layer.apply(made, X, train=False)
-  expected, _ = norm.apply(initial, X, train=False)
+  y = layer.apply(made, x, train=False)
+  expected, _ = norm.apply(initial, x, train=False)
   np.testing.assert_array_equal(y, expected)
 
 
 @pytest.mark.parametrize("name", norms.names())
 def test_trains_in_a_train_state(name):
   """A model of two layers learns, and its statistics move with the data."""
+  norm = cases.make(name)
+  inputs = cases.images(norm, X)
 
   class Model(linen.Module):
     """Dense, norm, dense."""
@@ -67,11 +71,11 @@ def test_trains_in_a_train_state(name):
     @linen.compact
     def __call__(self, x, train):
       x = linen.Dense(8, dtype=jnp.bfloat16)(x)
-      x = LinenNorm({"name": name}, name="norm")(x, train=train)
+      x = LinenNorm(norm, name="norm")(x, train=train)
       return linen.Dense(1)(x)
 
   model = Model()
-  made = model.init(jax.random.key(0), X[:1, :1], train=True)
+  made = model.init(jax.random.key(0), inputs[:1, :1], train=True)
   state = TrainState.create(
     apply_fn=model.apply,
     params={k: v for k, v in made.items() if k != "batch_stats"},
@@ -86,11 +90,11 @@ def test_trains_in_a_train_state(name):
     def loss(params):
       y, updated = state.apply_fn(
         {**params, "batch_stats": state.batch_stats},
-        X,
+        inputs,
         train=True,
         mutable=["batch_stats"],
       )
-      error = y - jnp.sin(X.sum(-1, keepdims=True))
+      error = y - jnp.sin(inputs.sum(-1, keepdims=True))
       return jnp.mean(error**2), updated.get("batch_stats", {})
 
     (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(

@@ -11,6 +11,7 @@ from flax import nnx
 from normjax import norms
 from normjax.nn import variables
 from normjax.nn.norm_layer import NormLayer
+from tests.norms import cases
 
 X = jax.random.normal(jax.random.key(0), (4, 3, 8)) * 2 + 1
 # Statistics and gains of 12 or 8 values: roundings of a reordered sum.
@@ -32,24 +33,26 @@ def assert_equal(actual, expected):
 
 @pytest.mark.parametrize("name", norms.names())
 def test_is_the_norm(name):
-  norm = norms.make(name)
+  norm = cases.make(name)
+  x = cases.images(norm, X)
   initial = norm.init((8,))
-  layer = NormLayer(name, (8,))
+  layer = NormLayer(norm, (8,))
   assert_equal(held(layer, nnx.Param), initial["params"])
   assert_equal(held(layer, variables.NormStat), initial["stats"])
   assert_equal(held(layer, variables.GradStat), initial["grad_stats"])
 
-  assert_equal(layer(X, train=False), norm.apply(initial, X, train=False)[0])
+  assert_equal(layer(x, train=False), norm.apply(initial, x, train=False)[0])
   assert_equal(held(layer, variables.NormStat), initial["stats"])
-  y, stats = norm.apply(initial, X)
-  assert_equal(layer(X), y)
+  y, stats = norm.apply(initial, x)
+  assert_equal(layer(x), y)
   assert_equal(held(layer, variables.NormStat), stats)
 
 
 @pytest.mark.parametrize("name", norms.names())
 def test_training_step_under_jit(name):
   """Gradients reach the parameters only, statistics advance in place."""
-  layer = NormLayer(name, (8,))
+  norm = cases.make(name)
+  layer = NormLayer(norm, (8,))
   eager = nnx.clone(layer)
   steps = 0
 
@@ -59,7 +62,7 @@ def test_training_step_under_jit(name):
     return jnp.sum(jnp.sin(layer(x)))
 
   step = nnx.jit(nnx.value_and_grad(loss))
-  for x in (X, X + 1):
+  for x in (cases.images(norm, X), cases.images(norm, X + 1)):
     value, gradients = step(layer, x)
     expected, expected_gradients = nnx.value_and_grad(loss)(eager, x)
     np.testing.assert_allclose(value, expected, rtol=0, atol=96 * ATOL)
@@ -79,12 +82,14 @@ def test_training_step_under_jit(name):
 @pytest.mark.parametrize("name", norms.names())
 def test_split_and_merge(name):
   """Layers made apart have one graph definition; merged copies are free."""
-  layer = NormLayer(name, (8,))
+  norm = cases.make(name)
+  x = cases.images(norm, X)
+  layer = NormLayer(norm, (8,))
   graphdef, state = nnx.split(layer)
-  again, _ = nnx.split(NormLayer(name, (8,)))
+  again, _ = nnx.split(NormLayer(norm, (8,)))
   assert graphdef == again
   assert hash(graphdef) == hash(again)
-  abstract = nnx.eval_shape(lambda: NormLayer(name, (8,)))
+  abstract = nnx.eval_shape(lambda: NormLayer(norm, (8,)))
   assert jax.tree.map(jnp.shape, nnx.state(abstract)) == jax.tree.map(
     jnp.shape, state
   )
@@ -96,9 +101,9 @@ def test_split_and_merge(name):
     return y, nnx.state(merged)
 
   before = held(layer, variables.NormStat)
-  y, new_state = forward(state, X)
+  y, new_state = forward(state, x)
   assert_equal(held(layer, variables.NormStat), before)
-  np.testing.assert_allclose(y, layer(X), rtol=0, atol=ATOL)
+  np.testing.assert_allclose(y, layer(x), rtol=0, atol=ATOL)
   for a, b in zip(
     jax.tree.leaves(new_state), jax.tree.leaves(nnx.state(layer)), strict=True
   ):

@@ -17,7 +17,7 @@ class TestNorm(norm_contract.NormContract):
 
 def test_variables_survive_a_checkpoint(tmp_path):
   tree = {
-    name: norm_contract.inputs(norms.make(name), (2, 3, 5, 16))[0]
+    name: norm_contract.inputs(cases.make(name), (2, 3, 5, 16))[0]
     for name in norms.names()
   }
   tree = norm_contract.to(np.float32, tree)

@@ -1,0 +1,62 @@
+"""Group normalization: Wu, He 2018, arXiv:1803.08494."""
+
+from typing import Any
+
+from jax import lax
+
+from normjax.norms import affine, base, moments
+from normjax.types import Array
+
+
+def group_norm(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
+  """Group normalization: statistics of an image's group of channels.
+
+      y = (x - mean) / sqrt(var + eps) * scale + bias
+
+  arXiv:1803.08494, equations 1 to 7, with the biased variance. A group is c /
+  num_groups neighbouring channels at all pixels of one image; gain and offset
+  are one a channel. Statistics are float32 (float64 for float64), two passes.
+  One group is a layer norm over all of the image, c groups are an instance
+  norm. Masks are not read: no other image enters.
+
+  Args:
+    num_groups: >= 1, divides the channels. The paper's 32 takes 32 channels
+      at least.
+    eps: inside the square root, > 0: 1e-5 as in the paper; Flax has 1e-6.
+
+  Raises:
+    UserError: an option out of range; groups that do not divide the channels;
+      from `apply`, an x that is not images.
+  """
+  base.check_integer("group_norm", "num_groups", num_groups, least=1)
+  base.check_number("group_norm", "eps", eps, above=0)
+  return base.Norm(
+    name="group_norm",
+    options={"num_groups": num_groups, "eps": eps},
+    traits=base.NormTraits(
+      statistics="per_example",
+      scale_invariant=True,
+      shift_invariant=True,
+      spatial_only=True,
+    ),
+    init_fn=_init,
+    apply_fn=_apply,
+  )
+
+
+def _init(shape, dtype, *, num_groups: int, **_: Any):
+  base.check_groups("group_norm", num_groups, shape[-1])
+  return {"params": affine.init(shape, dtype)}
+
+
+def _apply(
+  variables: base.Variables, x: Array, *, num_groups: int, eps: float, **_: Any
+):
+  base.check_images("group_norm", x)
+  base.check_groups("group_norm", num_groups, x.shape[-1])
+  affine.check("group_norm", x, variables["params"])
+  grouped = moments.split_groups(moments.promote(x), num_groups)
+  mean, variance = moments.mean_and_variance(grouped, axes=(1, 2, 4))
+  normalized = (grouped - mean) * lax.rsqrt(variance + eps)
+  y = affine.apply(normalized.reshape(x.shape), variables["params"])
+  return y.astype(x.dtype), variables["stats"]

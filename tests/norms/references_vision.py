@@ -1,0 +1,26 @@
+"""Norms of images in float64 NumPy, image by image and channel by channel.
+
+Written from the papers and, where a docstring names one, official code. Images
+are (b, y, x, c). A forward is `(params, stats, x, *, train, mask, **options)`
+to `(y, stats)`.
+"""
+
+import numpy as np
+
+
+def _groups(channels, num_groups):
+  """The channels of each group, as slices."""
+  size = channels // num_groups
+  return [slice(g * size, (g + 1) * size) for g in range(num_groups)]
+
+
+def group_norm(params, stats, x, *, num_groups, eps, **_):
+  """arXiv:1803.08494, equations 1 to 7."""
+  y = np.empty_like(x)
+  for image, out in zip(x, y, strict=True):
+    for group in _groups(x.shape[-1], num_groups):
+      part = image[:, :, group]
+      mu = part.sum() / part.size
+      variance = ((part - mu) ** 2).sum() / part.size
+      out[:, :, group] = (part - mu) / np.sqrt(variance + eps)
+  return y * params["scale"] + params["bias"], stats

@@ -1,0 +1,55 @@
+"""Facts and errors of the norms of images."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from normjax import errors, norms
+from tests.norms import cases
+
+IMAGES = [
+  name for name in norms.names() if cases.make(name).traits.spatial_only
+]
+U = 2**-24
+
+
+def normal(shape, seed=0):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("shape", [(4, 8), (4, 3, 8)])
+def test_what_is_no_image_is_an_error(name, shape):
+  norm = cases.make(name)
+  with pytest.raises(errors.UserError, match=r"images \(b, y, x, c\).*\(4, "):
+    norm.apply(norm.init((8,)), jnp.ones(shape))
+
+
+@pytest.mark.parametrize(
+  "name",
+  [name for name in norms.names() if "num_groups" in cases.SMALL.get(name, {})],
+)
+def test_groups_that_do_not_divide_are_an_error(name):
+  with pytest.raises(
+    errors.UserError, match="num_groups=32 must divide the 48"
+  ):
+    norms.make(name).init((48,))
+  norm = cases.make(name)
+  with pytest.raises(errors.UserError):
+    norm.apply(norm.init((8,)), jnp.ones((2, 3, 3, 7)))
+  with pytest.raises(errors.UserError, match="num_groups .* >= 1; got 0"):
+    norms.make(name, num_groups=0)
+
+
+def test_one_group_is_a_layer_norm_of_the_image():
+  x = normal((2, 3, 5, 8)) + 3
+  norm = norms.make("group_norm", num_groups=1)
+  y, _ = norm.apply(norm.init((8,)), x)
+  layer = norms.make("layer_norm", eps=1e-5)
+  flat = x.reshape(2, -1)
+  expected, _ = layer.apply(layer.init(flat.shape[1:]), flat)
+  # Sums of 120 numbers below 8.
+  np.testing.assert_allclose(
+    y.reshape(2, -1), expected, rtol=0, atol=120 * 8 * U
+  )
