@@ -39,6 +39,7 @@ TABLE: Mapping[str, str] = {
   "power_norm": "normjax.norms.power_norm:power_norm",
   "unified_norm": "normjax.norms.unified_norm:unified_norm",
   "group_norm": "normjax.norms.group_norm:group_norm",
+  "instance_norm": "normjax.norms.instance_norm:instance_norm",
 }
 
 _REGISTRY = Registry("norm", TABLE)

@@ -72,6 +72,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"window": (6, 2), "warmup_steps": 10, "outlier_filtration": True},
   ),
   "group_norm": ({"num_groups": 2, "eps": 0.1},),
+  "instance_norm": ({"eps": 0.1},),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -91,6 +92,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "power_norm": references_power.power_norm,
   "unified_norm": references_power.unified_norm,
   "group_norm": references_vision.group_norm,
+  "instance_norm": references_vision.instance_norm,
 }
 
 # Where the gradient is not the derivative: norms with "grad_stats".

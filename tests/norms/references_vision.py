@@ -24,3 +24,14 @@ def group_norm(params, stats, x, *, num_groups, eps, **_):
       variance = ((part - mu) ** 2).sum() / part.size
       out[:, :, group] = (part - mu) / np.sqrt(variance + eps)
   return y * params["scale"] + params["bias"], stats
+
+
+def instance_norm(params, stats, x, *, eps, **_):
+  """arXiv:1607.08022, equation 4."""
+  y = np.empty_like(x)
+  for image, channel in np.ndindex(x.shape[0], x.shape[3]):
+    part = x[image, :, :, channel]
+    mu = part.sum() / part.size
+    variance = ((part - mu) ** 2).sum() / part.size
+    y[image, :, :, channel] = (part - mu) / np.sqrt(variance + eps)
+  return y * params.get("scale", 1) + params.get("bias", 0), stats

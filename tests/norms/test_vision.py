@@ -53,3 +53,13 @@ def test_one_group_is_a_layer_norm_of_the_image():
   np.testing.assert_allclose(
     y.reshape(2, -1), expected, rtol=0, atol=120 * 8 * U
   )
+
+
+def test_a_group_for_each_channel_is_an_instance_norm():
+  x = normal((2, 4, 3, 8)) + 3
+  group = norms.make("group_norm", num_groups=8)
+  y, _ = group.apply(group.init((8,)), x)
+  instance = norms.make("instance_norm", use_scale=False, use_bias=False)
+  assert not instance.init((8,))["params"]
+  expected, _ = instance.apply({}, x)
+  np.testing.assert_allclose(y, expected, rtol=0, atol=12 * 8 * U)
