@@ -1,12 +1,13 @@
 """Batch normalization: Ioffe, Szegedy 2015, arXiv:1502.03167."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
-from normjax.norms import affine, base, moments
+from normjax import errors
+from normjax.norms import affine, base, moments, running
 from normjax.types import Array
 
 
@@ -14,6 +15,7 @@ def batch_norm(
   momentum: float = 0.9,
   eps: float = 1e-5,
   running_variance: Literal["unbiased", "biased"] = "unbiased",
+  virtual_batch_size: int | None = None,
 ) -> base.Norm:
   """Batch normalization: statistics of a channel over everything else.
 
@@ -33,22 +35,33 @@ def batch_norm(
     eps: inside the square root, > 0.
     running_variance: what enters the running variance: "unbiased", divided by
       n - 1 (the paper, PyTorch), or "biased" (Flax, TensorFlow).
+    virtual_batch_size: how many neighbouring examples share statistics in
+      training: the ghost batches of arXiv:1705.08741. None: all of them. The
+      running statistics take one step with the mean over the ghost batches;
+      the paper's algorithm takes one with each, in turn. Where a ghost batch
+      is what one device has, nothing is exchanged between devices.
 
   Raises:
     UserError: an option out of range; from `apply`, a training batch of one
-      value a channel, or missing statistics.
+      value a channel, or that ghost batches do not divide, or missing
+      statistics.
   """
   base.check_number("batch_norm", "momentum", momentum, least=0, most=1)
   base.check_number("batch_norm", "eps", eps, above=0)
   base.check_choice(
     "batch_norm", "running_variance", running_variance, ("unbiased", "biased")
   )
+  if virtual_batch_size is not None:
+    base.check_integer(
+      "batch_norm", "virtual_batch_size", virtual_batch_size, least=1
+    )
   return base.Norm(
     name="batch_norm",
     options={
       "momentum": momentum,
       "eps": eps,
       "running_variance": running_variance,
+      "virtual_batch_size": virtual_batch_size,
     },
     traits=base.NormTraits(
       statistics="batch",
@@ -82,54 +95,53 @@ def _apply(
   momentum: float,
   eps: float,
   running_variance: str,
+  virtual_batch_size: int | None,
   **_: Any,
 ):
-  running = variables["stats"]
+  stats = variables["stats"]
   base.check_held("batch_norm", variables, "stats", ("mean", "var"))
-  base.check_features("batch_norm", x, running["mean"].size)
+  base.check_features("batch_norm", x, stats["mean"].size)
   # Widened once: a second cast would round the gradient of x twice.
   wide = moments.promote(x)
   if train:
-    mean, variance, running = _batch_statistics(
-      wide, mask, running, momentum, running_variance
-    )
+    if virtual_batch_size is None:
+      normalized, batch = _normalize(wide, mask, eps)
+    else:
+      normalized, batch = _by_ghost_batch(wide, mask, eps, virtual_batch_size)
+    new = {"mean": batch.mean, "var": batch.kept(running_variance)}
+    if virtual_batch_size is not None:
+      new = running.mean_of_ghosts(new, batch.count)
+    stats = running.advance(stats, new, momentum, jnp.max(batch.count))
   else:
-    mean, variance = running["mean"], running["var"]
-  dtype = wide.dtype
-  normalized = wide - mean.astype(dtype)
-  normalized *= lax.rsqrt(variance.astype(dtype) + eps)
+    normalized = wide - stats["mean"].astype(wide.dtype)
+    normalized *= lax.rsqrt(stats["var"].astype(wide.dtype) + eps)
   y = affine.apply(normalized, variables["params"])
-  return y.astype(x.dtype), running
+  return y.astype(x.dtype), stats
 
 
-def _batch_statistics(
-  x: Array,
-  mask: Array | None,
-  running: Mapping[str, Array],
-  momentum: float,
-  running_variance: str,
-) -> tuple[Array, Array, dict[str, Array]]:
-  """Mean and biased variance of each channel, (c,), and the running ones."""
-  base.check_batch("batch_norm", x)
-  axes = tuple(range(x.ndim - 1))
-  if mask is not None:
-    mask = moments.broadcast_mask(mask, x)
-  mean, variance = moments.mean_and_variance(x, axes, mask)
-  mean, variance = mean.reshape(-1), variance.reshape(-1)
-  count = moments.count(x, axes, mask).reshape(-1)
-  batch_variance = variance
-  if running_variance == "unbiased":
-    batch_variance = variance * (count / jnp.maximum(count - 1, 1))
+def _normalize(
+  x: Array, mask: Array | None, eps: float
+) -> tuple[Array, running.Batch]:
+  """By the statistics of the batch, which come along."""
+  batch = running.measure("batch_norm", x, mask)
+  return (x - batch.mean) * lax.rsqrt(batch.variance + eps), batch
 
-  def average(old: Array, batch: Array) -> Array:
-    new = momentum * old + (1 - momentum) * batch.astype(old.dtype)
-    return jnp.where(count > 1, new, old)
 
-  return (
-    mean,
-    variance,
-    {
-      "mean": average(running["mean"], mean),
-      "var": average(running["var"], batch_variance),
-    },
+def _by_ghost_batch(
+  x: Array, mask: Array | None, eps: float, size: int
+) -> tuple[Array, running.Batch]:
+  """`_normalize` of every `size` examples; the statistics are (ghosts, c)."""
+  if x.shape[0] % size:
+    raise errors.UserError(
+      f"batch_norm: virtual_batch_size={size} must divide the batch of"
+      f" {x.shape[0]} examples in training."
+    )
+
+  def split(a: Array) -> Array:
+    return a.reshape(-1, size, *a.shape[1:])
+
+  masks = None if mask is None else split(mask)
+  y, ghosts = jax.vmap(lambda x, mask: _normalize(x, mask, eps))(
+    split(x), masks
   )
+  return y.reshape(x.shape), ghosts

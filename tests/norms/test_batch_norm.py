@@ -101,3 +101,37 @@ def test_padding_gets_no_say_in_the_gradient():
   )(x)
   np.testing.assert_array_equal(gradient[4:], np.zeros((2, 5)))
   assert np.abs(gradient[:4]).max() > 0
+
+
+def test_ghost_batches_are_batches_of_their_own():
+  """And one step of the running statistics, with the mean over them."""
+  ghost = norms.make("batch_norm", virtual_batch_size=2)
+  whole = norms.make("batch_norm")
+  variables = whole.init((5,))
+  x = jax.random.normal(jax.random.key(0), (6, 3, 3, 5)) * 2 + 1
+  mask = jnp.array([True, True, True, False, False, False])
+  for given in (None, mask):
+    y, stats = ghost.apply(variables, x, mask=given)
+    each = [
+      whole.apply(
+        variables,
+        x[i : i + 2],
+        mask=None if given is None else given[i : i + 2],
+      )
+      for i in (0, 2, 4)
+    ]
+    # Sums of 18 terms below 10.
+    close = functools.partial(
+      np.testing.assert_allclose, rtol=0, atol=18 * 10 * 2**-24 * 4
+    )
+    close(y, jnp.concatenate([y for y, _ in each]))
+    # The last ghost batch has nothing real: it does not count.
+    counted = [stats for _, stats in each[: 3 if given is None else 2]]
+    for name, value in stats.items():
+      close(value, np.mean([s[name] for s in counted], axis=0))
+  y, stats = ghost.apply(variables, x[:5], train=False)
+  assert stats is variables["stats"]
+  with pytest.raises(errors.UserError, match="virtual_batch_size=2 .* of 5"):
+    ghost.apply(variables, x[:5])
+  with pytest.raises(errors.UserError, match="more than one value"):
+    norms.make("batch_norm", virtual_batch_size=1).apply(variables, x[:, 0, 0])
