@@ -40,6 +40,7 @@ TABLE: Mapping[str, str] = {
   "unified_norm": "normjax.norms.unified_norm:unified_norm",
   "group_norm": "normjax.norms.group_norm:group_norm",
   "instance_norm": "normjax.norms.instance_norm:instance_norm",
+  "frn": "normjax.norms.frn:frn",
 }
 
 _REGISTRY = Registry("norm", TABLE)

@@ -492,7 +492,7 @@ def central_differences(loss, arguments, step=1e-5):
     for index in np.ndindex(leaf.shape):
       sides = []
       for sign in (1, -1):
-        moved = leaf.copy()
+        moved = np.array(leaf)
         moved[index] += sign * step
         changed = [*leaves[:position], moved, *leaves[position + 1 :]]
         sides.append(loss(*jax.tree.unflatten(structure, changed)))

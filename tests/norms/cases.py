@@ -73,6 +73,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   ),
   "group_norm": ({"num_groups": 2, "eps": 0.1},),
   "instance_norm": ({"eps": 0.1},),
+  "frn": ({"eps": 0.1, "learned_eps": True},),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -93,6 +94,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "unified_norm": references_power.unified_norm,
   "group_norm": references_vision.group_norm,
   "instance_norm": references_vision.instance_norm,
+  "frn": references_vision.frn,
 }
 
 # Where the gradient is not the derivative: norms with "grad_stats".

@@ -35,3 +35,15 @@ def instance_norm(params, stats, x, *, eps, **_):
     variance = ((part - mu) ** 2).sum() / part.size
     y[image, :, :, channel] = (part - mu) / np.sqrt(variance + eps)
   return y * params.get("scale", 1) + params.get("bias", 0), stats
+
+
+def frn(params, stats, x, *, eps, **_):
+  """arXiv:1911.09737: no mean, and a learned threshold behind it."""
+  y = np.empty_like(x)
+  for image, channel in np.ndindex(x.shape[0], x.shape[3]):
+    part = x[image, :, :, channel]
+    nu2 = (part**2).sum() / part.size
+    root = np.sqrt(nu2 + eps + abs(params.get("eps_l", 0)))
+    y[image, :, :, channel] = part / root
+  y = y * params["scale"] + params["bias"]
+  return np.maximum(y, params.get("tau", -np.inf)), stats

@@ -63,3 +63,27 @@ def test_a_group_for_each_channel_is_an_instance_norm():
   assert not instance.init((8,))["params"]
   expected, _ = instance.apply({}, x)
   np.testing.assert_allclose(y, expected, rtol=0, atol=12 * 8 * U)
+
+
+def test_frn_with_its_unit_is_one_activation():
+  assert norms.make("frn").traits.contains_activation
+  assert not norms.make("frn", tlu=False).traits.contains_activation
+  x = normal((2, 3, 3, 8))
+  norm = norms.make("frn")
+  params = norm.init((8,))["params"]
+  y, _ = norm.apply({"params": params}, x)
+  del params["tau"]
+  bare, _ = norms.make("frn", tlu=False).apply({"params": params}, x)
+  np.testing.assert_array_equal(y, jax.nn.relu(bare))
+
+
+def test_frn_of_one_pixel_needs_its_learned_eps():
+  """Without it y is the sign of x; with it a small x stays small."""
+  x = jnp.full((1, 1, 1, 8), 1e-2)
+  for learned, expected in (
+    (False, 1e-2 / np.sqrt(1e-4 + 1e-6)),
+    (True, 1e-2 / np.sqrt(1e-4 + 1e-6 + 1e-4)),
+  ):
+    norm = norms.make("frn", learned_eps=learned)
+    y, _ = norm.apply(norm.init((8,)), x)
+    np.testing.assert_allclose(y[0, 0, 0], expected, rtol=8 * U)

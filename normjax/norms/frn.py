@@ -1,0 +1,88 @@
+"""Filter response normalization: Singh, Krishnan 2019, arXiv:1911.09737."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from normjax.norms import affine, base, moments
+from normjax.types import Array
+
+
+def frn(
+  eps: float = 1e-6,
+  learned_eps: bool = False,
+  learned_eps_init: float = 1e-4,
+  tlu: bool = True,
+) -> base.Norm:
+  """Filter response normalization with its thresholded linear unit.
+
+      y = max(x / sqrt(mean(x^2) + eps + |eps_l|) * scale + bias, tau)
+
+  arXiv:1911.09737. The mean is over the pixels of one
+  channel of one image; no mean is subtracted. The unit is the layer's
+  activation, with one threshold `tau` a channel, 0 at first: as a ReLU.
+  Statistics are float32 (float64 for float64). Masks are not read.
+
+  Args:
+    eps: inside the square root, > 0.
+    learned_eps: adds |eps_l| of the parameter `eps_l`, one number a layer,
+      which public re-implementations give to maps of one pixel; there x /
+      sqrt(x^2 + eps) would be a sign.
+    learned_eps_init: the first eps_l, >= 0.
+    tlu: False leaves out the thresholds, and y is the norm alone.
+
+  Raises:
+    UserError: an option out of range; from `apply`, an x that is not images.
+  """
+  base.check_number("frn", "eps", eps, above=0)
+  base.check_number("frn", "learned_eps_init", learned_eps_init, least=0)
+  return base.Norm(
+    name="frn",
+    options={
+      "eps": eps,
+      "learned_eps": learned_eps,
+      "learned_eps_init": learned_eps_init,
+      "tlu": tlu,
+    },
+    traits=base.NormTraits(
+      statistics="per_example",
+      # What eps_l may grow to is no rounding.
+      scale_invariant=not learned_eps,
+      spatial_only=True,
+      contains_activation=tlu,
+    ),
+    init_fn=_init,
+    apply_fn=_apply,
+  )
+
+
+def _init(
+  shape,
+  dtype,
+  *,
+  learned_eps: bool,
+  learned_eps_init: float,
+  tlu: bool,
+  **_: Any,
+):
+  params = affine.init(shape, dtype)
+  if learned_eps:
+    params["eps_l"] = jnp.asarray(learned_eps_init, dtype)
+  if tlu:
+    params["tau"] = jnp.zeros(shape[-1:], dtype)
+  return {"params": params}
+
+
+def _apply(variables: base.Variables, x: Array, *, eps: float, **_: Any):
+  base.check_images("frn", x)
+  params = variables["params"]
+  affine.check("frn", x, params)
+  wide = moments.promote(x)
+  power = moments.mean_square(wide, axes=(1, 2)) + eps
+  if "eps_l" in params:
+    power += jnp.abs(params["eps_l"]).astype(wide.dtype)
+  y = affine.apply(wide * lax.rsqrt(power), params)
+  if "tau" in params:
+    y = jnp.maximum(y, params["tau"].astype(wide.dtype))
+  return y.astype(x.dtype), variables["stats"]
