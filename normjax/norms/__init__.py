@@ -41,6 +41,7 @@ TABLE: Mapping[str, str] = {
   "group_norm": "normjax.norms.group_norm:group_norm",
   "instance_norm": "normjax.norms.instance_norm:instance_norm",
   "frn": "normjax.norms.frn:frn",
+  "batch_renorm": "normjax.norms.batch_renorm:batch_renorm",
 }
 
 _REGISTRY = Registry("norm", TABLE)

@@ -244,7 +244,8 @@ class NormContract:
     if norm.traits.spatial_only and norm.traits.statistics == "per_example":
       length["per_example"] = x[0].size
     mean_error = length[norm.traits.statistics] * 2**-24 * np.abs(x).max()
-    mean_error *= norm.traits.shift_invariant
+    # Where a mean is subtracted at all.
+    mean_error *= norm.traits.shift_invariant or "mean" in variables["stats"]
     gain = max(
       [1.0, *(np.abs(p).max() for p in jax.tree.leaves(variables["params"]))]
     )

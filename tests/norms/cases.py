@@ -74,6 +74,9 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "group_norm": ({"num_groups": 2, "eps": 0.1},),
   "instance_norm": ({"eps": 0.1},),
   "frn": ({"eps": 0.1, "learned_eps": True},),
+  "batch_renorm": (
+    {"warmup_steps": 10, "r_max_steps": 6000, "d_max_steps": 6000},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -95,12 +98,14 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "group_norm": references_vision.group_norm,
   "instance_norm": references_vision.instance_norm,
   "frn": references_vision.frn,
+  "batch_renorm": references_vision.batch_renorm,
 }
 
 # Where the gradient is not the derivative: norms with "grad_stats".
 BACKWARDS: Mapping[str, Callable[..., Any]] = {
   "power_norm": references_power.power_norm_backward,
   "unified_norm": references_power.unified_norm_backward,
+  "batch_renorm": references_vision.batch_renorm_backward,
 }
 
 

@@ -47,3 +47,54 @@ def frn(params, stats, x, *, eps, **_):
     y[image, :, :, channel] = part / root
   y = y * params["scale"] + params["bias"]
   return np.maximum(y, params.get("tau", -np.inf)), stats
+
+
+def _rows(x, mask):
+  """What is real, (values, c)."""
+  if mask is None:
+    return x.reshape(-1, x.shape[-1])
+  return x[np.asarray(mask, bool)].reshape(-1, x.shape[-1])
+
+
+def _renorm(stats, x, mask, options):
+  """mu_B, sigma_B, r and d of arXiv:1702.03275, algorithm 1."""
+  rows = _rows(x, mask)
+  mu = rows.sum(0) / len(rows)
+  sigma = np.sqrt(((rows - mu) ** 2).sum(0) / len(rows) + options["eps"])
+  t, begin = stats["steps"] + 1, options["warmup_steps"]
+  bounds = np.interp(t, [begin, options["r_max_steps"]], [1, options["r_max"]])
+  r = np.clip(sigma / stats["std"], 1 / bounds, bounds)
+  bounds = np.interp(t, [begin, options["d_max_steps"]], [0, options["d_max"]])
+  d = np.clip((mu - stats["mean"]) / stats["std"], -bounds, bounds)
+  return mu, sigma, r, d
+
+
+def batch_renorm(params, stats, x, *, train, mask, momentum, **options):
+  """arXiv:1702.03275, algorithm 1, and its inference."""
+  if not train:
+    y = (x - stats["mean"]) / stats["std"]
+    return y * params["scale"] + params["bias"], stats
+  mu, sigma, r, d = _renorm(stats, x, mask, options)
+  y = (x - mu) / sigma * r + d
+  stats = {
+    "mean": stats["mean"] + (1 - momentum) * (mu - stats["mean"]),
+    "std": stats["std"] + (1 - momentum) * (sigma - stats["std"]),
+    "steps": stats["steps"] + np.int32(1),
+  }
+  return y * params["scale"] + params["bias"], stats
+
+
+def batch_renorm_backward(variables, x, dy, *, mask, **options):
+  """The paper's backward pass, in which r and d are constants."""
+  mu, sigma, r, d = _renorm(variables["stats"], x, mask, options)
+  axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+  normalized = (x - mu) / sigma * r + d
+  g = dy * variables["params"]["scale"]
+  dsigma = (g * (x - mu) * -r / sigma**2).sum(axes)
+  dmu = (g * -r / sigma).sum(axes)
+  dx = g * r / sigma + dsigma * (x - mu) / (count * sigma) + dmu / count
+  return {
+    "params": {"scale": (dy * normalized).sum(axes), "bias": dy.sum(axes)},
+    "grad_stats": {},
+    "x": dx,
+  }
