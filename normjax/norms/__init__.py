@@ -42,6 +42,12 @@ TABLE: Mapping[str, str] = {
   "instance_norm": "normjax.norms.instance_norm:instance_norm",
   "frn": "normjax.norms.frn:frn",
   "batch_renorm": "normjax.norms.batch_renorm:batch_renorm",
+  "evonorm_b0": "normjax.norms.evonorm_batch:evonorm_b0",
+  "evonorm_b1": "normjax.norms.evonorm_batch:evonorm_b1",
+  "evonorm_b2": "normjax.norms.evonorm_batch:evonorm_b2",
+  "evonorm_s0": "normjax.norms.evonorm_sample:evonorm_s0",
+  "evonorm_s1": "normjax.norms.evonorm_sample:evonorm_s1",
+  "evonorm_s2": "normjax.norms.evonorm_sample:evonorm_s2",
 }
 
 _REGISTRY = Registry("norm", TABLE)

@@ -38,7 +38,8 @@ class NormTraits:
     contains_activation: the norm is its activation too: what follows it in a
       model is not another one.
     one_pass: the variance is a difference of means, which loses all digits
-      once mean^2 / variance nears the inverse of the unit roundoff.
+      once mean^2 / variance nears the inverse of the unit roundoff; or another
+      difference of large numbers where the mean is large.
   """
 
   statistics: Literal["per_example", "batch", "none"]

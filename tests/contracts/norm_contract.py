@@ -413,7 +413,7 @@ class NormContract:
     assert_close(stats, expected_stats, bound)
     if norm.traits.statistics == "batch":
       with pytest.raises(errors.UserError, match="mask"):
-        norm.apply(variables, jnp.asarray(x), mask=jnp.ones(x.shape[1]))
+        norm.apply(variables, jnp.asarray(x), mask=jnp.ones(len(x) + 1))
 
   def test_transformations(self, case):
     """jit, vmap, scan and remat change nothing but roundings."""

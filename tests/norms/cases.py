@@ -20,6 +20,9 @@ from tests.norms import (
 # Options that fit the few channels of tests, of norms whose defaults do not.
 SMALL: Mapping[str, Mapping[str, Any]] = {
   "group_norm": {"num_groups": 2},
+  "evonorm_s0": {"num_groups": 2},
+  "evonorm_s1": {"num_groups": 2},
+  "evonorm_s2": {"num_groups": 2},
 }
 
 
@@ -77,6 +80,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "batch_renorm": (
     {"warmup_steps": 10, "r_max_steps": 6000, "d_max_steps": 6000},
   ),
+  "evonorm_b0": (
+    {"eps": 0.1, "momentum": 0.3, "running_variance": "unbiased"},
+  ),
+  "evonorm_s0": ({"num_groups": 2, "eps": 0.1},),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -99,6 +106,12 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "instance_norm": references_vision.instance_norm,
   "frn": references_vision.frn,
   "batch_renorm": references_vision.batch_renorm,
+  "evonorm_b0": references_vision.evonorm_b0,
+  "evonorm_b1": references_vision.evonorm_b1,
+  "evonorm_b2": references_vision.evonorm_b2,
+  "evonorm_s0": references_vision.evonorm_s0,
+  "evonorm_s1": references_vision.evonorm_s1,
+  "evonorm_s2": references_vision.evonorm_s2,
 }
 
 # Where the gradient is not the derivative: norms with "grad_stats".

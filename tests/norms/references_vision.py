@@ -98,3 +98,77 @@ def batch_renorm_backward(variables, x, dy, *, mask, **options):
     "grad_stats": {},
     "x": dx,
   }
+
+
+def _image_statistic(x, of):
+  """`of` every channel of every image, as large as x."""
+  result = np.empty_like(x)
+  for image, channel in np.ndindex(x.shape[0], x.shape[3]):
+    result[image, :, :, channel] = of(x[image, :, :, channel])
+  return result
+
+
+def _evonorm_b(second, params, stats, x, train, mask, options):
+  """`EvoNorm2dB*` of timm 1.0.31, with the momentum of the old value."""
+  var = stats["var"]
+  if train:
+    rows = _rows(x, mask)
+    var = rows.var(0)
+    unbiased = options["running_variance"] == "unbiased"
+    kept = rows.var(0, ddof=int(unbiased))
+    momentum = options["momentum"]
+    stats = {"var": momentum * stats["var"] + (1 - momentum) * kept}
+  left = np.sqrt(var + options["eps"])
+  return x / np.maximum(left, second) * params["scale"] + params["bias"], stats
+
+
+def evonorm_b0(params, stats, x, *, train, mask, eps, **options):
+  """And `evonorm_b0` of the official resnet_model.py."""
+  right = _image_statistic(x, lambda part: np.sqrt(part.var() + eps))
+  right = params["v"] * x + right
+  options = {**options, "eps": eps}
+  return _evonorm_b(right, params, stats, x, train, mask, options)
+
+
+def evonorm_b1(params, stats, x, *, train, mask, eps, **options):
+  """As in timm: B1."""
+  power = _image_statistic(x, lambda part: np.sqrt((part**2).mean() + eps))
+  options = {**options, "eps": eps}
+  return _evonorm_b((x + 1) * power, params, stats, x, train, mask, options)
+
+
+def evonorm_b2(params, stats, x, *, train, mask, eps, **options):
+  """As in timm: B2."""
+  power = _image_statistic(x, lambda part: np.sqrt((part**2).mean() + eps))
+  options = {**options, "eps": eps}
+  return _evonorm_b(power - x, params, stats, x, train, mask, options)
+
+
+def _evonorm_s(v, of, params, stats, x, num_groups, eps):
+  """`EvoNorm2dS*` of timm 1.0.31."""
+  y = np.empty_like(x)
+  swish = x / (1 + np.exp(-v * x))
+  for image in range(len(x)):
+    for group in _groups(x.shape[-1], num_groups):
+      root = np.sqrt(of(x[image][:, :, group]) + eps)
+      y[image][:, :, group] = swish[image][:, :, group] / root
+  return y * params["scale"] + params["bias"], stats
+
+
+def evonorm_s0(params, stats, x, *, num_groups, eps, **_):
+  """And `evonorm_s0` of the official resnet_model.py."""
+  return _evonorm_s(params["v"], np.var, params, stats, x, num_groups, eps)
+
+
+def evonorm_s1(params, stats, x, *, num_groups, eps, **_):
+  """As in timm: S1."""
+  return _evonorm_s(1, np.var, params, stats, x, num_groups, eps)
+
+
+def evonorm_s2(params, stats, x, *, num_groups, eps, **_):
+  """As in timm: S2."""
+
+  def power(part):
+    return (part**2).mean()
+
+  return _evonorm_s(1, power, params, stats, x, num_groups, eps)

@@ -1,0 +1,66 @@
+"""What the EvoNorms say of themselves, and their running variance."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from normjax import errors, norms
+
+X = jax.random.normal(jax.random.key(0), (4, 3, 3, 8)) * 2 + 1
+U = 2**-24
+
+
+@pytest.mark.parametrize("name", ["b0", "b1", "b2", "s0", "s1", "s2"])
+def test_they_are_their_own_activation(name):
+  assert norms.make(f"evonorm_{name}").traits.contains_activation
+
+
+def test_models_ask_other_norms_in_vain():
+  for name in ("batch_norm", "group_norm", "dyt"):
+    assert not norms.make(name).traits.contains_activation
+
+
+def test_running_variance_goes_to_the_batch_variance():
+  """At the rate 0.9^t, on a batch that is repeated; so does evaluation."""
+  norm = norms.make("evonorm_b0")
+  variables = norm.init((8,))
+  trained, _ = norm.apply(variables, X)
+  target = np.var(np.float64(X), axis=(0, 1, 2))
+  for step in range(1, 41):
+    _, stats = norm.apply(variables, X)
+    variables = {**variables, "stats": stats}
+    if step in (1, 10):
+      # Sums of 36 squares below 64, over 10 steps.
+      np.testing.assert_allclose(
+        stats["var"], target + 0.9**step * (1 - target), rtol=46 * U * 10
+      )
+  evaluated, _ = norm.apply(variables, X, train=False)
+  # 0.9^40 of the distance is left; a root halves it, y is below 3.
+  np.testing.assert_allclose(
+    evaluated, trained, rtol=0, atol=0.9**40 * np.abs(1 - target).max() * 3
+  )
+
+
+@pytest.mark.parametrize("name", ["evonorm_b0", "evonorm_s0"])
+def test_constant_maps_and_single_pixels_are_finite(name):
+  options = {"num_groups": 2} if name == "evonorm_s0" else {}
+  norm = norms.make(name, **options)
+  variables = norm.init((8,))
+  for x in (jnp.ones((2, 3, 3, 8)), X[:, :1, :1], jnp.zeros((2, 1, 1, 8))):
+
+    def loss(x):
+      return jnp.sum(jnp.sin(norm.apply(variables, x)[0]))
+
+    value, gradient = jax.value_and_grad(loss)(x)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+def test_batch_of_one_value_and_missing_statistics_are_errors():
+  norm = norms.make("evonorm_b0")
+  variables = norm.init((8,))
+  with pytest.raises(errors.UserError, match="more than one value"):
+    norm.apply(variables, X[:1, :1, :1])
+  with pytest.raises(errors.UserError, match="running statistics 'var'"):
+    norm.apply({"params": variables["params"]}, X, train=False)
