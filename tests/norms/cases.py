@@ -84,6 +84,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"eps": 0.1, "momentum": 0.3, "running_variance": "unbiased"},
   ),
   "evonorm_s0": ({"num_groups": 2, "eps": 0.1},),
+  "switchable_norm": ({"eps": 0.1, "momentum": 0.3},),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -112,6 +113,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "evonorm_s0": references_vision.evonorm_s0,
   "evonorm_s1": references_vision.evonorm_s1,
   "evonorm_s2": references_vision.evonorm_s2,
+  "switchable_norm": references_vision.switchable_norm,
 }
 
 # Where the gradient is not the derivative: norms with "grad_stats".

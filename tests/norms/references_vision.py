@@ -172,3 +172,31 @@ def evonorm_s2(params, stats, x, *, num_groups, eps, **_):
     return (part**2).mean()
 
   return _evonorm_s(1, power, params, stats, x, num_groups, eps)
+
+
+def switchable_norm(params, stats, x, *, train, mask, momentum, eps, **_):
+  """`SwitchNorm2d` of the official code at 5472286."""
+  mean_in, var_in = np.empty((2, len(x), x.shape[-1]))
+  for image, channel in np.ndindex(mean_in.shape):
+    mean_in[image, channel] = x[image, :, :, channel].mean()
+    var_in[image, channel] = x[image, :, :, channel].var(ddof=1)
+  temp = var_in + mean_in**2
+  mean_ln = mean_in.mean(1, keepdims=True)
+  var_ln = temp.mean(1, keepdims=True) - mean_ln**2
+  mean_bn, var_bn = stats["mean"], stats["var"]
+  if train:
+    real = slice(None) if mask is None else np.asarray(mask, bool)
+    mean_bn = mean_in[real].mean(0)
+    var_bn = temp[real].mean(0) - mean_bn**2
+    stats = {
+      "mean": momentum * stats["mean"] + (1 - momentum) * mean_bn,
+      "var": momentum * stats["var"] + (1 - momentum) * var_bn,
+    }
+  a, b = (
+    np.exp(params[name]) / np.exp(params[name]).sum()
+    for name in ("mean_weight", "var_weight")
+  )
+  mean = a[0] * mean_in + a[1] * mean_ln + a[2] * mean_bn
+  var = b[0] * var_in + b[1] * var_ln + b[2] * var_bn
+  y = (x - mean[:, None, None]) / np.sqrt(var + eps)[:, None, None]
+  return y * params["scale"] + params["bias"], stats
