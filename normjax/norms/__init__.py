@@ -49,6 +49,7 @@ TABLE: Mapping[str, str] = {
   "evonorm_s1": "normjax.norms.evonorm_sample:evonorm_s1",
   "evonorm_s2": "normjax.norms.evonorm_sample:evonorm_s2",
   "switchable_norm": "normjax.norms.switchable_norm:switchable_norm",
+  "bcn": "normjax.norms.bcn:bcn",
 }
 
 _REGISTRY = Registry("norm", TABLE)

@@ -23,6 +23,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
   "evonorm_s0": {"num_groups": 2},
   "evonorm_s1": {"num_groups": 2},
   "evonorm_s2": {"num_groups": 2},
+  "bcn": {"num_groups": 2},
 }
 
 
@@ -85,6 +86,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   ),
   "evonorm_s0": ({"num_groups": 2, "eps": 0.1},),
   "switchable_norm": ({"eps": 0.1, "momentum": 0.3},),
+  "bcn": (
+    {"num_groups": 2, "eps": 0.1},
+    {"num_groups": 2, "estimated": True},
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -114,6 +119,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "evonorm_s1": references_vision.evonorm_s1,
   "evonorm_s2": references_vision.evonorm_s2,
   "switchable_norm": references_vision.switchable_norm,
+  "bcn": references_vision.bcn,
 }
 
 # Where the gradient is not the derivative: norms with "grad_stats".
@@ -121,6 +127,7 @@ BACKWARDS: Mapping[str, Callable[..., Any]] = {
   "power_norm": references_power.power_norm_backward,
   "unified_norm": references_power.unified_norm_backward,
   "batch_renorm": references_vision.batch_renorm_backward,
+  "bcn": references_vision.bcn_backward,
 }
 
 

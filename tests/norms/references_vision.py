@@ -200,3 +200,95 @@ def switchable_norm(params, stats, x, *, train, mask, momentum, eps, **_):
   var = b[0] * var_in + b[1] * var_ln + b[2] * var_bn
   y = (x - mean[:, None, None]) / np.sqrt(var + eps)[:, None, None]
   return y * params["scale"] + params["bias"], stats
+
+
+def _bcn_moments(stats, x, train, mask, estimated, update_rate):
+  """Mean and variance of the first stage, and the new running ones."""
+  mean, var = stats["mean"], stats["var"]
+  if not train:
+    return mean, var, stats
+  rows, keep = _rows(x, mask), 1 - update_rate
+  batch_mean = rows.mean(0)
+  if estimated:
+    about_old = ((rows - mean) ** 2).mean(0)
+    mean = keep * mean + update_rate * batch_mean
+    var = keep * var + update_rate * about_old
+    return mean, var, {"mean": mean, "var": var}
+  new = {
+    "mean": keep * mean + update_rate * batch_mean,
+    "var": keep * var + update_rate * rows.var(0, ddof=1),
+  }
+  return batch_mean, rows.var(0), new
+
+
+def _bcn_stages(variables, x, train, mask, num_groups, estimated, rate, eps):
+  """After each stage, both before their gains; the roots; the statistics."""
+  params = variables["params"]
+  mean, var, stats = _bcn_moments(
+    variables["stats"], x, train, mask, estimated, rate
+  )
+  z = (x - mean) / np.sqrt(var + eps)
+  h = z * params["scale"] + params["bias"]
+  normalized, roots = np.empty_like(h), np.empty_like(h)
+  for image in range(len(x)):
+    for group in _groups(x.shape[-1], num_groups):
+      part = h[image][:, :, group]
+      root = np.sqrt(part.var() + eps)
+      normalized[image][:, :, group] = (part - part.mean()) / root
+      roots[image][:, :, group] = root
+  return z, np.sqrt(var + eps), normalized, roots, stats
+
+
+def bcn(
+  params, stats, x, *, train, mask, num_groups, estimated, update_rate, eps
+):
+  """The official layers.py and README at 0244c3e."""
+  *_, y, _, stats = _bcn_stages(
+    {"params": params, "stats": stats},
+    x,
+    train,
+    mask,
+    num_groups,
+    estimated,
+    update_rate,
+    eps,
+  )
+  size = x.shape[-1] // num_groups
+  gain, offset = (
+    np.repeat(params[name], size) for name in ("group_scale", "group_bias")
+  )
+  return y * gain + offset, stats
+
+
+def bcn_backward(
+  variables, x, dy, *, mask, num_groups, estimated, update_rate, eps
+):
+  """By hand; estimated statistics are constants."""
+  params = variables["params"]
+  z, first_root, normalized, roots, _ = _bcn_stages(
+    variables, x, True, mask, num_groups, estimated, update_rate, eps
+  )
+  axes, size = (0, 1, 2), x.shape[-1] // num_groups
+  g = dy * np.repeat(params["group_scale"], size)
+  dh = np.empty_like(g)
+  for image in range(len(x)):
+    for group in _groups(x.shape[-1], num_groups):
+      part, n = g[image][:, :, group], normalized[image][:, :, group]
+      inner = part - part.mean() - n * (part * n).mean()
+      dh[image][:, :, group] = inner / roots[image][:, :, group]
+  dz = dh * params["scale"]
+  if not estimated:
+    dz = dz - dz.mean(axes) - z * (dz * z).mean(axes)
+  return {
+    "params": {
+      "scale": (dh * z).sum(axes),
+      "bias": dh.sum(axes),
+      "group_scale": (dy * normalized)
+      .sum(axes)
+      .reshape(num_groups, size)
+      .sum(1),
+      "group_bias": dy.sum(axes).reshape(num_groups, size).sum(1),
+    },
+    "grad_stats": {},
+    "x": dz / first_root,
+  }

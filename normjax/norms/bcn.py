@@ -1,0 +1,140 @@
+"""Batch-channel normalization: Qiao and others 2019, arXiv:1903.10520."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from normjax.norms import affine, base, moments, running
+from normjax.types import Array
+
+
+def bcn(
+  num_groups: int = 32,
+  estimated: bool = False,
+  update_rate: float = 0.1,
+  eps: float = 1e-5,
+) -> base.Norm:
+  """Batch-channel normalization: a batch norm and then a group norm.
+
+      h = (x - mean) / sqrt(var + eps) * scale + bias             one a channel
+      y = (h - mean_G(h)) / sqrt(var_G(h) + eps) * group_scale + group_bias
+                                                                  one a group
+      running <- (1 - update_rate) running + update_rate batch
+
+  arXiv:1903.10520, as the official code has it: the second gain and offset are
+  one a group of neighbouring channels, not one a channel as in many ports.
+  `mean_G` and the biased `var_G` are those of the group at all pixels of one
+  image. Large batches (estimated=False): mean and the biased var are the
+  batch's, and the unbiased var enters the running one. Micro-batches
+  (estimated=True): mean and var are the running ones, after this step's
+
+      mean' = (1 - r) mean + r mean_B
+      var' = (1 - r) var + r mean_B((x - mean)^2)
+
+  about the mean from before; no gradient passes them, so that images meet in
+  the statistics only. Evaluation takes the running ones in both.
+
+  Statistics are float32 (float64 for float64), two passes; under jit over a
+  sharded batch those of the whole batch. A mask acts on the batch's moments;
+  where it leaves fewer than two values, the running ones stay.
+
+  Args:
+    num_groups: >= 1, divides the channels; 32 in the official code.
+    estimated: whether training normalises by estimated statistics.
+    update_rate: weighs the batch in the running statistics, in [0, 1]. The
+      official code leaves that of estimated statistics at 0, which never
+      learns any, and 0.1 is public re-implementations' choice.
+    eps: inside both square roots, > 0.
+
+  Raises:
+    UserError: an option out of range; groups that do not divide the channels;
+      from `apply`, an x that is not images, a training batch of one value a
+      channel, or missing statistics.
+  """
+  base.check_integer("bcn", "num_groups", num_groups, least=1)
+  base.check_number("bcn", "update_rate", update_rate, least=0, most=1)
+  base.check_number("bcn", "eps", eps, above=0)
+  return base.Norm(
+    name="bcn",
+    options={
+      "num_groups": num_groups,
+      "estimated": estimated,
+      "update_rate": update_rate,
+      "eps": eps,
+    },
+    traits=base.NormTraits(
+      statistics="batch",
+      scale_invariant=not estimated,
+      shift_invariant=not estimated,
+      needs_train_flag=True,
+      spatial_only=True,
+    ),
+    init_fn=_init,
+    apply_fn=_apply,
+  )
+
+
+def _init(shape, dtype, *, num_groups: int, **_: Any):
+  base.check_groups("bcn", num_groups, shape[-1])
+  wide = jnp.promote_types(dtype, jnp.float32)
+  return {
+    "params": affine.init(shape, dtype)
+    | {
+      "group_scale": jnp.ones((num_groups,), dtype),
+      "group_bias": jnp.zeros((num_groups,), dtype),
+    },
+    "stats": {
+      "mean": jnp.zeros(shape[-1:], wide),
+      "var": jnp.ones(shape[-1:], wide),
+    },
+  }
+
+
+def _apply(
+  variables: base.Variables,
+  x: Array,
+  *,
+  train: bool,
+  mask: Array | None,
+  num_groups: int,
+  estimated: bool,
+  update_rate: float,
+  eps: float,
+  **_: Any,
+):
+  params, stats = variables["params"], variables["stats"]
+  base.check_images("bcn", x)
+  base.check_held("bcn", variables, "stats", ("mean", "var"))
+  base.check_features("bcn", x, stats["mean"].size)
+  wide = moments.promote(x)
+  mean, variance = stats["mean"], stats["var"]
+  if train and estimated:
+    stats = _estimated(stats, lax.stop_gradient(wide), mask, update_rate)
+    mean, variance = stats["mean"], stats["var"]
+  elif train:
+    batch = running.measure("bcn", wide, mask)
+    mean, variance = batch.mean, batch.variance
+    new = {"mean": mean, "var": batch.kept("unbiased")}
+    stats = running.advance(stats, new, 1 - update_rate, batch.count)
+  h = wide - mean.astype(wide.dtype)
+  h *= lax.rsqrt(variance.astype(wide.dtype) + eps)
+  h = moments.split_groups(affine.apply(h, params), num_groups)
+  mean, variance = moments.mean_and_variance(h, axes=(1, 2, 4))
+  y = (h - mean) * lax.rsqrt(variance + eps)
+  y *= params["group_scale"].astype(y.dtype)[:, None]
+  y += params["group_bias"].astype(y.dtype)[:, None]
+  return y.reshape(x.shape).astype(x.dtype), stats
+
+
+def _estimated(
+  stats: Mapping[str, Array], x: Array, mask: Array | None, update_rate: float
+) -> Mapping[str, Array]:
+  """The running statistics after this step's."""
+  batch = running.measure("bcn", x, mask)
+  old = stats["mean"].astype(x.dtype)
+  # The mean of (x - old)^2, which is not below the variance.
+  about_old = batch.variance + jnp.square(batch.mean - old)
+  new = {"mean": batch.mean, "var": about_old}
+  return running.advance(stats, new, 1 - update_rate, batch.count)
