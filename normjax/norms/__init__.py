@@ -50,6 +50,7 @@ TABLE: Mapping[str, str] = {
   "evonorm_s2": "normjax.norms.evonorm_sample:evonorm_s2",
   "switchable_norm": "normjax.norms.switchable_norm:switchable_norm",
   "bcn": "normjax.norms.bcn:bcn",
+  "adain": "normjax.norms.adain:adain",
 }
 
 _REGISTRY = Registry("norm", TABLE)

@@ -90,6 +90,16 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"num_groups": 2, "eps": 0.1},
     {"num_groups": 2, "estimated": True},
   ),
+  "adain": (
+    {"eps": 0.1},
+    {
+      "style_weight": 0.6,
+      "content_weight": 0.4,
+      "eps": 1e-4,
+      "eps_placement": "outside",
+      "variance": "unbiased",
+    },
+  ),
 }
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
@@ -120,6 +130,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "evonorm_s2": references_vision.evonorm_s2,
   "switchable_norm": references_vision.switchable_norm,
   "bcn": references_vision.bcn,
+  "adain": references_vision.adain,
 }
 
 # Where the gradient is not the derivative: norms with "grad_stats".

@@ -292,3 +292,33 @@ def bcn_backward(
     "grad_stats": {},
     "x": dz / first_root,
   }
+
+
+def adain(
+  params,
+  stats,
+  x,
+  *,
+  style_weight,
+  content_weight,
+  eps,
+  eps_placement,
+  variance,
+  style=None,
+  **_,
+):
+  """arXiv:1703.06868, equation 8, and AttenST's content-aware form."""
+  del params
+  y = np.empty_like(x)
+  for image, channel in np.ndindex(x.shape[0], x.shape[3]):
+    part = x[image, :, :, channel]
+    mean, var = part.mean(), part.var(ddof=int(variance == "unbiased"))
+    outside = eps_placement == "outside"
+    root = np.sqrt(var) + eps if outside else np.sqrt(var + eps)
+    style_mean, style_std = (
+      (0, 1) if style is None else style[:, image, channel]
+    )
+    std = style_weight * style_std + content_weight * np.sqrt(var)
+    shift = style_weight * style_mean + content_weight * mean
+    y[image, :, :, channel] = (part - mean) / root * std + shift
+  return y, stats
