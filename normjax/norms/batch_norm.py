@@ -110,8 +110,8 @@ def _apply(
       normalized, batch = _by_ghost_batch(wide, mask, eps, virtual_batch_size)
     new = {"mean": batch.mean, "var": batch.kept(running_variance)}
     if virtual_batch_size is not None:
-      new = running.mean_of_ghosts(new, batch.count)
-    stats = running.advance(stats, new, momentum, jnp.max(batch.count))
+      new = running.mean_of_ghosts(new, batch.size)
+    stats = running.advance(stats, new, momentum, jnp.max(batch.size))
   else:
     normalized = wide - stats["mean"].astype(wide.dtype)
     normalized *= lax.rsqrt(stats["var"].astype(wide.dtype) + eps)

@@ -137,7 +137,7 @@ def _apply(
     d = jnp.clip(d, -d_bound, d_bound)
     normalized = (wide - batch.mean) / batch_std * r + d
     new = {"mean": batch.mean, "std": batch_std}
-    moved = running.advance(stats, new, momentum, batch.count)
+    moved = running.advance(stats, new, momentum, batch.size)
     stats = {**moved, "steps": steps}
   else:
     normalized = (wide - mean) / std

@@ -117,7 +117,7 @@ def _apply(
     batch = running.measure("bcn", wide, mask)
     mean, variance = batch.mean, batch.variance
     new = {"mean": mean, "var": batch.kept("unbiased")}
-    stats = running.advance(stats, new, 1 - update_rate, batch.count)
+    stats = running.advance(stats, new, 1 - update_rate, batch.size)
   h = wide - mean.astype(wide.dtype)
   h *= lax.rsqrt(variance.astype(wide.dtype) + eps)
   h = moments.split_groups(affine.apply(h, params), num_groups)
@@ -137,4 +137,4 @@ def _estimated(
   # The mean of (x - old)^2, which is not below the variance.
   about_old = batch.variance + jnp.square(batch.mean - old)
   new = {"mean": batch.mean, "var": about_old}
-  return running.advance(stats, new, 1 - update_rate, batch.count)
+  return running.advance(stats, new, 1 - update_rate, batch.size)

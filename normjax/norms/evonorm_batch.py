@@ -209,7 +209,7 @@ def _apply(
     batch = running.measure(name, wide, mask)
     variance = batch.variance
     new = {"var": batch.kept(running_variance)}
-    stats = running.advance(stats, new, momentum, batch.count)
+    stats = running.advance(stats, new, momentum, batch.size)
   spread = jnp.sqrt(variance + eps)
   normalized = wide / jnp.maximum(spread, divisor(wide, eps, params))
   return affine.apply(normalized, params).astype(x.dtype), stats

@@ -14,13 +14,13 @@ class Batch(NamedTuple):
 
   mean: Array  # (c,)
   variance: Array  # (c,), the biased one.
-  count: Array  # (1,), how many values each of them has.
+  size: Array  # (1,), how many values each of them has.
 
   def kept(self, running_variance: str) -> Array:
     """The variance that enters the running one: "unbiased" or "biased"."""
     if running_variance == "biased":
       return self.variance
-    return self.variance * (self.count / jnp.maximum(self.count - 1, 1))
+    return self.variance * (self.size / jnp.maximum(self.size - 1, 1))
 
 
 def measure(norm: str, x: Array, mask: Array | None) -> Batch:

@@ -115,7 +115,8 @@ def _apply(
 
   def mixed(logits: Array, values: tuple[Array, ...]) -> Array:
     weights = jax.nn.softmax(logits.astype(wide.dtype))
-    return sum(weights[k] * value for k, value in enumerate(values))
+    instance, layer, batch = values
+    return weights[0] * instance + weights[1] * layer + weights[2] * batch
 
   means, variances = zip(instance, layer, batch, strict=True)
   mean = mixed(params["mean_weight"], means)
