@@ -82,6 +82,8 @@ def ours(name: str, shape: tuple[int, ...]) -> contest.Contestant:
 def linen_peer(name: str, shape: tuple[int, ...]) -> contest.Contestant:
   """Flax's module of the same name."""
   label, make = LINEN[name]
+  if norms.make(name).traits.spatial_only:
+    shape = images(shape)
   module = make()
   variables = module.init(jax.random.key(0), jnp.zeros((2, shape[-1])))
   stats = variables.get("batch_stats", {})
