@@ -75,7 +75,7 @@ def test_specs():
   ("spec", "message"),
   [
     ("sofmax", "unknown mixing 'sofmax'. Did you mean 'softmax'"),
-    ({"ratio": 2}, "a mapping with 'name'"),
+    ({"ratio": 2}, "lacks 'name'"),
     (3, "mixing=3 must be a name"),
     ({"name": "softmax", "eps": 1}, "mixing 'softmax' has no option 'eps'"),
     ({"name": "nalaformer", "power": 0}, "nalaformer: power must be"),
