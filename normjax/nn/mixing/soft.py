@@ -46,7 +46,7 @@ def soft(
   keys count as 0 in "conv" and not at all in "mean". All of it is float32
   (float64 for float64); the result has the dtype of v.
 
-  A trap of "conv": the norm puts landmarks at a distance near sqrt(k) / 2 from
+  A trap of "conv": the norm puts landmarks at a distance near 0.65 sqrt(k) from
   0 whatever the size of q, so that exp(-|q - l|^2 / 2), hence the branch, is
   near 0 at first with wide heads (an rms of 1e-3 with k = 64 and q of 0.02).
 
