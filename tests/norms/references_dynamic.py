@@ -5,7 +5,7 @@ As in `references`: (params, stats, x, **options) to (y, stats).
 
 import numpy as np
 
-from tests.norms import references
+from tests.norms import references_basics as references
 
 
 def seednorm(params, stats, x, *, num_heads, eps, dot_divisor, **_):
@@ -29,7 +29,8 @@ def seednorm(params, stats, x, *, num_heads, eps, dot_divisor, **_):
 def pre_affine(params, stats, x, *, eps, **_):
   """arXiv:2601.22966, section 3.3."""
   scaled = x @ np.diag(params["lam"])
-  return references.rms_norm(params, stats, scaled, eps=eps, use_scale=True)
+  plain = {"zero_centered": False, "eps_placement": "inside", "partial": 1.0}
+  return references.rms_norm(params, stats, scaled, eps=eps, **plain)
 
 
 def gated_norm(params, stats, x, *, gate_init, inner, **_):
