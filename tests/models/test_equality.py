@@ -1,0 +1,68 @@
+"""The transformers equal float64 transcriptions of their papers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from normjax import models
+from normjax.nn import variables as nn_variables
+from tests.contracts import model_contract
+from tests.models import references
+
+TOKENS = np.random.default_rng(0).integers(0, 23, (2, 6))
+IMAGES = np.random.default_rng(0).normal(size=(2, 8, 12, 3))
+
+
+def _drawn(shapes):
+  """Parameters far off any start.
+
+  Branches are as large as the stream, gains and biases differ by feature, and
+  attention prefers some tokens.
+  """
+  rng = np.random.default_rng(1)
+
+  def draw(path, leaf):
+    mean = float(path[-1].key == "scale")
+    return (mean + 0.3 * rng.normal(size=leaf.shape)).astype(np.float32)
+
+  return jax.tree.map_with_path(draw, shapes)
+
+
+def _vit(params, image):
+  return references.vit(params, image, 4)
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "inputs", "reference"),
+  [
+    ("gpt2", {"max_length": 9}, TOKENS, references.gpt2),
+    ("llama", {"num_heads": 4, "num_kv_heads": 2}, TOKENS, references.llama),
+    ("vit", {"input_shape": (8, 12, 3)}, IMAGES, _vit),
+  ],
+  ids=["gpt2", "llama", "vit"],
+)
+def test_equals_a_transcription(name, options, inputs, reference):
+  options = {**model_contract.SIZES[name], **options}
+  structure, variables = nn_variables.split(
+    nnx.eval_shape(lambda: models.make(name, **options))
+  )
+  params = _drawn(variables["params"])
+  inputs = jnp.asarray(inputs, jnp.int32 if name != "vit" else jnp.float32)
+
+  @jax.jit
+  def logits(params):
+    return nn_variables.merge(structure, {**variables, "params": params})(
+      inputs
+    )
+
+  got = logits(params)
+  exact = jax.tree.map(np.float64, params)
+  want = np.stack([reference(exact, np.asarray(row)) for row in inputs])
+  # Two blocks of five dense layers, the embedding and the head one after
+  # another, each a sum of at most 64 rounded products: five times the root of
+  # the number of roundings, since these have either sign. The norms between
+  # them hand relative errors on as they are.
+  bound = 5 * (12 * 64) ** 0.5 * 2**-24 * np.abs(want).max()
+  np.testing.assert_allclose(got, want, rtol=0, atol=bound)

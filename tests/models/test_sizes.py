@@ -1,0 +1,58 @@
+"""Named sizes have the parameters of the papers' tables; nothing is made."""
+
+import jax
+import pytest
+from flax import nnx
+
+from normjax import models
+
+
+def _count(name, **options):
+  model = nnx.eval_shape(lambda: models.make(name, **options))
+  return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def _llama(layers, dim, hidden, vocab=32_000):
+  """Embedding and head, four and three kernels and two gains a block."""
+  return (
+    2 * vocab * dim + dim + layers * (4 * dim**2 + 3 * dim * hidden + 2 * dim)
+  )
+
+
+@pytest.mark.parametrize(
+  ("size", "layers", "dim", "hidden", "millions"),
+  [
+    ("60m", 8, 512, 1376, 58.1),
+    ("71m", 12, 512, 1368, 70.6),
+    ("130m", 12, 768, 2048, 134.1),
+    ("250m", 24, 768, 2560, 247.4),
+    ("350m", 24, 1024, 2736, 368.0),
+    ("1b", 24, 2048, 5461, 1339.1),
+  ],
+)
+def test_llama(size, layers, dim, hidden, millions):
+  """GaLore's 60m (arXiv:2403.03507) and Mix-LN's others (arXiv:2412.13795)."""
+  count = _count("llama", size=size, vocab_size=32_000)
+  assert count == _llama(layers, dim, hidden)
+  assert round(count / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize(
+  ("size", "layers", "dim", "want"),
+  [("small", 12, 768, 124_439_808), ("medium", 24, 1024, 354_823_168)],
+)
+def test_gpt2(size, layers, dim, want):
+  """The released models: 50,257 tokens, 1,024 positions, a tied head."""
+  # A block: 12 d^2 of kernels, 9 d of their biases, 4 d of two norms.
+  formula = (50_257 + 1024) * dim + layers * (12 * dim**2 + 13 * dim) + 2 * dim
+  assert _count("gpt2", size=size, vocab_size=50_257) == formula == want
+
+
+@pytest.mark.parametrize(
+  ("size", "want"),
+  [("tiny", 5_717_416), ("small", 22_050_664), ("base", 86_567_656)],
+)
+def test_vit(size, want):
+  """timm's vit_*_patch16_224 with 1,000 classes."""
+  shape = {"input_shape": (224, 224, 3), "patch_size": 16}
+  assert _count("vit", size=size, num_classes=1000, **shape) == want
