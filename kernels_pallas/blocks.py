@@ -1,4 +1,4 @@
-"""Row statistics in blocks of rows, for CPUs.
+"""Statistics in blocks of rows, for CPUs.
 
 There a reduction of a product first writes the product. In blocks it stays in
 the cache; in one piece it is an array of the size of x, whose memory the system
@@ -10,16 +10,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import AxisType
 from jax.typing import DTypeLike
 
+from kernels_pallas import dispatch
 from kernels_pallas.dispatch import Shapes
 
 _ROWS = 256
 _FEWEST_ROWS = 16
 # Below it, the loop costs what the cache saves.
-_LEAST_VALUES = 2**21
+_LEAST_VALUES = 2**20
 
 
 def rows(shape: tuple[int, ...]) -> int:
@@ -73,3 +75,43 @@ def scan(
     tuple(a.reshape(-1, size, *a.shape[1:]) for a in arrays_bd),
   )
   return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
+
+
+def pay(x: Array) -> bool:
+  """Whether an op on x should go block by block here."""
+  return supports(dispatch.platform(), [x.shape], [x.dtype]) is None
+
+
+def reduce(
+  function: Callable[..., tuple[Any, Any]], *arrays_bd: Array
+) -> tuple[Any, Any]:
+  """`sums, out = function(*arrays)`, block by block where that pays.
+
+  Args:
+    function: from arrays (rows, …) to sums over those rows, and arrays of as
+      many rows; none of the size of x.
+    *arrays_bd: of equal numbers of rows; the first one is x.
+
+  Returns:
+    Sums over all rows, and what the function put out, for all rows. XLA will
+    not fuse them with what uses them, for it would write their broadcast.
+  """
+  if not pay(arrays_bd[0]):
+    return function(*arrays_bd)
+
+  def body(total, *blocks):
+    sums, out = function(*blocks)
+    return jax.tree.map(jnp.add, total, sums), out
+
+  size = rows(arrays_bd[0].shape)
+  shapes = jax.eval_shape(function, *(a[:size] for a in arrays_bd))[0]
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  return lax.optimization_barrier(scan(body, zeros, *arrays_bd))
+
+
+def anew(x: Array, residuals: Any) -> Any:
+  """Residuals of a backward pass that computes from them anew.
+
+  Where blocks pay, XLA is kept from writing what both passes have in common.
+  """
+  return lax.optimization_barrier(residuals) if pay(x) else residuals

@@ -1,11 +1,14 @@
 """Batch normalization: Ioffe, Szegedy 2015, arXiv:1502.03167."""
 
+import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kernels_pallas import blocks
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -89,6 +92,12 @@ def _apply(
   base.check_features("batch_norm", x, running["mean"].size)
   # Widened once: a second cast would round the gradient of x twice.
   wide = moments.promote(x)
+  if train and mask is None:
+    mean, variance, running = _batch_statistics(
+      lax.stop_gradient(x), None, running, momentum, running_variance
+    )
+    y = _normalize(x, variables["params"], mean, lax.rsqrt(variance + eps))
+    return cast(Array, y), running
   if train:
     mean, variance, running = _batch_statistics(
       wide, mask, running, momentum, running_variance
@@ -114,7 +123,10 @@ def _batch_statistics(
   axes = tuple(range(x.ndim - 1))
   if mask is not None:
     mask = moments.broadcast_mask(mask, x)
-  mean, variance = moments.mean_and_variance(x, axes, mask)
+  if mask is None:
+    mean, variance = _mean_and_variance(x)
+  else:
+    mean, variance = moments.mean_and_variance(x, axes, mask)
   mean, variance = mean.reshape(-1), variance.reshape(-1)
   count = moments.count(x, axes, mask).reshape(-1)
   batch_variance = variance
@@ -133,3 +145,56 @@ def _batch_statistics(
       "var": average(running["var"], batch_variance),
     },
   )
+
+
+def _mean_and_variance(x: Array) -> tuple[Array, Array]:
+  """Those of each channel over all positions, in two passes."""
+  flat, count = x.reshape(-1, x.shape[-1]), math.prod(x.shape[:-1])
+  total, _ = blocks.reduce(lambda x: (jnp.sum(moments.promote(x), 0), ()), flat)
+  mean = total / count
+  square, _ = blocks.reduce(
+    lambda x: (jnp.sum(jnp.square(moments.promote(x) - mean), 0), ()), flat
+  )
+  return mean, square / count
+
+
+@jax.custom_vjp
+def _normalize(
+  x: Array, params: Mapping[str, Array], mean: Array, r: Array
+) -> Array:
+  """(x - mean) r, scaled and shifted; its gradient is that through both too."""
+  normalized = (moments.promote(x) - mean) * r
+  return affine.apply(normalized, params).astype(x.dtype)
+
+
+def _normalize_forward(x, params, mean, r):
+  return _normalize(x, params, mean, r), (x, params, mean, r)
+
+
+def _normalize_backward(residuals, dy):
+  """With n = (x - mean) r: dx = scale r (dy - mean(dy) - n mean(dy n))."""
+  x, params, mean, r = blocks.anew(residuals[0], residuals)
+
+  def normalized(x):
+    return (moments.promote(x) - mean) * r
+
+  def sums(x, dy):
+    dy = moments.promote(dy)
+    return (jnp.sum(dy * normalized(x), 0), jnp.sum(dy, 0)), ()
+
+  flat = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
+  (dscale, dbias), _ = blocks.reduce(sums, *flat)
+  count = flat[0].shape[0]
+  centered = moments.promote(dy) - dbias / count
+  centered -= normalized(x) * (dscale / count)
+  dx = params["scale"].astype(r.dtype) * r * centered
+  gradients = {"scale": dscale, "bias": dbias}
+  return (
+    dx.astype(x.dtype),
+    {name: gradients[name].astype(params[name].dtype) for name in params},
+    None,
+    None,
+  )
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)

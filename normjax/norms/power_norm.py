@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kernels_pallas import blocks
 from normjax import errors
 from normjax.norms import affine, base, batch_power, moments
 from normjax.types import Array
@@ -138,11 +139,13 @@ def _apply(
 
   base.check_held("power_norm", variables, "grad_stats", ("ema_gz",))
   base.check_batch("power_norm", x)
-  roots = _reciprocal_roots(lax.stop_gradient(wide), num_groups, eps)
-  h = lax.stop_gradient(wide) * _spread(roots, wide)
-  q = batch_power.mean_square(h, mask, otherwise=phi)
+  q, roots = _power_and_roots(lax.stop_gradient(x), num_groups, eps)
+  power = q
+  if mask is not None:
+    h = lax.stop_gradient(wide) * _spread(roots, wide)
+    q = batch_power.mean_square(h, mask, otherwise=phi)
   steps = stats["steps"] + 1
-  t = steps.astype(h.dtype)
+  t = steps.astype(wide.dtype)
   y = _normalize(
     backward_momentum,
     x,
@@ -151,7 +154,7 @@ def _apply(
       roots=roots,
       forward=lax.rsqrt(jnp.where(steps <= warmup_steps, q, phi) + eps),
       backward=lax.rsqrt(q + eps),
-      power=q if mask is None else batch_power.mean_square(h, None, q),
+      power=power,
     ),
     grad_stats["ema_gz"],
   )
@@ -172,6 +175,25 @@ def _spread(statistic: Array, x: Array) -> Array:
   size = x.shape[-1] // statistic.shape[-2]
   shape = (*statistic.shape[:-1], size)
   return jnp.broadcast_to(statistic, shape).reshape(x.shape)
+
+
+def _power_and_roots(
+  x: Array, num_groups: int, eps: float
+) -> tuple[Array, Array]:
+  """mean(h^2) of each channel over all positions, and what makes h of x."""
+
+  def statistics(x):
+    wide = moments.promote(x)
+    roots = _reciprocal_roots(wide, num_groups, eps)
+    return jnp.sum(jnp.square(wide * _spread(roots, wide)), axis=0), roots
+
+  total, roots = blocks.reduce(statistics, _flat(x))
+  count = math.prod(x.shape[:-1])
+  return total / count, roots.reshape(*x.shape[:-1], num_groups, 1)
+
+
+def _flat(x: Array) -> Array:
+  return x.reshape(-1, x.shape[-1])
 
 
 class _Step(NamedTuple):
@@ -207,27 +229,34 @@ def _normalize_forward(momentum, x, params, step, ema_gz):
 
 
 def _normalize_backward(momentum, residuals, dy):
-  x, params, step, ema_gz = residuals
-  dy = moments.promote(dy)
-  dtype, tokens = dy.dtype, tuple(range(x.ndim - 1))
-  h = moments.promote(x) * _spread(step.roots, x)
+  x, params, step, ema_gz = blocks.anew(residuals[0], residuals)
+  dtype = jnp.promote_types(dy.dtype, jnp.float32)
   scale = params["scale"].astype(dtype)
   old = ema_gz.astype(dtype)
   nu = (1 - momentum) * old * step.forward
-  # g' = dy scale - nu h, and z = h forward.
-  dh = (dy * scale - nu * h) * step.backward
-  groups = (*x.shape[:-1], step.roots.shape[-2], -1)
-  inner = jnp.mean((dh * h).reshape(groups), axis=-1, keepdims=True)
-  dx = (dh - h * _spread(inner, x)) * _spread(step.roots, x)
-  mean = jnp.mean(dy * h, axis=tokens)
+
+  def h_and_gradient(x, dy, roots):
+    # g' = dy scale - nu h, and z = h forward.
+    h = moments.promote(x) * _spread(roots, x)
+    return h, (moments.promote(dy) * scale - nu * h) * step.backward
+
+  def statistics(x, dy, roots):
+    h, dh = h_and_gradient(x, dy, roots)
+    groups = (*x.shape[:-1], roots.shape[-2], -1)
+    inner = jnp.mean((dh * h).reshape(groups), axis=-1, keepdims=True)
+    dy = moments.promote(dy)
+    return (jnp.sum(dy * h, axis=0), jnp.sum(dy, axis=0)), inner
+
+  flat_roots = step.roots.reshape(-1, *step.roots.shape[-2:])
+  arrays = _flat(x), _flat(dy), flat_roots
+  (dy_h, dbias), inner = blocks.reduce(statistics, *arrays)
+  h, dh = h_and_gradient(*arrays)
+  dx = (dh - h * _spread(inner, h)) * _spread(flat_roots, h)
   count = math.prod(x.shape[:-1])
-  new = old + step.forward * (scale * mean - nu * step.power)
-  gradients = {
-    "scale": step.forward * mean * count,
-    "bias": jnp.sum(dy, axis=tokens),
-  }
+  new = old + step.forward * (scale * dy_h / count - nu * step.power)
+  gradients = {"scale": step.forward * dy_h, "bias": dbias}
   return (
-    dx.astype(x.dtype),
+    dx.reshape(x.shape).astype(x.dtype),
     {name: gradients[name].astype(params[name].dtype) for name in params},
     None,
     new.astype(ema_gz.dtype),

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kernels_pallas import blocks
 from normjax import errors
 from normjax.norms import affine, base, batch_power, moments
 from normjax.types import Array
@@ -190,9 +191,10 @@ def _apply(
   )
   first = max(_FIRST_CORRECTED_STEP, warmup_steps)
   r = jnp.where(skipped | (steps <= first), 1, r)
-  z = _normalize(
+  y = _normalize(
     momentum,
-    wide,
+    x,
+    params,
     _Step(
       inverse=lax.rsqrt(variance + eps),
       correction=r,
@@ -202,8 +204,6 @@ def _apply(
     ),
     {name: grad_stats[name] for name in ("ema_gz", "buffer_gz")},
   )
-  if "scale" in params:
-    params = {**params, "scale": _corrected(params["scale"], r)}
   new = {
     "running_var": momentum * running + (1 - momentum) * variance,
     "buffer_x2": buffer,
@@ -211,7 +211,7 @@ def _apply(
     "skips": stats["skips"] + outlier,
   }
   new = {name: value.astype(stats[name].dtype) for name, value in new.items()}
-  return affine.apply(cast(Array, z), params).astype(x.dtype), new
+  return cast(Array, y), new
 
 
 def _insert(
@@ -251,12 +251,6 @@ def _geometric_mean(buffer: Array) -> Array:
   return jnp.exp(jnp.mean(jnp.log(buffer), axis=0))
 
 
-def _corrected(scale: Array, r: Array) -> Array:
-  """`scale`, with a gradient times r."""
-  fixed = lax.stop_gradient(scale).astype(r.dtype)
-  return fixed + r * (scale.astype(r.dtype) - fixed)
-
-
 class _Step(NamedTuple):
   """What the forward pass has decided; no gradient goes through it."""
 
@@ -269,30 +263,56 @@ class _Step(NamedTuple):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _normalize(
-  momentum: float, x: Array, step: _Step, grad_stats: Mapping[str, Array]
+  momentum: float,
+  x: Array,
+  params: Mapping[str, Array],
+  step: _Step,
+  grad_stats: Mapping[str, Array],
 ) -> Array:
-  """Returns x * step.inverse, with the gradient of arXiv:2208.01313."""
+  """The output in the dtype of x, with the gradient of arXiv:2208.01313.
+
+  One function from x to y, so that the backward pass needs x alone and takes
+  all its sums over tokens at once.
+  """
   del momentum, grad_stats
-  return x * step.inverse
+  z = moments.promote(x) * step.inverse
+  return affine.apply(z, params).astype(x.dtype)
 
 
-def _normalize_forward(momentum, x, step, grad_stats):
-  z = _normalize(momentum, x, step, grad_stats)
-  return z, (z, step, grad_stats)
+def _normalize_forward(momentum, x, params, step, grad_stats):
+  y = _normalize(momentum, x, params, step, grad_stats)
+  return y, (x, params, step, grad_stats)
 
 
-def _normalize_backward(momentum, residuals, g):
-  z, step, held = residuals
-  ema, buffer = (held[k].astype(z.dtype) for k in ("ema_gz", "buffer_gz"))
-  g = g * step.correction
-  gz = jnp.mean(g * z, axis=tuple(range(z.ndim - 1)))
+def _normalize_backward(momentum, residuals, dy):
+  x, params, step, held = blocks.anew(residuals[0], residuals)
+  channels = x.shape[-1]
+  dtype = jnp.promote_types(dy.dtype, jnp.float32)
+
+  def sums(x, dy):
+    dy = moments.promote(dy)
+    return (jnp.sum(dy * moments.promote(x), 0), jnp.sum(dy, 0)), ()
+
+  flat = x.reshape(-1, channels), dy.reshape(-1, channels)
+  (dy_x, dbias), _ = blocks.reduce(sums, *flat)
+  # z = x inverse, and g = dy scale correction.
+  dscale = dy_x * step.inverse * step.correction
+  gain = step.correction * params["scale"].astype(dtype)
+  gz = dscale * params["scale"].astype(dtype) / flat[0].shape[0]
+  ema, buffer = (held[k].astype(dtype) for k in ("ema_gz", "buffer_gz"))
   buffer = buffer.at[step.slot].set(jnp.where(step.skipped, ema, gz))
   mean_gz = jnp.where(step.windowed, jnp.mean(buffer, axis=0), gz)
   ema = momentum * ema + (1 - momentum) * mean_gz
   taken = jnp.where(step.skipped, mean_gz, ema)
   new = {"ema_gz": ema, "buffer_gz": buffer}
   new = {name: value.astype(held[name].dtype) for name, value in new.items()}
-  return (g - taken * z) * step.inverse, None, new
+  z = moments.promote(x) * step.inverse
+  dx = (moments.promote(dy) * gain - taken * z) * step.inverse
+  gradients = {"scale": dscale, "bias": dbias}
+  gradients = {
+    name: gradients[name].astype(value.dtype) for name, value in params.items()
+  }
+  return dx.astype(x.dtype), gradients, None, new
 
 
 _normalize.defvjp(_normalize_forward, _normalize_backward)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from normjax.nn import mixing
-from normjax.nn.mixing.softmax import softmax_with_sink
+from tests.nn import references_mixing
 
 
 def _qkv(seed=0, length=6):
@@ -23,22 +23,50 @@ def test_off_by_one_is_softmax_with_a_zero_key_and_a_zero_value():
   )
 
 
+def _weights(scores, name="softmax_off_by_one", params=None):
+  """The weights of one query on the keys: the values are unit vectors."""
+  keys = jnp.asarray(scores)[None, :, None, None]
+  values = jnp.eye(len(scores), dtype=keys.dtype)[None, :, None]
+  mixed = mixing.make(name).apply(
+    params or {}, jnp.ones((1, 1, 1, 1), keys.dtype), keys, values, causal=False
+  )
+  return mixed.values_bthk[0, 0, 0]
+
+
 def test_its_weights_are_those_of_the_appended_zero_exactly():
-  x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 6)), jnp.float32)
   with jax.enable_x64(True):
-    x = jnp.asarray(x, jnp.float64)
-    got = softmax_with_sink(x, jnp.zeros((1, 1)))
-    want = jax.nn.softmax(jnp.pad(x, [(0, 0), (0, 1)]), axis=-1)[:, :-1]
-    np.testing.assert_allclose(got, want, rtol=4 * 2**-53)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=6))
+    want = jax.nn.softmax(jnp.append(x, 0.0))[:-1]
+    # A logarithm, an exponential and sums of 7 terms.
+    np.testing.assert_allclose(_weights(x), want, rtol=16 * 2**-53)
 
 
-def test_the_maximum_includes_the_sink():
-  """exp(-m) of m = max x = -200 would overflow; so would exp(200)."""
-  x = jnp.full((1, 3), -200.0)
-  np.testing.assert_array_equal(softmax_with_sink(x, jnp.zeros((1, 1))), 0)
-  gradient = jax.grad(lambda x: softmax_with_sink(x, jnp.zeros((1, 1))).sum())
-  np.testing.assert_array_equal(gradient(x), 0)
-  np.testing.assert_allclose(softmax_with_sink(-x, jnp.zeros((1, 1))), 1 / 3)
+def test_large_and_small_scores_neither_overflow_nor_mislead():
+  """Subtracting max x = -200 alone, the 1 would be exp(200) = inf."""
+  x = jnp.full(3, -200.0)
+  np.testing.assert_array_equal(_weights(x), 0)
+  np.testing.assert_array_equal(jax.jacobian(_weights)(x), 0)
+  np.testing.assert_allclose(_weights(-x), 1 / 3, rtol=1e-6)
+
+
+def test_runs_of_queries_change_the_cost_alone():
+  """300 positions are two runs of queries; 8 are one."""
+  rng = np.random.default_rng(0)
+  q, k, v = (rng.normal(size=(1, 300, 1, 4)) for _ in "qkv")
+  mask = np.arange(300)[None] != 7
+  visible = np.tril(np.ones((300, 300), bool)) & mask
+  for name, sink in (("softmax", None), ("softmax_off_by_one", 0.0)):
+    with jax.enable_x64(True):
+      mixed = jax.jit(
+        lambda q, k, v, name=name: mixing.make(name).apply(
+          {}, q, k, v, causal=True, mask_bs=jnp.asarray(mask)
+        )
+      )(q, k, v)
+    want = references_mixing.softmax({}, q[0], k[0], v[0], visible, sink=sink)
+    # Sums of 300 terms.
+    np.testing.assert_allclose(
+      mixed.values_bthk[0], want, rtol=0, atol=316 * 2**-53 * abs(v).max()
+    )
 
 
 def test_a_sink_of_zero_is_off_by_one_and_a_low_one_is_softmax():

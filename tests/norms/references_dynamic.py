@@ -5,7 +5,7 @@ As in `references`: (params, stats, x, **options) to (y, stats).
 
 import numpy as np
 
-from tests.norms import references
+from tests.norms import references_basics
 
 
 def seednorm(params, stats, x, *, num_heads, eps, dot_divisor, **_):
@@ -29,7 +29,15 @@ def seednorm(params, stats, x, *, num_heads, eps, dot_divisor, **_):
 def pre_affine(params, stats, x, *, eps, **_):
   """arXiv:2601.22966, section 3.3."""
   scaled = x @ np.diag(params["lam"])
-  return references.rms_norm(params, stats, scaled, eps=eps, use_scale=True)
+  return references_basics.rms_norm(
+    params,
+    stats,
+    scaled,
+    eps=eps,
+    zero_centered=False,
+    eps_placement="inside",
+    partial=1.0,
+  )
 
 
 def gated_norm(params, stats, x, *, gate_init, inner, **_):
@@ -41,7 +49,7 @@ def gated_norm(params, stats, x, *, gate_init, inner, **_):
   return y * gate * (2 if gate_init == "one" else 1), stats
 
 
-INNER = {"rms_norm": references.rms_norm, "dyt": references.dyt}
+INNER = {"rms_norm": references_basics.rms_norm, "dyt": references_basics.dyt}
 
 
 def bhyt(params, stats, x, *, kappa, eps, **_):

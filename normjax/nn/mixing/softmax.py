@@ -1,5 +1,6 @@
 """Softmax attention, plain, off by one, and with a learned sink."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 from normjax.nn.mixing import base
 from normjax.types import Array
 
+# Of the queries, where causal: each run sees its own past only.
+_MOST_BLOCKS, _LEAST_BLOCK = 4, 128
 _TRAITS = base.MixingTraits(logits=True)
 
 
@@ -28,11 +31,13 @@ def softmax() -> base.Mixing:
 def softmax_off_by_one() -> base.Mixing:
   """Softmax attention that can attend to nothing.
 
-      w_s = exp(x_s - m) / (exp(-m) + sum_r exp(x_r - m)),  m = max(0, max x)
+      w_s = exp(x_s) / (1 + sum_r exp(x_r)) = softmax(x)_s sigmoid(lse(x))
 
   E. Miller, "Attention is off by one" (2023). It is `softmax` with one more
-  key whose score and value are 0. The maximum includes that 0: without it
-  exp(-m) overflows where all scores are very negative. Float32 as in `softmax`.
+  key whose score and value are 0. The right-hand side is what is computed,
+  lse being log sum exp: it neither overflows nor underflows where all scores
+  are very negative, as a maximum that leaves out that 0 does. Float32 as in
+  `softmax`.
   """
   return base.Mixing("softmax_off_by_one", {}, _TRAITS, _softmax_off_by_one)
 
@@ -40,42 +45,34 @@ def softmax_off_by_one() -> base.Mixing:
 def softmax_sink() -> base.Mixing:
   """Softmax attention with a learned logit that takes weight off.
 
-      w_s = exp(x_s - m) / (exp(b_h - m) + sum_r exp(x_r - m))
-      m = max(b_h, max x)
+      w_s = exp(x_s) / (exp(b_h) + sum_r exp(x_r))
+          = softmax(x)_s sigmoid(lse(x) - b_h)
 
   The sinks of gpt-oss (arXiv:2508.10925): a parameter `sink` (h,), one logit a
-  head. It starts at 0, as `softmax_off_by_one` stays. `logit_cap` caps the
+  head. It starts at 0 here, as `softmax_off_by_one` stays. `logit_cap` caps the
   scores, not the sink. Float32 as in `softmax`.
   """
   return base.Mixing("softmax_sink", {}, _TRAITS, _softmax_sink, _init_sink)
 
 
 @jax.custom_jvp
-def softmax_with_sink(x: Array, sink: Array) -> Array:
-  """exp(x) / (exp(sink) + sum exp(x)) over the last axis.
+def softmax_and_total(x: Array) -> tuple[Array, Array]:
+  """Softmax over the last axis, and log sum exp of it, an axis of 1.
 
-  Args:
-    x: scores.
-    sink: broadcasts against x, with a last axis of 1.
+  As jax.nn.softmax with jax.nn.logsumexp, in one pass over x.
   """
-  return _softmax_with_sink(x, sink)[0]
-
-
-def _softmax_with_sink(x: Array, sink: Array) -> tuple[Array, Array]:
-  largest = jnp.maximum(jnp.max(x, axis=-1, keepdims=True), sink)
+  largest = jnp.max(x, axis=-1, keepdims=True)
   weights = jnp.exp(x - largest)
-  at_sink = jnp.exp(sink - largest)
-  total = at_sink + jnp.sum(weights, axis=-1, keepdims=True)
-  return weights / total, at_sink / total
+  total = jnp.sum(weights, axis=-1, keepdims=True)
+  return weights / total, largest + jnp.log(total)
 
 
-@softmax_with_sink.defjvp
-def _softmax_with_sink_jvp(primals, tangents):
-  # Through the weights, as that of jax.nn.softmax: no exponential is kept.
-  weights, at_sink = _softmax_with_sink(*primals)
-  dx, dsink = tangents
-  mean = jnp.sum(weights * dx, axis=-1, keepdims=True) + at_sink * dsink
-  return weights, weights * (dx - mean)
+@softmax_and_total.defjvp
+def _softmax_and_total_jvp(primals, tangents):
+  # Through the weights: the exponentials are not kept for the backward.
+  weights, total = softmax_and_total(*primals)
+  mean = jnp.sum(weights * tangents[0], axis=-1, keepdims=True)
+  return (weights, total), (weights * (tangents[0] - mean), mean)
 
 
 def _softmax(params: Mapping[str, Array], *args: Array, **options: Any):
@@ -110,45 +107,90 @@ def _attend(
   k_bsgk: Array,
   v_bsgk: Array,
   *,
-  sink_h: float | Array | None,
   causal: bool,
   mask_bs: Array | None,
-  scale: float | Array | None,
-  logit_cap: float | None,
   rotate: base.Rotate | None,
+  **options: Any,
 ) -> base.Mixed:
   del rotate
+  t = q_bthk.shape[1]
+  values, masses = [], []
+  for start, stop in _blocks(t) if causal else [(0, t)]:
+    keys = stop if causal else k_bsgk.shape[1]
+    visible = np.tri(stop - start, keys, start, bool) if causal else None
+    if mask_bs is not None:
+      real = mask_bs.astype(bool)[:, None, None, None, :keys]
+      visible = real if visible is None else real & visible
+    block, mass_bth = _attend_block(
+      q_bthk[:, start:stop],
+      k_bsgk[:, :keys],
+      v_bsgk[:, :keys],
+      visible,
+      **options,
+    )
+    values.append(block)
+    masses.append(mass_bth)
+  mass_bth = jnp.concatenate(masses, axis=1)
+  return base.Mixed(
+    jnp.concatenate(values, axis=1), _over_tokens(mass_bth, mask_bs)
+  )
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
+  """Runs of queries: with n, (n - 1) / 2n of the scores is never computed."""
+  count = max(1, min(_MOST_BLOCKS, length // _LEAST_BLOCK))
+  bounds = [length * i // count for i in range(count + 1)]
+  return list(itertools.pairwise(bounds))
+
+
+def _attend_block(
+  q_bthk: Array,
+  k_bsgk: Array,
+  v_bsgk: Array,
+  visible: Array | np.ndarray | None,
+  *,
+  sink_h: float | Array | None,
+  scale: float | Array | None,
+  logit_cap: float | None,
+) -> tuple[Array, Array]:
+  """The values, and the weights on position 0, (b, t, h)."""
   b, t, h, k = q_bthk.shape
   s, g = k_bsgk.shape[1:3]
   dtype = jnp.promote_types(q_bthk.dtype, jnp.float32)
+  # m is the h / g query heads and the positions as one axis: XLA multiplies
+  # matrices of more axes slowly on a CPU.
+  q_bgmk = base.split_groups(q_bthk, g).transpose(0, 2, 3, 1, 4)
   scores = jnp.einsum(
-    "btgrk,bsgk->bgrts",
-    base.split_groups(q_bthk, g),
+    "bgmk,bsgk->bgms",
+    q_bgmk.reshape(b, g, -1, k),
     k_bsgk,
     preferred_element_type=dtype,
-  )
+  ).reshape(b, g, h // g, t, s)
   scores *= _per_head(1 / math.sqrt(k) if scale is None else scale, g, dtype)
   if logit_cap is not None:
     scores = logit_cap * jnp.tanh(scores / logit_cap)
-  visible = np.tril(np.ones((t, s), bool)) if causal else None
-  if mask_bs is not None:
-    keys = mask_bs.astype(bool)[:, None, None, None]
-    visible = keys if visible is None else keys & visible
   if visible is not None:
     scores = jnp.where(visible, scores, jnp.finfo(dtype).min)
-  if sink_h is None:
-    weights = jax.nn.softmax(scores, axis=-1)
-  else:
-    weights = softmax_with_sink(scores, _per_head(sink_h, g, dtype))
-  mixed = jnp.einsum("bgrts,bsgk->btgrk", weights.astype(v_bsgk.dtype), v_bsgk)
-  return base.Mixed(
-    mixed.reshape(b, t, h, -1), _first_token_mass(weights, mask_bs)
-  )
+  weights, total = softmax_and_total(scores)
+  mixed = jnp.einsum(
+    "bgms,bsgk->bgmk",
+    weights.astype(v_bsgk.dtype).reshape(b, g, -1, s),
+    v_bsgk,
+  ).reshape(b, g, h // g, t, -1)
+  mass = weights[..., :1]
+  if sink_h is not None:
+    # The share of what is not the sink: one number a query, off the scores.
+    share = jax.nn.sigmoid(total - _per_head(sink_h, g, dtype))
+    mixed, mass = (mixed * share).astype(mixed.dtype), mass * share
+
+  def by_position(x_bgrtk: Array) -> Array:
+    return x_bgrtk.transpose(0, 3, 1, 2, 4).reshape(b, t, h, -1)
+
+  return by_position(mixed), by_position(mass)[..., 0]
 
 
-def _first_token_mass(weights: Array, mask_bs: Array | None) -> Array:
-  mass_bth = jnp.moveaxis(weights[..., 0], -1, 1)
-  mass_bth = mass_bth.reshape(*mass_bth.shape[:2], -1)
+def _over_tokens(mass_bth: Array, mask_bs: Array | None) -> Array:
+  """The mean over examples and real positions, (h,)."""
   if mask_bs is None:
     return jnp.mean(mass_bth, axis=(0, 1))
   real = mask_bs.astype(mass_bth.dtype)[..., None]
