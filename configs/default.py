@@ -57,7 +57,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
   config.log = ml_collections.ConfigDict()
   config.log.every_steps = 10  # training rows of metrics.jsonl
-  # Regular expressions; what matches is logged with the training rows:
+  # Regular expressions; what matches is a row beside each training row:
   # "activation/<path>", "gradient/<path>", "update/<path>" as mean, variance,
   # rms and max; "gradient_norm/layers/0", by depth; "scale/<path>", norms'
   # parameters, as mean, rms, min and max; "effective_learning_rate/<path>";

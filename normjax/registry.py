@@ -112,6 +112,33 @@ class Registry:
           )
     return factory(*args, **options)
 
+  def resolve(self, spec: str | Mapping[str, Any]) -> Any:
+    """What a config names: "name", "name(option=value)" or a mapping.
+
+    Args:
+      spec: a mapping holds "name" and options; a ConfigDict is one.
+
+    Raises:
+      UserError: a mapping without "name", or what `make` raises.
+      TypeError: anything else.
+    """
+    if isinstance(spec, str):
+      name, options = parse_call(self.kind, spec)
+      return self.make(name, **options)
+    # A ConfigDict has a mapping's methods without being a Mapping.
+    if not hasattr(spec, "keys"):
+      raise TypeError(
+        f"a {self.kind} is given as a name or as a mapping with 'name';"
+        f" got {spec!r}."
+      )
+    options = {key: spec[key] for key in spec}
+    if "name" not in options:
+      raise errors.UserError(
+        f"the {self.kind} {options!r} lacks 'name';"
+        f" known: {', '.join(self.names())}."
+      )
+    return self.make(options.pop("name"), **options)
+
 
 class Named(Protocol):
   """What a `Table` holds."""

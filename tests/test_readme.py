@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from normjax import configure
+from normjax import configure, models
+from normjax.models import transformer, vit
+from normjax.nn import initial, mixing, placement, residual_scaling
 from tests import support
 
 TEXT = (support.ROOT / "README.md").read_text()
@@ -36,3 +38,12 @@ def test_every_component_is_mentioned():
   for folder in configure.COMPONENTS.values():
     for file in (configure.configs_dir() / folder).glob("*.py"):
       assert file.stem in TEXT, file
+
+
+def test_every_choice_of_a_transformer_is_mentioned():
+  tables = (initial.TABLE, placement.TABLE, residual_scaling.TABLE)
+  names = {name for table in tables for name in table.names()}
+  names |= {*models.names(), *mixing.names()}
+  names |= {*transformer.LLAMA_SIZES, *transformer.GPT2_SIZES, *vit.SIZES}
+  words = set(re.findall(r"\w+", TEXT))
+  assert not names - words

@@ -8,9 +8,8 @@ file here and a line of `TABLE`; every shared test then runs on it.
 from collections.abc import Mapping
 from typing import Any
 
-from normjax import errors
 from normjax.norms.base import Norm, NormSpec, NormTraits
-from normjax.registry import Registry, parse_call
+from normjax.registry import Registry
 
 __all__ = [
   "TABLE",
@@ -72,7 +71,7 @@ def make(name: str, **options: Any) -> Norm:
 
 
 def resolve(spec: NormSpec) -> Norm:
-  """A norm from a name, "name(option=value)", a mapping, or itself.
+  """A norm from "name", "name(option=value)", a mapping, or itself.
 
   A mapping is `{"name": ..., **options}`.
 
@@ -80,20 +79,4 @@ def resolve(spec: NormSpec) -> Norm:
     UserError: a mapping without "name", or what `make` raises.
     TypeError: anything else.
   """
-  if isinstance(spec, Norm):
-    return spec
-  if isinstance(spec, str):
-    name, options = parse_call("norm", spec)
-    return make(name, **options)
-  # A ConfigDict has a mapping's methods without being a Mapping.
-  if not hasattr(spec, "keys"):
-    raise TypeError(
-      "a norm is given as a name, a mapping with 'name', or a Norm;"
-      f" got {spec!r}."
-    )
-  options = {key: spec[key] for key in spec}
-  if "name" not in options:
-    raise errors.UserError(
-      f"the norm {options!r} lacks 'name'; known: {', '.join(names())}."
-    )
-  return make(options.pop("name"), **options)
+  return spec if isinstance(spec, Norm) else _REGISTRY.resolve(spec)

@@ -1,11 +1,14 @@
 """Batch normalization: Ioffe, Szegedy 2015, arXiv:1502.03167."""
 
-from typing import Any, Literal
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kernels_pallas import blocks
 from normjax import errors
 from normjax.norms import affine, base, moments, running
 from normjax.types import Array
@@ -98,28 +101,32 @@ def _apply(
   virtual_batch_size: int | None,
   **_: Any,
 ):
-  stats = variables["stats"]
+  stats, params = variables["stats"], variables["params"]
   base.check_held("batch_norm", variables, "stats", ("mean", "var"))
   base.check_features("batch_norm", x, stats["mean"].size)
-  # Widened once: a second cast would round the gradient of x twice.
-  wide = moments.promote(x)
-  if train:
+  if train and mask is None and virtual_batch_size is None:
+    batch = _measure(lax.stop_gradient(x))
+    y = _normalize(x, params, batch.mean, lax.rsqrt(batch.variance + eps))
+  else:
+    # Widened once: a second cast would round the gradient of x twice.
+    wide = moments.promote(x)
+    if not train:
+      normalized = wide - stats["mean"].astype(wide.dtype)
+      normalized *= lax.rsqrt(stats["var"].astype(wide.dtype) + eps)
+      return affine.apply(normalized, params).astype(x.dtype), stats
     if virtual_batch_size is None:
-      normalized, batch = _normalize(wide, mask, eps)
+      normalized, batch = _by_batch(wide, mask, eps)
     else:
       normalized, batch = _by_ghost_batch(wide, mask, eps, virtual_batch_size)
-    new = {"mean": batch.mean, "var": batch.kept(running_variance)}
-    if virtual_batch_size is not None:
-      new = running.mean_of_ghosts(new, batch.size)
-    stats = running.advance(stats, new, momentum, jnp.max(batch.size))
-  else:
-    normalized = wide - stats["mean"].astype(wide.dtype)
-    normalized *= lax.rsqrt(stats["var"].astype(wide.dtype) + eps)
-  y = affine.apply(normalized, variables["params"])
-  return y.astype(x.dtype), stats
+    y = affine.apply(normalized, params).astype(x.dtype)
+  new = {"mean": batch.mean, "var": batch.kept(running_variance)}
+  if virtual_batch_size is not None:
+    new = running.mean_of_ghosts(new, batch.size)
+  stats = running.advance(stats, new, momentum, jnp.max(batch.size))
+  return cast(Array, y), stats
 
 
-def _normalize(
+def _by_batch(
   x: Array, mask: Array | None, eps: float
 ) -> tuple[Array, running.Batch]:
   """By the statistics of the batch, which come along."""
@@ -130,7 +137,7 @@ def _normalize(
 def _by_ghost_batch(
   x: Array, mask: Array | None, eps: float, size: int
 ) -> tuple[Array, running.Batch]:
-  """`_normalize` of every `size` examples; the statistics are (ghosts, c)."""
+  """`_by_batch` of every `size` examples; the statistics are (ghosts, c)."""
   if x.shape[0] % size:
     raise errors.UserError(
       f"batch_norm: virtual_batch_size={size} must divide the batch of"
@@ -141,7 +148,60 @@ def _by_ghost_batch(
     return a.reshape(-1, size, *a.shape[1:])
 
   masks = None if mask is None else split(mask)
-  y, ghosts = jax.vmap(lambda x, mask: _normalize(x, mask, eps))(
-    split(x), masks
-  )
+  y, ghosts = jax.vmap(lambda x, mask: _by_batch(x, mask, eps))(split(x), masks)
   return y.reshape(x.shape), ghosts
+
+
+def _measure(x: Array) -> running.Batch:
+  """`running.measure` of all positions, in blocks of rows."""
+  base.check_batch("batch_norm", x)
+  flat, count = x.reshape(-1, x.shape[-1]), math.prod(x.shape[:-1])
+  total, _ = blocks.reduce(lambda x: (jnp.sum(moments.promote(x), 0), ()), flat)
+  mean = total / count
+  square, _ = blocks.reduce(
+    lambda x: (jnp.sum(jnp.square(moments.promote(x) - mean), 0), ()), flat
+  )
+  size = jnp.full((1,), count, mean.dtype)
+  return running.Batch(mean, square / count, size)
+
+
+@jax.custom_vjp
+def _normalize(
+  x: Array, params: Mapping[str, Array], mean: Array, r: Array
+) -> Array:
+  """(x - mean) r, scaled and shifted; its gradient is that through both too."""
+  normalized = (moments.promote(x) - mean) * r
+  return affine.apply(normalized, params).astype(x.dtype)
+
+
+def _normalize_forward(x, params, mean, r):
+  return _normalize(x, params, mean, r), (x, params, mean, r)
+
+
+def _normalize_backward(residuals, dy):
+  """With n = (x - mean) r: dx = scale r (dy - mean(dy) - n mean(dy n))."""
+  x, params, mean, r = blocks.anew(residuals[0], residuals)
+
+  def normalized(x):
+    return (moments.promote(x) - mean) * r
+
+  def sums(x, dy):
+    dy = moments.promote(dy)
+    return (jnp.sum(dy * normalized(x), 0), jnp.sum(dy, 0)), ()
+
+  flat = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
+  (dscale, dbias), _ = blocks.reduce(sums, *flat)
+  count = flat[0].shape[0]
+  centered = moments.promote(dy) - dbias / count
+  centered -= normalized(x) * (dscale / count)
+  dx = params["scale"].astype(r.dtype) * r * centered
+  gradients = {"scale": dscale, "bias": dbias}
+  return (
+    dx.astype(x.dtype),
+    {name: gradients[name].astype(params[name].dtype) for name in params},
+    None,
+    None,
+  )
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)

@@ -134,8 +134,8 @@ def _apply(
 
   base.check_held("power_norm", variables, "grad_stats", ("ema_gz",))
   base.check_batch("power_norm", x)
-  roots = _reciprocal_roots(lax.stop_gradient(wide), num_groups, eps)
-  q = power = _power(lax.stop_gradient(wide), roots)
+  q, roots = _power_and_roots(lax.stop_gradient(x), num_groups, eps)
+  power = q
   if mask is not None:
     h = lax.stop_gradient(wide) * _spread(roots, wide)
     q = batch_power.mean_square(h, mask, otherwise=phi)
@@ -172,18 +172,19 @@ def _spread(statistic: Array, x: Array) -> Array:
   return jnp.broadcast_to(statistic, shape).reshape(x.shape)
 
 
-def _power(x: Array, roots: Array) -> Array:
-  """mean(h^2) of each channel over all positions, (c,)."""
-  flat, flat_roots = _flat(x), roots.reshape(-1, *roots.shape[-2:])
-  total, _ = blocks.reduce(
-    lambda x, roots: (
-      jnp.sum(jnp.square(moments.promote(x) * _spread(roots, x)), axis=0),
-      (),
-    ),
-    flat,
-    flat_roots,
-  )
-  return total / flat.shape[0]
+def _power_and_roots(
+  x: Array, num_groups: int, eps: float
+) -> tuple[Array, Array]:
+  """mean(h^2) of each channel over all positions, and what makes h of x."""
+
+  def statistics(x):
+    wide = moments.promote(x)
+    roots = _reciprocal_roots(wide, num_groups, eps)
+    return jnp.sum(jnp.square(wide * _spread(roots, wide)), axis=0), roots
+
+  total, roots = blocks.reduce(statistics, _flat(x))
+  count = math.prod(x.shape[:-1])
+  return total / count, roots.reshape(*x.shape[:-1], num_groups, 1)
 
 
 def _flat(x: Array) -> Array:

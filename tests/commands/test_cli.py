@@ -61,7 +61,7 @@ def test_list_shows_every_component_with_its_headline(capsys):
     ),
     (
       ["train", "configs/default.py", "--config.norm.name=rms"],
-      "unknown norm 'rms'. Did you mean 'rms_norm'?",
+      "unknown norm 'rms'. Did you mean 'rms_norm'",
     ),
     (
       ["train", "configs/default.py", "--config.norm={'name': 'dyt'}"],

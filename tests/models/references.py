@@ -29,7 +29,7 @@ def _silu(x):
 
 
 def _affine(x, params):
-  """x W + b of a kernel that may have axes for heads."""
+  """W x + b of a kernel that may have axes for heads."""
   kernel = params["kernel"]
   kernel = kernel.reshape(x.shape[-1], -1)
   return x @ kernel + params.get("bias", np.zeros(())).reshape(-1)
@@ -46,7 +46,7 @@ def _turn(x, theta=10_000.0):
 
 
 def _attention(x, params, *, causal, rotary):
-  """x (t, d): heads one after another, positions one after another."""
+  """Heads one after another, positions one after another; x (t, d)."""
   heads, size = params["query"]["kernel"].shape[1:]
   kv_heads = params["key"]["kernel"].shape[1]
   q, k, v = (_affine(x, params[name]) for name in ("query", "key", "value"))

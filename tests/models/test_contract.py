@@ -9,7 +9,7 @@ from normjax import models
 from tests.contracts import model_contract
 
 
-@pytest.mark.parametrize("norm", ["rms_norm", "dyt", "batch_norm", "identity"])
+@pytest.mark.parametrize("norm", ["rms_norm", "batch_norm"])
 @pytest.mark.parametrize("name", models.names())
 class TestModel(model_contract.ModelContract):
   """The shared contract."""

@@ -29,7 +29,14 @@ def _refusal(norm: norms.Norm, placement: placements.Placement) -> str | None:
 
 
 @pytest.mark.parametrize("placement", placements.TABLE.names())
-@pytest.mark.parametrize("name", ["llama", "gpt2", "vit"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "llama",
+    pytest.param("gpt2", marks=pytest.mark.slow),
+    pytest.param("vit", marks=pytest.mark.slow),
+  ],
+)
 def test_every_norm_steps_and_stays_finite(name, placement):
   rule = placements.resolve(placement)
   ran = 0

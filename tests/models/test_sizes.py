@@ -53,6 +53,6 @@ def test_gpt2(size, layers, dim, want):
   [("tiny", 5_717_416), ("small", 22_050_664), ("base", 86_567_656)],
 )
 def test_vit(size, want):
-  """timm's vit_*_patch16_224 with 1,000 classes."""
+  """The vit_*_patch16_224 of timm with 1,000 classes."""
   shape = {"input_shape": (224, 224, 3), "patch_size": 16}
   assert _count("vit", size=size, num_classes=1000, **shape) == want

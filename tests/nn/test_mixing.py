@@ -75,8 +75,7 @@ def test_specs():
   ("spec", "message"),
   [
     ("sofmax", "unknown mixing 'sofmax'. Did you mean 'softmax'"),
-    ({"ratio": 2}, "a mapping with 'name'"),
-    (3, "mixing=3 must be a name"),
+    ({"ratio": 2}, "lacks 'name'"),
     ({"name": "softmax", "eps": 1}, "mixing 'softmax' has no option 'eps'"),
     ({"name": "nalaformer", "power": 0}, "nalaformer: power must be"),
     ({"name": "nalaformer", "chunk": 0}, "nalaformer: chunk=0 must be"),
@@ -91,3 +90,8 @@ def test_specs():
 def test_bad_specs_are_named(spec, message):
   with pytest.raises(errors.UserError, match=message):
     mixing.resolve(spec)
+
+
+def test_another_type_is_named():
+  with pytest.raises(TypeError, match="given as a name or as a mapping"):
+    mixing.resolve(3)

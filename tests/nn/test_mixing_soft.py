@@ -59,10 +59,12 @@ def test_a_singular_kernel_stays_finite():
     method = mixing.make("soft", normalize=normalize)
     params = method.init(jax.random.key(0), 2, 4)
 
+    @jax.jit
+    @jax.value_and_grad
     def loss(x, method=method, params=params):
       return jnp.sum(method.apply(params, x, x, x, causal=False).values_bthk)
 
-    value, gradient = jax.value_and_grad(loss)(x)
+    value, gradient = loss(x)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
 

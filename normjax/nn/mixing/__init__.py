@@ -8,7 +8,6 @@ a file here and a line of `TABLE`.
 from collections.abc import Mapping
 from typing import Any
 
-from normjax import errors
 from normjax.nn.mixing.base import Mixed, Mixing, MixingTraits
 from normjax.registry import Registry
 
@@ -53,20 +52,12 @@ def make(name: str, **options: Any) -> Mixing:
 
 
 def resolve(spec: MixingSpec) -> Mixing:
-  """A method from a name, from `{"name": ..., **options}`, or itself.
+  """A method from "name", "name(option=value)", a mapping, or itself.
+
+  A mapping is `{"name": ..., **options}`.
 
   Raises:
-    UserError: neither of these, or what `make` raises.
+    UserError: a mapping without "name", or what `make` raises.
+    TypeError: anything else.
   """
-  if isinstance(spec, Mixing):
-    return spec
-  if isinstance(spec, str):
-    return make(spec)
-  # A ConfigDict has a mapping's methods without being a Mapping.
-  options = {key: spec[key] for key in spec} if hasattr(spec, "keys") else {}
-  if "name" not in options:
-    raise errors.UserError(
-      f"mixing={spec!r} must be a name or a mapping with 'name';"
-      f" known: {', '.join(names())}."
-    )
-  return make(options.pop("name"), **options)
+  return spec if isinstance(spec, Mixing) else _REGISTRY.resolve(spec)

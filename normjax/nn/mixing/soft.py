@@ -41,10 +41,14 @@ def soft(
   normalized form. Keys are the queries: there is one projection for both.
   Bidirectional only, for landmarks hold tokens of the future. Landmarks are
   of runs of `ratio` tokens, or of squares of a grid; "conv" is a convolution
-  whose kernel and stride are `ratio`, then layer norm and GELU (tanh form
-  off), parameters `landmark` and `landmark_norm` shared by the heads. Masked
+  whose kernel and stride are `ratio`, then layer norm and GELU (by
+  erf), parameters `landmark` and `landmark_norm` shared by the heads. Masked
   keys count as 0 in "conv" and not at all in "mean". All of it is float32
   (float64 for float64); the result has the dtype of v.
+
+  A trap of "conv": the norm puts landmarks at a distance near 0.65 sqrt(k) from
+  0 whatever the size of q, so that exp(-|q - l|^2 / 2), hence the branch, is
+  near 0 at first with wide heads (an rms of 1e-3 with k = 64 and q of 0.02).
 
   Where the official code differs: its normalized form starts Newton at
   2 / max(row sum)^2 over the whole batch, halved while |I - P V| is above

@@ -49,7 +49,7 @@ def softmax_sink() -> base.Mixing:
           = softmax(x)_s sigmoid(lse(x) - b_h)
 
   The sinks of gpt-oss (arXiv:2508.10925): a parameter `sink` (h,), one logit a
-  head. It starts at 0, as `softmax_off_by_one` stays. `logit_cap` caps the
+  head. It starts at 0 here, as `softmax_off_by_one` stays. `logit_cap` caps the
   scores, not the sink. Float32 as in `softmax`.
   """
   return base.Mixing("softmax_sink", {}, _TRAITS, _softmax_sink, _init_sink)
