@@ -12,6 +12,7 @@ from jax import Array, lax
 
 from kernels_pallas import blocks
 from kernels_pallas.layer_norm import ref
+from kernels_pallas.precision import promote
 
 _Residuals = tuple[Array, Array | None, Array | None, Array, Array]
 
@@ -35,11 +36,11 @@ def _forward(
   x_bd: Array, scale_d: Array | None, bias_d: Array | None, eps: float
 ) -> tuple[Array, _Residuals]:
   def body(carry, x_rd):
-    return carry, ref.center_and_reciprocal(ref.promote(x_rd), eps)
+    return carry, ref.center_and_reciprocal(promote(x_rd), eps)
 
   # Unless barred, XLA fuses a statistic with its broadcast and writes that.
   center_b1, r_b1 = lax.optimization_barrier(blocks.scan(body, (), x_bd)[1])
-  y_bd = ref.affine((ref.promote(x_bd) - center_b1) * r_b1, scale_d, bias_d)
+  y_bd = ref.affine((promote(x_bd) - center_b1) * r_b1, scale_d, bias_d)
   return y_bd.astype(x_bd.dtype), (x_bd, scale_d, bias_d, center_b1, r_b1)
 
 

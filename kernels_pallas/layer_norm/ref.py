@@ -3,10 +3,7 @@
 import jax.numpy as jnp
 from jax import Array, lax
 
-
-def promote(x: Array) -> Array:
-  """Casts x to float32, or float64 for float64."""
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+from kernels_pallas.precision import promote
 
 
 def center_and_reciprocal(wide: Array, eps: float) -> tuple[Array, Array]:

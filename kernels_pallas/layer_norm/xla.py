@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from kernels_pallas.layer_norm import ref
+from kernels_pallas.precision import promote
 
 _Residuals = tuple[Array, Array | None, Array | None, Array, Array]
 
@@ -26,7 +27,7 @@ def layer_norm(
 def _forward(
   x: Array, scale: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, _Residuals]:
-  wide = ref.promote(x)
+  wide = promote(x)
   center, r = ref.center_and_reciprocal(wide, eps)
   y = ref.affine((wide - center) * r, scale, bias).astype(x.dtype)
   return y, (x, scale, bias, center, r)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from kernels_pallas import blocks
+from kernels_pallas.precision import promote
 from kernels_pallas.rms_norm import ref
 
 _Residuals = tuple[Array, Array | None, Array]
@@ -31,11 +32,11 @@ def _forward(
   x_bd: Array, scale_d: Array | None, eps: float
 ) -> tuple[Array, _Residuals]:
   def body(carry, x_rd):
-    return carry, ref.reciprocal_rms(ref.promote(x_rd), eps)
+    return carry, ref.reciprocal_rms(promote(x_rd), eps)
 
   # Unless barred, XLA fuses the statistic with its broadcast and writes that.
   r_b1 = lax.optimization_barrier(blocks.scan(body, (), x_bd)[1])
-  y_bd = ref.scaled(ref.promote(x_bd) * r_b1, scale_d)
+  y_bd = ref.scaled(promote(x_bd) * r_b1, scale_d)
   return y_bd.astype(x_bd.dtype), (x_bd, scale_d, r_b1)
 
 

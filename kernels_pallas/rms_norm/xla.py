@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from kernels_pallas.precision import promote
 from kernels_pallas.rms_norm import ref
 
 _Residuals = tuple[Array, Array | None, Array]
@@ -25,7 +26,7 @@ def rms_norm(x: Array, scale: Array | None, eps: float) -> Array:
 def _forward(
   x: Array, scale: Array | None, eps: float
 ) -> tuple[Array, _Residuals]:
-  wide = ref.promote(x)
+  wide = promote(x)
   r = ref.reciprocal_rms(wide, eps)
   return ref.scaled(wide * r, scale).astype(x.dtype), (x, scale, r)
 

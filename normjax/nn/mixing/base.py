@@ -134,11 +134,6 @@ class Mixing:
       )
 
 
-def wide(x: Array) -> Array:
-  """Casts x to float32, or float64 as it is."""
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def split_groups(q_bthk: Array, num_groups: int) -> Array:
   """(b, t, h, k) to (b, t, g, h / g, k): the queries of each key head."""
   b, t, h, k = q_bthk.shape

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from normjax import errors
 from normjax.nn import checks
 from normjax.nn.mixing import base, linear
+from normjax.norms import moments
 from normjax.norms.base import check_number
 from normjax.types import Array
 
@@ -130,7 +131,7 @@ def _nalaformer(
   **options: Any,
 ):
   del params
-  q_bthk, k_bsgk = base.wide(q_bthk), base.wide(k_bsgk)
+  q_bthk, k_bsgk = moments.promote(q_bthk), moments.promote(k_bsgk)
   unit, norm = direction(q_bthk)
   exponent = power * (0.5 + jnp.tanh(norm))
   return linear.attend(
@@ -159,7 +160,7 @@ def _paper(
       [magnitude * jnp.cos(turned), magnitude * jnp.sin(turned)], axis=-1
     )
 
-  q_bthk, k_bsgk = base.wide(q_bthk), base.wide(k_bsgk)
+  q_bthk, k_bsgk = moments.promote(q_bthk), moments.promote(k_bsgk)
   unit, norm = direction(q_bthk)
   exponent = power * (0.5 + jnp.tanh(norm))
   return linear.attend(

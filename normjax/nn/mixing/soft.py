@@ -11,6 +11,7 @@ from normjax import errors, norms
 from normjax.nn import checks
 from normjax.nn.mixing import base
 from normjax.nn.mixing.inverse import newton_inverse
+from normjax.norms import moments
 from normjax.norms.base import check_choice, check_number
 from normjax.types import Array
 
@@ -145,7 +146,7 @@ def _apply(
 ):
   del k_bsgk
   # Letters as in `types`, and m for the landmarks.
-  q_bhtk = base.wide(q_bthk).swapaxes(1, 2) / q_bthk.shape[-1] ** 0.25
+  q_bhtk = moments.promote(q_bthk).swapaxes(1, 2) / q_bthk.shape[-1] ** 0.25
   v_bhtk = v_bsgk.astype(q_bhtk.dtype).swapaxes(1, 2)
   mask = None if mask_bs is None else mask_bs.astype(bool)[:, None, :, None]
   landmarks_bhmk = _landmarks(params, q_bhtk, mask, ratio, grid)
