@@ -79,13 +79,9 @@ def batch_norm(
 
 
 def _init(shape, dtype, **_: Any):
-  wide = jnp.promote_types(dtype, jnp.float32)
   return {
     "params": affine.init(shape, dtype),
-    "stats": {
-      "mean": jnp.zeros(shape[-1:], wide),
-      "var": jnp.ones(shape[-1:], wide),
-    },
+    "stats": running.start(shape, dtype, mean=0, var=1),
   }
 
 

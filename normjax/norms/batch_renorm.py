@@ -88,14 +88,10 @@ def batch_renorm(
 
 
 def _init(shape, dtype, **_: Any):
-  wide = jnp.promote_types(dtype, jnp.float32)
   return {
     "params": affine.init(shape, dtype),
-    "stats": {
-      "mean": jnp.zeros(shape[-1:], wide),
-      "std": jnp.ones(shape[-1:], wide),
-      "steps": jnp.zeros((), jnp.int32),
-    },
+    "stats": running.start(shape, dtype, mean=0, std=1)
+    | {"steps": jnp.zeros((), jnp.int32)},
   }
 
 

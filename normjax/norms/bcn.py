@@ -78,17 +78,13 @@ def bcn(
 
 def _init(shape, dtype, *, num_groups: int, **_: Any):
   base.check_groups("bcn", num_groups, shape[-1])
-  wide = jnp.promote_types(dtype, jnp.float32)
   return {
     "params": affine.init(shape, dtype)
     | {
       "group_scale": jnp.ones((num_groups,), dtype),
       "group_bias": jnp.zeros((num_groups,), dtype),
     },
-    "stats": {
-      "mean": jnp.zeros(shape[-1:], wide),
-      "var": jnp.ones(shape[-1:], wide),
-    },
+    "stats": running.start(shape, dtype, mean=0, var=1),
   }
 
 

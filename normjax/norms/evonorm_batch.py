@@ -79,6 +79,8 @@ def evonorm_b1(
     momentum,
     eps,
     running_variance,
+    # x + 1 has a scale.
+    scale_invariant=False,
   )
 
 
@@ -110,6 +112,8 @@ def evonorm_b2(
     momentum,
     eps,
     running_variance,
+    # sqrt(mean(x^2)) - x cancels as one-pass variances do.
+    one_pass=True,
   )
 
 
@@ -120,6 +124,9 @@ def _make(
   momentum: float,
   eps: float,
   running_variance: str,
+  *,
+  scale_invariant: bool = True,
+  one_pass: bool = False,
 ) -> base.Norm:
   base.check_number(name, "momentum", momentum, least=0, most=1)
   base.check_number(name, "eps", eps, above=0)
@@ -135,13 +142,11 @@ def _make(
     },
     traits=base.NormTraits(
       statistics="batch",
-      # x + 1 has a scale.
-      scale_invariant=name != "evonorm_b1",
+      scale_invariant=scale_invariant,
       needs_train_flag=True,
       spatial_only=True,
       contains_activation=True,
-      # sqrt(mean(x^2)) - x is such a difference too.
-      one_pass=name == "evonorm_b2",
+      one_pass=one_pass,
     ),
     init_fn=init,
     apply_fn=apply,
@@ -149,10 +154,9 @@ def _make(
 
 
 def _init(shape, dtype, **_: Any):
-  wide = jnp.promote_types(dtype, jnp.float32)
   return {
     "params": affine.init(shape, dtype),
-    "stats": {"var": jnp.ones(shape[-1:], wide)},
+    "stats": running.start(shape, dtype, var=1),
   }
 
 

@@ -4,9 +4,26 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from normjax.norms import base, moments
 from normjax.types import Array
+
+
+def start(
+  shape: tuple[int, ...], dtype: DTypeLike, **values: float
+) -> dict[str, Array]:
+  """First running statistics, one a channel, float32 at least.
+
+  Args:
+    shape: the feature shape.
+    dtype: of the parameters.
+    **values: by name, as in mean=0, var=1.
+  """
+  wide = jnp.promote_types(dtype, jnp.float32)
+  return {
+    name: jnp.full(shape[-1:], value, wide) for name, value in values.items()
+  }
 
 
 class Batch(NamedTuple):

@@ -61,15 +61,11 @@ def switchable_norm(momentum: float = 0.9, eps: float = 1e-5) -> base.Norm:
 
 
 def _init(shape, dtype, **_: Any):
-  wide = jnp.promote_types(dtype, jnp.float32)
   logits = jnp.ones(len(KINDS), dtype)
   return {
     "params": affine.init(shape, dtype)
     | {"mean_weight": logits, "var_weight": logits},
-    "stats": {
-      "mean": jnp.zeros(shape[-1:], wide),
-      "var": jnp.zeros(shape[-1:], wide),
-    },
+    "stats": running.start(shape, dtype, mean=0, var=0),
   }
 
 
