@@ -49,6 +49,26 @@ def parse_call(kind: str, text: str) -> tuple[str, dict[str, Any]]:
   return name, options
 
 
+def _unknown(
+  kind: str, name: Any, allowed: Iterable[str]
+) -> errors.UnknownNameError:
+  return errors.UnknownNameError(
+    f"unknown {kind} {name!r}.{near_misses(name, allowed)}"
+    f" Known: {', '.join(allowed)}."
+  )
+
+
+def _check_options(
+  kind: str, name: str, options: Iterable[str], allowed: list[str]
+) -> None:
+  for key in options:
+    if key not in allowed:
+      raise errors.UserError(
+        f"{kind} {name!r} has no option {key!r}.{near_misses(key, allowed)}"
+        f" Options: {', '.join(allowed) or 'none'}."
+      )
+
+
 def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
   # A metaclass, as Flax's, may hide the signature of a class.
   function = factory.__init__ if isinstance(factory, type) else factory
@@ -79,10 +99,7 @@ class Registry:
         names.
     """
     if name not in self.table:
-      raise errors.UnknownNameError(
-        f"unknown {self.kind} {name!r}.{near_misses(name, self.table)}"
-        f" Known: {', '.join(sorted(self.table))}."
-      )
+      raise _unknown(self.kind, name, sorted(self.table))
     module, _, attribute = self.table[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -104,12 +121,7 @@ class Registry:
         for p in parameters
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name != "self"
       ]
-      for key in options:
-        if key not in allowed:
-          raise errors.UserError(
-            f"{self.kind} {name!r} has no option {key!r}."
-            f"{near_misses(key, allowed)} Options: {', '.join(allowed)}."
-          )
+      _check_options(self.kind, name, options, allowed)
     return factory(*args, **options)
 
   def resolve(self, spec: str | Mapping[str, Any]) -> Any:
@@ -187,19 +199,11 @@ class Table[T: Named]:
       entry, options = parse_call(self.kind, entry)
     # Another type may not be hashable.
     if entry not in self.names():
-      raise errors.UnknownNameError(
-        f"unknown {self.kind} {entry!r}.{near_misses(str(entry), self.names())}"
-        f" Known: {', '.join(self.names())}."
-      )
+      raise _unknown(self.kind, entry, self.names())
     if not options:
       return self._entries[str(entry)]
     factory = self._factories.get(str(entry))
     allowed = [p.name for p in _parameters(factory)] if factory else []
-    for key in options:
-      if key not in allowed:
-        raise errors.UserError(
-          f"{self.kind} {entry!r} has no option {key!r}."
-          f" Options: {', '.join(allowed) or 'none'}."
-        )
+    _check_options(self.kind, str(entry), options, allowed)
     assert factory is not None
     return factory(**options)

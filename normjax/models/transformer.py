@@ -10,7 +10,7 @@ from flax import nnx
 from normjax import errors, norms
 from normjax.nn import checks
 from normjax.nn.dropout import dropout
-from normjax.nn.stack import Stack, check_dropout
+from normjax.nn.stack import Stack
 from normjax.registry import near_misses
 from normjax.types import Array
 
@@ -85,7 +85,7 @@ class _Decoder(Stack):
     **stack: Any,
   ):
     checks.check_sizes(vocab_size=vocab_size, **dimensions)
-    check_dropout(dropout_rate)
+    checks.check_dropout_rate(dropout_rate)
     dtype = checks.compute_dtype(compute_dtype)
     model_dim = dimensions["model_dim"]
     self.dropout_rate = dropout_rate

@@ -10,7 +10,7 @@ from normjax import errors, norms
 from normjax.models.transformer import choose_size
 from normjax.nn import checks
 from normjax.nn.dropout import dropout
-from normjax.nn.stack import Stack, check_dropout
+from normjax.nn.stack import Stack
 from normjax.types import Array
 
 _NORMAL = nnx.initializers.normal(0.02)
@@ -98,7 +98,7 @@ class ViT(Stack):
     checks.check_sizes(
       num_classes=num_classes, patch_size=patch_size, **dimensions
     )
-    check_dropout(dropout_rate)
+    checks.check_dropout_rate(dropout_rate)
     if len(input_shape) != 3:
       raise errors.UserError(
         f"input_shape={tuple(input_shape)} must be (height, width, channels)."

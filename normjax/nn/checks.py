@@ -37,6 +37,12 @@ def check_input_shape(input_shape: tuple[int, ...]) -> None:
     )
 
 
+def check_dropout_rate(dropout_rate: float) -> None:
+  """Raises UserError unless the rate is in [0, 1)."""
+  if not 0.0 <= dropout_rate < 1.0:
+    raise errors.UserError(f"dropout_rate={dropout_rate} must be in [0, 1).")
+
+
 def compute_dtype(name: str) -> jnp.dtype:
   """The dtype of that name.
 

@@ -83,8 +83,3 @@ TABLE: Table[Init] = Table(
   ),
 )
 resolve = TABLE.resolve
-
-
-def zeros(*_: float) -> Initializer:
-  """An initializer of zeros, whatever the arguments."""
-  return jax.nn.initializers.zeros

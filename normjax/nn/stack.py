@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors, norms
+from normjax import norms
 from normjax.nn import initial, residual_scaling, slots
 from normjax.nn import placement as placement_lib
 from normjax.nn import variables as nn_variables
@@ -209,13 +209,16 @@ class Stack(nnx.Module):
           key=None if keys is None else keys[i],
         )
     else:
-      for group in self._groups():
-        x_btd = self._run_group(x_btd, group, train, mask_bt, keys)
+      parts = [nn_variables.split(layer) for layer in self.layers]
+      for group in self._groups([structure for structure, _ in parts]):
+        variables = [parts[i][1] for i in group]
+        x_btd = self._run_group(
+          x_btd, group, parts[group[0]][0], variables, train, mask_bt, keys
+        )
     return self.normalize_end("final", x_btd, **ends)
 
-  def _groups(self) -> list[list[int]]:
+  def _groups(self, structures: list[Any]) -> list[list[int]]:
     """Runs of consecutive layers that are one program."""
-    structures = [nn_variables.split(layer)[0] for layer in self.layers]
     groups: list[list[int]] = []
     for i, structure in enumerate(structures):
       if self.scan_layers and i and structure == structures[i - 1]:
@@ -224,9 +227,10 @@ class Stack(nnx.Module):
         groups.append([i])
     return groups
 
-  def _run_group(self, x_btd, group: list[int], train, mask_bt, keys) -> Array:
-    parts = [nn_variables.split(self.layers[i]) for i in group]
-    structure = parts[0][0]
+  def _run_group(
+    self, x_btd, group: list[int], structure, held, train, mask_bt, keys
+  ) -> Array:
+    """The stream through like layers; `held` are their variables."""
     gains = [self.gains[i] for i in group]
     # Gains that are the same everywhere stay static floats.
     varying = len(set(gains)) > 1
@@ -248,7 +252,7 @@ class Stack(nnx.Module):
       apply = jax.checkpoint(apply, prevent_cse=len(group) == 1)
     per_layer = [
       (variables, None if keys is None else keys[i], self.gains[i])
-      for i, (_, variables) in zip(group, parts, strict=True)
+      for i, variables in zip(group, held, strict=True)
     ]
     if len(group) == 1:
       x_btd, stats = apply(x_btd, per_layer[0])
@@ -263,9 +267,3 @@ class Stack(nnx.Module):
     for i, stats in zip(group, new_stats, strict=True):
       nn_variables.write_stats(self.layers[i], stats)
     return x_btd
-
-
-def check_dropout(rate: float) -> None:
-  """Raises UserError unless the rate is in [0, 1)."""
-  if not 0.0 <= rate < 1.0:
-    raise errors.UserError(f"dropout_rate={rate} must be in [0, 1).")
