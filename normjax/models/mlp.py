@@ -8,19 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors, norms
+from normjax import norms
 from normjax.nn import checks
+from normjax.nn.conv_norm import NormActivation
 from normjax.nn.dropout import dropout
-from normjax.nn.norm_layer import NormLayer
-from normjax.registry import near_misses
 from normjax.types import Array
-
-ACTIVATIONS = {
-  "relu": jax.nn.relu,
-  "gelu": jax.nn.gelu,
-  "silu": jax.nn.silu,
-  "tanh": jnp.tanh,
-}
 
 
 class MLP(nnx.Module):
@@ -48,7 +40,7 @@ class MLP(nnx.Module):
       input_shape: of one example; flattened.
       num_layers: hidden layers.
       hidden_dim: their width.
-      activation: "relu", "gelu", "silu" or "tanh".
+      activation: of `nn.activation`; not in norms that contain one.
       dropout_rate: after each activation.
       norm: what is between each linear map and its activation.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
@@ -62,17 +54,10 @@ class MLP(nnx.Module):
     checks.check_sizes(
       num_classes=num_classes, num_layers=num_layers, hidden_dim=hidden_dim
     )
-    if activation not in ACTIVATIONS:
-      raise errors.UserError(
-        f"activation={activation!r} is unknown."
-        f"{near_misses(activation, ACTIVATIONS)}"
-        f" Allowed: {', '.join(ACTIVATIONS)}."
-      )
-    if not 0.0 <= dropout_rate < 1.0:
-      raise errors.UserError(f"dropout_rate={dropout_rate} must be in [0, 1).")
+    checks.check_dropout_rate(dropout_rate)
     dtype = checks.compute_dtype(compute_dtype)
     resolved = norms.resolve(norm)
-    self.activation, self.dropout_rate = activation, dropout_rate
+    self.dropout_rate = dropout_rate
     sizes = [math.prod(input_shape), *[hidden_dim] * num_layers]
     self.layers = nnx.List(
       [
@@ -87,7 +72,10 @@ class MLP(nnx.Module):
       ]
     )
     self.norms = nnx.List(
-      [NormLayer(resolved, (hidden_dim,), rngs=rngs) for _ in sizes[1:]]
+      [
+        NormActivation(resolved, hidden_dim, activation=activation, rngs=rngs)
+        for _ in sizes[1:]
+      ]
     )
     self.head = nnx.Linear(
       hidden_dim,
@@ -117,7 +105,7 @@ class MLP(nnx.Module):
     for layer, norm, layer_key in zip(
       self.layers, self.norms, keys, strict=True
     ):
-      x_bf = ACTIVATIONS[self.activation](norm(layer(x_bf), train=train))
+      x_bf = norm(layer(x_bf), train=train)
       x_bf = dropout(x_bf, self.dropout_rate, layer_key)
       self.sow(nnx.Intermediate, "hidden", x_bf, capture_noop=True)
     return self.head(x_bf)

@@ -8,28 +8,8 @@ from flax import nnx
 
 from normjax import errors, norms
 from normjax.nn import checks
-from normjax.nn.norm_layer import NormLayer
+from normjax.nn.conv_norm import ConvNorm
 from normjax.types import Array
-
-# Initialization for layers followed by a ReLU: arXiv:1502.01852, equation 10.
-_HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
-
-
-def _conv(
-  inputs: int, outputs: int, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs
-) -> nnx.Conv:
-  """A 3x3 convolution without bias: a norm follows."""
-  return nnx.Conv(
-    inputs,
-    outputs,
-    kernel_size=(3, 3),
-    strides=stride,
-    padding=1,
-    use_bias=False,
-    kernel_init=_HE_NORMAL,
-    dtype=dtype,
-    rngs=rngs,
-  )
 
 
 def shortcut(x_byxc: Array, channels: int, stride: int) -> Array:
@@ -54,15 +34,13 @@ class BasicBlock(nnx.Module):
   ):
     """Makes two convolutions and two norms."""
     self.stride, self.channels = stride, outputs
-    self.conv_1 = _conv(inputs, outputs, stride, dtype, rngs)
-    self.norm_1 = NormLayer(norm, (outputs,), rngs=rngs)
-    self.conv_2 = _conv(outputs, outputs, 1, dtype, rngs)
-    self.norm_2 = NormLayer(norm, (outputs,), rngs=rngs)
+    shared = {"norm": norm, "dtype": dtype, "rngs": rngs}
+    self.conv_1 = ConvNorm(inputs, outputs, stride=stride, **shared)
+    self.conv_2 = ConvNorm(outputs, outputs, activation=None, **shared)
 
   def __call__(self, x_byxc: Array, *, train: bool) -> Array:
     """The stream after the block."""
-    h_byxc = self.norm_1(self.conv_1(x_byxc), train=train)
-    h_byxc = self.norm_2(self.conv_2(jax.nn.relu(h_byxc)), train=train)
+    h_byxc = self.conv_2(self.conv_1(x_byxc, train=train), train=train)
     x_byxc = jax.nn.relu(h_byxc + shortcut(x_byxc, self.channels, self.stride))
     self.sow(nnx.Intermediate, "stream", x_byxc, capture_noop=True)
     return x_byxc
@@ -112,8 +90,9 @@ class CifarResNet(nnx.Module):
     checks.check_sizes(num_classes=num_classes, width=width)
     dtype = checks.compute_dtype(compute_dtype)
     resolved = norms.resolve(norm)
-    self.stem = _conv(input_shape[-1], width, 1, dtype, rngs)
-    self.stem_norm = NormLayer(resolved, (width,), rngs=rngs)
+    self.stem = ConvNorm(
+      input_shape[-1], width, norm=resolved, dtype=dtype, rngs=rngs
+    )
     blocks, inputs = [], width
     for stage in range(3):
       outputs = width * 2**stage
@@ -148,8 +127,7 @@ class CifarResNet(nnx.Module):
       (b, classes), float32.
     """
     del key
-    x_byxc = self.stem_norm(self.stem(images_byxc), train=train)
-    x_byxc = jax.nn.relu(x_byxc)
+    x_byxc = self.stem(images_byxc, train=train)
     for layer in self.layers:
       x_byxc = layer(x_byxc, train=train)
     return self.head(jnp.mean(x_byxc, axis=(1, 2)))

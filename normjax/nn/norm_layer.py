@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -24,6 +25,7 @@ class NormLayer(nnx.Module):
     shape: tuple[int, ...],
     *,
     dtype: DTypeLike | None = None,
+    scale_init: nnx.Initializer | None = None,
     rngs: nnx.Rngs | None = None,
   ):
     """Makes the variables.
@@ -32,6 +34,8 @@ class NormLayer(nnx.Module):
       norm: a name, a mapping with "name", or a Norm.
       shape: the feature shape, (d,) or (h, w, c).
       dtype: of the output; None keeps the input's.
+      scale_init: how the parameter `scale` starts, in a norm that has one;
+        None: as the norm says. Draws from `rngs`.
       rngs: its `params` stream, for norms that draw (`Norm.needs_key`); others
         leave it as it is. Without it such norms start equal.
 
@@ -42,6 +46,11 @@ class NormLayer(nnx.Module):
     self.dtype = dtype
     draws = self.norm.needs_key and rngs is not None
     made = self.norm.init(shape, key=rngs.params() if draws else None)
+    params = made["params"]
+    if scale_init is not None and "scale" in params:
+      key = jax.random.key(0) if rngs is None else rngs.params()
+      scale = params["scale"]
+      params["scale"] = scale_init(key, scale.shape, scale.dtype)
     for collection, values in made.items():
       for name, value in values.items():
         setattr(self, name, COLLECTIONS[collection](value))

@@ -35,7 +35,7 @@ def test_shortcut_takes_every_second_pixel_and_pads_with_zeros():
 def test_convolutions_start_he_normal():
   """Variance 2 / fan-in (arXiv:1502.01852, equation 10)."""
   params = nn_variables.split(models.make("cifar_resnet"))[1]["params"]
-  kernel = params["layers"]["8"]["conv_2"]["kernel"]
+  kernel = params["layers"]["8"]["conv_2"]["conv"]["kernel"]
   # Five deviations of the standard deviation of so many normal draws.
   tolerance = 5 / np.sqrt(2 * kernel.size)
   np.testing.assert_allclose(

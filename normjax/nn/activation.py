@@ -1,0 +1,35 @@
+"""Pointwise activations by name."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from normjax import errors
+from normjax.registry import near_misses
+from normjax.types import Array
+
+Activation = Callable[[Array], Array]
+
+ACTIVATIONS: dict[str, Activation] = {
+  "relu": jax.nn.relu,
+  "gelu": jax.nn.gelu,
+  "silu": jax.nn.silu,
+  "tanh": jnp.tanh,
+  # Klambauer et al. 2017, arXiv:1706.02515, equation 2.
+  "selu": jax.nn.selu,
+}
+
+
+def resolve(name: str) -> Activation:
+  """The activation of that name.
+
+  Raises:
+    UserError: there is none.
+  """
+  if name not in ACTIVATIONS:
+    raise errors.UserError(
+      f"activation={name!r} is unknown.{near_misses(name, ACTIVATIONS)}"
+      f" Allowed: {', '.join(ACTIVATIONS)}."
+    )
+  return ACTIVATIONS[name]

@@ -1,0 +1,81 @@
+"""Two-dimensional convolution, channels last."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from normjax.types import Array
+
+# Initialization for layers followed by a ReLU: arXiv:1502.01852, equation 10.
+HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+class Conv(nnx.Module):
+  """y = x * kernel (+ bias), zero padding of half the kernel on each side.
+
+  The kernel is HWIO: (height, width, inputs / groups, outputs).
+  """
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    *,
+    kernel_size: int = 3,
+    stride: int = 1,
+    groups: int = 1,
+    use_bias: bool = False,
+    kernel_init: nnx.Initializer = HE_NORMAL,
+    dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    """Makes the kernel.
+
+    Args:
+      inputs: channels of x; a multiple of `groups`.
+      outputs: channels of y; a multiple of `groups`.
+      kernel_size: of both axes, odd.
+      stride: of both axes.
+      groups: how many convolutions side by side.
+      use_bias: whether y has one.
+      kernel_init: an initializer of HWIO kernels.
+      dtype: of the computation; parameters are float32.
+      rngs: stream "params".
+    """
+    self.stride, self.groups, self.dtype = stride, groups, dtype
+    shape = (kernel_size, kernel_size, inputs // groups, outputs)
+    self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
+    self.use_bias = use_bias
+    if use_bias:
+      self.bias = nnx.Param(jnp.zeros((outputs,)))
+
+  def __call__(self, x_byxc: Array, *, train: bool = True) -> Array:
+    """Convolves; `train` is for norms of the kernel."""
+    y_byxc = convolve(
+      x_byxc.astype(self.dtype),
+      self.normalized_kernel(train=train).astype(self.dtype),
+      stride=self.stride,
+      groups=self.groups,
+    )
+    return (
+      y_byxc + self.bias[...].astype(self.dtype) if self.use_bias else (y_byxc)
+    )
+
+  def normalized_kernel(self, *, train: bool = True) -> Array:
+    """The kernel that x meets, float32."""
+    del train
+    return self.kernel[...]
+
+
+def convolve(
+  x_byxc: Array, kernel: Array, *, stride: int = 1, groups: int = 1
+) -> Array:
+  """Convolves with HWIO, odd kernels, half of which is zero padding."""
+  return jax.lax.conv_general_dilated(
+    x_byxc,
+    kernel,
+    window_strides=(stride, stride),
+    padding=[(size // 2, size // 2) for size in kernel.shape[:2]],
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=groups,
+  )
