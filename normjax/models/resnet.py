@@ -207,6 +207,7 @@ class ImageNetResNet(ResNet):
     *,
     depth: int = 50,
     width: int = 64,
+    blocks_per_stage: Sequence[int] | None = None,
     version: str = "v1",
     stride_in: str = "3x3",
     shortcut: str = "project",
@@ -225,6 +226,8 @@ class ImageNetResNet(ResNet):
       depth: 18 or 34, of basic blocks; 50, 101 or 152, of bottlenecks.
       width: channels of the first stage, the inner ones of bottlenecks;
         doubled in each next stage.
+      blocks_per_stage: in place of those that the depth has, for smaller
+        networks.
       version: "v1" or "v2".
       stride_in: which convolution of a bottleneck has the stride: "3x3"
         (version 1.5, as torchvision) or "1x1" (the paper).
@@ -244,6 +247,10 @@ class ImageNetResNet(ResNet):
     checks.check_sizes(width=width)
     blocks.check_choice("stride_in", stride_in, ("3x3", "1x1"))
     branch, counts = DEPTHS[depth]
+    if blocks_per_stage is not None:
+      counts = tuple(blocks_per_stage)
+      for stage, count in enumerate(counts):
+        checks.check_sizes(**{f"blocks_per_stage[{stage}]": count})
     options = {} if branch is blocks.basic else {"stride_in": stride_in}
     super().__init__(
       num_classes,

@@ -21,7 +21,7 @@ SIZES = {
   "cifar_resnet": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
   "resnet": {
     "num_classes": 10,
-    "depth": 18,
+    "blocks_per_stage": (1, 1),
     "width": 4,
     "input_shape": (8, 8, 3),
   },
