@@ -16,6 +16,9 @@ Batch = dict[str, np.ndarray]
 class Dataset(Protocol):
   """A data set that can be trained on.
 
+  A set of images also has `corrupted(corruption)`: itself with corrupted
+  validation images.
+
   Attributes:
     name: as in a config.
     reads: "tokens", "images" or "features": what models must read.

@@ -177,7 +177,10 @@ def _sklearn(name: str, shape: tuple[int, ...] | None = None):
 
 
 def _examples(
-  name: str, read: Callable[[], preparation.Splits], reads: str
+  name: str,
+  read: Callable[[], preparation.Splits],
+  reads: str,
+  white: float = 255.0,
 ) -> examples.Examples:
   splits = preparation.load(name, "1.0.0", read)
   arrays = {
@@ -199,6 +202,7 @@ def _examples(
     mean=np.asarray(inputs.mean(axes, dtype=np.float64)),
     deviation=np.where(deviation > 0, deviation, 1.0),
     reads=reads,
+    white=white,
     provenance={
       "sizes": {split: len(rows) for split, rows in splits.items()},
       "sha256": hashlib.sha256(inputs.tobytes()).hexdigest(),
@@ -213,7 +217,7 @@ def mnist_5k() -> examples.Examples:
 
 def digits() -> examples.Examples:
   """1,797 images of 8x8 digits, a fifth held out."""
-  return _examples("digits", _sklearn("digits", (8, 8, 1)), "images")
+  return _examples("digits", _sklearn("digits", (8, 8, 1)), "images", 16.0)
 
 
 def breast_cancer() -> examples.Examples:

@@ -6,6 +6,7 @@ where a set is not there, one message says what to run.
 """
 
 import concurrent.futures
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from normjax import rng
 from normjax.data import (
   augment,
+  corruptions,
   dataset,
   documents,
   tfds_source,
@@ -62,6 +64,7 @@ class NamedImages:
     self._validation = tfds_source.source(*validation)
     self._mean, self._deviation = (np.asarray(c) for c in constants)
     self._augmented, self._mirror = augmented, mirror
+    self._corruption = ""
     features = train[0].info.features
     shape = features["image"].shape
     side = (size, size) if size else shape[:2]
@@ -74,11 +77,24 @@ class NamedImages:
       "validation": tfds_source.provenance(validation[0], self._validation),
     }
 
+  def corrupted(self, corruption: str) -> "NamedImages":
+    """The same with corrupted validation images.
+
+    Large images are corrupted after they are cut.
+
+    Args:
+      corruption: "<kind>_<severity>"; see `corruptions.corrupt`.
+    """
+    other = copy.copy(self)
+    other._corruption = corruption
+    return other
+
   def _read(
     self,
     source: Any,
     index: list[int],
     random_key: tuple[int, ...] | None = None,
+    corruption: str = "",
   ) -> dataset.Batch:
     """Standardized images; crops of large ones drawn from `random_key`."""
     if self.size is None:
@@ -94,7 +110,11 @@ class NamedImages:
             range(len(rows)),
           )
         )
-    pixels = np.stack(images).astype(np.float32) / 255.0
+    stored = np.stack(images)
+    if corruption:
+      # The corrupted images are a data set of their own: one seed for all.
+      stored = corruptions.corrupt(stored, corruption, 0, index)
+    pixels = stored.astype(np.float32) / 255.0
     inputs = (pixels - self._mean) / self._deviation
     return {
       "inputs": inputs.astype(np.float32),
@@ -131,7 +151,11 @@ class NamedImages:
     for index, weight in dataset.evaluation_slices(
       len(self._validation), batch_size, num_batches
     ):
-      batch = self._read(self._validation, [int(i) for i in index])
+      batch = self._read(
+        self._validation,
+        [int(i) for i in index],
+        corruption=self._corruption,
+      )
       yield {**batch, "weight": weight}
 
 
