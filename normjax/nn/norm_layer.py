@@ -65,7 +65,7 @@ class NormLayer(nnx.Module):
   ) -> Array:
     """Normalises x as `Norm.apply`; train=True updates the statistics."""
     y, stats = self.norm.apply(
-      self._held(), x, train=train, mask=mask, context=context
+      self.variables(), x, train=train, mask=mask, context=context
     )
     if train:
       for name, value in stats.items():
@@ -74,9 +74,9 @@ class NormLayer(nnx.Module):
 
   def hand_on(self, x: Array, *, branch_gain: Array | float) -> Any:
     """What the next site of the block gets as `context`: `Norm.hand_on`."""
-    return self.norm.hand_on(self._held(), x, branch_gain=branch_gain)
+    return self.norm.hand_on(self.variables(), x, branch_gain=branch_gain)
 
-  def _held(self) -> dict[str, dict[str, Array]]:
+  def variables(self) -> dict[str, dict[str, Array]]:
     """The arrays by collection and name, as the norm takes them."""
     return {
       collection: {
