@@ -13,7 +13,7 @@ from normjax.types import Array
 Model = TypeVar("Model", bound=nnx.Module)
 
 
-def deploy(model: Model) -> Model:
+def deploy[Model: nnx.Module](model: Model) -> Model:
   """A model whose convolutions have absorbed the norms that follow them.
 
   Each `ConvNorm` becomes a convolution with bias, of the kernel and bias of

@@ -111,7 +111,9 @@ class ConvNorm(nnx.Module):
       activation: of `nn.activation`; None: none.
       mode: "train", "eval" or "tune".
       scale_init: how the norm's scale starts.
+      bias_init: how its bias starts.
       kernel_init: an initializer of HWIO kernels.
+      weight_norm: of the kernel: a name, a mapping with "name", or a WeightNorm.
       dtype: of the computation; folding is in float32.
       rngs: stream "params".
 
