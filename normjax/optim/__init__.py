@@ -42,6 +42,7 @@ TABLE: Mapping[str, str] = {
   "adafactor": "normjax.optim.adafactor:adafactor",
   "normalized_gd": "normjax.optim.normalized_gd:normalized_gd",
   "nap_adamw": "normjax.optim.nap:nap_adamw",
+  "sgd": "normjax.optim.sgd:sgd",
 }
 
 # What is public beside the optimizers of the table.
@@ -80,6 +81,7 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_momentum_8bit": (
     "normjax.optim.momentum_8bit:scale_by_momentum_8bit"
   ),
+  "scale_by_momentum": "normjax.optim.sgd:scale_by_momentum",
   "scale_by_multi_norm": "normjax.optim.multi_norm:scale_by_multi_norm",
   "scale_by_muon": "normjax.optim.muon:scale_by_muon",
   "scale_by_normuon": "normjax.optim.normuon:scale_by_normuon",

@@ -57,6 +57,11 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.03},
     {"momentum": 0.5, "weight_decay": 0.3, "official_aliasing": True},
   ),
+  "sgd": (
+    {},
+    {"momentum": 0.5, "nesterov": True, "weight_decay": 0.3},
+    {"weight_decay": 0.3, "decoupled": True},
+  ),
   "swan": (
     {"preset": "inexact"},
     {"preset": "uncentered", "weight_decay": 0.3},
@@ -115,6 +120,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "normalized_gd": references_baselines.normalized_gd,
   "nap_adamw": references_baselines.nap_adamw,
   "sgdp": references.sgdp,
+  "sgd": references_baselines.sgd,
   "swan": references_multi_norm.swan,
   "conda": references_projected.conda,
   "galore": references_projected.galore,
@@ -181,6 +187,8 @@ ROUNDING: Mapping[str, float] = {
   "nap_adamw": 4e-5,
   # Sums of 120 terms in the projection, over twelve steps of momentum.
   "sgdp": 1e-5,
+  # Sums of twelve terms.
+  "sgd": 1e-6,
   # The map w -> (0.8 (3 - w))^2 w of a step has slopes of up to 1.92 once a
   # singular value has grown: 1.92^10 * 30 u.
   "swan": 1.3e-3,

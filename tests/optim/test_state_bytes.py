@@ -35,6 +35,7 @@ BYTES = {
   "normalized_gd": 0,
   "normuon": 4 * ENTRIES + 4 * OUTPUTS,
   "racs": 4 * (INPUTS + OUTPUTS),
+  "sgd": 4 * ENTRIES,
   "sgdp": 4 * ENTRIES,
   "sinkgd": 0,
   "soap": 8 * ENTRIES + 8 * (INPUTS**2 + OUTPUTS**2),
