@@ -5,9 +5,9 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import adaptive_grad_clip as clip
 from normjax.optim import compose, groups, validate
 from normjax.optim import dims as dims_lib
+from normjax.optim.adaptive_grad_clip import adaptive_grad_clip
 from normjax.optim.sgd import scale_by_momentum
 from normjax.types import Array
 
@@ -76,7 +76,7 @@ def nfnet_sgd(
   method = "nfnet_sgd"
   validate.numbers(method, weight_decay=weight_decay)
   direction = optax.chain(
-    clip.adaptive_grad_clip(clipping, eps, exempt=exempt, dims=dims),
+    adaptive_grad_clip(clipping, eps, exempt=exempt, dims=dims),
     compose.add_decay(method, weight_decay, mask),
     scale_by_momentum(momentum, nesterov=nesterov, mu_dtype=mu_dtype),
   )
