@@ -1,5 +1,6 @@
 """Checks of the options that modules share."""
 
+import math
 import numbers
 from typing import Any
 
@@ -55,6 +56,13 @@ def check_rates(**rates: float) -> None:
   for name, rate in rates.items():
     if not 0.0 <= rate < 1.0:
       raise errors.UserError(f"{name}={rate} must be in [0, 1).")
+
+
+def check_positive(**values: float) -> None:
+  """Raises UserError unless each is finite and above 0."""
+  for name, value in values.items():
+    if not 0 < value < math.inf:
+      raise errors.UserError(f"{name}={value} must be positive and finite.")
 
 
 def check_dropout_rate(dropout_rate: float) -> None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors
+from normjax.nn import checks
 from normjax.types import Array
 
 
@@ -37,8 +37,7 @@ class SqueezeExcite(nnx.Module):
     Raises:
       UserError: a ratio that is not positive.
     """
-    if not ratio > 0:
-      raise errors.UserError(f"se_ratio={ratio} must be positive.")
+    checks.check_positive(se_ratio=ratio)
     hidden = max(1, int(channels * ratio))
     self.squeeze, self.excite = (
       nnx.Linear(

@@ -69,9 +69,9 @@ def nfnet_sgd(
     ...   updates, state = tx.update(jax.grad(objective)(w), state, w)
     ...   w = optax.apply_updates(w, updates)
     ...   print(f"{objective(w):.2f}")
-    3.84
-    0.49
-    0.12
+    3.11
+    0.81
+    0.00
   """
   method = "nfnet_sgd"
   validate.numbers(method, weight_decay=weight_decay)
