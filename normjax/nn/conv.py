@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from normjax.nn.weight_norm_layer import layer_or_none
+from normjax.norms import weights
 from normjax.types import Array
 
 # Initialization for layers followed by a ReLU: arXiv:1502.01852, equation 10.
@@ -26,6 +28,7 @@ class Conv(nnx.Module):
     groups: int = 1,
     use_bias: bool = False,
     kernel_init: nnx.Initializer = HE_NORMAL,
+    weight_norm: weights.WeightNormSpec | None = None,
     dtype: jnp.dtype = jnp.float32,
     rngs: nnx.Rngs,
   ):
@@ -39,12 +42,14 @@ class Conv(nnx.Module):
       groups: how many convolutions side by side.
       use_bias: whether y has one.
       kernel_init: an initializer of HWIO kernels.
+      weight_norm: of the kernel, by name, mapping or itself; None: none.
       dtype: of the computation; parameters are float32.
       rngs: stream "params".
     """
     self.stride, self.groups, self.dtype = stride, groups, dtype
     shape = (kernel_size, kernel_size, inputs // groups, outputs)
     self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
+    self.weight_norm = layer_or_none(weight_norm, self.kernel[...], rngs)
     self.use_bias = use_bias
     if use_bias:
       self.bias = nnx.Param(jnp.zeros((outputs,)))
@@ -63,8 +68,10 @@ class Conv(nnx.Module):
 
   def normalized_kernel(self, *, train: bool = True) -> Array:
     """The kernel that x meets, float32."""
-    del train
-    return self.kernel[...]
+    kernel = self.kernel[...]
+    if self.weight_norm is None:
+      return kernel
+    return self.weight_norm(kernel, train=train)
 
 
 def convolve(

@@ -9,6 +9,7 @@ from normjax import norms
 from normjax.nn import activation as activations
 from normjax.nn.conv import HE_NORMAL, Conv
 from normjax.nn.norm_layer import NormLayer
+from normjax.norms import weights
 from normjax.types import Array
 
 
@@ -69,6 +70,7 @@ class ConvNorm(nnx.Module):
     activation: str | None = "relu",
     scale_init: nnx.Initializer | None = None,
     kernel_init: nnx.Initializer = HE_NORMAL,
+    weight_norm: weights.WeightNormSpec | None = None,
     dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
   ):
@@ -80,6 +82,7 @@ class ConvNorm(nnx.Module):
       stride=stride,
       groups=groups,
       kernel_init=kernel_init,
+      weight_norm=weight_norm,
       dtype=dtype,
       rngs=rngs,
     )
