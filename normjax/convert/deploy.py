@@ -1,7 +1,5 @@
 """Norms folded into convolutions for good: arXiv:2305.11624, section 3."""
 
-from typing import TypeVar
-
 from flax import nnx
 
 from normjax import errors
@@ -9,8 +7,6 @@ from normjax.nn.conv import Conv
 from normjax.nn.conv_norm import ConvNorm
 from normjax.nn.norm_layer import NormLayer
 from normjax.types import Array
-
-Model = TypeVar("Model", bound=nnx.Module)
 
 
 def deploy[Model: nnx.Module](model: Model) -> Model:

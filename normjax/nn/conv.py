@@ -27,6 +27,7 @@ class Conv(nnx.Module):
     stride: int = 1,
     groups: int = 1,
     use_bias: bool = False,
+    padding: str = "half",
     kernel_init: nnx.Initializer = HE_NORMAL,
     weight_norm: weights.WeightNormSpec | None = None,
     dtype: jnp.dtype = jnp.float32,
@@ -41,12 +42,16 @@ class Conv(nnx.Module):
       stride: of both axes.
       groups: how many convolutions side by side.
       use_bias: whether y has one.
+      padding: with zeros: "half" of the kernel on each side, or "same", as
+        TensorFlow and Haiku do: where the stride is 2 and the image even, one
+        row less before it.
       kernel_init: an initializer of HWIO kernels.
       weight_norm: of the kernel, by name, mapping or itself; None: none.
       dtype: of the computation; parameters are float32.
       rngs: stream "params".
     """
     self.stride, self.groups, self.dtype = stride, groups, dtype
+    self.padding = padding
     shape = (kernel_size, kernel_size, inputs // groups, outputs)
     self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
     self.weight_norm = layer_or_none(weight_norm, self.kernel[...], rngs)
@@ -66,6 +71,7 @@ class Conv(nnx.Module):
       kernel.astype(self.dtype),
       stride=self.stride,
       groups=self.groups,
+      padding=self.padding,
     )
     return y_byxc if bias is None else y_byxc + bias.astype(self.dtype)
 
@@ -78,14 +84,23 @@ class Conv(nnx.Module):
 
 
 def convolve(
-  x_byxc: Array, kernel: Array, *, stride: int = 1, groups: int = 1
+  x_byxc: Array,
+  kernel: Array,
+  *,
+  stride: int = 1,
+  groups: int = 1,
+  padding: str = "half",
 ) -> Array:
-  """Convolves with HWIO, odd kernels, half of which is zero padding."""
+  """Convolves with HWIO, odd kernels, half of which is zero padding.
+
+  `padding="same"` is that of TensorFlow; see `Conv`.
+  """
+  half = [(size // 2, size // 2) for size in kernel.shape[:2]]
   return jax.lax.conv_general_dilated(
     x_byxc,
     kernel,
     window_strides=(stride, stride),
-    padding=[(size // 2, size // 2) for size in kernel.shape[:2]],
+    padding={"half": half, "same": "SAME"}[padding],
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     feature_group_count=groups,
   )

@@ -113,7 +113,7 @@ class ConvNorm(nnx.Module):
       scale_init: how the norm's scale starts.
       bias_init: how its bias starts.
       kernel_init: an initializer of HWIO kernels.
-      weight_norm: of the kernel: a name, a mapping with "name", or a WeightNorm.
+      weight_norm: of the kernel; None: it is taken as it is.
       dtype: of the computation; folding is in float32.
       rngs: stream "params".
 

@@ -43,12 +43,14 @@ TABLE: Mapping[str, str] = {
   "normalized_gd": "normjax.optim.normalized_gd:normalized_gd",
   "nap_adamw": "normjax.optim.nap:nap_adamw",
   "sgd": "normjax.optim.sgd:sgd",
+  "nfnet_sgd": "normjax.optim.nfnet_sgd:nfnet_sgd",
 }
 
 # What is public beside the optimizers of the table.
 EXPORTS: Mapping[str, str] = {
   "MatrixDims": "normjax.optim.dims:MatrixDims",
   "Quantized": "normjax.optim.blockwise:Quantized",
+  "adaptive_grad_clip": ("normjax.optim.adaptive_grad_clip:adaptive_grad_clip"),
   "by_path": "normjax.optim.policies:by_path",
   "channel_dims": "normjax.optim.dims:channel_dims",
   "decay_mask": "normjax.optim.groups:decay_mask",

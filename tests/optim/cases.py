@@ -18,6 +18,7 @@ from tests.optim import (
   references,
   references_8bit,
   references_baselines,
+  references_clipped,
   references_multi_norm,
   references_orthonormal,
   references_projected,
@@ -61,6 +62,12 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"momentum": 0.5, "nesterov": True, "weight_decay": 0.3},
     {"weight_decay": 0.3, "decoupled": True},
+  ),
+  "nfnet_sgd": (
+    {},
+    # A bound that some units meet and others don't.
+    {"clipping": 1.0, "eps": 1.0, "weight_decay": 0.3, "nesterov": False},
+    {"clipping": 1.0, "momentum": 0.5, "exempt": None, "weight_decay": 0.3},
   ),
   "swan": (
     {"preset": "inexact"},
@@ -121,6 +128,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "nap_adamw": references_baselines.nap_adamw,
   "sgdp": references.sgdp,
   "sgd": references_baselines.sgd,
+  "nfnet_sgd": references_clipped.nfnet_sgd,
   "swan": references_multi_norm.swan,
   "conda": references_projected.conda,
   "galore": references_projected.galore,
@@ -151,6 +159,8 @@ CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   # The parabolas' matrices start at zero and would stay there.
   "nap_adamw": {"dims": lambda params: jax.tree.map(lambda _: None, params)},
   "racs": {"matrix_scale": 0.5},
+  # Weights grow by a percent of themselves a step, from a norm of 1e-3.
+  "nfnet_sgd": {"learning_rate": 0.1},
 }
 
 # Bytes of the contract's small tree that no `mu_dtype` or `nu_dtype` narrows.
@@ -189,6 +199,8 @@ ROUNDING: Mapping[str, float] = {
   "sgdp": 1e-5,
   # Sums of twelve terms.
   "sgd": 1e-6,
+  # Two norms of up to 24 terms and their quotient, summed over twelve steps.
+  "nfnet_sgd": 2e-6,
   # The map w -> (0.8 (3 - w))^2 w of a step has slopes of up to 1.92 once a
   # singular value has grown: 1.92^10 * 30 u.
   "swan": 1.3e-3,
