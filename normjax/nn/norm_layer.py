@@ -7,7 +7,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from normjax import norms
-from normjax.nn.variables import COLLECTIONS
+from normjax.nn.variables import held, hold
 from normjax.types import Array
 
 
@@ -53,9 +53,7 @@ class NormLayer(nnx.Module):
       if start is not None and name in params:
         key = jax.random.key(0) if rngs is None else rngs.params()
         params[name] = start(key, params[name].shape, params[name].dtype)
-    for collection, values in made.items():
-      for name, value in values.items():
-        setattr(self, name, COLLECTIONS[collection](value))
+    hold(self, made)
 
   def __call__(
     self,
@@ -67,7 +65,7 @@ class NormLayer(nnx.Module):
   ) -> Array:
     """Normalises x as `Norm.apply`; train=True updates the statistics."""
     y, stats = self.norm.apply(
-      self._held(), x, train=train, mask=mask, context=context
+      held(self), x, train=train, mask=mask, context=context
     )
     if train:
       for name, value in stats.items():
@@ -76,15 +74,4 @@ class NormLayer(nnx.Module):
 
   def hand_on(self, x: Array, *, branch_gain: Array | float) -> Any:
     """What the next site of the block gets as `context`: `Norm.hand_on`."""
-    return self.norm.hand_on(self._held(), x, branch_gain=branch_gain)
-
-  def _held(self) -> dict[str, dict[str, Array]]:
-    """The arrays by collection and name, as the norm takes them."""
-    return {
-      collection: {
-        name: variable[...]
-        for name, variable in vars(self).items()
-        if isinstance(variable, kind)
-      }
-      for collection, kind in COLLECTIONS.items()
-    }
+    return self.norm.hand_on(held(self), x, branch_gain=branch_gain)
