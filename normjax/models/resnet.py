@@ -60,7 +60,7 @@ class ResNet(nnx.Module):
     Raises:
       UserError: an option out of range.
     """
-    check_image_shape(input_shape)
+    checks.check_image_shape(input_shape)
     checks.check_sizes(num_classes=num_classes)
     blocks.check_choice("version", version, tuple(blocks.VERSIONS))
     dtype = checks.compute_dtype(compute_dtype)
@@ -281,12 +281,3 @@ def _stages(
     for stage, count in enumerate(counts)
     for index in range(count)
   ]
-
-
-def check_image_shape(input_shape: Sequence[int]) -> None:
-  """Raises UserError unless the shape is one of images."""
-  if len(input_shape) != 3:
-    raise errors.UserError(
-      f"input_shape={tuple(input_shape)} must be (height, width, channels)."
-    )
-  checks.check_input_shape(tuple(input_shape))
