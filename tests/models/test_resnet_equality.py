@@ -17,6 +17,12 @@ BASIC = {**SMALL, "depth": 8}
 CIFAR_STRIDES = [(1, 1), (2, 1), (2, 1)]
 IMAGENET = {**SMALL, "depth": 50, "blocks_per_stage": (2, 1)}
 
+# At most ten convolutions and the head one after another, each a sum of at
+# most 148 rounded products: five times the root of the number of roundings,
+# since these have either sign. A norm between hands relative errors on: means
+# are here no larger than a few standard deviations.
+ROUNDINGS = 5 * (11 * 148) ** 0.5
+
 CASES = {
   "v1-pad": ("cifar_resnet", BASIC, CIFAR_STRIDES),
   "v1-project": (
@@ -56,7 +62,7 @@ def _drawn(variables):
     elif name == "kernel":
       # About as He's start, so that the stream stays near one.
       values *= np.sqrt(2 / np.prod(leaf.shape[:-1])) / 0.3
-    return values.astype(np.float32)
+    return jnp.asarray(values, jnp.float32)
 
   return jax.tree.map_with_path(draw, variables)
 
@@ -93,15 +99,50 @@ def test_equals_a_transcription(case, train):
   structure, variables, exact = _made(case)
   model = nn_variables.merge(structure, variables)
   got = model(jnp.asarray(IMAGES), train=train)
-  stats = nn_variables.split(model)[1]["stats"]
   want, want_stats = exact(variables["params"], train)
-  print(case, train, np.abs(got - want).max() / np.abs(want).max() / U)
-  flat = {}
+  bound = ROUNDINGS * U * np.abs(want).max()
+  np.testing.assert_allclose(got, want, rtol=0, atol=bound)
+  stats = nn_variables.split(model)[1]["stats"]
+  if not train:
+    jax.tree.map(np.testing.assert_array_equal, stats, variables["stats"])
+    return
+  # Every site's: a mean and a variance.
+  assert len(jax.tree.leaves(stats)) == 2 * len(want_stats)
   for path, new in want_stats.items():
-    node = stats
+    site = stats
     for key in path:
-      node = node[key]
+      site = site[key]
     for name, value in new.items():
-      err = np.abs(node[name] - value).max() / np.abs(value).max() / U
-      print("  ", path, name, err)
-  assert len(jax.tree.leaves(stats)) // 2 == len(want_stats) or not train
+      bound = ROUNDINGS * U * np.abs(value).max()
+      np.testing.assert_allclose(site[name], value, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("case", ["v1-project", "v2-pad"])
+def test_gradient_is_that_of_the_transcription(case):
+  """Central differences of the float64 transcription, in training."""
+  structure, variables, exact = _made(case)
+  weights = np.random.default_rng(2).normal(size=(len(IMAGES), 5))
+
+  def loss(params):
+    given = {**variables, "params": params}
+    logits = nn_variables.merge(structure, given)(jnp.asarray(IMAGES))
+    return jnp.sum(logits * weights)
+
+  gradient = jax.grad(loss)(variables["params"])
+  leaves, tree = jax.tree.flatten(jax.tree.map(np.float64, variables["params"]))
+  step = 1e-6
+  for index, got in enumerate(jax.tree.leaves(gradient)):
+    direction = np.random.default_rng(index).normal(size=got.shape)
+    sides = []
+    for sign in (1, -1):
+      moved = list(leaves)
+      moved[index] = leaves[index] + sign * step * direction
+      logits, _ = exact(jax.tree.unflatten(tree, moved), True)
+      sides.append((logits * weights).sum())
+    want = (sides[0] - sides[1]) / (2 * step)
+    # Twice the roundings, there and back, of the sum of all entries' sizes.
+    size = np.abs(np.float64(got) * direction).sum()
+    bound = 2 * ROUNDINGS * U * size
+    np.testing.assert_allclose(
+      (got * direction).sum(), want, rtol=0, atol=bound
+    )
