@@ -17,6 +17,7 @@ TABLE = {
   "nf_resnet": "normjax.models.nf_resnet:NFResNet",
   "cifar_nf_resnet": "normjax.models.nf_resnet:CifarNFResNet",
   "nfnet": "normjax.models.nfnet:NFNet",
+  "fixup_cifar_resnet": "normjax.models.fixup_resnet:FixupCifarResNet",
   "mlp": "normjax.models.mlp:MLP",
 }
 _REGISTRY = Registry("model", TABLE)

@@ -165,15 +165,11 @@ class CifarResNet(ResNet):
       UserError: a depth that is not 6n + 2, an input that is no image, or an
         option out of range.
     """
-    checks.check_sizes(depth=depth, width=width)
-    if depth < 8 or (depth - 2) % 6:
-      raise errors.UserError(
-        f"depth={depth} must be 6n + 2: 8, 14, 20, 32, 44, 56, 110."
-      )
+    checks.check_sizes(width=width)
     super().__init__(
       num_classes,
       input_shape,
-      branches=_stages(blocks.basic, width, [(depth - 2) // 6] * 3),
+      branches=_stages(blocks.basic, width, [check_cifar_depth(depth)] * 3),
       stem={"outputs": width},
       pools=False,
       version=version,
@@ -281,3 +277,17 @@ def _stages(
     for stage, count in enumerate(counts)
     for index in range(count)
   ]
+
+
+def check_cifar_depth(depth: int) -> int:
+  """The blocks a stage, n, of 6n + 2 layers.
+
+  Raises:
+    UserError: another depth.
+  """
+  checks.check_sizes(depth=depth)
+  if depth < 8 or (depth - 2) % 6:
+    raise errors.UserError(
+      f"depth={depth} must be 6n + 2: 8, 14, 20, 32, 44, 56, 110."
+    )
+  return (depth - 2) // 6
