@@ -13,6 +13,7 @@ TABLE = {
   "gpt2": "normjax.models.transformer:GPT2",
   "vit": "normjax.models.vit:ViT",
   "cifar_resnet": "normjax.models.resnet:CifarResNet",
+  "resnet": "normjax.models.resnet:ImageNetResNet",
   "mlp": "normjax.models.mlp:MLP",
 }
 _REGISTRY = Registry("model", TABLE)

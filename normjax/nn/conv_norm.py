@@ -28,6 +28,7 @@ class NormActivation(nnx.Module):
     *,
     activation: str | None = "relu",
     scale_init: nnx.Initializer | None = None,
+    bias_init: nnx.Initializer | None = None,
     rngs: nnx.Rngs,
   ):
     """Makes the norm's variables.
@@ -38,14 +39,22 @@ class NormActivation(nnx.Module):
       activation: of `nn.activation`; None: none.
       scale_init: how the norm's scale starts, where it has one; None: as the
         norm says.
+      bias_init: the same for its bias.
       rngs: stream "params".
     """
     norm = norms.resolve(norm)
-    contained = norm.traits.contains_activation
     self.activate = None
-    if activation is not None and not contained:
+    if activation is None:
+      norm = norm.without_activation()
+    elif not norm.traits.contains_activation:
       self.activate = activations.resolve(activation)
-    self.norm = NormLayer(norm, (channels,), scale_init=scale_init, rngs=rngs)
+    self.norm = NormLayer(
+      norm,
+      (channels,),
+      scale_init=scale_init,
+      bias_init=bias_init,
+      rngs=rngs,
+    )
 
   def __call__(
     self, x: Array, *, train: bool = True, mask: Array | None = None
@@ -69,6 +78,7 @@ class ConvNorm(nnx.Module):
     norm: norms.NormSpec = "batch_norm",
     activation: str | None = "relu",
     scale_init: nnx.Initializer | None = None,
+    bias_init: nnx.Initializer | None = None,
     kernel_init: nnx.Initializer = HE_NORMAL,
     weight_norm: weights.WeightNormSpec | None = None,
     dtype: Any = jnp.float32,
@@ -87,7 +97,12 @@ class ConvNorm(nnx.Module):
       rngs=rngs,
     )
     self.norm = NormActivation(
-      norm, outputs, activation=activation, scale_init=scale_init, rngs=rngs
+      norm,
+      outputs,
+      activation=activation,
+      scale_init=scale_init,
+      bias_init=bias_init,
+      rngs=rngs,
     )
 
   def __call__(self, x_byxc: Array, *, train: bool = True) -> Array:
