@@ -9,6 +9,7 @@ from flax import nnx
 from normjax import errors, norms
 from normjax.models import residual_blocks as blocks
 from normjax.nn import checks
+from normjax.norms import weights
 from normjax.types import Array
 
 Shape = tuple[int, int, int]
@@ -37,6 +38,7 @@ class ResNet(nnx.Module):
     scale_init: str,
     bias_init: float,
     norm: norms.NormSpec,
+    weight_norm: weights.WeightNormSpec | None,
     compute_dtype: str,
     rngs: nnx.Rngs,
   ):
@@ -54,6 +56,7 @@ class ResNet(nnx.Module):
       scale_init: one of `SCALE_INITS`.
       bias_init: where the norms' biases start.
       norm: at every site.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
       rngs: stream "params".
 
@@ -70,6 +73,7 @@ class ResNet(nnx.Module):
       channels=inputs,
       scale_init=scale_init,
       bias_init=bias_init,
+      weight_norm=weight_norm,
       dtype=dtype,
       rngs=rngs,
     )
@@ -135,6 +139,7 @@ class CifarResNet(ResNet):
     scale_init: str = "ones",
     bias_init: float = 0.0,
     norm: norms.NormSpec = "batch_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
@@ -157,6 +162,7 @@ class CifarResNet(ResNet):
         (-1, 1).
       bias_init: where the norms' biases start.
       norm: at every site, by name.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
         logits are float32 either way.
       rngs: stream "params".
@@ -178,6 +184,7 @@ class CifarResNet(ResNet):
       scale_init=scale_init,
       bias_init=bias_init,
       norm=norm,
+      weight_norm=weight_norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
     )
@@ -211,6 +218,7 @@ class ImageNetResNet(ResNet):
     scale_init: str = "ones",
     bias_init: float = 0.0,
     norm: norms.NormSpec = "batch_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
@@ -232,6 +240,7 @@ class ImageNetResNet(ResNet):
       scale_init: how all other scales start.
       bias_init: where the norms' biases start.
       norm: at every site, by name.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
       rngs: stream "params".
 
@@ -260,6 +269,7 @@ class ImageNetResNet(ResNet):
       scale_init=scale_init,
       bias_init=bias_init,
       norm=norm,
+      weight_norm=weight_norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
     )
