@@ -1,7 +1,5 @@
 """Norms folded into convolutions for good: arXiv:2305.11624, section 3."""
 
-from typing import TypeVar
-
 from flax import nnx
 
 from normjax import errors
@@ -10,10 +8,8 @@ from normjax.nn.conv_norm import ConvNorm
 from normjax.nn.norm_layer import NormLayer
 from normjax.types import Array
 
-Model = TypeVar("Model", bound=nnx.Module)
 
-
-def deploy(model: Model) -> Model:
+def deploy[Model: nnx.Module](model: Model) -> Model:
   """A model whose convolutions have absorbed the norms that follow them.
 
   Each `ConvNorm` becomes a convolution with bias, of the kernel and bias of

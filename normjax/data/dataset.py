@@ -16,6 +16,9 @@ Batch = dict[str, np.ndarray]
 class Dataset(Protocol):
   """A data set that can be trained on.
 
+  A set of images also has `corrupted(corruption)`: itself with corrupted
+  validation images.
+
   Attributes:
     name: as in a config.
     reads: "tokens", "images" or "features": what models must read.
@@ -100,4 +103,16 @@ def check_at_least(name: str, option: str, value: int, least: int) -> None:
   if value < least:
     raise errors.UserError(
       f"data {name!r}: {option}={value} must be at least {least}."
+    )
+
+
+SCALINGS = ("standardize", "unit")
+
+
+def check_scaling(name: str, scaling: str) -> None:
+  """Raises UserError where images cannot be scaled so."""
+  if scaling not in SCALINGS:
+    raise errors.UserError(
+      f"data {name!r}: scaling={scaling!r}; allowed:"
+      f" {', '.join(map(repr, SCALINGS))}."
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from normjax.data import dataset
+from normjax.data import corruptions, dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Examples:
     deviation: see `mean`.
     reads: "images" or "features".
     provenance: sizes and hashes.
+    white: of images, the value of a white pixel; black is 0.
+    corruption: of the validation images, "<kind>_<severity>"; none if empty.
   """
 
   name: str
@@ -33,6 +35,8 @@ class Examples:
   deviation: np.ndarray
   reads: str
   provenance: Mapping[str, Any]
+  white: float = 255.0
+  corruption: str = ""
   bytes_per_token: None = None
 
   @property
@@ -43,27 +47,45 @@ class Examples:
       "input_shape": self.train[0].shape[1:],
     }
 
-  def _batch(
-    self, split: tuple[np.ndarray, np.ndarray], index: np.ndarray
-  ) -> dataset.Batch:
-    inputs = (split[0][index].astype(np.float32) - self.mean) / self.deviation
+  def corrupted(self, corruption: str) -> "Examples":
+    """The same with corrupted validation images.
+
+    Args:
+      corruption: "<kind>_<severity>"; see `corruptions.corrupt`.
+    """
+    return dataclasses.replace(self, corruption=corruption)
+
+  def _batch(self, stored: np.ndarray, labels: np.ndarray) -> dataset.Batch:
+    inputs = (stored.astype(np.float32) - self.mean) / self.deviation
     return {
       "inputs": inputs.astype(np.float32),
-      "targets": split[1][index].astype(np.int32),
-      "weight": np.ones(len(index), np.float32),
+      "targets": labels.astype(np.int32),
+      "weight": np.ones(len(labels), np.float32),
     }
 
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""
     size = len(self.train[1])
     index = dataset.indices(seed, step, batch_size, size)[:, 1]
-    return self._batch(self.train, index)
+    inputs, labels = self.train
+    return self._batch(inputs[index], labels[index])
 
   def evaluation_batches(
     self, batch_size: int, num_batches: int | None = None
   ) -> Iterator[dataset.Batch]:
     """Validation examples, in one fixed shuffled order."""
+    inputs, labels = self.validation
     for index, weight in dataset.evaluation_slices(
-      len(self.validation[1]), batch_size, num_batches
+      len(labels), batch_size, num_batches
     ):
-      yield {**self._batch(self.validation, index), "weight": weight}
+      stored = inputs[index]
+      if self.corruption:
+        stored = self._corrupt(stored, index)
+      yield {**self._batch(stored, labels[index]), "weight": weight}
+
+  def _corrupt(self, stored: np.ndarray, index: np.ndarray) -> np.ndarray:
+    # The corrupted images are a data set of their own: one seed for all runs.
+    if stored.dtype == np.uint8:
+      return corruptions.corrupt(stored, self.corruption, 0, index)
+    scaled = np.asarray(stored / self.white, stored.dtype)
+    return self.white * corruptions.corrupt(scaled, self.corruption, 0, index)

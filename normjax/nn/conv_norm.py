@@ -11,6 +11,8 @@ from normjax.nn import activation as activations
 from normjax.nn import folding, keeping
 from normjax.nn.conv import HE_NORMAL, Conv
 from normjax.nn.norm_layer import NormLayer
+from normjax.nn.variables import held
+from normjax.norms import weights
 from normjax.types import Array
 
 
@@ -29,6 +31,7 @@ class NormActivation(nnx.Module):
     *,
     activation: str | None = "relu",
     scale_init: nnx.Initializer | None = None,
+    bias_init: nnx.Initializer | None = None,
     rngs: nnx.Rngs,
   ):
     """Makes the norm's variables.
@@ -39,14 +42,22 @@ class NormActivation(nnx.Module):
       activation: of `nn.activation`; None: none.
       scale_init: how the norm's scale starts, where it has one; None: as the
         norm says.
+      bias_init: the same for its bias.
       rngs: stream "params".
     """
     norm = norms.resolve(norm)
-    contained = norm.traits.contains_activation
     self.activate = None
-    if activation is not None and not contained:
+    if activation is None:
+      norm = norm.without_activation()
+    elif not norm.traits.contains_activation:
       self.activate = activations.resolve(activation)
-    self.norm = NormLayer(norm, (channels,), scale_init=scale_init, rngs=rngs)
+    self.norm = NormLayer(
+      norm,
+      (channels,),
+      scale_init=scale_init,
+      bias_init=bias_init,
+      rngs=rngs,
+    )
 
   def __call__(
     self, x: Array, *, train: bool = True, mask: Array | None = None
@@ -82,7 +93,9 @@ class ConvNorm(nnx.Module):
     activation: str | None = "relu",
     mode: str = "train",
     scale_init: nnx.Initializer | None = None,
+    bias_init: nnx.Initializer | None = None,
     kernel_init: nnx.Initializer = HE_NORMAL,
+    weight_norm: weights.WeightNormSpec | None = None,
     dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
   ):
@@ -98,7 +111,9 @@ class ConvNorm(nnx.Module):
       activation: of `nn.activation`; None: none.
       mode: "train", "eval" or "tune".
       scale_init: how the norm's scale starts.
+      bias_init: how its bias starts.
       kernel_init: an initializer of HWIO kernels.
+      weight_norm: of the kernel; None: it is taken as it is.
       dtype: of the computation; folding is in float32.
       rngs: stream "params".
 
@@ -114,11 +129,17 @@ class ConvNorm(nnx.Module):
       stride=stride,
       groups=groups,
       kernel_init=kernel_init,
+      weight_norm=weight_norm,
       dtype=dtype,
       rngs=rngs,
     )
     self.norm = NormActivation(
-      norm, outputs, activation=activation, scale_init=scale_init, rngs=rngs
+      norm,
+      outputs,
+      activation=activation,
+      scale_init=scale_init,
+      bias_init=bias_init,
+      rngs=rngs,
     )
 
   def __call__(self, x_byxc: Array, *, train: bool = True) -> Array:
@@ -139,7 +160,7 @@ class ConvNorm(nnx.Module):
       conv.normalized_kernel(train=train),
       conv.bias[...] if conv.use_bias else None,
       layer.norm,
-      layer.variables(),
+      held(layer),
     )
 
 

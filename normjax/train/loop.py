@@ -16,7 +16,7 @@ from normjax.record.clock import Clock
 from normjax.train import check, program, sharding
 from normjax.train import state as train_state
 from normjax.train.checkpoint import Checkpoints
-from normjax.train.evaluate import evaluate
+from normjax.train.evaluate import evaluate, evaluate_corrupted
 
 Event = Callable[[str, int], None]
 
@@ -264,14 +264,22 @@ class _Run:
     if step in self.evaluated:
       return
     self.observe("evaluate", step)
+    options = self.config.evaluate
+    sizes = {
+      "batch_size": options.batch_size,
+      "num_batches": options.num_batches,
+    }
     with self.clock.measure("eval"):
-      means = evaluate(
-        self.program,
-        state,
-        self.dataset,
-        batch_size=self.config.evaluate.batch_size,
-        num_batches=self.config.evaluate.num_batches,
-      )
+      means = evaluate(self.program, state, self.dataset, **sizes)
+      if step == self.num_steps and options.corruptions:
+        means |= evaluate_corrupted(
+          self.program,
+          state,
+          self.dataset,
+          options.corruptions,
+          means["accuracy"],
+          **sizes,
+        )
     self.row("eval", step, means)
     self.status("running")
 
