@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from normjax import errors
 from normjax.data import corruptions, dataset
 
 
@@ -52,7 +53,14 @@ class Examples:
 
     Args:
       corruption: "<kind>_<severity>"; see `corruptions.corrupt`.
+
+    Raises:
+      UserError: features are no images.
     """
+    if self.reads != "images":
+      raise errors.UserError(
+        f"data {self.name!r} gives {self.reads}; only images can be corrupted."
+      )
     return dataclasses.replace(self, corruption=corruption)
 
   def _batch(self, stored: np.ndarray, labels: np.ndarray) -> dataset.Batch:
