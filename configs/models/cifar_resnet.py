@@ -6,5 +6,14 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """The paper's smallest; classes, image shape and norm come from elsewhere."""
   return ml_collections.ConfigDict(
-    {"name": "cifar_resnet", "depth": 20, "width": 16}
+    {
+      "name": "cifar_resnet",
+      "depth": 20,
+      "width": 16,
+      "version": "v1",
+      "shortcut": "pad",
+      "zero_gamma": False,
+      "scale_init": "ones",
+      "bias_init": 0.0,
+    }
   )

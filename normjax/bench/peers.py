@@ -19,6 +19,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
   "sgdp": {"momentum": 0.9, "weight_decay": 1e-4},
   "adamw_8bit": {"weight_decay": 0.1},
   "momentum_8bit": {"momentum": 0.9},
+  "sgd": {"momentum": 0.9},
 }
 
 
@@ -66,6 +67,7 @@ OPTAX: Mapping[str, tuple[Peer, ...]] = {
   "lion": (Peer("optax.lion", _plain(optax.lion)),),
   "lamb": (Peer("optax.lamb", _plain(optax.lamb)),),
   "adafactor": (Peer("optax.adafactor", _plain(optax.adafactor)),),
+  "sgd": (Peer("optax.sgd", _plain(optax.sgd, momentum=0.9)),),
   "galore": (Peer("optax.contrib.galore", _plain(optax.contrib.galore)),),
 }
 

@@ -104,3 +104,15 @@ def check_at_least(name: str, option: str, value: int, least: int) -> None:
     raise errors.UserError(
       f"data {name!r}: {option}={value} must be at least {least}."
     )
+
+
+SCALINGS = ("standardize", "unit")
+
+
+def check_scaling(name: str, scaling: str) -> None:
+  """Raises UserError where images cannot be scaled so."""
+  if scaling not in SCALINGS:
+    raise errors.UserError(
+      f"data {name!r}: scaling={scaling!r}; allowed:"
+      f" {', '.join(map(repr, SCALINGS))}."
+    )

@@ -47,6 +47,7 @@ class NamedImages:
     size: int | None = None,
     augmented: bool = False,
     mirror: bool = True,
+    scaling: str = "standardize",
   ):
     """Opens both splits.
 
@@ -58,7 +59,14 @@ class NamedImages:
       size: side of the center that images are cut to; None keeps them.
       augmented: random crops and mirror images in training.
       mirror: whether a mirror image has the same label.
+      scaling: "standardize", by `constants`, or "unit": pixels over 255.
+
+    Raises:
+      UserError: another scaling.
     """
+    dataset.check_scaling(name, scaling)
+    if scaling == "unit":
+      constants = ((0.0,), (1.0,))
     self.name, self.size = name, size
     self._train = tfds_source.source(*train)
     self._validation = tfds_source.source(*validation)
@@ -166,6 +174,7 @@ def _images(name, constants, validation="test", size=None, mirror=True):
     augment: bool = False,
     train_split: str = "train",
     validation_split: str = validation,
+    scaling: str = "standardize",
     data_dir: str | None = None,
   ) -> NamedImages:
     builder = tfds_source.prepared(name, data_dir)
@@ -177,6 +186,7 @@ def _images(name, constants, validation="test", size=None, mirror=True):
       size=size,
       augmented=augment,
       mirror=mirror,
+      scaling=scaling,
     )
 
   make.__doc__ = f"""The TFDS set {name!r}.
@@ -186,9 +196,11 @@ def _images(name, constants, validation="test", size=None, mirror=True):
       train_split: a TFDS split or a part of it, as in "train[:90%]".
       validation_split: likewise; to tune on something else than the test
         set, "train[90%:]".
+      scaling: "standardize", or "unit": pixels in [0, 1].
       data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
     Raises:
+      UserError: another scaling.
       DataError: it is not prepared there; the message says what to run.
     """
   return make
@@ -204,6 +216,7 @@ imagenet2012 = _images("imagenet2012", _IMAGENET, "validation", size=224)
 def cifar10_corrupted(
   corruption: str = "gaussian_noise_1",
   augment: bool = False,
+  scaling: str = "standardize",
   data_dir: str | None = None,
 ) -> NamedImages:
   """CIFAR-10 to train on, CIFAR-10-C to evaluate on: arXiv:1903.12261.
@@ -211,6 +224,7 @@ def cifar10_corrupted(
   Args:
     corruption: "<kind>_<severity 1 to 5>", as TFDS names its configs.
     augment: random crops and mirror images in training.
+    scaling: "standardize", or "unit": pixels in [0, 1].
     data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
   Raises:
@@ -224,6 +238,7 @@ def cifar10_corrupted(
     (corrupted, "test"),
     _CIFAR10,
     augmented=augment,
+    scaling=scaling,
   )
 
 

@@ -13,6 +13,10 @@ TABLE = {
   "gpt2": "normjax.models.transformer:GPT2",
   "vit": "normjax.models.vit:ViT",
   "cifar_resnet": "normjax.models.resnet:CifarResNet",
+  "resnet": "normjax.models.resnet:ImageNetResNet",
+  "nf_resnet": "normjax.models.nf_resnet:NFResNet",
+  "cifar_nf_resnet": "normjax.models.nf_resnet:CifarNFResNet",
+  "nfnet": "normjax.models.nfnet:NFNet",
   "mlp": "normjax.models.mlp:MLP",
 }
 _REGISTRY = Registry("model", TABLE)

@@ -11,7 +11,9 @@ from flax import nnx
 from normjax import norms
 from normjax.nn import checks
 from normjax.nn.conv_norm import NormActivation
+from normjax.nn.dense import Dense
 from normjax.nn.dropout import dropout
+from normjax.norms import weights
 from normjax.types import Array
 
 
@@ -30,6 +32,7 @@ class MLP(nnx.Module):
     activation: str = "relu",
     dropout_rate: float = 0.0,
     norm: norms.NormSpec = "layer_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
@@ -43,6 +46,7 @@ class MLP(nnx.Module):
       activation: of `nn.activation`; not in norms that contain one.
       dropout_rate: after each activation.
       norm: what is between each linear map and its activation.
+      weight_norm: of the hidden kernels; None: none.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
         logits are float32 either way.
       rngs: stream "params".
@@ -61,10 +65,11 @@ class MLP(nnx.Module):
     sizes = [math.prod(input_shape), *[hidden_dim] * num_layers]
     self.layers = nnx.List(
       [
-        nnx.Linear(
+        Dense(
           inputs,
           outputs,
           kernel_init=nnx.initializers.he_normal(),
+          weight_norm=weight_norm,
           dtype=dtype,
           rngs=rngs,
         )
@@ -105,7 +110,7 @@ class MLP(nnx.Module):
     for layer, norm, layer_key in zip(
       self.layers, self.norms, keys, strict=True
     ):
-      x_bf = norm(layer(x_bf), train=train)
+      x_bf = norm(layer(x_bf, train=train), train=train)
       x_bf = dropout(x_bf, self.dropout_rate, layer_key)
       self.sow(nnx.Intermediate, "hidden", x_bf, capture_noop=True)
     return self.head(x_bf)

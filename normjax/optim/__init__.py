@@ -42,12 +42,15 @@ TABLE: Mapping[str, str] = {
   "adafactor": "normjax.optim.adafactor:adafactor",
   "normalized_gd": "normjax.optim.normalized_gd:normalized_gd",
   "nap_adamw": "normjax.optim.nap:nap_adamw",
+  "sgd": "normjax.optim.sgd:sgd",
+  "nfnet_sgd": "normjax.optim.nfnet_sgd:nfnet_sgd",
 }
 
 # What is public beside the optimizers of the table.
 EXPORTS: Mapping[str, str] = {
   "MatrixDims": "normjax.optim.dims:MatrixDims",
   "Quantized": "normjax.optim.blockwise:Quantized",
+  "adaptive_grad_clip": ("normjax.optim.adaptive_grad_clip:adaptive_grad_clip"),
   "by_path": "normjax.optim.policies:by_path",
   "channel_dims": "normjax.optim.dims:channel_dims",
   "decay_mask": "normjax.optim.groups:decay_mask",
@@ -80,6 +83,7 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_momentum_8bit": (
     "normjax.optim.momentum_8bit:scale_by_momentum_8bit"
   ),
+  "scale_by_momentum": "normjax.optim.sgd:scale_by_momentum",
   "scale_by_multi_norm": "normjax.optim.multi_norm:scale_by_multi_norm",
   "scale_by_muon": "normjax.optim.muon:scale_by_muon",
   "scale_by_normuon": "normjax.optim.normuon:scale_by_normuon",

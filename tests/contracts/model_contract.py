@@ -19,6 +19,12 @@ SIZES = {
     "input_shape": (8, 8, 3),
   },
   "cifar_resnet": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
+  "resnet": {
+    "num_classes": 10,
+    "depth": 18,
+    "width": 4,
+    "input_shape": (8, 8, 3),
+  },
   "mlp": {"num_layers": 2, "hidden_dim": 16, "input_shape": (12,)},
 }
 _INPUTS = {

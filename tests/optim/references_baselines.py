@@ -49,6 +49,34 @@ def lamb(
   return w
 
 
+def sgd(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  momentum=0.9,
+  nesterov=False,
+  weight_decay=0.0,
+  decoupled=False,
+):
+  """`torch.optim.SGD`, or algorithm 1 of arXiv:1711.05101; all decay."""
+  del kind
+  buffer = None
+  for t in range(1, steps + 1):
+    g = gradient(t, w)
+    if not decoupled:
+      g = g + weight_decay * w
+    # torch's first buffer is the gradient itself.
+    buffer = g if buffer is None else momentum * buffer + g
+    step = g + momentum * buffer if nesterov else buffer
+    if decoupled:
+      step = step + weight_decay * w
+    w = w - learning_rate * step
+  return w
+
+
 def _rms(x):
   return np.sqrt(np.mean(x**2))
 

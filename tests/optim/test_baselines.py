@@ -36,13 +36,27 @@ def follow(tx, w, gradients):
       optim.lamb(0.1, weight_decay=0.1, mask=None),
       optax.lamb(0.1, weight_decay=0.1),
     ),
+    (optim.sgd(0.1), optax.sgd(0.1, 0.9)),
+    (
+      optim.sgd(0.1, nesterov=True, weight_decay=0.1),
+      optax.chain(
+        optax.add_decayed_weights(0.1), optax.sgd(0.1, 0.9, nesterov=True)
+      ),
+    ),
     (optim.adafactor(0.1), optax.adafactor(0.1)),
     (
       optim.adafactor(0.1, momentum=0.9, min_dim_size_to_factor=2),
       optax.adafactor(0.1, momentum=0.9, min_dim_size_to_factor=2),
     ),
   ],
-  ids=["lion", "lamb", "adafactor", "adafactor-factored"],
+  ids=[
+    "lion",
+    "lamb",
+    "sgd",
+    "sgd-nesterov-coupled",
+    "adafactor",
+    "adafactor-factored",
+  ],
 )
 def test_equals_optax_where_it_should(ours, theirs):
   w, gradients = normal(6, 4), normal(10, 6, 4, seed=1)
@@ -60,6 +74,20 @@ def test_lion_moves_every_entry_by_the_rate():
   tx = optim.lion(0.1)
   updates, _ = tx.update(g, tx.init(g), g)
   np.testing.assert_allclose(updates, [-0.1, 0.1, 0.0, -0.1], rtol=1e-6)
+
+
+def test_sgd_s_coupled_decay_is_ten_times_a_decoupled_one():
+  """With momentum 0.9 and without gradients, after the first steps."""
+  w = jnp.ones(3)
+  shrunk = {}
+  for decoupled in (False, True):
+    tx = optim.sgd(1e-4, weight_decay=1.0, decoupled=decoupled)
+    w_100, _ = follow(tx, w, jnp.zeros((100, 3)))
+    w_200, _ = follow(tx, w, jnp.zeros((200, 3)))
+    shrunk[decoupled] = np.log(np.float64(w_100 / w_200))
+  # 1 / (1 - 0.9), but for 1e-4 * 1 / (1 - 0.9)^2 = 1e-2 of drift within the
+  # memory of the momentum, and 0.9^100 of its start.
+  np.testing.assert_allclose(shrunk[False] / shrunk[True], 10.0, rtol=0.02)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
@@ -143,7 +171,7 @@ def test_factored_extremes_are_finite(scale):
 
 def test_nan_is_seen():
   g = normal(6, 8).at[0, 0].set(jnp.nan)
-  for name in ("lion", "lamb", "adafactor"):
+  for name in ("lion", "lamb", "sgd", "adafactor"):
     tx = optim.make(name, learning_rate=0.1)
     updates, _ = tx.update(g, tx.init(g), jnp.ones_like(g))
     assert np.isnan(updates[0, 0])
