@@ -214,7 +214,7 @@ def test_bad_input_says_what_is_allowed():
   for name in ("fog_0", "fog_6", "fog_-1", ("fog", 2.5)):
     with pytest.raises(errors.UserError, match=r"outside 1 to 5.*fog_5"):
       corruptions.corrupt(images, name)
-  with pytest.raises(errors.UserError, match="lacks its severity"):
+  with pytest.raises(errors.UserError, match="severity is missing"):
     corruptions.corrupt(images, "fog")
   with pytest.raises(errors.UnknownNameError, match="'gaussian_noise'"):
     corruptions.corrupt(images, "gausian_noise_1")
