@@ -14,6 +14,9 @@ TABLE = {
   "vit": "normjax.models.vit:ViT",
   "cifar_resnet": "normjax.models.resnet:CifarResNet",
   "mlp": "normjax.models.mlp:MLP",
+  "spiking_mlp": "normjax.models.spiking:SpikingMLP",
+  "spiking_vgg": "normjax.models.spiking:SpikingVGG",
+  "sew_resnet": "normjax.models.spiking:SEWResNet",
 }
 _REGISTRY = Registry("model", TABLE)
 names = _REGISTRY.names

@@ -204,9 +204,7 @@ class ExcitatoryInhibitory(nnx.Module):
     divisor = (i_ie * non_negative(self.gain_i[...])) @ w_ei
     if self.replace_zeros:
       divisor = replace_zeros(divisor)
-    return (
-      non_negative(self.gain_e[...]) * balanced / divisor + self.bias[...]
-    )
+    return non_negative(self.gain_e[...]) * balanced / divisor + self.bias[...]
 
   def _gather(self, x: Array, kernel: Array) -> Array:
     x = x.astype(jnp.promote_types(x.dtype, kernel.dtype))

@@ -20,6 +20,9 @@ SIZES = {
   },
   "cifar_resnet": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
   "mlp": {"num_layers": 2, "hidden_dim": 16, "input_shape": (12,)},
+  "spiking_mlp": {"depth": 4, "width": 20, "input_shape": (12,)},
+  "spiking_vgg": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
+  "sew_resnet": {"depth": 10, "width": 4, "input_shape": (8, 8, 3)},
 }
 _INPUTS = {
   "tokens": lambda r, model: r.integers(0, 23, (8, 6)).astype(np.int32),
