@@ -18,7 +18,6 @@ from normjax.nn import variables as nn_variables
 from normjax.train import schedules, sharding
 from normjax.train import state as train_state
 from normjax.train import step as train_step
-from normjax.types import Hyper
 
 
 def enable_cache() -> None:
