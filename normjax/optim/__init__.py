@@ -50,9 +50,7 @@ TABLE: Mapping[str, str] = {
 EXPORTS: Mapping[str, str] = {
   "MatrixDims": "normjax.optim.dims:MatrixDims",
   "Quantized": "normjax.optim.blockwise:Quantized",
-  "adaptive_grad_clip": (
-    "normjax.optim.adaptive_grad_clip:adaptive_grad_clip"
-  ),
+  "adaptive_grad_clip": ("normjax.optim.adaptive_grad_clip:adaptive_grad_clip"),
   "by_path": "normjax.optim.policies:by_path",
   "channel_dims": "normjax.optim.dims:channel_dims",
   "decay_mask": "normjax.optim.groups:decay_mask",

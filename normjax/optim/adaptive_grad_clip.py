@@ -91,9 +91,7 @@ def adaptive_grad_clip(
       groups.match_tree(rules, params).values(),
       strict=True,
     )
-    clipped = [
-      clip(g, w, entry) if clips else g for g, w, entry, clips in rows
-    ]
+    clipped = [clip(g, w, entry) if clips else g for g, w, entry, clips in rows]
     return structure.unflatten(clipped), state
 
   return optax.GradientTransformationExtraArgs(init, update)
