@@ -30,10 +30,29 @@ SIZES = {
   "spiking_mlp": {"depth": 4, "width": 20, "input_shape": (12,)},
   "spiking_vgg": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
   "sew_resnet": {"depth": 10, "width": 4, "input_shape": (8, 8, 3)},
+  "nf_resnet": {
+    "num_classes": 10,
+    "blocks_per_stage": (1, 1),
+    "width": 1,
+    "input_shape": (8, 8, 3),
+  },
+  "cifar_nf_resnet": {"depth": 11, "width": 1, "input_shape": (8, 8, 3)},
+  "nfnet": {
+    "num_classes": 10,
+    "widths": (16, 24),
+    "blocks_per_stage": (1, 1),
+    "group_size": 4,
+    "input_shape": (8, 8, 3),
+  },
 }
 # What the contract runs with; in models without norms that is identity.
 NORMS = ("rms_norm", "batch_norm")
-WITHOUT_NORM = ("fixup_cifar_resnet",)
+WITHOUT_NORM = (
+  "fixup_cifar_resnet",
+  "nf_resnet",
+  "cifar_nf_resnet",
+  "nfnet",
+)
 _INPUTS = {
   "tokens": lambda r, model: r.integers(0, 23, (8, 6)).astype(np.int32),
   "images": lambda r, model: r.normal(size=(8, 8, 8, 3)).astype(np.float32),

@@ -247,7 +247,9 @@ def test_folding_is_in_float32():
     folded, c * np.asarray(kernel, np.float64), rtol=rtol
   )
   shifted = np.abs(c * stats["mean"]) + np.abs(trained["offset"])
-  wanted = trained["offset"] + c * (np.asarray(bias, np.float64) - stats["mean"])
+  wanted = trained["offset"] + c * (
+    np.asarray(bias, np.float64) - stats["mean"]
+  )
   room = shifted + np.abs(c * trained["bias"])
   assert (np.abs(shift - wanted) <= rtol * room).all()
 
