@@ -11,6 +11,8 @@ def get_config() -> ml_collections.ConfigDict:
       "name": "resnet",
       "depth": 50,
       "width": 64,
+      # Those of the depth.
+      "blocks_per_stage": None,
       "version": "v1",
       "stride_in": "3x3",
       "shortcut": "project",
