@@ -36,6 +36,7 @@ class ResNet(nnx.Module):
     zero_gamma: bool,
     scale_init: str,
     bias_init: float,
+    conv_norm_mode: str,
     norm: norms.NormSpec,
     compute_dtype: str,
     rngs: nnx.Rngs,
@@ -53,6 +54,7 @@ class ResNet(nnx.Module):
       zero_gamma: of `PostActivation`.
       scale_init: one of `SCALE_INITS`.
       bias_init: where the norms' biases start.
+      conv_norm_mode: of every `ConvNorm`.
       norm: at every site.
       compute_dtype: "float32" or "bfloat16".
       rngs: stream "params".
@@ -63,6 +65,12 @@ class ResNet(nnx.Module):
     checks.check_image_shape(input_shape)
     checks.check_sizes(num_classes=num_classes)
     blocks.check_choice("version", version, tuple(blocks.VERSIONS))
+    if version != "v1" and conv_norm_mode != "train":
+      raise errors.UserError(
+        f"conv_norm_mode={conv_norm_mode!r} is for version='v1', where a norm"
+        f" follows each convolution; with version={version!r} it must be"
+        " 'train'."
+      )
     dtype = checks.compute_dtype(compute_dtype)
     block, inputs = blocks.VERSIONS[version], stem["outputs"]
     layers = blocks.make_layers(
@@ -70,6 +78,7 @@ class ResNet(nnx.Module):
       channels=inputs,
       scale_init=scale_init,
       bias_init=bias_init,
+      mode=conv_norm_mode,
       dtype=dtype,
       rngs=rngs,
     )
@@ -134,6 +143,7 @@ class CifarResNet(ResNet):
     zero_gamma: bool = False,
     scale_init: str = "ones",
     bias_init: float = 0.0,
+    conv_norm_mode: str = "train",
     norm: norms.NormSpec = "batch_norm",
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
@@ -156,6 +166,9 @@ class CifarResNet(ResNet):
         in BatchNorm-only training (arXiv:2003.00152); "uniform_symmetric" in
         (-1, 1).
       bias_init: where the norms' biases start.
+      conv_norm_mode: "train"; v1 only, for going on with a trained network,
+        "eval", whose running statistics are constants, or "tune", the same in
+        less memory (arXiv:2305.11624).
       norm: at every site, by name.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
         logits are float32 either way.
@@ -181,6 +194,7 @@ class CifarResNet(ResNet):
       zero_gamma=zero_gamma,
       scale_init=scale_init,
       bias_init=bias_init,
+      conv_norm_mode=conv_norm_mode,
       norm=norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
@@ -214,6 +228,7 @@ class ImageNetResNet(ResNet):
     zero_gamma: bool = False,
     scale_init: str = "ones",
     bias_init: float = 0.0,
+    conv_norm_mode: str = "train",
     norm: norms.NormSpec = "batch_norm",
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
@@ -235,6 +250,7 @@ class ImageNetResNet(ResNet):
       zero_gamma: v1: the scale of each branch's last norm starts at zero.
       scale_init: how all other scales start.
       bias_init: where the norms' biases start.
+      conv_norm_mode: "train", "eval" or "tune".
       norm: at every site, by name.
       compute_dtype: "float32" or "bfloat16".
       rngs: stream "params".
@@ -263,6 +279,7 @@ class ImageNetResNet(ResNet):
       zero_gamma=zero_gamma,
       scale_init=scale_init,
       bias_init=bias_init,
+      conv_norm_mode=conv_norm_mode,
       norm=norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
