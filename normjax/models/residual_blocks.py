@@ -16,6 +16,7 @@ from normjax import errors, norms
 from normjax.nn import keeping
 from normjax.nn.conv import Conv
 from normjax.nn.conv_norm import ConvNorm, NormActivation
+from normjax.norms import weights
 from normjax.types import Array
 
 # How a norm's scale starts; the names of open_lth, the code of BatchNorm-only
@@ -80,7 +81,8 @@ def make_layers(
   channels: int,
   scale_init: str,
   bias_init: float,
-  mode: str = "train",
+  mode: str,
+  weight_norm: weights.WeightNormSpec | None,
   dtype: jnp.dtype,
   rngs: nnx.Rngs,
 ) -> Layers:
@@ -92,6 +94,7 @@ def make_layers(
     scale_init: one of `SCALE_INITS`.
     bias_init: where the norms' biases start.
     mode: of every `ConvNorm`.
+    weight_norm: of every convolution's kernel; None: none.
     dtype: of the computation.
     rngs: stream "params".
 
@@ -106,7 +109,7 @@ def make_layers(
   if bias_init:
     check_starts(resolved, channels, "bias", f"bias_init={bias_init!r}")
   return Layers(
-    conv_options={"dtype": dtype},
+    conv_options={"weight_norm": weight_norm, "dtype": dtype},
     norm_options={
       "norm": resolved,
       "scale_init": SCALE_INITS[scale_init],

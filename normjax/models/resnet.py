@@ -9,6 +9,7 @@ from flax import nnx
 from normjax import errors, norms
 from normjax.models import residual_blocks as blocks
 from normjax.nn import checks
+from normjax.norms import weights
 from normjax.types import Array
 
 Shape = tuple[int, int, int]
@@ -38,6 +39,7 @@ class ResNet(nnx.Module):
     bias_init: float,
     conv_norm_mode: str,
     norm: norms.NormSpec,
+    weight_norm: weights.WeightNormSpec | None,
     compute_dtype: str,
     rngs: nnx.Rngs,
   ):
@@ -56,6 +58,7 @@ class ResNet(nnx.Module):
       bias_init: where the norms' biases start.
       conv_norm_mode: of every `ConvNorm`.
       norm: at every site.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
       rngs: stream "params".
 
@@ -79,6 +82,7 @@ class ResNet(nnx.Module):
       scale_init=scale_init,
       bias_init=bias_init,
       mode=conv_norm_mode,
+      weight_norm=weight_norm,
       dtype=dtype,
       rngs=rngs,
     )
@@ -145,6 +149,7 @@ class CifarResNet(ResNet):
     bias_init: float = 0.0,
     conv_norm_mode: str = "train",
     norm: norms.NormSpec = "batch_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
@@ -170,6 +175,7 @@ class CifarResNet(ResNet):
         "eval", whose running statistics are constants, or "tune", the same in
         less memory (arXiv:2305.11624).
       norm: at every site, by name.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
         logits are float32 either way.
       rngs: stream "params".
@@ -178,15 +184,11 @@ class CifarResNet(ResNet):
       UserError: a depth that is not 6n + 2, an input that is no image, or an
         option out of range.
     """
-    checks.check_sizes(depth=depth, width=width)
-    if depth < 8 or (depth - 2) % 6:
-      raise errors.UserError(
-        f"depth={depth} must be 6n + 2: 8, 14, 20, 32, 44, 56, 110."
-      )
+    checks.check_sizes(width=width)
     super().__init__(
       num_classes,
       input_shape,
-      branches=_stages(blocks.basic, width, [(depth - 2) // 6] * 3),
+      branches=_stages(blocks.basic, width, [check_cifar_depth(depth)] * 3),
       stem={"outputs": width},
       pools=False,
       version=version,
@@ -196,6 +198,7 @@ class CifarResNet(ResNet):
       bias_init=bias_init,
       conv_norm_mode=conv_norm_mode,
       norm=norm,
+      weight_norm=weight_norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
     )
@@ -230,6 +233,7 @@ class ImageNetResNet(ResNet):
     bias_init: float = 0.0,
     conv_norm_mode: str = "train",
     norm: norms.NormSpec = "batch_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
@@ -252,6 +256,7 @@ class ImageNetResNet(ResNet):
       bias_init: where the norms' biases start.
       conv_norm_mode: "train", "eval" or "tune".
       norm: at every site, by name.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
       rngs: stream "params".
 
@@ -281,6 +286,7 @@ class ImageNetResNet(ResNet):
       bias_init=bias_init,
       conv_norm_mode=conv_norm_mode,
       norm=norm,
+      weight_norm=weight_norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
     )
@@ -298,3 +304,17 @@ def _stages(
     for stage, count in enumerate(counts)
     for index in range(count)
   ]
+
+
+def check_cifar_depth(depth: int) -> int:
+  """The blocks a stage, n, of 6n + 2 layers.
+
+  Raises:
+    UserError: another depth.
+  """
+  checks.check_sizes(depth=depth)
+  if depth < 8 or (depth - 2) % 6:
+    raise errors.UserError(
+      f"depth={depth} must be 6n + 2: 8, 14, 20, 32, 44, 56, 110."
+    )
+  return (depth - 2) // 6
