@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from normjax import errors
+from normjax.nn import keeping
 from normjax.registry import near_misses
 from normjax.types import Array
 
 Activation = Callable[[Array], Array]
 
 ACTIVATIONS: dict[str, Activation] = {
-  "relu": jax.nn.relu,
+  "relu": keeping.relu,
   "gelu": jax.nn.gelu,
   "silu": jax.nn.silu,
   "tanh": jnp.tanh,
