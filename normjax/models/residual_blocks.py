@@ -15,6 +15,7 @@ from flax import nnx
 from normjax import errors, norms
 from normjax.nn.conv import Conv
 from normjax.nn.conv_norm import ConvNorm, NormActivation
+from normjax.norms import weights
 from normjax.types import Array
 
 # How a norm's scale starts; the names of open_lth, the code of BatchNorm-only
@@ -77,6 +78,7 @@ def make_layers(
   channels: int,
   scale_init: str,
   bias_init: float,
+  weight_norm: weights.WeightNormSpec | None,
   dtype: jnp.dtype,
   rngs: nnx.Rngs,
 ) -> Layers:
@@ -87,6 +89,7 @@ def make_layers(
     channels: of the first site.
     scale_init: one of `SCALE_INITS`.
     bias_init: where the norms' biases start.
+    weight_norm: of every convolution's kernel; None: none.
     dtype: of the computation.
     rngs: stream "params".
 
@@ -101,7 +104,7 @@ def make_layers(
   if bias_init:
     check_starts(resolved, channels, "bias", f"bias_init={bias_init!r}")
   return Layers(
-    conv_options={"dtype": dtype},
+    conv_options={"weight_norm": weight_norm, "dtype": dtype},
     norm_options={
       "norm": resolved,
       "scale_init": SCALE_INITS[scale_init],

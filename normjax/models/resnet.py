@@ -9,6 +9,7 @@ from flax import nnx
 from normjax import errors, norms
 from normjax.models import residual_blocks as blocks
 from normjax.nn import checks
+from normjax.norms import weights
 from normjax.types import Array
 
 Shape = tuple[int, int, int]
@@ -37,6 +38,7 @@ class ResNet(nnx.Module):
     scale_init: str,
     bias_init: float,
     norm: norms.NormSpec,
+    weight_norm: weights.WeightNormSpec | None,
     compute_dtype: str,
     rngs: nnx.Rngs,
   ):
@@ -54,13 +56,14 @@ class ResNet(nnx.Module):
       scale_init: one of `SCALE_INITS`.
       bias_init: where the norms' biases start.
       norm: at every site.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
       rngs: stream "params".
 
     Raises:
       UserError: an option out of range.
     """
-    check_image_shape(input_shape)
+    checks.check_image_shape(input_shape)
     checks.check_sizes(num_classes=num_classes)
     blocks.check_choice("version", version, tuple(blocks.VERSIONS))
     dtype = checks.compute_dtype(compute_dtype)
@@ -70,6 +73,7 @@ class ResNet(nnx.Module):
       channels=inputs,
       scale_init=scale_init,
       bias_init=bias_init,
+      weight_norm=weight_norm,
       dtype=dtype,
       rngs=rngs,
     )
@@ -135,6 +139,7 @@ class CifarResNet(ResNet):
     scale_init: str = "ones",
     bias_init: float = 0.0,
     norm: norms.NormSpec = "batch_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
@@ -157,6 +162,7 @@ class CifarResNet(ResNet):
         (-1, 1).
       bias_init: where the norms' biases start.
       norm: at every site, by name.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
         logits are float32 either way.
       rngs: stream "params".
@@ -165,15 +171,11 @@ class CifarResNet(ResNet):
       UserError: a depth that is not 6n + 2, an input that is no image, or an
         option out of range.
     """
-    checks.check_sizes(depth=depth, width=width)
-    if depth < 8 or (depth - 2) % 6:
-      raise errors.UserError(
-        f"depth={depth} must be 6n + 2: 8, 14, 20, 32, 44, 56, 110."
-      )
+    checks.check_sizes(width=width)
     super().__init__(
       num_classes,
       input_shape,
-      branches=_stages(blocks.basic, width, [(depth - 2) // 6] * 3),
+      branches=_stages(blocks.basic, width, [check_cifar_depth(depth)] * 3),
       stem={"outputs": width},
       pools=False,
       version=version,
@@ -182,6 +184,7 @@ class CifarResNet(ResNet):
       scale_init=scale_init,
       bias_init=bias_init,
       norm=norm,
+      weight_norm=weight_norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
     )
@@ -207,6 +210,7 @@ class ImageNetResNet(ResNet):
     *,
     depth: int = 50,
     width: int = 64,
+    blocks_per_stage: Sequence[int] | None = None,
     version: str = "v1",
     stride_in: str = "3x3",
     shortcut: str = "project",
@@ -214,6 +218,7 @@ class ImageNetResNet(ResNet):
     scale_init: str = "ones",
     bias_init: float = 0.0,
     norm: norms.NormSpec = "batch_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
@@ -225,6 +230,8 @@ class ImageNetResNet(ResNet):
       depth: 18 or 34, of basic blocks; 50, 101 or 152, of bottlenecks.
       width: channels of the first stage, the inner ones of bottlenecks;
         doubled in each next stage.
+      blocks_per_stage: in place of those that the depth has, for smaller
+        networks.
       version: "v1" or "v2".
       stride_in: which convolution of a bottleneck has the stride: "3x3"
         (version 1.5, as torchvision) or "1x1" (the paper).
@@ -233,6 +240,7 @@ class ImageNetResNet(ResNet):
       scale_init: how all other scales start.
       bias_init: where the norms' biases start.
       norm: at every site, by name.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
       rngs: stream "params".
 
@@ -244,6 +252,10 @@ class ImageNetResNet(ResNet):
     checks.check_sizes(width=width)
     blocks.check_choice("stride_in", stride_in, ("3x3", "1x1"))
     branch, counts = DEPTHS[depth]
+    if blocks_per_stage is not None:
+      counts = tuple(blocks_per_stage)
+      for stage, count in enumerate(counts):
+        checks.check_sizes(**{f"blocks_per_stage[{stage}]": count})
     options = {} if branch is blocks.basic else {"stride_in": stride_in}
     super().__init__(
       num_classes,
@@ -257,6 +269,7 @@ class ImageNetResNet(ResNet):
       scale_init=scale_init,
       bias_init=bias_init,
       norm=norm,
+      weight_norm=weight_norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
     )
@@ -276,10 +289,15 @@ def _stages(
   ]
 
 
-def check_image_shape(input_shape: Sequence[int]) -> None:
-  """Raises UserError unless the shape is one of images."""
-  if len(input_shape) != 3:
+def check_cifar_depth(depth: int) -> int:
+  """The blocks a stage, n, of 6n + 2 layers.
+
+  Raises:
+    UserError: another depth.
+  """
+  checks.check_sizes(depth=depth)
+  if depth < 8 or (depth - 2) % 6:
     raise errors.UserError(
-      f"input_shape={tuple(input_shape)} must be (height, width, channels)."
+      f"depth={depth} must be 6n + 2: 8, 14, 20, 32, 44, 56, 110."
     )
-  checks.check_input_shape(tuple(input_shape))
+  return (depth - 2) // 6

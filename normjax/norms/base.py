@@ -176,7 +176,9 @@ class Norm:
     A norm that contains its activation says here what it is without.
     """
     make = self.without_activation_fn
-    return self if make is None else make()
+    if not self.traits.contains_activation or make is None:
+      return self
+    return make()
 
 
 def _key(key: Array | None) -> Array:

@@ -1,10 +1,15 @@
 """EvoNorm-B0, B1, B2: Liu, Brock, Simonyan, Le 2020, arXiv:2004.02967."""
 
+import functools
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 
+from kernels_pallas import blocks
 from normjax.norms import affine, base, moments, running
 from normjax.types import Array
 
@@ -15,6 +20,7 @@ def evonorm_b0(
   momentum: float = 0.9,
   eps: float = 1e-5,
   running_variance: Variance = "biased",
+  nonlinearity: bool = True,
 ) -> base.Norm:
   """EvoNorm-B0: norm and activation in one, with variances of batch and image.
 
@@ -36,6 +42,9 @@ def evonorm_b0(
       B0 has 1e-3.
     running_variance: what enters the running variance: "biased" (the official
       code), or "unbiased", divided by n - 1 (timm).
+    nonlinearity: False leaves only the scale and the bias, without statistics
+      or `v`: what the official code has where no activation follows, and what
+      `without_activation` is.
 
   Raises:
     UserError: an option out of range; from `apply`, an x that is not images, a
@@ -48,6 +57,7 @@ def evonorm_b0(
     momentum,
     eps,
     running_variance,
+    nonlinearity,
   )
 
 
@@ -55,6 +65,7 @@ def evonorm_b1(
   momentum: float = 0.9,
   eps: float = 1e-5,
   running_variance: Variance = "biased",
+  nonlinearity: bool = True,
 ) -> base.Norm:
   """EvoNorm-B1, which has no `v` and the power of an image's channel.
 
@@ -68,6 +79,7 @@ def evonorm_b1(
     momentum: see `evonorm_b0`.
     eps: inside both square roots, > 0.
     running_variance: see `evonorm_b0`.
+    nonlinearity: see `evonorm_b0`.
 
   Raises:
     UserError: see `evonorm_b0`.
@@ -79,6 +91,7 @@ def evonorm_b1(
     momentum,
     eps,
     running_variance,
+    nonlinearity,
     # x + 1 has a scale.
     scale_invariant=False,
   )
@@ -88,6 +101,7 @@ def evonorm_b2(
   momentum: float = 0.9,
   eps: float = 1e-5,
   running_variance: Variance = "biased",
+  nonlinearity: bool = True,
 ) -> base.Norm:
   """EvoNorm-B2, which has no `v` and the power of an image's channel.
 
@@ -101,6 +115,7 @@ def evonorm_b2(
     momentum: see `evonorm_b0`.
     eps: inside both square roots, > 0.
     running_variance: see `evonorm_b0`.
+    nonlinearity: see `evonorm_b0`.
 
   Raises:
     UserError: see `evonorm_b0`.
@@ -112,6 +127,7 @@ def evonorm_b2(
     momentum,
     eps,
     running_variance,
+    nonlinearity,
     # sqrt(mean(x^2)) - x cancels as one-pass variances do.
     one_pass=True,
   )
@@ -124,6 +140,7 @@ def _make(
   momentum: float,
   eps: float,
   running_variance: str,
+  nonlinearity: bool,
   *,
   scale_invariant: bool = True,
   one_pass: bool = False,
@@ -133,13 +150,20 @@ def _make(
   base.check_choice(
     name, "running_variance", running_variance, ("biased", "unbiased")
   )
+  options = {
+    "momentum": momentum,
+    "eps": eps,
+    "running_variance": running_variance,
+    "nonlinearity": nonlinearity,
+  }
+  without = functools.partial(
+    affine.only, name, {**options, "nonlinearity": False}
+  )
+  if not nonlinearity:
+    return without()
   return base.Norm(
     name=name,
-    options={
-      "momentum": momentum,
-      "eps": eps,
-      "running_variance": running_variance,
-    },
+    options=options,
     traits=base.NormTraits(
       statistics="batch",
       scale_invariant=scale_invariant,
@@ -150,6 +174,7 @@ def _make(
     ),
     init_fn=init,
     apply_fn=apply,
+    without_activation_fn=without,
   )
 
 
@@ -166,33 +191,33 @@ def _init_b0(shape, dtype, **options: Any):
   return made
 
 
-def _image_power(x: Array, eps: float) -> Array:
-  """Root of the mean square of each channel of each image, (b, 1, 1, c)."""
-  return jnp.sqrt(moments.mean_square(x, axes=(1, 2)) + eps)
+class _Divisor(NamedTuple):
+  """max(spread, slope x + root) is what x is divided by."""
+
+  # Whether the root is that of an image's variance, or of its mean square.
+  centered: bool
+  # (parameters, root (b, 1, 1, c)) -> slope, which broadcasts against root.
+  slope: Callable[[Mapping[str, Array], Array], Array]
 
 
-def _image_spread(x: Array, eps: float) -> Array:
-  """Standard deviation of each channel of each image, (b, 1, 1, c)."""
-  return jnp.sqrt(moments.mean_and_variance(x, axes=(1, 2))[1] + eps)
+_DIVISORS = {
+  "evonorm_b0": _Divisor(True, lambda params, root: params["v"]),
+  "evonorm_b1": _Divisor(False, lambda params, root: root),
+  "evonorm_b2": _Divisor(False, lambda params, root: -jnp.ones_like(root)),
+}
 
 
-def _divisor_b0(x: Array, eps: float, params: Mapping[str, Array]) -> Array:
-  return params["v"].astype(x.dtype) * x + _image_spread(x, eps)
+class _Statistics(NamedTuple):
+  """What enters the divisor, and the centers that its gradient goes around."""
 
-
-def _divisor_b1(x: Array, eps: float, params: Mapping[str, Array]) -> Array:
-  del params
-  return (x + 1) * _image_power(x, eps)
-
-
-def _divisor_b2(x: Array, eps: float, params: Mapping[str, Array]) -> Array:
-  del params
-  return _image_power(x, eps) - x
+  center: Array  # (b, 1, 1, c): mean of an image's channel, or 0.
+  root: Array  # (b, 1, 1, c)
+  mean: Array  # (c,): of the batch.
+  spread: Array  # (c,)
 
 
 def _apply(
   name: str,
-  divisor: Callable[[Array, float, Mapping[str, Array]], Array],
   variables: base.Variables,
   x: Array,
   *,
@@ -208,24 +233,144 @@ def _apply(
   base.check_held(name, variables, "stats", ("var",))
   base.check_features(name, x, stats["var"].size)
   wide = moments.promote(x)
-  variance = stats["var"].astype(wide.dtype)
-  if train:
+  if not train:
+    spread = jnp.sqrt(stats["var"].astype(wide.dtype) + eps)
+    return _by_autodiff(name, wide, params, spread, eps).astype(x.dtype), stats
+  if mask is None:
+    base.check_batch(name, x)
+    batch, statistics = _measure(name, lax.stop_gradient(wide), eps)
+    y = cast(Array, _normalize(name, x, params, statistics))
+  else:
     batch = running.measure(name, wide, mask)
-    variance = batch.variance
-    new = {"var": batch.kept(running_variance)}
-    stats = running.advance(stats, new, momentum, batch.size)
-  spread = jnp.sqrt(variance + eps)
-  normalized = wide / jnp.maximum(spread, divisor(wide, eps, params))
-  return affine.apply(normalized, params).astype(x.dtype), stats
+    spread = jnp.sqrt(batch.variance + eps)
+    y = _by_autodiff(name, wide, params, spread, eps).astype(x.dtype)
+  new = {"var": batch.kept(running_variance)}
+  return y, running.advance(stats, new, momentum, batch.size)
+
+
+def _root(
+  name: str, mean: Array, variance: Array, eps: float
+) -> tuple[Array, Array]:
+  """Center and root of each channel of each image, of its moments."""
+  if _DIVISORS[name].centered:
+    return mean, jnp.sqrt(variance + eps)
+  return jnp.zeros_like(mean), jnp.sqrt(variance + jnp.square(mean) + eps)
+
+
+def _quotient(
+  name: str, x: Array, params: Mapping[str, Array], root: Array, spread: Array
+) -> Array:
+  slope = _DIVISORS[name].slope(params, root).astype(x.dtype)
+  return x / jnp.maximum(spread, slope * x + root)
+
+
+def _by_autodiff(
+  name: str,
+  x: Array,
+  params: Mapping[str, Array],
+  spread: Array,
+  eps: float,
+) -> Array:
+  """By a spread that is given, in the dtype of the statistics."""
+  _, root = _root(name, *moments.mean_and_variance(x, (1, 2)), eps)
+  return affine.apply(_quotient(name, x, params, root, spread), params)
+
+
+def _measure(
+  name: str, x: Array, eps: float
+) -> tuple[running.Batch, _Statistics]:
+  """Of the images, and of the batch by those of its images."""
+  means, variances = moments.mean_and_variance(x, (1, 2))
+  mean = jnp.mean(means, 0).reshape(-1)
+  variance = jnp.mean(variances + jnp.square(means - mean), 0).reshape(-1)
+  size = jnp.full((1,), math.prod(x.shape[:-1]), x.dtype)
+  center, root = _root(name, means, variances, eps)
+  statistics = _Statistics(center, root, mean, jnp.sqrt(variance + eps))
+  return running.Batch(mean, variance, size), statistics
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _normalize(
+  name: str, x: Array, params: Mapping[str, Array], statistics: _Statistics
+) -> Array:
+  """The norm; its gradient is that through the statistics too."""
+  normalized = _quotient(
+    name, moments.promote(x), params, statistics.root, statistics.spread
+  )
+  return affine.apply(normalized, params).astype(x.dtype)
+
+
+def _normalize_forward(name, x, params, statistics):
+  y = _normalize(name, x, params, statistics)
+  return y, (x, params, statistics)
+
+
+def _normalize_backward(name, residuals, dy):
+  """With n = x / divisor, and w = dy n / divisor where that is the image's:
+
+      droot = -scale sum_I(w), dslope = -scale sum_I(w x),
+      dspread = -scale sum_B(dy n / divisor - w)
+
+  and the derivatives of the two variances are 2 (x - mean) / n each. Every sum
+  reads x and dy anew: what they have in common is never written.
+  """
+  x, params, (center, root, mean, spread) = residuals
+  slope, pull = jax.vjp(
+    lambda params, root: jnp.broadcast_to(
+      _DIVISORS[name].slope(params, root).astype(root.dtype), root.shape
+    ),
+    params,
+    root,
+  )
+  scale = params["scale"].astype(root.dtype)
+
+  def parts():
+    x_byxc, dy_byxc = blocks.anew(x, (x, dy))
+    x_byxc, dy_byxc = moments.promote(x_byxc), moments.promote(dy_byxc)
+    own = slope * x_byxc + root
+    # As jnp.maximum: a half each where both are equal.
+    share = 0.5 * (own > spread) + 0.5 * (own >= spread)
+    return x_byxc, dy_byxc, share.astype(root.dtype), jnp.maximum(own, spread)
+
+  def total(function):
+    return jnp.sum(function(*parts()), (1, 2), keepdims=True)
+
+  dscale = total(lambda x, dy, share, divisor: dy * x / divisor)
+  dbias = total(lambda x, dy, share, divisor: dy)
+  droot = -scale * total(
+    lambda x, dy, share, divisor: share * dy * x / jnp.square(divisor)
+  )
+  dslope = -scale * total(
+    lambda x, dy, share, divisor: share * dy * jnp.square(x / divisor)
+  )
+  dspread = -scale * total(
+    lambda x, dy, share, divisor: (1 - share) * dy * x / jnp.square(divisor)
+  )
+  gradients, more = pull(dslope)
+  # d sqrt(variance + eps) / dx = (x - mean) / (n sqrt(variance + eps)).
+  by_image = (droot + more) / (root * math.prod(x.shape[1:3]))
+  by_batch = jnp.sum(dspread, (0, 1, 2)) / (spread * math.prod(x.shape[:3]))
+  wide, cotangent, share, divisor = parts()
+  dx = scale * cotangent / divisor * (1 - share * slope * wide / divisor)
+  dx += by_image * (wide - center) + by_batch * (wide - mean)
+  gradients = {
+    **gradients,
+    "scale": jnp.sum(dscale, (0, 1, 2)).astype(params["scale"].dtype),
+    "bias": jnp.sum(dbias, (0, 1, 2)).astype(params["bias"].dtype),
+  }
+  return dx.astype(x.dtype), gradients, None
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 def _apply_b0(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b0", _divisor_b0, variables, x, **given)
+  return _apply("evonorm_b0", variables, x, **given)
 
 
 def _apply_b1(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b1", _divisor_b1, variables, x, **given)
+  return _apply("evonorm_b1", variables, x, **given)
 
 
 def _apply_b2(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b2", _divisor_b2, variables, x, **given)
+  return _apply("evonorm_b2", variables, x, **given)

@@ -126,15 +126,7 @@ class _Run:
       pending = None  # Rows are fetched while the next step runs.
       self.mark = (step, time.perf_counter())
       while step < stop:
-        batch = jax.device_put(
-          dict(
-            self.dataset.train_batch(
-              self.config.seed, step, self.config.train.batch_size
-            )
-          ),
-          self.batch_sharding,
-        )
-        state, metrics = self.program.step(state, batch, self.hyper)
+        state, metrics = self.program.step(state, self.batch(step), self.hyper)
         self.observe("step", step)
         if one_at_a_time:
           # Two collective programs in flight can starve each other of the
@@ -152,6 +144,13 @@ class _Run:
         self.log(*pending)
       jax.block_until_ready(state)
     return state, step
+
+  def batch(self, step: int):
+    """The batch of a step, on the devices."""
+    batch = self.dataset.train_batch(
+      self.config.seed, step, self.config.train.batch_size
+    )
+    return jax.device_put(dict(batch), self.batch_sharding)
 
   # ----- Before and after -----
 
@@ -172,7 +171,7 @@ class _Run:
     self.clock = Clock(seconds)
     if is_new:
       self.clock.add("compile", self.program.compile_s)
-    state = restored or self.program.initialize(self.hyper)
+    state = restored or self.program.initialize(self.hyper, self.batch(0))
     step = int(state.step)
     self.saved = step if restored else -1
     self.metrics = files.MetricsFile(
