@@ -3,7 +3,7 @@
 Claim: group_norm lies above batch_norm with the statistics of the training
 images; arXiv:2109.01123 says so of instance segmentation.
 Command: normjax sweep configs/sweeps/corruption.py
-Time: about 4 minutes on two cores, compilation included.
+Time: about 5 minutes on two cores, compilation included.
 
 A ResNet-8 on 4,000 digits of MNIST, one rate for all norms, five seeds; the
 1,000 held-out digits under noise, blur, light and loss of contrast, at the
@@ -35,7 +35,7 @@ METHODS = (
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The run that all points share; `:debug` shrinks it."""
   config = configure.load(f"configs/default.py{':' if arg else ''}{arg}")
-  steps = {} if arg else {"train.num_steps": 400, "evaluate.every_steps": 200}
+  steps = {} if arg else {"train.num_steps": 300, "evaluate.every_steps": 150}
   return configure.override(
     config,
     {
