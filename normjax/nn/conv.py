@@ -61,16 +61,19 @@ class Conv(nnx.Module):
 
   def __call__(self, x_byxc: Array, *, train: bool = True) -> Array:
     """Convolves; `train` is for norms of the kernel."""
+    bias = self.bias[...] if self.use_bias else None
+    return self.convolve(x_byxc, self.normalized_kernel(train=train), bias)
+
+  def convolve(self, x_byxc: Array, kernel: Array, bias: Array | None) -> Array:
+    """As this layer does it, with another kernel and bias."""
     y_byxc = convolve(
       x_byxc.astype(self.dtype),
-      self.normalized_kernel(train=train).astype(self.dtype),
+      kernel.astype(self.dtype),
       stride=self.stride,
       groups=self.groups,
       padding=self.padding,
     )
-    return (
-      y_byxc + self.bias[...].astype(self.dtype) if self.use_bias else (y_byxc)
-    )
+    return y_byxc if bias is None else y_byxc + bias.astype(self.dtype)
 
   def normalized_kernel(self, *, train: bool = True) -> Array:
     """The kernel that x meets, float32."""

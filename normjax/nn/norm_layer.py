@@ -26,6 +26,7 @@ class NormLayer(nnx.Module):
     *,
     dtype: DTypeLike | None = None,
     scale_init: nnx.Initializer | None = None,
+    bias_init: nnx.Initializer | None = None,
     rngs: nnx.Rngs | None = None,
   ):
     """Makes the variables.
@@ -36,6 +37,7 @@ class NormLayer(nnx.Module):
       dtype: of the output; None keeps the input's.
       scale_init: how the parameter `scale` starts, in a norm that has one;
         None: as the norm says. Draws from `rngs`.
+      bias_init: the same for the parameter `bias`.
       rngs: its `params` stream, for norms that draw (`Norm.needs_key`); others
         leave it as it is. Without it such norms start equal.
 
@@ -47,10 +49,10 @@ class NormLayer(nnx.Module):
     draws = self.norm.needs_key and rngs is not None
     made = self.norm.init(shape, key=rngs.params() if draws else None)
     params = made["params"]
-    if scale_init is not None and "scale" in params:
-      key = jax.random.key(0) if rngs is None else rngs.params()
-      scale = params["scale"]
-      params["scale"] = scale_init(key, scale.shape, scale.dtype)
+    for name, start in (("scale", scale_init), ("bias", bias_init)):
+      if start is not None and name in params:
+        key = jax.random.key(0) if rngs is None else rngs.params()
+        params[name] = start(key, params[name].shape, params[name].dtype)
     hold(self, made)
 
   def __call__(

@@ -16,7 +16,7 @@ def _pairs():
       yield name, norm
 
 
-@pytest.mark.parametrize(("name", "norm"), _pairs())
+@pytest.mark.parametrize(("name", "norm"), list(_pairs()))
 class TestModel(model_contract.ModelContract):
   """The shared contract."""
 
