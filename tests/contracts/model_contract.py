@@ -29,15 +29,15 @@ SIZES = {
   "mlp": {"num_layers": 2, "hidden_dim": 16, "input_shape": (12,)},
   "nf_resnet": {
     "num_classes": 10,
-    "blocks_per_stage": (1, 1),
+    "blocks_per_stage": (1,),
     "width": 1,
     "input_shape": (8, 8, 3),
   },
   "cifar_nf_resnet": {"depth": 11, "width": 1, "input_shape": (8, 8, 3)},
   "nfnet": {
     "num_classes": 10,
-    "widths": (16, 24),
-    "blocks_per_stage": (1, 1),
+    "widths": (16,),
+    "blocks_per_stage": (1,),
     "group_size": 4,
     "input_shape": (8, 8, 3),
   },
@@ -53,6 +53,8 @@ WITHOUT_NORM = (
   "cifar_nf_resnet",
   "nfnet",
 )
+# Of the class and the blocks of nf_resnet.
+SLOW = ("cifar_nf_resnet",)
 _INPUTS = {
   "tokens": lambda r, model: r.integers(0, 23, (8, 6)).astype(np.int32),
   "images": lambda r, model: r.normal(size=(8, 8, 8, 3)).astype(np.float32),

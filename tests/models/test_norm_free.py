@@ -49,7 +49,12 @@ def _drawn(shapes):
       marks=pytest.mark.slow,
     ),
     # Branches of 8 and 12 channels in groups of 4.
-    ("nfnet", {}, references.nfnet, ((1, 1), (2, 3))),
+    (
+      "nfnet",
+      {"widths": (16, 24), "blocks_per_stage": (1, 1)},
+      references.nfnet,
+      ((1, 1), (2, 3)),
+    ),
   ],
   ids=["nf_resnet", "cifar_nf_resnet", "nfnet"],
 )
