@@ -56,7 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
       "train.num_steps": 220,  # About ten epochs.
       "train.batch_size": 64,
       "train.gradient_clip": 0.0,
-      "evaluate.every_steps": 0,
+      "evaluate.every_steps": 220,
       "evaluate.num_batches": 0,
       "checkpoint.every_steps": 0,
       "log.every_steps": 20,
