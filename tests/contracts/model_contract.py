@@ -40,15 +40,15 @@ SIZES = {
   "sew_resnet": {"depth": 10, "width": 4, "input_shape": (8, 8, 3)},
   "nf_resnet": {
     "num_classes": 10,
-    "blocks_per_stage": (1, 1),
+    "blocks_per_stage": (1,),
     "width": 1,
     "input_shape": (8, 8, 3),
   },
   "cifar_nf_resnet": {"depth": 11, "width": 1, "input_shape": (8, 8, 3)},
   "nfnet": {
     "num_classes": 10,
-    "widths": (16, 24),
-    "blocks_per_stage": (1, 1),
+    "widths": (16,),
+    "blocks_per_stage": (1,),
     "group_size": 4,
     "input_shape": (8, 8, 3),
   "spiking_mlp": {
@@ -71,6 +71,9 @@ SIZES = {
     "input_shape": (8, 8, 3),
     "neuron": _EXCITABLE,
   },
+  "spiking_mlp": {"depth": 4, "width": 20, "input_shape": (12,)},
+  "spiking_vgg": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
+  "sew_resnet": {"depth": 10, "width": 4, "input_shape": (8, 8, 3)},
 }
 # What the contract runs with; in models without norms that is identity.
 NORMS = ("rms_norm", "batch_norm")
@@ -80,6 +83,8 @@ WITHOUT_NORM = (
   "cifar_nf_resnet",
   "nfnet",
 )
+# Of the class and the blocks of nf_resnet.
+SLOW = ("cifar_nf_resnet",)
 _INPUTS = {
   "tokens": lambda r, model: r.integers(0, 23, (8, 6)).astype(np.int32),
   "images": lambda r, model: r.normal(size=(8, 8, 8, 3)).astype(np.float32),
