@@ -1,11 +1,13 @@
 """Checks of the options that modules share."""
 
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
 from normjax import errors
+from normjax.registry import near_misses
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -41,6 +43,20 @@ def check_dropout_rate(dropout_rate: float) -> None:
   """Raises UserError unless the rate is in [0, 1)."""
   if not 0.0 <= dropout_rate < 1.0:
     raise errors.UserError(f"dropout_rate={dropout_rate} must be in [0, 1).")
+
+
+def choose(option: str, name: str, table: Mapping[str, Any]) -> Any:
+  """The entry of that name.
+
+  Raises:
+    UserError: there is none; the message names the option.
+  """
+  if name not in table:
+    raise errors.UserError(
+      f"{option}={name!r} is unknown.{near_misses(name, table)}"
+      f" Allowed: {', '.join(table)}."
+    )
+  return table[name]
 
 
 def compute_dtype(name: str) -> jnp.dtype:
