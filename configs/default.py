@@ -50,6 +50,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.evaluate.every_steps = 100  # and always after the last step
   config.evaluate.num_batches = 16  # 0: the whole validation split
   config.evaluate.batch_size = 64
+  # After the last step also on corrupted validation images: kinds of
+  # arXiv:1903.12261 by TFDS's names, such as "fog_3", "fog" (its five
+  # severities), "common" (14 of the benchmark's 15 kinds) and "all" (17).
+  config.evaluate.corruptions = ()
 
   config.checkpoint = ml_collections.ConfigDict()
   config.checkpoint.every_steps = 100  # 0: none, an interrupted run restarts

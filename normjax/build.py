@@ -23,6 +23,7 @@ _SCALAR_INTS = ("seed", "train.num_steps")
 _LOOP_KEYS = (
   "evaluate.every_steps",
   "evaluate.num_batches",
+  "evaluate.corruptions",
   "checkpoint.every_steps",
   "checkpoint.keep",
   "log.every_steps",

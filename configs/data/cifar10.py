@@ -16,6 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
       "augment": False,
       "train_split": "train",
       "validation_split": "test",
+      "scaling": "standardize",
       "data_dir": ml_collections.config_dict.placeholder(str),
     }
   )

@@ -14,6 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
       "name": "cifar10_corrupted",
       "corruption": "gaussian_noise_1",
       "augment": False,
+      "scaling": "standardize",
       "data_dir": ml_collections.config_dict.placeholder(str),
     }
   )

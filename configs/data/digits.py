@@ -8,5 +8,6 @@ def get_config() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
     {
       "name": "digits",
+      "scaling": "standardize",
     }
   )

@@ -11,5 +11,6 @@ def get_config() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
     {
       "name": "mnist_5k",
+      "scaling": "standardize",
     }
   )

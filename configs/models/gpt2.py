@@ -3,9 +3,12 @@
 import ml_collections
 from ml_collections.config_dict import placeholder
 
+from normjax import configure
+
 
 def get_config() -> ml_collections.ConfigDict:
   """Sized for two cores; vocabulary and norm come from elsewhere."""
+  llama = configure.load_module("configs/models/llama.py")
   return ml_collections.ConfigDict(
     {
       "name": "gpt2",
@@ -22,37 +25,6 @@ def get_config() -> ml_collections.ConfigDict:
       "dropout_rate": 0.0,
       "tied_embeddings": True,
       "scaled_embeddings": False,
-      # Where norms sit, and what multiplies the branches.
-      "placement": "pre",
-      "residual": "none",
-      # How kernels start; None: as goes with the placement.
-      "init": placeholder(str),
-      # A norm other than the config's own in a slot, or one where the
-      # placement has none: "rms_norm", "dyt(alpha_init=0.2)".
-      "slot_norms": {
-        "embedding": placeholder(str),
-        "input": placeholder(str),
-        "attention_input": placeholder(str),
-        "feed_forward_input": placeholder(str),
-        "output": placeholder(str),
-        "inner": placeholder(str),
-        "stream": placeholder(str),
-        "query_key": placeholder(str),
-        "value": placeholder(str),
-        "final": placeholder(str),
-      },
-      "reader_scales": False,
-      # Inside attention.
-      "mixing": "softmax",
-      "query_key_norm_axes": "head",
-      "query_key_norm_after_rotation": False,
-      "learned_temperature": False,
-      "logit_scale": placeholder(float),
-      "logit_cap": placeholder(float),
-      "output_gate": placeholder(str),
-      # How it runs: one loop over like layers compiles faster; remat trades
-      # time for memory.
-      "scan_layers": False,
-      "remat": False,
+      **llama.transformer_options(),
     }
   )

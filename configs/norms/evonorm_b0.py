@@ -11,5 +11,6 @@ def get_config() -> ml_collections.ConfigDict:
       "momentum": 0.9,
       "eps": 1e-5,
       "running_variance": "biased",
+      "nonlinearity": True,
     }
   )

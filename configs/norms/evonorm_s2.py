@@ -6,5 +6,5 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """The official code's groups and eps."""
   return ml_collections.ConfigDict(
-    {"name": "evonorm_s2", "num_groups": 32, "eps": 1e-5}
+    {"name": "evonorm_s2", "num_groups": 32, "eps": 1e-5, "nonlinearity": True}
   )

@@ -16,6 +16,9 @@ Batch = dict[str, np.ndarray]
 class Dataset(Protocol):
   """A data set that can be trained on.
 
+  A set of images also has `corrupted(corruption)`: itself with corrupted
+  validation images.
+
   Attributes:
     name: as in a config.
     reads: "tokens", "images" or "features": what models must read.
@@ -76,17 +79,22 @@ def indices(seed: int, step: int, batch_size: int, size: int) -> np.ndarray:
 
 
 def evaluation_slices(
-  size: int, batch_size: int, num_batches: int | None
+  size: int,
+  batch_size: int,
+  num_batches: int | None,
+  order: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Indices and weights of the evaluation batches.
 
-  The order is one fixed shuffle, so that a few batches are a fair sample.
+  The order is one fixed shuffle, so that a few batches are a fair sample,
+  unless another is given.
 
   Yields:
     (batch_size,) indices, padded by repeating the first, and 0/1 weights.
   """
-  order = np.random.default_rng(0).permutation(size)
-  starts = range(0, size, batch_size)
+  if order is None:
+    order = np.random.default_rng(0).permutation(size)
+  starts = range(0, len(order), batch_size)
   for start in starts[:num_batches]:
     chosen = order[start : start + batch_size]
     missing = batch_size - len(chosen)
@@ -100,4 +108,16 @@ def check_at_least(name: str, option: str, value: int, least: int) -> None:
   if value < least:
     raise errors.UserError(
       f"data {name!r}: {option}={value} must be at least {least}."
+    )
+
+
+SCALINGS = ("standardize", "unit")
+
+
+def check_scaling(name: str, scaling: str) -> None:
+  """Raises UserError where images cannot be scaled so."""
+  if scaling not in SCALINGS:
+    raise errors.UserError(
+      f"data {name!r}: scaling={scaling!r}; allowed:"
+      f" {', '.join(map(repr, SCALINGS))}."
     )

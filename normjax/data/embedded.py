@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from normjax import errors, rng
-from normjax.data import examples, preparation, tokenizer
+from normjax.data import dataset, examples, preparation, tokenizer
 from normjax.data.tokens import TokenStream
 
 _PLAYS_SHA256 = (
@@ -177,8 +177,14 @@ def _sklearn(name: str, shape: tuple[int, ...] | None = None):
 
 
 def _examples(
-  name: str, read: Callable[[], preparation.Splits], reads: str
+  name: str,
+  read: Callable[[], preparation.Splits],
+  reads: str,
+  *,
+  scaling: str = "standardize",
+  white: float = 255.0,
 ) -> examples.Examples:
+  dataset.check_scaling(name, scaling)
   splits = preparation.load(name, "1.0.0", read)
   arrays = {
     split: tuple(
@@ -190,15 +196,19 @@ def _examples(
   # Images share one mean; features have one each. A constant feature is left
   # unscaled.
   axes = None if reads == "images" else 0
+  mean = np.asarray(inputs.mean(axes, dtype=np.float64))
   deviation = np.asarray(inputs.std(axes, dtype=np.float64))
+  if scaling == "unit":
+    mean, deviation = np.zeros(()), np.asarray(white)
   return examples.Examples(
     name=name,
     train=arrays["train"],
     validation=arrays["validation"],
     num_classes=int(labels.max()) + 1,
-    mean=np.asarray(inputs.mean(axes, dtype=np.float64)),
+    mean=mean,
     deviation=np.where(deviation > 0, deviation, 1.0),
     reads=reads,
+    white=white,
     provenance={
       "sizes": {split: len(rows) for split, rows in splits.items()},
       "sha256": hashlib.sha256(inputs.tobytes()).hexdigest(),
@@ -206,14 +216,29 @@ def _examples(
   )
 
 
-def mnist_5k() -> examples.Examples:
-  """5,000 MNIST images, 500 a class: 4,000 to train, 1,000 held out."""
-  return _examples("mnist_5k", _mnist, "images")
+def mnist_5k(scaling: str = "standardize") -> examples.Examples:
+  """5,000 MNIST images, 500 a class: 4,000 to train, 1,000 held out.
+
+  Args:
+    scaling: "standardize" (mean 0, deviation 1), or "unit": pixels in [0, 1].
+
+  Raises:
+    UserError: another scaling.
+  """
+  return _examples("mnist_5k", _mnist, "images", scaling=scaling)
 
 
-def digits() -> examples.Examples:
-  """1,797 images of 8x8 digits, a fifth held out."""
-  return _examples("digits", _sklearn("digits", (8, 8, 1)), "images")
+def digits(scaling: str = "standardize") -> examples.Examples:
+  """1,797 images of 8x8 digits, a fifth held out.
+
+  Args:
+    scaling: "standardize" (mean 0, deviation 1), or "unit": pixels in [0, 1].
+
+  Raises:
+    UserError: another scaling.
+  """
+  read = _sklearn("digits", (8, 8, 1))
+  return _examples("digits", read, "images", scaling=scaling, white=16.0)
 
 
 def breast_cancer() -> examples.Examples:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from normjax.data import dataset
+from normjax import errors
+from normjax.data import corruptions, dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,9 @@ class Examples:
     deviation: see `mean`.
     reads: "images" or "features".
     provenance: sizes and hashes.
+    white: of images, the value of a white pixel; black is 0.
+    corruption: of the validation images, "<kind>_<severity>"; none if empty.
+    order: of the validation examples; None is one fixed shuffle.
   """
 
   name: str
@@ -33,6 +37,9 @@ class Examples:
   deviation: np.ndarray
   reads: str
   provenance: Mapping[str, Any]
+  white: float = 255.0
+  corruption: str = ""
+  order: np.ndarray | None = None
   bytes_per_token: None = None
 
   @property
@@ -43,27 +50,60 @@ class Examples:
       "input_shape": self.train[0].shape[1:],
     }
 
-  def _batch(
-    self, split: tuple[np.ndarray, np.ndarray], index: np.ndarray
-  ) -> dataset.Batch:
-    inputs = (split[0][index].astype(np.float32) - self.mean) / self.deviation
+  def corrupted(self, corruption: str) -> "Examples":
+    """The same with corrupted validation images.
+
+    Args:
+      corruption: "<kind>_<severity>"; see `corruptions.corrupt`.
+
+    Raises:
+      UserError: features are no images.
+    """
+    if self.reads != "images":
+      raise errors.UserError(
+        f"data {self.name!r} gives {self.reads}; only images can be corrupted."
+      )
+    return dataclasses.replace(self, corruption=corruption)
+
+  def in_order(self, order: np.ndarray) -> "Examples":
+    """The same, evaluated on these validation examples, in this order.
+
+    Args:
+      order: indices, as the functions of `streams` give them.
+    """
+    return dataclasses.replace(self, order=order)
+
+  def _batch(self, stored: np.ndarray, labels: np.ndarray) -> dataset.Batch:
+    inputs = (stored.astype(np.float32) - self.mean) / self.deviation
     return {
       "inputs": inputs.astype(np.float32),
-      "targets": split[1][index].astype(np.int32),
-      "weight": np.ones(len(index), np.float32),
+      "targets": labels.astype(np.int32),
+      "weight": np.ones(len(labels), np.float32),
     }
 
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""
     size = len(self.train[1])
     index = dataset.indices(seed, step, batch_size, size)[:, 1]
-    return self._batch(self.train, index)
+    inputs, labels = self.train
+    return self._batch(inputs[index], labels[index])
 
   def evaluation_batches(
     self, batch_size: int, num_batches: int | None = None
   ) -> Iterator[dataset.Batch]:
-    """Validation examples, in one fixed shuffled order."""
+    """Validation examples, in one fixed order."""
+    inputs, labels = self.validation
     for index, weight in dataset.evaluation_slices(
-      len(self.validation[1]), batch_size, num_batches
+      len(labels), batch_size, num_batches, self.order
     ):
-      yield {**self._batch(self.validation, index), "weight": weight}
+      stored = inputs[index]
+      if self.corruption:
+        stored = self._corrupt(stored, index)
+      yield {**self._batch(stored, labels[index]), "weight": weight}
+
+  def _corrupt(self, stored: np.ndarray, index: np.ndarray) -> np.ndarray:
+    # The corrupted images are a data set of their own: one seed for all runs.
+    if stored.dtype == np.uint8:
+      return corruptions.corrupt(stored, self.corruption, 0, index)
+    scaled = np.asarray(stored / self.white, stored.dtype)
+    return self.white * corruptions.corrupt(scaled, self.corruption, 0, index)

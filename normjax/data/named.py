@@ -6,6 +6,7 @@ where a set is not there, one message says what to run.
 """
 
 import concurrent.futures
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from normjax import rng
 from normjax.data import (
   augment,
+  corruptions,
   dataset,
   documents,
   tfds_source,
@@ -45,6 +47,7 @@ class NamedImages:
     size: int | None = None,
     augmented: bool = False,
     mirror: bool = True,
+    scaling: str = "standardize",
   ):
     """Opens both splits.
 
@@ -56,12 +59,20 @@ class NamedImages:
       size: side of the center that images are cut to; None keeps them.
       augmented: random crops and mirror images in training.
       mirror: whether a mirror image has the same label.
+      scaling: "standardize", by `constants`, or "unit": pixels over 255.
+
+    Raises:
+      UserError: another scaling.
     """
+    dataset.check_scaling(name, scaling)
+    if scaling == "unit":
+      constants = ((0.0,), (1.0,))
     self.name, self.size = name, size
     self._train = tfds_source.source(*train)
     self._validation = tfds_source.source(*validation)
     self._mean, self._deviation = (np.asarray(c) for c in constants)
     self._augmented, self._mirror = augmented, mirror
+    self._corruption = ""
     features = train[0].info.features
     shape = features["image"].shape
     side = (size, size) if size else shape[:2]
@@ -74,11 +85,24 @@ class NamedImages:
       "validation": tfds_source.provenance(validation[0], self._validation),
     }
 
+  def corrupted(self, corruption: str) -> "NamedImages":
+    """The same with corrupted validation images.
+
+    Large images are corrupted after they are cut.
+
+    Args:
+      corruption: "<kind>_<severity>"; see `corruptions.corrupt`.
+    """
+    other = copy.copy(self)
+    other._corruption = corruption
+    return other
+
   def _read(
     self,
     source: Any,
     index: list[int],
     random_key: tuple[int, ...] | None = None,
+    corruption: str = "",
   ) -> dataset.Batch:
     """Standardized images; crops of large ones drawn from `random_key`."""
     if self.size is None:
@@ -94,7 +118,11 @@ class NamedImages:
             range(len(rows)),
           )
         )
-    pixels = np.stack(images).astype(np.float32) / 255.0
+    stored = np.stack(images)
+    if corruption:
+      # The corrupted images are a data set of their own: one seed for all.
+      stored = corruptions.corrupt(stored, corruption, 0, index)
+    pixels = stored.astype(np.float32) / 255.0
     inputs = (pixels - self._mean) / self._deviation
     return {
       "inputs": inputs.astype(np.float32),
@@ -131,7 +159,11 @@ class NamedImages:
     for index, weight in dataset.evaluation_slices(
       len(self._validation), batch_size, num_batches
     ):
-      batch = self._read(self._validation, [int(i) for i in index])
+      batch = self._read(
+        self._validation,
+        [int(i) for i in index],
+        corruption=self._corruption,
+      )
       yield {**batch, "weight": weight}
 
 
@@ -142,6 +174,7 @@ def _images(name, constants, validation="test", size=None, mirror=True):
     augment: bool = False,
     train_split: str = "train",
     validation_split: str = validation,
+    scaling: str = "standardize",
     data_dir: str | None = None,
   ) -> NamedImages:
     builder = tfds_source.prepared(name, data_dir)
@@ -153,6 +186,7 @@ def _images(name, constants, validation="test", size=None, mirror=True):
       size=size,
       augmented=augment,
       mirror=mirror,
+      scaling=scaling,
     )
 
   make.__doc__ = f"""The TFDS set {name!r}.
@@ -162,9 +196,11 @@ def _images(name, constants, validation="test", size=None, mirror=True):
       train_split: a TFDS split or a part of it, as in "train[:90%]".
       validation_split: likewise; to tune on something else than the test
         set, "train[90%:]".
+      scaling: "standardize", or "unit": pixels in [0, 1].
       data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
     Raises:
+      UserError: another scaling.
       DataError: it is not prepared there; the message says what to run.
     """
   return make
@@ -180,6 +216,7 @@ imagenet2012 = _images("imagenet2012", _IMAGENET, "validation", size=224)
 def cifar10_corrupted(
   corruption: str = "gaussian_noise_1",
   augment: bool = False,
+  scaling: str = "standardize",
   data_dir: str | None = None,
 ) -> NamedImages:
   """CIFAR-10 to train on, CIFAR-10-C to evaluate on: arXiv:1903.12261.
@@ -187,11 +224,15 @@ def cifar10_corrupted(
   Args:
     corruption: "<kind>_<severity 1 to 5>", as TFDS names its configs.
     augment: random crops and mirror images in training.
+    scaling: "standardize", or "unit": pixels in [0, 1].
     data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
   Raises:
-    DataError: one of the two is not prepared; the message says what to run.
+    UserError: a severity outside 1 to 5.
+    DataError: an unknown kind, or one of the two sets is not prepared; the
+      message says what to run.
   """
+  corruptions.check_severity(*corruptions.split(corruption))
   corrupted = tfds_source.prepared(f"cifar10_corrupted/{corruption}", data_dir)
   clean = tfds_source.prepared("cifar10", data_dir)
   return NamedImages(
@@ -200,6 +241,7 @@ def cifar10_corrupted(
     (corrupted, "test"),
     _CIFAR10,
     augmented=augment,
+    scaling=scaling,
   )
 
 

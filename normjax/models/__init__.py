@@ -13,7 +13,15 @@ TABLE = {
   "gpt2": "normjax.models.transformer:GPT2",
   "vit": "normjax.models.vit:ViT",
   "cifar_resnet": "normjax.models.resnet:CifarResNet",
+  "resnet": "normjax.models.resnet:ImageNetResNet",
+  "nf_resnet": "normjax.models.nf_resnet:NFResNet",
+  "cifar_nf_resnet": "normjax.models.nf_resnet:CifarNFResNet",
+  "nfnet": "normjax.models.nfnet:NFNet",
+  "fixup_cifar_resnet": "normjax.models.fixup_resnet:FixupCifarResNet",
   "mlp": "normjax.models.mlp:MLP",
+  "spiking_mlp": "normjax.models.spiking:SpikingMLP",
+  "spiking_vgg": "normjax.models.spiking:SpikingVGG",
+  "sew_resnet": "normjax.models.spiking:SEWResNet",
 }
 _REGISTRY = Registry("model", TABLE)
 names = _REGISTRY.names

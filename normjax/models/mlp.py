@@ -12,6 +12,8 @@ from normjax import norms
 from normjax.nn import checks
 from normjax.nn import dropout as dropouts
 from normjax.nn.conv_norm import NormActivation
+from normjax.nn.dense import Dense
+from normjax.norms import weights
 from normjax.types import Array
 
 # Normal distributions that are not truncated, as in the papers; jax and Keras
@@ -48,6 +50,7 @@ class MLP(nnx.Module):
     dropout: str = "standard",
     dropout_rate: float = 0.0,
     norm: norms.NormSpec = "layer_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
@@ -65,6 +68,7 @@ class MLP(nnx.Module):
       dropout: "standard", or "alpha" for SELU (`nn.dropout`).
       dropout_rate: after each activation.
       norm: what is between each linear map and its activation.
+      weight_norm: of the hidden kernels; None: none.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
         logits are float32 either way.
       rngs: stream "params".
@@ -84,10 +88,11 @@ class MLP(nnx.Module):
     sizes = [math.prod(input_shape), *[hidden_dim] * num_layers]
     self.layers = nnx.List(
       [
-        nnx.Linear(
+        Dense(
           inputs,
           outputs,
           kernel_init=kernel_init,
+          weight_norm=weight_norm,
           dtype=dtype,
           rngs=rngs,
         )
@@ -128,7 +133,7 @@ class MLP(nnx.Module):
     for layer, norm, layer_key in zip(
       self.layers, self.norms, keys, strict=True
     ):
-      x_bf = norm(layer(x_bf), train=train)
+      x_bf = norm(layer(x_bf, train=train), train=train)
       x_bf = self.drop(x_bf, self.dropout_rate, layer_key)
       self.sow(nnx.Intermediate, "hidden", x_bf, capture_noop=True)
     return self.head(x_bf)

@@ -1,110 +1,96 @@
-"""Residual networks for small images: He et al. 2015, arXiv:1512.03385."""
+"""Residual networks: He et al., arXiv:1512.03385 and arXiv:1603.05027."""
 
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
+from normjax.models import residual_blocks as blocks
 from normjax.nn import checks
-from normjax.nn.conv_norm import ConvNorm
+from normjax.norms import weights
 from normjax.types import Array
 
-
-def shortcut(x_byxc: Array, channels: int, stride: int) -> Array:
-  """Option A of section 4.2: every stride-th pixel, new channels zero."""
-  x_byxc = x_byxc[:, ::stride, ::stride]
-  missing = channels - x_byxc.shape[-1]
-  return jnp.pad(x_byxc, ((0, 0), (0, 0), (0, 0), (0, missing)))
+Shape = tuple[int, int, int]
 
 
-class BasicBlock(nnx.Module):
-  """conv - norm - ReLU - conv - norm, + shortcut, ReLU (figure 2)."""
+class ResNet(nnx.Module):
+  """Stem, stages of blocks, the mean over pixels, and a linear head.
 
-  def __init__(
-    self,
-    inputs: int,
-    outputs: int,
-    stride: int,
-    *,
-    norm: norms.Norm,
-    dtype: jnp.dtype,
-    rngs: nnx.Rngs,
-  ):
-    """Makes two convolutions and two norms."""
-    self.stride, self.channels = stride, outputs
-    shared = {"norm": norm, "dtype": dtype, "rngs": rngs}
-    self.conv_1 = ConvNorm(inputs, outputs, stride=stride, **shared)
-    self.conv_2 = ConvNorm(outputs, outputs, activation=None, **shared)
-
-  def __call__(self, x_byxc: Array, *, train: bool) -> Array:
-    """The stream after the block."""
-    h_byxc = self.conv_2(self.conv_1(x_byxc, train=train), train=train)
-    x_byxc = jax.nn.relu(h_byxc + shortcut(x_byxc, self.channels, self.stride))
-    self.sow(nnx.Intermediate, "stream", x_byxc, capture_noop=True)
-    return x_byxc
-
-
-class CifarResNet(nnx.Module):
-  """The 6n + 2 layer network of section 4.2: three stages of n blocks."""
+  In version 2 a norm and an activation follow the last block. Kernels start
+  He-normal (arXiv:1502.01852).
+  """
 
   reads: ClassVar[frozenset[str]] = frozenset({"images"})
 
   def __init__(
     self,
-    num_classes: int = 10,
-    input_shape: tuple[int, int, int] = (32, 32, 3),
+    num_classes: int,
+    input_shape: Shape,
     *,
-    depth: int = 20,
-    width: int = 16,
-    norm: norms.NormSpec = "batch_norm",
-    compute_dtype: str = "float32",
+    branches: Sequence[blocks.Branch],
+    stem: dict[str, int],
+    pools: bool,
+    version: str,
+    shortcut: str,
+    zero_gamma: bool,
+    scale_init: str,
+    bias_init: float,
+    norm: norms.NormSpec,
+    weight_norm: weights.WeightNormSpec | None,
+    compute_dtype: str,
     rngs: nnx.Rngs,
   ):
-    """Makes the model.
+    """Makes the model; the networks below say what the options are.
 
     Args:
       num_classes: outputs.
       input_shape: (height, width, channels) of one image.
-      depth: 6n + 2: 8, 14, 20, 32, 44, 56, 110, …
-      width: channels of the first stage; doubled in each next one.
-      norm: what follows each convolution.
-      compute_dtype: "float32" or "bfloat16"; parameters, statistics and
-        logits are float32 either way.
+      branches: of each block, from the first to the last.
+      stem: `outputs` of the first convolution and options of it.
+      pools: whether a max pool follows the stem.
+      version: one of `VERSIONS`.
+      shortcut: one of `SHORTCUTS`.
+      zero_gamma: of `PostActivation`.
+      scale_init: one of `SCALE_INITS`.
+      bias_init: where the norms' biases start.
+      norm: at every site.
+      weight_norm: of every convolution's kernel, by name; None: none.
+      compute_dtype: "float32" or "bfloat16".
       rngs: stream "params".
 
     Raises:
-      UserError: a depth that is not 6n + 2, or an input that is no image.
+      UserError: an option out of range.
     """
-    checks.check_sizes(depth=depth)
-    if depth < 8 or (depth - 2) % 6:
-      raise errors.UserError(
-        f"depth={depth} must be 6n + 2: 8, 14, 20, 32, 44, 56, 110."
-      )
-    if len(input_shape) != 3:
-      raise errors.UserError(
-        f"input_shape={tuple(input_shape)} must be (height, width, channels)."
-      )
-    checks.check_input_shape(input_shape)
-    checks.check_sizes(num_classes=num_classes, width=width)
+    checks.check_image_shape(input_shape)
+    checks.check_sizes(num_classes=num_classes)
+    blocks.check_choice("version", version, tuple(blocks.VERSIONS))
     dtype = checks.compute_dtype(compute_dtype)
-    resolved = norms.resolve(norm)
-    self.stem = ConvNorm(
-      input_shape[-1], width, norm=resolved, dtype=dtype, rngs=rngs
+    block, inputs = blocks.VERSIONS[version], stem["outputs"]
+    layers = blocks.make_layers(
+      norm,
+      channels=inputs,
+      scale_init=scale_init,
+      bias_init=bias_init,
+      weight_norm=weight_norm,
+      dtype=dtype,
+      rngs=rngs,
     )
-    blocks, inputs = [], width
-    for stage in range(3):
-      outputs = width * 2**stage
-      for index in range((depth - 2) // 6):
-        stride = 2 if stage and not index else 1
-        blocks.append(
-          BasicBlock(
-            inputs, outputs, stride, norm=resolved, dtype=dtype, rngs=rngs
-          )
-        )
-        inputs = outputs
-    self.layers = nnx.List(blocks)
+    if zero_gamma:
+      option = "zero_gamma=True"
+      blocks.check_starts(norms.resolve(norm), inputs, "scale", option)
+    self.pools = pools
+    self.stem = layers.conv_norm(input_shape[-1], **stem)
+    made = []
+    for branch in branches:
+      options = {"shortcut": shortcut, "zero_gamma": zero_gamma}
+      made.append(
+        block(inputs, branch, layers=layers, first=not made, **options)
+      )
+      inputs = branch[-1].outputs
+    self.layers = nnx.List(made)
+    self.norm = layers.norm(inputs) if version == "v2" else None
     self.head = nnx.Linear(
       inputs,
       num_classes,
@@ -128,6 +114,190 @@ class CifarResNet(nnx.Module):
     """
     del key
     x_byxc = self.stem(images_byxc, train=train)
+    if self.pools:
+      x_byxc = nnx.max_pool(x_byxc, (3, 3), (2, 2), ((1, 1), (1, 1)))
     for layer in self.layers:
       x_byxc = layer(x_byxc, train=train)
+    if self.norm is not None:
+      x_byxc = self.norm(x_byxc, train=train)
     return self.head(jnp.mean(x_byxc, axis=(1, 2)))
+
+
+class CifarResNet(ResNet):
+  """The 6n + 2 layer network of section 4.2: three stages of n basic blocks."""
+
+  def __init__(
+    self,
+    num_classes: int = 10,
+    input_shape: Shape = (32, 32, 3),
+    *,
+    depth: int = 20,
+    width: int = 16,
+    version: str = "v1",
+    shortcut: str = "pad",
+    zero_gamma: bool = False,
+    scale_init: str = "ones",
+    bias_init: float = 0.0,
+    norm: norms.NormSpec = "batch_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
+    compute_dtype: str = "float32",
+    rngs: nnx.Rngs,
+  ):
+    """Makes the model.
+
+    Args:
+      num_classes: outputs.
+      input_shape: (height, width, channels) of one image.
+      depth: 6n + 2: 8, 14, 20, 32, 44, 56, 110, …
+      width: channels of the first stage; doubled in each next one.
+      version: "v1": norms and activations after the convolutions; "v2":
+        before them (arXiv:1603.05027).
+      shortcut: where the shape changes: "pad", every second pixel and zeros
+        (the paper's option A), or "project", a 1x1 convolution of stride 2,
+        with a norm in v1 (option B, and the network of arXiv:2003.00152).
+      zero_gamma: v1: whether the scale of each branch's last norm starts at
+        zero (arXiv:1706.02677, section 5.1).
+      scale_init: how all other scales start: "ones"; "uniform" in (0, 1), as
+        in BatchNorm-only training (arXiv:2003.00152); "uniform_symmetric" in
+        (-1, 1).
+      bias_init: where the norms' biases start.
+      norm: at every site, by name.
+      weight_norm: of every convolution's kernel, by name; None: none.
+      compute_dtype: "float32" or "bfloat16"; parameters, statistics and
+        logits are float32 either way.
+      rngs: stream "params".
+
+    Raises:
+      UserError: a depth that is not 6n + 2, an input that is no image, or an
+        option out of range.
+    """
+    checks.check_sizes(width=width)
+    super().__init__(
+      num_classes,
+      input_shape,
+      branches=_stages(blocks.basic, width, [check_cifar_depth(depth)] * 3),
+      stem={"outputs": width},
+      pools=False,
+      version=version,
+      shortcut=shortcut,
+      zero_gamma=zero_gamma,
+      scale_init=scale_init,
+      bias_init=bias_init,
+      norm=norm,
+      weight_norm=weight_norm,
+      compute_dtype=compute_dtype,
+      rngs=rngs,
+    )
+
+
+# Table 1 of arXiv:1512.03385: the branch, and the blocks of each stage.
+DEPTHS: dict[int, tuple[Callable[..., blocks.Branch], tuple[int, ...]]] = {
+  18: (blocks.basic, (2, 2, 2, 2)),
+  34: (blocks.basic, (3, 4, 6, 3)),
+  50: (blocks.bottleneck, (3, 4, 6, 3)),
+  101: (blocks.bottleneck, (3, 4, 23, 3)),
+  152: (blocks.bottleneck, (3, 8, 36, 3)),
+}
+
+
+class ImageNetResNet(ResNet):
+  """The networks of table 1: a 7x7 stem, a max pool, four stages."""
+
+  def __init__(
+    self,
+    num_classes: int = 1000,
+    input_shape: Shape = (224, 224, 3),
+    *,
+    depth: int = 50,
+    width: int = 64,
+    blocks_per_stage: Sequence[int] | None = None,
+    version: str = "v1",
+    stride_in: str = "3x3",
+    shortcut: str = "project",
+    zero_gamma: bool = False,
+    scale_init: str = "ones",
+    bias_init: float = 0.0,
+    norm: norms.NormSpec = "batch_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
+    compute_dtype: str = "float32",
+    rngs: nnx.Rngs,
+  ):
+    """Makes the model; what is not said here is as in `CifarResNet`.
+
+    Args:
+      num_classes: outputs.
+      input_shape: (height, width, channels) of one image.
+      depth: 18 or 34, of basic blocks; 50, 101 or 152, of bottlenecks.
+      width: channels of the first stage, the inner ones of bottlenecks;
+        doubled in each next stage.
+      blocks_per_stage: in place of those that the depth has, for smaller
+        networks.
+      version: "v1" or "v2".
+      stride_in: which convolution of a bottleneck has the stride: "3x3"
+        (version 1.5, as torchvision) or "1x1" (the paper).
+      shortcut: "project" or "pad".
+      zero_gamma: v1: the scale of each branch's last norm starts at zero.
+      scale_init: how all other scales start.
+      bias_init: where the norms' biases start.
+      norm: at every site, by name.
+      weight_norm: of every convolution's kernel, by name; None: none.
+      compute_dtype: "float32" or "bfloat16".
+      rngs: stream "params".
+
+    Raises:
+      UserError: an unknown depth, an input that is no image, or an option out
+        of range.
+    """
+    blocks.check_choice("depth", depth, tuple(DEPTHS))
+    checks.check_sizes(width=width)
+    blocks.check_choice("stride_in", stride_in, ("3x3", "1x1"))
+    branch, counts = DEPTHS[depth]
+    if blocks_per_stage is not None:
+      counts = tuple(blocks_per_stage)
+      for stage, count in enumerate(counts):
+        checks.check_sizes(**{f"blocks_per_stage[{stage}]": count})
+    options = {} if branch is blocks.basic else {"stride_in": stride_in}
+    super().__init__(
+      num_classes,
+      input_shape,
+      branches=_stages(branch, width, counts, **options),
+      stem={"outputs": width, "kernel_size": 7, "stride": 2},
+      pools=True,
+      version=version,
+      shortcut=shortcut,
+      zero_gamma=zero_gamma,
+      scale_init=scale_init,
+      bias_init=bias_init,
+      norm=norm,
+      weight_norm=weight_norm,
+      compute_dtype=compute_dtype,
+      rngs=rngs,
+    )
+
+
+def _stages(
+  branch: Callable[..., blocks.Branch],
+  width: int,
+  counts: Sequence[int],
+  **options: Any,
+) -> list[blocks.Branch]:
+  """Blocks of all stages; each stage but the first starts with a stride."""
+  return [
+    branch(width * 2**stage, 2 if stage and not index else 1, **options)
+    for stage, count in enumerate(counts)
+    for index in range(count)
+  ]
+
+
+def check_cifar_depth(depth: int) -> int:
+  """The blocks a stage, n, of 6n + 2 layers.
+
+  Raises:
+    UserError: another depth.
+  """
+  checks.check_sizes(depth=depth)
+  if depth < 8 or (depth - 2) % 6:
+    raise errors.UserError(
+      f"depth={depth} must be 6n + 2: 8, 14, 20, 32, 44, 56, 110."
+    )
+  return (depth - 2) // 6

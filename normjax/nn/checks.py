@@ -1,12 +1,13 @@
 """Checks of the options that modules share."""
 
+import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
-from normjax import errors
+from normjax import errors, norms
 from normjax.registry import near_misses
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
@@ -39,10 +40,49 @@ def check_input_shape(input_shape: tuple[int, ...]) -> None:
     )
 
 
+def check_image_shape(input_shape: tuple[int, ...]) -> None:
+  """Checks the shape of one image.
+
+  Raises:
+    UserError: it is not (height, width, channels), all positive.
+  """
+  if len(input_shape) != 3:
+    raise errors.UserError(
+      f"input_shape={tuple(input_shape)} must be (height, width, channels)."
+    )
+  check_input_shape(input_shape)
+
+
+def check_rates(**rates: float) -> None:
+  """Raises UserError unless each rate is in [0, 1); the message names it."""
+  for name, rate in rates.items():
+    if not 0.0 <= rate < 1.0:
+      raise errors.UserError(f"{name}={rate} must be in [0, 1).")
+
+
+def check_positive(**values: float) -> None:
+  """Raises UserError unless each is finite and above 0."""
+  for name, value in values.items():
+    if not 0 < value < math.inf:
+      raise errors.UserError(f"{name}={value} must be positive and finite.")
+
+
 def check_dropout_rate(dropout_rate: float) -> None:
   """Raises UserError unless the rate is in [0, 1)."""
-  if not 0.0 <= dropout_rate < 1.0:
-    raise errors.UserError(f"dropout_rate={dropout_rate} must be in [0, 1).")
+  check_rates(dropout_rate=dropout_rate)
+
+
+def check_no_norm(norm: norms.NormSpec) -> None:
+  """For networks that have no norms.
+
+  Raises:
+    UserError: another norm than identity.
+  """
+  name = norms.resolve(norm).name
+  if name != "identity":
+    raise errors.UserError(
+      f"norm={name!r}: this model has no norms. Allowed: 'identity'."
+    )
 
 
 def choose(option: str, name: str, table: Mapping[str, Any]) -> Any:

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from normjax.nn.weight_norm_layer import layer_or_none
+from normjax.norms import weights
 from normjax.types import Array
 
 # Initialization for layers followed by a ReLU: arXiv:1502.01852, equation 10.
@@ -25,7 +27,9 @@ class Conv(nnx.Module):
     stride: int = 1,
     groups: int = 1,
     use_bias: bool = False,
+    padding: str = "half",
     kernel_init: nnx.Initializer = HE_NORMAL,
+    weight_norm: weights.WeightNormSpec | None = None,
     dtype: jnp.dtype = jnp.float32,
     rngs: nnx.Rngs,
   ):
@@ -38,44 +42,65 @@ class Conv(nnx.Module):
       stride: of both axes.
       groups: how many convolutions side by side.
       use_bias: whether y has one.
+      padding: with zeros: "half" of the kernel on each side, or "same", as
+        TensorFlow and Haiku do: where the stride is 2 and the image even, one
+        row less before it.
       kernel_init: an initializer of HWIO kernels.
+      weight_norm: of the kernel, by name, mapping or itself; None: none.
       dtype: of the computation; parameters are float32.
       rngs: stream "params".
     """
     self.stride, self.groups, self.dtype = stride, groups, dtype
+    self.padding = padding
     shape = (kernel_size, kernel_size, inputs // groups, outputs)
     self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
+    self.weight_norm = layer_or_none(weight_norm, self.kernel[...], rngs)
     self.use_bias = use_bias
     if use_bias:
       self.bias = nnx.Param(jnp.zeros((outputs,)))
 
   def __call__(self, x_byxc: Array, *, train: bool = True) -> Array:
     """Convolves; `train` is for norms of the kernel."""
+    bias = self.bias[...] if self.use_bias else None
+    return self.convolve(x_byxc, self.normalized_kernel(train=train), bias)
+
+  def convolve(self, x_byxc: Array, kernel: Array, bias: Array | None) -> Array:
+    """As this layer does it, with another kernel and bias."""
     y_byxc = convolve(
       x_byxc.astype(self.dtype),
-      self.normalized_kernel(train=train).astype(self.dtype),
+      kernel.astype(self.dtype),
       stride=self.stride,
       groups=self.groups,
+      padding=self.padding,
     )
-    return (
-      y_byxc + self.bias[...].astype(self.dtype) if self.use_bias else (y_byxc)
-    )
+    return y_byxc if bias is None else y_byxc + bias.astype(self.dtype)
 
   def normalized_kernel(self, *, train: bool = True) -> Array:
     """The kernel that x meets, float32."""
-    del train
-    return self.kernel[...]
+    kernel = self.kernel[...]
+    if self.weight_norm is None:
+      return kernel
+    return self.weight_norm(kernel, train=train)
 
 
 def convolve(
-  x_byxc: Array, kernel: Array, *, stride: int = 1, groups: int = 1
+  x_byxc: Array,
+  kernel: Array,
+  *,
+  stride: int = 1,
+  groups: int = 1,
+  padding: str = "half",
 ) -> Array:
-  """Convolves with HWIO, odd kernels, half of which is zero padding."""
+  """Convolves with HWIO, odd kernels, half of which is zero padding.
+
+  `padding="same"` is that of TensorFlow; see `Conv`.
+  """
+  half = [(size // 2, size // 2) for size in kernel.shape[:2]]
   return jax.lax.conv_general_dilated(
     x_byxc,
     kernel,
     window_strides=(stride, stride),
-    padding=[(size // 2, size // 2) for size in kernel.shape[:2]],
+    padding={"half": half, "same": "SAME"}[padding],
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     feature_group_count=groups,
   )

@@ -1,14 +1,18 @@
 """What convolutional networks repeat: convolution, norm, activation."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import norms
+from normjax import errors, norms
 from normjax.nn import activation as activations
+from normjax.nn import folding, keeping
 from normjax.nn.conv import HE_NORMAL, Conv
 from normjax.nn.norm_layer import NormLayer
+from normjax.nn.variables import held
+from normjax.norms import weights
 from normjax.types import Array
 
 
@@ -27,6 +31,7 @@ class NormActivation(nnx.Module):
     *,
     activation: str | None = "relu",
     scale_init: nnx.Initializer | None = None,
+    bias_init: nnx.Initializer | None = None,
     rngs: nnx.Rngs,
   ):
     """Makes the norm's variables.
@@ -37,14 +42,22 @@ class NormActivation(nnx.Module):
       activation: of `nn.activation`; None: none.
       scale_init: how the norm's scale starts, where it has one; None: as the
         norm says.
+      bias_init: the same for its bias.
       rngs: stream "params".
     """
     norm = norms.resolve(norm)
-    contained = norm.traits.contains_activation
     self.activate = None
-    if activation is not None and not contained:
+    if activation is None:
+      norm = norm.without_activation()
+    elif not norm.traits.contains_activation:
       self.activate = activations.resolve(activation)
-    self.norm = NormLayer(norm, (channels,), scale_init=scale_init, rngs=rngs)
+    self.norm = NormLayer(
+      norm,
+      (channels,),
+      scale_init=scale_init,
+      bias_init=bias_init,
+      rngs=rngs,
+    )
 
   def __call__(
     self, x: Array, *, train: bool = True, mask: Array | None = None
@@ -55,7 +68,18 @@ class NormActivation(nnx.Module):
 
 
 class ConvNorm(nnx.Module):
-  """a(N(x * kernel)): a convolution, what follows it, and the activation."""
+  """a(N(x * kernel)): a convolution, what follows it, and the activation.
+
+  The mode is one of arXiv:2305.11624, section 3:
+
+  - "train": the norm sees `train`.
+  - "eval": the norm is as in evaluation; its statistics are constants.
+  - "tune": the same, with the norm folded into the kernel at each call, so
+    that of feature maps the backward pass keeps x but not x * kernel.
+
+  All but the first are for going on with a trained network; parameters and
+  statistics are the same in all. `convert.deploy` folds for good.
+  """
 
   def __init__(
     self,
@@ -67,12 +91,37 @@ class ConvNorm(nnx.Module):
     groups: int = 1,
     norm: norms.NormSpec = "batch_norm",
     activation: str | None = "relu",
+    mode: str = "train",
     scale_init: nnx.Initializer | None = None,
+    bias_init: nnx.Initializer | None = None,
     kernel_init: nnx.Initializer = HE_NORMAL,
+    weight_norm: weights.WeightNormSpec | None = None,
     dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
   ):
-    """Makes both; the arguments are those of `Conv` and `NormActivation`."""
+    """Makes both; other arguments are those of `Conv` and `NormActivation`.
+
+    Args:
+      inputs: channels of x.
+      outputs: channels of y.
+      kernel_size: of both axes.
+      stride: of both axes.
+      groups: how many convolutions side by side.
+      norm: a name, a mapping with "name", or a Norm.
+      activation: of `nn.activation`; None: none.
+      mode: "train", "eval" or "tune".
+      scale_init: how the norm's scale starts.
+      bias_init: how its bias starts.
+      kernel_init: an initializer of HWIO kernels.
+      weight_norm: of the kernel; None: it is taken as it is.
+      dtype: of the computation; folding is in float32.
+      rngs: stream "params".
+
+    Raises:
+      UserError: an unknown mode, or "tune" of a norm that is not foldable.
+    """
+    check_mode(norms.resolve(norm), mode)
+    self.mode = mode
     self.conv = Conv(
       inputs,
       outputs,
@@ -80,13 +129,69 @@ class ConvNorm(nnx.Module):
       stride=stride,
       groups=groups,
       kernel_init=kernel_init,
+      weight_norm=weight_norm,
       dtype=dtype,
       rngs=rngs,
     )
     self.norm = NormActivation(
-      norm, outputs, activation=activation, scale_init=scale_init, rngs=rngs
+      norm,
+      outputs,
+      activation=activation,
+      scale_init=scale_init,
+      bias_init=bias_init,
+      rngs=rngs,
     )
 
   def __call__(self, x_byxc: Array, *, train: bool = True) -> Array:
-    """Applies all."""
-    return self.norm(self.conv(x_byxc, train=train), train=train)
+    """Applies all; `train` changes statistics in mode "train" only."""
+    return MODES[self.mode](self, x_byxc, train)
+
+  def folded(self, *, train: bool = False) -> tuple[Array, Array]:
+    """The kernel and bias of convolution and norm in one, float32.
+
+    Args:
+      train: as in a call; for norms of the kernel.
+
+    Raises:
+      UserError: a norm that is not foldable.
+    """
+    layer, conv = self.norm.norm, self.conv
+    return folding.fold(
+      conv.normalized_kernel(train=train),
+      conv.bias[...] if conv.use_bias else None,
+      layer.norm,
+      held(layer),
+    )
+
+
+def _train(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
+  return site.norm(site.conv(x_byxc, train=train), train=train)
+
+
+def _evaluate(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
+  return site.norm(site.conv(x_byxc, train=train), train=False)
+
+
+def _tune(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
+  kernel, bias = site.folded(train=train)
+  y_byxc = site.conv.convolve(x_byxc, kernel, bias)
+  activate = site.norm.activate
+  return y_byxc if activate is None else keeping.of_output(activate)(y_byxc)
+
+
+# By name: (module, x, train) to y.
+MODES: Mapping[str, Callable[[ConvNorm, Array, bool], Array]] = {
+  "train": _train,
+  "eval": _evaluate,
+  "tune": _tune,
+}
+
+
+def check_mode(norm: norms.Norm, mode: str) -> None:
+  """Raises UserError unless a `ConvNorm` of this norm has the mode."""
+  if mode not in MODES:
+    raise errors.UserError(
+      f"conv_norm_mode={mode!r} is not known. Allowed: {', '.join(MODES)}."
+    )
+  if mode == "tune":
+    folding.check_foldable(norm, f"conv_norm_mode={mode!r}")

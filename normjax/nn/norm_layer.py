@@ -7,7 +7,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from normjax import norms
-from normjax.nn.variables import COLLECTIONS
+from normjax.nn.variables import held, hold
 from normjax.types import Array
 
 
@@ -26,6 +26,7 @@ class NormLayer(nnx.Module):
     *,
     dtype: DTypeLike | None = None,
     scale_init: nnx.Initializer | None = None,
+    bias_init: nnx.Initializer | None = None,
     rngs: nnx.Rngs | None = None,
   ):
     """Makes the variables.
@@ -36,6 +37,7 @@ class NormLayer(nnx.Module):
       dtype: of the output; None keeps the input's.
       scale_init: how the parameter `scale` starts, in a norm that has one;
         None: as the norm says. Draws from `rngs`.
+      bias_init: the same for the parameter `bias`.
       rngs: its `params` stream, for norms that draw (`Norm.needs_key`); others
         leave it as it is. Without it such norms start equal.
 
@@ -47,13 +49,11 @@ class NormLayer(nnx.Module):
     draws = self.norm.needs_key and rngs is not None
     made = self.norm.init(shape, key=rngs.params() if draws else None)
     params = made["params"]
-    if scale_init is not None and "scale" in params:
-      key = jax.random.key(0) if rngs is None else rngs.params()
-      scale = params["scale"]
-      params["scale"] = scale_init(key, scale.shape, scale.dtype)
-    for collection, values in made.items():
-      for name, value in values.items():
-        setattr(self, name, COLLECTIONS[collection](value))
+    for name, start in (("scale", scale_init), ("bias", bias_init)):
+      if start is not None and name in params:
+        key = jax.random.key(0) if rngs is None else rngs.params()
+        params[name] = start(key, params[name].shape, params[name].dtype)
+    hold(self, made)
 
   def __call__(
     self,
@@ -65,7 +65,7 @@ class NormLayer(nnx.Module):
   ) -> Array:
     """Normalises x as `Norm.apply`; train=True updates the statistics."""
     y, stats = self.norm.apply(
-      self._held(), x, train=train, mask=mask, context=context
+      held(self), x, train=train, mask=mask, context=context
     )
     if train:
       for name, value in stats.items():
@@ -74,15 +74,4 @@ class NormLayer(nnx.Module):
 
   def hand_on(self, x: Array, *, branch_gain: Array | float) -> Any:
     """What the next site of the block gets as `context`: `Norm.hand_on`."""
-    return self.norm.hand_on(self._held(), x, branch_gain=branch_gain)
-
-  def _held(self) -> dict[str, dict[str, Array]]:
-    """The arrays by collection and name, as the norm takes them."""
-    return {
-      collection: {
-        name: variable[...]
-        for name, variable in vars(self).items()
-        if isinstance(variable, kind)
-      }
-      for collection, kind in COLLECTIONS.items()
-    }
+    return self.norm.hand_on(held(self), x, branch_gain=branch_gain)

@@ -4,12 +4,13 @@ A path such as "layers/0/attention/query/kernel" then names the same leaf for
 optimizers, checkpoints and probes, whatever Flax does inside.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flax import nnx
 
 from normjax import errors
-from normjax.types import PyTree
+from normjax.types import Array, PyTree
 
 
 class NormStat(nnx.Variable):
@@ -25,6 +26,32 @@ COLLECTIONS = {
   "stats": NormStat,
   "grad_stats": GradStat,
 }
+
+
+def hold(
+  module: nnx.Module, variables: Mapping[str, Mapping[str, Array]]
+) -> None:
+  """Makes attributes of a norm's variables, under their own names.
+
+  Args:
+    module: gets them.
+    variables: by collection, as a norm's `init` makes them.
+  """
+  for collection, values in variables.items():
+    for name, value in values.items():
+      setattr(module, name, COLLECTIONS[collection](value))
+
+
+def held(module: nnx.Module) -> dict[str, dict[str, Array]]:
+  """The arrays that are a module's own, by collection and name."""
+  return {
+    collection: {
+      name: variable[...]
+      for name, variable in vars(module).items()
+      if isinstance(variable, kind)
+    }
+    for collection, kind in COLLECTIONS.items()
+  }
 
 
 class Structure(NamedTuple):

@@ -1,6 +1,7 @@
 """The learned gain and offset that follow most norms, one a channel."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -67,3 +68,31 @@ def apply(x: Array, params: Mapping[str, Array]) -> Array:
   if "bias" in params:
     x = x + params["bias"].astype(x.dtype)
   return x
+
+
+def only(name: str, options: Mapping[str, Any]) -> base.Norm:
+  """The norm that is its scale and bias: y = x * scale + bias.
+
+  What EvoNorms and their like are where the network has no activation.
+
+  Args:
+    name: of the norm whose place it takes.
+    options: that norm's; kept, and not read.
+  """
+  return base.Norm(
+    name=name,
+    options=options,
+    traits=base.NormTraits(statistics="none", foldable=True),
+    init_fn=_init_only,
+    apply_fn=_apply_only,
+  )
+
+
+def _init_only(shape, dtype, **_: Any):
+  return {"params": init(shape, dtype)}
+
+
+def _apply_only(variables: base.Variables, x: Array, **_: Any):
+  check("a norm without its activation", x, variables["params"])
+  y = apply(moments.promote(x), variables["params"])
+  return y.astype(x.dtype), variables["stats"]

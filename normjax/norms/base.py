@@ -67,6 +67,8 @@ class Norm:
     needs_key: whether `init` draws random numbers: init_fn then takes `key`.
     hand_on_fn: `(variables, x, *, branch_gain, **options)` to what `hand_on`
       returns; None where a norm hands nothing on.
+    without_activation_fn: makes what `without_activation` returns; for norms
+      that contain one.
   """
 
   name: str
@@ -76,6 +78,9 @@ class Norm:
   apply_fn: Callable[..., tuple[Array, Mapping[str, Any]]]
   needs_key: bool = False
   hand_on_fn: Callable[..., Any] | None = None
+  without_activation_fn: Callable[[], Norm] | None = dataclasses.field(
+    default=None, compare=False
+  )
 
   def init(
     self,
@@ -164,6 +169,16 @@ class Norm:
     return self.hand_on_fn(
       variables, x, branch_gain=branch_gain, **self.options
     )
+
+  def without_activation(self) -> Norm:
+    """The norm for a site that no activation follows; itself where it can be.
+
+    A norm that contains its activation says here what it is without.
+    """
+    make = self.without_activation_fn
+    if not self.traits.contains_activation or make is None:
+      return self
+    return make()
 
 
 def _key(key: Array | None) -> Array:

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels_pallas import blocks
 from normjax import errors
 from normjax.norms import affine, base, moments, running
 from normjax.types import Array
@@ -101,7 +100,10 @@ def _apply(
   base.check_held("batch_norm", variables, "stats", ("mean", "var"))
   base.check_features("batch_norm", x, stats["mean"].size)
   if train and mask is None and virtual_batch_size is None:
-    batch = _measure(lax.stop_gradient(x))
+    # Reductions in one piece: XLA fuses them with what they sum up. Blocks of
+    # rows cost more than they save here.
+    fixed = moments.promote(lax.stop_gradient(x))
+    batch = running.measure("batch_norm", fixed, None)
     y = _normalize(x, params, batch.mean, lax.rsqrt(batch.variance + eps))
   else:
     # Widened once: a second cast would round the gradient of x twice.
@@ -148,19 +150,6 @@ def _by_ghost_batch(
   return y.reshape(x.shape), ghosts
 
 
-def _measure(x: Array) -> running.Batch:
-  """`running.measure` of all positions, in blocks of rows."""
-  base.check_batch("batch_norm", x)
-  flat, count = x.reshape(-1, x.shape[-1]), math.prod(x.shape[:-1])
-  total, _ = blocks.reduce(lambda x: (jnp.sum(moments.promote(x), 0), ()), flat)
-  mean = total / count
-  square, _ = blocks.reduce(
-    lambda x: (jnp.sum(jnp.square(moments.promote(x) - mean), 0), ()), flat
-  )
-  size = jnp.full((1,), count, mean.dtype)
-  return running.Batch(mean, square / count, size)
-
-
 @jax.custom_vjp
 def _normalize(
   x: Array, params: Mapping[str, Array], mean: Array, r: Array
@@ -176,20 +165,13 @@ def _normalize_forward(x, params, mean, r):
 
 def _normalize_backward(residuals, dy):
   """With n = (x - mean) r: dx = scale r (dy - mean(dy) - n mean(dy n))."""
-  x, params, mean, r = blocks.anew(residuals[0], residuals)
-
-  def normalized(x):
-    return (moments.promote(x) - mean) * r
-
-  def sums(x, dy):
-    dy = moments.promote(dy)
-    return (jnp.sum(dy * normalized(x), 0), jnp.sum(dy, 0)), ()
-
-  flat = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
-  (dscale, dbias), _ = blocks.reduce(sums, *flat)
-  count = flat[0].shape[0]
-  centered = moments.promote(dy) - dbias / count
-  centered -= normalized(x) * (dscale / count)
+  x, params, mean, r = residuals
+  axes = tuple(range(x.ndim - 1))
+  wide = moments.promote(dy)
+  normalized = (moments.promote(x) - mean) * r
+  dscale, dbias = jnp.sum(wide * normalized, axes), jnp.sum(wide, axes)
+  count = math.prod(x.shape[:-1])
+  centered = wide - dbias / count - normalized * (dscale / count)
   dx = params["scale"].astype(r.dtype) * r * centered
   gradients = {"scale": dscale, "bias": dbias}
   return (

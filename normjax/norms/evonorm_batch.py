@@ -1,5 +1,6 @@
 """EvoNorm-B0, B1, B2: Liu, Brock, Simonyan, Le 2020, arXiv:2004.02967."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ def evonorm_b0(
   momentum: float = 0.9,
   eps: float = 1e-5,
   running_variance: Variance = "biased",
+  nonlinearity: bool = True,
 ) -> base.Norm:
   """EvoNorm-B0: norm and activation in one, with variances of batch and image.
 
@@ -36,6 +38,9 @@ def evonorm_b0(
       B0 has 1e-3.
     running_variance: what enters the running variance: "biased" (the official
       code), or "unbiased", divided by n - 1 (timm).
+    nonlinearity: False leaves only the scale and the bias, without statistics
+      or `v`: what the official code has where no activation follows, and what
+      `without_activation` is.
 
   Raises:
     UserError: an option out of range; from `apply`, an x that is not images, a
@@ -48,6 +53,7 @@ def evonorm_b0(
     momentum,
     eps,
     running_variance,
+    nonlinearity,
   )
 
 
@@ -55,6 +61,7 @@ def evonorm_b1(
   momentum: float = 0.9,
   eps: float = 1e-5,
   running_variance: Variance = "biased",
+  nonlinearity: bool = True,
 ) -> base.Norm:
   """EvoNorm-B1, which has no `v` and the power of an image's channel.
 
@@ -68,6 +75,7 @@ def evonorm_b1(
     momentum: see `evonorm_b0`.
     eps: inside both square roots, > 0.
     running_variance: see `evonorm_b0`.
+    nonlinearity: see `evonorm_b0`.
 
   Raises:
     UserError: see `evonorm_b0`.
@@ -79,6 +87,7 @@ def evonorm_b1(
     momentum,
     eps,
     running_variance,
+    nonlinearity,
     # x + 1 has a scale.
     scale_invariant=False,
   )
@@ -88,6 +97,7 @@ def evonorm_b2(
   momentum: float = 0.9,
   eps: float = 1e-5,
   running_variance: Variance = "biased",
+  nonlinearity: bool = True,
 ) -> base.Norm:
   """EvoNorm-B2, which has no `v` and the power of an image's channel.
 
@@ -101,6 +111,7 @@ def evonorm_b2(
     momentum: see `evonorm_b0`.
     eps: inside both square roots, > 0.
     running_variance: see `evonorm_b0`.
+    nonlinearity: see `evonorm_b0`.
 
   Raises:
     UserError: see `evonorm_b0`.
@@ -112,6 +123,7 @@ def evonorm_b2(
     momentum,
     eps,
     running_variance,
+    nonlinearity,
     # sqrt(mean(x^2)) - x cancels as one-pass variances do.
     one_pass=True,
   )
@@ -124,6 +136,7 @@ def _make(
   momentum: float,
   eps: float,
   running_variance: str,
+  nonlinearity: bool,
   *,
   scale_invariant: bool = True,
   one_pass: bool = False,
@@ -133,13 +146,20 @@ def _make(
   base.check_choice(
     name, "running_variance", running_variance, ("biased", "unbiased")
   )
+  options = {
+    "momentum": momentum,
+    "eps": eps,
+    "running_variance": running_variance,
+    "nonlinearity": nonlinearity,
+  }
+  without = functools.partial(
+    affine.only, name, {**options, "nonlinearity": False}
+  )
+  if not nonlinearity:
+    return without()
   return base.Norm(
     name=name,
-    options={
-      "momentum": momentum,
-      "eps": eps,
-      "running_variance": running_variance,
-    },
+    options=options,
     traits=base.NormTraits(
       statistics="batch",
       scale_invariant=scale_invariant,
@@ -150,6 +170,7 @@ def _make(
     ),
     init_fn=init,
     apply_fn=apply,
+    without_activation_fn=without,
   )
 
 

@@ -1,5 +1,6 @@
 """EvoNorm-S0, S1, S2: Liu, Brock, Simonyan, Le 2020, arXiv:2004.02967."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,9 @@ from normjax.norms import affine, base, moments
 from normjax.types import Array
 
 
-def evonorm_s0(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
+def evonorm_s0(
+  num_groups: int = 32, eps: float = 1e-5, nonlinearity: bool = True
+) -> base.Norm:
   """EvoNorm-S0: norm and activation in one, with an image's group variance.
 
       y = x sigmoid(v x) / sqrt(var_G + eps) * scale + bias
@@ -26,15 +29,20 @@ def evonorm_s0(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
     num_groups: >= 1, divides the channels. The official code counts down from
       32 until it does; here, as in timm, that is for the caller to do.
     eps: inside the square root, > 0.
+    nonlinearity: False leaves only the scale and the bias, without statistics
+      or `v`: what the official code has where no activation follows, and what
+      `without_activation` is. Groups then need not divide.
 
   Raises:
     UserError: an option out of range; groups that do not divide the channels;
       from `apply`, an x that is not images.
   """
-  return _make("evonorm_s0", _init_s0, _apply_s0, num_groups, eps)
+  return _make("evonorm_s0", _init_s0, _apply_s0, num_groups, eps, nonlinearity)
 
 
-def evonorm_s1(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
+def evonorm_s1(
+  num_groups: int = 32, eps: float = 1e-5, nonlinearity: bool = True
+) -> base.Norm:
   """EvoNorm-S1: EvoNorm-S0 without `v`.
 
       y = x sigmoid(x) / sqrt(var_G + eps) * scale + bias
@@ -45,14 +53,17 @@ def evonorm_s1(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
   Args:
     num_groups: >= 1, divides the channels.
     eps: inside the square root, > 0.
+    nonlinearity: see `evonorm_s0`.
 
   Raises:
     UserError: see `evonorm_s0`.
   """
-  return _make("evonorm_s1", _init, _apply_s1, num_groups, eps)
+  return _make("evonorm_s1", _init, _apply_s1, num_groups, eps, nonlinearity)
 
 
-def evonorm_s2(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
+def evonorm_s2(
+  num_groups: int = 32, eps: float = 1e-5, nonlinearity: bool = True
+) -> base.Norm:
   """EvoNorm-S2: EvoNorm-S1 by a group's power instead of its variance.
 
       y = x sigmoid(x) / sqrt(mean_G(x^2) + eps) * scale + bias
@@ -63,11 +74,12 @@ def evonorm_s2(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
   Args:
     num_groups: >= 1, divides the channels.
     eps: inside the square root, > 0.
+    nonlinearity: see `evonorm_s0`.
 
   Raises:
     UserError: see `evonorm_s0`.
   """
-  return _make("evonorm_s2", _init, _apply_s2, num_groups, eps)
+  return _make("evonorm_s2", _init, _apply_s2, num_groups, eps, nonlinearity)
 
 
 def _make(
@@ -76,17 +88,29 @@ def _make(
   apply: Callable[..., Any],
   num_groups: int,
   eps: float,
+  nonlinearity: bool,
 ) -> base.Norm:
   base.check_integer(name, "num_groups", num_groups, least=1)
   base.check_number(name, "eps", eps, above=0)
+  options = {
+    "num_groups": num_groups,
+    "eps": eps,
+    "nonlinearity": nonlinearity,
+  }
+  without = functools.partial(
+    affine.only, name, {**options, "nonlinearity": False}
+  )
+  if not nonlinearity:
+    return without()
   return base.Norm(
     name=name,
-    options={"num_groups": num_groups, "eps": eps},
+    options=options,
     traits=base.NormTraits(
       statistics="per_example", spatial_only=True, contains_activation=True
     ),
     init_fn=init,
     apply_fn=apply,
+    without_activation_fn=without,
   )
 
 

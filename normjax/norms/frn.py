@@ -1,5 +1,6 @@
 """Filter response normalization: Singh, Krishnan 2019, arXiv:1911.09737."""
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,7 +31,8 @@ def frn(
       which public re-implementations give to maps of one pixel; there x /
       sqrt(x^2 + eps) would be a sign.
     learned_eps_init: the first eps_l, >= 0.
-    tlu: False leaves out the thresholds, and y is the norm alone.
+    tlu: False leaves out the thresholds, and y is the norm alone, which
+      still normalises; so does `without_activation`.
 
   Raises:
     UserError: an option out of range; from `apply`, an x that is not images.
@@ -54,6 +56,9 @@ def frn(
     ),
     init_fn=_init,
     apply_fn=_apply,
+    without_activation_fn=functools.partial(
+      frn, eps, learned_eps, learned_eps_init, tlu=False
+    ),
   )
 
 

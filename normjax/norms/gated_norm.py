@@ -1,6 +1,7 @@
 """A norm with a low-rank gate on its output: arXiv:2601.22966."""
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -73,6 +74,9 @@ def gated_norm(
     init_fn=_init,
     apply_fn=_apply,
     needs_key=True,
+    without_activation_fn=functools.partial(
+      gated_norm, rank, gate_init, init_std, inner.without_activation()
+    ),
   )
 
 

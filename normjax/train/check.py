@@ -1,6 +1,7 @@
 """What can be refused before anything is paid for."""
 
 from normjax import build, configure, errors
+from normjax.data import corruptions
 from normjax.record import probes
 from normjax.train import schedules
 
@@ -38,5 +39,22 @@ def check(config: configure.ConfigDict) -> None:
       " allowed: 'float32', 'bfloat16'."
     )
   probes.check(config.log.probes)
+  _check_corruptions(config)
   schedules.get(config.schedule.name)
   build.optimizer(config)
+
+
+def _check_corruptions(config: configure.ConfigDict) -> None:
+  if not config.evaluate.corruptions:
+    return
+  try:
+    corruptions.expand(config.evaluate.corruptions)
+  except errors.UserError as error:
+    raise errors.UserError(f"evaluate.corruptions: {error}") from error
+  reads = build.dataset(config).reads
+  if reads != "images":
+    raise errors.UserError(
+      f"evaluate.corruptions={tuple(config.evaluate.corruptions)!r}:"
+      f" data {config.data.name!r} gives {reads}; only images can be"
+      " corrupted."
+    )

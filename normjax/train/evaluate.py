@@ -1,10 +1,12 @@
 """Evaluation: exact weighted means over a fixed set of batches."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 
+from normjax.data import corruptions
 from normjax.train import sharding
 from normjax.train.program import Program
 from normjax.train.state import State
@@ -49,6 +51,52 @@ def evaluate(
       means["loss"] / math.log(2) / dataset.bytes_per_token
     )
   return means
+
+
+def evaluate_corrupted(
+  program: Program,
+  state: State,
+  dataset: Any,
+  names: Iterable[str],
+  clean_accuracy: float,
+  *,
+  batch_size: int,
+  num_batches: int,
+) -> dict[str, float]:
+  """Means over the validation images under corruptions.
+
+  Args:
+    program: as in `evaluate`, like `state`, `batch_size` and `num_batches`.
+    state: see `program`.
+    dataset: its `corrupted(name)` gives `evaluation_batches`.
+    names: as `corruptions.expand` takes them.
+    clean_accuracy: of the same state.
+    batch_size: see `program`.
+    num_batches: see `program`.
+
+  Returns:
+    "accuracy/<kind>_<severity>" and "loss/..." of each, and the means of
+    `corruptions.means`; nothing where there are no names.
+  """
+  results = {
+    name: evaluate(
+      program,
+      state,
+      dataset.corrupted(name),
+      batch_size=batch_size,
+      num_batches=num_batches,
+    )
+    for name in corruptions.expand(names)
+  }
+  if not results:
+    return {}
+  accuracy = {name: result["accuracy"] for name, result in results.items()}
+  each = {
+    f"{metric}/{name}": result[metric]
+    for name, result in results.items()
+    for metric in ("accuracy", "loss")
+  }
+  return each | corruptions.means(accuracy, clean_accuracy)
 
 
 def _sum(sums: list[dict[str, Any]], name: str) -> float:

@@ -16,7 +16,7 @@ from normjax.record.clock import Clock
 from normjax.train import check, program, sharding
 from normjax.train import state as train_state
 from normjax.train.checkpoint import Checkpoints
-from normjax.train.evaluate import evaluate
+from normjax.train.evaluate import evaluate, evaluate_corrupted
 
 Event = Callable[[str, int], None]
 
@@ -126,15 +126,7 @@ class _Run:
       pending = None  # Rows are fetched while the next step runs.
       self.mark = (step, time.perf_counter())
       while step < stop:
-        batch = jax.device_put(
-          dict(
-            self.dataset.train_batch(
-              self.config.seed, step, self.config.train.batch_size
-            )
-          ),
-          self.batch_sharding,
-        )
-        state, metrics = self.program.step(state, batch, self.hyper)
+        state, metrics = self.program.step(state, self.batch(step), self.hyper)
         self.observe("step", step)
         if one_at_a_time:
           # Two collective programs in flight can starve each other of the
@@ -152,6 +144,13 @@ class _Run:
         self.log(*pending)
       jax.block_until_ready(state)
     return state, step
+
+  def batch(self, step: int):
+    """The batch of a step, on the devices."""
+    batch = self.dataset.train_batch(
+      self.config.seed, step, self.config.train.batch_size
+    )
+    return jax.device_put(dict(batch), self.batch_sharding)
 
   # ----- Before and after -----
 
@@ -172,7 +171,7 @@ class _Run:
     self.clock = Clock(seconds)
     if is_new:
       self.clock.add("compile", self.program.compile_s)
-    state = restored or self.program.initialize(self.hyper)
+    state = restored or self.program.initialize(self.hyper, self.batch(0))
     step = int(state.step)
     self.saved = step if restored else -1
     self.metrics = files.MetricsFile(
@@ -264,14 +263,22 @@ class _Run:
     if step in self.evaluated:
       return
     self.observe("evaluate", step)
+    options = self.config.evaluate
+    sizes = {
+      "batch_size": options.batch_size,
+      "num_batches": options.num_batches,
+    }
     with self.clock.measure("eval"):
-      means = evaluate(
-        self.program,
-        state,
-        self.dataset,
-        batch_size=self.config.evaluate.batch_size,
-        num_batches=self.config.evaluate.num_batches,
-      )
+      means = evaluate(self.program, state, self.dataset, **sizes)
+      if step == self.num_steps and options.corruptions:
+        means |= evaluate_corrupted(
+          self.program,
+          state,
+          self.dataset,
+          options.corruptions,
+          means["accuracy"],
+          **sizes,
+        )
     self.row("eval", step, means)
     self.status("running")
 

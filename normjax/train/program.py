@@ -18,7 +18,6 @@ from normjax.nn import variables as nn_variables
 from normjax.train import schedules, sharding
 from normjax.train import state as train_state
 from normjax.train import step as train_step
-from normjax.types import Hyper
 
 
 def enable_cache() -> None:
@@ -38,7 +37,8 @@ class Program:
 
   Attributes:
     mesh: the devices of the data-parallel axis.
-    initialize: (hyper) -> State.
+    initialize: (hyper, first training batch) -> State. The batch matters to
+      models with `initialize_on` alone.
     step: (State, batch, hyper) -> (State, metrics); donates the state.
     evaluate: (State, batch) -> sums.
     snapshot: (State) -> a copy that later steps do not overwrite.
@@ -75,23 +75,39 @@ def get(config: configure.ConfigDict) -> tuple[Program, bool]:
 
 def recipe_and_initialize(
   config: configure.ConfigDict,
-) -> tuple[train_step.Recipe, Callable[[Hyper], train_state.State]]:
-  """The uncompiled parts of a program."""
+) -> tuple[train_step.Recipe, Callable[..., train_state.State]]:
+  """The uncompiled parts of a program.
+
+  Returns:
+    The recipe, and (hyper, batch=None) -> State. A model that has a method
+    `initialize_on(inputs, key)` gets the inputs of the batch, if there is one.
+
+  Raises:
+    UserError: what `build.model` raises; inputs below 0 for a model that
+      says `non_negative_inputs`.
+  """
   dataset = build.dataset(config)
 
   def make_model(seed):
     rngs = nnx.Rngs(params=rng.fold(seed, "init"))
     return build.model(config, dataset.reads, dataset.model_options, rngs)
 
-  graphdef = nn_variables.split(nnx.eval_shape(lambda: make_model(0)))[0]
+  model = nnx.eval_shape(lambda: make_model(0))
+  if getattr(model, "non_negative_inputs", False):
+    _check_inputs(config, dataset)
+  graphdef = nn_variables.split(model)[0]
   # Captures an immutable copy: the caller may go on editing its config.
   frozen = configure.override(config, {})
 
   def make_optimizer(hyper, learning_rate_scale):
     return build.optimizer(frozen, hyper, learning_rate_scale)
 
-  def initialize(hyper):
-    variables = nn_variables.split(make_model(hyper["seed"]))[1]
+  def initialize(hyper, batch=None):
+    model = make_model(hyper["seed"])
+    if batch is not None and hasattr(model, "initialize_on"):
+      key = rng.fold(hyper["seed"], "init_on_data")
+      model.initialize_on(batch["inputs"], key)
+    variables = nn_variables.split(model)[1]
     optimizer = make_optimizer(hyper, jnp.ones(()))
     return train_state.create(variables, optimizer.init(variables["params"]))
 
@@ -103,6 +119,16 @@ def recipe_and_initialize(
     probes=tuple(config.log.probes),
   )
   return recipe, initialize
+
+
+def _check_inputs(config: configure.ConfigDict, dataset: Any) -> None:
+  least = np.min(dataset.train_batch(0, 0, 8)["inputs"])
+  if least < 0:
+    raise errors.UserError(
+      f"model {config.model.name!r} needs inputs >= 0 as it is configured;"
+      f" data {config.data.name!r} gives {least:.3g}. Where data has the option"
+      " scaling, scaling='unit' gives pixels in [0, 1]."
+    )
 
 
 def _abstract(tree: Any, shard: Any) -> Any:
@@ -130,7 +156,7 @@ def _compile(
     next(dataset.evaluation_batches(config.evaluate.batch_size)), split
   )
   initialize = (
-    jax.jit(initialize, out_shardings=everywhere).lower(hyper).compile()
+    jax.jit(initialize, out_shardings=everywhere).lower(hyper, batch).compile()
   )
   state = _abstract(initialize.out_info, everywhere)
   step = (
@@ -182,11 +208,11 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   program, _ = get(config)
   dataset = build.dataset(config)
   hyper = jax.device_put(build.hyper(config), sharding.replicated(program.mesh))
-  state = program.initialize(hyper)
   batch = jax.device_put(
     dict(dataset.train_batch(0, 0, config.train.batch_size)),
     sharding.split_batch(program.mesh),
   )
+  state = program.initialize(hyper, batch)
   times_s = []
   for _ in range(4):
     start_s = time.perf_counter()

@@ -19,8 +19,40 @@ SIZES = {
     "input_shape": (8, 8, 3),
   },
   "cifar_resnet": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
+  "resnet": {
+    "num_classes": 10,
+    "blocks_per_stage": (1, 1),
+    "width": 4,
+    "input_shape": (8, 8, 3),
+  },
+  "fixup_cifar_resnet": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
   "mlp": {"num_layers": 2, "hidden_dim": 16, "input_shape": (12,)},
+  "spiking_mlp": {"depth": 4, "width": 20, "input_shape": (12,)},
+  "spiking_vgg": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
+  "sew_resnet": {"depth": 10, "width": 4, "input_shape": (8, 8, 3)},
+  "nf_resnet": {
+    "num_classes": 10,
+    "blocks_per_stage": (1, 1),
+    "width": 1,
+    "input_shape": (8, 8, 3),
+  },
+  "cifar_nf_resnet": {"depth": 11, "width": 1, "input_shape": (8, 8, 3)},
+  "nfnet": {
+    "num_classes": 10,
+    "widths": (16, 24),
+    "blocks_per_stage": (1, 1),
+    "group_size": 4,
+    "input_shape": (8, 8, 3),
+  },
 }
+# What the contract runs with; in models without norms that is identity.
+NORMS = ("rms_norm", "batch_norm")
+WITHOUT_NORM = (
+  "fixup_cifar_resnet",
+  "nf_resnet",
+  "cifar_nf_resnet",
+  "nfnet",
+)
 _INPUTS = {
   "tokens": lambda r, model: r.integers(0, 23, (8, 6)).astype(np.int32),
   "images": lambda r, model: r.normal(size=(8, 8, 8, 3)).astype(np.float32),
@@ -49,6 +81,12 @@ def objective(structure, inputs, train=True, key=None):
   return loss
 
 
+def split_off_the_start(model):
+  """As `split`, with parameters off the start, where a zero may hide others."""
+  structure, variables = nn_variables.split(model)
+  return structure, {**variables, "params": moved_off(variables["params"])}
+
+
 def moved_off(params, size=0.01):
   """The parameters with a little noise."""
   rng = np.random.default_rng(1)
@@ -63,9 +101,8 @@ class ModelContract:
 
   def test_logits_loss_and_gradients_are_finite(self, name, norm):
     model, inputs = make(name, norm=norm)
-    structure, variables = nn_variables.split(model)
-    # Off the start, where a zero may hide a parameter that multiplies it.
-    params = moved_off(variables["params"])
+    structure, variables = split_off_the_start(model)
+    params = variables["params"]
     gradient, (logits, stats) = jax.jit(
       jax.grad(objective(structure, inputs), has_aux=True)
     )(params, variables)
@@ -79,7 +116,7 @@ class ModelContract:
 
   def test_one_compilation_serves_every_batch(self, name, norm):
     model, inputs = make(name, norm=norm)
-    structure, variables = nn_variables.split(model)
+    structure, variables = split_off_the_start(model)
     traced = 0
 
     @jax.jit
@@ -113,7 +150,7 @@ class ModelContract:
 
   def test_bfloat16_computes_and_float32_is_kept(self, name, norm):
     model, inputs = make(name, norm=norm, compute_dtype="bfloat16")
-    structure, variables = nn_variables.split(model)
+    structure, variables = split_off_the_start(model)
     _, (logits, stats) = objective(structure, inputs)(
       variables["params"], variables
     )
@@ -123,7 +160,7 @@ class ModelContract:
     # Not only float32 by name: rounded logits would all be bfloat16 numbers.
     assert np.any(logits != logits.astype(jnp.bfloat16).astype(jnp.float32))
     full, _ = make(name, norm=norm)
-    exact = full(inputs)
+    exact = nn_variables.merge(*split_off_the_start(full))(inputs)
     # bfloat16 keeps 8 bits; a handful of layers loses a few of them.
     scale = np.abs(exact).max()
     np.testing.assert_allclose(logits, exact, atol=2**-4 * scale)

@@ -141,3 +141,11 @@ def test_bpe_is_lossless_and_shorter(tmp_path, monkeypatch):
     assert model.decode(encoded[split].tolist()).encode() == (
       text[split].tobytes()
     )
+
+
+@pytest.mark.parametrize("name", ["mnist_5k", "digits"])
+def test_unit_scaling_fills_zero_to_one(name):
+  (batch,) = data.make(name, scaling="unit").evaluation_batches(1000, 1)
+  assert (batch["inputs"].min(), batch["inputs"].max()) == (0.0, 1.0)
+  with pytest.raises(errors.UserError, match="allowed: 'standardize', 'unit'"):
+    data.make(name, scaling="unti")

@@ -51,6 +51,10 @@ def test_wrong_names_give_near_misses(named_dir):
     data.make("cifar_10")
   with pytest.raises(errors.DataError, match="'gaussian_blur_1'"):
     data.make("cifar10_corrupted", corruption="gausian_blur_1")
+  with pytest.raises(errors.UserError, match=r"6 is outside 1 to 5.*fog_5"):
+    data.make("cifar10_corrupted", corruption="fog_6")
+  with pytest.raises(errors.UserError, match="severity is missing"):
+    data.make("cifar10_corrupted", corruption="frost")
   with pytest.raises(errors.DataError, match="Did you mean 'train'"):
     data.make("cifar10", train_split="trian", data_dir=named_dir)
   with pytest.raises(errors.DataError, match="Unrecognized split format"):
@@ -196,3 +200,23 @@ def test_tfds_mock_data_is_readable(monkeypatch, no_network):
     total = sum(b["weight"].sum() for b in dataset.evaluation_batches(3))
   assert batch["inputs"].shape == (5, 32, 32, 3)
   assert total == 8
+
+
+def test_unit_scaling_leaves_pixels_over_255(named_dir):
+  standardized, unit = (
+    next(
+      data.make(
+        "cifar10", data_dir=named_dir, scaling=scaling
+      ).evaluation_batches(8)
+    )["inputs"]
+    for scaling in ("standardize", "unit")
+  )
+  assert unit.min() >= 0.0
+  assert unit.max() <= 1.0
+  mean, deviation = map(np.asarray, named._CIFAR10)
+  # Two roundings of float32 numbers of at most 3.
+  np.testing.assert_allclose(
+    standardized * deviation + mean, unit, atol=4 * 2**-24
+  )
+  with pytest.raises(errors.UserError, match="scaling='unti'"):
+    data.make("cifar10", data_dir=named_dir, scaling="unti")

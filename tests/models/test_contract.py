@@ -5,11 +5,23 @@
 
 import pytest
 
-from normjax import models
+from normjax import errors, models
 from tests.contracts import model_contract
 
 
-@pytest.mark.parametrize("norm", ["rms_norm", "batch_norm"])
-@pytest.mark.parametrize("name", models.names())
+def _pairs():
+  for name in models.names():
+    without = name in model_contract.WITHOUT_NORM
+    for norm in ("identity",) if without else model_contract.NORMS:
+      yield name, norm
+
+
+@pytest.mark.parametrize(("name", "norm"), list(_pairs()))
 class TestModel(model_contract.ModelContract):
   """The shared contract."""
+
+
+@pytest.mark.parametrize("name", model_contract.WITHOUT_NORM)
+def test_a_model_without_norms_says_so(name):
+  with pytest.raises(errors.UserError, match=r"norm='rms_norm'.*'identity'"):
+    model_contract.make(name, norm="rms_norm")

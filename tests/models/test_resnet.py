@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from normjax import errors, models
-from normjax.models import resnet
+from normjax.models import residual_blocks
 from normjax.nn import variables as nn_variables
 
 
@@ -27,7 +27,7 @@ def test_twenty_layers_have_the_papers_parameters():
 
 def test_shortcut_takes_every_second_pixel_and_pads_with_zeros():
   x = np.arange(2 * 4 * 4 * 3, dtype=np.float32).reshape(2, 4, 4, 3)
-  y = resnet.shortcut(x, 5, 2)
+  y = residual_blocks.pad_shortcut(x, 5, 2)
   np.testing.assert_array_equal(y[..., :3], x[:, ::2, ::2])
   np.testing.assert_array_equal(y[..., 3:], 0.0)
 
@@ -35,7 +35,7 @@ def test_shortcut_takes_every_second_pixel_and_pads_with_zeros():
 def test_convolutions_start_he_normal():
   """Variance 2 / fan-in (arXiv:1502.01852, equation 10)."""
   params = nn_variables.split(models.make("cifar_resnet"))[1]["params"]
-  kernel = params["layers"]["8"]["conv_2"]["conv"]["kernel"]
+  kernel = params["layers"]["8"]["convs"]["1"]["conv"]["kernel"]
   # Five deviations of the standard deviation of so many normal draws.
   tolerance = 5 / np.sqrt(2 * kernel.size)
   np.testing.assert_allclose(

@@ -1,15 +1,18 @@
 """Named sizes have the parameters of the papers' tables; nothing is made."""
 
-import jax
 import pytest
 from flax import nnx
 
 from normjax import models
 
 
-def _count(name, **options):
+def _params(name, **options):
   model = nnx.eval_shape(lambda: models.make(name, **options))
-  return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+  return nnx.to_flat_state(nnx.state(model, nnx.Param))
+
+
+def _count(name, **options):
+  return sum(leaf.size for _, leaf in _params(name, **options))
 
 
 def _llama(layers, dim, hidden, vocab=32_000):
@@ -56,3 +59,39 @@ def test_vit(size, want):
   """The vit_*_patch16_224 of timm with 1,000 classes."""
   shape = {"input_shape": (224, 224, 3), "patch_size": 16}
   assert _count("vit", size=size, num_classes=1000, **shape) == want
+
+
+@pytest.mark.parametrize(
+  ("depth", "want"),
+  [
+    (18, 11_689_512),
+    (34, 21_797_672),
+    (50, 25_557_032),
+    (101, 44_549_160),
+    (152, 60_192_808),
+  ],
+)
+def test_resnet(depth, want):
+  """Those of torchvision's models."""
+  assert _count("resnet", depth=depth) == want
+
+
+@pytest.mark.parametrize(
+  ("depth", "width", "want", "in_norms"),
+  [
+    (14, 16, 175_258, 1_120),
+    (56, 16, 855_770, 4_256),
+    (110, 16, 1_730_714, 8_288),
+    (14, 1, 823, 70),
+    (14, 64, 2_777_674, 4_480),
+  ],
+)
+def test_cifar_resnet(depth, width, want, in_norms):
+  """Those of the networks of BatchNorm-only training (arXiv:2003.00152)."""
+  options = {"depth": depth, "width": width, "shortcut": "project"}
+  params = _params("cifar_resnet", **options)
+  sizes = {path: leaf.size for path, leaf in params}
+  assert sum(sizes.values()) == want
+  counted = sum(sizes[path] for path in sizes if "norm" in path)
+  # Two a channel: 2 D + 1 norms in the first stage, and so on.
+  assert counted == in_norms == (28 * ((depth - 2) // 6) + 14) * width

@@ -85,6 +85,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"eps": 0.1, "momentum": 0.3, "running_variance": "unbiased"},
   ),
   "evonorm_s0": ({"num_groups": 2, "eps": 0.1},),
+  "evonorm_s2": ({"num_groups": 2}, {"nonlinearity": False}),
   "switchable_norm": ({"eps": 0.1, "momentum": 0.3},),
   "bcn": (
     {"num_groups": 2, "eps": 0.1},

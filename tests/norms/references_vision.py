@@ -165,8 +165,10 @@ def evonorm_s1(params, stats, x, *, num_groups, eps, **_):
   return _evonorm_s(1, np.var, params, stats, x, num_groups, eps)
 
 
-def evonorm_s2(params, stats, x, *, num_groups, eps, **_):
+def evonorm_s2(params, stats, x, *, num_groups, eps, nonlinearity, **_):
   """As in timm: S2."""
+  if not nonlinearity:
+    return x * params["scale"] + params["bias"], stats
 
   def power(part):
     return (part**2).mean()

@@ -21,6 +21,39 @@ def test_models_ask_other_norms_in_vain():
     assert not norms.make(name).traits.contains_activation
 
 
+@pytest.mark.parametrize("name", ["b0", "b1", "b2", "s0", "s1", "s2"])
+def test_without_nonlinearity_is_scale_and_bias_as_in_the_official_code(name):
+  """No statistic, no `v`, and groups that need not divide."""
+  norm = norms.make(f"evonorm_{name}")
+  bare = norm.without_activation()
+  assert bare == norms.make(f"evonorm_{name}", nonlinearity=False)
+  assert bare.without_activation() == bare
+  variables = bare.init((8,))
+  assert set(variables["params"]) == {"scale", "bias"}
+  assert not variables["stats"]
+  params = {"scale": jnp.arange(8.0), "bias": -jnp.ones(8)}
+  y, stats = bare.apply({"params": params}, X)
+  # Two roundings of values below 64.
+  want = np.float64(X) * np.arange(8.0) - 1
+  np.testing.assert_allclose(y, want, rtol=0, atol=2 * 64 * U)
+  assert not stats
+  with pytest.raises(errors.UserError, match="8 features"):
+    bare.apply({"params": params}, X[..., :4])
+
+
+def test_every_norm_has_a_version_without_activation():
+  for name in norms.names():
+    norm = norms.make(name)
+    bare = norm.without_activation()
+    assert not bare.traits.contains_activation
+    assert (bare == norm) == (not norm.traits.contains_activation)
+  gated = norms.make("gated_norm", inner="evonorm_s1")
+  assert not gated.without_activation().traits.contains_activation
+  # FRN still normalises.
+  frn = norms.make("frn", eps=0.1)
+  assert frn.without_activation() == norms.make("frn", eps=0.1, tlu=False)
+
+
 def test_running_variance_goes_to_the_batch_variance():
   """At the rate 0.9^t, on a batch that is repeated; so does evaluation."""
   norm = norms.make("evonorm_b0")

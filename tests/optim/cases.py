@@ -18,6 +18,7 @@ from tests.optim import (
   references,
   references_8bit,
   references_baselines,
+  references_clipped,
   references_multi_norm,
   references_orthonormal,
   references_projected,
@@ -52,6 +53,8 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"per": "leaf", "eps": 0.5, "weight_decay": 0.3},
   ),
   "nap_adamw": ({}, {"per": "unit", "every": 5, "weight_decay": 0.3}),
+  # The projection is in test_sign_constrained.
+  "ei_sgd": ({}, {"momentum": 0.5, "weight_decay": 0.3}),
   "sgdp": (
     {"momentum": 0.9, "weight_decay": 0.03, "nesterov": True},
     {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.03},
@@ -61,6 +64,12 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"momentum": 0.5, "nesterov": True, "weight_decay": 0.3},
     {"weight_decay": 0.3, "decoupled": True},
+  ),
+  "nfnet_sgd": (
+    {},
+    # A bound that some units meet and others don't.
+    {"clipping": 1.0, "eps": 1.0, "weight_decay": 0.3, "nesterov": False},
+    {"clipping": 1.0, "momentum": 0.5, "exempt": None, "weight_decay": 0.3},
   ),
   "swan": (
     {"preset": "inexact"},
@@ -119,8 +128,10 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "adafactor": references_baselines.adafactor,
   "normalized_gd": references_baselines.normalized_gd,
   "nap_adamw": references_baselines.nap_adamw,
+  "ei_sgd": references_baselines.ei_sgd,
   "sgdp": references.sgdp,
   "sgd": references_baselines.sgd,
+  "nfnet_sgd": references_clipped.nfnet_sgd,
   "swan": references_multi_norm.swan,
   "conda": references_projected.conda,
   "galore": references_projected.galore,
@@ -151,6 +162,8 @@ CONVERGENCE: Mapping[str, Mapping[str, Any]] = {
   # The parabolas' matrices start at zero and would stay there.
   "nap_adamw": {"dims": lambda params: jax.tree.map(lambda _: None, params)},
   "racs": {"matrix_scale": 0.5},
+  # Weights grow by a percent of themselves a step, from a norm of 1e-3.
+  "nfnet_sgd": {"learning_rate": 0.1},
 }
 
 # Bytes of the contract's small tree that no `mu_dtype` or `nu_dtype` narrows.
@@ -185,10 +198,14 @@ ROUNDING: Mapping[str, float] = {
   "normalized_gd": 1e-6,
   # Adam's. The projection rounds the weights, not the step.
   "nap_adamw": 4e-5,
+  # Sums of twelve terms.
+  "ei_sgd": 1e-6,
   # Sums of 120 terms in the projection, over twelve steps of momentum.
   "sgdp": 1e-5,
   # Sums of twelve terms.
   "sgd": 1e-6,
+  # Two norms of up to 24 terms and their quotient, summed over twelve steps.
+  "nfnet_sgd": 2e-6,
   # The map w -> (0.8 (3 - w))^2 w of a step has slopes of up to 1.92 once a
   # singular value has grown: 1.92^10 * 30 u.
   "swan": 1.3e-3,

@@ -1,0 +1,25 @@
+"""ResNet for ImageNet: He et al. 2015, arXiv:1512.03385, version 1.5."""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """ResNet-50; classes, image shape and norm come from elsewhere."""
+  return ml_collections.ConfigDict(
+    {
+      "name": "resnet",
+      "depth": 50,
+      "width": 64,
+      # Those of the depth.
+      "blocks_per_stage": None,
+      "version": "v1",
+      "stride_in": "3x3",
+      "shortcut": "project",
+      "zero_gamma": False,
+      "scale_init": "ones",
+      "bias_init": 0.0,
+      # Of the kernels of convolutions; None: none.
+      "weight_norm": placeholder(str),
+    }
+  )

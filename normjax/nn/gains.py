@@ -1,0 +1,59 @@
+"""Activations that keep a variance of one, for networks without norms."""
+
+import functools
+
+from normjax import errors
+from normjax.nn import activation as activations
+from normjax.nn.activation import Activation
+from normjax.registry import near_misses
+from normjax.types import Array
+
+# 1 / std(a(z)) for z ~ N(0, 1): the constants of deepmind-research
+# nfnets/base.py, estimated from samples, and the integrals.
+GAINS: dict[str, dict[str, float]] = {
+  "relu": {"official": 1.7139588594446636, "exact": 1.7128585504496627},
+  # The approximation by tanh, as in `jax.nn.gelu`.
+  "gelu": {"official": 1.7015043497085571, "exact": 1.7009165616954502},
+  "silu": {"official": 1.7881293296813965, "exact": 1.7871872221004417},
+  "tanh": {"official": 1.5939117670059204, "exact": 1.5925374197228315},
+  "selu": {"official": 1.0008515119552612, "exact": 1.0},
+}
+KINDS = ("official", "exact")
+
+
+@functools.cache
+def resolve(name: str, kind: str = "official") -> Activation:
+  """gain * a(x), whose variance is 1 where x is standard normal.
+
+      gain = 1 / sqrt(var a(z)),  z ~ N(0, 1)
+
+  arXiv:2101.08692, section 4.1. For relu that is sqrt(2 / (1 - 1 / pi)). The
+  variance of a convolution of it is 1 again, where each filter has mean 0 and
+  square sum 1: scaled weight standardization.
+
+  Args:
+    name: of `nn.activation`, with a gain in `GAINS`.
+    kind: "official", the constants of the authors' code, which their networks
+      were trained with; or "exact". They differ by less than 1e-3.
+
+  Returns:
+    The function, in the dtype of its input; the same one for the same names.
+
+  Raises:
+    UserError: an activation without a gain, or an unknown kind.
+  """
+  if name not in GAINS:
+    raise errors.UserError(
+      f"activation={name!r} has no gain for networks without norms."
+      f"{near_misses(name, GAINS)} Allowed: {', '.join(GAINS)}."
+    )
+  if kind not in KINDS:
+    raise errors.UserError(
+      f"activation_gain={kind!r} is unknown. Allowed: {', '.join(KINDS)}."
+    )
+  activate, gain = activations.resolve(name), GAINS[name][kind]
+
+  def gained(x: Array) -> Array:
+    return activate(x) * gain
+
+  return gained
