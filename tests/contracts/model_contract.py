@@ -35,9 +35,6 @@ SIZES = {
   },
   "fixup_cifar_resnet": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
   "mlp": {"num_layers": 2, "hidden_dim": 16, "input_shape": (12,)},
-  "spiking_mlp": {"depth": 4, "width": 20, "input_shape": (12,)},
-  "spiking_vgg": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
-  "sew_resnet": {"depth": 10, "width": 4, "input_shape": (8, 8, 3)},
   "nf_resnet": {
     "num_classes": 10,
     "blocks_per_stage": (1,),
@@ -51,6 +48,7 @@ SIZES = {
     "blocks_per_stage": (1,),
     "group_size": 4,
     "input_shape": (8, 8, 3),
+  },
   "spiking_mlp": {
     "depth": 4,
     "width": 20,
@@ -71,9 +69,6 @@ SIZES = {
     "input_shape": (8, 8, 3),
     "neuron": _EXCITABLE,
   },
-  "spiking_mlp": {"depth": 4, "width": 20, "input_shape": (12,)},
-  "spiking_vgg": {"depth": 8, "width": 4, "input_shape": (8, 8, 3)},
-  "sew_resnet": {"depth": 10, "width": 4, "input_shape": (8, 8, 3)},
 }
 # What the contract runs with; in models without norms that is identity.
 NORMS = ("rms_norm", "batch_norm")
