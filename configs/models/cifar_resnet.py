@@ -1,6 +1,7 @@
 """ResNet with 6n + 2 layers for small images: He et al. 2015, 1512.03385."""
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -15,5 +16,9 @@ def get_config() -> ml_collections.ConfigDict:
       "zero_gamma": False,
       "scale_init": "ones",
       "bias_init": 0.0,
+      # "eval" or "tune" go on with what "train" has trained.
+      "conv_norm_mode": "train",
+      # Of the kernels of convolutions; None: none.
+      "weight_norm": placeholder(str),
     }
   )

@@ -1,6 +1,7 @@
 """ResNet for ImageNet: He et al. 2015, arXiv:1512.03385, version 1.5."""
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -18,5 +19,9 @@ def get_config() -> ml_collections.ConfigDict:
       "zero_gamma": False,
       "scale_init": "ones",
       "bias_init": 0.0,
+      # "eval" or "tune" go on with what "train" has trained.
+      "conv_norm_mode": "train",
+      # Of the kernels of convolutions; None: none.
+      "weight_norm": placeholder(str),
     }
   )

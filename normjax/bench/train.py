@@ -37,7 +37,7 @@ def _bare_step_s(config: configure.ConfigDict) -> float:
     dict(build.dataset(config).train_batch(0, 0, config.train.batch_size)),
     sharding.split_batch(compiled.mesh),
   )
-  state = compiled.initialize(hyper)
+  state = compiled.initialize(hyper, batch)
   jax.block_until_ready(state)
   start_s = time.perf_counter()
   for _ in range(_STEPS):

@@ -79,17 +79,22 @@ def indices(seed: int, step: int, batch_size: int, size: int) -> np.ndarray:
 
 
 def evaluation_slices(
-  size: int, batch_size: int, num_batches: int | None
+  size: int,
+  batch_size: int,
+  num_batches: int | None,
+  order: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Indices and weights of the evaluation batches.
 
-  The order is one fixed shuffle, so that a few batches are a fair sample.
+  The order is one fixed shuffle, so that a few batches are a fair sample,
+  unless another is given.
 
   Yields:
     (batch_size,) indices, padded by repeating the first, and 0/1 weights.
   """
-  order = np.random.default_rng(0).permutation(size)
-  starts = range(0, size, batch_size)
+  if order is None:
+    order = np.random.default_rng(0).permutation(size)
+  starts = range(0, len(order), batch_size)
   for start in starts[:num_batches]:
     chosen = order[start : start + batch_size]
     missing = batch_size - len(chosen)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from normjax import errors
 from normjax.data import corruptions, dataset
 
 
@@ -25,6 +26,7 @@ class Examples:
     provenance: sizes and hashes.
     white: of images, the value of a white pixel; black is 0.
     corruption: of the validation images, "<kind>_<severity>"; none if empty.
+    order: of the validation examples; None is one fixed shuffle.
   """
 
   name: str
@@ -37,6 +39,7 @@ class Examples:
   provenance: Mapping[str, Any]
   white: float = 255.0
   corruption: str = ""
+  order: np.ndarray | None = None
   bytes_per_token: None = None
 
   @property
@@ -52,8 +55,23 @@ class Examples:
 
     Args:
       corruption: "<kind>_<severity>"; see `corruptions.corrupt`.
+
+    Raises:
+      UserError: features are no images.
     """
+    if self.reads != "images":
+      raise errors.UserError(
+        f"data {self.name!r} gives {self.reads}; only images can be corrupted."
+      )
     return dataclasses.replace(self, corruption=corruption)
+
+  def in_order(self, order: np.ndarray) -> "Examples":
+    """The same, evaluated on these validation examples, in this order.
+
+    Args:
+      order: indices, as the functions of `streams` give them.
+    """
+    return dataclasses.replace(self, order=order)
 
   def _batch(self, stored: np.ndarray, labels: np.ndarray) -> dataset.Batch:
     inputs = (stored.astype(np.float32) - self.mean) / self.deviation
@@ -73,10 +91,10 @@ class Examples:
   def evaluation_batches(
     self, batch_size: int, num_batches: int | None = None
   ) -> Iterator[dataset.Batch]:
-    """Validation examples, in one fixed shuffled order."""
+    """Validation examples, in one fixed order."""
     inputs, labels = self.validation
     for index, weight in dataset.evaluation_slices(
-      len(labels), batch_size, num_batches
+      len(labels), batch_size, num_batches, self.order
     ):
       stored = inputs[index]
       if self.corruption:

@@ -228,8 +228,11 @@ def cifar10_corrupted(
     data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
   Raises:
-    DataError: one of the two is not prepared; the message says what to run.
+    UserError: a severity outside 1 to 5.
+    DataError: an unknown kind, or one of the two sets is not prepared; the
+      message says what to run.
   """
+  corruptions.check_severity(*corruptions.split(corruption))
   corrupted = tfds_source.prepared(f"cifar10_corrupted/{corruption}", data_dir)
   clean = tfds_source.prepared("cifar10", data_dir)
   return NamedImages(

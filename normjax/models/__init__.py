@@ -19,6 +19,9 @@ TABLE = {
   "nfnet": "normjax.models.nfnet:NFNet",
   "fixup_cifar_resnet": "normjax.models.fixup_resnet:FixupCifarResNet",
   "mlp": "normjax.models.mlp:MLP",
+  "spiking_mlp": "normjax.models.spiking:SpikingMLP",
+  "spiking_vgg": "normjax.models.spiking:SpikingVGG",
+  "sew_resnet": "normjax.models.spiking:SEWResNet",
 }
 _REGISTRY = Registry("model", TABLE)
 names = _REGISTRY.names

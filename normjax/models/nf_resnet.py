@@ -99,6 +99,7 @@ class NFResNet(_NFResNet):
     *,
     depth: int = 50,
     width: int = 4,
+    blocks_per_stage: Sequence[int] | None = None,
     alpha: float = 0.2,
     skip_init: bool = True,
     se_ratio: float | None = None,
@@ -118,6 +119,8 @@ class NFResNet(_NFResNet):
       depth: 50, 101, 152, 200, 288 or 600.
       width: the stages have 64, 128, 256 and 512 times this, the stem 16; 4
         is the usual width.
+      blocks_per_stage: in place of those that the depth has, for smaller
+        networks; at most four numbers.
       alpha: what multiplies the residual branches, > 0.
       skip_init: whether a learned scalar, 0 at first, multiplies each branch
         too: the official code's choice. The analysis of variances is of the
@@ -142,12 +145,22 @@ class NFResNet(_NFResNet):
         f"depth={depth!r}; allowed: {', '.join(map(str, DEPTHS))}."
       )
     checks.check_sizes(width=width)
+    if blocks_per_stage is None:
+      blocks_per_stage = DEPTHS[depth]
+    counts = tuple(blocks_per_stage)
+    if not 1 <= len(counts) <= 4:
+      raise errors.UserError(
+        f"blocks_per_stage={counts} must be one to four numbers."
+      )
+    for stage, count in enumerate(counts):
+      checks.check_sizes(**{f"blocks_per_stage[{stage}]": count})
+    widths = [base * width for base in (64, 128, 256, 512)]
     self._make(
       num_classes,
       input_shape,
       stem=16 * width,
-      widths=tuple(base * width for base in (64, 128, 256, 512)),
-      depths=DEPTHS[depth],
+      widths=widths[: len(counts)],
+      depths=counts,
       for_large_images=True,
       alpha=alpha,
       skip_init=skip_init,

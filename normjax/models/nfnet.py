@@ -40,7 +40,7 @@ class NFNet(norm_free.NormFree):
     *,
     variant: str = "F0",
     widths: Sequence[int] | None = None,
-    depths: Sequence[int] | None = None,
+    blocks_per_stage: Sequence[int] | None = None,
     group_size: int = 128,
     alpha: float = 0.2,
     skip_init: bool = True,
@@ -61,7 +61,7 @@ class NFNet(norm_free.NormFree):
         pixels and is evaluated on 256.
       variant: "F0" to "F7".
       widths: channels of each stage, for other sizes; None: the variant's.
-      depths: blocks of each stage; None: the variant's.
+      blocks_per_stage: as many numbers; None: the variant's.
       group_size: channels in a group of the 3 x 3 convolutions.
       alpha: what multiplies the residual branches, > 0.
       skip_init: whether a learned scalar, 0 at first, multiplies each branch
@@ -89,8 +89,8 @@ class NFNet(norm_free.NormFree):
     times = list(DROPOUT_RATES).index(variant) + 1
     if widths is None:
       widths = _WIDTHS
-    if depths is None:
-      depths = tuple(depth * times for depth in _DEPTHS)
+    if blocks_per_stage is None:
+      blocks_per_stage = tuple(depth * times for depth in _DEPTHS)
     if dropout_rate is None:
       dropout_rate = DROPOUT_RATES[variant]
     checks.check_no_norm(norm)
@@ -100,7 +100,8 @@ class NFNet(norm_free.NormFree):
     checks.check_rates(
       stochastic_depth_rate=stochastic_depth_rate, dropout_rate=dropout_rate
     )
-    _check_stages(tuple(widths), tuple(depths), group_size)
+    widths, depths = tuple(widths), tuple(blocks_per_stage)
+    _check_stages(widths, depths, group_size)
     branch = norm_free.Branch(
       activation=gains.resolve(activation, activation_gain),
       alpha=alpha,
@@ -140,10 +141,11 @@ def _check_stages(
 ) -> None:
   if not widths or len(widths) != len(depths):
     raise errors.UserError(
-      f"widths={widths} and depths={depths} must be as many, and not none."
+      f"widths={widths} and blocks_per_stage={depths} must be as many, and not"
+      " none."
     )
   for width, depth in zip(widths, depths, strict=True):
-    checks.check_sizes(widths=width, depths=depth)
+    checks.check_sizes(widths=width, blocks_per_stage=depth)
     if width // 2 < group_size:
       raise errors.UserError(
         f"widths={widths}: half of {width} channels is less than a group of"

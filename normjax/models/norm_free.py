@@ -178,11 +178,12 @@ class Block(nnx.Module):
     if branch.group_size is not None:
       groups = hidden // branch.group_size
       hidden = groups * branch.group_size
-    self.conv_shortcut = None
-    if stride > 1 or inputs != outputs:
-      self.conv_shortcut = conv(
-        inputs, outputs, stride=1 if self.pool else stride, **shared
-      )
+    projects = stride > 1 or inputs != outputs
+    self.conv_shortcut = (
+      conv(inputs, outputs, stride=1 if self.pool else stride, **shared)
+      if projects
+      else None
+    )
     self.conv_in = conv(inputs, hidden, **shared)
     self.conv_inner = nnx.List(
       [
@@ -191,12 +192,12 @@ class Block(nnx.Module):
       ]
     )
     self.conv_out = conv(hidden, outputs, **shared)
-    self.gate = None
-    if branch.se_ratio is not None:
-      self.gate = SqueezeExcite(outputs, ratio=branch.se_ratio, **shared)
-    self.skip_gain = None
-    if branch.skip_init:
-      self.skip_gain = nnx.Param(jnp.zeros(()))
+    self.gate = (
+      None
+      if branch.se_ratio is None
+      else SqueezeExcite(outputs, ratio=branch.se_ratio, **shared)
+    )
+    self.skip_gain = nnx.Param(jnp.zeros(())) if branch.skip_init else None
 
   def __call__(
     self, x_byxc: Array, *, train: bool, key: Array | None = None
@@ -277,11 +278,11 @@ class NormFree(nnx.Module):
         )
         channels = width
     self.layers = nnx.List(blocks)
-    self.conv_final = None
-    if final_channels is not None:
-      self.conv_final = conv(
-        channels, final_channels, dtype=branch.dtype, rngs=rngs
-      )
+    self.conv_final = (
+      None
+      if final_channels is None
+      else conv(channels, final_channels, dtype=branch.dtype, rngs=rngs)
+    )
     self.head = nnx.Linear(
       final_channels or channels,
       num_classes,

@@ -9,6 +9,7 @@ from flax import nnx
 from normjax import errors, norms
 from normjax.models import residual_blocks as blocks
 from normjax.nn import checks
+from normjax.norms import weights
 from normjax.types import Array
 
 Shape = tuple[int, int, int]
@@ -36,7 +37,9 @@ class ResNet(nnx.Module):
     zero_gamma: bool,
     scale_init: str,
     bias_init: float,
+    conv_norm_mode: str,
     norm: norms.NormSpec,
+    weight_norm: weights.WeightNormSpec | None,
     compute_dtype: str,
     rngs: nnx.Rngs,
   ):
@@ -53,7 +56,9 @@ class ResNet(nnx.Module):
       zero_gamma: of `PostActivation`.
       scale_init: one of `SCALE_INITS`.
       bias_init: where the norms' biases start.
+      conv_norm_mode: of every `ConvNorm`.
       norm: at every site.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
       rngs: stream "params".
 
@@ -63,6 +68,12 @@ class ResNet(nnx.Module):
     checks.check_image_shape(input_shape)
     checks.check_sizes(num_classes=num_classes)
     blocks.check_choice("version", version, tuple(blocks.VERSIONS))
+    if version != "v1" and conv_norm_mode != "train":
+      raise errors.UserError(
+        f"conv_norm_mode={conv_norm_mode!r} is for version='v1', where a norm"
+        f" follows each convolution; with version={version!r} it must be"
+        " 'train'."
+      )
     dtype = checks.compute_dtype(compute_dtype)
     block, inputs = blocks.VERSIONS[version], stem["outputs"]
     layers = blocks.make_layers(
@@ -70,6 +81,8 @@ class ResNet(nnx.Module):
       channels=inputs,
       scale_init=scale_init,
       bias_init=bias_init,
+      mode=conv_norm_mode,
+      weight_norm=weight_norm,
       dtype=dtype,
       rngs=rngs,
     )
@@ -134,7 +147,9 @@ class CifarResNet(ResNet):
     zero_gamma: bool = False,
     scale_init: str = "ones",
     bias_init: float = 0.0,
+    conv_norm_mode: str = "train",
     norm: norms.NormSpec = "batch_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
@@ -156,7 +171,11 @@ class CifarResNet(ResNet):
         in BatchNorm-only training (arXiv:2003.00152); "uniform_symmetric" in
         (-1, 1).
       bias_init: where the norms' biases start.
+      conv_norm_mode: "train"; v1 only, for going on with a trained network,
+        "eval", whose running statistics are constants, or "tune", the same in
+        less memory (arXiv:2305.11624).
       norm: at every site, by name.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
         logits are float32 either way.
       rngs: stream "params".
@@ -177,7 +196,9 @@ class CifarResNet(ResNet):
       zero_gamma=zero_gamma,
       scale_init=scale_init,
       bias_init=bias_init,
+      conv_norm_mode=conv_norm_mode,
       norm=norm,
+      weight_norm=weight_norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
     )
@@ -210,7 +231,9 @@ class ImageNetResNet(ResNet):
     zero_gamma: bool = False,
     scale_init: str = "ones",
     bias_init: float = 0.0,
+    conv_norm_mode: str = "train",
     norm: norms.NormSpec = "batch_norm",
+    weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
@@ -231,7 +254,9 @@ class ImageNetResNet(ResNet):
       zero_gamma: v1: the scale of each branch's last norm starts at zero.
       scale_init: how all other scales start.
       bias_init: where the norms' biases start.
+      conv_norm_mode: "train", "eval" or "tune".
       norm: at every site, by name.
+      weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
       rngs: stream "params".
 
@@ -259,7 +284,9 @@ class ImageNetResNet(ResNet):
       zero_gamma=zero_gamma,
       scale_init=scale_init,
       bias_init=bias_init,
+      conv_norm_mode=conv_norm_mode,
       norm=norm,
+      weight_norm=weight_norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
     )

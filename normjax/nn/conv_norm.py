@@ -173,7 +173,8 @@ def _evaluate(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
 
 
 def _tune(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
-  y_byxc = site.conv.convolve(x_byxc, *site.folded(train=train))
+  kernel, bias = site.folded(train=train)
+  y_byxc = site.conv.convolve(x_byxc, kernel, bias)
   activate = site.norm.activate
   return y_byxc if activate is None else activate(y_byxc)
 

@@ -44,6 +44,7 @@ TABLE: Mapping[str, str] = {
   "nap_adamw": "normjax.optim.nap:nap_adamw",
   "sgd": "normjax.optim.sgd:sgd",
   "nfnet_sgd": "normjax.optim.nfnet_sgd:nfnet_sgd",
+  "ei_sgd": "normjax.optim.ei_sgd:ei_sgd",
 }
 
 # What is public beside the optimizers of the table.
@@ -59,6 +60,7 @@ EXPORTS: Mapping[str, str] = {
   "describe": "normjax.optim.state:describe",
   "dynamic_map": "normjax.optim.blockwise:dynamic_map",
   "mean_residual": "normjax.optim.logistic:mean_residual",
+  "non_negative_mask": "normjax.optim.sign_constrained:non_negative_mask",
   "normalize_and_project": "normjax.optim.nap:normalize_and_project",
   "normalized_logistic_gd": "normjax.optim.logistic:normalized_logistic_gd",
   "orthogonalize": "normjax.optim.muon:orthogonalize",
@@ -71,6 +73,7 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_apollo": "normjax.optim.apollo:scale_by_apollo",
   "scale_by_conda": "normjax.optim.conda:scale_by_conda",
   "scale_by_dion": "normjax.optim.dion:scale_by_dion",
+  "scale_by_ei_momentum": "normjax.optim.ei_sgd:scale_by_ei_momentum",
   "scale_by_factored_rms": "normjax.optim.adafactor:scale_by_factored_rms",
   "scale_by_fira": "normjax.optim.fira:scale_by_fira",
   "scale_by_galore": "normjax.optim.galore:scale_by_galore",
@@ -95,6 +98,7 @@ EXPORTS: Mapping[str, str] = {
   "scale_by_swan": "normjax.optim.swan:scale_by_swan",
   "scale_by_trust_ratio": "normjax.optim.lamb:scale_by_trust_ratio",
   "selective_decay": "normjax.optim.policies:selective_decay",
+  "sign_constrained": "normjax.optim.sign_constrained:sign_constrained",
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",
   "whiten": "normjax.optim.whitening:whiten",

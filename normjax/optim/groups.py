@@ -142,14 +142,22 @@ def decay_mask(params: PyTree) -> PyTree:
   return jax.tree.structure(params).unflatten(flat)
 
 
-def resolve_mask(mask: Any, params: PyTree) -> list[bool]:
-  """Whether each leaf is decayed, in order.
+def resolve_mask(
+  mask: Any,
+  params: PyTree,
+  *,
+  name: str = "mask",
+  default: Callable[[PyTree], PyTree] = decay_mask,
+) -> list[bool]:
+  """Whether each leaf is decayed, or what else `name` says, in order.
 
   Args:
-    mask: "default" for `decay_mask`, None for every leaf, a tree of booleans
+    mask: "default" for `default`, None for every leaf, a tree of booleans
       of the structure of `params` or a prefix of it, or a function from
       params to such a tree.
     params: the tree.
+    name: of the option, for messages.
+    default: what "default" stands for.
 
   Raises:
     UserError: another structure, or another string.
@@ -160,15 +168,15 @@ def resolve_mask(mask: Any, params: PyTree) -> list[bool]:
   if isinstance(mask, str):
     if mask != "default":
       raise errors.UserError(
-        f"mask={mask!r}; allowed: 'default', None, a tree of booleans or a"
+        f"{name}={mask!r}; allowed: 'default', None, a tree of booleans or a"
         " function that makes one."
       )
-    mask = decay_mask
+    mask = default
   tree = mask(params) if callable(mask) else mask
-  flags = align("mask", tree, params)
+  flags = align(name, tree, params)
   for (path, _), flag in zip(leaves(params), flags, strict=True):
     if not isinstance(flag, bool):
       raise TypeError(
-        f"mask: the entry of {show(path)} is {flag!r}; allowed: True, False."
+        f"{name}: the entry of {show(path)} is {flag!r}; allowed: True, False."
       )
   return flags

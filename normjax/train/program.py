@@ -15,10 +15,10 @@ from flax import nnx
 from kernels_pallas import dispatch
 from normjax import build, configure, data, errors, rng
 from normjax.nn import variables as nn_variables
+from normjax.train import frozen as frozen_lib
 from normjax.train import schedules, sharding
 from normjax.train import state as train_state
 from normjax.train import step as train_step
-from normjax.types import Hyper
 
 
 def enable_cache() -> None:
@@ -38,13 +38,15 @@ class Program:
 
   Attributes:
     mesh: the devices of the data-parallel axis.
-    initialize: (hyper) -> State.
+    initialize: (hyper, first training batch) -> State. The batch matters to
+      models with `initialize_on` alone.
     step: (State, batch, hyper) -> (State, metrics); donates the state.
     evaluate: (State, batch) -> sums.
     snapshot: (State) -> a copy that later steps do not overwrite.
     abstract_state: shapes, dtypes and shardings.
     compile_s: seconds of tracing and compilation, all functions.
     kernels: op to the implementations that were chosen while tracing.
+    trained: paths of the parameters that move; None: all.
   """
 
   mesh: Any
@@ -55,6 +57,18 @@ class Program:
   abstract_state: train_state.State
   compile_s: float
   kernels: dict[str, list[str]]
+  trained: frozen_lib.Trained
+
+  def sizes(self, state: train_state.State) -> dict[str, int]:
+    """How much there is of parameters and of the optimizer's state."""
+    from normjax import optim
+
+    moving = frozen_lib.select(state.params, self.trained)
+    return {
+      "num_params": train_state.num_params(state.params),
+      "num_trained_params": train_state.num_params(moving),
+      "optimizer_state_bytes": optim.state_bytes(state.optimizer_state),
+    }
 
 
 _PROGRAMS: dict[str, Program] = {}
@@ -75,25 +89,48 @@ def get(config: configure.ConfigDict) -> tuple[Program, bool]:
 
 def recipe_and_initialize(
   config: configure.ConfigDict,
-) -> tuple[train_step.Recipe, Callable[[Hyper], train_state.State]]:
-  """The uncompiled parts of a program."""
+) -> tuple[train_step.Recipe, Callable[..., train_state.State]]:
+  """The uncompiled parts of a program.
+
+  Returns:
+    The recipe, and (hyper, batch=None) -> State. A model that has a method
+    `initialize_on(inputs, key)` gets the inputs of the batch, if there is one.
+
+  Raises:
+    UserError: what `build.model` raises; inputs below 0 for a model that
+      says `non_negative_inputs`.
+  """
   dataset = build.dataset(config)
 
   def make_model(seed):
     rngs = nnx.Rngs(params=rng.fold(seed, "init"))
     return build.model(config, dataset.reads, dataset.model_options, rngs)
 
-  graphdef = nn_variables.split(nnx.eval_shape(lambda: make_model(0)))[0]
+  model = nnx.eval_shape(lambda: make_model(0))
+  if getattr(model, "non_negative_inputs", False):
+    _check_inputs(config, dataset)
+  graphdef = nn_variables.split(model)[0]
+  trained = frozen_lib.trained_paths(
+    model,
+    norms_frozen=config.train.norms_frozen,
+    output_frozen=config.train.output_frozen,
+    others_frozen=config.train.others_frozen,
+  )
   # Captures an immutable copy: the caller may go on editing its config.
   frozen = configure.override(config, {})
 
   def make_optimizer(hyper, learning_rate_scale):
     return build.optimizer(frozen, hyper, learning_rate_scale)
 
-  def initialize(hyper):
-    variables = nn_variables.split(make_model(hyper["seed"]))[1]
+  def initialize(hyper, batch=None):
+    model = make_model(hyper["seed"])
+    if batch is not None and hasattr(model, "initialize_on"):
+      key = rng.fold(hyper["seed"], "init_on_data")
+      model.initialize_on(batch["inputs"], key)
+    variables = nn_variables.split(model)[1]
     optimizer = make_optimizer(hyper, jnp.ones(()))
-    return train_state.create(variables, optimizer.init(variables["params"]))
+    moving = frozen_lib.select(variables["params"], trained)
+    return train_state.create(variables, optimizer.init(moving))
 
   recipe = train_step.Recipe(
     graphdef=graphdef,
@@ -101,8 +138,19 @@ def recipe_and_initialize(
     schedule=schedules.get(config.schedule.name),
     accumulation_steps=config.train.accumulation_steps,
     probes=tuple(config.log.probes),
+    trained=trained,
   )
   return recipe, initialize
+
+
+def _check_inputs(config: configure.ConfigDict, dataset: Any) -> None:
+  least = np.min(dataset.train_batch(0, 0, 8)["inputs"])
+  if least < 0:
+    raise errors.UserError(
+      f"model {config.model.name!r} needs inputs >= 0 as it is configured;"
+      f" data {config.data.name!r} gives {least:.3g}. Where data has the option"
+      " scaling, scaling='unit' gives pixels in [0, 1]."
+    )
 
 
 def _abstract(tree: Any, shard: Any) -> Any:
@@ -130,7 +178,7 @@ def _compile(
     next(dataset.evaluation_batches(config.evaluate.batch_size)), split
   )
   initialize = (
-    jax.jit(initialize, out_shardings=everywhere).lower(hyper).compile()
+    jax.jit(initialize, out_shardings=everywhere).lower(hyper, batch).compile()
   )
   state = _abstract(initialize.out_info, everywhere)
   step = (
@@ -159,6 +207,7 @@ def _compile(
     abstract_state=state,
     compile_s=time.perf_counter() - start_s,
     kernels=kernels,
+    trained=recipe.trained,
   )
 
 
@@ -172,21 +221,19 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   """Size and speed of a program, from compiling it and timing three steps.
 
   Returns:
-    `num_params`, `optimizer_state_bytes`, `peak_bytes` (arguments,
+    What `Program.sizes` says, `peak_bytes` (arguments,
     temporaries and outputs of a step, as the compiler reports them),
     `flops_per_step` (the compiler's count), `step_s` (median of three),
     `compile_s`.
   """
-  from normjax import optim
-
   program, _ = get(config)
   dataset = build.dataset(config)
   hyper = jax.device_put(build.hyper(config), sharding.replicated(program.mesh))
-  state = program.initialize(hyper)
   batch = jax.device_put(
     dict(dataset.train_batch(0, 0, config.train.batch_size)),
     sharding.split_batch(program.mesh),
   )
+  state = program.initialize(hyper, batch)
   times_s = []
   for _ in range(4):
     start_s = time.perf_counter()
@@ -196,8 +243,7 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   memory = program.step.memory_analysis()
   cost = program.step.cost_analysis() or {}
   return {
-    "num_params": train_state.num_params(state),
-    "optimizer_state_bytes": optim.state_bytes(state.optimizer_state),
+    **program.sizes(state),
     "peak_bytes": (
       memory.argument_size_in_bytes
       + memory.output_size_in_bytes

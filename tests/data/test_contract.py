@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from normjax import configure, data
+from normjax import configure, data, errors
 
 NAMED = {
   "mnist": {},
@@ -118,6 +118,31 @@ def test_evaluation_shows_every_example_once_whatever_the_batch(dataset):
     digest(batch)
     for batch, _ in zip(dataset.evaluation_batches(3), range(2), strict=False)
   ]
+
+
+def test_images_can_be_corrupted_in_evaluation_alone(dataset):
+  if dataset.reads != "images":
+    if hasattr(dataset, "corrupted"):
+      with pytest.raises(errors.UserError, match="only images"):
+        dataset.corrupted("fog_1")
+    return
+  corrupted = dataset.corrupted("gaussian_noise_2")
+  clean = list(dataset.evaluation_batches(16, 2))
+  noisy = list(corrupted.evaluation_batches(16, 2))
+  for before, after in zip(clean, noisy, strict=True):
+    np.testing.assert_array_equal(before["targets"], after["targets"])
+    np.testing.assert_array_equal(before["weight"], after["weight"])
+    assert after["inputs"].dtype == np.float32
+    # The deviation 0.06 in units of the pixels', less what is clipped.
+    spread = (after["inputs"] - before["inputs"]).std()
+    assert 0.05 < spread < 0.5
+  assert digest(corrupted.train_batch(0, 3, 4)) == digest(
+    dataset.train_batch(0, 3, 4)
+  )
+  # An image is corrupted by its index, whatever the batch.
+  large, _ = _examples(corrupted.evaluation_batches(64))
+  odd, _ = _examples(corrupted.evaluation_batches(19))
+  assert sorted(large) == sorted(odd)
 
 
 def test_provenance_goes_into_a_json_file(dataset):

@@ -51,6 +51,10 @@ def test_wrong_names_give_near_misses(named_dir):
     data.make("cifar_10")
   with pytest.raises(errors.DataError, match="'gaussian_blur_1'"):
     data.make("cifar10_corrupted", corruption="gausian_blur_1")
+  with pytest.raises(errors.UserError, match=r"6 is outside 1 to 5.*fog_5"):
+    data.make("cifar10_corrupted", corruption="fog_6")
+  with pytest.raises(errors.UserError, match="severity is missing"):
+    data.make("cifar10_corrupted", corruption="frost")
   with pytest.raises(errors.DataError, match="Did you mean 'train'"):
     data.make("cifar10", train_split="trian", data_dir=named_dir)
   with pytest.raises(errors.DataError, match="Unrecognized split format"):

@@ -53,6 +53,8 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"per": "leaf", "eps": 0.5, "weight_decay": 0.3},
   ),
   "nap_adamw": ({}, {"per": "unit", "every": 5, "weight_decay": 0.3}),
+  # The projection is in test_sign_constrained.
+  "ei_sgd": ({}, {"momentum": 0.5, "weight_decay": 0.3}),
   "sgdp": (
     {"momentum": 0.9, "weight_decay": 0.03, "nesterov": True},
     {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.03},
@@ -126,6 +128,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
   "adafactor": references_baselines.adafactor,
   "normalized_gd": references_baselines.normalized_gd,
   "nap_adamw": references_baselines.nap_adamw,
+  "ei_sgd": references_baselines.ei_sgd,
   "sgdp": references.sgdp,
   "sgd": references_baselines.sgd,
   "nfnet_sgd": references_clipped.nfnet_sgd,
@@ -195,6 +198,8 @@ ROUNDING: Mapping[str, float] = {
   "normalized_gd": 1e-6,
   # Adam's. The projection rounds the weights, not the step.
   "nap_adamw": 4e-5,
+  # Sums of twelve terms.
+  "ei_sgd": 1e-6,
   # Sums of 120 terms in the projection, over twelve steps of momentum.
   "sgdp": 1e-5,
   # Sums of twelve terms.

@@ -237,3 +237,25 @@ def nap_adamw(
     if kind == "matrix" and t % every == 0:
       w = (first / norms(w) * w.reshape(rows, -1)).reshape(w.shape)
   return w
+
+
+def ei_sgd(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  momentum=0.9,
+  weight_decay=5e-4,
+):
+  """The buffer is made of the first gradient, which is then added again."""
+  del kind
+  buffer = None
+  for t in range(1, steps + 1):
+    d = gradient(t, w) + weight_decay * w
+    if buffer is None:
+      buffer = d.copy()
+    buffer = momentum * buffer + d
+    w = w - learning_rate * buffer
+  return w

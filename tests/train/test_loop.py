@@ -7,7 +7,7 @@ import shutil
 import orbax.checkpoint as ocp
 import pytest
 
-from normjax import errors, train
+from normjax import build, errors, train
 from normjax.record import files
 from normjax.train import program
 from tests import support
@@ -207,6 +207,61 @@ def test_runs_that_differ_in_scalars_compile_once(tmp_path, monkeypatch):
   assert len({loss["eval/loss"] for loss in losses}) == 4
 
 
+def test_the_last_state_is_evaluated_under_corruption(tmp_path):
+  config = support.tiny_resnet(
+    **{"evaluate.corruptions": ("contrast", "gaussian_noise_2")}
+  )
+  result = train.run(config, tmp_path / "straight")
+  *earlier, last = support.rows(tmp_path / "straight", "eval")
+  assert [row["step"] for row in earlier] == [0, 4, 8]
+  assert not any("/" in key for row in earlier for key in row)
+  # The values of a program that is given the corrupted images.
+  compiled, _ = program.get(config)
+  state = compiled.initialize(build.hyper(config))
+  dataset = build.dataset(config)
+  for step in range(config.train.num_steps):
+    batch = dataset.train_batch(config.seed, step, config.train.batch_size)
+    state, _ = compiled.step(state, batch, build.hyper(config))
+  sums = [
+    compiled.evaluate(state, batch)
+    for batch in dataset.corrupted("contrast_5").evaluation_batches(8, 2)
+  ]
+  for name in ("loss", "accuracy"):
+    assert last[f"{name}/contrast_5"] == pytest.approx(
+      sum(float(s[name]) for s in sums) / 16, rel=1e-6
+    )
+  by_severity = [last[f"accuracy/contrast_{s}"] for s in (1, 2, 3, 4, 5)]
+  mean = (sum(by_severity) / 5 + last["accuracy/gaussian_noise_2"]) / 2
+  assert last["mean_corrupted_accuracy"] == pytest.approx(mean)
+  assert last["relative_corrupted_accuracy"] == pytest.approx(
+    mean / last["accuracy"]
+  )
+  assert (
+    result["metrics"]["eval/mean_corrupted_accuracy"]
+    == (last["mean_corrupted_accuracy"])
+  )
+  # Neither the program nor the training knows of it.
+  clean = support.tiny_resnet()
+  assert build.program_key(clean) == build.program_key(config)
+  train.run(clean, tmp_path / "clean")
+  assert support.rows(tmp_path / "clean", "train") == support.rows(
+    tmp_path / "straight", "train"
+  )
+
+  # Stopped after the last evaluation was saved, and before.
+  for index, event in enumerate((("save", 12), ("evaluate", 12))):
+    path = tmp_path / f"stopped-{index}"
+
+    def stop(*seen, event=event):
+      if seen == event:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+      train.run(config, path, stop)
+    assert train.run(config, path)["metrics"] == result["metrics"]
+    assert support.rows(path, "eval") == [*earlier, last]
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [
@@ -221,6 +276,18 @@ def test_runs_that_differ_in_scalars_compile_once(tmp_path, monkeypatch):
     ({"schedule.name": "cosine"}, "unknown schedule 'cosine'"),
     ({"log.probes": ("(",)}, r"log.probes: '\(' is not a regular expression"),
     ({"optimizer.learning_rate": -1.0}, "learning_rate"),
+    (
+      {"evaluate.corruptions": ("fog_6",)},
+      "evaluate.corruptions: .* severity 6 is outside 1 to 5",
+    ),
+    (
+      {"evaluate.corruptions": ("fgo",)},
+      "evaluate.corruptions: unknown corruption 'fgo'. Did you mean 'fog'",
+    ),
+    (
+      {"evaluate.corruptions": ("fog",)},
+      "evaluate.corruptions=.*: data 'shakespeare' gives tokens",
+    ),
   ],
 )
 def test_bad_values_are_refused_before_anything_runs(tmp_path, change, message):

@@ -22,15 +22,18 @@ def _run(config, num_steps=3):
   compiled, _ = program.get(config)
   everywhere = sharding.replicated(compiled.mesh)
   hyper = jax.device_put(build.hyper(config), everywhere)
-  state = compiled.initialize(hyper)
   dataset = build.dataset(config)
-  metrics = []
-  for index in range(num_steps):
-    batch = jax.device_put(
+
+  def batch(index):
+    return jax.device_put(
       dict(dataset.train_batch(config.seed, index, config.train.batch_size)),
       sharding.split_batch(compiled.mesh),
     )
-    state, values = compiled.step(state, batch, hyper)
+
+  state = compiled.initialize(hyper, batch(0))
+  metrics = []
+  for index in range(num_steps):
+    state, values = compiled.step(state, batch(index), hyper)
     metrics.append(jax.device_get(values))
   return jax.device_get(state), metrics
 
@@ -338,12 +341,14 @@ def test_evaluation_does_not_depend_on_the_batch_size():
       **{"evaluate.batch_size": size, "evaluate.num_batches": 0}
     )
     compiled, _ = program.get(config)
-    state = compiled.initialize(build.hyper(config))
+    dataset = build.dataset(config)
+    batch = dataset.train_batch(0, 0, config.train.batch_size)
+    state = compiled.initialize(build.hyper(config), batch)
     means.append(
       evaluate(
         compiled,
         state,
-        build.dataset(config),
+        dataset,
         batch_size=size,
         num_batches=0,
       )

@@ -18,6 +18,13 @@ the flakes of snow) stay as they are, so that small images are hit harder than
 large ones; `elastic`, `pixelate`, `zoom_blur` and `fog` are parts of the side.
 """
 
-from normjax.data.corruptions.corrupt import KINDS, corrupt, expand, means
+from normjax.data.corruptions.corrupt import (
+  KINDS,
+  check_severity,
+  corrupt,
+  expand,
+  means,
+  split,
+)
 
-__all__ = ["KINDS", "corrupt", "expand", "means"]
+__all__ = ["KINDS", "check_severity", "corrupt", "expand", "means", "split"]

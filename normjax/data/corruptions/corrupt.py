@@ -1,6 +1,7 @@
 """Corruptions by name."""
 
 import itertools
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -80,7 +81,7 @@ def parse(corruption: str | tuple[str, int]) -> tuple[Kind, int]:
     UserError: a severity outside 1 to 5, or none, or a kind left out.
   """
   name, severity = (
-    _split(corruption) if isinstance(corruption, str) else corruption
+    split(corruption) if isinstance(corruption, str) else corruption
   )
   if name in _LEFT_OUT:
     raise errors.UserError(
@@ -88,23 +89,29 @@ def parse(corruption: str | tuple[str, int]) -> tuple[Kind, int]:
       f" {', '.join(KINDS)}."
     )
   kind = _TABLE.resolve(name)
-  if severity is None:
-    raise errors.UserError(
-      f"corruption {corruption!r} lacks its severity, 1 to 5, as in '{name}_3'."
-    )
-  if severity not in SEVERITIES:
-    raise errors.UserError(
-      f"corruption {corruption!r}: severity {severity!r} is outside 1 to 5;"
-      f" allowed: {', '.join(f'{name}_{s}' for s in SEVERITIES)}."
-    )
-  return kind, int(severity)
+  return kind, check_severity(name, severity)
 
 
-def _split(corruption: str) -> tuple[str, int | None]:
-  name, _, last = corruption.rpartition("_")
-  if last.lstrip("-").isdigit():
-    return name, int(last)
-  return corruption, None
+def check_severity(name: str, severity: int | None) -> int:
+  """The severity, where it is one of the five.
+
+  Raises:
+    UserError: it is none of them, or None.
+  """
+  if severity in SEVERITIES:
+    return int(severity)
+  problem = "is missing" if severity is None else "is outside 1 to 5"
+  given = "" if severity is None else f"{severity!r} "
+  raise errors.UserError(
+    f"corruption {name!r}: the severity {given}{problem}; allowed:"
+    f" {', '.join(f'{name}_{s}' for s in SEVERITIES)}."
+  )
+
+
+def split(corruption: str) -> tuple[str, int | None]:
+  """The name and, where it ends in a number, the severity."""
+  found = re.fullmatch(r"(.*)_(-?\d+)", corruption)
+  return (found[1], int(found[2])) if found else (corruption, None)
 
 
 def expand(corruptions: Iterable[str]) -> tuple[str, ...]:
@@ -120,7 +127,7 @@ def expand(corruptions: Iterable[str]) -> tuple[str, ...]:
   found = []
   for entry in corruptions:
     for name in _GROUPS.get(entry, (entry,)):
-      kind, severity = _split(name)
+      kind, severity = split(name)
       severities = SEVERITIES if severity is None else (severity,)
       for s in severities:
         found.append(f"{parse((kind, s))[0].name}_{s}")
@@ -132,8 +139,8 @@ def means(
 ) -> dict[str, float]:
   """Mean performance under corruption, mPC, and relative to clean, rPC.
 
-  Michaelis et al. 2019, arXiv:1907.07484, section 3.2: the mean over kinds of
-  each kind's mean over severities.
+  Michaelis et al. 2019, arXiv:1907.07484: the mean over kinds of each kind's
+  mean over severities.
 
   Args:
     accuracy: by "<kind>_<severity>".
@@ -145,7 +152,7 @@ def means(
   """
   by_kind: dict[str, list[float]] = {}
   for name, value in accuracy.items():
-    by_kind.setdefault(_split(name)[0], []).append(value)
+    by_kind.setdefault(split(name)[0], []).append(value)
   mean = statistics.fmean(statistics.fmean(v) for v in by_kind.values())
   relative = mean / clean_accuracy if clean_accuracy else float("nan")
   return {

@@ -1,0 +1,28 @@
+"""NF-ResNet for ImageNet, without norms: Brock et al. 2021, 2101.08692."""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """NF-ResNet-50; classes and image shape come from the data.
+
+  It goes with `norm.name=identity`.
+  """
+  return ml_collections.ConfigDict(
+    {
+      "name": "nf_resnet",
+      "depth": 50,
+      "width": 4,
+      # Those of the depth.
+      "blocks_per_stage": None,
+      "alpha": 0.2,
+      "skip_init": True,
+      # Of squeeze and excitation; None: none.
+      "se_ratio": placeholder(float),
+      "stochastic_depth_rate": 0.1,
+      "dropout_rate": 0.0,
+      "activation": "relu",
+      "activation_gain": "official",
+    }
+  )

@@ -1,0 +1,356 @@
+"""Networks without norms: equality, signal propagation, sizes, options."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from scipy import integrate
+
+from normjax import errors, models
+from normjax.models import norm_free
+from normjax.nn import gains
+from normjax.nn import variables as nn_variables
+from tests.contracts import model_contract
+from tests.models import references_norm_free as references
+
+IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
+
+
+def _drawn(shapes):
+  """Parameters far off any start: branches count, gains differ."""
+  rng = np.random.default_rng(1)
+
+  def draw(path, leaf):
+    mean = float(path[-1].key in ("gain", "skip_gain"))
+    return (mean + 0.3 * rng.normal(size=leaf.shape)).astype(np.float32)
+
+  return jax.tree.map_with_path(draw, shapes)
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "reference", "layout"),
+  [
+    (
+      "nf_resnet",
+      {"activation": "silu", "se_ratio": 0.25, "blocks_per_stage": (2, 1)},
+      references.nf_resnet,
+      ((2, 1),),
+    ),
+    pytest.param(
+      "cifar_nf_resnet",
+      {"activation": "silu", "alpha": 0.5},
+      references.cifar_nf_resnet,
+      ((1, 1, 1), 0.5),
+      # The same blocks behind another stem.
+      marks=pytest.mark.slow,
+    ),
+    # Branches of 8 and 12 channels in groups of 4.
+    (
+      "nfnet",
+      {"widths": (16, 24), "blocks_per_stage": (1, 1)},
+      references.nfnet,
+      ((1, 1), (2, 3)),
+    ),
+  ],
+  ids=["nf_resnet", "cifar_nf_resnet", "nfnet"],
+)
+def test_equals_a_transcription(name, options, reference, layout):
+  """Logits, and the slope of their sum along one direction."""
+  options = {**model_contract.SIZES[name], **options}
+  structure, variables = nn_variables.split(
+    nnx.eval_shape(lambda: models.make(name, **options))
+  )
+  params = _drawn(variables["params"])
+  images = jnp.asarray(IMAGES, jnp.float32)
+
+  weights = jnp.asarray(np.random.default_rng(2).normal(size=(2, 10)))
+
+  @jax.jit
+  def both(params):
+    def total(params):
+      model = nn_variables.merge(structure, {**variables, "params": params})
+      logits = model(images, train=False)
+      return jnp.sum(logits * weights), logits
+
+    return jax.grad(total, has_aux=True)(params)
+
+  gradient, got = both(params)
+  exact = jax.tree.map(np.float64, params)
+
+  def want(params):
+    return np.stack(
+      [reference(params, np.float64(image), *layout) for image in images]
+    )
+
+  logits = want(exact)
+  # A chain of at most twelve convolutions of at most 144 terms, whose errors
+  # have either sign; activations and gates at most double each.
+  bound = 2 * (12 * 144) ** 0.5 * 2**-23
+  np.testing.assert_allclose(
+    got, logits, rtol=0, atol=bound * np.abs(logits).max()
+  )
+  direction = _drawn(jax.tree.map(lambda leaf: leaf[None], exact))
+  direction = jax.tree.map(lambda leaf: np.float64(leaf[0]), direction)
+  step = 1e-5
+  ahead, behind = (
+    np.sum(
+      np.float64(weights)
+      * want(jax.tree.map(lambda p, d, s=sign: p + s * d, exact, direction))
+    )
+    for sign in (step, -step)
+  )
+  slopes = jax.tree.map(lambda g, d: np.float64(g) * d, gradient, direction)
+  parts = np.concatenate([np.ravel(s) for s in jax.tree.leaves(slopes)])
+  # As above, once more for the way back; differences err by step^2.
+  np.testing.assert_allclose(
+    np.sum(parts),
+    (ahead - behind) / (2 * step),
+    rtol=0,
+    atol=2 * bound * np.sum(np.abs(parts)),
+  )
+
+
+def test_expected_stds_by_hand():
+  """alpha^2 = 1/4: each block adds it; a first block starts again at 1."""
+  stds = norm_free.expected_stds((3, 1, 2), 0.5)
+  squares = [[round(std**2, 12) for std in stage] for stage in stds]
+  assert squares == [[1.0, 1.25, 1.5], [1.75], [1.25, 1.25]]
+
+
+@pytest.fixture(scope="module")
+def model():
+  """Two stages of two blocks, without skip gains."""
+  return models.make(
+    "nf_resnet",
+    blocks_per_stage=(2, 2),
+    width=1,
+    alpha=0.2,
+    skip_init=False,
+    num_classes=50,
+  )
+
+
+def _variances(model, x_byxc):
+  """Of the stream after each block: the mean over channels."""
+  step = jax.jit(lambda layer, x: layer(x, train=False))
+  found = []
+  for layer in model.layers:
+    x_byxc = step(layer, x_byxc)
+    found.append(float(jnp.mean(jnp.var(x_byxc, axis=(0, 1, 2)))))
+  return np.array(found)
+
+
+def test_the_streams_variance_is_as_planned(model):
+  """The signal propagation plot of arXiv:2101.08692: 1, and alpha^2 a block.
+
+  Zero padding takes from the branches: of the three taps along an axis of n
+  pixels, (3 n - 2) / (3 n) are inside the image.
+  """
+  alpha = 0.2
+  x = np.random.default_rng(0).normal(size=(32, 8, 8, 16))
+  found = _variances(model, jnp.asarray(x, jnp.float32)).reshape(2, 2)
+  inside = np.array([((3 * n - 2) / (3 * n)) ** 2 for n in (8, 4)])
+  plan = 1 + alpha**2 * inside[:, None] * np.array([1, 2])
+  # Filters have length 1, but 16 to 64 channels of a draw correlate: noise of
+  # a tenth. Without the reset the second stage would begin a growth higher.
+  np.testing.assert_allclose(found, plan, rtol=0.1)
+  growth = found[:, 1] - found[:, 0]
+  np.testing.assert_allclose(growth, alpha**2 * inside, rtol=0.25)
+
+
+@pytest.mark.slow
+def test_without_norms_a_plain_residual_network_explodes():
+  """Each of its branches adds as much variance as the stream has."""
+  model = models.make("cifar_resnet", depth=20, width=8, norm="identity")
+  x = np.random.default_rng(0).normal(size=(32, 8, 8, 8))
+  found = _variances(model, jnp.asarray(x, jnp.float32))
+  assert found[-1] > 8 * found[0]
+
+
+def _block(**options):
+  branch = norm_free.Branch(
+    activation=gains.resolve("relu"),
+    alpha=0.2,
+    expansion=0.25,
+    group_size=None,
+    num_inner=1,
+    pool_shortcut=False,
+    se_ratio=None,
+    skip_init=options.pop("skip_init"),
+    dtype=jnp.float32,
+  )
+  return norm_free.Block(
+    8, 8, 1, branch=branch, expected_std=1.0, rngs=nnx.Rngs(0), **options
+  )
+
+
+X = np.random.default_rng(0).normal(size=(64, 2, 2, 8)).astype(np.float32)
+
+
+def test_at_the_start_a_block_does_nothing():
+  """SkipInit; but where channels or resolution change."""
+  block = _block(skip_init=True, drop_rate=0.0)
+  np.testing.assert_array_equal(block(X, train=True), X)
+
+
+def test_stochastic_depth_drops_examples_and_does_not_rescale():
+  block = _block(skip_init=False, drop_rate=0.5)
+  whole = block(X, train=False)
+  dropped = block(X, train=True, key=jax.random.key(0))
+  stays = np.all(dropped == X, axis=(1, 2, 3))
+  np.testing.assert_array_equal(dropped[~stays], whole[~stays])
+  # Five deviations of 64 coins.
+  assert abs(stays.sum() - 32) <= 20
+
+
+def test_rates_of_stochastic_depth_rise_linearly():
+  model = nnx.eval_shape(
+    lambda: models.make(
+      "cifar_nf_resnet", depth=20, width=1, stochastic_depth_rate=0.3
+    )
+  )
+  rates = [layer.drop_rate for layer in model.layers]
+  np.testing.assert_allclose(rates, 0.3 * np.arange(6) / 6, rtol=1e-15)
+
+
+def test_the_head_starts_small(model):
+  """N(0, 0.01^2)."""
+  kernel = model.head.kernel[...]
+  # Five deviations of the standard deviation of so many normal draws.
+  tolerance = 5 / np.sqrt(2 * kernel.size)
+  np.testing.assert_allclose(np.std(kernel), 0.01, rtol=tolerance)
+  np.testing.assert_array_equal(model.head.bias[...], 0.0)
+
+
+def _count(name, **options):
+  model = nnx.eval_shape(lambda: models.make(name, **options))
+  return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def _conv(inputs, outputs, size=1):
+  """Kernel, gain and bias."""
+  return size**2 * inputs * outputs + 2 * outputs
+
+
+@pytest.mark.parametrize(
+  ("depth", "depths"), [(50, (3, 4, 6, 3)), (101, (3, 4, 23, 3))]
+)
+def test_nf_resnets_have_the_official_codes_parameters(depth, depths):
+  count, channels = _conv(3, 64, 7), 64
+  for width, blocks in zip((256, 512, 1024, 2048), depths, strict=True):
+    for index in range(blocks):
+      hidden = width // 4
+      count += _conv(channels, hidden) + _conv(hidden, hidden, 3)
+      count += _conv(hidden, width) + 1
+      count += 0 if index else _conv(channels, width)
+      channels = width
+  assert _count("nf_resnet", depth=depth) == count + 2048 * 1000 + 1000
+
+
+@pytest.mark.parametrize(("variant", "millions"), [("F0", 71.5), ("F1", 132.6)])
+def test_nfnets_have_the_papers_parameters(variant, millions):
+  """Table 6 of arXiv:2102.06171, and counted out."""
+  times = int(variant[1]) + 1
+  stem = (3, 16, 32, 64, 128)
+  count = sum(_conv(a, b, 3) for a, b in itertools.pairwise(stem))
+  channels = 128
+  for width, blocks in zip((256, 512, 1536, 1536), (1, 2, 6, 3), strict=True):
+    for index in range(blocks * times):
+      hidden = width // 2
+      count += _conv(channels, hidden) + 2 * _conv(128, hidden, 3)
+      count += _conv(hidden, width) + 1
+      count += 2 * width * (width // 2) + width // 2 + width
+      # A shortcut's convolution where a stage begins.
+      count += 0 if index else _conv(channels, width)
+      channels = width
+  count += _conv(1536, 3072) + 3072 * 1000 + 1000
+  assert _count("nfnet", variant=variant) == count
+  assert round(count / 1e6, 1) == millions
+
+
+def _moments(activate):
+  """Mean and variance of a(z) by quadrature, apart at the kink."""
+
+  def mean(f):
+    def weighted(z):
+      return f(z) * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+    return sum(
+      integrate.quad(weighted, *ends, epsabs=1e-14, epsrel=1e-13)[0]
+      for ends in ((-12, 0), (0, 12))
+    )
+
+  first = mean(activate)
+  return first, mean(lambda z: (activate(z) - first) ** 2)
+
+
+_ACTIVATIONS = {
+  "relu": lambda z: max(z, 0.0),
+  "silu": lambda z: z / (1 + math.exp(-z)),
+  "gelu": lambda z: (
+    0.5 * z * (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+  ),
+  "tanh": math.tanh,
+  "selu": lambda z: (
+    1.0507009873554805 * (z if z > 0 else 1.6732632423543772 * math.expm1(z))
+  ),
+}
+
+
+@pytest.mark.parametrize("name", gains.GAINS)
+def test_gains_make_the_variance_one(name):
+  _, variance = _moments(_ACTIVATIONS[name])
+  exact, official = (gains.GAINS[name][kind] for kind in ("exact", "official"))
+  np.testing.assert_allclose(exact, variance**-0.5, rtol=1e-12)
+  # A Monte Carlo estimate of the authors.
+  np.testing.assert_allclose(official, exact, rtol=1e-3)
+  z = jnp.linspace(-3, 3, 13)
+  # A handful of roundings, of tanh's argument too.
+  np.testing.assert_allclose(
+    gains.resolve(name, "exact")(z),
+    [exact * _ACTIVATIONS[name](v) for v in np.float64(z)],
+    rtol=1e-5,
+    atol=1e-6,
+  )
+
+
+def test_the_gain_of_relu_has_a_formula():
+  exact = gains.GAINS["relu"]["exact"]
+  np.testing.assert_allclose(
+    exact, math.sqrt(2 / (1 - 1 / math.pi)), rtol=1e-15
+  )
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "message"),
+  [
+    ("nf_resnet", {"depth": 18}, "depth=18; allowed: 50, 101"),
+    ("nf_resnet", {"width": 0}, "width=0 must be at least 1"),
+    ("nf_resnet", {"blocks_per_stage": ()}, "one to four numbers"),
+    ("nf_resnet", {"blocks_per_stage": (1, 0)}, r"stage\[1\]=0 must"),
+    ("nf_resnet", {"input_shape": (64,)}, r"\(64,\) must be \(height"),
+    ("cifar_nf_resnet", {"depth": 20 + 1}, r"depth=21 must be 9n \+ 2"),
+    ("cifar_nf_resnet", {"depth": 2}, r"depth=2 must be 9n \+ 2"),
+    ("cifar_nf_resnet", {"alpha": 0.0}, "alpha=0.0 must be positive"),
+    ("cifar_nf_resnet", {"se_ratio": -1.0}, "se_ratio=-1.0 must be positive"),
+    ("cifar_nf_resnet", {"dropout_rate": 1.0}, "dropout_rate=1.0 must be in"),
+    (
+      "cifar_nf_resnet",
+      {"stochastic_depth_rate": -0.1},
+      "stochastic_depth_rate=-0.1 must be in",
+    ),
+    ("cifar_nf_resnet", {"activation": "rleu"}, "Did you mean 'relu'"),
+    ("cifar_nf_resnet", {"activation_gain": "he"}, "Allowed: official, exact"),
+    ("nfnet", {"variant": "F8"}, "variant='F8'; allowed: F0"),
+    ("nfnet", {"widths": (256,)}, "must be as many"),
+    ("nfnet", {"group_size": 256}, "half of 256 channels is less"),
+    ("nfnet", {"num_classes": 0}, "num_classes=0 must be at least 1"),
+  ],
+)
+def test_bad_options_are_named(name, options, message):
+  with pytest.raises(errors.UserError, match=message):
+    nnx.eval_shape(lambda: models.make(name, **options))
