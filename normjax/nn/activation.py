@@ -5,14 +5,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from normjax import errors
-from normjax.registry import near_misses
+from normjax.nn import checks, keeping
 from normjax.types import Array
 
 Activation = Callable[[Array], Array]
 
 ACTIVATIONS: dict[str, Activation] = {
-  "relu": jax.nn.relu,
+  "relu": keeping.relu,
   "gelu": jax.nn.gelu,
   "silu": jax.nn.silu,
   "tanh": jnp.tanh,
@@ -27,9 +26,4 @@ def resolve(name: str) -> Activation:
   Raises:
     UserError: there is none.
   """
-  if name not in ACTIVATIONS:
-    raise errors.UserError(
-      f"activation={name!r} is unknown.{near_misses(name, ACTIVATIONS)}"
-      f" Allowed: {', '.join(ACTIVATIONS)}."
-    )
-  return ACTIVATIONS[name]
+  return checks.choose("activation", name, ACTIVATIONS)
