@@ -293,7 +293,7 @@ def test_iterations_are_counted():
 
 
 def test_spectral_norms_gradient():
-  """Equation 12 of the paper, u and v being constants."""
+  """As the paper's analysis has it, u and v being constants."""
   kernel, g = draw(), draw(seed=1)
   y, _, gradient = vector_jacobian("spectral_norm", kernel, g)
   stats, _ = spectral_steps(kernel, 1)

@@ -21,10 +21,11 @@ def spectral_norm(
       w' = w / sigma,  sigma = u^T W v
 
   arXiv:1802.05957, algorithm 1. W is the kernel as a matrix of a row an
-  output, (o, i) or (o, y x i), as in section 2 there and in PyTorch; a grouped
-  kernel is one such matrix too. u and v are statistics: each training step
+  output, (o, i) or (o, y x i), as there and in PyTorch; a grouped kernel is one
+  such matrix too. u and v are statistics: each training step
   starts the power iteration where the last one ended, evaluation takes both
-  as they are. For gradients they are constants (equation 12):
+  as they are. For gradients they are constants, so that, as in the
+  paper's analysis,
 
       dw = (dw' - <dw', w'> u v^T) / sigma
 
