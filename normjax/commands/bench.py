@@ -2,9 +2,9 @@
 
 `optim` times one update of every optimizer beside its peers, all on the same
 leaves; `norms` the forward and backward pass of every norm; `models` a LLaMA's
-training step; `conv_norm` a ResNet's in each mode of its convolutions and norms.
-They take turns, round by round. The PyTorch peers run in an interpreter of
-their own.
+training step; `conv_norm` a ResNet's in each mode of its convolutions and
+norms. They take turns, round by round. The PyTorch peers run in an interpreter
+of their own.
 """
 
 from absl import flags
