@@ -37,6 +37,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.train.batch_size = 16  # examples of one step, over all devices
   config.train.accumulation_steps = 1  # micro-batches a step, by scan
   config.train.gradient_clip = 1.0  # global norm; 0 turns clipping off
+  # Whether these keep their initial values: the parameters of the norms, those
+  # of the output layer (the model's `head`), all others. The last two together
+  # train the norms only (arXiv:2003.00152). Running statistics always move.
+  config.train.norms_frozen = False
+  config.train.output_frozen = False
+  config.train.others_frozen = False
   config.train.precision = "float32"  # or bfloat16: compute only
   config.train.label_smoothing = 0.0
   config.train.z_loss = 0.0  # times mean(logsumexp(logits)^2)

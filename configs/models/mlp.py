@@ -12,6 +12,8 @@ def get_config() -> ml_collections.ConfigDict:
       "num_layers": 3,
       "hidden_dim": 128,
       "activation": "relu",
+      "init": "he_normal",
+      "dropout": "standard",
       "dropout_rate": 0.0,
       # Of the hidden kernels; None: none.
       "weight_norm": placeholder(str),

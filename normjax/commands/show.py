@@ -33,23 +33,24 @@ def run(
   from rich.table import Table
 
   from normjax import build, train
-  from normjax.train import check, program
+  from normjax.record import probes
+  from normjax.train import check, frozen, program
 
   check.check(config)
   console = Console()
   console.print(f"run {configure.run_id(config)}", highlight=False)
   console.print(configure.render(config), highlight=False, markup=False)
 
-  _, initialize = program.recipe_and_initialize(config)
+  recipe, initialize = program.recipe_and_initialize(config)
   state = jax.eval_shape(initialize, build.hyper(config))
-  updates = build.describe_updates(config, state.params)
+  moving = frozen.select(state.params, recipe.trained)
+  updates = build.describe_updates(config, moving)
   table = Table(title="parameters")
   for header in ("parameter", "shape", "count", "update"):
     table.add_column(header, overflow="fold")
   counts: dict[str, int] = {}
-  for (name, update), leaf in zip(
-    updates.items(), jax.tree.leaves(state.params), strict=True
-  ):
+  for name, leaf in probes.named_leaves(state.params):
+    update = updates.get(name, "frozen")
     table.add_row(name, str(leaf.shape), f"{leaf.size:,}", update)
     counts[update] = counts.get(update, 0) + leaf.size
   console.print(table)

@@ -10,15 +10,31 @@ from flax import nnx
 
 from normjax import norms
 from normjax.nn import checks
+from normjax.nn import dropout as dropouts
 from normjax.nn.conv_norm import NormActivation
 from normjax.nn.dense import Dense
-from normjax.nn.dropout import dropout
 from normjax.norms import weights
 from normjax.types import Array
 
+# Normal distributions that are not truncated, as in the papers; jax and Keras
+# truncate those of these names at two deviations.
+INITS: dict[str, nnx.Initializer] = {
+  # N(0, 2 / inputs): He et al. 2015, arXiv:1502.01852, equation 10.
+  "he_normal": nnx.initializers.variance_scaling(2.0, "fan_in", "normal"),
+  # N(0, 1 / inputs): what keeps SELU's fixed point, arXiv:1706.02515.
+  "lecun_normal": nnx.initializers.variance_scaling(1.0, "fan_in", "normal"),
+  # N(0, 2 / (inputs + outputs)): Glorot and Bengio 2010, equation 12.
+  "xavier": nnx.initializers.variance_scaling(1.0, "fan_avg", "normal"),
+}
+
 
 class MLP(nnx.Module):
-  """linear - norm - activation, num_layers times, then a linear head."""
+  """linear - norm - activation, num_layers times, then a linear head.
+
+  A self-normalizing network (arXiv:1706.02515) is `activation="selu"`,
+  `init="lecun_normal"`, `norm="identity"` and, if any, `dropout="alpha"`, on
+  standardized inputs.
+  """
 
   reads: ClassVar[frozenset[str]] = frozenset({"features", "images"})
 
@@ -30,13 +46,15 @@ class MLP(nnx.Module):
     num_layers: int = 3,
     hidden_dim: int = 128,
     activation: str = "relu",
+    init: str = "he_normal",
+    dropout: str = "standard",
     dropout_rate: float = 0.0,
     norm: norms.NormSpec = "layer_norm",
     weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
-    """Makes the model; hidden kernels start He-normal (arXiv:1502.01852).
+    """Makes the model; biases start at 0.
 
     Args:
       num_classes: outputs.
@@ -44,6 +62,10 @@ class MLP(nnx.Module):
       num_layers: hidden layers.
       hidden_dim: their width.
       activation: of `nn.activation`; not in norms that contain one.
+      init: of the hidden kernels, one of `INITS`: "he_normal" for ReLU,
+        "lecun_normal" for SELU, "xavier". The head's is jax's lecun_normal,
+        which is truncated.
+      dropout: "standard", or "alpha" for SELU (`nn.dropout`).
       dropout_rate: after each activation.
       norm: what is between each linear map and its activation.
       weight_norm: of the hidden kernels; None: none.
@@ -52,7 +74,7 @@ class MLP(nnx.Module):
       rngs: stream "params".
 
     Raises:
-      UserError: a size below 1, or an unknown activation.
+      UserError: a size below 1, or an unknown activation, init or dropout.
     """
     checks.check_input_shape(input_shape)
     checks.check_sizes(
@@ -61,14 +83,15 @@ class MLP(nnx.Module):
     checks.check_dropout_rate(dropout_rate)
     dtype = checks.compute_dtype(compute_dtype)
     resolved = norms.resolve(norm)
-    self.dropout_rate = dropout_rate
+    self.dropout_rate, self.drop = dropout_rate, dropouts.resolve(dropout)
+    kernel_init = checks.choose("init", init, INITS)
     sizes = [math.prod(input_shape), *[hidden_dim] * num_layers]
     self.layers = nnx.List(
       [
         Dense(
           inputs,
           outputs,
-          kernel_init=nnx.initializers.he_normal(),
+          kernel_init=kernel_init,
           weight_norm=weight_norm,
           dtype=dtype,
           rngs=rngs,
@@ -111,6 +134,6 @@ class MLP(nnx.Module):
       self.layers, self.norms, keys, strict=True
     ):
       x_bf = norm(layer(x_bf, train=train), train=train)
-      x_bf = dropout(x_bf, self.dropout_rate, layer_key)
+      x_bf = self.drop(x_bf, self.dropout_rate, layer_key)
       self.sow(nnx.Intermediate, "hidden", x_bf, capture_noop=True)
     return self.head(x_bf)

@@ -5,9 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from normjax import errors
-from normjax.nn import keeping
-from normjax.registry import near_misses
+from normjax.nn import checks, keeping
 from normjax.types import Array
 
 Activation = Callable[[Array], Array]
@@ -28,9 +26,4 @@ def resolve(name: str) -> Activation:
   Raises:
     UserError: there is none.
   """
-  if name not in ACTIVATIONS:
-    raise errors.UserError(
-      f"activation={name!r} is unknown.{near_misses(name, ACTIVATIONS)}"
-      f" Allowed: {', '.join(ACTIVATIONS)}."
-    )
-  return ACTIVATIONS[name]
+  return checks.choose("activation", name, ACTIVATIONS)

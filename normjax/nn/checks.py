@@ -2,11 +2,13 @@
 
 import math
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
 from normjax import errors, norms
+from normjax.registry import near_misses
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -81,6 +83,20 @@ def check_no_norm(norm: norms.NormSpec) -> None:
     raise errors.UserError(
       f"norm={name!r}: this model has no norms. Allowed: 'identity'."
     )
+
+
+def choose(option: str, name: str, table: Mapping[str, Any]) -> Any:
+  """The entry of that name.
+
+  Raises:
+    UserError: there is none; the message names the option.
+  """
+  if name not in table:
+    raise errors.UserError(
+      f"{option}={name!r} is unknown.{near_misses(name, table)}"
+      f" Allowed: {', '.join(table)}."
+    )
+  return table[name]
 
 
 def compute_dtype(name: str) -> jnp.dtype:

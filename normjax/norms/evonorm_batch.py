@@ -280,11 +280,13 @@ def _measure(
   name: str, x: Array, eps: float
 ) -> tuple[running.Batch, _Statistics]:
   """Of the images, and of the batch by those of its images."""
-  means, variances = moments.mean_and_variance(x, (1, 2))
-  mean = jnp.mean(means, 0).reshape(-1)
-  variance = jnp.mean(variances + jnp.square(means - mean), 0).reshape(-1)
+  images = moments.of_images(x)
+  mean, variance = (
+    moment.reshape(-1)
+    for moment in moments.pool(images, lambda a: jnp.mean(a, 0, keepdims=True))
+  )
   size = jnp.full((1,), math.prod(x.shape[:-1]), x.dtype)
-  center, root = _root(name, means, variances, eps)
+  center, root = _root(name, images.mean, images.variance, eps)
   statistics = _Statistics(center, root, mean, jnp.sqrt(variance + eps))
   return running.Batch(mean, variance, size), statistics
 
@@ -314,7 +316,7 @@ def _normalize_backward(name, residuals, dy):
   and the derivatives of the two variances are 2 (x - mean) / n each. Every sum
   reads x and dy anew: what they have in common is never written.
   """
-  x, params, (center, root, mean, spread) = residuals
+  x, params, (center, root, mean, spread) = blocks.anew(residuals[0], residuals)
   slope, pull = jax.vjp(
     lambda params, root: jnp.broadcast_to(
       _DIVISORS[name].slope(params, root).astype(root.dtype), root.shape
@@ -324,34 +326,34 @@ def _normalize_backward(name, residuals, dy):
   )
   scale = params["scale"].astype(root.dtype)
 
-  def parts():
-    x_byxc, dy_byxc = blocks.anew(x, (x, dy))
-    x_byxc, dy_byxc = moments.promote(x_byxc), moments.promote(dy_byxc)
-    own = slope * x_byxc + root
+  def parts(x, dy, root, slope):
+    x, dy = moments.promote(x), moments.promote(dy)
+    own = slope * x + root
     # As jnp.maximum: a half each where both are equal.
     share = 0.5 * (own > spread) + 0.5 * (own >= spread)
-    return x_byxc, dy_byxc, share.astype(root.dtype), jnp.maximum(own, spread)
+    return x, dy, share.astype(root.dtype), 1 / jnp.maximum(own, spread)
 
-  def total(function):
-    return jnp.sum(function(*parts()), (1, 2), keepdims=True)
+  def sums(*arrays):
+    x, dy, share, reciprocal = parts(*arrays)
+    product = dy * x * reciprocal
+    weight = product * reciprocal
+    own = share * weight
+    return [
+      jnp.sum(term, (1, 2), keepdims=True)
+      for term in (product, dy, own, own * x, weight - own)
+    ]
 
-  dscale = total(lambda x, dy, share, divisor: dy * x / divisor)
-  dbias = total(lambda x, dy, share, divisor: dy)
-  droot = -scale * total(
-    lambda x, dy, share, divisor: share * dy * x / jnp.square(divisor)
+  dscale, dbias, droot, dslope, dspread = blocks.by_image(
+    sums, x, dy, root, slope
   )
-  dslope = -scale * total(
-    lambda x, dy, share, divisor: share * dy * jnp.square(x / divisor)
-  )
-  dspread = -scale * total(
-    lambda x, dy, share, divisor: (1 - share) * dy * x / jnp.square(divisor)
-  )
+  droot, dslope, dspread = (-scale * d for d in (droot, dslope, dspread))
   gradients, more = pull(dslope)
   # d sqrt(variance + eps) / dx = (x - mean) / (n sqrt(variance + eps)).
   by_image = (droot + more) / (root * math.prod(x.shape[1:3]))
   by_batch = jnp.sum(dspread, (0, 1, 2)) / (spread * math.prod(x.shape[:3]))
-  wide, cotangent, share, divisor = parts()
-  dx = scale * cotangent / divisor * (1 - share * slope * wide / divisor)
+  wide, cotangent, share, reciprocal = parts(x, dy, root, slope)
+  dx = scale * cotangent * reciprocal
+  dx *= 1 - share * slope * wide * reciprocal
   dx += by_image * (wide - center) + by_batch * (wide - mean)
   gradients = {
     **gradients,

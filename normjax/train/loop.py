@@ -14,7 +14,6 @@ from normjax import build, configure, errors
 from normjax.record import files, provenance, sinks
 from normjax.record.clock import Clock
 from normjax.train import check, program, sharding, warm_start
-from normjax.train import state as train_state
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import evaluate, evaluate_corrupted
 
@@ -204,17 +203,12 @@ class _Run:
 
   def write_run_file(self, state, problems: list[str]) -> None:
     """Config and provenance; keeps what an earlier process noted."""
-    from normjax import optim
-
     path = self.directory / files.RUN
     try:
       earlier = files.read_json(path) or {}
     except errors.RunError as error:
       earlier, problems = {}, [*problems, str(error)]
-    self.sizes = {
-      "num_params": train_state.num_params(state),
-      "optimizer_state_bytes": optim.state_bytes(state.optimizer_state),
-    }
+    self.sizes = self.program.sizes(state)
     files.write_json(
       path,
       {

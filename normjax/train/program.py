@@ -15,6 +15,7 @@ from flax import nnx
 from kernels_pallas import dispatch
 from normjax import build, configure, data, errors, rng
 from normjax.nn import variables as nn_variables
+from normjax.train import frozen as frozen_lib
 from normjax.train import schedules, sharding
 from normjax.train import state as train_state
 from normjax.train import step as train_step
@@ -45,6 +46,7 @@ class Program:
     abstract_state: shapes, dtypes and shardings.
     compile_s: seconds of tracing and compilation, all functions.
     kernels: op to the implementations that were chosen while tracing.
+    trained: paths of the parameters that move; None: all.
   """
 
   mesh: Any
@@ -55,6 +57,18 @@ class Program:
   abstract_state: train_state.State
   compile_s: float
   kernels: dict[str, list[str]]
+  trained: frozen_lib.Trained
+
+  def sizes(self, state: train_state.State) -> dict[str, int]:
+    """How much there is of parameters and of the optimizer's state."""
+    from normjax import optim
+
+    moving = frozen_lib.select(state.params, self.trained)
+    return {
+      "num_params": train_state.num_params(state.params),
+      "num_trained_params": train_state.num_params(moving),
+      "optimizer_state_bytes": optim.state_bytes(state.optimizer_state),
+    }
 
 
 _PROGRAMS: dict[str, Program] = {}
@@ -96,6 +110,12 @@ def recipe_and_initialize(
   if getattr(model, "non_negative_inputs", False):
     _check_inputs(config, dataset)
   graphdef = nn_variables.split(model)[0]
+  trained = frozen_lib.trained_paths(
+    model,
+    norms_frozen=config.train.norms_frozen,
+    output_frozen=config.train.output_frozen,
+    others_frozen=config.train.others_frozen,
+  )
   # Captures an immutable copy: the caller may go on editing its config.
   frozen = configure.override(config, {})
 
@@ -109,7 +129,8 @@ def recipe_and_initialize(
       model.initialize_on(batch["inputs"], key)
     variables = nn_variables.split(model)[1]
     optimizer = make_optimizer(hyper, jnp.ones(()))
-    return train_state.create(variables, optimizer.init(variables["params"]))
+    moving = frozen_lib.select(variables["params"], trained)
+    return train_state.create(variables, optimizer.init(moving))
 
   recipe = train_step.Recipe(
     graphdef=graphdef,
@@ -117,6 +138,7 @@ def recipe_and_initialize(
     schedule=schedules.get(config.schedule.name),
     accumulation_steps=config.train.accumulation_steps,
     probes=tuple(config.log.probes),
+    trained=trained,
   )
   return recipe, initialize
 
@@ -185,6 +207,7 @@ def _compile(
     abstract_state=state,
     compile_s=time.perf_counter() - start_s,
     kernels=kernels,
+    trained=recipe.trained,
   )
 
 
@@ -198,13 +221,11 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   """Size and speed of a program, from compiling it and timing three steps.
 
   Returns:
-    `num_params`, `optimizer_state_bytes`, `peak_bytes` (arguments,
+    What `Program.sizes` says, `peak_bytes` (arguments,
     temporaries and outputs of a step, as the compiler reports them),
     `flops_per_step` (the compiler's count), `step_s` (median of three),
     `compile_s`.
   """
-  from normjax import optim
-
   program, _ = get(config)
   dataset = build.dataset(config)
   hyper = jax.device_put(build.hyper(config), sharding.replicated(program.mesh))
@@ -222,8 +243,7 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   memory = program.step.memory_analysis()
   cost = program.step.cost_analysis() or {}
   return {
-    "num_params": train_state.num_params(state),
-    "optimizer_state_bytes": optim.state_bytes(state.optimizer_state),
+    **program.sizes(state),
     "peak_bytes": (
       memory.argument_size_in_bytes
       + memory.output_size_in_bytes

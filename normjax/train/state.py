@@ -12,7 +12,7 @@ class State(NamedTuple):
   """The state of a run; a checkpoint holds this and the clock."""
 
   step: Array  # (), int32: updates taken.
-  params: PyTree  # What the optimizer moves, float32.
+  params: PyTree  # All of them, frozen ones too, float32.
   stats: PyTree  # Forward statistics of the norms: float32, int32.
   grad_stats: PyTree  # Statistics of the backward pass, float32.
   optimizer_state: PyTree
@@ -39,6 +39,6 @@ def create(variables: dict[str, PyTree], optimizer_state: PyTree) -> State:
   )
 
 
-def num_params(state: State) -> int:
-  """How many numbers the optimizer moves."""
-  return sum(leaf.size for leaf in jax.tree.leaves(state.params))
+def num_params(params: PyTree) -> int:
+  """How many numbers these parameters hold."""
+  return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -11,7 +11,7 @@ from flax import nnx
 from normjax import rng
 from normjax.nn import variables as nn_variables
 from normjax.record import probes
-from normjax.train import losses, measure
+from normjax.train import frozen, losses, measure
 from normjax.train.state import State
 from normjax.types import Array, Hyper, PyTree
 
@@ -30,6 +30,7 @@ class Recipe(NamedTuple):
   schedule: Callable[[Array, Mapping[str, Array]], Array]
   accumulation_steps: int
   probes: tuple[str, ...]
+  trained: frozen.Trained = None  # Paths of the parameters that move.
 
 
 def forward(
@@ -91,15 +92,17 @@ def _gradients(
   step. Those that are linear in the batch become the whole batch's.
 
   Returns:
-    The gradient (the sum over micro-batches of the gradients of
-    `sum w_i l_i / sum_batch w_i`, hence that of the whole batch), the new
-    `stats` and `grad_stats` (the mean over micro-batches, of counters the
+    The gradient of what is trained (the sum over micro-batches of the
+    gradients of `sum w_i l_i / sum_batch w_i`, hence the whole batch's), the
+    new `stats` and `grad_stats` (the mean over micro-batches, of counters the
     largest), and the metrics.
   """
   total = jnp.maximum(jnp.sum(batch["weight"]), 1.0)
+  trained = frozen.select(state.params, recipe.trained)
   key = rng.fold(hyper["seed"], "dropout", state.step)
 
-  def objective(params, grad_stats, stats, micro, index):
+  def objective(trained, grad_stats, stats, micro, index):
+    params = frozen.put_back(state.params, trained)
     logits, stats, measured = forward(
       recipe,
       {"params": params, "stats": stats, "grad_stats": grad_stats},
@@ -122,7 +125,7 @@ def _gradients(
     # The gradient of a backward statistic is its new value, by convention.
     (gradients, grad_stats), (stats, means, measured) = jax.grad(
       objective, argnums=(0, 1), has_aux=True
-    )(state.params, state.grad_stats, state.stats, micro, index)
+    )(trained, state.grad_stats, state.stats, micro, index)
     return (gradients, means), (stats, grad_stats), measured
 
   count = recipe.accumulation_steps
@@ -194,15 +197,16 @@ def train_step(
   }
   fraction = recipe.schedule(state.step, schedule_scalars)
   optimizer = recipe.make_optimizer(hyper, fraction)
+  trained = frozen.select(state.params, recipe.trained)
   updates, optimizer_state = optimizer.update(
-    gradients, state.optimizer_state, state.params
+    gradients, state.optimizer_state, trained
   )
-  measured |= measure.of_update(updates, state.params, recipe.probes)
+  measured |= measure.of_update(updates, trained, recipe.probes)
   loss = metrics["loss"]
   bad = ~(jnp.isfinite(loss) & (loss <= hyper["train.max_loss"]))
   new_state = State(
     step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
+    params=frozen.put_back(state.params, optax.apply_updates(trained, updates)),
     stats=stats,
     grad_stats=grad_stats,
     optimizer_state=optimizer_state,
