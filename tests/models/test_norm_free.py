@@ -273,7 +273,7 @@ def test_nfnets_have_the_papers_parameters(variant, millions):
 
 
 def _moments(activate):
-  """Mean and variance of a(z) by quadrature, apart at the kink."""
+  """Mean and variance of a(z) by quadrature, between the kinks."""
 
   def mean(f):
     def weighted(z):
@@ -281,7 +281,7 @@ def _moments(activate):
 
     return sum(
       integrate.quad(weighted, *ends, epsabs=1e-14, epsrel=1e-13)[0]
-      for ends in ((-12, 0), (0, 12))
+      for ends in ((-12, 0), (0, 6), (6, 12))
     )
 
   first = mean(activate)
@@ -298,6 +298,14 @@ _ACTIVATIONS = {
   "selu": lambda z: (
     1.0507009873554805 * (z if z > 0 else 1.6732632423543772 * math.expm1(z))
   ),
+  "elu": lambda z: z if z > 0 else math.expm1(z),
+  "celu": lambda z: z if z > 0 else math.expm1(z),
+  "leaky_relu": lambda z: z if z > 0 else 0.01 * z,
+  "relu6": lambda z: min(max(z, 0.0), 6.0),
+  "sigmoid": lambda z: 1 / (1 + math.exp(-z)),
+  "log_sigmoid": lambda z: -math.log1p(math.exp(-z)),
+  "softplus": lambda z: math.log1p(math.exp(z)),
+  "soft_sign": lambda z: z / (1 + abs(z)),
 }
 
 
