@@ -131,6 +131,7 @@ def model():
     alpha=0.2,
     skip_init=False,
     num_classes=50,
+    stochastic_depth_rate=0.9,
   )
 
 
@@ -215,6 +216,16 @@ def test_rates_of_stochastic_depth_rise_linearly():
   )
   rates = [layer.drop_rate for layer in model.layers]
   np.testing.assert_allclose(rates, 0.3 * np.arange(6) / 6, rtol=1e-15)
+
+
+def test_a_key_drops_blocks_in_training_only(model):
+  images = np.random.default_rng(0).normal(size=(8, 8, 8, 3))
+  images = jnp.asarray(images, jnp.float32)
+  key = jax.random.key(0)
+  whole = model(images, train=False)
+  np.testing.assert_array_equal(model(images, train=False, key=key), whole)
+  np.testing.assert_array_equal(model(images, train=True), whole)
+  assert np.any(model(images, train=True, key=key) != whole)
 
 
 def test_the_head_starts_small(model):
