@@ -48,6 +48,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.train.z_loss = 0.0  # times mean(logsumexp(logits)^2)
   config.train.max_loss = 100.0  # a larger or non-finite loss is divergence
   config.train.num_devices = 0  # data parallel over so many; 0: all there are
+  # Folder of a run with checkpoints: parameters and statistics start as those
+  # of its last one, the optimizer afresh. The structures must agree.
+  config.train.initialize_from = ""
   # Reproducible kernels on a GPU, at some cost in speed (CPU and TPU always
   # are); recorded in run.json.
   config.train.deterministic = False

@@ -22,6 +22,8 @@ _ROWS = 256
 _FEWEST_ROWS = 16
 # Below it, the loop costs what the cache saves.
 _LEAST_VALUES = 2**20
+# A block of images and what is computed of it stay in the cache.
+_IMAGE_VALUES = 2**18
 
 
 def rows(shape: tuple[int, ...]) -> int:
@@ -115,3 +117,29 @@ def anew(x: Array, residuals: Any) -> Any:
   Where blocks pay, XLA is kept from writing what both passes have in common.
   """
   return lax.optimization_barrier(residuals) if pay(x) else residuals
+
+
+def by_image(function: Callable[..., Any], *arrays: Array) -> Any:
+  """`function(*arrays)`, some images at a time where that pays.
+
+  Args:
+    function: from arrays whose first axis is that of images to such arrays,
+      none of them of the size of x; what it does to an image depends on no
+      other.
+    *arrays: the first one is x, (b, y, x, c).
+
+  Returns:
+    What the function puts out for all images.
+  """
+  x = arrays[0]
+  if not pay(x):
+    return function(*arrays)
+  most = max(1, _IMAGE_VALUES // math.prod(x.shape[1:]))
+  size = math.gcd(x.shape[0], 2 ** (most.bit_length() - 1))
+  _, out = lax.scan(
+    lambda _, blocks: (None, function(*blocks)),
+    None,
+    tuple(a.reshape(-1, size, *a.shape[1:]) for a in arrays),
+  )
+  out = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
+  return lax.optimization_barrier(out)

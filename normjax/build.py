@@ -21,6 +21,7 @@ _SCALAR_BLOCKS = ("optimizer", "schedule", "train")
 _SCALAR_INTS = ("seed", "train.num_steps")
 # What steers the loop around the program, not the program.
 _LOOP_KEYS = (
+  "train.initialize_from",
   "evaluate.every_steps",
   "evaluate.num_batches",
   "evaluate.corruptions",

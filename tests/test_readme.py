@@ -7,6 +7,7 @@ import pytest
 from normjax import configure, models
 from normjax.models import transformer, vit
 from normjax.nn import initial, mixing, placement, residual_scaling
+from normjax.norms import weights
 from tests import support
 
 TEXT = (support.ROOT / "README.md").read_text()
@@ -38,6 +39,11 @@ def test_every_component_is_mentioned():
   for folder in configure.COMPONENTS.values():
     for file in (configure.configs_dir() / folder).glob("*.py"):
       assert file.stem in TEXT, file
+
+
+def test_every_norm_of_weights_is_mentioned():
+  for name in weights.names():
+    assert f"| `{name}` |" in TEXT, name
 
 
 def test_every_choice_of_a_transformer_is_mentioned():

@@ -19,6 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
       "zero_gamma": False,
       "scale_init": "ones",
       "bias_init": 0.0,
+      # "eval" or "tune" go on with what "train" has trained.
+      "conv_norm_mode": "train",
       # Of the kernels of convolutions; None: none.
       "weight_norm": placeholder(str),
     }

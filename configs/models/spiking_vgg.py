@@ -23,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
         "detach_reset": True,
         "surrogate": "sigmoid",  # or arctan
         "surrogate_alpha": 4.0,
+        "graded": False,
       },
       "inhibition": {
         "ratio": 4,

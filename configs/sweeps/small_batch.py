@@ -20,6 +20,7 @@ from normjax import configure, errors
 from normjax import sweep as space
 
 WHOLE_BATCH = 64
+STEPS = 220  # About ten epochs.
 SIZES = (64, 8, 2, 1)
 # Groups of two channels in the first stage and of eight in the last.
 NORMS = {
@@ -53,10 +54,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config,
     {
       "optimizer.learning_rate": 0.1,
-      "train.num_steps": 220,  # About ten epochs.
+      "train.num_steps": STEPS,
       "train.batch_size": WHOLE_BATCH,
       "train.gradient_clip": 0.0,
-      "evaluate.every_steps": 0,
+      "evaluate.every_steps": STEPS,
       "evaluate.num_batches": 0,
       "checkpoint.every_steps": 0,
       "log.every_steps": 20,
@@ -77,7 +78,8 @@ def _batch(size: int, arg: str) -> dict[str, int | float]:
   parts = WHOLE_BATCH // size
   return {
     "train.batch_size": size,
-    "train.num_steps": shared.train.num_steps * parts,
+    "train.num_steps": STEPS * parts,
+    "evaluate.every_steps": STEPS * parts,
     "log.every_steps": shared.log.every_steps * parts,
     "optimizer.learning_rate": shared.optimizer.learning_rate / parts,
   }

@@ -8,6 +8,7 @@ TABLE = {
   "optim": "normjax.bench.optim:run",
   "norms": "normjax.bench.norms:run",
   "models": "normjax.bench.models:run",
+  "conv_norm": "normjax.bench.conv_norm:run",
 }
 _REGISTRY = Registry("benchmark", TABLE)
 names = _REGISTRY.names

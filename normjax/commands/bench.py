@@ -2,8 +2,9 @@
 
 `optim` times one update of every optimizer beside its peers, all on the same
 leaves; `norms` the forward and backward pass of every norm; `models` a LLaMA's
-training step. They take turns, round by round. The PyTorch peers run in an
-interpreter of their own.
+training step; `conv_norm` a ResNet's in each mode of its convolutions and
+norms. They take turns, round by round. The PyTorch peers run in an interpreter
+of their own.
 """
 
 from absl import flags
@@ -19,6 +20,7 @@ def define_flags(values: flags.FlagValues) -> None:
     ("methods", "", "optim: optimizers; none for all."),
     ("norms", "", "norms: which; none for all."),
     ("shape", "8192,1024", "norms: of x."),
+    ("images", "64,32,32,3", "conv_norm: of the batch, (b, y, x, c)."),
   ):
     flags.DEFINE_list(name, default, what, flag_values=values)
   flags.DEFINE_bool(
@@ -39,6 +41,7 @@ def define_flags(values: flags.FlagValues) -> None:
     ("vocab_size", 4096, "optim: rows of its embedding."),
     ("batch_size", 4, "models: sequences of a step."),
     ("length", 256, "models: tokens of a sequence."),
+    ("depth", 20, "conv_norm: of the ResNet."),
   ):
     flags.DEFINE_integer(name, default, what, lower_bound=1, flag_values=values)
   flags.DEFINE_enum(

@@ -1,14 +1,19 @@
 """Lists what a config can name, with the paper or source of each."""
 
 import ast
+import importlib.util
 from pathlib import Path
 
 from absl import flags
 
 from normjax import configure, errors
+from normjax.norms import weights
 
-USAGE = "list [norms|optimizers|models|data|sweeps|papers]"
+USAGE = "list [norms|weight_norms|optimizers|models|data|sweeps|papers]"
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
+# What has no config: options of a model by name, from "module:factory".
+_TABLES = {"weight_norms": weights.TABLE}
+_ALLOWED = (*_FOLDERS, *_TABLES)
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -21,22 +26,38 @@ def _headline(file: Path) -> str:
   return text.partition("\n")[0]
 
 
+def _files(what: str) -> dict[str, Path]:
+  """The file that says what it is, by name."""
+  if what not in _TABLES:
+    files = sorted((configure.configs_dir() / what).glob("*.py"))
+    return {file.stem: file for file in files}
+  specs = {
+    name: importlib.util.find_spec(target.partition(":")[0])
+    for name, target in _TABLES[what].items()
+  }
+  return {
+    name: Path(spec.origin)
+    for name, spec in specs.items()
+    if spec is not None and spec.origin is not None
+  }
+
+
 def run(
   positional: list[str], overrides: list[str], values: flags.FlagValues
 ) -> int:
-  """Prints one line a config file."""
+  """Prints one line a config file, or an entry of a table."""
   del overrides, values
-  for folder in positional:
-    if folder not in _FOLDERS:
+  for what in positional:
+    if what not in _ALLOWED:
       raise errors.UserError(
-        f"cannot list {folder!r}; allowed: {', '.join(_FOLDERS)}."
+        f"cannot list {what!r}; allowed: {', '.join(_ALLOWED)}."
       )
-  for folder in positional or _FOLDERS:
-    files = sorted((configure.configs_dir() / folder).glob("*.py"))
+  for what in positional or _ALLOWED:
+    files = _files(what)
     if not files:
       continue
-    print(folder)
-    width = max(len(file.stem) for file in files)
-    for file in files:
-      print(f"  {file.stem:{width}}  {_headline(file)}")
+    print(what)
+    width = max(map(len, files))
+    for name, file in files.items():
+      print(f"  {name:{width}}  {_headline(file)}")
   return 0

@@ -64,6 +64,7 @@ def _absorb(site: ConvNorm) -> None:
     stride=old.stride,
     groups=old.groups,
     use_bias=True,
+    padding=old.padding,
     kernel_init=lambda *_: kernel,
     dtype=old.dtype,
     rngs=nnx.Rngs(0),

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
+from normjax.nn import keeping
 from normjax.nn.conv import Conv
 from normjax.nn.conv_norm import ConvNorm, NormActivation
 from normjax.norms import weights
@@ -47,11 +48,13 @@ class Layers:
   Attributes:
     conv_options: of every `Conv`.
     norm_options: of every `NormActivation`.
+    mode: of every `ConvNorm`.
     rngs: stream "params".
   """
 
   conv_options: Mapping[str, Any]
   norm_options: Mapping[str, Any]
+  mode: str
   rngs: nnx.Rngs
 
   def conv(self, inputs: int, outputs: int, **options: Any) -> Conv:
@@ -69,7 +72,7 @@ class Layers:
   def conv_norm(self, inputs: int, outputs: int, **options: Any) -> ConvNorm:
     """A convolution, its norm and activation."""
     shared = {**self.conv_options, **self.norm_options, **options}
-    return ConvNorm(inputs, outputs, **shared, rngs=self.rngs)
+    return ConvNorm(inputs, outputs, **shared, mode=self.mode, rngs=self.rngs)
 
 
 def make_layers(
@@ -78,6 +81,7 @@ def make_layers(
   channels: int,
   scale_init: str,
   bias_init: float,
+  mode: str,
   weight_norm: weights.WeightNormSpec | None,
   dtype: jnp.dtype,
   rngs: nnx.Rngs,
@@ -89,6 +93,7 @@ def make_layers(
     channels: of the first site.
     scale_init: one of `SCALE_INITS`.
     bias_init: where the norms' biases start.
+    mode: of every `ConvNorm`.
     weight_norm: of every convolution's kernel; None: none.
     dtype: of the computation.
     rngs: stream "params".
@@ -110,6 +115,7 @@ def make_layers(
       "scale_init": SCALE_INITS[scale_init],
       "bias_init": nnx.initializers.constant(bias_init) if bias_init else None,
     },
+    mode=mode,
     rngs=rngs,
   )
 
@@ -262,7 +268,7 @@ class PostActivation(Block):
     h_byxc = x_byxc
     for conv in self.convs:
       h_byxc = conv(h_byxc, train=train)
-    x_byxc = jax.nn.relu(h_byxc + self.shortcut(x_byxc, train=train))
+    x_byxc = keeping.relu(h_byxc + self.shortcut(x_byxc, train=train))
     self.sow(nnx.Intermediate, "stream", x_byxc, capture_noop=True)
     return x_byxc
 

@@ -37,6 +37,7 @@ class ResNet(nnx.Module):
     zero_gamma: bool,
     scale_init: str,
     bias_init: float,
+    conv_norm_mode: str,
     norm: norms.NormSpec,
     weight_norm: weights.WeightNormSpec | None,
     compute_dtype: str,
@@ -55,6 +56,7 @@ class ResNet(nnx.Module):
       zero_gamma: of `PostActivation`.
       scale_init: one of `SCALE_INITS`.
       bias_init: where the norms' biases start.
+      conv_norm_mode: of every `ConvNorm`.
       norm: at every site.
       weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
@@ -66,6 +68,12 @@ class ResNet(nnx.Module):
     checks.check_image_shape(input_shape)
     checks.check_sizes(num_classes=num_classes)
     blocks.check_choice("version", version, tuple(blocks.VERSIONS))
+    if version != "v1" and conv_norm_mode != "train":
+      raise errors.UserError(
+        f"conv_norm_mode={conv_norm_mode!r} is for version='v1', where a norm"
+        f" follows each convolution; with version={version!r} it must be"
+        " 'train'."
+      )
     dtype = checks.compute_dtype(compute_dtype)
     block, inputs = blocks.VERSIONS[version], stem["outputs"]
     layers = blocks.make_layers(
@@ -73,6 +81,7 @@ class ResNet(nnx.Module):
       channels=inputs,
       scale_init=scale_init,
       bias_init=bias_init,
+      mode=conv_norm_mode,
       weight_norm=weight_norm,
       dtype=dtype,
       rngs=rngs,
@@ -138,6 +147,7 @@ class CifarResNet(ResNet):
     zero_gamma: bool = False,
     scale_init: str = "ones",
     bias_init: float = 0.0,
+    conv_norm_mode: str = "train",
     norm: norms.NormSpec = "batch_norm",
     weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
@@ -161,6 +171,9 @@ class CifarResNet(ResNet):
         in BatchNorm-only training (arXiv:2003.00152); "uniform_symmetric" in
         (-1, 1).
       bias_init: where the norms' biases start.
+      conv_norm_mode: "train"; v1 only, for going on with a trained network,
+        "eval", whose running statistics are constants, or "tune", the same in
+        less memory (arXiv:2305.11624).
       norm: at every site, by name.
       weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
@@ -183,6 +196,7 @@ class CifarResNet(ResNet):
       zero_gamma=zero_gamma,
       scale_init=scale_init,
       bias_init=bias_init,
+      conv_norm_mode=conv_norm_mode,
       norm=norm,
       weight_norm=weight_norm,
       compute_dtype=compute_dtype,
@@ -217,6 +231,7 @@ class ImageNetResNet(ResNet):
     zero_gamma: bool = False,
     scale_init: str = "ones",
     bias_init: float = 0.0,
+    conv_norm_mode: str = "train",
     norm: norms.NormSpec = "batch_norm",
     weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
@@ -239,6 +254,7 @@ class ImageNetResNet(ResNet):
       zero_gamma: v1: the scale of each branch's last norm starts at zero.
       scale_init: how all other scales start.
       bias_init: where the norms' biases start.
+      conv_norm_mode: "train", "eval" or "tune".
       norm: at every site, by name.
       weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
@@ -268,6 +284,7 @@ class ImageNetResNet(ResNet):
       zero_gamma=zero_gamma,
       scale_init=scale_init,
       bias_init=bias_init,
+      conv_norm_mode=conv_norm_mode,
       norm=norm,
       weight_norm=weight_norm,
       compute_dtype=compute_dtype,

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from normjax.nn import checks
+from normjax.nn import checks, keeping
 from normjax.types import Array
 
 Activation = Callable[[Array], Array]
 
 ACTIVATIONS: dict[str, Activation] = {
-  "relu": jax.nn.relu,
+  "relu": keeping.relu,
   "gelu": jax.nn.gelu,
   "silu": jax.nn.silu,
   "tanh": jnp.tanh,

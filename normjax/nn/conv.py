@@ -1,9 +1,12 @@
 """Two-dimensional convolution, channels last."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from normjax.nn import keeping
 from normjax.nn.weight_norm_layer import layer_or_none
 from normjax.norms import weights
 from normjax.types import Array
@@ -96,11 +99,11 @@ def convolve(
   `padding="same"` is that of TensorFlow; see `Conv`.
   """
   half = [(size // 2, size // 2) for size in kernel.shape[:2]]
-  return jax.lax.conv_general_dilated(
-    x_byxc,
-    kernel,
+  linear = functools.partial(
+    jax.lax.conv_general_dilated,
     window_strides=(stride, stride),
     padding={"half": half, "same": "SAME"}[padding],
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     feature_group_count=groups,
   )
+  return keeping.input_only(linear, x_byxc, kernel)

@@ -8,7 +8,7 @@ from flax import nnx
 
 from normjax import errors, norms
 from normjax.nn import activation as activations
-from normjax.nn import folding, keeping
+from normjax.nn import folding
 from normjax.nn.conv import HE_NORMAL, Conv
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.variables import held
@@ -176,7 +176,7 @@ def _tune(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
   kernel, bias = site.folded(train=train)
   y_byxc = site.conv.convolve(x_byxc, kernel, bias)
   activate = site.norm.activate
-  return y_byxc if activate is None else keeping.of_output(activate)(y_byxc)
+  return y_byxc if activate is None else activate(y_byxc)
 
 
 # By name: (module, x, train) to y.

@@ -23,9 +23,9 @@ KINDS = ("official", "exact")
 
 @functools.cache
 def resolve(name: str, kind: str = "official") -> Activation:
-  """gain * a(x), whose variance is 1 where x is standard normal.
+  """An activation whose variance is 1 where x is standard normal.
 
-      gain = 1 / sqrt(var a(z)),  z ~ N(0, 1)
+      gain a(x),  gain = 1 / sqrt(var a(z)),  z ~ N(0, 1)
 
   arXiv:2101.08692, section 4.1. For relu that is sqrt(2 / (1 - 1 / pi)). The
   variance of a convolution of it is 1 again, where each filter has mean 0 and

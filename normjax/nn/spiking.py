@@ -24,6 +24,13 @@ def _arctan(x: Array, alpha: float) -> Array:
 
 # What stands for the derivative of a step at 0, of width 1 / alpha.
 SURROGATES = {"sigmoid": _sigmoid, "arctan": _arctan}
+# The functions that have these derivatives: smooth steps from 0 to 1.
+GRADED = {
+  "sigmoid": lambda x, alpha: jax.nn.sigmoid(alpha * x),
+  "arctan": lambda x, alpha: (
+    jnp.arctan(math.pi / 2 * alpha * x) / math.pi + 0.5
+  ),
+}
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
@@ -68,6 +75,9 @@ class LIF:
     surrogate: of `SURROGATES`.
     surrogate_alpha: its inverse width; the libraries' defaults are 4 for
       "sigmoid" and 2 for "arctan".
+    graded: whether the output is the smooth step that has the surrogate as its
+      derivative, instead of a spike: what remains of the network without the
+      discontinuity.
   """
 
   tau: float = 2.0
@@ -77,6 +87,7 @@ class LIF:
   detach_reset: bool = True
   surrogate: str = "sigmoid"
   surrogate_alpha: float = 4.0
+  graded: bool = False
 
   def __post_init__(self) -> None:
     """Checks the options.
@@ -105,20 +116,30 @@ class LIF:
     Returns:
       0 or 1, of the same shape and dtype; v is kept in float32 at least.
     """
-    wide = jnp.promote_types(currents_t.dtype, jnp.float32)
-
-    def step(v, current):
-      v, fired = self.advance(v, current.astype(wide))
-      return v, fired.astype(currents_t.dtype)
-
-    start = jnp.zeros(currents_t.shape[1:], wide)
-    return jax.lax.scan(step, start, currents_t)[1]
+    return _over_time(self, currents_t)
 
   def advance(self, v: Array, current: Array) -> tuple[Array, Array]:
     """One step: (the potential after the reset, the spikes)."""
     gain = 1 / self.tau if self.decay_input else 1.0
     v = v * (1 - 1 / self.tau) + gain * current
-    fired = spike(v - self.threshold, self.surrogate, self.surrogate_alpha)
+    above = v - self.threshold
+    if self.graded:
+      fired = GRADED[self.surrogate](above, self.surrogate_alpha)
+    else:
+      fired = spike(above, self.surrogate, self.surrogate_alpha)
     by = jax.lax.stop_gradient(fired) if self.detach_reset else fired
     rest = v - by * self.threshold if self.reset == "subtract" else v * (1 - by)
     return rest, fired
+
+
+# Compiled, so that outside of a compiled function too the loop is traced once.
+@functools.partial(jax.jit, static_argnums=0)
+def _over_time(cells: LIF, currents_t: Array) -> Array:
+  wide = jnp.promote_types(currents_t.dtype, jnp.float32)
+
+  def step(v, current):
+    v, fired = cells.advance(v, current.astype(wide))
+    return v, fired.astype(currents_t.dtype)
+
+  start = jnp.zeros(currents_t.shape[1:], wide)
+  return jax.lax.scan(step, start, currents_t)[1]

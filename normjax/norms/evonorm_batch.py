@@ -1,11 +1,15 @@
 """EvoNorm-B0, B1, B2: Liu, Brock, Simonyan, Le 2020, arXiv:2004.02967."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 
+from kernels_pallas import blocks
 from normjax.norms import affine, base, moments, running
 from normjax.types import Array
 
@@ -187,33 +191,33 @@ def _init_b0(shape, dtype, **options: Any):
   return made
 
 
-def _image_power(x: Array, eps: float) -> Array:
-  """Root of the mean square of each channel of each image, (b, 1, 1, c)."""
-  return jnp.sqrt(moments.mean_square(x, axes=(1, 2)) + eps)
+class _Divisor(NamedTuple):
+  """max(spread, slope x + root) is what x is divided by."""
+
+  # Whether the root is that of an image's variance, or of its mean square.
+  centered: bool
+  # (parameters, root (b, 1, 1, c)) -> slope, which broadcasts against root.
+  slope: Callable[[Mapping[str, Array], Array], Array]
 
 
-def _image_spread(x: Array, eps: float) -> Array:
-  """Standard deviation of each channel of each image, (b, 1, 1, c)."""
-  return jnp.sqrt(moments.mean_and_variance(x, axes=(1, 2))[1] + eps)
+_DIVISORS = {
+  "evonorm_b0": _Divisor(True, lambda params, root: params["v"]),
+  "evonorm_b1": _Divisor(False, lambda params, root: root),
+  "evonorm_b2": _Divisor(False, lambda params, root: -jnp.ones_like(root)),
+}
 
 
-def _divisor_b0(x: Array, eps: float, params: Mapping[str, Array]) -> Array:
-  return params["v"].astype(x.dtype) * x + _image_spread(x, eps)
+class _Statistics(NamedTuple):
+  """What enters the divisor, and the centers that its gradient goes around."""
 
-
-def _divisor_b1(x: Array, eps: float, params: Mapping[str, Array]) -> Array:
-  del params
-  return (x + 1) * _image_power(x, eps)
-
-
-def _divisor_b2(x: Array, eps: float, params: Mapping[str, Array]) -> Array:
-  del params
-  return _image_power(x, eps) - x
+  center: Array  # (b, 1, 1, c): mean of an image's channel, or 0.
+  root: Array  # (b, 1, 1, c)
+  mean: Array  # (c,): of the batch.
+  spread: Array  # (c,)
 
 
 def _apply(
   name: str,
-  divisor: Callable[[Array, float, Mapping[str, Array]], Array],
   variables: base.Variables,
   x: Array,
   *,
@@ -229,24 +233,146 @@ def _apply(
   base.check_held(name, variables, "stats", ("var",))
   base.check_features(name, x, stats["var"].size)
   wide = moments.promote(x)
-  variance = stats["var"].astype(wide.dtype)
-  if train:
+  if not train:
+    spread = jnp.sqrt(stats["var"].astype(wide.dtype) + eps)
+    return _by_autodiff(name, wide, params, spread, eps).astype(x.dtype), stats
+  if mask is None:
+    base.check_batch(name, x)
+    batch, statistics = _measure(name, lax.stop_gradient(wide), eps)
+    y = cast(Array, _normalize(name, x, params, statistics))
+  else:
     batch = running.measure(name, wide, mask)
-    variance = batch.variance
-    new = {"var": batch.kept(running_variance)}
-    stats = running.advance(stats, new, momentum, batch.size)
-  spread = jnp.sqrt(variance + eps)
-  normalized = wide / jnp.maximum(spread, divisor(wide, eps, params))
-  return affine.apply(normalized, params).astype(x.dtype), stats
+    spread = jnp.sqrt(batch.variance + eps)
+    y = _by_autodiff(name, wide, params, spread, eps).astype(x.dtype)
+  new = {"var": batch.kept(running_variance)}
+  return y, running.advance(stats, new, momentum, batch.size)
+
+
+def _root(
+  name: str, mean: Array, variance: Array, eps: float
+) -> tuple[Array, Array]:
+  """Center and root of each channel of each image, of its moments."""
+  if _DIVISORS[name].centered:
+    return mean, jnp.sqrt(variance + eps)
+  return jnp.zeros_like(mean), jnp.sqrt(variance + jnp.square(mean) + eps)
+
+
+def _quotient(
+  name: str, x: Array, params: Mapping[str, Array], root: Array, spread: Array
+) -> Array:
+  slope = _DIVISORS[name].slope(params, root).astype(x.dtype)
+  return x / jnp.maximum(spread, slope * x + root)
+
+
+def _by_autodiff(
+  name: str,
+  x: Array,
+  params: Mapping[str, Array],
+  spread: Array,
+  eps: float,
+) -> Array:
+  """By a spread that is given, in the dtype of the statistics."""
+  _, root = _root(name, *moments.mean_and_variance(x, (1, 2)), eps)
+  return affine.apply(_quotient(name, x, params, root, spread), params)
+
+
+def _measure(
+  name: str, x: Array, eps: float
+) -> tuple[running.Batch, _Statistics]:
+  """Of the images, and of the batch by those of its images."""
+  images = moments.of_images(x)
+  mean, variance = (
+    moment.reshape(-1)
+    for moment in moments.pool(images, lambda a: jnp.mean(a, 0, keepdims=True))
+  )
+  size = jnp.full((1,), math.prod(x.shape[:-1]), x.dtype)
+  center, root = _root(name, images.mean, images.variance, eps)
+  statistics = _Statistics(center, root, mean, jnp.sqrt(variance + eps))
+  return running.Batch(mean, variance, size), statistics
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _normalize(
+  name: str, x: Array, params: Mapping[str, Array], statistics: _Statistics
+) -> Array:
+  """The norm; its gradient is that through the statistics too."""
+  normalized = _quotient(
+    name, moments.promote(x), params, statistics.root, statistics.spread
+  )
+  return affine.apply(normalized, params).astype(x.dtype)
+
+
+def _normalize_forward(name, x, params, statistics):
+  y = _normalize(name, x, params, statistics)
+  return y, (x, params, statistics)
+
+
+def _normalize_backward(name, residuals, dy):
+  """With n = x / divisor, and w = dy n / divisor where that is the image's:
+
+      droot = -scale sum_I(w), dslope = -scale sum_I(w x),
+      dspread = -scale sum_B(dy n / divisor - w)
+
+  and the derivatives of the two variances are 2 (x - mean) / n each. Every sum
+  reads x and dy anew: what they have in common is never written.
+  """
+  x, params, (center, root, mean, spread) = blocks.anew(residuals[0], residuals)
+  slope, pull = jax.vjp(
+    lambda params, root: jnp.broadcast_to(
+      _DIVISORS[name].slope(params, root).astype(root.dtype), root.shape
+    ),
+    params,
+    root,
+  )
+  scale = params["scale"].astype(root.dtype)
+
+  def parts(x, dy, root, slope):
+    x, dy = moments.promote(x), moments.promote(dy)
+    own = slope * x + root
+    # As jnp.maximum: a half each where both are equal.
+    share = 0.5 * (own > spread) + 0.5 * (own >= spread)
+    return x, dy, share.astype(root.dtype), 1 / jnp.maximum(own, spread)
+
+  def sums(*arrays):
+    x, dy, share, reciprocal = parts(*arrays)
+    product = dy * x * reciprocal
+    weight = product * reciprocal
+    own = share * weight
+    return [
+      jnp.sum(term, (1, 2), keepdims=True)
+      for term in (product, dy, own, own * x, weight - own)
+    ]
+
+  dscale, dbias, droot, dslope, dspread = blocks.by_image(
+    sums, x, dy, root, slope
+  )
+  droot, dslope, dspread = (-scale * d for d in (droot, dslope, dspread))
+  gradients, more = pull(dslope)
+  # d sqrt(variance + eps) / dx = (x - mean) / (n sqrt(variance + eps)).
+  by_image = (droot + more) / (root * math.prod(x.shape[1:3]))
+  by_batch = jnp.sum(dspread, (0, 1, 2)) / (spread * math.prod(x.shape[:3]))
+  wide, cotangent, share, reciprocal = parts(x, dy, root, slope)
+  dx = scale * cotangent * reciprocal
+  dx *= 1 - share * slope * wide * reciprocal
+  dx += by_image * (wide - center) + by_batch * (wide - mean)
+  gradients = {
+    **gradients,
+    "scale": jnp.sum(dscale, (0, 1, 2)).astype(params["scale"].dtype),
+    "bias": jnp.sum(dbias, (0, 1, 2)).astype(params["bias"].dtype),
+  }
+  return dx.astype(x.dtype), gradients, None
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 def _apply_b0(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b0", _divisor_b0, variables, x, **given)
+  return _apply("evonorm_b0", variables, x, **given)
 
 
 def _apply_b1(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b1", _divisor_b1, variables, x, **given)
+  return _apply("evonorm_b1", variables, x, **given)
 
 
 def _apply_b2(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b2", _divisor_b2, variables, x, **given)
+  return _apply("evonorm_b2", variables, x, **given)

@@ -1,13 +1,14 @@
 """EvoNorm-S0, S1, S2: Liu, Brock, Simonyan, Le 2020, arXiv:2004.02967."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kernels_pallas import blocks
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -37,7 +38,9 @@ def evonorm_s0(
     UserError: an option out of range; groups that do not divide the channels;
       from `apply`, an x that is not images.
   """
-  return _make("evonorm_s0", _init_s0, _apply_s0, num_groups, eps, nonlinearity)
+  return _make(
+    "evonorm_s0", _init_s0, _apply_centered, num_groups, eps, nonlinearity
+  )
 
 
 def evonorm_s1(
@@ -58,7 +61,9 @@ def evonorm_s1(
   Raises:
     UserError: see `evonorm_s0`.
   """
-  return _make("evonorm_s1", _init, _apply_s1, num_groups, eps, nonlinearity)
+  return _make(
+    "evonorm_s1", _init, _apply_centered, num_groups, eps, nonlinearity
+  )
 
 
 def evonorm_s2(
@@ -79,7 +84,7 @@ def evonorm_s2(
   Raises:
     UserError: see `evonorm_s0`.
   """
-  return _make("evonorm_s2", _init, _apply_s2, num_groups, eps, nonlinearity)
+  return _make("evonorm_s2", _init, _apply_power, num_groups, eps, nonlinearity)
 
 
 def _make(
@@ -125,17 +130,8 @@ def _init_s0(shape, dtype, **options: Any):
   return made
 
 
-def _variance(grouped: Array) -> Array:
-  return moments.mean_and_variance(grouped, axes=(1, 2, 4))[1]
-
-
-def _power(grouped: Array) -> Array:
-  return moments.mean_square(grouped, axes=(1, 2, 4))
-
-
 def _apply(
-  name: str,
-  statistic: Callable[[Array], Array],
+  centered: bool,
   variables: base.Variables,
   x: Array,
   *,
@@ -143,25 +139,106 @@ def _apply(
   eps: float,
   **_: Any,
 ):
-  params = variables["params"]
+  name, params = "evonorm", variables["params"]
   base.check_images(name, x)
   base.check_groups(name, num_groups, x.shape[-1])
   affine.check(name, x, params)
+  fixed = moments.promote(lax.stop_gradient(x))
+  center, square = _of_groups(fixed, num_groups)
+  if not centered:
+    center, square = jnp.zeros_like(center), square + jnp.square(center)
+  y = _normalize(num_groups, x, params, center, lax.rsqrt(square + eps))
+  return cast(Array, y), variables["stats"]
+
+
+def _of_groups(x: Array, num_groups: int) -> tuple[Array, Array]:
+  """Mean and variance of each group of each image, (b, 1, 1, c).
+
+  By those of its channels: reductions over neighbouring channels are slow.
+  """
+  return moments.pool(
+    moments.of_images(x), lambda a: _over_groups(jnp.mean, a, num_groups)
+  )
+
+
+def _over_groups(
+  function: Callable[..., Array], values: Array, num_groups: int
+) -> Array:
+  """A mean or sum over each group, at each of its channels."""
+  grouped = moments.split_groups(values, num_groups)
+  reduced = function(grouped, axis=-1, keepdims=True)
+  return jnp.broadcast_to(reduced, grouped.shape).reshape(values.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _normalize(
+  num_groups: int,
+  x: Array,
+  params: Mapping[str, Array],
+  center: Array,
+  r: Array,
+) -> Array:
+  """(x sigmoid(v x)) r, scaled and shifted.
+
+  Its gradient is that through r too, by whose center (b, 1, 1, c) it goes.
+  """
+  del num_groups, center
   wide = moments.promote(x)
-  v = params["v"].astype(wide.dtype) if "v" in params else 1
-  swish = moments.split_groups(wide * jax.nn.sigmoid(v * wide), num_groups)
-  spread = statistic(moments.split_groups(wide, num_groups))
-  normalized = (swish * lax.rsqrt(spread + eps)).reshape(x.shape)
-  return affine.apply(normalized, params).astype(x.dtype), variables["stats"]
+  swish = wide * jax.nn.sigmoid(_slope(params, wide) * wide)
+  return affine.apply(swish * r, params).astype(x.dtype)
 
 
-def _apply_s0(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_s0", _variance, variables, x, **given)
+def _slope(params: Mapping[str, Array], x: Array) -> Array:
+  return params["v"].astype(x.dtype) if "v" in params else jnp.ones((), x.dtype)
 
 
-def _apply_s1(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_s1", _variance, variables, x, **given)
+def _normalize_forward(num_groups, x, params, center, r):
+  y = _normalize(num_groups, x, params, center, r)
+  return y, (x, params, center, r)
 
 
-def _apply_s2(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_s2", _power, variables, x, **given)
+def _normalize_backward(num_groups, residuals, dy):
+  """With s = x sigmoid(v x), g = scale r and n values in a group:
+
+  dx = dy g s' - (x - center) r^3 / n sum_G(dy scale s)
+  dv = sum(dy g x^2 sigmoid' (v x))
+  """
+  x, params, center, r = blocks.anew(residuals[0], residuals)
+  scale, v = params["scale"].astype(r.dtype), _slope(params, r)
+
+  def parts(x, dy):
+    wide = moments.promote(x)
+    return wide, moments.promote(dy), jax.nn.sigmoid(v * wide)
+
+  def sums(x, dy):
+    wide, cotangent, gate = parts(x, dy)
+    swish = cotangent * wide * gate
+    return [
+      jnp.sum(term, (1, 2), keepdims=True)
+      for term in (cotangent, swish, swish * wide * (1 - gate))
+    ]
+
+  dbias, along, dv = blocks.by_image(sums, x, dy)
+  size = x.shape[1] * x.shape[2] * (x.shape[3] // num_groups)
+  by_group = _over_groups(jnp.sum, scale * along, num_groups) * (r**3 / size)
+  gain = scale * r
+  wide, cotangent, gate = parts(x, dy)
+  dx = cotangent * gain * gate * (1 + v * wide * (1 - gate))
+  dx -= (wide - center) * by_group
+  gradients = {"scale": along * r, "bias": dbias, "v": dv * gain}
+  gradients = {
+    name: jnp.sum(gradients[name], (0, 1, 2)).astype(params[name].dtype)
+    for name in params
+  }
+  return dx.astype(x.dtype), gradients, None, None
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def _apply_centered(variables: base.Variables, x: Array, **given: Any):
+  return _apply(True, variables, x, **given)
+
+
+def _apply_power(variables: base.Variables, x: Array, **given: Any):
+  return _apply(False, variables, x, **given)

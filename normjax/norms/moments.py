@@ -7,11 +7,13 @@ keeps the reduced axes, with size 1.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
+from kernels_pallas import blocks
 from normjax import errors
 from normjax.types import Array
 
@@ -95,6 +97,53 @@ def mean_and_variance(
   """mean(x) and the biased variance mean((x - mean)^2); see `mean`."""
   center = mean(x, axes, mask)
   return center, mean_square(promote(x) - center, axes, mask)
+
+
+class Parts(NamedTuple):
+  """Moments of the parts of an array, of equal sizes."""
+
+  mean: Array
+  # The true mean less the rounded one.
+  remainder: Array
+  variance: Array
+
+
+def of_images(x: Array) -> Parts:
+  """Moments of each channel of each image, (b, 1, 1, c).
+
+  Some images at a time, which are read from memory once.
+
+  Args:
+    x: (b, y, x, c), float32 or float64.
+  """
+
+  def measure(x):
+    center = mean(x, (1, 2))
+    centered = x - center
+    remainder = mean(centered, (1, 2))
+    variance = mean_square(centered, (1, 2)) - jnp.square(remainder)
+    return Parts(center, remainder, variance)
+
+  return blocks.by_image(measure, x)
+
+
+def pool(
+  parts: Parts, average: Callable[[Array], Array]
+) -> tuple[Array, Array]:
+  """Mean and variance of what the parts make up.
+
+      var = mean(var_part + (mean_part - mean)^2)
+
+  The rounding of a part's large mean would count in full; hence its remainder.
+
+  Args:
+    parts: of an array.
+    average: over the parts that make up one; its result broadcasts to them.
+  """
+  first = average(parts.mean)
+  offset = parts.mean - first + parts.remainder
+  shift = average(offset)
+  return first + shift, average(parts.variance + jnp.square(offset - shift))
 
 
 def one_pass_mean_and_variance(

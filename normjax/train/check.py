@@ -3,7 +3,7 @@
 from normjax import build, configure, errors
 from normjax.data import corruptions
 from normjax.record import probes
-from normjax.train import schedules
+from normjax.train import schedules, warm_start
 
 
 def check(config: configure.ConfigDict) -> None:
@@ -39,6 +39,7 @@ def check(config: configure.ConfigDict) -> None:
       " allowed: 'float32', 'bfloat16'."
     )
   probes.check(config.log.probes)
+  warm_start.check(config.train.initialize_from)
   _check_corruptions(config)
   schedules.get(config.schedule.name)
   build.optimizer(config)

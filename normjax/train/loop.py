@@ -13,7 +13,7 @@ import jax
 from normjax import build, configure, errors
 from normjax.record import files, provenance, sinks
 from normjax.record.clock import Clock
-from normjax.train import check, program, sharding
+from normjax.train import check, program, sharding, warm_start
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import evaluate, evaluate_corrupted
 
@@ -170,7 +170,7 @@ class _Run:
     self.clock = Clock(seconds)
     if is_new:
       self.clock.add("compile", self.program.compile_s)
-    state = restored or self.program.initialize(self.hyper, self.batch(0))
+    state = restored or self.start()
     step = int(state.step)
     self.saved = step if restored else -1
     self.metrics = files.MetricsFile(
@@ -193,6 +193,13 @@ class _Run:
       if config.log[name]
     ]
     return state
+
+  def start(self):
+    """The state before step 0: drawn, or with what another run has learned."""
+    state = self.program.initialize(self.hyper, self.batch(0))
+    if not self.config.train.initialize_from:
+      return state
+    return warm_start.start(self.config, state, self.hyper)
 
   def write_run_file(self, state, problems: list[str]) -> None:
     """Config and provenance; keeps what an earlier process noted."""

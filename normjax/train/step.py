@@ -93,8 +93,8 @@ def _gradients(
 
   Returns:
     The gradient of what is trained (the sum over micro-batches of the
-    gradients of `sum w_i l_i / sum_batch w_i`, hence the whole batch's), the new
-    `stats` and `grad_stats` (the mean over micro-batches, of counters the
+    gradients of `sum w_i l_i / sum_batch w_i`, hence the whole batch's), the
+    new `stats` and `grad_stats` (the mean over micro-batches, of counters the
     largest), and the metrics.
   """
   total = jnp.maximum(jnp.sum(batch["weight"]), 1.0)

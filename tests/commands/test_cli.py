@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from normjax import cli, train
+from normjax.norms import weights
 from tests import support
 
 
@@ -39,6 +40,15 @@ def test_list_shows_every_component_with_its_headline(capsys):
   assert any(
     "rms_norm" in line and "1910.07467" in line for line in out.split("\n")
   )
+
+
+def test_list_shows_tables_without_configs(capsys):
+  code, out, _ = _run(capsys, "list", "weight_norms")
+  assert code == 0
+  lines = out.splitlines()
+  assert lines[0] == "weight_norms"
+  assert [line.split()[0] for line in lines[1:]] == list(weights.names())
+  assert all("arXiv:" in line for line in lines[1:])
 
 
 @pytest.mark.parametrize(

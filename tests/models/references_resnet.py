@@ -124,3 +124,20 @@ def version_2(params, stats, x, strides, *, train, pools=False):
   x = relu(norm(x, "norm", "norm"))
   head = params["head"]
   return x.mean((1, 2)) @ head["kernel"] + head["bias"], norm.new
+
+
+def fixup(params, x, strides):
+  """`fixup_resnet_cifar.py` of hongyi-zhang/Fixup; returns the logits."""
+  x = relu(conv(x, params["stem"]["kernel"], 1) + params["stem_bias"])
+  for index, stride in enumerate(strides):
+    p = params["layers"][str(index)]
+    h = conv(x + p["before_1_bias"], p["conv_1"]["kernel"], stride)
+    h = relu(h + p["after_1_bias"])
+    h = conv(h + p["before_2_bias"], p["conv_2"]["kernel"], 1)
+    h = h * p["scale"] + p["after_2_bias"]
+    if stride > 1:
+      # The bias is on the pixels that are left, not on the new zeros.
+      x = _padded(x + p["before_1_bias"], h.shape[3], stride)
+    x = relu(x + h)
+  pooled = x.mean((1, 2)) + params["head_bias"]
+  return pooled @ params["head"]["kernel"] + params["head"]["bias"]

@@ -13,7 +13,8 @@ def _pairs():
   for name in models.names():
     without = name in model_contract.WITHOUT_NORM
     for norm in ("identity",) if without else model_contract.NORMS:
-      yield name, norm
+      marks = [pytest.mark.slow] if name in model_contract.SLOW else []
+      yield pytest.param(name, norm, marks=marks)
 
 
 @pytest.mark.parametrize(("name", "norm"), list(_pairs()))

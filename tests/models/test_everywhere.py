@@ -1,4 +1,4 @@
-"""Every norm, at every placement, in every transformer.
+"""Every norm, at every placement, in every transformer; and in a ResNet.
 
 Nothing is compiled as a whole: the families' operations have few shapes, so
 that each is compiled once and a step costs a fraction of a second.
@@ -13,6 +13,7 @@ from normjax import errors, norms
 from normjax.nn import placement as placements
 from normjax.nn import variables as nn_variables
 from tests.contracts import model_contract
+from tests.norms import cases
 
 
 def _refusal(norm: norms.Norm, placement: placements.Placement) -> str | None:
@@ -26,6 +27,52 @@ def _refusal(norm: norms.Norm, placement: placements.Placement) -> str | None:
   if placement.fixed_length and not (norm.traits.scale_invariant and per_token):
     return "does not fix for each token"
   return None
+
+
+def _step(norm, model, inputs):
+  """One step of gradient descent, then an evaluation; all of it finite."""
+  structure, variables = nn_variables.split(model)
+  inputs = inputs[:2]
+  params, stats = variables["params"], variables["stats"]
+
+  def loss(params, grad_stats, structure, variables, inputs):
+    given = {**variables, "params": params, "grad_stats": grad_stats}
+    model = nn_variables.merge(structure, given)
+    logits = model(inputs)
+    stats = nn_variables.split(model)[1]["stats"]
+    return jnp.mean(jnp.square(logits - 1)), stats
+
+  (value, stats), (gradient, grad_stats) = jax.value_and_grad(
+    loss, argnums=(0, 1), has_aux=True
+  )(params, variables["grad_stats"], structure, variables, inputs)
+  stepped = jax.tree.map(lambda p, g: p - 1e-2 * g, params, gradient)
+  after = {"params": stepped, "stats": stats, "grad_stats": grad_stats}
+  logits = nn_variables.merge(structure, after)(inputs, train=False)
+  for leaf in jax.tree.leaves((value, after, logits)):
+    assert np.isfinite(leaf).all(), norm
+
+
+# Every norm in both versions takes most of a minute; ordinarily some of those
+# that the models' contract does not have.
+ORDINARY = {("evonorm_b0", "v1"), ("group_norm", "v2")}
+
+
+@pytest.mark.parametrize(
+  ("norm", "version"),
+  [
+    pytest.param(
+      norm,
+      version,
+      marks=() if (norm, version) in ORDINARY else pytest.mark.slow,
+    )
+    for version in ("v1", "v2")
+    for norm in norms.names()
+  ],
+)
+def test_every_norm_steps_in_a_residual_network(norm, version):
+  """Those for transformers too; groups are of two channels."""
+  made = norms.make(norm, **cases.SMALL.get(norm, {}))
+  _step(norm, *model_contract.make("cifar_resnet", norm=made, version=version))
 
 
 @pytest.mark.parametrize("placement", placements.TABLE.names())
@@ -49,26 +96,7 @@ def test_every_norm_steps_and_stays_finite(name, placement):
       with pytest.raises(errors.UserError, match=refusal):
         model_contract.make(name, norm=norm, placement=placement)
       continue
-    model, inputs = model_contract.make(name, norm=norm, placement=placement)
-    structure, variables = nn_variables.split(model)
-    inputs = inputs[:2]
-    params, stats = variables["params"], variables["stats"]
-
-    def loss(params, grad_stats, structure, variables, inputs):
-      given = {**variables, "params": params, "grad_stats": grad_stats}
-      model = nn_variables.merge(structure, given)
-      logits = model(inputs)
-      stats = nn_variables.split(model)[1]["stats"]
-      return jnp.mean(jnp.square(logits - 1)), stats
-
-    (value, stats), (gradient, grad_stats) = jax.value_and_grad(
-      loss, argnums=(0, 1), has_aux=True
-    )(params, variables["grad_stats"], structure, variables, inputs)
-    stepped = jax.tree.map(lambda p, g: p - 1e-2 * g, params, gradient)
-    after = {"params": stepped, "stats": stats, "grad_stats": grad_stats}
-    logits = nn_variables.merge(structure, after)(inputs, train=False)
-    for leaf in jax.tree.leaves((value, after, logits)):
-      assert np.isfinite(leaf).all(), norm
+    _step(norm, *model_contract.make(name, norm=norm, placement=placement))
     ran += 1
   # The sphere takes few: those that fix the length of every token.
   assert ran >= 5

@@ -117,19 +117,48 @@ def test_equals_a_transcription(case, train):
       np.testing.assert_allclose(site[name], value, rtol=0, atol=bound)
 
 
+def test_fixup_equals_a_transcription():
+  """Values and gradients: central differences of the float64 network."""
+  options = {**BASIC, "width": 4}
+  structure, variables = nn_variables.split(
+    nnx.eval_shape(lambda: models.make("fixup_cifar_resnet", **options))
+  )
+  variables = _drawn(variables)
+
+  def logits(params):
+    given = {**variables, "params": params}
+    return nn_variables.merge(structure, given)(jnp.asarray(IMAGES))
+
+  def exact(params):
+    return references_resnet.fixup(params, np.float64(IMAGES), (1, 2, 2))
+
+  params = variables["params"]
+  want = exact(jax.tree.map(np.float64, params))
+  bound = ROUNDINGS * U * np.abs(want).max()
+  np.testing.assert_allclose(logits(params), want, rtol=0, atol=bound)
+  _check_gradient(logits, exact, params)
+
+
 @pytest.mark.parametrize("case", ["v1-project", "v2-pad"])
 def test_gradient_is_that_of_the_transcription(case):
   """Central differences of the float64 transcription, in training."""
   structure, variables, exact = _made(case)
-  weights = np.random.default_rng(2).normal(size=(len(IMAGES), 5))
 
-  def loss(params):
+  def logits(params):
     given = {**variables, "params": params}
-    logits = nn_variables.merge(structure, given)(jnp.asarray(IMAGES))
-    return jnp.sum(logits * weights)
+    return nn_variables.merge(structure, given)(jnp.asarray(IMAGES))
 
-  gradient = jax.grad(loss)(variables["params"])
-  leaves, tree = jax.tree.flatten(jax.tree.map(np.float64, variables["params"]))
+  def reference(params):
+    return exact(params, True)[0]
+
+  _check_gradient(logits, reference, variables["params"])
+
+
+def _check_gradient(logits, exact, params):
+  """Of a weighted sum of the logits, along one direction a parameter."""
+  weights = np.random.default_rng(2).normal(size=(len(IMAGES), 5))
+  gradient = jax.grad(lambda params: jnp.sum(logits(params) * weights))(params)
+  leaves, tree = jax.tree.flatten(jax.tree.map(np.float64, params))
   step = 1e-6
   for index, got in enumerate(jax.tree.leaves(gradient)):
     direction = np.random.default_rng(index).normal(size=got.shape)
@@ -137,8 +166,7 @@ def test_gradient_is_that_of_the_transcription(case):
     for sign in (1, -1):
       moved = list(leaves)
       moved[index] = leaves[index] + sign * step * direction
-      logits, _ = exact(jax.tree.unflatten(tree, moved), True)
-      sides.append((logits * weights).sum())
+      sides.append((exact(jax.tree.unflatten(tree, moved)) * weights).sum())
     want = (sides[0] - sides[1]) / (2 * step)
     # Twice the roundings, there and back, of the sum of all entries' sizes.
     size = np.abs(np.float64(got) * direction).sum()

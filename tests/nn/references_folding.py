@@ -28,7 +28,7 @@ def by_group(channels, groups):
 
 
 def convolve(x, w, stride=1, groups=1):
-  """x (b, y, x, i), w (k, k, i / groups, o), zero padding of half of k."""
+  """Of x (b, y, x, i) with w (k, k, i / groups, o), half of k padded."""
   y = 0.0
   for (i, j), pixels in taps(x, w.shape[0], stride):
     y = y + np.concatenate(

@@ -28,11 +28,11 @@ def spectral_norm(
 
       dw = (dw' - <dw', w'> u v^T) / sigma
 
-  As in torch.nn.utils.parametrizations.spectral_norm, evaluation has the v of
-  the last training step, which saw the kernel before its update; the paper's
-  Chainer code makes a new one there. That function begins with fifteen
-  iterations, `initial_iterations=15`; the paper and its code with none, so
-  that sigma is at first below the largest singular value, and w' too large. A
+  As in torch.nn.utils.spectral_norm, evaluation has the v of the last training
+  step, which saw the kernel before its update; the paper's Chainer code makes
+  a new one there. Without `initial_iterations`, as in both, sigma is at first
+  below the largest singular value, and w' too large. PyTorch's newer
+  parametrizations.spectral_norm begins with fifteen, and turns u before v. A
   kernel of zeros stays zero. All is float32 (float64 for float64), products
   in full precision.
 

@@ -1,4 +1,4 @@
-"""Weight standardization (arXiv:1903.10520) and its scaled form (2101.08692).
+"""Weight standardization, arXiv:1903.10520; its scaled form, arXiv:2101.08692.
 
 A filter is all weights of one output: every axis but the last.
 """
