@@ -153,6 +153,12 @@ def _batch_norm(torch, x, scale, bias, eps):
   )
 
 
+# Channels are on axis 1 for these; a `channels_last` array lies as ours do.
+_CHANNELS_SECOND = (
+  "torch F.batch_norm",
+  "torch F.group_norm",
+  "torch F.instance_norm",
+)
 # Name to a maker of the forward pass.
 NORMS = {
   "torch F.layer_norm": lambda torch, x, scale, bias, eps: (
@@ -165,6 +171,11 @@ NORMS = {
   "torch F.group_norm": lambda torch, x, scale, bias, eps: (
     lambda: torch.nn.functional.group_norm(x, 32, scale, bias, eps)
   ),
+  "torch F.instance_norm": lambda torch, x, scale, bias, eps: (
+    lambda: torch.nn.functional.instance_norm(
+      x, weight=scale, bias=bias, eps=eps
+    )
+  ),
 }
 
 
@@ -172,8 +183,10 @@ def _norm_step(name, shape, eps):
   """Forward pass and gradients of all inputs, as autograd gives them."""
   import torch
 
-  x = torch.randn(shape, requires_grad=True)
-  dy = torch.randn(shape)
+  x, dy = torch.randn(shape), torch.randn(shape)
+  if name in _CHANNELS_SECOND and len(shape) == 4:
+    x, dy = x.permute(0, 3, 1, 2), dy.permute(0, 3, 1, 2)
+  x.requires_grad_()
   scale = torch.ones(shape[-1], requires_grad=True)
   bias = torch.zeros(shape[-1], requires_grad=True)
   forward = NORMS[name](torch, x, scale, bias, eps)

@@ -18,7 +18,7 @@ def define_flags(values: flags.FlagValues) -> None:
   for name, default, what in (
     ("methods", "", "optim: optimizers; none for all."),
     ("norms", "", "norms: which; none for all."),
-    ("shape", "8192,1024", "norms: of x."),
+    ("shape", "", "norms: of x; none for the family's."),
   ):
     flags.DEFINE_list(name, default, what, flag_values=values)
   flags.DEFINE_bool(
@@ -41,6 +41,13 @@ def define_flags(values: flags.FlagValues) -> None:
     ("length", 256, "models: tokens of a sequence."),
   ):
     flags.DEFINE_integer(name, default, what, lower_bound=1, flag_values=values)
+  flags.DEFINE_enum(
+    "family",
+    "all",
+    ["all", "transformer", "vision"],
+    "norms: of which, and on which arrays.",
+    flag_values=values,
+  )
   flags.DEFINE_enum(
     "model",
     "llama_60m",
