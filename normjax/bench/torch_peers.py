@@ -6,7 +6,8 @@ One JSON object a line comes in on stdin, one goes out on stdout:
     {"do": "make", "name": "…", "leaves": [[shape, kind], …]}
                                      -> {"first_step_s": …}
     {"do": "make_norm", "name": "…", "shape": […], "eps": …}      -> the same
-    {"do": "make_llama", "name": "…", "sizes": {…}}               -> the same
+    {"do": "make_model", "module": "…", "name": "…", "sizes": {…}}
+                                                                  -> the same
     {"do": "steps", "count": 3}      -> {"seconds": …}
     {"do": "drop"}                   -> {}
 
@@ -245,12 +246,10 @@ class Session:
     self.drop()
     return self._hold(_norm_step(name, shape, eps))
 
-  def make_llama(self, name, sizes):
-    """Makes a LLaMA's training step."""
+  def make_model(self, module, name, sizes):
+    """Makes a model's training step; its module lies beside this script."""
     self.drop()
-    import torch_llama  # Beside this script.
-
-    return self._hold(torch_llama.MODELS[name](**sizes))
+    return self._hold(importlib.import_module(module).MODELS[name](**sizes))
 
   def _hold(self, step):
     self.step = step

@@ -1,9 +1,9 @@
 """Measures this project's own speed and prints tables of ratios.
 
 `optim` times one update of every optimizer beside its peers, all on the same
-leaves; `norms` the forward and backward pass of every norm; `models` a LLaMA's
-training step. They take turns, round by round. The PyTorch peers run in an
-interpreter of their own.
+leaves; `norms` the forward and backward pass of every norm; `models` the
+training step of a LLaMA or a ResNet. They take turns, round by round. The
+PyTorch peers run in an interpreter of their own.
 """
 
 from absl import flags
@@ -37,7 +37,7 @@ def define_flags(values: flags.FlagValues) -> None:
     ("model_dim", 512, "optim: its width."),
     ("hidden_dim", 1376, "optim: of its feed-forward."),
     ("vocab_size", 4096, "optim: rows of its embedding."),
-    ("batch_size", 4, "models: sequences of a step."),
+    ("batch_size", None, "models: of a step; none for the model's."),
     ("length", 256, "models: tokens of a sequence."),
   ):
     flags.DEFINE_integer(name, default, what, lower_bound=1, flag_values=values)
@@ -51,8 +51,8 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_enum(
     "model",
     "llama_60m",
-    ["llama_60m", "tiny"],
-    "models: the sizes of the LLaMA.",
+    ["llama_60m", "tiny", "resnet20", "resnet_tiny"],
+    "models: which.",
     flag_values=values,
   )
   flags.DEFINE_string(
