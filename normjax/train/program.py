@@ -122,16 +122,6 @@ def recipe_and_initialize(
   def make_optimizer(hyper, learning_rate_scale):
     return build.optimizer(frozen, hyper, learning_rate_scale)
 
-  def initialize(hyper, batch=None):
-    model = make_model(hyper["seed"])
-    if batch is not None and hasattr(model, "initialize_on"):
-      key = rng.fold(hyper["seed"], "init_on_data")
-      model.initialize_on(batch["inputs"], key)
-    variables = nn_variables.split(model)[1]
-    optimizer = make_optimizer(hyper, jnp.ones(()))
-    moving = frozen_lib.select(variables["params"], trained)
-    return train_state.create(variables, optimizer.init(moving))
-
   recipe = train_step.Recipe(
     graphdef=graphdef,
     make_optimizer=make_optimizer,
@@ -140,6 +130,14 @@ def recipe_and_initialize(
     probes=tuple(config.log.probes),
     trained=trained,
   )
+
+  def initialize(hyper, batch=None):
+    model = make_model(hyper["seed"])
+    if batch is not None and hasattr(model, "initialize_on"):
+      key = rng.fold(hyper["seed"], "init_on_data")
+      model.initialize_on(batch["inputs"], key)
+    return recipe.start(nn_variables.split(model)[1], hyper)
+
   return recipe, initialize
 
 

@@ -12,7 +12,7 @@ from normjax import rng
 from normjax.nn import variables as nn_variables
 from normjax.record import probes
 from normjax.train import frozen, losses, measure
-from normjax.train.state import State
+from normjax.train.state import State, create
 from normjax.types import Array, Hyper, PyTree
 
 Batch = Mapping[str, Array]
@@ -31,6 +31,12 @@ class Recipe(NamedTuple):
   accumulation_steps: int
   probes: tuple[str, ...]
   trained: frozen.Trained = None  # Paths of the parameters that move.
+
+  def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
+    """The state before step 0 on these variables."""
+    moving = frozen.select(variables["params"], self.trained)
+    optimizer = self.make_optimizer(hyper, jnp.ones(()))
+    return create(variables, optimizer.init(moving))
 
 
 def forward(

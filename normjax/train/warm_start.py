@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -13,7 +12,7 @@ from normjax import configure, errors
 from normjax.nn.variables import COLLECTIONS
 from normjax.record import files
 from normjax.train import program
-from normjax.train.state import State, create
+from normjax.train.state import State
 from normjax.types import Hyper, PyTree
 
 _KEY = "train.initialize_from"
@@ -67,8 +66,7 @@ def start(config: configure.ConfigDict, fresh: State, hyper: Hyper) -> State:
     found,
   )
   recipe, _ = program.recipe_and_initialize(config)
-  optimizer = recipe.make_optimizer(hyper, jnp.ones(()))
-  state = create(variables, jax.jit(optimizer.init)(variables["params"]))
+  state = jax.jit(recipe.start)(variables, hyper)
   return jax.tree.map(
     lambda value, leaf: jax.device_put(value, leaf.sharding), state, fresh
   )

@@ -124,6 +124,18 @@ def test_optimizers_of_matrices_and_accumulation_and_resume(tmp_path):
   assert run["resumed_at_steps"] == [4]
   assert run["num_trained_params"] == run["num_params"] - (8 + 1) * 10
   assert resumed["metrics"] == straight["metrics"]
+  # From what was learned on, the norms alone.
+  more = config_of(
+    "norms",
+    **{
+      "train.num_steps": 4,
+      "train.initialize_from": str(tmp_path / "straight"),
+      "evaluate.num_batches": config.evaluate.num_batches,
+    },
+  )
+  train.run(more, tmp_path / "more")
+  first = support.rows(tmp_path / "more", "eval")[0]
+  assert first["loss"] == straight["metrics"]["eval/loss"]
 
 
 # ----- Which parameters are which -----

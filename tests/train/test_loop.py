@@ -217,10 +217,13 @@ def test_the_last_state_is_evaluated_under_corruption(tmp_path):
   assert not any("/" in key for row in earlier for key in row)
   # The values of a program that is given the corrupted images.
   compiled, _ = program.get(config)
-  state = compiled.initialize(build.hyper(config))
   dataset = build.dataset(config)
-  for step in range(config.train.num_steps):
-    batch = dataset.train_batch(config.seed, step, config.train.batch_size)
+  training = [
+    dataset.train_batch(config.seed, step, config.train.batch_size)
+    for step in range(config.train.num_steps)
+  ]
+  state = compiled.initialize(build.hyper(config), training[0])
+  for batch in training:
     state, _ = compiled.step(state, batch, build.hyper(config))
   sums = [
     compiled.evaluate(state, batch)
