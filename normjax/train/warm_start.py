@@ -88,8 +88,8 @@ def _newest(run_directory: str) -> Path:
   if not steps:
     raise errors.UserError(
       f"{_KEY}={run_directory!r}: no checkpoint in {folder}; a run's folder is"
-      " needed, <out>/runs/<run id> of a sweep, with checkpoint.every_steps"
-      " above 0."
+      " needed, <out>/<run id> or in a sweep <out>/runs/<run id>, of a run with"
+      " checkpoint.every_steps above 0."
     )
   return folder / str(max(steps)) / "state"
 

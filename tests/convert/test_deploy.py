@@ -49,13 +49,6 @@ def test_what_is_left_is_a_kernel_and_a_bias_each():
   )
 
 
-def test_a_deployed_model_trains():
-  structure, variables = nn_variables.split(convert.deploy(trained()))
-  loss = model_contract.objective(structure, X)
-  gradient, _ = jax.grad(loss, has_aux=True)(variables["params"], variables)
-  assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
-
-
 def test_norms_that_cannot_be_folded_are_named():
   with pytest.raises(
     errors.UserError, match=r"at evaluation: .*convs/0 \(evonorm_s0\), stem"
