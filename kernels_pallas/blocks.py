@@ -111,12 +111,13 @@ def reduce(
   return lax.optimization_barrier(scan(body, zeros, *arrays_bd))
 
 
-def anew(x: Array, residuals: Any) -> Any:
-  """Residuals of a backward pass that computes from them anew.
+def apart(x: Array, values: Any) -> Any:
+  """The values, which XLA may not fuse with what uses them.
 
-  Where blocks pay, XLA is kept from writing what both passes have in common.
+  Where blocks pay, it would write, of the size of x, what two passes have in
+  common (their residuals) or a statistic's broadcast.
   """
-  return lax.optimization_barrier(residuals) if pay(x) else residuals
+  return lax.optimization_barrier(values) if pay(x) else values
 
 
 def by_image(function: Callable[..., Any], *arrays: Array) -> Any:

@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
       "depth": 50,
       "width": 4,
       # Those of the depth.
-      "blocks_per_stage": None,
+      "blocks_per_stage": placeholder(tuple),
       "alpha": 0.2,
       "skip_init": True,
       # Of squeeze and excitation; None: none.

@@ -15,8 +15,8 @@ def get_config() -> ml_collections.ConfigDict:
       "name": "nfnet",
       "variant": "F0",
       # Those of the variant.
-      "widths": None,
-      "blocks_per_stage": None,
+      "widths": placeholder(tuple),
+      "blocks_per_stage": placeholder(tuple),
       "group_size": 128,
       "alpha": 0.2,
       "skip_init": True,

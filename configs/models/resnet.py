@@ -12,7 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
       "depth": 50,
       "width": 64,
       # Those of the depth.
-      "blocks_per_stage": None,
+      "blocks_per_stage": placeholder(tuple),
       "version": "v1",
       "stride_in": "3x3",
       "shortcut": "project",

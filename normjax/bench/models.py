@@ -1,164 +1,106 @@
-"""What a LLaMA's training step takes, beside peers, and how it compiles."""
+"""What a model's training step takes, beside peers, and how it compiles."""
 
 import contextlib
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from rich.console import Console
 
-from normjax import errors, models, optim
-from normjax.bench import contest, linen_llama, tables, torch_client
-from normjax.nn import variables as nn_variables
-from normjax.types import Array, PyTree
+from normjax import errors
+from normjax.bench import contest, model_families, tables, torch_client
+from normjax.bench.model_families import FAMILIES, MODELS, Apply, Init
 
-_LEARNING_RATE = 1e-3
-# 58 million parameters: the smallest of the tables of GaLore and its kin
-# (arXiv:2403.03507, table 2).
-SIZES: Mapping[str, Mapping[str, int]] = {
-  "llama_60m": {
-    "vocab_size": 32000,
-    "num_layers": 8,
-    "num_heads": 8,
-    "model_dim": 512,
-    "hidden_dim": 1376,
-  },
-  "tiny": {
-    "vocab_size": 64,
-    "num_layers": 2,
-    "num_heads": 2,
-    "model_dim": 16,
-    "hidden_dim": 32,
-  },
-}
-# Options of ours, by what the table calls them.
-VARIANTS: Mapping[str, Mapping[str, Any]] = {
-  "unrolled": {},
-  "scanned": {"scan_layers": True},
-}
-# Whose compile times are compared.
-_DEPTHS = {"llama_60m": (6, 24), "tiny": (1, 2)}
 _COMPILATIONS = 3
 _DEEP_VARIANT = "scanned"
-_TORCH = "transformers LlamaForCausalLM"
 _COLUMNS = (
   "model", "ms", "peer", "its ms", "ms, ours/its", "compile s",
   "compile, ours/its", "temporary MiB",
 )  # fmt: skip
 
-# (params, tokens (b, t)) -> logits.
-_Apply = Callable[[PyTree, Array], Array]
+
+def _state(init: Init, tx: optax.GradientTransformation):
+  params, stats = jax.jit(init)()
+  return params, stats, jax.jit(tx.init)(params)
 
 
-def _state(init: Callable[[], PyTree], tx: optax.GradientTransformation):
-  params = jax.jit(init)()
-  return params, jax.jit(tx.init)(params)
+def _step(apply: Apply, tx: optax.GradientTransformation):
+  """((params, stats, optimizer's), inputs, targets) -> the new ones, loss."""
 
-
-def _step(apply: _Apply, tx: optax.GradientTransformation):
-  """(params, optimizer state), tokens -> the same after an update, loss."""
-
-  def step(state, tokens):
-    params, optimizer_state = state
+  def step(state, inputs, targets):
+    params, stats, optimizer_state = state
 
     def mean_loss(params):
-      logits = apply(params, tokens[:, :-1])
-      losses = optax.softmax_cross_entropy_with_integer_labels(
-        logits, tokens[:, 1:]
-      )
-      return jnp.mean(losses)
+      logits, new = apply(params, stats, inputs)
+      losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+      return jnp.mean(losses), new
 
-    loss, gradients = jax.value_and_grad(mean_loss)(params)
+    (loss, new), gradients = jax.value_and_grad(mean_loss, has_aux=True)(params)
     updates, optimizer_state = tx.update(gradients, optimizer_state, params)
-    return (optax.apply_updates(params, updates), optimizer_state), loss
+    return (optax.apply_updates(params, updates), new, optimizer_state), loss
 
   return step
 
 
-def ours(sizes: Mapping[str, int], options: Mapping[str, Any]):
-  """Our model: a function to its parameters, and its forward pass.
-
-  Raises:
-    UserError: options that the model does not take.
-  """
-
-  def make():
-    return models.make("llama", **sizes, **options, rngs=nnx.Rngs(0))
-
-  structure, variables = nn_variables.split(nnx.eval_shape(make))
-  stats = {name: tree for name, tree in variables.items() if name != "params"}
-
-  def apply(params, tokens):
-    model = nn_variables.merge(structure, {"params": params, **stats})
-    return model(tokens)
-
-  return lambda: nn_variables.split(make())[1]["params"], apply
-
-
-def flax(sizes: Mapping[str, int], scanned: bool):
-  """That of `linen_llama`, as `ours`."""
-  model = linen_llama.Llama(**sizes, scanned=scanned)
-  tokens = jnp.zeros((1, 8), jnp.int32)
-
-  def init():
-    return model.init(jax.random.key(0), tokens)["params"]
-
-  return init, lambda params, tokens: model.apply({"params": params}, tokens)
-
-
-def _tokens(sizes: Mapping[str, int], options: Mapping[str, Any]) -> Array:
-  shape = options["batch_size"], options["length"] + 1
-  return jax.random.randint(jax.random.key(1), shape, 0, sizes["vocab_size"])
-
-
 def _contestants(
-  sizes: Mapping[str, int], options: Mapping[str, Any]
+  model: model_families.Model, options: Mapping[str, Any]
 ) -> tuple[list[contest.Contestant], list[contest.Contestant], dict[str, str]]:
   """Ours, the peers of Flax, and what could not be made, with the reason."""
-  tokens = _tokens(sizes, options)
+  family, sizes = FAMILIES[model.family], model.sizes
+  batch = family.batch(sizes, options)
   own, theirs, failed = [], [], {}
-  tx = optim.make("adamw", learning_rate=_LEARNING_RATE, weight_decay=0.1)
-  for label, extra in VARIANTS.items():
+  tx = family.optimizer()
+  for label, extra in family.variants.items():
     try:
-      init, apply = ours(sizes, extra)
+      init, apply = model_families.ours(family, sizes, extra)
     except (TypeError, ValueError, errors.UserError) as error:
       failed[label] = str(error)
       continue
-    own.append(
-      contest.from_step(label, _step(apply, tx), _state(init, tx), tokens)
-    )
-  tx = optax.adamw(_LEARNING_RATE, weight_decay=0.1)
-  for label, scanned in (("unrolled", False), ("scanned", True)):
-    init, apply = flax(sizes, scanned)
-    theirs.append(
-      contest.from_step(
-        f"flax.linen, {label}", _step(apply, tx), _state(init, tx), tokens
-      )
-    )
+    state = _state(init, tx)
+    own.append(contest.from_step(label, _step(apply, tx), state, *batch))
+  tx = family.flax_optimizer()
+  for label, make in family.flax.items():
+    init, apply = model_families.flax(make(sizes), batch[0][:1])
+    state = _state(init, tx)
+    theirs.append(contest.from_step(label, _step(apply, tx), state, *batch))
   return own, theirs, failed
 
 
+def _torch_peers(
+  model: model_families.Model,
+  client: torch_client.TorchPeers,
+  options: Mapping[str, Any],
+) -> tuple[list[contest.Contestant], list[dict[str, str]]]:
+  """Those that could be made, and records of those that could not."""
+  family, made, failed = FAMILIES[model.family], [], []
+  batch = {key: options[key] for key in family.batch_sizes}
+  for name in family.torch_names:
+    try:
+      made.append(
+        client.model(family.torch_module, name, **model.sizes, **batch)
+      )
+    except torch_client.PeerError as error:
+      failed.append({"name": name, "error": str(error)})
+  return made, failed
+
+
 def _measure(
-  sizes: Mapping[str, int],
+  model: model_families.Model,
   client: torch_client.TorchPeers | None,
   options: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-  own, theirs, failed = _contestants(sizes, options)
+  own, theirs, failed = _contestants(model, options)
   results = [
     {"name": name, "error": reason, "peers": []}
     for name, reason in failed.items()
   ]
   broken = []
   if client is not None:
-    batch = {key: options[key] for key in ("batch_size", "length")}
-    try:
-      theirs.append(client.llama(_TORCH, **sizes, **batch))
-    except torch_client.PeerError as error:
-      broken.append({"name": _TORCH, "error": str(error)})
+    made, broken = _torch_peers(model, client, options)
+    theirs += made
   seconds = contest.hold(
     [*own, *theirs], options["repeats"], options["budget_s"]
   )
@@ -181,21 +123,24 @@ def _measure(
 
 
 def _depths(
-  sizes: Mapping[str, int], options: Mapping[str, Any]
+  model: model_families.Model,
+  depths: tuple[int, int],
+  options: Mapping[str, Any],
 ) -> dict[str, Any]:
   """Compilation of a deep model beside that of a shallow one, in turn."""
-  extra = VARIANTS[_DEEP_VARIANT]
-  shallow, deep = _DEPTHS[options["model"]]
+  family, (shallow, deep) = FAMILIES[model.family], depths
+  extra = family.variants[_DEEP_VARIANT]
   name = f"{_DEEP_VARIANT}, {deep} layers"
-  tokens = _tokens(sizes, options)
-  tx = optim.make("adamw", learning_rate=_LEARNING_RATE, weight_decay=0.1)
+  batch = family.batch(model.sizes, options)
+  tx = family.optimizer()
 
   def compile_s(num_layers: int) -> float:
-    init, apply = ours({**sizes, "num_layers": num_layers}, extra)
-    params = jax.eval_shape(init)
-    state = params, jax.eval_shape(tx.init, params)
+    sizes = {**model.sizes, "num_layers": num_layers}
+    init, apply = model_families.ours(family, sizes, extra)
+    params, stats = jax.eval_shape(init)
+    state = params, stats, jax.eval_shape(tx.init, params)
     _, facts = contest.compile_step(
-      _step(apply, tx), state, tokens, donated=(0,)
+      _step(apply, tx), state, *batch, donated=(0,)
     )
     return facts["compile_s"]
 
@@ -262,28 +207,32 @@ def run(console: Console, options: Mapping[str, Any]) -> None:
   Raises:
     UserError: an interpreter that does not start.
   """
-  sizes = SIZES[options["model"]]
+  model = MODELS[options["model"]]
+  family = FAMILIES[model.family]
+  if options["batch_size"] is None:
+    options = {**options, "batch_size": model.batch_size}
   note = (
-    f"A training step of {options['model']}, {options['batch_size']} x"
-    f" {options['length']} tokens, float32, with AdamW, on {tables.here()}."
-    f" {tables.ROUNDS_NOTE}"
+    f"A training step of {options['model']}, {family.what.format(**options)},"
+    f" on {tables.here()}. {tables.ROUNDS_NOTE}"
   )
   with contextlib.ExitStack() as stack:
     stack.enter_context(contest.no_compilation_cache())
-    needs = ("torch", "transformers")
-    client, versions = tables.connect(stack, options, console, needs)
+    client, versions = tables.connect(
+      stack, options, console, family.torch_packages
+    )
     report = tables.Report(
       console,
       "models",
       _COLUMNS,
       note,
       options["out"],
-      sizes=dict(sizes),
+      sizes=dict(model.sizes),
       peer_versions=versions,
     )
     with console.status(options["model"]):
-      results = _measure(sizes, client, options)
-      results.append(_depths(sizes, options))
+      results = _measure(model, client, options)
+      if model.depths:
+        results.append(_depths(model, model.depths, options))
     for result in results:
       report.add(result, _rows(result))
   report.show()

@@ -56,6 +56,16 @@ def _muon(shapes):
   )
 
 
+def _nfnet_sgd(shapes):
+  # It clips the head too.
+  del shapes
+  return optax.chain(
+    optax.adaptive_grad_clip(0.01),
+    optax.add_decayed_weights(2e-5, mask=optim.decay_mask),
+    optax.sgd(LEARNING_RATE, momentum=0.9, nesterov=True),
+  )
+
+
 def _plain(factory, **options):
   return lambda shapes: factory(LEARNING_RATE, **options)
 
@@ -68,6 +78,7 @@ OPTAX: Mapping[str, tuple[Peer, ...]] = {
   "lamb": (Peer("optax.lamb", _plain(optax.lamb)),),
   "adafactor": (Peer("optax.adafactor", _plain(optax.adafactor)),),
   "sgd": (Peer("optax.sgd", _plain(optax.sgd, momentum=0.9)),),
+  "nfnet_sgd": (Peer("optax.adaptive_grad_clip, sgd", _nfnet_sgd),),
   "galore": (Peer("optax.contrib.galore", _plain(optax.contrib.galore)),),
 }
 

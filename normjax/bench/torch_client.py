@@ -107,9 +107,9 @@ class TorchPeers:
     """Makes a norm's forward and backward pass; see `contestant`."""
     return self._make(name, do="make_norm", shape=list(shape), eps=eps)
 
-  def llama(self, name: str, **sizes: int) -> contest.Contestant:
-    """Makes a LLaMA's training step; see `contestant`."""
-    return self._make(name, do="make_llama", sizes=sizes)
+  def model(self, module: str, name: str, **sizes: int) -> contest.Contestant:
+    """Makes the training step of a model of a module; see `contestant`."""
+    return self._make(name, do="make_model", module=module, sizes=sizes)
 
   def _make(self, name: str, **message: Any) -> contest.Contestant:
     facts = self.ask(name=name, **message)

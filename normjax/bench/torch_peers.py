@@ -6,7 +6,8 @@ One JSON object a line comes in on stdin, one goes out on stdout:
     {"do": "make", "name": "…", "leaves": [[shape, kind], …]}
                                      -> {"first_step_s": …}
     {"do": "make_norm", "name": "…", "shape": […], "eps": …}      -> the same
-    {"do": "make_llama", "name": "…", "sizes": {…}}               -> the same
+    {"do": "make_model", "module": "…", "name": "…", "sizes": {…}}
+                                                                  -> the same
     {"do": "steps", "count": 3}      -> {"seconds": …}
     {"do": "drop"}                   -> {}
 
@@ -153,6 +154,12 @@ def _batch_norm(torch, x, scale, bias, eps):
   )
 
 
+# Channels are on axis 1 for these; a `channels_last` array lies as ours do.
+_CHANNELS_SECOND = (
+  "torch F.batch_norm",
+  "torch F.group_norm",
+  "torch F.instance_norm",
+)
 # Name to a maker of the forward pass.
 NORMS = {
   "torch F.layer_norm": lambda torch, x, scale, bias, eps: (
@@ -165,6 +172,11 @@ NORMS = {
   "torch F.group_norm": lambda torch, x, scale, bias, eps: (
     lambda: torch.nn.functional.group_norm(x, 32, scale, bias, eps)
   ),
+  "torch F.instance_norm": lambda torch, x, scale, bias, eps: (
+    lambda: torch.nn.functional.instance_norm(
+      x, weight=scale, bias=bias, eps=eps
+    )
+  ),
 }
 
 
@@ -172,8 +184,10 @@ def _norm_step(name, shape, eps):
   """Forward pass and gradients of all inputs, as autograd gives them."""
   import torch
 
-  x = torch.randn(shape, requires_grad=True)
-  dy = torch.randn(shape)
+  x, dy = torch.randn(shape), torch.randn(shape)
+  if name in _CHANNELS_SECOND and len(shape) == 4:
+    x, dy = x.permute(0, 3, 1, 2), dy.permute(0, 3, 1, 2)
+  x.requires_grad_()
   scale = torch.ones(shape[-1], requires_grad=True)
   bias = torch.zeros(shape[-1], requires_grad=True)
   forward = NORMS[name](torch, x, scale, bias, eps)
@@ -232,12 +246,10 @@ class Session:
     self.drop()
     return self._hold(_norm_step(name, shape, eps))
 
-  def make_llama(self, name, sizes):
-    """Makes a LLaMA's training step."""
+  def make_model(self, module, name, sizes):
+    """Makes a model's training step; its module lies beside this script."""
     self.drop()
-    import torch_llama  # Beside this script.
-
-    return self._hold(torch_llama.MODELS[name](**sizes))
+    return self._hold(importlib.import_module(module).MODELS[name](**sizes))
 
   def _hold(self, step):
     self.step = step

@@ -1,10 +1,10 @@
 """Measures this project's own speed and prints tables of ratios.
 
 `optim` times one update of every optimizer beside its peers, all on the same
-leaves; `norms` the forward and backward pass of every norm; `models` a LLaMA's
-training step; `conv_norm` a ResNet's in each mode of its convolutions and
-norms. They take turns, round by round. The PyTorch peers run in an interpreter
-of their own.
+leaves; `norms` the forward and backward pass of every norm; `models` the
+training step of a LLaMA or a ResNet; `conv_norm` a ResNet's in each mode of its
+convolutions and norms. They take turns, round by round. The PyTorch peers run
+in an interpreter of their own.
 """
 
 from absl import flags
@@ -19,7 +19,7 @@ def define_flags(values: flags.FlagValues) -> None:
   for name, default, what in (
     ("methods", "", "optim: optimizers; none for all."),
     ("norms", "", "norms: which; none for all."),
-    ("shape", "8192,1024", "norms: of x."),
+    ("shape", "", "norms: of x; none for the family's."),
     ("images", "64,32,32,3", "conv_norm: of the batch, (b, y, x, c)."),
   ):
     flags.DEFINE_list(name, default, what, flag_values=values)
@@ -39,16 +39,23 @@ def define_flags(values: flags.FlagValues) -> None:
     ("model_dim", 512, "optim: its width."),
     ("hidden_dim", 1376, "optim: of its feed-forward."),
     ("vocab_size", 4096, "optim: rows of its embedding."),
-    ("batch_size", 4, "models: sequences of a step."),
+    ("batch_size", None, "models: of a step; none for the model's."),
     ("length", 256, "models: tokens of a sequence."),
     ("depth", 20, "conv_norm: of the ResNet."),
   ):
     flags.DEFINE_integer(name, default, what, lower_bound=1, flag_values=values)
   flags.DEFINE_enum(
+    "family",
+    "all",
+    ["all", "transformer", "vision"],
+    "norms: of which, and on which arrays.",
+    flag_values=values,
+  )
+  flags.DEFINE_enum(
     "model",
     "llama_60m",
-    ["llama_60m", "tiny"],
-    "models: the sizes of the LLaMA.",
+    ["llama_60m", "tiny", "resnet20", "resnet_tiny"],
+    "models: which.",
     flag_values=values,
   )
   flags.DEFINE_string(

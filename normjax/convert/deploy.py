@@ -1,4 +1,4 @@
-"""Norms folded into convolutions for good: arXiv:2305.11624, section 3."""
+"""Norms folded into convolutions for good: arXiv:2305.11624."""
 
 from flax import nnx
 

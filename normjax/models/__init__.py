@@ -20,8 +20,8 @@ TABLE = {
   "fixup_cifar_resnet": "normjax.models.fixup_resnet:FixupCifarResNet",
   "mlp": "normjax.models.mlp:MLP",
   "spiking_mlp": "normjax.models.spiking:SpikingMLP",
-  "spiking_vgg": "normjax.models.spiking:SpikingVGG",
-  "sew_resnet": "normjax.models.spiking:SEWResNet",
+  "spiking_vgg": "normjax.models.spiking_images:SpikingVGG",
+  "sew_resnet": "normjax.models.spiking_images:SEWResNet",
 }
 _REGISTRY = Registry("model", TABLE)
 names = _REGISTRY.names

@@ -129,7 +129,7 @@ class NFResNet(_NFResNet):
       stochastic_depth_rate: block k of n is dropped at k / n times this, an
         example at a time, in training; without rescaling.
       dropout_rate: before the head; the official code leaves it to its user.
-      activation: one with a gain: relu, gelu, silu, tanh, selu.
+      activation: one with a gain, of `nn.gains`.
       activation_gain: "official", the constants of the authors' code, or
         "exact".
       norm: "identity": there are none.

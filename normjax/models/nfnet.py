@@ -71,7 +71,7 @@ class NFNet(norm_free.NormFree):
         example at a time, in training; without rescaling. The official
         ImageNet runs have 0.25.
       dropout_rate: before the head; None: the variant's.
-      activation: one with a gain: relu, gelu, silu, tanh, selu.
+      activation: one with a gain, of `nn.gains`.
       activation_gain: "official", the constants of the authors' code, or
         "exact".
       norm: "identity": there are none.

@@ -306,8 +306,8 @@ class NormFree(nnx.Module):
       (b, classes), float32.
     """
     count = len(self.layers) + 1
-    use_key = train and key is not None
-    keys = jax.random.split(key, count) if use_key else [None] * count
+    key = key if train else None
+    keys = jax.random.split(key, count) if key is not None else [None] * count
     x_byxc = self.stem(images_byxc, train=train)
     for layer, layer_key in zip(self.layers, keys[:-1], strict=True):
       x_byxc = layer(x_byxc, train=train, key=layer_key)

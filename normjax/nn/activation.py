@@ -17,6 +17,14 @@ ACTIVATIONS: dict[str, Activation] = {
   "tanh": jnp.tanh,
   # Klambauer et al. 2017, arXiv:1706.02515, equation 2.
   "selu": jax.nn.selu,
+  "elu": jax.nn.elu,
+  "celu": jax.nn.celu,
+  "leaky_relu": jax.nn.leaky_relu,
+  "relu6": jax.nn.relu6,
+  "sigmoid": jax.nn.sigmoid,
+  "log_sigmoid": jax.nn.log_sigmoid,
+  "softplus": jax.nn.softplus,
+  "soft_sign": jax.nn.soft_sign,
 }
 
 

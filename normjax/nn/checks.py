@@ -81,7 +81,8 @@ def check_no_norm(norm: norms.NormSpec) -> None:
   name = norms.resolve(norm).name
   if name != "identity":
     raise errors.UserError(
-      f"norm={name!r}: this model has no norms. Allowed: 'identity'."
+      f"norm={name!r}: this model has no norms. Allowed: 'identity',"
+      " in a config norm.name=identity."
     )
 
 

@@ -70,7 +70,7 @@ class NormActivation(nnx.Module):
 class ConvNorm(nnx.Module):
   """a(N(x * kernel)): a convolution, what follows it, and the activation.
 
-  The mode is one of arXiv:2305.11624, section 3:
+  The mode is one of arXiv:2305.11624:
 
   - "train": the norm sees `train`.
   - "eval": the norm is as in evaluation; its statistics are constants.

@@ -38,7 +38,7 @@ def fold(
 
   for batch_norm, of running mean and variance and learned scale and offset;
   for others by their own gain and offset. Inside a differentiated function
-  this is Tune mode of arXiv:2305.11624 (section 3): the gradients are those of
+  this is Tune mode of arXiv:2305.11624: the gradients are those of
   convolution and norm one after the other, and of feature maps the backward
   pass needs x alone. The running statistics are constants. Float32, or float64
   for a float64 kernel, whatever dtype x is to be convolved in.

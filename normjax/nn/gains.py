@@ -17,6 +17,17 @@ GAINS: dict[str, dict[str, float]] = {
   "silu": {"official": 1.7881293296813965, "exact": 1.7871872221004417},
   "tanh": {"official": 1.5939117670059204, "exact": 1.5925374197228315},
   "selu": {"official": 1.0008515119552612, "exact": 1.0},
+  "elu": {"official": 1.2716004848480225, "exact": 1.2708434178501964},
+  "celu": {"official": 1.270926833152771, "exact": 1.2708434178501964},
+  "leaky_relu": {"official": 1.70590341091156, "exact": 1.7048316271773367},
+  "relu6": {"official": 1.7131484746932983, "exact": 1.7128585549723951},
+  "sigmoid": {"official": 4.803835391998291, "exact": 4.801313372039962},
+  "log_sigmoid": {
+    "official": 1.9193484783172607,
+    "exact": 1.9191259801076563,
+  },
+  "softplus": {"official": 1.9203323125839233, "exact": 1.9191259801076563},
+  "soft_sign": {"official": 2.338853120803833, "exact": 2.3375333631085398},
 }
 KINDS = ("official", "exact")
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kernels_pallas import blocks
 from normjax import errors
 from normjax.norms import affine, base, moments, running
 from normjax.types import Array
@@ -165,11 +166,12 @@ def _normalize_forward(x, params, mean, r):
 
 def _normalize_backward(residuals, dy):
   """With n = (x - mean) r: dx = scale r (dy - mean(dy) - n mean(dy n))."""
-  x, params, mean, r = residuals
+  x, params, mean, r = blocks.apart(residuals[0], residuals)
   axes = tuple(range(x.ndim - 1))
   wide = moments.promote(dy)
   normalized = (moments.promote(x) - mean) * r
-  dscale, dbias = jnp.sum(wide * normalized, axes), jnp.sum(wide, axes)
+  sums = jnp.sum(wide * normalized, axes), jnp.sum(wide, axes)
+  dscale, dbias = blocks.apart(x, sums)
   count = math.prod(x.shape[:-1])
   centered = wide - dbias / count - normalized * (dscale / count)
   dx = params["scale"].astype(r.dtype) * r * centered

@@ -316,7 +316,9 @@ def _normalize_backward(name, residuals, dy):
   and the derivatives of the two variances are 2 (x - mean) / n each. Every sum
   reads x and dy anew: what they have in common is never written.
   """
-  x, params, (center, root, mean, spread) = blocks.anew(residuals[0], residuals)
+  x, params, (center, root, mean, spread) = blocks.apart(
+    residuals[0], residuals
+  )
   slope, pull = jax.vjp(
     lambda params, root: jnp.broadcast_to(
       _DIVISORS[name].slope(params, root).astype(root.dtype), root.shape
@@ -351,6 +353,7 @@ def _normalize_backward(name, residuals, dy):
   # d sqrt(variance + eps) / dx = (x - mean) / (n sqrt(variance + eps)).
   by_image = (droot + more) / (root * math.prod(x.shape[1:3]))
   by_batch = jnp.sum(dspread, (0, 1, 2)) / (spread * math.prod(x.shape[:3]))
+  by_image, by_batch = blocks.apart(x, (by_image, by_batch))
   wide, cotangent, share, reciprocal = parts(x, dy, root, slope)
   dx = scale * cotangent * reciprocal
   dx *= 1 - share * slope * wide * reciprocal

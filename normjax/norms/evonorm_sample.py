@@ -203,7 +203,7 @@ def _normalize_backward(num_groups, residuals, dy):
   dx = dy g s' - (x - center) r^3 / n sum_G(dy scale s)
   dv = sum(dy g x^2 sigmoid' (v x))
   """
-  x, params, center, r = blocks.anew(residuals[0], residuals)
+  x, params, center, r = blocks.apart(residuals[0], residuals)
   scale, v = params["scale"].astype(r.dtype), _slope(params, r)
 
   def parts(x, dy):
@@ -221,7 +221,7 @@ def _normalize_backward(num_groups, residuals, dy):
   dbias, along, dv = blocks.by_image(sums, x, dy)
   size = x.shape[1] * x.shape[2] * (x.shape[3] // num_groups)
   by_group = _over_groups(jnp.sum, scale * along, num_groups) * (r**3 / size)
-  gain = scale * r
+  gain, by_group = blocks.apart(x, (scale * r, by_group))
   wide, cotangent, gate = parts(x, dy)
   dx = cotangent * gain * gate * (1 + v * wide * (1 - gate))
   dx -= (wide - center) * by_group

@@ -224,7 +224,7 @@ def _normalize_forward(momentum, x, params, step, ema_gz):
 
 
 def _normalize_backward(momentum, residuals, dy):
-  x, params, step, ema_gz = blocks.anew(residuals[0], residuals)
+  x, params, step, ema_gz = blocks.apart(residuals[0], residuals)
   dtype = jnp.promote_types(dy.dtype, jnp.float32)
   scale = params["scale"].astype(dtype)
   old = ema_gz.astype(dtype)

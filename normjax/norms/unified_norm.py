@@ -285,7 +285,7 @@ def _normalize_forward(momentum, x, params, step, grad_stats):
 
 
 def _normalize_backward(momentum, residuals, dy):
-  x, params, step, held = blocks.anew(residuals[0], residuals)
+  x, params, step, held = blocks.apart(residuals[0], residuals)
   channels = x.shape[-1]
   dtype = jnp.promote_types(dy.dtype, jnp.float32)
 

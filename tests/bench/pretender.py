@@ -12,7 +12,7 @@ for line in sys.stdin:
     "hello": {{"versions": {{"torch": "0", "adamp": None}}}},
     "make": made,
     "make_norm": made,
-    "make_llama": made,
+    "make_model": made,
     "steps": {{"seconds": 0.25 * message.get("count", 0)}},
     "drop": {{}},
   }}

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from normjax import cli
-from normjax.bench import models
+from normjax.bench import model_families
+from normjax.bench.model_families import FAMILIES, MODELS
+from tests.bench import pretender
 
-SIZES = models.SIZES["tiny"]
+LLAMA, RESNET = FAMILIES["llama"], FAMILIES["cifar_resnet"]
 
 
 @pytest.mark.slow
@@ -20,7 +22,7 @@ def test_models_are_measured(tmp_path, capsys):
   assert code == 0, capsys.readouterr().err
   results = json.loads((tmp_path / "models.json").read_text())["results"]
   by_name = {result["name"]: result for result in results}
-  assert set(by_name) == {*models.VARIANTS, "scanned, 2 layers"}
+  assert set(by_name) == {*LLAMA.variants, "scanned, 2 layers"}
   unrolled = by_name["unrolled"]
   assert [peer["name"] for peer in unrolled["peers"]] == [
     "flax.linen, unrolled",
@@ -29,18 +31,83 @@ def test_models_are_measured(tmp_path, capsys):
   assert all(len(peer["ratios"]) == 3 for peer in unrolled["peers"])
 
 
-@pytest.mark.parametrize("scanned", [False, True])
-def test_the_peer_has_our_shape(scanned):
+def sizes(tree):
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("name", LLAMA.flax)
+def test_the_llama_of_flax_has_our_shape(name):
   """As many parameters, and logits of unit-free scale: near uniform."""
-  init, apply = models.flax(SIZES, scanned)
-  own, _ = models.ours(SIZES, models.VARIANTS["unrolled"])
-  params = init()
-
-  def sizes(tree):
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-  assert sizes(params) == sizes(jax.eval_shape(own))
-  logits = apply(params, jnp.arange(8).reshape(1, 8))
-  assert logits.shape == (1, 8, SIZES["vocab_size"])
+  model = MODELS["tiny"]
+  tokens = jnp.arange(8).reshape(1, 8)
+  init, apply = model_families.flax(LLAMA.flax[name](model.sizes), tokens)
+  own, _ = model_families.ours(LLAMA, model.sizes, {})
+  params, stats = init()
+  assert sizes(params) == sizes(jax.eval_shape(own)[0])
+  logits, _ = apply(params, stats, tokens)
+  assert logits.shape == (1, 8, model.sizes["vocab_size"])
   # Normalised rows times kernels of std 0.02: std 0.02 sqrt(16) = 0.08.
   assert 0.04 < np.std(logits) < 0.16
+
+
+def as_linen(tree):
+  """Our tree by the names of `linen_resnet`."""
+  layers = {f"layers_{i}": layer for i, layer in tree["layers"].items()}
+  rest = {name: value for name, value in tree.items() if name != "layers"}
+
+  def unwrap(node):
+    if set(node) == {"norm"} and isinstance(node["norm"], dict):
+      return node["norm"]
+    return {
+      name: unwrap(value) if isinstance(value, dict) else value
+      for name, value in node.items()
+    }
+
+  return unwrap({**rest, **layers})
+
+
+def test_the_resnet_of_flax_is_ours():
+  """The same logits and gradients from the same weights."""
+  model = MODELS["resnet_tiny"]
+  images, _ = RESNET.batch(model.sizes, {"batch_size": 4})
+  init, apply = model_families.ours(RESNET, model.sizes, {})
+  params, stats = init()
+  flax = RESNET.flax["flax.linen"](model.sizes)
+  peer_init, peer_apply = model_families.flax(flax, images[:1])
+  expected = jax.eval_shape(peer_init)[0]
+  assert sizes(params) == sizes(expected)
+  assert jax.tree.structure(as_linen(params)) == jax.tree.structure(expected)
+  # Means and unbiased variances of ours; the peer starts alike.
+  zeros = jax.tree.map(jnp.zeros_like, as_linen(stats))
+
+  def ours(params):
+    return apply(params, stats, images)[0]
+
+  def theirs(params):
+    return peer_apply(params, zeros, images)[0]
+
+  y, pull = jax.vjp(ours, params)
+  peer_y, peer_pull = jax.vjp(theirs, as_linen(params))
+  # Seven norms, each of which divides sums of 27 to 144 products by their
+  # spread of about one; flax's variances in one pass. Twice that backward.
+  np.testing.assert_allclose(y, peer_y, rtol=0, atol=7 * 144 * 2**-24)
+  cotangent = jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
+  (gradients,), (peer_gradients,) = pull(cotangent), peer_pull(cotangent)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(
+      a, b, rtol=0, atol=14 * 144 * 2**-24 * max(1, np.abs(b).max())
+    ),
+    as_linen(gradients),
+    peer_gradients,
+  )
+
+
+def test_resnets_are_measured(tmp_path, capsys):
+  flags = ["--model=resnet_tiny", "--repeats=1", "--budget_s=1"]
+  python = pretender.write(tmp_path)
+  peers = f"--peer_python={python}"
+  code = cli.main(["bench", "models", *flags, peers, f"--out={tmp_path}"])
+  assert code == 0, capsys.readouterr().err
+  (result,) = json.loads((tmp_path / "models.json").read_text())["results"]
+  names = [peer["name"] for peer in result["peers"]]
+  assert names == ["flax.linen", *RESNET.torch_names]

@@ -27,7 +27,7 @@ def test_norms_are_measured(tmp_path, capsys):
   )
   assert code == 0, capsys.readouterr().err
   record = json.loads((out / "norms.json").read_text())
-  assert record["shape"] == [32, 16]
+  assert record["results"][0]["shape"] == [32, 16]
   assert record["peer_versions"] == {"torch": "0", "adamp": None}
   layer_norm, dyt = record["results"]
   linen, torch = layer_norm["peers"]
@@ -37,9 +37,40 @@ def test_norms_are_measured(tmp_path, capsys):
   assert torch["rounds_s"] == [0.25, 0.25]
   assert torch["ratio"] == pytest.approx(sum(layer_norm["rounds_s"]) / 0.5)
   (baseline,) = dyt["peers"]
-  assert baseline["name"] == bench.BASELINE
+  assert baseline["name"] == "rms_norm"
   assert "| flax.linen.LayerNorm |" in (out / "norms.md").read_text()
   assert "lacks" not in capsys.readouterr().out  # adamp is not needed here.
+
+
+def test_norms_of_images_are_measured(tmp_path, capsys):
+  flags = ["--family=vision", "--shape=2,2,2,32", "--repeats=1", "--nopeers"]
+  norms_flag = "--norms=evonorm_s0,adain,batch_norm"
+  code = cli.main(["bench", "norms", *flags, norms_flag, f"--out={tmp_path}"])
+  assert code == 0, capsys.readouterr().err
+  results = json.loads((tmp_path / "norms.json").read_text())["results"]
+  assert all(result["shape"] == [2, 2, 2, 32] for result in results)
+  peers = [[peer["name"] for peer in result["peers"]] for result in results]
+  assert peers == [
+    ["batch_norm + relu", "batch_norm + silu"],
+    ["batch_norm"],
+    ["flax.linen.BatchNorm"],
+  ]
+
+
+def test_families():
+  """A norm of images is in one of two, batch_norm in both."""
+  families = {
+    family: {name for name in norms.names() if rule.has(name)}
+    for family, rule in bench.FAMILIES.items()
+  }
+  both = families["transformer"] & families["vision"]
+  assert families["all"] == families["transformer"] | families["vision"]
+  assert both == {"batch_norm", "batch_renorm"}
+  assert {"frn", "evonorm_b0", "adain", "bcn"} < families["vision"]
+  assert bench.FAMILIES["vision"].shapes == (
+    (64, 32, 32, 64),
+    (256, 14, 14, 256),
+  )
 
 
 @pytest.mark.slow

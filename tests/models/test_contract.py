@@ -13,7 +13,8 @@ def _pairs():
   for name in models.names():
     without = name in model_contract.WITHOUT_NORM
     for norm in ("identity",) if without else model_contract.NORMS:
-      marks = [pytest.mark.slow] if name in model_contract.SLOW else []
+      slow = (name, norm) in model_contract.SLOW
+      marks = [pytest.mark.slow] if slow else []
       yield pytest.param(name, norm, marks=marks)
 
 

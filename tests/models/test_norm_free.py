@@ -131,6 +131,7 @@ def model():
     alpha=0.2,
     skip_init=False,
     num_classes=50,
+    stochastic_depth_rate=0.9,
   )
 
 
@@ -217,6 +218,16 @@ def test_rates_of_stochastic_depth_rise_linearly():
   np.testing.assert_allclose(rates, 0.3 * np.arange(6) / 6, rtol=1e-15)
 
 
+def test_a_key_drops_blocks_in_training_only(model):
+  images = np.random.default_rng(0).normal(size=(8, 8, 8, 3))
+  images = jnp.asarray(images, jnp.float32)
+  key = jax.random.key(0)
+  whole = model(images, train=False)
+  np.testing.assert_array_equal(model(images, train=False, key=key), whole)
+  np.testing.assert_array_equal(model(images, train=True), whole)
+  assert np.any(model(images, train=True, key=key) != whole)
+
+
 def test_the_head_starts_small(model):
   """N(0, 0.01^2)."""
   kernel = model.head.kernel[...]
@@ -273,7 +284,7 @@ def test_nfnets_have_the_papers_parameters(variant, millions):
 
 
 def _moments(activate):
-  """Mean and variance of a(z) by quadrature, apart at the kink."""
+  """Mean and variance of a(z) by quadrature, between the kinks."""
 
   def mean(f):
     def weighted(z):
@@ -281,7 +292,7 @@ def _moments(activate):
 
     return sum(
       integrate.quad(weighted, *ends, epsabs=1e-14, epsrel=1e-13)[0]
-      for ends in ((-12, 0), (0, 12))
+      for ends in ((-12, 0), (0, 6), (6, 12))
     )
 
   first = mean(activate)
@@ -298,6 +309,14 @@ _ACTIVATIONS = {
   "selu": lambda z: (
     1.0507009873554805 * (z if z > 0 else 1.6732632423543772 * math.expm1(z))
   ),
+  "elu": lambda z: z if z > 0 else math.expm1(z),
+  "celu": lambda z: z if z > 0 else math.expm1(z),
+  "leaky_relu": lambda z: z if z > 0 else 0.01 * z,
+  "relu6": lambda z: min(max(z, 0.0), 6.0),
+  "sigmoid": lambda z: 1 / (1 + math.exp(-z)),
+  "log_sigmoid": lambda z: -math.log1p(math.exp(-z)),
+  "softplus": lambda z: math.log1p(math.exp(z)),
+  "soft_sign": lambda z: z / (1 + abs(z)),
 }
 
 

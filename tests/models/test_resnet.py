@@ -1,15 +1,21 @@
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from normjax import errors, models
 from normjax.models import residual_blocks
 from normjax.nn import variables as nn_variables
 
 
+def _shapes(name, **options):
+  model = nnx.eval_shape(lambda: models.make(name, **options))
+  return nn_variables.split(model)[1]["params"]
+
+
 def test_twenty_layers_have_the_papers_parameters():
   """0.27M in table 6 of arXiv:1512.03385; here counted out."""
-  params = nn_variables.split(models.make("cifar_resnet"))[1]["params"]
+  params = _shapes("cifar_resnet")
   convolutions = (
     9 * 3 * 16
     + 6 * 9 * 16 * 16
@@ -44,10 +50,8 @@ def test_convolutions_start_he_normal():
 
 
 def test_depth_counts_the_layers_with_weights():
-  params = nn_variables.split(models.make("cifar_resnet", depth=32))[1]
-  kernels = [
-    leaf for leaf in jax.tree.leaves(params["params"]) if leaf.ndim > 1
-  ]
+  params = _shapes("cifar_resnet", depth=32)
+  kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
   assert len(kernels) == 32
 
 
@@ -141,14 +145,12 @@ def test_zero_gamma_starts_blocks_as_their_shortcuts(norm):
 def test_evonorm_is_scale_and_bias_where_version_1_has_no_activation():
   """Version 2, for which it was made, has none of these sites."""
   small = {"depth": 8, "width": 4, "norm": "evonorm_b0", "shortcut": "project"}
-  params = nn_variables.split(models.make("cifar_resnet", **small))[1]["params"]
+  params = _shapes("cifar_resnet", **small)
   block = params["layers"]["1"]
   assert set(block["convs"]["0"]["norm"]["norm"]) == {"scale", "bias", "v"}
   for site in (block["convs"]["1"], block["project"]):
     assert set(site["norm"]["norm"]) == {"scale", "bias"}
-  params = nn_variables.split(
-    models.make("cifar_resnet", version="v2", **small)
-  )[1]["params"]
+  params = _shapes("cifar_resnet", version="v2", **small)
   flat = jax.tree_util.tree_flatten_with_path(params)[0]
   sites = {path[:-1] for path, _ in flat if path[-1].key == "scale"}
   with_v = {path[:-1] for path, _ in flat if path[-1].key == "v"}

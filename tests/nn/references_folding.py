@@ -1,4 +1,4 @@
-"""Section 3 of arXiv:2305.11624 in NumPy, float64: Eval mode, by hand."""
+"""The formulas of arXiv:2305.11624 in NumPy, float64: Eval mode, by hand."""
 
 import numpy as np
 

@@ -37,9 +37,8 @@ def make(name, **options):
 
 
 CASES = [
-  *(make("weight_standardization", variant=name) for name in VARIANTS),
-  make("weight_standardization", eps=0.3),
-  make("weight_standardization", variant="biased_variance", eps=0.3),
+  # With an eps that shows; those of the codes are in a test of their own.
+  *(make("weight_standardization", variant=name, eps=0.3) for name in VARIANTS),
   make("scaled_weight_standardization"),
   make("scaled_weight_standardization", variant="added", eps=0.3),
   make("weight_norm"),
@@ -294,7 +293,7 @@ def test_iterations_are_counted():
 
 
 def test_spectral_norms_gradient():
-  """Equation 12 of the paper, u and v being constants."""
+  """As the paper's analysis has it, u and v being constants."""
   kernel, g = draw(), draw(seed=1)
   y, _, gradient = vector_jacobian("spectral_norm", kernel, g)
   stats, _ = spectral_steps(kernel, 1)

@@ -21,10 +21,10 @@ def spectral_norm(
       w' = w / sigma,  sigma = u^T W v
 
   arXiv:1802.05957, algorithm 1. W is the kernel as a matrix of a row an
-  output, (o, i) or (o, y x i), as in section 2 there and in PyTorch; a grouped
-  kernel is one such matrix too. u and v are statistics: each training step
-  starts the power iteration where the last one ended, evaluation takes both
-  as they are. For gradients they are constants (equation 12):
+  output, (o, i) or (o, y x i), as there and in PyTorch; a grouped kernel is one
+  such matrix too. u and v are statistics: each training step starts the power
+  iteration where the last one ended, evaluation takes both as they are. For
+  gradients they are constants, so that, as in the paper's analysis,
 
       dw = (dw' - <dw', w'> u v^T) / sigma
 
@@ -36,8 +36,8 @@ def spectral_norm(
   kernel of zeros stays zero. All is float32 (float64 for float64), products
   in full precision.
 
-  Statistics: `u` (o,), drawn from a normal distribution at first; `v`
-  (o's other axes, flat), from u.
+  Statistics, of length 1: `u` (o,), drawn from a normal distribution at first;
+  `v`, flat, of the kernel's other axes, from u.
 
   Args:
     num_iterations: of each training step, >= 1.

@@ -36,8 +36,8 @@ def weight_standardization(
 
       w' = (w - mean) / s
 
-  arXiv:1903.10520, equations 10 and 11. Its authors' codes, and others', take
-  different s, with n weights in a filter:
+  arXiv:1903.10520. Its authors' codes, and others', take different s, with n
+  weights in a filter:
 
   - "unbiased_std": std + eps, the variance divided by n - 1, eps 1e-5: the
     PyTorch layer of joe-siyuan-qiao/WeightStandardization, its README.
@@ -82,7 +82,7 @@ def scaled_weight_standardization(
       w' = gain * (w - mean) / sqrt(max(n * var, eps))        "floor"
       w' = gain * (w - mean) / sqrt(n * (var + eps))          "added"
 
-  arXiv:2101.08692, equation 2, with the biased variance of the n weights of a
+  arXiv:2101.08692, with the biased variance of the n weights of a
   filter. "floor" is the authors' code (deepmind-research nfnets/base.py,
   WSConv2D), eps 1e-4: a floor under n * var, not added. "added" is timm's
   ScaledStdConv2d, eps 1e-6. The factor of the activation that goes with it is
