@@ -45,8 +45,8 @@ def sgd(
   Coupled, the default, is `torch.optim.SGD` without dampening, and what
   papers on vision call SGD with weight decay: the decay enters the momentum,
   so that at 0.9 it is ten times a decoupled one of the same number.
-  Decoupled is SGDW, arXiv:1711.05101, algorithm 1, line 9, with its schedule
-  multiplier taken to be lr. The learning rate multiplies m after the sum: a
+  Decoupled is SGDW, arXiv:1711.05101, algorithm 1, at a constant rate, its
+  decay written as lr wd. The learning rate multiplies m after the sum: a
   change of it acts on the past's gradients too. m starts at 0, so that the
   first step is lr d ((1 + momentum) lr d under nesterov). NaN stays in its
   entry.
