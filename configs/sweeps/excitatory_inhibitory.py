@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     "model.width": 200,
     "norm.name": "batch_norm",
     "optimizer.name": "ei_sgd",
-    "optimizer.learning_rate": 0.03,
+    "optimizer.learning_rate": 0.1,
     "data.name": "digits",
     "data.scaling": "unit",  # Dale's law wants inputs that are not negative
     "train.batch_size": 128,
