@@ -102,6 +102,7 @@ def test_the_resnet_of_flax_is_ours():
   )
 
 
+@pytest.mark.slow
 def test_resnets_are_measured(tmp_path, capsys):
   flags = ["--model=resnet_tiny", "--repeats=1", "--budget_s=1"]
   python = pretender.write(tmp_path)
