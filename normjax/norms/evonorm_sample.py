@@ -38,9 +38,7 @@ def evonorm_s0(
     UserError: an option out of range; groups that do not divide the channels;
       from `apply`, an x that is not images.
   """
-  return _make(
-    "evonorm_s0", _init_s0, _apply_centered, num_groups, eps, nonlinearity
-  )
+  return _make("evonorm_s0", _init_s0, _apply_s0, num_groups, eps, nonlinearity)
 
 
 def evonorm_s1(
@@ -61,9 +59,7 @@ def evonorm_s1(
   Raises:
     UserError: see `evonorm_s0`.
   """
-  return _make(
-    "evonorm_s1", _init, _apply_centered, num_groups, eps, nonlinearity
-  )
+  return _make("evonorm_s1", _init, _apply_s1, num_groups, eps, nonlinearity)
 
 
 def evonorm_s2(
@@ -84,7 +80,7 @@ def evonorm_s2(
   Raises:
     UserError: see `evonorm_s0`.
   """
-  return _make("evonorm_s2", _init, _apply_power, num_groups, eps, nonlinearity)
+  return _make("evonorm_s2", _init, _apply_s2, num_groups, eps, nonlinearity)
 
 
 def _make(
@@ -131,6 +127,7 @@ def _init_s0(shape, dtype, **options: Any):
 
 
 def _apply(
+  name: str,
   centered: bool,
   variables: base.Variables,
   x: Array,
@@ -139,7 +136,7 @@ def _apply(
   eps: float,
   **_: Any,
 ):
-  name, params = "evonorm", variables["params"]
+  params = variables["params"]
   base.check_images(name, x)
   base.check_groups(name, num_groups, x.shape[-1])
   affine.check(name, x, params)
@@ -236,9 +233,13 @@ def _normalize_backward(num_groups, residuals, dy):
 _normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
-def _apply_centered(variables: base.Variables, x: Array, **given: Any):
-  return _apply(True, variables, x, **given)
+def _apply_s0(variables: base.Variables, x: Array, **given: Any):
+  return _apply("evonorm_s0", True, variables, x, **given)
 
 
-def _apply_power(variables: base.Variables, x: Array, **given: Any):
-  return _apply(False, variables, x, **given)
+def _apply_s1(variables: base.Variables, x: Array, **given: Any):
+  return _apply("evonorm_s1", True, variables, x, **given)
+
+
+def _apply_s2(variables: base.Variables, x: Array, **given: Any):
+  return _apply("evonorm_s2", False, variables, x, **given)

@@ -71,7 +71,7 @@ def test_the_resnet_of_flax_is_ours():
   model = MODELS["resnet_tiny"]
   images, _ = RESNET.batch(model.sizes, {"batch_size": 4})
   init, apply = model_families.ours(RESNET, model.sizes, {})
-  params, stats = init()
+  params, stats = jax.jit(init)()
   flax = RESNET.flax["flax.linen"](model.sizes)
   peer_init, peer_apply = model_families.flax(flax, images[:1])
   expected = jax.eval_shape(peer_init)[0]
@@ -80,19 +80,20 @@ def test_the_resnet_of_flax_is_ours():
   # Means and unbiased variances of ours; the peer starts alike.
   zeros = jax.tree.map(jnp.zeros_like, as_linen(stats))
 
-  def ours(params):
-    return apply(params, stats, images)[0]
+  def passes(logits, params):
+    y, pull = jax.vjp(logits, params)
+    cotangent = jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
+    return y, pull(cotangent)[0]
 
-  def theirs(params):
-    return peer_apply(params, zeros, images)[0]
-
-  y, pull = jax.vjp(ours, params)
-  peer_y, peer_pull = jax.vjp(theirs, as_linen(params))
+  y, gradients = jax.jit(
+    lambda params: passes(lambda p: apply(p, stats, images)[0], params)
+  )(params)
+  peer_y, peer_gradients = jax.jit(
+    lambda params: passes(lambda p: peer_apply(p, zeros, images)[0], params)
+  )(as_linen(params))
   # Seven norms, each of which divides sums of 27 to 144 products by their
   # spread of about one; flax's variances in one pass. Twice that backward.
   np.testing.assert_allclose(y, peer_y, rtol=0, atol=7 * 144 * 2**-24)
-  cotangent = jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
-  (gradients,), (peer_gradients,) = pull(cotangent), peer_pull(cotangent)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(
       a, b, rtol=0, atol=14 * 144 * 2**-24 * max(1, np.abs(b).max())

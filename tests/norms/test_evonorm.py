@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kernels_pallas import blocks
 from normjax import errors, norms
 
 X = jax.random.normal(jax.random.key(0), (4, 3, 3, 8)) * 2 + 1
@@ -97,3 +98,25 @@ def test_batch_of_one_value_and_missing_statistics_are_errors():
     norm.apply(variables, X[:1, :1, :1])
   with pytest.raises(errors.UserError, match="running statistics 'var'"):
     norm.apply({"params": variables["params"]}, X, train=False)
+
+
+@pytest.mark.parametrize("name", ["evonorm_b0", "evonorm_b1", "evonorm_s0"])
+def test_some_images_at_a_time_are_all_images(name, monkeypatch):
+  """Blocks of two images, as large arrays have on a CPU, change nothing."""
+  norm = norms.make(name, **({"num_groups": 2} if "_s" in name else {}))
+  variables = norm.init((8,))
+
+  def passes():
+    y, pull = jax.vjp(
+      lambda params, x: norm.apply({**variables, "params": params}, x)[0],
+      variables["params"],
+      X,
+    )
+    return y, pull(jnp.sin(X))
+
+  whole = passes()
+  monkeypatch.setattr(blocks, "pay", lambda x: True)
+  monkeypatch.setattr(blocks, "_IMAGE_VALUES", 2 * X[0].size)
+  # Sums over the 9 pixels of an image and then over the 4 images, either way.
+  for a, b in zip(*map(jax.tree.leaves, (passes(), whole)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=36 * U * np.abs(b).max())
