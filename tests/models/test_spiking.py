@@ -192,7 +192,7 @@ def test_plain_layers_are_left_alone_by_data():
     ({"width": 21}, "width=21 must be a multiple of 5"),
     ({"num_steps": 0}, "num_steps=0 must be at least 1"),
     ({"dynamics": "inhibited"}, "dynamics='inhibited' is unknown"),
-    ({"kernel_init": "he"}, "kernel_init='he' is unknown. Did you mean"),
+    ({"kernel_init": "he_norm"}, "'he_norm' is unknown. Did you mean"),
     ({"neuron": {"taus": 2.0}}, "an option of neuron='taus' is unknown"),
     ({"neuron": {"tau": 0.5}}, "tau=0.5 must be above 1"),
     ({"inhibition": {"ration": 4}}, "an option of inhibition='ration' is"),
