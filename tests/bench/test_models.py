@@ -52,7 +52,12 @@ def test_the_llama_of_flax_has_our_shape(name):
 
 def as_linen(tree):
   """Our tree by the names of `linen_resnet`."""
-  layers = {f"layers_{i}": layer for i, layer in tree["layers"].items()}
+  layers = {
+    f"layers_{i}": {
+      f"conv_{int(j) + 1}": conv for j, conv in layer["convs"].items()
+    }
+    for i, layer in tree["layers"].items()
+  }
   rest = {name: value for name, value in tree.items() if name != "layers"}
 
   def unwrap(node):
