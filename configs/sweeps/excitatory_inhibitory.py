@@ -3,9 +3,10 @@
 Claim: the code vwOvOwv/DeepEISNN trains deep spiking networks without any
 normalization, where a network without it falls silent; its README has 87% to
 92% on CIFAR-10 for VGG8 to ResNet-18, its baseline with batch norm is a config
-without a number. Expected here, on 8x8 digits with 2, 4 and 8 layers: batch_norm
-97.8, 98.3, 98.0%; E-I 97.4, 98.3, 96.8%; no norm at chance (10%) from 4 layers
-on if it starts as PyTorch's layers do, from 8 layers on with He-normal kernels.
+without a number. Expected here, on 8x8 digits with 2, 4 and 8 layers:
+batch_norm 97.8, 98.3, 98.0%; E-I 97.4, 98.3, 96.8%; no norm at chance (10%)
+from 4 layers on if it starts as PyTorch's layers do, from 8 layers on with
+He-normal kernels.
 Command: normjax sweep configs/sweeps/excitatory_inhibitory.py
 Time: under 6 minutes on two cores, compilation included.
 
