@@ -67,7 +67,7 @@ class ResNet(nnx.Module):
     """
     checks.check_image_shape(input_shape)
     checks.check_sizes(num_classes=num_classes)
-    blocks.check_choice("version", version, tuple(blocks.VERSIONS))
+    checks.check_choice("version", version, blocks.VERSIONS)
     if version != "v1" and conv_norm_mode != "train":
       raise errors.UserError(
         f"conv_norm_mode={conv_norm_mode!r} is for version='v1', where a norm"
@@ -264,9 +264,9 @@ class ImageNetResNet(ResNet):
       UserError: an unknown depth, an input that is no image, or an option out
         of range.
     """
-    blocks.check_choice("depth", depth, tuple(DEPTHS))
+    checks.check_choice("depth", depth, DEPTHS)
     checks.check_sizes(width=width)
-    blocks.check_choice("stride_in", stride_in, ("3x3", "1x1"))
+    checks.check_choice("stride_in", stride_in, ("3x3", "1x1"))
     branch, counts = DEPTHS[depth]
     if blocks_per_stage is not None:
       counts = tuple(blocks_per_stage)

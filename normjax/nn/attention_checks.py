@@ -45,8 +45,12 @@ def check(
     UserError: the message names the option, its value and what is allowed.
   """
   _check_sizes(model_dim, num_heads, num_kv_heads, rope_theta)
-  _check_choice("query_key_norm_axes", query_key_norm_axes, ("head", "joint"))
-  _check_choice("output_gate", output_gate, (None, "elementwise", "headwise"))
+  checks.check_choice(
+    "query_key_norm_axes", query_key_norm_axes, ("head", "joint")
+  )
+  checks.check_choice(
+    "output_gate", output_gate, (None, "elementwise", "headwise")
+  )
   for option, value in (("logit_scale", logit_scale), ("logit_cap", logit_cap)):
     if value is not None and not (value > 0 and math.isfinite(value)):
       raise errors.UserError(f"{option}={value!r} must be positive, or None.")
@@ -94,13 +98,6 @@ def _check_sizes(
   if num_heads % num_kv_heads:
     raise errors.UserError(
       f"num_kv_heads={num_kv_heads} must divide num_heads={num_heads}."
-    )
-
-
-def _check_choice(option: str, value: Any, allowed: tuple[Any, ...]) -> None:
-  if value not in allowed:
-    raise errors.UserError(
-      f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}."
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -86,17 +86,24 @@ def check_no_norm(norm: norms.NormSpec) -> None:
     )
 
 
+def check_choice(option: str, value: Any, allowed: Iterable[Any]) -> None:
+  """Raises UserError, with near misses, unless `value` is one of `allowed`."""
+  allowed = tuple(allowed)
+  if value not in allowed:
+    names = [name for name in allowed if isinstance(name, str)]
+    raise errors.UserError(
+      f"{option}={value!r} is unknown.{near_misses(value, names)}"
+      f" Allowed: {', '.join(map(repr, allowed))}."
+    )
+
+
 def choose(option: str, name: str, table: Mapping[str, Any]) -> Any:
   """The entry of that name.
 
   Raises:
     UserError: there is none; the message names the option.
   """
-  if name not in table:
-    raise errors.UserError(
-      f"{option}={name!r} is unknown.{near_misses(name, table)}"
-      f" Allowed: {', '.join(table)}."
-    )
+  check_choice(option, name, table)
   return table[name]
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors, norms
+from normjax import norms
 from normjax.nn import activation as activations
-from normjax.nn import folding
+from normjax.nn import checks, folding
 from normjax.nn.conv import HE_NORMAL, Conv
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.variables import held
@@ -189,9 +189,6 @@ MODES: Mapping[str, Callable[[ConvNorm, Array, bool], Array]] = {
 
 def check_mode(norm: norms.Norm, mode: str) -> None:
   """Raises UserError unless a `ConvNorm` of this norm has the mode."""
-  if mode not in MODES:
-    raise errors.UserError(
-      f"conv_norm_mode={mode!r} is not known. Allowed: {', '.join(MODES)}."
-    )
+  checks.check_choice("conv_norm_mode", mode, MODES)
   if mode == "tune":
     folding.check_foldable(norm, f"conv_norm_mode={mode!r}")

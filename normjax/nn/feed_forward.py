@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors, norms
+from normjax import norms
+from normjax.nn import checks
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
-from normjax.registry import near_misses
 from normjax.types import Array
 
 # Name -> the nonlinearity, and whether a gate goes through it.
@@ -63,12 +63,7 @@ class FeedForward(nnx.Module):
     Raises:
       UserError: an unknown activation or norm.
     """
-    if activation not in ACTIVATIONS:
-      raise errors.UserError(
-        f"unknown activation {activation!r}."
-        f"{near_misses(activation, ACTIVATIONS)}"
-        f" Known: {', '.join(ACTIVATIONS)}."
-      )
+    checks.check_choice("activation", activation, ACTIVATIONS)
     self.activation, self.dropout_rate = activation, dropout_rate
     gated = ACTIVATIONS[activation][1]
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
+from normjax.nn import checks
 from normjax.nn.conv_norm import ConvNorm, NormActivation
 from normjax.nn.excitatory_inhibitory import ExcitatoryInhibitory
 from normjax.nn.spiking import LIF
-from normjax.registry import near_misses
 from normjax.types import Array
 
 KERNEL_INITS: dict[str, nnx.Initializer] = {
@@ -151,10 +151,10 @@ def resolve(
     UserError: an unknown name or option, or a norm where none is used.
   """
   given = dict(inhibition or {})
-  _known("dynamics", dynamics, DYNAMICS)
-  _known("kernel_init", kernel_init, KERNEL_INITS)
+  checks.check_choice("dynamics", dynamics, DYNAMICS)
+  checks.check_choice("kernel_init", kernel_init, KERNEL_INITS)
   for name in given:
-    _known("an option of inhibition", name, _INHIBITION)
+    checks.check_choice("an option of inhibition", name, _INHIBITION)
   resolved = norms.resolve(norm)
   if dynamics == "plain":
     return Plain(resolved, KERNEL_INITS[kernel_init], dtype)
@@ -175,13 +175,5 @@ def neuron(options: Mapping[str, Any] | None) -> LIF:
   given = dict(options or {})
   known = [field.name for field in dataclasses.fields(LIF)]
   for name in given:
-    _known("an option of neuron", name, known)
+    checks.check_choice("an option of neuron", name, known)
   return LIF(**given)
-
-
-def _known(what: str, name: str, allowed: Any) -> None:
-  if name not in allowed:
-    raise errors.UserError(
-      f"{what}={name!r} is unknown.{near_misses(name, allowed)}"
-      f" Allowed: {', '.join(allowed)}."
-    )

@@ -233,7 +233,7 @@ def test_the_mlp_drops_by_name_and_in_training_only():
     ),
     (
       {"dropout": "beta"},
-      "dropout='beta' is unknown.*Allowed: standard, alpha",
+      "dropout='beta' is unknown.*Allowed: 'standard', 'alpha'",
     ),
   ],
 )
