@@ -11,8 +11,8 @@ what changes is in how many micro-batches those come, each normalized by
 itself, as on the papers' GPUs. Running statistics take one step with the mean
 over the micro-batches, so that small ones make them no noisier. Group norm does
 not mix images: its rows differ by rounding only. `:updates` asks the other
-question, at some ten times the cost: steps of 64, 8, 2 and 1 images, learning
-rates linear in that, as many images in all.
+question, in somewhat more time: steps of 64, 8, 2 and 1 images, learning rates
+linear in that, as many images in all.
 """
 
 import ml_collections
