@@ -41,3 +41,25 @@ def padding():
 def parameters():
   """The gain and the offset, (c,)."""
   return 1 + np.arange(CHANNELS) / 8, np.arange(CHANNELS) / 4 - 0.5
+
+
+# ----- Images, for `record_images.py` -----
+
+IMAGES = (4, 3, 3, 8)
+IMAGE_STEPS = 3
+
+
+def images(step):
+  """(b, y, x, c), of step 1, 2, …: channels of different size and mean."""
+  x = _uniform(2 * step, IMAGES) * (1 + np.arange(IMAGES[-1])) / 4
+  return x * (1 + step / 4) + np.arange(IMAGES[-1]) / 2 - 1
+
+
+def image_cotangents(step):
+  """(b, y, x, c), the gradients of the norm's output."""
+  return _uniform(2 * step + 1, IMAGES) + 0.5 * np.sign(images(step))
+
+
+def image_parameter(index, shape):
+  """The index-th parameter: around 1, or around 0 where the index is odd."""
+  return _uniform(100 + index, shape) / 4 + (index + 1) % 2
