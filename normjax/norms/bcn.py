@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from normjax.norms import affine, base, moments, running
+from normjax.norms import affine, base, channel_groups, moments, running
 from normjax.types import Array
 
 
@@ -116,12 +116,13 @@ def _apply(
     stats = running.advance(stats, new, 1 - update_rate, batch.size)
   h = wide - mean.astype(wide.dtype)
   h *= lax.rsqrt(variance.astype(wide.dtype) + eps)
-  h = moments.split_groups(affine.apply(h, params), num_groups)
-  mean, variance = moments.mean_and_variance(h, axes=(1, 2, 4))
-  y = (h - mean) * lax.rsqrt(variance + eps)
-  y *= params["group_scale"].astype(y.dtype)[:, None]
-  y += params["group_bias"].astype(y.dtype)[:, None]
-  return y.reshape(x.shape).astype(x.dtype), stats
+  h = affine.apply(h, params)
+  by_channel = {
+    name: jnp.repeat(params[f"group_{name}"], x.shape[-1] // num_groups)
+    for name in ("scale", "bias")
+  }
+  y = channel_groups.standardize(h, by_channel, num_groups, eps)
+  return y.astype(x.dtype), stats
 
 
 def _estimated(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
-from normjax.norms import affine, base, moments
+from normjax.norms import affine, base, channel_groups, moments
 from normjax.types import Array
 
 
@@ -141,30 +141,11 @@ def _apply(
   base.check_groups(name, num_groups, x.shape[-1])
   affine.check(name, x, params)
   fixed = moments.promote(lax.stop_gradient(x))
-  center, square = _of_groups(fixed, num_groups)
+  center, square = channel_groups.mean_and_variance(fixed, num_groups)
   if not centered:
     center, square = jnp.zeros_like(center), square + jnp.square(center)
   y = _normalize(num_groups, x, params, center, lax.rsqrt(square + eps))
   return cast(Array, y), variables["stats"]
-
-
-def _of_groups(x: Array, num_groups: int) -> tuple[Array, Array]:
-  """Mean and variance of each group of each image, (b, 1, 1, c).
-
-  By those of its channels: reductions over neighbouring channels are slow.
-  """
-  return moments.pool(
-    moments.of_images(x), lambda a: _over_groups(jnp.mean, a, num_groups)
-  )
-
-
-def _over_groups(
-  function: Callable[..., Array], values: Array, num_groups: int
-) -> Array:
-  """A mean or sum over each group, at each of its channels."""
-  grouped = moments.split_groups(values, num_groups)
-  reduced = function(grouped, axis=-1, keepdims=True)
-  return jnp.broadcast_to(reduced, grouped.shape).reshape(values.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -217,7 +198,8 @@ def _normalize_backward(num_groups, residuals, dy):
 
   dbias, along, dv = blocks.by_image(sums, x, dy)
   size = x.shape[1] * x.shape[2] * (x.shape[3] // num_groups)
-  by_group = _over_groups(jnp.sum, scale * along, num_groups) * (r**3 / size)
+  by_group = channel_groups.over_groups(jnp.sum, scale * along, num_groups)
+  by_group *= r**3 / size
   gain, by_group = blocks.apart(x, (scale * r, by_group))
   wide, cotangent, gate = parts(x, dy)
   dx = cotangent * gain * gate * (1 + v * wide * (1 - gate))

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from jax import lax
-
-from normjax.norms import affine, base, moments
+from normjax.norms import affine, base, channel_groups
 from normjax.types import Array
 
 
@@ -17,7 +15,7 @@ def group_norm(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
   num_groups neighbouring channels at all pixels of one image; gain and offset
   are one a channel. Statistics are float32 (float64 for float64), two passes.
   One group is a layer norm over all of the image, c groups are an instance
-  norm. Masks are not read: no other image enters.
+  norm. Masks are not read: no other image enters. No forward-mode derivative.
 
   Args:
     num_groups: >= 1, divides the channels. The paper's 32 takes 32 channels
@@ -55,8 +53,6 @@ def _apply(
   base.check_images("group_norm", x)
   base.check_groups("group_norm", num_groups, x.shape[-1])
   affine.check("group_norm", x, variables["params"])
-  grouped = moments.split_groups(moments.promote(x), num_groups)
-  mean, variance = moments.mean_and_variance(grouped, axes=(1, 2, 4))
-  normalized = (grouped - mean) * lax.rsqrt(variance + eps)
-  y = affine.apply(normalized.reshape(x.shape), variables["params"])
-  return y.astype(x.dtype), variables["stats"]
+  params = variables["params"]
+  y = channel_groups.standardize(x, params, num_groups, eps)
+  return y, variables["stats"]

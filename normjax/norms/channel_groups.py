@@ -1,0 +1,105 @@
+"""Groups of neighbouring channels of one image: statistics, normalization."""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kernels_pallas import blocks
+from normjax.norms import affine, moments
+from normjax.types import Array
+
+
+def mean_and_variance(x: Array, num_groups: int) -> tuple[Array, Array]:
+  """Those of each group of each image, at each of its channels (b, 1, 1, c).
+
+  By those of its channels: reductions over neighbouring channels are slow.
+
+  Args:
+    x: (b, y, x, c), float32 or float64.
+    num_groups: divides the channels.
+  """
+  parts = moments.of_images(x)
+  if num_groups == x.shape[-1]:
+    return parts.mean + parts.remainder, parts.variance
+  return moments.pool(parts, lambda a: over_groups(jnp.mean, a, num_groups))
+
+
+def over_groups(
+  function: Callable[..., Array], values: Array, num_groups: int
+) -> Array:
+  """A mean or sum over each group, at each of its channels."""
+  grouped = moments.split_groups(values, num_groups)
+  reduced = function(grouped, axis=-1, keepdims=True)
+  return jnp.broadcast_to(reduced, grouped.shape).reshape(values.shape)
+
+
+def standardize(
+  x: Array, params: Mapping[str, Array], num_groups: int, eps: float
+) -> Array:
+  """(x - mean) / sqrt(var + eps) of each group, scaled and shifted.
+
+  Reverse mode only. Nothing of the size of x is written but y and dx.
+
+  Args:
+    x: (b, y, x, c), any floating dtype; the result has it, too.
+    params: of `affine`.
+    num_groups: divides the channels.
+    eps: inside the square root.
+  """
+  fixed = moments.promote(lax.stop_gradient(x))
+  mean, variance = mean_and_variance(fixed, num_groups)
+  return _standardize(num_groups, x, params, mean, lax.rsqrt(variance + eps))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _standardize(
+  num_groups: int,
+  x: Array,
+  params: Mapping[str, Array],
+  mean: Array,
+  r: Array,
+) -> Array:
+  """(x - mean) r, scaled and shifted; its gradient is that through both too."""
+  del num_groups
+  normalized = (moments.promote(x) - mean) * r
+  return affine.apply(normalized, params).astype(x.dtype)
+
+
+def _forward(num_groups, x, params, mean, r):
+  return _standardize(num_groups, x, params, mean, r), (x, params, mean, r)
+
+
+def _backward(num_groups, residuals, dy):
+  """With n = (x - mean) r, d = dy scale, and means over a group:
+
+  dx = r (d - mean(d) - n mean(d n))
+  """
+  x, params, mean, r = blocks.apart(residuals[0], residuals)
+  scale = params.get("scale", jnp.ones(())).astype(r.dtype)
+
+  def sums(x, dy, mean, r):
+    wide = moments.promote(dy)
+    terms = wide, wide * ((moments.promote(x) - mean) * r)
+    return [jnp.sum(term, (1, 2), keepdims=True) for term in terms]
+
+  offset, along = blocks.by_image(sums, x, dy, mean, r)
+  size = x.shape[1] * x.shape[2] * (x.shape[3] // num_groups)
+  shared = [
+    over_groups(jnp.sum, scale * values, num_groups) * (r / size)
+    for values in (offset, along)
+  ]
+  gain, shift, slope = blocks.apart(x, (scale * r, *shared))
+  normalized = (moments.promote(x) - mean) * r
+  dx = moments.promote(dy) * gain - shift - normalized * slope
+  gradients = {"scale": along, "bias": offset}
+  gradients = {
+    name: jnp.sum(gradients[name], (0, 1, 2)).astype(params[name].dtype)
+    for name in params
+  }
+  return dx.astype(x.dtype), gradients, None, None
+
+
+_standardize.defvjp(_forward, _backward)
