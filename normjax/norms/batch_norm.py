@@ -1,14 +1,11 @@
 """Batch normalization: Ioffe, Szegedy 2015, arXiv:1502.03167."""
 
-import math
-from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels_pallas import blocks
 from normjax import errors
 from normjax.norms import affine, base, moments, running
 from normjax.types import Array
@@ -105,7 +102,7 @@ def _apply(
     # rows cost more than they save here.
     fixed = moments.promote(lax.stop_gradient(x))
     batch = running.measure("batch_norm", fixed, None)
-    y = _normalize(x, params, batch.mean, lax.rsqrt(batch.variance + eps))
+    y = running.standardize(x, params, batch, eps)
   else:
     # Widened once: a second cast would round the gradient of x twice.
     wide = moments.promote(x)
@@ -149,39 +146,3 @@ def _by_ghost_batch(
   masks = None if mask is None else split(mask)
   y, ghosts = jax.vmap(lambda x, mask: _by_batch(x, mask, eps))(split(x), masks)
   return y.reshape(x.shape), ghosts
-
-
-@jax.custom_vjp
-def _normalize(
-  x: Array, params: Mapping[str, Array], mean: Array, r: Array
-) -> Array:
-  """(x - mean) r, scaled and shifted; its gradient is that through both too."""
-  normalized = (moments.promote(x) - mean) * r
-  return affine.apply(normalized, params).astype(x.dtype)
-
-
-def _normalize_forward(x, params, mean, r):
-  return _normalize(x, params, mean, r), (x, params, mean, r)
-
-
-def _normalize_backward(residuals, dy):
-  """With n = (x - mean) r: dx = scale r (dy - mean(dy) - n mean(dy n))."""
-  x, params, mean, r = blocks.apart(residuals[0], residuals)
-  axes = tuple(range(x.ndim - 1))
-  wide = moments.promote(dy)
-  normalized = (moments.promote(x) - mean) * r
-  sums = jnp.sum(wide * normalized, axes), jnp.sum(wide, axes)
-  dscale, dbias = blocks.apart(x, sums)
-  count = math.prod(x.shape[:-1])
-  centered = wide - dbias / count - normalized * (dscale / count)
-  dx = params["scale"].astype(r.dtype) * r * centered
-  gradients = {"scale": dscale, "bias": dbias}
-  return (
-    dx.astype(x.dtype),
-    {name: gradients[name].astype(params[name].dtype) for name in params},
-    None,
-    None,
-  )
-
-
-_normalize.defvjp(_normalize_forward, _normalize_backward)

@@ -100,29 +100,56 @@ def _apply(
   eps: float,
   **_: Any,
 ):
-  params, stats = variables["params"], variables["stats"]
+  stats = variables["stats"]
+  first = {name: variables["params"][name] for name in ("scale", "bias")}
   base.check_images("bcn", x)
   base.check_held("bcn", variables, "stats", ("mean", "var"))
   base.check_features("bcn", x, stats["mean"].size)
   wide = moments.promote(x)
-  mean, variance = stats["mean"], stats["var"]
-  if train and estimated:
-    stats = _estimated(stats, lax.stop_gradient(wide), mask, update_rate)
-    mean, variance = stats["mean"], stats["var"]
-  elif train:
-    batch = running.measure("bcn", wide, mask)
-    mean, variance = batch.mean, batch.variance
-    new = {"mean": mean, "var": batch.kept("unbiased")}
-    stats = running.advance(stats, new, 1 - update_rate, batch.size)
-  h = wide - mean.astype(wide.dtype)
-  h *= lax.rsqrt(variance.astype(wide.dtype) + eps)
-  h = affine.apply(h, params)
-  by_channel = {
-    name: jnp.repeat(params[f"group_{name}"], x.shape[-1] // num_groups)
+  if train and not estimated:
+    h, stats = _by_batch(wide, first, stats, mask, update_rate, eps)
+  else:
+    if train:
+      stats = _estimated(stats, lax.stop_gradient(wide), mask, update_rate)
+    h = _by_moments(wide, first, stats["mean"], stats["var"], eps)
+  repeats = x.shape[-1] // num_groups
+  second = {
+    name: jnp.repeat(variables["params"][f"group_{name}"], repeats)
     for name in ("scale", "bias")
   }
-  y = channel_groups.standardize(h, by_channel, num_groups, eps)
+  y = channel_groups.standardize(h, second, num_groups, eps)
   return y.astype(x.dtype), stats
+
+
+def _by_batch(
+  x: Array,
+  params: Mapping[str, Array],
+  stats: Mapping[str, Array],
+  mask: Array | None,
+  update_rate: float,
+  eps: float,
+) -> tuple[Array, Mapping[str, Array]]:
+  """The first stage by the batch, and the running statistics after it."""
+  fixed = lax.stop_gradient(x) if mask is None else x
+  batch = running.measure("bcn", fixed, mask)
+  new = {"mean": batch.mean, "var": batch.kept("unbiased")}
+  stats = running.advance(stats, new, 1 - update_rate, batch.size)
+  if mask is None:
+    return running.standardize(x, params, batch, eps), stats
+  return _by_moments(x, params, batch.mean, batch.variance, eps), stats
+
+
+def _by_moments(
+  x: Array,
+  params: Mapping[str, Array],
+  mean: Array,
+  variance: Array,
+  eps: float,
+) -> Array:
+  """The first stage by moments that are given, in the dtype of x."""
+  normalized = x - mean.astype(x.dtype)
+  normalized *= lax.rsqrt(variance.astype(x.dtype) + eps)
+  return affine.apply(normalized, params)
 
 
 def _estimated(

@@ -1,12 +1,16 @@
 """Running statistics of batches: what the norms of batches share."""
 
+import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 
-from normjax.norms import base, moments
+from kernels_pallas import blocks
+from normjax.norms import affine, base, moments
 from normjax.types import Array
 
 
@@ -58,6 +62,60 @@ def measure(norm: str, x: Array, mask: Array | None) -> Batch:
   mean, variance = moments.mean_and_variance(x, axes, mask)
   count = moments.count(x, axes, mask).reshape(-1)
   return Batch(mean.reshape(-1), variance.reshape(-1), count)
+
+
+def standardize(
+  x: Array, params: Mapping[str, Array], batch: Batch, eps: float
+) -> Array:
+  """(x - mean) / sqrt(var + eps) of a batch, scaled and shifted.
+
+  Reverse mode only; the gradient is that through the statistics of x, too.
+  Nothing of the size of x is written but y and dx.
+
+  Args:
+    x: channels-last, all of it real, any floating dtype; y has it, too.
+    params: of `affine`, both of them.
+    batch: the statistics of x, with a stopped gradient.
+    eps: inside the square root.
+  """
+  r = lax.rsqrt(batch.variance + eps)
+  return cast(Array, _standardize(x, params, batch.mean, r))
+
+
+@jax.custom_vjp
+def _standardize(
+  x: Array, params: Mapping[str, Array], mean: Array, r: Array
+) -> Array:
+  """(x - mean) r, scaled and shifted; its gradient is that through both too."""
+  normalized = (moments.promote(x) - mean) * r
+  return affine.apply(normalized, params).astype(x.dtype)
+
+
+def _forward(x, params, mean, r):
+  return _standardize(x, params, mean, r), (x, params, mean, r)
+
+
+def _backward(residuals, dy):
+  """With n = (x - mean) r: dx = scale r (dy - mean(dy) - n mean(dy n))."""
+  x, params, mean, r = blocks.apart(residuals[0], residuals)
+  axes = tuple(range(x.ndim - 1))
+  wide = moments.promote(dy)
+  normalized = (moments.promote(x) - mean) * r
+  sums = jnp.sum(wide * normalized, axes), jnp.sum(wide, axes)
+  dscale, dbias = blocks.apart(x, sums)
+  count = math.prod(x.shape[:-1])
+  centered = wide - dbias / count - normalized * (dscale / count)
+  dx = params["scale"].astype(r.dtype) * r * centered
+  gradients = {"scale": dscale, "bias": dbias}
+  return (
+    dx.astype(x.dtype),
+    {name: gradients[name].astype(params[name].dtype) for name in params},
+    None,
+    None,
+  )
+
+
+_standardize.defvjp(_forward, _backward)
 
 
 def mean_of_ghosts(
