@@ -11,6 +11,7 @@ from flax import nnx
 from normjax import norms
 from normjax.nn import checks
 from normjax.nn import dropout as dropouts
+from normjax.nn.conv import HE_NORMAL
 from normjax.nn.conv_norm import NormActivation
 from normjax.nn.dense import Dense
 from normjax.norms import weights
@@ -20,7 +21,7 @@ from normjax.types import Array
 # truncate those of these names at two deviations.
 INITS: dict[str, nnx.Initializer] = {
   # N(0, 2 / inputs): He et al. 2015, arXiv:1502.01852, equation 10.
-  "he_normal": nnx.initializers.variance_scaling(2.0, "fan_in", "normal"),
+  "he_normal": HE_NORMAL,
   # N(0, 1 / inputs): what keeps SELU's fixed point, arXiv:1706.02515.
   "lecun_normal": nnx.initializers.variance_scaling(1.0, "fan_in", "normal"),
   # N(0, 2 / (inputs + outputs)): Glorot and Bengio 2010, equation 12.
@@ -80,7 +81,7 @@ class MLP(nnx.Module):
     checks.check_sizes(
       num_classes=num_classes, num_layers=num_layers, hidden_dim=hidden_dim
     )
-    checks.check_dropout_rate(dropout_rate)
+    checks.check_rates(dropout_rate=dropout_rate)
     dtype = checks.compute_dtype(compute_dtype)
     resolved = norms.resolve(norm)
     self.dropout_rate, self.drop = dropout_rate, dropouts.resolve(dropout)

@@ -85,7 +85,7 @@ class _Decoder(Stack):
     **stack: Any,
   ):
     checks.check_sizes(vocab_size=vocab_size, **dimensions)
-    checks.check_dropout_rate(dropout_rate)
+    checks.check_rates(dropout_rate=dropout_rate)
     dtype = checks.compute_dtype(compute_dtype)
     model_dim = dimensions["model_dim"]
     self.dropout_rate = dropout_rate

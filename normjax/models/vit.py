@@ -98,7 +98,7 @@ class ViT(Stack):
     checks.check_sizes(
       num_classes=num_classes, patch_size=patch_size, **dimensions
     )
-    checks.check_dropout_rate(dropout_rate)
+    checks.check_rates(dropout_rate=dropout_rate)
     if len(input_shape) != 3:
       raise errors.UserError(
         f"input_shape={tuple(input_shape)} must be (height, width, channels)."

@@ -67,11 +67,6 @@ def check_positive(**values: float) -> None:
       raise errors.UserError(f"{name}={value} must be positive and finite.")
 
 
-def check_dropout_rate(dropout_rate: float) -> None:
-  """Raises UserError unless the rate is in [0, 1)."""
-  check_rates(dropout_rate=dropout_rate)
-
-
 def check_no_norm(norm: norms.NormSpec) -> None:
   """For networks that have no norms.
 

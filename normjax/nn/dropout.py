@@ -65,8 +65,8 @@ def alpha_dropout(
       b = mean - a (q mean + (1 - q) alpha')
 
   arXiv:1706.02515, section "New Dropout Technique": for x of this mean and
-  variance y has the same, over x and d. The affine map is in float32, and y
-  in the dtype of x.
+  variance y has the same, over x and d. The affine map is in float32 at least,
+  and y in the dtype of x.
 
   Args:
     x: any shape.
@@ -79,7 +79,8 @@ def alpha_dropout(
     return x
   a, b, dropped = alpha_dropout_constants(rate, mean=mean, variance=variance)
   keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
-  y = a * jnp.where(keep, x.astype(jnp.float32), dropped) + b
+  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  y = a * jnp.where(keep, wide, dropped) + b
   return y.astype(x.dtype)
 
 

@@ -9,6 +9,7 @@ from flax import nnx
 
 from normjax import errors, norms
 from normjax.nn import checks
+from normjax.nn.conv import HE_NORMAL
 from normjax.nn.conv_norm import ConvNorm, NormActivation
 from normjax.nn.excitatory_inhibitory import ExcitatoryInhibitory
 from normjax.nn.spiking import LIF
@@ -18,7 +19,7 @@ KERNEL_INITS: dict[str, nnx.Initializer] = {
   # Of bound 1 / sqrt(fan_in): what PyTorch's layers start with.
   "uniform": nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
   # arXiv:1502.01852, equation 10, and its version for the backward pass.
-  "he_normal": nnx.initializers.variance_scaling(2.0, "fan_in", "normal"),
+  "he_normal": HE_NORMAL,
   "he_normal_out": nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
 }
 

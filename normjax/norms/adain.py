@@ -133,12 +133,8 @@ def _moments(x: Array, variance: str) -> tuple[Array, Array]:
   mean, square = moments.mean_and_variance(x, axes=(1, 2))
   if variance == "biased":
     return mean, square
+  base.check_pixels("adain", x)
   pixels = x.shape[1] * x.shape[2]
-  if pixels < 2:
-    raise errors.UserError(
-      "adain: an unbiased variance needs two pixels or more; got x of shape"
-      f' {x.shape}. Use variance="biased".'
-    )
   return mean, square * (pixels / (pixels - 1))
 
 

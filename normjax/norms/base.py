@@ -272,6 +272,15 @@ def check_groups(norm: str, num_groups: int, features: int) -> None:
     )
 
 
+def check_pixels(norm: str, x: Array) -> None:
+  """Raises UserError unless images x have an unbiased variance over pixels."""
+  if x.shape[1] * x.shape[2] < 2:
+    raise errors.UserError(
+      f"{norm}: the unbiased variance of an image's channel needs two pixels"
+      f" or more; got x of shape {x.shape}."
+    )
+
+
 def check_integer(norm: str, option: str, value: Any, *, least: int) -> None:
   """Raises UserError unless `value` is an integer of at least `least`."""
   if isinstance(value, int) and not isinstance(value, bool) and value >= least:

@@ -84,13 +84,9 @@ def _apply(
   base.check_images(name, x)
   base.check_held(name, variables, "stats", ("mean", "var"))
   base.check_features(name, x, stats["mean"].size)
-  pixels = x.shape[1] * x.shape[2]
-  if pixels < 2:
-    raise errors.UserError(
-      f"{name}: the variance of a channel of an image, over its pixels less 1,"
-      f" needs two pixels or more; got x of shape {x.shape}."
-    )
+  base.check_pixels(name, x)
   wide = moments.promote(x)
+  pixels = x.shape[1] * x.shape[2]
   mean, variance = moments.mean_and_variance(wide, axes=(1, 2))
   instance = (mean, variance * (pixels / (pixels - 1)))
   layer = _merged(*instance, axis=3, mask=None)

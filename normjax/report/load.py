@@ -97,6 +97,7 @@ class Sweep:
   methods: tuple[Method, ...]
   runs: tuple[Run, ...]
   problems: tuple[str, ...] = ()
+  other_metrics: tuple[str, ...] = ()
 
   def finals(self, label: str) -> list[Run]:
     """Runs of a method that the table is made from."""
@@ -165,6 +166,8 @@ def _load_sweep(out: Path) -> Sweep:
       ),
       runs=runs,
       problems=tuple(problems),
+      # Plans of earlier versions have none.
+      other_metrics=tuple(plan.get("other_metrics", ())),
     )
   except KeyError as error:
     raise errors.RunError(f"{out / PLAN} has no key {error}.") from error

@@ -84,6 +84,7 @@ class Row:
     steps: steps of the runs that are done (the largest).
     train_s: mean training time of the runs that are done.
     compile_s: the largest compile time; later seeds reuse the program.
+    others: the sweep's other metrics by name, over the runs that are done.
   """
 
   method: Method
@@ -102,6 +103,7 @@ class Row:
   compile_s: float | None
   optimizer_state_bytes: int | None
   num_params: int | None
+  others: Mapping[str, Interval]
 
   @property
   def label(self) -> str:
@@ -208,12 +210,7 @@ def holds(row: Row) -> bool:
 def summarize(sweep: Sweep) -> tuple[Row, ...]:
   """One row a method, in the plan's order."""
   values = {
-    m.label: {
-      run.seed: run.metric(sweep.metric)
-      for run in sweep.finals(m.label)
-      if run.metric(sweep.metric) is not None
-    }
-    for m in sweep.methods
+    m.label: _values(sweep.finals(m.label), sweep.metric) for m in sweep.methods
   }
   rows = [_row(sweep, method, values) for method in sweep.methods]
   tested = [
@@ -225,6 +222,12 @@ def summarize(sweep: Sweep) -> tuple[Row, ...]:
     difference = dataclasses.replace(rows[index].difference, p_holm=p_holm)
     rows[index] = dataclasses.replace(rows[index], difference=difference)
   return tuple(rows)
+
+
+def _values(runs: Sequence[Run], metric: str) -> dict[int, float]:
+  """Seed to final value, of the runs that have one."""
+  values = {run.seed: run.metric(metric) for run in runs}
+  return {seed: v for seed, v in values.items() if v is not None}
 
 
 def _row(
@@ -267,6 +270,10 @@ def _row(
     compile_s=max(_numbers(finals, "compile_s"), default=None),
     optimizer_state_bytes=_recorded(finals, "optimizer_state_bytes"),
     num_params=_recorded(finals, "num_params"),
+    others={
+      name: mean_interval(list(_values(finals, name).values()))
+      for name in sweep.other_metrics
+    },
   )
 
 

@@ -61,6 +61,7 @@ def build(sweep: Sweep, rows: Sequence[stats.Row]) -> Table:
       if compared
       else []
     ),
+    *(Column(name, f"{name} (95% CI)") for name in sweep.other_metrics),
     Column("diverged", "diverged"),
     Column("steps", "steps"),
     Column("train_s", "train s"),
@@ -73,8 +74,16 @@ def build(sweep: Sweep, rows: Sequence[stats.Row]) -> Table:
     [row.difference.interval for row in rows if row.difference]
   )
   names = short_names(sweep.tuned_keys)
+  other_decimals = {
+    name: _decimals([row.others[name] for row in rows])
+    for name in sweep.other_metrics
+  }
   cells = [
-    _cells(row, names, decimals, difference_decimals, sweep.metric)
+    _cells(row, names, decimals, difference_decimals)
+    | {
+      name: Cell(show_interval(interval, other_decimals[name]), interval.mean)
+      for name, interval in row.others.items()
+    }
     for row in rows
   ]
   return Table(
@@ -96,7 +105,6 @@ def _cells(
   names: Mapping[str, str],
   decimals: int,
   difference_decimals: int,
-  metric: str,
 ) -> dict[str, Cell]:
   difference = row.difference or stats.Difference(stats.Interval(0))
   complete = row.over == row.planned

@@ -65,6 +65,7 @@ class Plan:
   config: dict[str, Any]
   metric: str
   mode: str
+  other_metrics: tuple[str, ...]
   baseline: str | None
   tuned: tuple[str, ...]
   trials_per_method: int
@@ -167,6 +168,7 @@ def plan(
     config=configure.to_dict(config),
     metric=sweep.metric,
     mode=sweep.mode,
+    other_metrics=tuple(sweep.other_metrics),
     baseline=labels_lib.baseline(sweep.baseline, names, configs),
     tuned=tuple(dict.fromkeys(k for g in grids.values() for k in g)),
     trials_per_method=len(points) // len(names),
@@ -192,7 +194,8 @@ def first_grids(
 def sweep_id(sweep: Sweep, config: ConfigDict) -> str:
   """The hash of the base config and of all that decides the runs.
 
-  The baseline and the labels are left out: they only change the report.
+  The baseline, the labels and other metrics are left out: they only change
+  the report.
   """
   tune = None
   if sweep.tune is not None:

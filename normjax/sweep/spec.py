@@ -65,6 +65,8 @@ class Sweep:
       override dict that only it satisfies. None: the first.
     metric: of `result.json`; decides the tuning and orders the report.
     mode: "min" or "max".
+    other_metrics: of `result.json`; columns beside the metric, which decide
+      nothing.
     labels: of the methods; None derives the shortest that tell them apart.
   """
 
@@ -75,6 +77,7 @@ class Sweep:
   metric: str = "eval/loss"
   mode: str = "min"
   labels: Sequence[str] | None = None
+  other_metrics: Sequence[str] = ()
 
   def __post_init__(self):
     """Checks what can be checked without a config."""
@@ -90,6 +93,10 @@ class Sweep:
           f"method {method!r} sets 'seed': seeds go into Sweep.seeds."
         )
     _check_seeds("Sweep.seeds", self.seeds)
+    if isinstance(self.other_metrics, str):
+      raise errors.UserError(
+        f"Sweep.other_metrics={self.other_metrics!r} must be a tuple of names."
+      )
     if self.mode not in ("min", "max"):
       raise errors.UserError(
         f"Sweep.mode must be 'min' or 'max', got {self.mode!r}."

@@ -17,7 +17,7 @@ LLAMA, RESNET = FAMILIES["llama"], FAMILIES["cifar_resnet"]
 
 @pytest.mark.slow
 def test_models_are_measured(tmp_path, capsys):
-  flags = ["--model=tiny", "--batch_size=2", "--length=8", "--repeats=1"]
+  flags = ["--model=tiny", "--batch_size=2", "--length=8", "--repeats=3"]
   code = cli.main(["bench", "models", "--nopeers", *flags, f"--out={tmp_path}"])
   assert code == 0, capsys.readouterr().err
   results = json.loads((tmp_path / "models.json").read_text())["results"]

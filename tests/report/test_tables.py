@@ -1,6 +1,7 @@
 """The table in every format, against text written by hand."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -120,6 +121,30 @@ def test_columns_without_content_are_left_out(make_sweep):
     "method", "n", "metric", "diverged", "steps", "train_s", "compile_s",
     "optimizer_state_bytes", "num_params",
   ]  # fmt: skip
+
+
+def test_other_metrics_are_columns_that_decide_nothing(make_sweep):
+  sweep, rows = _small(make_sweep)
+  shown = dataclasses.replace(
+    sweep, other_metrics=("eval/accuracy", "eval/typo")
+  )
+  more = stats.summarize(shown)
+  assert [r.verdict for r in more] == [r.verdict for r in rows]
+  table = tables.build(shown, more)
+  keys = [column.key for column in table.columns]
+  assert keys[keys.index("eval/accuracy") + 1] == "eval/typo"
+  cells = dict(zip(keys, table.rows[0], strict=True))
+  # The recorded accuracy is 1 - loss / 6.
+  mean, half = rows[0].interval.mean, rows[0].interval.half_width
+  assert more[0].others["eval/accuracy"].mean == pytest.approx(1 - mean / 6)
+  assert cells["eval/accuracy"].text.startswith(f"{1 - mean / 6:.4f}")
+  assert more[0].others["eval/accuracy"].half_width == pytest.approx(half / 6)
+  assert cells["eval/typo"].text == tables.NOTHING
+  # The directory's plan says which.
+  file = sweep.directory / "plan.json"
+  plan = json.loads(file.read_text()) | {"other_metrics": ["eval/accuracy"]}
+  file.write_text(json.dumps(plan))
+  assert load.load(sweep.directory).other_metrics == ("eval/accuracy",)
 
 
 def test_missing_seeds_are_counted(make_sweep):

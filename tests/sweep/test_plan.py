@@ -262,7 +262,8 @@ def test_plan_json_has_the_schema_that_reports_read():
   value = json.loads(json.dumps(plan.to_json(made, "c.py")))
   assert set(value) == {
     "schema", "sweep_id", "config_file", "config", "metric", "mode",
-    "baseline", "tuned", "trials_per_method", "methods", "points",
+    "other_metrics", "baseline", "tuned", "trials_per_method", "methods",
+    "points",
   }  # fmt: skip
   assert value["schema"] == 1
   assert value["tuned"] == ["optimizer.lr"]

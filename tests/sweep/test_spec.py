@@ -43,6 +43,7 @@ def test_tuning_seeds_are_not_final_seeds():
     ({"methods": [{}], "seeds": (1, 1)}, "Sweep.seeds needs"),
     ({"methods": [{}], "seeds": ()}, "Sweep.seeds needs"),
     ({"methods": [{}], "seeds": (0.5,)}, "Sweep.seeds needs"),
+    ({"methods": [{}], "other_metrics": "eval/loss"}, "a tuple of names"),
     ({"methods": [{}], "mode": "least"}, "'min' or 'max', got 'least'"),
     ({"methods": [{}], "labels": ["a", "b"]}, "1 different labels"),
   ],
