@@ -83,10 +83,11 @@ def test_a_killed_sweep_leaves_no_workers(write_config, start_toy, tmp_path):
 def test_an_interrupted_sweep_goes_on_where_it_was(
   write_config, run_toy, start_toy, tmp_path, number
 ):
-  config = write_config(SWEEP, step_s=0.05)
+  config = write_config(SWEEP, step_s=0.2)
   out = tmp_path / "out"
   process = start_toy(config, out)
   wait_for(has_begun(out, num_runs=4))
+  time.sleep(0.1)  # into the fourth run's first step
   process.send_signal(number)
   output, _ = process.communicate(timeout=PATIENCE_S)
   assert process.returncode == 130
