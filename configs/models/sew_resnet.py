@@ -2,9 +2,12 @@
 
 import ml_collections
 
+from normjax import configure
+
 
 def get_config() -> ml_collections.ConfigDict:
   """The official code's; classes, input shape and norm come from elsewhere."""
+  spiking_mlp = configure.load_module("configs/models/spiking_mlp.py")
   return ml_collections.ConfigDict(
     {
       "name": "sew_resnet",
@@ -15,20 +18,6 @@ def get_config() -> ml_collections.ConfigDict:
       # to "unit" and the optimizer ei_sgd.
       "dynamics": "plain",
       "kernel_init": "he_normal_out",  # uniform, he_normal, he_normal_out
-      "neuron": {
-        "tau": 2.0,
-        "decay_input": False,
-        "threshold": 1.0,
-        "reset": "subtract",  # or zero
-        "detach_reset": True,
-        "surrogate": "sigmoid",  # or arctan
-        "surrogate_alpha": 4.0,
-        "graded": False,
-      },
-      "inhibition": {
-        "ratio": 4,
-        "replace_zeros": True,
-        "scale_gradient": True,
-      },
+      **spiking_mlp.neuron_options(),
     }
   )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors, norms
+from normjax import norms
 from normjax.models.spiking import SpikingLayer, SpikingModel, planned
 from normjax.nn import checks, synapses
 from normjax.nn.spiking import LIF
@@ -57,14 +57,6 @@ class SpikeElementWiseBlock(nnx.Module):
     for shortcut in self.shortcut:
       x_t = shortcut(x_t, train=train, key=keys[2])
     return h_t + x_t
-
-
-def _check_image(input_shape: tuple[int, ...]) -> None:
-  checks.check_input_shape(input_shape)
-  if len(input_shape) != 3:
-    raise errors.UserError(
-      f"input_shape={tuple(input_shape)} must be (height, width, channels)."
-    )
 
 
 # Channels of the convolutions before each pooling, in units of the first's.
@@ -117,7 +109,7 @@ class SpikingVGG(SpikingModel):
     Raises:
       UserError: a size out of range, or an unknown name or option.
     """
-    _check_image(input_shape)
+    checks.check_image_shape(input_shape)
     stages = planned(VGG_PLANS, depth)
     made, cells = self._prepare(
       num_steps,
@@ -190,7 +182,7 @@ class SEWResNet(SpikingModel):
     Raises:
       UserError: a size out of range, or an unknown name or option.
     """
-    _check_image(input_shape)
+    checks.check_image_shape(input_shape)
     blocks = planned(SEW_PLANS, depth)
     made, cells = self._prepare(
       num_steps,

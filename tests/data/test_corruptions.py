@@ -44,13 +44,17 @@ def _expected(images, kind, severity):
   )
 
 
-@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
-  "kind", [kind for kind in corruptions.KINDS if kind != "impulse_noise"]
+  ("kind", "channels"),
+  [
+    (kind, channels)
+    for kind in corruptions.KINDS
+    for channels in (1, 3)
+    # Grey images have no saturation; see the test of grey images.
+    if kind != "impulse_noise" and (kind, channels) != ("saturate", 1)
+  ],
 )
 def test_equals_the_official_rule_image_by_image(kind, channels):
-  if kind == "saturate" and channels == 1:
-    pytest.skip("grey images have no saturation; see the test of grey images")
   images = _images(2, 16, channels) / 255
   for severity in (1, 2, 3, 4, 5):
     actual = corruptions.corrupt(images, (kind, severity), SEED)

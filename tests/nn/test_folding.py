@@ -189,11 +189,10 @@ def test_every_foldable_norm_folds(name, options):
   rng = np.random.default_rng(3)
   with jax.enable_x64(True):
     held = norm.init((8,), "float64")
-    floating = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)  # noqa: E731
     held = jax.tree.map(
       lambda leaf: (
         jnp.asarray(rng.uniform(0.5, 2.0, leaf.shape))
-        if floating(leaf)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
         else leaf
       ),
       held,
