@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms
-from normjax.models.residual_blocks import pad_shortcut
+from normjax.models.residual_blocks import pad_shortcut, stages
 from normjax.models.resnet import check_cifar_depth
 from normjax.nn import checks
 from normjax.nn.conv import Conv
@@ -145,16 +145,12 @@ class FixupCifarResNet(nnx.Module):
     )
     self.stem_bias = nnx.Param(jnp.zeros(()))
     made, inputs = [], width
-    for stage in range(3):
-      outputs = width * 2**stage
-      for index in range(blocks_per_stage):
-        stride = 2 if stage and not index else 1
-        made.append(
-          FixupBlock(
-            inputs, outputs, stride, num_blocks=3 * blocks_per_stage, **shared
-          )
-        )
-        inputs = outputs
+    sites = stages(width, [blocks_per_stage] * 3)
+    for outputs, stride in sites:
+      made.append(
+        FixupBlock(inputs, outputs, stride, num_blocks=len(sites), **shared)
+      )
+      inputs = outputs
     self.layers = nnx.List(made)
     self.head_bias = nnx.Param(jnp.zeros(()))
     self.head = nnx.Linear(

@@ -124,6 +124,23 @@ def check_starts(
     )
 
 
+def stages(width: int, counts: Sequence[int]) -> list[tuple[int, int]]:
+  """(channels, stride) of every block of a network.
+
+  Each stage has twice the channels of the one before, and halves height and
+  width in its first block; the first stage has `width` and does not.
+
+  Args:
+    width: channels of the first stage.
+    counts: blocks of each stage.
+  """
+  return [
+    (width * 2**stage, 2 if stage and not index else 1)
+    for stage, count in enumerate(counts)
+    for index in range(count)
+  ]
+
+
 class Convolution(NamedTuple):
   """One convolution of a branch."""
 

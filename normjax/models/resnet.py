@@ -1,7 +1,7 @@
 """Residual networks: He et al., arXiv:1512.03385 and arXiv:1603.05027."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -185,10 +185,11 @@ class CifarResNet(ResNet):
         option out of range.
     """
     checks.check_sizes(width=width)
+    counts = [check_cifar_depth(depth)] * 3
     super().__init__(
       num_classes,
       input_shape,
-      branches=_stages(blocks.basic, width, [check_cifar_depth(depth)] * 3),
+      branches=[blocks.basic(*site) for site in blocks.stages(width, counts)],
       stem={"outputs": width},
       pools=False,
       version=version,
@@ -276,7 +277,9 @@ class ImageNetResNet(ResNet):
     super().__init__(
       num_classes,
       input_shape,
-      branches=_stages(branch, width, counts, **options),
+      branches=[
+        branch(*site, **options) for site in blocks.stages(width, counts)
+      ],
       stem={"outputs": width, "kernel_size": 7, "stride": 2},
       pools=True,
       version=version,
@@ -290,20 +293,6 @@ class ImageNetResNet(ResNet):
       compute_dtype=compute_dtype,
       rngs=rngs,
     )
-
-
-def _stages(
-  branch: Callable[..., blocks.Branch],
-  width: int,
-  counts: Sequence[int],
-  **options: Any,
-) -> list[blocks.Branch]:
-  """Blocks of all stages; each stage but the first starts with a stride."""
-  return [
-    branch(width * 2**stage, 2 if stage and not index else 1, **options)
-    for stage, count in enumerate(counts)
-    for index in range(count)
-  ]
 
 
 def check_cifar_depth(depth: int) -> int:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms
+from normjax.models.residual_blocks import stages
 from normjax.models.spiking import SpikingLayer, SpikingModel, planned
 from normjax.nn import checks, synapses
 from normjax.nn.spiking import LIF
@@ -110,7 +111,7 @@ class SpikingVGG(SpikingModel):
       UserError: a size out of range, or an unknown name or option.
     """
     checks.check_image_shape(input_shape)
-    stages = planned(VGG_PLANS, depth)
+    plan = planned(VGG_PLANS, depth)
     made, cells = self._prepare(
       num_steps,
       neuron,
@@ -123,7 +124,7 @@ class SpikingVGG(SpikingModel):
     )
     y, x, inputs = input_shape
     layers = []
-    for stage in stages:
+    for stage in plan:
       fits = min(y, x) > 1
       for index, share in enumerate(stage):
         pool = fits and index == len(stage) - 1
@@ -183,7 +184,7 @@ class SEWResNet(SpikingModel):
       UserError: a size out of range, or an unknown name or option.
     """
     checks.check_image_shape(input_shape)
-    blocks = planned(SEW_PLANS, depth)
+    counts = planned(SEW_PLANS, depth)
     made, cells = self._prepare(
       num_steps,
       neuron,
@@ -198,14 +199,11 @@ class SEWResNet(SpikingModel):
       SpikingLayer(made.conv(input_shape[-1], width, rngs), cells)
     ]
     inputs = width
-    for stage, count in enumerate(blocks):
-      outputs = width * 2**stage
-      for index in range(count):
-        stride = 2 if stage and not index else 1
-        layers.append(
-          SpikeElementWiseBlock(inputs, outputs, stride, made, cells, rngs)
-        )
-        inputs = outputs
+    for outputs, stride in stages(width, counts):
+      layers.append(
+        SpikeElementWiseBlock(inputs, outputs, stride, made, cells, rngs)
+      )
+      inputs = outputs
     self.layers = nnx.List(layers)
     self.readout = made.readout(inputs, num_classes, rngs)
 
