@@ -4,7 +4,7 @@ import functools
 import math
 
 import numpy as np
-from scipy import ndimage
+import scipy  # Its subpackages are loaded when first used.
 
 from normjax.data.corruptions.kind import Draws
 
@@ -28,7 +28,7 @@ def gaussian(
   if sigma <= 0:
     return images_byxc
   for axis in (1, 2):
-    images_byxc = ndimage.gaussian_filter1d(
+    images_byxc = scipy.ndimage.gaussian_filter1d(
       images_byxc, sigma, axis=axis, mode=mode, truncate=truncate
     )
   return images_byxc
@@ -41,13 +41,13 @@ def disk(radius: float, alias_sigma: float) -> np.ndarray:
   flat = (offset[:, None] ** 2 + offset**2 <= radius**2).astype(np.float64)
   taps = np.exp(-(np.arange(-1, 2) ** 2) / (2 * alias_sigma**2))
   taps /= taps.sum()
-  blurred = ndimage.correlate(flat / flat.sum(), np.outer(taps, taps))
+  blurred = scipy.ndimage.correlate(flat / flat.sum(), np.outer(taps, taps))
   return blurred
 
 
 def correlate(images_byxc: np.ndarray, kernel_yx: np.ndarray) -> np.ndarray:
   """Each channel under one kernel; borders are mirrored."""
-  return ndimage.correlate(
+  return scipy.ndimage.correlate(
     images_byxc, kernel_yx[None, :, :, None], mode="mirror"
   )
 
