@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import optax
+import pytest
 
 from normjax import optim
 from tests.optim import (
@@ -174,6 +175,31 @@ FIXED_BYTES: Mapping[str, int] = {
   "nap_adamw": 4 * 3,
 }
 
+# What shares the code that composes an alias: decay, rate, mask, routing,
+# dtypes. The first of each stands for the others where only that code is
+# tested; a name in no family stands for itself. A method that composes itself
+# (soap's rate waits for its bases, nap_adamw and ei_sgd wrap the whole step)
+# is in none.
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+  "compose.descend with decay": (
+    "adamw",
+    "lion",
+    "adafactor",
+    "normalized_gd",
+  ),
+  "decay before the direction": ("sgd", "lamb", "nfnet_sgd"),
+  "decay in the direction": ("adamp", "sgdp"),
+  "routed.with_adamw": ("muon", "normuon", "swan", "sinkgd", "racs", "dion"),
+  "transformers_adam.with_fallback": (
+    "galore",
+    "conda",
+    "fira",
+    "apollo",
+    "apollo_mini",
+  ),
+  "8 bits": ("adam_8bit", "adamw_8bit", "momentum_8bit", "lion_8bit"),
+}
+
 # What keeps state of other shapes than the parameters' whole on every device.
 KEEPS_WHOLE = ("soap",)
 
@@ -295,3 +321,28 @@ def all_cases() -> list[Case]:
 def first_cases() -> list[Case]:
   """The first variant of every optimizer of the table."""
   return [case(name, VARIANTS.get(name, ({},))[0]) for name in optim.names()]
+
+
+def representatives() -> list[Case]:
+  """One optimizer of each family, and every name that is in no family.
+
+  For what does not depend on the method's own arithmetic, but only on the code
+  that a family shares. A new optimizer is in no family, so it is tested in
+  full.
+  """
+  others = {name for names in FAMILIES.values() for name in names[1:]}
+  return [case for case in first_cases() if case.name not in others]
+
+
+def by_family() -> list[Any]:
+  """`first_cases` to parametrize: others than representatives are slow.
+
+  `make test` runs the representatives, `make test-all` every name:
+
+      @pytest.mark.parametrize("case", cases.by_family(), ids=str)
+  """
+  chosen = {case.name for case in representatives()}
+  return [
+    pytest.param(case, marks=() if case.name in chosen else pytest.mark.slow)
+    for case in first_cases()
+  ]
