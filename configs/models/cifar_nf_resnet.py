@@ -22,5 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
       "dropout_rate": 0.0,
       "activation": "relu",
       "activation_gain": "official",
+      "weight_standardization": "floor",  # or added, as in timm
+      "stem_bias": False,  # timm's weights have one
     }
   )

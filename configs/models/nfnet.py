@@ -26,5 +26,6 @@ def get_config() -> ml_collections.ConfigDict:
       "dropout_rate": placeholder(float),
       "activation": "gelu",
       "activation_gain": "official",
+      "weight_standardization": "floor",  # or added, as in timm
     }
   )

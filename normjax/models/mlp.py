@@ -84,6 +84,7 @@ class MLP(nnx.Module):
     checks.check_rates(dropout_rate=dropout_rate)
     dtype = checks.compute_dtype(compute_dtype)
     resolved = norms.resolve(norm)
+    self.input_shape = tuple(input_shape)
     self.dropout_rate, self.drop = dropout_rate, dropouts.resolve(dropout)
     kernel_init = checks.choose("init", init, INITS)
     sizes = [math.prod(input_shape), *[hidden_dim] * num_layers]
@@ -122,11 +123,16 @@ class MLP(nnx.Module):
     Args:
       inputs: (b, …), flattened to (b, i).
       train: whether batch statistics are of this batch and dropout is on.
-      key: of dropout; None turns it off.
+      key: of dropout; needed where there is some in training.
 
     Returns:
       (b, classes), float32.
+
+    Raises:
+      UserError: inputs of another shape, or dropout in training without a key.
     """
+    checks.check_examples(inputs, self.input_shape, flattened=True)
+    checks.check_key(train, key, dropout_rate=self.dropout_rate)
     key = key if train and self.dropout_rate else None
     count = len(self.layers)
     keys = [None] * count if key is None else jax.random.split(key, count)

@@ -38,6 +38,8 @@ class _NFResNet(norm_free.NormFree):
     dropout_rate: float,
     activation: str,
     activation_gain: str,
+    weight_standardization: str,
+    stem_bias: bool,
     norm: norms.NormSpec,
     compute_dtype: str,
     rngs: nnx.Rngs,
@@ -49,6 +51,11 @@ class _NFResNet(norm_free.NormFree):
     checks.check_rates(
       stochastic_depth_rate=stochastic_depth_rate, dropout_rate=dropout_rate
     )
+    checks.check_choice(
+      "weight_standardization",
+      weight_standardization,
+      norm_free.STANDARDIZATIONS,
+    )
     branch = norm_free.Branch(
       activation=gains.resolve(activation, activation_gain),
       alpha=alpha,
@@ -58,6 +65,7 @@ class _NFResNet(norm_free.NormFree):
       pool_shortcut=False,
       se_ratio=se_ratio,
       skip_init=skip_init,
+      standardization=weight_standardization,
       dtype=checks.compute_dtype(compute_dtype),
     )
     self.stem = norm_free.Stem(
@@ -66,6 +74,8 @@ class _NFResNet(norm_free.NormFree):
       (2 if for_large_images else 1,),
       activation=branch.activation,
       pool=for_large_images,
+      use_bias=stem_bias,
+      standardization=weight_standardization,
       dtype=branch.dtype,
       rngs=rngs,
     )
@@ -107,6 +117,8 @@ class NFResNet(_NFResNet):
     dropout_rate: float = 0.0,
     activation: str = "relu",
     activation_gain: str = "official",
+    weight_standardization: str = "floor",
+    stem_bias: bool = False,
     norm: norms.NormSpec = "identity",
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
@@ -132,6 +144,12 @@ class NFResNet(_NFResNet):
       activation: one with a gain, of `nn.gains`.
       activation_gain: "official", the constants of the authors' code, or
         "exact".
+      weight_standardization: how eps enters (`norms.weights`): "floor", the
+        authors' code, sqrt(max(n var, 1e-4)), or "added", timm's,
+        sqrt(n (var + 1e-6)), for weights of timm.
+      stem_bias: whether the stem has a bias. The official code asks for none
+        (with_bias=False of its `initial_conv`), but its layer adds one all the
+        same, and timm's has one: for such weights, True.
       norm: "identity": there are none.
       compute_dtype: "float32" or "bfloat16"; parameters and logits are
         float32 either way.
@@ -169,6 +187,8 @@ class NFResNet(_NFResNet):
       dropout_rate=dropout_rate,
       activation=activation,
       activation_gain=activation_gain,
+      weight_standardization=weight_standardization,
+      stem_bias=stem_bias,
       norm=norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
@@ -197,6 +217,8 @@ class CifarNFResNet(_NFResNet):
     dropout_rate: float = 0.0,
     activation: str = "relu",
     activation_gain: str = "official",
+    weight_standardization: str = "floor",
+    stem_bias: bool = False,
     norm: norms.NormSpec = "identity",
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
@@ -215,6 +237,8 @@ class CifarNFResNet(_NFResNet):
       dropout_rate: as in `NFResNet`.
       activation: as in `NFResNet`.
       activation_gain: as in `NFResNet`.
+      weight_standardization: as in `NFResNet`.
+      stem_bias: as in `NFResNet`.
       norm: as in `NFResNet`.
       compute_dtype: as in `NFResNet`.
       rngs: stream "params".
@@ -241,6 +265,8 @@ class CifarNFResNet(_NFResNet):
       dropout_rate=dropout_rate,
       activation=activation,
       activation_gain=activation_gain,
+      weight_standardization=weight_standardization,
+      stem_bias=stem_bias,
       norm=norm,
       compute_dtype=compute_dtype,
       rngs=rngs,

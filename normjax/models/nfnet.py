@@ -49,6 +49,7 @@ class NFNet(norm_free.NormFree):
     dropout_rate: float | None = None,
     activation: str = "gelu",
     activation_gain: str = "official",
+    weight_standardization: str = "floor",
     norm: norms.NormSpec = "identity",
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
@@ -74,6 +75,9 @@ class NFNet(norm_free.NormFree):
       activation: one with a gain, of `nn.gains`.
       activation_gain: "official", the constants of the authors' code, or
         "exact".
+      weight_standardization: how eps enters (`norms.weights`): "floor", the
+        authors' code, sqrt(max(n var, 1e-4)), or "added", timm's,
+        sqrt(n (var + 1e-6)), for weights of timm.
       norm: "identity": there are none.
       compute_dtype: "float32" or "bfloat16"; parameters and logits are
         float32 either way.
@@ -102,6 +106,11 @@ class NFNet(norm_free.NormFree):
     )
     widths, depths = tuple(widths), tuple(blocks_per_stage)
     _check_stages(widths, depths, group_size)
+    checks.check_choice(
+      "weight_standardization",
+      weight_standardization,
+      norm_free.STANDARDIZATIONS,
+    )
     branch = norm_free.Branch(
       activation=gains.resolve(activation, activation_gain),
       alpha=alpha,
@@ -111,6 +120,7 @@ class NFNet(norm_free.NormFree):
       pool_shortcut=True,
       se_ratio=se_ratio,
       skip_init=skip_init,
+      standardization=weight_standardization,
       dtype=checks.compute_dtype(compute_dtype),
     )
     stem = widths[0] // 2
@@ -119,6 +129,7 @@ class NFNet(norm_free.NormFree):
       (3, 3, 3, 3),
       (2, 1, 1, 2),
       activation=branch.activation,
+      standardization=weight_standardization,
       dtype=branch.dtype,
       rngs=rngs,
     )

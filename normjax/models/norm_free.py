@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from normjax.nn import checks
 from normjax.nn.activation import Activation
 from normjax.nn.conv import Conv
 from normjax.nn.dropout import drop_examples, dropout
@@ -34,6 +35,7 @@ class Branch:
       convolution, or that convolution has the stride.
     se_ratio: of squeeze and excitation; None: none.
     skip_init: whether a learned scalar, 0 at first, multiplies the branch.
+    standardization: of `STANDARDIZATIONS`.
     dtype: of the computation.
   """
 
@@ -46,6 +48,7 @@ class Branch:
   se_ratio: float | None
   skip_init: bool
   dtype: Any
+  standardization: str = "floor"
 
 
 def expected_stds(depths: Sequence[int], alpha: float) -> list[list[float]]:
@@ -66,6 +69,10 @@ def expected_stds(depths: Sequence[int], alpha: float) -> list[list[float]]:
   return stages
 
 
+# How eps enters scaled weight standardization, as an option of the networks.
+STANDARDIZATIONS = ("floor", "added")
+
+
 def conv(
   inputs: int,
   outputs: int,
@@ -73,6 +80,8 @@ def conv(
   stride: int = 1,
   *,
   groups: int = 1,
+  use_bias: bool = True,
+  standardization: str = "floor",
   dtype: Any,
   rngs: nnx.Rngs,
 ) -> Conv:
@@ -83,10 +92,13 @@ def conv(
     kernel_size=size,
     stride=stride,
     groups=groups,
-    use_bias=True,
+    use_bias=use_bias,
     padding="same",
     kernel_init=nnx.initializers.variance_scaling(1.0, "fan_in", "normal"),
-    weight_norm="scaled_weight_standardization",
+    weight_norm={
+      "name": "scaled_weight_standardization",
+      "variant": standardization,
+    },
     dtype=dtype,
     rngs=rngs,
   )
@@ -103,6 +115,8 @@ class Stem(nnx.Module):
     *,
     activation: Activation,
     pool: bool = False,
+    use_bias: bool = True,
+    standardization: str = "floor",
     dtype: Any,
     rngs: nnx.Rngs,
   ):
@@ -114,13 +128,20 @@ class Stem(nnx.Module):
       strides: of each.
       activation: between two, not after the last.
       pool: whether a 3 x 3 maximum of stride 2 follows.
+      use_bias: whether the convolutions have biases.
+      standardization: of `STANDARDIZATIONS`.
       dtype: of the computation.
       rngs: stream "params".
     """
     self.activation, self.pool = activation, pool
+    shared = {
+      "use_bias": use_bias,
+      "standardization": standardization,
+      "dtype": dtype,
+    }
     self.convs = nnx.List(
       [
-        conv(*sizes_of_one, dtype=dtype, rngs=rngs)
+        conv(*sizes_of_one, **shared, rngs=rngs)
         for sizes_of_one in zip(
           channels[:-1], channels[1:], sizes, strides, strict=True
         )
@@ -174,24 +195,26 @@ class Block(nnx.Module):
     self.drop_rate = drop_rate
     self.pool = branch.pool_shortcut and stride > 1
     shared = {"dtype": branch.dtype, "rngs": rngs}
+    # The gate has no kernels to standardize.
+    convs = {"standardization": branch.standardization, **shared}
     hidden, groups = int(outputs * branch.expansion), 1
     if branch.group_size is not None:
       groups = hidden // branch.group_size
       hidden = groups * branch.group_size
     projects = stride > 1 or inputs != outputs
     self.conv_shortcut = (
-      conv(inputs, outputs, stride=1 if self.pool else stride, **shared)
+      conv(inputs, outputs, stride=1 if self.pool else stride, **convs)
       if projects
       else None
     )
-    self.conv_in = conv(inputs, hidden, **shared)
+    self.conv_in = conv(inputs, hidden, **convs)
     self.conv_inner = nnx.List(
       [
-        conv(hidden, hidden, 3, 1 if index else stride, groups=groups, **shared)
+        conv(hidden, hidden, 3, 1 if index else stride, groups=groups, **convs)
         for index in range(branch.num_inner)
       ]
     )
-    self.conv_out = conv(hidden, outputs, **shared)
+    self.conv_out = conv(hidden, outputs, **convs)
     self.gate = (
       None
       if branch.se_ratio is None
@@ -261,6 +284,7 @@ class NormFree(nnx.Module):
       rngs: stream "params".
     """
     self.activation, self.dropout_rate = branch.activation, dropout_rate
+    self.stochastic_depth_rate = stochastic_depth_rate
     blocks, count = [], sum(depths)
     stds = expected_stds(depths, branch.alpha)
     for width, stride, stage in zip(widths, strides, stds, strict=True):
@@ -281,7 +305,13 @@ class NormFree(nnx.Module):
     self.conv_final = (
       None
       if final_channels is None
-      else conv(channels, final_channels, dtype=branch.dtype, rngs=rngs)
+      else conv(
+        channels,
+        final_channels,
+        standardization=branch.standardization,
+        dtype=branch.dtype,
+        rngs=rngs,
+      )
     )
     self.head = nnx.Linear(
       final_channels or channels,
@@ -298,13 +328,23 @@ class NormFree(nnx.Module):
     """Class logits.
 
     Args:
-      images_byxc: standardized, any float dtype.
+      images_byxc: standardized, any float dtype; of any height and width.
       train: whether dropout and stochastic depth are on.
-      key: of both; None turns them off.
+      key: of both; needed where there is one of them in training.
 
     Returns:
       (b, classes), float32.
+
+    Raises:
+      UserError: images of other channels, or something to draw in training
+        without a key.
     """
+    checks.check_key(
+      train,
+      key,
+      dropout_rate=self.dropout_rate,
+      stochastic_depth_rate=self.stochastic_depth_rate,
+    )
     count = len(self.layers) + 1
     key = key if train else None
     keys = jax.random.split(key, count) if key is not None else [None] * count

@@ -88,6 +88,9 @@ class SpikingModel(nnx.Module):
 
     Returns:
       (b, classes), float32.
+
+    Raises:
+      UserError: inputs of another shape.
     """
     del key
     return self._run(inputs, train, None)
@@ -192,6 +195,7 @@ class SpikingMLP(SpikingModel):
       UserError: a size out of range, or an unknown name or option.
     """
     checks.check_input_shape(input_shape)
+    self.input_shape = tuple(input_shape)
     shares = planned(MLP_PLANS, depth)
     made, cells = self._prepare(
       num_steps,
@@ -214,4 +218,5 @@ class SpikingMLP(SpikingModel):
     self.readout = made.readout(inputs, num_classes, rngs)
 
   def _arranged(self, inputs):
+    checks.check_examples(inputs, self.input_shape, flattened=True)
     return inputs.reshape(len(inputs), -1)

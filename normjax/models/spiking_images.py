@@ -111,6 +111,7 @@ class SpikingVGG(SpikingModel):
       UserError: a size out of range, or an unknown name or option.
     """
     checks.check_image_shape(input_shape)
+    self.input_shape = tuple(input_shape)
     plan = planned(VGG_PLANS, depth)
     made, cells = self._prepare(
       num_steps,
@@ -134,6 +135,10 @@ class SpikingVGG(SpikingModel):
       y, x = (y // 2, x // 2) if fits else (y, x)
     self.layers = nnx.List(layers)
     self.readout = made.readout(y * x * inputs, num_classes, rngs)
+
+  def _arranged(self, inputs):
+    checks.check_examples(inputs, self.input_shape)
+    return inputs
 
 
 SEW_PLANS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
-from normjax.nn import checks
+from normjax.nn import attention_checks, checks
 from normjax.nn.dropout import dropout
 from normjax.nn.stack import Stack
 from normjax.registry import near_misses
@@ -127,37 +127,50 @@ class _Decoder(Stack):
     *,
     train: bool = True,
     mask_bt: Array | None = None,
+    position_ids: Array | None = None,
     key: Array | None = None,
   ) -> Array:
     """Next-token logits.
 
     Args:
-      tokens_bt: int32.
+      tokens_bt: integers from 0 to vocab_size - 1. Checked where they are
+        known, which they are not inside a compiled function.
       train: whether batch statistics are of this batch and dropout is on.
       mask_bt: true for real tokens; the others are neither attended to nor in
-        the statistics of a batch.
-      key: of dropout; None turns it off.
+        the statistics of a batch, and have no position: padding on either side
+        leaves the logits of real tokens as they are.
+      position_ids: (t,) or (b, t), integers; None: where a token stands among
+        the real ones.
+      key: of dropout; needed where there is some in training.
 
     Returns:
       (b, t, v), float32.
 
     Raises:
-      UserError: more tokens than there are positions.
+      UserError: tokens or positions out of range, or dropout in training
+        without a key.
     """
+    checks.check_key(train, key, dropout_rate=self.dropout_rate)
+    checks.check_ids(
+      "tokens", tokens_bt, self.embedding.num_embeddings, "vocab_size"
+    )
+    tokens_bt = jnp.asarray(tokens_bt)
+    positions = self._positions(tokens_bt.shape, mask_bt, position_ids)
     key = key if train and self.dropout_rate else None
     keys = (None, None) if key is None else jax.random.split(key)
     x_btd = self.embedding(tokens_bt)
     if self.scaled_embeddings:
       x_btd = x_btd * self.embedding_scale[...].astype(x_btd.dtype)
     if self.max_length is not None:
-      length = tokens_bt.shape[1]
-      if length > self.max_length:
-        raise errors.UserError(
-          f"{length} tokens are more than max_length={self.max_length}."
-        )
-      x_btd += self.position_embedding[:length].astype(x_btd.dtype)
+      # Of 0 to t - 1 a slice, not a gather.
+      rows = self.position_embedding[: tokens_bt.shape[1]]
+      if positions is not None:
+        rows = jnp.take(self.position_embedding[...], positions, axis=0)
+      x_btd += rows.astype(x_btd.dtype)
     x_btd = dropout(x_btd, self.dropout_rate, keys[0])
-    x_btd = self.run(x_btd, train=train, mask_bt=mask_bt, key=keys[1])
+    x_btd = self.run(
+      x_btd, train=train, mask_bt=mask_bt, positions=positions, key=keys[1]
+    )
     if not self.tied_embeddings:
       return self.head(x_btd)
     embedding_vd = self.embedding.embedding[...].astype(x_btd.dtype)
@@ -165,6 +178,31 @@ class _Decoder(Stack):
     return jnp.einsum(
       "btd,vd->btv", x_btd, embedding_vd, preferred_element_type=jnp.float32
     )
+
+  def _positions(
+    self, shape: tuple[int, ...], mask_bt: Array | None, given: Array | None
+  ) -> Array | None:
+    """Of each token; None: 0 to t - 1."""
+    if given is not None:
+      if jnp.shape(given) not in (shape, shape[1:]):
+        raise errors.UserError(
+          f"position_ids have one entry a token, shape {shape} or {shape[1:]};"
+          f" got {jnp.shape(given)}."
+        )
+      checks.check_integers("position_ids", given)
+      # Rotations have no first and no last position.
+      if self.max_length is not None:
+        checks.check_ids("position_ids", given, self.max_length, "max_length")
+      return jnp.asarray(given)
+    if self.max_length is not None and shape[1] > self.max_length:
+      raise errors.UserError(
+        f"{shape[1]} tokens are more than max_length={self.max_length}."
+      )
+    if mask_bt is None:
+      return None
+    attention_checks.check_mask(shape, mask_bt)
+    real = jnp.asarray(mask_bt).astype(bool).astype(jnp.int32)
+    return jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0)
 
 
 class Llama(_Decoder):

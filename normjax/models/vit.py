@@ -117,6 +117,7 @@ class ViT(Stack):
     dtype = checks.compute_dtype(compute_dtype)
     d = dimensions["model_dim"]
     self.dropout_rate, self.pooling = dropout_rate, pooling
+    self.input_shape = tuple(input_shape)
     self.patch_conv = nnx.Conv(
       channels,
       d,
@@ -163,11 +164,16 @@ class ViT(Stack):
     Args:
       images_byxc: standardized, any float dtype.
       train: whether batch statistics are of this batch and dropout is on.
-      key: of dropout; None turns it off.
+      key: of dropout; needed where there is some in training.
 
     Returns:
       (b, classes), float32.
+
+    Raises:
+      UserError: images of another shape, or dropout in training without a key.
     """
+    checks.check_examples(images_byxc, self.input_shape)
+    checks.check_key(train, key, dropout_rate=self.dropout_rate)
     key = key if train and self.dropout_rate else None
     keys = (None, None) if key is None else jax.random.split(key)
     patches = self.patch_conv(images_byxc)

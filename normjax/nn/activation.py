@@ -10,9 +10,17 @@ from normjax.types import Array
 
 Activation = Callable[[Array], Array]
 
+
+def gelu_exact(x: Array) -> Array:
+  """GELU, x Phi(x), with erf: Hendrycks, Gimpel 2016, arXiv:1606.08415."""
+  return jax.nn.gelu(x, approximate=False)
+
+
 ACTIVATIONS: dict[str, Activation] = {
   "relu": keeping.relu,
+  # The tanh form; the other is with erf.
   "gelu": jax.nn.gelu,
+  "gelu_exact": gelu_exact,
   "silu": jax.nn.silu,
   "tanh": jnp.tanh,
   # Klambauer et al. 2017, arXiv:1706.02515, equation 2.

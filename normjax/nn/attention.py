@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
 
 from normjax import norms
-from normjax.nn import attention_checks
+from normjax.nn import attention_checks, checks
 from normjax.nn import mixing as mixing_lib
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
-from normjax.nn.rotary import rotary_angles, rotate
+from normjax.nn.rotary import RotaryTable, rotate, table
 from normjax.types import Array
 
 _NORMAL = nnx.initializers.normal(0.02)
@@ -124,7 +125,7 @@ class Attention(nnx.Module):
       output_gate=output_gate,
     )
     head_dim = model_dim // num_heads
-    self.causal, self.rope_theta = causal, rope_theta
+    self.causal, self.rope_theta, self.head_dim = causal, rope_theta, head_dim
     self.dropout_rate, self.logit_cap = dropout_rate, logit_cap
     self.joint = query_key_norm_axes == "joint"
     self.norm_last = query_key_norm_after_rotation
@@ -195,27 +196,51 @@ class Attention(nnx.Module):
       else {}
     )
 
+  def rotary_table(
+    self, positions: Array, dtype: DTypeLike = jnp.float32
+  ) -> RotaryTable | None:
+    """What `rotary` of a call takes; None where there is no rotation.
+
+    Args:
+      positions: (t,) or (b, t), integers.
+      dtype: of x; the table is float32 at least.
+    """
+    if not self.rope_theta:
+      return None
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return table(positions, self.head_dim, self.rope_theta, wide)
+
   def __call__(
     self,
     x_btd: Array,
     *,
     train: bool = True,
     mask_bt: Array | None = None,
+    rotary: RotaryTable | None = None,
     key: Array | None = None,
   ) -> Array:
     """Attends.
 
     Args:
       x_btd: input of the branch.
-      train: whether norms with batch statistics take those of this batch.
+      train: whether norms with batch statistics take those of this batch, and
+        whether dropout is on.
       mask_bt: true at real tokens; the others are no keys, and enter no
         statistics. Their own outputs mean nothing.
-      key: of dropout; None turns it off.
+      rotary: the positions' angles, made once for all layers; None: those of
+        positions 0 to t - 1.
+      key: of dropout; needed where there is some in training.
 
     Returns:
       (b, t, d).
+
+    Raises:
+      UserError: a mask of another shape, or dropout in training without a key.
     """
-    attention_checks.check_mask(x_btd, mask_bt)
+    attention_checks.check_mask(x_btd.shape, mask_bt)
+    checks.check_key(train, key, dropout_rate=self.dropout_rate)
+    if self.rope_theta and rotary is None:
+      rotary = self.rotary_table(jnp.arange(x_btd.shape[1]), x_btd.dtype)
 
     def normalize(layer: NormLayer | None, x_bthk: Array, merged: bool):
       if layer is None:
@@ -231,8 +256,8 @@ class Attention(nnx.Module):
       return getattr(self, reader)(scaled_btd)
 
     def turn(x_bthk: Array) -> Array:
-      angles = rotary_angles(x_bthk.shape[1], x_bthk.shape[-1], self.rope_theta)
-      return rotate(x_bthk, angles)
+      assert rotary is not None
+      return rotate(x_bthk, rotary)
 
     def prepare(x_bthk: Array, norm: NormLayer | None) -> Array:
       if not self.norm_last:

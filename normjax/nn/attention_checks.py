@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import jax.numpy as jnp
+
 from normjax import errors, norms
 from normjax.nn import checks, mixing
 from normjax.types import Array
@@ -134,10 +136,15 @@ def _check_traits(
       )
 
 
-def check_mask(x_btd: Array, mask_bt: Array | None) -> None:
-  """Raises UserError unless there is one mask entry a token."""
-  if mask_bt is not None and mask_bt.shape != x_btd.shape[:2]:
+def check_mask(shape: tuple[int, ...], mask_bt: Array | None) -> None:
+  """Raises UserError unless there is one mask entry a token.
+
+  Args:
+    shape: begins with (b, t).
+    mask_bt: None: all tokens are real.
+  """
+  if mask_bt is not None and jnp.shape(mask_bt) != shape[:2]:
     raise errors.UserError(
-      f"mask_bt has one entry a token, shape {x_btd.shape[:2]};"
-      f" got {mask_bt.shape}."
+      f"mask_bt has one entry a token, shape {shape[:2]};"
+      f" got {jnp.shape(mask_bt)}."
     )

@@ -14,6 +14,7 @@ from normjax.nn.attention import Attention
 from normjax.nn.feed_forward import FeedForward
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.residual_scaling import ResidualScaling
+from normjax.nn.rotary import RotaryTable
 from normjax.types import Array
 
 BRANCHES = ("attention", "feed_forward")
@@ -96,6 +97,7 @@ class Block(nnx.Module):
     train: bool,
     gains: placement_lib.Gains = placement_lib.NO_GAINS,
     mask_bt: Array | None = None,
+    rotary: RotaryTable | None = None,
     key: Array | None = None,
   ) -> Array:
     """The stream after the block.
@@ -105,13 +107,14 @@ class Block(nnx.Module):
       train: of the norms.
       gains: this block's constants.
       mask_bt: true for real tokens.
-      key: of dropout; None turns it off.
+      rotary: see `Attention`.
+      key: of dropout; needed where there is some in training.
     """
     keys = (None, None) if key is None else jax.random.split(key)
-    attend, feed = (
-      self._branch(name, train, mask_bt, key)
-      for name, key in zip(BRANCHES, keys, strict=True)
+    attend = self._branch(
+      "attention", train, key=keys[0], mask_bt=mask_bt, rotary=rotary
     )
+    feed = self._branch("feed_forward", train, key=keys[1], mask_bt=mask_bt)
     slots = self._norms(0, train, mask_bt)
     if self.parallel:
       factors = [self._factor(branch) for branch in (0, 1)]
@@ -147,13 +150,13 @@ class Block(nnx.Module):
       x_btd, branch_gain=squared / (t * d)
     )
 
-  def _branch(self, name: str, train, mask_bt, key):
+  def _branch(self, name: str, train: bool, **options: Any):
     """The branch as a function of what it reads, with its offsets."""
 
     def call(h_btd: Array) -> Array:
       if self.offsets:
         h_btd += getattr(self, f"{name}_before_bias")[...].astype(h_btd.dtype)
-      y_btd = getattr(self, name)(h_btd, train=train, mask_bt=mask_bt, key=key)
+      y_btd = getattr(self, name)(h_btd, train=train, **options)
       if self.offsets:
         y_btd += getattr(self, f"{name}_after_bias")[...].astype(y_btd.dtype)
       return y_btd

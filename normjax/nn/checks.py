@@ -5,10 +5,13 @@ import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from normjax import errors, norms
 from normjax.registry import near_misses
+from normjax.types import Array
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -58,6 +61,88 @@ def check_rates(**rates: float) -> None:
   for name, rate in rates.items():
     if not 0.0 <= rate < 1.0:
       raise errors.UserError(f"{name}={rate} must be in [0, 1).")
+
+
+def check_key(train: bool, key: Array | None, **rates: float) -> None:
+  """Checks that what is drawn in training can be drawn.
+
+  Raises:
+    UserError: a rate above 0 in training, and no key; the message says how to
+      turn it off.
+  """
+  drawn = [f"{name}={rate}" for name, rate in rates.items() if rate]
+  if train and key is None and drawn:
+    off = ", ".join(f"{name}=0" for name, rate in rates.items() if rate)
+    raise errors.UserError(
+      f"{' and '.join(drawn)} in training (train=True) without a key: pass"
+      " key=jax.random.key(...), or turn it off with train=False, or with"
+      f" {off} where the model is made."
+    )
+
+
+def check_integers(name: str, ids: Any, *, of: str = "") -> None:
+  """Raises UserError unless the array has an integer dtype."""
+  dtype = jnp.result_type(ids)
+  if not jnp.issubdtype(dtype, jnp.integer):
+    raise errors.UserError(f"{of}{name} must be integers; got {dtype}.")
+
+
+def check_ids(
+  name: str, ids: Any, limit: int, option: str, *, of: str = ""
+) -> None:
+  """Checks that integers index a table, where they are known.
+
+  Inside a compiled function they are not: an index beyond the end gives NaN
+  there, and a negative one counts from the end.
+
+  Args:
+    name: of the integers.
+    ids: any shape, NumPy or jax.
+    limit: of the table's entries; ids are 0 to limit - 1.
+    option: what says the limit, as in "vocab_size".
+    of: begins the message: where the ids come from.
+
+  Raises:
+    UserError: no integers, or one out of range.
+  """
+  check_integers(name, ids, of=of)
+  known = not isinstance(ids, jax.core.Tracer) and (
+    not isinstance(ids, jax.Array) or ids.is_fully_addressable
+  )
+  if not known or not np.size(ids):
+    return
+  values = np.asarray(ids)
+  least, most = int(values.min()), int(values.max())
+  if least < 0 or most >= limit:
+    raise errors.UserError(
+      f"{of}{name} go from {least} to {most}; with {option}={limit} they must"
+      f" be 0 to {limit - 1}."
+    )
+
+
+def check_examples(
+  inputs: Array, input_shape: tuple[int, ...], *, flattened: bool = False
+) -> None:
+  """Checks the shape of what a model reads.
+
+  Args:
+    inputs: (b, ...).
+    input_shape: of one example, as the model was made for.
+    flattened: whether the number of values alone matters.
+
+  Raises:
+    UserError: another shape.
+  """
+  shape = jnp.shape(inputs)
+  if flattened:
+    fits = math.prod(shape[1:]) == math.prod(input_shape)
+  else:
+    fits = shape[1:] == input_shape
+  if not shape or not fits:
+    raise errors.UserError(
+      f"inputs of shape {shape} are no batch of examples of the model's"
+      f" input_shape={input_shape}."
+    )
 
 
 def check_positive(**values: float) -> None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from normjax import errors
 from normjax.nn import keeping
 from normjax.nn.weight_norm_layer import layer_or_none
 from normjax.norms import weights
@@ -97,7 +98,16 @@ def convolve(
   """Convolves with HWIO, odd kernels, half of which is zero padding.
 
   `padding="same"` is that of TensorFlow; see `Conv`.
+
+  Raises:
+    UserError: x is no batch of images, or has other channels.
   """
+  inputs = groups * kernel.shape[2]
+  if x_byxc.ndim != 4 or x_byxc.shape[-1] != inputs:
+    raise errors.UserError(
+      f"images of shape {x_byxc.shape} are not (batch, height, width,"
+      f" {inputs} channels), which the kernel of shape {kernel.shape} reads."
+    )
   half = [(size // 2, size // 2) for size in kernel.shape[:2]]
   linear = functools.partial(
     jax.lax.conv_general_dilated,

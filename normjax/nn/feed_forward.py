@@ -8,6 +8,7 @@ from flax import nnx
 
 from normjax import norms
 from normjax.nn import checks
+from normjax.nn.activation import gelu_exact
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
 from normjax.types import Array
@@ -16,7 +17,9 @@ from normjax.types import Array
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], bool]] = {
   "swiglu": (jax.nn.silu, True),
   "geglu": (jax.nn.gelu, True),
+  "geglu_exact": (gelu_exact, True),
   "gelu": (jax.nn.gelu, False),
+  "gelu_exact": (gelu_exact, False),
   "relu": (jax.nn.relu, False),
 }
 _NORMAL = nnx.initializers.normal(0.02)
@@ -25,8 +28,10 @@ _NORMAL = nnx.initializers.normal(0.02)
 class FeedForward(nnx.Module):
   """W_down f(x), f = a(W_gate x) * W_up x with a gate, else a(W_up x).
 
-  Gated: Shazeer 2020, arXiv:2002.05202, equation 6. GELU is the tanh form of
-  GPT-2 (Hendrycks, Gimpel 2016, arXiv:1606.08415, section 2).
+  Gated: Shazeer 2020, arXiv:2002.05202, equation 6. GELU is
+  x Phi(x), Hendrycks, Gimpel 2016, arXiv:1606.08415, section 2: "gelu" its
+  tanh form, as in GPT-2 and the official ViT code; "gelu_exact" with erf, as
+  in BERT and in PyTorch's ports of ViT.
   """
 
   def __init__(
@@ -106,10 +111,14 @@ class FeedForward(nnx.Module):
 
     Args:
       x_btd: what it reads.
-      train: of the inner norm.
+      train: of the inner norm, and whether dropout is on.
       mask_bt: true for real tokens, for an inner norm with batch statistics.
-      key: of dropout; None turns it off.
+      key: of dropout; needed where there is some in training.
+
+    Raises:
+      UserError: dropout in training without a key.
     """
+    checks.check_key(train, key, dropout_rate=self.dropout_rate)
     activate, gated = ACTIVATIONS[self.activation]
     if gated:
       hidden_btf = activate(self._read(x_btd, "gate")) * self._read(x_btd, "up")

@@ -14,6 +14,8 @@ GAINS: dict[str, dict[str, float]] = {
   "relu": {"official": 1.7139588594446636, "exact": 1.7128585504496627},
   # The approximation by tanh, as in `jax.nn.gelu`.
   "gelu": {"official": 1.7015043497085571, "exact": 1.7009165616954502},
+  # With erf. The authors have none: timm takes the constant of the above.
+  "gelu_exact": {"official": 1.7015043497085571, "exact": 1.700926243363333},
   "silu": {"official": 1.7881293296813965, "exact": 1.7871872221004417},
   "tanh": {"official": 1.5939117670059204, "exact": 1.5925374197228315},
   "selu": {"official": 1.0008515119552612, "exact": 1.0},

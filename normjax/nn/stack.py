@@ -66,7 +66,7 @@ class Stack(nnx.Module):
       causal: whether a token sees no later one.
       num_kv_heads: key and value heads; None: as many as query heads.
       rope_theta: base of the rotary frequencies; None: no rotation.
-      activation: of the feed-forward: swiglu, geglu, gelu, relu.
+      activation: of the feed-forward, one of `feed_forward.ACTIVATIONS`.
       use_bias: whether the dense layers have biases.
       dropout_rate: on each branch's output.
       norm: what is in every slot that `slot_norms` leaves out.
@@ -184,6 +184,7 @@ class Stack(nnx.Module):
     *,
     train: bool,
     mask_bt: Array | None = None,
+    positions: Array | None = None,
     key: Array | None = None,
   ) -> Array:
     """The stream through both end norms and all blocks.
@@ -192,9 +193,15 @@ class Stack(nnx.Module):
       x_btd: the embedding.
       train: of the norms.
       mask_bt: true for real tokens.
-      key: of dropout; None turns it off.
+      positions: (t,) or (b, t), of the rotation; None: 0 to t - 1.
+      key: of dropout; needed where there is some in training.
     """
     ends = {"train": train, "mask": mask_bt}
+    if positions is None:
+      positions = jnp.arange(x_btd.shape[1])
+    # Once for all layers.
+    rotary = self.layers[0].attention.rotary_table(positions, x_btd.dtype)
+    options = {"train": train, "mask_bt": mask_bt, "rotary": rotary}
     x_btd = self.normalize_end("embedding", x_btd, **ends)
     keys = None if key is None else jax.random.split(key, len(self.layers))
     # Captured activations have no way out of a loop.
@@ -203,17 +210,16 @@ class Stack(nnx.Module):
       for i, layer in enumerate(self.layers):
         x_btd = layer(
           x_btd,
-          train=train,
           gains=self.gains[i],
-          mask_bt=mask_bt,
           key=None if keys is None else keys[i],
+          **options,
         )
     else:
       parts = [nn_variables.split(layer) for layer in self.layers]
       for group in self._groups([structure for structure, _ in parts]):
         variables = [parts[i][1] for i in group]
         x_btd = self._run_group(
-          x_btd, group, parts[group[0]][0], variables, train, mask_bt, keys
+          x_btd, group, parts[group[0]][0], variables, keys, options
         )
     return self.normalize_end("final", x_btd, **ends)
 
@@ -228,7 +234,7 @@ class Stack(nnx.Module):
     return groups
 
   def _run_group(
-    self, x_btd, group: list[int], structure, held, train, mask_bt, keys
+    self, x_btd, group: list[int], structure, held, keys, options
   ) -> Array:
     """The stream through like layers; `held` are their variables."""
     gains = [self.gains[i] for i in group]
@@ -239,11 +245,7 @@ class Stack(nnx.Module):
       variables, key, gain = inputs
       layer = nn_variables.merge(structure, variables)
       x_btd = layer(
-        x_btd,
-        train=train,
-        gains=gain if varying else gains[0],
-        mask_bt=mask_bt,
-        key=key,
+        x_btd, gains=gain if varying else gains[0], key=key, **options
       )
       return x_btd, nn_variables.split(layer)[1]["stats"]
 

@@ -50,7 +50,7 @@ def forward(
   """Applies the model: (logits, new statistics, activation probes)."""
   model = nn_variables.merge(recipe.graphdef, variables)
   measured = {}
-  if train and _asks_activations(recipe, variables, inputs):
+  if train and _asks_activations(recipe, variables, inputs, key):
     logits, intermediates = _captured(model, inputs, key)
     activations = nnx.to_pure_dict(intermediates)
     measured = probes.statistics("activation", activations, recipe.probes)
@@ -66,16 +66,16 @@ def _captured(model, inputs, key):
   )(model)
 
 
-def _asks_activations(recipe, variables, inputs) -> bool:
+def _asks_activations(recipe, variables, inputs, key) -> bool:
   """Whether a probe chooses one; else layers may stay scanned."""
   if not recipe.probes:
     return False
 
-  def activations(variables, inputs):
+  def activations(variables, inputs, key):
     model = nn_variables.merge(recipe.graphdef, variables)
-    return nnx.to_pure_dict(_captured(model, inputs, None)[1])
+    return nnx.to_pure_dict(_captured(model, inputs, key)[1])
 
-  shapes = jax.eval_shape(activations, variables, inputs)
+  shapes = jax.eval_shape(activations, variables, inputs, key)
   return probes.any_chosen("activation", shapes, recipe.probes)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from normjax.nn.mixing import base
 from normjax.types import Array
@@ -117,7 +116,8 @@ def _attend(
   values, masses = [], []
   for start, stop in _blocks(t) if causal else [(0, t)]:
     keys = stop if causal else k_bsgk.shape[1]
-    visible = np.tri(stop - start, keys, start, bool) if causal else None
+    # In the program, not a constant of it: t^2 / 2 bytes a layer.
+    visible = jnp.tri(stop - start, keys, start, bool) if causal else None
     if mask_bs is not None:
       real = mask_bs.astype(bool)[:, None, None, None, :keys]
       visible = real if visible is None else real & visible
@@ -147,7 +147,7 @@ def _attend_block(
   q_bthk: Array,
   k_bsgk: Array,
   v_bsgk: Array,
-  visible: Array | np.ndarray | None,
+  visible: Array | None,
   *,
   sink_h: float | Array | None,
   scale: float | Array | None,
