@@ -7,7 +7,10 @@ from normjax import configure
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """Sized for two cores; vocabulary and norm come from elsewhere."""
+  """Sized for two cores; vocabulary and norm come from elsewhere.
+
+  The released weights go with norm.name=layer_norm and norm.eps=1e-5.
+  """
   llama = configure.load_module("configs/models/llama.py")
   return ml_collections.ConfigDict(
     {

@@ -297,7 +297,7 @@ class GPT2(_Decoder):
     model_dim: int | None = None,
     hidden_dim: int | None = None,
     max_length: int = 1024,
-    norm: norms.NormSpec = "layer_norm",
+    norm: norms.NormSpec = "layer_norm(eps=1e-5)",
     activation: str = "gelu",
     use_bias: bool = True,
     dropout_rate: float = 0.0,
@@ -317,8 +317,9 @@ class GPT2(_Decoder):
       model_dim: d.
       hidden_dim: of the feed-forward; where d is given and this is not, 4 d.
       max_length: how many positions there are.
-      norm: what is in every norm slot.
-      activation: see `Stack`.
+      norm: what is in every norm slot. The default has the eps of the released
+        weights; the name "layer_norm" alone has that norm's own, 1e-6.
+      activation: see `Stack`; "gelu" is the tanh form of the released weights.
       use_bias: see `Stack`.
       dropout_rate: on the embedding and on each branch's output.
       tied_embeddings: whether the head is the embedding's transpose.

@@ -73,7 +73,8 @@ class ViT(Stack):
       patch_size: side of a patch; divides height and width.
       pooling: what the head reads: "class_token" or the "mean" of the patches.
       norm: what is in every norm slot.
-      activation: see `Stack`.
+      activation: see `Stack`. "gelu" is the tanh form, as in the official code;
+        PyTorch's ports have "gelu_exact".
       use_bias: see `Stack`.
       dropout_rate: on the embedding and on each branch's output.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and

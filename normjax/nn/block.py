@@ -126,14 +126,16 @@ class Block(nnx.Module):
 
       x_btd = placement_lib.residual(x_btd, both, slots, gains=gains)
     else:
-      context = self._hand_on(x_btd, gains)
+      context = self._hand_on(x_btd, gains, mask_bt)
       x_btd = self._add(x_btd, 0, attend, slots, gains)
       slots = self._norms(1, train, mask_bt, context)
       x_btd = self._add(x_btd, 1, feed, slots, gains)
     self.sow(nnx.Intermediate, "stream", x_btd, capture_noop=True)
     return x_btd
 
-  def _hand_on(self, x_btd: Array, gains: placement_lib.Gains) -> Any:
+  def _hand_on(
+    self, x_btd: Array, gains: placement_lib.Gains, mask_bt: Array | None
+  ) -> Any:
     """What the attention's input norm tells that of the feed-forward."""
     if not self.hands_on:
       return None
@@ -146,6 +148,10 @@ class Block(nnx.Module):
     squared = jnp.sum((v_dn.T @ v_dn) * (o_nd @ o_nd.T))
     squared *= jnp.mean(jnp.square(self._factor(0) * gains.input))
     _, t, d = x_btd.shape
+    if mask_bt is not None:
+      # Padding is not averaged.
+      real_bt = mask_bt.astype(squared.dtype)
+      t = jnp.maximum(jnp.sum(real_bt, axis=1), 1)[:, None, None]
     return self.attention_input_norm.hand_on(
       x_btd, branch_gain=squared / (t * d)
     )

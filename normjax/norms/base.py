@@ -157,8 +157,9 @@ class Norm:
       variables: of the first norm.
       x: what the first norm normalises, (..., t, d).
       branch_gain: ||W_V W_O||_F^2 / (t d) of the attention between the two
-        sites, a scalar: how much it lets through of an input of variance 1
-        when all t tokens are averaged. From the weights as they are now.
+        sites, a scalar, or (b, 1, ...) where examples have t of their own:
+        how much it lets through of an input of variance 1 when all t tokens
+        are averaged. From the weights as they are now.
 
     Returns:
       The next site's `context`; None where the norm hands nothing on.

@@ -62,8 +62,8 @@ def bhyt(
 
   Raises:
     UserError: an option out of range; from `apply`, a context that is not one
-      value a token, or with "exact"; from `hand_on`, a branch_gain that is not
-      a scalar.
+      value a token, or with "exact"; from `hand_on`, a branch_gain of another
+      shape.
   """
   base.check_number("bhyt", "lam_init", lam_init, above=0)
   base.check_number("bhyt", "kappa", kappa, above=0)
@@ -144,10 +144,12 @@ def _hand_on(
   # Compiled together with `apply`, it is that one reduction.
   mean_square = moments.mean_square(x, axes=(-1,))
   gain = jnp.asarray(branch_gain, mean_square.dtype)
-  if gain.ndim:
+  by_example = (*x.shape[:1], *(1,) * (x.ndim - 1))
+  if gain.shape not in ((), by_example):
     raise errors.UserError(
-      "bhyt: branch_gain is one scalar a block, ||W_V W_O||_F^2 / (t d); got"
-      f" an array of shape {gain.shape}."
+      "bhyt: branch_gain is one scalar a block, ||W_V W_O||_F^2 / (t d), or"
+      f" one an example, of shape {by_example}; got an array of shape"
+      f" {gain.shape}."
     )
   lam = params["lam"].astype(mean_square.dtype)
   return mean_square + lax.stop_gradient(gain * lam**2) / kappa**2

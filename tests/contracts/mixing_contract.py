@@ -28,8 +28,9 @@ def jitted(mixing, causal, options, rotated):
   """The compiled method: (params, q, k, v, mask) to values."""
 
   def turn(x):
-    angles = rotary.rotary_angles(x.shape[1], x.shape[-1], 10_000.0)
-    return rotary.rotate(x, angles)
+    positions = jnp.arange(x.shape[1])
+    table = rotary.table(positions, x.shape[-1], 10_000.0, x.dtype)
+    return rotary.rotate(x, table)
 
   return jax.jit(
     lambda params, q, k, v, mask=None: (

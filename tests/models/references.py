@@ -7,9 +7,10 @@ Loops over layers, heads and positions; parameters are nested dicts as
 import math
 
 import numpy as np
+from scipy import special
 
 
-def _layer_norm(x, params, eps=1e-6):
+def _layer_norm(x, params, eps):
   centered = x - x.mean(-1, keepdims=True)
   deviation = np.sqrt((centered**2).mean(-1, keepdims=True) + eps)
   return centered / deviation * params["scale"] + params["bias"]
@@ -22,6 +23,11 @@ def _rms_norm(x, params, eps=1e-6):
 def _gelu(x):
   """As GPT-2 has it, with tanh."""
   return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def gelu_exact(x):
+  """x Phi(x)."""
+  return x * (1 + special.erf(x / math.sqrt(2))) / 2
 
 
 def _silu(x):
@@ -71,22 +77,22 @@ def _blocks(params):
   return [layers[str(i)] for i in range(len(layers))]
 
 
-def _gelu_blocks(x, params, *, causal):
+def _gelu_blocks(x, params, *, causal, eps, gelu=_gelu):
   """The pre-norm blocks that GPT-2 and ViT share, and the last norm."""
   for block in _blocks(params):
-    h = _layer_norm(x, block["attention_input_norm"])
+    h = _layer_norm(x, block["attention_input_norm"], eps)
     x = x + _attention(h, block["attention"], causal=causal, rotary=False)
-    h = _layer_norm(x, block["feed_forward_input_norm"])
+    h = _layer_norm(x, block["feed_forward_input_norm"], eps)
     feed = block["feed_forward"]
-    x = x + _affine(_gelu(_affine(h, feed["up"])), feed["down"])
-  return _layer_norm(x, params["final_norm"])
+    x = x + _affine(gelu(_affine(h, feed["up"])), feed["down"])
+  return _layer_norm(x, params["final_norm"], eps)
 
 
 def gpt2(params, tokens):
   """Logits (t, v) of tokens (t,): Radford et al. 2019, section 2.3."""
   embedding = params["embedding"]["embedding"]
   x = embedding[tokens] + params["position_embedding"][: len(tokens)]
-  return _gelu_blocks(x, params, causal=True) @ embedding.T
+  return _gelu_blocks(x, params, causal=True, eps=1e-5) @ embedding.T
 
 
 def llama(params, tokens):
@@ -102,7 +108,7 @@ def llama(params, tokens):
   return _affine(_rms_norm(x, params["final_norm"]), params["head"])
 
 
-def vit(params, image, patch):
+def vit(params, image, patch, gelu=_gelu):
   """Logits of an image (y, x, c): arXiv:2010.11929, equations 1 to 4."""
   height, width, _ = image.shape
   kernel = params["patch_conv"]["kernel"].reshape(
@@ -114,4 +120,5 @@ def vit(params, image, patch):
       pixels = image[y : y + patch, x : x + patch].reshape(-1)
       rows.append(pixels @ kernel + params["patch_conv"]["bias"])
   x = np.stack(rows) + params["position_embedding"]
-  return _affine(_gelu_blocks(x, params, causal=False)[0], params["head"])
+  x = _gelu_blocks(x, params, causal=False, eps=1e-6, gelu=gelu)
+  return _affine(x[0], params["head"])

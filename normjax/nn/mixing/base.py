@@ -40,8 +40,8 @@ class Mixed(NamedTuple):
 
   Attributes:
     values_bthk: in the dtype of v.
-    first_token_mass_h: the mean weight on position 0, over examples and real
-      queries; None where there are no weights.
+    first_token_mass_h: the mean weight on the first real position, over
+      examples and real queries; None where there are no weights.
   """
 
   values_bthk: Array

@@ -113,19 +113,22 @@ def _attend(
 ) -> base.Mixed:
   del rotate
   t = q_bthk.shape[1]
+  real_bs = None if mask_bs is None else mask_bs.astype(bool)
+  first_b = None if real_bs is None else jnp.argmax(real_bs, axis=1)
   values, masses = [], []
   for start, stop in _blocks(t) if causal else [(0, t)]:
     keys = stop if causal else k_bsgk.shape[1]
     # In the program, not a constant of it: t^2 / 2 bytes a layer.
     visible = jnp.tri(stop - start, keys, start, bool) if causal else None
-    if mask_bs is not None:
-      real = mask_bs.astype(bool)[:, None, None, None, :keys]
+    if real_bs is not None:
+      real = real_bs[:, None, None, None, :keys]
       visible = real if visible is None else real & visible
     block, mass_bth = _attend_block(
       q_bthk[:, start:stop],
       k_bsgk[:, :keys],
       v_bsgk[:, :keys],
       visible,
+      first_b=first_b,
       **options,
     )
     values.append(block)
@@ -149,11 +152,12 @@ def _attend_block(
   v_bsgk: Array,
   visible: Array | None,
   *,
+  first_b: Array | None,
   sink_h: float | Array | None,
   scale: float | Array | None,
   logit_cap: float | None,
 ) -> tuple[Array, Array]:
-  """The values, and the weights on position 0, (b, t, h)."""
+  """The values, and the weights on position `first_b`, (b, t, h)."""
   b, t, h, k = q_bthk.shape
   s, g = k_bsgk.shape[1:3]
   dtype = jnp.promote_types(q_bthk.dtype, jnp.float32)
@@ -177,7 +181,12 @@ def _attend_block(
     weights.astype(v_bsgk.dtype).reshape(b, g, -1, s),
     v_bsgk,
   ).reshape(b, g, h // g, t, -1)
-  mass = weights[..., :1]
+  if first_b is None:
+    mass = weights[..., :1]
+  else:
+    # Beyond the keys of this block there is no real query.
+    index = jnp.minimum(first_b, s - 1).reshape(b, 1, 1, 1, 1)
+    mass = jnp.take_along_axis(weights, index, axis=-1)
   if sink_h is not None:
     # The share of what is not the sink: one number a query, off the scores.
     share = jax.nn.sigmoid(total - _per_head(sink_h, g, dtype))
