@@ -100,12 +100,16 @@ def make(name, **options):
   return model, jnp.asarray(_INPUTS[kind](np.random.default_rng(0), model))
 
 
-def objective(structure, inputs, train=True, key=None):
+# Of what some models draw in training.
+KEY_SEED = 0
+
+
+def objective(structure, inputs, train=True):
   """(params, variables) -> (a loss, new statistics)."""
 
   def loss(params, variables):
     model = nn_variables.merge(structure, {**variables, "params": params})
-    logits = model(inputs, train=train, key=key)
+    logits = model(inputs, train=train, key=jax.random.key(KEY_SEED))
     return jnp.mean(jnp.square(logits - 1.0)), (
       logits,
       nn_variables.split(model)[1]["stats"],
@@ -171,7 +175,7 @@ class ModelContract:
       nn_variables.split(model)[1]["stats"],
       before,
     )
-    model(inputs, train=True)
+    model(inputs, train=True, key=jax.random.key(KEY_SEED))
     after = nn_variables.split(model)[1]["stats"]
     # Skipped steps are counted only where there are any.
     moved = jax.tree_util.tree_map_with_path(
@@ -194,7 +198,9 @@ class ModelContract:
     # Not only float32 by name: rounded logits would all be bfloat16 numbers.
     assert np.any(logits != logits.astype(jnp.bfloat16).astype(jnp.float32))
     full, _ = make(name, norm=norm, **smooth)
-    exact = nn_variables.merge(*split_off_the_start(full))(inputs)
+    exact = nn_variables.merge(*split_off_the_start(full))(
+      inputs, key=jax.random.key(KEY_SEED)
+    )
     # bfloat16 keeps 8 bits; a handful of layers loses a few of them.
     scale = np.abs(exact).max()
     np.testing.assert_allclose(logits, exact, atol=2**-4 * scale)

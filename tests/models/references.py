@@ -26,7 +26,7 @@ def _gelu(x):
 
 
 def gelu_exact(x):
-  """x Phi(x)."""
+  """GELU: x Phi(x)."""
   return x * (1 + special.erf(x / math.sqrt(2))) / 2
 
 

@@ -55,7 +55,8 @@ def ws_conv(x, params, stride=1, groups=1):
       x[..., group * inputs : (group + 1) * inputs], size, stride, 0.0
     )
     y[..., o] = np.sum(seen * scaled * gain[o], axis=(2, 3, 4))
-  return y + params["bias"]
+  # The stem of NF-ResNets has none.
+  return y + params.get("bias", 0.0)
 
 
 def _max_pool(x):

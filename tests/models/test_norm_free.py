@@ -12,7 +12,7 @@ from scipy import integrate
 
 from normjax import errors, models
 from normjax.models import norm_free
-from normjax.nn import gains
+from normjax.nn import conv, gains
 from normjax.nn import variables as nn_variables
 from tests.contracts import model_contract
 from tests.models import references_norm_free as references
@@ -224,8 +224,36 @@ def test_a_key_drops_blocks_in_training_only(model):
   key = jax.random.key(0)
   whole = model(images, train=False)
   np.testing.assert_array_equal(model(images, train=False, key=key), whole)
-  np.testing.assert_array_equal(model(images, train=True), whole)
   assert np.any(model(images, train=True, key=key) != whole)
+
+
+@pytest.mark.parametrize("name", ["nf_resnet", "cifar_nf_resnet", "nfnet"])
+@pytest.mark.parametrize("variant", ["floor", "added"])
+def test_every_kernel_is_standardized_as_asked(name, variant):
+  options = {**model_contract.SIZES[name], "weight_standardization": variant}
+  model = nnx.eval_shape(lambda: models.make(name, **options))
+  kernels = [
+    node.weight_norm.weight_norm.options["variant"]
+    for _, node in nnx.iter_modules(model)
+    if isinstance(node, conv.Conv)
+  ]
+  assert len(kernels) > 4
+  assert set(kernels) == {variant}
+
+
+@pytest.mark.parametrize("name", ["nf_resnet", "cifar_nf_resnet"])
+def test_the_stem_has_a_bias_only_if_asked(name):
+  def paths(**options):
+    options = {**model_contract.SIZES[name], **options}
+    model = nnx.eval_shape(lambda: models.make(name, **options))
+    params = nn_variables.split(model)[1]["params"]
+    return {
+      jax.tree_util.keystr(path, simple=True, separator="/")
+      for path, _ in jax.tree.leaves_with_path(params)
+    }
+
+  more = paths(stem_bias=True) - paths()
+  assert more == {"stem/convs/0/bias"}
 
 
 def test_the_head_starts_small(model):
@@ -251,7 +279,8 @@ def _conv(inputs, outputs, size=1):
   ("depth", "depths"), [(50, (3, 4, 6, 3)), (101, (3, 4, 23, 3))]
 )
 def test_nf_resnets_have_the_official_codes_parameters(depth, depths):
-  count, channels = _conv(3, 64, 7), 64
+  """But for the stem's bias, which it adds though with_bias is False."""
+  count, channels = _conv(3, 64, 7) - 64, 64
   for width, blocks in zip((256, 512, 1024, 2048), depths, strict=True):
     for index in range(blocks):
       hidden = width // 4
@@ -259,7 +288,9 @@ def test_nf_resnets_have_the_official_codes_parameters(depth, depths):
       count += _conv(hidden, width) + 1
       count += 0 if index else _conv(channels, width)
       channels = width
-  assert _count("nf_resnet", depth=depth) == count + 2048 * 1000 + 1000
+  count += 2048 * 1000 + 1000
+  assert _count("nf_resnet", depth=depth) == count
+  assert _count("nf_resnet", depth=depth, stem_bias=True) == count + 64
 
 
 @pytest.mark.parametrize(("variant", "millions"), [("F0", 71.5), ("F1", 132.6)])
@@ -305,6 +336,7 @@ _ACTIVATIONS = {
   "gelu": lambda z: (
     0.5 * z * (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
   ),
+  "gelu_exact": lambda z: z * (1 + math.erf(z / math.sqrt(2))) / 2,
   "tanh": math.tanh,
   "selu": lambda z: (
     1.0507009873554805 * (z if z > 0 else 1.6732632423543772 * math.expm1(z))
@@ -364,6 +396,12 @@ def test_the_gain_of_relu_has_a_formula():
     ),
     ("cifar_nf_resnet", {"activation": "rleu"}, "Did you mean 'relu'"),
     ("cifar_nf_resnet", {"activation_gain": "he"}, "Allowed: official, exact"),
+    (
+      "nf_resnet",
+      {"weight_standardization": "adde"},
+      "weight_standardization='adde' is unknown. Did you mean 'added'",
+    ),
+    ("nfnet", {"weight_standardization": "timm"}, "Allowed: 'floor', 'added'"),
     ("nfnet", {"variant": "F8"}, "variant='F8'; allowed: F0"),
     ("nfnet", {"widths": (256,)}, "must be as many"),
     ("nfnet", {"group_size": 256}, "half of 256 channels is less"),

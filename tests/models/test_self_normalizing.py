@@ -218,7 +218,7 @@ def test_the_mlp_drops_by_name_and_in_training_only():
   key = jax.random.key(0)
   for name in dropouts.TABLE:
     np.testing.assert_array_equal(
-      logits(name, train=False, key=key), logits(name, train=True)
+      logits(name, train=False, key=key), logits(name, train=False)
     )
   drawn = [logits(name, train=True, key=key) for name in dropouts.TABLE]
   assert np.any(drawn[0] != drawn[1])
