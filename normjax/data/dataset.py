@@ -17,7 +17,8 @@ class Dataset(Protocol):
   """A data set that can be trained on.
 
   A set of images also has `corrupted(corruption)`: itself with corrupted
-  validation images.
+  validation images. One that is in memory also has `id_range()`: the least and
+  the largest of its tokens or labels.
 
   Attributes:
     name: as in a config.
@@ -101,6 +102,14 @@ def evaluation_slices(
     weight = np.concatenate([np.ones(len(chosen)), np.zeros(missing)])
     padded = np.concatenate([chosen, np.full(missing, chosen[0])])
     yield padded, weight.astype(np.float32)
+
+
+def id_range(*arrays: np.ndarray) -> tuple[int, int]:
+  """The least and the largest value; (0, 0) where there is none."""
+  arrays = tuple(array for array in arrays if array.size)
+  if not arrays:
+    return 0, 0
+  return min(int(a.min()) for a in arrays), max(int(a.max()) for a in arrays)
 
 
 def check_at_least(name: str, option: str, value: int, least: int) -> None:

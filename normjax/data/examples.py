@@ -50,6 +50,10 @@ class Examples:
       "input_shape": self.train[0].shape[1:],
     }
 
+  def id_range(self) -> tuple[int, int]:
+    """The least and the largest label."""
+    return dataset.id_range(self.train[1], self.validation[1])
+
   def corrupted(self, corruption: str) -> "Examples":
     """The same with corrupted validation images.
 

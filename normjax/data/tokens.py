@@ -54,6 +54,10 @@ class TokenStream:
     """What a model of these tokens needs to know."""
     return {"vocab_size": self.vocab_size}
 
+  def id_range(self) -> tuple[int, int]:
+    """The least and the largest token."""
+    return dataset.id_range(self.train, self.validation)
+
   @property
   def _windows_per_epoch(self) -> int:
     # The offset takes up to one window, and a target follows the last input.

@@ -82,7 +82,7 @@ def check_key(train: bool, key: Array | None, **rates: float) -> None:
 
 def check_integers(name: str, ids: Any, *, of: str = "") -> None:
   """Raises UserError unless the array has an integer dtype."""
-  dtype = jnp.result_type(ids)
+  dtype = ids.dtype if hasattr(ids, "dtype") else np.asarray(ids).dtype
   if not jnp.issubdtype(dtype, jnp.integer):
     raise errors.UserError(f"{of}{name} must be integers; got {dtype}.")
 
@@ -97,7 +97,7 @@ def check_ids(
 
   Args:
     name: of the integers.
-    ids: any shape, NumPy or jax.
+    ids: any shape, of NumPy, jax or lists.
     limit: of the table's entries; ids are 0 to limit - 1.
     option: what says the limit, as in "vocab_size".
     of: begins the message: where the ids come from.

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from normjax.nn import checks
 from normjax.types import Array
 
 Sums = dict[str, Array]
@@ -24,7 +25,7 @@ def cross_entropy(
 
   Args:
     logits: z, (..., c), computed with in float32.
-    targets: y, (...), int.
+    targets: y, (...), int, from 0 to c - 1, also where the weight is 0.
     weight: (...), 0 for padding.
     label_smoothing: s, Szegedy et al. 2015 (arXiv:1512.00567, section 7).
     z_loss: zeta, the auxiliary loss of PaLM (arXiv:2204.02311, section 5).
@@ -32,7 +33,11 @@ def cross_entropy(
   Returns:
     float32 scalars: "objective" (what is minimized), "loss" (the plain nll),
     "accuracy" and "weight", each summed with `weight`.
+
+  Raises:
+    UserError: a target that is no class, where that is known.
   """
+  checks.check_ids("targets", targets, logits.shape[-1], "num_classes")
   logits = logits.astype(jnp.float32)
   log_normalizer = jax.nn.logsumexp(logits, axis=-1)
   picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]

@@ -14,6 +14,7 @@ from flax import nnx
 
 from kernels_pallas import dispatch
 from normjax import build, configure, data, errors, rng
+from normjax.nn import checks
 from normjax.nn import variables as nn_variables
 from normjax.train import frozen as frozen_lib
 from normjax.train import schedules, sharding
@@ -151,6 +152,34 @@ def _check_inputs(config: configure.ConfigDict, dataset: Any) -> None:
     )
 
 
+def _check_ids(
+  config: configure.ConfigDict, dataset: Any, batches: dict[str, Any]
+) -> None:
+  """Checks that the model has an entry for every token and label.
+
+  Of a set that is in memory all of them, of others those of the first batches.
+
+  Raises:
+    UserError: one is out of range: the model would give NaN or wrap.
+  """
+  options = dataset.model_options
+  option = next((o for o in ("vocab_size", "num_classes") if o in options), "")
+  if not option:
+    return
+  what = "tokens" if dataset.reads == "tokens" else "labels"
+  found = {
+    f"{what} of the first {name} batch": batch[part]
+    for name, batch in batches.items()
+    for part in (("inputs", "targets") if what == "tokens" else ("targets",))
+  }
+  if hasattr(dataset, "id_range"):
+    found[what] = np.asarray(dataset.id_range())
+  for name, ids in found.items():
+    checks.check_ids(
+      name, ids, options[option], option, of=f"data {config.data.name!r}: "
+    )
+
+
 def _abstract(tree: Any, shard: Any) -> Any:
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shard), tree
@@ -171,10 +200,15 @@ def _compile(
   recipe, initialize = recipe_and_initialize(config)
   dataset = build.dataset(config)
   hyper = _abstract(build.hyper(config), everywhere)
-  batch = _abstract(dataset.train_batch(0, 0, config.train.batch_size), split)
-  evaluation_batch = _abstract(
-    next(dataset.evaluation_batches(config.evaluate.batch_size)), split
-  )
+  batches = {
+    "training": dataset.train_batch(0, 0, config.train.batch_size),
+    "evaluation": next(
+      dataset.evaluation_batches(config.evaluate.batch_size)
+    ),
+  }
+  _check_ids(config, dataset, batches)
+  batch = _abstract(batches["training"], split)
+  evaluation_batch = _abstract(batches["evaluation"], split)
   initialize = (
     jax.jit(initialize, out_shardings=everywhere).lower(hyper, batch).compile()
   )
