@@ -28,6 +28,12 @@ def run(
   print(f"{result['state']} after {result['steps']} steps in {directory}")
   if result["diverged_at_step"] is not None:
     print(f"  diverged at step {result['diverged_at_step']}")
+  # Results of earlier versions do not say.
+  if result.get("gradient_zero_since_step") is not None:
+    print(
+      "  the gradient is exactly 0 from step"
+      f" {result['gradient_zero_since_step']} to the end: nothing is learned"
+    )
   for name, value in result["metrics"].items():
     print(f"  {name:20} {value:.6g}" if value is not None else f"  {name} -")
   return 0

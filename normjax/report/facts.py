@@ -134,6 +134,12 @@ def warnings(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
     for run in sweep.runs
     if run.state == "done" and run.metric(sweep.metric) is None
   ]
+  lines += [
+    f"{describe(run)}: the gradient was exactly 0 from step"
+    f" {run.gradient_zero_since} to the end, the loss was not"
+    for run in sweep.runs
+    if run.gradient_zero_since is not None
+  ]
   if sweep.baseline is not None and sweep.baseline not in {
     row.label for row in rows
   }:

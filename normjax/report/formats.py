@@ -78,6 +78,8 @@ def comma_separated(sweep: Sweep, rows: Sequence[stats.Row]) -> str:
       "verdict": row.verdict,
       "diverged": len(row.diverged),
       "diverged_at_steps": json.dumps(list(row.diverged.values())),
+      "gradient_zero": len(row.gradient_zero),
+      "gradient_zero_since_steps": json.dumps(list(row.gradient_zero.values())),
       "failed": row.failed,
       "steps": row.steps,
       "train_s": row.train_s,
@@ -100,6 +102,7 @@ _TEX = {
   "↓": r"$\downarrow$", "↑": r"$\uparrow$", "≥": r"$\geq$",
   "†": r"\textsuperscript{\textdagger}",
   "‡": r"\textsuperscript{\textdaggerdbl}",
+  "§": r"\textsuperscript{\S}",
 }  # fmt: skip
 
 

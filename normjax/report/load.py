@@ -72,6 +72,11 @@ class Run:
       return None
     return self.result.get("metrics", {}).get(name)
 
+  @property
+  def gradient_zero_since(self) -> int | None:
+    """The step from which to the end the gradient was 0 and the loss not."""
+    return self.result.get("gradient_zero_since_step")
+
   def curve(self, kind: str, name: str) -> dict[int, float]:
     """Step to value; the last row wins where a step was logged twice."""
     return {

@@ -78,6 +78,8 @@ class Row:
     values: seed to final metric, of the runs that are done.
     planned: final runs in the plan.
     diverged: seed to the step at which it diverged.
+    gradient_zero: seed to the step from which its gradient was exactly 0 to
+      the end, of the final runs that ended so.
     trials: tuning settings tried; None where nothing was tuned.
     trials_planned: tuning settings in the plan.
     trials_diverged: tuning runs that diverged.
@@ -91,6 +93,7 @@ class Row:
   values: Mapping[int, float]
   planned: int
   diverged: Mapping[int, int | None]
+  gradient_zero: Mapping[int, int]
   failed: int
   trials: int | None
   trials_planned: int
@@ -256,6 +259,11 @@ def _row(
     values=own,
     planned=len(finals),
     diverged=diverged,
+    gradient_zero={
+      run.seed: run.gradient_zero_since
+      for run in finals
+      if run.gradient_zero_since is not None
+    },
     failed=sum(run.state == "failed" for run in finals),
     trials=_settings([t for t in trials if t.state in OVER])
     if sweep.tuned_keys

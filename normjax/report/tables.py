@@ -12,6 +12,7 @@ from normjax.report.load import Sweep, short_names
 NOTHING = "–"
 DIVERGED_MARK = "†"
 EDGE_MARK = "‡"
+DEAD_MARK = "§"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,8 @@ def _cells(
     ),
     "metric": Cell(
       show_interval(row.interval, decimals)
-      + (DIVERGED_MARK if row.diverged and n else ""),
+      + (DIVERGED_MARK if row.diverged and n else "")
+      + (DEAD_MARK if row.gradient_zero else ""),
       row.interval.mean,
     ),
     "difference": Cell(
@@ -272,6 +274,17 @@ def _notes(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
     notes.append(
       f"{DIVERGED_MARK} Some seeds diverged: mean and difference are over the"
       " survivors only, which flatters the method."
+    )
+  dead = [r for r in rows if r.gradient_zero]
+  if dead:
+    since = "; ".join(
+      f"{row.label}, seed {seed}: from step {step:,}"
+      for row in dead
+      for seed, step in row.gradient_zero.items()
+    )
+    notes.append(
+      f"{DEAD_MARK} The gradient was exactly 0 up to the end while the loss was"
+      f" not: nothing was learned any more. {since}."
     )
   if any(r.method.on_edge for r in rows):
     notes.append(

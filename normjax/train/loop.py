@@ -1,6 +1,7 @@
 """One run, from its config to its result, resumable at any moment."""
 
 import contextlib
+import math
 import os
 import statistics
 import time
@@ -75,6 +76,8 @@ class _Run:
     self.start_s = time.perf_counter()
     self.status_fields: dict[str, Any] = {"step": 0, "loss": None}
     self.last: dict[str, float] = {}  # "kind/metric" -> newest value.
+    self.newest: tuple[int, dict[str, jax.Array]] | None = None
+    self.gradient_zero_since: int | None = None
     self.step_times_s: list[float] = []
     self.sinks: list[sinks.Sink] = []
     self.metrics: files.MetricsFile | None = None
@@ -126,6 +129,7 @@ class _Run:
       self.mark = (step, time.perf_counter())
       while step < stop:
         state, metrics = self.program.step(state, self.batch(step), self.hyper)
+        self.newest = (step, metrics)
         self.observe("step", step)
         if one_at_a_time:
           # Two collective programs in flight can starve each other of the
@@ -235,6 +239,11 @@ class _Run:
   def finish(self, state, step: int) -> dict[str, Any]:
     """Writes the result; after this the run is over."""
     diverged_at = int(state.diverged_at)
+    if self.newest is not None:
+      # The last step may have no row.
+      last, metrics = self.newest
+      norm, loss = (float(metrics[name]) for name in ("grad_norm", "loss"))
+      self.watch_gradient(last, norm, loss)
     outcome = "diverged" if diverged_at >= 0 else "done"
     result = {
       "schema": files.SCHEMA,
@@ -242,6 +251,7 @@ class _Run:
       "state": outcome,
       "steps": step,
       "diverged_at_step": diverged_at if diverged_at >= 0 else None,
+      "gradient_zero_since_step": self.gradient_zero_since,
       "metrics": self.last,
       **self.sizes,
       **{f"{name}_s": s for name, s in self.clock.to_dict().items()},
@@ -330,10 +340,26 @@ class _Run:
 
   def remember(self, row: dict[str, Any]) -> None:
     """Keeps the newest values, for the result."""
+    if row["kind"] == "train":
+      self.watch_gradient(row["step"], row.get("grad_norm"), row.get("loss"))
     if row["kind"] != "probe":
       for name, value in row.items():
         if name not in ("step", "kind", "time_s"):
           self.last[f"{row['kind']}/{name}"] = value
+
+  def watch_gradient(
+    self, step: int, norm: float | None, loss: float | None
+  ) -> None:
+    """Notes the first of the steps, up to the newest, that teach nothing.
+
+    Their gradient is exactly 0, or so small that its square underflows, and
+    their loss is not: a network that is dead, and whose loss is finite. Seen
+    in the training rows and in the last step, at no cost in the others.
+    """
+    if norm != 0 or not loss or not math.isfinite(loss):
+      self.gradient_zero_since = None
+    elif self.gradient_zero_since is None:
+      self.gradient_zero_since = step
 
   def status(self, state: str, message: str = "") -> None:
     """Replaces status.json."""

@@ -202,9 +202,7 @@ def _compile(
   hyper = _abstract(build.hyper(config), everywhere)
   batches = {
     "training": dataset.train_batch(0, 0, config.train.batch_size),
-    "evaluation": next(
-      dataset.evaluation_batches(config.evaluate.batch_size)
-    ),
+    "evaluation": next(dataset.evaluation_batches(config.evaluate.batch_size)),
   }
   _check_ids(config, dataset, batches)
   batch = _abstract(batches["training"], split)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from normjax.report import formats, load, stats, tables
+from normjax.report import facts, formats, load, stats, tables
 
 
 def _small(make_sweep, **options):
@@ -195,3 +195,43 @@ def test_show_interval():
   assert tables.show_interval(stats.Interval(0), 3) == "–"
   assert tables.show_p(0.0004) == "< 0.001"
   assert tables.show_p(0.0416) == "0.042"
+
+
+def test_a_zero_gradient_is_said_everywhere(make_sweep):
+  """In the row, beneath the table, in the CSV and among the warnings."""
+  sweep, rows = _small(make_sweep)
+  assert "gradient was" not in formats.markdown(tables.build(sweep, rows))
+  assert not [
+    line for line in facts.warnings(sweep, rows) if "gradient" in line
+  ]
+  for seed, step in ((100, 40), (102, 1_200)):
+    run = next(run for run in sweep.finals("dyt+adamw") if run.seed == seed)
+    path = sweep.directory / "runs" / run.run_id / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "gradient_zero_since_step": step}))
+  sweep = load.load(sweep.directory)
+  rows = stats.summarize(sweep)
+  table = tables.build(sweep, rows)
+  text = formats.markdown(table)
+  marked = [line for line in text.splitlines() if tables.DEAD_MARK in line]
+  assert len(marked) == 2
+  assert marked[0].startswith("| dyt+adamw |")
+  assert marked[1].endswith(
+    "nothing was learned any more. dyt+adamw, seed 100: from step 40;"
+    " dyt+adamw, seed 102: from step 1,200."
+  )
+  records = csv.DictReader(io.StringIO(formats.comma_separated(sweep, rows)))
+  found = {
+    r["method"]: (r["gradient_zero"], r["gradient_zero_since_steps"])
+    for r in records
+  }
+  assert found.pop("dyt+adamw") == ("2", "[40, 1200]")
+  assert set(found.values()) == {("0", "[]")}
+  assert formats.tex(table).isascii()
+  assert (
+    sum(
+      "the gradient was exactly 0 from step" in line
+      for line in facts.warnings(sweep, rows)
+    )
+    == 2
+  )
