@@ -43,12 +43,13 @@ def _model(name, options):
   )
   rng = np.random.default_rng(1)
 
-  def draw(leaf):
-    if leaf.dtype == jnp.int32:
-      return jnp.zeros(leaf.shape, jnp.int32)
-    return jnp.asarray(0.3 * rng.normal(size=leaf.shape), jnp.float32)
+  def draw(path, leaf):
+    # What bhyt hands on goes with its square.
+    mean = 5.0 if path[-1].key == "lam" else 0.0
+    drawn = mean + 0.3 * rng.normal(size=leaf.shape)
+    return jnp.asarray(drawn, jnp.float32)
 
-  params = jax.tree.map(draw, variables["params"])
+  params = jax.tree.map_with_path(draw, variables["params"])
   stats = jax.tree.map(
     lambda leaf: jnp.ones(leaf.shape, leaf.dtype), variables["stats"]
   )
