@@ -101,6 +101,7 @@ EXPORTS: Mapping[str, str] = {
   "sign_constrained": "normjax.optim.sign_constrained:sign_constrained",
   "sinkhorn": "normjax.optim.sinkgd:sinkhorn",
   "state_bytes": "normjax.optim.state:state_bytes",
+  "torch_dims": "normjax.optim.dims:torch_dims",
   "whiten": "normjax.optim.whitening:whiten",
 }
 

@@ -1,5 +1,6 @@
 """APOLLO: Zhu et al. 2024, arXiv:2412.05270."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -214,7 +215,8 @@ def apollo(
     6.85
     6.39
   """
-  direction = scale_by_apollo(
+  direction = functools.partial(
+    scale_by_apollo,
     b1,
     b2,
     eps,
@@ -227,7 +229,6 @@ def apollo(
     seed=seed,
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
-    dims=dims,
   )
   return transformers_adam.with_fallback(
     "apollo",

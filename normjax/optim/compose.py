@@ -125,34 +125,64 @@ def on_matrices(
   return structure.unflatten(flat)
 
 
-def _labels(method: str, dims: dims_lib.DimsSpec, params: PyTree) -> list[str]:
-  return [
-    FALLBACK if entry is None else method
-    for entry in dims_lib.resolve(dims, params)
-  ]
-
-
 def routes(
   method: str, dims: dims_lib.DimsSpec, params: PyTree
 ) -> Mapping[str, str]:
   """Path of each leaf to the name of its update."""
-  labels = _labels(method, dims, params)
-  paths = [path for path, _ in groups.leaves(params)]
-  return dict(zip(paths, labels, strict=True))
+  return {
+    path: FALLBACK if entry is None else method + dims_lib.read(entry)
+    for (path, _), entry in zip(
+      groups.leaves(params), dims_lib.resolve(dims, params), strict=True
+    )
+  }
 
 
 def route(
   method: str,
-  matrices: optax.GradientTransformation,
-  fallback: optax.GradientTransformation,
+  transforms: Callable[
+    [PyTree, PyTree],
+    tuple[optax.GradientTransformation, optax.GradientTransformation],
+  ],
   dims: dims_lib.DimsSpec,
+  mask: Any,
 ) -> optax.GradientTransformationExtraArgs:
-  """`matrices` where a leaf has dims, `fallback` elsewhere."""
+  """One transform where a leaf has dims, another elsewhere.
 
-  def labels(tree):
-    return jax.tree.structure(tree).unflatten(_labels(method, dims, tree))
+  Neither sees the other's leaves, which may say what its own leaves are. So
+  dims and mask are resolved here, on the whole tree, and handed down.
 
-  return optax.partition({method: matrices, FALLBACK: fallback}, labels)
+  Args:
+    method: for messages.
+    transforms: from the trees of `MatrixDims` and None, and of the mask, to
+      the two transforms.
+    dims: see `dims.resolve`.
+    mask: see `groups.resolve_mask`.
+  """
+  # Options are checked when the optimizer is made.
+  transforms(None, None)
+
+  def split(tree):
+    structure = jax.tree.structure(tree)
+    entries = dims_lib.resolve(dims, tree)
+    matrices, fallback = transforms(
+      structure.unflatten(entries),
+      structure.unflatten(groups.resolve_mask(mask, tree)),
+    )
+    labels = structure.unflatten(
+      FALLBACK if entry is None else method for entry in entries
+    )
+    # A function, since optax would call a tree that is callable.
+    return optax.partition(
+      {method: matrices, FALLBACK: fallback}, lambda _: labels
+    )
+
+  def init(params):
+    return split(params).init(params)
+
+  def update(updates, state, params=None, **extra_args):
+    return split(updates).update(updates, state, params, **extra_args)
+
+  return optax.GradientTransformationExtraArgs(init, update)
 
 
 def zeros(params: PyTree, dtype: Any) -> PyTree:

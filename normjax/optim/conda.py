@@ -1,5 +1,6 @@
 """Conda: Wang et al. 2025, arXiv:2509.24218."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -228,7 +229,8 @@ def conda(
     5.71
     4.72
   """
-  direction = scale_by_conda(
+  direction = functools.partial(
+    scale_by_conda,
     b1,
     b2,
     eps,
@@ -237,7 +239,6 @@ def conda(
     rerotate_second_moment=rerotate_second_moment,
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
-    dims=dims,
   )
   return transformers_adam.with_fallback(
     "conda",

@@ -4,7 +4,6 @@ Flax kernels are (inputs, outputs), convolutions HWIO, embeddings (vocab,
 dim); q, k, v kernels of attention may be (d, h, k) and its output (h, k, d).
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,108 +12,87 @@ import jax
 import jax.numpy as jnp
 
 from normjax import errors
-from normjax.optim import groups
+from normjax.optim import groups, readings, siblings
+from normjax.optim.readings import MatrixDims
 from normjax.types import Array, PyTree
-
-
-@dataclasses.dataclass(frozen=True)
-class MatrixDims:
-  """The axes of a leaf that are a matrix's inputs and outputs.
-
-  The field names are those of optax's `MuonDimensionNumbers`. Axes that are
-  in neither are batched: stacked layers, experts.
-
-  Attributes:
-    reduction_axis: summed over by the layer; one axis or several.
-    output_axis: kept by the layer; one axis or several.
-  """
-
-  reduction_axis: int | Sequence[int] = 0
-  output_axis: int | Sequence[int] = 1
-
 
 # What the functions of this file take as `dims`: None for the default.
 DimsSpec = PyTree | Callable[[PyTree], PyTree] | None
 
-_DENSE = MatrixDims(-2, -1)
-_CONV = MatrixDims((-4, -3, -2), -1)
-_SPLIT = r"query|key|value|[qkv]|w[qkv]|[qkv]_proj"
-_MERGE = r"out|o|wo|o_proj|out_proj|output_proj"
 
-
-def _by_ndim(**dims: MatrixDims | None) -> dict[int, MatrixDims | None]:
-  return {int(key[1:]): value for key, value in dims.items()}
-
-
-_MATRIX = _by_ndim(d2=_DENSE, d3=_DENSE, d4=_CONV, d5=_CONV)
-_RULES: tuple[tuple[str, dict[int, MatrixDims | None]], ...] = (
-  (groups.VECTOR_NAMES, {}),
-  # Fused (d, 3, h, k): q, k and v are three matrices.
-  (
-    r"(.*/)?qkv(_proj)?/kernel",
-    _MATRIX | _by_ndim(d4=MatrixDims(-4, (-2, -1))),
-  ),
-  (
-    rf"(.*/)?({_SPLIT})(/kernel)?",
-    _MATRIX
-    | _by_ndim(d3=MatrixDims(-3, (-2, -1)), d4=MatrixDims(-3, (-2, -1))),
-  ),
-  (
-    rf"(.*/)?({_MERGE})(/kernel)?",
-    _MATRIX
-    | _by_ndim(d3=MatrixDims((-3, -2), -1), d4=MatrixDims((-3, -2), -1)),
-  ),
-  # One-dimensional convolutions: (width, inputs, outputs).
-  (r"(.*/)?\w*conv\w*(/.*)?", _MATRIX | _by_ndim(d3=MatrixDims((-3, -2), -1))),
-  (".*", _MATRIX),
-)
-_NONE: dict[int, MatrixDims | None] = {}
-_DEFAULT_RULES = (
-  (groups.EMBEDDING_NAMES, _NONE),
-  (groups.HEAD_NAMES, _NONE),
-  *_RULES,
-)
-# An embedding's unit is a token, a row.
-_CHANNEL_RULES = (
-  (r"(.*/)?\w*embedding(_\d+)?", _by_ndim(d2=MatrixDims(-1, -2))),
-  *_RULES,
-)
-
-
-def _by_rules(rules: Sequence[tuple[str, Any]], params: PyTree) -> PyTree:
-  flat = [
-    groups.match(rules, path).get(jnp.ndim(leaf))
-    for path, leaf in groups.leaves(params)
-  ]
-  return jax.tree.structure(params).unflatten(flat)
+def _by_rules(
+  params: PyTree, *rules: readings.Rules, outputs_first: bool = False
+) -> PyTree:
+  named = groups.leaves(params)
+  every = [rule for group in rules for rule in group]
+  tree = siblings.Siblings(named, every, outputs_first)
+  return jax.tree.structure(params).unflatten(tree.decide())
 
 
 def default_dims(params: PyTree) -> PyTree:
   """The matrices of the hidden layers; None for what an Adam should move.
 
-  By path and shape: dense kernels (inputs, outputs), q/k/v kernels (d, h, k),
-  attention outputs (h, k, d), convolutions HWIO; leading axes beyond these
-  are batched. None for embeddings, heads (`head`, `lm_head`, `logits`, …),
-  gains, every bias, and what has fewer than two axes. A three-dimensional
-  convolution needs `dims` by hand.
+  By path, shape and siblings: dense kernels (inputs, outputs), q/k/v kernels
+  (d, h, k), attention outputs (h, k, d), convolutions HWIO; other axes, of
+  scanned layers and of experts, are batched. None for embeddings, heads
+  (`head`, `lm_head`, `logits`, …), gains, every bias, and what has fewer than
+  two axes.
+
+  Where a name leaves two readings, as `query/kernel` (d, h, k) or (L, d, h k),
+  the layer's own bias, the projections beside it and the gains of the norms
+  decide. Where they don't, an entry is `assumed`: it has the axes of a layer
+  that is not scanned, and `describe` says so.
 
   Returns:
     A tree of the structure of params, its leaves `MatrixDims` or None.
+
+  Raises:
+    UserError: siblings that fit both readings of a leaf.
   """
-  return _by_rules(_DEFAULT_RULES, params)
+  return _by_rules(params, readings.NOT_HIDDEN, readings.FLAX)
 
 
 def channel_dims(params: PyTree) -> PyTree:
   """The units of every leaf that has them, embeddings and heads too.
 
   A unit is a dense layer's or a convolution's output, or an embedding's
-  token. None for gains and biases.
+  token. None for gains and biases. Otherwise as `default_dims`.
   """
-  return _by_rules(_CHANNEL_RULES, params)
+  return _by_rules(params, readings.EMBEDDING_UNITS, readings.FLAX)
+
+
+def torch_dims(params: PyTree) -> PyTree:
+  """`default_dims` for the layouts of PyTorch and Equinox: (out, in).
+
+      tx = optim.muon(0.02, dims=optim.torch_dims)
+
+  Linear weights are (out, in), convolutions (out, in, *window); other axes, as
+  of stacked layers, come first. Where a method's default is `channel_dims`,
+  it stands for the same of this layout: embeddings (vocab, d) and heads have
+  units too. PyTorch's transposed convolutions, (in, out, *window), need
+  `MatrixDims` by hand.
+
+  Returns:
+    A tree of the structure of params, its leaves `MatrixDims` or None.
+  """
+  rules = readings.NOT_HIDDEN, readings.TORCH
+  return _by_rules(params, *rules, outputs_first=True)
+
+
+def _torch_channel_dims(params: PyTree) -> PyTree:
+  return _by_rules(params, readings.TORCH, outputs_first=True)
 
 
 def _is_entry(node: Any) -> bool:
   return node is None or hasattr(node, "reduction_axis")
+
+
+def read(entry: MatrixDims | None) -> str:
+  """What `describe` adds of an entry's axes: something where it is assumed."""
+  if entry is None or not entry.assumed:
+    return ""
+  reduction, output = axes(entry)
+  return f", assumed: in {reduction}, out {output}"
 
 
 def _axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
@@ -143,7 +121,7 @@ def _normalize(path: str, leaf: Any, entry: Any) -> MatrixDims | None:
       f"dims of the leaf {groups.show(path)} of shape {jnp.shape(leaf)}: got"
       f" {entry!r}; allowed: disjoint axes of the leaf, at least one each."
     ) from None
-  return MatrixDims(reduction, output)
+  return MatrixDims(reduction, output, getattr(entry, "assumed", False))
 
 
 def resolve(
@@ -160,11 +138,14 @@ def resolve(
     default: what None means.
 
   Raises:
-    UserError: another structure, or axes that the leaf does not have.
+    UserError: another structure, axes that the leaf does not have, or leaves
+      of which the default cannot tell which axes they have.
     TypeError: an entry that is neither `MatrixDims` nor None.
   """
   spec = default if dims is None else dims
-  tree = spec(params) if callable(spec) else spec
+  if spec is torch_dims and default is channel_dims:
+    spec = _torch_channel_dims
+  tree = spec(params) if groups.is_function(spec) else spec
   entries = groups.align("dims", tree, params, is_leaf=_is_entry)
   return [
     _normalize(path, leaf, entry)

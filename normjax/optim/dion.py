@@ -222,14 +222,14 @@ def dion(
     6.49
     5.81
   """
-  direction = scale_by_dion(
+  direction = functools.partial(
+    scale_by_dion,
     momentum,
     eps,
     rank=rank,
     rank_percent=rank_percent,
     seed=seed,
     mu_dtype=mu_dtype,
-    dims=dims,
   )
   return routed.with_adamw(
     "dion",

@@ -1,5 +1,6 @@
 """Fira: Chen et al. 2024, arXiv:2410.01623."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -204,7 +205,8 @@ def fira(
     5.84
     5.02
   """
-  direction = scale_by_fira(
+  direction = functools.partial(
+    scale_by_fira,
     b1,
     b2,
     eps,
@@ -214,7 +216,6 @@ def fira(
     residual=residual,
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
-    dims=dims,
   )
   return transformers_adam.with_fallback(
     "fira",

@@ -1,5 +1,6 @@
 """GaLore: Zhao et al. 2024, arXiv:2403.03507."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -182,7 +183,8 @@ def galore(
     6.86
     6.37
   """
-  direction = scale_by_galore(
+  direction = functools.partial(
+    scale_by_galore,
     b1,
     b2,
     eps,
@@ -191,7 +193,6 @@ def galore(
     scale=scale,
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
-    dims=dims,
   )
   return transformers_adam.with_fallback(
     "galore",

@@ -9,26 +9,35 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import optax
+import jax.numpy as jnp
 from jax.tree_util import GetAttrKey
 
 from normjax import errors
 from normjax.types import PyTree
 
+# A module whose `weight` is a gain, as PyTorch and Equinox call it.
+_NORM_MODULE = r"(\w*[nN]orm(_?\w)?|ln_?\w?|\w*_ln|bn)\d*(_\d+)?"
 # Gains and offsets, also where they have two axes: the biases of Flax's
-# attention do.
+# attention do, and so does every vector of a scanned layer. Tokens, the probe
+# of a pooling head and Mamba's A_log are no matrices either.
 VECTOR_NAMES = (
-  r"(.*/)?(bias|\w+_bias|scale|gain|alpha|beta|gamma|lam|sink|temperature"
-  r"|(cls|class|mask|register)_tokens?)"
+  r"(.*/)?(bias|\w+_bias|scale|gain|alpha|beta|gamma|offset|lam|sink"
+  r"|temperature|A_log|cls|probe|(cls|class|mask|register)_tokens?"
+  rf"|{_NORM_MODULE}(/\d+)?/weight)(/\d+)?"
 )
 EMBEDDING_NAMES = (
   r"(.*/)?(\w+_)?(embed|embedding|embeddings|embedder|embed_tokens|wte|wpe)"
   r"(_\d+)?(/.*)?"
 )
 HEAD_NAMES = (
-  r"(.*/)?((lm_|output_|classifier_)?head|logits|classifier|unembed|unembedding"
-  r"|readout|output_layer)(_\d+)?(/.*)?"
+  r"(.*/)?((lm_|output_|classifier_)?head|(to_)?logits|logits?_?dense"
+  r"|classifier|unembed|unembedding|readout|output_layer)(_\d+)?(/.*)?"
 )
+# What holds one parameter: its `value` is not part of the path.
+_BOXES = {
+  ("flax.nnx.variablelib", "Variable"),
+  ("flax.core.meta", "AxisMetadata"),
+}
 
 
 def _key_name(key: Any) -> str:
@@ -38,19 +47,42 @@ def _key_name(key: Any) -> str:
   return str(key)
 
 
-def _path(keys: Sequence[Any]) -> str:
-  # The leaf of an NNX state sits in its Variable's `value`.
-  if keys and keys[-1] == GetAttrKey("value"):
-    keys = keys[:-1]
-  return "/".join(_key_name(key) for key in keys)
+def _is_box(node: Any) -> bool:
+  # By name: Flax is not imported here.
+  kinds = {(kind.__module__, kind.__name__) for kind in type(node).__mro__}
+  return not kinds.isdisjoint(_BOXES)
 
 
 def leaves(
   tree: PyTree, is_leaf: Callable[[Any], bool] | None = None
 ) -> list[tuple[str, Any]]:
   """(path, leaf) of every leaf, in the order of `jax.tree.leaves`."""
-  flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
-  return [(_path(keys), leaf) for keys, leaf in flat]
+  flatten = jax.tree_util.tree_flatten_with_path
+  flat, _ = flatten(tree, is_leaf=is_leaf)
+  value = GetAttrKey("value")
+  boxes = set()
+  if any(keys and keys[-1] == value for keys, _ in flat):
+    boxed, _ = flatten(tree, is_leaf=_is_box)
+    boxes = {keys for keys, node in boxed if _is_box(node)}
+
+  def path(keys):
+    if keys and keys[-1] == value and keys[:-1] in boxes:
+      keys = keys[:-1]
+    return "/".join(map(_key_name, keys))
+
+  return [(path(keys), leaf) for keys, leaf in flat]
+
+
+def is_function(spec: Any) -> bool:
+  """Whether a mask, or dims, is a function of params and not a tree.
+
+  A tree may be callable too, as an Equinox module is: like optax, what counts
+  is whether its leaves are.
+  """
+  if isinstance(spec, jax.tree_util.Partial):
+    return True
+  flat = jax.tree.leaves(spec)
+  return callable(spec) and bool(flat) and all(map(callable, flat))
 
 
 def show(path: str) -> str:
@@ -94,17 +126,17 @@ def align(
   """The value of `spec` for every leaf of `tree`, in order.
 
   `spec` has the structure of `tree` or is a prefix of it: one value for a
-  whole subtree.
+  whole subtree. It may have values where `tree` has None, an empty subtree or
+  what `optax.partition` hides.
 
   Raises:
-    UserError: a leaf without a value, or a value without a leaf.
+    UserError: a leaf without a value, or a value without a place.
   """
   values = dict(leaves(spec, is_leaf=is_leaf))
   used = set()
   aligned = []
   for path, _ in leaves(tree):
-    parts = path.split("/")
-    prefixes = ["/".join(parts[:n]) for n in range(len(parts), -1, -1)]
+    prefixes = _prefixes(path)
     found = next((prefix for prefix in prefixes if prefix in values), None)
     if found is None:
       raise errors.UserError(
@@ -113,33 +145,63 @@ def align(
       )
     used.add(found)
     aligned.append(values[found])
-  # optax.partition hides the leaves of other groups, which have entries too.
-  if used and not _has_masked(tree):
-    for path in values:
-      if path not in used:
+  unused = [path for path in values if path not in used]
+  if unused:
+    empty = [path for path, node in leaves(tree, _is_empty) if _is_empty(node)]
+    above = {prefix for path in empty for prefix in _prefixes(path)}
+    for path in unused:
+      if path not in above and set(empty).isdisjoint(_prefixes(path)):
         raise errors.UserError(
           f"{what} has an entry for {show(path)}, where there is no leaf."
         )
   return aligned
 
 
-def _has_masked(tree: PyTree) -> bool:
-  def masked(node: Any) -> bool:
-    return isinstance(node, optax.MaskedNode)
+def _prefixes(path: str) -> list[str]:
+  """The path, its parents and the root."""
+  parts = path.split("/")
+  return ["/".join(parts[:n]) for n in range(len(parts), -1, -1)]
 
-  return any(map(masked, jax.tree.leaves(tree, is_leaf=masked)))
+
+def _is_empty(node: Any) -> bool:
+  # None, optax.MaskedNode, {}: a subtree without a leaf.
+  return not jax.tree.leaves(node)
 
 
-_DECAY_RULES = ((VECTOR_NAMES, False), (".*", True))
+# Vectors only beside another leaf, with so many axes less: Haiku's bias,
+# Mamba's skip connection.
+_BESIDE = {"b": ("w", 1), "D": ("A_log", 0)}
+
+
+def vectors(named: Sequence[tuple[str, Any]]) -> list[bool]:
+  """Whether names say of each leaf that it is no matrix, whatever its axes.
+
+  Args:
+    named: what `leaves` gives.
+  """
+  ndims = {path: jnp.ndim(leaf) for path, leaf in named}
+
+  def is_vector(path):
+    if re.fullmatch(VECTOR_NAMES, path):
+      return True
+    parent, _, name = path.rpartition("/")
+    if name not in _BESIDE:
+      return False
+    beside, fewer_axes = _BESIDE[name]
+    other = f"{parent}/{beside}".removeprefix("/")
+    return other in ndims and ndims[path] + fewer_axes <= ndims[other]
+
+  return [is_vector(path) for path, _ in named]
 
 
 def decay_mask(params: PyTree) -> PyTree:
   """True for matrices and embeddings, false for gains, offsets and biases."""
-  flat = [
-    jax.numpy.ndim(leaf) > 1 and match(_DECAY_RULES, path)
-    for path, leaf in leaves(params)
+  named = leaves(params)
+  flags = [
+    jnp.ndim(leaf) > 1 and not vector
+    for (_, leaf), vector in zip(named, vectors(named), strict=True)
   ]
-  return jax.tree.structure(params).unflatten(flat)
+  return jax.tree.structure(params).unflatten(flags)
 
 
 def resolve_mask(
@@ -172,7 +234,7 @@ def resolve_mask(
         " function that makes one."
       )
     mask = default
-  tree = mask(params) if callable(mask) else mask
+  tree = mask(params) if is_function(mask) else mask
   flags = align(name, tree, params)
   for (path, _), flag in zip(leaves(params), flags, strict=True):
     if not isinstance(flag, bool):

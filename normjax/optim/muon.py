@@ -1,5 +1,6 @@
 """Muon: Keller Jordan 2024; Liu et al. 2025, arXiv:2502.16982 (Moonlight)."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -246,7 +247,8 @@ def muon(
     6.62
     6.00
   """
-  direction = scale_by_muon(
+  direction = functools.partial(
+    scale_by_muon,
     ns_coeffs,
     ns_steps,
     beta,
@@ -255,7 +257,6 @@ def muon(
     nesterov=nesterov,
     scaling=scaling,
     ns_dtype=ns_dtype,
-    dims=dims,
   )
   return routed.with_adamw(
     "muon",

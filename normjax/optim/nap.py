@@ -288,6 +288,8 @@ def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
   entries = projection.chosen(options.get("dims"), params)
   paths = [path for path, _ in groups.leaves(params)]
   return {
-    path: "adamw, projected" if n in entries else "adamw"
+    path: f"adamw, projected{dims_lib.read(entries[n])}"
+    if n in entries
+    else "adamw"
     for n, path in enumerate(paths)
   }

@@ -1,5 +1,6 @@
 """What trains NFNets: Brock et al. 2021, arXiv:2102.06171."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import optax
@@ -9,7 +10,7 @@ from normjax.optim import compose, groups, validate
 from normjax.optim import dims as dims_lib
 from normjax.optim.adaptive_grad_clip import adaptive_grad_clip
 from normjax.optim.sgd import scale_by_momentum
-from normjax.types import Array
+from normjax.types import Array, PyTree
 
 
 def nfnet_sgd(
@@ -83,3 +84,12 @@ def nfnet_sgd(
   return compose.finish(
     method, compose.descend(method, direction, learning_rate), mask
   )
+
+
+def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
+  """Path of each leaf to the name of its update."""
+  entries = dims_lib.resolve(options.get("dims"), params, dims_lib.channel_dims)
+  return {
+    path: "nfnet_sgd" + dims_lib.read(entry)
+    for (path, _), entry in zip(groups.leaves(params), entries, strict=True)
+  }

@@ -1,5 +1,6 @@
 """NorMuon: Li et al. 2025, arXiv:2510.05491."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -196,7 +197,8 @@ def normuon(
     6.62
     6.00
   """
-  direction = scale_by_normuon(
+  direction = functools.partial(
+    scale_by_normuon,
     ns_coeffs,
     ns_steps,
     beta,
@@ -207,7 +209,6 @@ def normuon(
     nesterov=nesterov,
     scaling=scaling,
     ns_dtype=ns_dtype,
-    dims=dims,
   )
   return routed.with_adamw(
     "normuon",

@@ -16,7 +16,7 @@ from normjax.optim import groups, validate
 from normjax.types import Array, PyTree
 
 INPUT_NORM_NAMES = r"(.*/)?(\w*input_(layer)?norm|ln_?[12])(_\d+)?/\w+"
-_BIAS_NAMES = r"(.*/)?(\w+_)?(bias|beta)"
+_BIAS_NAMES = r"(.*/)?(\w+_)?(bias|beta|offset)"
 
 
 def by_path(rules: Sequence[tuple[str, Any]]) -> Callable[[PyTree], PyTree]:
@@ -36,8 +36,8 @@ def by_path(rules: Sequence[tuple[str, Any]]) -> Callable[[PyTree], PyTree]:
   """
 
   def policies(params: PyTree) -> PyTree:
-    flat = groups.match_tree(rules, params)
-    return jax.tree.structure(params).unflatten(flat.values())
+    flat = [groups.match(rules, path) for path, _ in groups.leaves(params)]
+    return jax.tree.structure(params).unflatten(flat)
 
   return policies
 

@@ -212,12 +212,15 @@ def racs(
     5.91
   """
   validate.numbers("racs", matrix_scale=matrix_scale)
-  direction = optax.chain(
-    scale_by_racs(
-      beta, gamma=gamma, num_iters=num_iters, nu_dtype=nu_dtype, dims=dims
-    ),
-    optax.scale(matrix_scale),
-  )
+
+  def direction(dims):
+    return optax.chain(
+      scale_by_racs(
+        beta, gamma=gamma, num_iters=num_iters, nu_dtype=nu_dtype, dims=dims
+      ),
+      optax.scale(matrix_scale),
+    )
+
   return routed.with_adamw(
     "racs",
     direction,

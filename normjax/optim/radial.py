@@ -64,6 +64,8 @@ def routes(
   """Path of each leaf to the name of its update."""
   entries = dims_lib.resolve(dims, params, dims_lib.channel_dims)
   return {
-    path: f"{method} (no projection)" if entry is None else method
+    path: f"{method} (no projection)"
+    if entry is None
+    else method + dims_lib.read(entry)
     for (path, _), entry in zip(groups.leaves(params), entries, strict=True)
   }

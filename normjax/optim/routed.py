@@ -1,5 +1,6 @@
 """The alias of a matrix method, whose other leaves AdamW moves."""
 
+from collections.abc import Callable
 from typing import Any
 
 import optax
@@ -13,7 +14,7 @@ from normjax.types import Array
 
 def with_adamw(
   method: str,
-  direction: optax.GradientTransformation,
+  direction: Callable[..., optax.GradientTransformation],
   learning_rate: optax.ScalarOrSchedule,
   *,
   weight_decay: float | Array,
@@ -30,12 +31,23 @@ def with_adamw(
 ) -> optax.GradientTransformationExtraArgs:
   """`direction` where a leaf has dims, elsewhere `fallback`.
 
-  Arguments as in the aliases: a fallback of None is AdamW, whose learning
-  rate and decay are the matrices' where they are None.
+  Arguments as in the aliases: `direction` is made from `dims`; a fallback of
+  None is AdamW, whose learning rate and decay are the matrices' where they are
+  None.
   """
   validate.learning_rate(method, learning_rate)
-  if fallback is None:
-    fallback = fallback_adamw(
+
+  def transforms(dims, mask):
+    matrices = compose.descend(
+      method,
+      direction(dims=dims),
+      learning_rate,
+      weight_decay=weight_decay,
+      mask=mask,
+    )
+    if fallback is not None:
+      return matrices, fallback
+    return matrices, fallback_adamw(
       method,
       learning_rate
       if fallback_learning_rate is None
@@ -48,9 +60,7 @@ def with_adamw(
       mu_dtype=mu_dtype,
       nu_dtype=nu_dtype,
     )
-  matrices = compose.descend(
-    method, direction, learning_rate, weight_decay=weight_decay, mask=mask
-  )
+
   return compose.finish(
-    method, compose.route(method, matrices, fallback, dims), mask
+    method, compose.route(method, transforms, dims, mask), mask
   )

@@ -132,10 +132,13 @@ def sinkgd(
     5.32
   """
   validate.numbers("sinkgd", matrix_scale=matrix_scale)
-  direction = optax.chain(
-    scale_by_sinkhorn(num_iters, first=first, dims=dims),
-    optax.scale(matrix_scale),
-  )
+
+  def direction(dims):
+    return optax.chain(
+      scale_by_sinkhorn(num_iters, first=first, dims=dims),
+      optax.scale(matrix_scale),
+    )
+
   return routed.with_adamw(
     "sinkgd",
     direction,

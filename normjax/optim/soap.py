@@ -1,5 +1,6 @@
 """SOAP: Vyas et al. 2024, arXiv:2409.11321."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -295,7 +296,8 @@ def soap(
 
   return transformers_adam.with_fallback(
     "soap",
-    scale_by_soap(
+    functools.partial(
+      scale_by_soap,
       b1,
       b2,
       eps,
@@ -303,7 +305,6 @@ def soap(
       max_precond_dim=max_precond_dim,
       mu_dtype=mu_dtype,
       nu_dtype=nu_dtype,
-      dims=dims,
     ),
     rate,
     b1,

@@ -205,20 +205,23 @@ def swan(
     5.32
   """
   validate.numbers("swan", matrix_scale=matrix_scale)
-  direction = optax.chain(
-    scale_by_swan(
-      preset=preset,
-      ns_steps=ns_steps,
-      ns_beta=ns_beta,
-      center=center,
-      diagonal=diagonal,
-      prenorm=prenorm,
-      side=side,
-      ns_dtype=ns_dtype,
-      dims=dims,
-    ),
-    optax.scale(matrix_scale),
-  )
+
+  def direction(dims):
+    return optax.chain(
+      scale_by_swan(
+        preset=preset,
+        ns_steps=ns_steps,
+        ns_beta=ns_beta,
+        center=center,
+        diagonal=diagonal,
+        prenorm=prenorm,
+        side=side,
+        ns_dtype=ns_dtype,
+        dims=dims,
+      ),
+      optax.scale(matrix_scale),
+    )
+
   return routed.with_adamw(
     "swan",
     direction,

@@ -4,6 +4,7 @@ It differs from arXiv:1711.05101 in two places: eps is added before the bias
 correction, and the decay acts on the weight that the step has moved.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -86,7 +87,7 @@ def scale_by_adam(
 
 def with_fallback(
   method: str,
-  direction: optax.GradientTransformation,
+  direction: Callable[..., optax.GradientTransformation],
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array,
   b2: float | Array,
@@ -106,31 +107,37 @@ def with_fallback(
 ) -> optax.GradientTransformationExtraArgs:
   """The alias: `direction` where a leaf has dims, elsewhere `fallback`.
 
-  Arguments as in the aliases: a fallback of None is this file's Adam, and
-  each option of it that is None is the matrices'.
+  Arguments as in the aliases: `direction` is made from `dims`; a fallback of
+  None is this file's Adam, and each option of it that is None is the matrices'.
   """
-  matrices = compose.descend_then_decay(
-    method, direction, learning_rate, weight_decay=weight_decay, mask=mask
-  )
-  if fallback is None:
-    rate = (
-      learning_rate
-      if fallback_learning_rate is None
-      else fallback_learning_rate
+  rate = fallback_learning_rate
+  if rate is None:
+    rate = learning_rate
+  decay = weight_decay
+  if fallback_weight_decay is not None:
+    decay = fallback_weight_decay
+  b1 = b1 if fallback_b1 is None else fallback_b1
+  b2 = b2 if fallback_b2 is None else fallback_b2
+  eps = eps if fallback_eps is None else fallback_eps
+
+  def transforms(dims, mask):
+    matrices = compose.descend_then_decay(
+      method,
+      direction(dims=dims),
+      learning_rate,
+      weight_decay=weight_decay,
+      mask=mask,
     )
-    decay = weight_decay
-    if fallback_weight_decay is not None:
-      decay = fallback_weight_decay
-    b1 = b1 if fallback_b1 is None else fallback_b1
-    b2 = b2 if fallback_b2 is None else fallback_b2
-    eps = eps if fallback_eps is None else fallback_eps
+    if fallback is not None:
+      return matrices, fallback
     validate.learning_rate(method, rate, "fallback_learning_rate")
     validate.betas(method, fallback_b1=b1, fallback_b2=b2)
     validate.numbers(method, fallback_eps=eps, fallback_weight_decay=decay)
     adam = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
-    fallback = compose.descend_then_decay(
+    return matrices, compose.descend_then_decay(
       method, adam, rate, weight_decay=decay, mask=mask
     )
+
   return compose.finish(
-    method, compose.route(method, matrices, fallback, dims), mask
+    method, compose.route(method, transforms, dims, mask), mask
   )
