@@ -3,40 +3,23 @@
 The config's floats that only scale numbers (the optimizer's, the schedule's,
 some of train's) and its seed are *scalars*: they enter the compiled step as
 arrays. Everything else is *static*, and its hash names the program, so that
-two runs which differ only in scalars share one compilation.
+two runs which differ only in scalars share one compilation. `fields` says which
+is which.
 """
 
+import contextlib
 import functools
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import configure, errors
+from kernels_pallas import dispatch
+from normjax import configure, errors, fields
 from normjax.types import Array, Hyper
-
-_SCALAR_BLOCKS = ("optimizer", "schedule", "train")
-_SCALAR_INTS = ("seed", "train.num_steps")
-# What steers the loop around the program, not the program.
-_LOOP_KEYS = (
-  "train.initialize_from",
-  "evaluate.every_steps",
-  "evaluate.num_batches",
-  "evaluate.corruptions",
-  "checkpoint.every_steps",
-  "checkpoint.keep",
-  "log.every_steps",
-  "log.tensorboard",
-  "log.wandb",
-)
-
-
-def _is_scalar(path: str, value: Any) -> bool:
-  return path in _SCALAR_INTS or (
-    isinstance(value, float) and path.split(".")[0] in _SCALAR_BLOCKS
-  )
 
 
 def scalars(config: configure.ConfigDict) -> dict[str, float | int]:
@@ -44,33 +27,84 @@ def scalars(config: configure.ConfigDict) -> dict[str, float | int]:
   return {
     path: value
     for path, value in configure.leaves(configure.to_dict(config))
-    if _is_scalar(path, value)
+    if fields.is_traced(path, value)
   }
 
 
 def hyper(config: configure.ConfigDict) -> Hyper:
   """The scalars as float32 and int32 arrays: an argument of the program."""
   return {
-    path: jnp.asarray(
-      value, jnp.int32 if isinstance(value, int) else jnp.float32
-    )
+    path: jnp.asarray(value, _dtype(path))
     for path, value in scalars(config).items()
   }
+
+
+def _dtype(path: str) -> Any:
+  field = fields.FIELDS.get(path)
+  whole = field is not None and field.kind is int
+  return jnp.int32 if whole else jnp.float32
 
 
 def program_key(config: configure.ConfigDict) -> str:
   """Equal for two configs that compile to the same program."""
   return configure.digest(
     {
-      path: "traced" if _is_scalar(path, value) else value
+      path: "traced" if fields.is_traced(path, value) else value
       for path, value in configure.leaves(configure.to_dict(config))
-      if path not in _LOOP_KEYS
+      if not fields.is_loop(path)
     }
   )
 
 
 def _options(block: Mapping[str, Any]) -> dict[str, Any]:
   return {key: value for key, value in block.items() if key != "name"}
+
+
+@contextlib.contextmanager
+def _naming(resolved: Mapping[str, Any], *blocks: str) -> Iterator[None]:
+  """Says which key of the config a factory's complaint is about.
+
+  Factories name their own option; here it gets the block's name in front.
+  Whatever a factory raises at an option of a config is bad input.
+
+  Args:
+    resolved: the config as plain dicts.
+    *blocks: whose options the factory got, the likeliest first.
+
+  Raises:
+    UserError: in place of what was raised.
+  """
+  try:
+    yield
+  except dispatch.UnsupportedError:
+    raise  # Depends on the machine, not on the config alone.
+  except Exception as error:
+    message = str(error)
+    if not isinstance(error, errors.UserError | TypeError):
+      message = f"{type(error).__name__}: {message}"
+    kind = type(error) if isinstance(error, errors.UserError) else None
+    key = _blamed(message, resolved, blocks)
+    if message.startswith(key):
+      raise (kind or errors.UserError)(message) from error
+    raise (kind or errors.UserError)(f"{key}: {message}") from error
+
+
+def _blamed(
+  message: str, resolved: Mapping[str, Any], blocks: tuple[str, ...]
+) -> str:
+  """The dotted `key=value` that a message is about; else the block's name."""
+  options = [
+    (f"{block}.{key}", key, value)
+    for block in blocks
+    for key, value in resolved[block].items()
+    if key != "name"
+  ]
+  for pattern in (r"(?<![\w.]){}={}(?!\w)", r"(?<![\w.]){}=", r"\b{}\b"):
+    for path, key, value in options:
+      found = pattern.format(re.escape(key), re.escape(repr(value)))
+      if re.search(found, message):
+        return f"{path}={value!r}"
+  return f"{blocks[0]}.name={resolved[blocks[0]]['name']!r}"
 
 
 @functools.lru_cache(maxsize=2)
@@ -83,7 +117,9 @@ def _dataset(block_json: str) -> Any:
 
 def dataset(config: configure.ConfigDict) -> Any:
   """The data set, kept in memory for the next run that asks for it."""
-  return _dataset(json.dumps(configure.to_dict(config)["data"]))
+  resolved = configure.to_dict(config)
+  with _naming(resolved, "data"):
+    return _dataset(json.dumps(resolved["data"]))
 
 
 def model(
@@ -107,20 +143,22 @@ def model(
 
   resolved = configure.to_dict(config)
   block = resolved["model"]
-  accepted = models.get(block["name"]).reads
+  with _naming(resolved, "model"):
+    accepted = models.get(block["name"]).reads
   if reads not in accepted:
     raise errors.UserError(
       f"model {block['name']!r} reads {' or '.join(sorted(accepted))};"
       f" data {resolved['data']['name']!r} gives {reads}."
     )
-  return models.make(
-    block["name"],
-    **_options(block),
-    **data_options,
-    norm=resolved["norm"],
-    compute_dtype=resolved["train"]["precision"],
-    rngs=rngs,
-  )
+  with _naming(resolved, "model", "norm", "data"):
+    return models.make(
+      block["name"],
+      **_options(block),
+      **data_options,
+      norm=resolved["norm"],
+      compute_dtype=resolved["train"]["precision"],
+      rngs=rngs,
+    )
 
 
 def optimizer(
@@ -139,15 +177,17 @@ def optimizer(
   """
   from normjax import optim
 
-  block = configure.to_dict(config)["optimizer"]
+  resolved = configure.to_dict(config)
+  block = resolved["optimizer"]
   options = _options(block)
-  for key in options:
-    path = f"optimizer.{key}"
-    if values is not None and path in values:
-      options[key] = values[path]
-    if key.endswith("learning_rate") and options[key] is not None:
-      options[key] = options[key] * learning_rate_scale
-  return optim.make(block["name"], **options)
+  with _naming(resolved, "optimizer"):
+    for key in options:
+      path = f"optimizer.{key}"
+      if values is not None and path in values:
+        options[key] = values[path]
+      if key.endswith("learning_rate") and options[key] is not None:
+        options[key] = options[key] * learning_rate_scale
+    return optim.make(block["name"], **options)
 
 
 def describe_updates(

@@ -8,10 +8,12 @@ block's `name` brings that component's own defaults and drops the old ones.
 
 import copy
 import difflib
+import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +41,35 @@ def configs_dir() -> Path:
   return checkout if checkout.is_dir() else package / "configs"
 
 
+def split_argument(path: str | Path) -> tuple[str, str]:
+  """`file.py:arg` as file and argument; a file's own name may hold colons."""
+  text = str(path)
+  ends = [index for index, sign in enumerate(text) if sign == ":"]
+  for end in [len(text), *ends]:
+    if _find(text[:end]) is not None:
+      return text[:end], text[end + 1 :]
+  file, _, argument = text.partition(":")
+  return file, argument
+
+
+def _find(file: str) -> Path | None:
+  """The config file that is meant, in the current folder or beside ours."""
+  asked = Path(file)
+  tries = [asked, configs_dir().parent / asked]
+  tries = [p.with_name(p.name + ".py") for p in tries if p.name] + tries
+  try:
+    return next((p for p in tries if p.is_file()), None)
+  except (OSError, ValueError) as error:  # Too long, or not a name at all.
+    what = error.strerror if isinstance(error, OSError) else str(error)
+    raise errors.ConfigError(
+      f"no config file {_shortened(file)!r}: {what}."
+    ) from error
+
+
+def _shortened(text: str, most: int = 60) -> str:
+  return text if len(text) <= most else f"{text[:most]}… ({len(text)} long)"
+
+
 def load_module(path: str | Path) -> ModuleType:
   """Imports a config file, given as a path with or without `.py`.
 
@@ -48,10 +79,7 @@ def load_module(path: str | Path) -> ModuleType:
   Raises:
     ConfigError: the file is missing, does not import, or lacks `get_config`.
   """
-  asked = Path(path)
-  tries = [asked, configs_dir().parent / asked]
-  tries += [p.with_name(p.name + ".py") for p in tries]
-  found = next((p for p in tries if p.is_file()), None)
+  found = _find(str(path))
   if found is None:
     known = [
       f"configs/{p.relative_to(configs_dir())}"
@@ -65,38 +93,102 @@ def load_module(path: str | Path) -> ModuleType:
   spec = importlib.util.spec_from_file_location(
     f"normjax_config_{found.stem}", found
   )
-  assert spec is not None
-  assert spec.loader is not None
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-  except Exception as error:
+  if spec is None or spec.loader is None:
     raise errors.ConfigError(
-      f"config file {found} does not import: {type(error).__name__}: {error}"
-    ) from error
-  if not hasattr(module, "get_config"):
+      f"config file {str(found)!r} is no Python file: its name must end in .py."
+    )
+  module = importlib.util.module_from_spec(spec)
+  call(found, f"config file {found} does not import", spec.loader.exec_module)(
+    module
+  )
+  if not callable(getattr(module, "get_config", None)):
     raise errors.ConfigError(f"config file {found} defines no get_config().")
   return module
 
 
+def call(
+  file: str | Path, problem: str, function: Callable[..., Any]
+) -> Callable[..., Any]:
+  """A function of a config file whose errors say where in the file they are.
+
+  Args:
+    file: of the config.
+    problem: begins the message.
+    function: of the file.
+
+  Returns:
+    The function; it raises ConfigError for whatever went wrong, `sys.exit`
+    too, but for what is a UserError already.
+  """
+
+  @functools.wraps(function)
+  def guarded(*args: Any) -> Any:
+    try:
+      return function(*args)
+    except errors.UserError:
+      raise
+    except (Exception, SystemExit) as error:
+      line = _line_of(error, Path(file))
+      where = f" (line {line})" if line else ""
+      raise errors.ConfigError(
+        f"{problem}: {type(error).__name__}: {error}{where}"
+      ) from error
+
+  return guarded
+
+
+def _line_of(error: BaseException, file: Path) -> int | None:
+  """The line of a file that an error came through last."""
+  if isinstance(error, SyntaxError) and error.filename == str(file):
+    return None  # Its own message has the line.
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [f.lineno for f in frames if Path(f.filename).name == file.name]
+  return lines[-1] if lines else None
+
+
 def load(path: str | Path) -> ConfigDict:
-  """The config of `file.py` or `file.py:arg`."""
-  file, _, arg = str(path).partition(":")
+  """The config of `file.py` or `file.py:arg`.
+
+  Raises:
+    ConfigError: what `load_module` raises; the function fails, returns no
+      ConfigDict, or one that holds what JSON cannot.
+  """
+  file, arg = split_argument(path)
   module = load_module(file)
-  try:
-    config = module.get_config(arg) if arg else module.get_config()
-  except errors.UserError:
-    raise
-  except Exception as error:
-    raise errors.ConfigError(
-      f"get_config({arg!r}) of {file} failed: {type(error).__name__}: {error}"
-    ) from error
+  get_config = call(
+    module.__file__ or file,
+    f"get_config({repr(arg) if arg else ''}) of {file} failed",
+    module.get_config,
+  )
+  config = get_config(arg) if arg else get_config()
   if not isinstance(config, ConfigDict):
     raise errors.ConfigError(
       f"get_config() of {file} returned {type(config).__name__};"
       " a ml_collections.ConfigDict is needed."
     )
+  if isinstance(config, ml_collections.FrozenConfigDict):
+    config = ConfigDict(config)
+  _check_keys(config, "")
+  to_dict(config)
   return config
+
+
+def _check_keys(block: ConfigDict, prefix: str) -> None:
+  """Raises ConfigError unless dotted paths can name every leaf."""
+  for key in list(block.keys()):
+    if not isinstance(key, str) or not key or "." in key:
+      raise errors.ConfigError(
+        f"config key {key!r} of {prefix.rstrip('.') or 'the config'}: keys must"
+        " be strings without a dot."
+      )
+    try:
+      child = block[key]
+    except ValueError as error:  # A placeholder that must be filled.
+      raise errors.ConfigError(
+        f"config key {prefix + key!r} has no value yet: {error}"
+      ) from error
+    if isinstance(child, ConfigDict):
+      _check_keys(child, f"{prefix}{key}.")
 
 
 def component(block: str, name: str, **options: Any) -> ConfigDict:
@@ -107,13 +199,13 @@ def component(block: str, name: str, **options: Any) -> ConfigDict:
     ConfigError: an option that the block does not have, or of another type.
   """
   folder = configs_dir() / COMPONENTS[block]
-  file = folder / f"{name}.py"
-  if not file.is_file():
-    names = sorted(p.stem for p in folder.glob("*.py"))
+  names = sorted(p.stem for p in folder.glob("*.py"))
+  if name not in names:
     raise errors.UnknownNameError(
-      f"unknown {block} {name!r}.{near_misses(name, names)}"
+      f"unknown {block} {_shortened(str(name))!r}.{near_misses(name, names)}"
       f" Known: {', '.join(names)}."
     )
+  file = folder / f"{name}.py"
   config = load(file)
   if config.get("name") != name:
     raise errors.ConfigError(
@@ -141,12 +233,15 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
   Raises:
     ConfigError: an unknown key, a value of another type, or a whole block.
   """
+  for path in overrides:
+    if not isinstance(path, str):
+      raise errors.ConfigError(f"an override's key is a string, got {path!r}.")
   config = copy.deepcopy(config)
   for path in sorted(overrides, key=lambda path: not is_component_name(path)):
-    value = overrides[path]
+    value = plain(overrides[path])
     block = path.removesuffix(".name")
-    if is_component_name(path) and block in config:
-      if config[block].name != value:
+    if is_component_name(path) and isinstance(config.get(block), ConfigDict):
+      if config[block].get("name") != value:
         with config.unlocked():
           config[block] = component(block, value)
     else:
@@ -176,9 +271,10 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
       )
     holder, node = node, node[key]
   if isinstance(node, ConfigDict):
+    first = next(iter(node.keys()), None)
     raise errors.ConfigError(
-      f"config key {path!r} is a block and cannot be replaced as a whole:"
-      f" override its leaves, such as '{path}.{next(iter(node.keys()))}'."
+      f"config key {path!r} is a block and cannot be replaced as a whole"
+      + (f": override its leaves, such as '{path}.{first}'." if first else ".")
     )
   return holder
 
@@ -191,13 +287,20 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
     raise errors.ConfigError(
       f"config key {path!r} is a value; got the block {value!r}."
     )
+  problem = None
+  # A bool is an int to Python, and None fits anything to ml_collections.
+  if isinstance(value, bool) and isinstance(holder[last], int | float):
+    problem = None if isinstance(holder[last], bool) else TypeError()
   try:
-    holder[last] = value
+    if problem is None:
+      holder[last] = value
   except TypeError as error:
+    problem = error
+  if problem is not None:
     raise errors.ConfigError(
       f"config key {path!r} is {type(holder[last]).__name__}"
       f" ({holder[last]!r}); got {value!r} ({type(value).__name__})."
-    ) from error
+    ) from problem
 
 
 def leaves(
@@ -212,9 +315,37 @@ def leaves(
       yield f"{prefix}{key}", value
 
 
+def plain(value: Any) -> Any:
+  """Python's own numbers and lists in place of NumPy's."""
+  if type(value) in (list, tuple):
+    return type(value)(map(plain, value))
+  return value.tolist() if hasattr(value, "tolist") else value
+
+
 def to_dict(config: ConfigDict) -> dict[str, Any]:
-  """Plain dicts and lists, references resolved: what `run.json` holds."""
-  return json.loads(config.copy_and_resolve_references().to_json())
+  """Plain dicts and lists, references resolved: what `run.json` holds.
+
+  Raises:
+    ConfigError: a value that JSON does not have.
+  """
+  try:
+    return json.loads(config.copy_and_resolve_references().to_json())
+  except (TypeError, ValueError) as error:
+    for path, value in leaves(config):
+      if not _is_json(value):
+        raise errors.ConfigError(
+          f"config key {path!r} is {value!r} ({type(value).__name__}); allowed:"
+          " numbers, strings, booleans, None, and lists or tuples of these."
+        ) from error
+    raise errors.ConfigError(f"the config is not complete: {error}") from error
+
+
+def _is_json(value: Any) -> bool:
+  try:
+    json.dumps(value)
+  except (TypeError, ValueError):
+    return isinstance(value, ConfigDict)
+  return True
 
 
 def render(config: ConfigDict) -> str:

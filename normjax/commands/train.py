@@ -4,6 +4,7 @@ from absl import flags
 
 from normjax import configure
 from normjax.commands import arguments
+from normjax.record.files import RESULT
 
 USAGE = "train CONFIG [--out=DIR] [--config.key=value …]"
 
@@ -23,7 +24,13 @@ def run(
   config, _ = arguments.load_config(path, overrides)
   directory = arguments.out_directory(values, path) / configure.run_id(config)
   from normjax import train  # Late: imports jax.
+  from normjax.train import check, preview
 
+  if config.get("log", {}).get("probes") and not (directory / RESULT).exists():
+    check.check(config)
+    preview.check_probes(
+      preview.preview(config).unmatched(config.log.probes)
+    )
   result = train.run(config, directory)
   print(f"{result['state']} after {result['steps']} steps in {directory}")
   if result["diverged_at_step"] is not None:

@@ -16,6 +16,7 @@ Batch = dict[str, np.ndarray]
 class Dataset(Protocol):
   """A data set that can be trained on.
 
+  One whose epochs end also has `num_train_examples`, the examples of an epoch.
   A set of images also has `corrupted(corruption)`: itself with corrupted
   validation images. One that is in memory also has `id_range()`: the least and
   the largest of its tokens or labels.

@@ -54,6 +54,11 @@ class Examples:
     """The least and the largest label."""
     return dataset.id_range(self.train[1], self.validation[1])
 
+  @property
+  def num_train_examples(self) -> int:
+    """Examples of an epoch."""
+    return len(self.train[1])
+
   def corrupted(self, corruption: str) -> "Examples":
     """The same with corrupted validation images.
 

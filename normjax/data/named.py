@@ -141,6 +141,11 @@ class NamedImages:
     generator = np.random.default_rng((*random_key, position))
     return augment.resized_crop(image_yxc, self.size, generator)
 
+  @property
+  def num_train_examples(self) -> int:
+    """Examples of an epoch."""
+    return len(self._train)
+
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""
     index = documents.chosen(seed, step, batch_size, len(self._train))

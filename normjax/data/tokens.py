@@ -59,6 +59,11 @@ class TokenStream:
     return dataset.id_range(self.train, self.validation)
 
   @property
+  def num_train_examples(self) -> int:
+    """Windows of an epoch."""
+    return self._windows_per_epoch
+
+  @property
   def _windows_per_epoch(self) -> int:
     # The offset takes up to one window, and a target follows the last input.
     t = self.sequence_length

@@ -13,12 +13,13 @@ import rich.console
 
 from normjax import configure, errors
 from normjax.configure import COMPONENTS, ConfigDict
-from normjax.sweep import launch, ledger, lock, pool, progress, spec
+from normjax.sweep import launch, ledger, lock, pool, preflight, progress, spec
 from normjax.sweep.plan import Estimate, Plan, ProgramKey
 from normjax.sweep.planner import Planner, State
 from normjax.sweep.spec import Sweep
 
 INTERRUPTED = 130
+RUNNER = "normjax.train:run"
 DISK_ERRORS = (
   errno.ENOSPC,
   errno.EDQUOT,
@@ -87,7 +88,7 @@ def run_sweep(
   workers: int | None = None,
   retries: int = 1,
   dry_run: bool = False,
-  runner: str = "normjax.train:run",
+  runner: str = RUNNER,
   program_key: ProgramKey | None = None,
   estimate: Estimate | None = None,
   console: rich.console.Console | None = None,
@@ -131,6 +132,8 @@ def run_sweep(
     planner.claim()
     state = planner.plan({})  # bad input ends here: nothing is written
     count = _num_workers(workers, state.plan)
+    if runner == RUNNER:  # Of another one we know neither fields nor metrics.
+      preflight.check(state.plan, state.left())
     if dry_run:
       from normjax.sweep import dry_run as dry_run_lib
 

@@ -1,6 +1,8 @@
 """What can be refused before anything is paid for."""
 
-from normjax import build, configure, errors
+from typing import Any
+
+from normjax import build, configure, errors, fields
 from normjax.data import corruptions
 from normjax.record import probes
 from normjax.train import schedules, warm_start
@@ -9,40 +11,44 @@ from normjax.train import schedules, warm_start
 def check(config: configure.ConfigDict) -> None:
   """Builds all that is cheap to build, to fail before anything is paid.
 
+  The model is left out: `preview.preview` builds it, in shapes alone.
+
   Raises:
     UserError: a value that no run can use; the message names the key.
   """
-  positive = (
-    "train.num_steps",
-    "train.batch_size",
-    "train.accumulation_steps",
-    "evaluate.every_steps",
-    "evaluate.batch_size",
-    "log.every_steps",
-    "checkpoint.keep",
-  )
-  flat = dict(configure.leaves(configure.to_dict(config)))
-  for path in positive:
-    if flat[path] < 1:
-      raise errors.UserError(f"{path}={flat[path]} must be at least 1.")
-  for path in ("train.gradient_clip", "train.label_smoothing", "train.z_loss"):
-    if flat[path] < 0:
-      raise errors.UserError(f"{path}={flat[path]} must not be negative.")
-  if flat["train.batch_size"] % flat["train.accumulation_steps"]:
-    raise errors.UserError(
-      f"train.batch_size={flat['train.batch_size']} is not a multiple of"
-      f" train.accumulation_steps={flat['train.accumulation_steps']}."
-    )
-  if flat["train.precision"] not in ("float32", "bfloat16"):
-    raise errors.UserError(
-      f"train.precision={flat['train.precision']!r};"
-      " allowed: 'float32', 'bfloat16'."
-    )
+  fields.check(config)
   probes.check(config.log.probes)
+  schedules.get(config.schedule.name)
+  _check_schedule(config.schedule)
+  _check_batch(config)
   warm_start.check(config.train.initialize_from)
   _check_corruptions(config)
-  schedules.get(config.schedule.name)
   build.optimizer(config)
+
+
+def _check_schedule(schedule: Any) -> None:
+  rise, fall = schedule.warmup_fraction, schedule.decay_fraction
+  if schedule.name == "wsd" and rise + fall > 1:
+    raise errors.UserError(
+      f"schedule.warmup_fraction={rise} and schedule.decay_fraction={fall}"
+      " overlap: of 'wsd', their sum is at most 1."
+    )
+
+
+def _check_batch(config: configure.ConfigDict) -> None:
+  batch_size = config.train.batch_size
+  if batch_size % config.train.accumulation_steps:
+    raise errors.UserError(
+      f"train.batch_size={batch_size} is not a multiple of"
+      f" train.accumulation_steps={config.train.accumulation_steps}."
+    )
+  # What is drawn anew each time has no number of examples.
+  size = getattr(build.dataset(config), "num_train_examples", None)
+  if size is not None and batch_size > size:
+    raise errors.UserError(
+      f"train.batch_size={batch_size} is more than the {size} examples that"
+      f" data {config.data.name!r} has to train on."
+    )
 
 
 def _check_corruptions(config: configure.ConfigDict) -> None:

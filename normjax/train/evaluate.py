@@ -11,6 +11,9 @@ from normjax.train import sharding
 from normjax.train.program import Program
 from normjax.train.state import State
 
+# What is kept of an evaluation on corrupted images.
+_CORRUPTED = ("accuracy", "loss")
+
 
 def evaluate(
   program: Program,
@@ -51,6 +54,26 @@ def evaluate(
       means["loss"] / math.log(2) / dataset.bytes_per_token
     )
   return means
+
+
+def names(
+  sums: Iterable[str], dataset: Any, corrupted: Iterable[str]
+) -> tuple[str, ...]:
+  """What the last evaluation of a run will give.
+
+  Args:
+    sums: of `step.evaluation_step`.
+    dataset: as in `evaluate`.
+    corrupted: as in `evaluate_corrupted`.
+  """
+  found = [name for name in sums if name != "weight"]
+  if dataset.bytes_per_token is not None:
+    found.append("bits_per_byte")
+  kinds = corruptions.expand(corrupted)
+  if kinds:
+    found += [f"{metric}/{kind}" for kind in kinds for metric in _CORRUPTED]
+    found += corruptions.means(dict.fromkeys(kinds, 1.0), 1.0)
+  return tuple(found)
 
 
 def evaluate_corrupted(
@@ -94,7 +117,7 @@ def evaluate_corrupted(
   each = {
     f"{metric}/{name}": result[metric]
     for name, result in results.items()
-    for metric in ("accuracy", "loss")
+    for metric in _CORRUPTED
   }
   return each | corruptions.means(accuracy, clean_accuracy)
 

@@ -18,6 +18,9 @@ from normjax.types import Array, Hyper, PyTree
 Batch = Mapping[str, Array]
 Metrics = dict[str, Array]
 
+# What every training row has, beside the probes that were asked for.
+METRICS = ("loss", "accuracy", "grad_norm", "update_norm", "learning_rate")
+
 
 class Recipe(NamedTuple):
   """The static choices of a program."""

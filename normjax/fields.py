@@ -1,0 +1,223 @@
+"""The leaves of a config that are no component's: type, range and role.
+
+`model`, `norm`, `optimizer` and `data` are components, whose factories check
+their options. Every other leaf has a line in `FIELDS`, and one without a line
+is a misspelt one: nothing would read it.
+"""
+
+import dataclasses
+import enum
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from normjax import configure, errors
+from normjax.registry import near_misses
+
+MAX_INT32 = 2**31 - 1
+# Traced floats are float32 in a program: beyond these they would be inf or 0.
+MAX_FLOAT32 = 3.4028234663852886e38
+MIN_FLOAT32 = 1.1754943508222875e-38
+
+
+class Role(enum.Enum):
+  """What a leaf decides.
+
+  TRACED ones enter the compiled program as arrays, STATIC ones shape it, and
+  LOOP ones steer what is around it.
+  """
+
+  TRACED = "traced"
+  STATIC = "static"
+  LOOP = "loop"
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+  """What one leaf may be.
+
+  Attributes:
+    kind: bool, int, float, str, or tuple (of strings).
+    role: see `Role`.
+    low: the smallest number allowed.
+    high: the largest.
+    above: whether `low` itself is not allowed.
+    below: whether `high` itself is not allowed.
+    choices: of a string; empty allows any.
+  """
+
+  kind: type
+  role: Role
+  low: float = -math.inf
+  high: float = math.inf
+  above: bool = False
+  below: bool = False
+  choices: tuple[str, ...] = ()
+
+  def __str__(self) -> str:
+    """Says what is allowed, as in "an integer, at least 1"."""
+    if self.choices:
+      return " or ".join(map(repr, self.choices))
+    if self.kind is bool:
+      return "True or False"
+    if self.kind is str:
+      return "a string"
+    if self.kind is tuple:
+      return "a tuple of strings"
+    kind = "an integer" if self.kind is int else "a finite number"
+    return f"{kind}, {self.range()}"
+
+  def range(self) -> str:
+    """The numbers that are allowed, in words."""
+    low = f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+    top = MAX_INT32 if self.kind is int else MAX_FLOAT32
+    if self.high >= top:
+      return low
+    high = f"below {self.high:g}" if self.below else f"at most {self.high:g}"
+    return f"{low} and {high}"
+
+  def problem(self, value: Any) -> str:
+    """What is wrong with a value; nothing where it is allowed."""
+    if not self._has_type(value):
+      return f"must be {self}"
+    if self.choices and value not in self.choices:
+      close = near_misses(value, self.choices)
+      return f"must be {self}.{close}" if close else f"must be {self}"
+    if self.kind not in (int, float):
+      return ""
+    if not math.isfinite(value):
+      return f"must be {self}"
+    out_low = value <= self.low if self.above else value < self.low
+    out_high = value >= self.high if self.below else value > self.high
+    if out_low or out_high:
+      beyond = value > MAX_INT32 and self.high == MAX_INT32
+      return f"must be {self.range()}" + (
+        f" and at most {MAX_INT32}" if beyond else ""
+      )
+    if self.role is Role.TRACED and self.kind is float:
+      return self._float32_problem(value)
+    return ""
+
+  def _has_type(self, value: Any) -> bool:
+    if self.kind is tuple:
+      return isinstance(value, list | tuple) and all(
+        isinstance(item, str) for item in value
+      )
+    if isinstance(value, bool):
+      return self.kind is bool
+    if self.kind is float:
+      return isinstance(value, int | float)
+    return isinstance(value, self.kind)
+
+  def _float32_problem(self, value: float) -> str:
+    if abs(value) > MAX_FLOAT32 or 0 < abs(value) < MIN_FLOAT32:
+      return (
+        f"must be 0 or between {MIN_FLOAT32:.3g} and {MAX_FLOAT32:.3g}: it is"
+        " computed with in float32"
+      )
+    return ""
+
+
+def _int(role: Role, low: int, high: int = MAX_INT32) -> Field:
+  return Field(int, role, low, high)
+
+
+def _scalar(low: float, high: float = MAX_FLOAT32, **ends: bool) -> Field:
+  return Field(float, Role.TRACED, low, high, **ends)
+
+
+_FLAG = Field(bool, Role.STATIC)
+_LOOP_FLAG = Field(bool, Role.LOOP)
+
+FIELDS: Mapping[str, Field] = {
+  "seed": _int(Role.TRACED, 0),
+  # The table of schedules says which names there are.
+  "schedule.name": Field(str, Role.STATIC),
+  "schedule.warmup_fraction": _scalar(0, 1),
+  "schedule.decay_fraction": _scalar(0, 1),
+  "schedule.final_fraction": _scalar(0, 1),
+  "train.num_steps": _int(Role.TRACED, 1),
+  "train.batch_size": _int(Role.STATIC, 1),
+  "train.accumulation_steps": _int(Role.STATIC, 1),
+  "train.gradient_clip": _scalar(0),
+  "train.norms_frozen": _FLAG,
+  "train.output_frozen": _FLAG,
+  "train.others_frozen": _FLAG,
+  "train.precision": Field(str, Role.STATIC, choices=("float32", "bfloat16")),
+  # At 1 the targets would have no weight at all.
+  "train.label_smoothing": _scalar(0, 1, below=True),
+  "train.z_loss": _scalar(0),
+  "train.max_loss": _scalar(0, above=True),
+  "train.num_devices": _int(Role.STATIC, 0),
+  "train.initialize_from": Field(str, Role.LOOP),
+  "train.deterministic": _FLAG,
+  "evaluate.every_steps": _int(Role.LOOP, 1),
+  "evaluate.num_batches": _int(Role.LOOP, 0),
+  "evaluate.batch_size": _int(Role.STATIC, 1),
+  "evaluate.corruptions": Field(tuple, Role.LOOP),
+  "checkpoint.every_steps": _int(Role.LOOP, 0),
+  "checkpoint.keep": _int(Role.LOOP, 1),
+  "log.every_steps": _int(Role.LOOP, 1),
+  "log.probes": Field(tuple, Role.STATIC),
+  "log.tensorboard": _LOOP_FLAG,
+  "log.wandb": _LOOP_FLAG,
+}
+
+
+def is_component(path: str) -> bool:
+  """Whether a leaf is an option of a component."""
+  return path.partition(".")[0] in configure.COMPONENTS
+
+
+def is_traced(path: str, value: Any) -> bool:
+  """Whether a leaf enters the compiled program as an array.
+
+  Of the components, the optimizer's floats do.
+  """
+  if path in FIELDS:
+    return FIELDS[path].role is Role.TRACED
+  return isinstance(value, float) and path.startswith("optimizer.")
+
+
+def is_loop(path: str) -> bool:
+  """Whether a leaf steers the loop around the program, not the program."""
+  return path in FIELDS and FIELDS[path].role is Role.LOOP
+
+
+def check(config: configure.ConfigDict) -> None:
+  """Checks every leaf that is no component's, and that components are named.
+
+  Raises:
+    ConfigError: the first problem, with the key, the value, and what is
+      allowed.
+  """
+  flat = dict(configure.leaves(configure.to_dict(config)))
+  problem = next(_problems(flat), None)
+  if problem is not None:
+    raise errors.ConfigError(problem)
+
+
+def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
+  for block in configure.COMPONENTS:
+    name = flat.get(f"{block}.name")
+    if not isinstance(name, str):
+      yield (
+        f"the config names no {block}: {block}.name={name!r};"
+        f" configure.component({block!r}, NAME) makes such a block."
+      )
+  for path, value in flat.items():
+    if path in FIELDS:
+      problem = FIELDS[path].problem(value)
+      if problem:
+        yield f"{path}={value!r} {problem.rstrip('.')}."
+    elif not is_component(path):
+      # An empty block reads as a leaf; what it lacks is said below.
+      if value == {} and any(known.startswith(f"{path}.") for known in FIELDS):
+        continue
+      yield f"unknown config key {path!r}.{near_misses(path, FIELDS)}"
+  for path in FIELDS:
+    if path not in flat:
+      yield (
+        f"the config lacks {path!r} ({FIELDS[path]}); configs/default.py has"
+        " every field."
+      )

@@ -1,0 +1,102 @@
+"""What a run will give, from shapes alone: nothing is compiled or computed."""
+
+import functools
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+
+from normjax import build, configure, errors
+from normjax.registry import near_misses
+from normjax.train import evaluate, program
+from normjax.train import step as train_step
+
+# The probes whose value is the whole name; others end in a statistic.
+_SINGLE = ("gradient_norm", "effective_learning_rate")
+
+
+class Preview(NamedTuple):
+  """Names that a run will write.
+
+  Attributes:
+    metrics: of `result.json`.
+    probes: of the probe rows, without the statistic at their end.
+  """
+
+  metrics: tuple[str, ...]
+  probes: tuple[str, ...]
+
+  def unmatched(self, patterns: Iterable[str]) -> list[str]:
+    """Those of `log.probes` that choose nothing."""
+    return [
+      pattern
+      for pattern in patterns
+      if not any(re.search(pattern, name) for name in self.probes)
+    ]
+
+
+def preview(config: configure.ConfigDict) -> Preview:
+  """Traces model, optimizer and evaluation in shapes; the step for probes.
+
+  Raises:
+    UserError: a model or an optimizer that cannot be built so.
+  """
+  dataset = build.dataset(config)
+  recipe, initialize = program.recipe_and_initialize(config)
+  hyper = _shapes(build.hyper(config))
+  batch = _shapes(dataset.train_batch(0, 0, config.train.batch_size))
+  state = jax.eval_shape(initialize, hyper, batch)
+  sums = jax.eval_shape(
+    functools.partial(train_step.evaluation_step, recipe),
+    state,
+    _shapes(next(dataset.evaluation_batches(config.evaluate.batch_size))),
+  )
+  measured: Iterable[str] = ()
+  if recipe.probes:
+    _, measured = jax.eval_shape(
+      functools.partial(train_step.train_step, recipe), state, batch, hyper
+    )
+  means = evaluate.names(sums, dataset, config.evaluate.corruptions)
+  return Preview(
+    metrics=(
+      *(f"eval/{name}" for name in means),
+      *(f"train/{name}" for name in train_step.METRICS),
+    ),
+    probes=tuple(_place(name) for name in measured if "/" in name),
+  )
+
+
+def check_metrics(
+  option: str, wanted: Iterable[str], known: Iterable[str]
+) -> None:
+  """Raises UserError for a name that no result will have."""
+  known = tuple(known)
+  for name in wanted:
+    if name not in known:
+      raise errors.UserError(
+        f"{option} {name!r} will be in no result.{near_misses(name, known)}"
+        f" There will be: {', '.join(known)}."
+      )
+
+
+def check_probes(unmatched: Iterable[str]) -> None:
+  """Raises UserError for patterns that choose nothing."""
+  patterns = tuple(unmatched)
+  if patterns:
+    raise errors.UserError(
+      f"log.probes: nothing matches {', '.join(map(repr, patterns))}; names"
+      " begin with activation/, gradient/, gradient_norm/, update/, scale/,"
+      " effective_learning_rate/ or spectrum/, and go on with a path that"
+      " `normjax show` prints."
+    )
+
+
+def _shapes(tree: Any) -> Any:
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(tree)
+  )
+
+
+def _place(name: str) -> str:
+  return name if name.startswith(_SINGLE) else name.rpartition("/")[0]
