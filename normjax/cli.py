@@ -15,7 +15,7 @@ import traceback
 
 from absl import flags
 
-from normjax import errors
+from normjax import errors, escape
 from normjax.registry import near_misses
 
 # Command -> (its module in normjax.commands, one line for --help).
@@ -29,6 +29,9 @@ COMMANDS = {
 }
 
 
+_OVERRIDES = ("--config.", "-config.")
+
+
 def _help() -> str:
   width = max(map(len, COMMANDS))
   lines = [f"  {name:{width}}  {line}" for name, (_, line) in COMMANDS.items()]
@@ -40,9 +43,21 @@ def _help() -> str:
   )
 
 
-def _is_override(token: str) -> bool:
-  """Config overrides wait for the config file that gives them their types."""
-  return token.lstrip("-").startswith("config.")
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+  """Config overrides, and all else.
+
+  Overrides wait for the config file that gives them their types. Without a
+  dash in front, or after `--`, a token is no flag, whatever it is called.
+  """
+  end = arguments.index("--") if "--" in arguments else len(arguments)
+  is_override = [
+    index < end and token.startswith(_OVERRIDES)
+    for index, token in enumerate(arguments)
+  ]
+  pairs = list(zip(arguments, is_override, strict=True))
+  return [t for t, is_own in pairs if is_own], [
+    t for t, is_own in pairs if not is_own
+  ]
 
 
 def _dispatch(command: str, arguments: list[str]) -> int:
@@ -53,15 +68,18 @@ def _dispatch(command: str, arguments: list[str]) -> int:
       f" Commands: {', '.join(COMMANDS)}."
     )
   module = importlib.import_module(f"normjax.commands.{COMMANDS[command][0]}")
-  overrides = [token for token in arguments if _is_override(token)]
+  overrides, others = _split(arguments)
+  if overrides and _OVERRIDES[0] not in module.USAGE:
+    raise errors.UserError(
+      f"{overrides[0]}: normjax {command} reads no config: usage: normjax"
+      f" {module.USAGE}"
+    )
   values = flags.FlagValues()
   values.set_gnu_getopt(True)
   module.define_flags(values)
   flags.DEFINE_bool("help", False, "Show this.", flag_values=values)
   try:
-    positional = values(
-      [command, *(token for token in arguments if not _is_override(token))]
-    )[1:]
+    positional = values([command, *others])[1:]
   except flags.Error as error:
     raise errors.UserError(
       f"{error}. See `normjax {command} --help`."
@@ -103,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
       traceback.print_exc()
     is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
     if isinstance(error, errors.UserError):
-      print(f"normjax: {error}", file=sys.stderr)
+      print(f"normjax: {escape.lines(str(error))}", file=sys.stderr)
       return 2
     if is_full:
       print(
@@ -113,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
       )
       return 2
     print(
-      f"normjax: {type(error).__name__}: {error}"
+      f"normjax: {type(error).__name__}: {escape.lines(str(error))}"
       " (--verbose shows the traceback)",
       file=sys.stderr,
     )

@@ -60,8 +60,11 @@ def load_config(
   )
   try:
     values(argv)
-  except (flags.Error, TypeError, ValueError) as error:
-    raise errors.ConfigError(f"config override: {error}") from error
+  # Values are parsed as Python literals, which may fail in many ways.
+  except Exception as error:
+    raise errors.ConfigError(
+      f"config override: {str(error) or type(error).__name__}"
+    ) from error
   typed = config_flags.get_override_values(values["config"])
   return values["config"].value, {**names, **typed}
 
@@ -73,5 +76,5 @@ def define_out(values: flags.FlagValues, what: str) -> None:
 
 def out_directory(values: flags.FlagValues, config_path: str) -> Path:
   """--out, or `runs/<name of the config file>`."""
-  stem = Path(config_path.partition(":")[0]).stem
+  stem = Path(configure.split_argument(config_path)[0]).stem
   return Path(values["out"].value or Path("runs") / stem)

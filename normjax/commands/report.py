@@ -4,6 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
+from normjax import escape
 from normjax.commands import arguments
 
 USAGE = "report DIR"
@@ -23,5 +24,5 @@ def run(
 
   paths = report.write_report(out)
   report.print_table(out)
-  print(f"report: {paths.html}")
+  print(escape.lines(f"report: {paths.html}"))
   return 0

@@ -6,7 +6,7 @@ and what the compiler says of a step's cost and memory.
 
 from absl import flags
 
-from normjax import configure
+from normjax import configure, escape
 from normjax.commands import arguments
 
 USAGE = "show CONFIG [--nocompile] [--config.key=value …]"
@@ -34,16 +34,18 @@ def run(
 
   from normjax import build, train
   from normjax.record import probes
-  from normjax.train import check, frozen, program
+  from normjax.train import check, frozen, preview, program
 
   check.check(config)
   console = Console()
   console.print(f"run {configure.run_id(config)}", highlight=False)
-  console.print(configure.render(config), highlight=False, markup=False)
+  console.print(escape.terminal(configure.render(config)))
 
   recipe, initialize = program.recipe_and_initialize(config)
   state = jax.eval_shape(initialize, build.hyper(config))
   moving = frozen.select(state.params, recipe.trained)
+  if config.log.probes:
+    preview.check_probes(preview.preview(config).unmatched(config.log.probes))
   updates = build.describe_updates(config, moving)
   table = Table(title="parameters")
   for header in ("parameter", "shape", "count", "update"):
@@ -51,11 +53,16 @@ def run(
   counts: dict[str, int] = {}
   for name, leaf in probes.named_leaves(state.params):
     update = updates.get(name, "frozen")
-    table.add_row(name, str(leaf.shape), f"{leaf.size:,}", update)
+    table.add_row(
+      escape.terminal(name),
+      str(leaf.shape),
+      f"{leaf.size:,}",
+      escape.terminal(update),
+    )
     counts[update] = counts.get(update, 0) + leaf.size
   console.print(table)
   for update, count in counts.items():
-    console.print(f"{update}: {count:,} parameters", highlight=False)
+    console.print(escape.terminal(f"{update}: {count:,} parameters"))
   console.print(f"total: {sum(counts.values()):,} parameters", highlight=False)
   if values["compile"].value:
     facts = train.estimate(config)

@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from normjax import escape
 from normjax.commands import arguments
 
 USAGE = "sweep CONFIG [--out=DIR] [--dry_run] [--config.key=value …]"
@@ -56,6 +57,6 @@ def run(
     return 0
   paths = report.write_report(out)
   report.print_table(out)
-  print(summary.text())
-  print(f"report: {paths.html}")
+  print(escape.lines(summary.text()))
+  print(escape.lines(f"report: {paths.html}"))
   return summary.exit_code

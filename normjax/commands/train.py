@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from normjax import configure
+from normjax import configure, escape
 from normjax.commands import arguments
 from normjax.record.files import RESULT
 
@@ -28,11 +28,10 @@ def run(
 
   if config.get("log", {}).get("probes") and not (directory / RESULT).exists():
     check.check(config)
-    preview.check_probes(
-      preview.preview(config).unmatched(config.log.probes)
-    )
+    preview.check_probes(preview.preview(config).unmatched(config.log.probes))
   result = train.run(config, directory)
-  print(f"{result['state']} after {result['steps']} steps in {directory}")
+  where = escape.lines(str(directory))
+  print(f"{result['state']} after {result['steps']} steps in {where}")
   if result["diverged_at_step"] is not None:
     print(f"  diverged at step {result['diverged_at_step']}")
   # Results of earlier versions do not say.

@@ -40,6 +40,10 @@ def check(patterns: Iterable[str]) -> tuple[str, ...]:
   """
   patterns = tuple(patterns)
   for pattern in patterns:
+    if not pattern:
+      raise errors.UserError(
+        "log.probes: '' would match every name; '.' asks for all of them."
+      )
     try:
       re.compile(pattern)
     except re.error as error:

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normjax import errors
+from normjax import errors, escape
 
 if TYPE_CHECKING:
   from rich.console import Console
@@ -111,7 +111,7 @@ def print_table(out: Path, console: "Console | None" = None) -> None:
   console.print(formats.terminal(table, console))
 
   def show(text: str, style: str | None = None) -> None:
-    console.print(text, style=style, markup=False, highlight=False)
+    console.print(escape.terminal(text, style or ""))
 
   for sentence in facts.findings(sweep, rows):
     show(sentence)

@@ -7,11 +7,13 @@ colour blindness. The SVG is the same for the same input.
 import dataclasses
 import io
 import re
+import warnings
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
 
+from normjax import escape
 from normjax.report.load import Sweep
 
 # Drawn as these, so that a page can put its own colours in their place.
@@ -24,6 +26,7 @@ _COLORS = (
   "#8c8c8c",
 )  # fmt: skip
 _LINES = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5)))
+MAX_NAME = 60  # characters
 _MARKERS = ("o", "s", "^", "D")
 RC = {
   "svg.hashsalt": "normjax",
@@ -48,6 +51,8 @@ RC = {
   "legend.frameon": False,
   "axes.titlesize": 10,
   "axes.titlelocation": "left",
+  # Names are text: a dollar sign in one begins no formula.
+  "text.parse_math": False,
 }
 
 
@@ -99,20 +104,35 @@ def styles(sweep: Sweep) -> dict[str, Style]:
   }
 
 
+def name(text: str) -> str:
+  """A user's name as a figure shows it: one line that leaves room to draw."""
+  text = escape.plain(text)
+  if len(text) <= MAX_NAME:
+    return text
+  return f"{text[: MAX_NAME - 20]}…{text[-19:]}"
+
+
 def save(figure: MplFigure) -> str:
   """The figure as SVG text, the same bytes each time."""
   file = io.StringIO()
   # Matplotlib's own metadata holds the date and links.
   empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-  figure.savefig(file, format="svg", metadata=empty)
+  with warnings.catch_warnings():
+    # Text stays text in the SVG: the reader's fonts draw it.
+    warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from font")
+    figure.savefig(file, format="svg", metadata=empty)
   return re.sub(r"[ \t]+\n", "\n", file.getvalue())
 
 
 def legend(figure: MplFigure, handles: Sequence[Line2D]) -> None:
   """Below the axes, in as many columns as the labels leave room for."""
-  longest = max(len(str(handle.get_label())) for handle in handles)
+  labels = [str(handle.get_label()) for handle in handles]
+  longest = max(map(len, labels))
   # In characters: a figure is 10 inches wide, a letter about 0.085.
   columns = max(1, min(len(handles), int(10 / (0.75 + 0.085 * longest))))
+  # Its lines must not take the axes' room.
+  height = 4.2 + 0.22 * -(-len(handles) // columns)
+  figure.set_figheight(max(figure.get_figheight(), height))
   figure.legend(
     handles=handles,
     loc="outside lower center",

@@ -5,6 +5,7 @@ Config differences, provenance, failures, and the limits of the comparison.
 
 import dataclasses
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -239,7 +240,14 @@ def compared(sweep: Sweep, rows: Sequence[stats.Row]) -> list[tuple[str, str]]:
       ("Base config", sweep.config_file),
       (
         "Command",
-        f"normjax sweep {sweep.config_file} --out={sweep.directory.name}",
+        shlex.join(
+          [
+            "normjax",
+            "sweep",
+            sweep.config_file,
+            f"--out={sweep.directory.name}",
+          ]
+        ),
       ),
       ("Sweep", sweep.sweep_id),
     ]

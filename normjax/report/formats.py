@@ -13,8 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as RichTable
-from rich.text import Text
 
+from normjax import escape
 from normjax.report import stats
 from normjax.report.load import Sweep
 from normjax.report.tables import Cell, Table
@@ -35,17 +35,13 @@ def markdown(table: Table) -> str:
     _markdown_line("---:" if c.numeric else "---" for c in table.columns),
     *(_markdown_line(cell.text for cell in row) for row in table.rows),
     "",
-    *(f"- {_markdown_escape(note)}" for note in table.notes),
+    *(f"- {escape.markdown_item(note)}" for note in table.notes),
   ]
   return "\n".join(lines) + "\n"
 
 
 def _markdown_line(cells: Iterable[str]) -> str:
-  return "| " + " | ".join(map(_markdown_escape, cells)) + " |"
-
-
-def _markdown_escape(text: str) -> str:
-  return text.replace("\\", "\\\\").replace("|", "\\|")
+  return "| " + " | ".join(map(escape.markdown, cells)) + " |"
 
 
 def comma_separated(sweep: Sweep, rows: Sequence[stats.Row]) -> str:
@@ -87,6 +83,13 @@ def comma_separated(sweep: Sweep, rows: Sequence[stats.Row]) -> str:
       "optimizer_state_bytes": row.optimizer_state_bytes,
       "num_params": row.num_params,
     }
+    # What is no character at all has no bytes in the file.
+    record = {
+      key: value.encode("utf-8", "backslashreplace").decode()
+      if isinstance(value, str)
+      else value
+      for key, value in record.items()
+    }
     if writer is None:
       writer = csv.DictWriter(file, list(record), lineterminator="\n")
       writer.writeheader()
@@ -94,21 +97,7 @@ def comma_separated(sweep: Sweep, rows: Sequence[stats.Row]) -> str:
   return file.getvalue()
 
 
-_TEX = {
-  "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
-  "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-  "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-  "|": r"\textbar{}", "±": r"$\pm$", "−": r"$-$", "–": "--",
-  "↓": r"$\downarrow$", "↑": r"$\uparrow$", "≥": r"$\geq$",
-  "†": r"\textsuperscript{\textdagger}",
-  "‡": r"\textsuperscript{\textdaggerdbl}",
-  "§": r"\textsuperscript{\S}",
-}  # fmt: skip
-
-
-def tex_escape(text: str) -> str:
-  """Text that TeX prints as it is written here."""
-  return "".join(_TEX.get(character, character) for character in text)
+tex_escape = escape.tex
 
 
 def _tex_line(cells: Iterable[str]) -> str:
@@ -119,7 +108,8 @@ def tex(table: Table) -> str:
   """A booktabs tabular with its notes beneath; needs `booktabs`."""
   align = "".join("r" if c.numeric else "l" for c in table.columns)
   lines = [
-    r"% Needs \usepackage{booktabs}.",
+    r"% Needs \usepackage{booktabs}. U+1F600 stands for the character of that",
+    "% number, where pdfLaTeX has none.",
     rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
     r"\toprule",
     _tex_line(c.header for c in table.columns),
@@ -171,14 +161,14 @@ def _terminal(table: Table, keys: Sequence[str], folded: bool) -> RichTable:
   for index in chosen:
     column = table.columns[index]
     view.add_column(
-      _fold(column.header, folded),
+      escape.terminal(_fold(column.header, folded)),
       justify="right" if column.numeric else "left",
       overflow="fold",
     )
   for row in table.rows:
     view.add_row(
       *(
-        Text(_fold(row[i].text, folded), style=_style(table, row, i))
+        escape.terminal(_fold(row[i].text, folded), _style(table, row, i))
         for i in chosen
       )
     )

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
+from normjax import escape
 from normjax.report import drawing, facts, formats, stats, tables
 from normjax.report.load import Run, Sweep
 
@@ -34,22 +35,36 @@ def inline(figure: drawing.Figure) -> markupsafe.Markup:
   svg = figure.svg[figure.svg.index("<svg") :]
   svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
   svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-  svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
-  svg = svg.replace("xlink:href=", "href=")
-  svg = re.sub(r'(\bid=")', rf"\1{figure.name}-", svg)
-  svg = re.sub(r'(href="#|url\(#)', rf"\1{figure.name}-", svg)
-  for color, name in _THEME.items():
-    svg = svg.replace(color, name)
+  svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+  # Tags alone: a name in the text may look like an attribute.
+  svg = re.sub(r"<[^>]+>", lambda tag: _inline_tag(tag[0], figure.name), svg)
   label = markupsafe.escape(figure.title)
   svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
   return markupsafe.Markup(svg)
 
 
+def _inline_tag(tag: str, prefix: str) -> str:
+  tag = re.sub(r' xmlns(:\w+)?="[^"]*"', "", tag)
+  tag = tag.replace("xlink:href=", "href=")
+  tag = re.sub(r'(\bid=")', rf"\1{prefix}-", tag)
+  tag = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", tag)
+  for color, name in _THEME.items():
+    tag = tag.replace(color, name)
+  return tag
+
+
 def folded(text: str) -> markupsafe.Markup:
   """A cell's text, on two lines where it is long."""
   return markupsafe.Markup("<br>").join(
-    markupsafe.escape(part) for part in formats.FOLD.split(text)
+    markupsafe.escape(_shown(part)) for part in formats.FOLD.split(text)
   )
+
+
+def _shown(value: Any) -> Any:
+  """Text without what HTML does not allow; escaped by the template after."""
+  if isinstance(value, str) and not isinstance(value, markupsafe.Markup):
+    return escape.plain(value, keep="\n\t")
+  return value
 
 
 def render(
@@ -65,6 +80,7 @@ def render(
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
+    finalize=_shown,
   )
   environment.filters["folded"] = folded
   keys, configs = facts.config_table(sweep)

@@ -1,5 +1,6 @@
 """The figures of a report, drawn without matplotlib's global state."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -8,8 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
 
+from normjax import escape
 from normjax.report import stats
-from normjax.report.drawing import INK, RC, Figure, Style, legend, save, styles
+from normjax.report.drawing import (
+  INK,
+  RC,
+  Figure,
+  Style,
+  legend,
+  name,
+  save,
+  styles,
+)
 from normjax.report.load import OVER, Run, Sweep, short_names
 
 # The start of training would leave no room for the rest.
@@ -27,7 +38,19 @@ def draw(sweep: Sweep, rows: Sequence[stats.Row]) -> list[Figure]:
       *(_sensitivity(sweep, key) for key in sweep.tuned_keys),
       _divergence(sweep, rows),
     ]
-  return [figure for figure in drawn if figure is not None]
+  return _distinct([figure for figure in drawn if figure is not None])
+
+
+def _distinct(figures: Sequence[Figure]) -> list[Figure]:
+  """Figures whose names, which are files', differ."""
+  found: dict[str, Figure] = {}
+  for figure in figures:
+    stem, count = figure.name, 2
+    while figure.name in found:
+      figure = dataclasses.replace(figure, name=f"{stem}_{count}")
+      count += 1
+    found[figure.name] = figure
+  return list(found.values())
 
 
 def _forest(sweep: Sweep, rows: Sequence[stats.Row]) -> Figure | None:
@@ -63,7 +86,7 @@ def _forest(sweep: Sweep, rows: Sequence[stats.Row]) -> Figure | None:
   axes[0].set_title("Mean, 95% t-interval and seeds")
   if compared:
     axes[1].axvline(0, color=INK, linewidth=1)
-    axes[1].set_xlabel(f"difference to {sweep.baseline}")
+    axes[1].set_xlabel(f"difference to {name(str(sweep.baseline))}")
     better = "left" if sweep.mode == "min" else "right"
     axes[1].set_title(f"Paired difference, 95%: better is {better} of 0")
   for ax in axes:
@@ -85,7 +108,7 @@ def _forest(sweep: Sweep, rows: Sequence[stats.Row]) -> Figure | None:
 
 
 def _marked(row: stats.Row) -> str:
-  return row.label + (" †" if row.diverged and row.interval.n else "")
+  return name(row.label) + (" †" if row.diverged and row.interval.n else "")
 
 
 def _whisker(
@@ -102,13 +125,13 @@ def _whisker(
 
 def _metric_label(sweep: Sweep) -> str:
   better = "lower" if sweep.mode == "min" else "higher"
-  return f"{sweep.metric} ({better} is better)"
+  return f"{name(sweep.metric)} ({better} is better)"
 
 
 def _curves(sweep: Sweep) -> Figure | None:
   """Training loss and the metric by step, a band over seeds."""
-  kind, _, name = sweep.metric.partition("/")
-  panels = list(dict.fromkeys([("train", "loss"), (kind, name)]))
+  kind, _, metric = sweep.metric.partition("/")
+  panels = list(dict.fromkeys([("train", "loss"), (kind, metric)]))
   data = {
     (panel, method.label): [
       (run, curve)
@@ -136,13 +159,13 @@ def _curves(sweep: Sweep) -> Figure | None:
       diverged |= _diverged_curves(ax, curves, style[method.label])
     cut |= _limit(ax, limits)
     ax.set_xlabel("step")
-    ax.set_title(f"{panel[0]} {panel[1]}".replace("_", " "))
+    ax.set_title(name(f"{panel[0]} {panel[1]}".replace("_", " ")))
   legend(
     figure,
     [
       Line2D(
         [], [], color=style[m.label].color, linestyle=style[m.label].line,
-        linewidth=1.8, label=m.label,
+        linewidth=1.8, label=name(m.label),
       )
       for m in sweep.methods
       if any(data[panel, m.label] for panel in panels)
@@ -240,7 +263,7 @@ def _sensitivity(sweep: Sweep, key: str) -> Figure | None:
   )
   ax = figure.subplots()
   style = styles(sweep)
-  name = short_names(sweep.tuned_keys)[key]
+  short = short_names(sweep.tuned_keys)[key]
   for method in sweep.methods:
     own = points.get(method.label, {})
     look = style[method.label]
@@ -266,14 +289,14 @@ def _sensitivity(sweep: Sweep, key: str) -> Figure | None:
   xs = sorted({x for own in (*points.values(), *lost.values()) for x in own})
   _value_axis(ax, xs)
   cut = _focus(ax, every, sweep.mode)
-  ax.set_xlabel(name)
+  ax.set_xlabel(name(short))
   ax.set_ylabel(_metric_label(sweep))
   legend(
     figure,
     [
       Line2D(
         [], [], color=style[m.label].color, linestyle=style[m.label].line,
-        marker=style[m.label].marker, markersize=4.5, label=m.label,
+        marker=style[m.label].marker, markersize=4.5, label=name(m.label),
       )
       for m in sweep.methods
       if m.label in points
@@ -287,8 +310,8 @@ def _sensitivity(sweep: Sweep, key: str) -> Figure | None:
   if cut:
     caption += " Values far from the best lie outside the axes."
   return Figure(
-    f"sensitivity_{name.replace('.', '_')}",
-    f"Sensitivity to {name.replace('_', ' ')}",
+    escape.file_name(f"sensitivity_{short.replace('.', '_')}"),
+    f"Sensitivity to {escape.plain(short).replace('_', ' ')}",
     caption,
     save(figure),
   )
@@ -341,7 +364,7 @@ def _divergence(sweep: Sweep, rows: Sequence[stats.Row]) -> Figure | None:
         y + 0.18, 100 * tune, 0.34, color="none", edgecolor=look.color,
         hatch="////", linewidth=1,
       )  # fmt: skip
-  ax.set_yticks(range(len(shown)), [row.label for row in shown])
+  ax.set_yticks(range(len(shown)), [name(row.label) for row in shown])
   ax.set_ylim(len(shown) - 0.5, -0.5)
   ax.set_xlim(0, 100)
   ax.set_xlabel("runs that diverged, %")

@@ -7,6 +7,7 @@ from typing import Any
 import rich.console
 import rich.table
 
+from normjax import escape
 from normjax.configure import ConfigDict
 from normjax.sweep import labels, ledger
 from normjax.sweep.plan import Estimate, Plan, Point
@@ -45,10 +46,8 @@ def show(
   left = [p for p in plan.points if not entries[p.run_id].over]
   later = _later(plan)
   for method in plan.methods:
-    console.print(
-      f"{method.label}: {_values(method.overrides) or 'the config as it is'}",
-      highlight=False,
-    )
+    values = _values(method.overrides) or "the config as it is"
+    console.print(escape.terminal(f"{method.label}: {values}"))
   console.print(_points(plan, entries))
   console.print(_programs(plan, [*left, *later], costs))
   times_s = [_run_s(costs[p.program], p) for p in [*left, *later]]
@@ -85,10 +84,10 @@ def _points(
     table.add_row(
       point.run_id,
       point.stage,
-      point.method,
-      _values(point.tuned),
+      escape.terminal(point.method),
+      escape.terminal(_values(point.tuned)),
       str(point.seed),
-      point.program[:8],
+      escape.terminal(point.program[:8]),
       entries[point.run_id].state,
     )
   return table
@@ -113,8 +112,8 @@ def _programs(
     step_s, flops = cost.get("step_s"), cost.get("flops_per_step")
     times_s = [_run_s(cost, point) for point in own]
     table.add_row(
-      program[:8],
-      ", ".join(dict.fromkeys(methods)),
+      escape.terminal(program[:8]),
+      escape.terminal(", ".join(dict.fromkeys(methods))),
       str(len(own)),
       "?" if params is None else f"{params:,}",
       _megabytes(state),

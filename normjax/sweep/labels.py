@@ -1,10 +1,12 @@
 """Short names of methods, from what differs between them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import configure, errors
 from normjax.configure import ConfigDict
+from normjax.sweep import checks
 
 SEPARATOR = " + "
 
@@ -22,7 +24,8 @@ def labels(
     configs: each method's resolved config.
 
   Raises:
-    UserError: two methods resolve to the same config.
+    UserError: two methods resolve to the same config, or a label would be
+      too long.
   """
   leaves = [dict(configure.leaves(configure.to_dict(c))) for c in configs]
   for index, own in enumerate(leaves):
@@ -43,7 +46,7 @@ def labels(
       kept = fewer
   short = _render(methods, leaves, kept)
   if len(set(short)) == len(methods) and all(short):
-    return short
+    return _of_fit_length(short)
   # A method that leaves a key alone then says the config's value of it.
   everything = [
     dict(method) | {k: own.get(k) for k in keys if k in own}
@@ -59,7 +62,13 @@ def labels(
       )
       or "config"
     ]
-  return full
+  return _of_fit_length(full)
+
+
+def _of_fit_length(names: list[str]) -> list[str]:
+  for name in names:
+    checks.label_length(name)
+  return names
 
 
 def baseline(
@@ -78,10 +87,14 @@ def baseline(
     matches = [name for name in names if name == wanted]
   else:
     leaves = [dict(configure.leaves(configure.to_dict(c))) for c in configs]
+    # Tuples are lists in a resolved config.
+    values = json.loads(
+      json.dumps(checks.plain("Sweep.baseline", dict(wanted)))
+    )
     matches = [
       name
       for name, own in zip(names, leaves, strict=True)
-      if all(own.get(key) == value for key, value in wanted.items())
+      if all(key in own and own[key] == v for key, v in values.items())
     ]
   if len(matches) != 1:
     raise errors.UserError(

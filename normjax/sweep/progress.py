@@ -10,6 +10,7 @@ import rich.live
 import rich.progress_bar
 import rich.table
 
+from normjax import escape
 from normjax.sweep import labels, ledger, schedule
 from normjax.sweep.plan import Plan, Point
 
@@ -46,7 +47,7 @@ class Progress:
 
   def say(self, text: str) -> None:
     """Prints a line."""
-    self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+    self._console.print(escape.terminal(text), soft_wrap=True)
 
   def begin(self, plan: Plan, num_over: int) -> None:
     """Takes the plan of a new stage."""
@@ -96,7 +97,11 @@ class Progress:
       directory = ledger.run_directory(self._out, worker.point.run_id)
       status = ledger.read_status(directory)
       step = f"{status.get('step', 0)}/{status.get('num_steps', '?')}"
-      table.add_row(describe(worker.point), step, number(status.get("loss")))
+      table.add_row(
+        escape.terminal(describe(worker.point)),
+        step,
+        number(status.get("loss")),
+      )
     table.add_row(
       rich.progress_bar.ProgressBar(
         total=plan.num_points, completed=self._num_over, width=30

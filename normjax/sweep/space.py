@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from normjax import errors
+from normjax import configure, errors
 
 Overrides = dict[str, Any]
 Space = list[Overrides]
@@ -45,7 +45,7 @@ def grid(
       raise errors.UserError(
         f"grid of {name!r} needs a list of values, got {axis!r}."
       )
-    axes[name] = [_plain(value) for value in axis]
+    axes[name] = [configure.plain(value) for value in axis]
     if not axes[name]:
       raise errors.UserError(f"grid of {name!r} has no values.")
   return product(*([{name: v} for v in axis] for name, axis in axes.items()))
@@ -118,8 +118,3 @@ def _merge(*parts: Mapping[str, Any]) -> Overrides:
         )
       merged[key] = value
   return merged
-
-
-def _plain(value: Any) -> Any:
-  """Python's own scalar of a NumPy one: points are written as JSON."""
-  return value.item() if hasattr(value, "item") else value

@@ -2,12 +2,13 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from normjax import configure, errors
+from normjax import configure, errors, fields
+from normjax.sweep import checks
 from normjax.sweep.space import Overrides
 
 Axes = Mapping[str, Sequence[Any]]
@@ -45,11 +46,21 @@ class Tune:
 
   def __post_init__(self):
     """Checks what can be checked without a config."""
-    _check_seeds("Tune.seeds", self.seeds)
-    if self.max_extensions < 0:
+    object.__setattr__(self, "seeds", _seeds("Tune.seeds", self.seeds))
+    if not _is_int(self.max_extensions) or self.max_extensions < 0:
       raise errors.UserError(
-        f"Tune.max_extensions must be >= 0, got {self.max_extensions!r}."
+        "Tune.max_extensions must be >= 0 and an integer, got"
+        f" {self.max_extensions!r}."
       )
+    if not isinstance(self.relative, bool):
+      raise errors.UserError(
+        f"Tune.relative must be True or False, got {self.relative!r}."
+      )
+    if not callable(self.space):
+      checks.axes("Tune.space", self.space)
+    object.__setattr__(self, "limits", checks.limits(self.limits))
+    if not callable(self.space):
+      checks.limits_of("Tune.limits", self.limits, self.space)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,42 +92,50 @@ class Sweep:
 
   def __post_init__(self):
     """Checks what can be checked without a config."""
-    if not len(self.methods):
+    methods = checks.items("Sweep.methods", self.methods, "override dicts")
+    if not methods:
       raise errors.UserError("Sweep.methods is empty.")
-    for method in self.methods:
-      if not isinstance(method, Mapping):
-        raise errors.UserError(
-          f"a method is a dict of overrides, got {method!r}."
-        )
-      if "seed" in method:
-        raise errors.UserError(
-          f"method {method!r} sets 'seed': seeds go into Sweep.seeds."
-        )
-    _check_seeds("Sweep.seeds", self.seeds)
-    if isinstance(self.other_metrics, str):
-      raise errors.UserError(
-        f"Sweep.other_metrics={self.other_metrics!r} must be a tuple of names."
-      )
+    methods = [_method(method) for method in methods]
+    object.__setattr__(self, "methods", methods)
+    object.__setattr__(self, "seeds", _seeds("Sweep.seeds", self.seeds))
+    checks.string("Sweep.metric", self.metric)
+    for name in checks.items(
+      "Sweep.other_metrics", self.other_metrics, "a tuple of names"
+    ):
+      checks.string("a name in Sweep.other_metrics", name)
     if self.mode not in ("min", "max"):
       raise errors.UserError(
         f"Sweep.mode must be 'min' or 'max', got {self.mode!r}."
       )
     if self.tune is not None:
-      shared = sorted(set(self.seeds) & set(self.tune.seeds))
-      if shared:
-        raise errors.UserError(
-          f"seeds {shared} are both tuning and final seeds: a value tuned on"
-          " a seed looks better on it than it is. Change Tune.seeds"
-          f" {tuple(self.tune.seeds)} or Sweep.seeds {tuple(self.seeds)}."
-        )
-    if self.labels is not None and (
-      len(self.labels) != len(self.methods)
-      or len(set(self.labels)) != len(self.labels)
-    ):
+      self._check_tune(self.tune)
+    if self.labels is not None:
+      labels = checks.items("Sweep.labels", self.labels, "strings")
+      checks.labels(labels, len(methods))
+      object.__setattr__(self, "labels", labels)
+    checks.baseline(self.baseline)
+
+  def _check_tune(self, tune: Tune) -> None:
+    if not isinstance(tune, Tune):
+      raise errors.UserError(f"Sweep.tune must be a Tune, got {tune!r}.")
+    shared = sorted(set(self.seeds) & set(tune.seeds))
+    if shared:
       raise errors.UserError(
-        f"Sweep.labels needs {len(self.methods)} different labels,"
-        f" got {list(self.labels)!r}."
+        f"seeds {shared} are both tuning and final seeds: a value tuned on"
+        " a seed looks better on it than it is. Change Tune.seeds"
+        f" {tuple(tune.seeds)} or Sweep.seeds {tuple(self.seeds)}."
       )
+    # A factor, or a function, may well start from the method's own value.
+    if tune.relative or callable(tune.space):
+      return
+    for method in self.methods:
+      for key in tune.space:
+        if key in method:
+          raise errors.UserError(
+            f"method {method!r} sets {key!r}, which Tune.space varies:"
+            " its value would never be used. Tune.relative=True makes the"
+            " space factors of it."
+          )
 
 
 def load(path: str, config: ConfigDict) -> Sweep:
@@ -125,23 +144,31 @@ def load(path: str, config: ConfigDict) -> Sweep:
   Raises:
     ConfigError: the file has no `sweep()`, or that fails.
   """
-  file, _, arg = str(path).partition(":")
+  file, arg = configure.split_argument(path)
   module = configure.load_module(file)
-  if not hasattr(module, "sweep"):
+  if not callable(getattr(module, "sweep", None)):
     raise errors.ConfigError(
       f"config file {file} defines no sweep(): `normjax train` runs it once."
     )
-  takes_arg = bool(inspect.signature(module.sweep).parameters)
   try:
-    returned = module.sweep(arg) if takes_arg and arg else module.sweep()
-    if not isinstance(returned, Sweep):
-      returned = list(returned)
-  except errors.UserError:
-    raise
-  except Exception as error:
+    takes_arg = bool(inspect.signature(module.sweep).parameters)
+  except (TypeError, ValueError):  # Not every built-in has one.
+    takes_arg = False
+
+  def collect(*args: str) -> Any:
+    returned = module.sweep(*args)
+    # A generator runs here, where its errors are told as the file's.
+    is_lazy = isinstance(returned, Iterator)
+    return list(returned) if is_lazy else returned
+
+  returned = configure.call(
+    module.__file__ or file, f"sweep() of {file} failed", collect
+  )(*([arg] if takes_arg and arg else []))
+  if not isinstance(returned, Sweep | list | tuple):
     raise errors.ConfigError(
-      f"sweep() of {file} failed: {type(error).__name__}: {error}"
-    ) from error
+      f"sweep() of {file} returned {type(returned).__name__}; a Sweep or a list"
+      " of override dicts is needed."
+    )
   return as_sweep(returned, config)
 
 
@@ -162,11 +189,16 @@ def as_sweep(
       raise errors.UserError(
         f"sweep() must return override dicts, got {overrides!r}."
       )
-    method = {k: v for k, v in overrides.items() if k != "seed"}
+    method = _method({k: v for k, v in overrides.items() if k != "seed"})
     if method not in methods:
       methods.append(method)
       seeds.append([])
-    seeds[methods.index(method)].append(overrides.get("seed", config.seed))
+    seed = overrides.get("seed", config.get("seed"))
+    if seed is None:
+      raise errors.UserError(
+        "sweep() gives points without 'seed', and the config has none either."
+      )
+    seeds[methods.index(method)].append(seed)
   if not methods:
     raise errors.UserError("sweep() returned no points.")
   for method, own in zip(methods, seeds, strict=True):
@@ -178,9 +210,44 @@ def as_sweep(
   return Sweep(methods=methods, seeds=tuple(seeds[0]))
 
 
-def _check_seeds(name: str, seeds: Sequence[int]) -> None:
-  whole = all(isinstance(s, int) and not isinstance(s, bool) for s in seeds)
-  if not len(seeds) or not whole or len(set(seeds)) != len(seeds):
+def _method(method: Any) -> Overrides:
+  """One row's overrides, with Python's own numbers.
+
+  Raises:
+    UserError: not a dict of plain values by dotted path.
+  """
+  if not isinstance(method, Mapping):
+    raise errors.UserError(f"a method is a dict of overrides, got {method!r}.")
+  if "seed" in method:
+    raise errors.UserError(
+      f"method {dict(method)!r} sets 'seed': seeds go into Sweep.seeds."
+    )
+  return {
+    key: checks.plain(f"{key!r} of a method", value)
+    for key, value in method.items()
+  }
+
+
+def _seeds(name: str, seeds: Any) -> tuple[int, ...]:
+  """Seeds as Python's integers, each once."""
+  values = [
+    configure.plain(s)
+    for s in checks.items(name, seeds, "one or more different whole numbers")
+  ]
+  if (
+    not values
+    or not all(map(_is_int, values))
+    or len(set(values)) < len(values)
+  ):
     raise errors.UserError(
       f"{name} needs one or more different whole numbers, got {seeds!r}."
     )
+  for seed in values:
+    problem = fields.FIELDS["seed"].problem(seed)
+    if problem:
+      raise errors.UserError(f"{name}: seed {seed} {problem}.")
+  return tuple(values)
+
+
+def _is_int(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)

@@ -1,12 +1,15 @@
 """Grids of trials: the best value, its edges, growth by a notch."""
 
+import inspect
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from normjax import configure, errors
+from normjax import configure, errors, fields
 from normjax.configure import ConfigDict
+from normjax.sweep import checks
+from normjax.sweep.checks import is_number
 from normjax.sweep.space import readable
 from normjax.sweep.spec import Tune
 
@@ -26,30 +29,59 @@ def axes(tune: Tune, config: ConfigDict) -> Axes:
     UserError: an axis with fewer than two values, twice the same value, or
       a factor of something that is not a number.
   """
-  space = tune.space(config) if callable(tune.space) else tune.space
+  space = tune.space
+  if callable(space):
+    space = _called(space, config)
+  checks.limits_of("Tune.limits", tune.limits, space)
   grids: Axes = {}
-  for key, values in space.items():
-    values = tuple(
-      value.item() if hasattr(value, "item") else value for value in values
-    )
+  for key, values in checks.axes("Tune.space", space).items():
     if tune.relative:
-      own = dict(configure.leaves(configure.to_dict(config))).get(key)
-      if not is_number(own):
-        raise errors.UserError(
-          f"Tune.relative needs a number at {key!r}, got {own!r}."
-        )
-      values = tuple(readable(float(own * v), 3) for v in values)
-    if len(values) < 2 or len(set(values)) < len(values):
-      raise errors.UserError(
-        f"Tune.space[{key!r}] needs two or more different values,"
-        f" got {list(values)}."
-      )
-    grids[key] = (
-      tuple(sorted(values)) if all(map(is_number, values)) else values
-    )
+      values = _products(key, values, config)
+    numeric = all(map(is_number, values))
+    if numeric and key in tune.limits:
+      checks.within(key, values, tune.limits[key])
+    grids[key] = tuple(sorted(values)) if numeric else values
   if not grids:
     raise errors.UserError("Tune.space is empty; leave `tune` out instead.")
   return grids
+
+
+def _called(space: Callable[..., Any], config: ConfigDict) -> Any:
+  """The space that a function of the user's makes of a method's config."""
+  file = inspect.getsourcefile(space) if inspect.isfunction(space) else None
+  name = getattr(space, "__name__", "Tune.space")
+  call = configure.call(
+    file or "", f"Tune.space, the function {name!r}, failed", space
+  )
+  # A copy: the method's own config must stay as it is.
+  return checks.axes(
+    f"what the function {name!r} of Tune.space returned",
+    call(configure.override(config, {})),
+  )
+
+
+def _products(key: str, factors: Values, config: ConfigDict) -> Values:
+  """The factors times the method's own value."""
+  own = dict(configure.leaves(configure.to_dict(config))).get(key)
+  if not is_number(own) or own == 0:
+    raise errors.UserError(
+      f"Tune.relative needs a number other than 0 at {key!r}, got {own!r}."
+    )
+  if not all(map(is_number, factors)):
+    raise errors.UserError(
+      f"Tune.relative needs factors for {key!r}, got {list(factors)}."
+    )
+  values = tuple(readable(float(own * factor), 3) for factor in factors)
+  if isinstance(own, int):
+    values = tuple(
+      int(value) if value.is_integer() else value for value in values
+    )
+  if len(set(values)) < len(values):
+    raise errors.UserError(
+      f"Tune.space[{key!r}]: the factors {list(factors)} of {own!r} give"
+      f" {list(values)}; two or more different values are needed."
+    )
+  return values
 
 
 def check_equal(grids: Mapping[str, Axes]) -> None:
@@ -190,13 +222,12 @@ def limit(
   key: str, values: Values, limits: Mapping[str, tuple[float, float]]
 ) -> tuple[float, float]:
   """The (low, high) that growth of an axis never crosses."""
+  if key in limits:
+    return limits[key]
   natural = 0.0 if all(value >= 0 for value in values) else -math.inf
-  return limits.get(key, (natural, math.inf))
-
-
-def is_number(value: Any) -> bool:
-  """Whether a value has an order and a notch."""
-  return isinstance(value, int | float) and not isinstance(value, bool)
+  if key not in fields.FIELDS:
+    return natural, math.inf
+  return max(natural, fields.FIELDS[key].low), fields.FIELDS[key].high
 
 
 def _is_geometric(values: Sequence[float]) -> bool:

@@ -1,0 +1,187 @@
+"""Checks of what users write in a sweep: each message names the field."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from normjax import configure, errors
+
+# A longer label fits in no table.
+MAX_LABEL = 200
+
+
+def items(name: str, value: Any, what: str) -> list[Any]:
+  """The items of a list, tuple or other iterable.
+
+  Raises:
+    UserError: a string, a mapping, or nothing that has items.
+  """
+  if isinstance(value, str | bytes | Mapping) or not isinstance(
+    value, Iterable
+  ):
+    raise errors.UserError(f"{name} needs {what}, got {value!r}.")
+  return list(value)
+
+
+def string(name: str, value: Any) -> None:
+  """Raises UserError unless `value` is a string that is not empty."""
+  if not isinstance(value, str) or not value:
+    raise errors.UserError(f"{name} must be a string, got {value!r}.")
+
+
+def plain(name: str, value: Any) -> Any:
+  """The value with Python's own numbers.
+
+  Raises:
+    UserError: what JSON does not have.
+  """
+  value = configure.plain(value)
+  if not _is_plain(value):
+    raise errors.UserError(
+      f"{name} is {value!r} ({type(value).__name__}); allowed: numbers,"
+      " strings, booleans, None, and lists or tuples of these."
+    )
+  return value
+
+
+def _is_plain(value: Any) -> bool:
+  if isinstance(value, list | tuple):
+    return all(map(_is_plain, value))
+  return value is None or isinstance(value, bool | int | float | str)
+
+
+def labels(names: Sequence[Any], count: int) -> None:
+  """Checks the labels of `count` methods.
+
+  Raises:
+    UserError: not as many different, printable strings.
+  """
+  for name in names:
+    if not isinstance(name, str) or not name.strip():
+      raise errors.UserError(
+        f"Sweep.labels must be strings that are not empty, got {name!r}."
+      )
+    label_length(name)
+  if len(names) != count or len(set(names)) != len(names):
+    raise errors.UserError(
+      f"Sweep.labels needs {count} different labels, got {list(names)!r}."
+    )
+
+
+def label_length(name: str) -> None:
+  """Raises UserError for a label that is too long for a table."""
+  if len(name) > MAX_LABEL:
+    raise errors.UserError(
+      f"the label {name[:40]!r}… has {len(name)} characters; allowed:"
+      f" {MAX_LABEL}. Sweep.labels gives shorter ones."
+    )
+
+
+def baseline(value: Any) -> None:
+  """Checks the type of `Sweep.baseline`; what it fits is seen later."""
+  if not (value is None or isinstance(value, str | Mapping)):
+    raise errors.UserError(
+      "Sweep.baseline must be a label, an override dict or None, got"
+      f" {value!r}."
+    )
+
+
+def axes(name: str, space: Any) -> dict[str, tuple[Any, ...]]:
+  """A space of values by dotted path, as hashable Python values.
+
+  Raises:
+    UserError: not a mapping from strings to lists of two or more different
+      values, or a number that is not finite.
+  """
+  if not isinstance(space, Mapping):
+    raise errors.UserError(
+      f"{name} must be a mapping from dotted path to values, got {space!r}."
+    )
+  found = {}
+  for key, values in space.items():
+    where = f"{name}[{key!r}]"
+    if not isinstance(key, str):
+      raise errors.UserError(f"{where}: a key is a dotted path.")
+    if key == "seed":
+      raise errors.UserError(f"{where}: seeds go into Tune.seeds.")
+    axis = tuple(
+      _frozen(plain(f"a value of {where}", value))
+      for value in items(where, values, "a list of values")
+    )
+    for value in axis:
+      if isinstance(value, float) and not math.isfinite(value):
+        raise errors.UserError(f"{where}: {value!r} is not finite.")
+    if len(axis) < 2 or len(set(axis)) < len(axis):
+      raise errors.UserError(
+        f"{where} needs two or more different values, got {list(axis)}."
+      )
+    found[key] = axis
+  return found
+
+
+def limits(value: Any) -> dict[str, tuple[float, float]]:
+  """`Tune.limits` as pairs of Python's numbers.
+
+  Raises:
+    UserError: not (low, high) with low < high, by dotted path.
+  """
+  if not isinstance(value, Mapping):
+    raise errors.UserError(
+      f"Tune.limits must be a mapping from dotted path to (low, high), got"
+      f" {value!r}."
+    )
+  found = {}
+  for key, pair in value.items():
+    where = f"Tune.limits[{key!r}]"
+    ends = items(where, configure.plain(pair), "(low, high)")
+    if len(ends) != 2 or not all(map(is_number, ends)):
+      raise errors.UserError(f"{where} must be (low, high), got {pair!r}.")
+    low, high = ends
+    if not low < high:  # Nor are they where one is NaN.
+      raise errors.UserError(
+        f"{where} must have low < high, got ({low!r}, {high!r})."
+      )
+    found[key] = (low, high)
+  return found
+
+
+def limits_of(
+  name: str, bounds: Mapping[str, tuple[float, float]], space: Mapping[str, Any]
+) -> None:
+  """Raises UserError for limits of what is not tuned, or has no order."""
+  for key in bounds:
+    if key not in space:
+      raise errors.UserError(
+        f"{name}[{key!r}]: Tune.space does not vary it; it varies"
+        f" {', '.join(map(repr, space)) or 'nothing'}."
+      )
+    values = tuple(map(configure.plain, space[key]))
+    if not all(map(is_number, values)):
+      raise errors.UserError(
+        f"{name}[{key!r}]: its values have no order: {list(values)}."
+      )
+
+
+def within(
+  key: str, values: Sequence[Any], bounds: tuple[float, float]
+) -> None:
+  """Raises UserError where a value is beyond its limits."""
+  low, high = bounds
+  for value in values:
+    if not low <= value <= high:
+      raise errors.UserError(
+        f"Tune.space[{key!r}]: {value!r} is beyond Tune.limits"
+        f" ({low!r}, {high!r})."
+      )
+
+
+def is_number(value: Any) -> bool:
+  """Whether a value has an order and a notch."""
+  return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _frozen(value: Any) -> Any:
+  """Lists as tuples: values of a grid are keys of dicts."""
+  return (
+    tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+  )
