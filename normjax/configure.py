@@ -24,6 +24,8 @@ from normjax import errors
 from normjax.registry import near_misses
 
 ConfigDict = ml_collections.ConfigDict
+# Of a placeholder that must be filled.
+_NO_VALUE = ml_collections.config_dict.RequiredValueError
 
 # Block of the config -> the folder of `configs` that holds its components.
 COMPONENTS = {
@@ -168,13 +170,17 @@ def load(path: str | Path) -> ConfigDict:
     )
   if isinstance(config, ml_collections.FrozenConfigDict):
     config = ConfigDict(config)
-  _check_keys(config, "")
+  _tidy(config, "")
   to_dict(config)
   return config
 
 
-def _check_keys(block: ConfigDict, prefix: str) -> None:
-  """Raises ConfigError unless dotted paths can name every leaf."""
+def _tidy(block: ConfigDict, prefix: str) -> None:
+  """Puts Python's own numbers in place of NumPy's, and checks the keys.
+
+  Raises:
+    ConfigError: a leaf that no dotted path can name, or one without a value.
+  """
   for key in list(block.keys()):
     if not isinstance(key, str) or not key or "." in key:
       raise errors.ConfigError(
@@ -183,12 +189,15 @@ def _check_keys(block: ConfigDict, prefix: str) -> None:
       )
     try:
       child = block[key]
-    except ValueError as error:  # A placeholder that must be filled.
+    except _NO_VALUE as error:
       raise errors.ConfigError(
         f"config key {prefix + key!r} has no value yet: {error}"
       ) from error
     if isinstance(child, ConfigDict):
-      _check_keys(child, f"{prefix}{key}.")
+      _tidy(child, f"{prefix}{key}.")
+    elif type(plain(child)) is not type(child):
+      with block.ignore_type():
+        block[key] = plain(child)
 
 
 def component(block: str, name: str, **options: Any) -> ConfigDict:
@@ -330,7 +339,7 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
   """
   try:
     return json.loads(config.copy_and_resolve_references().to_json())
-  except (TypeError, ValueError) as error:
+  except (TypeError, ValueError, _NO_VALUE) as error:
     for path, value in leaves(config):
       if not _is_json(value):
         raise errors.ConfigError(

@@ -1,7 +1,10 @@
 import ml_collections
+import numpy as np
 import pytest
 
 from normjax import configure, errors
+
+CONFIG = "import ml_collections as ml\ndef get_config(): return ml.ConfigDict"
 
 
 def _config():
@@ -63,6 +66,26 @@ def test_bad_overrides_name_key_value_and_what_is_allowed(overrides, message):
     ("x = 1", "defines no get_config"),
     ("def get_config(): return {}", r"returned dict"),
     ("def get_config(arg=''): 1 / 0", "failed: ZeroDivisionError"),
+    ("\nimport sys\nsys.exit(3)", r"not import: SystemExit: 3 \(line 3\)"),
+    (
+      "def get_config():\n  raise SystemExit('bye')",
+      r"failed: SystemExit: bye \(line 2\)",
+    ),
+    ("get_config = 3", "defines no get_config"),
+    ("x = = 1", "does not import: SyntaxError: .*line 1"),
+    ("x = '\0'", "does not import: SyntaxError"),
+    (f"{CONFIG}({{'a': b'x'}})", r"'a' is b'x' \(bytes\); allowed: numbers"),
+    (f"{CONFIG}({{'a': {{'b': len}}}})", "'a.b' is <built-in function len>"),
+    (f"{CONFIG}({{'a': [{{1}}]}})", "'a' is"),
+    (f"{CONFIG}({{1: 2}})", "config key 1 of the config: keys must be str"),
+    (
+      f"{CONFIG}({{'a': {{'b.c': 2}}}})",
+      "does not accept dots in field names .*line 2",
+    ),
+    (
+      f"{CONFIG}({{'a': ml.config_dict.required_placeholder(int)}})",
+      "config key 'a' has no value yet",
+    ),
   ],
 )
 def test_a_bad_config_file_gives_one_clear_error(tmp_path, text, message):
@@ -92,3 +115,67 @@ def test_references_follow_an_override():
   changed = configure.override(config, {"block.rate": 3.0})
   assert changed.double == 6.0
   assert configure.to_dict(changed)["double"] == 6.0
+
+
+@pytest.mark.parametrize(
+  ("path", "value", "message"),
+  [
+    ("seed", True, r"'seed' is int \(0\); got True \(bool\)"),
+    ("block.rate", False, r"'block.rate' is float \(1.0\); got False"),
+    ("norm.name", "x" * 300, r"unknown norm 'x{60}… \(300 long\)'"),
+    ("norm.name", "../norms/dyt", "unknown norm '../norms/dyt'"),
+    ("norm.name", None, "unknown norm 'None'"),
+    (3, 1, "an override's key is a string, got 3"),
+  ],
+)
+def test_overrides_of_another_type_are_refused(path, value, message):
+  with pytest.raises(errors.UserError, match=message):
+    configure.override(_config(), {path: value})
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+  config = configure.override(
+    _config(), {"seed": np.int64(3), "block.sizes": np.arange(2)}
+  )
+  assert configure.to_dict(config)["seed"] == 3
+  assert configure.to_dict(config)["block"]["sizes"] == [0, 1]
+  path = tmp_path / "c.py"
+  path.write_text(f"import numpy as np\n{CONFIG}({{'a': np.float32(0.5)}})")
+  assert configure.to_dict(configure.load(path)) == {"a": 0.5}
+
+
+def test_a_frozen_config_can_be_overridden(tmp_path):
+  path = tmp_path / "c.py"
+  path.write_text(
+    "import ml_collections as ml\n"
+    "def get_config(): return ml.FrozenConfigDict({'a': {'b': 1}})"
+  )
+  config = configure.override(configure.load(path), {"a.b": 2})
+  assert config.a.b == 2
+
+
+@pytest.mark.parametrize("name", ["config.py", "a:b.py", "c d.py", "é.py"])
+def test_a_config_file_may_have_any_name(tmp_path, name):
+  path = tmp_path / name
+  path.write_text(
+    "import ml_collections as ml\n"
+    "def get_config(arg=''): return ml.ConfigDict({'a': arg})"
+  )
+  assert configure.load(path).a == ""
+  assert configure.load(f"{path}:x:y").a == "x:y"
+  assert configure.split_argument(f"{path}:x") == (str(path), "x")
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("x" * 300, r"no config file 'x{60}… .300 long.': File name too long"),
+    ("a\0b", "no config file"),
+    ("", "no config file ''"),
+    (".", "no config file"),
+    ("README.md", "'README.md' is no Python file"),
+  ],
+)
+def test_what_is_no_config_file_is_one_clear_error(name, message):
+  with pytest.raises(errors.ConfigError, match=message):
+    configure.load(name)

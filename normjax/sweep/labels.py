@@ -88,9 +88,10 @@ def baseline(
   else:
     leaves = [dict(configure.leaves(configure.to_dict(c))) for c in configs]
     # Tuples are lists in a resolved config.
-    values = json.loads(
-      json.dumps(checks.plain("Sweep.baseline", dict(wanted)))
-    )
+    values = {
+      key: json.loads(json.dumps(checks.plain("Sweep.baseline", value)))
+      for key, value in wanted.items()
+    }
     matches = [
       name
       for name, own in zip(names, leaves, strict=True)

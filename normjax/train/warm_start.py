@@ -79,12 +79,17 @@ def _newest(run_directory: str) -> Path:
     UserError: there is none.
   """
   folder = Path(run_directory).absolute() / files.CHECKPOINTS
-  # While it is written, a checkpoint has a longer name.
-  steps = [
-    int(path.name)
-    for path in (folder.iterdir() if folder.is_dir() else ())
-    if path.name.isdigit()
-  ]
+  try:
+    # While it is written, a checkpoint has a longer name.
+    steps = [
+      int(path.name)
+      for path in (folder.iterdir() if folder.is_dir() else ())
+      if path.name.isdigit()
+    ]
+  except OSError as error:  # Not to be read, or no name of a folder.
+    raise errors.UserError(
+      f"{_KEY}={run_directory!r}: {error.strerror}."
+    ) from error
   if not steps:
     raise errors.UserError(
       f"{_KEY}={run_directory!r}: no checkpoint in {folder}; a run's folder is"

@@ -1,0 +1,123 @@
+"""Every leaf of the run blocks has a type, a range and a role."""
+
+import math
+
+import ml_collections
+import pytest
+
+from normjax import build, configure, errors, fields
+from tests import support
+
+DEFAULT = dict(
+  configure.leaves(configure.to_dict(configure.load("configs/default.py")))
+)
+RUN_LEAVES = [path for path in DEFAULT if not fields.is_component(path)]
+NUMBERS = [
+  path for path, field in fields.FIELDS.items() if field.kind in (int, float)
+]
+
+
+def _changed(path, value):
+  """The default config with one leaf replaced, whatever the type."""
+  flat = {**DEFAULT, path: value}
+  config = {}
+  for key, leaf in flat.items():
+    block, _, name = key.rpartition(".")
+    node = config
+    for part in filter(None, block.split(".")):
+      node = node.setdefault(part, {})
+    node[name] = leaf
+  return ml_collections.ConfigDict(config)
+
+
+def test_the_default_config_and_the_table_have_the_same_leaves():
+  assert sorted(RUN_LEAVES) == sorted(fields.FIELDS)
+  fields.check(configure.load("configs/default.py"))
+
+
+def test_every_number_has_a_bound_on_either_side():
+  for path in NUMBERS:
+    field = fields.FIELDS[path]
+    assert math.isfinite(field.low), path
+    assert math.isfinite(field.high), path
+    assert not field.problem(DEFAULT[path]), path
+
+
+@pytest.mark.parametrize("path", NUMBERS)
+def test_what_no_number_may_be_is_refused(path):
+  for value in (
+    None, math.nan, math.inf, -math.inf, -1, -0.5, 1e60, True, "1", "", [],
+    [1], {},
+  ):  # fmt: skip
+    with pytest.raises(errors.ConfigError) as error:
+      fields.check(_changed(path, value))
+    assert path in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("path", "value", "message"),
+  [
+    ("seed", 2**31, "seed=2147483648 must be at least 0 and at most 21474836"),
+    ("seed", 3.0, "seed=3.0 must be an integer, at least 0"),
+    ("checkpoint.every_steps", -1, "every_steps=-1 must be at least 0"),
+    ("evaluate.num_batches", -1, "num_batches=-1 must be at least 0"),
+    ("schedule.warmup_fraction", 2.0, "2.0 must be at least 0 and at most 1"),
+    ("train.label_smoothing", 1.0, "1.0 must be at least 0 and below 1"),
+    ("train.gradient_clip", math.nan, "clip=nan must be a finite number"),
+    ("train.gradient_clip", 1e-60, "computed with in float32"),
+    ("train.max_loss", 0.0, "max_loss=0.0 must be above 0"),
+    ("train.precision", "bfloat61", "Did you mean 'bfloat16'"),
+    ("train.norms_frozen", 1, "norms_frozen=1 must be True or False"),
+    ("evaluate.corruptions", "fog", "='fog' must be a tuple of strings"),
+    ("log.probes", [1], "must be a tuple of strings"),
+    ("train.num_stps", 3, "'train.num_stps'. Did you mean 'train.num_steps'"),
+    ("trian.num_steps", 3, "'trian.num_steps'. Did you mean"),
+    ("model.name", None, "names no model: model.name=None"),
+  ],
+)
+def test_messages(path, value, message):
+  with pytest.raises(errors.ConfigError) as error:
+    fields.check(_changed(path, value))
+  assert message in str(error.value)
+
+
+@pytest.mark.parametrize("path", [*fields.FIELDS, "norm.name"])
+def test_what_is_missing_is_named(path):
+  config = configure.load("configs/default.py")
+  block, _, key = path.rpartition(".")
+  holder = config[block] if block else config
+  del holder[key]
+  with pytest.raises(errors.ConfigError, match=path.replace(".", r"\.")):
+    fields.check(config)
+
+
+def test_an_empty_config_names_what_it_lacks():
+  with pytest.raises(errors.ConfigError, match="names no model"):
+    fields.check(ml_collections.ConfigDict())
+
+
+def test_the_role_decides_the_program():
+  """Traced and loop leaves leave the key alone; static ones change it."""
+  config = support.tiny()
+  key = build.program_key(config)
+  other = {
+    bool: lambda v: not v, int: lambda v: v + 8, float: lambda v: v / 2 + 0.01,
+    tuple: lambda v: (*v, "x"),
+  }  # fmt: skip
+  for path, field in fields.FIELDS.items():
+    value = dict(configure.leaves(config))[path]
+    change = other.get(field.kind, lambda v: f"{v}x")
+    changed = build.program_key(
+      configure.override(config, {path: change(value)})
+    )
+    assert (changed == key) == (field.role is not fields.Role.STATIC), path
+
+
+def test_an_integer_where_a_float_is_meant_is_traced_as_one():
+  hyper = build.hyper(_changed("train.gradient_clip", 1))
+  assert hyper["train.gradient_clip"].dtype == "float32"
+  assert hyper["train.num_steps"].dtype == "int32"
+  assert build.program_key(_changed("train.z_loss", 1)) == build.program_key(
+    _changed("train.z_loss", 0.5)
+  )
