@@ -95,7 +95,7 @@ class Field:
         f" and at most {MAX_INT32}" if beyond else ""
       )
     if self.role is Role.TRACED and self.kind is float:
-      return self._float32_problem(value)
+      return _float32_problem(value)
     return ""
 
   def _has_type(self, value: Any) -> bool:
@@ -108,14 +108,6 @@ class Field:
     if self.kind is float:
       return isinstance(value, int | float)
     return isinstance(value, self.kind)
-
-  def _float32_problem(self, value: float) -> str:
-    if abs(value) > MAX_FLOAT32 or 0 < abs(value) < MIN_FLOAT32:
-      return (
-        f"must be 0 or between {MIN_FLOAT32:.3g} and {MAX_FLOAT32:.3g}: it is"
-        " computed with in float32"
-      )
-    return ""
 
 
 def _int(role: Role, low: int, high: int = MAX_INT32) -> Field:
@@ -197,6 +189,68 @@ def check(config: configure.ConfigDict) -> None:
     raise errors.ConfigError(problem)
 
 
+def _option_problem(value: Any, default: Any) -> str:
+  """What no option may be; the factories know the rest.
+
+  `run.json` has no infinities, no array has 2^31 of anything, and numbers are
+  computed with in float32. None is left to the factory.
+
+  Args:
+    value: of the option.
+    default: of the component's own config; None where that has none.
+  """
+  if isinstance(value, list):
+    each = (_option_problem(item, None) for item in value)
+    problem = next(filter(None, each), "")
+  elif isinstance(value, bool):
+    problem = ""
+  elif isinstance(value, int) and abs(value) > MAX_INT32:
+    problem = f"must be at most {MAX_INT32}"
+  elif isinstance(value, float):
+    problem = _float32_problem(value)
+  else:
+    problem = ""
+  if problem or (value is None and not isinstance(default, bool)):
+    return problem
+  kind = type(default)
+  if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    return ""
+  if default is None or type(value) is kind:
+    return ""
+  return f"must be {_KINDS.get(kind, kind.__name__)}, as {default!r}"
+
+
+_KINDS = {
+  bool: "True or False",
+  int: "an integer",
+  float: "a number",
+  str: "a string",
+  list: "a tuple or list",
+}
+
+
+def _float32_problem(value: float) -> str:
+  if not math.isfinite(value):
+    return "must be finite"
+  if abs(value) > MAX_FLOAT32 or 0 < abs(value) < MIN_FLOAT32:
+    return (
+      f"must be 0 or between {MIN_FLOAT32:.3g} and {MAX_FLOAT32:.3g}: it is"
+      " computed with in float32"
+    )
+  return ""
+
+
+def _defaults(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """The leaves of the components' own configs."""
+  found = {}
+  for block in configure.COMPONENTS:
+    config = configure.to_dict(
+      configure.component(block, flat[f"{block}.name"])
+    )
+    found |= {f"{block}.{path}": v for path, v in configure.leaves(config)}
+  return found
+
+
 def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
   for block in configure.COMPONENTS:
     name = flat.get(f"{block}.name")
@@ -205,12 +259,26 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
         f"the config names no {block}: {block}.name={name!r};"
         f" configure.component({block!r}, NAME) makes such a block."
       )
+  defaults = _defaults(flat)
   for path, value in flat.items():
     if path in FIELDS:
       problem = FIELDS[path].problem(value)
       if problem:
         yield f"{path}={value!r} {problem.rstrip('.')}."
-    elif not is_component(path):
+    elif is_component(path):
+      problem = _option_problem(value, defaults.get(path))
+      if problem:
+        yield f"{path}={value!r} {problem}."
+      holder = path.rpartition(".")[0]
+      # A component inside may be a name or a block with a name.
+      if defaults.get(holder) is not None and not isinstance(
+        defaults[holder], str
+      ):
+        yield (
+          f"config key {holder!r} is a block;"
+          f" {_option_problem({}, defaults[holder])}."
+        )
+    else:
       # An empty block reads as a leaf; what it lacks is said below.
       if value == {} and any(known.startswith(f"{path}.") for known in FIELDS):
         continue

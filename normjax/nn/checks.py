@@ -23,7 +23,7 @@ def check_sizes(**sizes: Any) -> None:
     UserError: one is no integer, or below 1; the message names it.
   """
   for name, value in sizes.items():
-    if not isinstance(value, numbers.Integral):
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
       raise errors.UserError(f"{name}={value!r} must be an integer.")
     if value < 1:
       raise errors.UserError(f"{name}={value} must be at least 1.")

@@ -57,7 +57,8 @@ class Tune:
         f"Tune.relative must be True or False, got {self.relative!r}."
       )
     if not callable(self.space):
-      checks.axes("Tune.space", self.space)
+      space = checks.axes("Tune.space", self.space)
+      object.__setattr__(self, "space", space)
     object.__setattr__(self, "limits", checks.limits(self.limits))
     if not callable(self.space):
       checks.limits_of("Tune.limits", self.limits, self.space)
@@ -99,10 +100,14 @@ class Sweep:
     object.__setattr__(self, "methods", methods)
     object.__setattr__(self, "seeds", _seeds("Sweep.seeds", self.seeds))
     checks.string("Sweep.metric", self.metric)
-    for name in checks.items(
+    others = checks.items(
       "Sweep.other_metrics", self.other_metrics, "a tuple of names"
-    ):
+    )
+    for name in others:
       checks.string("a name in Sweep.other_metrics", name)
+    if len(set(others)) < len(others):
+      raise errors.UserError(f"Sweep.other_metrics: one is twice in {others}.")
+    object.__setattr__(self, "other_metrics", tuple(others))
     if self.mode not in ("min", "max"):
       raise errors.UserError(
         f"Sweep.mode must be 'min' or 'max', got {self.mode!r}."

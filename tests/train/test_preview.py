@@ -1,0 +1,68 @@
+"""What is said before a run is what the run writes."""
+
+import functools
+
+import jax
+import pytest
+
+from normjax import build, configure, errors
+from normjax.train import check, preview, program
+from normjax.train import step as train_step
+from tests import support
+
+PROBES = ("scale/", "gradient_norm/", "update/head")
+
+
+def test_names_are_those_of_a_step():
+  config = support.tiny({"log.probes": PROBES})
+  recipe, initialize = program.recipe_and_initialize(config)
+  hyper = build.hyper(config)
+  batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
+  state = jax.eval_shape(initialize, hyper, batch)
+  _, metrics = jax.eval_shape(
+    functools.partial(train_step.train_step, recipe), state, batch, hyper
+  )
+  plain = {name for name in metrics if "/" not in name}
+  assert plain - {"diverged_at"} == set(train_step.METRICS)
+  found = preview.preview(config)
+  assert set(found.metrics) == {
+    *(f"train/{name}" for name in train_step.METRICS),
+    "eval/loss",
+    "eval/accuracy",
+    "eval/bits_per_byte",
+  }
+  assert found.unmatched(PROBES) == []
+  assert found.unmatched(("scale/", "nothing", "mean")) == ["nothing", "mean"]
+  assert found.unmatched(("final_norm/scale$",)) == []
+
+
+def test_corruptions_have_names():
+  config = support.tiny_resnet(**{"evaluate.corruptions": ("fog_2",)})
+  check.check(config)
+  metrics = preview.preview(config).metrics
+  assert {
+    "eval/accuracy/fog_2",
+    "eval/loss/fog_2",
+    "eval/mean_corrupted_accuracy",
+    "eval/relative_corrupted_accuracy",
+  } < set(metrics)
+  assert "eval/bits_per_byte" not in metrics
+
+
+def test_cross_checks():
+
+  wsd = {"schedule.name": "wsd", "schedule.warmup_fraction": 0.9}
+  for change, message in (
+    (wsd, "schedule.warmup_fraction=0.9 and schedule.decay_fraction=0.2"),
+    (
+      {"data.name": "iris", "model.name": "mlp", "train.batch_size": 128},
+      "train.batch_size=128 is more than the 120 examples that data 'iris'",
+    ),
+    ({"optimizer.b1": 2.0}, "optimizer.b1=2.0: "),
+    ({"data.sequence_length": 0}, "data.sequence_length=0: "),
+    ({"optimizer.eps": 1e-60}, "optimizer.eps=1e-60 must be 0 or between"),
+  ):
+    base = configure.load("configs/default.py")
+    with pytest.raises(errors.UserError) as error:
+      check.check(configure.override(base, change))
+    assert message in str(error.value)
