@@ -64,8 +64,21 @@ def check_here(
   configs: Sequence[tuple[str, str, Mapping[str, Any]]],
   metric: str,
   other_metrics: Sequence[str],
+  *,
+  same_devices: bool = True,
 ) -> None:
-  """Checks (name, program, config) triples in this process."""
+  """Checks (name, program, config) triples in this process.
+
+  Args:
+    configs: see above.
+    metric: see `Sweep`.
+    other_metrics: see `Sweep`.
+    same_devices: whether the workers will see the devices that this process
+      does; only then it can tell whether a kernel will run.
+
+  Raises:
+    UserError: the first problem, with the name of the method.
+  """
   from kernels_pallas import dispatch
   from normjax.train import check as check_lib
   from normjax.train import preview as preview_lib
@@ -83,11 +96,16 @@ def check_here(
       preview_lib.check_metrics(
         "Sweep.other_metrics", other_metrics, preview.metrics
       )
-    except dispatch.UnsupportedError:
-      # Here, and perhaps not where the workers run: they will say so.
-      continue
+    except dispatch.UnsupportedError as error:
+      if not same_devices:
+        continue
+      raise errors.UserError(f"{name}: {error}") from error
     except errors.UserError as error:
       raise type(error)(f"{name}: {error}") from error
+    except Exception as error:
+      raise errors.UserError(
+        f"{name} cannot be traced: {type(error).__name__}: {error}"
+      ) from error
     patterns = tuple(config.log.probes)
     unmatched[program] = set(preview.unmatched(patterns))
   # What one method lacks, another may have.
@@ -116,7 +134,7 @@ def _check_elsewhere(request: Mapping[str, Any]) -> None:
 
 def _main() -> int:
   try:
-    check_here(**json.load(sys.stdin))
+    check_here(**json.load(sys.stdin), same_devices=False)
   except errors.UserError as error:
     print(error)
     return 2

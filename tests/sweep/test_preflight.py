@@ -1,0 +1,47 @@
+"""Checks of a sweep where its own process must not open an accelerator."""
+
+import pytest
+
+from normjax import build, configure, errors
+from normjax.sweep import plan as plan_lib
+from normjax.sweep import pool, preflight
+from normjax.sweep.spec import Sweep
+from tests import support
+
+
+def _plan(**changes):
+  return plan_lib.plan(
+    Sweep(**{"methods": [{}], "seeds": (0, 1), **changes}),
+    support.tiny(),
+    {},
+    program_key=build.program_key,
+  )
+
+
+def test_elsewhere_says_the_same_as_here(monkeypatch):
+  plan = _plan(metric="eval/acuracy")
+  with pytest.raises(errors.UserError) as here:
+    preflight.check(plan, plan.points)
+  monkeypatch.setattr(pool, "has_accelerator", lambda: True)
+  with pytest.raises(errors.UserError) as elsewhere:
+    preflight.check(plan, plan.points)
+  assert str(elsewhere.value) == str(here.value)
+
+
+def test_a_kernel_is_judged_where_it_will_run():
+  config = configure.to_dict(support.tiny({"norm.impl": "pallas_tpu"}))
+  configs = [("method 'a'", "p", config)]
+  with pytest.raises(errors.UserError, match="method 'a': rms_norm: none of"):
+    preflight.check_here(configs, "eval/loss", [])
+  preflight.check_here(configs, "eval/loss", [], same_devices=False)
+
+
+def test_nothing_left_imports_nothing(monkeypatch):
+  monkeypatch.setattr(preflight, "check_here", None)
+  preflight.check(_plan(), [])
+
+
+def test_seeds_are_no_points_of_their_own():
+  plan = _plan(seeds=range(5))
+  assert len(plan.points) == 5
+  assert len(preflight._distinct(plan.points)) == 1
