@@ -81,8 +81,7 @@ class Field:
     if not self._has_type(value):
       return f"must be {self}"
     if self.choices and value not in self.choices:
-      close = near_misses(value, self.choices)
-      return f"must be {self}.{close}" if close else f"must be {self}"
+      return f"must be {self}"
     if self.kind not in (int, float):
       return ""
     if not math.isfinite(value):
@@ -262,9 +261,16 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
   defaults = _defaults(flat)
   for path, value in flat.items():
     if path in FIELDS:
-      problem = FIELDS[path].problem(value)
-      if problem:
-        yield f"{path}={value!r} {problem.rstrip('.')}."
+      field = FIELDS[path]
+      problem = field.problem(value)
+      if problem and field.choices:
+        allowed = ", ".join(map(repr, field.choices))
+        yield (
+          f"{path}={value!r}; allowed:"
+          f" {allowed}.{near_misses(str(value), field.choices)}"
+        )
+      elif problem:
+        yield f"{path}={value!r} {problem}."
     elif is_component(path):
       problem = _option_problem(value, defaults.get(path))
       if problem:

@@ -67,7 +67,11 @@ def test_what_no_number_may_be_is_refused(path):
     ("train.gradient_clip", math.nan, "clip=nan must be a finite number"),
     ("train.gradient_clip", 1e-60, "computed with in float32"),
     ("train.max_loss", 0.0, "max_loss=0.0 must be above 0"),
-    ("train.precision", "bfloat61", "Did you mean 'bfloat16'"),
+    (
+      "train.precision",
+      "bfloat61",
+      "allowed: 'float32', 'bfloat16'. Did you mean 'bfloat16'",
+    ),
     ("train.norms_frozen", 1, "norms_frozen=1 must be True or False"),
     ("evaluate.corruptions", "fog", "='fog' must be a tuple of strings"),
     ("log.probes", [1], "must be a tuple of strings"),
