@@ -11,7 +11,7 @@ from typing import Any
 
 import rich.console
 
-from normjax import configure, errors
+from normjax import configure, errors, escape
 from normjax.configure import COMPONENTS, ConfigDict
 from normjax.sweep import launch, ledger, lock, pool, preflight, progress, spec
 from normjax.sweep.plan import Estimate, Plan, ProgramKey
@@ -133,7 +133,8 @@ def run_sweep(
     state = planner.plan({})  # bad input ends here: nothing is written
     count = _num_workers(workers, state.plan)
     if runner == RUNNER:  # Of another one we know neither fields nor metrics.
-      preflight.check(state.plan, state.left())
+      for note in preflight.check(state.plan, state.left(), strict=dry_run):
+        console.print(escape.terminal(f"note: {note}"), soft_wrap=True)
     if dry_run:
       from normjax.sweep import dry_run as dry_run_lib
 

@@ -5,11 +5,12 @@ sweep must not hold an accelerator that its workers need: there the checks run
 in a process of their own, on the CPU.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from normjax import configure, errors
@@ -19,29 +20,39 @@ from normjax.sweep.plan import Plan, Point
 _LAST_LINES = 3
 
 
-def check(plan: Plan, points: Iterable[Point]) -> None:
+def check(
+  plan: Plan, points: Iterable[Point], *, strict: bool = False
+) -> list[str]:
   """Checks the configs of points, and the names that the sweep asks for.
+
+  A model that does not fit its norm or its data is one point of a grid: its
+  runs fail, and the others go on.
 
   Args:
     plan: of the sweep; says the metrics.
     points: those without a result.
+    strict: whether a model that cannot be built is an error, too.
+
+  Returns:
+    What will fail, one line a program.
 
   Raises:
-    UserError: a config that no run can use, a metric that no result will
-      have, or a probe that chooses nothing in any of the points.
+    UserError: a number out of range, an option that its factory refuses, a
+      metric that no result will have, a probe that chooses nothing in any of
+      the points, or no model that can be built.
   """
   configs = _distinct(points)
   if not configs:
-    return
+    return []
   request = {
     "configs": configs,
     "metric": plan.metric,
     "other_metrics": list(plan.other_metrics),
+    "strict": strict,
   }
   if pool.has_accelerator():
-    _check_elsewhere(request)
-  else:
-    check_here(**request)
+    return _check_elsewhere(request)
+  return check_here(**request)
 
 
 def _distinct(points: Iterable[Point]) -> list[tuple[str, str, Any]]:
@@ -65,55 +76,78 @@ def check_here(
   metric: str,
   other_metrics: Sequence[str],
   *,
+  strict: bool = False,
   same_devices: bool = True,
-) -> None:
+) -> list[str]:
   """Checks (name, program, config) triples in this process.
 
   Args:
     configs: see above.
     metric: see `Sweep`.
     other_metrics: see `Sweep`.
+    strict: see `check`, like what is returned.
     same_devices: whether the workers will see the devices that this process
       does; only then it can tell whether a kernel will run.
 
   Raises:
     UserError: the first problem, with the name of the method.
   """
-  from kernels_pallas import dispatch
+  from kernels_pallas import dispatch  # Late: imports jax, as the next do.
   from normjax.train import check as check_lib
   from normjax.train import preview as preview_lib
 
-  previews: dict[str, preview_lib.Preview] = {}
-  unmatched: dict[str, set[str]] = {}
+  seen: set[str] = set()
+  unmatched: list[set[str]] = []
+  failures: list[errors.UserError] = []
   for name, program, plain in configs:
     config = configure.ConfigDict(plain)
-    try:
+    with _about(name):
       check_lib.check(config)
-      if program in previews:
-        continue
-      preview = previews[program] = preview_lib.preview(config)
+    if program in seen:
+      continue
+    seen.add(program)
+    try:
+      with _about(name):
+        preview = preview_lib.preview(config)
+    except dispatch.UnsupportedError as error:
+      if same_devices:
+        failures.append(errors.UserError(f"{name}: {error}"))
+      continue
+    except errors.UserError as error:
+      failures.append(error)
+      continue
+    with _about(name):
       preview_lib.check_metrics("Sweep.metric", [metric], preview.metrics)
       preview_lib.check_metrics(
         "Sweep.other_metrics", other_metrics, preview.metrics
       )
-    except dispatch.UnsupportedError as error:
-      if not same_devices:
-        continue
-      raise errors.UserError(f"{name}: {error}") from error
-    except errors.UserError as error:
-      raise type(error)(f"{name}: {error}") from error
-    except Exception as error:
-      raise errors.UserError(
-        f"{name} cannot be traced: {type(error).__name__}: {error}"
-      ) from error
-    patterns = tuple(config.log.probes)
-    unmatched[program] = set(preview.unmatched(patterns))
-  # What one method lacks, another may have.
+    unmatched.append(set(preview.unmatched(config.log.probes)))
+  if failures and (strict or len(failures) == len(seen)):
+    raise failures[0]
   if unmatched:
-    preview_lib.check_probes(sorted(set.intersection(*unmatched.values())))
+    # What one method lacks, another may have.
+    preview_lib.check_probes(sorted(set.intersection(*unmatched)))
+  return [f"its runs will fail: {failure}" for failure in failures]
 
 
-def _check_elsewhere(request: Mapping[str, Any]) -> None:
+@contextlib.contextmanager
+def _about(name: str) -> Iterator[None]:
+  """Names the method in whatever goes wrong."""
+  from kernels_pallas import dispatch
+
+  try:
+    yield
+  except dispatch.UnsupportedError:
+    raise
+  except errors.UserError as error:
+    raise type(error)(f"{name}: {error}") from error
+  except Exception as error:
+    raise errors.UserError(
+      f"{name} cannot be traced: {type(error).__name__}: {error}"
+    ) from error
+
+
+def _check_elsewhere(request: Mapping[str, Any]) -> list[str]:
   """Runs `check_here` in a process that sees no accelerator."""
   done = subprocess.run(
     [sys.executable, "-m", "normjax.sweep.preflight"],
@@ -130,14 +164,16 @@ def _check_elsewhere(request: Mapping[str, Any]) -> None:
     raise errors.RunError(
       f"the configs could not be checked: exit status {done.returncode}: {said}"
     )
+  return json.loads(done.stdout.splitlines()[-1])
 
 
 def _main() -> int:
   try:
-    check_here(**json.load(sys.stdin), same_devices=False)
+    notes = check_here(**json.load(sys.stdin), same_devices=False)
   except errors.UserError as error:
     print(error)
     return 2
+  print(json.dumps(notes))
   return 0
 
 

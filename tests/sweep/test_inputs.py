@@ -177,7 +177,10 @@ def test_messages(write, monkeypatch, make, message):
   [
     ("sweep = 3", r"defines no sweep\(\)"),
     ("sweep = int", "returned int"),
-    ("def sweep():\n  exit(4)", r"failed: SystemExit: 4 \(line 3\)"),
+    (
+      "import sys\ndef sweep(): sys.exit(4)",
+      r"failed: SystemExit: 4 \(line 3\)",
+    ),
     ("def sweep():\n  yield {}\n  1 / 0", r"ZeroDivisionError.*\(line 4\)"),
     ("def sweep(): return [{'a': 1}]", "without 'seed', and the config has"),
   ],

@@ -33,7 +33,17 @@ def test_a_kernel_is_judged_where_it_will_run():
   configs = [("method 'a'", "p", config)]
   with pytest.raises(errors.UserError, match="method 'a': rms_norm: none of"):
     preflight.check_here(configs, "eval/loss", [])
-  preflight.check_here(configs, "eval/loss", [], same_devices=False)
+  assert not preflight.check_here(configs, "eval/loss", [], same_devices=False)
+
+
+def test_one_model_that_does_not_fit_is_said_and_the_others_go_on():
+  plan = _plan(methods=[{}, {"model.num_heads": 3}])
+  (note,) = preflight.check(plan, plan.points)
+  assert "will fail: method 'num_heads=3': model.model_dim=16: " in note
+  with pytest.raises(errors.UserError, match="not a multiple of"):
+    preflight.check(plan, plan.points, strict=True)
+  with pytest.raises(errors.UserError, match="not a multiple of"):
+    preflight.check(plan, plan.points[2:])
 
 
 def test_nothing_left_imports_nothing(monkeypatch):

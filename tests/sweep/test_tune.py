@@ -125,3 +125,17 @@ def test_what_cannot_grow_at_all_stays():
   chosen = {"one": (1,), "two": (1,)}
   sides = {"one": {0: -1}, "two": {}}
   assert tune.grow_all(grids, chosen, sides, {"a": (0, 3)}) is None
+
+
+def test_growth_stays_in_the_range_of_a_field():
+  assert tune.limit("train.label_smoothing", (0.1, 0.2), {}) == (0, 1)
+  assert tune.limit("train.num_steps", (2, 4), {})[0] == 1
+  assert tune.limit("optimizer.lr", (-1.0, 1.0), {}) == (-INF, INF)
+
+
+def test_factors_of_a_whole_number_are_whole_where_they_can_be():
+  config = ml_collections.ConfigDict({"model": {"depth": 8}})
+  space = Tune({"model.depth": [0.5, 1, 2]}, relative=True)
+  values = tune.axes(space, config)["model.depth"]
+  assert values == (4, 8, 16)
+  assert all(type(value) is int for value in values)
