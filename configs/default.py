@@ -57,7 +57,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
   config.evaluate = ml_collections.ConfigDict()
   config.evaluate.every_steps = 100  # and always after the last step
-  config.evaluate.num_batches = 16  # 0: the whole validation split
+  config.evaluate.num_batches = 16  # at most; 0: the whole split
   config.evaluate.batch_size = 64
   # After the last step also on corrupted validation images: kinds of
   # arXiv:1903.12261 by TFDS's names, such as "fog_3", "fog" (its five

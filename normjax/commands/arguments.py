@@ -1,5 +1,6 @@
 """What commands share: the config argument and its typed overrides."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,5 +77,24 @@ def define_out(values: flags.FlagValues, what: str) -> None:
 
 def out_directory(values: flags.FlagValues, config_path: str) -> Path:
   """--out, or `runs/<name of the config file>`."""
-  stem = Path(configure.split_argument(config_path)[0]).stem
-  return Path(values["out"].value or Path("runs") / stem)
+  if values["out"].value:
+    return folder("--out", values["out"].value)
+  return Path("runs") / Path(configure.split_argument(config_path)[0]).stem
+
+
+def folder(what: str, path: str) -> Path:
+  """The path of a folder, which need not be there.
+
+  Raises:
+    UserError: no file system could have it.
+  """
+  try:
+    os.lstat(path)
+  except (FileNotFoundError, NotADirectoryError, PermissionError):
+    pass  # Whoever uses it will see.
+  except (OSError, ValueError) as error:
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    raise errors.UserError(
+      f"{what}: {path[:60]!r}… cannot be a folder: {why}."
+    ) from error
+  return Path(path)

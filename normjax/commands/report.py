@@ -1,7 +1,5 @@
 """Writes and prints the report of a sweep directory, from its files."""
 
-from pathlib import Path
-
 from absl import flags
 
 from normjax import escape
@@ -19,7 +17,8 @@ def run(
 ) -> int:
   """Works for a sweep that is still running, too."""
   del overrides, values
-  out = Path(arguments.one(positional, "sweep directory", USAGE))
+  given = arguments.one(positional, "sweep directory", USAGE)
+  out = arguments.folder("DIR", given)
   from normjax import report
 
   paths = report.write_report(out)

@@ -63,6 +63,11 @@ def test_a_file_may_be_called_config(
   [
     (["report", "x", "--config.seed=3"], "normjax report reads no config"),
     (["list", "--config.seed=3"], "normjax list reads no config"),
+    (["report", "x" * 300], "cannot be a folder: File name too long"),
+    (
+      ["train", "configs/default.py", f"--out={'x' * 300}/a"],
+      "--out: 'xxx",
+    ),
     (["train", "x" * 300], "(300 long)': File name too long"),
     (["train", "configs/default.py:deubg"], "unknown argument 'deubg'"),
     (
