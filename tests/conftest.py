@@ -4,22 +4,29 @@ import os
 
 import pytest
 
+from tests import compilations
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_compilations():
+  """What a developer's last run compiled is not compiled again."""
+  with compilations.kept(compilations.pool()):
+    yield
+
+
 @pytest.fixture(autouse=True)
 def light_compilation(request):
   """Without LLVM's optimizations: a third less time, the same arithmetic.
 
-  Not where shardings are looked at, which are chosen by optimizations too, nor
-  in a test marked `optimized`.
+  Not in a test marked `optimized`: where shardings are looked at, which are
+  chosen by optimizations too, and what users see of roundings.
   """
-  if "devices" in request.node.name or request.node.get_closest_marker(
-    "optimized"
-  ):
+  if request.node.get_closest_marker("optimized"):
     yield
     return
   import jax  # Late: a command's own tests start without it.

@@ -60,6 +60,7 @@ def adaptive_grad_clip(
   """
   method = "adaptive_grad_clip"
   validate.numbers(method, clipping=clipping, eps=eps)
+  validate.pattern(method, "exempt", exempt)
   rules = [(groups.VECTOR_NAMES, True), (".*", True)]
   if exempt is not None:
     rules.insert(1, (exempt, False))

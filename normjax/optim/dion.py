@@ -77,7 +77,7 @@ def scale_by_dion(
   validate.numbers(method, eps=eps)
   validate.count(method, "rank", rank)
   if rank_percent is not None:
-    validate.count(method, "rank_percent", rank_percent)
+    validate.count(method, "rank_percent", rank_percent, most=100)
   validate.count(method, "seed", seed, least=0)
 
   def first_basis(path, w, entry):
@@ -185,8 +185,8 @@ def dion(
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.
     rank: number of Q's columns, at most the smaller side.
-    rank_percent: their share of the smaller side in percent, rounded up, in
-      place of `rank`; an int, as it decides on shapes.
+    rank_percent: their share of the smaller side in percent, at most 100,
+      rounded up, in place of `rank`; an int, as it decides on shapes.
     seed: of the first Q.
     mu_dtype: of the stored M and Q, and AdamW's first moment; None takes the
       parameter's.

@@ -4,6 +4,7 @@ A traced scalar has no value yet and is not checked.
 """
 
 import math
+import re
 from typing import Any
 
 import jax
@@ -73,14 +74,21 @@ def learning_rate(method: str, value: Any, name: str = "learning_rate") -> None:
   number(method, name, value, schedule=True)
 
 
-def count(method: str, name: str, value: Any, least: int = 1) -> None:
+def count(
+  method: str,
+  name: str,
+  value: Any,
+  least: int = 1,
+  most: int | None = None,
+) -> None:
   """Checks a static integer, such as a number of iterations."""
+  allowed = f"an int >= {least}"
+  if most is not None:
+    allowed += f" and <= {most}"
   if isinstance(value, bool) or not isinstance(value, int):
-    raise TypeError(f"{method}: {name}={value!r}; allowed: an int >= {least}.")
-  if value < least:
-    raise errors.UserError(
-      f"{method}: {name}={value}; allowed: an int >= {least}."
-    )
+    raise TypeError(f"{method}: {name}={value!r}; allowed: {allowed}.")
+  if value < least or (most is not None and value > most):
+    raise errors.UserError(f"{method}: {name}={value}; allowed: {allowed}.")
 
 
 def choice(
@@ -91,6 +99,18 @@ def choice(
     raise errors.UserError(
       f"{method}: {name}={value!r}; allowed: {', '.join(map(repr, allowed))}."
     )
+
+
+def pattern(method: str, name: str, value: Any) -> None:
+  """Checks a regular expression; None stands for none."""
+  if value is None:
+    return
+  try:
+    re.compile(value)
+  except re.error as error:
+    raise errors.UserError(
+      f"{method}: {name}={value!r}; allowed: a regular expression ({error})."
+    ) from None
 
 
 def leaves(method: str, params: PyTree) -> None:

@@ -1,8 +1,12 @@
 """What every optimizer must do; `tests/optim/test_contract.py` runs it on all.
 
 `OptimizerContract` holds what optax demands of its contributed optimizers and
-what this project adds; a subclass parametrizes `case` (`tests/optim/cases`).
+what this project adds, where the method itself decides. What the shared code
+of the aliases decides is in `optimizer_composition`. A subclass parametrizes
+`case` (`tests/optim/cases`).
 """
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -13,53 +17,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from normjax import optim
-
-BAD_OPTIONS = (
-  ("learning_rate", -0.1, ValueError),
-  ("learning_rate", float("nan"), ValueError),
-  ("learning_rate", "fast", TypeError),
-  ("learning_rate", jnp.ones(2), TypeError),
-  ("b1", 1.0, ValueError),
-  ("b2", -0.1, ValueError),
-  ("beta", 1.5, ValueError),
-  ("eps", -1e-8, ValueError),
-  ("weight_decay", -0.1, ValueError),
-  ("weight_decay", float("inf"), ValueError),
-  ("weight_decay", True, TypeError),
-  ("mask", "some", ValueError),
-  ("fallback_learning_rate", -1.0, ValueError),
-  ("fallback_b2", 1.0, ValueError),
-  ("fallback_eps", -1.0, ValueError),
-  ("matrix_scale", -1.0, ValueError),
-  ("num_iters", 0, ValueError),
-  ("first", "rows", ValueError),
-  ("ns_steps", 2.5, TypeError),
-  ("ns_coeffs", (1.0, 2.0), ValueError),
-  ("scaling", "none", ValueError),
-  ("momentum", 1.0, ValueError),
-  ("dampening", -0.5, ValueError),
-  ("delta", -1.0, ValueError),
-  ("preset", "paper", ValueError),
-  ("ns_beta", 1.0, ValueError),
-  ("prenorm", "none", ValueError),
-  ("side", "rows", ValueError),
-  ("wd_ratio", -1.0, ValueError),
-  ("per", "row", ValueError),
-  ("every", 0, ValueError),
-  ("vectors", "some", ValueError),
-  ("vector_decay", 1.0, ValueError),
-  ("precondition_frequency", 0, ValueError),
-  ("max_precond_dim", -1, ValueError),
-  ("decay_rate", -1.0, ValueError),
-  ("clipping_threshold", -1.0, ValueError),
-  ("min_dim_size_to_factor", 0, ValueError),
-  ("min_parameter_scale", -1.0, ValueError),
-  ("update_proj_gap", 0, ValueError),
-  ("scale", -1.0, ValueError),
-  ("rank", 0, ValueError),
-  ("rank", 2.5, TypeError),
-  ("residual", "none", ValueError),
-)
+from tests.contracts import optimizer_options
 
 
 def small_tree(dtype=jnp.float32):
@@ -83,11 +41,18 @@ _COMPILED = {}
 
 def compiled(case, **options):
   """(init, update) of a case, compiled once for all tests."""
-  key = f"{case} {sorted(options.items())}"
+  defaults = {k: p.default for k, p in case.parameters.items()} | case.options
+  changed = {k: v for k, v in options.items() if v != defaults.get(k)}
+  key = f"{case} {sorted(changed.items())}"
   if key not in _COMPILED:
-    tx = case.make(**options)
+    tx = case.make(**changed)
     _COMPILED[key] = jax.jit(tx.init), jax.jit(tx.update)
   return _COMPILED[key]
+
+
+def without_decay(case):
+  """The option that turns the decay off, where there is one."""
+  return {k: 0.0 for k in ("weight_decay",) if k in case.parameters}
 
 
 def gradients_like(params, seed=1):
@@ -120,99 +85,123 @@ def all_zero(tree):
   return all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(tree))
 
 
-def _parabola():
-  return jnp.array([-1.0, 10.0, 1.0]), jnp.array([1.0, -1.0, 1.0])
+def converges(case, start, end):
+  """Asserts that the case walks from `start` to the minimum at `end`."""
+  tx = case.make(**{**without_decay(case), **case.convergence})
 
+  def step(carry, _):
+    params, state = carry
+    gradients = jax.tree.map(lambda w, e: 2 * (w - e), params, end)
+    updates, state = tx.update(gradients, state, params)
+    return (optax.apply_updates(params, updates), state), None
 
-def _matrix_parabola():
-  return jnp.zeros((2, 2)), jnp.array([[3.0, -2.0], [1.0, 4.0]])
-
-
-def _mixed():
-  start = jnp.zeros(3), jnp.zeros((2, 2))
-  end = jnp.array([1.0, -1.0, 2.0]), jnp.array([[1.0, 0.0], [-1.0, 1.0]])
-  return start, end
+  carry = start, tx.init(start)
+  (params, _), _ = jax.jit(
+    lambda carry: jax.lax.scan(step, carry, length=4000)
+  )(carry)
+  assert_trees_close(params, end, rtol=0.03, atol=0.03)
 
 
 class OptimizerContract:
   """The contract; a subclass parametrizes `case`."""
 
-  @pytest.mark.parametrize("target", [_parabola, _matrix_parabola, _mixed])
-  def test_converges(self, case, target):
-    start, end = target()
-    quiet = {k: 0.0 for k in ("weight_decay",) if k in case.parameters}
-    tx = case.make(**{**quiet, **case.convergence})
-
-    def step(carry, _):
-      params, state = carry
-      gradients = jax.tree.map(lambda w, e: 2 * (w - e), params, end)
-      updates, state = tx.update(gradients, state, params)
-      return (optax.apply_updates(params, updates), state), None
-
-    carry = start, tx.init(start)
-    (params, _), _ = jax.jit(
-      lambda carry: jax.lax.scan(step, carry, length=4000)
-    )(carry)
-    assert_trees_close(params, end, rtol=0.03, atol=0.03)
-
-  def test_extra_args_and_no_recompilation(self, case):
-    tx = case.make()
-    traces = []
-
-    @jax.jit
-    def step(params, state):
-      traces.append(1)
-      updates, state = tx.update(params, state, params, unexpected=1)
-      return optax.apply_updates(params, updates), state
-
-    params = small_tree()
-    state = tx.init(params)
-    for _ in range(3):
-      params, state = step(params, state)
-    assert len(traces) == 1
-    assert_finite(params)
-
-  def test_inject_hyperparams(self, case):
-    options = {"learning_rate": 0.01, **case.options}
-    injected = optax.inject_hyperparams(
-      optim.REGISTRY.get(case.name),
-      static_args=[
-        name
-        for name, parameter in case.parameters.items()
-        if isinstance(parameter.default, int | str | bool)
-      ],
-    )(**options)
-    params = small_tree()
-    gradients = gradients_like(params)
-    init, update = compiled(case)
-    expected, state = update(gradients, init(params), params)
-    actual, injected_state = jax.jit(injected.update)(
-      gradients, jax.jit(injected.init)(params), params
-    )
-    assert_trees_close(actual, expected, rtol=1e-4, atol=1e-6)
-    assert_trees_close(injected_state.inner_state, state, rtol=1e-4, atol=1e-6)
+  def test_converges(self, case):
+    start = jnp.array([-1.0, 10.0, 1.0]), jnp.zeros((2, 2))
+    end = jnp.array([1.0, -1.0, 1.0]), jnp.array([[3.0, -2.0], [1.0, 4.0]])
+    converges(case, start, end)
 
   @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
-  def test_dtypes_are_stable(self, case, dtype):
-    tx = case.make()
+  def test_traces(self, case, dtype):
+    """Shapes, dtypes and weak types of a step, with all numbers traced.
+
+    What is the same after a step as before runs in a scan, under a condition,
+    and twice without a new compilation. Extra arguments pass through; a rate
+    for each run is a `vmap`.
+    """
     params = small_tree(dtype)
-    state = tx.init(params)
+    gradients = gradients_like(params)
+
+    def step(params, gradients, scalars):
+      tx = case.make(**scalars)
+      state = tx.init(params)
+      updates, new = tx.update(gradients, state, params, unexpected=1)
+      assert jax.tree.map(jax.typeof, updates) == jax.tree.map(
+        jax.typeof, params
+      )
+      assert jax.tree.map(jax.typeof, new) == jax.tree.map(jax.typeof, state)
+      return updates
+
+    scalars = {
+      k: jnp.float32(v) for k, v in optimizer_options.scalars(case).items()
+    }
+    one = jax.eval_shape(step, params, gradients, scalars)
+    rows = jax.tree.map(lambda x: jnp.stack([x, x]), (params, scalars))
+    two = jax.eval_shape(
+      jax.vmap(step, in_axes=(0, None, 0)), rows[0], gradients, rows[1]
+    )
+    jax.tree.map(lambda a, b: _assert_row(a, b), one, two)
+
+  def test_low_precision_is_finite(self, case):
+    """Leaves of several dtypes in one tree; each keeps its own."""
+    dtypes = itertools.cycle((jnp.bfloat16, jnp.float16, jnp.float32))
+    params = jax.tree.map(lambda w: w.astype(next(dtypes)), small_tree())
+    tx = case.make()
+    updates, _ = jax.jit(
+      lambda params, gradients: tx.update(gradients, tx.init(params), params)
+    )(params, gradients_like(params))
+    assert_finite(updates)
+    assert not all_zero(updates)
+
+  def test_scalars_are_traced(self, case):
+    """Values of a sweep are one program, and each of them has an effect.
+
+    With the values that the case has, the result is that of plain numbers.
+    The mask says where the decay acts, and nowhere else.
+    """
+    traces = []
+    params = small_tree()
+    history = gradients_like(params), gradients_like(params, seed=2)
+    mask = jax.tree.map(lambda _: False, params)
+    mask["mlp"]["kernel"] = mask["norm"]["scale"] = True
+    masked = {"mask": mask} if "mask" in case.parameters else {}
 
     @jax.jit
-    def step(state, gradients, flag):
-      return jax.lax.cond(
-        flag,
-        lambda: tx.update(gradients, state, params),
-        lambda: (params, state),
-      )
+    def two_steps(params, scalars):
+      traces.append(1)
+      return _steps(case.make(**scalars, **masked), params, history)
 
-    updates, new_state = step(state, gradients_like(params), True)
-    for u, w in zip(
-      jax.tree.leaves(updates), jax.tree.leaves(params), strict=True
-    ):
-      assert (u.dtype, u.shape) == (w.dtype, w.shape)
-    assert jax.eval_shape(lambda: state) == jax.eval_shape(lambda: new_state)
-    assert_finite(updates)
+    scalars = optimizer_options.scalars(case)
+    decays = [key for key in scalars if key.endswith("weight_decay")]
+    plain = scalars | dict.fromkeys(decays, 0.0)
+    result = two_steps(params, plain)
+    init, update = compiled(case, **without_decay(case))
+    expected, state = params, init(params)
+    for gradients in history:
+      updates, state = update(gradients, state, expected)
+      expected = optax.apply_updates(expected, updates)
+    # A decay such as 0.999 is rounded when it becomes an array: 1 - b2 has a
+    # relative error of 6e-5.
+    assert_trees_close(result, expected, rtol=1e-3, atol=1e-5)
+
+    def moved(changed, before):
+      after = two_steps(params, changed)
+      return jax.tree.map(lambda a, b: not np.array_equal(a, b), after, before)
+
+    if masked:
+      decayed = moved(plain | dict.fromkeys(decays, 0.1), result)
+      assert decayed == mask
+    whole = two_steps(params, scalars)
+    silent = {
+      key
+      for key, value in scalars.items()
+      if not any(
+        jax.tree.leaves(
+          moved(scalars | {key: optimizer_options.another(value)}, whole)
+        )
+      )
+    }
+    assert silent == optimizer_options.silent(case)
+    assert len(traces) == 1
 
   def test_moment_dtypes(self, case):
     wanted = {
@@ -236,58 +225,8 @@ class OptimizerContract:
     else:
       assert narrow <= full
 
-  def test_multi_steps(self, case):
-    every = optax.MultiSteps(case.make(), every_k_schedule=2)
-    params = small_tree()
-    state = jax.jit(every.init)(params)
-    gradients = gradients_like(params)
-    update_every = jax.jit(every.update)
-    first, state = update_every(gradients, state, params)
-    assert all_zero(first)
-    second, _ = update_every(gradients, state, params)
-    init, update = compiled(case)
-    expected, _ = update(gradients, init(params), params)
-    assert_trees_close(second, expected, rtol=1e-4, atol=1e-6)
-
-  def test_schedules(self, case):
-    params = small_tree()
-    gradients = gradients_like(params)
-    rates = {
-      key: lambda count: jnp.where(count == 0, 0.01, 0.0)
-      for key in case.parameters
-      if key.endswith("learning_rate")
-    }
-    tx = case.make(**rates)
-    scheduled = jax.jit(tx.update)
-    first, state = scheduled(gradients, tx.init(params), params)
-    init, update = compiled(case, **dict.fromkeys(rates, 0.01))
-    expected, _ = update(gradients, init(params), params)
-    assert_trees_close(first, expected, rtol=1e-4, atol=1e-6)
-    second, _ = scheduled(gradients, state, params)
-    assert all_zero(second)
-
-  def test_mask_picks_what_decays(self, case):
-    if "mask" not in case.parameters:
-      pytest.skip("has no mask")
-    params = small_tree()
-    mask = jax.tree.map(lambda _: False, params)
-    mask["mlp"]["kernel"] = mask["norm"]["scale"] = True
-    zero = jax.tree.map(jnp.zeros_like, params)
-
-    def moved(given):
-      tx = case.make(weight_decay=0.1, mask=given)
-      update = jax.jit(tx.update)
-      # The second: SOAP's first waits for its bases.
-      _, state = update(zero, tx.init(params), params)
-      updates, _ = update(zero, state, params)
-      return jax.tree.map(lambda u: bool(np.any(u)), updates)
-
-    assert moved(mask) == moved(lambda _: mask) == mask
-    assert moved("default") == optim.decay_mask(params)
-
   def test_zero_gradient_moves_nothing(self, case):
-    quiet = {k: 0.0 for k in ("weight_decay",) if k in case.parameters}
-    init, update = compiled(case, **quiet)
+    init, update = compiled(case, **without_decay(case))
     params = small_tree()
     zero = jax.tree.map(jnp.zeros_like, params)
     state = init(params)
@@ -322,55 +261,6 @@ class OptimizerContract:
     updates, _ = tx.update({}, state, {})
     assert updates == {}
 
-  def test_scalars_are_traced(self, case):
-    """Values of a sweep are one program, and equal those of numbers."""
-    traces = []
-    params = small_tree()
-    gradients = gradients_like(params)
-
-    @jax.jit
-    def two_steps(params, scalars):
-      traces.append(1)
-      state = case.make(**scalars).init(params)
-      for _ in range(2):
-        tx = case.make(**scalars)
-        updates, new_state = tx.update(gradients, state, params)
-        assert jax.tree.structure(state) == jax.tree.structure(new_state)
-        state = new_state
-        params = optax.apply_updates(params, updates)
-      return params
-
-    scalars = {"learning_rate": 0.01, **case.scalars()}
-    as_arrays = {k: jnp.float32(v) for k, v in scalars.items()}
-    actual = two_steps(params, as_arrays)
-    two_steps(params, {k: v * 0.5 for k, v in as_arrays.items()})
-    assert len(traces) == 1
-    expected = jax.jit(lambda params: _steps(case.make(), params, gradients))(
-      params
-    )
-    # A decay such as 0.999 is rounded when it becomes an array: 1 - b2 has a
-    # relative error of 6e-5.
-    assert_trees_close(actual, expected, rtol=1e-3, atol=1e-5)
-
-  def test_vmap_over_runs(self, case):
-    """Two runs side by side, each with its own rate, weights and state."""
-    trees = [small_tree(), gradients_like(small_tree())]
-    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-    rates = jnp.array([0.01, 0.03])
-
-    def move(params, rate):
-      tx = case.make(rate)
-      return tx.update(params, tx.init(params), params)[0]
-
-    both = jax.jit(jax.vmap(move))(params, rates)
-    init, update = compiled(case)
-    alone, _ = update(trees[0], init(trees[0]), trees[0])
-    # Sums in another order, amplified as in one step.
-    tolerance = max(case.rounding, 1e-4)
-    first = jax.tree.map(lambda leaf: leaf[0], both)
-    assert_trees_close(first, alone, rtol=tolerance, atol=tolerance * 0.01)
-    assert_finite(both)
-
   def test_initial_state_ignores_scalars(self, case):
     params = small_tree()
     states = [
@@ -381,6 +271,7 @@ class OptimizerContract:
     ]
     jax.tree.map(np.testing.assert_array_equal, *states)
 
+  @pytest.mark.optimized  # Which chooses shardings, too.
   def test_eight_devices_equal_one(self, case):
     """Sharded parameters: the same updates, and the state stays sharded."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
@@ -411,37 +302,6 @@ class OptimizerContract:
     tolerance = max(case.rounding, 1e-4)
     assert_trees_close(updates, one, rtol=tolerance, atol=tolerance * 0.01)
 
-  def test_bad_options(self, case):
-    for option, value, error in BAD_OPTIONS:
-      if option in case.parameters:
-        with pytest.raises(error, match=option):
-          case.make(**{option: value}).init({})
-
-  @pytest.mark.parametrize("dtype", [jnp.int32, jnp.complex64, jnp.bool_])
-  def test_bad_leaf(self, case, dtype):
-    params = {"layer": {"kernel": jnp.ones((2, 3)), "n": jnp.ones(2, dtype)}}
-    with pytest.raises(TypeError, match="'layer/n' is .*floating"):
-      case.make().init(params)
-
-  @pytest.mark.parametrize("option", ["mask", "dims"])
-  def test_bad_trees(self, case, option):
-    if option not in case.parameters:
-      pytest.skip("has no such option")
-    params = small_tree()
-    zero = jax.tree.map(jnp.zeros_like, params)
-    entry = True if option == "mask" else None
-
-    def use(tree):
-      tx = case.make(weight_decay=0.1, **{option: tree})
-      tx.update(zero, tx.init(params), params)
-
-    with pytest.raises(ValueError, match=f"{option} has no entry.*'attention"):
-      use({"mlp": entry})
-    with pytest.raises(ValueError, match=f"{option} has an entry.*'extra'"):
-      use(dict.fromkeys((*params, "extra"), entry))
-    with pytest.raises(TypeError, match=f"{option}.*allowed"):
-      use(jax.tree.map(lambda _: 3.5, params))
-
   def test_tree_map_params(self, case):
     tx = case.make()
     params = small_tree()
@@ -471,28 +331,52 @@ class OptimizerContract:
       "single/kernel",
     }
 
+  @pytest.mark.parametrize("dtype", [jnp.int32, jnp.complex64, jnp.bool_])
+  def test_bad_leaf(self, case, dtype):
+    params = {"layer": {"kernel": jnp.ones((2, 3)), "n": jnp.ones(2, dtype)}}
+    with pytest.raises(TypeError, match="'layer/n' is .*floating"):
+      case.make().init(params)
+
+  def test_bad_options(self, case):
+    """Every option refuses a bad value, or is named as one that cannot."""
+    unknown = []
+    params = jax.eval_shape(small_tree)
+    for option in case.parameters:
+      if option in optimizer_options.UNCHECKED:
+        continue
+      if option not in optimizer_options.BAD:
+        unknown.append(option)
+      for value, error in optimizer_options.BAD.get(option, ()):
+        with pytest.raises(error, match=option):
+          jax.eval_shape(case.make(**{option: value}).init, params)
+    assert unknown == [], "give each a bad value in optimizer_options.BAD"
+
   def test_nnx_state_and_dict_agree(self, case):
+    """The same program, equation by equation."""
     layer = nnx.Linear(8, 24, rngs=nnx.Rngs(0))
     state = nnx.state({"mlp": layer}, nnx.Param)
-    params = nnx.to_pure_dict(state)
     tx = case.make()
 
     def move(tree):
-      gradients = jax.tree.map(lambda w: jnp.cos(3 * w + 1), tree)
-      updates, _ = tx.update(gradients, tx.init(tree), tree)
-      return updates
+      return tx.update(tree, tx.init(tree), tree)
 
-    expected = move(params)
-    actual = nnx.to_pure_dict(move(state))
-    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+    programs = [
+      str(jax.make_jaxpr(move)(tree))
+      for tree in (state, nnx.to_pure_dict(state))
+    ]
+    assert programs[0] == programs[1]
 
 
-def _steps(tx, params, gradients, num_steps=2):
+def _steps(tx, params, history):
   state = tx.init(params)
-  for _ in range(num_steps):
+  for gradients in history:
     updates, state = tx.update(gradients, state, params)
     params = optax.apply_updates(params, updates)
   return params
+
+
+def _assert_row(one, rows):
+  assert (rows.shape, rows.dtype) == ((2, *one.shape), one.dtype)
 
 
 def _assert_equivalent(leaf, sharding):

@@ -12,8 +12,8 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from normjax import configure, optim
-from tests.contracts import optimizer_contract
+from normjax import optim
+from tests.contracts import optimizer_composition, optimizer_contract
 from tests.optim import cases
 from tests.optim.references import LAYOUTS
 
@@ -24,6 +24,11 @@ LEARNING_RATE = 0.01
 @pytest.mark.parametrize("case", cases.first_cases(), ids=str)
 class TestOptimizer(optimizer_contract.OptimizerContract):
   """The shared contract, on every optimizer."""
+
+
+@pytest.mark.parametrize("case", cases.by_family(), ids=str)
+class TestComposition(optimizer_composition.CompositionContract):
+  """What a family shares, on one of each; on every optimizer in `test-all`."""
 
 
 def nested(flat):
@@ -130,22 +135,6 @@ def test_docstring_example(name):
   assert doctest.DocTestRunner().run(example).failed == 0
 
 
-@pytest.mark.parametrize("name", optim.names())
-def test_floats_of_the_config_may_be_traced(name):
-  """As in a sweep, where they are arguments of the compiled step."""
-  config = configure.load(f"configs/optimizers/{name}.py").to_dict()
-  options = {key: value for key, value in config.items() if key != "name"}
-  floats = {k: v for k, v in options.items() if isinstance(v, float)}
-  params = optimizer_contract.small_tree()
-
-  def step(floats):
-    tx = optim.make(name, **(options | floats))
-    return tx.update(params, tx.init(params), params)
-
-  updates, _ = jax.eval_shape(step, floats)
-  assert jax.tree.structure(updates) == jax.tree.structure(params)
-
-
 def test_states_survive_a_checkpoint(tmp_path):
   params = optimizer_contract.small_tree()
   states = {}
@@ -163,6 +152,7 @@ def test_states_survive_a_checkpoint(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, restored, states)
 
 
+@pytest.mark.optimized
 def test_states_move_from_eight_devices_to_two(tmp_path):
   """A checkpoint of a sharded state is restored onto another mesh."""
 
