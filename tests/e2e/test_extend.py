@@ -3,10 +3,14 @@
 import shutil
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 
 from tests import support
+from tests.contracts.norm_contract import NormContract
+from tests.contracts.optimizer_composition import CompositionContract
+from tests.contracts.optimizer_contract import OptimizerContract
 
 NORM_FILE = '''
 """Max norm: x divided by its largest magnitude; a toy."""
@@ -111,6 +115,18 @@ def sweep():
   )
 """
 
+# Classes of tests to the contract that each runs.
+SUITES = {
+  "TestNorm": "NormContract",
+  "TestOptimizer": "OptimizerContract",
+  "TestComposition": "CompositionContract",
+}
+# Tests outside of the contracts that run over a whole table.
+ALONE = {
+  ("test_docstring_example", "toy_sgd"),
+  ("test_config_is_the_factory_s_options", "toy_sgd"),
+}
+
 
 def _add_line(path, line):
   """One line at the end of the module's table."""
@@ -165,15 +181,35 @@ def test_list_finds_them(copy):
   assert "toy_sgd" in done.stdout
 
 
+def _contract(suite, label):
+  """Names of the tests of a contract, as they are for one case."""
+  names = [name for name in dir(suite) if name.startswith("test_")]
+  assert names
+  return {(suite.__name__, name, label) for name in names}
+
+
 def test_the_contracts_run_over_them(copy):
+  """All of them, and nothing is skipped but what the toy does not have."""
   done = _python(
-    copy, "-m", "pytest", "-p", "no:cacheprovider", "-k",
-    "max_norm or toy_sgd", "tests/norms", "tests/optim", "tests/models",
+    copy, "-m", "pytest", "-p", "no:cacheprovider", "--junitxml=tests.xml",
+    "-k", "max_norm or toy_sgd", "tests/norms", "tests/optim", "tests/nn",
   )  # fmt: skip
   assert done.returncode == 0, done.stdout[-3000:]
-  print(done.stdout)
-  passed = int(done.stdout.rsplit(" passed", 1)[0].split()[-1])
-  assert passed >= 10
+  passed, skipped = set(), set()
+  for test in ElementTree.parse(copy / "tests.xml").iter("testcase"):
+    name, _, label = test.attrib["name"].rstrip("]").partition("[")
+    suite = SUITES.get(test.attrib["classname"].rpartition(".")[2])
+    label = next(toy for toy in ("max_norm", "toy_sgd") if toy in label)
+    row = (suite, name, label)
+    (skipped if test.find("skipped") is not None else passed).add(row)
+  print(skipped, passed)
+  assert skipped == {("CompositionContract", "test_bad_trees", "toy_sgd")}
+  assert passed == {
+    *_contract(NormContract, "max_norm"),
+    *_contract(OptimizerContract, "toy_sgd"),
+    *_contract(CompositionContract, "toy_sgd"),
+    *((None, *row) for row in ALONE),
+  }
 
 
 def test_a_sweep_runs_over_them(copy):

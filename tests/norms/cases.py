@@ -5,6 +5,7 @@ float64.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -155,9 +156,13 @@ def images(norm: norms.Norm, x: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A norm with options, and its references where there are any."""
+  """A norm with options, and its references where there are any.
+
+  `make` makes the same norm again.
+  """
 
   norm: norms.Norm
+  make: Callable[[], norms.Norm]
   reference: Callable[..., Any] | None
   backward: Callable[..., Any] | None
   label: str
@@ -171,6 +176,7 @@ def all_cases() -> list[Case]:
   return [
     Case(
       norm=norms.make(name, **options),
+      make=functools.partial(norms.make, name, **options),
       reference=REFERENCES.get(name),
       backward=BACKWARDS.get(name),
       label="-".join([name, *(f"{k}={v}" for k, v in options.items())]),
@@ -183,6 +189,12 @@ def all_cases() -> list[Case]:
 def default_cases() -> list[Case]:
   """Every norm of the table once, with its defaults where they fit."""
   return [
-    Case(make(name), REFERENCES.get(name), BACKWARDS.get(name), name)
+    Case(
+      norm=make(name),
+      make=functools.partial(make, name),
+      reference=REFERENCES.get(name),
+      backward=BACKWARDS.get(name),
+      label=name,
+    )
     for name in norms.names()
   ]
