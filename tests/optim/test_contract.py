@@ -100,15 +100,15 @@ def with_reference():
   firsts = {str(case) for case in cases.first_cases()}
   for case in cases.all_cases():
     if case.reference is not None:
-      yield pytest.param(case, np.float64)
+      yield pytest.param(case, "float64")
       marks = () if str(case) in firsts else pytest.mark.slow
-      yield pytest.param(case, np.float32, marks=marks)
+      yield pytest.param(case, "float32", marks=marks)
 
 
 @pytest.mark.parametrize(("case", "dtype"), list(with_reference()), ids=str)
 def test_equals_reference(case, dtype):
   start, history, end = follow(case)
-  with jax.enable_x64(dtype == np.float64):
+  with jax.enable_x64(dtype == "float64"):
     tx = case.make(LEARNING_RATE)
 
     def step(carry, gradients):
@@ -128,7 +128,7 @@ def test_equals_reference(case, dtype):
     actual = flattened(jax.device_get(params))
   # Steps of about the learning rate, and for float32 the rounding of w.
   u = np.finfo(dtype).eps / 2
-  step_error = 1e-10 if dtype == np.float64 else case.rounding
+  step_error = 1e-10 if dtype == "float64" else case.rounding
   for path, expected in end.items():
     size = np.abs(expected - start[path]).max() / NUM_STEPS
     bound = NUM_STEPS * (step_error * size + 4 * u * np.abs(expected).max())

@@ -1,0 +1,323 @@
+"""Planted faults: one a kind, each with a test that must fail of it.
+
+A fault replaces `old`, which its file has once, by `new`. The test is short,
+and no other than that kind's own.
+"""
+
+import dataclasses
+
+NORMS = "tests/norms/test_contract.py::TestNorm"
+OPTIM = "tests/optim/test_contract.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+  """What is broken, how, and what must notice.
+
+  Attributes:
+    name: of the kind.
+    path: the file, from the checkout's root.
+    old: a piece of its text.
+    new: what takes its place.
+    test: node id of the test that must fail.
+  """
+
+  name: str
+  path: str
+  old: str
+  new: str
+  test: str
+
+  def __str__(self) -> str:
+    return self.name
+
+
+FAULTS = (
+  # ----- Norms -----
+  Fault(
+    "axis of a variance",
+    "kernels_pallas/layer_norm/ref.py",
+    "variance = jnp.mean(jnp.square(wide - center), axis=-1, keepdims=True)",
+    "variance = jnp.mean(jnp.square(wide - center), axis=-2, keepdims=True)",
+    f"{NORMS}::test_equals_reference_in_float64"
+    "[layer_norm-eps=0.1-use_bias=False-impl=reference]",
+  ),
+  Fault(
+    "place of epsilon",
+    "normjax/norms/running.py",
+    "r = lax.rsqrt(batch.variance + eps)",
+    "r = 1 / (jnp.sqrt(batch.variance) + eps)",
+    f"{NORMS}::test_equals_reference_in_float64[batch_norm]",
+  ),
+  Fault(
+    "dtype of an accumulation",
+    "normjax/norms/moments.py",
+    "  return x.astype(jnp.promote_types(x.dtype, jnp.float32))",
+    "  return x",
+    f"{NORMS}::test_statistics_in_float32"
+    "[bfloat16-group_norm-num_groups=2-eps=0.1]",
+  ),
+  Fault(
+    "mask of a mean ignored",
+    "normjax/norms/moments.py",
+    "jnp.sum(jnp.where(mask, x, 0), axis=tuple(axes), keepdims=True)",
+    "jnp.sum(x, axis=tuple(axes), keepdims=True)",
+    f"{NORMS}::test_mask[batch_norm]",
+  ),
+  Fault(
+    "biased variance is kept",
+    "normjax/norms/running.py",
+    "return self.variance * (self.size / jnp.maximum(self.size - 1, 1))",
+    "return self.variance",
+    f"{NORMS}::test_equals_reference_in_float64[batch_norm]",
+  ),
+  Fault(
+    "momentum swapped",
+    "normjax/norms/running.py",
+    """      momentum * running[name]
+      + (1 - momentum) * values.astype(running[name].dtype),""",
+    """      (1 - momentum) * running[name]
+      + momentum * values.astype(running[name].dtype),""",
+    f"{NORMS}::test_equals_reference_in_float64[batch_norm]",
+  ),
+  Fault(
+    "term of a backward pass lost",
+    "normjax/norms/running.py",
+    "centered = wide - dbias / count - normalized * (dscale / count)",
+    "centered = wide - dbias / count",
+    f"{NORMS}::test_gradients[batch_norm]",
+  ),
+  Fault(
+    "options left out of equality",
+    "normjax/norms/base.py",
+    "options: Mapping[str, Any] = dataclasses.field(hash=False)",
+    "options: Mapping[str, Any] = dataclasses.field(compare=False)",
+    f"{NORMS}::test_is_a_value[frn-eps=0.1-learned_eps=True]",
+  ),
+  # ----- Optimizers -----
+  Fault(
+    "sign of a step",
+    "normjax/optim/compose.py",
+    "[-rate * u for u in flat]",
+    "[rate * u for u in flat]",
+    f"{OPTIM}::TestOptimizer::test_converges[apollo_mini]",
+  ),
+  Fault(
+    "bias correction of the step before",
+    "normjax/optim/safe.py",
+    "jnp.expm1(jnp.asarray(count, dtype) * log)",
+    "jnp.expm1((jnp.asarray(count, dtype) + 1) * log)",
+    "tests/optim/test_safe.py::test_bias_correction[0.9]",
+  ),
+  Fault(
+    "decay of biases",
+    "normjax/optim/groups.py",
+    "jax.numpy.ndim(leaf) > 1 and match(_DECAY_RULES, path)",
+    "jax.numpy.ndim(leaf) > 1",
+    f"{OPTIM}::TestComposition::test_mask_picks_what_decays[adamw]",
+  ),
+  Fault(
+    "mask of the decay ignored",
+    "normjax/optim/swan.py",
+    "    mask=mask,\n",
+    "    mask=None,\n",
+    f"{OPTIM}::TestOptimizer::test_scalars_are_traced[swan-preset=inexact]",
+  ),
+  Fault(
+    "option of the fallback lost",
+    "normjax/optim/routed.py",
+    "weight_decay if fallback_weight_decay is None else fallback_weight_decay,",
+    "weight_decay,",
+    f"{OPTIM}::TestOptimizer::test_scalars_are_traced[sinkgd]",
+  ),
+  Fault(
+    "fallback and matrices swapped",
+    "normjax/optim/compose.py",
+    "    FALLBACK if entry is None else method\n",
+    "    method if entry is None else FALLBACK\n",
+    "tests/optim/test_muon.py::test_learning_rate_of_the_fallback",
+  ),
+  Fault(
+    "ratio of the decay lost",
+    "normjax/optim/adamp.py",
+    "(p + weight_decay * ratio * w if decayed else p)",
+    "(p + weight_decay * w if decayed else p)",
+    f"{OPTIM}::test_equals_reference[adamp-weight_decay=0.3-float64]",
+  ),
+  Fault(
+    "bound of an option lost",
+    "normjax/optim/racs.py",
+    "validate.numbers(method, gamma=gamma)",
+    "validate.numbers(method)",
+    f"{OPTIM}::TestOptimizer::test_bad_options[racs]",
+  ),
+  Fault(
+    "bins of 8 bits",
+    "normjax/optim/blockwise.py",
+    "_boundaries(2**i if signed else 2 ** (i + 1))",
+    "_boundaries(2 ** (i + 1) if signed else 2**i)",
+    "tests/optim/test_blockwise.py::test_signed_map",
+  ),
+  # ----- Layers -----
+  Fault(
+    "sign of a rotation",
+    "normjax/nn/rotary.py",
+    "sine = jnp.asarray(np.sin(angles_tk), dtype)",
+    "sine = -jnp.asarray(np.sin(angles_tk), dtype)",
+    "tests/nn/test_attention.py::test_equals_a_float64_transcription"
+    "[num_kv_heads-]",
+  ),
+  Fault(
+    "causal mask off by one",
+    "normjax/nn/mixing/softmax.py",
+    "np.tri(stop - start, keys, start, bool)",
+    "np.tri(stop - start, keys, start + 1, bool)",
+    "tests/nn/test_mixing.py::TestMixing::test_equals_the_transcription"
+    "[softmax0]",
+  ),
+  Fault(
+    "scale of the scores",
+    "normjax/nn/mixing/softmax.py",
+    "1 / math.sqrt(k) if scale is None else scale",
+    "1 / k if scale is None else scale",
+    "tests/nn/test_mixing.py::TestMixing::test_equals_the_transcription"
+    "[softmax0]",
+  ),
+  Fault(
+    "constant of a folded bias",
+    "normjax/nn/folding.py",
+    "shift += bias.astype(shift.dtype)",
+    "shift -= bias.astype(shift.dtype)",
+    "tests/nn/test_folding.py::test_modes_are_the_papers_formulas[bias-tune]",
+  ),
+  # ----- Training -----
+  Fault(
+    "lost carry of a scan",
+    "normjax/train/step.py",
+    "return jax.tree.map(jnp.add, summed, summable), each",
+    "return summable, each",
+    "tests/train/test_step.py::test_accumulated_gradients_are_the_whole_batchs",
+  ),
+  Fault(
+    "gradient clipping",
+    "normjax/train/step.py",
+    "(clip > 0) & (gradient_norm > clip)",
+    "(clip > 0) & (gradient_norm < clip)",
+    "tests/train/test_step.py"
+    "::test_clipping_bounds_the_gradient_and_zero_turns_it_off",
+  ),
+  Fault(
+    "label smoothing",
+    "normjax/train/losses.py",
+    "label_smoothing * (smooth - nll)",
+    "label_smoothing * smooth",
+    "tests/train/test_losses.py::test_equals_a_float64_transcription",
+  ),
+  Fault(
+    "padding in the loss",
+    "normjax/train/losses.py",
+    '"objective": jnp.sum(weight * objective),',
+    '"objective": jnp.sum(objective),',
+    "tests/train/test_losses.py::test_padding_counts_for_nothing",
+  ),
+  Fault(
+    "schedule off by one",
+    "normjax/train/schedules.py",
+    "(step + 1) / jnp.maximum(warmup_steps, 1.0)",
+    "step / jnp.maximum(warmup_steps, 1.0)",
+    "tests/train/test_schedules.py"
+    "::test_warmup_rises_linearly_from_the_first_step",
+  ),
+  Fault(
+    "resume off by one",
+    "normjax/train/loop.py",
+    "self.config.seed, step, self.config.train.batch_size",
+    "self.config.seed, step + (self.evaluated != set()),"
+    " self.config.train.batch_size",
+    "tests/train/test_loop.py"
+    "::test_a_damaged_checkpoint_falls_back_to_the_one_before",
+  ),
+  Fault(
+    "oldest checkpoint is used",
+    "normjax/train/checkpoint.py",
+    "sorted(self._manager.all_steps(), reverse=True)",
+    "sorted(self._manager.all_steps())",
+    "tests/train/test_loop.py"
+    "::test_a_damaged_checkpoint_falls_back_to_the_one_before",
+  ),
+  # ----- Data and random numbers -----
+  Fault(
+    "streams that are one",
+    "normjax/rng.py",
+    "jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))",
+    "jax.random.fold_in(jax.random.key(seed), 0)",
+    "tests/test_rng.py::test_streams_seeds_and_steps_are_all_different",
+  ),
+  Fault(
+    "targets that are the inputs",
+    "normjax/data/tokens.py",
+    '"targets": window[:, 1:],',
+    '"targets": window[:, :-1],',
+    "tests/data/test_tokens.py"
+    "::test_targets_follow_inputs_and_lie_in_the_training_text",
+  ),
+  # ----- Sweeps -----
+  Fault(
+    "seeds that are not paired",
+    "normjax/sweep/plan.py",
+    'finals += [point("final", label, values or {}, s) for s in sweep.seeds]',
+    'finals += [point("final", label, values or {}, s + len(methods))'
+    " for s in sweep.seeds]",
+    "tests/sweep/test_plan.py::test_without_tuning_every_method_has_every_seed",
+  ),
+  Fault(
+    "choice of tuning",
+    "normjax/sweep/tune.py",
+    "return min(trials(grid), key=rank)",
+    "return max(trials(grid), key=rank)",
+    "tests/sweep/test_tune.py::test_best_is_lowest_then_diverged_then_failed",
+  ),
+  Fault(
+    "mode of the metric",
+    "normjax/sweep/plan.py",
+    'return value if sweep.mode == "min" else -value',
+    "return value",
+    "tests/sweep/test_plan.py::test_the_mode_turns_the_order_around",
+  ),
+  Fault(
+    "lock that is shared",
+    "normjax/sweep/lock.py",
+    "fcntl.LOCK_EX | fcntl.LOCK_NB",
+    "fcntl.LOCK_SH | fcntl.LOCK_NB",
+    "tests/sweep/test_launch.py::test_a_directory_in_use_is_refused",
+  ),
+  Fault(
+    "state of the ledger",
+    "normjax/sweep/ledger.py",
+    'elif own and own[-1]["state"] == "failed":',
+    'elif own and own[0]["state"] == "failed":',
+    "tests/sweep/test_ledger.py::test_states_without_a_result",
+  ),
+  # ----- Reports -----
+  Fault(
+    "quantile of the interval",
+    "normjax/report/stats.py",
+    "  t = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)",
+    "  t = stats.t.ppf(CONFIDENCE, n - 1)",
+    "tests/report/test_stats.py::test_interval_of_three",
+  ),
+  Fault(
+    "order of Holm's method",
+    "normjax/report/stats.py",
+    "largest = max(largest, (len(p_values) - rank) * p_values[index])",
+    "largest = max(largest, (rank + 1) * p_values[index])",
+    "tests/report/test_stats.py::test_holm",
+  ),
+  Fault(
+    "differences that are none",
+    "normjax/report/stats.py",
+    "mean_interval([values[s] - baseline[s] for s in seeds])",
+    "mean_interval([values[s] for s in seeds])",
+    "tests/report/test_stats.py::test_paired_difference_by_hand",
+  ),
+)
