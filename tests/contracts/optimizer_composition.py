@@ -21,7 +21,6 @@ from tests.contracts.optimizer_contract import (
   small_tree,
 )
 
-
 # What decays by default in the small tree: no gain, and no bias of two axes.
 MATRICES = {
   "attention": {"query": {"kernel": True, "bias": False}},
