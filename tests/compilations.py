@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 # Larger than what one state of the checkout needs, about 0.1 GB.
-MOST_BYTES = 2**30
+MOST_BYTES = 2**28
 
 
 def pool() -> Path | None:
