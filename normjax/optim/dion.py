@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
+from normjax import errors
 from normjax.optim import (
   compose,
   draws,
@@ -77,7 +78,11 @@ def scale_by_dion(
   validate.numbers(method, eps=eps)
   validate.count(method, "rank", rank)
   if rank_percent is not None:
-    validate.count(method, "rank_percent", rank_percent, most=100)
+    validate.count(method, "rank_percent", rank_percent)
+    if rank_percent > 100:
+      raise errors.UserError(
+        f"{method}: rank_percent={rank_percent}; allowed: at most 100."
+      )
   validate.count(method, "seed", seed, least=0)
 
   def first_basis(path, w, entry):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from normjax import errors
 from normjax.optim import blockwise, compose, groups, safe, validate
 from normjax.optim.blockwise import Quantized
 from normjax.types import PyTree
@@ -44,7 +45,12 @@ def _fits(
 
 
 def _check_names(keep: Any, **fields: Any) -> None:
-  validate.pattern("quantize_state", "keep", keep)
+  try:
+    re.compile(keep or "")
+  except re.error as error:
+    raise errors.UserError(
+      f"quantize_state: keep={keep!r}; allowed: a regular expression ({error})."
+    ) from None
   for name, value in fields.items():
     if isinstance(value, str) or not isinstance(value, Sequence):
       raise TypeError(

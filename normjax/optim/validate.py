@@ -74,21 +74,14 @@ def learning_rate(method: str, value: Any, name: str = "learning_rate") -> None:
   number(method, name, value, schedule=True)
 
 
-def count(
-  method: str,
-  name: str,
-  value: Any,
-  least: int = 1,
-  most: int | None = None,
-) -> None:
+def count(method: str, name: str, value: Any, least: int = 1) -> None:
   """Checks a static integer, such as a number of iterations."""
-  allowed = f"an int >= {least}"
-  if most is not None:
-    allowed += f" and <= {most}"
   if isinstance(value, bool) or not isinstance(value, int):
-    raise TypeError(f"{method}: {name}={value!r}; allowed: {allowed}.")
-  if value < least or (most is not None and value > most):
-    raise errors.UserError(f"{method}: {name}={value}; allowed: {allowed}.")
+    raise TypeError(f"{method}: {name}={value!r}; allowed: an int >= {least}.")
+  if value < least:
+    raise errors.UserError(
+      f"{method}: {name}={value}; allowed: an int >= {least}."
+    )
 
 
 def choice(

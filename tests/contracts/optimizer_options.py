@@ -68,7 +68,7 @@ BAD = {
 }
 
 _FLAG = "a flag; whatever is true turns it on"
-_DTYPE = "NumPy refuses what is no dtype"
+_DTYPE = "NumPy refuses what is no dtype; integers are taken as they are"
 # Options without a bad value, and why.
 UNCHECKED = {
   "mu_dtype": _DTYPE,
