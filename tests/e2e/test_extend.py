@@ -9,6 +9,7 @@ import pytest
 
 from tests import support
 from tests.contracts.norm_contract import NormContract
+from tests.contracts.norm_transformations import TransformationContract
 from tests.contracts.optimizer_composition import CompositionContract
 from tests.contracts.optimizer_contract import OptimizerContract
 
@@ -118,6 +119,7 @@ def sweep():
 # Classes of tests to the contract that each runs.
 SUITES = {
   "TestNorm": "NormContract",
+  "TestTransformations": "TransformationContract",
   "TestOptimizer": "OptimizerContract",
   "TestComposition": "CompositionContract",
 }
@@ -209,6 +211,7 @@ def test_the_contracts_run_over_them(copy):
     (skipped if test.find("skipped") is not None else passed).add(row)
   must = {
     *_contract(NormContract, "max_norm"),
+    *_contract(TransformationContract, "max_norm"),
     *_contract(OptimizerContract, "toy_sgd"),
     *_contract(CompositionContract, "toy_sgd"),
     *((None, *row) for row in ALONE),

@@ -9,6 +9,8 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
+
 from normjax import norms
 from tests.norms import (
   references,
@@ -170,6 +172,11 @@ class Case:
   def __str__(self) -> str:
     return self.label
 
+  @property
+  def name(self) -> str:
+    """The norm's, by which tests are spread over workers."""
+    return self.norm.name
+
 
 def all_cases() -> list[Case]:
   """Every variant of every norm of the table."""
@@ -184,6 +191,18 @@ def all_cases() -> list[Case]:
     for name in norms.names()
     for options in VARIANTS.get(name, (SMALL.get(name, {}),))
   ]
+
+
+def by_name() -> list[Any]:
+  """`all_cases` to parametrize: but the first variant of each name is slow."""
+  seen = set()
+  params = []
+  for case in all_cases():
+    name = case.norm.name
+    marks = pytest.mark.slow if name in seen else ()
+    params.append(pytest.param(case, marks=marks))
+    seen.add(name)
+  return params
 
 
 def default_cases() -> list[Case]:

@@ -6,13 +6,18 @@ import orbax.checkpoint as ocp
 import pytest
 
 from normjax import norms
-from tests.contracts import norm_contract
+from tests.contracts import norm_contract, norm_transformations
 from tests.norms import cases
 
 
 @pytest.mark.parametrize("case", cases.all_cases(), ids=str)
 class TestNorm(norm_contract.NormContract):
   """The shared contract, on every variant."""
+
+
+@pytest.mark.parametrize("case", cases.by_name(), ids=str)
+class TestTransformations(norm_transformations.TransformationContract):
+  """What compilers do, on one variant of every norm; on all in `test-all`."""
 
 
 def test_variables_survive_a_checkpoint(tmp_path):

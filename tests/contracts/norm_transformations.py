@@ -1,0 +1,84 @@
+"""What compilers may do to every norm: jit, vmap, scan, remat, devices.
+
+A part of the contract of norms (`norm_contract`) that compiles much and says
+little of options: `tests/norms/test_contract.py` runs it on one variant of
+every norm, and on all in `make test-all`.
+"""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from tests.contracts.norm_contract import (
+  CHANNELS,
+  SHAPES,
+  assert_close,
+  gradient,
+  inputs,
+  jitted,
+  to,
+  tolerance,
+)
+
+
+class TransformationContract:
+  """The contract; a subclass parametrizes `case` (`cases.by_name`)."""
+
+  def test_transformations(self, case):
+    """jit, vmap, scan and remat change nothing but roundings."""
+    norm = case.norm
+    variables, x = inputs(norm, SHAPES[4])
+    variables, x = to(jnp.float32, (variables, x))
+    xs = jnp.stack([x, 2 * x + 1, -x])
+    weight = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+    bound = 4 * tolerance(x)
+
+    eager = norm.apply(variables, x)
+    assert_close(jitted(norm)(variables, x), eager, bound)
+
+    each = [jitted(norm)(variables, one) for one in xs]
+    together = jax.jit(jax.vmap(lambda one: norm.apply(variables, one)))(xs)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    assert_close(together, stacked, bound)
+
+    def body(stats, one):
+      y, stats = norm.apply({**variables, "stats": stats}, one)
+      return stats, y
+
+    stats, ys = jax.jit(lambda s, xs: jax.lax.scan(body, s, xs))(
+      variables["stats"], xs
+    )
+    expected_stats = variables["stats"]
+    for one, y in zip(xs, ys, strict=True):
+      expected_y, expected_stats = jitted(norm)(
+        {**variables, "stats": expected_stats}, one
+      )
+      assert_close(y, expected_y, bound)
+    assert_close(stats, expected_stats, bound)
+
+    plain = jax.jit(gradient(norm))
+    expected = [plain(variables, one, weight) for one in xs]
+    remat = jax.jit(gradient(norm, jax.checkpoint))(variables, x, weight)
+    assert_close(remat, expected[0], bound)
+    if variables["grad_stats"]:
+      each = jax.jit(jax.vmap(gradient(norm), in_axes=(None, 0, None)))
+      stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *expected)
+      assert_close(each(variables, xs, weight), stacked, bound)
+
+  @pytest.mark.optimized
+  def test_eight_devices_equal_one(self, case):
+    """A batch sharded over devices has the statistics of the whole."""
+    norm = case.norm
+    shape = (8, 3, 5, CHANNELS)
+    variables, x = to(jnp.float32, inputs(norm, shape))
+    weight = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+
+    step = jax.jit(gradient(norm))
+    mesh = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Auto,))
+    sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("b")))
+    whole = NamedSharding(mesh, PartitionSpec())
+    one = step(variables, x, weight)
+    eight = step(jax.device_put(variables, whole), sharded, weight)
+    assert len(eight[1][0].sharding.device_set) == 8
+    assert_close(eight, one, 4 * tolerance(x))
