@@ -368,10 +368,15 @@ class OptimizerContract:
 
 
 def _steps(tx, params, history):
-  state = tx.init(params)
-  for gradients in history:
+  """The parameters after a step with each gradient of the history."""
+
+  def step(carry, gradients):
+    params, state = carry
     updates, state = tx.update(gradients, state, params)
-    params = optax.apply_updates(params, updates)
+    return (optax.apply_updates(params, updates), state), None
+
+  stacked = jax.tree.map(lambda *g: jnp.stack(g), *history)
+  (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), stacked)
   return params
 
 
