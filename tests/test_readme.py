@@ -37,7 +37,9 @@ def test_files_that_are_named_exist():
 
 def test_every_component_is_mentioned():
   for folder in configure.COMPONENTS.values():
-    for file in (configure.configs_dir() / folder).glob("*.py"):
+    files = [*(configure.configs_dir() / folder).glob("*.py")]
+    assert files, folder
+    for file in files:
       assert file.stem in TEXT, file
 
 
