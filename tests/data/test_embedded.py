@@ -1,4 +1,5 @@
 import hashlib
+import inspect
 import subprocess
 import sys
 
@@ -103,6 +104,8 @@ def test_every_config_is_accepted_by_its_factory():
   for name in data.names():
     options = dict(configure.component("data", name))
     assert options.pop("name") == name
+    # What is not here is not read, but has these options.
+    inspect.signature(data._REGISTRY.get(name)).bind(**options)
     if name in ("shakespeare", *EXAMPLES):
       data.make(name, **options)
 
