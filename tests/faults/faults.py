@@ -93,7 +93,21 @@ FAULTS = (
     "options: Mapping[str, Any] = dataclasses.field(compare=False)",
     f"{NORMS}::test_is_a_value[frn-eps=0.1-learned_eps=True]",
   ),
+  Fault(
+    "method that equals no other",
+    "normjax/norms/scale_norm.py",
+    "apply_fn=_apply",
+    "apply_fn=lambda *args, **options: _apply(*args, **options)",
+    f"{NORMS}::test_is_a_value[scale_norm]",
+  ),
   # ----- Optimizers -----
+  Fault(
+    "dtype of a moment ignored",
+    "normjax/optim/lion.py",
+    "optax.scale_by_lion(b1, b2), mu=mu_dtype",
+    "optax.scale_by_lion(b1, b2), mu=None",
+    f"{OPTIM}::TestOptimizer::test_moment_dtypes[lion]",
+  ),
   Fault(
     "sign of a step",
     "normjax/optim/compose.py",
