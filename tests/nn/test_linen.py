@@ -59,7 +59,7 @@ def test_is_the_norm(name):
   np.testing.assert_array_equal(y, expected)
 
 
-@pytest.mark.parametrize("name", norms.names())
+@pytest.mark.parametrize("name", cases.names_by_family())
 def test_trains_in_a_train_state(name):
   """A model of two layers learns, and its statistics move with the data."""
   norm = cases.make(name)

@@ -48,7 +48,7 @@ def test_is_the_norm(name):
   assert_equal(held(layer, variables.NormStat), stats)
 
 
-@pytest.mark.parametrize("name", norms.names())
+@pytest.mark.parametrize("name", cases.names_by_family())
 def test_training_step_under_jit(name):
   """Gradients reach the parameters only, statistics advance in place."""
   norm = cases.make(name)
@@ -79,7 +79,7 @@ def test_training_step_under_jit(name):
     )
 
 
-@pytest.mark.parametrize("name", norms.names())
+@pytest.mark.parametrize("name", cases.names_by_family())
 def test_split_and_merge(name):
   """Layers made apart have one graph definition; merged copies are free."""
   norm = cases.make(name)

@@ -146,6 +146,48 @@ BACKWARDS: Mapping[str, Callable[..., Any]] = {
 }
 
 
+# Norms that are one to a layer around them: alike in what they hold (gains,
+# running statistics) and read. The first stands for the others where only the
+# layer is tested; a name in no family stands for itself.
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+  "gains": (
+    "layer_norm",
+    "rms_norm",
+    "crms_norm",
+    "scale_norm",
+    "dyt",
+    "derf",
+    "seednorm",
+    "pre_affine",
+  ),
+  "nothing": ("identity", "l2_norm", "adain"),
+  "gains, of images": (
+    "frn",
+    "group_norm",
+    "instance_norm",
+    "evonorm_s0",
+    "evonorm_s1",
+    "evonorm_s2",
+  ),
+  "running statistics, of images": (
+    "bcn",
+    "switchable_norm",
+    "evonorm_b0",
+    "evonorm_b1",
+    "evonorm_b2",
+  ),
+}
+
+
+def names_by_family() -> list[Any]:
+  """`norms.names()` to parametrize: others than representatives are slow."""
+  others = {name for family in FAMILIES.values() for name in family[1:]}
+  return [
+    pytest.param(name, marks=pytest.mark.slow if name in others else ())
+    for name in norms.names()
+  ]
+
+
 def make(name: str) -> norms.Norm:
   """The norm with its defaults, or with what fits few channels."""
   return norms.make(name, **SMALL.get(name, {}))

@@ -20,6 +20,12 @@ class TestTransformations(norm_transformations.TransformationContract):
   """What compilers do, on one variant of every norm; on all in `test-all`."""
 
 
+def test_families_are_of_the_table():
+  members = [name for names in cases.FAMILIES.values() for name in names]
+  assert len(members) == len(set(members))
+  assert set(members) <= set(norms.names())
+
+
 def test_variables_survive_a_checkpoint(tmp_path):
   tree = {
     name: norm_contract.inputs(cases.make(name), (2, 3, 5, 16))[0]

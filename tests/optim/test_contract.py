@@ -31,6 +31,12 @@ class TestComposition(optimizer_composition.CompositionContract):
   """What a family shares, on one of each; on every optimizer in `test-all`."""
 
 
+def test_families_are_of_the_table():
+  members = [name for names in cases.FAMILIES.values() for name in names]
+  assert len(members) == len(set(members))
+  assert set(members) <= set(optim.names())
+
+
 def nested(flat):
   """{"a/b": x} to {"a": {"b": x}}."""
   tree = {}
