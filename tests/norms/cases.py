@@ -179,11 +179,17 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def representatives() -> tuple[str, ...]:
+  """One name of each family, and those that are in none."""
+  others = {name for family in FAMILIES.values() for name in family[1:]}
+  return tuple(name for name in norms.names() if name not in others)
+
+
 def names_by_family() -> list[Any]:
   """`norms.names()` to parametrize: others than representatives are slow."""
-  others = {name for family in FAMILIES.values() for name in family[1:]}
+  chosen = representatives()
   return [
-    pytest.param(name, marks=pytest.mark.slow if name in others else ())
+    pytest.param(name, marks=() if name in chosen else pytest.mark.slow)
     for name in norms.names()
   ]
 
