@@ -66,7 +66,6 @@ class TransformationContract:
       stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *expected)
       assert_close(each(variables, xs, weight), stacked, bound)
 
-  @pytest.mark.optimized
   def test_eight_devices_equal_one(self, case):
     """A batch sharded over devices has the statistics of the whole."""
     norm = case.norm

@@ -178,7 +178,6 @@ def test_states_survive_a_checkpoint(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, restored, states)
 
 
-@pytest.mark.optimized
 def test_states_move_from_eight_devices_to_two(tmp_path):
   """A checkpoint of a sharded state is restored onto another mesh."""
 

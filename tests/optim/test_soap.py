@@ -150,7 +150,6 @@ def test_bases_do_not_depend_on_the_gradient_s_scale(scale):
   np.testing.assert_allclose(overlap, np.eye(6), atol=100 * 6 * 2.0**-24)
 
 
-@pytest.mark.optimized
 def test_eight_devices_equal_one():
   mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
   split = NamedSharding(mesh, PartitionSpec(None, "d"))

@@ -61,7 +61,6 @@ def test_accumulated_gradients_are_the_whole_batchs():
     np.testing.assert_allclose(a["grad_norm"], b["grad_norm"], rtol=1e-5)
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize("kind", ["decoder", "resnet with batch_norm"])
 def test_eight_devices_give_what_one_gives(kind):
   make = support.tiny if kind == "decoder" else support.tiny_resnet
@@ -78,7 +77,6 @@ def test_eight_devices_give_what_one_gives(kind):
     np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
 
 
-@pytest.mark.optimized
 def test_eight_devices_with_accumulation(tmp_path):
   config = support.tiny(
     {"train.batch_size": 32, "train.accumulation_steps": 2}
