@@ -7,7 +7,6 @@ every norm, and on all in `make test-all`.
 
 import jax
 import jax.numpy as jnp
-import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tests.contracts.norm_contract import (
