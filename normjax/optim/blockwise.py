@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from normjax.optim import validate
-from normjax.types import Array
+from normjax.types import Array, PyTree
 
 LAYOUTS = ("rows", "flat")
 
@@ -31,10 +31,11 @@ _ZERO = 127  # The code of 0, with signs.
 
 
 class Quantized(NamedTuple):
-  """An array as `quantize_blockwise` stores it."""
+  """An array as `quantize_blockwise` stores it, or a tree of arrays."""
 
-  codes: Array  # The shape of the array, uint8: indices of `dynamic_map`.
-  absmax: Array  # Largest magnitude of each block, float32.
+  # The shape of the array, uint8: indices of `dynamic_map`.
+  codes: Array | PyTree
+  absmax: Array | PyTree  # Largest magnitude of each block, float32.
 
 
 def _boundaries(bins: int) -> np.ndarray:

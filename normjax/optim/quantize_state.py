@@ -23,7 +23,10 @@ _LEAST_BLOCK = 8
 class QuantizeState(NamedTuple):
   """State of `quantize_state`."""
 
-  # The wrapped state; a `Quantized` where a leaf is held in 8 bits.
+  # The wrapped state, but each of its fields that is shaped as the parameters
+  # is a `Quantized` of two such trees. `codes` has the leaf itself, and
+  # `absmax` MaskedNode, where a leaf is not held in 8 bits. Not a `Quantized`
+  # in place of a leaf: NNX takes such a leaf apart.
   inner: PyTree
 
 
@@ -62,20 +65,52 @@ def _is_quantized(node: Any) -> bool:
   return isinstance(node, Quantized)
 
 
-def _owner(path: str, parameters: Mapping[str, Any], leaf: Any) -> str | None:
-  """The longest path of a parameter that ends `path` and has its shape."""
-  parts = path.split("/")
-  for start in range(len(parts) + 1):
-    owner = "/".join(parts[start:])
-    if owner in parameters and parameters[owner].shape == leaf.shape:
-      return owner
-  return None
+def _is_masked(node: Any) -> bool:
+  return isinstance(node, optax.MaskedNode)
 
 
-def _field(path: str, owner: str) -> str:
-  """The field of a state in which the leaf of this parameter is."""
-  prefix = path.removesuffix(owner).rstrip("/")
-  return prefix.rpartition("/")[2]
+def _entries(tree: PyTree) -> tuple[list[Any], Any]:
+  """Leaves and structure, where a MaskedNode is a leaf too."""
+  return jax.tree.flatten(tree, is_leaf=_is_masked)
+
+
+def _is_leaf(node: Any) -> bool:
+  return jax.tree_util.all_leaves([node])
+
+
+def _holds(parameter: Any, leaf: Any) -> bool:
+  """Whether a leaf of the state has a number for every entry."""
+  is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
+  return is_float and leaf.shape == parameter.shape
+
+
+def _is_field(params: PyTree, node: Any) -> bool:
+  """Whether a part of the state has an entry for every parameter.
+
+  A MaskedNode is that of all parameters in its place.
+  """
+  entries, structure = _entries(node)
+  try:
+    parts = structure.flatten_up_to(params)
+  except ValueError:
+    return False
+  if _is_leaf(params) and not _is_masked(node):
+    # Any array has the tree of a lone parameter.
+    return _holds(params, node)
+  pairs = zip(entries, parts, strict=True)
+  return all(_is_masked(entry) or _is_leaf(part) for entry, part in pairs)
+
+
+def _zip(structure: Any, pairs: Sequence[Quantized]) -> Quantized:
+  """Two trees from the pair of each leaf."""
+  return Quantized(
+    structure.unflatten([pair.codes for pair in pairs]),
+    structure.unflatten([pair.absmax for pair in pairs]),
+  )
+
+
+def _last(path: str) -> str:
+  return path.rpartition("/")[2]
 
 
 def quantize_state(
@@ -93,9 +128,10 @@ def quantize_state(
 
       u, s = inner.update(g, dequantize(state), w);  state = quantize(s)
 
-  arXiv:2110.02861: the step uses the fresh state, rounding comes after. A leaf
-  of the state belongs to the parameter whose path ends its own and whose shape
-  it has. `inner` sees gradients, parameters and state in float32, and what is
+  arXiv:2110.02861: the step uses the fresh state, rounding comes after. Rounded
+  is what has the tree of the parameters and, leaf by leaf, their shapes: each
+  such field of the state becomes a `Quantized` of a tree of codes and a tree of
+  scales. `inner` sees gradients, parameters and state in float32, and what is
   not quantised stays in it: counts, scalars, small leaves, embeddings.
 
   Args:
@@ -152,33 +188,63 @@ def quantize_state(
   def init(params):
     validate.leaves(method, params)
     state = inner.init(jax.tree.map(safe.promote, params))
-    parameters = dict(groups.leaves(params))
 
-    def convert(path, leaf):
-      owner = _owner(path, parameters, leaf)
-      is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
-      if owner is None or not is_float or not fits(owner, leaf):
-        return leaf
-      field = _field(path, owner)
-      return leaf if field in exact else store(leaf, field)
+    def is_field(node):
+      return _is_quantized(node) or _is_field(params, node)
 
-    flat = [convert(path, leaf) for path, leaf in groups.leaves(state)]
-    return QuantizeState(jax.tree.structure(state).unflatten(flat))
+    by_path = dict(groups.leaves(params))
+
+    def convert(field, node):
+      if _is_quantized(node):  # By a quantize_state inside.
+        return Quantized(node, optax.MaskedNode())
+      pairs = [
+        store(leaf, field)
+        if not _is_masked(leaf)
+        and field not in exact
+        and _holds(by_path[path], leaf)
+        and fits(path, by_path[path])
+        else Quantized(leaf, optax.MaskedNode())
+        for path, leaf in groups.leaves(node, is_leaf=_is_masked)
+      ]
+      return _zip(_entries(node)[1], pairs)
+
+    flat = [
+      convert(_last(path), node) if is_field(node) else node
+      for path, node in groups.leaves(state, is_leaf=is_field)
+    ]
+    structure = jax.tree.structure(state, is_leaf=is_field)
+    return QuantizeState(structure.unflatten(flat))
+
+  def widen(field, node):
+    if _is_masked(node.absmax):
+      return node.codes
+    codes, structure = _entries(node.codes)
+    scales, _ = _entries(node.absmax)
+    return structure.unflatten(
+      leaf if _is_masked(scale) else load(Quantized(leaf, scale), field)
+      for leaf, scale in zip(codes, scales, strict=True)
+    )
+
+  def narrow(field, tree, held):
+    """The tree with what `held` holds in 8 bits in 8 bits."""
+    if _is_masked(held.absmax):
+      return Quantized(tree, held.absmax)
+    leaves, structure = _entries(tree)
+    scales, _ = _entries(held.absmax)
+    pairs = [
+      Quantized(leaf, scale) if _is_masked(scale) else store(leaf, field)
+      for leaf, scale in zip(leaves, scales, strict=True)
+    ]
+    return _zip(structure, pairs)
 
   def update(updates, state, params=None, **extra_args):
-    parameters = dict(groups.leaves(updates))
-    held = groups.leaves(state.inner, is_leaf=_is_quantized)
-    fields = []
-    for path, leaf in held:
-      quantized = _is_quantized(leaf)
-      owner = _owner(path, parameters, leaf.codes) if quantized else None
-      fields.append(None if owner is None else _field(path, owner))
+    held = [
+      (_last(path) if _is_quantized(node) else None, node)
+      for path, node in groups.leaves(state.inner, is_leaf=_is_quantized)
+    ]
     structure = jax.tree.structure(state.inner, is_leaf=_is_quantized)
     wide = structure.unflatten(
-      [
-        leaf if field is None else load(leaf, field)
-        for (_, leaf), field in zip(held, fields, strict=True)
-      ]
+      node if field is None else widen(field, node) for field, node in held
     )
     direction, wide = inner.update(
       jax.tree.map(safe.promote, updates),
@@ -187,12 +253,10 @@ def quantize_state(
       **extra_args,
     )
     new = structure.unflatten(
-      [
-        leaf if field is None else store(leaf, field)
-        for leaf, field in zip(
-          structure.flatten_up_to(wide), fields, strict=True
-        )
-      ]
+      node if field is None else narrow(field, node, old)
+      for node, (field, old) in zip(
+        structure.flatten_up_to(wide), held, strict=True
+      )
     )
     return compose.cast_like(direction, updates), QuantizeState(new)
 

@@ -37,7 +37,18 @@ def quantized(state):
   def stored(node):
     return isinstance(node, optim.Quantized)
 
-  return [x for x in jax.tree.leaves(state, is_leaf=stored) if stored(x)]
+  def masked(node):
+    return isinstance(node, optax.MaskedNode)
+
+  fields = [x for x in jax.tree.leaves(state, is_leaf=stored) if stored(x)]
+  return [
+    optim.Quantized(codes, absmax)
+    for field in fields
+    for codes, absmax in zip(
+      *(jax.tree.leaves(tree, is_leaf=masked) for tree in field), strict=True
+    )
+    if not masked(absmax)
+  ]
 
 
 def draw(shape, steps=12):
@@ -351,10 +362,10 @@ def test_second_moments_use_the_unsigned_map():
   params = {"mlp": {"kernel": jnp.ones((16, 256))}}
   tx = optim.quantize_state(optax.scale_by_adam())
   state = tx.init(params).inner
-  assert not np.asarray(state.nu["mlp"]["kernel"].codes).any()
-  assert (np.asarray(state.mu["mlp"]["kernel"].codes) == 127).all()
+  assert not np.asarray(state.nu.codes["mlp"]["kernel"]).any()
+  assert (np.asarray(state.mu.codes["mlp"]["kernel"]) == 127).all()
   signed = optim.quantize_state(optax.scale_by_adam(), unsigned=())
-  codes = signed.init(params).inner.nu["mlp"]["kernel"].codes
+  codes = signed.init(params).inner.nu.codes["mlp"]["kernel"]
   assert (np.asarray(codes) == 127).all()
 
 
@@ -362,6 +373,45 @@ def test_exact_fields_stay():
   params = {"mlp": {"kernel": jnp.ones((16, 256))}}
   tx = optim.quantize_state(optax.scale_by_adam(), exact=("nu",))
   assert len(quantized(tx.init(params))) == 1
+
+
+def test_state_that_is_held_in_8_bits_already():
+  """It is neither rounded again nor read with other blocks."""
+  w, gradients = draw((16, 256), steps=2)
+  inner = optim.adam_8bit(0.1, block_size=64)
+  both = []
+  for tx in (inner, optim.quantize_state(inner, block_size=16)):
+    state, update = tx.init(w), jax.jit(tx.update)
+    for g in gradients:
+      moved, state = update(jnp.asarray(g), state, jnp.asarray(w))
+    both.append((moved, jax.tree.leaves(state)))
+  jax.tree.map(np.testing.assert_array_equal, *both)
+
+
+def test_fields_are_two_trees_of_the_parameters():
+  """Also where a group of a partition leaves parameters out."""
+  params = tree() | {"frozen": {"kernel": jnp.ones((64, 64))}}
+  labels = {**jax.tree.map(lambda _: "moves", tree()), "frozen": "rests"}
+  tx = optim.quantize_state(
+    optax.partition(
+      {"moves": optax.scale_by_adam(), "rests": optax.set_to_zero()}, labels
+    )
+  )
+  state = tx.init(params)
+  mu = state.inner.inner_states["moves"].inner_state.mu
+  assert isinstance(mu, optim.Quantized)
+  assert isinstance(mu.codes["frozen"], optax.MaskedNode)
+  assert mu.codes["mlp"]["kernel"].dtype == jnp.uint8
+  assert mu.absmax["mlp"]["kernel"].shape == (64, 1)
+  assert mu.codes["small"]["kernel"].dtype == jnp.float32
+  assert isinstance(mu.absmax["small"]["kernel"], optax.MaskedNode)
+  # What shards parameters finds codes and scales, told from counts.
+  doubled = optax.tree.map_params(tx, lambda leaf: leaf + 1, state)
+  assert jax.tree.structure(doubled) == jax.tree.structure(state)
+  for before, after in zip(
+    *map(jax.tree.leaves, (state, doubled)), strict=True
+  ):
+    assert (np.asarray(after) == np.asarray(before) + (before.ndim > 0)).all()
 
 
 def test_parameters_of_one_name_are_told_apart():
