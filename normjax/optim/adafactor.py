@@ -65,7 +65,12 @@ def scale_by_factored_rms(
     decay_rate_fn=_decay_at,
   )
   return compose.stored(
-    method, _bounded(inner), v_row=nu_dtype, v_col=nu_dtype, v=nu_dtype
+    method,
+    _bounded(inner),
+    squares=("v_row", "v_col", "v"),
+    v_row=nu_dtype,
+    v_col=nu_dtype,
+    v=nu_dtype,
   )
 
 
@@ -137,7 +142,7 @@ def adafactor(
     momentum: the paper's beta_1, in [0, 1), without bias correction; None for
       none and no state for it.
     mu_dtype: of the stored momentum; None takes the parameter's.
-    nu_dtype: of the stored second moments; None takes the parameter's.
+    nu_dtype: of the stored second moments; None takes float32 at least.
     weight_decay: rate of the decay, >= 0, times lr.
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.

@@ -58,7 +58,7 @@ def scale_by_adamp(
     return AdamPState(
       count=jnp.zeros((), jnp.int32),
       mu=compose.zeros(params, mu_dtype),
-      nu=compose.zeros(params, nu_dtype),
+      nu=compose.second_moments(params, nu_dtype),
     )
 
   def update_leaf(g, w, m, v, entry, decayed, count):
@@ -151,7 +151,7 @@ def adamp(
     wd_ratio: the decay's factor where the projection fired.
     nesterov: whether the gradient is mixed into m once more.
     mu_dtype: of the stored first moment; None takes the parameter's.
-    nu_dtype: of the stored second moment; None takes the parameter's.
+    nu_dtype: of the stored second moment; None takes float32 at least.
     dims: channels: a tree of `MatrixDims` and None (not projected), or a
       function from params to one; None for `channel_dims`.
 

@@ -26,13 +26,14 @@ def scale_by_adam(
     b2: decay of the second moment, in [0, 1).
     eps: added outside the square root, >= 0.
     mu_dtype: of the stored first moment; None takes the parameter's.
-    nu_dtype: of the stored second moment; None takes the parameter's.
+    nu_dtype: of the stored second moment; None takes float32 at least.
   """
   validate.betas("scale_by_adam", b1=b1, b2=b2)
   validate.numbers("scale_by_adam", eps=eps)
   return compose.stored(
     "scale_by_adam",
     optax.scale_by_adam(b1, b2, eps),
+    squares=("nu",),
     mu=mu_dtype,
     nu=nu_dtype,
   )
@@ -65,7 +66,7 @@ def adamw(
     b2: decay of the second moment, in [0, 1).
     eps: added outside the square root, >= 0.
     mu_dtype: of the stored first moment; None takes the parameter's.
-    nu_dtype: of the stored second moment; None takes the parameter's.
+    nu_dtype: of the stored second moment; None takes float32 at least.
     weight_decay: rate of the decay, >= 0.
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.

@@ -59,7 +59,7 @@ def apollo_mini(
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.
     mu_dtype: of the stored first moment and norm; None takes the parameter's.
-    nu_dtype: of the stored second moment; None takes the parameter's.
+    nu_dtype: of the stored second moment; None takes float32 at least.
     dims: the matrices: a tree of `MatrixDims` and None, or a function from
       params to one; None for `default_dims`.
     fallback: moves the leaves without dims; None for Adam, as in `apollo`.

@@ -60,7 +60,7 @@ def scale_by_conda(
     return CondaState(
       count=jnp.zeros((), jnp.int32),
       mu=tree(lambda w, _: jnp.zeros(w.shape, mu_dtype or w.dtype)),
-      nu=tree(lambda w, _: jnp.zeros(w.shape, nu_dtype or w.dtype)),
+      nu=tree(lambda w, _: compose.second_moments(w, nu_dtype)),
       basis=tree(
         lambda w, entry: jnp.zeros(
           projection.basis_shape(w.shape, entry), mu_dtype or w.dtype
@@ -197,7 +197,7 @@ def conda(
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.
     mu_dtype: of the stored first moment and basis; None takes the parameter's.
-    nu_dtype: of the stored second moment; None takes the parameter's.
+    nu_dtype: of the stored second moment; None takes float32 at least.
     dims: the matrices: a tree of `MatrixDims` and None, or a function from
       params to one; None for `default_dims`.
     fallback: moves the leaves without dims; None for Adam, as follows.

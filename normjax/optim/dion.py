@@ -195,7 +195,7 @@ def dion(
     seed: of the first Q.
     mu_dtype: of the stored M and Q, and AdamW's first moment; None takes the
       parameter's.
-    nu_dtype: of AdamW's second moment; None takes the parameter's.
+    nu_dtype: of AdamW's second moment; None takes float32 at least.
     dims: the matrices: a tree of `MatrixDims` and None, or a function from
       params to one; None for `default_dims`.
     fallback: moves the leaves without dims; None for AdamW, as follows.

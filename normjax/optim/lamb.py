@@ -62,7 +62,7 @@ def lamb(
     b2: decay of the second moment, in [0, 1).
     eps: added outside the square root, >= 0.
     mu_dtype: of the stored first moment; None takes the parameter's.
-    nu_dtype: of the stored second moment; None takes the parameter's.
+    nu_dtype: of the stored second moment; None takes float32 at least.
     weight_decay: the paper's lambda, >= 0, inside the ratio.
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.

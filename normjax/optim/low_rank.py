@@ -7,8 +7,14 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax.optim import (
+  compose,
+  projection,
+  safe,
+  transformers_adam,
+  validate,
+)
 from normjax.optim import dims as dims_lib
-from normjax.optim import projection, safe, transformers_adam, validate
 from normjax.types import Array, PyTree
 
 
@@ -40,20 +46,26 @@ def zeros(
   """The first mu, nu (n, inputs, outputs; one reduced) and basis (n, r, k)."""
   flat = jax.tree.leaves(params)
 
-  def tree(shape_of, dtype):
+  def tree(shape_of, dtype_of):
     return projection.tree_of(
       [
-        jnp.zeros(shape_of(flat[n].shape, entry, rank), dtype or flat[n].dtype)
+        jnp.zeros(shape_of(flat[n].shape, entry, rank), dtype_of(flat[n]))
         for n, entry in entries.items()
       ],
       params,
       entries,
     )
 
+  def first(w):
+    return mu_dtype or w.dtype
+
+  def second(w):
+    return compose.dtype_of_squares(w, nu_dtype)
+
   return (
-    tree(projection.projected_shape, mu_dtype),
-    tree(projection.projected_shape, nu_dtype),
-    tree(projection.basis_shape, mu_dtype),
+    tree(projection.projected_shape, first),
+    tree(projection.projected_shape, second),
+    tree(projection.basis_shape, first),
   )
 
 

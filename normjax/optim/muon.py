@@ -223,7 +223,7 @@ def muon(
     fallback_b2: of AdamW, in [0, 1).
     fallback_eps: of AdamW.
     fallback_weight_decay: of AdamW; None takes `weight_decay`.
-    nu_dtype: of AdamW's second moment; None takes the parameter's.
+    nu_dtype: of AdamW's second moment; None takes float32 at least.
 
   Raises:
     UserError: a concrete number out of range, a mask or dims of another

@@ -241,7 +241,7 @@ def nap_adamw(
     vectors: "none", "normalize" or "decay".
     vector_decay: for "decay".
     mu_dtype: of the stored first moment; None takes the parameter's.
-    nu_dtype: of the stored second moment; None takes the parameter's.
+    nu_dtype: of the stored second moment; None takes float32 at least.
 
   Raises:
     UserError: a concrete number out of range, another name, or dims of

@@ -74,7 +74,8 @@ def scale_by_normuon(
     for n, entry in entries.items():
       batch, _, _ = projection.basis_shape(flat[n].shape, entry)
       _, outputs = dims_lib.sizes(flat[n].shape, entry)
-      nu.append(jnp.zeros((batch, outputs), nu_dtype or flat[n].dtype))
+      dtype = compose.dtype_of_squares(flat[n], nu_dtype)
+      nu.append(jnp.zeros((batch, outputs), dtype))
     return NorMuonState(
       mu=compose.zeros(params, mu_dtype),
       nu=projection.tree_of(nu, params, entries),
@@ -160,8 +161,8 @@ def normuon(
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.
     mu_dtype: of the stored momentum; None takes the parameter's.
-    nu_dtype: of the stored second moments, AdamW's too; None takes the
-      parameter's.
+    nu_dtype: of the stored second moments, AdamW's too; None takes float32
+      at least.
     nesterov: whether the gradient is mixed in once more.
     scaling: "spectral" or "rms".
     ns_dtype: of the iteration; None takes float32, the reference bfloat16.

@@ -96,7 +96,7 @@ def scale_by_racs(
             projection.basis_shape(w.shape, entry)[0],
             *dims_lib.sizes(w.shape, entry),
           ),
-          nu_dtype or w.dtype,
+          compose.dtype_of_squares(w, nu_dtype),
         )
         for w, entry in rows
       ]
@@ -186,8 +186,8 @@ def racs(
     fallback_eps: of AdamW.
     fallback_weight_decay: of AdamW; None takes `weight_decay`.
     mu_dtype: of AdamW's first moment; None takes the parameter's.
-    nu_dtype: of s, q, the norm and AdamW's second moment; None takes the
-      parameter's.
+    nu_dtype: of s, q, the norm and AdamW's second moment; None takes float32
+      at least.
 
   Raises:
     UserError: a concrete number out of range, a mask or dims of another

@@ -107,7 +107,7 @@ def sinkgd(
     fallback_eps: of AdamW.
     fallback_weight_decay: of AdamW; None takes `weight_decay`.
     mu_dtype: of AdamW's first moment; None takes the parameter's.
-    nu_dtype: of AdamW's second moment; None takes the parameter's.
+    nu_dtype: of AdamW's second moment; None takes float32 at least.
 
   Raises:
     UserError: a concrete number out of range, a mask or dims of another

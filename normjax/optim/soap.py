@@ -87,7 +87,7 @@ def scale_by_soap(
     return SoapState(
       count=jnp.zeros((), jnp.int32),
       mu=tree(lambda w, _: jnp.zeros(w.shape, mu_dtype or w.dtype)),
-      nu=tree(lambda w, _: jnp.zeros(w.shape, nu_dtype or w.dtype)),
+      nu=tree(lambda w, _: compose.second_moments(w, nu_dtype)),
       input_gram=tree(lambda w, e: square(w, e, 0, zeros)),
       output_gram=tree(lambda w, e: square(w, e, 1, zeros)),
       input_basis=tree(lambda w, e: square(w, e, 0, jnp.eye)),
@@ -253,7 +253,7 @@ def soap(
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.
     mu_dtype: of the stored first moment; None takes the parameter's.
-    nu_dtype: of the stored second moment; None takes the parameter's.
+    nu_dtype: of the stored second moment; None takes float32 at least.
     dims: the matrices: a tree of `MatrixDims` and None, or a function from
       params to one; None for `default_dims`.
     fallback: moves the leaves without dims; None for Adam, as follows.

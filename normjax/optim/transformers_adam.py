@@ -54,7 +54,7 @@ def scale_by_adam(
     return optax.ScaleByAdamState(
       count=jnp.zeros((), jnp.int32),
       mu=compose.zeros(params, mu_dtype),
-      nu=compose.zeros(params, nu_dtype),
+      nu=compose.second_moments(params, nu_dtype),
     )
 
   def update(updates, state, params=None, **extra_args):
