@@ -136,7 +136,8 @@ def adam_8bit(
   signs, and decays before the step.
 
   An entry whose gradient is NaN or infinite, or has a square that is, does
-  not move, and its moments become 0.
+  not move, and its moments become 0. It is not cut, as in `adamw`: a block
+  cannot hold an outlier, see `quantize_state`.
 
   Args:
     learning_rate: number, traced scalar or schedule.

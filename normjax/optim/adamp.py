@@ -63,11 +63,12 @@ def scale_by_adamp(
 
   def update_leaf(g, w, m, v, entry, decayed, count):
     g, w, m, v = map(safe.promote, (g, w, m, v))
-    m = b1 * m + (1 - b1) * g
-    v = b2 * v + (1 - b2) * g * g
+    cut = safe.clip_for_square(g)
+    m = b1 * m + (1 - b1) * cut
+    v = b2 * v + (1 - b2) * cut * cut
     first = safe.bias_correction(b1, count, m.dtype)
     second = safe.bias_correction(b2, count, v.dtype)
-    ahead = b1 * m + (1 - b1) * g if nesterov else m
+    ahead = b1 * m + (1 - b1) * cut if nesterov else m
     p = safe.divide(ahead, jnp.sqrt(v) / jnp.sqrt(second) + eps)
     ratio = 1.0
     if entry is not None:
@@ -137,6 +138,8 @@ def adamp(
   embedding's token. As in the official code, gains and biases are AdamW's,
   with full decay. Under a batch axis each tensor decides for itself. A zero
   weight or gradient passes the test: the step is unchanged, r = wd_ratio.
+  Entries of the gradient beyond 9e18, whose squares overflow float32, are cut
+  there.
 
   Args:
     learning_rate: number, traced scalar or schedule.

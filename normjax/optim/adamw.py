@@ -32,7 +32,7 @@ def scale_by_adam(
   validate.numbers("scale_by_adam", eps=eps)
   return compose.stored(
     "scale_by_adam",
-    optax.scale_by_adam(b1, b2, eps),
+    compose.with_finite_squares(optax.scale_by_adam(b1, b2, eps)),
     squares=("nu",),
     mu=mu_dtype,
     nu=nu_dtype,
@@ -57,8 +57,10 @@ def adamw(
 
   arXiv:1711.05101, algorithm 2, with the decay scaled by the learning rate as
   in optax and PyTorch. Unlike in optax, gains and biases are not decayed
-  unless `mask` says so. A gradient whose square overflows float32 (beyond
-  1e19) leaves its entry unmoved from then on.
+  unless `mask` says so. Entries of the gradient beyond 9e18, whose
+  squares overflow float32, are cut there. A first moment in float16 forgets
+  gradients below 3e-7, whose steps shrink to 1 - b1 of theirs: scale the loss
+  or ask for another `mu_dtype`.
 
   Args:
     learning_rate: number, traced scalar or schedule.

@@ -163,8 +163,9 @@ def apollo(
   does not hold back the next. The other leaves take the same Adam at the
   same learning rate, without `scale`.
 
-  Statistics are in float32. A zero gradient moves nothing; channels whose
-  square overflows float32 stay unmoved; a NaN spoils its matrix.
+  Statistics are in float32. A zero gradient moves nothing; entries of R beyond
+  9e18, whose squares overflow, are cut there in m and v; a NaN spoils its
+  matrix.
 
   Args:
     learning_rate: number, traced scalar or schedule.

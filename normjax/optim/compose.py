@@ -264,6 +264,18 @@ def stored(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+def with_finite_squares(
+  inner: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+  """`inner` of gradients that are cut by `safe.clip_for_square`."""
+
+  def update(updates, state, params=None):
+    cut = jax.tree.map(safe.clip_for_square, updates)
+    return inner.update(cut, state, params)
+
+  return optax.GradientTransformation(inner.init, update)
+
+
 def descend_then_decay(
   method: str,
   direction: optax.GradientTransformation,

@@ -177,9 +177,9 @@ def conda(
   in that code, the other leaves take Adam at the same learning rate, without
   `scale`; a convolution is one matrix, (kh kw in, out), which it leaves out.
 
-  Statistics are in float32. A zero gradient moves nothing; entries whose
-  square overflows float32 stay unmoved; a NaN spoils its matrix, and the
-  basis until the moments are reset.
+  Statistics are in float32. A zero gradient moves nothing; entries of B g
+  beyond 9e18, whose squares overflow, are cut there; a NaN spoils its matrix,
+  and the basis until the moments are reset.
 
   Args:
     learning_rate: number, traced scalar or schedule.

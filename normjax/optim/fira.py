@@ -154,8 +154,9 @@ def fira(
   1900 steps to grow from 1e-8 to 1. The signs of P's vectors and the other
   leaves are as in `galore`.
 
-  Statistics are in float32. A zero gradient moves nothing; entries whose
-  square overflows float32 stay unmoved; a NaN spoils its matrix.
+  Statistics are in float32. A zero gradient moves nothing; entries of R beyond
+  9e18, whose squares overflow, are cut there in m and v; a NaN spoils its
+  matrix.
 
   Args:
     learning_rate: number, traced scalar or schedule.

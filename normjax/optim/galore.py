@@ -134,8 +134,9 @@ def galore(
   the old ones. The other leaves take the same Adam at the same learning rate,
   without `scale`.
 
-  Statistics are in float32. A zero gradient moves nothing; entries whose
-  square overflows float32 stay unmoved; a NaN spoils its matrix.
+  Statistics are in float32. A zero gradient moves nothing; entries of R beyond
+  9e18, whose squares overflow, are cut there in m and v; a NaN spoils its
+  matrix.
 
   Args:
     learning_rate: number, traced scalar or schedule.

@@ -134,6 +134,10 @@ def quantize_state(
   scales. `inner` sees gradients, parameters and state in float32, and what is
   not quantised stays in it: counts, scalars, small leaves, embeddings.
 
+  A block cannot hold an outlier: beside an entry with a gradient 1e4 times
+  theirs, the others' second moments are rounded to 0, and their next steps are
+  some 100 times too long, as with bitsandbytes. Clip gradients before.
+
   Args:
     inner: any transform whose state is a tree of arrays.
     block_size: entries that share a float32 scale, >= 1.

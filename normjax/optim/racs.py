@@ -46,7 +46,12 @@ def two_sided_scales(g_nij: Array, num_iters: int = 5) -> tuple[Array, Array]:
   Returns:
     s (n, inputs) and q (n, outputs), in the dtype of g.
   """
-  peak = safe.largest(g_nij, (1, 2))
+  root, q = _scales(g_nij, safe.largest(g_nij, (1, 2)), num_iters)
+  return root**2, q
+
+
+def _scales(g_nij: Array, peak: Array, num_iters: int) -> tuple[Array, Array]:
+  """The root of s, and q, for a |g| of at most `peak`, (n, 1, 1)."""
   square = safe.divide(g_nij, peak) ** 2
 
   def step(_, scales):
@@ -63,7 +68,7 @@ def two_sided_scales(g_nij: Array, num_iters: int = 5) -> tuple[Array, Array]:
   start = jnp.zeros_like(square[:, :, 0]), jnp.ones_like(square[:, 0])
   s, q = lax.fori_loop(0, num_iters, step, start)
   # Not peak^2 s, which is NaN for an infinite square and a zero s.
-  return (peak[:, :, 0] * jnp.sqrt(s)) ** 2, q
+  return peak[:, :, 0] * jnp.sqrt(s), q
 
 
 def scale_by_racs(
@@ -109,10 +114,14 @@ def scale_by_racs(
     )
 
   def update_matrices(g, s, q, previous):
-    new_s, new_q = two_sided_scales(g, num_iters)
-    s = beta * safe.promote(s) + (1 - beta) * new_s
+    peak = safe.largest(g, (1, 2))
+    root, new_q = _scales(g, peak, num_iters)
+    # As if g had been scaled down to what can be squared; s <= peak^2.
+    limit = safe.square_limit(g.dtype)
+    shrink = (limit / jnp.maximum(peak, limit))[:, :, 0]
+    s = beta * safe.promote(s) + (1 - beta) * (shrink * root) ** 2
     q = beta * safe.promote(q) + (1 - beta) * new_q
-    scaled = g * safe.rsqrt(s)[:, :, None] * safe.rsqrt(q)[:, None]
+    scaled = g * (shrink * safe.rsqrt(s))[:, :, None] * safe.rsqrt(q)[:, None]
     scaled, norm = limiter.limit_growth(scaled, safe.promote(previous), gamma)
     return scaled, s, q, norm
 
@@ -165,8 +174,9 @@ def racs(
   norm of 0, as of a first gradient of zero, does not hold back the next.
 
   Statistics are in float32; matrices of one shape are scaled together. A zero
-  gradient moves nothing; a matrix whose squares overflow or vanish in float32
-  stays unmoved, from an overflow on forever; a NaN spoils its matrix.
+  gradient moves nothing, nor does a matrix whose squares vanish in float32;
+  one with entries beyond 9e18, whose squares overflow, is scaled down to that;
+  a NaN spoils its matrix.
 
   Args:
     learning_rate: the global rate: number, traced scalar or schedule.

@@ -56,6 +56,27 @@ def normalize(x: Array, axes: Sequence[int], eps: ArrayLike) -> Array:
   return divide(x, norm + divide(jnp.asarray(eps, x.dtype), peak))
 
 
+def square_limit(dtype: DTypeLike) -> float:
+  """A size up to which squares, and averages of them, are finite.
+
+  2^63 in float32, whose square is a quarter of the largest number. A quarter,
+  because an average that is corrected for its bias is divided by 1 - b^t: in
+  float32 that has a relative error of u / (1 - b), which is at most 1/2 unless
+  b is 1 there.
+  """
+  return 2.0 ** (jnp.finfo(dtype).maxexp // 2 - 1)
+
+
+def clip_for_square(x: Array) -> Array:
+  """Cuts finite entries at `square_limit`; infinity and NaN pass.
+
+  What averages g and g^2 takes both from the cut g: if only the square were
+  bounded, their ratio would be too large.
+  """
+  limit = square_limit(x.dtype)
+  return jnp.where(jnp.isfinite(x), jnp.clip(x, -limit, limit), x)
+
+
 def bounded(x: Array, axes: Sequence[int]) -> Array:
   """Scales x down where its squares, or sums of many, would overflow.
 

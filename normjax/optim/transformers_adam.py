@@ -33,7 +33,8 @@ def correction(
 def moments(
   g: Array, m: Array, v: Array, *, b1: float | Array, b2: float | Array
 ) -> tuple[Array, Array]:
-  """The moving averages of g and g^2."""
+  """The moving averages of g and g^2, of g cut by `safe.clip_for_square`."""
+  g = safe.clip_for_square(g)
   return b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
 
 
