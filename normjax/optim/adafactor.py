@@ -5,11 +5,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, safe, validate
-from normjax.types import Array
+from normjax.optim import compose, meshes, safe, validate
+from normjax.types import Array, PyTree
+
+
+def _beside(state: Any, params: PyTree) -> Any:
+  """The first state, zeros, on the devices of the parameters."""
+
+  def zeros(v, w, rank=0):
+    if v.shape == w.shape:
+      return meshes.zeros(w, dtype=v.dtype)
+    # v_row lacks the longest axis, v_col the second.
+    lost = np.argsort(w.shape)[rank:][:1]
+    spec = np.delete(np.array(meshes.leaf_spec(w), object), lost)
+    whole = v.shape != tuple(np.delete(w.shape, lost))
+    return meshes.zeros(w, v.shape, v.dtype, () if whole else tuple(spec))
+
+  return state._replace(
+    v_row=jax.tree.map(lambda v, w: zeros(v, w, -1), state.v_row, params),
+    v_col=jax.tree.map(lambda v, w: zeros(v, w, -2), state.v_col, params),
+    v=jax.tree.map(zeros, state.v, params),
+  )
 
 
 def _bounded(
@@ -34,7 +54,10 @@ def _bounded(
     )
     return rest, state
 
-  return optax.GradientTransformation(inner.init, update)
+  def init(params):
+    return _beside(inner.init(params), params)
+
+  return optax.GradientTransformation(init, update)
 
 
 def _decay_at(step: Any, exponent: Any) -> Array:
@@ -42,6 +65,7 @@ def _decay_at(step: Any, exponent: Any) -> Array:
   return -jnp.expm1(-exponent * jnp.log(jnp.asarray(step + 1, float)))
 
 
+@meshes.on_any_mesh
 def scale_by_factored_rms(
   decay_rate: float | Array = 0.8,
   eps: float | Array = 1e-30,

@@ -16,6 +16,7 @@ from normjax.optim import (
   groups,
   limiter,
   low_rank,
+  meshes,
   projection,
   safe,
   transformers_adam,
@@ -37,6 +38,7 @@ class ApolloState(NamedTuple):
   norm: PyTree  # (n,), of the last scaled gradient; 0 before. In mu_dtype.
 
 
+@meshes.on_any_mesh
 def scale_by_apollo(
   b1: float | Array = 0.9,
   b2: float | Array = 0.999,
@@ -76,7 +78,7 @@ def scale_by_apollo(
     mu, nu, _ = low_rank.zeros(
       params, entries, rank=rank, mu_dtype=mu_dtype, nu_dtype=nu_dtype
     )
-    norm = jax.tree.map(lambda m: jnp.zeros(m.shape[:1], m.dtype), mu)
+    norm = jax.tree.map(lambda m: meshes.zeros(m, m.shape[:1]), mu)
     return ApolloState(jnp.zeros((), jnp.int32), mu, nu, norm)
 
   def update_matrix(g, m, v, previous, path, *, count):

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
-from normjax.optim import validate
+from normjax.optim import meshes, validate
 from normjax.types import Array, PyTree
 
 LAYOUTS = ("rows", "flat")
@@ -223,7 +224,15 @@ def quantize_blockwise(
   check("quantize_blockwise", block_size, block_layout)
   x = jnp.asarray(x)
   validate.leaves("quantize_blockwise", x)
-  return _quantize(x, block_size, signed, block_layout, sign_repair)
+
+  def quantize(x):
+    return _quantize(x, block_size, signed, block_layout, sign_repair)
+
+  # A shard of a row may hold parts of blocks: each device has all scales of it.
+  rows = meshes.leaf_spec(x)[:-1] if block_layout == "rows" else ()
+  return meshes.automatic(
+    quantize, (x,), like=Quantized(x, PartitionSpec(*rows))
+  )
 
 
 def dequantize_blockwise(
@@ -251,5 +260,9 @@ def dequantize_blockwise(
     TypeError: another type.
   """
   check("dequantize_blockwise", block_size, block_layout)
-  x = _dequantize(quantized, block_size, signed, block_layout)
+
+  def dequantize(quantized):
+    return _dequantize(quantized, block_size, signed, block_layout)
+
+  x = meshes.automatic(dequantize, (quantized,), like=quantized.codes)
   return x if dtype is None else x.astype(dtype)

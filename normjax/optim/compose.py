@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from normjax.optim import dims as dims_lib
-from normjax.optim import groups, safe, validate
+from normjax.optim import groups, meshes, safe, validate
 from normjax.types import Array, PyTree
 
 FALLBACK = "adamw (fallback)"
@@ -76,7 +76,7 @@ def finish(
   def init(params):
     validate.leaves(method, params)
     groups.resolve_mask(mask, params)
-    return inner.init(params)
+    return meshes.place(inner.init(params), params)
 
   def update(updates, state, params=None, **extra_args):
     like = updates if params is None else params
@@ -187,7 +187,7 @@ def route(
 
 def zeros(params: PyTree, dtype: Any) -> PyTree:
   """Zeros like params, in `dtype` unless it is None."""
-  return jax.tree.map(lambda w: jnp.zeros_like(w, dtype=dtype), params)
+  return jax.tree.map(lambda w: meshes.zeros(w, dtype=dtype), params)
 
 
 def dtype_of_squares(w: Array, asked: Any) -> Any:
@@ -203,7 +203,7 @@ def dtype_of_squares(w: Array, asked: Any) -> Any:
 def second_moments(params: PyTree, dtype: Any) -> PyTree:
   """Zeros like params, in `dtype_of_squares`."""
   return jax.tree.map(
-    lambda w: jnp.zeros_like(w, dtype=dtype_of_squares(w, dtype)), params
+    lambda w: meshes.zeros(w, dtype=dtype_of_squares(w, dtype)), params
   )
 
 

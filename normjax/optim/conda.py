@@ -10,7 +10,14 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
-from normjax.optim import compose, projection, safe, transformers_adam, validate
+from normjax.optim import (
+  compose,
+  meshes,
+  projection,
+  safe,
+  transformers_adam,
+  validate,
+)
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
@@ -27,6 +34,7 @@ class CondaState(NamedTuple):
   basis: PyTree  # (n, k, k) with k the smaller side, in mu_dtype.
 
 
+@meshes.on_any_mesh
 def scale_by_conda(
   b1: float | Array = 0.9,
   b2: float | Array = 0.999,
@@ -59,11 +67,14 @@ def scale_by_conda(
 
     return CondaState(
       count=jnp.zeros((), jnp.int32),
-      mu=tree(lambda w, _: jnp.zeros(w.shape, mu_dtype or w.dtype)),
+      mu=tree(lambda w, _: meshes.zeros(w, dtype=mu_dtype)),
       nu=tree(lambda w, _: compose.second_moments(w, nu_dtype)),
       basis=tree(
-        lambda w, entry: jnp.zeros(
-          projection.basis_shape(w.shape, entry), mu_dtype or w.dtype
+        lambda w, entry: meshes.zeros(
+          w,
+          projection.basis_shape(w.shape, entry),
+          mu_dtype,
+          projection.basis_spec(w, entry),
         )
       ),
     )
@@ -125,7 +136,9 @@ def scale_by_conda(
     gradients = [flat[n] for n in entries]
     likes = gradients, jax.tree.leaves(state.mu), jax.tree.leaves(state.nu)
     g, m, v = (projection.to_matrices(leaves, entries) for leaves in likes)
-    basis = jax.tree.leaves(state.basis)
+    m, v, basis = (
+      projection.alongside(x, g) for x in (m, v, jax.tree.leaves(state.basis))
+    )
     moved, mu, nu, basis = direction(g, m, v, basis, count)
     moved, mu, nu = (
       projection.from_matrices(matrices, like, entries)

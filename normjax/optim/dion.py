@@ -15,6 +15,7 @@ from normjax.optim import (
   compose,
   draws,
   groups,
+  meshes,
   projection,
   routed,
   safe,
@@ -59,6 +60,7 @@ def power_iteration(m_nio: Array, basis_nir: Array) -> tuple[Array, ...]:
   return p, r, norm
 
 
+@meshes.on_any_mesh
 def scale_by_dion(
   momentum: float | Array = 0.95,
   eps: float | Array = 1e-8,
@@ -86,20 +88,22 @@ def scale_by_dion(
   validate.count(method, "seed", seed, least=0)
 
   def first_basis(path, w, entry):
-    batch, _, side = projection.basis_shape(w.shape, entry)
+    batch, inputs, outputs = projection.matrix_shape(w.shape, entry)
+    side = min(inputs, outputs)
     columns = min(rank, side)
     if rank_percent is not None:
       columns = min(math.ceil(rank_percent * side / 100), side)
-    inputs, _ = dims_lib.sizes(w.shape, entry)
-    drawn = draws.normal(path, (batch, inputs, columns), seed=seed)
-    return drawn.astype(mu_dtype or w.dtype)
+    shape = batch, inputs, columns
+    spec = *meshes.matrix_spec(w, entry)[:2], None
+    drawn = draws.normal(path, shape, seed=seed).astype(mu_dtype or w.dtype)
+    return meshes.zeros(w, shape, mu_dtype, spec) + drawn
 
   def init(params):
     validate.leaves(method, params)
     entries = projection.chosen(dims, params)
     named = groups.leaves(params)
     leaves = [named[n][1] for n in entries]
-    mu = [jnp.zeros(w.shape, mu_dtype or w.dtype) for w in leaves]
+    mu = [meshes.zeros(w, dtype=mu_dtype) for w in leaves]
     basis = [first_basis(*named[n], entry) for n, entry in entries.items()]
     return DionState(
       mu=projection.tree_of(mu, params, entries),

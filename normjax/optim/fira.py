@@ -13,6 +13,7 @@ from normjax.optim import (
   compose,
   limiter,
   low_rank,
+  meshes,
   projection,
   safe,
   transformers_adam,
@@ -35,6 +36,7 @@ class FiraState(NamedTuple):
   norm: PyTree  # (n,), of the last residual's step; 0 before one. In mu_dtype.
 
 
+@meshes.on_any_mesh
 def scale_by_fira(
   b1: float | Array = 0.9,
   b2: float | Array = 0.999,
@@ -70,7 +72,7 @@ def scale_by_fira(
     mu, nu, basis = low_rank.zeros(
       params, entries, rank=rank, mu_dtype=mu_dtype, nu_dtype=nu_dtype
     )
-    norm = jax.tree.map(lambda m: jnp.zeros(m.shape[:1], m.dtype), mu)
+    norm = jax.tree.map(lambda m: meshes.zeros(m, m.shape[:1]), mu)
     return FiraState(jnp.zeros((), jnp.int32), mu, nu, basis, norm)
 
   def update_matrix(g, m, v, basis, previous, count):

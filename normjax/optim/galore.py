@@ -11,6 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from normjax.optim import (
   compose,
   low_rank,
+  meshes,
   projection,
   safe,
   transformers_adam,
@@ -30,6 +31,7 @@ class GaLoreState(NamedTuple):
   basis: PyTree  # (n, r, k) with k the smaller side, in mu_dtype.
 
 
+@meshes.on_any_mesh
 def scale_by_galore(
   b1: float | Array = 0.9,
   b2: float | Array = 0.999,

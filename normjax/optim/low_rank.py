@@ -9,6 +9,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from normjax.optim import (
   compose,
+  meshes,
   projection,
   safe,
   transformers_adam,
@@ -46,15 +47,15 @@ def zeros(
   """The first mu, nu (n, inputs, outputs; one reduced) and basis (n, r, k)."""
   flat = jax.tree.leaves(params)
 
-  def tree(shape_of, dtype_of):
-    return projection.tree_of(
-      [
-        jnp.zeros(shape_of(flat[n].shape, entry, rank), dtype_of(flat[n]))
-        for n, entry in entries.items()
-      ],
-      params,
-      entries,
-    )
+  def tree(shape_of, spec_of, dtype_of):
+    rows = [(flat[n], entry) for n, entry in entries.items()]
+    values = [
+      meshes.zeros(
+        w, shape_of(w.shape, entry, rank), dtype_of(w), spec_of(w, entry)
+      )
+      for w, entry in rows
+    ]
+    return projection.tree_of(values, params, entries)
 
   def first(w):
     return mu_dtype or w.dtype
@@ -62,10 +63,11 @@ def zeros(
   def second(w):
     return compose.dtype_of_squares(w, nu_dtype)
 
+  projected = projection.projected_shape, projection.projected_spec
   return (
-    tree(projection.projected_shape, first),
-    tree(projection.projected_shape, second),
-    tree(projection.basis_shape, first),
+    tree(*projected, first),
+    tree(*projected, second),
+    tree(projection.basis_shape, projection.basis_spec, first),
   )
 
 

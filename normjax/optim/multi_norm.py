@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, safe, stacking, validate, whitening
+from normjax.optim import compose, meshes, safe, stacking, validate, whitening
 from normjax.optim import dims as dims_lib
 from normjax.types import Array
 
@@ -76,6 +76,7 @@ def _validate(projections: Sequence[Projection]) -> None:
       validate.choice("scale_by_multi_norm", "norms", projection, NAMES)
 
 
+@meshes.on_any_mesh
 def scale_by_multi_norm(
   norms: Sequence[Projection],
   num_iters: int = 5,

@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, routed, safe, stacking, validate
+from normjax.optim import compose, meshes, routed, safe, stacking, validate
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
@@ -118,6 +118,7 @@ def _shape_scale(scaling: str, inputs: int, outputs: int) -> float:
   return math.sqrt(max(1.0, outputs / inputs))
 
 
+@meshes.on_any_mesh
 def scale_by_muon(
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,
   ns_steps: int = 5,

@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
-from normjax.optim import compose, groups, projection, safe, validate
+from normjax.optim import compose, groups, meshes, projection, safe, validate
 from normjax.optim import dims as dims_lib
 from normjax.optim.adamw import adamw
 from normjax.types import Array, PyTree
@@ -137,22 +137,26 @@ def normalize_and_project(
     validate.leaves(_METHOD, params)
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
-    matrices = projection.to_matrices([flat[n] for n in entries], entries)
     firsts = {}
     for members in layers_of(params, entries):
       wide = [safe.promote(flat[n]) for n in members]
-      norm = _joint_norm(wide)
+      norm = meshes.automatic(_joint_norm, (wide,))
       for n, w in zip(members, wide, strict=True):
         # A copy: the caller may donate the parameters.
         firsts[n] = norm if vectors == "normalize" else jnp.array(w)
-    return NormalizeAndProjectState(
+
+    def first_norms(leaves):
+      matrices = projection.to_matrices(leaves, entries)
+      return [safe.norm(x, axes) for x in matrices]
+
+    norms = meshes.automatic(first_norms, ([flat[n] for n in entries],))
+    state = NormalizeAndProjectState(
       count=jnp.zeros((), jnp.int32),
       inner=inner.init(params),
-      norms=projection.tree_of(
-        [safe.norm(x, axes) for x in matrices], params, entries
-      ),
+      norms=projection.tree_of(norms, params, entries),
       vectors=projection.tree_of(firsts.values(), params, firsts),
     )
+    return meshes.place(state, params)
 
   def project(steps, starts, norms, firsts, entries, layers):
     """The steps, those of what is projected replaced; flat lists."""
@@ -189,13 +193,18 @@ def normalize_and_project(
     if vectors == "decay":
       for n, first in firsts.items():
         steps[n] = steps[n] - vector_decay * (starts[n] + steps[n] - first)
-    steps = lax.cond(
-      count % every == 0,
-      lambda steps: project(
-        steps, starts, jax.tree.leaves(state.norms), firsts, entries, layers
-      ),
-      lambda steps: steps,
-      steps,
+
+    def project_due(count, every, steps, *held):
+      return lax.cond(
+        count % every == 0,
+        lambda steps: project(steps, *held, entries, layers),
+        lambda steps: steps,
+        steps,
+      )
+
+    norms = jax.tree.leaves(state.norms)
+    steps = meshes.automatic(
+      project_due, (count, every, steps, starts, norms, firsts), like=steps
     )
     steps = [x.astype(u.dtype) for x, u in zip(steps, flat, strict=True)]
     return structure.unflatten(steps), NormalizeAndProjectState(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, projection, routed, safe, validate
+from normjax.optim import compose, meshes, projection, routed, safe, validate
 from normjax.optim import dims as dims_lib
 from normjax.optim.muon import (
   NS_COEFFS,
@@ -43,6 +43,7 @@ def _normalize(o_nij: Array, v_nj: Array, scaling: str) -> Array:
   return math.sqrt(max(1.0, outputs / inputs)) * before / size * scaled
 
 
+@meshes.on_any_mesh
 def scale_by_normuon(
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,
   ns_steps: int = 5,
@@ -72,10 +73,11 @@ def scale_by_normuon(
     flat = jax.tree.leaves(params)
     nu = []
     for n, entry in entries.items():
-      batch, _, _ = projection.basis_shape(flat[n].shape, entry)
-      _, outputs = dims_lib.sizes(flat[n].shape, entry)
-      dtype = compose.dtype_of_squares(flat[n], nu_dtype)
-      nu.append(jnp.zeros((batch, outputs), dtype))
+      w = flat[n]
+      batch, _, outputs = projection.matrix_shape(w.shape, entry)
+      spec = meshes.matrix_spec(w, entry)[::2]
+      dtype = compose.dtype_of_squares(w, nu_dtype)
+      nu.append(meshes.zeros(w, (batch, outputs), dtype, spec))
     return NorMuonState(
       mu=compose.zeros(params, mu_dtype),
       nu=projection.tree_of(nu, params, entries),

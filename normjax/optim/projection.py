@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, safe, stacking
+from normjax.optim import compose, meshes, safe, stacking
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
@@ -20,6 +20,17 @@ from normjax.types import Array, PyTree
 def _acts_on_inputs(x_nio: Array) -> bool:
   # The same for a matrix and its projection, whose smaller side shrinks.
   return x_nio.shape[1] <= x_nio.shape[2]
+
+
+def matrix_shape(
+  shape: Sequence[int], entry: dims_lib.MatrixDims
+) -> tuple[int, int, int]:
+  """(matrices, inputs, outputs) for a leaf of this shape."""
+  reduction, output = dims_lib.axes(entry)
+  batch = math.prod(
+    size for n, size in enumerate(shape) if n not in reduction + output
+  )
+  return batch, *dims_lib.sizes(tuple(shape), entry)
 
 
 def basis_shape(
@@ -32,13 +43,14 @@ def basis_shape(
     entry: its matrix axes, as `dims.resolve` gives them.
     rank: number of vectors; None, and what exceeds the side, means all.
   """
-  inputs, outputs = dims_lib.sizes(tuple(shape), entry)
+  batch, inputs, outputs = matrix_shape(shape, entry)
   side = min(inputs, outputs)
-  reduction, output = dims_lib.axes(entry)
-  batch = math.prod(
-    size for n, size in enumerate(shape) if n not in reduction + output
-  )
   return batch, side if rank is None else min(rank, side), side
+
+
+def _is_wide(shape: Sequence[int], entry: dims_lib.MatrixDims) -> bool:
+  inputs, outputs = dims_lib.sizes(tuple(shape), entry)
+  return inputs <= outputs
 
 
 def projected_shape(
@@ -47,9 +59,25 @@ def projected_shape(
   """(matrices, inputs, outputs), the smaller side reduced to the rank."""
   inputs, outputs = dims_lib.sizes(tuple(shape), entry)
   batch, rank, _ = basis_shape(shape, entry, rank)
-  if inputs <= outputs:
+  if _is_wide(shape, entry):
     return batch, rank, outputs
   return batch, inputs, rank
+
+
+def projected_spec(
+  w: Array, entry: dims_lib.MatrixDims
+) -> tuple[Any, Any, Any]:
+  """The mesh axes that cut a projection of this leaf: its longer side's."""
+  batch, inputs, outputs = meshes.matrix_spec(w, entry)
+  if _is_wide(w.shape, entry):
+    return batch, None, outputs
+  return batch, inputs, None
+
+
+def basis_spec(w: Array, entry: dims_lib.MatrixDims) -> tuple[Any, Any, Any]:
+  """The mesh axes that cut a basis of this leaf's smaller side."""
+  batch, inputs, outputs = meshes.matrix_spec(w, entry)
+  return batch, None, inputs if _is_wide(w.shape, entry) else outputs
 
 
 def singular_vectors(x_nio: Array, rank: int | None = None) -> Array:
@@ -144,6 +172,13 @@ def from_matrices(
   ]
 
 
+def alongside(
+  leaves: Sequence[Array], gradients: Sequence[Array]
+) -> list[Array]:
+  """Leaves of the state that vary over the devices as their gradients do."""
+  return [meshes.varying(x, g) for x, g in zip(leaves, gradients, strict=True)]
+
+
 def replace(
   tree: PyTree, values: Iterable[Any], entries: Mapping[int, Any]
 ) -> PyTree:
@@ -176,8 +211,9 @@ def step_matrices(
     return updates, fields
   flat = jax.tree.leaves(updates)
   like = [flat[n] for n in entries]
+  matrices = to_matrices(like, entries)
   moved, *values = step(
-    to_matrices(like, entries), *map(jax.tree.leaves, fields)
+    matrices, *(alongside(jax.tree.leaves(f), matrices) for f in fields)
   )
   new = [
     compose.cast_like(tree_of(leaves, updates, entries), field)

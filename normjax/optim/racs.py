@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from normjax.optim import (
   compose,
   limiter,
+  meshes,
   projection,
   routed,
   safe,
@@ -71,6 +72,7 @@ def _scales(g_nij: Array, peak: Array, num_iters: int) -> tuple[Array, Array]:
   return peak[:, :, 0] * jnp.sqrt(s), q
 
 
+@meshes.on_any_mesh
 def scale_by_racs(
   beta: float | Array = 0.9,
   *,
@@ -93,25 +95,20 @@ def scale_by_racs(
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
 
-    def tree(shape_of):
+    def tree(*axes):
       rows = [(flat[n], entry) for n, entry in entries.items()]
       values = [
-        jnp.zeros(
-          shape_of(
-            projection.basis_shape(w.shape, entry)[0],
-            *dims_lib.sizes(w.shape, entry),
-          ),
+        meshes.zeros(
+          w,
+          [projection.matrix_shape(w.shape, entry)[axis] for axis in axes],
           compose.dtype_of_squares(w, nu_dtype),
+          [meshes.matrix_spec(w, entry)[axis] for axis in axes],
         )
         for w, entry in rows
       ]
       return projection.tree_of(values, params, entries)
 
-    return RacsState(
-      s=tree(lambda n, inputs, _: (n, inputs)),
-      q=tree(lambda n, _, outputs: (n, outputs)),
-      norm=tree(lambda n, *_: (n,)),
-    )
+    return RacsState(s=tree(0, 1), q=tree(0, 2), norm=tree(0))
 
   def update_matrices(g, s, q, previous):
     peak = safe.largest(g, (1, 2))

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 from normjax.optim import (
   compose,
   eigenbasis,
+  meshes,
   projection,
   safe,
   stacking,
@@ -37,6 +38,7 @@ class SoapState(NamedTuple):
   output_basis: PyTree
 
 
+@meshes.on_any_mesh
 def scale_by_soap(
   b1: float | Array = 0.95,
   b2: float | Array = 0.95,
@@ -73,25 +75,23 @@ def scale_by_soap(
       values = [make(flat[n], entry) for n, entry in entries.items()]
       return projection.tree_of(values, params, entries)
 
-    def square(w, entry, side, make):
+    def square(w, entry, side, *, is_basis):
       size = side_sizes(w.shape, entry)[side]
       if not size:
         return optax.MaskedNode()
       batch = projection.basis_shape(w.shape, entry)[0]
-      unit = make(size, dtype=safe.compute_dtype(w.dtype))
-      return jnp.broadcast_to(unit, (batch, size, size))
-
-    def zeros(size, dtype):
-      return jnp.zeros((size, size), dtype)
+      dtype = safe.compute_dtype(w.dtype)
+      zeros = meshes.zeros(w, (batch, size, size), dtype)
+      return zeros + jnp.eye(size, dtype=dtype) if is_basis else zeros
 
     return SoapState(
       count=jnp.zeros((), jnp.int32),
-      mu=tree(lambda w, _: jnp.zeros(w.shape, mu_dtype or w.dtype)),
+      mu=tree(lambda w, _: meshes.zeros(w, dtype=mu_dtype)),
       nu=tree(lambda w, _: compose.second_moments(w, nu_dtype)),
-      input_gram=tree(lambda w, e: square(w, e, 0, zeros)),
-      output_gram=tree(lambda w, e: square(w, e, 1, zeros)),
-      input_basis=tree(lambda w, e: square(w, e, 0, jnp.eye)),
-      output_basis=tree(lambda w, e: square(w, e, 1, jnp.eye)),
+      input_gram=tree(lambda w, e: square(w, e, 0, is_basis=False)),
+      output_gram=tree(lambda w, e: square(w, e, 1, is_basis=False)),
+      input_basis=tree(lambda w, e: square(w, e, 0, is_basis=True)),
+      output_basis=tree(lambda w, e: square(w, e, 1, is_basis=True)),
     )
 
   def direction(count, gradients, mu, nu, grams, bases):
@@ -151,13 +151,16 @@ def scale_by_soap(
     )
     g, m, v = (projection.to_matrices(leaves, entries) for leaves in likes)
     g = [safe.bounded(x, (1, 2)) for x in g]
+    m, v = (projection.alongside(x, g) for x in (m, v))
     sizes = [side_sizes(flat[n].shape, e) for n, e in entries.items()]
 
     def sides(inputs, outputs):
       """[input, output, input, …], of size 0 where there is none."""
       held = iter(jax.tree.leaves(inputs)), iter(jax.tree.leaves(outputs))
       return [
-        next(held[side]) if size else jnp.zeros((len(x), 0, 0), x.dtype)
+        meshes.varying(next(held[side]), x)
+        if size
+        else jnp.zeros_like(x, shape=(len(x), 0, 0))
         for x, pair in zip(g, sizes, strict=True)
         for side, size in enumerate(pair)
       ]

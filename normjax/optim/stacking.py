@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from normjax.optim import meshes
 from normjax.types import Array
 
 
@@ -47,7 +48,8 @@ def _concatenated(
 ) -> list[Any]:
   groups: dict[Any, list[int]] = {}
   for n, row in enumerate(rows):
-    key = tuple((x.shape[1:], x.dtype) for x in row)
+    # A stack varies over the devices over which any of its rows does.
+    key = tuple((x.shape[1:], x.dtype, meshes.varying_axes(x)) for x in row)
     groups.setdefault(key, []).append(n)
   results: list[Any] = [None] * len(rows)
   for members in groups.values():

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, multi_norm, routed, safe, validate, whitening
+from normjax.optim import (
+  compose,
+  meshes,
+  multi_norm,
+  routed,
+  safe,
+  validate,
+  whitening,
+)
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
@@ -62,6 +70,7 @@ def grad_norm(
   return (x * safe.rsqrt(mean_square)).astype(x_bio.dtype)
 
 
+@meshes.on_any_mesh
 def scale_by_swan(
   *,
   preset: str = "inexact",

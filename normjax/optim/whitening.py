@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from normjax.optim import safe
+from normjax.optim import meshes, safe
 from normjax.types import Array
 
 
@@ -20,6 +20,7 @@ def _inverse_root(a_bmm: Array, ns_steps: int, ns_beta: Array | float) -> Array:
   Y = a; Z = I;  T = 3I - Z Y;  Y = beta Y T;  Z = beta T Z
   """
   eye = jnp.eye(a_bmm.shape[-1], dtype=a_bmm.dtype)
+  whole = jnp.broadcast_to(eye, a_bmm.shape)
 
   def step(_, carry):
     y, z = carry
@@ -27,7 +28,7 @@ def _inverse_root(a_bmm: Array, ns_steps: int, ns_beta: Array | float) -> Array:
     return ns_beta * (y @ t), ns_beta * (t @ z)
 
   y, z = lax.fori_loop(
-    0, ns_steps - 1, step, (a_bmm, jnp.broadcast_to(eye, a_bmm.shape))
+    0, ns_steps - 1, step, (a_bmm, meshes.varying(whole, a_bmm))
   )
   # The last Y would not be read.
   return ns_beta * ((3 * eye - z @ y) @ z)
