@@ -16,19 +16,28 @@ from normjax.types import Array, PyTree
 def _beside(state: Any, params: PyTree) -> Any:
   """The first state, zeros, on the devices of the parameters."""
 
-  def zeros(v, w, rank=0):
-    if v.shape == w.shape:
-      return meshes.zeros(w, dtype=v.dtype)
-    # v_row lacks the longest axis, v_col the second.
-    lost = np.argsort(w.shape)[rank:][:1]
-    spec = np.delete(np.array(meshes.leaf_spec(w), object), lost)
-    whole = v.shape != tuple(np.delete(w.shape, lost))
-    return meshes.zeros(w, v.shape, v.dtype, () if whole else tuple(spec))
+  def whole(v, w):
+    return meshes.zeros(w, dtype=v.dtype) if v.shape == w.shape else v
 
+  def reduced(v, w, full, rank):
+    if full.shape == w.shape:
+      return v  # Stands in for what this leaf does not have.
+    lost = np.argsort(w.shape)[rank]
+    spec = [axes for n, axes in enumerate(meshes.leaf_spec(w)) if n != lost]
+    return meshes.zeros(w, v.shape, v.dtype, spec)
+
+  # v_row lacks the longest axis, v_col the second.
+  row, column = (
+    jax.tree.map(
+      lambda v, w, full, rank=rank: reduced(v, w, full, rank),
+      getattr(state, name),
+      params,
+      state.v,
+    )
+    for name, rank in (("v_row", -1), ("v_col", -2))
+  )
   return state._replace(
-    v_row=jax.tree.map(lambda v, w: zeros(v, w, -1), state.v_row, params),
-    v_col=jax.tree.map(lambda v, w: zeros(v, w, -2), state.v_col, params),
-    v=jax.tree.map(zeros, state.v, params),
+    v_row=row, v_col=column, v=jax.tree.map(whole, state.v, params)
   )
 
 

@@ -103,7 +103,7 @@ def _axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
 
 
 def _normalize(path: str, leaf: Any, entry: Any) -> MatrixDims | None:
-  if entry is None:
+  if entry is None or 0 in jnp.shape(leaf):  # Nothing to move.
     return None
   if not _is_entry(entry):
     raise TypeError(
@@ -177,9 +177,12 @@ def _order(ndim: int, entry: MatrixDims) -> tuple[int, ...]:
 
 def to_matrices(x: Array, entry: MatrixDims) -> Array:
   """A view of x as (batch, inputs, outputs)."""
-  return x.transpose(_order(x.ndim, entry)).reshape(
-    (-1, *sizes(x.shape, entry))
-  )
+  order = _order(x.ndim, entry)
+  reduction, output = axes(entry)
+  batch = order[: x.ndim - len(reduction) - len(output)]
+  # Not -1, which an empty matrix leaves open.
+  number = math.prod(x.shape[axis] for axis in batch)
+  return x.transpose(order).reshape((number, *sizes(x.shape, entry)))
 
 
 def from_matrices(

@@ -100,9 +100,9 @@ def place(state: PyTree, params: PyTree) -> PyTree:
   found = [s for s in shardings if isinstance(s, NamedSharding)]
   if not found:
     return state
-  whole = found[0].update(spec=PartitionSpec())
 
   def move(x):
+    whole = found[0].update(spec=PartitionSpec(*[None] * jax.numpy.ndim(x)))
     if isinstance(x, Tracer):
       explicit = isinstance(whole.mesh, AbstractMesh)
       if explicit and jax.typeof(x).sharding.mesh.empty:

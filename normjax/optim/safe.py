@@ -34,7 +34,8 @@ def rsqrt(x: Array) -> Array:
 
 def largest(x: Array, axes: Sequence[int]) -> Array:
   """The maximum of |x| over the axes, which are kept with size 1."""
-  return jnp.max(jnp.abs(x), axis=tuple(axes), keepdims=True)
+  initial = None if x.size else 0
+  return jnp.max(jnp.abs(x), axis=tuple(axes), keepdims=True, initial=initial)
 
 
 def norm(x: Array, axes: Sequence[int]) -> Array:
