@@ -80,7 +80,7 @@ def scale_by_factored_rms(
   eps: float | Array = 1e-30,
   *,
   factored: bool = True,
-  min_dim_size_to_factor: int = 128,
+  min_dim_size_to_factor: int | None = None,
   nu_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   """`optax.scale_by_factored_rms` with float32 arithmetic at any scale.
@@ -89,11 +89,13 @@ def scale_by_factored_rms(
   """
   method = "scale_by_factored_rms"
   validate.numbers(method, decay_rate=decay_rate, eps=eps)
-  validate.count(method, "min_dim_size_to_factor", min_dim_size_to_factor)
+  least_size = validate.count(
+    method, "min_dim_size_to_factor", min_dim_size_to_factor, default=128
+  )
   inner = optax.scale_by_factored_rms(
     factored=factored,
     decay_rate=decay_rate,
-    min_dim_size_to_factor=min_dim_size_to_factor,
+    min_dim_size_to_factor=least_size,
     epsilon=eps,
     decay_rate_fn=_decay_at,
   )
@@ -130,7 +132,7 @@ def adafactor(
   decay_rate: float | Array = 0.8,
   eps: float | Array = 1e-30,
   *,
-  min_dim_size_to_factor: int = 128,
+  min_dim_size_to_factor: int | None = None,
   factored: bool = True,
   clipping_threshold: float | Array | None = 1.0,
   multiply_by_parameter_scale: bool = True,
@@ -167,7 +169,8 @@ def adafactor(
     learning_rate: relative step: number, traced scalar or schedule.
     decay_rate: exponent of the second moment's decay, >= 0.
     eps: the paper's epsilon_1, added to g^2, >= 0.
-    min_dim_size_to_factor: the smallest axis that is factored.
+    min_dim_size_to_factor: the smallest axis that is factored; None stands for
+      128.
     factored: False keeps every v whole.
     clipping_threshold: the paper's d; None for no clipping.
     multiply_by_parameter_scale: False makes the step absolute.

@@ -66,8 +66,8 @@ def scale_by_adam_8bit(
   b2: float | Array = 0.999,
   eps: float | Array = 1e-8,
   *,
-  block_size: int = 256,
-  min_size: int = 4096,
+  block_size: int | None = None,
+  min_size: int | None = None,
   block_layout: str = "rows",
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,
@@ -115,8 +115,8 @@ def adam_8bit(
   *,
   weight_decay: float | Array = 0.0,
   mask: Any = None,
-  block_size: int = 256,
-  min_size: int = 4096,
+  block_size: int | None = None,
+  min_size: int | None = None,
   block_layout: str = "rows",
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,
@@ -147,8 +147,9 @@ def adam_8bit(
     weight_decay: rate of the decay, >= 0.
     mask: which leaves decay: None (all, as in bitsandbytes), "default"
       (matrices and embeddings), a tree of booleans or a function.
-    block_size: entries that share a float32 scale, >= 1.
-    min_size: leaves with fewer entries, over all devices, keep float32 moments.
+    block_size: entries that share a float32 scale, >= 1; None stands for 256.
+    min_size: leaves with fewer entries, over all devices, keep float32 moments;
+      None stands for 4096.
     block_layout: "rows" cuts the last axis, and codes shard as the parameter
       does; "flat" cuts the leaf in C order, as bitsandbytes does.
     keep: regular expression on paths that keep float32 moments, by default
@@ -201,8 +202,8 @@ def adamw_8bit(
   *,
   weight_decay: float | Array = 1e-2,
   mask: Any = None,
-  block_size: int = 256,
-  min_size: int = 4096,
+  block_size: int | None = None,
+  min_size: int | None = None,
   block_layout: str = "rows",
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,

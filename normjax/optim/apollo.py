@@ -44,13 +44,13 @@ def scale_by_apollo(
   b2: float | Array = 0.999,
   eps: float | Array = 1e-6,
   *,
-  rank: int = 128,
-  update_proj_gap: int = 200,
+  rank: int | None = None,
+  update_proj_gap: int | Array = 200,
   scale: float | Array = 1.0,
   scale_type: str = "channel",
   scale_front: bool = False,
   limit_growth: bool = True,
-  seed: int = 0,
+  seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
   dims: dims_lib.DimsSpec = None,
@@ -60,7 +60,7 @@ def scale_by_apollo(
   Arguments as in `apollo`.
   """
   method = "scale_by_apollo"
-  low_rank.check(
+  rank = low_rank.check(
     method,
     b1,
     b2,
@@ -70,7 +70,7 @@ def scale_by_apollo(
     scale=scale,
   )
   validate.choice(method, "scale_type", scale_type, _SCALE_TYPES)
-  validate.count(method, "seed", seed, least=0)
+  validate.traced_count(method, "seed", seed, least=0)
 
   def init(params):
     validate.leaves(method, params)
@@ -127,13 +127,13 @@ def apollo(
   b2: float | Array = 0.999,
   eps: float | Array = 1e-6,
   *,
-  rank: int = 128,
-  update_proj_gap: int = 200,
+  rank: int | None = None,
+  update_proj_gap: int | Array = 200,
   scale: float | Array = 1.0,
   scale_type: str = "channel",
   scale_front: bool = False,
   limit_growth: bool = True,
-  seed: int = 0,
+  seed: int | Array = 0,
   weight_decay: float | Array = 0.0,
   mask: Any = "default",
   mu_dtype: DTypeLike | None = None,
@@ -174,13 +174,14 @@ def apollo(
     b1: decay of the first moment, in [0, 1).
     b2: decay of the second moment, in [0, 1).
     eps: added to sqrt(v), before the bias correction, >= 0.
-    rank: r; the official code runs a quarter of the width.
-    update_proj_gap: steps from one P to the next.
+    rank: r; None stands for 128. The official code runs a quarter of the
+      width.
+    update_proj_gap: steps from one P to the next, may be traced.
     scale: its root multiplies the matrices' step, >= 0.
     scale_type: "channel" or "tensor", one factor for the whole matrix.
     scale_front: whether sqrt(scale) comes before the limiter.
     limit_growth: whether the norm of S grows by 1 % a step at most.
-    seed: of the projections.
+    seed: of the projections, >= 0, may be traced.
     weight_decay: rate of the decay, >= 0, times the learning rate; it acts on
       the weight that the step has moved.
     mask: which leaves decay: "default" (matrices and embeddings), None (all),

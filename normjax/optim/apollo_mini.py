@@ -18,11 +18,11 @@ def apollo_mini(
   b2: float | Array = 0.999,
   eps: float | Array = 1e-6,
   *,
-  update_proj_gap: int = 200,
+  update_proj_gap: int | Array = 200,
   scale: float | Array = 128.0,
   scale_front: bool = False,
   limit_growth: bool = True,
-  seed: int = 0,
+  seed: int | Array = 0,
   weight_decay: float | Array = 0.0,
   mask: Any = "default",
   mu_dtype: DTypeLike | None = None,
@@ -50,11 +50,11 @@ def apollo_mini(
     b1: decay of the first moment, in [0, 1).
     b2: decay of the second moment, in [0, 1).
     eps: added to sqrt(v), before the bias correction, >= 0.
-    update_proj_gap: steps from one p to the next.
+    update_proj_gap: steps from one p to the next, may be traced.
     scale: its root multiplies the matrices' step, >= 0.
     scale_front: whether sqrt(scale) comes before the limiter.
     limit_growth: whether the norm of S grows by 1 % a step at most.
-    seed: of the projections.
+    seed: of the projections, >= 0, may be traced.
     weight_decay: rate of the decay, >= 0, times the learning rate.
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.

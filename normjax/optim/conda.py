@@ -40,7 +40,7 @@ def scale_by_conda(
   b2: float | Array = 0.999,
   eps: float | Array = 1e-8,
   *,
-  update_proj_gap: int = 2000,
+  update_proj_gap: int | Array = 2000,
   scale: float | Array = 1.0,
   rerotate_second_moment: bool = False,
   mu_dtype: DTypeLike | None = None,
@@ -54,7 +54,7 @@ def scale_by_conda(
   method = "scale_by_conda"
   validate.betas(method, b1=b1, b2=b2)
   validate.numbers(method, eps=eps, scale=scale)
-  validate.count(method, "update_proj_gap", update_proj_gap)
+  validate.traced_count(method, "update_proj_gap", update_proj_gap)
 
   def init(params):
     validate.leaves(method, params)
@@ -159,7 +159,7 @@ def conda(
   b2: float | Array = 0.999,
   eps: float | Array = 1e-8,
   *,
-  update_proj_gap: int = 2000,
+  update_proj_gap: int | Array = 2000,
   scale: float | Array = 1.0,
   rerotate_second_moment: bool = False,
   weight_decay: float | Array = 0.0,
@@ -200,7 +200,7 @@ def conda(
     b2: decay of the second moment, in [0, 1).
     eps: added to sqrt(v), before the bias correction, >= 0.
     update_proj_gap: steps from one basis to the next, which costs an SVD of
-      every matrix; those of one shape share a call.
+      every matrix; those of one shape share a call. May be traced.
     scale: of the matrices' step, not of their decay, >= 0.
     rerotate_second_moment: whether v is carried to a new basis. Not in the
       paper: with C the change of basis, v becomes (C * C) v, the variance

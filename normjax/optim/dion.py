@@ -65,9 +65,9 @@ def scale_by_dion(
   momentum: float | Array = 0.95,
   eps: float | Array = 1e-8,
   *,
-  rank: int = 768,
+  rank: int | None = None,
   rank_percent: int | None = None,
-  seed: int = 0,
+  seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
   dims: dims_lib.DimsSpec = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -78,19 +78,19 @@ def scale_by_dion(
   method = "scale_by_dion"
   validate.betas(method, momentum=momentum)
   validate.numbers(method, eps=eps)
-  validate.count(method, "rank", rank)
+  most = validate.count(method, "rank", rank, default=768)
   if rank_percent is not None:
     validate.count(method, "rank_percent", rank_percent)
     if rank_percent > 100:
       raise errors.UserError(
         f"{method}: rank_percent={rank_percent}; allowed: at most 100."
       )
-  validate.count(method, "seed", seed, least=0)
+  validate.traced_count(method, "seed", seed, least=0)
 
   def first_basis(path, w, entry):
     batch, inputs, outputs = projection.matrix_shape(w.shape, entry)
     side = min(inputs, outputs)
-    columns = min(rank, side)
+    columns = min(most, side)
     if rank_percent is not None:
       columns = min(math.ceil(rank_percent * side / 100), side)
     shape = batch, inputs, columns
@@ -153,9 +153,9 @@ def dion(
   weight_decay: float | Array = 0.01,
   mask: Any = "default",
   *,
-  rank: int = 768,
+  rank: int | None = None,
   rank_percent: int | None = None,
-  seed: int = 0,
+  seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
   dims: dims_lib.DimsSpec = None,
@@ -193,10 +193,11 @@ def dion(
     weight_decay: rate of the decay, >= 0, times the learning rate.
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.
-    rank: number of Q's columns, at most the smaller side.
+    rank: number of Q's columns, at most the smaller side; None stands for
+      768.
     rank_percent: their share of the smaller side in percent, at most 100,
       rounded up, in place of `rank`; an int, as it decides on shapes.
-    seed: of the first Q.
+    seed: of the first Q, >= 0, may be traced.
     mu_dtype: of the stored M and Q, and AdamW's first moment; None takes the
       parameter's.
     nu_dtype: of AdamW's second moment; None takes float32 at least.

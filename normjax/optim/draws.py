@@ -11,7 +11,11 @@ from normjax.types import Array
 
 
 def normal(
-  path: str, shape: Sequence[int], number: ArrayLike = 0, *, seed: int = 0
+  path: str,
+  shape: Sequence[int],
+  number: ArrayLike = 0,
+  *,
+  seed: int | Array = 0,
 ) -> Array:
   """Standard normal entries for a leaf.
 

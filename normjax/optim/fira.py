@@ -42,8 +42,8 @@ def scale_by_fira(
   b2: float | Array = 0.999,
   eps: float | Array = 1e-6,
   *,
-  rank: int = 128,
-  update_proj_gap: int = 200,
+  rank: int | None = None,
+  update_proj_gap: int | Array = 200,
   scale: float | Array = 0.25,
   residual: str = "official",
   mu_dtype: DTypeLike | None = None,
@@ -55,7 +55,7 @@ def scale_by_fira(
   Arguments as in `fira`.
   """
   method = "scale_by_fira"
-  low_rank.check(
+  rank = low_rank.check(
     method,
     b1,
     b2,
@@ -122,8 +122,8 @@ def fira(
   b2: float | Array = 0.999,
   eps: float | Array = 1e-6,
   *,
-  rank: int = 128,
-  update_proj_gap: int = 200,
+  rank: int | None = None,
+  update_proj_gap: int | Array = 200,
   scale: float | Array = 0.25,
   residual: str = "official",
   weight_decay: float | Array = 0.0,
@@ -165,9 +165,9 @@ def fira(
     b1: decay of the first moment, in [0, 1).
     b2: decay of the second moment, in [0, 1).
     eps: added to sqrt(v), before the bias correction, >= 0.
-    rank: r, at most the smaller side.
+    rank: r, at most the smaller side; None stands for 128.
     update_proj_gap: steps from one P to the next, which costs an SVD of every
-      matrix; those of one shape share a call.
+      matrix; those of one shape share a call. May be traced.
     scale: the paper's alpha, of the step within the span, >= 0.
     residual: "official" or "orthogonal".
     weight_decay: rate of the decay, >= 0, times the learning rate; it acts on

@@ -37,8 +37,8 @@ def scale_by_galore(
   b2: float | Array = 0.999,
   eps: float | Array = 1e-6,
   *,
-  rank: int = 128,
-  update_proj_gap: int = 200,
+  rank: int | None = None,
+  update_proj_gap: int | Array = 200,
   scale: float | Array = 0.25,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
@@ -49,7 +49,7 @@ def scale_by_galore(
   Arguments as in `galore`.
   """
   method = "scale_by_galore"
-  low_rank.check(
+  rank = low_rank.check(
     method,
     b1,
     b2,
@@ -106,8 +106,8 @@ def galore(
   b2: float | Array = 0.999,
   eps: float | Array = 1e-6,
   *,
-  rank: int = 128,
-  update_proj_gap: int = 200,
+  rank: int | None = None,
+  update_proj_gap: int | Array = 200,
   scale: float | Array = 0.25,
   weight_decay: float | Array = 0.0,
   mask: Any = "default",
@@ -145,9 +145,9 @@ def galore(
     b1: decay of the first moment, in [0, 1).
     b2: decay of the second moment, in [0, 1).
     eps: added to sqrt(v), before the bias correction, >= 0.
-    rank: r, at most the smaller side.
+    rank: r, at most the smaller side; None stands for 128.
     update_proj_gap: steps from one P to the next, which costs an SVD of every
-      matrix; those of one shape share a call.
+      matrix; those of one shape share a call. May be traced.
     scale: the paper's alpha, of the matrices' step, >= 0.
     weight_decay: rate of the decay, >= 0, times the learning rate; it acts on
       the weight that the step has moved.

@@ -18,6 +18,9 @@ from normjax.optim import (
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
+# What a rank of None stands for.
+RANK = 128
+
 
 def check(
   method: str,
@@ -25,15 +28,15 @@ def check(
   b2: float | Array,
   eps: float | Array,
   *,
-  rank: int,
-  update_proj_gap: int,
+  rank: int | None,
+  update_proj_gap: int | Array,
   scale: float | Array,
-) -> None:
-  """Checks the options; raises as `validate` does."""
+) -> int:
+  """Checks the options, raises as `validate` does, and returns the rank."""
   validate.betas(method, b1=b1, b2=b2)
   validate.numbers(method, eps=eps, scale=scale)
-  validate.count(method, "rank", rank)
-  validate.count(method, "update_proj_gap", update_proj_gap)
+  validate.traced_count(method, "update_proj_gap", update_proj_gap)
+  return validate.count(method, "rank", rank, default=RANK)
 
 
 def zeros(
@@ -82,7 +85,7 @@ def refresh(
   count: ArrayLike,
   *,
   rank: int,
-  update_proj_gap: int,
+  update_proj_gap: int | Array,
 ) -> list[Array]:
   """The gradients' leading singular vectors at updates 1, 1 + gap, ….
 

@@ -44,8 +44,8 @@ def _momentum(momentum: float | Array) -> optax.GradientTransformation:
 def scale_by_momentum_8bit(
   momentum: float | Array = 0.9,
   *,
-  block_size: int = 256,
-  min_size: int = 4096,
+  block_size: int | None = None,
+  min_size: int | None = None,
   block_layout: str = "rows",
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,
@@ -72,8 +72,8 @@ def momentum_8bit(
   *,
   weight_decay: float | Array = 0.0,
   mask: Any = None,
-  block_size: int = 256,
-  min_size: int = 4096,
+  block_size: int | None = None,
+  min_size: int | None = None,
   block_layout: str = "rows",
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,
@@ -94,8 +94,9 @@ def momentum_8bit(
     weight_decay: coupled, >= 0: it enters the momentum.
     mask: which leaves decay: None (all, as in bitsandbytes), "default"
       (matrices and embeddings), a tree of booleans or a function.
-    block_size: entries that share a float32 scale, >= 1.
-    min_size: leaves with fewer entries, over all devices, keep float32 momenta.
+    block_size: entries that share a float32 scale, >= 1; None stands for 256.
+    min_size: leaves with fewer entries, over all devices, keep float32 momenta;
+      None stands for 4096.
     block_layout: "rows" cuts the last axis, and codes shard as the parameter
       does; "flat" cuts the leaf in C order, as bitsandbytes does.
     keep: regular expression on paths that keep float32 momenta, by default

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax.numpy as jnp
 import optax
+from jax import lax
 
+from normjax import errors
 from normjax.optim import compose, meshes, safe, stacking, validate, whitening
 from normjax.optim import dims as dims_lib
 from normjax.types import Array
@@ -25,8 +27,57 @@ NAMES = (*_L2_AXES, *_OTHERS)
 Projection = str | Callable[[Array], Array]
 
 
+def _is_l2(projection: Projection) -> bool:
+  return isinstance(projection, str) and projection in _L2_AXES
+
+
+def _value(x: Array, scales: Mapping[str, Array]) -> Array:
+  return math.prod(scales.values(), start=x)
+
+
+def _round(
+  x: Array, scales: Mapping[str, Array], projections: Sequence[Projection]
+) -> tuple[Array, dict[str, Array]]:
+  """Each projection once, of x times its scales."""
+  scales = dict(scales)
+  for projection in projections:
+    if _is_l2(projection):
+      axes = _L2_AXES[projection]
+      # The side's new scale replaces its old one.
+      scales.pop(projection, None)
+      square = jnp.sum(_value(x, scales) ** 2, axis=axes, keepdims=True)
+      size = math.prod(x.shape[axis] for axis in axes)
+      scales[projection] = math.sqrt(size) * safe.rsqrt(square)
+    else:
+      project = (
+        _OTHERS[projection] if isinstance(projection, str) else projection
+      )
+      x = project(_value(x, scales))
+      scales.clear()
+  return x, scales
+
+
+def _first_scales(
+  x: Array, projections: Sequence[Projection]
+) -> dict[str, Array]:
+  """Ones, for the scales that a round leaves."""
+  names: dict[str, None] = {}
+  for projection in projections:
+    if _is_l2(projection):
+      names.pop(str(projection), None)
+      names[str(projection)] = None
+    else:
+      names.clear()
+  return {
+    name: jnp.ones_like(
+      x, shape=[1 if n in _L2_AXES[name] else s for n, s in enumerate(x.shape)]
+    )
+    for name in names
+  }
+
+
 def alternate(
-  x_bio: Array, projections: Sequence[Projection], num_iters: int
+  x_bio: Array, projections: Sequence[Projection], num_iters: int | Array
 ) -> Array:
   """Applies the projections in turn, num_iters times.
 
@@ -44,30 +95,27 @@ def alternate(
   x = safe.promote(x_bio)
   x = safe.divide(x, safe.largest(x, (1, 2)))
   scales: dict[str, Array] = {}
+  if isinstance(num_iters, int):
+    for _ in range(num_iters):
+      x, scales = _round(x, scales, projections)
+    return _value(x, scales).astype(x_bio.dtype)
+  # A loop carries the same scales before and after a round, in their order,
+  # which a dict loses there.
+  scales = _first_scales(x, projections)
 
-  def value():
-    return math.prod(scales.values(), start=x)
+  def step(_, carry):
+    x, held = carry
+    x, new = _round(x, dict(zip(scales, held, strict=True)), projections)
+    return x, list(new.values())
 
-  for projection in [*projections] * num_iters:
-    if isinstance(projection, str) and projection in _L2_AXES:
-      axes = _L2_AXES[projection]
-      # The side's new scale replaces its old one.
-      scales.pop(projection, None)
-      square = jnp.sum(value() ** 2, axis=axes, keepdims=True)
-      size = math.prod(x.shape[axis] for axis in axes)
-      scales[projection] = math.sqrt(size) * safe.rsqrt(square)
-    else:
-      project = (
-        _OTHERS[projection] if isinstance(projection, str) else projection
-      )
-      x = project(value())
-      scales.clear()
-  return value().astype(x_bio.dtype)
+  x, held = lax.fori_loop(0, num_iters, step, (x, list(scales.values())))
+  scales = dict(zip(scales, held, strict=True))
+  return _value(x, scales).astype(x_bio.dtype)
 
 
 def _validate(projections: Sequence[Projection]) -> None:
   if not projections or isinstance(projections, str):
-    raise ValueError(
+    raise errors.UserError(
       f"scale_by_multi_norm: norms={projections!r}; allowed: a list of at"
       f" least one of {', '.join(map(repr, NAMES))} or a function."
     )
@@ -79,7 +127,7 @@ def _validate(projections: Sequence[Projection]) -> None:
 @meshes.on_any_mesh
 def scale_by_multi_norm(
   norms: Sequence[Projection],
-  num_iters: int = 5,
+  num_iters: int | Array = 5,
   *,
   dims: dims_lib.DimsSpec = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -102,7 +150,7 @@ def scale_by_multi_norm(
       "spectral": all singular values alike, by `whiten` and thus inexactly;
       "sign": the sign of every entry;
       or a function of matrices (batch, inputs, outputs) to the same shape.
-    num_iters: rounds over all of them, >= 1.
+    num_iters: rounds over all of them, >= 1, may be traced.
     dims: the matrices: a tree of `MatrixDims` and None, or a function from
       params to one; None for `default_dims`.
 
@@ -111,7 +159,7 @@ def scale_by_multi_norm(
     TypeError: num_iters that is no int.
   """
   _validate(norms)
-  validate.count("scale_by_multi_norm", "num_iters", num_iters)
+  validate.traced_count("scale_by_multi_norm", "num_iters", num_iters)
 
   def direction(leaves, entries):
     matrices = [
@@ -121,7 +169,7 @@ def scale_by_multi_norm(
     moved = stacking.stacked(
       lambda x: alternate(x, norms, num_iters),
       matrices,
-      in_cache=all(norm in _L2_AXES for norm in norms),
+      in_cache=all(map(_is_l2, norms)),
     )
     return [
       dims_lib.from_matrices(y, x.shape, entry)

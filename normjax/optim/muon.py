@@ -26,7 +26,7 @@ class MuonState(NamedTuple):
 def orthogonalize(
   x_nij: Array,
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,
-  ns_steps: int = 5,
+  ns_steps: int | Array = 5,
   eps: float | Array = 1e-7,
 ) -> Array:
   """Moves all singular values of each matrix towards 1.
@@ -40,7 +40,7 @@ def orthogonalize(
     x_nij: a batch of matrices, float32 or float64 (or bfloat16, which is then
       the dtype of the products).
     ns_coeffs: a, b, c.
-    ns_steps: number of iterations.
+    ns_steps: number of iterations, may be traced.
     eps: added to the Frobenius norm.
 
   Returns:
@@ -63,7 +63,7 @@ def orthogonalize(
 def polar_factors(
   matrices: Sequence[Array],
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,
-  ns_steps: int = 5,
+  ns_steps: int | Array = 5,
   eps: float | Array = 1e-7,
   ns_dtype: DTypeLike | None = None,
 ) -> list[Array]:
@@ -98,18 +98,15 @@ def momentum(
 def check_options(
   method: str,
   ns_coeffs: tuple[float, float, float],
-  ns_steps: int,
+  ns_steps: int | Array,
   beta: float | Array,
   eps: float | Array,
 ) -> None:
   """Checks the options of the momentum and the iteration."""
-  validate.count(method, "ns_steps", ns_steps)
+  validate.traced_count(method, "ns_steps", ns_steps)
   validate.betas(method, beta=beta)
   validate.numbers(method, eps=eps)
-  if len(ns_coeffs) != 3:
-    raise ValueError(
-      f"{method}: ns_coeffs={ns_coeffs!r}; allowed: three numbers."
-    )
+  validate.vector(method, "ns_coeffs", ns_coeffs, 3)
 
 
 def _shape_scale(scaling: str, inputs: int, outputs: int) -> float:
@@ -121,7 +118,7 @@ def _shape_scale(scaling: str, inputs: int, outputs: int) -> float:
 @meshes.on_any_mesh
 def scale_by_muon(
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,
-  ns_steps: int = 5,
+  ns_steps: int | Array = 5,
   beta: float | Array = 0.95,
   eps: float | Array = 1e-7,
   mu_dtype: DTypeLike | None = None,
@@ -172,7 +169,7 @@ def scale_by_muon(
 def muon(
   learning_rate: optax.ScalarOrSchedule,
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,
-  ns_steps: int = 5,
+  ns_steps: int | Array = 5,
   beta: float | Array = 0.95,
   eps: float | Array = 1e-7,
   weight_decay: float | Array = 0.0,
@@ -205,7 +202,7 @@ def muon(
   Args:
     learning_rate: number, traced scalar or schedule.
     ns_coeffs: of the quintic iteration.
-    ns_steps: number of iterations.
+    ns_steps: number of iterations, may be traced.
     beta: decay of the momentum, in [0, 1).
     eps: added to the Frobenius norm before the iteration.
     weight_decay: rate of the decay of the matrices, >= 0, times lr.

@@ -46,7 +46,7 @@ def _normalize(o_nij: Array, v_nj: Array, scaling: str) -> Array:
 @meshes.on_any_mesh
 def scale_by_normuon(
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,
-  ns_steps: int = 5,
+  ns_steps: int | Array = 5,
   beta: float | Array = 0.95,
   b2: float | Array = 0.95,
   eps: float | Array = 1e-7,
@@ -112,7 +112,7 @@ def scale_by_normuon(
 def normuon(
   learning_rate: optax.ScalarOrSchedule,
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,
-  ns_steps: int = 5,
+  ns_steps: int | Array = 5,
   beta: float | Array = 0.95,
   b2: float | Array = 0.95,
   eps: float | Array = 1e-7,
@@ -155,7 +155,7 @@ def normuon(
   Args:
     learning_rate: number, traced scalar or schedule.
     ns_coeffs: of the quintic iteration.
-    ns_steps: number of iterations.
+    ns_steps: number of iterations, may be traced.
     beta: decay of the momentum, in [0, 1).
     b2: decay of the second moment, in [0, 1).
     eps: added to the Frobenius norm before the iteration.

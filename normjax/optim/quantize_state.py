@@ -14,6 +14,8 @@ from normjax.optim import blockwise, compose, groups, safe, validate
 from normjax.optim.blockwise import Quantized
 from normjax.types import PyTree
 
+BLOCK_SIZE = 256
+MIN_SIZE = 4096
 # Fields of optax's states that hold means or sums of squares.
 NON_NEGATIVE = ("nu", "nu_max", "sum_of_squares")
 # A short row has too few entries to share its absmax: 1 + 4/8 bytes each.
@@ -45,6 +47,15 @@ def _fits(
   if run < min(_LEAST_BLOCK, block_size):
     return False
   return keep is None or re.fullmatch(keep, path) is None
+
+
+def _sizes(
+  method: str, block_size: int | None, min_size: int | None
+) -> tuple[int, int]:
+  return (
+    validate.count(method, "block_size", block_size, default=BLOCK_SIZE),
+    validate.count(method, "min_size", min_size, least=0, default=MIN_SIZE),
+  )
 
 
 def _check_names(keep: Any, **fields: Any) -> None:
@@ -115,8 +126,8 @@ def _last(path: str) -> str:
 
 def quantize_state(
   inner: optax.GradientTransformation,
-  block_size: int = 256,
-  min_size: int = 4096,
+  block_size: int | None = BLOCK_SIZE,
+  min_size: int | None = MIN_SIZE,
   *,
   block_layout: str = "rows",
   keep: str | None = groups.EMBEDDING_NAMES,
@@ -140,9 +151,9 @@ def quantize_state(
 
   Args:
     inner: any transform whose state is a tree of arrays.
-    block_size: entries that share a float32 scale, >= 1.
+    block_size: entries that share a float32 scale, >= 1; None stands for 256.
     min_size: leaves with fewer entries, over all devices, stay in float32; so
-      do those with blocks below 8 entries.
+      do those with blocks below 8 entries. None stands for 4096.
     block_layout: "rows" or "flat", see `quantize_blockwise`.
     keep: regular expression on parameter paths that stay in float32; the
       default is embeddings, whose 8-bit states the authors found unstable.
@@ -163,8 +174,8 @@ def quantize_state(
     TypeError: an option or a leaf of another type.
   """
   method = "quantize_state"
+  block_size, min_size = _sizes(method, block_size, min_size)
   blockwise.check(method, block_size, block_layout)
-  validate.count(method, "min_size", min_size, least=0)
   _check_names(keep, unsigned=unsigned, exact=exact)
   inner = optax.with_extra_args_support(inner)
 
@@ -278,10 +289,11 @@ def held_as(
     options: those of `quantize_state` that are not its defaults.
   """
   defaults = inspect.signature(quantize_state).parameters
-  chosen = [
-    options.get(key, defaults[key].default)
-    for key in ("block_size", "min_size", "block_layout", "keep")
-  ]
+  block_layout, keep = (
+    options.get(key, defaults[key].default) for key in ("block_layout", "keep")
+  )
+  sizes = _sizes(name, options.get("block_size"), options.get("min_size"))
+  chosen = *sizes, block_layout, keep
   return {
     path: f"{name} ({8 if _fits(path, leaf, *chosen) else 32}-bit state)"
     for path, leaf in groups.leaves(params)

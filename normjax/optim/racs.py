@@ -31,7 +31,9 @@ class RacsState(NamedTuple):
   norm: PyTree  # (n,), of the last scaled gradient; 0 before.
 
 
-def two_sided_scales(g_nij: Array, num_iters: int = 5) -> tuple[Array, Array]:
+def two_sided_scales(
+  g_nij: Array, num_iters: int | Array = 5
+) -> tuple[Array, Array]:
   """Vectors whose outer product comes near g^2.
 
       s = (g^2) q / ||q||^2;  q = (g^2)^T s / ||s||^2     num_iters times
@@ -42,7 +44,7 @@ def two_sided_scales(g_nij: Array, num_iters: int = 5) -> tuple[Array, Array]:
 
   Args:
     g_nij: matrices (inputs, outputs), float32 or float64.
-    num_iters: rounds, each of both sides.
+    num_iters: rounds, each of both sides, may be traced.
 
   Returns:
     s (n, inputs) and q (n, outputs), in the dtype of g.
@@ -77,7 +79,7 @@ def scale_by_racs(
   beta: float | Array = 0.9,
   *,
   gamma: float | Array = 1.01,
-  num_iters: int = 5,
+  num_iters: int | Array = 5,
   nu_dtype: DTypeLike | None = None,
   dims: dims_lib.DimsSpec = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -88,7 +90,7 @@ def scale_by_racs(
   method = "scale_by_racs"
   validate.betas(method, beta=beta)
   validate.numbers(method, gamma=gamma)
-  validate.count(method, "num_iters", num_iters)
+  validate.traced_count(method, "num_iters", num_iters)
 
   def init(params):
     validate.leaves(method, params)
@@ -142,7 +144,7 @@ def racs(
   *,
   matrix_scale: float | Array = 0.05,
   gamma: float | Array = 1.01,
-  num_iters: int = 5,
+  num_iters: int | Array = 5,
   weight_decay: float | Array = 0.0,
   mask: Any = "default",
   dims: dims_lib.DimsSpec = None,
@@ -180,7 +182,7 @@ def racs(
     beta: decay of s and q, in [0, 1).
     matrix_scale: the paper's alpha: the matrices' rate beside the global one.
     gamma: the largest growth of ||u|| in a step, > 0.
-    num_iters: rounds of `two_sided_scales`.
+    num_iters: rounds of `two_sided_scales`, may be traced.
     weight_decay: rate of the decay, >= 0, times the global rate.
     mask: which leaves decay: "default" (matrices and embeddings), None (all),
       a tree of booleans, or a function from params to one.

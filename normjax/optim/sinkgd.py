@@ -19,7 +19,7 @@ _FIRST = {
 def sinkhorn(
   x: Array,
   dims: dims_lib.MatrixDims,
-  num_iters: int = 5,
+  num_iters: int | Array = 5,
   *,
   first: str = "output",
 ) -> Array:
@@ -34,22 +34,26 @@ def sinkhorn(
   Args:
     x: a matrix whose axes are named by `dims`; others are batched. Computed
       in float32 at least.
-    dims: with non-negative axes.
-    num_iters: rounds, each of both sides.
+    dims: the axes of x.
+    num_iters: rounds, each of both sides, may be traced.
     first: which side comes first: "output" makes each output unit's inputs
       a unit vector first, which is the row of PyTorch's (out, in).
 
   Returns:
     The shape and dtype of x.
   """
+  validate.choice("sinkhorn", "first", first, tuple(_FIRST))
+  (entry,) = dims_lib.resolve(dims, x)
+  if entry is None:
+    return x
   balanced = multi_norm.alternate(
-    dims_lib.to_matrices(x, dims), _FIRST[first], num_iters
+    dims_lib.to_matrices(x, entry), _FIRST[first], num_iters
   )
-  return dims_lib.from_matrices(balanced, x.shape, dims)
+  return dims_lib.from_matrices(balanced, x.shape, entry)
 
 
 def scale_by_sinkhorn(
-  num_iters: int = 5,
+  num_iters: int | Array = 5,
   *,
   first: str = "output",
   dims: dims_lib.DimsSpec = None,
@@ -58,7 +62,7 @@ def scale_by_sinkhorn(
 
   Arguments as in `sinkgd`.
   """
-  validate.count("scale_by_sinkhorn", "num_iters", num_iters)
+  validate.traced_count("scale_by_sinkhorn", "num_iters", num_iters)
   validate.choice("scale_by_sinkhorn", "first", first, tuple(_FIRST))
   return multi_norm.scale_by_multi_norm(_FIRST[first], num_iters, dims=dims)
 
@@ -66,7 +70,7 @@ def scale_by_sinkhorn(
 def sinkgd(
   learning_rate: optax.ScalarOrSchedule,
   *,
-  num_iters: int = 5,
+  num_iters: int | Array = 5,
   matrix_scale: float | Array = 0.05,
   first: str = "output",
   weight_decay: float | Array = 0.0,
@@ -91,7 +95,7 @@ def sinkgd(
 
   Args:
     learning_rate: the global rate: number, traced scalar or schedule.
-    num_iters: rounds of `sinkhorn`.
+    num_iters: rounds of `sinkhorn`, may be traced: then in a loop.
     matrix_scale: the paper's alpha: the matrices' rate beside the global one.
     first: the side that is normalised first: "output" or "reduction".
     weight_decay: rate of the decay, >= 0, times the global rate.

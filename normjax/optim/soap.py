@@ -44,8 +44,8 @@ def scale_by_soap(
   b2: float | Array = 0.95,
   eps: float | Array = 1e-8,
   *,
-  precondition_frequency: int = 10,
-  max_precond_dim: int = 10000,
+  precondition_frequency: int | Array = 10,
+  max_precond_dim: int | None = None,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
   dims: dims_lib.DimsSpec = None,
@@ -57,12 +57,16 @@ def scale_by_soap(
   method = "scale_by_soap"
   validate.betas(method, b1=b1, b2=b2)
   validate.numbers(method, eps=eps)
-  validate.count(method, "precondition_frequency", precondition_frequency)
-  validate.count(method, "max_precond_dim", max_precond_dim, least=0)
+  validate.traced_count(
+    method, "precondition_frequency", precondition_frequency
+  )
+  longest = validate.count(
+    method, "max_precond_dim", max_precond_dim, least=0, default=10000
+  )
 
   def side_sizes(shape, entry):
     return [
-      side if side <= max_precond_dim else 0
+      side if side <= longest else 0
       for side in dims_lib.sizes(tuple(shape), entry)
     ]
 
@@ -82,7 +86,7 @@ def scale_by_soap(
       batch = projection.basis_shape(w.shape, entry)[0]
       dtype = safe.compute_dtype(w.dtype)
       zeros = meshes.zeros(w, (batch, size, size), dtype)
-      return zeros + jnp.eye(size, dtype=dtype) if is_basis else zeros
+      return zeros + jnp.eye(size, dtype=dtype)[None] if is_basis else zeros
 
     return SoapState(
       count=jnp.zeros((), jnp.int32),
@@ -205,8 +209,8 @@ def soap(
   b2: float | Array = 0.95,
   eps: float | Array = 1e-8,
   *,
-  precondition_frequency: int = 10,
-  max_precond_dim: int = 10000,
+  precondition_frequency: int | Array = 10,
+  max_precond_dim: int | None = None,
   weight_decay: float | Array = 0.01,
   mask: Any = "default",
   mu_dtype: DTypeLike | None = None,
@@ -249,8 +253,9 @@ def soap(
     b2: decay of the second moment, and of L and R, in [0, 1).
     eps: added to sqrt(v), before the bias correction, >= 0.
     precondition_frequency: steps from one turn of the bases to the next; the
-      sides of one size share a call.
-    max_precond_dim: the longest side that is rotated; 0 leaves Adam.
+      sides of one size share a call. May be traced.
+    max_precond_dim: the longest side that is rotated; 0 leaves Adam. None
+      stands for 10000, the official code's.
     weight_decay: rate of the decay, >= 0, times lr; it acts on the weight
       that the step has moved.
     mask: which leaves decay: "default" (matrices and embeddings), None (all),

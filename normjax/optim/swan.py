@@ -74,7 +74,7 @@ def grad_norm(
 def scale_by_swan(
   *,
   preset: str = "inexact",
-  ns_steps: int | None = None,
+  ns_steps: int | Array | None = None,
   ns_beta: float | Array | None = None,
   center: bool | None = None,
   diagonal: bool | None = None,
@@ -102,7 +102,7 @@ def scale_by_swan(
   }
   options |= {key: value for key, value in given.items() if value is not None}
   centered = options.pop("center")
-  validate.count("scale_by_swan", "ns_steps", options["ns_steps"])
+  validate.traced_count("scale_by_swan", "ns_steps", options["ns_steps"])
   validate.number("scale_by_swan", "ns_beta", options["ns_beta"], below=1.0)
   validate.choice(
     "scale_by_swan", "prenorm", options["prenorm"], ("gradient", "gram")
@@ -122,7 +122,7 @@ def swan(
   learning_rate: optax.ScalarOrSchedule,
   *,
   preset: str = "inexact",
-  ns_steps: int | None = None,
+  ns_steps: int | Array | None = None,
   ns_beta: float | Array | None = None,
   center: bool | None = None,
   diagonal: bool | None = None,
@@ -167,7 +167,7 @@ def swan(
   Args:
     learning_rate: the global rate: number, traced scalar or schedule.
     preset: the source of the next five.
-    ns_steps: iterations of Newton-Schulz.
+    ns_steps: iterations of Newton-Schulz, may be traced.
     ns_beta: its step, in [0, 1); 0.8 does not converge, see
       `whitening.whiten`.
     center: whether GradNorm subtracts the mean.

@@ -5,6 +5,7 @@ A traced scalar has no value yet and is not checked.
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -74,14 +75,84 @@ def learning_rate(method: str, value: Any, name: str = "learning_rate") -> None:
   number(method, name, value, schedule=True)
 
 
-def count(method: str, name: str, value: Any, least: int = 1) -> None:
-  """Checks a static integer, such as a number of iterations."""
-  if isinstance(value, bool) or not isinstance(value, int):
+def count(
+  method: str,
+  name: str,
+  value: Any,
+  least: int = 1,
+  default: int | None = None,
+) -> int:
+  """Checks an integer that decides on shapes or on the state's structure.
+
+  Args:
+    method: the optimizer, for the message.
+    name: the option.
+    value: an int, or None for `default`.
+    least: the smallest value that is allowed.
+    default: None where the option has none. Options of optimizers have one, so
+      that `optax.inject_hyperparams`, which makes arrays of all numbers,
+      defaults too, leaves them alone.
+
+  Returns:
+    The value, or the default.
+
+  Raises:
+    TypeError: not an int. An array's message says how to keep it an int.
+    UserError: an int below the least.
+  """
+  if value is None and default is not None:
+    return default
+  if isinstance(value, jax.Array):
+    raise TypeError(
+      f"{method}: {name}={value!r}; allowed: an int >= {least}, not an array,"
+      " since it decides on shapes. With optax.inject_hyperparams name it in"
+      f' static_args=("{name}",).'
+    )
+  if isinstance(value, bool) or not isinstance(value, int | np.integer):
     raise TypeError(f"{method}: {name}={value!r}; allowed: an int >= {least}.")
   if value < least:
     raise errors.UserError(
       f"{method}: {name}={value}; allowed: an int >= {least}."
     )
+  return int(value)
+
+
+def traced_count(method: str, name: str, value: Any, least: int = 1) -> None:
+  """Checks an integer that may be a scalar array, such as a count of rounds.
+
+  Raises:
+    TypeError: another type.
+    UserError: a concrete integer below the least.
+  """
+  if not isinstance(value, jax.Array | np.ndarray):
+    count(method, name, value, least)
+    return
+  if value.shape or not jnp.issubdtype(value.dtype, jnp.integer):
+    raise TypeError(
+      f"{method}: {name}={value!r}; allowed: an int >= {least} or a scalar"
+      " array of integers."
+    )
+  if not isinstance(value, Tracer):
+    count(method, name, int(value), least)
+
+
+def vector(method: str, name: str, value: Any, size: int) -> None:
+  """Checks a sequence of so many finite numbers.
+
+  Raises:
+    TypeError: no sequence, or an entry that is no number.
+    UserError: another length, or a concrete number that is not finite.
+  """
+  allowed = f"{method}: {name}={value!r}; allowed: {size} numbers."
+  if isinstance(value, jax.Array | np.ndarray):
+    if value.shape != (size,):
+      raise errors.UserError(allowed)
+  elif isinstance(value, str) or not isinstance(value, Sequence):
+    raise TypeError(allowed)
+  elif len(value) != size:
+    raise errors.UserError(allowed)
+  for entry in value:
+    number(method, name, entry, least=-math.inf)
 
 
 def choice(

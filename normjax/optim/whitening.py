@@ -14,44 +14,60 @@ def root_mean_square_one(x_bio: Array) -> Array:
   return safe.normalize(x_bio, (-2, -1), 0.0) * size**0.5
 
 
-def _inverse_root(a_bmm: Array, ns_steps: int, ns_beta: Array | float) -> Array:
+def _eye(a_bmm: Array) -> Array:
+  """The identity, with as many axes as a."""
+  eye = jnp.eye(a_bmm.shape[-1], dtype=a_bmm.dtype)
+  return jnp.expand_dims(eye, range(a_bmm.ndim - 2))
+
+
+def _identities(a_bmm: Array) -> Array:
+  return meshes.varying(jnp.broadcast_to(_eye(a_bmm), a_bmm.shape), a_bmm)
+
+
+def _inverse_root(
+  a_bmm: Array, ns_steps: int | Array, ns_beta: Array | float
+) -> Array:
   """Newton-Schulz towards a^(-1/2), for a spectrum in [0, 1].
 
   Y = a; Z = I;  T = 3I - Z Y;  Y = beta Y T;  Z = beta T Z
   """
-  eye = jnp.eye(a_bmm.shape[-1], dtype=a_bmm.dtype)
-  whole = jnp.broadcast_to(eye, a_bmm.shape)
+  eye = _eye(a_bmm)
 
   def step(_, carry):
     y, z = carry
     t = 3 * eye - z @ y
     return ns_beta * (y @ t), ns_beta * (t @ z)
 
-  y, z = lax.fori_loop(
-    0, ns_steps - 1, step, (a_bmm, meshes.varying(whole, a_bmm))
-  )
+  carry = a_bmm, _identities(a_bmm)
+  y, z = lax.fori_loop(0, ns_steps - 1, step, carry)
   # The last Y would not be read.
   return ns_beta * ((3 * eye - z @ y) @ z)
 
 
 def _diagonal_inverse_root(
-  a_bmm: Array, ns_steps: int, ns_beta: Array | float
+  a_bmm: Array, ns_steps: int | Array, ns_beta: Array | float
 ) -> Array:
   """The same with Z, and the factor of Y, cut to their diagonals."""
-  eye = jnp.eye(a_bmm.shape[-1], dtype=a_bmm.dtype)
-  y, z = a_bmm, jnp.broadcast_to(eye, a_bmm.shape)
-  for _ in range(ns_steps):
+  eye = _eye(a_bmm)
+
+  def step(_, carry):
+    y, z = carry
     z_bm = jnp.diagonal(z, axis1=-2, axis2=-1)
     y_bm = jnp.diagonal(y, axis1=-2, axis2=-1)
     z = ns_beta * (3 * eye - z_bm[:, :, None] * y) * z_bm[:, None, :]
     y = ns_beta * y * (3 - z_bm * y_bm)[:, None, :]
-  return z
+    return y, z
+
+  carry = a_bmm, _identities(a_bmm)
+  return lax.fori_loop(
+    0, ns_steps, step, carry, unroll=isinstance(ns_steps, int)
+  )[1]
 
 
 def whiten(
   x_bio: Array,
   *,
-  ns_steps: int = 10,
+  ns_steps: int | Array = 10,
   ns_beta: float | Array = 0.8,
   diagonal: bool = False,
   prenorm: str = "gradient",
@@ -67,7 +83,7 @@ def whiten(
 
   Args:
     x_bio: matrices; the arithmetic is in float32 at least.
-    ns_steps: number of iterations.
+    ns_steps: number of iterations, may be traced.
     ns_beta: the step, 1/2 in the textbook.
     diagonal: cuts the iteration to diagonals: cheap, and hardly a whitening.
     prenorm: what has a Frobenius norm of 1 before the iteration, without
