@@ -19,6 +19,7 @@ from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from normjax.optim import dims as dims_lib
+from normjax.optim import groups
 from normjax.types import Array, PyTree
 
 Factory = Callable[..., optax.GradientTransformation]
@@ -90,28 +91,36 @@ def matrix_spec(w: Array, entry: dims_lib.MatrixDims) -> tuple[Any, Any, Any]:
 
 
 def place(state: PyTree, params: PyTree) -> PyTree:
-  """Puts what no one has placed, such as counts, whole on every device.
+  """Puts what no one has placed, such as counts, on the parameters' devices.
 
   `init` makes a count on the first device. Beside parameters on a mesh it would
   be the one array that is elsewhere until the first step moves it, which is
-  then compiled a second time.
+  then compiled a second time. What has a parameter's shape under its path goes
+  where that is; anything else is whole on every device.
   """
-  shardings = [_sharding(w) for w in jax.tree.leaves(params)]
-  found = [s for s in shardings if isinstance(s, NamedSharding)]
+  owners = {path: (w.shape, _sharding(w)) for path, w in groups.leaves(params)}
+  found = [s for _, s in owners.values() if isinstance(s, NamedSharding)]
   if not found:
     return state
 
-  def move(x):
-    whole = found[0].update(spec=PartitionSpec(*[None] * jax.numpy.ndim(x)))
-    if isinstance(x, Tracer):
-      explicit = isinstance(whole.mesh, AbstractMesh)
-      if explicit and jax.typeof(x).sharding.mesh.empty:
-        return jax.sharding.reshard(x, whole)
-      return x
-    placed = not isinstance(x, jax.Array) or x.committed
-    return x if placed else jax.device_put(x, whole)
+  def target(path, x):
+    parts = path.split("/")
+    for start in range(len(parts)):
+      shape, sharding = owners.get("/".join(parts[start:]), (None, None))
+      if sharding is not None and shape == x.shape:
+        return sharding
+    return found[0].update(spec=PartitionSpec(*[None] * x.ndim))
 
-  return jax.tree.map(move, state)
+  def move(path, x):
+    if isinstance(x, Tracer):
+      explicit = isinstance(found[0].mesh, AbstractMesh)
+      unplaced = explicit and jax.typeof(x).sharding.mesh.empty
+      return jax.sharding.reshard(x, target(path, x)) if unplaced else x
+    placed = not isinstance(x, jax.Array) or x.committed
+    return x if placed else jax.device_put(x, target(path, x))
+
+  moved = [move(path, x) for path, x in groups.leaves(state)]
+  return jax.tree.structure(state).unflatten(moved)
 
 
 def varying(x: Array, like: Array) -> Array:
