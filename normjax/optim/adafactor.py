@@ -74,6 +74,7 @@ def _decay_at(step: Any, exponent: Any) -> Array:
   return -jnp.expm1(-exponent * jnp.log(jnp.asarray(step + 1, float)))
 
 
+@validate.options
 @meshes.on_any_mesh
 def scale_by_factored_rms(
   decay_rate: float | Array = 0.8,
@@ -127,6 +128,7 @@ def _scale_by_parameter(
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
+@validate.options
 def adafactor(
   learning_rate: optax.ScalarOrSchedule,
   decay_rate: float | Array = 0.8,

@@ -61,6 +61,7 @@ def _adam(
   return optax.GradientTransformation(init, update)
 
 
+@validate.options
 def scale_by_adam_8bit(
   b1: float | Array = 0.9,
   b2: float | Array = 0.999,
@@ -107,6 +108,7 @@ def _alias(
   return compose.finish(method, compose.skip_entries(step, _is_good), mask)
 
 
+@validate.options
 def adam_8bit(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,
@@ -194,6 +196,7 @@ def adam_8bit(
   )
 
 
+@validate.options
 def adamw_8bit(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

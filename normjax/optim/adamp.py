@@ -22,6 +22,7 @@ class AdamPState(NamedTuple):
   nu: PyTree  # The shapes of the parameters, in nu_dtype.
 
 
+@validate.options
 def scale_by_adamp(
   b1: float | Array = 0.9,
   b2: float | Array = 0.999,
@@ -109,6 +110,7 @@ def scale_by_adamp(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def adamp(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

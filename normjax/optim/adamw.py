@@ -9,6 +9,7 @@ from normjax.optim import compose, validate
 from normjax.types import Array
 
 
+@validate.options
 def scale_by_adam(
   b1: float | Array = 0.9,
   b2: float | Array = 0.999,
@@ -39,6 +40,7 @@ def scale_by_adam(
   )
 
 
+@validate.options
 def adamw(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

@@ -21,6 +21,7 @@ def _axes(leaf: Array, entry: dims_lib.MatrixDims | None) -> tuple[int, ...]:
   return dims_lib.axes(entry)[0]
 
 
+@validate.options
 def adaptive_grad_clip(
   clipping: float | Array = 0.01,
   eps: float | Array = 1e-3,
@@ -60,7 +61,6 @@ def adaptive_grad_clip(
   """
   method = "adaptive_grad_clip"
   validate.numbers(method, clipping=clipping, eps=eps)
-  validate.pattern(method, "exempt", exempt)
   rules = [(groups.VECTOR_NAMES, True), (".*", True)]
   if exempt is not None:
     rules.insert(1, (exempt, False))

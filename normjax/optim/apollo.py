@@ -38,6 +38,7 @@ class ApolloState(NamedTuple):
   norm: PyTree  # (n,), of the last scaled gradient; 0 before. In mu_dtype.
 
 
+@validate.options
 @meshes.on_any_mesh
 def scale_by_apollo(
   b1: float | Array = 0.9,
@@ -121,6 +122,7 @@ def scale_by_apollo(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def apollo(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

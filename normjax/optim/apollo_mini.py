@@ -6,12 +6,13 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose
+from normjax.optim import compose, validate
 from normjax.optim import dims as dims_lib
 from normjax.optim.apollo import apollo
 from normjax.types import Array, PyTree
 
 
+@validate.options
 def apollo_mini(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

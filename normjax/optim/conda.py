@@ -34,6 +34,7 @@ class CondaState(NamedTuple):
   basis: PyTree  # (n, k, k) with k the smaller side, in mu_dtype.
 
 
+@validate.options
 @meshes.on_any_mesh
 def scale_by_conda(
   b1: float | Array = 0.9,
@@ -153,6 +154,7 @@ def scale_by_conda(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def conda(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

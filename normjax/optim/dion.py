@@ -60,6 +60,7 @@ def power_iteration(m_nio: Array, basis_nir: Array) -> tuple[Array, ...]:
   return p, r, norm
 
 
+@validate.options
 @meshes.on_any_mesh
 def scale_by_dion(
   momentum: float | Array = 0.95,
@@ -146,6 +147,7 @@ def scale_by_dion(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def dion(
   learning_rate: optax.ScalarOrSchedule,
   momentum: float | Array = 0.95,

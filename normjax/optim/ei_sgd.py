@@ -20,6 +20,7 @@ class EiSGDState(NamedTuple):
   mu: PyTree  # The momentum: shapes of the parameters, in mu_dtype.
 
 
+@validate.options
 def scale_by_ei_momentum(
   momentum: float | Array = 0.9, *, mu_dtype: DTypeLike | None = None
 ) -> optax.GradientTransformationExtraArgs:
@@ -53,6 +54,7 @@ def scale_by_ei_momentum(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def ei_sgd(
   learning_rate: optax.ScalarOrSchedule,
   momentum: float | Array = 0.9,

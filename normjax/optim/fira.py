@@ -36,6 +36,7 @@ class FiraState(NamedTuple):
   norm: PyTree  # (n,), of the last residual's step; 0 before one. In mu_dtype.
 
 
+@validate.options
 @meshes.on_any_mesh
 def scale_by_fira(
   b1: float | Array = 0.9,
@@ -116,6 +117,7 @@ def scale_by_fira(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def fira(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

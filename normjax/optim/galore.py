@@ -31,6 +31,7 @@ class GaLoreState(NamedTuple):
   basis: PyTree  # (n, r, k) with k the smaller side, in mu_dtype.
 
 
+@validate.options
 @meshes.on_any_mesh
 def scale_by_galore(
   b1: float | Array = 0.9,
@@ -100,6 +101,7 @@ def scale_by_galore(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def galore(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

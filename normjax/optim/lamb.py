@@ -33,6 +33,7 @@ def scale_by_trust_ratio() -> optax.GradientTransformation:
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
+@validate.options
 def lamb(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

@@ -9,6 +9,7 @@ from normjax.optim import compose, validate
 from normjax.types import Array
 
 
+@validate.options
 def scale_by_lion(
   b1: float | Array = 0.9,
   b2: float | Array = 0.99,
@@ -24,6 +25,7 @@ def scale_by_lion(
   )
 
 
+@validate.options
 def lion(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

@@ -34,6 +34,7 @@ def _lion(b1: float | Array, b2: float | Array) -> optax.GradientTransformation:
   return optax.GradientTransformation(init, update)
 
 
+@validate.options
 def scale_by_lion_8bit(
   b1: float | Array = 0.9,
   b2: float | Array = 0.99,
@@ -60,6 +61,7 @@ def scale_by_lion_8bit(
   )
 
 
+@validate.options
 def lion_8bit(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

@@ -22,7 +22,6 @@ from normjax.optim import dims as dims_lib
 from normjax.optim import groups
 from normjax.types import Array, PyTree
 
-Factory = Callable[..., optax.GradientTransformation]
 # For each axis the mesh axes that cut it; None for none.
 Spec = Sequence[Any]
 
@@ -177,7 +176,9 @@ def automatic(
   )(*args)
 
 
-def on_any_mesh(factory: Factory) -> Factory:
+def on_any_mesh[**P](
+  factory: Callable[P, optax.GradientTransformationExtraArgs],
+) -> Callable[P, optax.GradientTransformationExtraArgs]:
   """The factory of a transform, whose updates may have explicit axes.
 
   Those axes are left to the compiler inside of `update`. The updates come back
@@ -186,17 +187,20 @@ def on_any_mesh(factory: Factory) -> Factory:
   """
 
   @functools.wraps(factory)
-  def make(*args: Any, **options: Any):
+  def make(
+    *args: P.args, **options: P.kwargs
+  ) -> optax.GradientTransformationExtraArgs:
     transform = optax.with_extra_args_support(factory(*args, **options))
     given, structure = jax.tree.flatten((args, options))
     arrays = [n for n, x in enumerate(given) if isinstance(x, jax.Array)]
+    make_again: Any = factory
 
     def remade(values):
       leaves = list(given)
       for n, value in zip(arrays, values, strict=True):
         leaves[n] = value
       args, options = structure.unflatten(leaves)
-      return optax.with_extra_args_support(factory(*args, **options))
+      return optax.with_extra_args_support(make_again(*args, **options))
 
     def init(params):
       return place(transform.init(params), params)

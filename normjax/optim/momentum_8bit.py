@@ -41,6 +41,7 @@ def _momentum(momentum: float | Array) -> optax.GradientTransformation:
   return optax.GradientTransformation(init, update)
 
 
+@validate.options
 def scale_by_momentum_8bit(
   momentum: float | Array = 0.9,
   *,
@@ -66,6 +67,7 @@ def scale_by_momentum_8bit(
   )
 
 
+@validate.options
 def momentum_8bit(
   learning_rate: optax.ScalarOrSchedule,
   momentum: float | Array = 0.9,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeGuard
 
 import jax.numpy as jnp
 import optax
@@ -27,7 +28,7 @@ NAMES = (*_L2_AXES, *_OTHERS)
 Projection = str | Callable[[Array], Array]
 
 
-def _is_l2(projection: Projection) -> bool:
+def _is_l2(projection: Projection) -> TypeGuard[str]:
   return isinstance(projection, str) and projection in _L2_AXES
 
 
@@ -64,8 +65,8 @@ def _first_scales(
   names: dict[str, None] = {}
   for projection in projections:
     if _is_l2(projection):
-      names.pop(str(projection), None)
-      names[str(projection)] = None
+      names.pop(projection, None)
+      names[projection] = None
     else:
       names.clear()
   return {

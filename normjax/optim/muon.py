@@ -115,6 +115,7 @@ def _shape_scale(scaling: str, inputs: int, outputs: int) -> float:
   return math.sqrt(max(1.0, outputs / inputs))
 
 
+@validate.options
 @meshes.on_any_mesh
 def scale_by_muon(
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,
@@ -166,6 +167,7 @@ def scale_by_muon(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def muon(
   learning_rate: optax.ScalarOrSchedule,
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,

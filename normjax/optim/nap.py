@@ -58,6 +58,7 @@ def _kept_zero(step: Array, projected: Array) -> Array:
   return jnp.where(jnp.any(step != 0), projected, step)
 
 
+@validate.options
 def normalize_and_project(
   inner: optax.GradientTransformation,
   *,
@@ -194,10 +195,10 @@ def normalize_and_project(
       for n, first in firsts.items():
         steps[n] = steps[n] - vector_decay * (starts[n] + steps[n] - first)
 
-    def project_due(count, every, steps, *held):
+    def project_due(count, every, steps, starts, norms, firsts):
       return lax.cond(
         count % every == 0,
-        lambda steps: project(steps, *held, entries, layers),
+        lambda steps: project(steps, starts, norms, firsts, entries, layers),
         lambda steps: steps,
         steps,
       )
@@ -214,6 +215,7 @@ def normalize_and_project(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def nap_adamw(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.9,

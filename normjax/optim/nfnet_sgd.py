@@ -13,6 +13,7 @@ from normjax.optim.sgd import scale_by_momentum
 from normjax.types import Array, PyTree
 
 
+@validate.options
 def nfnet_sgd(
   learning_rate: optax.ScalarOrSchedule,
   momentum: float | Array = 0.9,

@@ -43,6 +43,7 @@ def _normalize(o_nij: Array, v_nj: Array, scaling: str) -> Array:
   return math.sqrt(max(1.0, outputs / inputs)) * before / size * scaled
 
 
+@validate.options
 @meshes.on_any_mesh
 def scale_by_normuon(
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,
@@ -109,6 +110,7 @@ def scale_by_normuon(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def normuon(
   learning_rate: optax.ScalarOrSchedule,
   ns_coeffs: tuple[float, float, float] = NS_COEFFS,

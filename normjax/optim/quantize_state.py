@@ -124,6 +124,7 @@ def _last(path: str) -> str:
   return path.rpartition("/")[2]
 
 
+@validate.options
 def quantize_state(
   inner: optax.GradientTransformation,
   block_size: int | None = BLOCK_SIZE,

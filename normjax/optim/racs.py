@@ -74,6 +74,7 @@ def _scales(g_nij: Array, peak: Array, num_iters: int) -> tuple[Array, Array]:
   return peak[:, :, 0] * jnp.sqrt(s), q
 
 
+@validate.options
 @meshes.on_any_mesh
 def scale_by_racs(
   beta: float | Array = 0.9,
@@ -138,6 +139,7 @@ def scale_by_racs(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def racs(
   learning_rate: optax.ScalarOrSchedule,
   beta: float | Array = 0.9,

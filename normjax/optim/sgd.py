@@ -9,6 +9,7 @@ from normjax.optim import compose, validate
 from normjax.types import Array
 
 
+@validate.options
 def scale_by_momentum(
   momentum: float | Array = 0.9,
   *,
@@ -25,6 +26,7 @@ def scale_by_momentum(
   )
 
 
+@validate.options
 def sgd(
   learning_rate: optax.ScalarOrSchedule,
   momentum: float | Array = 0.9,

@@ -18,6 +18,7 @@ class SGDPState(NamedTuple):
   mu: PyTree  # The momentum: shapes of the parameters, in mu_dtype.
 
 
+@validate.options
 def scale_by_sgdp(
   momentum: float | Array = 0.0,
   *,
@@ -90,6 +91,7 @@ def scale_by_sgdp(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def sgdp(
   learning_rate: optax.ScalarOrSchedule,
   momentum: float | Array = 0.0,

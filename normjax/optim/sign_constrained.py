@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, groups
+from normjax.optim import compose, groups, validate
 from normjax.types import PyTree
 
 # The weights and gains of `nn.excitatory_inhibitory`; its biases are free.
@@ -23,6 +23,7 @@ def non_negative_mask(params: PyTree) -> PyTree:
   return jax.tree.structure(params).unflatten(flags)
 
 
+@validate.options
 def sign_constrained(
   inner: optax.GradientTransformation, non_negative: Any = "default"
 ) -> optax.GradientTransformationExtraArgs:

@@ -67,6 +67,7 @@ def scale_by_sinkhorn(
   return multi_norm.scale_by_multi_norm(_FIRST[first], num_iters, dims=dims)
 
 
+@validate.options
 def sinkgd(
   learning_rate: optax.ScalarOrSchedule,
   *,

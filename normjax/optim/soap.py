@@ -38,6 +38,7 @@ class SoapState(NamedTuple):
   output_basis: PyTree
 
 
+@validate.options
 @meshes.on_any_mesh
 def scale_by_soap(
   b1: float | Array = 0.95,
@@ -203,6 +204,7 @@ def scale_by_soap(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@validate.options
 def soap(
   learning_rate: optax.ScalarOrSchedule,
   b1: float | Array = 0.95,

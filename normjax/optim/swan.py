@@ -70,6 +70,7 @@ def grad_norm(
   return (x * safe.rsqrt(mean_square)).astype(x_bio.dtype)
 
 
+@validate.options
 @meshes.on_any_mesh
 def scale_by_swan(
   *,
@@ -118,6 +119,7 @@ def scale_by_swan(
   )
 
 
+@validate.options
 def swan(
   learning_rate: optax.ScalarOrSchedule,
   *,

@@ -3,9 +3,11 @@
 A traced scalar has no value yet and is not checked.
 """
 
+import functools
+import inspect
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -159,22 +161,83 @@ def choice(
   method: str, name: str, value: Any, allowed: tuple[str, ...]
 ) -> None:
   """Checks a name against those that are allowed."""
-  if value not in allowed:
+  if not isinstance(value, str) or value not in allowed:
     raise errors.UserError(
       f"{method}: {name}={value!r}; allowed: {', '.join(map(repr, allowed))}."
     )
 
 
-def pattern(method: str, name: str, value: Any) -> None:
-  """Checks a regular expression; None stands for none."""
-  if value is None:
-    return
+def _flag(value: Any) -> bool:
+  return isinstance(value, bool | np.bool_)
+
+
+def _dtype(value: Any) -> bool:
+  if isinstance(value, jax.Array | np.ndarray | int | float):
+    return False
   try:
-    re.compile(value)
-  except re.error as error:
-    raise errors.UserError(
-      f"{method}: {name}={value!r}; allowed: a regular expression ({error})."
-    ) from None
+    return jnp.issubdtype(jnp.dtype(value), jnp.floating)
+  except TypeError:
+    return False
+
+
+def _pattern(value: Any) -> bool:
+  if not isinstance(value, str):
+    return isinstance(value, re.Pattern) and isinstance(value.pattern, str)
+  try:
+    return bool(re.compile(value))
+  except re.error:
+    return False
+
+
+def _transform(value: Any) -> bool:
+  return callable(getattr(value, "init", None)) and callable(
+    getattr(value, "update", None)
+  )
+
+
+# What an option is, by its name or else its annotation.
+_BY_NAME: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+  **dict.fromkeys(
+    ("mu_dtype", "nu_dtype", "ns_dtype"), (_dtype, "a floating-point dtype")
+  ),
+  **dict.fromkeys(("keep", "exempt"), (_pattern, "a regular expression")),
+  **dict.fromkeys(("fallback", "inner"), (_transform, "an optax transform")),
+}
+_IS_FLAG = (_flag, "True, False")
+
+
+def options[**P, T](factory: Callable[P, T]) -> Callable[P, T]:
+  """The factory, which first checks flags, dtypes, patterns and transforms.
+
+  Where Python takes anything for true, `nesterov="no"` would be.
+  """
+  parameters = inspect.signature(factory).parameters
+  checks: dict[str, tuple[Callable[[Any], bool], str]] = {}
+  for name, parameter in parameters.items():
+    if parameter.annotation in (bool, bool | None):
+      checks[name] = _IS_FLAG
+    elif name in _BY_NAME:
+      checks[name] = _BY_NAME[name]
+
+  @functools.wraps(factory)
+  def make(*args: P.args, **given: P.kwargs) -> T:
+    for name, value in {
+      **dict(zip(parameters, args, strict=False)),
+      **given,
+    }.items():
+      if name not in checks:
+        continue
+      is_allowed, allowed = checks[name]
+      optional = parameters[name].annotation is not bool and name != "inner"
+      if not (is_allowed(value) or (optional and value is None)):
+        error = errors.UserError if isinstance(value, str) else TypeError
+        raise error(
+          f"{factory.__name__}: {name}={value!r}; allowed: {allowed}"
+          f"{' or None' if optional else ''}."
+        )
+    return factory(*args, **given)
+
+  return make
 
 
 def leaves(method: str, params: PyTree) -> None:
