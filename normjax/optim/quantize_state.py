@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from normjax import errors
-from normjax.optim import blockwise, compose, groups, safe, validate
+from normjax.optim import blockwise, compose, groups, meshes, safe, validate
 from normjax.optim.blockwise import Quantized
 from normjax.types import PyTree
 
@@ -229,7 +229,7 @@ def quantize_state(
       for path, node in groups.leaves(state, is_leaf=is_field)
     ]
     structure = jax.tree.structure(state, is_leaf=is_field)
-    return QuantizeState(structure.unflatten(flat))
+    return meshes.place(QuantizeState(structure.unflatten(flat)), params)
 
   def widen(field, node):
     if _is_masked(node.absmax):

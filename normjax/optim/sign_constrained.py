@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, groups, validate
+from normjax.optim import compose, groups, meshes, validate
 from normjax.types import PyTree
 
 # The weights and gains of `nn.excitatory_inhibitory`; its biases are free.
@@ -56,7 +56,7 @@ def sign_constrained(
 
   def init(params):
     flags(params)
-    return inner.init(params)
+    return meshes.place(inner.init(params), params)
 
   def update(updates, state, params=None, **extra_args):
     compose.need_params("sign_constrained", params)

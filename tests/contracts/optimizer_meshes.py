@@ -90,7 +90,7 @@ def per_device(case, params, gradients, num_steps):
 
 
 class OptimizerMeshes:
-  """The contract; a subclass parametrizes `case`."""
+  """The types on meshes; a subclass parametrizes `case`."""
 
   @pytest.mark.parametrize("layout", LAYOUTS)
   def test_explicit_axes_stay(self, case, layout):
@@ -108,31 +108,14 @@ class OptimizerMeshes:
     def update(params, state, scalars):
       return case.make(**scalars).update(params, state, params)
 
-    for context in (contextlib.nullcontext(), jax.set_mesh(mesh)):
-      with context:
+    # Made when they are entered: `set_mesh` acts at once.
+    for context in (contextlib.nullcontext, lambda: jax.set_mesh(mesh)):
+      with context():
         updates, new_state = (
           jax.jit(update).trace(params, state, scalars).out_info
         )
       assert types(updates) == types(params)
       assert types(new_state) == types(state)
-
-  def test_explicit_axes_equal_one_device(self, case):
-    mesh = make_mesh(AxisType.Explicit)
-    params = square_tree()
-    init, update = compiled(case)
-    state = init(params)
-    spread = shard(params, mesh)
-    spread_state = case.make().init(spread)
-    update_spread = jax.jit(case.make().update)
-    # Sums in another order, amplified as in one step.
-    tolerance = max(case.rounding, 1e-4)
-    for seed in (1, 2):
-      gradients = gradients_like(params, seed)
-      expected, state = update(gradients, state, params)
-      actual, spread_state = update_spread(
-        shard(gradients, mesh), spread_state, spread
-      )
-      assert_trees_close(actual, expected, tolerance, tolerance * 0.01)
 
   def test_state_is_born_on_the_mesh(self, case):
     """Nothing on one device; what has a parameter's shape, where that is."""
@@ -158,6 +141,28 @@ class OptimizerMeshes:
       )
       moved = jax.jit(mapped).trace(params).out_info
       assert jax.tree.structure(moved) == jax.tree.structure(params)
+
+
+class OptimizerMeshValues:
+  """The numbers on meshes; a subclass parametrizes `case`."""
+
+  def test_explicit_axes_equal_one_device(self, case):
+    mesh = make_mesh(AxisType.Explicit)
+    params = square_tree()
+    init, update = compiled(case)
+    state = init(params)
+    spread = shard(params, mesh)
+    spread_state = case.make().init(spread)
+    update_spread = jax.jit(case.make().update)
+    # Sums in another order, amplified as in one step.
+    tolerance = max(case.rounding, 1e-4)
+    for seed in (1, 2):
+      gradients = gradients_like(params, seed)
+      expected, state = update(gradients, state, params)
+      actual, spread_state = update_spread(
+        shard(gradients, mesh), spread_state, spread
+      )
+      assert_trees_close(actual, expected, tolerance, tolerance * 0.01)
 
   def test_shard_map_equals_each_device_alone(self, case):
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))

@@ -59,7 +59,7 @@ def test_pass_through(case, dtype):
   _assert_pass_through(case.make(), dtype)
 
 
-@pytest.mark.parametrize("case", cases.first_cases(), ids=str)
+@pytest.mark.parametrize("case", cases.by_family(), ids=str)
 def test_others_move_as_without_them(case):
   params = _tree()
   gradients = gradients_like(params)

@@ -33,6 +33,11 @@ class TestMeshes(optimizer_meshes.OptimizerMeshes):
   """The shared contract, on every optimizer."""
 
 
+@pytest.mark.parametrize("case", cases.by_family(), ids=str)
+class TestMeshValues(optimizer_meshes.OptimizerMeshValues):
+  """Types and partitioning are shared code; each method's numbers are slow."""
+
+
 def _traced(tx, params, state):
   return jax.jit(tx.update).trace(params, state, params).out_info
 
@@ -42,6 +47,8 @@ def test_wrappers_on_explicit_axes(name):
   params = shard(small_tree(), make_mesh(AxisType.Explicit))
   tx = WRAPPERS[name]()
   state = tx.init(params)
+  for leaf in jax.tree.leaves(state):
+    assert len(leaf.sharding.device_set) == 8
   updates, new_state = _traced(tx, params, state)
   assert types(updates) == types(params)
   assert types(new_state) == types(state)
