@@ -50,7 +50,7 @@ class CompositionContract:
       static_args=[
         name
         for name, parameter in case.parameters.items()
-        if isinstance(parameter.default, int | str | bool)
+        if isinstance(options.get(name, parameter.default), int | str | bool)
       ],
     )(**options)
     params = small_tree()
