@@ -230,9 +230,8 @@ def quantize_blockwise(
 
   # A shard of a row may hold parts of blocks: each device has all scales of it.
   rows = meshes.leaf_spec(x)[:-1] if block_layout == "rows" else ()
-  return meshes.automatic(
-    quantize, (x,), like=Quantized(x, PartitionSpec(*rows))
-  )
+  whole_blocks: Any = PartitionSpec(*rows)
+  return meshes.automatic(quantize, (x,), like=Quantized(x, whole_blocks))
 
 
 def dequantize_blockwise(
