@@ -124,7 +124,7 @@ def normalize_and_project(
   """
   validate.choice(_METHOD, "per", per, _PER)
   validate.choice(_METHOD, "vectors", vectors, _VECTORS)
-  validate.number(_METHOD, "every", every, least=1)
+  validate.traced_count(_METHOD, "every", every)
   validate.betas(_METHOD, vector_decay=vector_decay)
   inner = optax.with_extra_args_support(inner)
   axes = (1, 2) if per == "matrix" else (1,)

@@ -89,7 +89,7 @@ def test_equals_the_plain_optimizer(case):
 
 @pytest.mark.parametrize("name", optim.names())
 def test_counts_that_may_be_traced(name):
-  """Every int of the signature is, and gives what the int gives."""
+  """Every int of the signature is, and what is no count is refused."""
   counts = {
     key: parameter.default
     for key, parameter in _options(name).items()
