@@ -65,28 +65,32 @@ BAD = {
   "keep": (("(", ValueError),),
   "exempt": (("(", ValueError),),
   "clipping": ((-1.0, ValueError),),
+  **dict.fromkeys(
+    ("mu_dtype", "nu_dtype", "ns_dtype"),
+    (("bfloat", ValueError), (jnp.int8, TypeError)),
+  ),
+  "fallback": (("adamw", ValueError), (0.1, TypeError)),
+  # What Python takes for true is no flag.
+  **dict.fromkeys(
+    (
+      "center",
+      "decoupled",
+      "diagonal",
+      "factored",
+      "limit_growth",
+      "multiply_by_parameter_scale",
+      "nesterov",
+      "official_aliasing",
+      "rerotate_second_moment",
+      "scale_front",
+      "sign_repair",
+    ),
+    (("no", ValueError), (1, TypeError)),
+  ),
 }
 
-_FLAG = "a flag; whatever is true turns it on"
-_DTYPE = "NumPy refuses what is no dtype; integers are taken as they are"
 # Options without a bad value, and why.
-UNCHECKED = {
-  "mu_dtype": _DTYPE,
-  "nu_dtype": _DTYPE,
-  "ns_dtype": _DTYPE,
-  "fallback": "any transform; one without `init` fails where it is called",
-  "nesterov": _FLAG,
-  "official_aliasing": _FLAG,
-  "center": _FLAG,
-  "diagonal": _FLAG,
-  "rerotate_second_moment": _FLAG,
-  "scale_front": _FLAG,
-  "limit_growth": _FLAG,
-  "sign_repair": _FLAG,
-  "factored": _FLAG,
-  "multiply_by_parameter_scale": _FLAG,
-  "decoupled": _FLAG,
-}
+UNCHECKED: dict[str, str] = {}
 
 # What None of an option of the fallback stands for: this option's value.
 _STANDS_FOR = {
