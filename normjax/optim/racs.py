@@ -53,7 +53,9 @@ def two_sided_scales(
   return root**2, q
 
 
-def _scales(g_nij: Array, peak: Array, num_iters: int) -> tuple[Array, Array]:
+def _scales(
+  g_nij: Array, peak: Array, num_iters: int | Array
+) -> tuple[Array, Array]:
   """The root of s, and q, for a |g| of at most `peak`, (n, 1, 1)."""
   square = safe.divide(g_nij, peak) ** 2
 
