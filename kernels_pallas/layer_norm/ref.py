@@ -1,15 +1,14 @@
 """The reference: plain operations, differentiated by jax."""
 
-import jax.numpy as jnp
 from jax import Array, lax
 
+from kernels_pallas import moments
 from kernels_pallas.precision import promote
 
 
 def center_and_reciprocal(wide: Array, eps: float) -> tuple[Array, Array]:
   """mean(x) and 1 / sqrt(var(x) + eps) of each row of a promoted x, (…, 1)."""
-  center = jnp.mean(wide, axis=-1, keepdims=True)
-  variance = jnp.mean(jnp.square(wide - center), axis=-1, keepdims=True)
+  center, variance = moments.mean_and_variance(wide, (wide.ndim - 1,))
   return center, lax.rsqrt(variance + eps)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
+from kernels_pallas import moments as kernel
 from normjax.norms import affine, moments
 from normjax.types import Array
 
@@ -24,13 +25,16 @@ def mean_and_variance(x: Array, num_groups: int) -> tuple[Array, Array]:
   parts = moments.of_images(x)
   if num_groups == x.shape[-1]:
     return parts.mean + parts.remainder, parts.variance
-  return moments.pool(parts, lambda a: over_groups(jnp.mean, a, num_groups))
+  size = x.shape[-1] // num_groups
+  return moments.pool(
+    parts, lambda a: kernel.divide(over_groups(jnp.sum, a, num_groups), size)
+  )
 
 
 def over_groups(
   function: Callable[..., Array], values: Array, num_groups: int
 ) -> Array:
-  """A mean or sum over each group, at each of its channels."""
+  """A reduction over each group, at each of its channels."""
   grouped = moments.split_groups(values, num_groups)
   reduced = function(grouped, axis=-1, keepdims=True)
   return jnp.broadcast_to(reduced, grouped.shape).reshape(values.shape)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
+from kernels_pallas import moments as kernel
 from normjax.norms import affine, base, moments, running
 from normjax.types import Array
 
@@ -283,7 +284,7 @@ def _measure(
   images = moments.of_images(x)
   mean, variance = (
     moment.reshape(-1)
-    for moment in moments.pool(images, lambda a: jnp.mean(a, 0, keepdims=True))
+    for moment in moments.pool(images, lambda a: kernel.plain_mean(a, (0,)))
   )
   size = jnp.full((1,), math.prod(x.shape[:-1]), x.dtype)
   center, root = _root(name, images.mean, images.variance, eps)

@@ -10,10 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
+from kernels_pallas import moments as kernel
 from normjax import errors
 from normjax.types import Array
 
@@ -94,9 +96,18 @@ def mean_square(
 def mean_and_variance(
   x: Array, axes: Sequence[int], mask: Array | None = None
 ) -> tuple[Array, Array]:
-  """mean(x) and the biased variance mean((x - mean)^2); see `mean`."""
-  center = mean(x, axes, mask)
-  return center, mean_square(promote(x) - center, axes, mask)
+  """mean(x) and the biased variance mean((x - mean)^2); see `mean`.
+
+  A constant has exactly itself as its mean: see `kernels_pallas.moments`.
+  """
+  x = promote(x)
+  if mask is None:
+    return kernel.mean_and_variance(x, axes)
+  first = mean(x, axes, mask)
+  centered = x - first
+  rest = lax.stop_gradient(mean(centered, axes, mask))
+  square = mean_square(centered, axes, mask)
+  return first + rest, kernel.about_the_mean(square, rest)
 
 
 class Parts(NamedTuple):
@@ -117,14 +128,35 @@ def of_images(x: Array) -> Parts:
     x: (b, y, x, c), float32 or float64.
   """
 
-  def measure(x):
-    center = mean(x, (1, 2))
-    centered = x - center
-    remainder = mean(centered, (1, 2))
-    variance = mean_square(centered, (1, 2)) - jnp.square(remainder)
-    return Parts(center, remainder, variance)
+  return blocks.by_image(lambda x: Parts(*kernel.parts(x, (1, 2))), x)
 
-  return blocks.by_image(measure, x)
+
+@jax.custom_vjp
+def image_moments(x: Array) -> tuple[Array, Array]:
+  """Mean and variance of each channel of each image, (b, 1, 1, c).
+
+  Reverse mode only. Nothing of the size of x is written but dx.
+
+  Args:
+    x: (b, y, x, c), float32 or float64.
+  """
+  parts = of_images(x)
+  return parts.mean + parts.remainder, parts.variance
+
+
+def _image_moments_forward(x):
+  mean, variance = image_moments(x)
+  return (mean, variance), (x, mean)
+
+
+def _image_moments_backward(residuals, gradients):
+  x, mean = residuals
+  dmean, dvariance = gradients
+  size = math.prod(x.shape[1:3])
+  return ((dmean / size) + (2 * dvariance / size) * (x - mean),)
+
+
+image_moments.defvjp(_image_moments_forward, _image_moments_backward)
 
 
 def pool(
@@ -140,7 +172,8 @@ def pool(
     parts: of an array.
     average: over the parts that make up one; its result broadcasts to them.
   """
-  first = average(parts.mean)
+  # Once: what it is off by must be the same wherever it is subtracted.
+  first = lax.optimization_barrier(average(parts.mean))
   offset = parts.mean - first + parts.remainder
   shift = average(offset)
   return first + shift, average(parts.variance + jnp.square(offset - shift))

@@ -87,7 +87,7 @@ def _apply(
   base.check_pixels(name, x)
   wide = moments.promote(x)
   pixels = x.shape[1] * x.shape[2]
-  mean, variance = moments.mean_and_variance(wide, axes=(1, 2))
+  mean, variance = moments.image_moments(wide)
   instance = (mean, variance * (pixels / (pixels - 1)))
   layer = _merged(*instance, axis=3, mask=None)
   if train:
@@ -108,7 +108,12 @@ def _apply(
   def mixed(logits: Array, values: tuple[Array, ...]) -> Array:
     weights = jax.nn.softmax(logits.astype(wide.dtype))
     instance, layer, batch = values
-    return weights[0] * instance + weights[1] * layer + weights[2] * batch
+    # The weights add up to 1: where all three are equal, that is what is left.
+    return (
+      instance
+      + weights[1] * (layer - instance)
+      + weights[2] * (batch - instance)
+    )
 
   means, variances = zip(instance, layer, batch, strict=True)
   mean = mixed(params["mean_weight"], means)
