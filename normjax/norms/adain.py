@@ -38,7 +38,8 @@ def adain(
   eps=1e-4, eps_placement="outside", variance="unbiased". Its weights need not
   sum to 1; with a_s = 0 and a_c = 1 y is x, up to eps.
 
-  Statistics are float32 (float64 for float64), two passes. Masks are not read.
+  Statistics are float32 (float64 for float64), two passes, of the pixels that
+  a mask leaves.
 
   Args:
     style_weight: a_s.
@@ -73,6 +74,7 @@ def adain(
       scale_invariant=content_weight == 0,
       shift_invariant=content_weight == 0,
       spatial_only=True,
+      mixes_positions=True,
     ),
     init_fn=_init,
     apply_fn=_apply,
@@ -80,20 +82,25 @@ def adain(
 
 
 def style_of(
-  x: Array, variance: Literal["biased", "unbiased"] = "unbiased"
+  x: Array,
+  variance: Literal["biased", "unbiased"] = "unbiased",
+  mask: Array | None = None,
 ) -> Style:
   """The moments of each channel of each image, (b, c), without eps.
 
   Args:
     x: images (b, y, x, c).
     variance: "unbiased", as in the official code, or "biased".
+    mask: true at the pixels that count, (b, y) or (b, y, x); None for all.
 
   Raises:
     UserError: an x that is not images, or an unbiased variance of one pixel.
   """
   base.check_images("adain", x)
   base.check_choice("adain", "variance", variance, ("biased", "unbiased"))
-  mean, square = _moments(moments.promote(x), variance)
+  if mask is not None:
+    x = base.hide(x, mask)
+  mean, square = _moments(moments.promote(x), variance, mask)
   return Style(mean[:, 0, 0], moments.root(square)[:, 0, 0])
 
 
@@ -106,6 +113,7 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
+  mask: Array | None,
   context: Any,
   style_weight: float,
   content_weight: float,
@@ -117,7 +125,7 @@ def _apply(
   base.check_images("adain", x)
   wide = moments.promote(x)
   style_mean, style_std = _style(context, wide)
-  mean, square = _moments(wide, variance)
+  mean, square = _moments(wide, variance, mask)
   normalized = (wide - mean) * moments.RECIPROCAL_ROOT[eps_placement](
     square, eps
   )
@@ -128,14 +136,18 @@ def _apply(
   return (normalized * std + offset).astype(x.dtype), variables["stats"]
 
 
-def _moments(x: Array, variance: str) -> tuple[Array, Array]:
+def _moments(
+  x: Array, variance: str, mask: Array | None
+) -> tuple[Array, Array]:
   """Mean and variance of each channel of each image, (b, 1, 1, c)."""
-  mean, square = moments.mean_and_variance(x, axes=(1, 2))
+  if mask is not None:
+    mask = moments.broadcast_mask(mask, x)
+  mean, square = moments.mean_and_variance(x, (1, 2), mask)
   if variance == "biased":
     return mean, square
   base.check_pixels("adain", x)
-  pixels = x.shape[1] * x.shape[2]
-  return mean, square * (pixels / (pixels - 1))
+  pixels = moments.count(x, (1, 2), mask)
+  return mean, square * (pixels / jnp.maximum(pixels - 1, 1))
 
 
 def _style(context: Any, x: Array) -> tuple[Array, Array]:

@@ -35,11 +35,16 @@ class NormTraits:
       a neighbouring linear layer can absorb.
     needs_train_flag: train=True and train=False differ.
     spatial_only: x must be images (b, y, x, c).
+    mixes_positions: in evaluation, too, y at one position depends on the other
+      positions of its example: of a causal model, on later tokens. x is (b, t,
+      c) or images (b, y, x, c).
     contains_activation: the norm is its activation too: what follows it in a
       model is not another one.
     one_pass: the variance is a difference of means, which loses all digits
       once mean^2 / variance nears the inverse of the unit roundoff; or another
       difference of large numbers where the mean is large.
+    padding_in_gradient: what a mask hides enters gradients all the same, as
+      in an official code; it must be finite.
   """
 
   statistics: Literal["per_example", "batch", "none"]
@@ -48,8 +53,10 @@ class NormTraits:
   foldable: bool = False
   needs_train_flag: bool = False
   spatial_only: bool = False
+  mixes_positions: bool = False
   contains_activation: bool = False
   one_pass: bool = False
+  padding_in_gradient: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +135,10 @@ class Norm:
       variables: as `init` makes them; empty collections may be left out.
       x: channels-last, any floating dtype.
       train: whether batch statistics are computed and state advances.
-      mask: true for real examples or tokens, of the leading axes of x: (b,)
-        or (b, t). Only statistics that mix them need it.
+      mask: true for real examples, tokens or pixels, of the leading axes of
+        x: (b,), (b, t) or (b, y), (b, y, x). What it hides may be anything,
+        NaN included: no real y, no gradient and no statistic sees it. y there
+        is finite and means nothing.
       context: what a conditional norm needs; unused otherwise.
 
     Returns:
@@ -140,12 +149,19 @@ class Norm:
       TypeError: an x that is not floating.
     """
     variables = {"params": {}, "stats": {}, "grad_stats": {}, **variables}
+    if mask is not None and not self.traits.padding_in_gradient:
+      x = hide(x, mask)
     return self.apply_fn(
       variables, x, train=train, mask=mask, context=context, **self.options
     )
 
   def hand_on(
-    self, variables: Variables, x: Array, *, branch_gain: Array | float
+    self,
+    variables: Variables,
+    x: Array,
+    *,
+    branch_gain: Array | float,
+    mask: Array | None = None,
   ) -> Any:
     """What this site tells the next site of its block.
 
@@ -160,6 +176,7 @@ class Norm:
         sites, a scalar, or (b, 1, ...) where examples have t of their own:
         how much it lets through of an input of variance 1 when all t tokens
         are averaged. From the weights as they are now.
+      mask: see `apply`.
 
     Returns:
       The next site's `context`; None where the norm hands nothing on.
@@ -167,6 +184,8 @@ class Norm:
     if self.hand_on_fn is None:
       return None
     variables = {"params": {}, "stats": {}, "grad_stats": {}, **variables}
+    if mask is not None:
+      x = hide(x, mask)
     return self.hand_on_fn(
       variables, x, branch_gain=branch_gain, **self.options
     )
@@ -180,6 +199,20 @@ class Norm:
     if not self.traits.contains_activation or make is None:
       return self
     return make()
+
+
+def hide(x: Array, mask: Array) -> Array:
+  """x with zeros where the mask is false, through which no gradient passes.
+
+  Before any arithmetic: the gradient of what a mask leaves out afterwards is 0
+  times NaN where it was NaN.
+  """
+  import jax.numpy as jnp  # Not above: see the module's docstring.
+
+  from normjax.norms import moments
+
+  mask = jnp.asarray(mask)
+  return jnp.where(moments.broadcast_mask(mask, x), x, jnp.zeros((), x.dtype))
 
 
 def _key(key: Array | None) -> Array:
@@ -262,6 +295,16 @@ def check_images(norm: str, x: Array) -> None:
     raise errors.UserError(
       f"{norm} is for images (b, y, x, c), channels last; got x of shape"
       f" {x.shape}. Its statistics are those of an image's pixels."
+    )
+
+
+def check_positions(norm: str, x: Array) -> None:
+  """Raises UserError unless x has examples, positions and channels."""
+  if x.ndim not in (3, 4):
+    raise errors.UserError(
+      f"{norm} is for images (b, y, x, c) and sequences (b, t, c), channels"
+      f" last; got x of shape {x.shape}. Its statistics are those of an"
+      " example's positions."
     )
 
 

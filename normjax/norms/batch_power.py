@@ -40,6 +40,13 @@ def mean_square(x: Array, mask: Array | None, otherwise: Array) -> Array:
   )
 
 
+def size(x: Array, mask: Array) -> Array:
+  """The number of real positions, (), in the dtype of x's statistics."""
+  axes = tuple(range(x.ndim - 1))
+  mask = moments.broadcast_mask(mask, x)
+  return moments.count(x, axes, mask).reshape(())
+
+
 @jax.custom_vjp
 def hold(y: Array, grad_stats: Mapping[str, Array]) -> Array:
   """Returns y; the gradient of each backward statistic is its old value."""

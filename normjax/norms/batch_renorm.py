@@ -110,14 +110,15 @@ def _apply(
   d_max_steps: int,
   **_: Any,
 ):
-  stats = variables["stats"]
+  stats, params = variables["stats"], variables["params"]
   base.check_held("batch_renorm", variables, "stats", ("mean", "std", "steps"))
   base.check_features("batch_renorm", x, stats["mean"].size)
   wide = moments.promote(x)
   mean = stats["mean"].astype(wide.dtype)
   std = stats["std"].astype(wide.dtype)
   if train:
-    batch = running.measure("batch_renorm", wide, mask)
+    fixed = lax.stop_gradient(wide) if mask is None else wide
+    batch = running.measure("batch_renorm", fixed, mask)
     batch_std = jnp.sqrt(batch.variance + eps)
     steps = stats["steps"] + 1
 
@@ -131,11 +132,16 @@ def _apply(
     r = jnp.clip(lax.stop_gradient(batch_std) / std, 1 / r_bound, r_bound)
     d = (lax.stop_gradient(batch.mean) - mean) / std
     d = jnp.clip(d, -d_bound, d_bound)
-    normalized = (wide - batch.mean) / batch_std * r + d
+    if mask is None:
+      # (n r + d) scale + bias, with n of a batch norm.
+      scale = params["scale"].astype(wide.dtype)
+      moved = {"scale": scale * r, "bias": affine.apply(d, params)}
+      y = running.standardize(x, moved, batch, eps)
+    else:
+      y = affine.apply((wide - batch.mean) / batch_std * r + d, params)
     new = {"mean": batch.mean, "std": batch_std}
-    moved = running.advance(stats, new, momentum, batch.size)
-    stats = {**moved, "steps": steps}
+    advanced = running.advance(stats, new, momentum, batch.size)
+    stats = {**advanced, "steps": steps}
   else:
-    normalized = (wide - mean) / std
-  y = affine.apply(normalized, variables["params"])
+    y = affine.apply((wide - mean) / std, params)
   return y.astype(x.dtype), stats

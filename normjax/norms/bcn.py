@@ -37,8 +37,9 @@ def bcn(
   the statistics only. Evaluation takes the running ones in both.
 
   Statistics are float32 (float64 for float64), two passes; under jit over a
-  sharded batch those of the whole batch. A mask acts on the batch's moments;
-  where it leaves fewer than two values, the running ones stay.
+  sharded batch those of the whole batch. All of them are of what a mask, of
+  images or pixels, leaves; where that is fewer than two values, the running
+  ones stay.
 
   Args:
     num_groups: >= 1, divides the channels; 32 in the official code.
@@ -70,6 +71,7 @@ def bcn(
       shift_invariant=not estimated,
       needs_train_flag=True,
       spatial_only=True,
+      mixes_positions=True,
     ),
     init_fn=_init,
     apply_fn=_apply,
@@ -117,7 +119,7 @@ def _apply(
     name: jnp.repeat(variables["params"][f"group_{name}"], repeats)
     for name in ("scale", "bias")
   }
-  y = channel_groups.standardize(h, second, num_groups, eps)
+  y = channel_groups.standardize(h, second, num_groups, eps, mask)
   return y.astype(x.dtype), stats
 
 

@@ -13,7 +13,14 @@ from normjax.norms import affine, moments
 from normjax.types import Array
 
 
-def mean_and_variance(x: Array, num_groups: int) -> tuple[Array, Array]:
+def as_images(x: Array) -> Array:
+  """(b, t, c) as images of one column, (b, t, 1, c); images as they are."""
+  return x if x.ndim == 4 else x[:, :, None]
+
+
+def mean_and_variance(
+  x: Array, num_groups: int, mask: Array | None = None
+) -> tuple[Array, Array]:
   """Those of each group of each image, at each of its channels (b, 1, 1, c).
 
   By those of its channels: reductions over neighbouring channels are slow.
@@ -21,7 +28,15 @@ def mean_and_variance(x: Array, num_groups: int) -> tuple[Array, Array]:
   Args:
     x: (b, y, x, c), float32 or float64.
     num_groups: divides the channels.
+    mask: true where x is real, of leading axes of x; 0 and 0 where nothing is.
+      Without it, there is no gradient.
   """
+  if mask is not None:
+    grouped = moments.split_groups(x, num_groups)
+    mask = moments.broadcast_mask(mask, grouped)
+    of_groups = moments.mean_and_variance(grouped, (1, 2, 4), mask)
+    mean, variance = (_at_channels(moment, x) for moment in of_groups)
+    return mean, variance
   parts = moments.of_images(x)
   if num_groups == x.shape[-1]:
     return parts.mean + parts.remainder, parts.variance
@@ -40,8 +55,18 @@ def over_groups(
   return jnp.broadcast_to(reduced, grouped.shape).reshape(values.shape)
 
 
+def _at_channels(statistic: Array, x: Array) -> Array:
+  """A statistic (b, 1, 1, groups, 1) at each channel of x, (b, 1, 1, c)."""
+  size = x.shape[-1] // statistic.shape[-2]
+  return jnp.repeat(statistic[..., 0], size, axis=-1)
+
+
 def standardize(
-  x: Array, params: Mapping[str, Array], num_groups: int, eps: float
+  x: Array,
+  params: Mapping[str, Array],
+  num_groups: int,
+  eps: float,
+  mask: Array | None = None,
 ) -> Array:
   """(x - mean) / sqrt(var + eps) of each group, scaled and shifted.
 
@@ -52,7 +77,13 @@ def standardize(
     params: of `affine`.
     num_groups: divides the channels.
     eps: inside the square root.
+    mask: true where x is real, of leading axes of x; None for all.
   """
+  if mask is not None:
+    wide = moments.promote(x)
+    mean, variance = mean_and_variance(wide, num_groups, mask)
+    normalized = (wide - mean) * lax.rsqrt(variance + eps)
+    return affine.apply(normalized, params).astype(x.dtype)
   fixed = moments.promote(lax.stop_gradient(x))
   mean, variance = mean_and_variance(fixed, num_groups)
   return _standardize(num_groups, x, params, mean, lax.rsqrt(variance + eps))

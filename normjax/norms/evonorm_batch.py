@@ -35,7 +35,8 @@ def evonorm_b0(
   the convolutions (pre-activation).
 
   Statistics are float32 (float64 for float64), two passes; under jit over a
-  sharded batch var_B is that of the whole batch. Masks act on var_B only.
+  sharded batch var_B is that of the whole batch. Both are of what a mask, of
+  images or pixels, leaves.
 
   Args:
     momentum: weighs the old running value, in [0, 1].
@@ -170,6 +171,7 @@ def _make(
       scale_invariant=scale_invariant,
       needs_train_flag=True,
       spatial_only=True,
+      mixes_positions=True,
       contains_activation=True,
       one_pass=one_pass,
     ),
@@ -236,7 +238,8 @@ def _apply(
   wide = moments.promote(x)
   if not train:
     spread = jnp.sqrt(stats["var"].astype(wide.dtype) + eps)
-    return _by_autodiff(name, wide, params, spread, eps).astype(x.dtype), stats
+    y = _by_autodiff(name, wide, params, spread, eps, mask)
+    return y.astype(x.dtype), stats
   if mask is None:
     base.check_batch(name, x)
     batch, statistics = _measure(name, lax.stop_gradient(wide), eps)
@@ -244,7 +247,7 @@ def _apply(
   else:
     batch = running.measure(name, wide, mask)
     spread = jnp.sqrt(batch.variance + eps)
-    y = _by_autodiff(name, wide, params, spread, eps).astype(x.dtype)
+    y = _by_autodiff(name, wide, params, spread, eps, mask).astype(x.dtype)
   new = {"var": batch.kept(running_variance)}
   return y, running.advance(stats, new, momentum, batch.size)
 
@@ -271,9 +274,12 @@ def _by_autodiff(
   params: Mapping[str, Array],
   spread: Array,
   eps: float,
+  mask: Array | None,
 ) -> Array:
   """By a spread that is given, in the dtype of the statistics."""
-  _, root = _root(name, *moments.mean_and_variance(x, (1, 2)), eps)
+  if mask is not None:
+    mask = moments.broadcast_mask(mask, x)
+  _, root = _root(name, *moments.mean_and_variance(x, (1, 2), mask), eps)
   return affine.apply(_quotient(name, x, params, root, spread), params)
 
 

@@ -24,7 +24,8 @@ def evonorm_s0(
   channels at all pixels of one image; no mean is subtracted. `v` is one
   parameter a channel, 1 at first. The official code asks for networks whose
   norms stand before the convolutions (pre-activation). Statistics are float32
-  (float64 for float64), two passes. Masks are not read.
+  (float64 for float64), two passes, of what a mask leaves. Sequences (b, t, c)
+  are images of one column.
 
   Args:
     num_groups: >= 1, divides the channels. The official code counts down from
@@ -36,7 +37,7 @@ def evonorm_s0(
 
   Raises:
     UserError: an option out of range; groups that do not divide the channels;
-      from `apply`, an x that is not images.
+      from `apply`, an x that is neither images nor sequences.
   """
   return _make("evonorm_s0", _init_s0, _apply_s0, num_groups, eps, nonlinearity)
 
@@ -107,7 +108,7 @@ def _make(
     name=name,
     options=options,
     traits=base.NormTraits(
-      statistics="per_example", spatial_only=True, contains_activation=True
+      statistics="per_example", mixes_positions=True, contains_activation=True
     ),
     init_fn=init,
     apply_fn=apply,
@@ -132,20 +133,27 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
+  mask: Array | None,
   num_groups: int,
   eps: float,
   **_: Any,
 ):
   params = variables["params"]
-  base.check_images(name, x)
+  base.check_positions(name, x)
   base.check_groups(name, num_groups, x.shape[-1])
   affine.check(name, x, params)
-  fixed = moments.promote(lax.stop_gradient(x))
-  center, square = channel_groups.mean_and_variance(fixed, num_groups)
+  images = channel_groups.as_images(x)
+  wide = moments.promote(images)
+  fixed = lax.stop_gradient(wide) if mask is None else wide
+  center, square = channel_groups.mean_and_variance(fixed, num_groups, mask)
   if not centered:
     center, square = jnp.zeros_like(center), square + jnp.square(center)
-  y = _normalize(num_groups, x, params, center, lax.rsqrt(square + eps))
-  return cast(Array, y), variables["stats"]
+  r = lax.rsqrt(square + eps)
+  if mask is None:
+    y = cast(Array, _normalize(num_groups, images, params, center, r))
+  else:
+    y = _scaled_swish(wide, params, r).astype(x.dtype)
+  return y.reshape(x.shape), variables["stats"]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -161,9 +169,12 @@ def _normalize(
   Its gradient is that through r too, by whose center (b, 1, 1, c) it goes.
   """
   del num_groups, center
-  wide = moments.promote(x)
-  swish = wide * jax.nn.sigmoid(_slope(params, wide) * wide)
-  return affine.apply(swish * r, params).astype(x.dtype)
+  return _scaled_swish(moments.promote(x), params, r).astype(x.dtype)
+
+
+def _scaled_swish(x: Array, params: Mapping[str, Array], r: Array) -> Array:
+  swish = x * jax.nn.sigmoid(_slope(params, x) * x)
+  return affine.apply(swish * r, params)
 
 
 def _slope(params: Mapping[str, Array], x: Array) -> Array:

@@ -20,10 +20,11 @@ def frn(
 
       y = max(x / sqrt(mean(x^2) + eps + |eps_l|) * scale + bias, tau)
 
-  arXiv:1911.09737. The mean is over the pixels of one
-  channel of one image; no mean is subtracted. The unit is the layer's
-  activation, with one threshold `tau` a channel, 0 at first: as a ReLU.
-  Statistics are float32 (float64 for float64). Masks are not read.
+  arXiv:1911.09737. The mean is over the pixels of one channel of one image,
+  those that a mask leaves; no mean is subtracted. Sequences (b, t, c) are
+  images of one column. The unit is the layer's activation, with one threshold
+  `tau` a channel, 0 at first: as a ReLU. Statistics are float32 (float64 for
+  float64).
 
   Args:
     eps: inside the square root, > 0.
@@ -35,7 +36,8 @@ def frn(
       still normalises; so does `without_activation`.
 
   Raises:
-    UserError: an option out of range; from `apply`, an x that is not images.
+    UserError: an option out of range; from `apply`, an x that is neither
+      images nor sequences.
   """
   base.check_number("frn", "eps", eps, above=0)
   base.check_number("frn", "learned_eps_init", learned_eps_init, least=0)
@@ -51,7 +53,7 @@ def frn(
       statistics="per_example",
       # What eps_l may grow to is no rounding.
       scale_invariant=not learned_eps,
-      spatial_only=True,
+      mixes_positions=True,
       contains_activation=tlu,
     ),
     init_fn=_init,
@@ -79,12 +81,22 @@ def _init(
   return {"params": params}
 
 
-def _apply(variables: base.Variables, x: Array, *, eps: float, **_: Any):
-  base.check_images("frn", x)
+def _apply(
+  variables: base.Variables,
+  x: Array,
+  *,
+  mask: Array | None,
+  eps: float,
+  **_: Any,
+):
+  base.check_positions("frn", x)
   params = variables["params"]
   affine.check("frn", x, params)
   wide = moments.promote(x)
-  power = moments.mean_square(wide, axes=(1, 2)) + eps
+  if mask is not None:
+    mask = moments.broadcast_mask(mask, wide)
+  positions = tuple(range(1, x.ndim - 1))
+  power = moments.mean_square(wide, positions, mask) + eps
   if "eps_l" in params:
     power += jnp.abs(params["eps_l"]).astype(wide.dtype)
   y = affine.apply(wide * lax.rsqrt(power), params)

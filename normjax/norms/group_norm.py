@@ -15,7 +15,9 @@ def group_norm(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
   num_groups neighbouring channels at all pixels of one image; gain and offset
   are one a channel. Statistics are float32 (float64 for float64), two passes.
   One group is a layer norm over all of the image, c groups are an instance
-  norm. Masks are not read: no other image enters. No forward-mode derivative.
+  norm. Sequences (b, t, c) are images of one column. What a mask hides, of
+  examples, tokens or pixels, is in no statistic. No forward-mode derivative
+  without a mask.
 
   Args:
     num_groups: >= 1, divides the channels. The paper's 32 takes 32 channels
@@ -24,7 +26,7 @@ def group_norm(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
 
   Raises:
     UserError: an option out of range; groups that do not divide the channels;
-      from `apply`, an x that is not images.
+      from `apply`, an x that is neither images nor sequences.
   """
   base.check_integer("group_norm", "num_groups", num_groups, least=1)
   base.check_number("group_norm", "eps", eps, above=0)
@@ -35,7 +37,7 @@ def group_norm(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
       statistics="per_example",
       scale_invariant=True,
       shift_invariant=True,
-      spatial_only=True,
+      mixes_positions=True,
     ),
     init_fn=_init,
     apply_fn=_apply,
@@ -48,11 +50,17 @@ def _init(shape, dtype, *, num_groups: int, **_: Any):
 
 
 def _apply(
-  variables: base.Variables, x: Array, *, num_groups: int, eps: float, **_: Any
+  variables: base.Variables,
+  x: Array,
+  *,
+  mask: Array | None,
+  num_groups: int,
+  eps: float,
+  **_: Any,
 ):
-  base.check_images("group_norm", x)
+  base.check_positions("group_norm", x)
   base.check_groups("group_norm", num_groups, x.shape[-1])
   affine.check("group_norm", x, variables["params"])
-  params = variables["params"]
-  y = channel_groups.standardize(x, params, num_groups, eps)
-  return y, variables["stats"]
+  params, images = variables["params"], channel_groups.as_images(x)
+  y = channel_groups.standardize(images, params, num_groups, eps, mask)
+  return y.reshape(x.shape), variables["stats"]

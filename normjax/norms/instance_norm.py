@@ -15,8 +15,9 @@ def instance_norm(
 
   arXiv:1607.08022, equation 4, with the biased variance, in training and in
   evaluation alike. Statistics are float32 (float64 for float64), two passes.
-  Masks are not read. On maps of one pixel y is the bias: nothing of x is left.
-  No forward-mode derivative.
+  Sequences (b, t, c) are images of one column. What a mask hides, of examples,
+  tokens or pixels, is in no statistic. On maps of one pixel y is the bias:
+  nothing of x is left. No forward-mode derivative without a mask.
 
   Args:
     eps: inside the square root, > 0: 1e-5 as in PyTorch; Flax has 1e-6.
@@ -24,7 +25,8 @@ def instance_norm(
     use_bias: whether there is an offset; PyTorch's default has none.
 
   Raises:
-    UserError: an option out of range; from `apply`, an x that is not images.
+    UserError: an option out of range; from `apply`, an x that is neither
+      images nor sequences.
   """
   base.check_number("instance_norm", "eps", eps, above=0)
   return base.Norm(
@@ -34,7 +36,7 @@ def instance_norm(
       statistics="per_example",
       scale_invariant=True,
       shift_invariant=True,
-      spatial_only=True,
+      mixes_positions=True,
     ),
     init_fn=_init,
     apply_fn=_apply,
@@ -45,8 +47,16 @@ def _init(shape, dtype, *, use_scale: bool, use_bias: bool, **_: Any):
   return {"params": affine.init(shape, dtype, use_scale, use_bias)}
 
 
-def _apply(variables: base.Variables, x: Array, *, eps: float, **_: Any):
-  base.check_images("instance_norm", x)
+def _apply(
+  variables: base.Variables,
+  x: Array,
+  *,
+  mask: Array | None,
+  eps: float,
+  **_: Any,
+):
+  base.check_positions("instance_norm", x)
   affine.check("instance_norm", x, variables["params"])
-  y = channel_groups.standardize(x, variables["params"], x.shape[-1], eps)
-  return y, variables["stats"]
+  params, images = variables["params"], channel_groups.as_images(x)
+  y = channel_groups.standardize(images, params, x.shape[-1], eps, mask)
+  return y.reshape(x.shape), variables["stats"]

@@ -179,6 +179,11 @@ def pool(
   return first + shift, average(parts.variance + jnp.square(offset - shift))
 
 
+def finite_or(value: Array, otherwise: Array) -> Array:
+  """The value where it is finite, else what `otherwise` holds there."""
+  return jnp.where(jnp.isfinite(value), value, otherwise)
+
+
 def one_pass_mean_and_variance(
   x: Array, axes: Sequence[int], mask: Array | None = None
 ) -> tuple[Array, Array]:

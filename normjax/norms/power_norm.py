@@ -20,6 +20,7 @@ def power_norm(
   forward_momentum: float = 0.9,
   backward_momentum: float = 0.9,
   eps: float = 1e-5,
+  padding_in_gradient: bool = False,
 ) -> base.Norm:
   """PowerNorm: division by a running quadratic mean of the batch.
 
@@ -43,9 +44,10 @@ def power_norm(
   and divides the gradient by the batch's q throughout. Both eps stand inside
   the square root. Statistics are float32 (float64 for float64; the official
   code keeps the input's dtype) and, under jit over a sharded batch, those of
-  the whole batch (there: of one device). A mask leaves padding out of q; as in
-  the official code the means of the backward pass run over all positions, so
-  padding must be finite. Where a mask leaves nothing, q is phi.
+  the whole batch (there: of one device).A mask leaves padding out of q, of the
+  means of the backward pass and of every gradient; in the official code it is
+  left out of q only (`padding_in_gradient`). Where a mask leaves nothing, q is
+  phi and ema_gz stays. What is not finite enters neither phi nor ema_gz.
 
   The gradient with respect to `ema_gz` is its new value (train=False: its old
   one), for whoever calls `jax.grad` to write back, never for an optimizer. It
@@ -65,6 +67,9 @@ def power_norm(
     forward_momentum: weighs the old phi, in [0, 1].
     backward_momentum: 1 minus the rate of ema_gz, in [0, 1].
     eps: > 0.
+    padding_in_gradient: the official code's backward pass, whose means run
+      over all positions, padding too: what the padding holds, which must be
+      finite, then moves every gradient.
 
   Raises:
     UserError: an option out of range; groups that do not divide the features;
@@ -78,6 +83,9 @@ def power_norm(
     name, "backward_momentum", backward_momentum, least=0, most=1
   )
   base.check_number(name, "eps", eps, above=0)
+  base.check_choice(
+    name, "padding_in_gradient", padding_in_gradient, (False, True)
+  )
   return base.Norm(
     name=name,
     options={
@@ -86,9 +94,13 @@ def power_norm(
       "forward_momentum": forward_momentum,
       "backward_momentum": backward_momentum,
       "eps": eps,
+      "padding_in_gradient": padding_in_gradient,
     },
     traits=base.NormTraits(
-      statistics="batch", scale_invariant=True, needs_train_flag=True
+      statistics="batch",
+      scale_invariant=True,
+      needs_train_flag=True,
+      padding_in_gradient=padding_in_gradient,
     ),
     init_fn=_init,
     apply_fn=_apply,
@@ -119,6 +131,7 @@ def _apply(
   forward_momentum: float,
   backward_momentum: float,
   eps: float,
+  padding_in_gradient: bool,
   **_: Any,
 ):
   base.check_held("power_norm", variables, "stats", ("running_phi", "steps"))
@@ -134,11 +147,18 @@ def _apply(
 
   base.check_held("power_norm", variables, "grad_stats", ("ema_gz",))
   base.check_batch("power_norm", x)
-  q, roots = _power_and_roots(lax.stop_gradient(x), num_groups, eps)
-  power = q
-  if mask is not None:
+  total, roots = _power_and_roots(lax.stop_gradient(x), num_groups, eps)
+  size = None
+  q = power = total / math.prod(x.shape[:-1])
+  if mask is not None and padding_in_gradient:
     h = lax.stop_gradient(wide) * _spread(roots, wide)
     q = batch_power.mean_square(h, mask, otherwise=phi)
+  elif mask is not None:
+    # x is 0 where there is padding, and so is h.
+    real = batch_power.size(x, mask)
+    size = jnp.maximum(real, 1)
+    power = total / size
+    q = jnp.where(real > 0, power, phi)
   steps = stats["steps"] + 1
   t = steps.astype(wide.dtype)
   y = _normalize(
@@ -150,13 +170,18 @@ def _apply(
       forward=lax.rsqrt(jnp.where(steps <= warmup_steps, q, phi) + eps),
       backward=lax.rsqrt(q + eps),
       power=power,
+      size=size,
     ),
     grad_stats["ema_gz"],
   )
-  phi = jnp.where(steps < warmup_steps, phi * (t - 1) / t + q / t, phi)
-  phi = forward_momentum * phi + (1 - forward_momentum) * q
-  phi = phi.astype(stats["running_phi"].dtype)
-  return cast(Array, y), {"running_phi": phi, "steps": steps}
+  new = jnp.where(steps < warmup_steps, phi * (t - 1) / t + q / t, phi)
+  new = forward_momentum * new + (1 - forward_momentum) * q
+  phi = moments.finite_or(new, phi).astype(stats["running_phi"].dtype)
+  y = cast(Array, y)
+  if size is not None:
+    # No gradient of padding comes back.
+    y = base.hide(y, mask)
+  return y, {"running_phi": phi, "steps": steps}
 
 
 def _reciprocal_roots(x: Array, num_groups: int, eps: float) -> Array:
@@ -175,7 +200,7 @@ def _spread(statistic: Array, x: Array) -> Array:
 def _power_and_roots(
   x: Array, num_groups: int, eps: float
 ) -> tuple[Array, Array]:
-  """mean(h^2) of each channel over all positions, and what makes h of x."""
+  """sum(h^2) of each channel over all positions, and what makes h of x."""
 
   def statistics(x):
     wide = moments.promote(x)
@@ -183,8 +208,7 @@ def _power_and_roots(
     return jnp.sum(jnp.square(wide * _spread(roots, wide)), axis=0), roots
 
   total, roots = blocks.reduce(statistics, _flat(x))
-  count = math.prod(x.shape[:-1])
-  return total / count, roots.reshape(*x.shape[:-1], num_groups, 1)
+  return total, roots.reshape(*x.shape[:-1], num_groups, 1)
 
 
 def _flat(x: Array) -> Array:
@@ -197,7 +221,8 @@ class _Step(NamedTuple):
   roots: Array  # (…, groups, 1), what x is multiplied by, which gives h.
   forward: Array  # (c,), what h is multiplied by.
   backward: Array  # (c,), what the gradient is multiplied by.
-  power: Array  # (c,), mean(h^2) over all positions, padding too.
+  power: Array  # (c,), mean(h^2) over the positions of the backward means.
+  size: Array | None  # (), how many those are; None for all.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -247,14 +272,14 @@ def _normalize_backward(momentum, residuals, dy):
   (dy_h, dbias), inner = blocks.reduce(statistics, *arrays)
   h, dh = h_and_gradient(*arrays)
   dx = (dh - h * _spread(inner, h)) * _spread(flat_roots, h)
-  count = math.prod(x.shape[:-1])
+  count = math.prod(x.shape[:-1]) if step.size is None else step.size
   new = old + step.forward * (scale * dy_h / count - nu * step.power)
   gradients = {"scale": step.forward * dy_h, "bias": dbias}
   return (
     dx.reshape(x.shape).astype(x.dtype),
     {name: gradients[name].astype(params[name].dtype) for name in params},
     None,
-    new.astype(ema_gz.dtype),
+    moments.finite_or(new, old).astype(ema_gz.dtype),
   )
 
 

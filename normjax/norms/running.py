@@ -143,11 +143,14 @@ def advance(
 ) -> dict[str, Array]:
   """The running statistics, by name: momentum * old + (1 - momentum) * batch.
 
-  Where the mask leaves fewer than two values, by `count`, they stay.
+  They stay where the mask leaves fewer than two values, by `count`, and where
+  the batch's is not finite, of squares that overflow for example: once in, it
+  would never leave, and evaluation would be lost to one batch. A largest number
+  in its place would take 800 steps to fade, at momentum 0.9.
   """
   return {
     name: jnp.where(
-      count > 1,
+      (count > 1) & jnp.isfinite(values),
       momentum * running[name]
       + (1 - momentum) * values.astype(running[name].dtype),
       running[name],

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from kernels_pallas import blocks
 from normjax import errors
 from normjax.norms import affine, base, moments, running
 from normjax.types import Array
@@ -54,6 +55,7 @@ def switchable_norm(momentum: float = 0.9, eps: float = 1e-5) -> base.Norm:
       shift_invariant=True,
       needs_train_flag=True,
       spatial_only=True,
+      mixes_positions=True,
     ),
     init_fn=_init,
     apply_fn=_apply,
@@ -118,7 +120,8 @@ def _apply(
   means, variances = zip(instance, layer, batch, strict=True)
   mean = mixed(params["mean_weight"], means)
   variance = mixed(params["var_weight"], variances)
-  normalized = (wide - mean) * lax.rsqrt(variance + eps)
+  mean, r = blocks.apart(x, (mean, lax.rsqrt(variance + eps)))
+  normalized = (wide - mean) * r
   return affine.apply(normalized, params).astype(x.dtype), stats
 
 

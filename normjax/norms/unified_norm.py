@@ -25,6 +25,7 @@ def unified_norm(
   outlier_filtration: bool = False,
   momentum: float = 0.9,
   eps: float = 1e-5,
+  padding_in_gradient: bool = False,
 ) -> base.Norm:
   """Unified Normalization: division by the power of the last few batches.
 
@@ -57,9 +58,11 @@ def unified_norm(
   eps stands inside the square root. Statistics are float32 (float64 for
   float64; the official code keeps the input's dtype). Under jit over a sharded
   batch they are those of the whole batch, and so is the decision to skip
-  (there: of one device). A mask leaves padding out of q; as in the official
-  code mean(g z) runs over all positions, so padding must be finite. Where a
-  mask leaves nothing, q is running_var.
+  (there: of one device). A mask leaves padding out of q, of
+  mean(g z) and of every gradient; in the official code it is left out of q
+  only (`padding_in_gradient`). Where a mask leaves nothing, q is running_var.
+  What is not finite enters no statistic: running_var takes the place of q in
+  buffer_x2, and ema_gz that of gz in buffer_gz.
 
   The gradients with respect to `ema_gz` and `buffer_gz` are their new values
   (train=False: their old ones), for whoever calls `jax.grad` to write back,
@@ -79,6 +82,9 @@ def unified_norm(
     outlier_filtration: the official code advises it for images, not for text.
     momentum: weighs the old running value, in [0, 1].
     eps: > 0.
+    padding_in_gradient: the official code's backward pass, whose mean runs
+      over all positions, padding too: what the padding holds, which must be
+      finite, then moves every gradient.
 
   Raises:
     UserError: an option out of range; from `apply`, missing statistics or a
@@ -101,6 +107,9 @@ def unified_norm(
     )
   base.check_number(name, "momentum", momentum, least=0, most=1)
   base.check_number(name, "eps", eps, above=0)
+  base.check_choice(
+    name, "padding_in_gradient", padding_in_gradient, (False, True)
+  )
   return base.Norm(
     name=name,
     options={
@@ -109,12 +118,14 @@ def unified_norm(
       "outlier_filtration": outlier_filtration,
       "momentum": momentum,
       "eps": eps,
+      "padding_in_gradient": padding_in_gradient,
     },
     traits=base.NormTraits(
       statistics="batch",
       scale_invariant=pair[0] == 1,
       foldable=True,
       needs_train_flag=True,
+      padding_in_gradient=padding_in_gradient,
     ),
     init_fn=_init,
     apply_fn=_apply,
@@ -150,6 +161,7 @@ def _apply(
   outlier_filtration: bool,
   momentum: float,
   eps: float,
+  padding_in_gradient: bool,
   **_: Any,
 ):
   stats, grad_stats = variables["stats"], variables["grad_stats"]
@@ -172,6 +184,9 @@ def _apply(
   )
   base.check_batch("unified_norm", x)
   q = batch_power.mean_square(wide, mask, otherwise=running)
+  size = None
+  if mask is not None and not padding_in_gradient:
+    size = batch_power.size(x, mask)
   steps = stats["steps"] + 1
   buffer, skipped, outlier = _insert(
     stats["buffer_x2"].astype(wide.dtype),
@@ -201,17 +216,24 @@ def _apply(
       skipped=skipped,
       windowed=~(early | skipped | (steps <= window[1])),
       slot=steps % window[1],
+      size=size,
     ),
     {name: grad_stats[name] for name in ("ema_gz", "buffer_gz")},
   )
+  y = cast(Array, y)
+  if size is not None:
+    # No gradient of padding comes back.
+    y = base.hide(y, mask)
   new = {
-    "running_var": momentum * running + (1 - momentum) * variance,
+    "running_var": moments.finite_or(
+      momentum * running + (1 - momentum) * variance, running
+    ),
     "buffer_x2": buffer,
     "steps": steps,
     "skips": stats["skips"] + outlier,
   }
   new = {name: value.astype(stats[name].dtype) for name, value in new.items()}
-  return cast(Array, y), new
+  return y, new
 
 
 def _insert(
@@ -236,6 +258,7 @@ def _insert(
   """
   size = buffer.shape[0]
   slot = steps % size
+  q = moments.finite_or(q, running)
   inserted = buffer.at[slot].set(q)
   always = jnp.asarray(size == 1)
   if filtering is None:
@@ -259,6 +282,7 @@ class _Step(NamedTuple):
   skipped: Array  # (), whether this step does without the windows.
   windowed: Array  # (), whether the backward window is used.
   slot: Array  # (), of this step in the backward window.
+  size: Array | None  # (), the number of real positions; None for all.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -298,13 +322,18 @@ def _normalize_backward(momentum, residuals, dy):
   # z = x inverse, and g = dy scale correction.
   dscale = dy_x * step.inverse * step.correction
   gain = step.correction * params["scale"].astype(dtype)
-  gz = dscale * params["scale"].astype(dtype) / flat[0].shape[0]
   ema, buffer = (held[k].astype(dtype) for k in ("ema_gz", "buffer_gz"))
-  buffer = buffer.at[step.slot].set(jnp.where(step.skipped, ema, gz))
+  gz = dscale * params["scale"].astype(dtype)
+  if step.size is None:
+    gz /= flat[0].shape[0]
+  else:
+    gz = jnp.where(step.size > 0, gz / jnp.maximum(step.size, 1), ema)
+  kept = jnp.where(step.skipped, ema, moments.finite_or(gz, ema))
+  buffer = buffer.at[step.slot].set(kept)
   mean_gz = jnp.where(step.windowed, jnp.mean(buffer, axis=0), gz)
-  ema = momentum * ema + (1 - momentum) * mean_gz
-  taken = jnp.where(step.skipped, mean_gz, ema)
-  new = {"ema_gz": ema, "buffer_gz": buffer}
+  moved = momentum * ema + (1 - momentum) * mean_gz
+  taken = jnp.where(step.skipped, mean_gz, moved)
+  new = {"ema_gz": moments.finite_or(moved, ema), "buffer_gz": buffer}
   new = {name: value.astype(held[name].dtype) for name, value in new.items()}
   z = moments.promote(x) * step.inverse
   dx = (moments.promote(dy) * gain - taken * z) * step.inverse

@@ -17,8 +17,14 @@ def _rows(x, mask):
   return x[np.asarray(mask, bool)].reshape(-1, x.shape[-1])
 
 
-def _over_tokens(a):
-  return a.reshape(-1, a.shape[-1])
+def _over_tokens(a, mask=None):
+  """All tokens, or the unpadded ones."""
+  return _rows(a, mask)
+
+
+def _hidden(a, mask):
+  """The same, with zeros for padded tokens."""
+  return a if mask is None else a * np.asarray(mask)[..., None]
 
 
 def _group_roots(x, num_groups, eps):
@@ -71,9 +77,11 @@ def power_norm_backward(
   warmup_steps,
   backward_momentum,
   eps,
+  padding_in_gradient,
   **_,
 ):
   """`PowerFunction.backward`, then the derivative of `GroupScaling1D`."""
+  seen = None if padding_in_gradient else mask
   params, stats = variables["params"], variables["stats"]
   ema_gz = variables["grad_stats"]["ema_gz"]
   roots = _group_roots(x, num_groups, eps)
@@ -83,7 +91,7 @@ def power_norm_backward(
   z = h / np.sqrt((var if warm else stats["running_phi"]) + eps)
   g = dy * params["scale"]
   approx = g - (1 - backward_momentum) * ema_gz * z
-  ema_gz = ema_gz + _over_tokens(approx * z).mean(0)
+  ema_gz = ema_gz + _over_tokens(approx * z, seen).mean(0)
   dh = approx / np.sqrt(var + eps)
   dx = np.empty_like(x)
   size = x.shape[-1] // num_groups
@@ -96,11 +104,11 @@ def power_norm_backward(
     )
   return {
     "params": {
-      "scale": _over_tokens(dy * z).sum(0),
-      "bias": _over_tokens(dy).sum(0),
+      "scale": _over_tokens(dy * z, seen).sum(0),
+      "bias": _over_tokens(dy, seen).sum(0),
     },
     "grad_stats": {"ema_gz": ema_gz},
-    "x": dx,
+    "x": _hidden(dx, seen),
   }
 
 
@@ -178,9 +186,11 @@ def unified_norm_backward(
   outlier_filtration,
   momentum,
   eps,
+  padding_in_gradient,
   **_,
 ):
   """`UN2dFunction.backward`."""
+  seen = None if padding_in_gradient else mask
   ema_gz = variables["grad_stats"]["ema_gz"]
   buffer = variables["grad_stats"]["buffer_gz"].copy()
   var, r, skip, _, iters, _ = _unified(
@@ -189,7 +199,7 @@ def unified_norm_backward(
   z = x / np.sqrt(var + eps)
   y = r * z
   g = dy * variables["params"]["scale"] * r
-  gz = _over_tokens(g * z).mean(0)
+  gz = _over_tokens(g * z, seen).mean(0)
   buffer[iters % window[1]] = ema_gz if skip else gz
   if iters <= window[1] or iters < warmup_steps or skip:
     mean_gz = gz
@@ -199,9 +209,9 @@ def unified_norm_backward(
   approx = g - (mean_gz if skip else ema_gz) * z
   return {
     "params": {
-      "scale": _over_tokens(dy * y).sum(0),
-      "bias": _over_tokens(dy).sum(0),
+      "scale": _over_tokens(dy * y, seen).sum(0),
+      "bias": _over_tokens(dy, seen).sum(0),
     },
     "grad_stats": {"ema_gz": ema_gz, "buffer_gz": buffer},
-    "x": approx / np.sqrt(var + eps),
+    "x": _hidden(approx / np.sqrt(var + eps), seen),
   }

@@ -16,8 +16,9 @@ def _with_phi(variables, phi, **grad_stats):
   return {**variables, "stats": stats, "grad_stats": grad_stats}
 
 
+@pytest.mark.parametrize("official", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_steps_across_the_warm_up(masked):
+def test_steps_across_the_warm_up(masked, official):
   """Forward and backward of 1020 steps equal the official code's."""
   norm = norms.make(
     "power_norm",
@@ -26,6 +27,7 @@ def test_steps_across_the_warm_up(masked):
     forward_momentum=0.95,
     backward_momentum=0.8,
     eps=1e-3,
+    padding_in_gradient=official,
   )
   rng = np.random.default_rng(1)
   xs = rng.normal(size=(1020, 2, 4, 6)) * rng.uniform(0.1, 4, 6)
@@ -93,8 +95,9 @@ def test_warm_up_mixes_positions_and_later_only_the_gradient_does():
     assert np.abs(gradient - other_gradient).max() > 1e-2
 
 
-def test_padding_is_left_out_of_q_but_not_of_the_backward_mean():
-  norm = norms.make("power_norm")
+def test_the_official_backward_mean_runs_over_padding():
+  """It is left out of q only."""
+  norm = norms.make("power_norm", padding_in_gradient=True)
   variables = norm.init((8,))
   mask = jnp.arange(5)[None] < jnp.array([[5], [2], [3]])
 

@@ -54,7 +54,15 @@ def compiled(norm, variables, xs, dys, mask=None):
     )((jnp.asarray(xs), jnp.asarray(dys)))
     last = {**variables, "stats": stats, "grad_stats": grad_stats}
     y, _ = norm.apply(last, jnp.asarray(xs[0]), train=False, mask=mask)
-    return jax.tree.map(np.asarray, (seen, y))
+    seen, y = jax.tree.map(np.asarray, (seen, y))
+    return {**seen, "y": _real(norm, seen["y"], mask)}, _real(norm, y, mask)
+
+
+def _real(norm, y, mask):
+  """y with zeros where it means nothing."""
+  if mask is None or norm.traits.padding_in_gradient:
+    return y
+  return y * np.asarray(mask)[..., None]
 
 
 def in_numpy(norm, forward, backward, variables, xs, dys, mask=None):
@@ -68,13 +76,14 @@ def in_numpy(norm, forward, backward, variables, xs, dys, mask=None):
     )
     variables |= {"stats": stats, "grad_stats": gradients["grad_stats"]}
     seen.append(
-      {"y": y, "dx": gradients["x"], "dparams": gradients["params"]}
+      {"y": _real(norm, y, mask), "dx": gradients["x"], "dparams": gradients["params"]}
       | {"stats": stats, "grad_stats": gradients["grad_stats"]}
     )
   y, _ = forward(
     variables["params"], variables["stats"], xs[0], train=False, **options
   )
-  return jax.tree.map(lambda *leaves: np.stack(leaves), *seen), y
+  seen = jax.tree.map(lambda *leaves: np.stack(leaves), *seen)
+  return seen, _real(norm, y, mask)
 
 
 def assert_close(norm: norms.Norm, actual, expected):

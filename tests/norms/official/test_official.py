@@ -34,7 +34,7 @@ def test_trajectory(path):
   meta = json.loads(str(recording.pop("meta")))
   options = {OPTIONS.get(k, k): v for k, v in meta["options"].items()}
   name = {"MaskPowerNorm": "power_norm", "UN1d": "unified_norm"}[meta["class"]]
-  norm = norms.make(name, **options)
+  norm = norms.make(name, **options, padding_in_gradient=True)
   steps = range(1, inputs.STEPS + 1)
   mask = ~inputs.padding() if meta["masked"] else None
   seen, evaluated = trajectory.compiled(
