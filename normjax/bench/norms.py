@@ -45,7 +45,7 @@ class Family:
 
 
 def _of_images(name: str) -> bool:
-  return name in _BATCH or norms.make(name).traits.spatial_only
+  return name in _BATCH or norms.make(name).traits.mixes_positions
 
 
 _BATCH = ("batch_norm", "batch_renorm")
@@ -54,7 +54,7 @@ FAMILIES: Mapping[str, Family] = {
   # Those of images get rows as images.
   "all": Family(lambda name: True, _ROWS, "rms_norm"),
   "transformer": Family(
-    lambda name: not norms.make(name).traits.spatial_only, _ROWS, "rms_norm"
+    lambda name: not norms.make(name).traits.mixes_positions, _ROWS, "rms_norm"
   ),
   # The first stage of a residual network, and the third of a large one.
   "vision": Family(
@@ -129,7 +129,7 @@ def ours(
   norm = norms.make(name)
   activate = activations.resolve(activation) if activation else lambda y: y
   context = _CONTEXTS[name](shape) if name in _CONTEXTS else None
-  of_images = norm.traits.spatial_only
+  of_images = norm.traits.mixes_positions
   variables = norm.init(shape[1:] if of_images else shape[-1:])
 
   def apply(inputs, stats, x):
@@ -172,7 +172,7 @@ def images(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _fitting(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
   """The shape, or rows of it as images for a norm of images."""
-  as_images = norms.make(name).traits.spatial_only and len(shape) != 4
+  as_images = norms.make(name).traits.mixes_positions and len(shape) != 4
   return images(shape) if as_images else shape
 
 

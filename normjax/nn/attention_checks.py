@@ -14,13 +14,19 @@ def resolve_norm(spec: norms.NormSpec) -> norms.Norm:
   """A norm that acts on tokens.
 
   Raises:
-    UserError: a norm of images, or what `norms.resolve` raises.
+    UserError: a norm of images or of a whole sequence, or what `norms.resolve`
+      raises.
   """
   norm = norms.resolve(spec)
   if norm.traits.spatial_only:
     raise errors.UserError(
       f"norm {norm.name!r} is for images; attention has tokens, which take"
       " any other."
+    )
+  if norm.traits.mixes_positions:
+    raise errors.UserError(
+      f"norm {norm.name!r} mixes the positions of a sequence; the norms inside"
+      " attention act on single tokens, as 'rms_norm' and 'layer_norm' do."
     )
   return norm
 

@@ -153,7 +153,7 @@ class Block(nnx.Module):
       real_bt = mask_bt.astype(squared.dtype)
       t = jnp.maximum(jnp.sum(real_bt, axis=1), 1)[:, None, None]
     return self.attention_input_norm.hand_on(
-      x_btd, branch_gain=squared / (t * d)
+      x_btd, branch_gain=squared / (t * d), mask=mask_bt
     )
 
   def _branch(self, name: str, train: bool, **options: Any):

@@ -72,6 +72,8 @@ class NormLayer(nnx.Module):
         getattr(self, name)[...] = value
     return y if self.dtype is None else y.astype(self.dtype)
 
-  def hand_on(self, x: Array, *, branch_gain: Array | float) -> Any:
+  def hand_on(
+    self, x: Array, *, branch_gain: Array | float, mask: Array | None = None
+  ) -> Any:
     """What the next site of the block gets as `context`: `Norm.hand_on`."""
-    return self.norm.hand_on(held(self), x, branch_gain=branch_gain)
+    return self.norm.hand_on(held(self), x, branch_gain=branch_gain, mask=mask)

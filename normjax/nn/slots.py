@@ -73,8 +73,12 @@ class Slots:
     }
     return {end: norm for end, norm in chosen.items() if norm is not None}
 
-  def check(self, scaling: ResidualScaling) -> None:
+  def check(self, scaling: ResidualScaling, *, causal: bool) -> None:
     """Checks that everything goes together.
+
+    Args:
+      scaling: of the branches.
+      causal: whether a token must see no later one.
 
     Raises:
       UserError: an unknown slot, one that the placement does not have, or
@@ -101,6 +105,8 @@ class Slots:
           f" slot; it has {', '.join(sorted(have))}."
         )
     self._check_handing_on(have)
+    if causal:
+      self._check_causal(have)
     if self.placement.fixed_length:
       self._check_fixed_length(scaling)
 
@@ -116,6 +122,26 @@ class Slots:
           " before it, which holds in blocks with input norms alone; placement"
           f" {self.placement.name!r} has others. Use variance='exact', or"
           " placement 'pre'."
+        )
+
+  def _check_causal(self, have: set[str]) -> None:
+    """No token's norm may read a later token."""
+    around = self.around()
+    used: dict[str, norms.Norm | None] = {
+      slot: around[slot] for slot in sorted(have & set(around))
+    }
+    used |= {
+      f"{branch}_{slot}": self.inside(layer, branch, slot)
+      for layer in self.layers
+      for branch in _BRANCHES
+      for slot in _INSIDE
+    }
+    for slot, norm in (used | self.ends()).items():
+      if norm is not None and norm.traits.mixes_positions:
+        raise errors.UserError(
+          f"norm {norm.name!r} in slot {slot!r} mixes the positions of a"
+          " sequence, and in a causal model no token may see a later one; use"
+          " a norm of single tokens, such as 'rms_norm' or 'layer_norm'."
         )
 
   def _check_fixed_length(self, scaling: ResidualScaling) -> None:

@@ -101,7 +101,7 @@ class Stack(nnx.Module):
     kernels = initial.resolve(placed.init if init is None else init)
     layers = [placed.layer(i + 1, num_layers) for i in range(num_layers)]
     chosen = slots.Slots(placed, layers, norms.resolve(norm), slot_norms or {})
-    chosen.check(scaling)
+    chosen.check(scaling, causal=causal)
     if reader_scales:
       chosen = chosen.without_input_scales()
     gain = placed.gain(num_layers)

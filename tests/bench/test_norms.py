@@ -91,7 +91,7 @@ def test_peers_compute_the_same(name):
   """Statistics of a few hundred numbers, two roundings of the rest."""
   _, make = bench.LINEN[name]
   norm = norms.make(name)
-  shape = (4, 8, 8, 64) if norm.traits.spatial_only else (16, 64)
+  shape = (4, 8, 8, 64) if norm.traits.mixes_positions else (16, 64)
   x = jax.random.normal(jax.random.key(0), shape)
   module = make()
   expected, _ = module.init_with_output(jax.random.key(0), x)

@@ -46,7 +46,9 @@ def jitted(norm, train=True):
 
 def ranks(norm):
   """The ranks of x that the norm takes."""
-  return (4,) if norm.traits.spatial_only else (2, 3, 4)
+  if norm.traits.spatial_only:
+    return (4,)
+  return (3, 4) if norm.traits.mixes_positions else (2, 3, 4)
 
 
 def feature_shape(rank):
@@ -90,6 +92,10 @@ def truth(case, variables, x, mask=None, train=True):
   """What y and the statistics should be, in float64."""
   if case.reference is None:
     return as_float64(case.norm, variables, x, mask, train)
+  if case.norm.traits.mixes_positions and x.ndim == 3:
+    # References are of images; a sequence is one of one column.
+    y, stats = truth(case, variables, x[:, :, None], mask, train)
+    return y.reshape(x.shape), stats
   return case.reference(
     variables["params"],
     variables["stats"],
@@ -252,7 +258,7 @@ class NormContract:
     y, _ = jitted(norm)(to(jnp.float32, variables), to(jnp.float32, x))
     expected, _ = truth(case, variables, x)
     length = {"none": 1, "per_example": CHANNELS, "batch": x.size // CHANNELS}
-    if norm.traits.spatial_only and norm.traits.statistics == "per_example":
+    if norm.traits.mixes_positions and norm.traits.statistics == "per_example":
       length["per_example"] = x[0].size
     mean_error = length[norm.traits.statistics] * 2**-24 * np.abs(x).max()
     # Where a mean is subtracted at all.
@@ -274,7 +280,7 @@ class NormContract:
     the rounding u |f| / h near 1e-10, times the sum's length.
     """
     norm = case.norm
-    shape = (3, 2, 2, 4) if norm.traits.spatial_only else (3, 4, 4)
+    shape = (3, 2, 2, 4) if norm.traits.mixes_positions else (3, 4, 4)
     variables, x = inputs(norm, shape, seed=1)
     weight = np.random.default_rng(2).normal(size=shape)
     # Exact in bfloat16, which the cotangent of a bfloat16 y is rounded to.
@@ -400,13 +406,13 @@ class NormContract:
       jax.tree.map(np.testing.assert_array_equal, new, variables["grad_stats"])
 
   def test_mask(self, case):
-    """Real tokens come out as if the others were not there.
+    """Real tokens, or images, come out as if the others were not there.
 
-    That is so for statistics of the batch; other norms do not read the mask.
+    `norm_masks` has more.
     """
     norm = case.norm
     mask = np.array([[1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1], [1] + [0] * 5])
-    if norm.traits.spatial_only:
+    if norm.traits.mixes_positions:
       mask = mask[:, 0] * np.array([1, 0, 1])
       shape = (3, *SHAPES[4][1:])
     else:
@@ -416,15 +422,14 @@ class NormContract:
     padded = np.where(
       mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, 1e6
     )
-    packed = x[mask] if norm.traits.spatial_only else x[mask][None]
+    packed = x[mask] if norm.traits.mixes_positions else x[mask][None]
     y, stats = as_float64(norm, variables, padded, mask)
     expected, expected_stats = truth(case, variables, packed)
     bound = tolerance(x, np.float64)
     assert_close(y[mask].reshape(expected.shape), expected, bound)
     assert_close(stats, expected_stats, bound)
-    if norm.traits.statistics == "batch":
-      with pytest.raises(errors.UserError, match="mask"):
-        norm.apply(variables, jnp.asarray(x), mask=jnp.ones(len(x) + 1))
+    with pytest.raises(errors.UserError, match="mask"):
+      norm.apply(variables, jnp.asarray(x), mask=jnp.ones(len(x) + 1))
 
   def test_wrong_input(self, case):
     norm = case.norm

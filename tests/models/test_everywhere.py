@@ -91,7 +91,10 @@ def test_every_norm_steps_and_stays_finite(name, placement):
   ran = 0
   for norm in norms.names() if every else cases.representatives():
     made = norms.make(norm)
-    if made.traits.spatial_only:
+    if made.traits.mixes_positions:
+      if name == "llama" and not rule.fixed_length:
+        with pytest.raises(errors.UserError, match=f"{norm}.*positions"):
+          model_contract.make(name, norm=made, placement=placement)
       continue
     refusal = _refusal(made, rule)
     if refusal:

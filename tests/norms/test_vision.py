@@ -8,8 +8,8 @@ import pytest
 from normjax import errors, norms
 from tests.norms import cases
 
-IMAGES = [
-  name for name in norms.names() if cases.make(name).traits.spatial_only
+POSITIONS = [
+  name for name in norms.names() if cases.make(name).traits.mixes_positions
 ]
 U = 2**-24
 
@@ -18,12 +18,16 @@ def normal(shape, seed=0):
   return jax.random.normal(jax.random.key(seed), shape)
 
 
-@pytest.mark.parametrize("name", IMAGES)
-@pytest.mark.parametrize("shape", [(4, 8), (4, 3, 8)])
-def test_what_is_no_image_is_an_error(name, shape):
+@pytest.mark.parametrize("name", POSITIONS)
+def test_what_has_no_positions_is_an_error(name):
   norm = cases.make(name)
-  with pytest.raises(errors.UserError, match=r"images \(b, y, x, c\).*\(4, "):
-    norm.apply(norm.init((8,)), jnp.ones(shape))
+  wrong = [(4, 8), (4, 3, 1, 2, 8)]
+  wrong += [(4, 3, 8)] if norm.traits.spatial_only else []
+  for shape in wrong:
+    with pytest.raises(
+      errors.UserError, match=r"images \(b, y, x, c\).*\(4, "
+    ):
+      norm.apply(norm.init((8,)), jnp.ones(shape))
 
 
 @pytest.mark.parametrize(
