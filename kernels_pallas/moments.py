@@ -27,9 +27,7 @@ def plain_mean(wide: Array, axes: Sequence[int]) -> Array:
   return divide(total, math.prod(wide.shape[axis] for axis in axes))
 
 
-def mean_and_variance(
-  wide: Array, axes: Sequence[int]
-) -> tuple[Array, Array]:
+def mean_and_variance(wide: Array, axes: Sequence[int]) -> tuple[Array, Array]:
   """mean(x) and the biased variance over `axes`, kept with size 1.
 
   Args:
@@ -64,9 +62,8 @@ def about_the_mean(square: Array, rest: Array) -> Array:
 
 
 def divide(total: Array, count: int) -> Array:
-  """total / count, as a division.
+  """Divides by a count, which XLA shall not turn into a product.
 
-  XLA makes a division by a constant a product, which may then be contracted
-  with the subtraction that follows.
+  A product may then be contracted with the subtraction that follows.
   """
   return total / lax.optimization_barrier(jnp.asarray(count, total.dtype))

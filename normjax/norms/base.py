@@ -133,7 +133,8 @@ class Norm:
 
     Args:
       variables: as `init` makes them; empty collections may be left out.
-      x: channels-last, any floating dtype.
+      x: channels-last, any floating dtype. Its squares must not overflow in
+        float32; `normjax.norms.moments` says from where, and what happens then.
       train: whether batch statistics are computed and state advances.
       mask: true for real examples, tokens or pixels, of the leading axes of
         x: (b,), (b, t) or (b, y), (b, y, x). What it hides may be anything,
@@ -202,7 +203,7 @@ class Norm:
 
 
 def hide(x: Array, mask: Array) -> Array:
-  """x with zeros where the mask is false, through which no gradient passes.
+  """Zeros in x where the mask is false, through which no gradient passes.
 
   Before any arithmetic: the gradient of what a mask leaves out afterwards is 0
   times NaN where it was NaN.

@@ -4,6 +4,18 @@ Two passes, mean first, so that the error does not grow with mean/std as that
 of E[x^2] - E[x]^2 does; that other way is here under its name, to be compared
 with. Accumulation is in float32, or in float64 for float64 input. Every result
 keeps the reduced axes, with size 1.
+
+Range. The sum of n squares must not overflow: |x| < 1.8e19 / sqrt(n) in float32
+and bfloat16, the root of the largest float32 over n; all of float16 is within.
+Beyond it the mean square or variance is infinite, and what norms divide by it
+is 0: y is the offset, and the gradients of x and of the gain are 0. Nothing of
+that is NaN, so a network that is lost reads as a finite loss and a gradient of
+exactly 0. Running statistics stay as they are (`running.advance`); PowerNorm's
+takes in the zeros, and Unified Normalization divides by the window that it has,
+so that its y is large. NaN comes where infinities meet: y of `evonorm_b1` and of
+`adain` with a content weight, the gradients of `v` in `evonorm_s0` and of
+`var_weight` in `switchable_norm`. Small x have no such limit: where the mean
+square is far below eps, x is divided by sqrt(eps).
 """
 
 import math
@@ -127,7 +139,6 @@ def of_images(x: Array) -> Parts:
   Args:
     x: (b, y, x, c), float32 or float64.
   """
-
   return blocks.by_image(lambda x: Parts(*kernel.parts(x, (1, 2))), x)
 
 

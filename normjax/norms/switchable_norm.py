@@ -107,19 +107,14 @@ def _apply(
   else:
     batch = tuple(stats[key].astype(wide.dtype) for key in ("mean", "var"))
 
-  def mixed(logits: Array, values: tuple[Array, ...]) -> Array:
-    weights = jax.nn.softmax(logits.astype(wide.dtype))
-    instance, layer, batch = values
-    # The weights add up to 1: where all three are equal, that is what is left.
-    return (
-      instance
-      + weights[1] * (layer - instance)
-      + weights[2] * (batch - instance)
-    )
-
-  means, variances = zip(instance, layer, batch, strict=True)
-  mean = mixed(params["mean_weight"], means)
-  variance = mixed(params["var_weight"], variances)
+  (mean, between, across), variances = zip(instance, layer, batch, strict=True)
+  weights, of_variances = (
+    jax.nn.softmax(params[name].astype(wide.dtype))
+    for name in ("mean_weight", "var_weight")
+  )
+  # The weights add up to 1: where all three means are equal, that is the mean.
+  mean += weights[1] * (between - mean) + weights[2] * (across - mean)
+  variance = sum(w * v for w, v in zip(of_variances, variances, strict=True))
   mean, r = blocks.apart(x, (mean, lax.rsqrt(variance + eps)))
   normalized = (wide - mean) * r
   return affine.apply(normalized, params).astype(x.dtype), stats

@@ -27,7 +27,7 @@ def test_the_official_option_lets_padding_into_the_gradients(name):
   step = jax.jit(norm_masks.step_of(norm))
   changed = jnp.where(mask[..., None], x, x + 3)
   (y, _), (_, dx, _) = step(variables, x, mask)
-  (other, _), (_, moved, grad_stats) = step(variables, changed, mask)
+  (other, _), (_, moved, _) = step(variables, changed, mask)
   np.testing.assert_array_equal(y[mask], other[mask])
   assert np.abs(dx[~mask]).max() > 1e-3
   assert np.abs(moved - dx).max() > 1e-2

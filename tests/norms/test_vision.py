@@ -24,9 +24,7 @@ def test_what_has_no_positions_is_an_error(name):
   wrong = [(4, 8), (4, 3, 1, 2, 8)]
   wrong += [(4, 3, 8)] if norm.traits.spatial_only else []
   for shape in wrong:
-    with pytest.raises(
-      errors.UserError, match=r"images \(b, y, x, c\).*\(4, "
-    ):
+    with pytest.raises(errors.UserError, match=r"images \(b, y, x, c\).*\(4, "):
       norm.apply(norm.init((8,)), jnp.ones(shape))
 
 

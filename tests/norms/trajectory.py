@@ -59,7 +59,7 @@ def compiled(norm, variables, xs, dys, mask=None):
 
 
 def _real(norm, y, mask):
-  """y with zeros where it means nothing."""
+  """Zeros where y means nothing."""
   if mask is None or norm.traits.padding_in_gradient:
     return y
   return y * np.asarray(mask)[..., None]
@@ -76,7 +76,8 @@ def in_numpy(norm, forward, backward, variables, xs, dys, mask=None):
     )
     variables |= {"stats": stats, "grad_stats": gradients["grad_stats"]}
     seen.append(
-      {"y": _real(norm, y, mask), "dx": gradients["x"], "dparams": gradients["params"]}
+      {"y": _real(norm, y, mask)}
+      | {"dx": gradients["x"], "dparams": gradients["params"]}
       | {"stats": stats, "grad_stats": gradients["grad_stats"]}
     )
   y, _ = forward(
