@@ -132,8 +132,11 @@ def _by_batch(
   eps: float,
 ) -> tuple[Array, Mapping[str, Array]]:
   """The first stage by the batch, and the running statistics after it."""
-  fixed = lax.stop_gradient(x) if mask is None else x
-  batch = running.measure("bcn", fixed, mask)
+  if mask is None:
+    base.check_batch("bcn", x)
+    batch, _ = running.measure_images(lax.stop_gradient(x))
+  else:
+    batch = running.measure("bcn", x, mask)
   new = {"mean": batch.mean, "var": batch.kept("unbiased")}
   stats = running.advance(stats, new, 1 - update_rate, batch.size)
   if mask is None:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
-from kernels_pallas import moments as kernel
 from normjax.norms import affine, base, moments, running
 from normjax.types import Array
 
@@ -287,15 +286,10 @@ def _measure(
   name: str, x: Array, eps: float
 ) -> tuple[running.Batch, _Statistics]:
   """Of the images, and of the batch by those of its images."""
-  images = moments.of_images(x)
-  mean, variance = (
-    moment.reshape(-1)
-    for moment in moments.pool(images, lambda a: kernel.plain_mean(a, (0,)))
-  )
-  size = jnp.full((1,), math.prod(x.shape[:-1]), x.dtype)
+  batch, images = running.measure_images(x)
   center, root = _root(name, images.mean, images.variance, eps)
-  statistics = _Statistics(center, root, mean, jnp.sqrt(variance + eps))
-  return running.Batch(mean, variance, size), statistics
+  spread = jnp.sqrt(batch.variance + eps)
+  return batch, _Statistics(center, root, batch.mean, spread)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -12,8 +12,8 @@ is 0: y is the offset, and the gradients of x and of the gain are 0. Nothing of
 that is NaN, so a network that is lost reads as a finite loss and a gradient of
 exactly 0. Running statistics stay as they are (`running.advance`); PowerNorm's
 takes in the zeros, and Unified Normalization divides by the window that it has,
-so that its y is large. NaN comes where infinities meet: y of `evonorm_b1` and of
-`adain` with a content weight, the gradients of `v` in `evonorm_s0` and of
+so that its y is large. NaN comes where infinities meet: y of `evonorm_b1` and
+of `adain` with a content weight, the gradients of `v` in `evonorm_s0` and of
 `var_weight` in `switchable_norm`. Small x have no such limit: where the mean
 square is far below eps, x is divided by sqrt(eps).
 """

@@ -10,6 +10,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from kernels_pallas import blocks
+from kernels_pallas import moments as kernel
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -62,6 +63,23 @@ def measure(norm: str, x: Array, mask: Array | None) -> Batch:
   mean, variance = moments.mean_and_variance(x, axes, mask)
   count = moments.count(x, axes, mask).reshape(-1)
   return Batch(mean.reshape(-1), variance.reshape(-1), count)
+
+
+def measure_images(x: Array) -> tuple[Batch, moments.Parts]:
+  """As `measure`, by the moments of each image, which come along.
+
+  x is read from memory once, where other sums over images follow anyway.
+
+  Args:
+    x: (b, y, x, c), float32 or float64, without a gradient.
+  """
+  images = moments.of_images(x)
+  mean, variance = (
+    moment.reshape(-1)
+    for moment in moments.pool(images, lambda a: kernel.plain_mean(a, (0,)))
+  )
+  size = jnp.full((1,), math.prod(x.shape[:-1]), x.dtype)
+  return Batch(mean, variance, size), images
 
 
 def standardize(
