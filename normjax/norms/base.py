@@ -267,6 +267,14 @@ def check_choice(
     )
 
 
+def check_flag(norm: str, option: str, value: Any) -> None:
+  """Raises UserError unless `value` is True or False."""
+  if not isinstance(value, bool):
+    raise errors.UserError(
+      f"{norm}: {option} must be True or False; got {value!r}."
+    )
+
+
 def check_impl(
   norm: str, impl: str | Sequence[str] | None, allowed: tuple[str, ...]
 ) -> tuple[str, ...] | None:

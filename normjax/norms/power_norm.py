@@ -83,9 +83,7 @@ def power_norm(
     name, "backward_momentum", backward_momentum, least=0, most=1
   )
   base.check_number(name, "eps", eps, above=0)
-  base.check_choice(
-    name, "padding_in_gradient", padding_in_gradient, (False, True)
-  )
+  base.check_flag(name, "padding_in_gradient", padding_in_gradient)
   return base.Norm(
     name=name,
     options={
@@ -178,7 +176,7 @@ def _apply(
   new = forward_momentum * new + (1 - forward_momentum) * q
   phi = moments.finite_or(new, phi).astype(stats["running_phi"].dtype)
   y = cast(Array, y)
-  if size is not None:
+  if mask is not None and size is not None:
     # No gradient of padding comes back.
     y = base.hide(y, mask)
   return y, {"running_phi": phi, "steps": steps}

@@ -100,16 +100,10 @@ def unified_norm(
   for size in pair:
     base.check_integer(name, "window", size, least=1)
   base.check_integer(name, "warmup_steps", warmup_steps, least=0)
-  if not isinstance(outlier_filtration, bool):
-    raise errors.UserError(
-      f"{name}: outlier_filtration must be True or False;"
-      f" got {outlier_filtration!r}."
-    )
+  base.check_flag(name, "outlier_filtration", outlier_filtration)
   base.check_number(name, "momentum", momentum, least=0, most=1)
   base.check_number(name, "eps", eps, above=0)
-  base.check_choice(
-    name, "padding_in_gradient", padding_in_gradient, (False, True)
-  )
+  base.check_flag(name, "padding_in_gradient", padding_in_gradient)
   return base.Norm(
     name=name,
     options={
@@ -221,7 +215,7 @@ def _apply(
     {name: grad_stats[name] for name in ("ema_gz", "buffer_gz")},
   )
   y = cast(Array, y)
-  if size is not None:
+  if mask is not None and size is not None:
     # No gradient of padding comes back.
     y = base.hide(y, mask)
   new = {

@@ -101,6 +101,19 @@ def test_a_large_mean_costs_its_own_rounding_only(name):
   )
 
 
+@pytest.mark.optimized
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_rows_of_a_constant_are_the_bias(name, dtype):
+  """Of 120 values, whose sum and mean round; and of large ones."""
+  constants = jnp.asarray([3.3, 1e4, -1234.567, 1e15] * 128, dtype)
+  x = jnp.broadcast_to(constants[:, None], (512, 120))
+  bias = jnp.linspace(-1, 1, 120)
+  compiled = jax.jit(lambda x: IMPLEMENTATIONS[name](x, bias, bias, 1e-6))
+  expected = jnp.broadcast_to(bias.astype(dtype), x.shape)
+  np.testing.assert_array_equal(compiled(x), expected)
+
+
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_without_scale_and_bias(name):
   x, _, _, dy = data((4, 128), jnp.float32)
