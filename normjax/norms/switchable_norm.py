@@ -32,8 +32,9 @@ def switchable_norm(momentum: float = 0.9, eps: float = 1e-5) -> base.Norm:
   official "batch average", sums over many batches after training, is not here.
 
   Statistics are float32 (float64 for float64), two passes; under jit over a
-  sharded batch those of the whole batch. A mask is of images, (b,), and acts
-  on the batch's moments; where it leaves nothing, the running ones stay.
+  sharded batch those of the whole batch. A mask is of images, (b,), as all
+  images weigh the same; where it leaves nothing, the running moments stay. No
+  forward-mode derivative.
 
   Args:
     momentum: weighs the old running value, in [0, 1]: 0.9 as in the official
