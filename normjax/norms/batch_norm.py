@@ -98,10 +98,7 @@ def _apply(
   base.check_held("batch_norm", variables, "stats", ("mean", "var"))
   base.check_features("batch_norm", x, stats["mean"].size)
   if train and mask is None and virtual_batch_size is None:
-    # Reductions in one piece: XLA fuses them with what they sum up. Blocks of
-    # rows cost more than they save here.
-    fixed = moments.promote(lax.stop_gradient(x))
-    batch = running.measure("batch_norm", fixed, None)
+    batch = running.measure_fixed("batch_norm", moments.promote(x))
     y = running.standardize(x, params, batch, eps)
   else:
     # Widened once: a second cast would round the gradient of x twice.

@@ -111,15 +111,18 @@ def _apply(
   d_max_steps: int,
   **_: Any,
 ):
+  name = "batch_renorm"
   stats, params = variables["stats"], variables["params"]
-  base.check_held("batch_renorm", variables, "stats", ("mean", "std", "steps"))
-  base.check_features("batch_renorm", x, stats["mean"].size)
+  base.check_held(name, variables, "stats", ("mean", "std", "steps"))
+  base.check_features(name, x, stats["mean"].size)
   wide = moments.promote(x)
   mean = stats["mean"].astype(wide.dtype)
   std = stats["std"].astype(wide.dtype)
   if train:
-    fixed = lax.stop_gradient(wide) if mask is None else wide
-    batch = running.measure("batch_renorm", fixed, mask)
+    if mask is None:
+      batch = running.measure_fixed(name, wide)
+    else:
+      batch = running.measure(name, wide, mask)
     batch_std = jnp.sqrt(batch.variance + eps)
     steps = stats["steps"] + 1
 

@@ -133,8 +133,7 @@ def _by_batch(
 ) -> tuple[Array, Mapping[str, Array]]:
   """The first stage by the batch, and the running statistics after it."""
   if mask is None:
-    base.check_batch("bcn", x)
-    batch, _ = running.measure_images(lax.stop_gradient(x))
+    batch = running.measure_fixed("bcn", x)
   else:
     batch = running.measure("bcn", x, mask)
   new = {"mean": batch.mean, "var": batch.kept("unbiased")}

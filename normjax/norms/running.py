@@ -65,6 +65,14 @@ def measure(norm: str, x: Array, mask: Array | None) -> Batch:
   return Batch(mean.reshape(-1), variance.reshape(-1), count)
 
 
+def measure_fixed(norm: str, x: Array) -> Batch:
+  """As `measure`, of all of x, without a gradient and in the quickest way."""
+  if x.ndim != 4:
+    return measure(norm, lax.stop_gradient(x), None)
+  base.check_batch(norm, x)
+  return measure_images(lax.stop_gradient(x))[0]
+
+
 def measure_images(x: Array) -> tuple[Batch, moments.Parts]:
   """As `measure`, by the moments of each image, which come along.
 
