@@ -181,11 +181,15 @@ def test_scaled_standardization_has_a_floor():
     y = apply("scaled_weight_standardization", kernel)
     centered = kernel - kernel.mean((0, 1, 2))
     root = np.sqrt(n * kernel.var((0, 1, 2)))
+    root = root if divisor is None else divisor
+    # NumPy's mean of 18 numbers near 0.3 is off by 18 units at most, and with
+    # it all of w'; divided by the floor that is more than other roundings.
+    mean_error = n * 2**-53 * np.abs(kernel).mean() / np.min(root)
     np.testing.assert_allclose(
       y,
-      centered / (root if divisor is None else divisor),
+      centered / root,
       rtol=0,
-      atol=64 * 2**-53 * np.abs(y).max(),
+      atol=64 * 2**-53 * np.abs(y).max() + mean_error,
     )
   # Above the floor a filter has length 1, so that x of variance 1 gives y of
   # variance 1.
