@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
+from kernels_pallas import blocks
 from normjax import errors
 from normjax.norms import base, moments
 from normjax.types import Array
@@ -39,7 +40,7 @@ def adain(
   sum to 1; with a_s = 0 and a_c = 1 y is x, up to eps.
 
   Statistics are float32 (float64 for float64), two passes, of the pixels that
-  a mask leaves.
+  a mask leaves. No forward-mode derivative without a mask.
 
   Args:
     style_weight: a_s.
@@ -126,9 +127,9 @@ def _apply(
   wide = moments.promote(x)
   style_mean, style_std = _style(context, wide)
   mean, square = _moments(wide, variance, mask)
-  normalized = (wide - mean) * moments.RECIPROCAL_ROOT[eps_placement](
-    square, eps
-  )
+  r = moments.RECIPROCAL_ROOT[eps_placement](square, eps)
+  mean, r = blocks.apart(x, (mean, r))
+  normalized = (wide - mean) * r
   std, offset = style_weight * style_std, style_weight * style_mean
   if content_weight:
     std = std + content_weight * moments.root(square)
@@ -140,9 +141,11 @@ def _moments(
   x: Array, variance: str, mask: Array | None
 ) -> tuple[Array, Array]:
   """Mean and variance of each channel of each image, (b, 1, 1, c)."""
-  if mask is not None:
+  if mask is None:
+    mean, square = moments.image_moments(x)
+  else:
     mask = moments.broadcast_mask(mask, x)
-  mean, square = moments.mean_and_variance(x, (1, 2), mask)
+    mean, square = moments.mean_and_variance(x, (1, 2), mask)
   if variance == "biased":
     return mean, square
   base.check_pixels("adain", x)
