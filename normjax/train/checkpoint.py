@@ -1,33 +1,51 @@
-"""Orbax checkpoints of {state, clock}: whole, or not there.
+"""Orbax checkpoints of {state, clock, seal}: whole, or not there.
 
 The newest one that restores is used; one that does not is set aside with a
-message, and the run goes on from the one before it.
+message, and the run goes on from the one before it. The seal says whose the
+checkpoint is and what each leaf held when it was saved: bits that changed on
+the way, and another run's checkpoint, do not restore either.
 """
 
 import contextlib
 import errno
+import hashlib
+import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 
+from normjax import faults
+from normjax.train import digest
 from normjax.train.state import State
 
 _LOG = logging.getLogger(__name__)
+_SEAL = "seal"
+_MOST_NAMED = 3
+# Of a folder that cannot be used now, whatever its files hold.
+_CLOSED = (
+  errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
+)  # fmt: skip
+
+
+class SealError(ValueError):
+  """A checkpoint that is not what was saved, or not this run's."""
 
 
 class Checkpoints:
   """The checkpoints of one run directory."""
 
-  def __init__(self, directory: Path, keep: int):
+  def __init__(self, directory: Path, keep: int, run_id: str | None = None):
     """Opens the directory, creating it where missing.
 
     Args:
       directory: of this run alone.
       keep: how many of the newest stay.
+      run_id: of this run; a checkpoint of another one is set aside. None
+        takes anybody's.
     """
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
@@ -36,7 +54,9 @@ class Checkpoints:
       enable_async_checkpointing=True,
     )
     self._directory = directory.absolute()
-    self._manager = ocp.CheckpointManager(self._directory, options=options)
+    self._run_id = run_id
+    with self._disk_errors():
+      self._manager = ocp.CheckpointManager(self._directory, options=options)
 
   def save(self, state: State, clock: dict[str, float]) -> None:
     """Starts writing; returns before it is durable.
@@ -45,62 +65,167 @@ class Checkpoints:
       state: buffers that no later step overwrites.
       clock: seconds by activity.
     """
-    with self._full_disk():
+    tree = state._asdict()
+    with self._disk_errors():
       self._manager.save(
         int(state.step),
         args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state._asdict()),
+          state=ocp.args.StandardSave(tree),
           clock=ocp.args.JsonSave(clock),
+          seal=ocp.args.JsonSave(_seal(self._run_id, tree, clock)),
         ),
       )
 
   def restore(
     self, abstract_state: State
-  ) -> tuple[State, dict[str, Any], list[str]] | None:
-    """The newest whole checkpoint: (state, clock, problems met); or None."""
+  ) -> tuple[State | None, dict[str, Any] | None, list[str]]:
+    """The newest whole checkpoint, or None: (state, clock, problems met)."""
     problems = []
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        found = self._manager.restore(
-          step,
-          args=ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract_state._asdict()),
-            clock=ocp.args.JsonRestore(),
-          ),
-        )
+        found = self._read(step, abstract_state)
       # Whatever a damaged file makes the readers below Orbax raise, the
       # answer is the same: say so, use the one before.
       except Exception as error:
+        if is_elsewhere(error):
+          raise  # The one before would fare no better, and this may be whole.
         aside = self._directory.with_name(f"ckpt-unreadable-{step}")
         problems.append(
-          f"checkpoint {step} cannot be read and was moved to {aside.name}:"
-          f" {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+          f"checkpoint {step} {complaint(error)}; it was moved to {aside.name}"
         )
         _LOG.warning(problems[-1])
         shutil.rmtree(aside, ignore_errors=True)
         (self._directory / str(step)).rename(aside)
         self._manager.reload()
       else:
+        if not has_seal(self._directory / str(step)):
+          problems.append(
+            f"checkpoint {step} has no fingerprints, being of an earlier"
+            " version; it was taken as it is"
+          )
+          _LOG.warning(problems[-1])
         return State(**found["state"]), found["clock"], problems
     if problems:
       problems.append("no whole checkpoint is left; starting over")
       _LOG.warning(problems[-1])
-    return None
+    return None, None, problems
 
   def close(self) -> None:
     """Waits for what is being written."""
-    with self._full_disk():
+    with self._disk_errors():
       self._manager.wait_until_finished()
       self._manager.close()
 
+  def _read(self, step: int, abstract_state: State) -> Any:
+    """What a checkpoint holds.
+
+    Raises:
+      SealError: it is not what was saved, or another run's.
+    """
+    items: dict[str, Any] = {
+      "state": ocp.args.StandardRestore(abstract_state._asdict()),
+      "clock": ocp.args.JsonRestore(),
+    }
+    sealed = has_seal(self._directory / str(step))
+    if sealed:
+      items[_SEAL] = ocp.args.JsonRestore()
+    found = self._manager.restore(step, args=ocp.args.Composite(**items))
+    if sealed:
+      check_seal(found[_SEAL], found["state"], found["clock"], self._run_id)
+    return found
+
   @contextlib.contextmanager
-  def _full_disk(self) -> Iterator[None]:
-    """TensorStore's ValueError about a full disk as the OSError that it is."""
+  def _disk_errors(self) -> Iterator[None]:
+    """TensorStore's ValueError about a disk as the OSError that it is."""
     try:
       yield
-    except ValueError as error:
-      if "No space left on device" not in str(error):
+    except (ValueError, RuntimeError) as error:
+      found = faults.disk(error)
+      if found is None:
         raise
       raise OSError(
-        errno.ENOSPC, "No space left on device", str(self._directory)
+        found.errno, found.strerror, found.filename or str(self._directory)
       ) from error
+
+
+def has_seal(directory: Path) -> bool:
+  """Whether a checkpoint's folder has a seal: earlier versions wrote none."""
+  return (directory / _SEAL).exists()
+
+
+def read_seal(directory: Path) -> Any:
+  """The seal in a checkpoint's folder."""
+  return ocp.JsonCheckpointHandler().restore(directory / _SEAL)
+
+
+def check_seal(
+  seal: Any, tree: Any, clock: Any = None, run_id: str | None = None
+) -> None:
+  """Compares a checkpoint with its seal.
+
+  Args:
+    seal: as it was read.
+    tree: what was restored: the state, or some branches of it.
+    clock: what was restored; None: it was not.
+    run_id: whose it must be; None: anybody's.
+
+  Raises:
+    SealError: they do not agree; the message says in what.
+  """
+  try:
+    whose, leaves, clock_hash = seal["run_id"], seal["leaves"], seal["clock"]
+    whole = seal["seal"] == _hash([whose, leaves, clock_hash])
+  except (KeyError, TypeError):
+    whole = False
+  if not whole:
+    raise SealError("has a damaged seal")
+  if run_id is not None and whose != run_id:
+    raise SealError(f"is of run {whose}, not of this one, {run_id}")
+  if clock is not None and clock_hash != _hash(clock):
+    raise SealError("has a clock that is not the one that was saved")
+  found = digest.compute(tree)
+  expected = {
+    path: value
+    for path, value in leaves.items()
+    if path.partition("/")[0] in tree
+  }
+  wrong = digest.differing(found, expected)
+  if wrong:
+    more = len(wrong) - _MOST_NAMED
+    raise SealError(
+      f"holds other bits than were saved in {', '.join(wrong[:_MOST_NAMED])}"
+      + (f" and {more} more" if more > 0 else "")
+    )
+
+
+def is_elsewhere(error: Exception) -> bool:
+  """Whether the machine failed, and not what the checkpoint's files hold."""
+  found = faults.disk(error)
+  return faults.is_memory(error) or (
+    found is not None and found.errno in _CLOSED
+  )
+
+
+def complaint(error: Exception) -> str:
+  """What is wrong with a checkpoint, after its name."""
+  if isinstance(error, SealError):
+    return str(error)
+  first = (str(error).splitlines() or [""])[0][:200]
+  return f"cannot be read: {type(error).__name__}: {first}"
+
+
+def _seal(
+  run_id: str | None, tree: Mapping[str, Any], clock: Mapping[str, float]
+) -> dict[str, Any]:
+  leaves, clock_hash = digest.compute(tree), _hash(clock)
+  return {
+    "run_id": run_id,
+    "leaves": leaves,
+    "clock": clock_hash,
+    "seal": _hash([run_id, leaves, clock_hash]),
+  }
+
+
+def _hash(value: Any) -> str:
+  text = json.dumps(value, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -166,11 +166,13 @@ class _Run:
     restored, seconds, problems = None, None, []
     if config.checkpoint.every_steps:
       self.checkpoints = Checkpoints(
-        self.directory / files.CHECKPOINTS, config.checkpoint.keep
+        self.directory / files.CHECKPOINTS,
+        config.checkpoint.keep,
+        configure.run_id(config),
       )
-      found = self.checkpoints.restore(self.program.abstract_state)
-      if found is not None:
-        restored, seconds, problems = found
+      restored, seconds, problems = self.checkpoints.restore(
+        self.program.abstract_state
+      )
     self.clock = Clock(seconds)
     if is_new:
       self.clock.add("compile", self.program.compile_s)

@@ -1,5 +1,6 @@
 """Starting from what another run has learned: `train.initialize_from`."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import orbax.checkpoint as ocp
 from normjax import configure, errors
 from normjax.nn.variables import COLLECTIONS
 from normjax.record import files
-from normjax.train import program
+from normjax.train import checkpoint, program
 from normjax.train.state import State
 from normjax.types import Hyper, PyTree
 
@@ -34,13 +35,14 @@ def start(config: configure.ConfigDict, fresh: State, hyper: Hyper) -> State:
     hyper: what the optimizer is made from: it starts on these parameters.
 
   Raises:
-    UserError: no checkpoint, or one of other names or shapes; the message
-      says which.
+    UserError: no checkpoint, or one of other names or shapes, or a damaged
+      one; the message says which.
   """
   directory = config.train.initialize_from
   path = _newest(directory)
   handler = ocp.PyTreeCheckpointHandler()
-  saved = handler.metadata(path).tree
+  with _readable(path):
+    saved = handler.metadata(path).tree
   held = {name: saved.get(name, {}) for name in COLLECTIONS}
   problems = list(_differences(held, fresh.variables()))
   if problems:
@@ -50,16 +52,19 @@ def start(config: configure.ConfigDict, fresh: State, hyper: Hyper) -> State:
       f" {'; '.join(problems[:_MOST_NAMED])}"
       + (f"; and {more} more." if more > 0 else ".")
     )
-  found = handler.restore(
-    path,
-    args=ocp.args.PyTreeRestore(
-      item=held,
-      restore_args=jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), held
+  with _readable(path):
+    found = handler.restore(
+      path,
+      args=ocp.args.PyTreeRestore(
+        item=held,
+        restore_args=jax.tree.map(
+          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), held
+        ),
+        partial_restore=True,
       ),
-      partial_restore=True,
-    ),
-  )
+    )
+    if checkpoint.has_seal(path.parent):
+      checkpoint.check_seal(checkpoint.read_seal(path.parent), found)
   variables = jax.tree.map(
     lambda leaf, value: jax.device_put(value.astype(leaf.dtype), leaf.sharding),
     fresh.variables(),
@@ -97,6 +102,24 @@ def _newest(run_directory: str) -> Path:
       " checkpoint.every_steps above 0."
     )
   return folder / str(max(steps)) / "state"
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+  """What a damaged file makes the readers raise, as bad input.
+
+  Raises:
+    UserError: the checkpoint cannot be read, or is not what was saved.
+  """
+  try:
+    yield
+  except Exception as error:
+    if checkpoint.is_elsewhere(error):
+      raise
+    raise errors.UserError(
+      f"{_KEY}: the checkpoint {path.parent} {checkpoint.complaint(error)}."
+      " Move it away to use the one before it."
+    ) from error
 
 
 def _differences(saved: PyTree, wanted: PyTree) -> Iterator[str]:

@@ -1,0 +1,80 @@
+"""What fails because of the machine, not of what it was given.
+
+Disks that are full or closed, names that are too long, memory that ran out:
+as Python says it, and as the libraries below JAX do.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+
+DISK_ERRORS = (
+  errno.ENOSPC,
+  errno.EDQUOT,
+  errno.EFBIG,
+  errno.EROFS,
+  errno.EACCES,
+  errno.EPERM,
+  errno.ENOTDIR,
+  errno.EISDIR,
+  errno.EEXIST,
+  errno.ENAMETOOLONG,
+  errno.ELOOP,
+  errno.EIO,
+  errno.ESTALE,
+)
+# C++ and the kernel name memory in their own ways; the last is Python's, for a
+# thread whose stack finds no room.
+_MEMORY_TEXTS = (
+  "RESOURCE_EXHAUSTED",
+  "Cannot allocate memory",
+  "std::bad_alloc",
+  "can't start new thread",
+)
+
+
+def disk(error: BaseException) -> OSError | None:
+  """The disk's error behind an error, or None where it is another.
+
+  TensorStore raises a ValueError that ends in the system's own words.
+  """
+  for each in _chain(error):
+    if isinstance(each, OSError):
+      if each.errno in DISK_ERRORS:
+        return each
+    elif isinstance(each, ValueError | RuntimeError):
+      text = str(each)
+      for number in DISK_ERRORS:
+        if os.strerror(number) in text:
+          return OSError(number, os.strerror(number))
+  return None
+
+
+def is_memory(error: BaseException) -> bool:
+  """Whether memory ran out, the host's or a device's."""
+  return any(
+    isinstance(each, MemoryError)
+    or (isinstance(each, OSError) and each.errno == errno.ENOMEM)
+    or (
+      # A full disk is RESOURCE_EXHAUSTED too.
+      isinstance(each, RuntimeError | ValueError)
+      and disk(each) is None
+      and any(text in str(each) for text in _MEMORY_TEXTS)
+    )
+    for each in _chain(error)
+  )
+
+
+def one_line(error: BaseException, most_chars: int = 400) -> str:
+  """The error's name and message in one line."""
+  text = " ".join(str(error).split())
+  if len(text) > most_chars:
+    text = text[:most_chars] + " ..."
+  return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+  """The error and what it was raised from."""
+  while error is not None:
+    yield error
+    error = error.__cause__
