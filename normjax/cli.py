@@ -9,13 +9,12 @@ Bad input ends with one message and exit code 2; --verbose adds a traceback.
 import errno
 import importlib
 import logging
-import signal
 import sys
 import traceback
 
 from absl import flags
 
-from normjax import errors, escape
+from normjax import errors, escape, stopping
 from normjax.registry import near_misses
 
 # Command -> (its module in normjax.commands, one line for --help).
@@ -107,10 +106,10 @@ def main(argv: list[str] | None = None) -> int:
   if not verbose:
     # Libraries log a failure of theirs with its traceback before they raise.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-  # A job that is asked to end ends as after Ctrl-C: resumable.
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
-    return _dispatch(arguments[0], arguments[1:])
+    # A job that is asked to end ends as after Ctrl-C: resumable.
+    with stopping.interruptible():
+      return _dispatch(arguments[0], arguments[1:])
   except KeyboardInterrupt:
     print("normjax: interrupted; the same command goes on.", file=sys.stderr)
     return 130

@@ -19,3 +19,7 @@ class DataError(UserError):
 
 class RunError(UserError):
   """A run or sweep directory that cannot be used as asked."""
+
+
+class BusyRunError(RunError):
+  """A directory that another process uses now: later it may be free."""

@@ -13,7 +13,8 @@ import rich.console
 
 from normjax import configure, errors, escape
 from normjax.configure import COMPONENTS, ConfigDict
-from normjax.sweep import launch, ledger, lock, pool, preflight, progress, spec
+from normjax.record import lock
+from normjax.sweep import launch, ledger, pool, preflight, progress, spec
 from normjax.sweep.plan import Estimate, Plan, ProgramKey
 from normjax.sweep.planner import Planner, State
 from normjax.sweep.spec import Sweep

@@ -3,23 +3,21 @@
 import contextlib
 import dataclasses
 import selectors
-import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from normjax import errors
+from normjax import errors, stopping
 from normjax.record import files
 from normjax.sweep import ledger, pool, schedule
 from normjax.sweep.plan import Point
 
 TICK_S = 0.2
-GRACE_S = 30.0
+# Below the 30 s that schedulers leave between SIGTERM and SIGKILL.
+GRACE_S = 25.0
 MAX_BAD_STARTS = 3
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Report = Callable[..., None]
 
@@ -223,7 +221,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
   """Turns SIGINT, SIGTERM and SIGHUP into a flag that the launcher reads.
 
   A second signal raises KeyboardInterrupt, which ends the workers at once.
-  Only the main thread may set handlers; elsewhere the flag stays down.
+  Outside of the main thread the flag stays down.
   """
   received: list[int] = []
 
@@ -232,11 +230,5 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     if len(received) > 1:
       raise KeyboardInterrupt
 
-  before = {}
-  if threading.current_thread() is threading.main_thread():
-    before = {each: signal.signal(each, note) for each in STOP_SIGNALS}
-  try:
+  with stopping.handled(note):
     yield lambda: bool(received)
-  finally:
-    for each, handler in before.items():
-      signal.signal(each, handler)

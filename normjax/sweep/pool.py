@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from normjax import stopping
 from normjax.sweep.plan import Point
 
 LOGS = "logs"
@@ -134,7 +135,7 @@ def start(
 
 
 def stop(workers: Sequence[Worker], grace_s: float) -> None:
-  """Ends workers: the idle by closing their input, the busy by SIGTERM.
+  """Ends workers: the idle by closing their input, the busy by a signal.
 
   A busy worker may write a last checkpoint; after `grace_s`, SIGKILL.
   """
@@ -144,7 +145,7 @@ def stop(workers: Sequence[Worker], grace_s: float) -> None:
         if worker.point is None:
           worker.process.stdin.close()
         else:
-          worker.process.send_signal(signal.SIGTERM)
+          worker.process.send_signal(stopping.SWEEP)
     deadline_s = time.monotonic() + grace_s
     for worker in workers:
       left_s = max(0.0, deadline_s - time.monotonic())

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from normjax import errors
+from normjax import errors, stopping
 
 PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
@@ -48,10 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   if options.lock >= 0:
     os.set_inheritable(options.lock, False)
   requests, answers = _private_streams()
-  signal.signal(signal.SIGTERM, _interrupt)
-  signal.signal(signal.SIGINT, _interrupt)
+  signal.signal(stopping.SWEEP, _interrupt)
   try:
-    return _serve(_load(options.runner), requests, answers)
+    with stopping.handled(_interrupt):
+      return _serve(_load(options.runner), requests, answers)
   except KeyboardInterrupt:
     return INTERRUPTED
 
@@ -86,11 +86,14 @@ def _serve(
         "event": "failed",
         "message": f"{type(error).__name__}: {error}",
         # Bad input stays bad.
-        "retry": not isinstance(error, errors.UserError),
+        "retry": not isinstance(error, errors.UserError)
+        or isinstance(error, errors.BusyRunError),
       }
     # Before the answer: once it is out, the input may end at any moment.
     busy.clear()
     answer(directory=directory, **outcome)
+    if stopping.asked():
+      return INTERRUPTED
   return 0
 
 
@@ -145,9 +148,9 @@ def _end_with(parent: int) -> None:
 
 def _interrupt(number: int, frame: Any) -> None:
   # Once: a second signal must not cut the first one's clean-up short.
-  signal.signal(signal.SIGTERM, signal.SIG_IGN)
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  raise KeyboardInterrupt
+  for each in (*stopping.SIGNALS, stopping.SWEEP):
+    signal.signal(each, signal.SIG_IGN)
+  stopping.ask()
 
 
 def _load(runner: str) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from normjax import stopping
 from normjax.data import corruptions
 from normjax.train import sharding
 from normjax.train.program import Program
@@ -13,6 +14,10 @@ from normjax.train.state import State
 
 # What is kept of an evaluation on corrupted images.
 _CORRUPTED = ("accuracy", "loss")
+
+
+class Stopped(Exception):
+  """A signal asked for the end before the last batch."""
 
 
 def evaluate(
@@ -37,13 +42,17 @@ def evaluate(
 
   Returns:
     "loss" (nats), "accuracy", and for text "bits_per_byte".
+
+  Raises:
+    Stopped: a signal came.
   """
   shard = sharding.split_batch(program.mesh)
   batches = dataset.evaluation_batches(batch_size, num_batches or None)
-  sums = [
-    program.evaluate(state, jax.device_put(dict(batch), shard))
-    for batch in batches
-  ]
+  sums = []
+  for batch in batches:
+    if stopping.asked():
+      raise Stopped
+    sums.append(program.evaluate(state, jax.device_put(dict(batch), shard)))
   sums = jax.device_get(sums)
   total = math.fsum(float(s["weight"]) for s in sums)
   means = {

@@ -11,12 +11,12 @@ from typing import Any
 
 import jax
 
-from normjax import build, configure, errors
-from normjax.record import files, provenance, sinks
+from normjax import build, configure, errors, stopping
+from normjax.record import files, lock, provenance, sinks
 from normjax.record.clock import Clock
 from normjax.train import check, program, sharding, warm_start
 from normjax.train.checkpoint import Checkpoints
-from normjax.train.evaluate import evaluate, evaluate_corrupted
+from normjax.train.evaluate import Stopped, evaluate, evaluate_corrupted
 
 Event = Callable[[str, int], None]
 
@@ -44,15 +44,34 @@ def run(
 
   Raises:
     UserError: bad input; nothing was started.
+    BusyRunError: another process trains in this directory.
+    KeyboardInterrupt: a signal came; a checkpoint is there, where they are on.
   """
   directory = Path(directory)
+  if (result := _finished(config, directory)) is not None:
+    return result
+  check.check(config)
+  directory.mkdir(parents=True, exist_ok=True)
+  with lock.held(directory, "run"):
+    # Another process may have ended it before the lock was free.
+    return _finished(config, directory) or _run(config, directory, observe)
+
+
+def _finished(
+  config: configure.ConfigDict, directory: Path
+) -> dict[str, Any] | None:
+  """This run's result, where it is over."""
   try:
     result = files.read_json(directory / files.RESULT)
   except errors.RunError:
-    result = None  # Half a result is none: the checkpoints say how far it got.
-  if result is not None:
-    return result
-  check.check(config)
+    return None  # Half a result is none: the checkpoints say how far it got.
+  whose = result.get("run_id") if isinstance(result, dict) else None
+  return result if whose == configure.run_id(config) else None
+
+
+def _run(
+  config: configure.ConfigDict, directory: Path, observe: Event
+) -> dict[str, Any]:
   this = _Run(config, directory, observe)
   try:
     return this.train()
@@ -92,6 +111,13 @@ class _Run:
     self.dataset = build.dataset(config)
     self.program, is_new = program.get(config)
     state = self.prepare(is_new)
+    # From here on a signal finds the end of a step, and a checkpoint.
+    with stopping.deferred():
+      return self.loop(state)
+
+  def loop(self, state) -> dict[str, Any]:
+    """From a state to the result."""
+    config = self.config
     evaluate_every = config.evaluate.every_steps
     save_every = config.checkpoint.every_steps
     step = int(state.step)
@@ -103,7 +129,11 @@ class _Run:
       last = step == self.num_steps
       diverged_at = int(state.diverged_at)
       if diverged_at < 0 and (last or step % evaluate_every == 0):
-        self.evaluate(state, step)
+        with contextlib.suppress(Stopped):  # What came is seen below.
+          self.evaluate(state, step)
+      over = diverged_at >= 0 or (last and step in self.evaluated)
+      if stopping.asked() and not over:
+        self.stop(state, step)
       if step != self.saved and (
         last or (save_every and step % save_every == 0)
       ):
@@ -127,7 +157,7 @@ class _Run:
     with self.clock.measure("train"):
       pending = None  # Rows are fetched while the next step runs.
       self.mark = (step, time.perf_counter())
-      while step < stop:
+      while step < stop and not stopping.asked():
         state, metrics = self.program.step(state, self.batch(step), self.hyper)
         self.newest = (step, metrics)
         self.observe("step", step)
@@ -173,6 +203,7 @@ class _Run:
       restored, seconds, problems = self.checkpoints.restore(
         self.program.abstract_state
       )
+    problems += self.set_result_aside()
     self.clock = Clock(seconds)
     if is_new:
       self.clock.add("compile", self.program.compile_s)
@@ -199,6 +230,15 @@ class _Run:
       if config.log[name]
     ]
     return state
+
+  def set_result_aside(self) -> list[str]:
+    """Keeps what is there and is no result of this run; a note of it."""
+    path = self.directory / files.RESULT
+    if not path.exists():
+      return []
+    aside = path.with_name(path.name + ".corrupt")
+    path.replace(aside)
+    return [f"{path.name} was not this run's; it was moved to {aside.name}"]
 
   def start(self):
     """The state before step 0: drawn, or with what another run has learned."""
@@ -293,6 +333,7 @@ class _Run:
           **sizes,
         )
     self.row("eval", step, means)
+    self.evaluated.add(step)
     self.status("running")
 
   def save(self, state, step: int) -> None:
@@ -305,6 +346,16 @@ class _Run:
     # The next step donates the state's buffers; the writer needs its own.
     self.checkpoints.save(self.program.snapshot(state), self.clock.to_dict())
     self.saved = step
+
+  def stop(self, state, step: int) -> None:
+    """Saves, also between two checkpoints that are due, and ends the run.
+
+    Raises:
+      KeyboardInterrupt: always.
+    """
+    if step != self.saved:
+      self.save(state, step)
+    raise KeyboardInterrupt
 
   def log(self, step: int, metrics: dict[str, jax.Array]) -> int:
     """Fetches and writes a training row; returns where the run diverged."""

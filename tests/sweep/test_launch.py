@@ -9,7 +9,8 @@ import rich.console
 from toy_runner import logs, results
 
 from normjax import errors
-from normjax.sweep import launch, ledger, lock
+from normjax.record import lock
+from normjax.sweep import launch, ledger
 
 SIX = """product(
   grid("toy.name", ["a", "bb"]), grid("seed", range(3)))"""

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from normjax import errors
+from normjax import errors, stopping
 from normjax.record import files
 
 
@@ -83,7 +83,7 @@ def make_trouble(trouble: str, directory: Path) -> None:
   if kind == "sigkill":
     os.kill(os.getpid(), signal.SIGKILL)
   if kind == "stubborn":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(stopping.SWEEP, signal.SIG_IGN)
 
 
 def log(directory: Path, text: str) -> None:

@@ -1,14 +1,16 @@
-"""One sweep at a time in an out directory.
+"""One process at a time in a folder: a sweep's, or a run's.
 
-The lock is an open file's, which the workers inherit: it is free only when
-the sweep *and* all of its workers are gone, however they ended. So a sweep
-that is started again right after a SIGKILL never meets a worker of the old
-one in a run's directory.
+The lock is an open file's, which a sweep's workers inherit: it is free only
+when the sweep *and* all of its workers are gone, however they ended. So a
+sweep that is started again right after a SIGKILL never meets a worker of the
+old one in a run's directory. A lock of a process that died is free.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
+import logging
 import os
 import socket
 import time
@@ -17,31 +19,38 @@ from pathlib import Path
 
 from normjax import errors
 
+_LOG = logging.getLogger(__name__)
 NAME = ".lock"
+# Of file systems that have no locks, as some of a cluster's.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def held(out: Path, patience_s: float = 20.0) -> Iterator[int]:
-  """Holds the directory's lock; yields its file descriptor for workers.
+def held(
+  folder: Path, by: str = "sweep", patience_s: float = 20.0
+) -> Iterator[int]:
+  """Holds the folder's lock; yields its file descriptor for workers.
 
   Args:
-    out: of the sweep.
-    patience_s: how long to wait for workers whose sweep is gone already.
+    folder: of the sweep, or of the run.
+    by: what holds it, for the message.
+    patience_s: how long to wait for the end of workers whose sweep is gone
+      already, or of a process that is being killed.
 
   Raises:
-    RunError: another sweep runs here; names its process.
+    BusyRunError: another process works here; names it.
   """
-  path = out / NAME
+  path = folder / NAME
   descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
   deadline_s = time.monotonic() + patience_s
   try:
-    while not _try_lock(descriptor):
+    while not _try_lock(descriptor, path):
       owner = _owner(path)
       here = owner.get("host") == socket.gethostname()
       gone = here and not _is_alive(owner.get("pid", 0))
       if not gone or time.monotonic() > deadline_s:
-        raise errors.RunError(
-          f"{out} is in use by another sweep: process"
+        raise errors.BusyRunError(
+          f"{folder} is in use by another {by}: process"
           f" {owner.get('pid', '?')} on {owner.get('host', '?')}. Wait for it,"
           " stop it, or give another --out."
         )
@@ -54,11 +63,20 @@ def held(out: Path, patience_s: float = 20.0) -> Iterator[int]:
     os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, path: Path) -> bool:
   try:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
     return False
+  except OSError as error:
+    if error.errno not in _NO_LOCKS:
+      raise
+    _LOG.warning(
+      "%s: this file system has no locks (%s); nothing keeps two processes"
+      " apart here",
+      path,
+      error.strerror,
+    )
   return True
 
 

@@ -1,0 +1,81 @@
+"""Signals that ask a process to end: in order at first, then at once.
+
+A signal raises KeyboardInterrupt, unless a `deferred` block runs: there the
+first one is only noted, and the block, which looks at `asked()`, ends when
+all is saved. A second one raises in any case.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# Ctrl-C, a scheduler's wish, a terminal that closes.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# A sweep's word to its workers, which may have been told to ignore the others.
+SWEEP = signal.SIGUSR1
+
+_asked = False
+_is_deferred = False
+
+
+@contextlib.contextmanager
+def handled(
+  handler: Callable[[int, Any], Any], numbers: tuple[int, ...] = SIGNALS
+) -> Iterator[None]:
+  """Sets a handler for signals, and puts back what was there.
+
+  A signal that is ignored stays ignored: that is how `nohup` and `trap ''`
+  protect what they start. Only the main thread may set handlers; elsewhere
+  this does nothing.
+  """
+  before = {}
+  if threading.current_thread() is threading.main_thread():
+    before = {
+      number: signal.signal(number, handler)
+      for number in numbers
+      if signal.getsignal(number) != signal.SIG_IGN
+    }
+  try:
+    yield
+  finally:
+    for number, earlier in before.items():
+      signal.signal(number, earlier)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+  """Handles the signals as this module says; nothing is asked at first."""
+  global _asked
+  _asked = False
+  with handled(lambda number, frame: ask()):
+    yield
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+  """A block that looks at `asked()` often, and then ends by itself."""
+  global _is_deferred
+  _is_deferred = True
+  try:
+    yield
+  finally:
+    _is_deferred = False
+
+
+def ask() -> None:
+  """What a handler calls.
+
+  Raises:
+    KeyboardInterrupt: but for the first time, in a deferred block.
+  """
+  global _asked
+  again, _asked = _asked, True
+  if again or not _is_deferred:
+    raise KeyboardInterrupt
+
+
+def asked() -> bool:
+  """Whether a signal has asked for the end."""
+  return _asked
