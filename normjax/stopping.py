@@ -46,11 +46,14 @@ def handled(
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-  """Handles the signals as this module says; nothing is asked at first."""
+  """Handles the signals as this module says; what was asked ends with it."""
   global _asked
   _asked = False
-  with handled(lambda number, frame: ask()):
-    yield
+  try:
+    with handled(lambda number, frame: ask()):
+      yield
+  finally:
+    _asked = False
 
 
 @contextlib.contextmanager

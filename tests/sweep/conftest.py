@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import rich.console
+
+from normjax import stopping
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -71,7 +74,13 @@ def start_toy(tmp_path):
   """Starts a sweep of the toy runner in a process of its own."""
   started = []
 
-  def start(config_path, out, **options):
+  def start(config_path, out, ignoring=(), **options):
+    # A suite that runs in the background has SIGINT ignored.
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    for number in before:
+      signal.signal(
+        number, signal.SIG_IGN if number in ignoring else signal.SIG_DFL
+      )
     process = subprocess.Popen(
       [
         sys.executable,
@@ -88,6 +97,8 @@ def start_toy(tmp_path):
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
       },
     )
+    for number, handler in before.items():
+      signal.signal(number, handler)
     started.append(process)
     return process
 

@@ -104,6 +104,40 @@ def test_an_interrupted_sweep_goes_on_where_it_was(
   assert all("failed" not in line for line in attempts(out))
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_that_is_ignored_at_the_start_stays_ignored(
+  write_config, start_toy, tmp_path, number
+):
+  """As under `nohup`, or after `trap '' TERM`, for the workers too."""
+  out = tmp_path / "out"
+  config = write_config("grid(seed=range(4))", step_s=0.2)
+  process = start_toy(config, out, ignoring=(number,))
+  wait_for(has_begun(out, num_runs=2))
+  for each in workers_of(process):
+    each.send_signal(number)
+  process.send_signal(number)
+  _, said = process.communicate(timeout=PATIENCE_S)
+  assert process.returncode == 0, said
+  assert len(results(out)) == 4
+  assert all(lines.count("begin") == 1 for lines in logs(out).values())
+
+
+def test_workers_hear_the_sweep_whatever_they_ignore(
+  write_config, start_toy, tmp_path
+):
+  out = tmp_path / "out"
+  config = write_config("grid(seed=range(2))", step_s=30.0)
+  process = start_toy(
+    config, out, ignoring=(signal.SIGHUP, signal.SIGTERM), grace_s=600
+  )
+  wait_for(has_begun(out, num_runs=2))
+  time.sleep(0.1)
+  process.send_signal(signal.SIGINT)
+  process.communicate(timeout=PATIENCE_S / 3)
+  assert process.returncode == 130
+  assert all("interrupted" in lines for lines in logs(out).values())
+
+
 def attempts(out):
   return (out / "attempts.jsonl").read_text().splitlines()
 
