@@ -121,3 +121,5 @@ def print_table(out: Path, console: "Console | None" = None) -> None:
     show(f"Not complete: {facts.progress(sweep)}.", style="yellow")
   for line in facts.failures(sweep):
     show(line, style="red")
+  for line in facts.warnings(sweep, rows):
+    show(f"warning: {line}", style="yellow")

@@ -128,8 +128,13 @@ def describe(run: Run) -> str:
 
 
 def warnings(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
-  """Unreadable lines, and results that cannot be used."""
+  """Unreadable lines, what runs met, and results that cannot be used."""
   lines = list(sweep.problems)
+  lines += [
+    f"{describe(run)}: {problem}"
+    for run in sweep.runs
+    for problem in run.record.get("problems", ())
+  ]
   lines += [
     f"{describe(run)}: done, but has no {sweep.metric}; not in the mean"
     for run in sweep.runs

@@ -85,7 +85,8 @@ class Row:
     trials_diverged: tuning runs that diverged.
     steps: steps of the runs that are done (the largest).
     train_s: mean training time of the runs that are done.
-    compile_s: the largest compile time; later seeds reuse the program.
+    compile_s: of the method's program, by whichever run compiled it; None
+      where no run says.
     others: the sweep's other metrics by name, over the runs that are done.
   """
 
@@ -275,7 +276,7 @@ def _row(
     verdict=word,
     steps=max(_numbers(survivors, "steps"), default=None),
     train_s=float(np.mean(times)) if times else None,
-    compile_s=max(_numbers(finals, "compile_s"), default=None),
+    compile_s=_compile_s(sweep, finals or trials),
     optimizer_state_bytes=_recorded(finals, "optimizer_state_bytes"),
     num_params=_recorded(finals, "num_params"),
     others={
@@ -293,6 +294,17 @@ def _settings(runs: Sequence[Run]) -> int:
       for run in runs
     }
   )
+
+
+def _compile_s(sweep: Sweep, runs: Sequence[Run]) -> float | None:
+  """The largest compile time of any run of these runs' programs.
+
+  A program is compiled once a process, by the run that comes first: often a
+  trial, or another method's. The others say 0.
+  """
+  programs = {run.record.get("program") for run in runs} - {None}
+  sharing = [r for r in sweep.runs if r.record.get("program") in programs]
+  return max(_numbers([*runs, *sharing], "compile_s"), default=0.0) or None
 
 
 def _numbers(runs: Sequence[Run], key: str) -> list[float]:

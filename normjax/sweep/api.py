@@ -5,7 +5,7 @@ import dataclasses
 import errno
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Summary:
     failed: message by run id, of the points that failed for good.
     interrupted: a signal ended it; the same call goes on.
     wall_s: of this call.
+    notes: in what the folder's earlier runs differ.
   """
 
   out: Path
@@ -53,6 +54,7 @@ class Summary:
   failed: Mapping[str, str]
   interrupted: bool
   wall_s: float
+  notes: tuple[str, ...] = ()
 
   @property
   def exit_code(self) -> int:
@@ -71,6 +73,7 @@ class Summary:
     for run_id, message in self.failed.items():
       name = progress.describe(points[run_id]) if run_id in points else run_id
       parts.append(f"failed: {name} ({run_id}): {message}")
+    parts += [f"note: {text}" for text in self.notes]
     edges = [method.label for method in self.plan.methods if method.on_edge]
     if edges:
       parts.append(f"best value on the edge of its grid: {', '.join(edges)}")
@@ -137,6 +140,8 @@ def run_sweep(
       for note in preflight.check(state.plan, state.left(), strict=dry_run):
         console.print(escape.terminal(f"note: {note}"), soft_wrap=True)
     if dry_run:
+      for text in planner.changed(state.plan):
+        console.print(f"note: {text}", markup=False, highlight=False)
       from normjax.sweep import dry_run as dry_run_lib
 
       dry_run_lib.show(state.plan, state.entries, count, console, estimate)
@@ -160,24 +165,25 @@ def run_sweep(
         report=show.report,
         grace_s=grace_s,
       )
-      before, state = _run_stages(planner, launcher, show)
+      notes, before, state = _run_stages(planner, launcher, show)
       num_ran = state.num_over() - before.num_over()
       return _summary(
-        out, state, launcher.failed, stopping(), num_ran, started_s
+        out, state, launcher.failed, stopping(), num_ran, started_s, notes
       )
 
 
 def _run_stages(
   planner: Planner, launcher: launch.Launcher, show: progress.Progress
-) -> tuple[State, State]:
+) -> tuple[list[str], State, State]:
   """Plans and launches in turn, until nothing is left or a signal came.
 
   Returns:
-    The states before and after.
+    What has changed since the last call, and the states before and after.
   """
   note = planner.claim()  # again: from here on nobody else writes
   before = state = planner.plan({})
-  for text in filter(None, dict.fromkeys([note, *state.notes])):
+  changed = planner.changed(state.plan)
+  for text in filter(None, dict.fromkeys([note, *state.notes, *changed])):
     show.say(f"note: {text}")
   try:
     while not launcher.stopping():
@@ -198,7 +204,7 @@ def _run_stages(
     launcher.grace_s = 0.0
   finally:
     launcher.close()
-  return before, planner.plan(launcher.failed)
+  return changed, before, planner.plan(launcher.failed)
 
 
 def load(
@@ -272,6 +278,7 @@ def _summary(
   interrupted: bool,
   num_ran: int,
   started_s: float,
+  notes: Sequence[str] = (),
 ) -> Summary:
   states = [entry.state for entry in state.entries.values()]
   return Summary(
@@ -283,4 +290,5 @@ def _summary(
     failed=dict(failed),
     interrupted=interrupted,
     wall_s=time.monotonic() - started_s,
+    notes=tuple(notes),
   )

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from normjax import errors
 from normjax.record import files
@@ -131,21 +131,24 @@ def read_plan(out: Path) -> tuple[dict[str, Any] | None, str]:
   return plan, ""
 
 
-def check_same(
-  out: Path, plan: Mapping[str, Any], sweep_id: str, config_file: str
-) -> None:
+def refuse(
+  out: Path,
+  plan: Mapping[str, Any],
+  sweep_id: str,
+  config_file: str,
+  differences: str,
+) -> NoReturn:
   """Refuses to mix two sweeps in one directory.
 
   Raises:
-    RunError: `out` holds another sweep.
+    RunError: always; says in what they differ.
   """
-  if plan["sweep_id"] != sweep_id:
-    raise errors.RunError(
-      f"{out} holds sweep {plan['sweep_id']} of"
-      f" {plan.get('config_file', 'another config')}; this is sweep"
-      f" {sweep_id} of {config_file}. Give another --out, or the config and"
-      " overrides of that sweep."
-    )
+  raise errors.RunError(
+    f"{out} holds sweep {plan['sweep_id']} of"
+    f" {plan.get('config_file', 'another config')}; this is sweep"
+    f" {sweep_id} of {config_file}: {differences}. Give another --out, or the"
+    " config and overrides of that sweep."
+  )
 
 
 def read_attempts(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from normjax.configure import ConfigDict
 from normjax.record import files
-from normjax.sweep import ledger
+from normjax.sweep import changes, ledger
 from normjax.sweep import plan as plan_lib
 from normjax.sweep.ledger import Entry
 from normjax.sweep.plan import Plan, Point
@@ -64,7 +64,9 @@ class Planner:
     old, note = ledger.read_plan(self.out)
     if old is not None:
       identity = plan_lib.sweep_id(self.sweep, self.config)
-      ledger.check_same(self.out, old, identity, self.file)
+      if old["sweep_id"] != identity:
+        differences = changes.of_sweeps(self.out, old, self.sweep, self.config)
+        ledger.refuse(self.out, old, identity, self.file, differences)
       # Asking anew is slow, and imports jax.
       self.programs.update(
         (point["run_id"], point["program"]) for point in old["points"]
@@ -88,6 +90,11 @@ class Planner:
     self.programs.update((p.run_id, p.program) for p in plan.points)
     entries, notes = ledger.read(self.out, [p.run_id for p in plan.points])
     return State(plan, entries, tuple(notes))
+
+  def changed(self, plan: Plan) -> list[str]:
+    """In what the plan differs from the one that lies there, if anything."""
+    old, _ = ledger.read_plan(self.out)
+    return changes.of_points(self.out, old, plan) if old is not None else []
 
   def write(self, plan: Plan) -> None:
     """Writes `plan.json` where it says something new."""

@@ -32,6 +32,7 @@ def run(config, directory: Path) -> dict:
   os.write(1, b"and below Python\n")
   directory.mkdir(parents=True, exist_ok=True)
   log(directory, "begin")
+  files.write_json(directory / files.RUN, {"config": config.to_dict()})
   if toy.trouble:
     make_trouble(toy.trouble, directory)
   checkpoint = directory / files.CHECKPOINTS

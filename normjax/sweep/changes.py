@@ -1,0 +1,146 @@
+"""What differs between the sweep that a folder holds and the one asked for.
+
+A run's name is the hash of its config. A component's default that has changed
+gives other names, and the points run again: that must not go unsaid.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from normjax import configure, errors
+from normjax.configure import ConfigDict
+from normjax.record import files
+from normjax.sweep import ledger
+from normjax.sweep import plan as plan_lib
+from normjax.sweep.plan import Plan
+from normjax.sweep.spec import Sweep
+
+_MOST_NAMED = 6
+_ABSENT = "absent"
+
+
+def of_points(out: Path, old: Mapping[str, Any], plan: Plan) -> list[str]:
+  """Which points have other configs than the folder's runs, and in what.
+
+  Args:
+    out: of the sweep.
+    old: its `plan.json`.
+    plan: of the same sweep, now.
+
+  Returns:
+    One sentence, or none. Points that changed because tuning chose otherwise
+    are no difference.
+  """
+  names = {point.run_id for point in plan.points}
+  gone = [point for point in old["points"] if point["run_id"] not in names]
+  now = {
+    _key(point.stage, point.overrides, point.seed): point.config
+    for point in (plan.points if gone else ())
+  }
+  methods: dict[str, list[str]] = {}  # What differs -> the methods.
+  for point in gone:
+    new = now.get(_key(point["stage"], point["overrides"], point["seed"]))
+    was = _config(ledger.run_directory(out, point["run_id"]))
+    if new is not None and was is not None:
+      for text in differences(was, new):
+        labels = methods.setdefault(text, [])
+        if point["method"] not in labels:
+          labels.append(point["method"])
+  if not methods:
+    return []
+  changed = {label for labels in methods.values() for label in labels}
+  finished = sum(
+    ledger.read_result(ledger.run_directory(out, point["run_id"]))[0]
+    is not None
+    for point in gone
+    if point["method"] in changed
+  )
+  said = [f"{text} ({', '.join(own)})" for text, own in methods.items()]
+  return [
+    f"{out} was run with other values: {_join(said)}. {finished} finished"
+    f" run{'s' * (finished != 1)} no longer match; their points run again, and"
+    f" what they left stays in {ledger.RUNS}/."
+  ]
+
+
+def of_sweeps(
+  out: Path, old: Mapping[str, Any], sweep: Sweep, config: ConfigDict
+) -> str:
+  """In what another sweep's plan differs from this sweep, in one sentence."""
+  said = list(differences(old.get("config", {}), configure.to_dict(config)))
+  theirs = {_json(m["overrides"]): m["label"] for m in old.get("methods", ())}
+  ours = {_json(dict(method)): dict(method) for method in sweep.methods}
+  said += [
+    f"method {label!r} is gone" for key, label in theirs.items()
+    if key not in ours
+  ]  # fmt: skip
+  said += [
+    f"method {key} is new" for key in ours if key not in theirs
+  ]  # fmt: skip
+  seeds = sorted({p["seed"] for p in old["points"] if p["stage"] == "final"})
+  if seeds and seeds != sorted(sweep.seeds):
+    said.append(f"the seeds were {seeds}, are {sorted(sweep.seeds)}")
+  for key in ("metric", "mode"):
+    if old.get(key) != getattr(sweep, key):
+      said.append(f"{key} was {old.get(key)!r}, is {getattr(sweep, key)!r}")
+  text = _join(said) if said else "the tuning differs"
+  finished = [
+    point["run_id"]
+    for point in old["points"]
+    if ledger.read_result(ledger.run_directory(out, point["run_id"]))[0]
+  ]
+  lost = len(set(finished) - _names(out, sweep, config))
+  return (
+    f"{text}; of {len(finished)} finished runs there, {lost} are none of this"
+    " one's"
+  )
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """`key was …, is …` of every leaf that differs, sorted by key."""
+  was, now = dict(configure.leaves(old)), dict(configure.leaves(new))
+  return [
+    f"{key} was {_show(was, key)}, is {_show(now, key)}"
+    for key in sorted(was.keys() | now.keys())
+    if _show(was, key) != _show(now, key)
+  ]
+
+
+def _names(out: Path, sweep: Sweep, config: ConfigDict) -> set[str]:
+  """The run ids that the sweep asks for, as far as the folder's results say."""
+  try:
+    plan = plan_lib.plan(
+      sweep, config, ledger.read_results(out), program_key=lambda config: ""
+    )
+  except errors.UserError:  # Results without this sweep's metric.
+    return set()
+  return {point.run_id for point in plan.points}
+
+
+def _config(directory: Path) -> Mapping[str, Any] | None:
+  """What a run was started with, where it says so."""
+  try:
+    record = files.read_json(directory / files.RUN)
+  except errors.RunError:
+    return None
+  return record.get("config") if isinstance(record, dict) else None
+
+
+def _key(stage: str, overrides: Mapping[str, Any], seed: int) -> str:
+  return _json([stage, dict(overrides), seed])
+
+
+def _json(value: Any) -> str:
+  return json.dumps(value, sort_keys=True)
+
+
+def _show(leaves: Mapping[str, Any], key: str) -> str:
+  return json.dumps(leaves[key]) if key in leaves else _ABSENT
+
+
+def _join(said: Sequence[str]) -> str:
+  more = len(said) - _MOST_NAMED
+  text = "; ".join(said[:_MOST_NAMED])
+  return text + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,127 @@
+"""A folder whose runs had other configs: what differs is said."""
+
+import io
+
+import pytest
+import rich.console
+from toy_runner import results
+
+from normjax import configure, errors
+from normjax.sweep import changes
+
+COMPONENT = """
+import ml_collections
+def get_config():
+  return ml_collections.ConfigDict({{"name": {name!r}, "eps": {eps}}})
+"""
+CONFIG = """
+import ml_collections
+from normjax import configure
+from normjax.sweep import Sweep, Tune, grid, log_grid
+
+def get_config():
+  return ml_collections.ConfigDict({{
+    "seed": 0,
+    "norm": configure.component("norm", "a"),
+    "optimizer": {{"name": "toy", "learning_rate": 0.1}},
+    "train": {{"num_steps": 4}},
+    "toy": {{"name": "t", "width": 1, "trouble": "", "optimum": 0.1,
+             "diverges_above": 100.0, "step_s": 0.0}},
+  }})
+
+def sweep():
+  return Sweep(methods=grid("norm.name", {norms}), seeds={seeds}{tune})
+"""
+TUNE = ', tune=Tune({"optimizer.learning_rate": log_grid(0.01, 1.0, 3)})'
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+  """Writes the sweep file and the components' defaults; returns the file."""
+  monkeypatch.setattr(configure, "configs_dir", lambda: tmp_path / "configs")
+  (tmp_path / "configs" / "norms").mkdir(parents=True)
+
+  def write(*, eps=(1e-5, 1e-6), norms=("a", "b"), seeds=(0, 1), tune=""):
+    for name, value in zip("ab", eps, strict=True):
+      path = tmp_path / "configs" / "norms" / f"{name}.py"
+      path.write_text(COMPONENT.format(name=name, eps=value))
+    path = tmp_path / "sweep.py"
+    path.write_text(CONFIG.format(norms=norms, seeds=seeds, tune=tune))
+    return path
+
+  return write
+
+
+@pytest.mark.parametrize("tune", ["", TUNE])
+def test_a_changed_default_is_said_and_the_points_run_again(
+  write, run_toy, tmp_path, tune
+):
+  out = tmp_path / "out"
+  first = run_toy(write(tune=tune), out)
+  assert first.notes == ()
+  console = rich.console.Console(file=io.StringIO(), width=500)
+  changed = write(tune=tune, eps=(1e-5, 1e-3))
+  finished = 5 if tune else 2
+  said = (
+    f"{out} was run with other values: norm.eps was 1e-06, is 0.001"
+    f" (b). {finished} finished runs no longer match; their points run again"
+  )
+  dry = rich.console.Console(file=io.StringIO(), width=500)
+  run_toy(changed, out, dry_run=True, console=dry, estimate=lambda config: {})
+  assert said in dry.file.getvalue()
+  summary = run_toy(changed, out, console=console)
+  assert said in console.file.getvalue()
+  assert said in summary.text()
+  assert summary.exit_code == 0
+  assert summary.num_done == first.num_done
+  # Nothing is lost, and the same call has nothing more to say.
+  assert len(results(out)) == first.num_done + finished
+  assert run_toy(changed, out).notes == ()
+
+
+def test_tuning_that_chooses_otherwise_is_no_change(write, run_toy, tmp_path):
+  out = tmp_path / "out"
+  config = write(tune=TUNE)
+  run_toy(config, out)
+  for path in (out / "runs").glob("*/result.json"):
+    path.write_text(path.read_text().replace('"done"', '"diverged"'))
+    break
+  assert run_toy(config, out).notes == ()
+
+
+@pytest.mark.parametrize(
+  ("edit", "message"),
+  [
+    (
+      {"eps": (1e-3, 1e-6)},
+      "norm.eps was 1e-05, is 0.001; of 4 finished runs there, 2 are none of",
+    ),
+    (
+      {"norms": ("a",)},
+      "method 'b' is gone; of 4 finished runs there, 2 are none of",
+    ),
+    (
+      {"seeds": (0, 7)},
+      r"the seeds were \[0, 1\], are \[0, 7\]; of 4 finished .*, 2 are none of",
+    ),
+    ({"tune": TUNE}, "the tuning differs; of 4 finished runs there, 4"),
+  ],
+)
+def test_an_edited_sweep_is_refused_and_told_what_differs(
+  write, run_toy, tmp_path, edit, message
+):
+  out = tmp_path / "out"
+  run_toy(write(), out)
+  with pytest.raises(errors.RunError, match=message):
+    run_toy(write(**edit), out)
+  assert len(results(out)) == 4
+
+
+def test_differences_name_both_values():
+  old = {"a": {"b": 1, "c": [1, 2]}, "d": "x"}
+  new = {"a": {"b": 1, "c": [1, 3]}, "e": None}
+  assert changes.differences(old, new) == [
+    "a.c was [1, 2], is [1, 3]",
+    'd was "x", is absent',
+    "e was absent, is null",
+  ]
