@@ -14,7 +14,7 @@ import traceback
 
 from absl import flags
 
-from normjax import errors, escape, stopping
+from normjax import errors, escape, faults, stopping
 from normjax.registry import near_misses
 
 # Command -> (its module in normjax.commands, one line for --help).
@@ -90,6 +90,10 @@ def _dispatch(command: str, arguments: list[str]) -> int:
   return module.run(positional, overrides, values)
 
 
+def _named(error: Exception) -> str:
+  return f"{type(error).__name__}: {escape.lines(str(error))}"
+
+
 def main(argv: list[str] | None = None) -> int:
   """Runs one command.
 
@@ -118,20 +122,24 @@ def main(argv: list[str] | None = None) -> int:
   except Exception as error:
     if verbose:
       traceback.print_exc()
-    is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
     if isinstance(error, errors.UserError):
       print(f"normjax: {escape.lines(str(error))}", file=sys.stderr)
       return 2
-    if is_full:
+    if (fault := faults.disk(error)) is not None:
+      if fault.errno == errno.ENOSPC:
+        said = f"no space left on the device of {fault.filename or '--out'};"
+        said += " free some"
+      else:
+        said = f"{faults.describe(fault)}; mend that"
       print(
-        f"normjax: no space left on the device of {error.filename or '--out'};"
-        " free some and run the same command again: it goes on.",
+        f"normjax: {said} and run the same command again: it goes on.",
         file=sys.stderr,
       )
       return 2
+    what = "out of memory: " if faults.is_memory(error) else ""
+    message = faults.one_line(error) if what else _named(error)
     print(
-      f"normjax: {type(error).__name__}: {escape.lines(str(error))}"
-      " (--verbose shows the traceback)",
+      f"normjax: {what}{message} (--verbose shows the traceback)",
       file=sys.stderr,
     )
     return 1

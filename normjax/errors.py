@@ -17,6 +17,10 @@ class DataError(UserError):
   """Data that is missing or malformed; the message says what to run."""
 
 
+class CacheError(DataError):
+  """The cache of prepared data cannot be written."""
+
+
 class RunError(UserError):
   """A run or sweep directory that cannot be used as asked."""
 

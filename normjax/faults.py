@@ -4,9 +4,11 @@ Disks that are full or closed, names that are too long, memory that ran out:
 as Python says it, and as the libraries below JAX do.
 """
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 DISK_ERRORS = (
   errno.ENOSPC,
@@ -22,6 +24,14 @@ DISK_ERRORS = (
   errno.ELOOP,
   errno.EIO,
   errno.ESTALE,
+)
+# Of a folder that cannot be used now, whatever its files hold.
+CLOSED = (
+  errno.ENOSPC,
+  errno.EDQUOT,
+  errno.EROFS,
+  errno.EACCES,
+  errno.EPERM,
 )
 # C++ and the kernel name memory in their own ways; the last is Python's, for a
 # thread whose stack finds no room.
@@ -63,6 +73,23 @@ def is_memory(error: BaseException) -> bool:
     )
     for each in _chain(error)
   )
+
+
+def describe(error: OSError) -> str:
+  """What a disk's error means, in one line."""
+  where = error.filename or "the output"
+  return f"cannot use {where}: {error.strerror or error}"
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+  """Adds the file's name to a disk's error, where Python leaves it out."""
+  try:
+    yield
+  except OSError as error:
+    if error.filename is None:
+      error.filename = str(path)
+    raise
 
 
 def one_line(error: BaseException, most_chars: int = 400) -> str:

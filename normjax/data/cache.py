@@ -40,7 +40,7 @@ def entry(name: str, prepare: Callable[[Path], None]) -> Path:
     The complete folder.
 
   Raises:
-    DataError: the cache cannot be written.
+    CacheError: the cache cannot be written.
   """
   folder = cache_dir() / name
   if _is_whole(folder):
@@ -50,7 +50,7 @@ def entry(name: str, prepare: Callable[[Path], None]) -> Path:
       if not _is_whole(folder):  # Else another process was faster.
         _make(folder, prepare)
   except OSError as error:
-    raise errors.DataError(
+    raise errors.CacheError(
       f"cannot write the cache of prepared data {folder}: {error}."
       " Make room there, or set NORMJAX_CACHE to another folder."
     ) from error

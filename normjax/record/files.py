@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from normjax import errors
+from normjax import errors, faults
 
 SCHEMA = 1
 RUN = "run.json"
@@ -47,7 +47,7 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
   )
   try:
-    with os.fdopen(handle, "w") as file:
+    with faults.naming(path), os.fdopen(handle, "w") as file:
       file.write(text)
       if durable:
         file.flush()
@@ -112,19 +112,23 @@ class MetricsFile:
     rows, self.problems = read_rows(path)
     kept = [row for row in rows if keep(row)]
     self.rows = kept
+    self._path = path
     if len(kept) < len(rows) or self.problems:
       write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
     self._file = path.open("a")
 
   def append(self, row: Row) -> None:
     """Writes one row; non-finite numbers become null."""
-    self._file.write(json.dumps(finite(row), allow_nan=False) + "\n")
-    self._file.flush()
+    with faults.naming(self._path):
+      self._file.write(json.dumps(finite(row), allow_nan=False) + "\n")
+      self._file.flush()
 
   def sync(self) -> None:
     """Makes what was appended durable: called before a checkpoint is."""
-    os.fsync(self._file.fileno())
+    with faults.naming(self._path):
+      os.fsync(self._file.fileno())
 
   def close(self) -> None:
     """Closes the file."""
-    self._file.close()
+    with faults.naming(self._path):
+      self._file.close()

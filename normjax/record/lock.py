@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from normjax import errors
+from normjax import errors, faults
 
 _LOG = logging.getLogger(__name__)
 NAME = ".lock"
@@ -56,8 +56,9 @@ def held(
         )
       time.sleep(0.05)
     owner = {"pid": os.getpid(), "host": socket.gethostname()}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+    with faults.naming(path):
+      os.ftruncate(descriptor, 0)
+      os.pwrite(descriptor, json.dumps(owner).encode(), 0)
     yield descriptor
   finally:
     os.close(descriptor)

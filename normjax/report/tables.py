@@ -293,6 +293,6 @@ def _notes(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
     )
   notes.append(
     "Train s: mean over seeds, without compilation and evaluation. Compile s:"
-    " the largest of the seeds; the others reuse the program."
+    " of the program, by whichever run compiled it first."
   )
   return notes

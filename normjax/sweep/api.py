@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import errno
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 import rich.console
 
-from normjax import configure, errors, escape
+from normjax import configure, errors, escape, faults
 from normjax.configure import COMPONENTS, ConfigDict
 from normjax.record import lock
 from normjax.sweep import launch, ledger, pool, preflight, progress, spec
@@ -21,13 +20,6 @@ from normjax.sweep.spec import Sweep
 
 INTERRUPTED = 130
 RUNNER = "normjax.train:run"
-DISK_ERRORS = (
-  errno.ENOSPC,
-  errno.EDQUOT,
-  errno.EROFS,
-  errno.EACCES,
-  errno.ENOTDIR,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,10 +255,11 @@ def _disk_errors(out: Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    if error.errno not in DISK_ERRORS:
+    if faults.disk(error) is None:
       raise
+    name = error.filename or out
     raise errors.RunError(
-      f"cannot write to {out}: {error.strerror}. What is done is kept; the"
+      f"cannot write to {name}: {error.strerror}. What is done is kept; the"
       " same command goes on from there."
     ) from error
 

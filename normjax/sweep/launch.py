@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import selectors
 import subprocess
 import time
@@ -96,13 +97,19 @@ class Launcher:
     while len(self.workers) < wanted:
       slots = {worker.slot for worker in self.workers}
       slot = next(i for i in range(self.num_workers) if i not in slots)
-      worker = pool.start(
-        self.out,
-        slot,
-        self.cores[slot] if self.cores else None,
-        self.runner,
-        self.lock,
-      )
+      try:
+        worker = pool.start(
+          self.out,
+          slot,
+          self.cores[slot] if self.cores else None,
+          self.runner,
+          self.lock,
+        )
+      except OSError as error:
+        if error.errno not in (errno.ENOMEM, errno.EAGAIN):
+          raise
+        self._settle_for_fewer(error.strerror)
+        return
       self.workers.append(worker)
       self._selector.register(
         worker.process.stdout, selectors.EVENT_READ, worker
@@ -167,14 +174,25 @@ class Launcher:
       message = note or f"the run ended without {directory / files.RESULT}"
       self._fail(point, message, retry=True)
     elif answer["event"] == "failed":
-      self._fail(point, answer["message"], retry=answer["retry"])
+      message, kind = answer["message"], answer.get("kind")
+      if kind == "disk":
+        # Every other point would meet the same disk.
+        self.attempts.add(point.run_id, "failed", message=message)
+        raise errors.RunError(
+          f"{message.rstrip('.')}. What is done is kept; the same command goes"
+          " on from there."
+        )
+      if kind == "memory":
+        # What is left of it is of no use to another point, and may hang.
+        self._dismiss(worker)
+        worker.kill()
+      self._fail(point, message, retry=answer["retry"])
     else:
       self._fail(point, "a signal interrupted the worker", retry=True)
 
   def _bury(self, worker: pool.Worker) -> None:
     """Books the death of a worker; `_hire` replaces it."""
-    self._selector.unregister(worker.process.stdout)
-    self.workers.remove(worker)
+    self._dismiss(worker)
     # Its own end, not our SIGKILL, is what the message tells.
     with contextlib.suppress(subprocess.TimeoutExpired):
       worker.process.wait(5.0)
@@ -184,11 +202,16 @@ class Launcher:
     elif not worker.ready:
       self._bad_starts += 1
       if self._bad_starts >= MAX_BAD_STARTS:
-        self._settle_for_fewer(worker)
+        self._settle_for_fewer(worker.epitaph())
 
-  def _settle_for_fewer(self, dead: pool.Worker) -> None:
+  def _dismiss(self, worker: pool.Worker) -> None:
+    """Listens to a worker no more."""
+    self._selector.unregister(worker.process.stdout)
+    self.workers.remove(worker)
+
+  def _settle_for_fewer(self, how: str) -> None:
     """Goes on with the workers that did start, as where memory is short."""
-    why = f"workers do not start: {dead.epitaph()}."
+    why = f"workers do not start: {how}."
     started = [worker for worker in self.workers if worker.ready]
     if not started:
       raise errors.RunError(f"{why} What is done is kept.")

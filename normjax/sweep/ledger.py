@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from normjax import errors
+from normjax import errors, faults
 from normjax.record import files
 
 PLAN = "plan.json"
@@ -198,8 +198,9 @@ class Attempts:
   def add(self, run_id: str, state: str, **facts: Any) -> None:
     """Writes what became of an attempt."""
     row = {"run_id": run_id, "state": state, "time_unix_s": time.time()}
-    self.file.write((json.dumps(files.finite(row | facts)) + "\n").encode())
-    self.file.flush()
+    with faults.naming(self.file.name):
+      self.file.write((json.dumps(files.finite(row | facts)) + "\n").encode())
+      self.file.flush()
 
 
 def _has_begun(directory: Path) -> bool:

@@ -6,7 +6,8 @@ share its compilation, and answers in JSON lines on standard output:
 
     {"event": "ready"}
     {"event": "finished", "directory": …}
-    {"event": "failed", "directory": …, "message": …, "retry": bool}
+    {"event": "failed", "directory": …, "message": …, "retry": bool,
+     "kind": "disk" | "memory" | ""}
     {"event": "interrupted", "directory": …}
 
 Whatever else the run prints goes to standard error. A worker ends when its
@@ -27,10 +28,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from normjax import errors, stopping
+from normjax import errors, faults, stopping
 
 PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
+DISK = "disk"
+MEMORY = "memory"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,19 +85,29 @@ def _serve(
     except BaseException as error:
       traceback.print_exc()
       sys.stderr.flush()
-      outcome = {
-        "event": "failed",
-        "message": f"{type(error).__name__}: {error}",
-        # Bad input stays bad.
-        "retry": not isinstance(error, errors.UserError)
-        or isinstance(error, errors.BusyRunError),
-      }
+      outcome = _failure(error)
     # Before the answer: once it is out, the input may end at any moment.
     busy.clear()
     answer(directory=directory, **outcome)
     if stopping.asked():
       return INTERRUPTED
   return 0
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+  """The answer about a run that failed."""
+  message, kind, retry = faults.one_line(error), "", True
+  if isinstance(error, errors.CacheError):
+    message, kind = str(error), DISK
+  elif isinstance(error, errors.UserError):
+    message = f"{type(error).__name__}: {error}"
+    # Bad input stays bad.
+    retry = isinstance(error, errors.BusyRunError)
+  elif (fault := faults.disk(error)) is not None:
+    message, kind = faults.describe(fault), DISK
+  elif faults.is_memory(error):
+    message, kind = f"out of memory: {message}", MEMORY
+  return {"event": "failed", "message": message, "retry": retry, "kind": kind}
 
 
 def _run(runner: Callable[..., Any], request: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ the way, and another run's checkpoint, do not restore either.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -25,10 +24,6 @@ from normjax.train.state import State
 _LOG = logging.getLogger(__name__)
 _SEAL = "seal"
 _MOST_NAMED = 3
-# Of a folder that cannot be used now, whatever its files hold.
-_CLOSED = (
-  errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
-)  # fmt: skip
 
 
 class SealError(ValueError):
@@ -202,7 +197,7 @@ def is_elsewhere(error: Exception) -> bool:
   """Whether the machine failed, and not what the checkpoint's files hold."""
   found = faults.disk(error)
   return faults.is_memory(error) or (
-    found is not None and found.errno in _CLOSED
+    found is not None and found.errno in faults.CLOSED
   )
 
 

@@ -1,6 +1,7 @@
 """One run, from its config to its result, resumable at any moment."""
 
 import contextlib
+import logging
 import math
 import os
 import statistics
@@ -20,6 +21,7 @@ from normjax.train.evaluate import Stopped, evaluate, evaluate_corrupted
 
 Event = Callable[[str, int], None]
 
+_LOG = logging.getLogger(__name__)
 _STATUS_EVERY_S = 0.5
 
 
@@ -74,16 +76,22 @@ def _run(
 ) -> dict[str, Any]:
   this = _Run(config, directory, observe)
   try:
-    return this.train()
+    result = this.train()
   except BaseException as error:
     stopped = isinstance(error, KeyboardInterrupt | SystemExit)
     message = "" if stopped else f"{type(error).__name__}: {error}"
     # A full disk may be the error itself; it must not hide behind a second.
     with contextlib.suppress(OSError):
       this.status("interrupted" if stopped else "failed", message=message)
+    try:
+      this.close()
+    except Exception as second:
+      if stopped:
+        raise  # The last checkpoint is what the end waits for.
+      _LOG.warning("after that, closing failed too: %s", second)
     raise
-  finally:
-    this.close()
+  this.close()
+  return result
 
 
 class _Run:
@@ -433,13 +441,14 @@ class _Run:
     )
 
   def close(self) -> None:
-    """Closes what is open, also after an error."""
-    if self.checkpoints is not None:
-      self.checkpoints.close()
-    for sink in self.sinks:
-      sink.close()
-    if self.metrics is not None:
-      self.metrics.close()
+    """Closes what is open, all of it, also after an error."""
+    with contextlib.ExitStack() as stack:
+      if self.metrics is not None:
+        stack.callback(self.metrics.close)
+      for sink in self.sinks:
+        stack.callback(sink.close)
+      if self.checkpoints is not None:
+        stack.callback(self.checkpoints.close)
 
 
 def _next_multiple(step: int, every: int) -> int:
