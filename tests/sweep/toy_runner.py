@@ -79,6 +79,18 @@ def make_trouble(trouble: str, directory: Path) -> None:
     raise RuntimeError(f"toy trouble in attempt {tries}")
   if kind == "bad_input":
     raise errors.UserError("toy.trouble is bad input")
+  if kind == "busy":
+    raise errors.BusyRunError("in use by another run")
+  if kind == "memory":
+    raise MemoryError
+  if kind == "device_memory":
+    raise RuntimeError("RESOURCE_EXHAUSTED: Out of\nmemory allocating")
+  if kind == "thread":
+    raise RuntimeError("can't start new thread")
+  if kind == "disk":
+    raise OSError(28, "No space left on device", "/data/x")
+  if kind == "cache":
+    raise errors.CacheError("cannot write the cache: full.")
   if kind == "exit":
     sys.exit(3)
   if kind == "sigkill":

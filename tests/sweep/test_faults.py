@@ -1,0 +1,136 @@
+"""Workers out of memory, and disks that fail below a sweep."""
+
+import contextlib
+import json
+
+import pytest
+from toy_runner import logs, results
+
+from normjax import errors
+from normjax.sweep import launch, ledger, pool
+
+
+def sweep(kind, seeds=2):
+  return f"""[{{"toy.name": n, "toy.trouble": t, "seed": s}}
+    for n, t in (("a", ""), ("bb", "{kind}")) for s in range({seeds})]"""
+
+
+def failed(out):
+  rows = map(json.loads, (out / ledger.ATTEMPTS).read_text().splitlines())
+  return [row for row in rows if row["state"] == "failed"]
+
+
+@pytest.mark.parametrize(
+  ("kind", "message"),
+  [
+    ("memory", "out of memory: MemoryError"),
+    (
+      "device_memory",
+      "out of memory: RuntimeError: RESOURCE_EXHAUSTED: Out of",
+    ),
+    ("thread", "out of memory: RuntimeError: can't start new thread"),
+  ],
+)
+def test_a_worker_out_of_memory_is_replaced_and_the_point_tried_again(
+  write_config, run_toy, tmp_path, kind, message
+):
+  out = tmp_path / "out"
+  summary = run_toy(write_config(sweep(f"{kind}:1")), out, workers=1)
+  assert (summary.num_done, summary.exit_code) == (4, 0)
+  # No point pays for another one's memory.
+  assert len(failed(out)) == 2
+  for row in failed(out):
+    assert row["message"].startswith(message)
+    assert "\n" not in row["message"]
+  assert len({row["run_id"] for row in failed(out)}) == 2
+
+
+def test_memory_that_never_suffices_is_exit_1(write_config, run_toy, tmp_path):
+  out = tmp_path / "out"
+  summary = run_toy(write_config(sweep("memory", seeds=1)), out, workers=1)
+  assert (summary.num_done, summary.exit_code) == (1, 1)
+  assert list(summary.failed.values()) == ["out of memory: MemoryError"]
+  assert len(failed(out)) == 2
+
+
+@pytest.mark.parametrize(
+  ("kind", "message"),
+  [
+    ("disk", r"cannot use /data/x: No space left on device\. What is done is"),
+    ("cache", r"cannot write the cache: full\. What is done is kept"),
+  ],
+)
+def test_a_worker_s_disk_fault_ends_the_sweep(
+  write_config, run_toy, tmp_path, kind, message
+):
+  out = tmp_path / "out"
+  config = write_config(sweep(f"{kind}:1"))
+  for num_failed in (1, 2):  # One for each of the two points that meet it.
+    with pytest.raises(errors.RunError, match=message):
+      run_toy(config, out, workers=1)
+    assert len(failed(out)) == num_failed
+  assert len(results(out)) >= 2  # What came before is kept.
+  assert run_toy(config, out, workers=1).num_done == 4
+  assert all(lines.count("begin") <= 2 for lines in logs(out).values())
+
+
+def test_a_folder_in_use_is_tried_again(write_config, run_toy, tmp_path):
+  out = tmp_path / "out"
+  summary = run_toy(write_config(sweep("busy:1")), out)
+  assert summary.num_done == 4
+  assert {row["message"] for row in failed(out)} == {
+    "BusyRunError: in use by another run"
+  }
+
+
+def test_no_memory_for_another_worker(
+  write_config, run_toy, tmp_path, monkeypatch
+):
+  start, started = pool.start, []
+
+  def short(*arguments):
+    if started:
+      raise OSError(12, "Cannot allocate memory")
+    started.append(start(*arguments))
+    return started[0]
+
+  monkeypatch.setattr(launch.pool, "start", short)
+  assert run_toy(write_config(sweep("")), tmp_path / "out").num_done == 4
+  with pytest.raises(errors.RunError, match="do not start: Cannot allocate"):
+    run_toy(write_config(sweep("")), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+  ("error", "said"),
+  [
+    (OSError(30, "Read-only file system"), "Read-only file system"),
+    (OSError(27, "File too large"), "File too large"),
+    (OSError(122, "Disk quota exceeded"), "Disk quota exceeded"),
+  ],
+)
+def test_the_sweep_s_own_files(
+  write_config, run_toy, tmp_path, monkeypatch, error, said
+):
+  def fail(*arguments, **facts):
+    raise error
+
+  monkeypatch.setattr(launch.ledger.Attempts, "add", fail)
+  with pytest.raises(errors.RunError, match=f"{said}. What is done is kept"):
+    run_toy(write_config(sweep("", seeds=1)), tmp_path / "out")
+
+
+def test_a_ledger_that_is_full_is_named(
+  write_config, run_toy, tmp_path, monkeypatch
+):
+  @contextlib.contextmanager
+  def full(out):
+    with open("/dev/full", "ab") as file:
+      yield ledger.Attempts(file)
+      file.detach().close()  # What is in the buffer finds no room either.
+
+  monkeypatch.setattr(launch.ledger, "attempts_file", full)
+  with pytest.raises(
+    errors.RunError, match="cannot write to /dev/full: No space left on device"
+  ):
+    run_toy(write_config(sweep("", seeds=1)), tmp_path / "out")
+  assert (tmp_path / "out" / "plan.json").exists()
