@@ -36,7 +36,7 @@ def test_rows_that_find_no_room_are_named_and_nothing_is_lost(
   def open_full(self, *arguments, **options):
     opened(self, *arguments, **options)
     self._file.close()
-    self._file = Path("/dev/full").open("a")
+    self._file = Path("/dev/full").open("a")  # noqa: SIM115
 
   with monkeypatch.context() as patch:
     patch.setattr(files.MetricsFile, "__init__", open_full)
