@@ -90,10 +90,6 @@ def _dispatch(command: str, arguments: list[str]) -> int:
   return module.run(positional, overrides, values)
 
 
-def _named(error: Exception) -> str:
-  return f"{type(error).__name__}: {escape.lines(str(error))}"
-
-
 def main(argv: list[str] | None = None) -> int:
   """Runs one command.
 
@@ -137,9 +133,9 @@ def main(argv: list[str] | None = None) -> int:
       )
       return 2
     what = "out of memory: " if faults.is_memory(error) else ""
-    message = faults.one_line(error) if what else _named(error)
     print(
-      f"normjax: {what}{message} (--verbose shows the traceback)",
+      f"normjax: {what}{faults.one_line(error)}"
+      " (--verbose shows the traceback)",
       file=sys.stderr,
     )
     return 1

@@ -108,7 +108,7 @@ class Launcher:
       except OSError as error:
         if error.errno not in (errno.ENOMEM, errno.EAGAIN):
           raise
-        self._settle_for_fewer(error.strerror)
+        self._settle_for_fewer(error.strerror, self.workers)
         return
       self.workers.append(worker)
       self._selector.register(
@@ -202,17 +202,17 @@ class Launcher:
     elif not worker.ready:
       self._bad_starts += 1
       if self._bad_starts >= MAX_BAD_STARTS:
-        self._settle_for_fewer(worker.epitaph())
+        started = [each for each in self.workers if each.ready]
+        self._settle_for_fewer(worker.epitaph(), started)
 
   def _dismiss(self, worker: pool.Worker) -> None:
     """Listens to a worker no more."""
     self._selector.unregister(worker.process.stdout)
     self.workers.remove(worker)
 
-  def _settle_for_fewer(self, how: str) -> None:
+  def _settle_for_fewer(self, how: str, started: Sequence[pool.Worker]) -> None:
     """Goes on with the workers that did start, as where memory is short."""
     why = f"workers do not start: {how}."
-    started = [worker for worker in self.workers if worker.ready]
     if not started:
       raise errors.RunError(f"{why} What is done is kept.")
     self.num_workers = len(self.workers)
