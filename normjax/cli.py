@@ -9,6 +9,7 @@ Bad input ends with one message and exit code 2; --verbose adds a traceback.
 import errno
 import importlib
 import logging
+import os
 import sys
 import traceback
 
@@ -138,6 +139,11 @@ def main(argv: list[str] | None = None) -> int:
       " (--verbose shows the traceback)",
       file=sys.stderr,
     )
+    if what and argv is None:
+      # Threads that found no memory to start are waited for without an end.
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(1)
     return 1
 
 

@@ -8,9 +8,9 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from normjax import errors, faults
 from normjax.record import files
@@ -131,24 +131,26 @@ def read_plan(out: Path) -> tuple[dict[str, Any] | None, str]:
   return plan, ""
 
 
-def refuse(
+def check_same(
   out: Path,
   plan: Mapping[str, Any],
   sweep_id: str,
   config_file: str,
-  differences: str,
-) -> NoReturn:
+  differences: Callable[[], str] | None = None,
+) -> None:
   """Refuses to mix two sweeps in one directory.
 
   Raises:
-    RunError: always; says in what they differ.
+    RunError: `out` holds another sweep; says in what they differ.
   """
-  raise errors.RunError(
-    f"{out} holds sweep {plan['sweep_id']} of"
-    f" {plan.get('config_file', 'another config')}; this is sweep"
-    f" {sweep_id} of {config_file}: {differences}. Give another --out, or the"
-    " config and overrides of that sweep."
-  )
+  if plan["sweep_id"] != sweep_id:
+    said = f": {differences()}" if differences is not None else ""
+    raise errors.RunError(
+      f"{out} holds sweep {plan['sweep_id']} of"
+      f" {plan.get('config_file', 'another config')}; this is sweep"
+      f" {sweep_id} of {config_file}{said}. Give another --out, or the config"
+      " and overrides of that sweep."
+    )
 
 
 def read_attempts(

@@ -64,9 +64,13 @@ class Planner:
     old, note = ledger.read_plan(self.out)
     if old is not None:
       identity = plan_lib.sweep_id(self.sweep, self.config)
-      if old["sweep_id"] != identity:
-        differences = changes.of_sweeps(self.out, old, self.sweep, self.config)
-        ledger.refuse(self.out, old, identity, self.file, differences)
+      ledger.check_same(
+        self.out,
+        old,
+        identity,
+        self.file,
+        lambda: changes.of_sweeps(self.out, old, self.sweep, self.config),
+      )
       # Asking anew is slow, and imports jax.
       self.programs.update(
         (point["run_id"], point["program"]) for point in old["points"]

@@ -1,7 +1,6 @@
-"""One run, from its config to its result, resumable at any moment."""
+"""The loop around the compiled step, and what it leaves on disk."""
 
 import contextlib
-import logging
 import math
 import os
 import statistics
@@ -13,88 +12,18 @@ from typing import Any
 import jax
 
 from normjax import build, configure, errors, stopping
-from normjax.record import files, lock, provenance, sinks
+from normjax.record import files, provenance, sinks
 from normjax.record.clock import Clock
-from normjax.train import check, program, sharding, warm_start
+from normjax.train import program, sharding, warm_start
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Stopped, evaluate, evaluate_corrupted
 
 Event = Callable[[str, int], None]
 
-_LOG = logging.getLogger(__name__)
 _STATUS_EVERY_S = 0.5
 
 
-def run(
-  config: configure.ConfigDict,
-  directory: Path,
-  observe: Event = lambda name, step: None,
-) -> dict[str, Any]:
-  """Trains one config and returns its result.
-
-  Returns at once where `result.json` is there. Goes on from the newest whole
-  checkpoint where there is one, and then gives bit for bit what a run that
-  was never stopped gives.
-
-  Args:
-    config: a resolved config.
-    directory: of this run alone; created where missing.
-    observe: called as ("evaluate" | "save" | "step" | "log", step).
-
-  Returns:
-    What `result.json` holds. Divergence is a result: `state` is "diverged".
-
-  Raises:
-    UserError: bad input; nothing was started.
-    BusyRunError: another process trains in this directory.
-    KeyboardInterrupt: a signal came; a checkpoint is there, where they are on.
-  """
-  directory = Path(directory)
-  if (result := _finished(config, directory)) is not None:
-    return result
-  check.check(config)
-  directory.mkdir(parents=True, exist_ok=True)
-  with lock.held(directory, "run"):
-    # Another process may have ended it before the lock was free.
-    return _finished(config, directory) or _run(config, directory, observe)
-
-
-def _finished(
-  config: configure.ConfigDict, directory: Path
-) -> dict[str, Any] | None:
-  """This run's result, where it is over."""
-  try:
-    result = files.read_json(directory / files.RESULT)
-  except errors.RunError:
-    return None  # Half a result is none: the checkpoints say how far it got.
-  whose = result.get("run_id") if isinstance(result, dict) else None
-  return result if whose == configure.run_id(config) else None
-
-
-def _run(
-  config: configure.ConfigDict, directory: Path, observe: Event
-) -> dict[str, Any]:
-  this = _Run(config, directory, observe)
-  try:
-    result = this.train()
-  except BaseException as error:
-    stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-    message = "" if stopped else f"{type(error).__name__}: {error}"
-    # A full disk may be the error itself; it must not hide behind a second.
-    with contextlib.suppress(OSError):
-      this.status("interrupted" if stopped else "failed", message=message)
-    try:
-      this.close()
-    except Exception as second:
-      if stopped:
-        raise  # The last checkpoint is what the end waits for.
-      _LOG.warning("after that, closing failed too: %s", second)
-    raise
-  this.close()
-  return result
-
-
-class _Run:
+class Run:
   """What the loop carries besides the state."""
 
   def __init__(self, config, directory: Path, observe: Event):

@@ -104,7 +104,7 @@ def test_it_survives_an_interruption(monkeypatch, tmp_path, stopped_at):
   ],
 )
 def test_a_solved_problem_is_not_a_dead_network(norm, loss, dead):
-  run = object.__new__(loop._Run)
+  run = object.__new__(loop.Run)
   run.gradient_zero_since = None
   run.watch_gradient(3, norm, loss)
   assert run.gradient_zero_since == (3 if dead else None)
