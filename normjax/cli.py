@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
       return 2
     what = "out of memory: " if faults.is_memory(error) else ""
     print(
-      f"normjax: {what}{faults.one_line(error)}"
+      f"normjax: {what}{escape.lines(faults.one_line(error))}"
       " (--verbose shows the traceback)",
       file=sys.stderr,
     )

@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_is_one_line(
   captured = capsys.readouterr()
   assert said in captured.err
   assert captured.err.count("\n") == 1
-  assert str(out) in captured.err
+  assert str(out)[:30] in captured.err  # A long name may be cut.
 
 
 @pytest.mark.parametrize(
