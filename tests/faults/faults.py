@@ -299,7 +299,7 @@ FAULTS = (
   ),
   Fault(
     "lock that is shared",
-    "normjax/sweep/lock.py",
+    "normjax/record/lock.py",
     "fcntl.LOCK_EX | fcntl.LOCK_NB",
     "fcntl.LOCK_SH | fcntl.LOCK_NB",
     "tests/sweep/test_launch.py::test_a_directory_in_use_is_refused",
