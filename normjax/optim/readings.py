@@ -54,8 +54,10 @@ def _from(ndim: int, dims: MatrixDims) -> dict[int, MatrixDims]:
 
 NONE = Kind({})
 _WEIGHT = r"(/(kernel|weight|w))?(/\d+)?"
+# Of latent attention, wq_b and wkv_b are (rank, h, k).
 _SPLIT = (
-  rf"(.*/)?(query|key|value|[qkv]|w[qkv]|([qkv]|query|key|value)_proj){_WEIGHT}"
+  r"(.*/)?(query|key|value|[qkv]|w[qkv]|w(q|k|v|kv)_b"
+  rf"|([qkv]|query|key|value)_proj){_WEIGHT}"
 )
 _MERGE = rf"(.*/)?(out|o|wo|o_proj|out_proj|output_proj){_WEIGHT}"
 # But not the attention inside a block that is called so.

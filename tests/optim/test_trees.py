@@ -156,6 +156,13 @@ TREES = {
     ("decoder/decoder_norm/scale", (D,), None),
     ("decoder/logitdense/kernel", (D, V), None),
   ],
+  "latent attention": [
+    ("layers_0/self_attention/wq_a/kernel", (D, 6), "0>1"),
+    ("layers_0/self_attention/wq_b/kernel", (6, H, K), "0>12"),
+    ("layers_0/self_attention/wkv_b/kernel", (5, H, K), "0>12"),
+    ("layers_0/self_attention/out/kernel", (H, K, D), "01>2"),
+    ("layers_0/pre_self_attention_norm/scale", (D,), None),
+  ],
   "big_vision": [
     ("embedding/kernel", (4, 4, 3, D), None),
     ("pos_embedding", (1, 9, D), None),
