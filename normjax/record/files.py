@@ -4,7 +4,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ METRICS = "metrics.jsonl"
 STATUS = "status.json"
 RESULT = "result.json"
 CHECKPOINTS = "ckpt"
+# How a run may end, as its result says it.
+OVER = ("done", "diverged")
 
 Row = dict[str, Any]
 
@@ -78,6 +80,32 @@ def read_json(path: Path) -> Any | None:
     raise errors.RunError(f"{path} is not valid JSON: {error}") from error
 
 
+def is_result(value: Any) -> bool:
+  """Whether the value of a result.json says how a run ended."""
+  return (
+    isinstance(value, dict)
+    and value.get("state") in OVER
+    and isinstance(value.get("metrics"), dict)
+  )
+
+
+def read_notes(path: Path) -> tuple[list[int], list[str]]:
+  """The steps of resumptions and the problems that a run.json has noted.
+
+  Raises:
+    RunError: the file is not JSON, or does not say them as lists.
+  """
+  value = read_json(path)
+  if value is None:
+    return [], []
+  if isinstance(value, dict):
+    steps = value.get("resumed_at_steps", [])
+    problems = value.get("problems", [])
+    if isinstance(steps, list) and isinstance(problems, list):
+      return steps, problems
+  raise errors.RunError(f"{path} was no run's file; it was written anew")
+
+
 def read_rows(path: Path) -> tuple[list[Row], list[str]]:
   """Rows of a metrics.jsonl, and a note for each line that is none.
 
@@ -96,6 +124,33 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
     else:
       rows.append(row)
   return rows, problems
+
+
+def lost_rows(
+  rows: Iterable[Row], step: int, every_steps: Mapping[str, int]
+) -> list[str]:
+  """What is wrong with the rows of the steps before a checkpoint, if anything.
+
+  They were on disk before it was: another file lies there than was written.
+
+  Args:
+    rows: of the file.
+    step: of the checkpoint.
+    every_steps: how often there is a row, by its kind.
+  """
+  rows = list(rows)
+  wrong = []
+  for kind, every in every_steps.items():
+    found = [r["step"] for r in rows if r["kind"] == kind and r["step"] < step]
+    wanted = list(range(0, step, every))
+    if found != wanted:
+      wrong.append(f"{len(found)} of kind {kind!r} in place of {len(wanted)}")
+  if not wrong:
+    return []
+  return [
+    f"{METRICS} lacks rows of steps before {step}, or has some twice:"
+    f" {', '.join(wrong)}"
+  ]
 
 
 class MetricsFile:

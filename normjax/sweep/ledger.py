@@ -18,7 +18,10 @@ from normjax.record import files
 PLAN = "plan.json"
 RUNS = "runs"
 ATTEMPTS = "attempts.jsonl"
-OVER = ("done", "diverged")
+# What a point of a plan that was read must say.
+_POINT_KEYS = frozenset(
+  ("run_id", "stage", "method", "overrides", "seed", "program")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +96,10 @@ def read_result(directory: Path) -> tuple[dict[str, Any] | None, str]:
     return None, f"{path} is not whole; the point runs again"
   if result is None:
     return None, ""
-  whole = (
-    isinstance(result, dict)
-    and result.get("state") in OVER
-    and isinstance(result.get("metrics"), dict)
-  )
-  if not whole or result.get("run_id", directory.name) != directory.name:
+  if (
+    not files.is_result(result)
+    or result.get("run_id", directory.name) != directory.name
+  ):
     return None, f"{path} is no result of this run; the point runs again"
   return result, ""
 
@@ -126,9 +127,25 @@ def read_plan(out: Path) -> tuple[dict[str, Any] | None, str]:
     plan = {}
   if plan is None:
     return None, ""
-  if not isinstance(plan, dict) or not {"sweep_id", "points"} <= set(plan):
+  if not _is_plan(plan):
     return None, f"{path} is not whole; made anew from the config"
   return plan, ""
+
+
+def _is_plan(plan: Any) -> bool:
+  """Whether all is there that another plan is compared with."""
+  if not isinstance(plan, dict) or not {"sweep_id", "points"} <= set(plan):
+    return False
+  points, methods = plan["points"], plan.get("methods", [])
+  return (
+    isinstance(points, list)
+    and all(isinstance(p, dict) and p.keys() >= _POINT_KEYS for p in points)
+    and isinstance(methods, list)
+    and all(
+      isinstance(m, dict) and m.keys() >= {"label", "overrides"}
+      for m in methods
+    )
+  )
 
 
 def check_same(

@@ -127,6 +127,9 @@ class Checkpoints:
     found = self._manager.restore(step, args=ocp.args.Composite(**items))
     if sealed:
       check_seal(found[_SEAL], found["state"], found["clock"], self._run_id)
+    if (held := int(found["state"]["step"])) != step:
+      # A later step that is saved would meet the name, and not be written.
+      raise SealError(f"is of step {held}")
     return found
 
   @contextlib.contextmanager

@@ -54,8 +54,9 @@ def _finished(
     result = files.read_json(directory / files.RESULT)
   except errors.RunError:
     return None  # Half a result is none: the checkpoints say how far it got.
-  whose = result.get("run_id") if isinstance(result, dict) else None
-  return result if whose == configure.run_id(config) else None
+  if not files.is_result(result):
+    return None
+  return result if result.get("run_id") == configure.run_id(config) else None
 
 
 def _run(

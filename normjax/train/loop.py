@@ -159,7 +159,13 @@ class Run:
     }
     for row in self.metrics.rows:
       self.remember(row)
-    self.write_run_file(state, problems + self.metrics.problems)
+    problems += self.metrics.problems
+    every = {
+      "eval": config.evaluate.every_steps,
+      "train": config.log.every_steps,
+    }
+    problems += files.lost_rows(self.metrics.rows, step, every)
+    self.write_run_file(state, problems)
     resolved = configure.to_dict(config)
     self.sinks = [
       sink(self.directory, resolved)
@@ -188,9 +194,9 @@ class Run:
     """Config and provenance; keeps what an earlier process noted."""
     path = self.directory / files.RUN
     try:
-      earlier = files.read_json(path) or {}
+      steps, noted = files.read_notes(path)
     except errors.RunError as error:
-      earlier, problems = {}, [*problems, str(error)]
+      steps, noted, problems = [], [], [*problems, str(error)]
     self.sizes = self.program.sizes(state)
     files.write_json(
       path,
@@ -208,10 +214,10 @@ class Run:
           "data": self.dataset.provenance,
         },
         "resumed_at_steps": [
-          *earlier.get("resumed_at_steps", []),
+          *steps,
           *([int(state.step)] if self.saved >= 0 else []),
         ],
-        "problems": [*earlier.get("problems", []), *problems],
+        "problems": [*noted, *problems],
       },
     )
 

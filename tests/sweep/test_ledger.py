@@ -112,7 +112,16 @@ def test_another_sweep_is_named_with_this_one(tmp_path):
 
 def test_a_plan_that_is_not_whole_is_made_anew(tmp_path):
   assert ledger.read_plan(tmp_path) == (None, "")
-  for content in ("", "{", "[]", '{"schema": 1}'):
+  for content in (
+    "",
+    "{",
+    "[]",
+    '{"schema": 1}',
+    '{"sweep_id": "a", "points": 3}',
+    '{"sweep_id": "a", "points": [1]}',
+    '{"sweep_id": "a", "points": [{"run_id": "b"}]}',
+    '{"sweep_id": "a", "points": [], "methods": [{}]}',
+  ):
     (tmp_path / ledger.PLAN).write_text(content)
     plan, note = ledger.read_plan(tmp_path)
     assert plan is None

@@ -149,6 +149,16 @@ def test_another_run_s_checkpoint_is_set_aside(saved, tmp_path):
   assert (tmp_path / "ckpt-unreadable-4").is_dir()
 
 
+@pytest.mark.parametrize("name", [3, 9])
+def test_a_checkpoint_under_another_step_s_name_is_set_aside(tmp_path, name):
+  directory = tmp_path / "ckpt"
+  save(directory, 2, 4)
+  (directory / "4").rename(directory / str(name))
+  state, _, problems = restore(directory)
+  assert same(state, make_state(2))
+  assert f"checkpoint {name} is of step 4" in problems[0]
+
+
 def test_the_one_before_is_taken(tmp_path):
   directory = tmp_path / "ckpt"
   save(directory, 2, 4)

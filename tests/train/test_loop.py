@@ -161,6 +161,42 @@ def test_a_damaged_metrics_file_is_repaired_and_said(tmp_path):
   )
 
 
+@pytest.mark.parametrize(
+  "keep", [lambda lines: [], lambda lines: [*lines[:3], *lines[4:]]]
+)
+def test_rows_that_are_gone_before_a_checkpoint_are_said(tmp_path, keep):
+  config = support.tiny({"train.num_steps": 8})
+  _interrupted(config, tmp_path, 6)
+  path = tmp_path / files.METRICS
+  path.write_text("".join(keep(path.read_text().splitlines(keepends=True))))
+  train.run(config, tmp_path)
+  run = files.read_json(tmp_path / files.RUN)
+  assert run["resumed_at_steps"] == [4]
+  assert "metrics.jsonl lacks rows of steps before 4" in run["problems"][0]
+
+
+@pytest.mark.parametrize(
+  "held", [3, [], "x", {"problems": None}, {"resumed_at_steps": 3}]
+)
+def test_a_run_file_that_is_none_is_written_anew_and_said(tmp_path, held):
+  config = support.tiny({"train.num_steps": 4})
+  files.write_json(tmp_path / files.RUN, held)
+  assert train.run(config, tmp_path)["state"] == "done"
+  run = files.read_json(tmp_path / files.RUN)
+  assert "run.json was no run's file" in run["problems"][0]
+
+
+@pytest.mark.parametrize("lost", ["state", "metrics"])
+def test_a_result_that_lacks_something_is_none(tmp_path, lost):
+  config = support.tiny({"train.num_steps": 4})
+  want = train.run(config, tmp_path)
+  path = tmp_path / files.RESULT
+  files.write_json(path, {k: v for k, v in want.items() if k != lost})
+  again = train.run(config, tmp_path)
+  assert again["metrics"] == want["metrics"]
+  assert path.with_name("result.json.corrupt").exists()
+
+
 def test_half_a_result_is_none(tmp_path):
   config = support.tiny({"train.num_steps": 4})
   want = train.run(config, tmp_path)
