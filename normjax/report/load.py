@@ -152,14 +152,14 @@ def _load_sweep(out: Path) -> Sweep:
   attempts = _read_attempts(out / ATTEMPTS, problems)
   try:
     runs = tuple(
-      _load_run(out / "runs" / p["run_id"], p, attempts, problems, out)
+      _load_run(out / "runs" / p["run_id"], dict(p), attempts, problems, out)
       for p in plan["points"]
     )
     return Sweep(
       directory=out,
       sweep_id=plan["sweep_id"],
       config_file=plan["config_file"],
-      config=plan["config"],
+      config=dict(plan["config"]),
       metric=plan["metric"],
       mode=plan["mode"],
       baseline=plan["baseline"],
@@ -176,6 +176,10 @@ def _load_sweep(out: Path) -> Sweep:
     )
   except KeyError as error:
     raise errors.RunError(f"{out / PLAN} has no key {error}.") from error
+  except (TypeError, ValueError, AttributeError) as error:
+    raise errors.RunError(
+      f"{out / PLAN} is not whole; `normjax sweep` makes it anew."
+    ) from error
 
 
 def _load_run(

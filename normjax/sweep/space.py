@@ -39,6 +39,11 @@ def grid(
   axes = dict(key) if isinstance(key, Mapping) else {}
   if isinstance(key, str):
     axes[key] = () if values is None else values
+  elif values is not None or not isinstance(key, Mapping | None):
+    raise errors.UserError(
+      "grid needs a dotted path with its values, or a mapping of paths to"
+      f" values, got {key!r}" + ("." if values is None else f" and {values!r}.")
+    )
   axes |= more
   for name, axis in axes.items():
     if isinstance(axis, str | bytes) or not isinstance(axis, Iterable):

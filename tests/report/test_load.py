@@ -145,6 +145,9 @@ def test_neither_sweep_nor_runs(tmp_path, exists):
     ('{"schema": 2}', "schema 2; this normjax reads 1"),
     ("[]", "schema None"),
     ('{"schema": 1}', "no key 'points'"),
+    ('{"schema": 1, "points": 3}', "is not whole"),
+    ('{"schema": 1, "points": [1]}', "is not whole"),
+    ('{"schema": 1, "points": [{}]}', "no key 'run_id'"),
   ],
 )
 def test_damaged_plan(tmp_path, plan, message):

@@ -88,3 +88,11 @@ def test_log_grid_adds_digits_where_values_would_coincide():
 def test_log_grid_refuses_bad_ranges(arguments):
   with pytest.raises(errors.UserError, match="0 < low < high"):
     log_grid(*arguments)
+
+
+@pytest.mark.parametrize(
+  "given", [(3, [1]), (["a"], [1]), ({"a": [1]}, [2]), (None, [1]), (3,)]
+)
+def test_a_key_that_is_none_is_not_dropped(given):
+  with pytest.raises(errors.UserError, match="grid needs a dotted path"):
+    grid(*given)
