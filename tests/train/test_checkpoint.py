@@ -1,5 +1,6 @@
 """Checkpoints that changed on disk, or are another run's, are not used."""
 
+import gc
 import json
 import random
 import shutil
@@ -21,6 +22,13 @@ pytestmark = pytest.mark.filterwarnings(
   "ignore::pytest.PytestUnraisableExceptionWarning",
   "ignore::pytest.PytestUnhandledThreadExceptionWarning",
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def collected():
+  """Coroutines left behind end here, where their warnings are ignored."""
+  yield
+  gc.collect()
 
 
 def make_state(step):
