@@ -8,6 +8,8 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import types
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -69,6 +71,37 @@ def _check_options(
       )
 
 
+_PLAIN = (bool, int, float)
+
+
+def _check_texts(
+  kind: str,
+  name: str,
+  options: Mapping[str, Any],
+  parameters: Iterable[inspect.Parameter],
+) -> None:
+  """Raises UserError where a flag or a number is given as a text.
+
+  As a flag every text is true: "no" would be yes.
+  """
+  kinds = {p.name: _plain(p.annotation) for p in parameters}
+  for key, value in options.items():
+    if isinstance(value, str) and kinds.get(key):
+      raise errors.UserError(
+        f"{kind} {name!r}: {key}={value!r}; allowed: {kinds[key]}."
+      )
+
+
+def _plain(annotation: Any) -> str:
+  """What a flag or a number may be, in words; empty for other options."""
+  parts = set(typing.get_args(annotation) or (annotation,))
+  optional = " or None" if types.NoneType in parts else ""
+  parts -= {types.NoneType}
+  if not parts or not parts <= set(_PLAIN):
+    return ""
+  return ("True, False" if parts == {bool} else "a number") + optional
+
+
 def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
   # A metaclass, as Flax's, may hide the signature of a class.
   function = factory.__init__ if isinstance(factory, type) else factory
@@ -108,20 +141,30 @@ class Registry:
 
     Raises:
       UnknownNameError: no such name.
-      UserError: an option that the factory does not have.
+      UserError: an option that the factory does not have, or a text where
+        it has a flag.
     """
     factory = self.get(name)
-    # A factory that hands options on says to what.
+    # A factory that hands options on says to what, and which it sets itself.
     chain = (factory, *getattr(factory, "hands_options_to", ()))
-    parameters = [p for f in chain for p in _parameters(f)]
+    own, *handed_on = map(_parameters, chain)
+    fixed = getattr(factory, "fixes_options", ())
+    parameters = own + [
+      p for more in handed_on for p in more if p.name not in fixed
+    ]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in _parameters(chain[-1]))
     if not open_ended:
-      allowed = [
-        p.name
-        for p in parameters
-        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name != "self"
-      ]
+      # Each once: a factory and what it hands options to share some.
+      allowed = list(
+        dict.fromkeys(
+          p.name
+          for p in parameters
+          if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+          and p.name != "self"
+        )
+      )
       _check_options(self.kind, name, options, allowed)
+    _check_texts(self.kind, name, options, parameters)
     return factory(*args, **options)
 
   def resolve(self, spec: str | Mapping[str, Any]) -> Any:

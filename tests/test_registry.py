@@ -1,6 +1,8 @@
+import inspect
+
 import pytest
 
-from normjax import errors, registry
+from normjax import errors, models, norms, registry
 
 TABLE = registry.Registry(
   "thing",
@@ -30,3 +32,45 @@ def test_unknown_option_names_the_options_that_there_are():
     TABLE.make("ndiff", [], [], linejunks=None)
   assert "Did you mean 'linejunk'?" in str(caught.value)
   assert "charjunk" in str(caught.value)
+
+
+TABLES = [
+  (registry.Registry(kind, package.TABLE), package.make, name)
+  for kind, package in (("norm", norms), ("model", models))
+  for name in package.TABLE
+]
+
+
+@pytest.mark.parametrize(("table", "make", "name"), TABLES)
+def test_a_text_is_no_flag_and_no_number(table, make, name):
+  """Every text is true: use_scale="no" was yes."""
+  factory = table.get(name)
+  chain = (factory, *getattr(factory, "hands_options_to", ()))
+  options = [
+    p.name
+    for f in chain
+    for p in inspect.signature(
+      f.__init__ if isinstance(f, type) else f
+    ).parameters.values()
+    if p.annotation in (bool, int, float, float | None, int | None)
+    and p.name not in getattr(factory, "fixes_options", ())
+  ]
+  for option in options:
+    with pytest.raises(errors.UserError, match=f"{option}.*'no'"):
+      make(name, **{option: "no"})
+
+
+@pytest.mark.parametrize(
+  ("name", "option"),
+  [("llama", "causal"), ("gpt2", "rope_theta"), ("vit", "causal")],
+)
+def test_what_a_factory_sets_itself_is_no_option(name, option):
+  """It was offered, and ended in Python's `multiple values`."""
+  with pytest.raises(errors.UserError, match=f"no option '{option}'"):
+    models.make(name, **{option: None})
+
+
+def test_an_option_is_listed_once():
+  with pytest.raises(errors.UserError) as caught:
+    models.make("llama", num_layer=2)
+  assert str(caught.value).count("num_layers") == 2  # Near, and in the list.

@@ -70,6 +70,8 @@ class _Decoder(Stack):
 
   reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
   hands_options_to: ClassVar[tuple[type, ...]] = (Stack,)
+  # The table's `make` does not offer what these models set themselves.
+  fixes_options: ClassVar[frozenset[str]] = frozenset({"causal", "rope_theta"})
 
   def __init__(
     self,
@@ -151,6 +153,7 @@ class _Decoder(Stack):
         without a key.
     """
     checks.check_key(train, key, dropout_rate=self.dropout_rate)
+    checks.check_sequences("tokens", tokens_bt)
     checks.check_ids(
       "tokens", tokens_bt, self.embedding.num_embeddings, "vocab_size"
     )

@@ -39,6 +39,7 @@ class ViT(Stack):
 
   reads: ClassVar[frozenset[str]] = frozenset({"images"})
   hands_options_to: ClassVar[tuple[type, ...]] = (Stack,)
+  fixes_options: ClassVar[frozenset[str]] = frozenset({"causal", "rope_theta"})
 
   def __init__(
     self,

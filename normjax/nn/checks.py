@@ -87,6 +87,15 @@ def check_integers(name: str, ids: Any, *, of: str = "") -> None:
     raise errors.UserError(f"{of}{name} must be integers; got {dtype}.")
 
 
+def check_sequences(name: str, values: Any) -> None:
+  """Raises UserError unless the array has the axes batch and length."""
+  if np.ndim(values) != 2:
+    raise errors.UserError(
+      f"{name} of shape {np.shape(values)} must be (batch, length);"
+      f" one sequence is {name}[None]."
+    )
+
+
 def check_ids(
   name: str, ids: Any, limit: int, option: str, *, of: str = ""
 ) -> None:

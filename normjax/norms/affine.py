@@ -34,7 +34,11 @@ def init(
 
 
 def check_options(norm: str, use_scale: bool, zero_centered: bool) -> None:
-  """Raises UserError where a scale is zero-centred that is not there."""
+  """Raises UserError where a scale is zero-centred that is not there.
+
+  And where one of the two is neither True nor False.
+  """
+  base.check_flags(norm, use_scale=use_scale, zero_centered=zero_centered)
   if zero_centered and not use_scale:
     raise errors.UserError(
       f"{norm}: zero_centered=True is about the scale, and use_scale=False"

@@ -275,6 +275,12 @@ def check_flag(norm: str, option: str, value: Any) -> None:
     )
 
 
+def check_flags(norm: str, **flags: Any) -> None:
+  """Raises UserError unless each is True or False; the message names it."""
+  for option, value in flags.items():
+    check_flag(norm, option, value)
+
+
 def check_impl(
   norm: str, impl: str | Sequence[str] | None, allowed: tuple[str, ...]
 ) -> tuple[str, ...] | None:

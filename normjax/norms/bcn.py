@@ -57,6 +57,7 @@ def bcn(
   base.check_integer("bcn", "num_groups", num_groups, least=1)
   base.check_number("bcn", "update_rate", update_rate, least=0, most=1)
   base.check_number("bcn", "eps", eps, above=0)
+  base.check_flags("bcn", estimated=estimated)
   return base.Norm(
     name="bcn",
     options={

@@ -35,6 +35,7 @@ def crms_norm(
     UserError: eps out of range.
   """
   base.check_number("crms_norm", "eps", eps, above=0)
+  base.check_flags("crms_norm", use_scale=use_scale, use_bias=use_bias)
   return base.Norm(
     name="crms_norm",
     options={"eps": eps, "use_scale": use_scale, "use_bias": use_bias},

@@ -148,6 +148,7 @@ def _make(
 ) -> base.Norm:
   base.check_number(name, "momentum", momentum, least=0, most=1)
   base.check_number(name, "eps", eps, above=0)
+  base.check_flags(name, nonlinearity=nonlinearity)
   base.check_choice(
     name, "running_variance", running_variance, ("biased", "unbiased")
   )

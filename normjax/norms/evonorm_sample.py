@@ -94,6 +94,7 @@ def _make(
 ) -> base.Norm:
   base.check_integer(name, "num_groups", num_groups, least=1)
   base.check_number(name, "eps", eps, above=0)
+  base.check_flags(name, nonlinearity=nonlinearity)
   options = {
     "num_groups": num_groups,
     "eps": eps,

@@ -40,6 +40,7 @@ def frn(
       images nor sequences.
   """
   base.check_number("frn", "eps", eps, above=0)
+  base.check_flags("frn", learned_eps=learned_eps, tlu=tlu)
   base.check_number("frn", "learned_eps_init", learned_eps_init, least=0)
   return base.Norm(
     name="frn",

@@ -29,6 +29,7 @@ def instance_norm(
       images nor sequences.
   """
   base.check_number("instance_norm", "eps", eps, above=0)
+  base.check_flags("instance_norm", use_scale=use_scale, use_bias=use_bias)
   return base.Norm(
     name="instance_norm",
     options={"eps": eps, "use_scale": use_scale, "use_bias": use_bias},

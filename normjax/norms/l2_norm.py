@@ -25,6 +25,7 @@ def l2_norm(eps: float = 0.0, use_scale: bool = False) -> base.Norm:
     UserError: eps out of range.
   """
   base.check_number("l2_norm", "eps", eps, least=0)
+  base.check_flags("l2_norm", use_scale=use_scale)
   return base.Norm(
     name="l2_norm",
     options={"eps": eps, "use_scale": use_scale},

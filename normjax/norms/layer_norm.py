@@ -46,6 +46,7 @@ def layer_norm(
   """
   base.check_number("layer_norm", "eps", eps, above=0)
   affine.check_options("layer_norm", use_scale, zero_centered)
+  base.check_flags("layer_norm", use_bias=use_bias)
   base.check_choice(
     "layer_norm", "eps_placement", eps_placement, tuple(moments.RECIPROCAL_ROOT)
   )

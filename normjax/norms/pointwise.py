@@ -47,6 +47,7 @@ def make(
   if shift_init is not None:
     base.check_number(name, "shift_init", shift_init)
   base.check_choice(name, "function", function, tuple(FUNCTIONS))
+  base.check_flags(name, use_bias=use_bias, use_scale=use_scale)
   return base.Norm(
     name=name,
     options={

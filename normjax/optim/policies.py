@@ -33,7 +33,12 @@ def by_path(rules: Sequence[tuple[str, Any]]) -> Callable[[PyTree], PyTree]:
 
   Returns:
     The function. It raises UserError, naming the leaf, where none matches.
+
+  Raises:
+    UserError: a pattern that is no regular expression.
+    TypeError: rules that are no pairs.
   """
+  validate.rules("by_path", rules)
 
   def policies(params: PyTree) -> PyTree:
     flat = [groups.match(rules, path) for path, _ in groups.leaves(params)]
@@ -61,6 +66,7 @@ def scale_by_path(
     UserError: a concrete factor below 0; at `init`, a leaf that no rule
       matches.
   """
+  validate.rules("scale_by_path", rules)
   for pattern, factor in rules:
     validate.number("scale_by_path", f"rules[{pattern!r}]", factor)
 
@@ -98,8 +104,11 @@ def partition_by_path(
     rules: (pattern, transform), in order.
 
   Raises:
-    UserError: at `init`, a leaf that no rule matches.
+    UserError: a pattern that is no regular expression; at `init`, a leaf that
+      no rule matches.
+    TypeError: rules that are no pairs, or a policy that is no transform.
   """
+  validate.rules("partition_by_path", rules, transforms=True)
   labels = by_path([(pattern, n) for n, (pattern, _) in enumerate(rules)])
   return optax.partition(
     {n: transform for n, (_, transform) in enumerate(rules)}, labels
@@ -124,6 +133,7 @@ def selective_decay(
   Returns:
     What `mask` of every optimizer takes.
   """
+  validate.pattern("selective_decay", "input_norms", input_norms)
   rules = ((_BIAS_NAMES, False), (input_norms, True), (".*", None))
 
   def mask(params: PyTree) -> PyTree:

@@ -195,6 +195,42 @@ def _transform(value: Any) -> bool:
   )
 
 
+def pattern(method: str, name: str, value: Any) -> None:
+  """Raises UserError unless the value is a regular expression."""
+  if not _pattern(value):
+    raise errors.UserError(
+      f"{method}: {name}={value!r}; allowed: a regular expression."
+    )
+
+
+def rules(method: str, given: Any, *, transforms: bool = False) -> None:
+  """Checks rules on paths.
+
+  Args:
+    method: names it in messages.
+    given: to be a sequence of (regular expression, policy).
+    transforms: whether policies are to be optax transforms.
+
+  Raises:
+    TypeError: no such sequence, or a policy that is no transform.
+    UserError: a pattern that is no regular expression.
+  """
+  pairs = isinstance(given, list | tuple) and all(
+    isinstance(rule, list | tuple) and len(rule) == 2 for rule in given
+  )
+  if not pairs:
+    raise TypeError(
+      f"{method}: rules={given!r}; allowed: a list of pairs (regular"
+      " expression, policy)."
+    )
+  for n, (path, policy) in enumerate(given):
+    pattern(method, f"rules[{n}][0]", path)
+    if transforms and not _transform(policy):
+      raise TypeError(
+        f"{method}: rules[{path!r}]={policy!r}; allowed: an optax transform."
+      )
+
+
 # What an option is, by its name or else its annotation.
 _BY_NAME: Mapping[str, tuple[Callable[[Any], bool], str]] = {
   **dict.fromkeys(

@@ -138,3 +138,9 @@ def test_features_of_another_number(name):
   # The number of values counts.
   reshaped = _inputs(name).reshape(8, 2, 6)
   assert _called(name, reshaped, train=False).shape == (8, 10)
+
+
+def test_one_sequence_alone_is_no_batch():
+  model = models.make("llama", num_layers=1, vocab_size=8)
+  with pytest.raises(errors.UserError, match=r"shape \(4,\) must be \(batch"):
+    model(np.arange(4), train=False)

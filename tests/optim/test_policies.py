@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from normjax import models, optim
+from normjax import errors, models, optim
 from normjax.nn import variables
 from normjax.optim import groups
 
@@ -137,3 +137,28 @@ def test_a_leaf_without_a_rule_is_named(use):
 def test_bad_factor():
   with pytest.raises(ValueError, match=r"rules\['head'\]=-1.*>= 0"):
     optim.scale_by_path([("head", -1.0)])
+
+
+@pytest.mark.parametrize(
+  "make", [optim.by_path, optim.scale_by_path, optim.partition_by_path]
+)
+@pytest.mark.parametrize(
+  ("rules", "error", "message"),
+  [
+    ([("(", 1.0)], errors.UserError, r"rules\[0\]\[0\]='\('; allowed: a reg"),
+    ([(3, 1.0)], errors.UserError, r"rules\[0\]\[0\]=3; allowed: a reg"),
+    ({".*": 1.0}, TypeError, "rules={'.*': 1.0}; allowed: a list of pairs"),
+    ([".*"], TypeError, "rules=.*; allowed: a list of pairs"),
+    (".*", TypeError, "rules=.*; allowed: a list of pairs"),
+  ],
+)
+def test_wrong_rules(make, rules, error, message):
+  with pytest.raises(error, match=f"{make.__name__}: {message}"):
+    make(rules)
+
+
+def test_wrong_policies():
+  with pytest.raises(TypeError, match="rules.*='muon'; allowed: an optax"):
+    optim.partition_by_path([(".*", "muon")])
+  with pytest.raises(errors.UserError, match="input_norms='\\['; allowed"):
+    optim.selective_decay("[")
