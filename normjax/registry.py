@@ -75,16 +75,9 @@ _PLAIN = (bool, int, float)
 
 
 def _check_texts(
-  kind: str,
-  name: str,
-  options: Mapping[str, Any],
-  parameters: Iterable[inspect.Parameter],
+  kind: str, name: str, options: Mapping[str, Any], kinds: Mapping[str, str]
 ) -> None:
-  """Raises UserError where a flag or a number is given as a text.
-
-  As a flag every text is true: "no" would be yes.
-  """
-  kinds = {p.name: _plain(p.annotation) for p in parameters}
+  """Raises UserError where one of `kinds` is given as a text."""
   for key, value in options.items():
     if isinstance(value, str) and kinds.get(key):
       raise errors.UserError(
@@ -142,7 +135,7 @@ class Registry:
     Raises:
       UnknownNameError: no such name.
       UserError: an option that the factory does not have, or a text where
-        it has a flag.
+        it has a flag or a number.
     """
     factory = self.get(name)
     # A factory that hands options on says to what, and which it sets itself.
@@ -164,8 +157,17 @@ class Registry:
         )
       )
       _check_options(self.kind, name, options, allowed)
-    _check_texts(self.kind, name, options, parameters)
-    return factory(*args, **options)
+    kinds = {p.name: _plain(p.annotation) for p in parameters}
+    flags = {key: said for key, said in kinds.items() if "True" in said}
+    # As a flag every text is true: "no" would be yes.
+    _check_texts(self.kind, name, options, flags)
+    try:
+      return factory(*args, **options)
+    except TypeError as error:
+      # The factory's own message, where it has one, knows the range.
+      if not any(key in str(error) for key in options):
+        _check_texts(self.kind, name, options, kinds)
+      raise
 
   def resolve(self, spec: str | Mapping[str, Any]) -> Any:
     """What a config names: "name", "name(option=value)" or a mapping.

@@ -56,7 +56,7 @@ def test_a_text_is_no_flag_and_no_number(table, make, name):
     and p.name not in getattr(factory, "fixes_options", ())
   ]
   for option in options:
-    with pytest.raises(errors.UserError, match=f"{option}.*'no'"):
+    with pytest.raises(errors.UserError, match=rf"{option}.*\bno\b"):
       make(name, **{option: "no"})
 
 
