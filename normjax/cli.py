@@ -106,7 +106,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
   if not verbose:
     # Libraries log a failure of theirs with its traceback before they raise.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for name in ("absl", "asyncio"):
+      logging.getLogger(name).setLevel(logging.CRITICAL)
+    if argv is None:  # This process is ours.
+      sys.unraisablehook = faults.late_callbacks(sys.unraisablehook)
   try:
     # A job that is asked to end ends as after Ctrl-C: resumable.
     with stopping.interruptible():

@@ -7,8 +7,9 @@ as Python says it, and as the libraries below JAX do.
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 DISK_ERRORS = (
   errno.ENOSPC,
@@ -98,6 +99,26 @@ def one_line(error: BaseException, most_chars: int = 400) -> str:
   if len(text) > most_chars:
     text = text[:most_chars] + " ..."
   return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def late_callbacks(report: Callable[[Any], Any]) -> Callable[[Any], Any]:
+  """A `sys.unraisablehook` that leaves out writes that ended too late.
+
+  Orbax closes its event loop when one write of a checkpoint fails, and raises
+  that failure. Those that TensorStore still has under way fail to report to
+  the loop, each with a traceback, and say nothing new.
+
+  Args:
+    report: the hook for everything else.
+  """
+
+  def hook(unraisable: Any) -> None:
+    error = unraisable.exc_value
+    if isinstance(error, RuntimeError) and str(error) == "Event loop is closed":
+      return
+    report(unraisable)
+
+  return hook
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

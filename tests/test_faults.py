@@ -2,6 +2,7 @@
 
 import errno
 import os
+import types
 
 import pytest
 
@@ -80,3 +81,15 @@ def test_an_error_without_a_name_gets_the_file_s():
   ):
     raise OSError(errno.ENOSPC, "No space left on device", "/other")
   assert caught.value.filename == "/other"
+
+
+def test_writes_that_end_after_their_loop_are_left_out():
+  reported = []
+  hook = faults.late_callbacks(reported.append)
+  late, other = (
+    types.SimpleNamespace(exc_value=RuntimeError(text))
+    for text in ("Event loop is closed", "another")
+  )
+  hook(late)
+  hook(other)
+  assert reported == [other]
