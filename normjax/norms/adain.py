@@ -40,7 +40,8 @@ def adain(
   sum to 1; with a_s = 0 and a_c = 1 y is x, up to eps.
 
   Statistics are float32 (float64 for float64), two passes, of the pixels that
-  a mask leaves. No forward-mode derivative without a mask.
+  a mask leaves. Without a mask the first derivative is in reverse mode, the
+  second in any.
 
   Args:
     style_weight: a_s.

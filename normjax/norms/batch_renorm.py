@@ -36,8 +36,8 @@ def batch_renorm(
   What runs is the standard deviation, eps included, and not the variance.
   Statistics are float32 (float64 for float64), two passes, of the masked-in
   values; under jit over a sharded batch those of the whole batch. Where a mask
-  leaves fewer than two values, the running statistics stay. Training has no
-  forward-mode derivative without a mask.
+  leaves fewer than two values, the running statistics stay. Without a mask
+  the first derivative of training is in reverse mode, the second in any.
 
   Args:
     momentum: weighs the old running value, in [0, 1]; the paper's alpha, 0.01,

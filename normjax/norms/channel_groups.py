@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,8 @@ def standardize(
 ) -> Array:
   """(x - mean) / sqrt(var + eps) of each group, scaled and shifted.
 
-  Reverse mode only. Nothing of the size of x is written but y and dx.
+  Without a mask the first derivative is in reverse mode, and nothing of the
+  size of x is written but y and dx.
 
   Args:
     x: (b, y, x, c), any floating dtype; the result has it, too.
@@ -85,33 +87,48 @@ def standardize(
     normalized = (wide - mean) * lax.rsqrt(variance + eps)
     return affine.apply(normalized, params).astype(x.dtype)
   fixed = moments.promote(lax.stop_gradient(x))
-  mean, variance = mean_and_variance(fixed, num_groups)
-  return _standardize(num_groups, x, params, mean, lax.rsqrt(variance + eps))
+  mean, r = _mean_and_r(num_groups, eps, fixed)
+  return cast(Array, _standardize(num_groups, eps, x, params, mean, r))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _mean_and_r(num_groups: int, eps: float, x: Array) -> tuple[Array, Array]:
+  mean, variance = mean_and_variance(moments.promote(x), num_groups)
+  return mean, lax.rsqrt(variance + eps)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _standardize(
   num_groups: int,
+  eps: float,
   x: Array,
   params: Mapping[str, Array],
   mean: Array,
   r: Array,
 ) -> Array:
   """(x - mean) r, scaled and shifted; its gradient is that through both too."""
-  del num_groups
+  del num_groups, eps
+  return _scaled(x, params, mean, r)
+
+
+def _scaled(
+  x: Array, params: Mapping[str, Array], mean: Array, r: Array
+) -> Array:
   normalized = (moments.promote(x) - mean) * r
   return affine.apply(normalized, params).astype(x.dtype)
 
 
-def _forward(num_groups, x, params, mean, r):
-  return _standardize(num_groups, x, params, mean, r), (x, params, mean, r)
+def _forward(num_groups, eps, x, params, mean, r):
+  function = functools.partial(_mean_and_r, num_groups, eps)
+  mean, r = moments.known(function, x, (mean, r))
+  return _scaled(x, params, mean, r), (x, params, mean, r)
 
 
-def _backward(num_groups, residuals, dy):
+def _backward(num_groups, eps, residuals, dy):
   """With n = (x - mean) r, d = dy scale, and means over a group:
 
   dx = r (d - mean(d) - n mean(d n))
   """
+  del eps
   x, params, mean, r = blocks.apart(residuals[0], residuals)
   scale = params.get("scale", jnp.ones(())).astype(r.dtype)
 

@@ -243,7 +243,7 @@ def _apply(
   if mask is None:
     base.check_batch(name, x)
     batch, statistics = _measure(name, lax.stop_gradient(wide), eps)
-    y = cast(Array, _normalize(name, x, params, statistics))
+    y = cast(Array, _normalize(name, eps, x, params, statistics))
   else:
     batch = running.measure(name, wide, mask)
     spread = jnp.sqrt(batch.variance + eps)
@@ -293,23 +293,36 @@ def _measure(
   return batch, _Statistics(center, root, batch.mean, spread)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _normalize(
-  name: str, x: Array, params: Mapping[str, Array], statistics: _Statistics
+  name: str,
+  eps: float,
+  x: Array,
+  params: Mapping[str, Array],
+  statistics: _Statistics,
 ) -> Array:
   """The norm; its gradient is that through the statistics too."""
+  del eps
+  return _scaled(name, x, params, statistics)
+
+
+def _scaled(
+  name: str, x: Array, params: Mapping[str, Array], statistics: _Statistics
+) -> Array:
   normalized = _quotient(
     name, moments.promote(x), params, statistics.root, statistics.spread
   )
   return affine.apply(normalized, params).astype(x.dtype)
 
 
-def _normalize_forward(name, x, params, statistics):
-  y = _normalize(name, x, params, statistics)
-  return y, (x, params, statistics)
+def _normalize_forward(name, eps, x, params, statistics):
+  statistics = moments.known(
+    lambda x: _measure(name, moments.promote(x), eps)[1], x, statistics
+  )
+  return _scaled(name, x, params, statistics), (x, params, statistics)
 
 
-def _normalize_backward(name, residuals, dy):
+def _normalize_backward(name, eps, residuals, dy):
   """With n = x / divisor, and w = dy n / divisor where that is the image's:
 
       droot = -scale sum_I(w), dslope = -scale sum_I(w x),
@@ -318,6 +331,7 @@ def _normalize_backward(name, residuals, dy):
   and the derivatives of the two variances are 2 (x - mean) / n each. Every sum
   reads x and dy anew: what they have in common is never written.
   """
+  del eps
   x, params, (center, root, mean, spread) = blocks.apart(
     residuals[0], residuals
   )

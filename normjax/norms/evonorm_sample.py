@@ -145,21 +145,35 @@ def _apply(
   affine.check(name, x, params)
   images = channel_groups.as_images(x)
   wide = moments.promote(images)
-  fixed = lax.stop_gradient(wide) if mask is None else wide
-  center, square = channel_groups.mean_and_variance(fixed, num_groups, mask)
-  if not centered:
-    center, square = jnp.zeros_like(center), square + jnp.square(center)
-  r = lax.rsqrt(square + eps)
+  measure = functools.partial(_center_and_r, centered, num_groups, eps)
   if mask is None:
-    y = cast(Array, _normalize(num_groups, images, params, center, r))
+    center, r = measure(lax.stop_gradient(wide))
+    y = cast(Array, _normalize(num_groups, measure, images, params, center, r))
   else:
+    r = measure(wide, mask)[1]
     y = _scaled_swish(wide, params, r).astype(x.dtype)
   return y.reshape(x.shape), variables["stats"]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _center_and_r(
+  centered: bool,
+  num_groups: int,
+  eps: float,
+  x: Array,
+  mask: Array | None = None,
+) -> tuple[Array, Array]:
+  """The mean of a group or 0, and what x is multiplied by, (b, 1, 1, c)."""
+  x = moments.promote(x)
+  center, square = channel_groups.mean_and_variance(x, num_groups, mask)
+  if not centered:
+    center, square = jnp.zeros_like(center), square + jnp.square(center)
+  return center, lax.rsqrt(square + eps)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _normalize(
   num_groups: int,
+  measure: Callable[[Array], tuple[Array, Array]],
   x: Array,
   params: Mapping[str, Array],
   center: Array,
@@ -168,8 +182,9 @@ def _normalize(
   """(x sigmoid(v x)) r, scaled and shifted.
 
   Its gradient is that through r too, by whose center (b, 1, 1, c) it goes.
+  `measure` makes both of x.
   """
-  del num_groups, center
+  del num_groups, measure, center
   return _scaled_swish(moments.promote(x), params, r).astype(x.dtype)
 
 
@@ -182,17 +197,20 @@ def _slope(params: Mapping[str, Array], x: Array) -> Array:
   return params["v"].astype(x.dtype) if "v" in params else jnp.ones((), x.dtype)
 
 
-def _normalize_forward(num_groups, x, params, center, r):
-  y = _normalize(num_groups, x, params, center, r)
+def _normalize_forward(num_groups, measure, x, params, center, r):
+  del num_groups
+  center, r = moments.known(measure, x, (center, r))
+  y = _scaled_swish(moments.promote(x), params, r).astype(x.dtype)
   return y, (x, params, center, r)
 
 
-def _normalize_backward(num_groups, residuals, dy):
+def _normalize_backward(num_groups, measure, residuals, dy):
   """With s = x sigmoid(v x), g = scale r and n values in a group:
 
   dx = dy g s' - (x - center) r^3 / n sum_G(dy scale s)
   dv = sum(dy g x^2 sigmoid' (v x))
   """
+  del measure
   x, params, center, r = blocks.apart(residuals[0], residuals)
   scale, v = params["scale"].astype(r.dtype), _slope(params, r)
 

@@ -16,8 +16,8 @@ def group_norm(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
   are one a channel. Statistics are float32 (float64 for float64), two passes.
   One group is a layer norm over all of the image, c groups are an instance
   norm. Sequences (b, t, c) are images of one column. What a mask hides, of
-  examples, tokens or pixels, is in no statistic. No forward-mode derivative
-  without a mask.
+  examples, tokens or pixels, is in no statistic. Without a mask the
+  first derivative is in reverse mode, the second in any.
 
   Args:
     num_groups: >= 1, divides the channels. The paper's 32 takes 32 channels

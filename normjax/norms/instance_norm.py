@@ -17,7 +17,8 @@ def instance_norm(
   evaluation alike. Statistics are float32 (float64 for float64), two passes.
   Sequences (b, t, c) are images of one column. What a mask hides, of examples,
   tokens or pixels, is in no statistic. On maps of one pixel y is the bias:
-  nothing of x is left. No forward-mode derivative without a mask.
+  nothing of x is left. Without a mask the first derivative
+  is in reverse mode, the second in any.
 
   Args:
     eps: inside the square root, > 0: 1e-5 as in PyTorch; Flax has 1e-6.

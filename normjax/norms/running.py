@@ -1,5 +1,6 @@
 """Running statistics of batches: what the norms of batches share."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import NamedTuple, cast
@@ -95,7 +96,7 @@ def standardize(
 ) -> Array:
   """(x - mean) / sqrt(var + eps) of a batch, scaled and shifted.
 
-  Reverse mode only; the gradient is that through the statistics of x, too.
+  The first derivative is in reverse mode, through the statistics of x, too.
   Nothing of the size of x is written but y and dx.
 
   Args:
@@ -105,24 +106,41 @@ def standardize(
     eps: inside the square root.
   """
   r = lax.rsqrt(batch.variance + eps)
-  return cast(Array, _standardize(x, params, batch.mean, r))
+  return cast(Array, _standardize(eps, x, params, batch.mean, r))
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _standardize(
-  x: Array, params: Mapping[str, Array], mean: Array, r: Array
+  eps: float, x: Array, params: Mapping[str, Array], mean: Array, r: Array
 ) -> Array:
   """(x - mean) r, scaled and shifted; its gradient is that through both too."""
+  del eps
+  return _scaled(x, params, mean, r)
+
+
+def _scaled(
+  x: Array, params: Mapping[str, Array], mean: Array, r: Array
+) -> Array:
   normalized = (moments.promote(x) - mean) * r
   return affine.apply(normalized, params).astype(x.dtype)
 
 
-def _forward(x, params, mean, r):
-  return _standardize(x, params, mean, r), (x, params, mean, r)
+def _mean_and_r(eps: float, x: Array) -> tuple[Array, Array]:
+  """What `standardize` is given, as a function of x."""
+  x = moments.promote(x)
+  batch = measure_images(x)[0] if x.ndim == 4 else measure("", x, None)
+  return batch.mean, lax.rsqrt(batch.variance + eps)
 
 
-def _backward(residuals, dy):
+def _forward(eps, x, params, mean, r):
+  function = functools.partial(_mean_and_r, eps)
+  mean, r = moments.known(function, x, (mean, r))
+  return _scaled(x, params, mean, r), (x, params, mean, r)
+
+
+def _backward(eps, residuals, dy):
   """With n = (x - mean) r: dx = scale r (dy - mean(dy) - n mean(dy n))."""
+  del eps
   x, params, mean, r = blocks.apart(residuals[0], residuals)
   axes = tuple(range(x.ndim - 1))
   wide = moments.promote(dy)

@@ -33,8 +33,8 @@ def switchable_norm(momentum: float = 0.9, eps: float = 1e-5) -> base.Norm:
 
   Statistics are float32 (float64 for float64), two passes; under jit over a
   sharded batch those of the whole batch. A mask is of images, (b,), as all
-  images weigh the same; where it leaves nothing, the running moments stay. No
-  forward-mode derivative.
+  images weigh the same; where it leaves nothing, the running moments stay. The
+  first derivative is in reverse mode, the second in any.
 
   Args:
     momentum: weighs the old running value, in [0, 1]: 0.9 as in the official
