@@ -149,8 +149,8 @@ class _Decoder(Stack):
       (b, t, v), float32.
 
     Raises:
-      UserError: tokens or positions out of range, or dropout in training
-        without a key.
+      UserError: tokens or positions out of range, tokens that are not (b, t),
+        or dropout in training without a key.
     """
     checks.check_key(train, key, dropout_rate=self.dropout_rate)
     checks.check_sequences("tokens", tokens_bt)
@@ -158,6 +158,13 @@ class _Decoder(Stack):
       "tokens", tokens_bt, self.embedding.num_embeddings, "vocab_size"
     )
     tokens_bt = jnp.asarray(tokens_bt)
+    if not tokens_bt.shape[1]:
+      raise errors.UserError(
+        f"tokens of shape {tokens_bt.shape} are no sequences: each needs one"
+        " token or more."
+      )
+    if mask_bt is not None:
+      mask_bt = jnp.asarray(mask_bt)
     positions = self._positions(tokens_bt.shape, mask_bt, position_ids)
     key = key if train and self.dropout_rate else None
     keys = (None, None) if key is None else jax.random.split(key)

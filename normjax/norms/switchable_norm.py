@@ -89,18 +89,18 @@ def _apply(
   base.check_features(name, x, stats["mean"].size)
   base.check_pixels(name, x)
   wide = moments.promote(x)
+  if mask is not None:
+    mask = moments.broadcast_mask(mask, wide)
+    if mask.shape[1:] != (1, 1, 1):
+      raise errors.UserError(
+        f"{name}: a mask is of whole images, ({x.shape[0]},); got one of"
+        f" pixels, {mask.shape[:3]}."
+      )
   pixels = x.shape[1] * x.shape[2]
   mean, variance = moments.image_moments(wide)
   instance = (mean, variance * (pixels / (pixels - 1)))
   layer = _merged(*instance, axis=3, mask=None)
   if train:
-    if mask is not None:
-      mask = moments.broadcast_mask(mask, wide)
-      if mask.shape[1:] != (1, 1, 1):
-        raise errors.UserError(
-          f"{name}: a mask is of whole images, ({x.shape[0]},); got one of"
-          f" pixels, {mask.shape[:3]}."
-        )
     batch = _merged(*instance, axis=0, mask=mask)
     new = {"mean": batch[0].reshape(-1), "var": batch[1].reshape(-1)}
     count = moments.count(wide, (0, 1, 2), mask).reshape(-1)

@@ -144,3 +144,11 @@ def test_one_sequence_alone_is_no_batch():
   model = models.make("llama", num_layers=1, vocab_size=8)
   with pytest.raises(errors.UserError, match=r"shape \(4,\) must be \(batch"):
     model(np.arange(4), train=False)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_sequences_have_tokens_and_masks_may_be_lists(name):
+  with pytest.raises(errors.UserError, match="one token or more"):
+    _called(name, TOKENS[:, :0], train=False)
+  mask = [[False] + [True] * 5, [True] * 6]
+  assert _called(name, TOKENS, train=False, mask_bt=mask).shape == (2, 6, 23)

@@ -41,7 +41,8 @@ def test_one_pixel_and_masks_of_pixels_are_errors():
   variables = NORM.init((8,))
   with pytest.raises(errors.UserError, match="two pixels or more"):
     NORM.apply(variables, X[:, :1, :1])
-  with pytest.raises(errors.UserError, match="mask is of whole images"):
-    NORM.apply(variables, X, mask=jnp.ones((4, 3)))
+  for train in (True, False):
+    with pytest.raises(errors.UserError, match="mask is of whole images"):
+      NORM.apply(variables, X, train=train, mask=jnp.ones((4, 3)))
   with pytest.raises(errors.UserError, match="running statistics"):
     NORM.apply({"params": variables["params"]}, X, train=False)
