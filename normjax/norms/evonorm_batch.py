@@ -336,8 +336,10 @@ def _normalize_backward(name, eps, residuals, dy):
     residuals[0], residuals
   )
   slope, pull = jax.vjp(
-    lambda params, root: jnp.broadcast_to(
-      _DIVISORS[name].slope(params, root).astype(root.dtype), root.shape
+    # A sum, not `broadcast_to`: it is sharded as the root is.
+    lambda params, root: (
+      _DIVISORS[name].slope(params, root).astype(root.dtype)
+      + jnp.zeros_like(root)
     ),
     params,
     root,

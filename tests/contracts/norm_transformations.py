@@ -120,3 +120,17 @@ class TransformationContract:
     eight = step(jax.device_put(variables, whole), sharded, weight)
     assert len(eight[1][0].sharding.device_set) == 8
     assert_close(eight, one, 4 * tolerance(x))
+
+  def test_gradients_trace_on_explicit_meshes(self, case):
+    """Where a batch is sharded, every sum and cotangent has a sharding."""
+    norm = case.norm
+    shape = (8, 3, 5, CHANNELS)
+    variables, x = to(jnp.float32, inputs(norm, shape))
+    mesh = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Explicit,))
+    sharding = NamedSharding(mesh, PartitionSpec("b"))
+    sharded = jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding)
+    with jax.set_mesh(mesh):
+      gradients = jax.eval_shape(gradient(norm), variables, sharded, sharded)
+    like_x = [g for g in jax.tree.leaves(gradients) if g.shape == shape]
+    assert like_x
+    assert all(g.sharding.spec[0] == "b" for g in like_x)
