@@ -192,12 +192,11 @@ def advance(
   would never leave, and evaluation would be lost to one batch. A largest number
   in its place would take 800 steps to fade, at momentum 0.9.
   """
-  return {
-    name: jnp.where(
-      (count > 1) & jnp.isfinite(values),
-      momentum * running[name]
-      + (1 - momentum) * values.astype(running[name].dtype),
-      running[name],
-    )
-    for name, values in batch.items()
-  }
+
+  def move(old: Array, values: Array) -> Array:
+    new = momentum * old + (1 - momentum) * values.astype(old.dtype)
+    # On explicit mesh axes both of a choice must be sharded alike.
+    old = old + jnp.zeros_like(new)
+    return jnp.where((count > 1) & jnp.isfinite(values), new, old)
+
+  return {name: move(running[name], values) for name, values in batch.items()}

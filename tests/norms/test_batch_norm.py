@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from normjax import errors, norms
 
@@ -135,3 +136,18 @@ def test_ghost_batches_are_batches_of_their_own():
     ghost.apply(variables, x[:5])
   with pytest.raises(errors.UserError, match="more than one value"):
     norms.make("batch_norm", virtual_batch_size=1).apply(variables, x[:, 0, 0])
+
+
+@pytest.mark.parametrize(
+  "name", ["batch_norm", "batch_renorm", "switchable_norm", "bcn", "evonorm_b0"]
+)
+def test_statistics_of_channels_on_an_explicit_axis(name):
+  """The batch's are sharded, those that stay where it is lost are not."""
+  norm = norms.make(name)
+  mesh = jax.make_mesh((8,), ("c",), axis_types=(AxisType.Explicit,))
+  channels = NamedSharding(mesh, PartitionSpec(None, None, None, "c"))
+  x = jax.ShapeDtypeStruct((4, 2, 2, 64), jnp.float32, sharding=channels)
+  with jax.set_mesh(mesh):
+    y, stats = jax.eval_shape(norm.apply, norm.init((64,)), x)
+  assert y.sharding.spec == channels.spec
+  assert all(s.sharding.spec[-1] == "c" for s in stats.values() if s.ndim)
