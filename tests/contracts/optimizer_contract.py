@@ -232,27 +232,6 @@ class OptimizerContract:
       updates, state = update(zero, state, params)
       assert all_zero(updates)
 
-  def test_extreme_gradients_are_finite(self, case):
-    init, update = compiled(case)
-    params = small_tree()
-    gradients = gradients_like(params)
-    kernel = gradients["mlp"]["kernel"]
-    edited = [
-      jax.tree.map(lambda g: g * 1e30, gradients),
-      jax.tree.map(lambda g: g * 1e-30, gradients),
-      gradients | {"mlp": {**gradients["mlp"], "kernel": kernel.at[2].set(0)}},
-      gradients
-      | {"mlp": {**gradients["mlp"], "kernel": kernel.at[:, 5].set(0)}},
-      gradients
-      | {"mlp": {**gradients["mlp"], "kernel": kernel.at[0].mul(1e30)}},
-    ]
-    for scale in (1.0, 1e30, 1e-30, 0.0):
-      scaled = jax.tree.map(lambda w, s=scale: w * s, params)
-      for case_gradients in edited:
-        updates, state = update(case_gradients, init(scaled), scaled)
-        assert_finite(updates)
-        assert_finite(update(gradients, state, scaled)[0])
-
   def test_empty_tree(self, case):
     tx = case.make()
     state = tx.init({})
@@ -270,36 +249,6 @@ class OptimizerContract:
     jax.tree.map(np.testing.assert_array_equal, *states)
 
   @pytest.mark.optimized  # Which chooses shardings, too.
-  def test_eight_devices_equal_one(self, case):
-    """Sharded parameters: the same updates, and the state stays sharded."""
-    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
-    init, update = compiled(case)
-    params = small_tree()
-    gradients = gradients_like(params)
-    kinds = {w.shape for w in jax.tree.leaves(params)}
-
-    def shard(w):
-      whole = case.keeps_whole and w.shape not in kinds
-      split = [
-        "d" if n == w.ndim - 1 and size % 8 == 0 and not whole else None
-        for n, size in enumerate(w.shape)
-      ]
-      return NamedSharding(mesh, PartitionSpec(*split))
-
-    shards = jax.tree.map(shard, params)
-    spread = jax.device_put(params, shards)
-    state = init(spread)
-    state = jax.device_put(
-      state, jax.tree.map(shard, jax.eval_shape(lambda: state))
-    )
-    before = jax.tree.map(lambda leaf: leaf.sharding, state)
-    updates, state = update(jax.device_put(gradients, shards), state, spread)
-    jax.tree.map(_assert_equivalent, state, before)
-    one, _ = update(gradients, init(params), params)
-    # Sums in another order: 192 terms, amplified as in one float32 step.
-    tolerance = max(case.rounding, 1e-4)
-    assert_trees_close(updates, one, rtol=tolerance, atol=tolerance * 0.01)
-
   def test_tree_map_params(self, case):
     tx = case.make()
     params = small_tree()
@@ -363,6 +312,65 @@ class OptimizerContract:
       for tree in (state, nnx.to_pure_dict(state))
     ]
     assert programs[0] == programs[1]
+
+
+class ExecutionContract:
+  """What takes compilations or many steps: one of each family in `make test`.
+
+  The structure of the same is in `optimizer_meshes` and `optimizer_states`, for
+  every optimizer.
+  """
+
+  def test_extreme_gradients_are_finite(self, case):
+    init, update = compiled(case)
+    params = small_tree()
+    gradients = gradients_like(params)
+    kernel = gradients["mlp"]["kernel"]
+    edited = [
+      jax.tree.map(lambda g: g * 1e30, gradients),
+      jax.tree.map(lambda g: g * 1e-30, gradients),
+      gradients | {"mlp": {**gradients["mlp"], "kernel": kernel.at[2].set(0)}},
+      gradients
+      | {"mlp": {**gradients["mlp"], "kernel": kernel.at[:, 5].set(0)}},
+      gradients
+      | {"mlp": {**gradients["mlp"], "kernel": kernel.at[0].mul(1e30)}},
+    ]
+    for scale in (1.0, 1e30, 1e-30, 0.0):
+      scaled = jax.tree.map(lambda w, s=scale: w * s, params)
+      for case_gradients in edited:
+        updates, state = update(case_gradients, init(scaled), scaled)
+        assert_finite(updates)
+        assert_finite(update(gradients, state, scaled)[0])
+
+  def test_eight_devices_equal_one(self, case):
+    """Sharded parameters: the same updates, and the state stays sharded."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+    init, update = compiled(case)
+    params = small_tree()
+    gradients = gradients_like(params)
+    kinds = {w.shape for w in jax.tree.leaves(params)}
+
+    def shard(w):
+      whole = case.keeps_whole and w.shape not in kinds
+      split = [
+        "d" if n == w.ndim - 1 and size % 8 == 0 and not whole else None
+        for n, size in enumerate(w.shape)
+      ]
+      return NamedSharding(mesh, PartitionSpec(*split))
+
+    shards = jax.tree.map(shard, params)
+    spread = jax.device_put(params, shards)
+    state = init(spread)
+    state = jax.device_put(
+      state, jax.tree.map(shard, jax.eval_shape(lambda: state))
+    )
+    before = jax.tree.map(lambda leaf: leaf.sharding, state)
+    updates, state = update(jax.device_put(gradients, shards), state, spread)
+    jax.tree.map(_assert_equivalent, state, before)
+    one, _ = update(gradients, init(params), params)
+    # Sums in another order: 192 terms, amplified as in one float32 step.
+    tolerance = max(case.rounding, 1e-4)
+    assert_trees_close(updates, one, rtol=tolerance, atol=tolerance * 0.01)
 
 
 def _steps(tx, params, history):

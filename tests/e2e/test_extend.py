@@ -11,7 +11,10 @@ from tests import support
 from tests.contracts.norm_contract import NormContract
 from tests.contracts.norm_transformations import TransformationContract
 from tests.contracts.optimizer_composition import CompositionContract
-from tests.contracts.optimizer_contract import OptimizerContract
+from tests.contracts.optimizer_contract import (
+  ExecutionContract,
+  OptimizerContract,
+)
 
 NORM_FILE = '''
 """Max norm: x divided by its largest magnitude; a toy."""
@@ -121,6 +124,7 @@ SUITES = {
   "TestNorm": "NormContract",
   "TestTransformations": "TransformationContract",
   "TestOptimizer": "OptimizerContract",
+  "TestExecution": "ExecutionContract",
   "TestComposition": "CompositionContract",
 }
 # Tests outside of the contracts that run over a whole table.
@@ -189,10 +193,15 @@ def test_list_finds_them(copy):
 
 
 def _contract(suite, label):
-  """Names of the tests of a contract, as they are for one case."""
-  names = [name for name in dir(suite) if name.startswith("test_")]
-  assert names
-  return {(suite.__name__, name, label) for name in names}
+  """Names of the tests of a contract that are not slow, for one case."""
+  tests = {n: getattr(suite, n) for n in dir(suite) if n.startswith("test_")}
+  quick = [
+    name
+    for name, test in tests.items()
+    if all(mark.name != "slow" for mark in getattr(test, "pytestmark", ()))
+  ]
+  assert quick
+  return {(suite.__name__, name, label) for name in quick}
 
 
 def test_the_contracts_run_over_them(copy):
@@ -213,6 +222,7 @@ def test_the_contracts_run_over_them(copy):
     *_contract(NormContract, "max_norm"),
     *_contract(TransformationContract, "max_norm"),
     *_contract(OptimizerContract, "toy_sgd"),
+    *_contract(ExecutionContract, "toy_sgd"),
     *_contract(CompositionContract, "toy_sgd"),
     *((None, *row) for row in ALONE),
   }

@@ -27,6 +27,11 @@ class TestOptimizer(optimizer_contract.OptimizerContract):
 
 
 @pytest.mark.parametrize("case", cases.by_family(), ids=str)
+class TestExecution(optimizer_contract.ExecutionContract):
+  """Numbers of spread and extreme trees; on every optimizer in `test-all`."""
+
+
+@pytest.mark.parametrize("case", cases.by_family(), ids=str)
 class TestComposition(optimizer_composition.CompositionContract):
   """What a family shares, on one of each; on every optimizer in `test-all`."""
 

@@ -21,9 +21,9 @@ def knows_matrices(parameters):
   return [p for p in parameters if "dims" in p.values[0].parameters]
 
 
-@pytest.mark.parametrize("case", cases.first_cases(), ids=str)
+@pytest.mark.parametrize("case", cases.by_family(), ids=str)
 class TestTrees(optimizer_trees.TreeContract):
-  """The shared contract, on every optimizer."""
+  """The shared contract; on every optimizer in `test-all`."""
 
 
 @pytest.mark.parametrize("case", knows_matrices(cases.by_family()), ids=str)
