@@ -1,6 +1,7 @@
 """What several tests share: a config that trains in seconds."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,15 @@ def tiny_resnet(**changes: Any) -> configure.ConfigDict:
   """A ResNet with batch_norm on 8x8 digits."""
   config = configure.load("configs/default.py")
   return configure.override(config, {**RESNET, **changes})
+
+
+def copy_checkout(root: Path) -> None:
+  """Copies into root what tests of a changed checkout need."""
+  for name in ("normjax", "kernels_pallas", "configs", "tests"):
+    shutil.copytree(
+      ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
+    )
+  shutil.copy(ROOT / "pyproject.toml", root)
 
 
 def flags(overrides: dict[str, Any]) -> list[str]:

@@ -1,6 +1,5 @@
 """A method is one file, one table line, one config; all else finds it."""
 
-import shutil
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -151,13 +150,7 @@ def _add_line(path, line):
 def copy(tmp_path_factory):
   """The checkout with both toys added."""
   root = tmp_path_factory.mktemp("checkout")
-  for name in ("normjax", "kernels_pallas", "configs", "tests"):
-    shutil.copytree(
-      support.ROOT / name,
-      root / name,
-      ignore=shutil.ignore_patterns("__pycache__"),
-    )
-  shutil.copy(support.ROOT / "pyproject.toml", root)
+  support.copy_checkout(root)
   (root / "normjax/norms/max_norm.py").write_text(NORM_FILE)
   (root / "configs/norms/max_norm.py").write_text(NORM_CONFIG)
   _add_line(

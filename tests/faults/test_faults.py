@@ -1,7 +1,6 @@
 """Each planted fault is caught by its test, in a copy of the checkout."""
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -19,13 +18,7 @@ PASSED, FAILED = 0, 1  # Of pytest; all else is an error of another kind.
 def checkout(tmp_path_factory):
   """A copy of what git would have, for this worker alone."""
   root = tmp_path_factory.mktemp("checkout")
-  for name in ("normjax", "kernels_pallas", "configs", "tests"):
-    shutil.copytree(
-      support.ROOT / name,
-      root / name,
-      ignore=shutil.ignore_patterns("__pycache__"),
-    )
-  shutil.copy(support.ROOT / "pyproject.toml", root)
+  support.copy_checkout(root)
   return root
 
 
