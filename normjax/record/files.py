@@ -3,7 +3,7 @@
 import json
 import math
 import os
-import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,18 +45,17 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     durable: whether it must survive a power cut; costs a flush of the disk.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
-  handle, name = tempfile.mkstemp(
-    dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
-  )
+  # Not `tempfile`: its files are for their owner alone, ours as umask says.
+  new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
   try:
-    with faults.naming(path), os.fdopen(handle, "w") as file:
+    with faults.naming(path), new.open("x") as file:
       file.write(text)
       if durable:
         file.flush()
         os.fsync(file.fileno())
-    os.replace(name, path)
+    os.replace(new, path)
   except BaseException:
-    Path(name).unlink(missing_ok=True)
+    new.unlink(missing_ok=True)
     raise
 
 
@@ -73,11 +72,21 @@ def read_json(path: Path) -> Any | None:
     RunError: the file is not JSON.
   """
   try:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(), parse_constant=_refuse)
   except FileNotFoundError:
     return None
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise errors.RunError(f"{path} is not valid JSON: {error}") from error
+
+
+def _refuse(constant: str) -> None:
+  """Python's own readers and writers know NaN and Infinity; JSON does not."""
+  raise ValueError(f"it says {constant}")
+
+
+def set_aside(path: Path) -> Path:
+  """Moves a file that is not what it should be out of the way, keeping it."""
+  return path.replace(path.with_name(path.name + ".corrupt"))
 
 
 def is_result(value: Any) -> bool:
@@ -106,24 +115,53 @@ def read_notes(path: Path) -> tuple[list[int], list[str]]:
   raise errors.RunError(f"{path} was no run's file; it was written anew")
 
 
-def read_rows(path: Path) -> tuple[list[Row], list[str]]:
+def read_rows(path: Path, run_id: str = "") -> tuple[list[Row], list[str]]:
   """Rows of a metrics.jsonl, and a note for each line that is none.
 
-  A process killed while writing leaves at most a truncated last line.
+  A process killed while writing leaves at most a truncated last line. The
+  first row says whose the file is, unless an earlier version wrote it.
+
+  Args:
+    path: of the file.
+    run_id: whose it should be; "" reads anybody's.
   """
   rows, problems = [], []
-  if not path.exists():
+  try:
+    text = path.read_bytes().decode(errors="replace")
+  except FileNotFoundError:
     return rows, problems
-  text = path.read_bytes().decode(errors="replace")
+  except OSError as error:
+    return rows, [f"{path} cannot be read: {error.strerror}"]
   for number, line in enumerate(text.splitlines(), 1):
     try:
-      row = json.loads(line)
-      int(row["step"]), str(row["kind"])
-    except (ValueError, KeyError, TypeError):
+      row = json.loads(line, parse_constant=_refuse)
+      owner = row.pop("run_id", run_id)
+      fits = is_row(row)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+      fits = False
+    if not fits:
       problems.append(f"{path}:{number} is not a metric row; dropped")
+    elif run_id and owner != run_id:
+      return [], [f"{path} is of run {owner}, not of this one"]
     else:
       rows.append(row)
   return rows, problems
+
+
+def is_row(value: Any) -> bool:
+  """Whether a mapping has a step, a kind, and else numbers or null."""
+  step = value.get("step")
+  return (
+    isinstance(step, int)
+    and not isinstance(step, bool)
+    and isinstance(value.get("kind"), str)
+    and all(
+      item is None
+      or key == "kind"
+      or (isinstance(item, int | float) and math.isfinite(item))
+      for key, item in value.items()
+    )
+  )
 
 
 def lost_rows(
@@ -156,27 +194,41 @@ def lost_rows(
 class MetricsFile:
   """Appends rows to a metrics.jsonl, one flushed line each."""
 
-  def __init__(self, path: Path, keep: Callable[[Row], bool]):
+  def __init__(self, path: Path, keep: Callable[[Row], bool], run_id: str = ""):
     """Opens the file after dropping rows that are not whole or not kept.
 
     Args:
-      path: created where missing.
+      path: created where missing; another run's is set aside.
       keep: which of the rows already there stay; a resumed run drops what
         lies past its checkpoint.
+      run_id: whose file it is; the first row says so.
     """
-    rows, self.problems = read_rows(path)
+    rows, self.problems = read_rows(path, run_id)
     kept = [row for row in rows if keep(row)]
     self.rows = kept
     self._path = path
+    self._run_id = run_id
+    self._is_empty = True
     if len(kept) < len(rows) or self.problems:
-      write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+      if not rows and path.stat().st_size:
+        aside = set_aside(path)
+        self.problems.append(f"{path.name} was moved to {aside.name}")
+      write_text(path, "".join(map(self._line, kept)))
+    self._is_empty = not kept
     self._file = path.open("a")
 
   def append(self, row: Row) -> None:
     """Writes one row; non-finite numbers become null."""
     with faults.naming(self._path):
-      self._file.write(json.dumps(finite(row), allow_nan=False) + "\n")
+      self._file.write(self._line(row))
       self._file.flush()
+
+  def _line(self, row: Row) -> str:
+    """A row as text; the file's first one names the run."""
+    if self._is_empty and self._run_id:
+      row = {**row, "run_id": self._run_id}
+    self._is_empty = False
+    return json.dumps(finite(row), allow_nan=False) + "\n"
 
   def sync(self) -> None:
     """Makes what was appended durable: called before a checkpoint is."""

@@ -46,9 +46,7 @@ def held(
   try:
     while not _try_lock(descriptor, path):
       owner = _owner(path)
-      here = owner.get("host") == socket.gethostname()
-      gone = here and not _is_alive(owner.get("pid", 0))
-      if not gone or time.monotonic() > deadline_s:
+      if not is_abandoned(folder) or time.monotonic() > deadline_s:
         raise errors.BusyRunError(
           f"{folder} is in use by another {by}: process"
           f" {owner.get('pid', '?')} on {owner.get('host', '?')}. Wait for it,"
@@ -62,6 +60,20 @@ def held(
     yield descriptor
   finally:
     os.close(descriptor)
+
+
+def is_abandoned(folder: Path) -> bool:
+  """Whether the process that locked a folder last is known to be gone.
+
+  Of a process on another machine, and where nobody took the lock, nothing is
+  known.
+  """
+  try:
+    owner = _owner(folder / NAME)
+  except OSError:
+    return False
+  here = owner.get("host") == socket.gethostname()
+  return here and not _is_alive(owner.get("pid", 0))
 
 
 def _try_lock(descriptor: int, path: Path) -> bool:

@@ -1,0 +1,379 @@
+"""The one reader and writer of a run's directory, and of a sweep's.
+
+    <out>/plan.json            which runs a sweep needs
+    <out>/attempts.jsonl       one line an attempt at a run, and how it ended
+    <out>/runs/<run id>/       a run:
+      run.json                 resolved config and provenance
+      metrics.jsonl            one row a line
+      status.json              where it is now
+      ckpt/                    checkpoints
+      result.json              how it ended
+
+A file that is damaged, another run's, or of another schema counts as absent
+and costs its own run alone: the reader says which file, and what is wrong with
+it. What the files say together is a `RunState`; nobody else decides it.
+"""
+
+import contextlib
+import dataclasses
+import enum
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from normjax import errors, faults
+from normjax.record import files, lock, schema
+
+PLAN = "plan.json"
+ATTEMPTS = "attempts.jsonl"
+RUNS = "runs"
+
+
+class RunState(enum.StrEnum):
+  """Where a run is. The files hold these words.
+
+  The first line that fits is the answer:
+
+  | what the files say                                       | state       |
+  |----------------------------------------------------------|-------------|
+  | a whole `result.json` of this run                        | done, or    |
+  |                                                          | diverged    |
+  | the newest word is "failed"                              | failed      |
+  | the newest word is "running", and the process that holds | running     |
+  | the run's lock is not known to be gone                   |             |
+  | run.json, status.json, rows or a checkpoint are there: a | interrupted |
+  | signal ended it, it was killed, or its result is damaged |             |
+  | nothing                                                  | pending     |
+
+  The newest word is that of status.json or of the last line that
+  attempts.jsonl has about the run, whichever is later.
+  """
+
+  PENDING = "pending"
+  RUNNING = "running"
+  INTERRUPTED = "interrupted"
+  FAILED = "failed"
+  DONE = "done"
+  DIVERGED = "diverged"
+
+  @property
+  def over(self) -> bool:
+    """Whether there is a result, which is never computed again."""
+    return self in (RunState.DONE, RunState.DIVERGED)
+
+  @property
+  def begun(self) -> bool:
+    """Whether there is something to go on from, but no result."""
+    return self in (RunState.RUNNING, RunState.INTERRUPTED)
+
+
+class Found(NamedTuple):
+  """What a file holds.
+
+  Attributes:
+    value: None where there is no file, or none that can be used.
+    problem: names the file and what is wrong with it; "" where nothing is.
+    blocked: the file may well be whole, but this process cannot read it: a
+      newer version wrote it, or the disk refuses. Nobody may write over it.
+  """
+
+  value: dict[str, Any] | None
+  problem: str = ""
+  blocked: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+  """How one attempt at a run ended, as the sweep saw it."""
+
+  state: RunState
+  message: str = ""
+  time_unix_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+  """What a run has left so far.
+
+  Attributes:
+    result: of `result.json`, where the run is over.
+    status: of `status.json`, where the run is not over; {} without one.
+    failures: failed attempts, over the sweep's whole life.
+    message: of the last failure.
+    problems: what is wrong with the files that were read.
+    blocked: why the run must not go on here; "" where it may.
+  """
+
+  run_id: str
+  state: RunState
+  result: Mapping[str, Any] | None = None
+  status: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  failures: int = 0
+  message: str = ""
+  problems: tuple[str, ...] = ()
+  blocked: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+  """The files of one run.
+
+  Attributes:
+    path: the directory.
+    run_id: whose it is; files that name another run are not read.
+  """
+
+  path: Path
+  run_id: str
+
+  @property
+  def checkpoints(self) -> Path:
+    """The folder of the checkpoints."""
+    return self.path / files.CHECKPOINTS
+
+  # ----- Reading -----
+
+  def read(self, attempts: Sequence[Attempt] = ()) -> RunRecord:
+    """What the files say together.
+
+    Args:
+      attempts: what the sweep knows of this run, the newest last.
+    """
+    failed = [each for each in attempts if each.state is RunState.FAILED]
+    message = failed[-1].message if failed else ""
+    found = self.read_result()
+    problems = [found.problem]
+    status: Mapping[str, Any] = {}
+    if found.value is not None:
+      state = RunState(found.value["state"])
+    else:
+      told = self.read_status()
+      status = told.value or {}
+      problems.append(told.problem)
+      state = self._state(status, attempts[-1] if attempts else None)
+      if state is RunState.FAILED and status.get("state") == state:
+        message = status.get("message") or message
+    return RunRecord(
+      self.run_id,
+      state,
+      found.value,
+      status,
+      len(failed),
+      message,
+      tuple(filter(None, problems)),
+      found.problem if found.blocked else "",
+    )
+
+  def _state(self, status: Mapping[str, Any], last: Attempt | None) -> RunState:
+    """The state of a run without a result; see `RunState`."""
+    newest = status.get("state")
+    if last is not None and _is_later(last, status):
+      newest = last.state
+    if newest == RunState.FAILED:
+      return RunState.FAILED
+    if newest == RunState.RUNNING and not lock.is_abandoned(self.path):
+      return RunState.RUNNING
+    left = (files.RUN, files.STATUS, files.METRICS, files.CHECKPOINTS)
+    if any((self.path / name).exists() for name in left):
+      return RunState.INTERRUPTED
+    return RunState.PENDING
+
+  def read_result(self) -> Found:
+    """`result.json`, where it is this run's and whole."""
+    return self._read(files.RESULT, schema.RESULT)
+
+  def read_status(self) -> Found:
+    """`status.json`; how the run ended is not for it to say."""
+    return self._read(files.STATUS, schema.STATUS)
+
+  def read_run(self) -> Found:
+    """`run.json`: config and provenance."""
+    return self._read(files.RUN, schema.RUN)
+
+  def read_rows(self) -> tuple[list[files.Row], list[str]]:
+    """Rows of `metrics.jsonl`, and what is wrong with the file."""
+    return files.read_rows(self.path / files.METRICS, self.run_id)
+
+  def _read(self, name: str, fields: schema.Fields) -> Found:
+    found = _read(self.path / name, fields)
+    if found.value is None:
+      return found
+    owner = found.value.get("run_id", self.run_id)
+    if owner != self.run_id:
+      return Found(
+        None, f"{self.path / name} is of run {owner}, not of this one"
+      )
+    return found
+
+  def check_usable(self) -> None:
+    """Keeps a run from going on where this process cannot read.
+
+    Raises:
+      RunError: a newer version has begun here, or the disk refuses.
+    """
+    for found in (self.read_run(), self.read_result()):
+      if found.blocked:
+        raise errors.RunError(
+          f"{found.problem}. Give another --out, or mend that."
+        )
+
+  # ----- Writing -----
+
+  def write_run(self, **fields: Any) -> None:
+    """Replaces `run.json`."""
+    self._write(files.RUN, fields)
+
+  def write_status(self, state: RunState, **fields: Any) -> None:
+    """Replaces `status.json`; may be lost in a power cut."""
+    value = {"state": state, **fields}
+    files.write_json(self.path / files.STATUS, value, durable=False)
+
+  def write_result(self, state: RunState, **fields: Any) -> dict[str, Any]:
+    """Writes `result.json`, which ends the run; returns what it holds."""
+    return self._write(files.RESULT, {"state": state, **fields})
+
+  def _write(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    value = {"schema": files.SCHEMA, "run_id": self.run_id, **fields}
+    files.write_json(self.path / name, value)
+    return files.finite(value)
+
+  def open_metrics(
+    self, keep: Callable[[files.Row], bool]
+  ) -> files.MetricsFile:
+    """Opens `metrics.jsonl` for appending; see `files.MetricsFile`."""
+    return files.MetricsFile(self.path / files.METRICS, keep, self.run_id)
+
+  def set_result_aside(self) -> str:
+    """Keeps a `result.json` that is none of this run's; a note of it, or "".
+
+    A runner takes a result.json, even half of one, for the end.
+    """
+    path = self.path / files.RESULT
+    if not path.exists() or self.read_result().value is not None:
+      return ""
+    aside = files.set_aside(path)
+    return f"{path.name} was not this run's; it was moved to {aside.name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepDirectory:
+  """The files of a sweep."""
+
+  out: Path
+
+  def run(self, run_id: str) -> RunDirectory:
+    """The directory of one of its runs."""
+    return RunDirectory(self.out / RUNS / run_id, run_id)
+
+  def read(
+    self, run_ids: Iterable[str]
+  ) -> tuple[dict[str, RunRecord], list[str]]:
+    """What runs have left, by run id, and what is wrong with the files."""
+    attempts, problems = self.read_attempts()
+    records = {
+      run_id: self.run(run_id).read(attempts.get(run_id, ()))
+      for run_id in run_ids
+    }
+    for record in records.values():
+      problems += record.problems
+    return records, problems
+
+  def read_plan(self) -> Found:
+    """`plan.json`.
+
+    Raises:
+      RunError: a newer version wrote it, or the disk refuses.
+    """
+    found = _read(self.out / PLAN, schema.PLAN)
+    if found.blocked:
+      raise errors.RunError(f"{found.problem}.")
+    return found
+
+  def write_plan(self, plan: Mapping[str, Any]) -> None:
+    """Writes `plan.json` where it says something new."""
+    value = {"schema": files.SCHEMA, **plan}
+    if self.read_plan().value != json.loads(json.dumps(value)):
+      files.write_json(self.out / PLAN, value)
+
+  def read_attempts(self) -> tuple[dict[str, list[Attempt]], list[str]]:
+    """Attempts by run id, in order, and a note for each line that is none."""
+    path = self.out / ATTEMPTS
+    attempts: dict[str, list[Attempt]] = {}
+    try:
+      text = path.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+      return attempts, []
+    except OSError as error:
+      return attempts, [f"{path} cannot be read: {error.strerror}"]
+    problems = []
+    for number, line in enumerate(text.splitlines(), 1):
+      try:
+        row = json.loads(line)
+        if schema.problem(row, schema.ATTEMPT):
+          raise ValueError
+      except ValueError:
+        if line:
+          problems.append(f"{path}:{number} is no attempt; dropped")
+      else:
+        attempts.setdefault(row["run_id"], []).append(
+          Attempt(
+            RunState(row["state"]),
+            row.get("message") or "",
+            row.get("time_unix_s"),
+          )
+        )
+    return attempts, problems
+
+  @contextlib.contextmanager
+  def open_attempts(self) -> Iterator["Attempts"]:
+    """Opens `attempts.jsonl` for appending.
+
+    A process killed while writing leaves a line without an end; a new line
+    is begun first, so that the next row does not join it.
+    """
+    with (self.out / ATTEMPTS).open("ab+") as file:
+      if file.tell():
+        file.seek(-1, 2)
+        if file.read(1) != b"\n":
+          file.write(b"\n")
+      yield Attempts(file)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempts:
+  """Appends one flushed line an attempt."""
+
+  file: IO[bytes]
+
+  def add(self, run_id: str, state: RunState, **facts: Any) -> None:
+    """Writes what became of an attempt."""
+    row = {"run_id": run_id, "state": state, "time_unix_s": time.time()}
+    with faults.naming(Path(self.file.name)):
+      self.file.write((json.dumps(files.finite(row | facts)) + "\n").encode())
+      self.file.flush()
+
+
+def _is_later(attempt: Attempt, status: Mapping[str, Any]) -> bool:
+  """Whether the sweep's word came after the run's own."""
+  said_s = status.get("updated_s")
+  if said_s is None or attempt.time_unix_s is None:
+    return True  # The sweep sees the end; a killed run cannot tell it.
+  return attempt.time_unix_s >= said_s
+
+
+def _read(path: Path, fields: schema.Fields) -> Found:
+  """A file that fits its schema, or what is wrong with it."""
+  try:
+    value = files.read_json(path)
+  except errors.RunError as error:
+    return Found(None, str(error))
+  except OSError as error:
+    return Found(None, f"{path} cannot be read: {error.strerror}", True)
+  if value is None:
+    return Found(None)
+  if problem := schema.version_problem(value):
+    return Found(None, f"{path} {problem}", schema.is_newer(value))
+  problem = schema.problem(value, fields)
+  return Found(None, f"{path} {problem}") if problem else Found(value)

@@ -1,0 +1,205 @@
+"""What the keys of a run's and a sweep's files must hold.
+
+Keys that are not named here may hold anything that JSON has; of those that are
+named, only the required ones must be there.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from normjax.record import files
+
+_MOST_SHOWN = 40
+
+
+class Field(NamedTuple):
+  """One key: what it must hold, and whether it must be there.
+
+  Attributes:
+    what: in words.
+    fits: whether a value is that.
+    required: whether the key must be there.
+    items: of a list: what each of its mappings must hold.
+  """
+
+  what: str
+  fits: Callable[[Any], bool]
+  required: bool = False
+  items: "Fields | None" = None
+
+
+Fields = Mapping[str, Field]
+
+
+def is_number(value: Any) -> bool:
+  """A finite number; JSON's null stands for one that is not."""
+  return (
+    isinstance(value, int | float)
+    and not isinstance(value, bool)
+    and math.isfinite(value)
+  )
+
+
+def is_count(value: Any) -> bool:
+  """A whole number that is not negative."""
+  return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def is_numbers(value: Any) -> bool:
+  """Names with numbers, or null."""
+  return isinstance(value, dict) and all(
+    item is None or is_number(item) for item in value.values()
+  )
+
+
+def _is_text(value: Any) -> bool:
+  return isinstance(value, str)
+
+
+def _is_name(value: Any) -> bool:
+  return isinstance(value, str) and bool(value) and "/" not in value
+
+
+def _is_block(value: Any) -> bool:
+  return isinstance(value, dict)
+
+
+def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+  return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+  return lambda value: value is None or fits(value)
+
+
+def _one_of(*words: str) -> Field:
+  return Field(" or ".join(words), lambda value: value in words, required=True)
+
+
+def _is_list(value: Any) -> bool:
+  return isinstance(value, list)
+
+
+_TEXT = Field("a text", _is_text)
+_NAME = Field("a name", _is_name, required=True)
+_BLOCK = Field("a mapping", _is_block, required=True)
+_COUNT = Field("a whole number", is_count)
+_NUMBER = Field("a number or null", _or_null(is_number))
+_STEP = Field("a step or null", _or_null(is_count))
+_SIZES = {"num_params": _NUMBER, "optimizer_state_bytes": _NUMBER}
+
+RUN: Fields = {
+  "run_id": _TEXT,
+  "config": _BLOCK,
+  "config.seed": _COUNT,
+  "program": _TEXT,
+  "provenance": Field("a mapping", _is_block),
+  "provenance.git": Field("a mapping or null", _or_null(_is_block)),
+  "provenance.created": _TEXT,
+  "resumed_at_steps": Field("a list of steps", _list_of(is_count)),
+  "problems": Field("a list of texts", _list_of(_is_text)),
+  **_SIZES,
+}
+STATUS: Fields = {
+  "state": _one_of("running", "interrupted", "failed", "done", "diverged"),
+  "step": _STEP,
+  "num_steps": _STEP,
+  "loss": _NUMBER,
+  "updated_s": _NUMBER,
+  "message": _TEXT,
+}
+RESULT: Fields = {
+  "run_id": _NAME,
+  "state": _one_of("done", "diverged"),
+  "metrics": Field("names with numbers or null", is_numbers, required=True),
+  "steps": _COUNT,
+  "diverged_at_step": _STEP,
+  "gradient_zero_since_step": _STEP,
+  "compile_s": _NUMBER,
+  "train_s": _NUMBER,
+  "eval_s": _NUMBER,
+  "wall_s": _NUMBER,
+  "step_ms_median": _NUMBER,
+  **_SIZES,
+}
+ATTEMPT: Fields = {
+  "run_id": _NAME,
+  "state": _one_of("interrupted", "failed", "done", "diverged"),
+  "message": Field("a text or null", _or_null(_is_text)),
+  "time_unix_s": _NUMBER,
+}
+POINT: Fields = {
+  "run_id": _NAME,
+  "stage": _NAME,
+  "method": _TEXT._replace(required=True),
+  "overrides": _BLOCK,
+  "seed": _COUNT._replace(required=True),
+  "program": _TEXT._replace(required=True),
+}
+METHOD: Fields = {
+  "label": _TEXT._replace(required=True),
+  "overrides": _BLOCK,
+  "tuned": Field("a mapping or null", _or_null(_is_block)),
+  "on_edge": Field("true or false", lambda value: isinstance(value, bool)),
+}
+PLAN: Fields = {
+  "sweep_id": _NAME,
+  "config_file": _TEXT._replace(required=True),
+  "config": _BLOCK,
+  "metric": _NAME._replace(fits=_is_text),
+  "mode": _one_of("min", "max"),
+  # Plans of earlier versions have none.
+  "other_metrics": Field("a list of texts", _list_of(_is_text)),
+  "baseline": Field("a text or null", _or_null(_is_text)),
+  "tuned": Field("a list of texts", _list_of(_is_text), required=True),
+  "trials_per_method": _COUNT._replace(required=True),
+  "methods": Field("a list of methods", _is_list, True, METHOD),
+  "points": Field("a list of points", _is_list, True, POINT),
+}
+
+
+def problem(value: Any, fields: Fields) -> str:
+  """What keeps a value from being what a file must hold, or ""."""
+  if not isinstance(value, dict):
+    return f"holds {_shown(value)}; a mapping is needed"
+  for path, field in fields.items():
+    block, _, key = path.rpartition(".")
+    owner = value.get(block, {}) if block else value
+    if key not in owner:
+      if field.required:
+        return f"has no {path!r}"
+    elif not field.fits(owner[key]):
+      return f"has {path} = {_shown(owner[key])}; {field.what} is needed"
+    elif field.items is not None:
+      for index, item in enumerate(owner[key]):
+        if found := problem(item, field.items):
+          return f"in {path}[{index}] {found}"
+  return ""
+
+
+def version_problem(value: Any) -> str:
+  """Why the schema of a file's value cannot be read here, or "".
+
+  Files of other runners need not say one.
+  """
+  if not isinstance(value, dict):
+    return ""
+  found = value.get("schema", files.SCHEMA)
+  if found == files.SCHEMA and not isinstance(found, bool):
+    return ""
+  newer = " a newer normjax wrote it;" if is_newer(value) else ""
+  return f"has schema {found!r};{newer} this normjax reads {files.SCHEMA}"
+
+
+def is_newer(value: Any) -> bool:
+  """Whether a file's value is of a version to come."""
+  if not isinstance(value, dict):
+    return False
+  found = value.get("schema", files.SCHEMA)
+  return is_number(found) and found > files.SCHEMA
+
+
+def _shown(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
