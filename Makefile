@@ -2,6 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 # The first Python on the path that is new enough.
 PYTHON := $(shell for p in python3.12 python3.13 python3.14 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
@@ -23,10 +24,12 @@ quickstart: setup
 	$(BIN)/normjax sweep configs/sweeps/quickstart.py --out=runs/quickstart
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(PYTEST)
+	$(PYTEST) --optimized
 
 test-all: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) --optimized -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -6,10 +6,31 @@ import pytest
 
 from tests import compilations
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-).strip()
+# XLA's older emitters of loops: a third of the time that its newer ones, which
+# make an MLIR context per fusion, take to compile.
+_LIGHT_FLAGS = (
+  "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
+)
+_FLAGS = ("--xla_force_host_platform_device_count=8",)
+
+
+def pytest_addoption(parser):
+  """Adds `--optimized`: XLA reads its flags once per process."""
+  parser.addoption(
+    "--optimized",
+    action="store_true",
+    help="only the tests marked `optimized`, compiled as users compile; without"
+    " it only the others",
+  )
+
+
+def pytest_configure(config):
+  """Before jax is imported."""
+  flags = _FLAGS if config.getoption("optimized") else _FLAGS + _LIGHT_FLAGS
+  os.environ["JAX_PLATFORMS"] = "cpu"
+  os.environ["XLA_FLAGS"] = " ".join(
+    filter(None, (os.environ.get("XLA_FLAGS"), *flags))
+  )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,13 +41,12 @@ def kept_compilations():
 
 
 @pytest.fixture(autouse=True)
-def light_compilation(request):
+def light_compilation(pytestconfig):
   """Without LLVM's optimizations: a third less time, the same arithmetic.
 
-  Not in a test marked `optimized`: where shardings are looked at, which are
-  chosen by optimizations too, and what users see of roundings.
+  Not in a test marked `optimized`: of what users see of roundings.
   """
-  if request.node.get_closest_marker("optimized"):
+  if pytestconfig.getoption("optimized"):
     yield
     return
   import jax  # Late: a command's own tests start without it.
@@ -37,12 +57,21 @@ def light_compilation(request):
   jax.config.update("jax_disable_most_optimizations", before)
 
 
-def pytest_collection_modifyitems(items):
-  """With `--dist loadgroup`, a file stays on one worker, but for the contracts.
+def pytest_collection_modifyitems(config, items):
+  """Takes the tests of one way to compile, and spreads them over workers.
+
+  With `--dist loadgroup`, a file stays on one worker, but for the contracts.
 
   They are most of the time: each method of theirs may go elsewhere, with what
   it has compiled.
   """
+  optimized = config.getoption("optimized")
+  chosen = {True: [], False: []}
+  for item in items:
+    marked = item.get_closest_marker("optimized") is not None
+    chosen[marked == optimized].append(item)
+  config.hook.pytest_deselected(items=chosen[False])
+  items[:] = chosen[True]
   for item in items:
     case = getattr(item, "callspec", None) and item.callspec.params.get("case")
     name = f"{item.path}:{getattr(case, 'name', '')}"
