@@ -10,7 +10,7 @@ from flax import nnx
 from normjax import norms
 from normjax.models.residual_blocks import pad_shortcut, stages
 from normjax.models.resnet import check_cifar_depth
-from normjax.nn import checks
+from normjax.nn import checks, roles
 from normjax.nn.conv import Conv
 from normjax.types import Array
 
@@ -29,6 +29,14 @@ class FixupBlock(nnx.Module):
   code. a1, b1, a2, b2 are `before_1_bias`, `after_1_bias`, `before_2_bias` and
   `after_2_bias`: 0 at first; the scale is 1.
   """
+
+  parameter_roles: ClassVar[roles.Declared] = {
+    "before_1_bias": roles.bias(),
+    "after_1_bias": roles.bias(),
+    "before_2_bias": roles.bias(),
+    "after_2_bias": roles.bias(),
+    "scale": roles.gain(),
+  }
 
   def __init__(
     self,
@@ -106,6 +114,11 @@ class FixupCifarResNet(nnx.Module):
   """
 
   reads: ClassVar[frozenset[str]] = frozenset({"images"})
+  parameter_roles: ClassVar[roles.Declared] = {
+    "stem_bias": roles.bias(),
+    "head_bias": roles.bias(),
+  }
+  end_layers: ClassVar[roles.Ends] = roles.Ends("stem", "head")
 
   def __init__(
     self,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms
-from normjax.nn import checks
+from normjax.nn import checks, roles
 from normjax.nn import dropout as dropouts
 from normjax.nn.conv import HE_NORMAL
 from normjax.nn.conv_norm import NormActivation
@@ -38,6 +38,7 @@ class MLP(nnx.Module):
   """
 
   reads: ClassVar[frozenset[str]] = frozenset({"features", "images"})
+  end_layers: ClassVar[roles.Ends] = roles.Ends("layers/0", "head")
 
   def __init__(
     self,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax.nn import checks
+from normjax.nn import checks, roles
 from normjax.nn.activation import Activation
 from normjax.nn.conv import Conv
 from normjax.nn.dropout import drop_examples, dropout
@@ -169,6 +169,10 @@ class Block(nnx.Module):
   excitation's; stochastic depth comes between it and skip_gain.
   """
 
+  parameter_roles: ClassVar[roles.Declared] = {
+    "skip_gain": roles.gain(),
+  }
+
   def __init__(
     self,
     inputs: int,
@@ -253,6 +257,8 @@ class NormFree(nnx.Module):
   """Stem, stages of blocks, head; a subclass sets `stem` and calls `_build`."""
 
   reads: ClassVar[frozenset[str]] = frozenset({"images"})
+  end_layers: ClassVar[roles.Ends] = roles.Ends("stem/convs/0", "head")
+
   stem: Stem
 
   def _build(

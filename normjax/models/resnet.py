@@ -8,7 +8,7 @@ from flax import nnx
 
 from normjax import errors, norms
 from normjax.models import residual_blocks as blocks
-from normjax.nn import checks
+from normjax.nn import checks, roles
 from normjax.norms import weights
 from normjax.types import Array
 
@@ -23,6 +23,7 @@ class ResNet(nnx.Module):
   """
 
   reads: ClassVar[frozenset[str]] = frozenset({"images"})
+  end_layers: ClassVar[roles.Ends] = roles.Ends("stem", "head")
 
   def __init__(
     self,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
-from normjax.nn import checks, synapses
+from normjax.nn import checks, roles, synapses
 from normjax.nn.spiking import LIF
 from normjax.types import Array
 
@@ -64,6 +64,8 @@ def _halved(x_tbyxc: Array) -> Array:
 
 class SpikingModel(nnx.Module):
   """What the models share; `layers` and `readout` are set by each."""
+
+  end_layers: ClassVar[roles.Ends] = roles.Ends("layers/0", "readout")
 
   def _prepare(self, num_steps, neuron, compute_dtype, sizes, **dynamics):
     """Checks and keeps the shared options: (dynamics, neurons)."""

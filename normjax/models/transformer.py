@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
-from normjax.nn import attention_checks, checks
+from normjax.nn import attention_checks, checks, roles
 from normjax.nn.dropout import dropout
 from normjax.nn.stack import Stack
 from normjax.registry import near_misses
@@ -72,6 +72,12 @@ class _Decoder(Stack):
   hands_options_to: ClassVar[tuple[type, ...]] = (Stack,)
   # The table's `make` does not offer what these models set themselves.
   fixes_options: ClassVar[frozenset[str]] = frozenset({"causal", "rope_theta"})
+  parameter_roles: ClassVar[roles.Declared] = {
+    "position_embedding": roles.positions("length", "embed"),
+    "embedding_scale": roles.gain(),
+    "head/kernel": roles.kernel("embed", "vocab"),
+  }
+  end_layers: ClassVar[roles.Ends] = roles.Ends("embedding", "head")
 
   def __init__(
     self,

@@ -8,7 +8,7 @@ from flax import nnx
 
 from normjax import errors, norms
 from normjax.models.transformer import choose_size
-from normjax.nn import checks
+from normjax.nn import checks, roles
 from normjax.nn.dropout import dropout
 from normjax.nn.stack import Stack
 from normjax.types import Array
@@ -40,6 +40,15 @@ class ViT(Stack):
   reads: ClassVar[frozenset[str]] = frozenset({"images"})
   hands_options_to: ClassVar[tuple[type, ...]] = (Stack,)
   fixes_options: ClassVar[frozenset[str]] = frozenset({"causal", "rope_theta"})
+  parameter_roles: ClassVar[roles.Declared] = {
+    "patch_conv/kernel": roles.conv("channels", "embed"),
+    "patch_conv/bias": roles.bias("embed"),
+    "class_token": roles.token("embed"),
+    "position_embedding": roles.positions("length", "embed"),
+    "head/kernel": roles.kernel("embed", "classes"),
+    "head/bias": roles.bias("classes"),
+  }
+  end_layers: ClassVar[roles.Ends] = roles.Ends("patch_conv", "head")
 
   def __init__(
     self,

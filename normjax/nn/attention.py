@@ -12,7 +12,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from normjax import norms
-from normjax.nn import attention_checks, checks
+from normjax.nn import attention_checks, checks, roles
 from normjax.nn import mixing as mixing_lib
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
@@ -195,6 +195,26 @@ class Attention(nnx.Module):
       if self.method.init_fn
       else {}
     )
+
+  @property
+  def parameter_roles(self) -> dict[str, roles.Role]:
+    """See `nn.roles`."""
+    query, key = ("heads", "head_dim"), ("kv_heads", "head_dim")
+    said = {}
+    for name, outputs in (("query", query), ("key", key), ("value", key)):
+      said |= {
+        f"{name}/kernel": roles.kernel("embed", *outputs, outputs=2),
+        f"{name}/bias": roles.bias(*outputs),
+        f"{name}_scale": roles.gain("embed"),
+      }
+    return said | {
+      "out/kernel": roles.kernel(*query, "embed"),
+      "out/bias": roles.bias("embed"),
+      "output_gate/kernel": roles.kernel("embed", "heads"),
+      "output_gate/bias": roles.bias("heads"),
+      "temperature": roles.gain("heads"),
+      **roles.within("mixing", self.method.parameter_roles),
+    }
 
   def rotary_table(
     self, positions: Array, dtype: DTypeLike = jnp.float32

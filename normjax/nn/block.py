@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from flax import nnx
 
 from normjax import norms
 from normjax.nn import placement as placement_lib
+from normjax.nn import roles
 from normjax.nn.attention import Attention
 from normjax.nn.feed_forward import FeedForward
 from normjax.nn.norm_layer import NormLayer
@@ -26,6 +27,19 @@ _INITIAL_RATE = 0.05
 
 class Block(nnx.Module):
   """One block; what differs between blocks of a stack comes in the call."""
+
+  parameter_roles: ClassVar[roles.Declared] = {
+    # Of one number, or of one per feature.
+    "branch_gain": roles.gain("embed"),
+    "attention_gain": roles.gain("embed"),
+    "attention_rate": roles.gain("embed"),
+    "feed_forward_gain": roles.gain("embed"),
+    "feed_forward_rate": roles.gain("embed"),
+    "attention_before_bias": roles.bias(),
+    "attention_after_bias": roles.bias(),
+    "feed_forward_before_bias": roles.bias(),
+    "feed_forward_after_bias": roles.bias(),
+  }
 
   def __init__(
     self,

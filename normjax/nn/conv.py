@@ -1,13 +1,14 @@
 """Two-dimensional convolution, channels last."""
 
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors
-from normjax.nn import keeping
+from normjax.nn import keeping, roles
 from normjax.nn.weight_norm_layer import layer_or_none
 from normjax.norms import weights
 from normjax.types import Array
@@ -21,6 +22,11 @@ class Conv(nnx.Module):
 
   The kernel is HWIO: (height, width, inputs / groups, outputs).
   """
+
+  parameter_roles: ClassVar[roles.Declared] = {
+    "kernel": roles.conv(),
+    "bias": roles.bias("out"),
+  }
 
   def __init__(
     self,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors
-from normjax.nn import checks
+from normjax.nn import checks, roles
 from normjax.nn.conv import convolve
 from normjax.types import Array
 
@@ -131,6 +131,19 @@ class ExcitatoryInhibitory(nnx.Module):
       self.gain_e = nnx.Param(jnp.ones((outputs,)))
       self.bias = nnx.Param(jnp.zeros((outputs,)))
     self._draw(0.5, 0.25, 0.5, rngs.params())
+
+  @property
+  def parameter_roles(self) -> dict[str, roles.Role]:
+    """See `nn.roles`."""
+    window = () if self.kernel_size is None else ("height", "width")
+    return {
+      "kernel_ee": roles.kernel(*window, "in", "out"),
+      "kernel_ie": roles.kernel(*window, "in", "inhibitory"),
+      "kernel_ei": roles.kernel("inhibitory", "out"),
+      "gain_i": roles.gain("inhibitory"),
+      "gain_e": roles.gain("out"),
+      "bias": roles.bias("out"),
+    }
 
   def initialize_on(self, x: Array, key: Array) -> None:
     """Draws the weights for the inputs x (E-I Init).

@@ -1,13 +1,14 @@
 """The feed-forward branch: two matrices, or three with a gate."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms
-from normjax.nn import checks
+from normjax.nn import checks, roles
 from normjax.nn.activation import gelu_exact
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
@@ -33,6 +34,17 @@ class FeedForward(nnx.Module):
   tanh form, as in GPT-2 and the official ViT code; "gelu_exact" with erf, as
   in BERT and in PyTorch's ports of ViT.
   """
+
+  parameter_roles: ClassVar[roles.Declared] = {
+    "gate/kernel": roles.kernel("embed", "mlp"),
+    "up/kernel": roles.kernel("embed", "mlp"),
+    "down/kernel": roles.kernel("mlp", "embed"),
+    "gate/bias": roles.bias("mlp"),
+    "up/bias": roles.bias("mlp"),
+    "down/bias": roles.bias("embed"),
+    "gate_scale": roles.gain("embed"),
+    "up_scale": roles.gain("embed"),
+  }
 
   def __init__(
     self,

@@ -7,6 +7,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from normjax import norms
+from normjax.nn import roles
 from normjax.nn.variables import held, hold
 from normjax.types import Array
 
@@ -71,6 +72,12 @@ class NormLayer(nnx.Module):
       for name, value in stats.items():
         getattr(self, name)[...] = value
     return y if self.dtype is None else y.astype(self.dtype)
+
+  @property
+  def parameter_roles(self) -> dict[str, roles.Role]:
+    """See `nn.roles`."""
+    site = roles.NormSite(self.norm.name)
+    return roles.of_norm(self, site, self.norm.kernels)
 
   def hand_on(
     self, x: Array, *, branch_gain: Array | float, mask: Array | None = None

@@ -1,12 +1,14 @@
 """The stable embedding layer: Dettmers et al. 2022, arXiv:2110.02861."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
 from normjax import norms
-from normjax.nn import checks
+from normjax.nn import checks, roles
 from normjax.nn.norm_layer import NormLayer
 from normjax.types import Array
 
@@ -26,6 +28,10 @@ class StableEmbedding(nnx.Module):
   in float32 and its result cast after. It changes the function, so that a
   checkpoint trained without the norm does not fit.
   """
+
+  parameter_roles: ClassVar[roles.Declared] = {
+    "embedding": roles.embedding("vocab", "embed"),
+  }
 
   def __init__(
     self,

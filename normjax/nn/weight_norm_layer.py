@@ -2,6 +2,7 @@
 
 from flax import nnx
 
+from normjax.nn import roles
 from normjax.nn.variables import held, hold
 from normjax.norms import weights
 from normjax.types import Array
@@ -30,6 +31,12 @@ class WeightNormLayer(nnx.Module):
     self.weight_norm = weights.resolve(weight_norm)
     draws = self.weight_norm.needs_key
     hold(self, self.weight_norm.init(kernel, rngs.params() if draws else None))
+
+  @property
+  def parameter_roles(self) -> dict[str, roles.Role]:
+    """See `nn.roles`."""
+    site = roles.NormSite(self.weight_norm.name, of="weights")
+    return roles.of_norm(self, site)
 
   def __call__(self, kernel: Array, *, train: bool = True) -> Array:
     """The kernel that x meets; train=True updates the statistics."""

@@ -74,6 +74,7 @@ class Norm:
     needs_key: whether `init` draws random numbers: init_fn then takes `key`.
     hand_on_fn: `(variables, x, *, branch_gain, **options)` to what `hand_on`
       returns; None where a norm hands nothing on.
+    kernels: names of the parameters that are matrices, (inputs, outputs).
     without_activation_fn: makes what `without_activation` returns; for norms
       that contain one.
   """
@@ -85,6 +86,7 @@ class Norm:
   apply_fn: Callable[..., tuple[Array, Mapping[str, Any]]]
   needs_key: bool = False
   hand_on_fn: Callable[..., Any] | None = None
+  kernels: tuple[str, ...] = ()
   without_activation_fn: Callable[[], Norm] | None = dataclasses.field(
     default=None, compare=False
   )

@@ -74,6 +74,7 @@ def gated_norm(
     init_fn=_init,
     apply_fn=_apply,
     needs_key=True,
+    kernels=("gate_down", "gate_up"),
     without_activation_fn=functools.partial(
       gated_norm, rank, gate_init, init_std, inner.without_activation()
     ),

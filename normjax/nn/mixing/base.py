@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from normjax import errors
+from normjax.nn import roles
 from normjax.types import Array, PyTree
 
 Rotate = Callable[[Array], Array]
@@ -59,6 +60,7 @@ class Mixing:
     apply_fn: as `apply`, with the options.
     init_fn: `(key, num_heads, head_dim, **options)` to nested dicts of float32
       parameters; None: there are none.
+    parameter_roles: what each of them is, by path: see `nn.roles`.
   """
 
   name: str
@@ -66,6 +68,9 @@ class Mixing:
   traits: MixingTraits
   apply_fn: Callable[..., Mixed]
   init_fn: Callable[..., dict[str, PyTree]] | None = None
+  parameter_roles: roles.Declared = dataclasses.field(
+    default_factory=dict, compare=False
+  )
 
   def init(self, key: Array, num_heads: int, head_dim: int) -> dict[str, Any]:
     """New parameters, nested dicts of float32 arrays; empty where none."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from normjax import errors, norms
-from normjax.nn import checks
+from normjax.nn import checks, roles
 from normjax.nn.mixing import base
 from normjax.nn.mixing.inverse import newton_inverse
 from normjax.norms import moments
@@ -20,6 +20,12 @@ _TRAITS = base.MixingTraits(
 )
 # With PyTorch's eps, as in the official code.
 _NORM = {"name": "layer_norm", "eps": 1e-5}
+_SITE = roles.NormSite("layer_norm", "landmark_norm")
+_ROLES: roles.Declared = {
+  "landmark/kernel": roles.kernel(None, "head_dim"),
+  "landmark_norm/scale": roles.Role(roles.Kind.NORM_SCALE, norm=_SITE),
+  "landmark_norm/bias": roles.Role(roles.Kind.NORM_BIAS, norm=_SITE),
+}
 
 
 def soft(
@@ -95,7 +101,9 @@ def soft(
     "num_iterations": num_iterations,
     "ridge": ridge,
   }
-  return base.Mixing("soft", options, _TRAITS, _apply, _init)
+  return base.Mixing(
+    "soft", options, _TRAITS, _apply, _init, parameter_roles=_ROLES
+  )
 
 
 def _init(

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from normjax.nn import roles
 from normjax.nn.mixing import base
 from normjax.types import Array
 
@@ -51,7 +52,14 @@ def softmax_sink() -> base.Mixing:
   head. It starts at 0 here, as `softmax_off_by_one` stays. `logit_cap` caps the
   scores, not the sink. Float32 as in `softmax`.
   """
-  return base.Mixing("softmax_sink", {}, _TRAITS, _softmax_sink, _init_sink)
+  return base.Mixing(
+    "softmax_sink",
+    {},
+    _TRAITS,
+    _softmax_sink,
+    _init_sink,
+    parameter_roles={"sink": roles.bias("heads")},
+  )
 
 
 @jax.custom_jvp
