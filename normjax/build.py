@@ -9,6 +9,7 @@ is which.
 
 import contextlib
 import functools
+import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from flax import nnx
 
 from kernels_pallas import dispatch
 from normjax import configure, errors, fields
+from normjax.nn.roles import Roles
 from normjax.types import Array, Hyper
 
 
@@ -165,6 +167,7 @@ def optimizer(
   config: configure.ConfigDict,
   values: Mapping[str, Array | float | int] | None = None,
   learning_rate_scale: Array | float = 1.0,
+  roles: Roles | None = None,
 ) -> Any:
   """The optimizer, its scalars taken from `values`.
 
@@ -174,6 +177,8 @@ def optimizer(
       the config's own numbers, which are then checked.
     learning_rate_scale: the schedule's fraction at this step; multiplies
       every option whose name ends in `learning_rate`.
+    roles: of the model's parameters: which of them decay and which are
+      matrices, where the config leaves it open. None: optim goes by names.
   """
   from normjax import optim
 
@@ -187,14 +192,42 @@ def optimizer(
         options[key] = values[path]
       if key.endswith("learning_rate") and options[key] is not None:
         options[key] = options[key] * learning_rate_scale
-    return optim.make(block["name"], **options)
+    return optim.make(
+      block["name"], **_with_roles(block["name"], options, roles)
+    )
 
 
 def describe_updates(
-  config: configure.ConfigDict, params: Any
-) -> dict[str, str]:
-  """Parameter path to the name of the update that moves it."""
+  config: configure.ConfigDict, params: Any, roles: Roles | None = None
+) -> Mapping[str, str]:
+  """Parameter path to the name of the update that moves it.
+
+  Arguments as of `optimizer`; params may be shapes.
+  """
   from normjax import optim
 
   block = configure.to_dict(config)["optimizer"]
-  return optim.describe(block["name"], params, **_options(block))
+  options = _with_roles(block["name"], _options(block), roles)
+  return optim.describe(block["name"], params, **options)
+
+
+def _with_roles(
+  name: str, options: dict[str, Any], roles: Roles | None
+) -> dict[str, Any]:
+  """The options; those that say what a parameter is are taken from roles.
+
+  An optimizer goes by names where `mask` is "default" or `dims` is None.
+  """
+  from normjax import optim
+
+  if roles is None:
+    return options
+  open_options = {"mask": ("default", roles.decay_mask)}
+  open_options["dims"] = (None, roles.dims)
+  parameters = inspect.signature(optim.REGISTRY.get(name)).parameters
+  return options | {
+    key: answer
+    for key, (by_name, answer) in open_options.items()
+    if key in parameters
+    and options.get(key, parameters[key].default) == by_name
+  }

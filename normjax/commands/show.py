@@ -1,7 +1,7 @@
 """Shows what a config resolves to before anything is paid for.
 
-Prints the resolved config, the parameters with the update that each gets,
-and what the compiler says of a step's cost and memory.
+Prints the resolved config, the parameters with what each is and the update
+that it gets, and what the compiler says of a step's cost and memory.
 """
 
 from absl import flags
@@ -46,15 +46,16 @@ def run(
   moving = frozen.select(state.params, recipe.trained)
   if config.log.probes:
     preview.check_probes(preview.preview(config).unmatched(config.log.probes))
-  updates = build.describe_updates(config, moving)
+  updates = build.describe_updates(config, moving, recipe.roles)
   table = Table(title="parameters")
-  for header in ("parameter", "shape", "count", "update"):
+  for header in ("parameter", "role", "shape", "count", "update"):
     table.add_column(header, overflow="fold")
   counts: dict[str, int] = {}
   for name, leaf in probes.named_leaves(state.params):
     update = updates.get(name, "frozen")
     table.add_row(
       escape.terminal(name),
+      escape.terminal(str(recipe.roles[name])),
       str(leaf.shape),
       f"{leaf.size:,}",
       escape.terminal(update),

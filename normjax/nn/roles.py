@@ -9,10 +9,10 @@ further inside what it knows better than they do:
         "up_scale": roles.gain("embed"),
       }
 
-A property does as well, where it depends on options. A model says which of
-its layers are its two ends: `end_layers = roles.Ends("stem", "head")`. Layers of Flax
-are known here. What nobody says anything of has the kind "other", and is
-treated as `normjax.optim` treats trees that it does not know: by its name.
+A property does as well, where it depends on options. A model says which layers
+are its two ends: `end_layers = roles.Ends("stem", "head")`. Layers of Flax are
+known here. What nobody says anything of has the kind "other", and is treated as
+`normjax.optim` treats trees that it does not know: by its name.
 """
 
 import dataclasses
@@ -278,8 +278,8 @@ def of(model: nnx.Module) -> "Roles":
   What an outer module says of a variable counts before what an inner one does.
 
   Args:
-    model: any module. Without `end_layers`, its output layer is what is called so,
-      as `head` or `classifier`.
+    model: any module. Without `end_layers`, its output layer is what is called
+      so, as `head` or `classifier`.
 
   Raises:
     UserError: a role whose axes the variable does not have.
@@ -364,9 +364,16 @@ class Roles:
     return self._tree(params, lambda role: role.decays, groups.decay_mask)
 
   @property
-  def dims(self) -> "Dims":
+  def dims(self) -> dims_lib.Matrices:
     """What the option `dims` of an optimizer takes."""
-    return Dims(self)
+    by_name = dims_lib.default_dims
+    return dims_lib.Matrices(
+      hidden=lambda params: self._tree(params, _hidden, by_name),
+      channels=lambda params: self._tree(
+        params, lambda role: role.dims, dims_lib.channel_dims
+      ),
+      inner=lambda params: self._tree(params, _inner, by_name),
+    )
 
   def _tree(
     self,
@@ -386,33 +393,12 @@ class Roles:
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Dims:
-  """The matrices of a model, as functions of its parameters."""
+def _hidden(role: Role) -> MatrixDims | None:
+  """The matrices of the first layer and of the hidden ones."""
+  outer = role.layer == "output" or role.kind in _TABLES
+  return None if outer else role.dims
 
-  roles: Roles
 
-  def __call__(self, params: PyTree) -> PyTree:
-    """Of the first layer and the hidden ones, as `optim.default_dims`."""
-    return self._chosen(
-      params,
-      lambda role: role.layer != "output" and role.kind not in _TABLES,
-      dims_lib.default_dims,
-    )
-
-  def inner(self, params: PyTree) -> PyTree:
-    """Of the hidden layers alone."""
-    return self._chosen(
-      params,
-      lambda role: role.layer == "hidden" and role.kind not in _TABLES,
-      dims_lib.default_dims,
-    )
-
-  def channels(self, params: PyTree) -> PyTree:
-    """Of everything that has units, as `optim.channel_dims`."""
-    return self._chosen(params, lambda role: True, dims_lib.channel_dims)
-
-  def _chosen(self, params, takes, by_name) -> PyTree:
-    return self.roles._tree(
-      params, lambda role: role.dims if takes(role) else None, by_name
-    )
+def _inner(role: Role) -> MatrixDims | None:
+  """Those of the hidden layers alone."""
+  return None if role.layer == "input" else _hidden(role)

@@ -117,16 +117,6 @@ def write_stats(module: nnx.Module, stats: PyTree) -> None:
     getattr(owner, str(path[-1]))[...] = value
 
 
-def owned_params(module: nnx.Module, kind: type[nnx.Module]) -> frozenset[str]:
-  """Paths, as those of `split`, of the parameters within modules of a type."""
-  found = set()
-  for prefix, node in nnx.iter_modules(module):
-    if isinstance(node, kind):
-      for path, _ in nnx.to_flat_state(nnx.state(node, nnx.Param)):
-        found.add("/".join(map(str, (*prefix, *path))))
-  return frozenset(found)
-
-
 def _collection(path: str, variable: nnx.Variable) -> str:
   for name, kind in COLLECTIONS.items():
     if isinstance(variable, kind):

@@ -4,6 +4,7 @@ Flax kernels are (inputs, outputs), convolutions HWIO, embeddings (vocab,
 dim); q, k, v kernels of attention may be (d, h, k) and its output (h, k, d).
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -83,6 +84,30 @@ def _torch_channel_dims(params: PyTree) -> PyTree:
   return _by_rules(params, readings.TORCH, outputs_first=True)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Matrices:
+  """What `dims` may be where the axes are known: a function for each question.
+
+  Attributes:
+    hidden: in place of `default_dims`.
+    channels: in place of `channel_dims`.
+    inner: `hidden` without the layer that reads the data.
+  """
+
+  hidden: Callable[[PyTree], PyTree]
+  channels: Callable[[PyTree], PyTree]
+  inner: Callable[[PyTree], PyTree]
+
+  def __call__(self, params: PyTree) -> PyTree:
+    """As `hidden`."""
+    return self.hidden(params)
+
+
+def inner(dims: DimsSpec) -> DimsSpec:
+  """Without the layer that reads the data, where `dims` knows which it is."""
+  return dims.inner if isinstance(dims, Matrices) else dims
+
+
 def _is_entry(node: Any) -> bool:
   return node is None or hasattr(node, "reduction_axis")
 
@@ -145,6 +170,8 @@ def resolve(
   spec = default if dims is None else dims
   if spec is torch_dims and default is channel_dims:
     spec = _torch_channel_dims
+  elif isinstance(spec, Matrices) and default is channel_dims:
+    spec = spec.channels
   tree = spec(params) if groups.is_function(spec) else spec
   entries = groups.align("dims", tree, params, is_leaf=_is_entry)
   return [

@@ -201,6 +201,10 @@ def muon(
   arXiv:2502.16982. A convolution is one matrix, (kh kw in, out). Matrices of
   one shape are stacked and iterated together. A zero gradient moves nothing.
 
+  Its author has AdamW move the layer that reads the data too: "all the
+  convolutional filters except the first one". Names don't tell that layer;
+  for the models of `normjax.models` it is known, and so for a training run.
+
   Args:
     learning_rate: number, traced scalar or schedule.
     ns_coeffs: of the quintic iteration.
@@ -266,7 +270,7 @@ def muon(
     mask=mask,
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
-    dims=dims,
+    dims=dims_lib.inner(dims),
     fallback=fallback,
     fallback_learning_rate=fallback_learning_rate,
     fallback_b1=fallback_b1,
@@ -278,4 +282,5 @@ def muon(
 
 def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
   """Path of each leaf to the name of its update."""
-  return compose.routes("muon", options.get("dims"), params)
+  dims = dims_lib.inner(options.get("dims"))
+  return compose.routes("muon", dims, params)

@@ -152,7 +152,8 @@ def normuon(
   mean over the kernel's width only.
 
   Statistics are in float32. Matrices of one shape are iterated together. A
-  zero gradient moves nothing; a NaN spoils its matrix.
+  zero gradient moves nothing; a NaN spoils its matrix. What moves the layer
+  that reads the data is as in `muon`.
 
   Args:
     learning_rate: number, traced scalar or schedule.
@@ -223,7 +224,7 @@ def normuon(
     mask=mask,
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
-    dims=dims,
+    dims=dims_lib.inner(dims),
     fallback=fallback,
     fallback_learning_rate=fallback_learning_rate,
     fallback_b1=fallback_b1,
@@ -235,4 +236,5 @@ def normuon(
 
 def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
   """Path of each leaf to the name of its update."""
-  return compose.routes("normuon", options.get("dims"), params)
+  dims = dims_lib.inner(options.get("dims"))
+  return compose.routes("normuon", dims, params)

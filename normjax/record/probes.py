@@ -7,7 +7,7 @@ A probe is a regular expression searched in names such as
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -126,14 +126,15 @@ def norms_by_depth(
 
 
 def norm_parameters(
-  params: PyTree, patterns: tuple[str, ...]
+  params: PyTree, patterns: tuple[str, ...], norms: Collection[str]
 ) -> dict[str, Array]:
   """Statistics of the parameters of norms: how gains grow or shrink.
 
   Args:
-    params: a norm's are those below a name with "norm" in it, such as
-      "layers/0/attention_input_norm/scale".
+    params: all of them.
     patterns: regular expressions.
+    norms: paths of those that are norms', such as
+      "layers/0/attention_input_norm/scale".
 
   Returns:
     `{"scale/<path>/mean": …, "…/rms": …, "…/min": …, "…/max": …}`; min and max
@@ -141,7 +142,7 @@ def norm_parameters(
   """
   values = {}
   for name, leaf in _chosen("scale", params, patterns):
-    if "norm" not in name.rpartition("/")[0]:
+    if name.removeprefix("scale/") not in norms:
       continue
     values[f"{name}/mean"] = jnp.mean(leaf)
     values[f"{name}/rms"] = jnp.sqrt(jnp.mean(jnp.square(leaf)))

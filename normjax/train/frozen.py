@@ -6,21 +6,16 @@ rest keeps its initial value. Statistics of norms move all the same.
 
 from collections.abc import Mapping
 
-from flax import nnx
-
 from normjax import errors
-from normjax.nn import variables as nn_variables
-from normjax.nn.norm_layer import NormLayer
+from normjax.nn.roles import NORM_KINDS, Roles
 from normjax.types import PyTree
 
 # Paths of what is trained; None is everything.
 Trained = frozenset[str] | None
 
-HEAD = "head"
-
 
 def trained_paths(
-  model: nnx.Module,
+  roles: Roles,
   *,
   norms_frozen: bool,
   output_frozen: bool,
@@ -31,31 +26,35 @@ def trained_paths(
   With the last two this is training only the norms, arXiv:2003.00152.
 
   Args:
-    model: its norms' parameters are those of its `NormLayer` modules, its
-      output layer's those of its attribute `head`.
+    roles: of the model's parameters; norms of weights count as others.
     norms_frozen: whether the norms' parameters stay.
     output_frozen: whether the output layer stays.
     others_frozen: whether everything else stays.
 
   Raises:
-    UserError: nothing is left to train, or the model has no `head` and it
-      matters whether a parameter is the output layer's.
+    UserError: nothing is left to train, or the model has no output layer and
+      it matters whether a parameter is the output layer's.
   """
   if not (norms_frozen or output_frozen or others_frozen):
     return None
-  every = nn_variables.owned_params(model, nnx.Module)
-  norms = nn_variables.owned_params(model, NormLayer)
-  output = {path for path in every if path.startswith(f"{HEAD}/")} - norms
+  norms, output, others = set(), set(), set()
+  for path, role in roles.params():
+    if role.kind in NORM_KINDS:
+      norms.add(path)
+    elif role.layer == "output":
+      output.add(path)
+    else:
+      others.add(path)
   if not output and output_frozen != others_frozen:
     raise errors.UserError(
       f"train.output_frozen={output_frozen} and train.others_frozen="
-      f"{others_frozen}: {type(model).__name__} has no output layer of its own"
-      " (an attribute 'head'); both must be the same."
+      f"{others_frozen}: {roles.model} has no output layer of its own; both"
+      " must be the same."
     )
   parts = (
     (norms_frozen, norms),
     (output_frozen, output),
-    (others_frozen, every - norms - output),
+    (others_frozen, others),
   )
   trained = frozenset[str]().union(
     *(paths for is_frozen, paths in parts if not is_frozen)
@@ -64,9 +63,8 @@ def trained_paths(
     raise errors.UserError(
       "nothing is left to train: train.norms_frozen, output_frozen and"
       f" others_frozen are {norms_frozen}, {output_frozen}, {others_frozen};"
-      f" {type(model).__name__} has {len(norms)} parameter arrays in norms,"
-      f" {len(output)} in its output layer and"
-      f" {len(every - norms - output)} others."
+      f" {roles.model} has {len(norms)} parameter arrays in norms,"
+      f" {len(output)} in its output layer and {len(others)} others."
     )
   return trained
 

@@ -1,5 +1,6 @@
 """Which probes are taken where in a step; `record.probes` says how."""
 
+from normjax.nn.roles import Roles
 from normjax.optim import dims as dims_lib
 from normjax.record import probes
 from normjax.types import Array, PyTree
@@ -15,23 +16,32 @@ def of_gradient(
 
 
 def of_update(
-  updates: PyTree, params: PyTree, patterns: tuple[str, ...]
+  updates: PyTree, params: PyTree, patterns: tuple[str, ...], roles: Roles
 ) -> dict[str, Array]:
-  """Probes of an update, and of the parameters that it is added to."""
+  """Probes of an update, and of the parameters that it is added to.
+
+  Args:
+    updates: of what is trained.
+    params: what they are added to.
+    patterns: the probes.
+    roles: say which parameters are norms', those of norms of weights too, and
+      which updates are matrices of hidden layers.
+  """
   if not patterns:
     return {}
+  norms = {path for path, role in roles.params() if role.norm is not None}
   return (
     probes.statistics("update", updates, patterns)
     | probes.effective_learning_rate(updates, params, patterns)
-    | probes.norm_parameters(params, patterns)
-    | probes.spectrum(_matrices(updates), patterns)
+    | probes.norm_parameters(params, patterns, norms)
+    | probes.spectrum(_matrices(updates, roles), patterns)
   )
 
 
-def _matrices(tree: PyTree) -> dict[str, Array]:
+def _matrices(tree: PyTree, roles: Roles) -> dict[str, Array]:
   """The hidden layers' leaves as (batch, inputs, outputs), by path."""
   flat = probes.named_leaves(tree)
-  entries = dims_lib.resolve(None, tree)
+  entries = dims_lib.resolve(roles.dims, tree)
   return {
     path: dims_lib.to_matrices(leaf, entry)
     for (path, leaf), entry in zip(flat, entries, strict=True)

@@ -15,6 +15,7 @@ from flax import nnx
 from kernels_pallas import dispatch
 from normjax import build, configure, data, errors, rng
 from normjax.nn import checks
+from normjax.nn import roles as nn_roles
 from normjax.nn import variables as nn_variables
 from normjax.train import frozen as frozen_lib
 from normjax.train import schedules, sharding
@@ -111,8 +112,9 @@ def recipe_and_initialize(
   if getattr(model, "non_negative_inputs", False):
     _check_inputs(config, dataset)
   graphdef = nn_variables.split(model)[0]
+  roles = nn_roles.of(model)
   trained = frozen_lib.trained_paths(
-    model,
+    roles,
     norms_frozen=config.train.norms_frozen,
     output_frozen=config.train.output_frozen,
     others_frozen=config.train.others_frozen,
@@ -121,7 +123,7 @@ def recipe_and_initialize(
   frozen = configure.override(config, {})
 
   def make_optimizer(hyper, learning_rate_scale):
-    return build.optimizer(frozen, hyper, learning_rate_scale)
+    return build.optimizer(frozen, hyper, learning_rate_scale, roles)
 
   recipe = train_step.Recipe(
     graphdef=graphdef,
@@ -129,6 +131,7 @@ def recipe_and_initialize(
     schedule=schedules.get(config.schedule.name),
     accumulation_steps=config.train.accumulation_steps,
     probes=tuple(config.log.probes),
+    roles=roles,
     trained=trained,
   )
 

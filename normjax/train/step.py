@@ -10,6 +10,7 @@ from flax import nnx
 
 from normjax import rng
 from normjax.nn import variables as nn_variables
+from normjax.nn.roles import Roles
 from normjax.record import probes
 from normjax.train import frozen, losses, measure
 from normjax.train.state import State, create
@@ -33,6 +34,7 @@ class Recipe(NamedTuple):
   schedule: Callable[[Array, Mapping[str, Array]], Array]
   accumulation_steps: int
   probes: tuple[str, ...]
+  roles: Roles  # Of the model's variables.
   trained: frozen.Trained = None  # Paths of the parameters that move.
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
@@ -210,7 +212,7 @@ def train_step(
   updates, optimizer_state = optimizer.update(
     gradients, state.optimizer_state, trained
   )
-  measured |= measure.of_update(updates, trained, recipe.probes)
+  measured |= measure.of_update(updates, trained, recipe.probes, recipe.roles)
   loss = metrics["loss"]
   bad = ~(jnp.isfinite(loss) & (loss <= hyper["train.max_loss"]))
   new_state = State(

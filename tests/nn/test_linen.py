@@ -13,6 +13,7 @@ from flax import linen, nnx
 from flax.training import train_state as flax_train_state
 
 from normjax import build, norms
+from normjax.nn import roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.linen import LinenNorm
 from normjax.nn.norm_layer import NormLayer
@@ -146,11 +147,14 @@ def test_backward_statistics_are_those_of_our_train_step(name):
   """Flax's TrainState writes them back, past the optimizer, as ours does."""
   norm = {"name": name, "warmup_steps": 2}
   targets = jax.random.randint(jax.random.key(1), X.shape[:-1], 0, 4)
-  structure, variables = nn_variables.split(_Nnx(norm, nnx.Rngs(0)))
+  ported = _Nnx(norm, nnx.Rngs(0))
+  structure, variables = nn_variables.split(ported)
   tx = optax.adamw(0.05, weight_decay=0.1)
 
   config = support.tiny({"train.gradient_clip": 0.0, "train.z_loss": 0.0})
-  recipe = step.Recipe(structure, lambda *_: tx, lambda *_: 1.0, 1, ())
+  recipe = step.Recipe(
+    structure, lambda *_: tx, lambda *_: 1.0, 1, (), roles.of(ported)
+  )
   ours = train_state.create(variables, tx.init(variables["params"]))
   train_step = jax.jit(lambda *given: step.train_step(recipe, *given)[0])
 

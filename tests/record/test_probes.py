@@ -28,7 +28,7 @@ def test_statistics_of_what_matches():
 def test_no_pattern_measures_nothing():
   assert probes.statistics("gradient", TREE, ()) == {}
   assert probes.norms_by_depth("gradient_norm", TREE, ()) == {}
-  assert probes.norm_parameters(TREE, ()) == {}
+  assert probes.norm_parameters(TREE, (), ["head/kernel"]) == {}
   assert probes.spectrum({"kernel": jnp.eye(2)[None]}, ()) == {}
 
 
@@ -57,8 +57,10 @@ def test_norm_parameters_are_those_of_norms():
     "final_norm": {"scale": jnp.asarray([-1.0, 3.0])},
     "attention_input_norm": {"alpha": jnp.asarray(0.5)},
     "query": {"kernel": jnp.ones((2, 2))},
+    "unnormed": {"scale": jnp.ones(2)},
   }
-  values = probes.norm_parameters(params, ("scale/",))
+  paths = {"final_norm/scale", "attention_input_norm/alpha"}
+  values = probes.norm_parameters(params, ("scale/",), paths)
   by_name = {name: float(value) for name, value in values.items()}
   assert by_name == {
     "scale/final_norm/scale/mean": 1.0,

@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 
 from normjax import build, configure, errors, models, train
+from normjax.nn import roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
 from normjax.record import files, probes
@@ -141,6 +142,16 @@ def test_optimizers_of_matrices_and_accumulation_and_resume(tmp_path):
 # ----- Which parameters are which -----
 
 
+def in_norms(model):
+  """Paths of what is inside a `NormLayer`."""
+  return {
+    "/".join(map(str, (*prefix, *path)))
+    for prefix, node in nnx.iter_modules(model)
+    if isinstance(node, NormLayer)
+    for path, _ in nnx.to_flat_state(nnx.state(node, nnx.Param))
+  }
+
+
 def counts(**options):
   """(norms, head, all) of a ResNet of the paper, from shapes."""
   model = nnx.eval_shape(
@@ -148,16 +159,17 @@ def counts(**options):
   )
   params = nn_variables.split(model)[1]["params"]
   flat = {path: leaf.size for path, leaf in probes.named_leaves(params)}
+  known = roles.of(model)
   frozen_of = {"norms_frozen": True, "output_frozen": True}
   norms, head = (
     frozen.trained_paths(
-      model, **{**frozen_of, name: False}, others_frozen=True
+      known, **{**frozen_of, name: False}, others_frozen=True
     )
     for name in frozen_of
   )
-  assert norms == nn_variables.owned_params(model, NormLayer)
+  assert norms == in_norms(model)
   assert None is frozen.trained_paths(
-    model, norms_frozen=False, output_frozen=False, others_frozen=False
+    known, norms_frozen=False, output_frozen=False, others_frozen=False
   )
   return *(sum(flat[p] for p in paths) for paths in (norms, head)), sum(
     flat.values()
@@ -192,10 +204,12 @@ def test_norms_within_transformers_are_found():
       slot_norms={"query_key": "dyt"},
     )
   )
-  paths = nn_variables.owned_params(model, NormLayer)
-  every = nn_variables.owned_params(model, nnx.Module)
+  known = roles.of(model)
+  paths = frozen.trained_paths(
+    known, norms_frozen=False, output_frozen=True, others_frozen=True
+  )
   # Sites are called so; kernels and embeddings are not.
-  assert paths == {path for path in every if "norm/" in path}
+  assert paths == {path for path, _ in known.params() if "norm/" in path}
   assert len({path.rpartition("/")[0] for path in paths}) == 5
 
 
@@ -210,7 +224,7 @@ def test_nothing_left_to_train_is_said(norm, flags, message):
   model = models.make("mlp", norm=norm)
   options = {f"{name}_frozen": name in flags.split() for name in NAMES}
   with pytest.raises(errors.UserError, match=message):
-    frozen.trained_paths(model, **options)
+    frozen.trained_paths(roles.of(model), **options)
 
 
 def test_a_tied_head_is_no_output_layer():
@@ -220,9 +234,10 @@ def test_a_tied_head_is_no_output_layer():
     )
   )
   both = {"norms_frozen": False, "output_frozen": True, "others_frozen": True}
-  assert frozen.trained_paths(model, **both)
+  known = roles.of(model)
+  assert frozen.trained_paths(known, **both)
   with pytest.raises(errors.UserError, match="no output layer of its own"):
-    frozen.trained_paths(model, **{**both, "others_frozen": False})
+    frozen.trained_paths(known, **{**both, "others_frozen": False})
 
 
 def test_the_command_shows_what_is_frozen():
