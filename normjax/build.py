@@ -177,8 +177,8 @@ def optimizer(
       the config's own numbers, which are then checked.
     learning_rate_scale: the schedule's fraction at this step; multiplies
       every option whose name ends in `learning_rate`.
-    roles: of the model's parameters: which of them decay and which are
-      matrices, where the config leaves it open. None: optim goes by names.
+    roles: of the model's parameters: which of them decay, which are matrices
+      and so on, where the config leaves it open. None: by their names.
   """
   from normjax import optim
 
@@ -214,20 +214,27 @@ def describe_updates(
 def _with_roles(
   name: str, options: dict[str, Any], roles: Roles | None
 ) -> dict[str, Any]:
-  """The options; those that say what a parameter is are taken from roles.
+  """The options; those that ask what a parameter is, answered by roles.
 
-  An optimizer goes by names where `mask` is "default" or `dims` is None.
+  That is where the option is what an optimizer goes by names for.
   """
   from normjax import optim
+  from normjax.optim import groups
 
   if roles is None:
     return options
-  open_options = {"mask": ("default", roles.decay_mask)}
-  open_options["dims"] = (None, roles.dims)
+  # The option that goes by names, and what is put in its place.
+  answers = {
+    "mask": ("default", roles.decay_mask),
+    "dims": (None, roles.dims),
+    "non_negative": ("default", roles.non_negative_mask),
+    "exempt": (groups.HEAD_NAMES, roles.outputs()),
+    "keep": (groups.EMBEDDING_NAMES, roles.tables()),
+  }
   parameters = inspect.signature(optim.REGISTRY.get(name)).parameters
   return options | {
     key: answer
-    for key, (by_name, answer) in open_options.items()
+    for key, (by_name, answer) in answers.items()
     if key in parameters
     and options.get(key, parameters[key].default) == by_name
   }

@@ -4,6 +4,8 @@ The layer of the code vwOvOwv/DeepEISNN ("E-I"): its initialization on data
 and its two changes of the backward pass (E-I Prop) are here as options.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -136,13 +138,17 @@ class ExcitatoryInhibitory(nnx.Module):
   def parameter_roles(self) -> dict[str, roles.Role]:
     """See `nn.roles`."""
     window = () if self.kernel_size is None else ("height", "width")
-    return {
+    signed = {"bias": roles.bias("out")}
+    others = {
       "kernel_ee": roles.kernel(*window, "in", "out"),
       "kernel_ie": roles.kernel(*window, "in", "inhibitory"),
       "kernel_ei": roles.kernel("inhibitory", "out"),
       "gain_i": roles.gain("inhibitory"),
       "gain_e": roles.gain("out"),
-      "bias": roles.bias("out"),
+    }
+    return signed | {
+      name: dataclasses.replace(role, non_negative=True)
+      for name, role in others.items()
     }
 
   def initialize_on(self, x: Array, key: Array) -> None:

@@ -28,6 +28,7 @@ from normjax import errors
 from normjax.optim import dims as dims_lib
 from normjax.optim import groups
 from normjax.optim.dims import MatrixDims
+from normjax.optim.sign_constrained import non_negative_mask
 from normjax.types import PyTree
 
 Layer = Literal["input", "hidden", "output"]
@@ -88,6 +89,7 @@ class Role:
     layer: whether it is of the layer that reads the data or of the one that
       gives the output; a norm that is part of them is "hidden".
     norm: the norm that it belongs to.
+    non_negative: whether it has no meaning below 0.
   """
 
   kind: Kind
@@ -95,6 +97,7 @@ class Role:
   axes: Axes = ()
   layer: Layer = "hidden"
   norm: NormSite | None = None
+  non_negative: bool = False
 
   @property
   def decays(self) -> bool:
@@ -363,6 +366,20 @@ class Roles:
     """What the option `mask` of an optimizer takes."""
     return self._tree(params, lambda role: role.decays, groups.decay_mask)
 
+  def non_negative_mask(self, params: PyTree) -> PyTree:
+    """What the option `non_negative` of an optimizer takes."""
+    return self._tree(params, lambda role: role.non_negative, non_negative_mask)
+
+  def outputs(self) -> str:
+    """The pattern `exempt` of an optimizer: paths of the output layer."""
+    return self._pattern(lambda role: role.layer == "output", groups.HEAD_NAMES)
+
+  def tables(self) -> str:
+    """The pattern `keep` of an optimizer: paths of embeddings."""
+    return self._pattern(
+      lambda role: role.kind in _TABLES, groups.EMBEDDING_NAMES
+    )
+
   @property
   def dims(self) -> dims_lib.Matrices:
     """What the option `dims` of an optimizer takes."""
@@ -375,6 +392,15 @@ class Roles:
       inner=lambda params: self._tree(params, _inner, by_name),
     )
 
+  def _pattern(self, takes: Callable[[Role], bool], by_name: str) -> str:
+    """A pattern of the paths that it takes, and of no others."""
+    chosen = [
+      re.escape(path)
+      for path, role in self.params()
+      if (re.fullmatch(by_name, path) if _is_other(role) else takes(role))
+    ]
+    return "|".join(chosen) or "(?!)"
+
   def _tree(
     self,
     params: PyTree,
@@ -385,12 +411,16 @@ class Roles:
     found = [self[path] for path, _ in groups.leaves(params)]
     structure = jax.tree.structure(params)
     named: list[Any] = []
-    if any(role.kind is Kind.OTHER for role in found):
+    if any(map(_is_other, found)):
       named = structure.flatten_up_to(by_name(params))
     return structure.unflatten(
-      named[n] if role.kind is Kind.OTHER else answer(role)
+      named[n] if _is_other(role) else answer(role)
       for n, role in enumerate(found)
     )
+
+
+def _is_other(role: Role) -> bool:
+  return role.kind is Kind.OTHER
 
 
 def _hidden(role: Role) -> MatrixDims | None:

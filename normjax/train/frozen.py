@@ -48,8 +48,9 @@ def trained_paths(
   if not output and output_frozen != others_frozen:
     raise errors.UserError(
       f"train.output_frozen={output_frozen} and train.others_frozen="
-      f"{others_frozen}: {roles.model} has no output layer of its own; both"
-      " must be the same."
+      f"{others_frozen}: {roles.model} has no output layer of its own (one"
+      " called 'head', or which its class says in end_layers); both must be"
+      " the same."
     )
   parts = (
     (norms_frozen, norms),

@@ -15,6 +15,7 @@ from normjax.nn.norm_layer import NormLayer
 from normjax.norms import weights
 from normjax.optim import dims, groups
 from normjax.optim.dims import MatrixDims
+from normjax.optim.sign_constrained import non_negative_mask
 from tests.contracts import model_contract
 
 SIZES = model_contract.SIZES
@@ -72,7 +73,7 @@ def params_of(model):
 
 
 def check(model):
-  """Its roles are complete, and agree with what names say."""
+  """Its roles are complete, and say what names say."""
   found, params = roles.of(model), params_of(model)
   leaves = groups.leaves(params)
   for path, leaf in leaves:
@@ -84,15 +85,16 @@ def check(model):
     typed = dims.resolve(found.dims, params, default)
     for (path, _), theirs, ours in zip(leaves, named, typed, strict=True):
       assert theirs == ours, path
-  for path, role in found.params():
-    # The options of optimizers that are patterns of names.
-    is_vector = re.fullmatch(groups.VECTOR_NAMES, path)
-    is_head = role.layer == "output" and role.dims is not None
-    is_table = role.kind in (roles.Kind.EMBEDDING, roles.Kind.POSITIONS)
-    if not is_vector:
-      assert bool(re.fullmatch(groups.HEAD_NAMES, path)) == is_head, path
-      assert bool(re.fullmatch(groups.EMBEDDING_NAMES, path)) == is_table, path
-  return found
+  assert non_negative_mask(params) == found.non_negative_mask(params)
+  for path, _ in leaves:
+    for by_name, by_role in (
+      (groups.HEAD_NAMES, found.outputs()),
+      (groups.EMBEDDING_NAMES, found.tables()),
+    ):
+      same = bool(re.fullmatch(by_name, path)) == bool(
+        re.fullmatch(by_role, path)
+      )
+      assert same, path
 
 
 @pytest.mark.parametrize("name", models.names())
