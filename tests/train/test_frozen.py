@@ -240,6 +240,17 @@ def test_a_tied_head_is_no_output_layer():
     frozen.trained_paths(known, **{**both, "others_frozen": False})
 
 
+def test_a_readout_is_an_output_layer():
+  """Whatever it is called: the model says which layer it is."""
+  model = nnx.eval_shape(
+    lambda: models.make("spiking_mlp", width=20, input_shape=(12,))
+  )
+  trained = frozen.trained_paths(
+    roles.of(model), norms_frozen=True, output_frozen=False, others_frozen=True
+  )
+  assert trained == {"readout/dense/kernel", "readout/dense/bias"}
+
+
 def test_the_command_shows_what_is_frozen():
   flags = {"train.others_frozen": True, "train.output_frozen": True}
   flags |= support.DECODER
@@ -247,4 +258,6 @@ def test_the_command_shows_what_is_frozen():
   assert done.returncode == 0, done.stderr
   # Three norms of 16 features, of one layer and before the head.
   assert "adamw: 48 parameters" in done.stdout
+  assert "norm scale" in done.stdout
+  assert "output kernel" in done.stdout
   assert "frozen: " in done.stdout
