@@ -20,7 +20,7 @@ from flax import nnx
 
 from kernels_pallas import dispatch
 from normjax import configure, errors, fields
-from normjax.nn.roles import Roles
+from normjax.nn.model_roles import Roles
 from normjax.types import Array, Hyper
 
 

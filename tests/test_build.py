@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from normjax import build, configure, models, optim
-from normjax.nn import roles
+from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.optim import groups
 from tests.contracts import model_contract
@@ -23,7 +23,7 @@ def known(name):
   model = nnx.eval_shape(
     lambda: models.make(name, **model_contract.SIZES[name])
   )
-  return roles.of(model), nn_variables.split(model)[1]["params"]
+  return model_roles.of(model), nn_variables.split(model)[1]["params"]
 
 
 def config_of(optimizer, **options):

@@ -7,7 +7,8 @@ rest keeps its initial value. Statistics of norms move all the same.
 from collections.abc import Mapping
 
 from normjax import errors
-from normjax.nn.roles import NORM_KINDS, Roles
+from normjax.nn.model_roles import Roles
+from normjax.nn.roles import NORM_KINDS
 from normjax.types import PyTree
 
 # Paths of what is trained; None is everything.

@@ -1,6 +1,6 @@
 """Which probes are taken where in a step; `record.probes` says how."""
 
-from normjax.nn.roles import Roles
+from normjax.nn.model_roles import Roles
 from normjax.optim import dims as dims_lib
 from normjax.record import probes
 from normjax.types import Array, PyTree

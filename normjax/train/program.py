@@ -14,8 +14,7 @@ from flax import nnx
 
 from kernels_pallas import dispatch
 from normjax import build, configure, data, errors, rng
-from normjax.nn import checks
-from normjax.nn import roles as nn_roles
+from normjax.nn import checks, model_roles
 from normjax.nn import variables as nn_variables
 from normjax.train import frozen as frozen_lib
 from normjax.train import schedules, sharding
@@ -112,7 +111,7 @@ def recipe_and_initialize(
   if getattr(model, "non_negative_inputs", False):
     _check_inputs(config, dataset)
   graphdef = nn_variables.split(model)[0]
-  roles = nn_roles.of(model)
+  roles = model_roles.of(model)
   trained = frozen_lib.trained_paths(
     roles,
     norms_frozen=config.train.norms_frozen,

@@ -10,7 +10,7 @@ from flax import nnx
 
 from normjax import rng
 from normjax.nn import variables as nn_variables
-from normjax.nn.roles import Roles
+from normjax.nn.model_roles import Roles
 from normjax.record import probes
 from normjax.train import frozen, losses, measure
 from normjax.train.state import State, create

@@ -131,6 +131,7 @@ ALONE = {
   ("test_docstring_example", "toy_sgd"),
   ("test_config_is_the_factory_s_options", "toy_sgd"),
   ("test_config_is_the_factory_with_its_defaults", "max_norm"),
+  ("test_every_norm_has_roles", "max_norm"),
   ("test_is_the_norm", "max_norm"),
   ("test_split_and_merge", "max_norm"),
   ("test_training_step_under_jit", "max_norm"),

@@ -13,7 +13,7 @@ from flax import linen, nnx
 from flax.training import train_state as flax_train_state
 
 from normjax import build, norms
-from normjax.nn import roles
+from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.linen import LinenNorm
 from normjax.nn.norm_layer import NormLayer
@@ -153,7 +153,7 @@ def test_backward_statistics_are_those_of_our_train_step(name):
 
   config = support.tiny({"train.gradient_clip": 0.0, "train.z_loss": 0.0})
   recipe = step.Recipe(
-    structure, lambda *_: tx, lambda *_: 1.0, 1, (), roles.of(ported)
+    structure, lambda *_: tx, lambda *_: 1.0, 1, (), model_roles.of(ported)
   )
   ours = train_state.create(variables, tx.init(variables["params"]))
   train_step = jax.jit(lambda *given: step.train_step(recipe, *given)[0])

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from normjax import errors, models, norms
-from normjax.nn import mixing, roles
+from normjax.nn import mixing, model_roles, roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
 from normjax.norms import weights
@@ -74,7 +74,7 @@ def params_of(model):
 
 def check(model):
   """Its roles are complete, and say what names say."""
-  found, params = roles.of(model), params_of(model)
+  found, params = model_roles.of(model), params_of(model)
   leaves = groups.leaves(params)
   for path, leaf in leaves:
     assert len(found[path].axes) == leaf.ndim, path
@@ -113,7 +113,7 @@ def test_so_has_what_options_add(name, options):
 @pytest.mark.parametrize("name", norms.names())
 def test_every_norm_has_roles(name):
   layer = nnx.eval_shape(lambda: NormLayer(name, (32,)))
-  found = roles.of(layer)
+  found = model_roles.of(layer)
   assert all(role.norm.name == name for _, role in found.params())
   assert {role.kind for _, role in found.params()} <= roles.NORM_KINDS
   held = nn_variables.split(layer)[1]
@@ -139,7 +139,7 @@ def test_every_norm_has_roles(name):
   ],
 )
 def test_the_layers_at_the_two_ends(name, read, given):
-  found = roles.of(make(name))
+  found = model_roles.of(make(name))
   for layer, paths in (("input", read.split()), ("output", given.split())):
     inside = {path for path, role in found.params() if role.layer == layer}
     assert bool(paths) == bool(inside)
@@ -150,7 +150,7 @@ def test_the_layers_at_the_two_ends(name, read, given):
 def test_only_inner_matrices_leave_the_first_layer_out():
   """What Muon and NorMuon ask for; the norm in the stem is not that layer."""
   model = make("cifar_resnet", norm="gated_norm")
-  found, params = roles.of(model), params_of(model)
+  found, params = model_roles.of(model), params_of(model)
   paths = [path for path, _ in groups.leaves(params)]
   hidden, inner = (
     {
@@ -172,7 +172,7 @@ def test_only_inner_matrices_leave_the_first_layer_out():
 
 def test_a_parameter_knows_its_norm():
   options = {"mixing": "soft"}
-  found = roles.of(make("vit", norm="rms_norm", **options))
+  found = model_roles.of(make("vit", norm="rms_norm", **options))
   scale = found["layers/1/attention_input_norm/scale"]
   assert scale.kind is roles.Kind.NORM_SCALE
   site = roles.NormSite("rms_norm", "layers/1/attention_input_norm")
@@ -189,7 +189,9 @@ def test_a_parameter_knows_its_norm():
 
 
 def test_a_norm_of_weights_has_gains():
-  found = roles.of(make("mlp", weight_norm="weight_norm", norm="batch_norm"))
+  found = model_roles.of(
+    make("mlp", weight_norm="weight_norm", norm="batch_norm")
+  )
   gain = found["layers/1/weight_norm/gain"]
   assert gain.kind is roles.Kind.GAIN
   assert gain.norm == roles.NormSite(
@@ -220,7 +222,7 @@ class _Port(nnx.Module):
 
 
 def test_layers_of_flax_have_roles():
-  found = roles.of(nnx.eval_shape(lambda: _Port(nnx.Rngs(0)))).by_path
+  found = model_roles.of(nnx.eval_shape(lambda: _Port(nnx.Rngs(0)))).by_path
   assert {path: str(role) for path, role in found.items()} == {
     **{f"{name}/kernel": "kernel" for name in "abcd"},
     **{f"{name}/bias": "bias" for name in "abcd"},
@@ -285,7 +287,7 @@ class _Holder(nnx.Module):
 
 def test_a_new_module_says_what_it_has():
   model = nnx.eval_shape(lambda: _Holder(nnx.Rngs(0)))
-  found, params = roles.of(model), params_of(model)
+  found, params = model_roles.of(model), params_of(model)
   assert found["blocks/1/mix"] == roles.kernel("embed", "rank")
   # The outer word counts, and what it does not say is the layer's.
   assert found["blocks/1/inner/kernel"].axes == ("rank", "embed")
@@ -317,11 +319,34 @@ def test_a_role_that_does_not_fit_is_an_error():
       self.w = nnx.Param(jnp.zeros((3, 4)))
 
   with pytest.raises(errors.UserError, match=r"'w' names the axes .*has 2"):
-    roles.of(Wrong())
+    model_roles.of(Wrong())
+
+
+def test_what_is_no_role_is_an_error():
+  class Wrong(nnx.Module):
+    parameter_roles: ClassVar = {"w": "kernel"}
+
+  with pytest.raises(TypeError, match=r"Wrong.parameter_roles\['w'\] is"):
+    model_roles.of(Wrong())
+
+
+def test_a_module_in_two_places_has_its_roles_once():
+  class Shared(nnx.Module):
+    def __init__(self, rngs):
+      self.b = nnx.Linear(2, 3, rngs=rngs)
+      self.a = self.b
+
+  model = nnx.eval_shape(lambda: Shared(nnx.Rngs(0)))
+  found = model_roles.of(model).by_path
+  assert set(found) == {path for path, _ in groups.leaves(params_of(model))}
+  assert {role.kind for role in found.values()} == {
+    roles.Kind.KERNEL,
+    roles.Kind.BIAS,
+  }
 
 
 def test_a_tree_of_another_model_is_an_error():
-  found = roles.of(make("mlp"))
+  found = model_roles.of(make("mlp"))
   with pytest.raises(errors.UserError, match="MLP has no variable 'other/w'"):
     found.decay_mask({"other": {"w": jnp.zeros(2)}})
   assert jax.tree.leaves(found.decay_mask({})) == []

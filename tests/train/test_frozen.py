@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from normjax import build, configure, errors, models, train
-from normjax.nn import roles
+from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
 from normjax.record import files, probes
@@ -159,7 +159,7 @@ def counts(**options):
   )
   params = nn_variables.split(model)[1]["params"]
   flat = {path: leaf.size for path, leaf in probes.named_leaves(params)}
-  known = roles.of(model)
+  known = model_roles.of(model)
   frozen_of = {"norms_frozen": True, "output_frozen": True}
   norms, head = (
     frozen.trained_paths(
@@ -204,7 +204,7 @@ def test_norms_within_transformers_are_found():
       slot_norms={"query_key": "dyt"},
     )
   )
-  known = roles.of(model)
+  known = model_roles.of(model)
   paths = frozen.trained_paths(
     known, norms_frozen=False, output_frozen=True, others_frozen=True
   )
@@ -224,7 +224,7 @@ def test_nothing_left_to_train_is_said(norm, flags, message):
   model = models.make("mlp", norm=norm)
   options = {f"{name}_frozen": name in flags.split() for name in NAMES}
   with pytest.raises(errors.UserError, match=message):
-    frozen.trained_paths(roles.of(model), **options)
+    frozen.trained_paths(model_roles.of(model), **options)
 
 
 def test_a_tied_head_is_no_output_layer():
@@ -234,7 +234,7 @@ def test_a_tied_head_is_no_output_layer():
     )
   )
   both = {"norms_frozen": False, "output_frozen": True, "others_frozen": True}
-  known = roles.of(model)
+  known = model_roles.of(model)
   assert frozen.trained_paths(known, **both)
   with pytest.raises(errors.UserError, match="no output layer of its own"):
     frozen.trained_paths(known, **{**both, "others_frozen": False})
@@ -246,7 +246,10 @@ def test_a_readout_is_an_output_layer():
     lambda: models.make("spiking_mlp", width=20, input_shape=(12,))
   )
   trained = frozen.trained_paths(
-    roles.of(model), norms_frozen=True, output_frozen=False, others_frozen=True
+    model_roles.of(model),
+    norms_frozen=True,
+    output_frozen=False,
+    others_frozen=True,
   )
   assert trained == {"readout/dense/kernel", "readout/dense/bias"}
 

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from normjax import build, train
-from normjax.nn import roles
+from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
 from normjax.train import program, schedules, sharding, step
@@ -229,7 +229,7 @@ def _recipe_and_state(module, accumulation_steps):
     schedule=schedules.get("constant"),
     accumulation_steps=accumulation_steps,
     probes=(),
-    roles=roles.of(module),
+    roles=model_roles.of(module),
   )
   optimizer_state = recipe.make_optimizer(None, None).init(variables["params"])
   return recipe, train_state.create(variables, optimizer_state)
