@@ -98,7 +98,7 @@ def _declared(module: nnx.Module) -> dict[str, roles.Role]:
       said |= say(module)
   for kind in reversed(type(module).__mro__):
     own = vars(kind).get("parameter_roles", {})
-    said |= own.fget(module) if isinstance(own, property) else own
+    said |= own.__get__(module) if isinstance(own, property) else own
   for name, role in said.items():
     if not isinstance(role, roles.Role):
       raise TypeError(
@@ -165,10 +165,9 @@ def _fit(role: roles.Role, path: str, ndim: int) -> roles.Role:
 def _layer(path: str, ends: roles.Ends | None) -> roles.Layer:
   if ends is None:
     return "output" if re.fullmatch(groups.HEAD_NAMES, path) else "hidden"
-  for layer, end in ends._asdict().items():
-    if path == end or path.startswith(f"{end}/"):
-      return layer
-  return "hidden"
+  if f"{path}/".startswith(f"{ends.input}/"):
+    return "input"
+  return "output" if f"{path}/".startswith(f"{ends.output}/") else "hidden"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
