@@ -48,9 +48,18 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.train.z_loss = 0.0  # times mean(logsumexp(logits)^2)
   config.train.max_loss = 100.0  # a larger or non-finite loss is divergence
   config.train.num_devices = 0  # data parallel over so many; 0: all there are
-  # Folder of a run with checkpoints: parameters and statistics start as those
-  # of its last one, the optimizer afresh. The structures must agree.
-  config.train.initialize_from = ""
+  # What training starts from: the folder of a run with checkpoints, whose last
+  # one gives parameters and statistics, or a tuple of steps that are taken in
+  # order: "<folder>/" (with a slash), "deploy" (each norm after a convolution
+  # folded into it) and "package.module:factory(option=value)" of one's own (a
+  # function that returns a normjax.nn.start.StartStep). A run's model must be
+  # the one that its step meets: ("runs/a", "deploy") folds what a has learned,
+  # ("deploy", "runs/b") goes on from b, which was folded itself. Then the
+  # optimizer starts afresh. Empty: the model as it is drawn. On the command
+  # line: --config.train.initialize_from="('runs/a', 'deploy')".
+  config.train.initialize_from = ml_collections.FieldReference(
+    "", field_type=object
+  )
   # Reproducible kernels on a GPU, at some cost in speed (CPU and TPU always
   # are); recorded in run.json.
   config.train.deterministic = False

@@ -8,6 +8,7 @@ is which.
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import json
@@ -21,7 +22,10 @@ from flax import nnx
 from kernels_pallas import dispatch
 from normjax import configure, errors, fields
 from normjax.nn.model_roles import Roles
+from normjax.nn.start import StartStep
 from normjax.types import Array, Hyper
+
+_START = "train.initialize_from"
 
 
 def scalars(config: configure.ConfigDict) -> dict[str, float | int]:
@@ -49,13 +53,55 @@ def _dtype(path: str) -> Any:
 
 def program_key(config: configure.ConfigDict) -> str:
   """Equal for two configs that compile to the same program."""
-  return configure.digest(
-    {
-      path: "traced" if fields.is_traced(path, value) else value
-      for path, value in configure.leaves(configure.to_dict(config))
-      if not fields.is_loop(path)
-    }
-  )
+  leaves = dict(configure.leaves(configure.to_dict(config)))
+  static = {
+    path: "traced" if fields.is_traced(path, value) else value
+    for path, value in leaves.items()
+    if not fields.is_loop(path)
+  }
+  start = leaves.get(_START, "")
+  # A string is a run, which shapes nothing, and need not be imported here.
+  if not isinstance(start, str):
+    changes = [text for text, s in _steps(start) if s.changes_structure]
+    static |= {_START: changes} if changes else {}
+  return configure.digest(static)
+
+
+def start_steps(config: configure.ConfigDict) -> tuple[StartStep, ...]:
+  """The steps of `train.initialize_from`, in order; their names say the key.
+
+  Raises:
+    UserError: a value of another type, an unknown step, or one whose factory
+      refuses its options.
+  """
+  return tuple(step for _, step in _steps(config.train.initialize_from))
+
+
+def _steps(value: Any) -> list[tuple[str, StartStep]]:
+  """(entry, step) of a value of `train.initialize_from`."""
+  problem = fields.FIELDS[_START].problem(value)
+  if problem:
+    raise errors.ConfigError(f"{_START}={value!r} {problem}.")
+  from normjax import convert  # Late: steps import what they read.
+
+  if isinstance(value, str):
+    entries = [f"run(directory={value!r})"] if value else []
+    shown = repr(value)
+  else:
+    entries, shown = list(value), repr(tuple(value))
+  steps = []
+  for entry in entries:
+    name = f"{_START}={shown}"
+    if value in convert.names():
+      name += f" (the step is written ({value!r},))"
+    name += f", {entry!r}" if len(entries) > 1 else ""
+    try:
+      step = convert.start_step(entry)
+    except Exception as error:
+      kind = type(error) if isinstance(error, errors.UserError) else None
+      raise (kind or errors.UserError)(f"{name}: {error}") from error
+    steps.append((entry, dataclasses.replace(step, name=name)))
+  return steps
 
 
 def _options(block: Mapping[str, Any]) -> dict[str, Any]:

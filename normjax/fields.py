@@ -20,6 +20,10 @@ MAX_FLOAT32 = 3.4028234663852886e38
 MIN_FLOAT32 = 1.1754943508222875e-38
 
 
+# The kind of a leaf that is a string or a tuple of strings.
+TEXTS = str | tuple
+
+
 class Role(enum.Enum):
   """What a leaf decides.
 
@@ -37,7 +41,8 @@ class Field:
   """What one leaf may be.
 
   Attributes:
-    kind: bool, int, float, str, or tuple (of strings).
+    kind: bool, int, float, str, tuple (of strings), or TEXTS: one of the last
+      two.
     role: see `Role`.
     low: the smallest number allowed.
     high: the largest.
@@ -46,7 +51,7 @@ class Field:
     choices: of a string; empty allows any.
   """
 
-  kind: type
+  kind: Any
   role: Role
   low: float = -math.inf
   high: float = math.inf
@@ -64,6 +69,8 @@ class Field:
       return "a string"
     if self.kind is tuple:
       return "a tuple of strings"
+    if self.kind == TEXTS:
+      return "a string or a tuple of strings"
     kind = "an integer" if self.kind is int else "a finite number"
     return f"{kind}, {self.range()}"
 
@@ -98,7 +105,9 @@ class Field:
     return ""
 
   def _has_type(self, value: Any) -> bool:
-    if self.kind is tuple:
+    if self.kind == TEXTS and isinstance(value, str):
+      return True
+    if self.kind in (tuple, TEXTS):
       return isinstance(value, list | tuple) and all(
         isinstance(item, str) for item in value
       )
@@ -140,7 +149,7 @@ FIELDS: Mapping[str, Field] = {
   "train.z_loss": _scalar(0),
   "train.max_loss": _scalar(0, above=True),
   "train.num_devices": _int(Role.STATIC, 0),
-  "train.initialize_from": Field(str, Role.LOOP),
+  "train.initialize_from": Field(TEXTS, Role.LOOP),
   "train.deterministic": _FLAG,
   "evaluate.every_steps": _int(Role.LOOP, 1),
   "evaluate.num_batches": _int(Role.LOOP, 0),

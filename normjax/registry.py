@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -22,23 +23,34 @@ def near_misses(name: str, allowed: Iterable[str]) -> str:
   return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
+# The part before the factory: "package.module:" of "package.module:factory".
+_OUTSIDE = re.compile(r"([A-Za-z_][\w.]*:)[A-Za-z_]\w*(?=\(|$)")
+
+
+def is_outside(text: str) -> bool:
+  """Whether a text is "package.module:factory", with or without options."""
+  return _OUTSIDE.match(text) is not None
+
+
 def parse_call(kind: str, text: str) -> tuple[str, dict[str, Any]]:
   """Splits "name" or "name(option=value, …)" into name and options.
 
   Args:
     kind: what is named, in the singular, for messages.
-    text: values are Python literals.
+    text: values are Python literals; the name may be "package.module:factory".
 
   Raises:
     UserError: the text is neither.
   """
   if "(" not in text:
     return text, {}
+  module = _OUTSIDE.match(text)
+  prefix = module.group(1) if module else ""
   try:
-    call = ast.parse(text, mode="eval").body
+    call = ast.parse(text.removeprefix(prefix), mode="eval").body
     if not isinstance(call, ast.Call) or call.args:
       raise ValueError(text)
-    name = ast.unparse(call.func)
+    name = prefix + ast.unparse(call.func)
     options = {
       str(keyword.arg): ast.literal_eval(keyword.value)
       for keyword in call.keywords
@@ -101,6 +113,11 @@ def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
   return list(inspect.signature(function).parameters.values())
 
 
+def _imported(target: str) -> Callable[..., Any]:
+  module, _, attribute = target.partition(":")
+  return getattr(importlib.import_module(module), attribute)
+
+
 @dataclasses.dataclass(frozen=True)
 class Registry:
   """A lazy table of factories.
@@ -108,10 +125,12 @@ class Registry:
   Attributes:
     kind: what the table holds, in the singular, for messages.
     table: name to "module:factory".
+    from_outside: whether "package.module:factory" names a factory as well.
   """
 
   kind: str
   table: Mapping[str, str]
+  from_outside: bool = False
 
   def names(self) -> tuple[str, ...]:
     """All names, in the table's order."""
@@ -123,11 +142,19 @@ class Registry:
     Raises:
       UnknownNameError: no such name; the message lists near misses and all
         names.
+      UserError: one from outside that cannot be imported.
     """
+    if name not in self.table and self.from_outside and is_outside(name):
+      try:
+        return _imported(name)
+      except Exception as error:  # Whatever a module of the user's raises.
+        raise errors.UserError(
+          f"{self.kind} {name!r} cannot be imported:"
+          f" {type(error).__name__}: {error}."
+        ) from error
     if name not in self.table:
       raise _unknown(self.kind, name, sorted(self.table))
-    module, _, attribute = self.table[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return _imported(self.table[name])
 
   def make(self, name: str, *args: Any, **options: Any) -> Any:
     """Calls the factory, after checking the options' names.

@@ -1,5 +1,6 @@
 """What commands share: the config argument and its typed overrides."""
 
+import ast
 import os
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from normjax import configure, errors
+from normjax import configure, errors, fields
 
 
 def one(positional: list[str], what: str, usage: str) -> str:
@@ -29,7 +30,8 @@ def load_config(
   """A config file with `--config.key=value` overrides applied.
 
   Component names are applied first, so that the other overrides are typed
-  by the options of the component that was asked for.
+  by the options of the component that was asked for. Where a string and a
+  tuple of strings are both allowed, brackets tell.
 
   Args:
     path: a config file.
@@ -47,8 +49,13 @@ def load_config(
     if not equals:
       raise errors.ConfigError(f"write {token} as {token}=VALUE.")
     texts[key.removeprefix("config.")] = text
-  names = {
+  names: dict[str, Any] = {
     key: text for key, text in texts.items() if configure.is_component_name(key)
+  }
+  names |= {
+    key: _one_or_several(key, text)
+    for key, text in texts.items()
+    if key in fields.FIELDS and fields.FIELDS[key].kind == fields.TEXTS
   }
   config = configure.override(configure.load(path), names)
   rest = {key: text for key, text in texts.items() if key not in names}
@@ -68,6 +75,23 @@ def load_config(
     ) from error
   typed = config_flags.get_override_values(values["config"])
   return values["config"].value, {**names, **typed}
+
+
+def _one_or_several(key: str, text: str) -> Any:
+  """A text, or the tuple that one in brackets is: Python's literal.
+
+  Raises:
+    ConfigError: brackets around something else.
+  """
+  if not text.startswith(("(", "[")):
+    return text
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, ValueError) as error:
+    raise errors.ConfigError(
+      f"--config.{key}={text}: brackets begin a tuple of strings, as in"
+      " ('one', 'two')."
+    ) from error
 
 
 def define_out(values: flags.FlagValues, what: str) -> None:

@@ -37,6 +37,7 @@ def run(
   from normjax.train import check, frozen, preview, program
 
   check.check(config)
+  program.check_start(config)
   console = Console()
   console.print(f"run {configure.run_id(config)}", highlight=False)
   console.print(escape.terminal(configure.render(config)))

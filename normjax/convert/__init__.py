@@ -1,5 +1,50 @@
-"""Trained models to other models that compute the same."""
+"""Trained models to other models: for good, and as steps of a run's start.
 
+model = convert.deploy(model)
+step = convert.start_step("deploy")    # in a config: train.initialize_from
+"""
+
+from normjax import errors
 from normjax.convert.deploy import deploy
+from normjax.nn.start import StartStep
+from normjax.registry import Registry
 
-__all__ = ["deploy"]
+# By name, what makes the step from its options. A text is no import: nothing
+# here knows of runs.
+TABLE = {
+  "run": "normjax.train.from_run:from_run",
+  "deploy": "normjax.convert.deploy:start_step",
+}
+_KIND = "start step"
+_REGISTRY = Registry(_KIND, TABLE, from_outside=True)
+names = _REGISTRY.names
+
+
+def start_step(text: str) -> StartStep:
+  """What one entry of `train.initialize_from` means.
+
+  Args:
+    text: "name" or "name(option=value, …)", the name one of the table or
+      "package.module:factory". A text with a slash is the folder of a run.
+
+  Raises:
+    UserError: neither; a factory of one's own that cannot be imported, or
+      makes no step; or what the factory raises.
+  """
+  if "/" in text.partition("(")[0]:
+    return _REGISTRY.make("run", directory=text)
+  try:
+    step = _REGISTRY.resolve(text)
+  except errors.UnknownNameError as error:
+    raise errors.UnknownNameError(
+      f"{error} The folder of a run has a slash, as in './{text}'."
+    ) from error
+  if not isinstance(step, StartStep):
+    raise errors.UserError(
+      f"{_KIND} {text!r} is a {type(step).__name__}; needed: a"
+      " normjax.nn.start.StartStep."
+    )
+  return step
+
+
+__all__ = ["TABLE", "deploy", "names", "start_step"]

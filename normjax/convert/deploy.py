@@ -1,8 +1,12 @@
-"""Norms folded into convolutions for good: arXiv:2305.11624."""
+"""The start step `deploy`: norms folded into convolutions for good.
+
+arXiv:2305.11624.
+"""
 
 from flax import nnx
 
 from normjax import errors
+from normjax.nn import start
 from normjax.nn.conv import Conv
 from normjax.nn.conv_norm import ConvNorm
 from normjax.nn.norm_layer import NormLayer
@@ -50,6 +54,11 @@ def deploy[Model: nnx.Module](model: Model) -> Model:
   for site in sites.values():
     _absorb(site)
   return model
+
+
+def start_step() -> start.StartStep:
+  """`deploy` before a run: what follows trains the folded model."""
+  return start.of_module(deploy)
 
 
 def _absorb(site: ConvNorm) -> None:

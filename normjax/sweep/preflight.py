@@ -95,6 +95,7 @@ def check_here(
   from kernels_pallas import dispatch  # Late: imports jax, as the next do.
   from normjax.train import check as check_lib
   from normjax.train import preview as preview_lib
+  from normjax.train import program as program_lib
 
   seen: set[str] = set()
   unmatched: list[set[str]] = []
@@ -103,9 +104,11 @@ def check_here(
     config = configure.ConfigDict(plain)
     with _about(name):
       check_lib.check(config)
-    if program in seen:
+    # Runs of one program may start from different folders.
+    start = configure.digest([program, plain["train"]["initialize_from"]])
+    if start in seen:
       continue
-    seen.add(program)
+    seen.add(start)
     try:
       with _about(name):
         preview = preview_lib.preview(config)
@@ -117,6 +120,7 @@ def check_here(
       failures.append(error)
       continue
     with _about(name):
+      program_lib.check_start(config)
       preview_lib.check_metrics("Sweep.metric", [metric], preview.metrics)
       preview_lib.check_metrics(
         "Sweep.other_metrics", other_metrics, preview.metrics

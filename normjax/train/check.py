@@ -5,13 +5,14 @@ from typing import Any
 from normjax import build, configure, errors, fields
 from normjax.data import corruptions
 from normjax.record import probes
-from normjax.train import schedules, warm_start
+from normjax.train import schedules
 
 
 def check(config: configure.ConfigDict) -> None:
   """Builds all that is cheap to build, to fail before anything is paid.
 
-  The model is left out: `preview.preview` builds it, in shapes alone.
+  The model is left out: `preview.preview` and `program.check_start` build it,
+  in shapes alone.
 
   Raises:
     UserError: a value that no run can use; the message names the key.
@@ -21,7 +22,7 @@ def check(config: configure.ConfigDict) -> None:
   schedules.get(config.schedule.name)
   _check_schedule(config.schedule)
   _check_batch(config)
-  warm_start.check(config.train.initialize_from)
+  build.start_steps(config)
   _check_corruptions(config)
   build.optimizer(config)
 

@@ -18,6 +18,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from normjax import faults
+from normjax.record import files
 from normjax.train import digest
 from normjax.train.state import State
 
@@ -144,6 +145,21 @@ class Checkpoints:
       raise OSError(
         found.errno, found.strerror, found.filename or str(self._directory)
       ) from error
+
+
+def steps(directory: Path) -> list[int]:
+  """Those of the whole checkpoints in a run's folder, in no order.
+
+  Raises:
+    OSError: it cannot be listed.
+  """
+  folder = directory / files.CHECKPOINTS
+  # While it is written, a checkpoint has a longer name.
+  return [
+    int(path.name)
+    for path in (folder.iterdir() if folder.is_dir() else ())
+    if path.name.isdigit()
+  ]
 
 
 def has_seal(directory: Path) -> bool:

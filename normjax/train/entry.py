@@ -7,7 +7,7 @@ from typing import Any
 
 from normjax import configure, errors
 from normjax.record import files, lock
-from normjax.train import check, loop
+from normjax.train import check, checkpoint, loop, program
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def run(
   if (result := _finished(config, directory)) is not None:
     return result
   check.check(config)
+  program.check_start(config, resumes=bool(checkpoint.steps(directory)))
   directory.mkdir(parents=True, exist_ok=True)
   with lock.held(directory, "run"):
     # Another process may have ended it before the lock was free.

@@ -14,7 +14,7 @@ import jax
 from normjax import build, configure, errors, stopping
 from normjax.record import files, provenance, sinks
 from normjax.record.clock import Clock
-from normjax.train import program, sharding, warm_start
+from normjax.train import program, sharding
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Stopped, evaluate, evaluate_corrupted
 
@@ -184,11 +184,10 @@ class Run:
     return [f"{path.name} was not this run's; it was moved to {aside.name}"]
 
   def start(self):
-    """The state before step 0: drawn, or with what another run has learned."""
-    state = self.program.initialize(self.hyper, self.batch(0))
-    if not self.config.train.initialize_from:
-      return state
-    return warm_start.start(self.config, state, self.hyper)
+    """The state before step 0: as drawn, and changed by the start steps."""
+    return self.program.initialize(
+      self.hyper, self.batch(0), build.start_steps(self.config)
+    )
 
   def write_run_file(self, state, problems: list[str]) -> None:
     """Config and provenance; keeps what an earlier process noted."""

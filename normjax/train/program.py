@@ -5,7 +5,7 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from flax import nnx
 
 from kernels_pallas import dispatch
 from normjax import build, configure, data, errors, rng
-from normjax.nn import checks, model_roles
+from normjax.nn import checks, model_roles, start
 from normjax.nn import variables as nn_variables
 from normjax.train import frozen as frozen_lib
 from normjax.train import schedules, sharding
@@ -39,8 +39,9 @@ class Program:
 
   Attributes:
     mesh: the devices of the data-parallel axis.
-    initialize: (hyper, first training batch) -> State. The batch matters to
-      models with `initialize_on` alone.
+    initialize: (hyper, first training batch, start steps=()) -> State; the
+      steps as in `recipe_and_initialize`. The batch matters to models with
+      `initialize_on` alone.
     step: (State, batch, hyper) -> (State, metrics); donates the state.
     evaluate: (State, batch) -> sums.
     snapshot: (State) -> a copy that later steps do not overwrite.
@@ -88,14 +89,24 @@ def get(config: configure.ConfigDict) -> tuple[Program, bool]:
   return _PROGRAMS[key], True
 
 
-def recipe_and_initialize(
-  config: configure.ConfigDict,
-) -> tuple[train_step.Recipe, Callable[..., train_state.State]]:
-  """The uncompiled parts of a program.
+class Drawing(NamedTuple):
+  """The model of a config as it is drawn, before any start step.
 
-  Returns:
-    The recipe, and (hyper, batch=None) -> State. A model that has a method
-    `initialize_on(inputs, key)` gets the inputs of the batch, if there is one.
+  Attributes:
+    draw: (hyper, batch=None) -> variables. A model that has a method
+      `initialize_on(inputs, key)` gets the inputs of the batch, if there is
+      one.
+    model: its structure.
+    shapes: of its variables.
+  """
+
+  draw: Callable[..., start.Variables]
+  model: nn_variables.Structure
+  shapes: start.Variables
+
+
+def drawing(config: configure.ConfigDict) -> Drawing:
+  """How the model is drawn; nothing is computed.
 
   Raises:
     UserError: what `build.model` raises; inputs below 0 for a model that
@@ -110,22 +121,70 @@ def recipe_and_initialize(
   model = nnx.eval_shape(lambda: make_model(0))
   if getattr(model, "non_negative_inputs", False):
     _check_inputs(config, dataset)
-  graphdef = nn_variables.split(model)[0]
-  roles = model_roles.of(model)
+
+  def draw(hyper, batch=None):
+    model = make_model(hyper["seed"])
+    if batch is not None and hasattr(model, "initialize_on"):
+      key = rng.fold(hyper["seed"], "init_on_data")
+      model.initialize_on(batch["inputs"], key)
+    return nn_variables.split(model)[1]
+
+  return Drawing(draw, *nn_variables.split(model))
+
+
+def check_start(config: configure.ConfigDict, *, resumes: bool = False) -> None:
+  """Checks the steps of `train.initialize_from`, in shapes alone.
+
+  Args:
+    config: of the run.
+    resumes: whether a checkpoint of the run itself gives the values.
+
+  Raises:
+    UserError: a step that does not fit the model it would get, or that does
+      not find what it reads; what `drawing` raises.
+  """
+  steps = build.start_steps(config)
+  if steps:
+    _, model, shapes = drawing(config)
+    start.check(steps, model, shapes, resumes=resumes)
+
+
+def _changes(config: configure.ConfigDict) -> tuple[start.StartStep, ...]:
+  """The start steps that shape the program."""
+  return tuple(s for s in build.start_steps(config) if s.changes_structure)
+
+
+def recipe_and_initialize(
+  config: configure.ConfigDict,
+) -> tuple[train_step.Recipe, Callable[..., train_state.State]]:
+  """The uncompiled parts of a program.
+
+  Returns:
+    The recipe, and (hyper, batch=None, steps=()) -> State. The steps are all
+    those of a run's start; without them those are taken that change the
+    structure, which are the same for all runs of the program.
+
+  Raises:
+    UserError: what `drawing` and the start steps raise.
+  """
+  # Captures an immutable copy: the caller may go on editing its config.
+  frozen = configure.override(config, {})
+  drawn = drawing(frozen)
+  changes = _changes(config)
+  structure, shapes = start.in_shapes(changes, drawn.model, drawn.shapes)
+  roles = model_roles.of(nn_variables.merge(structure, shapes))
   trained = frozen_lib.trained_paths(
     roles,
     norms_frozen=config.train.norms_frozen,
     output_frozen=config.train.output_frozen,
     others_frozen=config.train.others_frozen,
   )
-  # Captures an immutable copy: the caller may go on editing its config.
-  frozen = configure.override(config, {})
 
   def make_optimizer(hyper, learning_rate_scale):
     return build.optimizer(frozen, hyper, learning_rate_scale, roles)
 
   recipe = train_step.Recipe(
-    graphdef=graphdef,
+    graphdef=structure,
     make_optimizer=make_optimizer,
     schedule=schedules.get(config.schedule.name),
     accumulation_steps=config.train.accumulation_steps,
@@ -133,13 +192,15 @@ def recipe_and_initialize(
     roles=roles,
     trained=trained,
   )
+  draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)
 
-  def initialize(hyper, batch=None):
-    model = make_model(hyper["seed"])
-    if batch is not None and hasattr(model, "initialize_on"):
-      key = rng.fold(hyper["seed"], "init_on_data")
-      model.initialize_on(batch["inputs"], key)
-    return recipe.start(nn_variables.split(model)[1], hyper)
+  def initialize(hyper, batch=None, steps=()):
+    if not (steps := steps or changes):
+      return recipe.start(drawn.draw(hyper, batch), hyper)
+    # Steps stay outside: what one reads from disk is no constant of a program.
+    _, variables = start.apply(steps, drawn.model, draw(hyper, batch))
+    start.check_same("train.initialize_from gave", variables, shapes)
+    return begin(variables, hyper)
 
   return recipe, initialize
 
@@ -209,10 +270,7 @@ def _compile(
   _check_ids(config, dataset, batches)
   batch = _abstract(batches["training"], split)
   evaluation_batch = _abstract(batches["evaluation"], split)
-  initialize = (
-    jax.jit(initialize, out_shardings=everywhere).lower(hyper, batch).compile()
-  )
-  state = _abstract(initialize.out_info, everywhere)
+  state = _abstract(jax.eval_shape(initialize, hyper, batch), everywhere)
   step = (
     jax.jit(
       functools.partial(train_step.train_step, recipe),
@@ -232,7 +290,9 @@ def _compile(
   )
   return Program(
     mesh=mesh,
-    initialize=initialize,
+    initialize=_initializer(
+      initialize, hyper, batch, state, is_whole=not _changes(config)
+    ),
     step=step,
     evaluate=evaluate,
     snapshot=jax.jit(lambda state: jax.tree.map(jnp.copy, state)),
@@ -241,6 +301,38 @@ def _compile(
     kernels=kernels,
     trained=recipe.trained,
   )
+
+
+def _initializer(
+  initialize: Callable[..., train_state.State],
+  hyper: Any,
+  batch: Any,
+  state: train_state.State,
+  *,
+  is_whole: bool,
+) -> Callable[..., train_state.State]:
+  """`initialize`, its arrays where those of the state lie.
+
+  Args:
+    initialize: see `recipe_and_initialize`.
+    hyper: its first argument, abstract.
+    batch: its second.
+    state: what it returns, with shardings.
+    is_whole: whether it can be compiled: no start step changes the structure.
+  """
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+  if not is_whole:
+    return lambda *arguments: jax.device_put(initialize(*arguments), shardings)
+  compiled = (
+    jax.jit(initialize, out_shardings=shardings).lower(hyper, batch).compile()
+  )
+
+  def placed(hyper, batch, steps=()):
+    if not steps:
+      return compiled(hyper, batch)
+    return jax.device_put(initialize(hyper, batch, steps), shardings)
+
+  return placed
 
 
 def _compiler_options(config: configure.ConfigDict) -> dict[str, Any] | None:

@@ -6,7 +6,8 @@ import pytest
 
 from normjax import build, configure, errors, train
 from normjax.record import files
-from normjax.train import program, warm_start
+from normjax.nn import start
+from normjax.train import program
 from normjax.train.checkpoint import Checkpoints
 from tests import support
 

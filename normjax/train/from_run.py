@@ -1,0 +1,119 @@
+"""The start step `run`: what another run has learned."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from normjax import errors
+from normjax.nn import start
+from normjax.nn.variables import COLLECTIONS, Structure
+from normjax.record import files
+from normjax.train import checkpoint
+
+
+def from_run(directory: str = "") -> start.StartStep:
+  """Parameters and statistics of a run's last checkpoint.
+
+  The run's model and this one must agree in the names and shapes of all of
+  them; whatever else the configs say may differ.
+
+  Args:
+    directory: the run's folder, `<out>/<run id>` or in a sweep
+      `<out>/runs/<run id>`.
+
+  Raises:
+    UserError: no folder is named. The step itself raises it where there is no
+      checkpoint, or one of other names or shapes, or a damaged one.
+  """
+  if not isinstance(directory, str) or not directory:
+    raise errors.UserError(
+      f"start step 'run' has directory={directory!r}; needed: the folder of a"
+      " run, as in run(directory='runs/<run id>')."
+    )
+
+  def check(model: Structure, shapes: start.Variables) -> None:
+    del model
+    _saved(_newest(directory), shapes)
+
+  def apply(
+    model: Structure, variables: start.Variables
+  ) -> tuple[Structure, start.Variables]:
+    return model, _read(_newest(directory), variables)
+
+  return start.StartStep(apply, changes_structure=False, check=check)
+
+
+def _newest(run_directory: str) -> Path:
+  """The newest checkpoint's state.
+
+  Raises:
+    UserError: there is none.
+  """
+  directory = Path(run_directory).absolute()
+  folder = directory / files.CHECKPOINTS
+  try:
+    steps = checkpoint.steps(directory)
+  except OSError as error:  # Not to be read, or no name of a folder.
+    raise errors.UserError(f"{error.strerror}.") from error
+  if not steps:
+    raise errors.UserError(
+      f"no checkpoint in {folder}; a run's folder is needed, <out>/<run id> or"
+      " in a sweep <out>/runs/<run id>, of a run with checkpoint.every_steps"
+      " above 0."
+    )
+  return folder / str(max(steps)) / "state"
+
+
+def _saved(path: Path, wanted: start.Variables) -> dict[str, Any]:
+  """What a checkpoint says that it holds of a model's variables.
+
+  Raises:
+    UserError: not what is wanted, or it cannot be read.
+  """
+  with _readable(path):
+    tree = ocp.PyTreeCheckpointHandler().metadata(path).tree
+  saved = {name: tree.get(name, {}) for name in COLLECTIONS}
+  start.check_same("holds another model", saved, wanted)
+  return saved
+
+
+def _read(path: Path, wanted: start.Variables) -> start.Variables:
+  """A checkpoint's variables, NumPy's arrays."""
+  saved = _saved(path, wanted)
+  with _readable(path):
+    found = ocp.PyTreeCheckpointHandler().restore(
+      path,
+      args=ocp.args.PyTreeRestore(
+        item=saved,
+        restore_args=jax.tree.map(
+          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved
+        ),
+        partial_restore=True,
+      ),
+    )
+    if checkpoint.has_seal(path.parent):
+      checkpoint.check_seal(checkpoint.read_seal(path.parent), found)
+  return found
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+  """What a damaged file makes the readers raise, as bad input.
+
+  Raises:
+    UserError: the checkpoint cannot be read, or is not what was saved.
+  """
+  try:
+    yield
+  except Exception as error:
+    if checkpoint.is_elsewhere(error):
+      raise
+    raise errors.UserError(
+      f"the checkpoint {path.parent} {checkpoint.complaint(error)}."
+      " Move it away to use the one before it."
+    ) from error
