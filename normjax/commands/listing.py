@@ -6,13 +6,16 @@ from pathlib import Path
 
 from absl import flags
 
-from normjax import configure, errors
+from normjax import configure, convert, errors
 from normjax.norms import weights
 
-USAGE = "list [norms|weight_norms|optimizers|models|data|sweeps|papers]"
+USAGE = (
+  "list [norms|weight_norms|optimizers|models|data|start_steps|sweeps|papers]"
+)
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
-# What has no config: options of a model by name, from "module:factory".
-_TABLES = {"weight_norms": weights.TABLE}
+# What has no config, by name, from "module:factory": options of a model,
+# entries of train.initialize_from.
+_TABLES = {"weight_norms": weights.TABLE, "start_steps": convert.TABLE}
 _ALLOWED = (*_FOLDERS, *_TABLES)
 
 
@@ -31,15 +34,16 @@ def _files(what: str) -> dict[str, Path]:
   if what not in _TABLES:
     files = sorted((configure.configs_dir() / what).glob("*.py"))
     return {file.stem: file for file in files}
-  specs = {
-    name: importlib.util.find_spec(target.partition(":")[0])
-    for name, target in _TABLES[what].items()
-  }
-  return {
-    name: Path(spec.origin)
-    for name, spec in specs.items()
-    if spec is not None and spec.origin is not None
-  }
+  return {name: _file(target) for name, target in _TABLES[what].items()}
+
+
+def _file(target: str) -> Path:
+  """The file of one of our modules, which need not be imported."""
+  package, *inner = target.partition(":")[0].split(".")
+  spec = importlib.util.find_spec(package)
+  assert spec is not None
+  assert spec.origin is not None
+  return Path(spec.origin).parent.joinpath(*inner).with_suffix(".py")
 
 
 def run(

@@ -1,7 +1,4 @@
-"""The start step `deploy`: norms folded into convolutions for good.
-
-arXiv:2305.11624.
-"""
+"""Start step: norms folded into convolutions for good, arXiv:2305.11624."""
 
 from flax import nnx
 

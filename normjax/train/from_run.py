@@ -1,4 +1,4 @@
-"""The start step `run`: what another run has learned."""
+"""Start step: the parameters and statistics that another run has learned."""
 
 import contextlib
 from collections.abc import Iterator

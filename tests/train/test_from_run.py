@@ -1,12 +1,14 @@
 """Runs that start from what another one has learned."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 
 from normjax import build, configure, errors, train
 from normjax.record import files
-from normjax.nn import start
+from normjax.sweep import preflight
 from normjax.train import program
 from normjax.train.checkpoint import Checkpoints
 from tests import support
@@ -82,7 +84,7 @@ def test_the_optimizer_starts_afresh(source):
   dataset = build.dataset(config)
   batch = dict(dataset.train_batch(0, 0, config.train.batch_size))
   fresh = made.initialize(hyper, batch)
-  state = warm_start.start(config, fresh, hyper)
+  state = made.initialize(hyper, batch, build.start_steps(config))
   assert int(state.step) == 0
   jax.tree.map(np.testing.assert_array_equal, state.params, old.params)
   jax.tree.map(
@@ -93,29 +95,54 @@ def test_the_optimizer_starts_afresh(source):
   )
 
 
-def test_another_model_is_refused_by_the_names_of_its_leaves(source):
-  directory, _ = source
-  other = make(
-    MLP, {"train.initialize_from": str(directory), "model.hidden_dim": 8}
-  )
-  _, initialize = program.recipe_and_initialize(other)
-  hyper = build.hyper(other)
-  with pytest.raises(
-    errors.UserError,
-    match=(
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (
+      {"model.hidden_dim": 8},
       r"holds another model: params/head/kernel is \(16, 10\) there and"
-      r" \(8, 10\) here; .* and \d+ more"
+      r" \(8, 10\) here; .* and \d+ more",
     ),
-  ):
-    warm_start.start(other, jax.eval_shape(initialize, hyper), hyper)
-  other = make(
-    MLP, {"train.initialize_from": str(directory), "norm.name": "identity"}
-  )
-  _, initialize = program.recipe_and_initialize(other)
+    ({"norm.name": "identity"}, r"its params/norms/0/norm/bias has no place"),
+  ],
+)
+def test_another_model_is_refused_by_the_names_of_its_leaves(
+  source, tmp_path, change, message
+):
+  """Before anything starts, and by a sweep as well."""
+  directory, _ = source
+  other = make(MLP, {"train.initialize_from": str(directory)}, change)
+  with pytest.raises(errors.UserError, match=message) as caught:
+    train.run(other, tmp_path / "run")
+  said = str(caught.value)
+  assert said.startswith(f"train.initialize_from={str(directory)!r}: ")
+  assert "\n" not in said
+  assert not (tmp_path / "run").exists()
+  plain = configure.to_dict(other)
+  with pytest.raises(errors.UserError) as caught:
+    preflight.check_here([("method 'a'", "p", plain)], "eval/loss", [])
+  assert str(caught.value) == f"method 'a': {said}"
+
+
+def test_each_folder_of_a_program_is_checked(source, tmp_path):
+  """Runs that start from different folders share a program."""
+  directory, _ = source
+  configs = [
+    make(MLP, {"train.initialize_from": str(d)}) for d in (directory, tmp_path)
+  ]
+  keys = {build.program_key(config) for config in configs}
+  assert keys == {build.program_key(make(MLP))}
   with pytest.raises(
-    errors.UserError, match=r"its params/norms/0/norm/bias has no place"
+    errors.UserError, match="method 'b': .*: no checkpoint in"
   ):
-    warm_start.start(other, jax.eval_shape(initialize, hyper), hyper)
+    preflight.check_here(
+      [
+        (f"method {name!r}", "p", configure.to_dict(config))
+        for name, config in zip("ab", configs, strict=True)
+      ],
+      "eval/loss",
+      [],
+    )
 
 
 def test_a_folder_without_checkpoints_is_named(tmp_path):
@@ -125,3 +152,40 @@ def test_a_folder_without_checkpoints_is_named(tmp_path):
   ):
     train.run(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_does_not_need_the_folder(source, tmp_path):
+  directory, _ = source
+  moved = tmp_path / "source"
+  shutil.copytree(directory, moved)
+  config = make(
+    MLP,
+    {"train.initialize_from": str(moved), "checkpoint.every_steps": 2},
+  )
+  train.run(config, tmp_path / "straight")
+
+  def stop(name, step):
+    if (name, step) == ("step", 2):
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    train.run(config, tmp_path / "run", stop)
+  shutil.rmtree(moved)
+  train.run(config, tmp_path / "run")
+  run = files.read_json(tmp_path / "run" / files.RUN)
+  assert run["resumed_at_steps"] == [2]
+  for kind in ("train", "eval"):
+    rows = support.rows(tmp_path / "run", kind)
+    assert rows == support.rows(tmp_path / "straight", kind)
+
+
+def test_a_damaged_checkpoint_is_said(source, tmp_path):
+  directory, _ = source
+  hurt = tmp_path / "source"
+  shutil.copytree(directory, hurt)
+  shutil.rmtree(hurt / files.CHECKPOINTS / "3" / "state")
+  config = make(MLP, {"train.initialize_from": str(hurt)})
+  with pytest.raises(
+    errors.UserError, match=r"the checkpoint .*/ckpt/3 cannot be read: .* Move"
+  ):
+    program.check_start(config)

@@ -1,0 +1,102 @@
+"""What every start step of the table keeps, and what an entry may be."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from normjax import convert, errors, models
+from normjax.nn import start
+from normjax.nn import variables as nn_variables
+from normjax.record import files
+from normjax.train import state
+from normjax.train.checkpoint import Checkpoints
+
+
+def _mlp():
+  return models.make("mlp", num_layers=1, hidden_dim=4)
+
+
+def _run(folder):
+  """A run's folder, with a checkpoint of another initialization."""
+  model = models.make("mlp", num_layers=1, hidden_dim=4, rngs=nnx.Rngs(7))
+  saved = state.create(nn_variables.split(model)[1], {})
+  checkpoints = Checkpoints(folder / files.CHECKPOINTS, keep=1)
+  checkpoints.save(saved, {})
+  checkpoints.close()
+  return f"run(directory={str(folder)!r})", _mlp()
+
+
+def _deploy(folder):
+  return "deploy", models.make("cifar_resnet", depth=8, width=4)
+
+
+# By name: (a folder) -> an entry, and a model that the step takes.
+CASES = {"run": _run, "deploy": _deploy}
+
+
+def _flat(variables):
+  return jax.tree.leaves(variables["params"])
+
+
+@pytest.mark.parametrize("name", convert.names())
+def test_a_step_is_pure_and_tells_its_shapes(name, tmp_path):
+  entry, module = CASES[name](tmp_path)
+  step = convert.start_step(entry)
+  model, variables = nn_variables.split(module)
+  before = jax.tree.map(np.array, variables)
+  start.check([step], model, variables)
+  announced, shapes = start.in_shapes([step], model, variables)
+  changed, found = start.apply([step], model, variables)
+  jax.tree.map(np.testing.assert_array_equal, variables, before)
+  assert changed == announced
+  start.check_same("differs", found, shapes)
+  same = jax.tree.map(lambda a, b: a.dtype == b.dtype, found, shapes)
+  assert all(jax.tree.leaves(same))
+  assert (changed != model) == step.changes_structure
+  kept = zip(*map(_flat, (found, before)), strict=False)
+  assert any(np.any(a != b) for a, b in kept if a.shape == b.shape)
+
+
+def toy_step(factor=2.0):
+  """A user's own: all parameters times a factor."""
+
+  def apply(model, variables):
+    params = jax.tree.map(lambda x: factor * x, variables["params"])
+    return model, {**variables, "params": params}
+
+  return start.StartStep(apply, changes_structure=False)
+
+
+def no_step():
+  """Makes none."""
+  return 3
+
+
+def test_a_factory_of_ones_own_needs_no_line_here():
+  step = convert.start_step(f"{__name__}:toy_step(factor=3.0)")
+  model, variables = nn_variables.split(_mlp())
+  _, found = start.apply([step], model, variables)
+  kernel = variables["params"]["head"]["kernel"]
+  np.testing.assert_array_equal(found["params"]["head"]["kernel"], 3 * kernel)
+  assert convert.start_step(f"{__name__}:toy_step").apply
+
+
+@pytest.mark.parametrize(
+  ("entry", "message"),
+  [
+    ("deplyo", r"'deplyo'\. Did you mean 'deploy'\?.* as in '\./deplyo'"),
+    ("", "unknown start step ''"),
+    ("deploy(rate=1)", "'deploy' has no option 'rate'"),
+    ("deploy(3)", "not a name, nor name"),
+    ("run", "directory=''; needed: the folder of a run"),
+    ("run(directory=3)", "directory=3; needed"),
+    ("no_such_module:step", "imported: ModuleNotFoundError: No module named"),
+    (f"{__name__}:nothing", "cannot be imported: AttributeError: .*nothing"),
+    (f"{__name__}:no_step", "is a int; needed: a normjax.nn.start.StartStep"),
+    (f"{__name__}:toy_step(scale=1)", "has no option 'scale'"),
+  ],
+)
+def test_what_is_no_step_is_said(entry, message):
+  with pytest.raises(errors.UserError, match=message):
+    convert.start_step(entry)
