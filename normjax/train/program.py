@@ -199,7 +199,12 @@ def recipe_and_initialize(
       return recipe.start(drawn.draw(hyper, batch), hyper)
     # Steps stay outside: what one reads from disk is no constant of a program.
     _, variables = start.apply(steps, drawn.model, draw(hyper, batch))
-    start.check_same("train.initialize_from gave", variables, shapes)
+    start.check_same(
+      "train.initialize_from: the last step gave another model than it"
+      " announced",
+      variables,
+      shapes,
+    )
     return begin(variables, hyper)
 
   return recipe, initialize

@@ -32,7 +32,10 @@ def _deploy(folder):
 
 
 # By name: (a folder) -> an entry, and a model that the step takes.
-CASES = {"run": _run, "deploy": _deploy}
+CASES = {
+  "run": _run,
+  "deploy": _deploy,
+}
 
 
 def _flat(variables):

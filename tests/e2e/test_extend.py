@@ -101,6 +101,23 @@ def get_config() -> ml_collections.ConfigDict:
     {"name": "toy_sgd", "learning_rate": 0.1, "weight_decay": 0.0}
   )
 '''
+STEP_FILE = '''
+"""Start step: all parameters halved; a toy."""
+
+import jax
+
+from normjax.nn import start
+
+
+def toy_half() -> start.StartStep:
+  """params / 2."""
+
+  def apply(model, variables):
+    params = jax.tree.map(lambda x: x / 2, variables["params"])
+    return model, {**variables, "params": params}
+
+  return start.StartStep(apply, changes_structure=False)
+'''
 SWEEP = """
 from normjax import configure
 from normjax.sweep import Sweep, chain, point
@@ -112,12 +129,15 @@ def sweep():
   return Sweep(
     methods=chain(
       point({{"norm.name": "max_norm"}}),
-      point({{"optimizer.name": "toy_sgd"}}),
+      point({{
+        "optimizer.name": "toy_sgd", "train.initialize_from": ("toy_half",)
+      }}),
     ),
     seeds=(0, 1),
   )
 """
 
+TOYS = ("max_norm", "toy_sgd", "toy_half")
 # Classes of tests to the contract that each runs.
 SUITES = {
   "TestNorm": "NormContract",
@@ -136,12 +156,13 @@ ALONE = {
   ("test_split_and_merge", "max_norm"),
   ("test_training_step_under_jit", "max_norm"),
   ("test_trains_in_a_train_state", "max_norm"),
+  ("test_a_step_is_pure_and_tells_its_shapes", "toy_half"),
 }
 
 
-def _add_line(path, line):
+def _add_line(path, line, table="TABLE"):
   """One line at the end of the module's table."""
-  before, table, after = path.read_text().partition("\nTABLE")
+  before, table, after = path.read_text().partition(f"\n{table}")
   rows, brace, rest = after.partition("\n}")
   assert brace, f"{path} has no table"
   path.write_text(f"{before}{table}{rows}\n  {line}{brace}{rest}")
@@ -149,7 +170,7 @@ def _add_line(path, line):
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-  """The checkout with both toys added."""
+  """The checkout with the toys added."""
   root = tmp_path_factory.mktemp("checkout")
   support.copy_checkout(root)
   (root / "normjax/norms/max_norm.py").write_text(NORM_FILE)
@@ -163,6 +184,16 @@ def copy(tmp_path_factory):
   _add_line(
     root / "normjax/optim/__init__.py",
     '"toy_sgd": "normjax.optim.toy_sgd:toy_sgd",',
+  )
+  (root / "normjax/convert/toy_half.py").write_text(STEP_FILE)
+  _add_line(
+    root / "normjax/convert/__init__.py",
+    '"toy_half": "normjax.convert.toy_half:toy_half",',
+  )
+  _add_line(
+    root / "tests/convert/test_start_steps.py",
+    '"toy_half": lambda folder: ("toy_half", _mlp()),',
+    "CASES",
   )
   (root / "sweep.py").write_text(SWEEP.format(overrides=support.DECODER))
   return root
@@ -181,9 +212,12 @@ def _python(root, *arguments):
 
 
 def test_list_finds_them(copy):
-  done = _python(copy, "-m", "normjax.cli", "list", "norms", "optimizers")
+  done = _python(
+    copy, "-m", "normjax.cli", "list", "norms", "optimizers", "start_steps"
+  )
   assert "max_norm" in done.stdout, done.stderr
   assert "toy_sgd" in done.stdout
+  assert "toy_half" in done.stdout
 
 
 def _contract(suite, label):
@@ -202,14 +236,15 @@ def test_the_contracts_run_over_them(copy):
   """All of them, and nothing is skipped but what the toy does not have."""
   done = _python(
     copy, "-m", "pytest", "-p", "no:cacheprovider", "--junitxml=tests.xml",
-    "-k", "max_norm or toy_sgd", "tests/norms", "tests/optim", "tests/nn",
+    "-k", "max_norm or toy_sgd or toy_half", "tests/norms", "tests/optim",
+    "tests/nn", "tests/convert",
   )  # fmt: skip
   assert done.returncode == 0, done.stdout[-3000:]
   passed, skipped = set(), set()
   for test in ElementTree.parse(copy / "tests.xml").iter("testcase"):
     name, _, label = test.attrib["name"].rstrip("]").partition("[")
     suite = SUITES.get(test.attrib["classname"].rpartition(".")[2])
-    label = next(toy for toy in ("max_norm", "toy_sgd") if toy in label)
+    label = next(toy for toy in TOYS if toy in label)
     row = (suite, name, label)
     (skipped if test.find("skipped") is not None else passed).add(row)
   must = {
