@@ -58,7 +58,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # optimizer starts afresh. Empty: the model as it is drawn. On the command
   # line: --config.train.initialize_from="('runs/a', 'deploy')".
   config.train.initialize_from = ml_collections.FieldReference(
-    "", field_type=object
+    "",
+    field_type=object,  # either type
   )
   # Reproducible kernels on a GPU, at some cost in speed (CPU and TPU always
   # are); recorded in run.json.

@@ -258,6 +258,22 @@ FAULTS = (
     "tests/train/test_loop.py"
     "::test_a_damaged_checkpoint_falls_back_to_the_one_before",
   ),
+  Fault(
+    "order of the start's steps",
+    "normjax/nn/start.py",
+    "  for step in steps:\n    with _naming(step):\n      before",
+    "  for step in reversed(steps):\n    with _naming(step):\n      before",
+    "tests/nn/test_start.py"
+    "::test_steps_are_taken_in_order_and_change_no_argument",
+  ),
+  Fault(
+    "a start's structure left out of the program's key",
+    "normjax/build.py",
+    "static |= {_START: changes} if changes else {}",
+    "static |= {}",
+    "tests/train/test_start.py"
+    "::test_steps_that_change_the_structure_are_in_the_programs_key",
+  ),
   # ----- Data and random numbers -----
   Fault(
     "streams that are one",
