@@ -2,8 +2,9 @@
 
 A config file defines `get_config(arg="")`, returning an ml_collections
 ConfigDict. A *component* is a block with a `name` (model, norm, optimizer,
-data); its defaults come from `configs/<folder>/<name>.py`, so overriding a
-block's `name` brings that component's own defaults and drops the old ones.
+data, objective); its defaults come from `configs/<folder>/<name>.py`, so
+overriding a block's `name` brings that component's own defaults and drops the
+old ones.
 """
 
 import copy
@@ -33,7 +34,11 @@ COMPONENTS = {
   "norm": "norms",
   "optimizer": "optimizers",
   "data": "data",
+  "objective": "objectives",
 }
+# Leaves that a config may lack, and what they then are. With these values they
+# are left out of a resolved config, so that it is that of a config without.
+OPTIONAL: Mapping[str, Any] = {"objective.name": "", "evaluate.metrics": ()}
 
 
 def configs_dir() -> Path:
@@ -203,10 +208,16 @@ def _tidy(block: ConfigDict, prefix: str) -> None:
 def component(block: str, name: str, **options: Any) -> ConfigDict:
   """The default block of a component, with some options replaced.
 
+  One from outside, "package.module:factory", has no defaults here: its block
+  takes any option.
+
   Raises:
     UnknownNameError: `configs/<folder>/<name>.py` does not exist.
     ConfigError: an option that the block does not have, or of another type.
   """
+  path = f"{block}.name"
+  if is_outside(name) or (path in OPTIONAL and name == OPTIONAL[path]):
+    return ConfigDict({"name": name, **options})
   folder = configs_dir() / COMPONENTS[block]
   names = sorted(p.stem for p in folder.glob("*.py"))
   if name not in names:
@@ -221,6 +232,11 @@ def component(block: str, name: str, **options: Any) -> ConfigDict:
       f"{file} must set name={name!r}, got {config.get('name')!r}."
     )
   return override(config, options)
+
+
+def is_outside(name: Any) -> bool:
+  """Whether a component is named as "package.module:factory"."""
+  return isinstance(name, str) and ":" in name
 
 
 def is_component_name(path: str) -> bool:
@@ -246,6 +262,8 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     if not isinstance(path, str):
       raise errors.ConfigError(f"an override's key is a string, got {path!r}.")
   config = copy.deepcopy(config)
+  for path in overrides:
+    _add_optional(config, path)
   for path in sorted(overrides, key=lambda path: not is_component_name(path)):
     value = plain(overrides[path])
     block = path.removesuffix(".name")
@@ -258,8 +276,22 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
   return config
 
 
+def _add_optional(config: ConfigDict, path: str) -> None:
+  """Gives a config a leaf that it may lack, with its default."""
+  block, _, key = path.rpartition(".")
+  if path not in OPTIONAL:
+    return
+  with config.unlocked():
+    if block in COMPONENTS and block not in config:
+      config[block] = ConfigDict()
+    if isinstance(config.get(block), ConfigDict) and key not in config[block]:
+      config[block][key] = OPTIONAL[path]
+
+
 def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
-  """The block that holds the leaf `path`.
+  """The block that holds the leaf `path`, or will hold it.
+
+  The latter where it is an option of a component from outside.
 
   Raises:
     ConfigError: there is no such key, or it is a block.
@@ -273,6 +305,9 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
         f"config key {path!r}: {where!r} is a value, not a block."
       )
     if key not in node:
+      is_option = where in COMPONENTS and depth == len(keys) - 1
+      if is_option and is_outside(node.get("name")):
+        return node
       allowed = list(node.keys())
       raise errors.ConfigError(
         f"unknown config key {path!r}.{near_misses(key, allowed)}"
@@ -289,7 +324,7 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
 
 
 def _set(config: ConfigDict, path: str, value: Any) -> None:
-  """Sets one existing leaf, keeping its type."""
+  """Sets one leaf, keeping its type; an outside component may get a new one."""
   holder = check_leaf(config, path)
   last = path.rpartition(".")[2]
   if isinstance(value, Mapping | ConfigDict):
@@ -297,6 +332,10 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
       f"config key {path!r} is a value; got the block {value!r}."
     )
   problem = None
+  if last not in holder:
+    with holder.unlocked():
+      holder[last] = value
+    return
   # A bool is an int to Python, and None fits anything to ml_collections.
   if isinstance(value, bool) and isinstance(holder[last], int | float):
     problem = None if isinstance(holder[last], bool) else TypeError()
@@ -338,7 +377,7 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
     ConfigError: a value that JSON does not have.
   """
   try:
-    return json.loads(config.copy_and_resolve_references().to_json())
+    resolved = json.loads(config.copy_and_resolve_references().to_json())
   except (TypeError, ValueError, _NO_VALUE) as error:
     for path, value in leaves(config):
       if not _is_json(value):
@@ -347,6 +386,15 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
           " numbers, strings, booleans, None, and lists or tuples of these."
         ) from error
     raise errors.ConfigError(f"the config is not complete: {error}") from error
+  for path, default in OPTIONAL.items():
+    block, _, key = path.rpartition(".")
+    holder = resolved.get(block)
+    # JSON has no tuples.
+    if isinstance(holder, dict) and holder.get(key) in (default, [*default]):
+      del holder[key]
+      if not holder:
+        del resolved[block]
+  return resolved
 
 
 def _is_json(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """Tables of strings: a name leads to `module:factory`, imported when asked.
 
-A table is greppable, costs nothing to import, and can say what was meant.
+A table is greppable, costs nothing to import, and can say what was meant. What
+is not in a table is named as it is there: "package.module:factory".
 """
 
 import ast
@@ -120,14 +121,27 @@ class Registry:
   def get(self, name: str) -> Callable[..., Any]:
     """Imports and returns the factory called `name`.
 
+    Args:
+      name: of the table, or "package.module:factory".
+
     Raises:
       UnknownNameError: no such name; the message lists near misses and all
         names.
+      UserError: a factory from outside that cannot be imported.
     """
-    if name not in self.table:
+    if name in self.table:
+      module, _, attribute = self.table[name].partition(":")
+      return getattr(importlib.import_module(module), attribute)
+    module, colon, attribute = str(name).partition(":")
+    if not colon:
       raise _unknown(self.kind, name, sorted(self.table))
-    module, _, attribute = self.table[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+      return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # Its module may fail in any way.
+      raise errors.UserError(
+        f"{self.kind} {name!r} cannot be imported: {type(error).__name__}:"
+        f" {error}. It must be installed, or in a folder of PYTHONPATH."
+      ) from error
 
   def make(self, name: str, *args: Any, **options: Any) -> Any:
     """Calls the factory, after checking the options' names.

@@ -1,5 +1,6 @@
 """What commands share: the config argument and its typed overrides."""
 
+import ast
 import os
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,14 @@ def load_config(
   names = {
     key: text for key, text in texts.items() if configure.is_component_name(key)
   }
-  config = configure.override(configure.load(path), names)
   rest = {key: text for key, text in texts.items() if key not in names}
-  for key in rest:
-    configure.check_leaf(config, key)
+  # A leaf that the config lacks is typed by its default.
+  typed_by = {k: v for k, v in configure.OPTIONAL.items() if k in rest}
+  config = configure.override(configure.load(path), {**names, **typed_by})
+  for key, text in rest.items():
+    holder = configure.check_leaf(config, key)
+    if key.rpartition(".")[2] not in holder:  # Of a component from outside.
+      config = configure.override(config, {key: _literal(text)})
   values = flags.FlagValues()
   argv = ["", *(f"--config.{key}={text}" for key, text in rest.items())]
   config_flags.DEFINE_config_dict(
@@ -68,6 +73,14 @@ def load_config(
     ) from error
   typed = config_flags.get_override_values(values["config"])
   return values["config"].value, {**names, **typed}
+
+
+def _literal(text: str) -> Any:
+  """A Python literal, else the text itself."""
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    return text
 
 
 def define_out(values: flags.FlagValues, what: str) -> None:

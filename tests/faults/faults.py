@@ -221,17 +221,17 @@ FAULTS = (
   ),
   Fault(
     "label smoothing",
-    "normjax/train/losses.py",
+    "normjax/objectives/cross_entropy.py",
     "label_smoothing * (smooth - nll)",
     "label_smoothing * smooth",
-    "tests/train/test_losses.py::test_equals_a_float64_transcription",
+    "tests/objectives/test_cross_entropy.py::test_equals_a_float64_transcription",
   ),
   Fault(
     "padding in the loss",
-    "normjax/train/losses.py",
+    "normjax/objectives/cross_entropy.py",
     '"objective": jnp.sum(weight * objective),',
     '"objective": jnp.sum(objective),',
-    "tests/train/test_losses.py::test_padding_counts_for_nothing",
+    "tests/objectives/test_cross_entropy.py::test_padding_counts_for_nothing",
   ),
   Fault(
     "schedule off by one",

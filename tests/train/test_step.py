@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from normjax import build, train
+from normjax import build, objectives, train
 from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
@@ -227,6 +227,7 @@ def _recipe_and_state(module, accumulation_steps):
     graphdef=structure,
     make_optimizer=lambda hyper, scale: optax.sgd(0.1, momentum=0.9),
     schedule=schedules.get("constant"),
+    make_objective=lambda hyper: objectives.make("cross_entropy"),
     accumulation_steps=accumulation_steps,
     probes=(),
     roles=model_roles.of(module),
@@ -351,6 +352,7 @@ def test_evaluation_does_not_depend_on_the_batch_size():
         compiled,
         state,
         dataset,
+        build.hyper(config),
         batch_size=size,
         num_batches=0,
       )
