@@ -392,8 +392,8 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
     # JSON has no tuples.
     if isinstance(holder, dict) and holder.get(key) in (default, [*default]):
       del holder[key]
-      if not holder:
-        del resolved[block]
+    if block in COMPONENTS and not holder:
+      resolved.pop(block, None)
   return resolved
 
 

@@ -24,7 +24,8 @@ def _gap_by_bin(output: Output, batch: Batch) -> Array:
   hit = jnp.argmax(output.logits, axis=-1) == batch["targets"]
   # Bin b holds what is above b / 15 and at most (b + 1) / 15.
   index = jnp.clip(jnp.ceil(confidence * _BINS) - 1, 0, _BINS - 1)
-  return (hit - confidence)[..., None] * jax.nn.one_hot(index, _BINS)
+  by_bin = jax.nn.one_hot(index.astype(jnp.int32), _BINS)
+  return (hit - confidence)[..., None] * by_bin
 
 
 def _error(gap_by_bin, dataset) -> float:

@@ -1,0 +1,250 @@
+"""Objectives, metrics and outputs from a config to a result."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from normjax import build, cli, configure, errors, objectives, train
+from normjax.nn import variables as nn_variables
+from normjax.train import check, preview, program, schedules, step
+from normjax.train import state as train_state
+from tests import support
+from tests.objectives import toys
+
+TOYS = "tests.objectives.toys"
+REGRESSION = {
+  **{k: v for k, v in support.DECODER.items() if "data." not in k},
+  "model.name": "mlp",
+  "model.num_layers": 1,
+  "model.hidden_dim": 8,
+  "data.name": f"{TOYS}:line",
+  "optimizer.learning_rate": 0.05,
+}
+del REGRESSION["model.num_heads"], REGRESSION["model.model_dim"]
+
+
+def _config(**changes):
+  return configure.override(
+    configure.load("configs/default.py"), {**REGRESSION, **changes}
+  )
+
+
+def test_a_regression_from_its_data_to_its_result(tmp_path):
+  """The data's targets choose the loss; its sums become columns by name."""
+  config = _config(
+    **{
+      "evaluate.num_batches": 0,
+      "evaluate.metrics": (f"{TOYS}:squared_length",),
+    }
+  )
+  check.check(config)
+  result = train.run(config, tmp_path)
+  first, *_, last = support.rows(tmp_path, "eval")
+  assert {*last} - {"step", "kind"} == {
+    "loss",
+    "absolute_error",
+    "root_mean_squared_error",
+    "squared_length",
+  }
+  assert last["loss"] < 0.7 * first["loss"]
+  assert last["root_mean_squared_error"] == math.sqrt(last["loss"])
+  assert {*result["metrics"]} == {*preview.preview(config).metrics}
+  # Thirty examples in batches of eight: the last one is padded.
+  assert len(list(build.dataset(config).evaluation_batches(8))) == 4
+
+
+def test_an_objective_from_outside_with_a_traced_option():
+  name = f"{TOYS}:huber"
+  narrow, wide = (
+    _config(**{"objective.name": name, "objective.delta": delta})
+    for delta in (0.1, 10.0)
+  )
+  assert build.program_key(narrow) == build.program_key(wide)
+  assert configure.run_id(narrow) != configure.run_id(wide)
+  assert "train/outliers" in preview.preview(wide).metrics
+  found = {}
+  recipe, initialize = program.recipe_and_initialize(narrow)
+  (batch,) = build.dataset(narrow).evaluation_batches(30)
+  state = initialize(build.hyper(narrow))
+  for label, config in (("narrow", narrow), ("wide", wide)):
+    hyper = build.hyper(config)
+    sums = step.evaluation_step(recipe, state, batch, hyper)
+    found[label] = {key: float(value) for key, value in sums.items()}
+  assert found["wide"]["outliers"] == 0 < found["narrow"]["outliers"]
+  assert found["wide"]["loss"] > found["narrow"]["loss"]
+  # Far from the kink it is half the squared error.
+  squared = _config(**{"objective.name": "squared_error"})
+  recipe, _ = program.recipe_and_initialize(squared)
+  sums = step.evaluation_step(recipe, state, batch, build.hyper(squared))
+  assert found["wide"]["loss"] == pytest.approx(float(sums["loss"]) / 2)
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_auxiliary_losses_are_minimized_and_logged(accumulation_steps):
+  """And metrics see the features; sums do not depend on the split."""
+  model = toys.Routed(nnx.Rngs(0))
+  structure, variables = nn_variables.split(model)
+  recipe = step.Recipe(
+    graphdef=structure,
+    make_optimizer=lambda hyper, scale: build.optimizer(
+      support.tiny({"optimizer.name": "sgd", "optimizer.momentum": 0.0})
+    ),
+    schedule=schedules.get("constant"),
+    make_objective=lambda hyper: objectives.make("cross_entropy"),
+    accumulation_steps=accumulation_steps,
+    probes=(),
+  )
+  optimizer_state = recipe.make_optimizer({}, 1.0).init(variables["params"])
+  state = train_state.create(variables, optimizer_state)
+  generator = np.random.default_rng(0)
+  batch = {
+    "inputs": jnp.asarray(generator.normal(size=(8, 4)), jnp.float32),
+    "targets": jnp.asarray(generator.integers(0, 5, size=8)),
+    "weight": jnp.ones(8),
+  }
+  hyper = build.hyper(support.tiny({"train.gradient_clip": 0.0}))
+  _, metrics = jax.jit(lambda *given: step.train_step(recipe, *given))(
+    state, batch, hyper
+  )
+
+  def minimized(kernel, bias):
+    z = batch["inputs"] @ kernel + bias
+    nll = -jax.nn.log_softmax(z)[jnp.arange(8), batch["targets"]]
+    return jnp.mean(nll) + 0.1 * jnp.mean(z**2), 0.1 * jnp.mean(z**2)
+
+  linear = variables["params"]["linear"]
+  gradient, imbalance = jax.grad(minimized, (0, 1), has_aux=True)(
+    linear["kernel"], linear["bias"]
+  )
+  norm = np.sqrt(sum(float(jnp.sum(g**2)) for g in gradient))
+  assert float(metrics["imbalance"]) == pytest.approx(float(imbalance))
+  assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-5)
+  sums = step.evaluation_step(recipe, state, batch, hyper)
+  assert float(sums["imbalance"]) / 8 == pytest.approx(float(imbalance))
+  # The loss stays the plain one.
+  plain = float(minimized(**linear)[0] - imbalance)
+  assert float(sums["loss"]) / 8 == pytest.approx(plain, rel=1e-5)
+
+
+BAD = [
+  ({"objective.name": "crossentropy"}, "Did you mean 'cross_entropy'"),
+  (
+    {"data.name": "digits", "objective.name": "squared_error"},
+    "objective.name='squared_error' reads targets that are values; those of"
+    " data 'digits' are classes. Allowed for them: 'cross_entropy'",
+  ),
+  (
+    {"data.name": f"{TOYS}:pairs"},
+    "data 'line' has targets that are 'pairs'; without objective.name, allowed:"
+    " classes, values",
+  ),
+  (
+    {"objective.name": "cross_entropy"},
+    "'cross_entropy' reads targets that are classes; those of data 'line' are",
+  ),
+  (
+    {"train.z_loss": 0.1},
+    "train.z_loss=0.1: objective 'squared_error' has no z_loss; allowed: 0",
+  ),
+  (
+    {"objective.name": f"{TOYS}:huber", "objective.detla": 1.0},
+    "no option 'detla'. Did you mean 'delta'",
+  ),
+  (
+    {"objective.name": f"{TOYS}:line"},
+    "gives Line; normjax.objectives.Objective is needed",
+  ),
+  (
+    {"objective.name": f"{TOYS}:nothing"},
+    f"objective '{TOYS}:nothing' cannot be imported: AttributeError",
+  ),
+  (
+    {"evaluate.metrics": ("top5_acuracy",)},
+    "evaluate.metrics: unknown metric 'top5_acuracy'. Did you mean 'top5_accu",
+  ),
+  (
+    {"evaluate.metrics": ("perplexity",)},
+    "evaluate.metrics: 'perplexity' reads targets that are classes; those of",
+  ),
+  (
+    {"evaluate.metrics": (f"{TOYS}:by_output", f"{TOYS}:by_output")},
+    "evaluate.metrics: 'by_output' is measured already, like",
+  ),
+  (
+    {"evaluate.metrics": "perplexity"},
+    "'evaluate.metrics' is tuple (()); got 'perplexity' (str)",
+  ),
+  (
+    {"evaluate.corruptions": ("fog_1",)},
+    "evaluate.corruptions=('fog_1',) needs accuracy, which the objective does"
+    " not measure; it measures loss, absolute_error",
+  ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_what_does_not_fit_is_named(changes, message):
+  with pytest.raises(errors.UserError) as error:
+    check.check(_config(**changes))
+  assert message in str(error.value)
+  assert "\n" not in str(error.value)
+
+
+# What only the shapes tell; a dry run traces them.
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    (
+      {"evaluate.metrics": (f"{TOYS}:by_output",)},
+      "'by_output' gives an array of shape (2,) an example and is no Metric",
+    ),
+    (
+      {"evaluate.metrics": (f"{TOYS}:one_number",)},
+      "'one_number' gives values of shape (); allowed: one value an example,"
+      " shape (8,)",
+    ),
+    (
+      {"evaluate.metrics": (f"{TOYS}:broken",)},
+      "evaluate.metrics: 'broken' failed: KeyError",
+    ),
+    (
+      {"objective.name": f"{TOYS}:undeclared"},
+      "gives loss, objective, outliers; it must give accuracy, loss, objective",
+    ),
+  ],
+)
+def test_what_the_shapes_tell(changes, message):
+  config = _config(**changes)
+  check.check(config)
+  with pytest.raises(errors.UserError) as error:
+    preview.preview(config)
+  assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "command", [["train"], ["sweep", "--dry_run"]], ids=["train", "dry_run"]
+)
+@pytest.mark.parametrize(
+  ("override", "message"),
+  [
+    ("objective.name=squared_error", "reads targets that are values; those of"),
+    ("objective.name=nothing", "unknown objective 'nothing'"),
+    ("evaluate.metrics=('nothing',)", "unknown metric 'nothing'"),
+    ("evaluate.metrics=('no.where:f',)", "No module named 'no'"),
+  ],
+)
+def test_the_command_line_ends_with_one_line(
+  capsys, tmp_path, command, override, message
+):
+  name, *options = command
+  out = f"--out={tmp_path}"
+  file = "configs/sweeps/quickstart.py"
+  assert cli.main([name, file, out, *options, f"--config.{override}"]) == 2
+  said = capsys.readouterr().err
+  assert message in said
+  assert said.count("\n") == 1
+  assert not list(tmp_path.rglob("run.json"))
