@@ -22,7 +22,7 @@ from typing import Any
 import ml_collections
 
 from normjax import errors
-from normjax.registry import near_misses
+from normjax.registry import is_outside, near_misses
 
 ConfigDict = ml_collections.ConfigDict
 # Of a placeholder that must be filled.
@@ -216,7 +216,7 @@ def component(block: str, name: str, **options: Any) -> ConfigDict:
     ConfigError: an option that the block does not have, or of another type.
   """
   path = f"{block}.name"
-  if is_outside(name) or (path in OPTIONAL and name == OPTIONAL[path]):
+  if is_outside(str(name)) or (path in OPTIONAL and name == OPTIONAL[path]):
     return ConfigDict({"name": name, **options})
   folder = configs_dir() / COMPONENTS[block]
   names = sorted(p.stem for p in folder.glob("*.py"))
@@ -232,11 +232,6 @@ def component(block: str, name: str, **options: Any) -> ConfigDict:
       f"{file} must set name={name!r}, got {config.get('name')!r}."
     )
   return override(config, options)
-
-
-def is_outside(name: Any) -> bool:
-  """Whether a component is named as "package.module:factory"."""
-  return isinstance(name, str) and ":" in name
 
 
 def is_component_name(path: str) -> bool:
@@ -306,7 +301,7 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
       )
     if key not in node:
       is_option = where in COMPONENTS and depth == len(keys) - 1
-      if is_option and is_outside(node.get("name")):
+      if is_option and is_outside(str(node.get("name"))):
         return node
       allowed = list(node.keys())
       raise errors.ConfigError(

@@ -1,7 +1,6 @@
 """Tables of strings: a name leads to `module:factory`, imported when asked.
 
-A table is greppable, costs nothing to import, and can say what was meant. What
-is not in a table is named as it is there: "package.module:factory".
+A table is greppable, costs nothing to import, and can say what was meant.
 """
 
 import ast
@@ -9,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -23,23 +23,34 @@ def near_misses(name: str, allowed: Iterable[str]) -> str:
   return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
+# The part before the factory: "package.module:" of "package.module:factory".
+_OUTSIDE = re.compile(r"([A-Za-z_][\w.]*:)[A-Za-z_]\w*(?=\(|$)")
+
+
+def is_outside(text: str) -> bool:
+  """Whether a text is "package.module:factory", with or without options."""
+  return _OUTSIDE.match(text) is not None
+
+
 def parse_call(kind: str, text: str) -> tuple[str, dict[str, Any]]:
   """Splits "name" or "name(option=value, …)" into name and options.
 
   Args:
     kind: what is named, in the singular, for messages.
-    text: values are Python literals.
+    text: values are Python literals; the name may be "package.module:factory".
 
   Raises:
     UserError: the text is neither.
   """
   if "(" not in text:
     return text, {}
+  module = _OUTSIDE.match(text)
+  prefix = module.group(1) if module else ""
   try:
-    call = ast.parse(text, mode="eval").body
+    call = ast.parse(text.removeprefix(prefix), mode="eval").body
     if not isinstance(call, ast.Call) or call.args:
       raise ValueError(text)
-    name = ast.unparse(call.func)
+    name = prefix + ast.unparse(call.func)
     options = {
       str(keyword.arg): ast.literal_eval(keyword.value)
       for keyword in call.keywords
@@ -102,6 +113,11 @@ def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
   return list(inspect.signature(function).parameters.values())
 
 
+def _imported(target: str) -> Callable[..., Any]:
+  module, _, attribute = target.partition(":")
+  return getattr(importlib.import_module(module), attribute)
+
+
 @dataclasses.dataclass(frozen=True)
 class Registry:
   """A lazy table of factories.
@@ -109,10 +125,12 @@ class Registry:
   Attributes:
     kind: what the table holds, in the singular, for messages.
     table: name to "module:factory".
+    from_outside: whether "package.module:factory" names a factory as well.
   """
 
   kind: str
   table: Mapping[str, str]
+  from_outside: bool = False
 
   def names(self) -> tuple[str, ...]:
     """All names, in the table's order."""
@@ -121,27 +139,22 @@ class Registry:
   def get(self, name: str) -> Callable[..., Any]:
     """Imports and returns the factory called `name`.
 
-    Args:
-      name: of the table, or "package.module:factory".
-
     Raises:
       UnknownNameError: no such name; the message lists near misses and all
         names.
-      UserError: a factory from outside that cannot be imported.
+      UserError: one from outside that cannot be imported.
     """
-    if name in self.table:
-      module, _, attribute = self.table[name].partition(":")
-      return getattr(importlib.import_module(module), attribute)
-    module, colon, attribute = str(name).partition(":")
-    if not colon:
+    if name not in self.table and self.from_outside and is_outside(name):
+      try:
+        return _imported(name)
+      except Exception as error:  # Whatever a module of the user's raises.
+        raise errors.UserError(
+          f"{self.kind} {name!r} cannot be imported: {type(error).__name__}:"
+          f" {error}. It must be installed, or in a folder of PYTHONPATH."
+        ) from error
+    if name not in self.table:
       raise _unknown(self.kind, name, sorted(self.table))
-    try:
-      return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # Its module may fail in any way.
-      raise errors.UserError(
-        f"{self.kind} {name!r} cannot be imported: {type(error).__name__}:"
-        f" {error}. It must be installed, or in a folder of PYTHONPATH."
-      ) from error
+    return _imported(self.table[name])
 
   def make(self, name: str, *args: Any, **options: Any) -> Any:
     """Calls the factory, after checking the options' names.

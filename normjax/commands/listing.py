@@ -6,13 +6,16 @@ from pathlib import Path
 
 from absl import flags
 
-from normjax import configure, errors
+from normjax import configure, errors, metrics
 from normjax.norms import weights
 
-USAGE = "list [norms|weight_norms|optimizers|models|data|sweeps|papers]"
+USAGE = (
+  "list [norms|weight_norms|optimizers|models|data|objectives|metrics|sweeps"
+  "|papers]"
+)
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
-# What has no config: options of a model by name, from "module:factory".
-_TABLES = {"weight_norms": weights.TABLE}
+# What has no config, from "module:factory".
+_TABLES = {"weight_norms": weights.TABLE, "metrics": metrics.TABLE}
 _ALLOWED = (*_FOLDERS, *_TABLES)
 
 

@@ -14,7 +14,7 @@ TABLE = {
   "perplexity": "normjax.metrics.perplexity:METRIC",
   "top5_accuracy": "normjax.metrics.top5_accuracy:METRIC",
 }
-_REGISTRY = Registry("metric", TABLE)
+_REGISTRY = Registry("metric", TABLE, from_outside=True)
 names = _REGISTRY.names
 
 __all__ = ["TABLE", "Batch", "Metric", "get", "names"]

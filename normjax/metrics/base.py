@@ -1,17 +1,21 @@
-"""What a metric is: an exact mean over examples, and what becomes of it."""
+"""What a metric is: an exact mean over examples, and what becomes of it.
+
+Importing this module must not import jax: `normjax list` reads the table.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-
-import jax.numpy as jnp
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from normjax import errors
-from normjax.nn.output import Output
-from normjax.types import Array
 
-# "inputs", "targets" and "weight", as data sets give them.
-Batch = Mapping[str, Array]
-Values = Callable[[Output, Batch], Array]
+if TYPE_CHECKING:
+  from normjax.nn.output import Output
+  from normjax.types import Array
+
+# "inputs", "targets" and "weight", arrays as data sets give them.
+Batch = Mapping[str, Any]
 
 
 def _itself(mean: Any, dataset: Any) -> float:
@@ -40,7 +44,7 @@ class Metric(NamedTuple):
   """
 
   name: str
-  of: str | Values
+  of: str | Callable[[Output, Batch], Array]
   finish: Callable[[Any, Any], float] = _itself
   targets: str = ""
   needs: str = ""
@@ -70,6 +74,8 @@ class Metric(NamedTuple):
     """
     if isinstance(self.of, str):
       return {}
+    import jax.numpy as jnp  # Late: the table is light.
+
     weight = batch["weight"]
     key = f"evaluate.metrics: {self.name!r}"
     try:

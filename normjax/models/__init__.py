@@ -23,7 +23,7 @@ TABLE = {
   "spiking_vgg": "normjax.models.spiking_images:SpikingVGG",
   "sew_resnet": "normjax.models.spiking_images:SEWResNet",
 }
-_REGISTRY = Registry("model", TABLE)
+_REGISTRY = Registry("model", TABLE, from_outside=True)
 names = _REGISTRY.names
 get = _REGISTRY.get
 

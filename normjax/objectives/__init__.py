@@ -17,7 +17,7 @@ TABLE = {
 # The kind of targets to what is minimized unless the config says otherwise.
 DEFAULTS = {"classes": "cross_entropy", "values": "squared_error"}
 
-_REGISTRY = Registry("objective", TABLE)
+_REGISTRY = Registry("objective", TABLE, from_outside=True)
 get = _REGISTRY.get
 names = _REGISTRY.names
 make = _REGISTRY.make

@@ -106,7 +106,7 @@ EXPORTS: Mapping[str, str] = {
   "whiten": "normjax.optim.whitening:whiten",
 }
 
-REGISTRY = Registry("optimizer", TABLE)
+REGISTRY = Registry("optimizer", TABLE, from_outside=True)
 
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
   "EXPORTS",

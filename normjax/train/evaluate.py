@@ -76,21 +76,32 @@ def evaluate(
   return plain | finished
 
 
+def mean_names(
+  sums: Iterable[str], metrics: Iterable[Metric]
+) -> tuple[str, ...]:
+  """What is measured in training too: the objective's means, auxiliary losses.
+
+  Args:
+    sums: of `step.evaluation_step`.
+    metrics: of the program.
+  """
+  others = {objectives.WEIGHT, *(metric.name for metric in metrics)}
+  return tuple(name for name in sums if name not in others)
+
+
 def names(
-  sums: Iterable[str],
+  means: Iterable[str],
   metrics: Iterable[Metric],
   corrupted: Iterable[str],
 ) -> tuple[str, ...]:
   """What the last evaluation of a run will give.
 
   Args:
-    sums: of `step.evaluation_step`.
+    means: see `mean_names`.
     metrics: of the program.
     corrupted: as in `evaluate_corrupted`.
   """
-  own = [metric.name for metric in metrics]
-  means = [name for name in sums if name not in (*own, objectives.WEIGHT)]
-  found = [*means, *own]
+  found = [*means, *(metric.name for metric in metrics)]
   kinds = corruptions.expand(corrupted)
   if kinds:
     found += [f"{metric}/{kind}" for kind in kinds for metric in CORRUPTED]

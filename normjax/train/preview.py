@@ -58,12 +58,12 @@ def preview(config: configure.ConfigDict) -> Preview:
     _, measured = jax.eval_shape(
       functools.partial(train_step.train_step, recipe), state, batch, hyper
     )
-  means = evaluate.names(sums, recipe.metrics, config.evaluate.corruptions)
+  means = evaluate.mean_names(sums, recipe.metrics)
+  names = evaluate.names(means, recipe.metrics, config.evaluate.corruptions)
   return Preview(
     metrics=(
-      *(f"eval/{name}" for name in means),
-      *(f"train/{name}" for name in build.objective(config).means),
-      *(f"train/{name}" for name in train_step.MEASURED),
+      *(f"eval/{name}" for name in names),
+      *(f"train/{name}" for name in (*means, *train_step.MEASURED)),
     ),
     probes=tuple(_place(name) for name in measured if "/" in name),
   )

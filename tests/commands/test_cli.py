@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from normjax import cli, train
+from normjax import cli, metrics, train
 from normjax.norms import weights
 from tests import support
 
@@ -42,13 +42,20 @@ def test_list_shows_every_component_with_its_headline(capsys):
   )
 
 
-def test_list_shows_tables_without_configs(capsys):
-  code, out, _ = _run(capsys, "list", "weight_norms")
+@pytest.mark.parametrize(
+  ("what", "names", "said"),
+  [
+    ("weight_norms", weights.names(), "arXiv:"),
+    ("metrics", metrics.names(), ": "),
+  ],
+)
+def test_list_shows_tables_without_configs(capsys, what, names, said):
+  code, out, _ = _run(capsys, "list", what)
   assert code == 0
   lines = out.splitlines()
-  assert lines[0] == "weight_norms"
-  assert [line.split()[0] for line in lines[1:]] == list(weights.names())
-  assert all("arXiv:" in line for line in lines[1:])
+  assert lines[0] == what
+  assert [line.split()[0] for line in lines[1:]] == list(names)
+  assert all(said in line for line in lines[1:])
 
 
 @pytest.mark.parametrize(

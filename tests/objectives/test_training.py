@@ -6,14 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-from normjax import build, cli, configure, errors, objectives, train
-from normjax.nn import variables as nn_variables
-from normjax.train import check, preview, program, schedules, step
-from normjax.train import state as train_state
+from normjax import build, cli, configure, errors, train
+from normjax.train import check, preview, program, step
 from tests import support
-from tests.objectives import toys
 
 TOYS = "tests.objectives.toys"
 REGRESSION = {
@@ -83,51 +79,49 @@ def test_an_objective_from_outside_with_a_traced_option():
   assert found["wide"]["loss"] == pytest.approx(float(sums["loss"]) / 2)
 
 
-@pytest.mark.parametrize("accumulation_steps", [1, 2])
-def test_auxiliary_losses_are_minimized_and_logged(accumulation_steps):
-  """And metrics see the features; sums do not depend on the split."""
-  model = toys.Routed(nnx.Rngs(0))
-  structure, variables = nn_variables.split(model)
-  recipe = step.Recipe(
-    graphdef=structure,
-    make_optimizer=lambda hyper, scale: build.optimizer(
-      support.tiny({"optimizer.name": "sgd", "optimizer.momentum": 0.0})
-    ),
-    schedule=schedules.get("constant"),
-    make_objective=lambda hyper: objectives.make("cross_entropy"),
-    accumulation_steps=accumulation_steps,
-    probes=(),
+def test_a_model_returns_more_than_logits():
+  """Auxiliary losses are minimized and logged; metrics see the features."""
+  config = configure.override(
+    configure.load("configs/default.py"),
+    {
+      "data.name": f"{TOYS}:line",
+      "model.name": f"{TOYS}:Routed",
+      "train.accumulation_steps": 2,
+      "train.gradient_clip": 0.0,
+      "evaluate.metrics": (f"{TOYS}:twice_squared",),
+    },
   )
-  optimizer_state = recipe.make_optimizer({}, 1.0).init(variables["params"])
-  state = train_state.create(variables, optimizer_state)
-  generator = np.random.default_rng(0)
-  batch = {
-    "inputs": jnp.asarray(generator.normal(size=(8, 4)), jnp.float32),
-    "targets": jnp.asarray(generator.integers(0, 5, size=8)),
-    "weight": jnp.ones(8),
-  }
-  hyper = build.hyper(support.tiny({"train.gradient_clip": 0.0}))
+  recipe, initialize = program.recipe_and_initialize(config)
+  hyper, data = build.hyper(config), build.dataset(config)
+  state = jax.jit(initialize)(hyper)
+  batch = data.train_batch(0, 0, 8)
   _, metrics = jax.jit(lambda *given: step.train_step(recipe, *given))(
     state, batch, hyper
   )
 
-  def minimized(kernel, bias):
-    z = batch["inputs"] @ kernel + bias
-    nll = -jax.nn.log_softmax(z)[jnp.arange(8), batch["targets"]]
-    return jnp.mean(nll) + 0.1 * jnp.mean(z**2), 0.1 * jnp.mean(z**2)
+  def minimized(linear):
+    z = batch["inputs"] @ linear["kernel"] + linear["bias"]
+    loss, squares = jnp.mean((z - batch["targets"]) ** 2), jnp.mean(z**2)
+    return loss + 0.1 * squares, (loss, squares)
 
-  linear = variables["params"]["linear"]
-  gradient, imbalance = jax.grad(minimized, (0, 1), has_aux=True)(
-    linear["kernel"], linear["bias"]
+  gradient, (loss, squares) = jax.grad(minimized, has_aux=True)(
+    state.params["linear"]
   )
-  norm = np.sqrt(sum(float(jnp.sum(g**2)) for g in gradient))
-  assert float(metrics["imbalance"]) == pytest.approx(float(imbalance))
-  assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-5)
+  want = {
+    "loss": loss,  # The plain one.
+    "imbalance": 0.1 * squares,
+    "grad_norm": np.sqrt(sum(jnp.sum(g**2) for g in gradient.values())),
+  }
   sums = step.evaluation_step(recipe, state, batch, hyper)
-  assert float(sums["imbalance"]) / 8 == pytest.approx(float(imbalance))
-  # The loss stays the plain one.
-  plain = float(minimized(**linear)[0] - imbalance)
-  assert float(sums["loss"]) / 8 == pytest.approx(plain, rel=1e-5)
+  for name, value in want.items():
+    assert float(metrics[name]) == pytest.approx(float(value), rel=1e-5)
+    if name in sums:
+      assert float(sums[name]) / 8 == pytest.approx(float(value), rel=1e-5)
+  # Of each example the sum of two values, doubled and squared.
+  assert float(sums["twice_squared"]) / 8 == pytest.approx(float(8 * squares))
+  assert {"train/imbalance", "eval/imbalance"} < {
+    *preview.preview(config).metrics
+  }
 
 
 BAD = [

@@ -1,7 +1,7 @@
 """Parts that a user may have, named as "tests.objectives.toys:…"."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -141,13 +141,22 @@ def averaged_sgd(learning_rate, decay: float = 0.5):
 class Routed(nnx.Module):
   """A model that returns more than logits."""
 
-  def __init__(self, rngs):
-    self.linear = nnx.Linear(FEATURES, 5, rngs=rngs)
+  reads: ClassVar[frozenset[str]] = frozenset({"features"})
+
+  def __init__(self, num_classes, input_shape, *, norm, compute_dtype, rngs):
+    del norm, compute_dtype
+    self.linear = nnx.Linear(*input_shape, num_classes, rngs=rngs)
 
   def __call__(self, x, *, train=True, key=None):
     hidden = self.linear(x)
     return Output(
       hidden,
       auxiliary_losses={"imbalance": 0.1 * jnp.mean(jnp.square(hidden))},
-      features={"hidden": hidden},
+      features={"twice": 2 * hidden},
     )
+
+
+def twice_squared(output, batch):
+  """A metric that reads the model's features."""
+  del batch
+  return jnp.sum(jnp.square(output.features["twice"]), axis=-1)
