@@ -9,12 +9,10 @@ old ones.
 
 import copy
 import difflib
-import functools
 import hashlib
 import importlib.util
 import json
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -105,52 +103,13 @@ def load_module(path: str | Path) -> ModuleType:
       f"config file {str(found)!r} is no Python file: its name must end in .py."
     )
   module = importlib.util.module_from_spec(spec)
-  call(found, f"config file {found} does not import", spec.loader.exec_module)(
-    module
+  run = errors.located(
+    found, f"config file {found} does not import", spec.loader.exec_module
   )
+  run(module)
   if not callable(getattr(module, "get_config", None)):
     raise errors.ConfigError(f"config file {found} defines no get_config().")
   return module
-
-
-def call(
-  file: str | Path, problem: str, function: Callable[..., Any]
-) -> Callable[..., Any]:
-  """A function of a config file whose errors say where in the file they are.
-
-  Args:
-    file: of the config.
-    problem: begins the message.
-    function: of the file.
-
-  Returns:
-    The function; it raises ConfigError for whatever went wrong, `sys.exit`
-    too, but for what is a UserError already.
-  """
-
-  @functools.wraps(function)
-  def guarded(*args: Any) -> Any:
-    try:
-      return function(*args)
-    except errors.UserError:
-      raise
-    except (Exception, SystemExit) as error:
-      line = _line_of(error, Path(file))
-      where = f" (line {line})" if line else ""
-      raise errors.ConfigError(
-        f"{problem}: {type(error).__name__}: {error}{where}"
-      ) from error
-
-  return guarded
-
-
-def _line_of(error: BaseException, file: Path) -> int | None:
-  """The line of a file that an error came through last."""
-  if isinstance(error, SyntaxError) and error.filename == str(file):
-    return None  # Its own message has the line.
-  frames = traceback.extract_tb(error.__traceback__)
-  lines = [f.lineno for f in frames if Path(f.filename).name == file.name]
-  return lines[-1] if lines else None
 
 
 def load(path: str | Path) -> ConfigDict:
@@ -162,7 +121,7 @@ def load(path: str | Path) -> ConfigDict:
   """
   file, arg = split_argument(path)
   module = load_module(file)
-  get_config = call(
+  get_config = errors.located(
     module.__file__ or file,
     f"get_config({repr(arg) if arg else ''}) of {file} failed",
     module.get_config,
@@ -257,8 +216,13 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     if not isinstance(path, str):
       raise errors.ConfigError(f"an override's key is a string, got {path!r}.")
   config = copy.deepcopy(config)
-  for path in overrides:
-    _add_optional(config, path)
+  for path in OPTIONAL.keys() & overrides.keys():
+    block, _, key = path.rpartition(".")
+    with config.unlocked():
+      if block not in config:
+        config[block] = ConfigDict()
+      if isinstance(config[block], ConfigDict) and key not in config[block]:
+        config[block][key] = OPTIONAL[path]
   for path in sorted(overrides, key=lambda path: not is_component_name(path)):
     value = plain(overrides[path])
     block = path.removesuffix(".name")
@@ -269,18 +233,6 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     else:
       _set(config, path, value)
   return config
-
-
-def _add_optional(config: ConfigDict, path: str) -> None:
-  """Gives a config a leaf that it may lack, with its default."""
-  block, _, key = path.rpartition(".")
-  if path not in OPTIONAL:
-    return
-  with config.unlocked():
-    if block in COMPONENTS and block not in config:
-      config[block] = ConfigDict()
-    if isinstance(config.get(block), ConfigDict) and key not in config[block]:
-      config[block][key] = OPTIONAL[path]
 
 
 def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
