@@ -264,8 +264,7 @@ def metrics(config: configure.ConfigDict) -> tuple[Any, ...]:
 
   made, data = objective(config), dataset(config)
   found = [metric for metric in made.metrics if metric.applies_to(data)]
-  evaluated = configure.to_dict(config)["evaluate"]
-  for name in evaluated.get("metrics", ()):
+  for name in config.evaluate.get("metrics", ()):
     taken = {objectives.WEIGHT, *made.means, *(m.name for m in found)}
     try:
       metric = metrics_lib.get(name)

@@ -12,6 +12,7 @@ averages are kept in the optimizer's state. A type of state says so by a method
         return self.average
 
 and may stand anywhere in an optimizer's state, within chains and wrappers.
+Running statistics of norms stay those of the trained parameters.
 """
 
 from typing import Any

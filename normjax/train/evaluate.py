@@ -66,12 +66,10 @@ def evaluate(
     for name in sums[0]
     if name != objectives.WEIGHT
   }
-  finished = {
-    metric.name: metric.finish(
-      means[metric.of if isinstance(metric.of, str) else metric.name], dataset
-    )
-    for metric in program.metrics
-  }
+  finished = {}
+  for metric in program.metrics:
+    mean = means[metric.of if isinstance(metric.of, str) else metric.name]
+    finished[metric.name] = float(metric.finish(mean, dataset))
   plain = {n: float(mean) for n, mean in means.items() if n not in finished}
   return plain | finished
 
