@@ -185,6 +185,11 @@ def optimizer(
   resolved = configure.to_dict(config)
   block = resolved["optimizer"]
   options = _options(block)
+  if not isinstance(options.get("learning_rate"), float):
+    raise errors.UserError(
+      f"optimizer.learning_rate={options.get('learning_rate')!r}: optimizer"
+      f" {block['name']!r} needs one; allowed: a number such as 0.001."
+    )
   with _naming(resolved, "optimizer"):
     for key in options:
       path = f"optimizer.{key}"

@@ -24,9 +24,10 @@ del REGRESSION["model.num_heads"], REGRESSION["model.model_dim"]
 
 
 def _config(**changes):
-  return configure.override(
-    configure.load("configs/default.py"), {**REGRESSION, **changes}
-  )
+  overrides = {**REGRESSION, **changes}
+  if "optimizer.name" in changes:
+    overrides.pop("optimizer.learning_rate")
+  return configure.override(configure.load("configs/default.py"), overrides)
 
 
 def test_a_regression_from_its_data_to_its_result(tmp_path):
@@ -125,6 +126,10 @@ def test_a_model_returns_more_than_logits():
 
 
 BAD = [
+  (
+    {"optimizer.name": "optax.contrib:schedule_free_adamw"},
+    "optimizer.learning_rate=None: optimizer 'optax.contrib:schedule_free_adam",
+  ),
   ({"objective.name": "crossentropy"}, "Did you mean 'cross_entropy'"),
   (
     {"data.name": "digits", "objective.name": "squared_error"},
