@@ -228,19 +228,24 @@ def objective(
   resolved["objective"] = block
   with _naming(resolved, "objective", "train"):
     parameters = inspect.signature(objectives.get(block["name"])).parameters
-    paths = {key: f"objective.{key}" for key in _options(block)}
-    flat = dict(configure.leaves(resolved))
+    options = {f"objective.{key}": v for key, v in _options(block).items()}
     for key in _IN_TRAIN:
-      if key in parameters:
-        paths.setdefault(key, f"train.{key}")
-      elif flat[f"train.{key}"]:
+      number = resolved["train"][key]
+      if key in parameters and f"objective.{key}" not in options:
+        options[f"train.{key}"] = number
+      elif number:
         raise errors.UserError(
-          f"train.{key}={flat[f'train.{key}']!r}: objective {block['name']!r}"
-          f" has no {key}; allowed: 0."
+          f"train.{key}={number!r}: objective {block['name']!r} does not read"
+          " it; allowed: 0."
         )
-    given = flat if values is None else {**flat, **values}
-    options = {key: given[path] for key, path in paths.items()}
-    made = objectives.make(block["name"], **options)
+    traced = values or {}
+    made = objectives.make(
+      block["name"],
+      **{
+        path.partition(".")[2]: traced.get(path, value)
+        for path, value in options.items()
+      },
+    )
     if not isinstance(made, objectives.Objective):
       raise errors.UserError(
         f"objective.name={block['name']!r} gives {type(made).__name__};"

@@ -37,7 +37,8 @@ def make(name: str, *, rngs: Any = None, **options: Any) -> Any:
     **options: of the model.
 
   Returns:
-    An nnx.Module, called as `model(inputs, train=…, key=…) -> logits`.
+    An nnx.Module, called as `model(inputs, train=…, key=…)`; it gives logits,
+    or an `nn.output.Output` with more.
 
   Raises:
     UnknownNameError: no such model.

@@ -1,6 +1,6 @@
 """The pure training and evaluation steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from normjax import objectives, optim, rng
+from normjax import errors, objectives, optim, rng
 from normjax.metrics import Batch, Metric
 from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
@@ -223,6 +223,7 @@ def train_step(
     ),
   )
   metrics.pop(objectives.WEIGHT)
+  _check_names(metrics, (*MEASURED, "diverged_at"))
   return new_state, {
     **metrics,
     "grad_norm": gradient_norm,
@@ -254,5 +255,17 @@ def evaluation_step(
   sums = recipe.make_objective(hyper).sums(output, batch)
   del sums[objectives.MINIMIZED]
   for metric in recipe.metrics:
-    sums |= metric.sums(output, batch)
+    more = metric.sums(output, batch)
+    _check_names(more, sums)
+    sums |= more
   return sums
+
+
+def _check_names(added: Iterable[str], taken: Iterable[str]) -> None:
+  """Raises UserError where two columns would have one name."""
+  for name in added:
+    if name in taken:
+      raise errors.UserError(
+        f"two columns would be called {name!r}: a mean of the objective, an"
+        f" auxiliary loss or a metric may not; taken: {', '.join(taken)}."
+      )

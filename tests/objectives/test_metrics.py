@@ -1,5 +1,8 @@
 """Metrics against NumPy, and that no split into batches matters."""
 
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -87,3 +90,9 @@ def test_a_function_from_outside_is_a_metric_of_its_name():
   assert metric.name == "squared_length"
   want = (WEIGHT * (LOGITS**2).sum(-1)).sum() / WEIGHT.sum()
   assert _measured(metric, LOGITS, [20]) == pytest.approx(want, rel=1e-6)
+
+
+def test_the_table_is_light():
+  """`normjax list` reads it without jax."""
+  code = "import sys, normjax.metrics; sys.exit('jax' in sys.modules)"
+  assert subprocess.run([sys.executable, "-c", code]).returncode == 0

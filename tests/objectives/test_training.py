@@ -24,9 +24,12 @@ del REGRESSION["model.num_heads"], REGRESSION["model.model_dim"]
 
 
 def _config(**changes):
-  overrides = {**REGRESSION, **changes}
-  if "optimizer.name" in changes:
-    overrides.pop("optimizer.learning_rate")
+  overrides = {
+    key: value
+    for key, value in REGRESSION.items()
+    # They are options of the parts that are replaced.
+    if f"{key.partition('.')[0]}.name" not in changes
+  } | changes
   return configure.override(configure.load("configs/default.py"), overrides)
 
 
@@ -147,7 +150,7 @@ BAD = [
   ),
   (
     {"train.z_loss": 0.1},
-    "train.z_loss=0.1: objective 'squared_error' has no z_loss; allowed: 0",
+    "train.z_loss=0.1: objective 'squared_error' does not read it; allowed: 0",
   ),
   (
     {"objective.name": f"{TOYS}:huber", "objective.detla": 1.0},
@@ -209,6 +212,13 @@ def test_what_does_not_fit_is_named(changes, message):
     (
       {"evaluate.metrics": (f"{TOYS}:broken",)},
       "evaluate.metrics: 'broken' failed: KeyError",
+    ),
+    (
+      {
+        "model.name": f"{TOYS}:Routed",
+        "evaluate.metrics": (f"{TOYS}:imbalance",),
+      },
+      "two columns would be called 'imbalance'",
     ),
     (
       {"objective.name": f"{TOYS}:undeclared"},

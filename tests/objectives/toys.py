@@ -160,3 +160,7 @@ def twice_squared(output, batch):
   """A metric that reads the model's features."""
   del batch
   return jnp.sum(jnp.square(output.features["twice"]), axis=-1)
+
+
+# A metric that is called as the model's auxiliary loss.
+imbalance = squared_length
