@@ -24,6 +24,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     "optimizer", "adamw", learning_rate=3e-3
   )
   config.data = configure.component("data", "shakespeare")
+  # The loss: "" takes what the data's targets ask for, cross_entropy of classes
+  # and squared_error of values.
+  config.objective = configure.component("objective", "")
 
   # The learning rate at step t is optimizer.learning_rate times this.
   config.schedule = ml_collections.ConfigDict()
@@ -73,6 +76,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # arXiv:1903.12261 by TFDS's names, such as "fog_3", "fog" (its five
   # severities), "common" (14 of the benchmark's 15 kinds) and "all" (17).
   config.evaluate.corruptions = ()
+  # Beside those of the objective: names of normjax.metrics, or functions of
+  # one's own as "package.module:function".
+  config.evaluate.metrics = ()
 
   config.checkpoint = ml_collections.ConfigDict()
   config.checkpoint.every_steps = 100  # 0: none, an interrupted run restarts

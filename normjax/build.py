@@ -1,10 +1,10 @@
-"""Resolved config -> data, model, optimizer: where every table is met.
+"""Resolved config -> data, model, optimizer, objective: all tables meet here.
 
-The config's floats that only scale numbers (the optimizer's, the schedule's,
-some of train's) and its seed are *scalars*: they enter the compiled step as
-arrays. Everything else is *static*, and its hash names the program, so that
-two runs which differ only in scalars share one compilation. `fields` says which
-is which.
+The config's floats that only scale numbers (the optimizer's, the objective's,
+the schedule's, some of train's) and its seed are *scalars*: they enter the
+compiled step as arrays. Everything else is *static*, and its hash names the
+program, so that two runs which differ only in scalars share one compilation.
+`fields` says which is which.
 """
 
 import contextlib
@@ -231,6 +231,11 @@ def optimizer(
   resolved = configure.to_dict(config)
   block = resolved["optimizer"]
   options = _options(block)
+  if not isinstance(options.get("learning_rate"), float):
+    raise errors.UserError(
+      f"optimizer.learning_rate={options.get('learning_rate')!r}: optimizer"
+      f" {block['name']!r} needs one; allowed: a number such as 0.001."
+    )
   with _naming(resolved, "optimizer"):
     for key in options:
       path = f"optimizer.{key}"
@@ -241,6 +246,94 @@ def optimizer(
     return optim.make(
       block["name"], **_with_roles(block["name"], options, roles)
     )
+
+
+# Options of an objective that stand in `train`, where every config has them.
+_IN_TRAIN = ("label_smoothing", "z_loss")
+
+
+def objective(
+  config: configure.ConfigDict,
+  values: Mapping[str, Array | float | int] | None = None,
+) -> Any:
+  """What is minimized: the config's objective, or that of the data's targets.
+
+  Args:
+    config: a resolved config.
+    values: as for `optimizer`.
+
+  Raises:
+    UserError: an unknown objective, one that reads other targets, or a number
+      that it does not have.
+  """
+  from normjax import objectives
+
+  resolved = configure.to_dict(config)
+  data = dataset(config)
+  block = resolved.get("objective") or {"name": objectives.default_name(data)}
+  resolved["objective"] = block
+  with _naming(resolved, "objective", "train"):
+    parameters = inspect.signature(objectives.get(block["name"])).parameters
+    options = {f"objective.{key}": v for key, v in _options(block).items()}
+    for key in _IN_TRAIN:
+      number = resolved["train"][key]
+      if key in parameters and f"objective.{key}" not in options:
+        options[f"train.{key}"] = number
+      elif number:
+        raise errors.UserError(
+          f"train.{key}={number!r}: objective {block['name']!r} does not read"
+          " it; allowed: 0."
+        )
+    traced = values or {}
+    made = objectives.make(
+      block["name"],
+      **{
+        path.partition(".")[2]: traced.get(path, value)
+        for path, value in options.items()
+      },
+    )
+    if not isinstance(made, objectives.Objective):
+      raise errors.UserError(
+        f"objective.name={block['name']!r} gives {type(made).__name__};"
+        " normjax.objectives.Objective is needed."
+      )
+    if made.targets != data.targets:
+      raise errors.UserError(
+        f"objective.name={block['name']!r} reads targets that are"
+        f" {made.targets}; those of data {data.name!r} are {data.targets}."
+        f" Allowed for them: {objectives.DEFAULTS.get(data.targets)!r}."
+      )
+  return made
+
+
+def metrics(config: configure.ConfigDict) -> tuple[Any, ...]:
+  """What an evaluation measures beside the objective's means.
+
+  Those of the objective where the data set fits, then those asked for.
+
+  Raises:
+    UserError: an unknown metric, one that does not fit the data set, or one
+      that is measured already.
+  """
+  from normjax import metrics as metrics_lib
+  from normjax import objectives
+
+  made, data = objective(config), dataset(config)
+  found = [metric for metric in made.metrics if metric.applies_to(data)]
+  for name in config.evaluate.get("metrics", ()):
+    taken = {objectives.WEIGHT, *made.means, *(m.name for m in found)}
+    try:
+      metric = metrics_lib.get(name)
+      if metric.name in taken:
+        raise errors.UserError(
+          f"{metric.name!r} is measured already, like"
+          f" {', '.join(sorted(taken - {metric.name}))}."
+        )
+      metric.check(data)
+    except errors.UserError as error:
+      raise type(error)(f"evaluate.metrics: {error}") from error
+    found.append(metric)
+  return tuple(found)
 
 
 def describe_updates(

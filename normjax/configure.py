@@ -2,18 +2,17 @@
 
 A config file defines `get_config(arg="")`, returning an ml_collections
 ConfigDict. A *component* is a block with a `name` (model, norm, optimizer,
-data); its defaults come from `configs/<folder>/<name>.py`, so overriding a
-block's `name` brings that component's own defaults and drops the old ones.
+data, objective); its defaults come from `configs/<folder>/<name>.py`, so
+overriding a block's `name` brings that component's own defaults and drops the
+old ones.
 """
 
 import copy
 import difflib
-import functools
 import hashlib
 import importlib.util
 import json
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import ml_collections
 
 from normjax import errors
-from normjax.registry import near_misses
+from normjax.registry import is_outside, near_misses
 
 ConfigDict = ml_collections.ConfigDict
 # Of a placeholder that must be filled.
@@ -33,7 +32,11 @@ COMPONENTS = {
   "norm": "norms",
   "optimizer": "optimizers",
   "data": "data",
+  "objective": "objectives",
 }
+# Leaves that a config may lack, and what they then are. With these values they
+# are left out of a resolved config, so that it is that of a config without.
+OPTIONAL: Mapping[str, Any] = {"objective.name": "", "evaluate.metrics": ()}
 
 
 def configs_dir() -> Path:
@@ -100,52 +103,13 @@ def load_module(path: str | Path) -> ModuleType:
       f"config file {str(found)!r} is no Python file: its name must end in .py."
     )
   module = importlib.util.module_from_spec(spec)
-  call(found, f"config file {found} does not import", spec.loader.exec_module)(
-    module
+  run = errors.located(
+    found, f"config file {found} does not import", spec.loader.exec_module
   )
+  run(module)
   if not callable(getattr(module, "get_config", None)):
     raise errors.ConfigError(f"config file {found} defines no get_config().")
   return module
-
-
-def call(
-  file: str | Path, problem: str, function: Callable[..., Any]
-) -> Callable[..., Any]:
-  """A function of a config file whose errors say where in the file they are.
-
-  Args:
-    file: of the config.
-    problem: begins the message.
-    function: of the file.
-
-  Returns:
-    The function; it raises ConfigError for whatever went wrong, `sys.exit`
-    too, but for what is a UserError already.
-  """
-
-  @functools.wraps(function)
-  def guarded(*args: Any) -> Any:
-    try:
-      return function(*args)
-    except errors.UserError:
-      raise
-    except (Exception, SystemExit) as error:
-      line = _line_of(error, Path(file))
-      where = f" (line {line})" if line else ""
-      raise errors.ConfigError(
-        f"{problem}: {type(error).__name__}: {error}{where}"
-      ) from error
-
-  return guarded
-
-
-def _line_of(error: BaseException, file: Path) -> int | None:
-  """The line of a file that an error came through last."""
-  if isinstance(error, SyntaxError) and error.filename == str(file):
-    return None  # Its own message has the line.
-  frames = traceback.extract_tb(error.__traceback__)
-  lines = [f.lineno for f in frames if Path(f.filename).name == file.name]
-  return lines[-1] if lines else None
 
 
 def load(path: str | Path) -> ConfigDict:
@@ -157,7 +121,7 @@ def load(path: str | Path) -> ConfigDict:
   """
   file, arg = split_argument(path)
   module = load_module(file)
-  get_config = call(
+  get_config = errors.located(
     module.__file__ or file,
     f"get_config({repr(arg) if arg else ''}) of {file} failed",
     module.get_config,
@@ -203,10 +167,16 @@ def _tidy(block: ConfigDict, prefix: str) -> None:
 def component(block: str, name: str, **options: Any) -> ConfigDict:
   """The default block of a component, with some options replaced.
 
+  One from outside, "package.module:factory", has no defaults here: its block
+  takes any option.
+
   Raises:
     UnknownNameError: `configs/<folder>/<name>.py` does not exist.
     ConfigError: an option that the block does not have, or of another type.
   """
+  path = f"{block}.name"
+  if is_outside(str(name)) or (path in OPTIONAL and name == OPTIONAL[path]):
+    return ConfigDict({"name": name, **options})
   folder = configs_dir() / COMPONENTS[block]
   names = sorted(p.stem for p in folder.glob("*.py"))
   if name not in names:
@@ -246,6 +216,13 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     if not isinstance(path, str):
       raise errors.ConfigError(f"an override's key is a string, got {path!r}.")
   config = copy.deepcopy(config)
+  for path in OPTIONAL.keys() & overrides.keys():
+    block, _, key = path.rpartition(".")
+    with config.unlocked():
+      if block not in config:
+        config[block] = ConfigDict()
+      if isinstance(config[block], ConfigDict) and key not in config[block]:
+        config[block][key] = OPTIONAL[path]
   for path in sorted(overrides, key=lambda path: not is_component_name(path)):
     value = plain(overrides[path])
     block = path.removesuffix(".name")
@@ -259,7 +236,9 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
 
 
 def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
-  """The block that holds the leaf `path`.
+  """The block that holds the leaf `path`, or will hold it.
+
+  The latter where it is an option of a component from outside.
 
   Raises:
     ConfigError: there is no such key, or it is a block.
@@ -273,6 +252,9 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
         f"config key {path!r}: {where!r} is a value, not a block."
       )
     if key not in node:
+      is_option = where in COMPONENTS and depth == len(keys) - 1
+      if is_option and is_outside(str(node.get("name"))):
+        return node
       allowed = list(node.keys())
       raise errors.ConfigError(
         f"unknown config key {path!r}.{near_misses(key, allowed)}"
@@ -289,7 +271,7 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
 
 
 def _set(config: ConfigDict, path: str, value: Any) -> None:
-  """Sets one existing leaf, keeping its type."""
+  """Sets one leaf, keeping its type; an outside component may get a new one."""
   holder = check_leaf(config, path)
   last = path.rpartition(".")[2]
   if isinstance(value, Mapping | ConfigDict):
@@ -297,6 +279,10 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
       f"config key {path!r} is a value; got the block {value!r}."
     )
   problem = None
+  if last not in holder:
+    with holder.unlocked():
+      holder[last] = value
+    return
   # A bool is an int to Python, and None fits anything to ml_collections.
   if isinstance(value, bool) and isinstance(holder[last], int | float):
     problem = None if isinstance(holder[last], bool) else TypeError()
@@ -338,7 +324,7 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
     ConfigError: a value that JSON does not have.
   """
   try:
-    return json.loads(config.copy_and_resolve_references().to_json())
+    resolved = json.loads(config.copy_and_resolve_references().to_json())
   except (TypeError, ValueError, _NO_VALUE) as error:
     for path, value in leaves(config):
       if not _is_json(value):
@@ -347,6 +333,15 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
           " numbers, strings, booleans, None, and lists or tuples of these."
         ) from error
     raise errors.ConfigError(f"the config is not complete: {error}") from error
+  for path, default in OPTIONAL.items():
+    block, _, key = path.rpartition(".")
+    holder = resolved.get(block)
+    # JSON has no tuples.
+    if isinstance(holder, dict) and holder.get(key) in (default, [*default]):
+      del holder[key]
+    if block in COMPONENTS and not holder:
+      resolved.pop(block, None)
+  return resolved
 
 
 def _is_json(value: Any) -> bool:

@@ -1,5 +1,11 @@
 """Errors that a user can act on; the command line prints them bare."""
 
+import functools
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 
 class UserError(ValueError):
   """Bad input: the message names the key, the value and what is allowed."""
@@ -27,3 +33,43 @@ class RunError(UserError):
 
 class BusyRunError(RunError):
   """A directory that another process uses now: later it may be free."""
+
+
+def located(
+  file: str | Path, problem: str, function: Callable[..., Any]
+) -> Callable[..., Any]:
+  """A function of a config file whose errors say where in the file they are.
+
+  Args:
+    file: of the config.
+    problem: begins the message.
+    function: of the file.
+
+  Returns:
+    The function; it raises ConfigError for whatever went wrong, `sys.exit`
+    too, but for what is a UserError already.
+  """
+
+  @functools.wraps(function)
+  def guarded(*args: Any) -> Any:
+    try:
+      return function(*args)
+    except UserError:
+      raise
+    except (Exception, SystemExit) as error:
+      line = _line_of(error, Path(file))
+      where = f" (line {line})" if line else ""
+      raise ConfigError(
+        f"{problem}: {type(error).__name__}: {error}{where}"
+      ) from error
+
+  return guarded
+
+
+def _line_of(error: BaseException, file: Path) -> int | None:
+  """The line of a file that an error came through last."""
+  if isinstance(error, SyntaxError) and error.filename == str(file):
+    return None  # Its own message has the line.
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [f.lineno for f in frames if Path(f.filename).name == file.name]
+  return lines[-1] if lines else None

@@ -1,8 +1,8 @@
 """The leaves of a config that are no component's: type, range and role.
 
-`model`, `norm`, `optimizer` and `data` are components, whose factories check
-their options. Every other leaf has a line in `FIELDS`, and one without a line
-is a misspelt one: nothing would read it.
+`model`, `norm`, `optimizer`, `data` and `objective` are components, whose
+factories check their options. Every other leaf has a line in `FIELDS`, and one
+without a line is a misspelt one: nothing would read it.
 """
 
 import dataclasses
@@ -155,6 +155,8 @@ FIELDS: Mapping[str, Field] = {
   "evaluate.num_batches": _int(Role.LOOP, 0),
   "evaluate.batch_size": _int(Role.STATIC, 1),
   "evaluate.corruptions": Field(tuple, Role.LOOP),
+  # The table of metrics says which names there are.
+  "evaluate.metrics": Field(tuple, Role.STATIC),
   "checkpoint.every_steps": _int(Role.LOOP, 0),
   "checkpoint.keep": _int(Role.LOOP, 1),
   "log.every_steps": _int(Role.LOOP, 1),
@@ -162,6 +164,9 @@ FIELDS: Mapping[str, Field] = {
   "log.tensorboard": _LOOP_FLAG,
   "log.wandb": _LOOP_FLAG,
 }
+
+
+_TRACED_BLOCKS = ("optimizer.", "objective.")
 
 
 def is_component(path: str) -> bool:
@@ -172,11 +177,11 @@ def is_component(path: str) -> bool:
 def is_traced(path: str, value: Any) -> bool:
   """Whether a leaf enters the compiled program as an array.
 
-  Of the components, the optimizer's floats do.
+  Of the components, the floats of the optimizer and of the objective do.
   """
   if path in FIELDS:
     return FIELDS[path].role is Role.TRACED
-  return isinstance(value, float) and path.startswith("optimizer.")
+  return isinstance(value, float) and path.startswith(_TRACED_BLOCKS)
 
 
 def is_loop(path: str) -> bool:
@@ -252,16 +257,17 @@ def _defaults(flat: Mapping[str, Any]) -> dict[str, Any]:
   """The leaves of the components' own configs."""
   found = {}
   for block in configure.COMPONENTS:
-    config = configure.to_dict(
-      configure.component(block, flat[f"{block}.name"])
-    )
+    name = flat.get(f"{block}.name")
+    if name is None:  # An optional one.
+      continue
+    config = configure.to_dict(configure.component(block, name))
     found |= {f"{block}.{path}": v for path, v in configure.leaves(config)}
   return found
 
 
 def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
   for block in configure.COMPONENTS:
-    name = flat.get(f"{block}.name")
+    name = flat.get(f"{block}.name", configure.OPTIONAL.get(f"{block}.name"))
     if not isinstance(name, str):
       yield (
         f"the config names no {block}: {block}.name={name!r};"
@@ -299,7 +305,7 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
         continue
       yield f"unknown config key {path!r}.{near_misses(path, FIELDS)}"
   for path in FIELDS:
-    if path not in flat:
+    if path not in flat and path not in configure.OPTIONAL:
       yield (
         f"the config lacks {path!r} ({FIELDS[path]}); configs/default.py has"
         " every field."

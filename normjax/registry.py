@@ -149,8 +149,8 @@ class Registry:
         return _imported(name)
       except Exception as error:  # Whatever a module of the user's raises.
         raise errors.UserError(
-          f"{self.kind} {name!r} cannot be imported:"
-          f" {type(error).__name__}: {error}."
+          f"{self.kind} {name!r} cannot be imported: {type(error).__name__}:"
+          f" {error}. It must be installed, or in a folder of PYTHONPATH."
         ) from error
     if name not in self.table:
       raise _unknown(self.kind, name, sorted(self.table))

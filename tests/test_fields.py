@@ -11,7 +11,11 @@ from tests import support
 DEFAULT = dict(
   configure.leaves(configure.to_dict(configure.load("configs/default.py")))
 )
-RUN_LEAVES = [path for path in DEFAULT if not fields.is_component(path)]
+RUN_LEAVES = [
+  path
+  for path, _ in configure.leaves(configure.load("configs/default.py"))
+  if not fields.is_component(path)
+]
 NUMBERS = [
   path for path, field in fields.FIELDS.items() if field.kind in (int, float)
 ]
@@ -86,7 +90,10 @@ def test_messages(path, value, message):
   assert message in str(error.value)
 
 
-@pytest.mark.parametrize("path", [*fields.FIELDS, "norm.name"])
+@pytest.mark.parametrize(
+  "path",
+  [*sorted(fields.FIELDS.keys() - configure.OPTIONAL.keys()), "norm.name"],
+)
 def test_what_is_missing_is_named(path):
   config = configure.load("configs/default.py")
   block, _, key = path.rpartition(".")
@@ -94,6 +101,27 @@ def test_what_is_missing_is_named(path):
   del holder[key]
   with pytest.raises(errors.ConfigError, match=path.replace(".", r"\.")):
     fields.check(config)
+
+
+@pytest.mark.parametrize("path", configure.OPTIONAL)
+def test_what_a_config_may_lack(path):
+  """With its default, or left out: the same run and the same program."""
+  config = configure.load("configs/default.py")
+  block, _, key = path.rpartition(".")
+  without = configure.override(config, {})
+  del without[block][key]
+  fields.check(without)
+  assert path not in dict(configure.leaves(configure.to_dict(config)))
+  assert configure.run_id(without) == configure.run_id(config)
+  assert build.program_key(without) == build.program_key(config)
+  # It can be given all the same, and then it counts.
+  value = {"objective.name": "squared_error"}.get(path, ("perplexity",))
+  changed = configure.override(without, {path: value})
+  fields.check(changed)
+  assert configure.run_id(changed) != configure.run_id(config)
+  assert build.program_key(changed) != build.program_key(config)
+  restored = configure.override(changed, {path: configure.OPTIONAL[path]})
+  assert configure.run_id(restored) == configure.run_id(config)
 
 
 def test_an_empty_config_names_what_it_lacks():

@@ -57,10 +57,14 @@ def load_config(
     for key, text in texts.items()
     if key in fields.FIELDS and fields.FIELDS[key].kind == fields.TEXTS
   }
-  config = configure.override(configure.load(path), names)
   rest = {key: text for key, text in texts.items() if key not in names}
-  for key in rest:
-    configure.check_leaf(config, key)
+  # A leaf that the config lacks is typed by its default.
+  typed_by = {k: v for k, v in configure.OPTIONAL.items() if k in rest}
+  config = configure.override(configure.load(path), {**names, **typed_by})
+  for key, text in rest.items():
+    holder = configure.check_leaf(config, key)
+    if key.rpartition(".")[2] not in holder:  # Of a component from outside.
+      config = configure.override(config, {key: _literal(text)})
   values = flags.FlagValues()
   argv = ["", *(f"--config.{key}={text}" for key, text in rest.items())]
   config_flags.DEFINE_config_dict(
@@ -92,6 +96,14 @@ def _one_or_several(key: str, text: str) -> Any:
       f"--config.{key}={text}: brackets begin a tuple of strings, as in"
       " ('one', 'two')."
     ) from error
+
+
+def _literal(text: str) -> Any:
+  """A Python literal, else the text itself."""
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    return text
 
 
 def define_out(values: flags.FlagValues, what: str) -> None:

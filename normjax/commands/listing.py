@@ -6,16 +6,21 @@ from pathlib import Path
 
 from absl import flags
 
-from normjax import configure, convert, errors
+from normjax import configure, convert, errors, metrics
 from normjax.norms import weights
 
 USAGE = (
-  "list [norms|weight_norms|optimizers|models|data|start_steps|sweeps|papers]"
+  "list [norms|weight_norms|optimizers|models|data|objectives|metrics"
+  "|start_steps|sweeps|papers]"
 )
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
 # What has no config, by name, from "module:factory": options of a model,
-# entries of train.initialize_from.
-_TABLES = {"weight_norms": weights.TABLE, "start_steps": convert.TABLE}
+# entries of evaluate.metrics and of train.initialize_from.
+_TABLES = {
+  "weight_norms": weights.TABLE,
+  "metrics": metrics.TABLE,
+  "start_steps": convert.TABLE,
+}
 _ALLOWED = (*_FOLDERS, *_TABLES)
 
 

@@ -27,7 +27,7 @@ TABLE = {
   "wiki40b": f"{_NAMED}:wiki40b",
   "lm1b": f"{_NAMED}:lm1b",
 }
-_REGISTRY = Registry("data", TABLE)
+_REGISTRY = Registry("data", TABLE, from_outside=True)
 names = _REGISTRY.names
 make = _REGISTRY.make
 

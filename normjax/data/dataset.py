@@ -8,8 +8,8 @@ import numpy as np
 
 from normjax import errors, rng
 
-# "inputs", "targets" and "weight"; targets and weight have one shape, weight
-# is float32 and 0 marks padding.
+# "inputs", "targets" and "weight"; weight is float32, 0 marks padding. It has
+# the shape of targets that are classes; of values it has one axis less.
 Batch = dict[str, np.ndarray]
 
 
@@ -24,6 +24,9 @@ class Dataset(Protocol):
   Attributes:
     name: as in a config.
     reads: "tokens", "images" or "features": what models must read.
+    targets: "classes", integers from 0 to the model's `num_classes` or
+      `vocab_size` less 1; or "values", float32 vectors of a regression, each
+      of the size that the model knows as `num_classes`.
     model_options: what the data decides of a model, such as `vocab_size`.
     bytes_per_token: of the validation text; None where it is no text.
     provenance: sizes, hashes, versions.
@@ -31,6 +34,7 @@ class Dataset(Protocol):
 
   name: str
   reads: str
+  targets: str
   model_options: Mapping[str, Any]
   bytes_per_token: float | None
   provenance: Mapping[str, Any]

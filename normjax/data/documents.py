@@ -64,6 +64,7 @@ class Documents:
   bytes_per_token: float
   provenance: Mapping[str, Any]
   reads: str = "tokens"
+  targets: str = "classes"
 
   def __post_init__(self):
     """Checks the window."""

@@ -40,6 +40,7 @@ class Examples:
   white: float = 255.0
   corruption: str = ""
   order: np.ndarray | None = None
+  targets: str = "classes"
   bytes_per_token: None = None
 
   @property

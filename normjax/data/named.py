@@ -35,6 +35,7 @@ class NamedImages:
   """Labelled images in random-access storage; see `dataset.Dataset`."""
 
   reads = "images"
+  targets = "classes"
   bytes_per_token = None
 
   def __init__(

@@ -36,6 +36,7 @@ class SoftmaxTeacher:
   provenance: Mapping[str, Any]
   name: str = "synthetic"
   reads: str = "features"
+  targets: str = "classes"
   bytes_per_token: None = None
 
   @property

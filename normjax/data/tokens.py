@@ -37,6 +37,7 @@ class TokenStream:
   bytes_per_token: float | None
   provenance: Mapping[str, Any]
   reads: str = "tokens"
+  targets: str = "classes"
 
   def __post_init__(self):
     """Checks that there is a window to train on."""

@@ -23,7 +23,7 @@ TABLE = {
   "spiking_vgg": "normjax.models.spiking_images:SpikingVGG",
   "sew_resnet": "normjax.models.spiking_images:SEWResNet",
 }
-_REGISTRY = Registry("model", TABLE)
+_REGISTRY = Registry("model", TABLE, from_outside=True)
 names = _REGISTRY.names
 get = _REGISTRY.get
 
@@ -37,7 +37,8 @@ def make(name: str, *, rngs: Any = None, **options: Any) -> Any:
     **options: of the model.
 
   Returns:
-    An nnx.Module, called as `model(inputs, train=…, key=…) -> logits`.
+    An nnx.Module, called as `model(inputs, train=…, key=…)`; it gives logits,
+    or an `nn.output.Output` with more.
 
   Raises:
     UnknownNameError: no such model.

@@ -52,7 +52,7 @@ TABLE: Mapping[str, str] = {
   "adain": "normjax.norms.adain:adain",
 }
 
-_REGISTRY = Registry("norm", TABLE)
+_REGISTRY = Registry("norm", TABLE, from_outside=True)
 
 
 def names() -> tuple[str, ...]:

@@ -59,6 +59,7 @@ EXPORTS: Mapping[str, str] = {
   "dequantize_blockwise": "normjax.optim.blockwise:dequantize_blockwise",
   "describe": "normjax.optim.state:describe",
   "dynamic_map": "normjax.optim.blockwise:dynamic_map",
+  "evaluation_params": "normjax.optim.evaluation:evaluation_params",
   "mean_residual": "normjax.optim.logistic:mean_residual",
   "non_negative_mask": "normjax.optim.sign_constrained:non_negative_mask",
   "normalize_and_project": "normjax.optim.nap:normalize_and_project",
@@ -105,7 +106,7 @@ EXPORTS: Mapping[str, str] = {
   "whiten": "normjax.optim.whitening:whiten",
 }
 
-REGISTRY = Registry("optimizer", TABLE)
+REGISTRY = Registry("optimizer", TABLE, from_outside=True)
 
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
   "EXPORTS",

@@ -166,7 +166,7 @@ def load(path: str, config: ConfigDict) -> Sweep:
     is_lazy = isinstance(returned, Iterator)
     return list(returned) if is_lazy else returned
 
-  returned = configure.call(
+  returned = errors.located(
     module.__file__ or file, f"sweep() of {file} failed", collect
   )(*([arg] if takes_arg and arg else []))
   if not isinstance(returned, Sweep | list | tuple):

@@ -50,7 +50,7 @@ def _called(space: Callable[..., Any], config: ConfigDict) -> Any:
   """The space that a function of the user's makes of a method's config."""
   file = inspect.getsourcefile(space) if inspect.isfunction(space) else None
   name = getattr(space, "__name__", "Tune.space")
-  call = configure.call(
+  call = errors.located(
     file or "", f"Tune.space, the function {name!r}, failed", space
   )
   # A copy: the method's own config must stay as it is.

@@ -5,7 +5,7 @@ from typing import Any
 from normjax import build, configure, errors, fields
 from normjax.data import corruptions
 from normjax.record import probes
-from normjax.train import schedules
+from normjax.train import evaluate, schedules
 
 
 def check(config: configure.ConfigDict) -> None:
@@ -25,6 +25,7 @@ def check(config: configure.ConfigDict) -> None:
   build.start_steps(config)
   _check_corruptions(config)
   build.optimizer(config)
+  build.metrics(config)
 
 
 def _check_schedule(schedule: Any) -> None:
@@ -59,6 +60,13 @@ def _check_corruptions(config: configure.ConfigDict) -> None:
     corruptions.expand(config.evaluate.corruptions)
   except errors.UserError as error:
     raise errors.UserError(f"evaluate.corruptions: {error}") from error
+  means = build.objective(config).means
+  if missing := sorted({*evaluate.CORRUPTED} - {*means}):
+    raise errors.UserError(
+      f"evaluate.corruptions={tuple(config.evaluate.corruptions)!r} needs"
+      f" {' and '.join(missing)}, which the objective does not measure; it"
+      f" measures {', '.join(means)}."
+    )
   reads = build.dataset(config).reads
   if reads != "images":
     raise errors.UserError(

@@ -5,15 +5,18 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import numpy as np
 
-from normjax import stopping
+from normjax import objectives, stopping
 from normjax.data import corruptions
+from normjax.metrics import Metric
 from normjax.train import sharding
 from normjax.train.program import Program
 from normjax.train.state import State
+from normjax.types import Hyper
 
 # What is kept of an evaluation on corrupted images.
-_CORRUPTED = ("accuracy", "loss")
+CORRUPTED = ("accuracy", "loss")
 
 
 class Stopped(Exception):
@@ -24,24 +27,26 @@ def evaluate(
   program: Program,
   state: State,
   dataset: Any,
+  hyper: Hyper,
   *,
   batch_size: int,
   num_batches: int,
 ) -> dict[str, float]:
-  """Means over the validation examples.
+  """Means over the validation examples, and the metrics that they give.
 
   Batches are summed in float32 on the device and over batches exactly on
   the host, so that the split into batches does not matter beyond float32.
 
   Args:
     program: the compiled functions.
-    state: evaluated with its running statistics.
+    state: see `step.evaluation_step`.
     dataset: gives `evaluation_batches`.
+    hyper: the run's scalars.
     batch_size: the program's.
     num_batches: at most so many; 0 takes all.
 
   Returns:
-    "loss" (nats), "accuracy", and for text "bits_per_byte".
+    The objective's means, then the program's metrics, by name.
 
   Raises:
     Stopped: a signal came.
@@ -52,35 +57,52 @@ def evaluate(
   for batch in batches:
     if stopping.asked():
       raise Stopped
-    sums.append(program.evaluate(state, jax.device_put(dict(batch), shard)))
+    batch = jax.device_put(dict(batch), shard)
+    sums.append(program.evaluate(state, batch, hyper))
   sums = jax.device_get(sums)
-  total = math.fsum(float(s["weight"]) for s in sums)
+  total = math.fsum(float(s[objectives.WEIGHT]) for s in sums)
   means = {
-    name: _sum(sums, name) / total for name in sums[0] if name != "weight"
+    name: _sum([s[name] for s in sums]) / total
+    for name in sums[0]
+    if name != objectives.WEIGHT
   }
-  if dataset.bytes_per_token is not None:
-    means["bits_per_byte"] = (
-      means["loss"] / math.log(2) / dataset.bytes_per_token
-    )
-  return means
+  finished = {}
+  for metric in program.metrics:
+    mean = means[metric.of if isinstance(metric.of, str) else metric.name]
+    finished[metric.name] = float(metric.finish(mean, dataset))
+  plain = {n: float(mean) for n, mean in means.items() if n not in finished}
+  return plain | finished
+
+
+def mean_names(
+  sums: Iterable[str], metrics: Iterable[Metric]
+) -> tuple[str, ...]:
+  """What is measured in training too: the objective's means, auxiliary losses.
+
+  Args:
+    sums: of `step.evaluation_step`.
+    metrics: of the program.
+  """
+  others = {objectives.WEIGHT, *(metric.name for metric in metrics)}
+  return tuple(name for name in sums if name not in others)
 
 
 def names(
-  sums: Iterable[str], dataset: Any, corrupted: Iterable[str]
+  means: Iterable[str],
+  metrics: Iterable[Metric],
+  corrupted: Iterable[str],
 ) -> tuple[str, ...]:
   """What the last evaluation of a run will give.
 
   Args:
-    sums: of `step.evaluation_step`.
-    dataset: as in `evaluate`.
+    means: see `mean_names`.
+    metrics: of the program.
     corrupted: as in `evaluate_corrupted`.
   """
-  found = [name for name in sums if name != "weight"]
-  if dataset.bytes_per_token is not None:
-    found.append("bits_per_byte")
+  found = [*means, *(metric.name for metric in metrics)]
   kinds = corruptions.expand(corrupted)
   if kinds:
-    found += [f"{metric}/{kind}" for kind in kinds for metric in _CORRUPTED]
+    found += [f"{metric}/{kind}" for kind in kinds for metric in CORRUPTED]
     found += corruptions.means(dict.fromkeys(kinds, 1.0), 1.0)
   return tuple(found)
 
@@ -89,6 +111,7 @@ def evaluate_corrupted(
   program: Program,
   state: State,
   dataset: Any,
+  hyper: Hyper,
   names: Iterable[str],
   clean_accuracy: float,
   *,
@@ -101,6 +124,7 @@ def evaluate_corrupted(
     program: as in `evaluate`, like `state`, `batch_size` and `num_batches`.
     state: see `program`.
     dataset: its `corrupted(name)` gives `evaluation_batches`.
+    hyper: see `program`.
     names: as `corruptions.expand` takes them.
     clean_accuracy: of the same state.
     batch_size: see `program`.
@@ -115,6 +139,7 @@ def evaluate_corrupted(
       program,
       state,
       dataset.corrupted(name),
+      hyper,
       batch_size=batch_size,
       num_batches=num_batches,
     )
@@ -126,12 +151,18 @@ def evaluate_corrupted(
   each = {
     f"{metric}/{name}": result[metric]
     for name, result in results.items()
-    for metric in _CORRUPTED
+    for metric in CORRUPTED
   }
   return each | corruptions.means(accuracy, clean_accuracy)
 
 
-def _sum(sums: list[dict[str, Any]], name: str) -> float:
-  values = [float(s[name]) for s in sums]
+def _sum(parts: list[np.ndarray]) -> np.ndarray:
+  """The sum, exact in float64, of each element over the batches."""
+  stacked = np.stack(parts).astype(np.float64)
+  columns = stacked.reshape(len(parts), -1).T.tolist()
   # fsum refuses to add infinities of both signs; a loss has one sign.
-  return math.fsum(values) if all(map(math.isfinite, values)) else math.nan
+  sums = [
+    math.fsum(column) if all(map(math.isfinite, column)) else math.nan
+    for column in columns
+  ]
+  return np.asarray(sums).reshape(stacked.shape[1:])

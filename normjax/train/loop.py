@@ -264,12 +264,13 @@ class Run:
       "num_batches": options.num_batches,
     }
     with self.clock.measure("eval"):
-      means = evaluate(self.program, state, self.dataset, **sizes)
+      means = evaluate(self.program, state, self.dataset, self.hyper, **sizes)
       if step == self.num_steps and options.corruptions:
         means |= evaluate_corrupted(
           self.program,
           state,
           self.dataset,
+          self.hyper,
           options.corruptions,
           means["accuracy"],
           **sizes,

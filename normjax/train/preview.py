@@ -51,17 +51,19 @@ def preview(config: configure.ConfigDict) -> Preview:
     functools.partial(train_step.evaluation_step, recipe),
     state,
     _shapes(next(dataset.evaluation_batches(config.evaluate.batch_size))),
+    hyper,
   )
   measured: Iterable[str] = ()
   if recipe.probes:
     _, measured = jax.eval_shape(
       functools.partial(train_step.train_step, recipe), state, batch, hyper
     )
-  means = evaluate.names(sums, dataset, config.evaluate.corruptions)
+  means = evaluate.mean_names(sums, recipe.metrics)
+  names = evaluate.names(means, recipe.metrics, config.evaluate.corruptions)
   return Preview(
     metrics=(
-      *(f"eval/{name}" for name in means),
-      *(f"train/{name}" for name in train_step.METRICS),
+      *(f"eval/{name}" for name in names),
+      *(f"train/{name}" for name in (*means, *train_step.MEASURED)),
     ),
     probes=tuple(_place(name) for name in measured if "/" in name),
   )

@@ -14,6 +14,7 @@ from flax import nnx
 
 from kernels_pallas import dispatch
 from normjax import build, configure, data, errors, rng
+from normjax.metrics import Metric
 from normjax.nn import checks, model_roles, start
 from normjax.nn import variables as nn_variables
 from normjax.train import frozen as frozen_lib
@@ -43,12 +44,13 @@ class Program:
       steps as in `recipe_and_initialize`. The batch matters to models with
       `initialize_on` alone.
     step: (State, batch, hyper) -> (State, metrics); donates the state.
-    evaluate: (State, batch) -> sums.
+    evaluate: (State, batch, hyper) -> sums.
     snapshot: (State) -> a copy that later steps do not overwrite.
     abstract_state: shapes, dtypes and shardings.
     compile_s: seconds of tracing and compilation, all functions.
     kernels: op to the implementations that were chosen while tracing.
     trained: paths of the parameters that move; None: all.
+    metrics: what an evaluation finishes its sums with.
   """
 
   mesh: Any
@@ -60,6 +62,7 @@ class Program:
   compile_s: float
   kernels: dict[str, list[str]]
   trained: frozen_lib.Trained
+  metrics: tuple[Metric, ...]
 
   def sizes(self, state: train_state.State) -> dict[str, int]:
     """How much there is of parameters and of the optimizer's state."""
@@ -187,10 +190,12 @@ def recipe_and_initialize(
     graphdef=structure,
     make_optimizer=make_optimizer,
     schedule=schedules.get(config.schedule.name),
+    make_objective=lambda hyper: build.objective(frozen, hyper),
     accumulation_steps=config.train.accumulation_steps,
     probes=tuple(config.log.probes),
     roles=roles,
     trained=trained,
+    metrics=build.metrics(config),
   )
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)
 
@@ -230,6 +235,8 @@ def _check_ids(
   Raises:
     UserError: one is out of range: the model would give NaN or wrap.
   """
+  if dataset.targets != "classes":
+    return
   options = dataset.model_options
   option = next((o for o in ("vocab_size", "num_classes") if o in options), "")
   if not option:
@@ -290,7 +297,7 @@ def _compile(
       functools.partial(train_step.evaluation_step, recipe),
       out_shardings=everywhere,
     )
-    .lower(state, evaluation_batch)
+    .lower(state, evaluation_batch, hyper)
     .compile()
   )
   return Program(
@@ -305,6 +312,7 @@ def _compile(
     compile_s=time.perf_counter() - start_s,
     kernels=kernels,
     trained=recipe.trained,
+    metrics=recipe.metrics,
   )
 
 

@@ -1,6 +1,6 @@
 """The pure training and evaluation steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,19 +8,19 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from normjax import rng
+from normjax import errors, objectives, optim, rng
+from normjax.metrics import Batch, Metric
+from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
 from normjax.record import probes
-from normjax.train import frozen, losses, measure
+from normjax.train import frozen, measure
 from normjax.train.state import State, create
 from normjax.types import Array, Hyper, PyTree
 
-Batch = Mapping[str, Array]
-Metrics = dict[str, Array]
-
-# What every training row has, beside the probes that were asked for.
-METRICS = ("loss", "accuracy", "grad_norm", "update_norm", "learning_rate")
+# What a training row has, beside the means of the objective and the probes
+# that were asked for.
+MEASURED = ("grad_norm", "update_norm", "learning_rate")
 
 
 class Recipe(NamedTuple):
@@ -32,10 +32,12 @@ class Recipe(NamedTuple):
     [Hyper, Array], optax.GradientTransformationExtraArgs
   ]
   schedule: Callable[[Array, Mapping[str, Array]], Array]
+  make_objective: Callable[[Hyper], objectives.Objective]
   accumulation_steps: int
   probes: tuple[str, ...]
   roles: Roles  # Of the model's variables.
   trained: frozen.Trained = None  # Paths of the parameters that move.
+  metrics: tuple[Metric, ...] = ()  # Of an evaluation, beside the means.
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
     """The state before step 0 on these variables."""
@@ -51,18 +53,18 @@ def forward(
   *,
   train: bool,
   key: Array | None = None,
-) -> tuple[Array, PyTree, dict[str, Array]]:
-  """Applies the model: (logits, new statistics, activation probes)."""
+) -> tuple[nn_output.Output, PyTree, dict[str, Array]]:
+  """Applies the model: (output, new statistics, activation probes)."""
   model = nn_variables.merge(recipe.graphdef, variables)
   measured = {}
   if train and _asks_activations(recipe, variables, inputs, key):
-    logits, intermediates = _captured(model, inputs, key)
+    returned, intermediates = _captured(model, inputs, key)
     activations = nnx.to_pure_dict(intermediates)
     measured = probes.statistics("activation", activations, recipe.probes)
   else:
-    logits = model(inputs, train=train, key=key)
+    returned = model(inputs, train=train, key=key)
   stats = nn_variables.split(model)[1]["stats"]
-  return logits, stats, measured
+  return nn_output.as_output(returned), stats, measured
 
 
 def _captured(model, inputs, key):
@@ -96,7 +98,7 @@ def _micro_batches(batch: Batch, count: int) -> Batch:
 
 def _gradients(
   recipe: Recipe, state: State, batch: Batch, hyper: Hyper
-) -> tuple[PyTree, PyTree, PyTree, Metrics]:
+) -> tuple[PyTree, PyTree, PyTree, dict[str, Array]]:
   """Gradient of the batch's mean objective, in micro-batches by scan.
 
   Every micro-batch starts from the same statistics, which so advance once a
@@ -111,31 +113,26 @@ def _gradients(
   total = jnp.maximum(jnp.sum(batch["weight"]), 1.0)
   trained = frozen.select(state.params, recipe.trained)
   key = rng.fold(hyper["seed"], "dropout", state.step)
+  objective = recipe.make_objective(hyper)
 
-  def objective(trained, grad_stats, stats, micro, index):
+  def minimized(trained, grad_stats, stats, micro, index):
     params = frozen.put_back(state.params, trained)
-    logits, stats, measured = forward(
+    output, stats, measured = forward(
       recipe,
       {"params": params, "stats": stats, "grad_stats": grad_stats},
       micro["inputs"],
       train=True,
       key=jax.random.fold_in(key, index),
     )
-    sums = losses.cross_entropy(
-      logits,
-      micro["targets"],
-      micro["weight"],
-      label_smoothing=hyper["train.label_smoothing"],
-      z_loss=hyper["train.z_loss"],
-    )
+    sums = objective.sums(output, micro)
     means = {name: value / total for name, value in sums.items()}
-    return means.pop("objective"), (stats, means, measured)
+    return means.pop(objectives.MINIMIZED), (stats, means, measured)
 
   def one(indexed):
     index, micro = indexed
     # The gradient of a backward statistic is its new value, by convention.
     (gradients, grad_stats), (stats, means, measured) = jax.grad(
-      objective, argnums=(0, 1), has_aux=True
+      minimized, argnums=(0, 1), has_aux=True
     )(trained, state.grad_stats, state.stats, micro, index)
     return (gradients, means), (stats, grad_stats), measured
 
@@ -175,7 +172,7 @@ def _over_micro_batches(values: Array) -> Array:
 
 def train_step(
   recipe: Recipe, state: State, batch: Batch, hyper: Hyper
-) -> tuple[State, Metrics]:
+) -> tuple[State, dict[str, Array]]:
   """One update.
 
   Args:
@@ -213,7 +210,7 @@ def train_step(
     gradients, state.optimizer_state, trained
   )
   measured |= measure.of_update(updates, trained, recipe.probes, recipe.roles)
-  loss = metrics["loss"]
+  loss = metrics[objectives.LOSS]
   bad = ~(jnp.isfinite(loss) & (loss <= hyper["train.max_loss"]))
   new_state = State(
     step=state.step + 1,
@@ -225,7 +222,8 @@ def train_step(
       (state.diverged_at < 0) & bad, state.step, state.diverged_at
     ),
   )
-  metrics.pop("weight")
+  metrics.pop(objectives.WEIGHT)
+  _check_names(metrics, (*MEASURED, "diverged_at"))
   return new_state, {
     **metrics,
     "grad_norm": gradient_norm,
@@ -236,11 +234,38 @@ def train_step(
   }
 
 
-def evaluation_step(recipe: Recipe, state: State, batch: Batch) -> losses.Sums:
-  """Weighted sums of the plain loss and the hits over one batch."""
-  logits, _, _ = forward(
-    recipe, state.variables(), batch["inputs"], train=False
-  )
-  sums = losses.cross_entropy(logits, batch["targets"], batch["weight"])
-  del sums["objective"]
+def evaluation_step(
+  recipe: Recipe, state: State, batch: Batch, hyper: Hyper
+) -> objectives.Sums:
+  """Weighted sums of the objective's means and of the metrics over one batch.
+
+  Args:
+    recipe: static choices.
+    state: evaluated with its running statistics, and with the parameters that
+      its optimizer has for evaluations.
+    batch: as in `train_step`.
+    hyper: as in `train_step`.
+  """
+  trained = frozen.select(state.params, recipe.trained)
+  chosen = optim.evaluation_params(state.optimizer_state, trained)
+  variables = state.variables() | {
+    "params": frozen.put_back(state.params, chosen)
+  }
+  output, _, _ = forward(recipe, variables, batch["inputs"], train=False)
+  sums = recipe.make_objective(hyper).sums(output, batch)
+  del sums[objectives.MINIMIZED]
+  for metric in recipe.metrics:
+    more = metric.sums(output, batch)
+    _check_names(more, sums)
+    sums |= more
   return sums
+
+
+def _check_names(added: Iterable[str], taken: Iterable[str]) -> None:
+  """Raises UserError where two columns would have one name."""
+  for name in added:
+    if name in taken:
+      raise errors.UserError(
+        f"two columns would be called {name!r}: a mean of the objective, an"
+        f" auxiliary loss or a metric may not; taken: {', '.join(taken)}."
+      )

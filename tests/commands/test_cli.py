@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from normjax import cli, convert, train
+from normjax import cli, convert, metrics, train
 from normjax.norms import weights
 from tests import support
 
@@ -43,18 +43,21 @@ def test_list_shows_every_component_with_its_headline(capsys):
 
 
 @pytest.mark.parametrize(
-  ("what", "table"),
-  [("weight_norms", weights.TABLE), ("start_steps", convert.TABLE)],
+  ("what", "table", "said"),
+  [
+    ("weight_norms", weights.TABLE, "arXiv:"),
+    ("metrics", metrics.TABLE, ": "),
+    ("start_steps", convert.TABLE, " "),
+  ],
 )
-def test_list_shows_tables_without_configs(capsys, what, table):
+def test_list_shows_tables_without_configs(capsys, what, table, said):
   code, out, _ = _run(capsys, "list", what)
   assert code == 0
   lines = out.splitlines()
   assert lines[0] == what
   assert [line.split()[0] for line in lines[1:]] == list(table)
   assert all(len(line.split()) > 2 for line in lines[1:])
-  if what == "weight_norms":
-    assert all("arXiv:" in line for line in lines[1:])
+  assert all(said in line for line in lines[1:])
 
 
 @pytest.mark.parametrize(

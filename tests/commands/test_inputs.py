@@ -2,7 +2,7 @@
 
 import pytest
 
-from normjax import cli, train
+from normjax import cli, configure, train
 from normjax.commands import arguments
 from tests import support
 
@@ -26,6 +26,31 @@ def seen(monkeypatch):
 
   monkeypatch.setattr(train, "run", run)
   return calls
+
+
+def test_parts_from_outside_and_what_a_config_may_lack():
+  """Options that no file of ours has a default for are Python literals."""
+  config, typed = arguments.load_config(
+    "configs/default.py",
+    [
+      "--config.optimizer.momentum=0.5",
+      "--config.optimizer.name=optax:sgd",
+      "--config.optimizer.learning_rate=1e-2",
+      "--config.optimizer.nesterov=True",
+      "--config.evaluate.metrics=('perplexity',)",
+      "--config.objective.name=cross_entropy",
+    ],
+  )
+  assert config.optimizer.to_dict() == {
+    "name": "optax:sgd",
+    "momentum": 0.5,
+    "learning_rate": 0.01,
+    "nesterov": True,
+  }
+  assert typed["evaluate.metrics"] == config.evaluate.metrics == ("perplexity",)
+  assert config.objective.name == typed["objective.name"] == "cross_entropy"
+  base = configure.load("configs/default.py")
+  assert configure.override(base, typed).to_dict() == config.to_dict()
 
 
 FILE = """

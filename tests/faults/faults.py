@@ -221,17 +221,40 @@ FAULTS = (
   ),
   Fault(
     "label smoothing",
-    "normjax/train/losses.py",
+    "normjax/objectives/cross_entropy.py",
     "label_smoothing * (smooth - nll)",
     "label_smoothing * smooth",
-    "tests/train/test_losses.py::test_equals_a_float64_transcription",
+    "tests/objectives/test_cross_entropy.py::test_equals_a_float64_transcription",
   ),
   Fault(
     "padding in the loss",
-    "normjax/train/losses.py",
+    "normjax/objectives/cross_entropy.py",
     '"objective": jnp.sum(weight * objective),',
     '"objective": jnp.sum(objective),',
-    "tests/train/test_losses.py::test_padding_counts_for_nothing",
+    "tests/objectives/test_cross_entropy.py::test_padding_counts_for_nothing",
+  ),
+  Fault(
+    "padding in a metric",
+    "normjax/metrics/base.py",
+    "jnp.where(weight > 0, weight * values",
+    "jnp.where(weight >= 0, values",
+    "tests/objectives/test_metrics.py"
+    "::test_a_function_from_outside_is_a_metric_of_its_name",
+  ),
+  Fault(
+    "evaluation at the trained parameters",
+    "normjax/train/step.py",
+    "optim.evaluation_params(state.optimizer_state, trained)",
+    "trained",
+    "tests/optim/test_evaluation.py"
+    "::test_an_evaluation_uses_them[schedule_free]",
+  ),
+  Fault(
+    "auxiliary losses are not minimized",
+    "normjax/objectives/base.py",
+    "      sums[MINIMIZED] += sums[name]\n",
+    "",
+    "tests/objectives/test_training.py::test_a_model_returns_more_than_logits",
   ),
   Fault(
     "schedule off by one",

@@ -12,7 +12,7 @@ from flax import errors as flax_errors
 from flax import linen, nnx
 from flax.training import train_state as flax_train_state
 
-from normjax import build, norms
+from normjax import build, norms, objectives
 from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.linen import LinenNorm
@@ -153,7 +153,13 @@ def test_backward_statistics_are_those_of_our_train_step(name):
 
   config = support.tiny({"train.gradient_clip": 0.0, "train.z_loss": 0.0})
   recipe = step.Recipe(
-    structure, lambda *_: tx, lambda *_: 1.0, 1, (), model_roles.of(ported)
+    graphdef=structure,
+    make_optimizer=lambda *_: tx,
+    schedule=lambda *_: 1.0,
+    make_objective=lambda _: objectives.make("cross_entropy"),
+    accumulation_steps=1,
+    probes=(),
+    roles=model_roles.of(ported),
   )
   ours = train_state.create(variables, tx.init(variables["params"]))
   train_step = jax.jit(lambda *given: step.train_step(recipe, *given)[0])

@@ -7,7 +7,8 @@ import pytest
 
 from normjax import build, errors
 from normjax.data import dataset as dataset_lib
-from normjax.train import losses, program
+from normjax.objectives import cross_entropy
+from normjax.train import program
 from tests import support
 
 
@@ -85,4 +86,4 @@ def test_a_target_that_is_no_class():
   with pytest.raises(
     errors.UserError, match=r"targets go from 1 to 5; with nu"
   ):
-    losses.cross_entropy(logits, np.array([1, 5]), weight)
+    cross_entropy.weighted_sums(logits, np.array([1, 5]), weight)

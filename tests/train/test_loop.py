@@ -262,7 +262,7 @@ def test_the_last_state_is_evaluated_under_corruption(tmp_path):
   for batch in training:
     state, _ = compiled.step(state, batch, build.hyper(config))
   sums = [
-    compiled.evaluate(state, batch)
+    compiled.evaluate(state, batch, build.hyper(config))
     for batch in dataset.corrupted("contrast_5").evaluation_batches(8, 2)
   ]
   for name in ("loss", "accuracy"):

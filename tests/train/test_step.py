@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from normjax import build, train
+from normjax import build, objectives, train
 from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
@@ -227,6 +227,7 @@ def _recipe_and_state(module, accumulation_steps):
     graphdef=structure,
     make_optimizer=lambda hyper, scale: optax.sgd(0.1, momentum=0.9),
     schedule=schedules.get("constant"),
+    make_objective=lambda hyper: objectives.make("cross_entropy"),
     accumulation_steps=accumulation_steps,
     probes=(),
     roles=model_roles.of(module),
@@ -340,7 +341,11 @@ def test_evaluation_does_not_depend_on_the_batch_size():
   means = []
   for size in (16, 24, 359):
     config = support.tiny_resnet(
-      **{"evaluate.batch_size": size, "evaluate.num_batches": 0}
+      **{
+        "evaluate.batch_size": size,
+        "evaluate.num_batches": 0,
+        "evaluate.metrics": ("calibration_error", "top5_accuracy"),
+      }
     )
     compiled, _ = program.get(config)
     dataset = build.dataset(config)
@@ -351,6 +356,7 @@ def test_evaluation_does_not_depend_on_the_batch_size():
         compiled,
         state,
         dataset,
+        build.hyper(config),
         batch_size=size,
         num_batches=0,
       )
@@ -358,3 +364,10 @@ def test_evaluation_does_not_depend_on_the_batch_size():
   for other in means[1:]:
     assert other["accuracy"] == pytest.approx(means[0]["accuracy"], rel=1e-12)
     assert other["loss"] == pytest.approx(means[0]["loss"], rel=1e-6)
+    assert other["top5_accuracy"] == pytest.approx(
+      means[0]["top5_accuracy"], rel=1e-12
+    )
+    # Sums of float32 confidences; a bin may be the difference of two.
+    assert other["calibration_error"] == pytest.approx(
+      means[0]["calibration_error"], rel=1e-5
+    )

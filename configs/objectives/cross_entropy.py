@@ -1,0 +1,8 @@
+"""Softmax cross-entropy of classes: arXiv:1512.00567, arXiv:2204.02311."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Its numbers are train.label_smoothing and train.z_loss."""
+  return ml_collections.ConfigDict({"name": "cross_entropy"})

@@ -1,0 +1,42 @@
+"""Objectives: the losses that are minimized, and what they measure.
+
+The kind of a data set's targets chooses one; `objective.name` of a config
+chooses another. A new one is a file here, a line of `TABLE` and a config.
+"""
+
+from typing import Any
+
+from normjax import errors
+from normjax.objectives.base import LOSS, MINIMIZED, WEIGHT, Objective, Sums
+from normjax.registry import Registry
+
+TABLE = {
+  "cross_entropy": "normjax.objectives.cross_entropy:cross_entropy",
+  "squared_error": "normjax.objectives.squared_error:squared_error",
+}
+# The kind of targets to what is minimized unless the config says otherwise.
+DEFAULTS = {"classes": "cross_entropy", "values": "squared_error"}
+
+_REGISTRY = Registry("objective", TABLE, from_outside=True)
+get = _REGISTRY.get
+names = _REGISTRY.names
+make = _REGISTRY.make
+
+__all__ = [
+  "DEFAULTS", "LOSS", "MINIMIZED", "TABLE", "WEIGHT", "Objective", "Sums",
+  "default_name", "get", "make", "names",
+]  # fmt: skip
+
+
+def default_name(dataset: Any) -> str:
+  """The objective that the targets of a data set ask for.
+
+  Raises:
+    UserError: there is none for this kind.
+  """
+  if dataset.targets not in DEFAULTS:
+    raise errors.UserError(
+      f"data {dataset.name!r} has targets that are {dataset.targets!r};"
+      f" without objective.name, allowed: {', '.join(DEFAULTS)}."
+    )
+  return DEFAULTS[dataset.targets]

@@ -1,0 +1,98 @@
+"""Softmax cross-entropy of classes, with label smoothing and z-loss."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from normjax.metrics.base import Batch, Metric
+from normjax.nn import checks
+from normjax.nn.output import Output
+from normjax.objectives import base
+from normjax.types import Array
+
+
+def _bits(nats, dataset) -> float:
+  return float(nats) / math.log(2) / dataset.bytes_per_token
+
+
+BITS_PER_BYTE = Metric(
+  "bits_per_byte", of=base.LOSS, finish=_bits, needs="bytes_per_token"
+)
+
+
+def cross_entropy(
+  label_smoothing: Array | float = 0.0, z_loss: Array | float = 0.0
+) -> base.Objective:
+  """The objective; see `weighted_sums`.
+
+  Its means are "loss", the plain nll in nats, and "accuracy"; of text also
+  "bits_per_byte".
+
+  Args:
+    label_smoothing: s, `train.label_smoothing` of a config.
+    z_loss: zeta, `train.z_loss` of a config.
+  """
+
+  def sums(output: Output, batch: Batch) -> base.Sums:
+    targets = batch["targets"]
+    base.check_shape("cross_entropy", output, targets, (*targets.shape, -1))
+    return weighted_sums(
+      output.logits,
+      targets,
+      batch["weight"],
+      label_smoothing=label_smoothing,
+      z_loss=z_loss,
+    )
+
+  return base.Objective(
+    name="cross_entropy",
+    targets="classes",
+    means=("loss", "accuracy"),
+    weighted_sums=sums,
+    metrics=(BITS_PER_BYTE,),
+  )
+
+
+def weighted_sums(
+  logits: Array,
+  targets: Array,
+  weight: Array,
+  *,
+  label_smoothing: Array | float = 0.0,
+  z_loss: Array | float = 0.0,
+) -> base.Sums:
+  """Sums of the softmax cross-entropy and of the hits over the examples.
+
+      nll_i = logsumexp(z_i) - z_i[y_i]
+      objective_i = (1 - s) nll_i + s mean_c(logsumexp(z_i) - z_ic)
+                    + zeta logsumexp(z_i)^2
+
+  Args:
+    logits: z, (..., c), computed with in float32.
+    targets: y, (...), int, from 0 to c - 1, also where the weight is 0.
+    weight: (...), 0 for padding.
+    label_smoothing: s, Szegedy et al. 2015 (arXiv:1512.00567, section 7).
+    z_loss: zeta, the auxiliary loss of PaLM (arXiv:2204.02311, section 5).
+
+  Returns:
+    float32 scalars: "objective" (what is minimized), "loss" (the plain nll)
+    and "accuracy", each summed with `weight`.
+
+  Raises:
+    UserError: a target that is no class, where that is known.
+  """
+  checks.check_ids("targets", targets, logits.shape[-1], "num_classes")
+  logits = logits.astype(jnp.float32)
+  log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+  picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  nll = log_normalizer - picked
+  smooth = log_normalizer - jnp.mean(logits, axis=-1)
+  objective = nll + label_smoothing * (smooth - nll)
+  objective += z_loss * jnp.square(log_normalizer)
+  hit = jnp.argmax(logits, axis=-1) == targets
+  return {
+    "objective": jnp.sum(weight * objective),
+    "loss": jnp.sum(weight * nll),
+    "accuracy": jnp.sum(weight * hit),
+  }

@@ -1,0 +1,98 @@
+"""Metrics against NumPy, and that no split into batches matters."""
+
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from normjax import metrics
+from normjax.nn.output import Output
+
+GENERATOR = np.random.default_rng(0)
+LOGITS = 3 * GENERATOR.normal(size=(40, 8))
+TARGETS = GENERATOR.integers(0, 8, size=40)
+WEIGHT = np.ones(40)
+WEIGHT[[3, 17]] = 0.0
+WEIGHT[5] = 0.5
+PROBABILITY = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+
+
+def _perplexity():
+  nll = -np.log(PROBABILITY[np.arange(40), TARGETS])
+  return np.exp((WEIGHT * nll).sum() / WEIGHT.sum())
+
+
+def _top5_accuracy():
+  best = np.argsort(-LOGITS, axis=-1)[:, :5]
+  hits = (best == TARGETS[:, None]).any(-1)
+  return (WEIGHT * hits).sum() / WEIGHT.sum()
+
+
+def _calibration_error():
+  confidence = PROBABILITY.max(-1)
+  hit = LOGITS.argmax(-1) == TARGETS
+  total = 0.0
+  for low in np.arange(15) / 15:
+    inside = WEIGHT * ((confidence > low) & (confidence <= low + 1 / 15))
+    if inside.sum():
+      accuracy = (inside * hit).sum() / inside.sum()
+      mean = (inside * confidence).sum() / inside.sum()
+      total += inside.sum() / WEIGHT.sum() * abs(accuracy - mean)
+  return total
+
+
+REFERENCES = {
+  "calibration_error": _calibration_error,
+  "perplexity": _perplexity,
+  "top5_accuracy": _top5_accuracy,
+}
+
+
+def _measured(metric, logits, splits):
+  sums = []
+  for part in np.split(np.arange(40), splits):
+    batch = {
+      "targets": jnp.asarray(TARGETS[part]),
+      "weight": jnp.asarray(WEIGHT[part], jnp.float32),
+    }
+    output = Output(jnp.asarray(logits[part], jnp.float32))
+    sums.append(np.asarray(metric.sums(output, batch)[metric.name], np.float64))
+  return metric.finish(sum(sums) / WEIGHT.sum(), None)
+
+
+@pytest.mark.parametrize("name", metrics.names())
+def test_it_is_the_reference_however_it_is_split(name):
+  metric = metrics.get(name)
+  assert metric.name == name
+  want = REFERENCES[name]()
+  for splits in ([], [10, 20, 30]):
+    # Forty float32 terms, each good to a few 2**-24.
+    assert _measured(metric, LOGITS, splits) == pytest.approx(want, rel=1e-5)
+  spoiled = LOGITS.copy()
+  spoiled[[3, 17]] = np.nan
+  assert _measured(metric, spoiled, []) == pytest.approx(want, rel=1e-5)
+
+
+def test_what_knows_nothing_is_not_among_five():
+  metric = metrics.get("top5_accuracy")
+  for constant in (np.zeros((40, 8)), np.full((40, 8), np.nan)):
+    assert _measured(metric, constant, []) == 0.0
+
+
+def test_a_perplexity_beyond_all_numbers_is_infinite():
+  assert metrics.get("perplexity").finish(np.float64(1e4), None) == np.inf
+
+
+def test_a_function_from_outside_is_a_metric_of_its_name():
+  metric = metrics.get("tests.objectives.toys:squared_length")
+  assert metric.name == "squared_length"
+  want = (WEIGHT * (LOGITS**2).sum(-1)).sum() / WEIGHT.sum()
+  assert _measured(metric, LOGITS, [20]) == pytest.approx(want, rel=1e-6)
+
+
+def test_the_table_is_light():
+  """`normjax list` reads it without jax."""
+  code = "import sys, normjax.metrics; sys.exit('jax' in sys.modules)"
+  assert subprocess.run([sys.executable, "-c", code]).returncode == 0
