@@ -10,6 +10,8 @@ from normjax import configure, escape
 from normjax.commands import arguments
 
 USAGE = "show CONFIG [--nocompile] [--config.key=value …]"
+# Of a pipe or a file, which has none of its own.
+_WIDTH_CHARS = 160
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -29,6 +31,7 @@ def run(
   path = arguments.one(positional, "config file", USAGE)
   config, _ = arguments.load_config(path, overrides)
   import jax  # Late: `normjax --help` must not pay for it.
+  from rich import box
   from rich.console import Console
   from rich.table import Table
 
@@ -39,6 +42,9 @@ def run(
   check.check(config)
   program.check_start(config)
   console = Console()
+  if not console.is_terminal:
+    # For grep: a parameter is one line.
+    console = Console(width=_WIDTH_CHARS)
   console.print(f"run {configure.run_id(config)}", highlight=False)
   console.print(escape.terminal(configure.render(config)))
 
@@ -48,9 +54,10 @@ def run(
   if config.log.probes:
     preview.check_probes(preview.preview(config).unmatched(config.log.probes))
   updates = build.describe_updates(config, moving, recipe.roles)
-  table = Table(title="parameters")
+  table = Table(title="parameters", box=box.SIMPLE)
   for header in ("parameter", "role", "shape", "count", "update"):
-    table.add_column(header, overflow="fold")
+    is_path = header == "parameter"
+    table.add_column(header, overflow="fold", no_wrap=is_path)
   counts: dict[str, int] = {}
   for name, leaf in probes.named_leaves(state.params):
     update = updates.get(name, "frozen")

@@ -73,10 +73,8 @@ FAULTS = (
   Fault(
     "momentum swapped",
     "normjax/norms/running.py",
-    """      momentum * running[name]
-      + (1 - momentum) * values.astype(running[name].dtype),""",
-    """      (1 - momentum) * running[name]
-      + momentum * values.astype(running[name].dtype),""",
+    "momentum * old + (1 - momentum) * values",
+    "(1 - momentum) * old + momentum * values",
     f"{NORMS}::test_equals_reference_in_float64[batch_norm]",
   ),
   Fault(
