@@ -60,9 +60,11 @@ def _assert_equal(actual, expected):
 @pytest.mark.parametrize(
   ("norm", "placement", "options"),
   [
-    ("rms_norm", "layer_norm_scaling", {}),
+    pytest.param("rms_norm", "layer_norm_scaling", {}, marks=pytest.mark.slow),
+    pytest.param(
+      "rms_norm", "mix", {"residual": "rezero"}, marks=pytest.mark.slow
+    ),
     ("batch_norm", "post", {}),
-    ("rms_norm", "mix", {"residual": "rezero"}),
     ("rms_norm", "hybrid_star", {"dropout_rate": 0.1}),
   ],
 )
