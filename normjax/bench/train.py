@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from normjax import build, configure, train
-from normjax.train import program, sharding
+from normjax.train import program
 
 _REPEATS = 7
 _STEPS = 60
@@ -30,12 +30,9 @@ _OVERRIDES = {
 def _bare_step_s(config: configure.ConfigDict) -> float:
   """Seconds a step of the compiled program alone, on one batch."""
   compiled, _ = program.get(config)
-  hyper = jax.device_put(
-    build.hyper(config), sharding.replicated(compiled.mesh)
-  )
-  batch = jax.device_put(
-    dict(build.dataset(config).train_batch(0, 0, config.train.batch_size)),
-    sharding.split_batch(compiled.mesh),
+  hyper = compiled.layout.put_scalars(build.hyper(config))
+  batch = compiled.layout.put_batch(
+    build.dataset(config).train_batch(0, 0, config.train.batch_size)
   )
   state = compiled.initialize(hyper, batch)
   jax.block_until_ready(state)

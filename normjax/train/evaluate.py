@@ -10,7 +10,6 @@ import numpy as np
 from normjax import objectives, stopping
 from normjax.data import corruptions
 from normjax.metrics import Metric
-from normjax.train import sharding
 from normjax.train.program import Program
 from normjax.train.state import State
 from normjax.types import Hyper
@@ -51,13 +50,12 @@ def evaluate(
   Raises:
     Stopped: a signal came.
   """
-  shard = sharding.split_batch(program.mesh)
   batches = dataset.evaluation_batches(batch_size, num_batches or None)
   sums = []
   for batch in batches:
     if stopping.asked():
       raise Stopped
-    batch = jax.device_put(dict(batch), shard)
+    batch = program.layout.put_batch(batch)
     sums.append(program.evaluate(state, batch, hyper))
   sums = jax.device_get(sums)
   total = math.fsum(float(s[objectives.WEIGHT]) for s in sums)

@@ -14,7 +14,7 @@ import jax
 from normjax import build, configure, errors, stopping
 from normjax.record import files, provenance, sinks
 from normjax.record.clock import Clock
-from normjax.train import program, sharding
+from normjax.train import program
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Stopped, evaluate, evaluate_corrupted
 
@@ -88,9 +88,6 @@ class Run:
   def steps(self, state, step: int, stop: int):
     """Steps up to `stop`, or until divergence is seen; logs a step late."""
     every = self.config.log.every_steps
-    one_at_a_time = self.program.mesh.size > 1 and (
-      self.program.mesh.devices.flat[0].platform == "cpu"
-    )
     with self.clock.measure("train"):
       pending = None  # Rows are fetched while the next step runs.
       self.mark = (step, time.perf_counter())
@@ -98,9 +95,7 @@ class Run:
         state, metrics = self.program.step(state, self.batch(step), self.hyper)
         self.newest = (step, metrics)
         self.observe("step", step)
-        if one_at_a_time:
-          # Two collective programs in flight can starve each other of the
-          # host's threads and never end.
+        if self.program.layout.one_at_a_time:
           jax.block_until_ready(metrics)
         if pending is not None:
           diverged_at = self.log(*pending)
@@ -120,16 +115,14 @@ class Run:
     batch = self.dataset.train_batch(
       self.config.seed, step, self.config.train.batch_size
     )
-    return jax.device_put(dict(batch), self.batch_sharding)
+    return self.program.layout.put_batch(batch)
 
   # ----- Before and after -----
 
   def prepare(self, is_new: bool):
     """Fresh or restored state, and the files that go with it."""
     config = self.config
-    mesh = self.program.mesh
-    self.batch_sharding = sharding.split_batch(mesh)
-    self.hyper = jax.device_put(build.hyper(config), sharding.replicated(mesh))
+    self.hyper = self.program.layout.put_scalars(build.hyper(config))
     restored, seconds, problems = None, None, []
     if config.checkpoint.every_steps:
       self.checkpoints = Checkpoints(
@@ -207,7 +200,7 @@ class Run:
         **self.sizes,
         "provenance": {
           **provenance.collect(),
-          "num_devices": self.program.mesh.size,
+          "num_devices": self.program.layout.mesh.size,
           "cores": len(os.sched_getaffinity(0)),
           "kernels": self.program.kernels,
           "data": self.dataset.provenance,

@@ -18,7 +18,8 @@ from normjax.metrics import Metric
 from normjax.nn import checks, model_roles, start
 from normjax.nn import variables as nn_variables
 from normjax.train import frozen as frozen_lib
-from normjax.train import schedules, sharding
+from normjax.train import layout as layout_lib
+from normjax.train import schedules
 from normjax.train import state as train_state
 from normjax.train import step as train_step
 
@@ -39,7 +40,7 @@ class Program:
   """Ahead-of-time compiled functions, and what compiling them took.
 
   Attributes:
-    mesh: the devices of the data-parallel axis.
+    layout: where its arrays lie.
     initialize: (hyper, first training batch, start steps=()) -> State; the
       steps as in `recipe_and_initialize`. The batch matters to models with
       `initialize_on` alone.
@@ -53,7 +54,7 @@ class Program:
     metrics: what an evaluation finishes its sums with.
   """
 
-  mesh: Any
+  layout: layout_lib.Layout
   initialize: Callable[..., Any]
   step: Any
   evaluate: Any
@@ -255,39 +256,34 @@ def _check_ids(
     )
 
 
-def _abstract(tree: Any, shard: Any) -> Any:
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shard), tree
-  )
-
-
 def _compile(
   config: configure.ConfigDict, kernels: dict[str, list[str]]
 ) -> Program:
   enable_cache()
   start_s = time.perf_counter()
-  mesh = sharding.mesh(config.train.num_devices)
+  layout = layout_lib.create(config.train.num_devices)
   micro_size = config.train.batch_size // config.train.accumulation_steps
-  sharding.check_batch("train.batch_size / accumulation", micro_size, mesh)
-  sharding.check_batch("evaluate.batch_size", config.evaluate.batch_size, mesh)
-  everywhere = sharding.replicated(mesh)
-  split = sharding.split_batch(mesh)
+  layout.check_batch("train.batch_size / accumulation", micro_size)
+  layout.check_batch("evaluate.batch_size", config.evaluate.batch_size)
   recipe, initialize = recipe_and_initialize(config)
   dataset = build.dataset(config)
-  hyper = _abstract(build.hyper(config), everywhere)
   batches = {
     "training": dataset.train_batch(0, 0, config.train.batch_size),
     "evaluation": next(dataset.evaluation_batches(config.evaluate.batch_size)),
   }
   _check_ids(config, dataset, batches)
-  batch = _abstract(batches["training"], split)
-  evaluation_batch = _abstract(batches["evaluation"], split)
-  state = _abstract(jax.eval_shape(initialize, hyper, batch), everywhere)
+  hyper = layout_lib.abstract(build.hyper(config), layout.everywhere)
+  batch, evaluation_batch = (
+    layout_lib.abstract(dict(batches[name]), layout.batch)
+    for name in ("training", "evaluation")
+  )
+  state = layout.abstract_state(jax.eval_shape(initialize, hyper, batch))
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
   step = (
     jax.jit(
       functools.partial(train_step.train_step, recipe),
       donate_argnums=0,
-      out_shardings=everywhere,
+      out_shardings=(shardings, layout.everywhere),
     )
     .lower(state, batch, hyper)
     .compile(_compiler_options(config))
@@ -295,19 +291,21 @@ def _compile(
   evaluate = (
     jax.jit(
       functools.partial(train_step.evaluation_step, recipe),
-      out_shardings=everywhere,
+      out_shardings=layout.everywhere,
     )
     .lower(state, evaluation_batch, hyper)
     .compile()
   )
   return Program(
-    mesh=mesh,
+    layout=layout,
     initialize=_initializer(
-      initialize, hyper, batch, state, is_whole=not _changes(config)
+      initialize, hyper, batch, shardings, is_whole=not _changes(config)
     ),
     step=step,
     evaluate=evaluate,
-    snapshot=jax.jit(lambda state: jax.tree.map(jnp.copy, state)),
+    snapshot=jax.jit(
+      lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings
+    ),
     abstract_state=state,
     compile_s=time.perf_counter() - start_s,
     kernels=kernels,
@@ -320,7 +318,7 @@ def _initializer(
   initialize: Callable[..., train_state.State],
   hyper: Any,
   batch: Any,
-  state: train_state.State,
+  shardings: train_state.State,
   *,
   is_whole: bool,
 ) -> Callable[..., train_state.State]:
@@ -330,10 +328,9 @@ def _initializer(
     initialize: see `recipe_and_initialize`.
     hyper: its first argument, abstract.
     batch: its second.
-    state: what it returns, with shardings.
+    shardings: of what it returns.
     is_whole: whether it can be compiled: no start step changes the structure.
   """
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
   if not is_whole:
     return lambda *arguments: jax.device_put(initialize(*arguments), shardings)
   compiled = (
@@ -365,10 +362,9 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   """
   program, _ = get(config)
   dataset = build.dataset(config)
-  hyper = jax.device_put(build.hyper(config), sharding.replicated(program.mesh))
-  batch = jax.device_put(
-    dict(dataset.train_batch(0, 0, config.train.batch_size)),
-    sharding.split_batch(program.mesh),
+  hyper = program.layout.put_scalars(build.hyper(config))
+  batch = program.layout.put_batch(
+    dataset.train_batch(0, 0, config.train.batch_size)
   )
   state = program.initialize(hyper, batch)
   times_s = []

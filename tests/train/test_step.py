@@ -13,7 +13,7 @@ from normjax import build, objectives, train
 from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
-from normjax.train import program, schedules, sharding, step
+from normjax.train import program, schedules, step
 from normjax.train import state as train_state
 from tests import support
 
@@ -21,14 +21,12 @@ from tests import support
 def _run(config, num_steps=3):
   """States and metrics of the first steps, as NumPy."""
   compiled, _ = program.get(config)
-  everywhere = sharding.replicated(compiled.mesh)
-  hyper = jax.device_put(build.hyper(config), everywhere)
+  hyper = compiled.layout.put_scalars(build.hyper(config))
   dataset = build.dataset(config)
 
   def batch(index):
-    return jax.device_put(
-      dict(dataset.train_batch(config.seed, index, config.train.batch_size)),
-      sharding.split_batch(compiled.mesh),
+    return compiled.layout.put_batch(
+      dataset.train_batch(config.seed, index, config.train.batch_size)
     )
 
   state = compiled.initialize(hyper, batch(0))
@@ -70,7 +68,7 @@ def test_eight_devices_give_what_one_gives(kind):
     config.train.batch_size = 16
     config.train.num_devices = count
   (first, metrics), (second, other) = _run(one), _run(eight)
-  assert program.get(eight)[0].mesh.size == 8
+  assert program.get(eight)[0].layout.mesh.size == 8
   _assert_close(first.params, second.params, REORDERED)
   # Batch statistics are of the whole batch, over all devices.
   _assert_close(first.stats, second.stats, REORDERED)

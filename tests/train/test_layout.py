@@ -1,0 +1,116 @@
+"""One place says what is split over devices, and its rules reach every part."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from normjax import build, configure, errors
+from normjax.train import layout, program
+from tests import support
+
+MLP = {
+  **{k: v for k, v in support.RESNET.items() if not k.startswith("model.")},
+  "model.name": "mlp",
+  "norm.name": "rms_norm",
+  "model.num_layers": 1,
+  "model.hidden_dim": 16,
+  "train.num_devices": 2,
+}
+# Who else knows of meshes: optimizers, of those that a caller brings.
+FOREIGN_MESHES = (
+  "optim/blockwise.py",
+  "optim/eigenbasis.py",
+  "optim/meshes.py",
+)
+WORDS = re.compile(r"\b(Mesh|NamedSharding|PartitionSpec|make_mesh|jax\.P)\b")
+
+
+def test_only_the_layout_says_how_arrays_are_split():
+  root = support.ROOT / "normjax"
+  found = {
+    str(path.relative_to(root))
+    for path in root.rglob("*.py")
+    if WORDS.search(path.read_text())
+  }
+  assert found - set(FOREIGN_MESHES) == {"train/layout.py"}
+
+
+def _split_last(role, shape):
+  """A rule beyond data parallelism: the last axis of what has a role."""
+  return PartitionSpec(*[None] * (len(shape) - 1), role)
+
+
+def _config(**changes):
+  return configure.override(
+    configure.load("configs/default.py"), {**MLP, **changes}
+  )
+
+
+def _split_layout():
+  """On two devices, the first layer's kernel split by its outputs."""
+  return layout.Layout(
+    layout.create(2).mesh,
+    roles={"layers/0/kernel": "data"},
+    rules=layout.Rules(batch="data", variable=_split_last),
+  )
+
+
+def _abstract_state(made):
+  _, initialize = program.recipe_and_initialize(_config())
+  hyper = build.hyper(_config())
+  return made.abstract_state(jax.eval_shape(initialize, hyper))
+
+
+def test_data_parallelism_splits_the_batch_alone():
+  made = layout.create(2)
+  assert made.batch.shard_shape((8, 64)) == (4, 64)
+  for leaf in jax.tree.leaves(_abstract_state(made)):
+    assert leaf.sharding.is_fully_replicated
+  batch = made.put_batch({"inputs": np.zeros((8, 64))})
+  assert batch["inputs"].sharding == made.batch
+
+
+def test_a_rule_on_roles_reaches_parameters_and_their_moments():
+  made = _split_layout()
+  split = {
+    jax.tree_util.keystr(path, simple=True, separator="/")
+    for path, leaf in jax.tree.leaves_with_path(_abstract_state(made))
+    if leaf.sharding.spec == PartitionSpec(None, "data")
+  }
+  assert split == {
+    f"{owner}/layers/0/kernel"
+    for owner in ("params", "optimizer_state/0/mu", "optimizer_state/0/nu")
+  }
+
+
+@pytest.mark.slow
+def test_a_program_follows_its_layout(monkeypatch):
+  """Other devices hold the numbers; the numbers are the same."""
+  config = _config()
+  dataset = build.dataset(config)
+  states = []
+  for made in (layout.create(2), _split_layout()):
+    monkeypatch.setattr(program, "_PROGRAMS", {})
+    monkeypatch.setattr(layout, "create", lambda *given, made=made: made)
+    compiled, _ = program.get(config)
+    hyper = made.put_scalars(build.hyper(config))
+    batch = made.put_batch(dataset.train_batch(0, 0, 8))
+    state, _ = compiled.step(compiled.initialize(hyper, batch), batch, hyper)
+    states.append(compiled.snapshot(state))
+  kernel = states[1].params["layers"]["0"]["kernel"]
+  assert kernel.sharding.shard_shape(kernel.shape) == (64, 8)
+  # Sums of the same float32 terms in another order.
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    *jax.device_get(states),
+  )
+
+
+def test_a_batch_that_does_not_come_out_even_is_refused():
+  with pytest.raises(
+    errors.UserError, match="evaluate.batch_size=9 is not a multiple of the 2"
+  ):
+    program.get(_config(**{"evaluate.batch_size": 9}))
