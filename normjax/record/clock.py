@@ -1,14 +1,14 @@
-"""The run's clocks: training, evaluation, compilation; kept in checkpoints."""
+"""Seconds by activity, kept in checkpoints, and of single steps."""
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 
 class Clock:
   """Seconds by activity, summed over all the processes of one run."""
 
-  def __init__(self, seconds: dict[str, float] | None = None):
+  def __init__(self, seconds: Mapping[str, float] | None = None):
     """Starts from the seconds that an earlier process left."""
     self._seconds = {"train": 0.0, "eval": 0.0, "compile": 0.0}
     self._seconds.update(seconds or {})
@@ -38,3 +38,33 @@ class Clock:
   def to_dict(self) -> dict[str, float]:
     """What a checkpoint keeps."""
     return {activity: self[activity] for activity in self._seconds}
+
+
+class StepTimer:
+  """Wall time of a step, from one row to the next.
+
+  Attributes:
+    each_s: a mean over the steps between two rows, per row.
+  """
+
+  def __init__(self):
+    """Nothing was timed yet."""
+    self.each_s: list[float] = []
+    self._mark_step, self._mark_s = 0, 0.0
+
+  @property
+  def newest_s(self) -> float | None:
+    """The last of `each_s`."""
+    return self.each_s[-1] if self.each_s else None
+
+  def start(self, step: int) -> None:
+    """Starts anew, before `step` is taken."""
+    self._mark_step, self._mark_s = step, time.perf_counter()
+
+  def lap(self, step: int) -> None:
+    """The row of `step` is there."""
+    now_s = time.perf_counter()
+    if step > self._mark_step:
+      elapsed_s = now_s - self._mark_s
+      self.each_s.append(elapsed_s / (step - self._mark_step))
+    self._mark_step, self._mark_s = step, now_s

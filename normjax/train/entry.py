@@ -1,21 +1,48 @@
-"""One run, from its config to its result, resumable at any moment."""
+"""Runs, from their configs to their results, resumable at any moment."""
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from normjax import configure, errors
-from normjax.record import files, lock
+import jax
+
+from normjax import build, configure, errors
+from normjax.record import lock
+from normjax.record.directory import RunDirectory, RunState
+from normjax.record.recorder import Recorder
 from normjax.train import check, checkpoint, loop, program
+from normjax.train.lane import Event, Lane
 
 _LOG = logging.getLogger(__name__)
 
 
+def _ignore(name: str, step: int) -> None:
+  """Nobody watches."""
+
+
+class Run(NamedTuple):
+  """What is to be trained.
+
+  Attributes:
+    config: a resolved config.
+    directory: of this run alone; created where missing.
+    observe: called as ("evaluate" | "save" | "step" | "log", step).
+  """
+
+  config: configure.ConfigDict
+  directory: Path
+  observe: Event = _ignore
+
+  @property
+  def files(self) -> RunDirectory:
+    """What is in the directory."""
+    return RunDirectory(self.directory, configure.run_id(self.config))
+
+
 def run(
-  config: configure.ConfigDict,
-  directory: Path,
-  observe: loop.Event = lambda name, step: None,
+  config: configure.ConfigDict, directory: Path, observe: Event = _ignore
 ) -> dict[str, Any]:
   """Trains one config and returns its result.
 
@@ -24,9 +51,9 @@ def run(
   was never stopped gives.
 
   Args:
-    config: a resolved config.
-    directory: of this run alone; created where missing.
-    observe: called as ("evaluate" | "save" | "step" | "log", step).
+    config: see `Run`, like the others.
+    directory: see `Run`.
+    observe: see `Run`.
 
   Returns:
     What `result.json` holds. Divergence is a result: `state` is "diverged".
@@ -36,48 +63,99 @@ def run(
     BusyRunError: another process trains in this directory.
     KeyboardInterrupt: a signal came; a checkpoint is there, where they are on.
   """
-  directory = Path(directory)
-  if (result := _finished(config, directory)) is not None:
-    return result
-  check.check(config)
-  program.check_start(config, resumes=bool(checkpoint.steps(directory)))
-  directory.mkdir(parents=True, exist_ok=True)
-  with lock.held(directory, "run"):
-    # Another process may have ended it before the lock was free.
-    return _finished(config, directory) or _run(config, directory, observe)
+  return run_together([Run(config, Path(directory), observe)])[0]
 
 
-def _finished(
-  config: configure.ConfigDict, directory: Path
-) -> dict[str, Any] | None:
-  """This run's result, where it is over."""
+def run_together(runs: Sequence[Run]) -> list[dict[str, Any]]:
+  """Trains runs of one program side by side; each gives what it gives alone.
+
+  Args:
+    runs: their configs differ in scalars, seeds and what steers the loop.
+
+  Returns:
+    The results, in the order of the runs.
+
+  Raises:
+    UserError: as `run`, or the runs are of several programs.
+    BusyRunError: as `run`.
+    KeyboardInterrupt: as `run`, for all that were not over. Any other error
+      ends all of them too.
+  """
+  results = _finished(runs)
+  left = [run for run in runs if run.directory not in results]
+  if left:
+    _check(left)
+    writes = jax.process_index() == 0
+    with contextlib.ExitStack() as locks:
+      for run in left if writes else ():
+        run.directory.mkdir(parents=True, exist_ok=True)
+        locks.enter_context(lock.held(run.directory, "run"))
+      # Another process may have ended some before their locks were free.
+      results |= _finished(left)
+      left = [run for run in left if run.directory not in results]
+      results |= _train(left, writes=writes)
+  return [results[run.directory] for run in runs]
+
+
+def _finished(runs: Sequence[Run]) -> dict[Path, dict[str, Any]]:
+  """The results that are there, by directory."""
+  found = {run.directory: run.files.read_result().value for run in runs}
+  return {where: result for where, result in found.items() if result}
+
+
+def _check(runs: Sequence[Run]) -> None:
+  for run in runs:
+    check.check(run.config)
+    run.files.check_usable()
+    resumes = bool(checkpoint.steps(run.directory))
+    program.check_start(run.config, resumes=resumes)
+  programs = {build.program_key(run.config) for run in runs}
+  if len(programs) > 1:
+    raise errors.UserError(
+      f"runs side by side are of one program; {len(runs)} runs are of"
+      f" {len(programs)}: they may differ in traced scalars alone."
+    )
+
+
+def _train(runs: Sequence[Run], *, writes: bool) -> dict[Path, dict[str, Any]]:
+  """The results of runs that are not over, by directory."""
+  recorders: list[Recorder] = []
+  lanes: list[Lane] = []
   try:
-    result = files.read_json(directory / files.RESULT)
-  except errors.RunError:
-    return None  # Half a result is none: the checkpoints say how far it got.
-  if not files.is_result(result):
-    return None
-  return result if result.get("run_id") == configure.run_id(config) else None
-
-
-def _run(
-  config: configure.ConfigDict, directory: Path, observe: loop.Event
-) -> dict[str, Any]:
-  this = loop.Run(config, directory, observe)
-  try:
-    result = this.train()
+    for run in runs:
+      recorders.append(Recorder(run.files, run.config, writes=writes))
+    for run, recorder in zip(runs, recorders, strict=True):
+      compiled, is_new = program.get(run.config)
+      lanes.append(Lane(run.config, run.files, recorder, compiled, run.observe))
+      lanes[-1].begin()
+      if is_new:
+        recorder.clock.add("compile", compiled.compile_s)
+    loop.train(lanes)
   except BaseException as error:
-    stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-    message = "" if stopped else f"{type(error).__name__}: {error}"
-    # A full disk may be the error itself; it must not hide behind a second.
-    with contextlib.suppress(OSError):
-      this.status("interrupted" if stopped else "failed", message=message)
+    is_signal = isinstance(error, KeyboardInterrupt | SystemExit)
+    state = RunState.INTERRUPTED if is_signal else RunState.FAILED
+    message = "" if is_signal else f"{type(error).__name__}: {error}"
+    for recorder in recorders:
+      # A full disk may be the error itself; it must not hide behind a second.
+      with contextlib.suppress(OSError):
+        recorder.stop(state, message)
     try:
-      this.close()
+      _close(lanes)
     except Exception as second:
-      if stopped:
+      if is_signal:
         raise  # The last checkpoint is what the end waits for.
       _LOG.warning("after that, closing failed too: %s", second)
     raise
-  this.close()
-  return result
+  _close(lanes)
+  return {
+    run.directory: recorder.result
+    for run, recorder in zip(runs, recorders, strict=True)
+    if recorder.result is not None
+  }
+
+
+def _close(lanes: Sequence[Lane]) -> None:
+  """Closes all lanes, also where one of them cannot."""
+  with contextlib.ExitStack() as stack:
+    for lane in lanes:
+      stack.callback(lane.close)

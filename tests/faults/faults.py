@@ -264,10 +264,9 @@ FAULTS = (
   ),
   Fault(
     "resume off by one",
-    "normjax/train/loop.py",
-    "self.config.seed, step, self.config.train.batch_size",
-    "self.config.seed, step + (self.evaluated != set()),"
-    " self.config.train.batch_size",
+    "normjax/train/lane.py",
+    "self.step = int(self.state.step)",
+    "self.step = int(self.state.step) + (restored is not None)",
     "tests/train/test_loop.py"
     "::test_a_damaged_checkpoint_falls_back_to_the_one_before",
   ),

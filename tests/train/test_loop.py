@@ -183,7 +183,9 @@ def test_a_run_file_that_is_none_is_written_anew_and_said(tmp_path, held):
   files.write_json(tmp_path / files.RUN, held)
   assert train.run(config, tmp_path)["state"] == "done"
   run = files.read_json(tmp_path / files.RUN)
-  assert "run.json was no run's file" in run["problems"][0]
+  (problem,) = run["problems"]
+  assert problem.startswith(f"{tmp_path / files.RUN} ")
+  assert problem.endswith("; it was written anew")
 
 
 @pytest.mark.parametrize("lost", ["state", "metrics"])

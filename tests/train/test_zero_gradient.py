@@ -3,8 +3,7 @@
 import pytest
 
 from normjax import build, configure, train
-from normjax.record import files
-from normjax.train import loop
+from normjax.record import files, recorder
 from tests import support
 
 CONFIG = {
@@ -104,9 +103,7 @@ def test_it_survives_an_interruption(monkeypatch, tmp_path, stopped_at):
   ],
 )
 def test_a_solved_problem_is_not_a_dead_network(norm, loss, dead):
-  run = object.__new__(loop.Run)
-  run.gradient_zero_since = None
-  run.watch_gradient(3, norm, loss)
-  assert run.gradient_zero_since == (3 if dead else None)
-  run.watch_gradient(4, norm, loss)
-  assert run.gradient_zero_since == (3 if dead else None)
+  gradient = recorder.ZeroGradient()
+  for step in (3, 4):
+    gradient.see(step, norm, loss)
+    assert gradient.since_step == (3 if dead else None)

@@ -1,0 +1,270 @@
+"""What a run writes while it goes.
+
+A recorder is told what happens and knows the files' form; it decides nothing
+about the run. Where several processes train one run, each has a recorder and
+tells it the same; one of them writes, and all get the same answers.
+"""
+
+import contextlib
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from normjax import configure
+from normjax.record import files, sinks
+from normjax.record.clock import Clock, StepTimer
+from normjax.record.directory import RunDirectory, RunState
+
+_STATUS_EVERY_S = 0.5
+# What a row holds beside its metrics.
+_KEYS = ("step", "kind", "time_s")
+
+
+class Recorder:
+  """Owns run.json, the metric rows, status, result and the mirrors.
+
+  Attributes:
+    clock: seconds of training, evaluation and compilation.
+    timer: of single steps.
+    evaluated_steps: those that have an evaluation's row.
+    result: what `result.json` holds, once the run is over.
+  """
+
+  def __init__(
+    self,
+    directory: RunDirectory,
+    config: configure.ConfigDict,
+    *,
+    writes: bool,
+  ):
+    """Says that the run starts.
+
+    Args:
+      directory: of this run.
+      config: of this run.
+      writes: whether this process is the one that writes.
+    """
+    self.clock = Clock()
+    self.timer = StepTimer()
+    self.evaluated_steps: set[int] = set()
+    self.result: dict[str, Any] | None = None
+    self._directory, self._config, self._writes = directory, config, writes
+    self._started_s = time.perf_counter()
+    self._status_written_s = 0.0
+    self._progress: dict[str, Any] = {"step": 0, "loss": None}
+    self._newest: dict[str, float | None] = {}  # "kind/metric" -> value.
+    self._zero_gradient = ZeroGradient()
+    self._sizes: dict[str, int] = {}
+    # Open from `begin` to `close`, where this process writes.
+    self._rows: files.MetricsFile | None = None
+    self._mirrors: list[sinks.Sink] = []
+    self.status(RunState.RUNNING, "starting")
+
+  def begin(
+    self,
+    step: int,
+    *,
+    resumed: bool,
+    seconds: Mapping[str, float],
+    sizes: Mapping[str, int],
+    facts: Mapping[str, Any],
+    problems: Sequence[str],
+  ) -> None:
+    """Opens the files, keeping of the rows what comes before the state.
+
+    Args:
+      step: of the state that the run starts from.
+      resumed: whether a checkpoint holds that state.
+      seconds: of the clock, where earlier processes left it.
+      sizes: for run.json and the result.
+      facts: what else run.json says.
+      problems: met so far.
+    """
+    self.clock = Clock(seconds)
+    self._sizes = dict(sizes)
+
+    def keep(row: files.Row) -> bool:
+      # The evaluation of the checkpoint's state came before it was saved.
+      is_its_evaluation = row["step"] == step and row["kind"] == "eval"
+      return row["step"] < step or (resumed and is_its_evaluation)
+
+    problems = list(problems)
+    if self._writes:
+      problems += filter(None, [self._directory.set_result_aside()])
+      self._rows = self._directory.open_metrics(keep)
+      rows, wrong = self._rows.rows, self._rows.problems
+    else:
+      rows, wrong = self._directory.read_rows()
+      rows = [row for row in rows if keep(row)]
+    for row in rows:
+      self._remember(row)
+    every_steps = {
+      "eval": self._config.evaluate.every_steps,
+      "train": self._config.log.every_steps,
+    }
+    problems += [*wrong, *files.lost_rows(rows, step, every_steps)]
+    if self._writes:
+      self._write_run(facts, [step] if resumed else [], problems)
+      self._mirrors = [
+        sink(self._directory.path, configure.to_dict(self._config))
+        for name, sink in sinks.SINKS.items()
+        if self._config.log[name]
+      ]
+
+  def _write_run(
+    self,
+    facts: Mapping[str, Any],
+    resumed_at_steps: Sequence[int],
+    problems: Sequence[str],
+  ) -> None:
+    """Config and provenance; keeps what an earlier process noted."""
+    found = self._directory.read_run()
+    noted = found.value or {}
+    if found.problem:
+      problems = [*problems, f"{found.problem}; it was written anew"]
+    self._directory.write_run(
+      config=configure.to_dict(self._config),
+      **self._sizes,
+      **facts,
+      resumed_at_steps=[*noted.get("resumed_at_steps", []), *resumed_at_steps],
+      problems=[*noted.get("problems", []), *problems],
+    )
+
+  # ----- While it goes -----
+
+  def train(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes what a step gave: its metrics, and its probes apart."""
+    self.timer.lap(step)
+    probes = {name: value for name, value in values.items() if "/" in name}
+    self._row("train", step, {k: v for k, v in values.items() if "/" not in k})
+    if probes:
+      self._row("probe", step, probes)
+    self._progress = {"step": step, "loss": values["loss"]}
+    if time.perf_counter() - self._status_written_s > _STATUS_EVERY_S:
+      self.status(RunState.RUNNING)
+
+  def evaluation(self, step: int, means: Mapping[str, float]) -> None:
+    """Writes what an evaluation gave."""
+    self._row("eval", step, means)
+    self.status(RunState.RUNNING)
+
+  def _row(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+    """One row on disk, then in the mirrors."""
+    time_s = round(self.clock["train"], 4)
+    row = {"step": step, "kind": kind, "time_s": time_s, **values}
+    if self._rows is not None:
+      self._rows.append(row)
+    self._remember(row)
+    for mirror in self._mirrors:
+      mirror.write(row)
+
+  def _remember(self, row: files.Row) -> None:
+    """Keeps the newest values, for the result."""
+    if row["kind"] == "eval":
+      self.evaluated_steps.add(row["step"])
+    if row["kind"] == "train":
+      self._zero_gradient.see(
+        row["step"], row.get("grad_norm"), row.get("loss")
+      )
+    if row["kind"] != "probe":
+      for name, value in row.items():
+        if name not in _KEYS:
+          self._newest[f"{row['kind']}/{name}"] = value
+
+  def sync(self) -> None:
+    """Makes the rows durable: called before a checkpoint is saved."""
+    if self._rows is not None:
+      self._rows.sync()
+
+  def status(self, state: RunState, message: str = "") -> None:
+    """Says where the run is."""
+    self._status_written_s = time.perf_counter()
+    if not self._writes:
+      return
+    num_steps = self._config.train.num_steps
+    step_s = self.timer.newest_s
+    left = num_steps - self._progress["step"]
+    self._directory.write_status(
+      state,
+      **self._progress,
+      num_steps=num_steps,
+      eta_s=None if step_s is None else left * step_s,
+      updated_s=time.time(),
+      message=message,
+    )
+
+  # ----- The end -----
+
+  def finish(
+    self,
+    steps: int,
+    diverged_at_step: int | None,
+    newest: tuple[int, Mapping[str, float]] | None,
+  ) -> None:
+    """Writes the result; after this the run is over.
+
+    Args:
+      steps: that were taken.
+      diverged_at_step: None where it did not diverge.
+      newest: the last step and what it gave; it may have no row. None where
+        this process took none.
+    """
+    if newest is not None:
+      step, values = newest
+      self._zero_gradient.see(step, values["grad_norm"], values["loss"])
+    over = RunState.DONE if diverged_at_step is None else RunState.DIVERGED
+    seconds = {f"{name}_s": s for name, s in self.clock.to_dict().items()}
+    result = {
+      "steps": steps,
+      "diverged_at_step": diverged_at_step,
+      "gradient_zero_since_step": self._zero_gradient.since_step,
+      "metrics": self._newest,
+      **self._sizes,
+      **seconds,
+      "wall_s": time.perf_counter() - self._started_s,
+      "step_ms_median": 1e3 * statistics.median(self.timer.each_s or [0.0]),
+    }
+    if self._writes:
+      self.sync()
+      self.result = self._directory.write_result(over, **result)
+      self.status(over)
+    else:
+      self.result = files.finite({"state": over, **result})
+
+  def stop(self, state: RunState, message: str) -> None:
+    """Says that the process ends, unless the run is over."""
+    if self.result is None:
+      self.status(state, message)
+
+  def close(self) -> None:
+    """Closes what is open, all of it, also after an error."""
+    with contextlib.ExitStack() as stack:
+      if self._rows is not None:
+        stack.callback(self._rows.close)
+      for mirror in self._mirrors:
+        stack.callback(mirror.close)
+
+
+class ZeroGradient:
+  """Notes the first of the steps, up to the newest, that teach nothing.
+
+  Their gradient is exactly 0, or so small that its square underflows, and
+  their loss is not: a network that is dead, and whose loss is finite. Seen in
+  the training rows and in the last step, at no cost in the others.
+
+  Attributes:
+    since_step: the first of them, or None.
+  """
+
+  def __init__(self):
+    """Nothing was seen yet."""
+    self.since_step: int | None = None
+
+  def see(self, step: int, norm: float | None, loss: float | None) -> None:
+    """Takes a step's gradient norm and loss; None where there is no number."""
+    if norm != 0 or not loss or not math.isfinite(loss):
+      self.since_step = None
+    elif self.since_step is None:
+      self.since_step = step

@@ -1,0 +1,237 @@
+"""One run as the loop sees it: config, directory, recorder, and its state."""
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from normjax import build, configure
+from normjax.record import provenance
+from normjax.record.directory import RunDirectory
+from normjax.record.recorder import Recorder
+from normjax.train import evaluate
+from normjax.train.checkpoint import Checkpoints
+from normjax.train.program import Program
+
+# ("evaluate" | "save" | "step" | "log", step)
+Event = Callable[[str, int], None]
+
+
+class Lane:
+  """One of the runs that one program trains.
+
+  Attributes:
+    recorder: is told what the run gives.
+    program: what trains it, and perhaps others beside it.
+    state: after `step` updates; None before `begin`.
+    step: updates taken.
+    diverged_at: step of the first bad loss, as far as this process has seen;
+      -1 where there is none.
+  """
+
+  def __init__(
+    self,
+    config: configure.ConfigDict,
+    directory: RunDirectory,
+    recorder: Recorder,
+    program: Program,
+    observe: Event,
+  ):
+    """Nothing is computed yet.
+
+    Args:
+      config: a resolved config of this program.
+      directory: of this run alone.
+      recorder: see the class.
+      program: see the class.
+      observe: called before each event.
+    """
+    self.recorder, self.program = recorder, program
+    self.state: Any = None
+    self.step, self.diverged_at = 0, -1
+    self._config, self._directory, self._observe = config, directory, observe
+    self._dataset = build.dataset(config)
+    self._hyper = program.layout.put_scalars(build.hyper(config))
+    self._checkpoints: Checkpoints | None = None
+    self._saved_step: int | None = None
+    # Of steps, with what they gave: the last one, and one whose row is due.
+    self._newest: tuple[int, dict[str, jax.Array]] | None = None
+    self._unlogged: tuple[int, dict[str, jax.Array]] | None = None
+
+  def begin(self) -> None:
+    """Takes the newest checkpoint's state, or starts afresh."""
+    config = self._config
+    restored, seconds, problems = None, None, []
+    if config.checkpoint.every_steps:
+      self._checkpoints = Checkpoints(
+        self._directory.checkpoints,
+        config.checkpoint.keep,
+        self._directory.run_id,
+      )
+      restored, seconds, problems = self._checkpoints.restore(
+        self.program.abstract_state
+      )
+    self.state = restored or self._start()
+    self.step = int(self.state.step)
+    if restored:
+      self._saved_step = self.step
+    self.recorder.begin(
+      self.step,
+      resumed=restored is not None,
+      seconds=seconds or {},
+      sizes=self.program.sizes(self.state),
+      facts={
+        "program": build.program_key(config),
+        "provenance": {
+          **provenance.collect(),
+          "num_devices": self.program.layout.mesh.size,
+          "cores": len(os.sched_getaffinity(0)),
+          "kernels": self.program.kernels,
+          "data": self._dataset.provenance,
+        },
+      },
+      problems=problems,
+    )
+
+  def _start(self):
+    """The state before step 0: as drawn, and changed by the start steps."""
+    return self.program.initialize(
+      self._hyper, self._batch(0), build.start_steps(self._config)
+    )
+
+  def _batch(self, step: int) -> dict[str, jax.Array]:
+    """The batch of a step, on the devices."""
+    batch = self._dataset.train_batch(
+      self._config.seed, step, self._config.train.batch_size
+    )
+    return self.program.layout.put_batch(batch)
+
+  # ----- Between steps -----
+
+  @property
+  def is_last(self) -> bool:
+    """Whether no step is left."""
+    return self.step == self._config.train.num_steps
+
+  @property
+  def is_over(self) -> bool:
+    """Whether all is there that the result needs."""
+    is_evaluated = self.step in self.recorder.evaluated_steps
+    return self.diverged_at >= 0 or (self.is_last and is_evaluated)
+
+  def _is_due(self, every_steps: int) -> bool:
+    return self.is_last or (every_steps > 0 and self.step % every_steps == 0)
+
+  def steps_until_due(self) -> int:
+    """How many steps there are before the next that is evaluated or saved."""
+    stops = [self._config.train.num_steps - self.step]
+    for every_steps in (
+      self._config.evaluate.every_steps,
+      self._config.checkpoint.every_steps,
+    ):
+      if every_steps:
+        stops.append(every_steps - self.step % every_steps)
+    return min(stops)
+
+  def evaluate_if_due(self) -> None:
+    """Evaluates the state, unless its row is there from before a resume."""
+    self.diverged_at = int(self.state.diverged_at)
+    options = self._config.evaluate
+    is_there = self.step in self.recorder.evaluated_steps
+    if self.diverged_at >= 0 or is_there:
+      return
+    if self._is_due(options.every_steps):
+      self._observe("evaluate", self.step)
+      with contextlib.suppress(evaluate.Stopped):  # The loop sees what came.
+        self._evaluate(options)
+
+  def _evaluate(self, options: Any) -> None:
+    sizes = {
+      "batch_size": options.batch_size,
+      "num_batches": options.num_batches,
+    }
+    given = self.program, self.state, self._dataset, self._hyper
+    with self.recorder.clock.measure("eval"):
+      means = evaluate.evaluate(*given, **sizes)
+      if self.is_last and options.corruptions:
+        means |= evaluate.evaluate_corrupted(
+          *given, options.corruptions, means["accuracy"], **sizes
+        )
+    self.recorder.evaluation(self.step, means)
+
+  def save_if_due(self, *, is_stopping: bool) -> None:
+    """Starts an asynchronous checkpoint of the state.
+
+    Args:
+      is_stopping: whether the process ends, and what is not over is due.
+    """
+    is_due = self._is_due(self._config.checkpoint.every_steps)
+    if self._checkpoints is None or self.step == self._saved_step:
+      return
+    if is_due or (is_stopping and not self.is_over):
+      self._observe("save", self.step)
+      self.recorder.sync()
+      # The next step donates the state's buffers; the writer needs its own.
+      self._checkpoints.save(
+        self.program.snapshot(self.state), self.recorder.clock.to_dict()
+      )
+      self._saved_step = self.step
+
+  def finish_if_over(self) -> None:
+    """Writes the result, once the last checkpoint is on disk."""
+    if not self.is_over:
+      return
+    self._close_checkpoints()
+    newest = None
+    if self._newest is not None:
+      step, metrics = self._newest
+      newest = step, _to_host(metrics)
+    diverged_at_step = self.diverged_at if self.diverged_at >= 0 else None
+    self.recorder.finish(self.step, diverged_at_step, newest)
+
+  # ----- Steps -----
+
+  def take_step(self) -> None:
+    """Starts a step, and meanwhile logs the one before."""
+    step = self.step
+    self.state, metrics = self.program.step(
+      self.state, self._batch(step), self._hyper
+    )
+    self._newest = step, metrics
+    self._observe("step", step)
+    if self.program.layout.one_at_a_time:
+      jax.block_until_ready(metrics)
+    self.log()
+    if self.diverged_at < 0 and step % self._config.log.every_steps == 0:
+      self._unlogged = step, metrics
+    self.step += 1
+
+  def log(self) -> None:
+    """Fetches and writes the row that is due, if one is."""
+    if self._unlogged is None:
+      return
+    step, metrics = self._unlogged
+    self._unlogged = None
+    self._observe("log", step)
+    values = _to_host(metrics)
+    self.diverged_at = int(values.pop("diverged_at"))
+    self.recorder.train(step, values)
+
+  # ----- The end -----
+
+  def close(self) -> None:
+    """Closes what is open, all of it, also after an error."""
+    with contextlib.ExitStack() as stack:
+      stack.callback(self.recorder.close)
+      stack.callback(self._close_checkpoints)
+
+  def _close_checkpoints(self) -> None:
+    if self._checkpoints is not None:
+      self._checkpoints.close()
+      self._checkpoints = None
+
+
+def _to_host(metrics: dict[str, jax.Array]) -> dict[str, float]:
+  return {name: float(v) for name, v in jax.device_get(metrics).items()}

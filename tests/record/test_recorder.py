@@ -1,0 +1,82 @@
+"""What is told to a recorder, and which process writes it."""
+
+import pytest
+
+from normjax import configure
+from normjax.record import files
+from normjax.record.directory import RunDirectory
+from normjax.record.recorder import Recorder
+
+STEP = {"loss": 2.0, "grad_norm": 1.0, "update/head/rms": 0.5}
+
+
+@pytest.fixture
+def config():
+  base = configure.load("configs/default.py")
+  return configure.override(base, {"evaluate.every_steps": 2})
+
+
+def begin(path, config, step=0, *, writes=True):
+  """A recorder of a run that starts, or goes on, at a step."""
+  directory = RunDirectory(path, configure.run_id(config))
+  recorder = Recorder(directory, config, writes=writes)
+  recorder.begin(
+    step,
+    resumed=step > 0,
+    seconds={},
+    sizes={"num_params": 3},
+    facts={"program": "p"},
+    problems=[],
+  )
+  return recorder
+
+
+def tell(recorder, steps):
+  """Some steps and evaluations, and the end."""
+  for step in steps:
+    if step % 2 == 0:
+      recorder.evaluation(step, {"accuracy": 0.5})
+    recorder.train(step, STEP)
+  recorder.finish(steps[-1] + 1, None, None)
+  recorder.close()
+
+
+def test_what_is_told_is_on_disk(tmp_path, config):
+  recorder = begin(tmp_path, config)
+  tell(recorder, range(3))
+  rows, problems = files.read_rows(tmp_path / files.METRICS)
+  assert problems == []
+  assert [(row["step"], row["kind"]) for row in rows][:3] == [
+    (0, "eval"),
+    (0, "train"),
+    (0, "probe"),
+  ]
+  result = files.read_json(tmp_path / files.RESULT)
+  assert result == recorder.result
+  assert result["metrics"] == {
+    "eval/accuracy": 0.5,
+    "train/loss": 2.0,
+    "train/grad_norm": 1.0,
+  }
+  assert (result["num_params"], result["steps"]) == (3, 3)
+  assert files.read_json(tmp_path / files.STATUS)["state"] == "done"
+  assert files.read_json(tmp_path / files.RUN)["program"] == "p"
+
+
+def test_one_process_writes_and_the_others_know_the_same(tmp_path, config):
+  first = begin(tmp_path / "run", config)
+  first.evaluation(0, {"accuracy": 0.25})
+  first.train(0, STEP)
+  first.close()  # Killed here, after a checkpoint of step 1.
+  before = {p: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+  other = begin(tmp_path / "run", config, step=1, writes=False)
+  assert other.evaluated_steps == {0}
+  tell(other, range(1, 3))
+  assert {p: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
+  writer = begin(tmp_path / "run", config, step=1)
+  assert writer.evaluated_steps == {0}
+  tell(writer, range(1, 3))
+  for name in ("state", "steps", "metrics", "num_params"):
+    assert other.result[name] == writer.result[name]
+  assert begin(tmp_path / "new", config, writes=False).result is None
+  assert not (tmp_path / "new").exists()
