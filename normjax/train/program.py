@@ -184,12 +184,9 @@ def recipe_and_initialize(
     others_frozen=config.train.others_frozen,
   )
 
-  def make_optimizer(hyper, learning_rate_scale):
-    return build.optimizer(frozen, hyper, learning_rate_scale, roles)
-
   recipe = train_step.Recipe(
     graphdef=structure,
-    make_optimizer=make_optimizer,
+    make_optimizer=functools.partial(build.optimizer, frozen, roles=roles),
     schedule=schedules.get(config.schedule.name),
     make_objective=lambda hyper: build.objective(frozen, hyper),
     accumulation_steps=config.train.accumulation_steps,

@@ -27,10 +27,10 @@ class Recipe(NamedTuple):
   """The static choices of a program."""
 
   graphdef: Any  # The model without its variables.
-  # (scalars, fraction of the peak learning rate) -> optax transform.
-  make_optimizer: Callable[
-    [Hyper, Array], optax.GradientTransformationExtraArgs
-  ]
+  # (scalars, fraction of the peak learning rate = 1) -> optax transform. It
+  # closes over traced scalars, so that each traced function makes its own:
+  # `start` and `train_step`, and nobody else.
+  make_optimizer: Callable[..., optax.GradientTransformationExtraArgs]
   schedule: Callable[[Array, Mapping[str, Array]], Array]
   make_objective: Callable[[Hyper], objectives.Objective]
   accumulation_steps: int
@@ -42,7 +42,7 @@ class Recipe(NamedTuple):
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
     """The state before step 0 on these variables."""
     moving = frozen.select(variables["params"], self.trained)
-    optimizer = self.make_optimizer(hyper, jnp.ones(()))
+    optimizer = self.make_optimizer(hyper)
     return create(variables, optimizer.init(moving))
 
 

@@ -224,8 +224,14 @@ def test_a_failure_is_in_the_status_and_the_rest_is_kept(tmp_path):
 
 
 def test_runs_that_differ_in_scalars_compile_once(tmp_path, monkeypatch):
-  compiled = []
-  real = program._compile
+  compiled, traced = [], []
+  real, optimizer = program._compile, build.optimizer
+
+  def make(config, values=None, *rest, **options):
+    traced.extend([] if values is None else [values])
+    return optimizer(config, values, *rest, **options)
+
+  monkeypatch.setattr(build, "optimizer", make)
   monkeypatch.setattr(program, "_PROGRAMS", {})
   monkeypatch.setattr(
     program, "_compile", lambda *given: compiled.append(1) or real(*given)
@@ -242,6 +248,8 @@ def test_runs_that_differ_in_scalars_compile_once(tmp_path, monkeypatch):
     )
   ]
   assert len(compiled) == 1
+  # Of traced scalars: for the first state, and for the step.
+  assert len(traced) == 2
   assert len({loss["eval/loss"] for loss in losses}) == 4
 
 
