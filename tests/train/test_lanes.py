@@ -1,13 +1,15 @@
 """Runs of one program side by side give what each gives alone."""
 
+import ast
+import inspect
 import json
 import os
 
 import pytest
 
 from normjax import errors, stopping
-from normjax.record import files
-from normjax.train import entry
+from normjax.record import clock, files, recorder
+from normjax.train import checkpoint, entry, lane, loop
 from tests import support
 
 BASE = {
@@ -135,3 +137,30 @@ def test_runs_of_several_programs_are_refused(tmp_path):
   ):
     entry.run_together(runs)
   assert list(tmp_path.iterdir()) == []
+
+
+def _assigned(function):
+  """Attributes of `self` that a method assigns."""
+  return {
+    node.attr
+    for node in ast.walk(function)
+    if isinstance(node, ast.Attribute)
+    and isinstance(node.ctx, ast.Store)
+    and ast.unparse(node.value) == "self"
+  }
+
+
+@pytest.mark.parametrize(
+  "module", [checkpoint, clock, entry, files, lane, loop, recorder]
+)
+def test_no_attribute_is_born_outside_init(module):
+  tree = ast.parse(inspect.getsource(module))
+  for node in ast.walk(tree):
+    if isinstance(node, ast.ClassDef):
+      methods = {
+        each.name: _assigned(each)
+        for each in node.body
+        if isinstance(each, ast.FunctionDef)
+      }
+      born = methods.pop("__init__", set())
+      assert set().union(*methods.values()) <= born, node.name
