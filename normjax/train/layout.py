@@ -19,6 +19,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from normjax import errors
+from normjax.nn.model_roles import Roles
+from normjax.nn.roles import Role
 from normjax.train.state import State
 from normjax.types import Hyper, PyTree
 
@@ -28,15 +30,15 @@ class Rules(NamedTuple):
 
   Attributes:
     batch: the one that splits the examples of a batch.
-    variable: (role or None, shape) of a parameter or a statistic -> those
-      that split it, by its axes.
+    variable: (role, shape) of a parameter or a statistic -> those that split
+      it, by its axes.
   """
 
   batch: str
-  variable: Callable[[Any, tuple[int, ...]], PartitionSpec]
+  variable: Callable[[Role, tuple[int, ...]], PartitionSpec]
 
 
-def _replicate(role: Any, shape: tuple[int, ...]) -> PartitionSpec:
+def _replicate(role: Role, shape: tuple[int, ...]) -> PartitionSpec:
   del role, shape
   return PartitionSpec()
 
@@ -50,12 +52,12 @@ class Layout:
 
   Attributes:
     mesh: the devices, by axis.
-    roles: path of a variable to its role, what `rules` decide by.
+    roles: of the model's variables, what `rules` decide by.
     rules: see `Rules`.
   """
 
   mesh: Mesh
-  roles: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  roles: Roles
   rules: Rules = DATA_PARALLEL
 
   @property
@@ -120,7 +122,7 @@ class Layout:
 
   def _variables(self, tree: PyTree) -> PyTree:
     def place(path, leaf):
-      spec = self.rules.variable(self.roles.get(_name(path)), leaf.shape)
+      spec = self.rules.variable(self.roles[_name(path)], leaf.shape)
       return abstract(leaf, NamedSharding(self.mesh, spec))
 
     return jax.tree_util.tree_map_with_path(place, tree)
@@ -140,7 +142,7 @@ class Layout:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def create(num_devices: int, roles: Mapping[str, Any] | None = None) -> Layout:
+def create(num_devices: int, roles: Roles) -> Layout:
   """Data parallelism over a one-axis mesh named "data".
 
   Args:
@@ -157,7 +159,7 @@ def create(num_devices: int, roles: Mapping[str, Any] | None = None) -> Layout:
       " the devices that jax sees here."
     )
   mesh = Mesh(np.array(devices[: num_devices or None]), ("data",))
-  return Layout(mesh, roles or {})
+  return Layout(mesh, roles)
 
 
 def abstract(tree: PyTree, sharding: NamedSharding) -> PyTree:

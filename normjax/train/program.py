@@ -258,11 +258,11 @@ def _compile(
 ) -> Program:
   enable_cache()
   start_s = time.perf_counter()
-  layout = layout_lib.create(config.train.num_devices)
+  recipe, initialize = recipe_and_initialize(config)
+  layout = layout_lib.create(config.train.num_devices, recipe.roles)
   micro_size = config.train.batch_size // config.train.accumulation_steps
   layout.check_batch("train.batch_size / accumulation", micro_size)
   layout.check_batch("evaluate.batch_size", config.evaluate.batch_size)
-  recipe, initialize = recipe_and_initialize(config)
   dataset = build.dataset(config)
   batches = {
     "training": dataset.train_batch(0, 0, config.train.batch_size),

@@ -1,5 +1,6 @@
 """One place says what is split over devices, and its rules reach every part."""
 
+import dataclasses
 import re
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from normjax import build, configure, errors
+from normjax.nn.roles import Kind
 from normjax.train import layout, program
 from tests import support
 
@@ -38,46 +40,47 @@ def test_only_the_layout_says_how_arrays_are_split():
   assert found - set(FOREIGN_MESHES) == {"train/layout.py"}
 
 
-def _split_last(role, shape):
-  """A rule beyond data parallelism: the last axis of what has a role."""
-  return PartitionSpec(*[None] * (len(shape) - 1), role)
-
-
 def _config(**changes):
   return configure.override(
     configure.load("configs/default.py"), {**MLP, **changes}
   )
 
 
-def _split_layout():
-  """On two devices, the first layer's kernel split by its outputs."""
-  return layout.Layout(
-    layout.create(2).mesh,
-    roles={"layers/0/kernel": "data"},
-    rules=layout.Rules(batch="data", variable=_split_last),
-  )
+@pytest.fixture(scope="module")
+def uncompiled():
+  """The recipe, and the state in shapes."""
+  recipe, initialize = program.recipe_and_initialize(_config())
+  return recipe, jax.eval_shape(initialize, build.hyper(_config()))
 
 
-def _abstract_state(made):
-  _, initialize = program.recipe_and_initialize(_config())
-  hyper = build.hyper(_config())
-  return made.abstract_state(jax.eval_shape(initialize, hyper))
+def _split_outputs(role, shape):
+  """A rule beyond data parallelism: all kernels but the last, by outputs."""
+  is_split = role.kind is Kind.KERNEL and role.layer != "output"
+  axes = (*[None] * (len(shape) - 1), "data")
+  return PartitionSpec(*axes if is_split else ())
 
 
-def test_data_parallelism_splits_the_batch_alone():
-  made = layout.create(2)
+def _split_layout(roles):
+  rules = layout.Rules(batch="data", variable=_split_outputs)
+  return dataclasses.replace(layout.create(2, roles), rules=rules)
+
+
+def test_data_parallelism_splits_the_batch_alone(uncompiled):
+  recipe, state = uncompiled
+  made = layout.create(2, recipe.roles)
   assert made.batch.shard_shape((8, 64)) == (4, 64)
-  for leaf in jax.tree.leaves(_abstract_state(made)):
+  for leaf in jax.tree.leaves(made.abstract_state(state)):
     assert leaf.sharding.is_fully_replicated
   batch = made.put_batch({"inputs": np.zeros((8, 64))})
   assert batch["inputs"].sharding == made.batch
 
 
-def test_a_rule_on_roles_reaches_parameters_and_their_moments():
-  made = _split_layout()
+def test_a_rule_on_roles_reaches_parameters_and_their_moments(uncompiled):
+  recipe, state = uncompiled
+  placed = _split_layout(recipe.roles).abstract_state(state)
   split = {
     jax.tree_util.keystr(path, simple=True, separator="/")
-    for path, leaf in jax.tree.leaves_with_path(_abstract_state(made))
+    for path, leaf in jax.tree.leaves_with_path(placed)
     if leaf.sharding.spec == PartitionSpec(None, "data")
   }
   assert split == {
@@ -87,12 +90,13 @@ def test_a_rule_on_roles_reaches_parameters_and_their_moments():
 
 
 @pytest.mark.slow
-def test_a_program_follows_its_layout(monkeypatch):
+def test_a_program_follows_its_layout(uncompiled, monkeypatch):
   """Other devices hold the numbers; the numbers are the same."""
   config = _config()
   dataset = build.dataset(config)
   states = []
-  for made in (layout.create(2), _split_layout()):
+  roles = uncompiled[0].roles
+  for made in (layout.create(2, roles), _split_layout(roles)):
     monkeypatch.setattr(program, "_PROGRAMS", {})
     monkeypatch.setattr(layout, "create", lambda *given, made=made: made)
     compiled, _ = program.get(config)
