@@ -16,6 +16,7 @@ from normjax.nn.feed_forward import FeedForward
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.residual_scaling import ResidualScaling
 from normjax.nn.rotary import RotaryTable
+from normjax.norms import modes
 from normjax.types import Array
 
 BRANCHES = ("attention", "feed_forward")
@@ -108,7 +109,7 @@ class Block(nnx.Module):
     self,
     x_btd: Array,
     *,
-    train: bool,
+    train: modes.Train = None,
     gains: placement_lib.Gains = placement_lib.NO_GAINS,
     mask_bt: Array | None = None,
     rotary: RotaryTable | None = None,
@@ -170,7 +171,7 @@ class Block(nnx.Module):
       x_btd, branch_gain=squared / (t * d), mask=mask_bt
     )
 
-  def _branch(self, name: str, train: bool, **options: Any):
+  def _branch(self, name: str, train: modes.Train, **options: Any):
     """The branch as a function of what it reads, with its offsets."""
 
     def call(h_btd: Array) -> Array:

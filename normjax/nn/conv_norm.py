@@ -12,7 +12,7 @@ from normjax.nn import checks, folding
 from normjax.nn.conv import HE_NORMAL, Conv
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.variables import held
-from normjax.norms import weights
+from normjax.norms import modes, weights
 from normjax.types import Array
 
 
@@ -60,7 +60,7 @@ class NormActivation(nnx.Module):
     )
 
   def __call__(
-    self, x: Array, *, train: bool = True, mask: Array | None = None
+    self, x: Array, *, train: modes.Train = None, mask: Array | None = None
   ) -> Array:
     """Applies both."""
     y = self.norm(x, train=train, mask=mask)
@@ -70,7 +70,8 @@ class NormActivation(nnx.Module):
 class ConvNorm(nnx.Module):
   """a(N(x * kernel)): a convolution, what follows it, and the activation.
 
-  The mode is one of arXiv:2305.11624:
+  The attribute `mode` is one of arXiv:2305.11624. It says, once for a network,
+  what training is of; `train` says of each call whether it is training:
 
   - "train": the norm sees `train`.
   - "eval": the norm is as in evaluation; its statistics are constants.
@@ -142,11 +143,11 @@ class ConvNorm(nnx.Module):
       rngs=rngs,
     )
 
-  def __call__(self, x_byxc: Array, *, train: bool = True) -> Array:
-    """Applies all; `train` changes statistics in mode "train" only."""
+  def __call__(self, x_byxc: Array, *, train: modes.Train = None) -> Array:
+    """Applies all; the norm reads `train` in mode "train" only."""
     return MODES[self.mode](self, x_byxc, train)
 
-  def folded(self, *, train: bool = False) -> tuple[Array, Array]:
+  def folded(self, *, train: modes.Train = False) -> tuple[Array, Array]:
     """The kernel and bias of convolution and norm in one, float32.
 
     Args:
@@ -164,15 +165,15 @@ class ConvNorm(nnx.Module):
     )
 
 
-def _train(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
+def _train(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
   return site.norm(site.conv(x_byxc, train=train), train=train)
 
 
-def _evaluate(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
+def _evaluate(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
   return site.norm(site.conv(x_byxc, train=train), train=False)
 
 
-def _tune(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
+def _tune(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
   kernel, bias = site.folded(train=train)
   y_byxc = site.conv.convolve(x_byxc, kernel, bias)
   activate = site.norm.activate
@@ -180,7 +181,7 @@ def _tune(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
 
 
 # By name: (module, x, train) to y.
-MODES: Mapping[str, Callable[[ConvNorm, Array, bool], Array]] = {
+MODES: Mapping[str, Callable[[ConvNorm, Array, modes.Train], Array]] = {
   "train": _train,
   "eval": _evaluate,
   "tune": _tune,

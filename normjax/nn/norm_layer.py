@@ -8,11 +8,13 @@ from jax.typing import DTypeLike
 
 from normjax import norms
 from normjax.nn import roles
+from normjax.nn.switches import HasStatistics
 from normjax.nn.variables import held, hold
+from normjax.norms import modes
 from normjax.types import Array
 
 
-class NormLayer(nnx.Module):
+class NormLayer(HasStatistics):
   """A norm with its variables.
 
   Parameters are `nnx.Param`, running statistics `NormStat` and statistics of
@@ -60,15 +62,24 @@ class NormLayer(nnx.Module):
     self,
     x: Array,
     *,
-    train: bool = True,
+    train: modes.Train = None,
     mask: Array | None = None,
     context: Any = None,
   ) -> Array:
-    """Normalises x as `Norm.apply`; train=True updates the statistics."""
+    """Normalises x as `Norm.apply`, and keeps what the statistics become.
+
+    Args:
+      x: see `Norm.apply`.
+      train: True, False or a `Mode`; None: what `train()` and `eval()` of this
+        module, or of one that holds it, said last; at first True.
+      mask: see `Norm.apply`.
+      context: see `Norm.apply`.
+    """
+    mode = modes.resolve(train, self)
     y, stats = self.norm.apply(
-      held(self), x, train=train, mask=mask, context=context
+      held(self), x, train=mode, mask=mask, context=context
     )
-    if train:
+    if mode.update:
       for name, value in stats.items():
         getattr(self, name)[...] = value
     return y if self.dtype is None else y.astype(self.dtype)

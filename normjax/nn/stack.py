@@ -15,10 +15,12 @@ from normjax.nn.attention import Attention
 from normjax.nn.block import Block
 from normjax.nn.feed_forward import FeedForward
 from normjax.nn.norm_layer import NormLayer
+from normjax.nn.switches import HasNoise
+from normjax.norms import modes
 from normjax.types import Array
 
 
-class Stack(nnx.Module):
+class Stack(HasNoise):
   """Blocks between an embedding and a head; a model inherits from it."""
 
   def __init__(
@@ -182,7 +184,7 @@ class Stack(nnx.Module):
     self,
     x_btd: Array,
     *,
-    train: bool,
+    train: modes.Train = None,
     mask_bt: Array | None = None,
     positions: Array | None = None,
     key: Array | None = None,
@@ -191,7 +193,7 @@ class Stack(nnx.Module):
 
     Args:
       x_btd: the embedding.
-      train: of the norms.
+      train: of the norms and of dropout.
       mask_bt: true for real tokens.
       positions: (t,) or (b, t), of the rotation; None: 0 to t - 1.
       key: of dropout; needed where there is some in training.

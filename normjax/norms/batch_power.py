@@ -9,14 +9,13 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from normjax.norms import moments
+from normjax.norms import modes, moments
 from normjax.types import Array
 
 
 def mean_square(x: Array, mask: Array | None, otherwise: Array) -> Array:
-  """mean(x^2) of each channel over the real positions, without a gradient.
+  """mean(x^2) of each channel over the real positions.
 
   Args:
     x: channels-last, float32 or float64.
@@ -29,7 +28,6 @@ def mean_square(x: Array, mask: Array | None, otherwise: Array) -> Array:
   Raises:
     UserError: a mask that does not fit.
   """
-  x = lax.stop_gradient(x)
   axes = tuple(range(x.ndim - 1))
   if mask is None:
     return moments.mean_square(x, axes).reshape(-1)
@@ -38,6 +36,23 @@ def mean_square(x: Array, mask: Array | None, otherwise: Array) -> Array:
   return jnp.where(
     moments.count(x, axes, mask).reshape(-1) > 0, power, otherwise
   )
+
+
+def blend(
+  running: Array, x: Array, mask: Array | None, mode: modes.Mode
+) -> Array:
+  """The power of `Mode(statistics="blended")`, (c,): see `running.blend`.
+
+  Args:
+    running: (c,), in the dtype of x.
+    x: see `mean_square`; its gradient passes.
+    mask: see `mean_square`.
+    mode: says the batch's weight.
+  """
+  assert mode.batch_weight is not None
+  q = mean_square(x, mask, otherwise=running)
+  blended = (1 - mode.batch_weight) * running + mode.batch_weight * q
+  return moments.finite_or(blended, running)
 
 
 def size(x: Array, mask: Array) -> Array:

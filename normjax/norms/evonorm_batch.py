@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
-from normjax.norms import affine, base, moments, running
+from normjax.norms import affine, base, modes, moments, running
 from normjax.types import Array
 
 Variance = Literal["biased", "unbiased"]
@@ -170,6 +170,7 @@ def _make(
       statistics="batch",
       scale_invariant=scale_invariant,
       needs_train_flag=True,
+      blends=True,
       spatial_only=True,
       mixes_positions=True,
       contains_activation=True,
@@ -224,7 +225,7 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   mask: Array | None,
   momentum: float,
   eps: float,
@@ -236,18 +237,25 @@ def _apply(
   base.check_held(name, variables, "stats", ("var",))
   base.check_features(name, x, stats["var"].size)
   wide = moments.promote(x)
-  if not train:
-    spread = jnp.sqrt(stats["var"].astype(wide.dtype) + eps)
+
+  def by_variance(variance: Array) -> Array:
+    spread = jnp.sqrt(variance.astype(wide.dtype) + eps)
     y = _by_autodiff(name, wide, params, spread, eps, mask)
-    return y.astype(x.dtype), stats
-  if mask is None:
+    return y.astype(x.dtype)
+
+  if mode.statistics == "running":
+    return by_variance(stats["var"]), stats
+  if mode.statistics == "batch" and mask is None:
     base.check_batch(name, x)
     batch, statistics = _measure(name, lax.stop_gradient(wide), eps)
     y = cast(Array, _normalize(name, eps, x, params, statistics))
   else:
     batch = running.measure(name, wide, mask)
-    spread = jnp.sqrt(batch.variance + eps)
-    y = _by_autodiff(name, wide, params, spread, eps, mask).astype(x.dtype)
+    variance = batch.variance
+    if mode.statistics == "blended":
+      new = {"var": batch.kept(running_variance)}
+      variance = running.blend(stats, new, mode, batch.size)["var"]
+    y = by_variance(variance)
   new = {"var": batch.kept(running_variance)}
   return y, running.advance(stats, new, momentum, batch.size)
 

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from kernels_pallas import blocks
 from kernels_pallas import moments as kernel
-from normjax.norms import affine, base, moments
+from normjax.norms import affine, base, modes, moments
 from normjax.types import Array
 
 
@@ -182,7 +182,7 @@ def mean_of_ghosts(
 def advance(
   running: Mapping[str, Array],
   batch: Mapping[str, Array],
-  momentum: float,
+  momentum: float | Array,
   count: Array,
 ) -> dict[str, Array]:
   """The running statistics, by name: momentum * old + (1 - momentum) * batch.
@@ -200,3 +200,18 @@ def advance(
     return jnp.where((count > 1) & jnp.isfinite(values), new, old)
 
   return {name: move(running[name], values) for name, values in batch.items()}
+
+
+def blend(
+  running: Mapping[str, Array],
+  batch: Mapping[str, Array],
+  mode: modes.Mode,
+  count: Array,
+) -> dict[str, Array]:
+  """The statistics of `Mode(statistics="blended")`, by name.
+
+  A step from the running statistics whose momentum is 1 - batch_weight: where
+  `advance` leaves them, they are taken as they are.
+  """
+  assert mode.batch_weight is not None
+  return advance(running, batch, 1 - mode.batch_weight, count)

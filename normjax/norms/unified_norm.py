@@ -10,7 +10,7 @@ from jax import lax
 
 from kernels_pallas import blocks
 from normjax import errors
-from normjax.norms import affine, base, batch_power, moments
+from normjax.norms import affine, base, batch_power, modes, moments
 from normjax.types import Array
 
 # The official code corrects gradients for the ratio of the window to the
@@ -39,8 +39,9 @@ def unified_norm(
 
   with t = 1, 2, … the training calls, of a train step its optimizer steps.
   Evaluation divides by sqrt(running_var + eps), which a neighbouring linear
-  layer can absorb. The backward pass is not the derivative. With g the
-  gradient of z times r, and dscale = sum(dy r z),
+  layer can absorb; blended (`Mode`) is running_var with q, without windows. The
+  backward pass of training is not the derivative. With g the gradient of z
+  times r, and dscale = sum(dy r z),
 
       gz = mean(g z), put into buffer_gz (when skipped: ema_gz)
       mean_gz = gz if t <= window or t < warmup_steps or skipped
@@ -119,6 +120,7 @@ def unified_norm(
       scale_invariant=pair[0] == 1,
       foldable=True,
       needs_train_flag=True,
+      blends=True,
       padding_in_gradient=padding_in_gradient,
     ),
     init_fn=_init,
@@ -148,7 +150,7 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   mask: Array | None,
   window: tuple[int, int],
   warmup_steps: int,
@@ -169,15 +171,17 @@ def _apply(
   wide = moments.promote(x)
   running = stats["running_var"].astype(wide.dtype)
   params = variables["params"]
-  if not train:
-    y = affine.apply(wide * lax.rsqrt(running + eps), params).astype(x.dtype)
-    return (batch_power.hold(y, grad_stats) if grad_stats else y), stats
+  if mode.statistics != "batch":
+    if mode.statistics == "blended":
+      running = batch_power.blend(running, wide, mask, mode)
+    y = affine.apply(wide * lax.rsqrt(running + eps), params)
+    return y.astype(x.dtype), stats
 
   base.check_held(
     "unified_norm", variables, "grad_stats", ("ema_gz", "buffer_gz")
   )
   base.check_batch("unified_norm", x)
-  q = batch_power.mean_square(wide, mask, otherwise=running)
+  q = batch_power.mean_square(lax.stop_gradient(wide), mask, otherwise=running)
   size = None
   if mask is not None and not padding_in_gradient:
     size = batch_power.size(x, mask)
