@@ -3,9 +3,14 @@
 Two calls are the same where their traced programs are: nothing is compiled.
 """
 
+import dataclasses
+import functools
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -28,7 +33,7 @@ class Traced:
 
     closed = jax.make_jaxpr(apply)(variables, inputs)
     self.jaxpr, self.consts = closed.jaxpr, closed.consts
-    self.given, self.stats = (variables, inputs), variables["stats"]
+    self.given = variables, inputs
 
   def __eq__(self, other):
     return _text(self.jaxpr) == _text(other.jaxpr)
@@ -43,9 +48,16 @@ class Traced:
 
   def moves_nothing(self):
     """Whether the statistics put out are those put in."""
-    old = jax.tree.leaves(self.stats)
-    jaxpr = self._only(False, *[True] * len(old))
-    new = jax.core.eval_jaxpr(jaxpr, self.consts, *jax.tree.leaves(self.given))
+    count = len(jax.tree.leaves(self.given[0]["stats"]))
+    jaxpr = self._only(False, *[True] * count)
+    # Each leaf has a value of its own.
+    leaves, structure = jax.tree.flatten(self.given)
+    leaves = [
+      jnp.full(leaf.shape, index, leaf.dtype)
+      for index, leaf in enumerate(leaves)
+    ]
+    new = jax.core.eval_jaxpr(jaxpr, self.consts, *leaves)
+    old = jax.tree.leaves(structure.unflatten(leaves)[0]["stats"])
     return all(np.array_equal(*pair) for pair in zip(new, old, strict=True))
 
 
@@ -54,52 +66,69 @@ def _text(jaxpr):
   return re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+  """A layer or a model.
+
+  Attributes:
+    make: makes it; no test looks at the values of its variables.
+    inputs: what it reads.
+    call: what it is called with beside them: a key, where something is drawn.
+  """
+
+  make: Callable[[], nnx.Module]
+  inputs: Any
+  call: Mapping[str, Any]
+
+  def trace(self, module=None, **train):
+    """A call of the module, or of a new one."""
+    if module is None:
+      module = nnx.eval_shape(self.make)
+    return Traced(module, self.inputs, **train, **self.call)
+
+  @functools.cached_property
+  def training(self):
+    """What train=True is."""
+    return self.trace(train=True)
+
+  @functools.cached_property
+  def evaluation(self):
+    """What train=False is."""
+    return self.trace(train=False)
+
+
 class ModeContract:
-  """Parametrized by `make`, which returns (module, inputs, other arguments)."""
+  """Parametrized by `case`."""
 
-  def test_eval_and_train_decide_where_the_call_does_not(self, make):
-    module, inputs, call = make()
-    training = Traced(module, inputs, train=True, **call)
-    evaluation = Traced(module, inputs, train=False, **call)
-    assert evaluation.moves_nothing()
-    assert Traced(module, inputs, **call) == training
+  def test_eval_and_train_decide_where_the_call_does_not(self, case):
+    module = nnx.eval_shape(case.make)
+    assert case.evaluation.moves_nothing()
+    assert case.trace(module) == case.training
     module.eval()
-    assert Traced(module, inputs, train=None, **call) == evaluation
-    assert Traced(module, inputs, train=True, **call) == training
+    assert case.trace(module, train=None) == case.evaluation
+    assert case.trace(module, train=True) == case.training
     module.train()
-    assert Traced(module, inputs, train=None, **call) == training
-    switched = nnx.view(
-      module,
-      deterministic=True,
-      use_running_average=True,
-      raise_if_not_found=False,
-    )
-    assert Traced(switched, inputs, **call) == evaluation
+    assert case.trace(module, train=None) == case.training
 
-  def test_statistics_of_the_batch_without_an_update(self, make):
+  def test_statistics_of_the_batch_without_an_update(self, case):
     """Y is that of training, equation by equation; nothing moves."""
-    module, inputs, call = make()
-    training = Traced(module, inputs, train=True, **call)
-    mode = norms.Mode(noise=True, statistics="batch")
-    kept = Traced(module, inputs, train=mode, **call)
-    assert kept.program_of_y() == training.program_of_y()
+    kept = case.trace(train=norms.Mode(noise=True, statistics="batch"))
+    assert kept.program_of_y() == case.training.program_of_y()
     assert kept.moves_nothing()
 
-  def test_noise_alone(self, make):
+  def test_noise_alone(self, case):
     """As by hand: `eval()`, and then dropout is switched on again."""
-    module, inputs, call = make()
-    noisy = Traced(module, inputs, train=norms.Mode(noise=True), **call)
+    module = nnx.eval_shape(case.make)
+    noisy = case.trace(module, train=norms.Mode(noise=True))
     assert noisy.moves_nothing()
+    assert (noisy == case.evaluation) == ("key" not in case.call)
     module.eval()
     module.set_attributes(deterministic=False, raise_if_not_found=False)
-    assert Traced(module, inputs, **call) == noisy
-    evaluation = Traced(module, inputs, train=False, **call)
-    assert (noisy == evaluation) == ("key" not in call)
+    assert case.trace(module) == noisy
 
-  @pytest.mark.parametrize("bad", ["yes", 2, 0.0])
-  def test_what_is_no_mode_is_named(self, make, bad):
-    module, inputs, call = make()
-    with pytest.raises(
-      errors.UserError, match=rf"^train must be .*got {bad!r}"
-    ):
-      module(inputs, train=bad, **call)
+  def test_what_is_no_mode_is_named(self, case):
+    module = nnx.eval_shape(case.make)
+    for bad in ("yes", 2, 0.0):
+      message = rf"^train must be True, False, .*; got {bad!r}"
+      with pytest.raises(errors.UserError, match=message):
+        case.trace(module, train=bad)

@@ -10,7 +10,6 @@ from normjax import models, norms
 from normjax.nn import variables as nn_variables
 from tests.contracts import mode_contract, model_contract
 
-
 # What may be drawn in each model.
 RATES = {
   **dict.fromkeys(("llama", "gpt2", "vit", "mlp"), ("dropout_rate",)),
@@ -21,33 +20,47 @@ RATES = {
 }
 
 
-def _make(name, **options):
-  """With batch norm where there are norms, and dropout where there is some."""
+def _options(name, **options):
+  """Batch norm where there are norms, and dropout where there is some."""
   norm = "identity" if name in model_contract.WITHOUT_NORM else "batch_norm"
-  rates = RATES.get(name, ())
-  options = {"norm": norm, **dict.fromkeys(rates, 0.5), **options}
+  rates = dict.fromkeys(RATES.get(name, ()), 0.5)
+  return name, {**rates, "norm": norm, **options}
+
+
+def _make(name, **options):
+  """A model and inputs for it."""
+  name, options = _options(name, **options)
   model, inputs = model_contract.make(name, **options)
-  return model, inputs[:2], {"key": jax.random.key(0)} if rates else {}
+  return model, inputs[:2]
 
 
-CASES = {name: lambda name=name: _make(name) for name in models.names()} | {
+KEY = {"key": jax.random.key(0)}
+CASES = {name: _options(name) for name in models.names()} | {
   # A loop over layers, and blocks computed again in the backward pass.
-  "llama, scanned": lambda: _make("llama", scan_layers=True, remat=True),
-  "resnet, v2": lambda: _make("cifar_resnet", version="v2"),
-  "spiking, inhibited": lambda: _make(
+  "llama, scanned": _options("llama", scan_layers=True, remat=True),
+  "resnet, v2": _options("cifar_resnet", version="v2"),
+  "spiking, inhibited": _options(
     "spiking_mlp", norm="identity", dynamics="excitatory_inhibitory"
   ),
 }
 
 
-@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+def _case(name, options):
+  return mode_contract.Case(
+    lambda: model_contract.make(name, **options)[0],
+    model_contract.inputs(name)[:2],
+    KEY if name in RATES else {},
+  )
+
+
+@pytest.mark.parametrize("case", [_case(*c) for c in CASES.values()], ids=CASES)
 class TestModel(mode_contract.ModeContract):
   """The shared contract."""
 
 
 def test_a_port_evaluates_as_it_was_trained():
   """After `eval()` a user's call is of one example, and moves nothing."""
-  model, inputs, _ = _make("mlp", dropout_rate=0.5)
+  model, inputs = _make("mlp", dropout_rate=0.5)
   key = jax.random.key(0)
   for _ in range(3):
     model(inputs * 2 + 1, key=key)
@@ -62,23 +75,23 @@ def test_a_port_evaluates_as_it_was_trained():
 
 def test_one_site_may_be_switched_alone():
   """Dropout of one branch, in a model that evaluates."""
-  model, tokens, call = _make("llama")
+  model, tokens = _make("llama")
   model.eval()
-  quiet = model(tokens, **call)
+  quiet = model(tokens, **KEY)
   np.testing.assert_array_equal(quiet, model(tokens))
   model.layers[0].attention.deterministic = False
-  drawn = model(tokens, **call)
+  drawn = model(tokens, **KEY)
   assert np.any(drawn != quiet)
   model.set_attributes(nnx.Module, deterministic=True)
-  np.testing.assert_array_equal(model(tokens, **call), quiet)
+  np.testing.assert_array_equal(model(tokens, **KEY), quiet)
 
 
 def test_adaptation_moves_statistics_without_dropout():
   """What a stream of unlabelled batches needs; then a blend of both."""
-  model, inputs, call = _make("mlp")
+  model, inputs = _make("mlp")
   adapt = norms.Mode(statistics="batch", update=True)
   np.testing.assert_array_equal(
-    model(inputs, train=adapt, **call), model(inputs, train=adapt)
+    model(inputs, train=adapt, **KEY), model(inputs, train=adapt)
   )
   stats = nn_variables.split(model)[1]["stats"]
   assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(stats))

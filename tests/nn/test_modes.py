@@ -1,5 +1,7 @@
 """`train` of every layer: flags, modes, and what `eval()` and `train()` say."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,10 @@ def _conv_norm(mode):
   return lambda rngs: conv_norm.ConvNorm(
     8, 4, mode=mode, weight_norm="spectral_norm", rngs=rngs
   )
+
+
+def _norm_layer(norm, rngs):
+  return NormLayer(norm, (8,), rngs=rngs)
 
 
 # (rngs) -> module; what it reads; what else it is called with.
@@ -97,25 +103,26 @@ LAYERS = {
     FEATURES,
     KEY,
   ),
-  # Those of the backward pass have a test of their own, of values.
+  # Those with statistics of the backward pass have a test of their own.
   **{
-    name: (
-      lambda rngs, norm=cases.make(name): NormLayer(norm, (8,), rngs=rngs),
-      cases.images(cases.make(name), FEATURES),
+    norm.name: (
+      functools.partial(_norm_layer, norm),
+      cases.images(norm, FEATURES),
       {},
     )
-    for name in norms.names()
-    if not cases.make(name).init((8,))["grad_stats"]
+    for norm in map(cases.make, norms.names())
+    if not norm.init((8,))["grad_stats"]
   },
 }
 
 
-def _case(make, inputs, call):
-  return lambda: (make(nnx.Rngs(0)), inputs, call)
-
-
 @pytest.mark.parametrize(
-  "make", [_case(*layer) for layer in LAYERS.values()], ids=LAYERS
+  "case",
+  [
+    mode_contract.Case(lambda make=make: make(nnx.Rngs(0)), inputs, call)
+    for make, inputs, call in LAYERS.values()
+  ],
+  ids=LAYERS,
 )
 class TestLayer(mode_contract.ModeContract):
   """The shared contract."""
@@ -161,3 +168,15 @@ def test_linen_takes_modes_as_well():
     still["batch_stats"]["mean"], made["batch_stats"]["mean"]
   )
   assert np.any(stats["batch_stats"]["mean"] != made["batch_stats"]["mean"])
+
+
+def test_views_are_switched_as_modules_are():
+  """By `nnx.view`, which leaves the module as it is."""
+  layer = FeedForward(
+    8, 4, dropout_rate=0.5, inner_norm="batch_norm", rngs=nnx.Rngs(0)
+  )
+  viewed = nnx.view(layer, deterministic=True, use_running_average=True)
+  x = jax.random.normal(jax.random.key(0), (4, 3, 8))
+  np.testing.assert_array_equal(viewed(x), layer(x, train=False))
+  assert not layer.deterministic
+  assert not layer.inner_norm.use_running_average

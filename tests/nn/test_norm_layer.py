@@ -139,11 +139,11 @@ def test_statistics_of_the_backward_pass_and_context():
       "grad_stats": {"seen": jnp.zeros(())},
     }
 
-  def apply(variables, x, *, train, mask, context):
-    del mask
+  def apply(variables, x, *, mode, mask, context):
+    del mode, mask
     y = x * variables["params"]["scale"] + context
     y = y + variables["grad_stats"]["seen"]
-    return y, {"steps": variables["stats"]["steps"] + train}
+    return y, {"steps": variables["stats"]["steps"] + 1}
 
   norm = dataclasses.replace(
     norms.make("identity"), name="toy", init_fn=init, apply_fn=apply
