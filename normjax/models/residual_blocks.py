@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
-from normjax.nn import checks, keeping
+from normjax.nn import checks, saved_residuals
 from normjax.nn.conv import Conv
 from normjax.nn.conv_norm import ConvNorm, NormActivation
 from normjax.norms import modes, weights
@@ -276,7 +276,7 @@ class PostActivation(Block):
     h_byxc = x_byxc
     for conv in self.convs:
       h_byxc = conv(h_byxc, train=train)
-    x_byxc = keeping.relu(h_byxc + self.shortcut(x_byxc, train=train))
+    x_byxc = saved_residuals.relu(h_byxc + self.shortcut(x_byxc, train=train))
     self.sow(nnx.Intermediate, "stream", x_byxc, capture_noop=True)
     return x_byxc
 

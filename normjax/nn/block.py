@@ -83,10 +83,10 @@ class Block(nnx.Module):
         setattr(self, f"{name}_{slot}_norm", norm)
     self.around = tuple(around)
     first, second = (slot_norms[f"{name}_input"] for name in BRANCHES)
-    self.hands_on = (
+    self.passes_context = (
       layer.is_plain_pre()
       and first.name == second.name
-      and first.hand_on_fn is not None
+      and first.context_for_next_fn is not None
     )
     shape = (model_dim,) if scaling.learned == "vector" else ()
     factors: list[str | None] = []
@@ -141,18 +141,18 @@ class Block(nnx.Module):
 
       x_btd = placement_lib.residual(x_btd, both, slots, gains=gains)
     else:
-      context = self._hand_on(x_btd, gains, mask_bt)
+      context = self._context_for_next(x_btd, gains, mask_bt)
       x_btd = self._add(x_btd, 0, attend, slots, gains)
       slots = self._norms(1, train, mask_bt, context)
       x_btd = self._add(x_btd, 1, feed, slots, gains)
     self.sow(nnx.Intermediate, "stream", x_btd, capture_noop=True)
     return x_btd
 
-  def _hand_on(
+  def _context_for_next(
     self, x_btd: Array, gains: placement_lib.Gains, mask_bt: Array | None
   ) -> Any:
     """What the attention's input norm tells that of the feed-forward."""
-    if not self.hands_on:
+    if not self.passes_context:
       return None
     v_dgk = self.attention.value.kernel[...]
     o_hkd = self.attention.out.kernel[...]
@@ -167,7 +167,7 @@ class Block(nnx.Module):
       # Padding is not averaged.
       real_bt = mask_bt.astype(squared.dtype)
       t = jnp.maximum(jnp.sum(real_bt, axis=1), 1)[:, None, None]
-    return self.attention_input_norm.hand_on(
+    return self.attention_input_norm.context_for_next(
       x_btd, branch_gain=squared / (t * d), mask=mask_bt
     )
 

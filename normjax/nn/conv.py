@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors
-from normjax.nn import keeping, roles
+from normjax.nn import roles, saved_residuals
 from normjax.nn.weight_norm_layer import layer_or_none
 from normjax.norms import modes, weights
 from normjax.types import Array
@@ -123,4 +123,4 @@ def convolve(
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     feature_group_count=groups,
   )
-  return keeping.input_only(linear, x_byxc, kernel)
+  return saved_residuals.input_only(linear, x_byxc, kernel)

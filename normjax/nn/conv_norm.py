@@ -11,7 +11,7 @@ from normjax.nn import activation as activations
 from normjax.nn import checks, folding
 from normjax.nn.conv import HE_NORMAL, Conv
 from normjax.nn.norm_layer import NormLayer
-from normjax.nn.variables import held
+from normjax.nn.variables import own_variables
 from normjax.norms import modes, weights
 from normjax.types import Array
 
@@ -161,7 +161,7 @@ class ConvNorm(nnx.Module):
       conv.normalized_kernel(train=train),
       conv.bias[...] if conv.use_bias else None,
       layer.norm,
-      held(layer),
+      own_variables(layer),
     )
 
 

@@ -63,7 +63,7 @@ class LinenNorm(linen.Module):
       )
       for name, value in initial["grad_stats"].items()
     }
-    held = {
+    variables = {
       "params": {
         name: self.param(name, lambda _, value=value: value)
         for name, value in initial["params"].items()
@@ -74,7 +74,9 @@ class LinenNorm(linen.Module):
     mode = modes.resolve(train)
     if self.is_initializing():
       mode = modes.EVALUATE
-    y, new_stats = norm.apply(held, x, train=mode, mask=mask, context=context)
+    y, new_stats = norm.apply(
+      variables, x, train=mode, mask=mask, context=context
+    )
     if mode.update:
       for name, value in new_stats.items():
         stats[name].value = value

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from normjax import norms
 from normjax.nn import roles
 from normjax.nn.switches import HasStatistics
-from normjax.nn.variables import held, hold
+from normjax.nn.variables import attach_variables, own_variables
 from normjax.norms import modes
 from normjax.types import Array
 
@@ -56,7 +56,7 @@ class NormLayer(HasStatistics):
       if start is not None and name in params:
         key = jax.random.key(0) if rngs is None else rngs.params()
         params[name] = start(key, params[name].shape, params[name].dtype)
-    hold(self, made)
+    attach_variables(self, made)
 
   def __call__(
     self,
@@ -77,7 +77,7 @@ class NormLayer(HasStatistics):
     """
     mode = modes.resolve(train, self)
     y, stats = self.norm.apply(
-      held(self), x, train=mode, mask=mask, context=context
+      own_variables(self), x, train=mode, mask=mask, context=context
     )
     if mode.update:
       for name, value in stats.items():
@@ -90,8 +90,10 @@ class NormLayer(HasStatistics):
     site = roles.NormSite(self.norm.name)
     return roles.of_norm(self, site, self.norm.kernels)
 
-  def hand_on(
+  def context_for_next(
     self, x: Array, *, branch_gain: Array | float, mask: Array | None = None
   ) -> Any:
-    """What the next site of the block gets as `context`: `Norm.hand_on`."""
-    return self.norm.hand_on(held(self), x, branch_gain=branch_gain, mask=mask)
+    """What the next site gets as `context`: see `Norm.context_for_next`."""
+    return self.norm.context_for_next(
+      own_variables(self), x, branch_gain=branch_gain, mask=mask
+    )

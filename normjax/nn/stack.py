@@ -236,9 +236,9 @@ class Stack(HasNoise):
     return groups
 
   def _run_group(
-    self, x_btd, group: list[int], structure, held, keys, options
+    self, x_btd, group: list[int], structure, variables, keys, options
   ) -> Array:
-    """The stream through like layers; `held` are their variables."""
+    """The stream through like layers; `variables` has those of each."""
     gains = [self.gains[i] for i in group]
     # Gains that are the same everywhere stay static floats.
     varying = len(set(gains)) > 1
@@ -255,8 +255,8 @@ class Stack(HasNoise):
       # In a loop nothing can merge the two computations anyway.
       apply = jax.checkpoint(apply, prevent_cse=len(group) == 1)
     per_layer = [
-      (variables, None if keys is None else keys[i], self.gains[i])
-      for i, variables in zip(group, held, strict=True)
+      (own, None if keys is None else keys[i], self.gains[i])
+      for i, own in zip(group, variables, strict=True)
     ]
     if len(group) == 1:
       x_btd, stats = apply(x_btd, per_layer[0])

@@ -4,7 +4,7 @@ from flax import nnx
 
 from normjax.nn import roles
 from normjax.nn.switches import HasStatistics
-from normjax.nn.variables import held, hold
+from normjax.nn.variables import attach_variables, own_variables
 from normjax.norms import modes, weights
 from normjax.types import Array
 
@@ -31,7 +31,9 @@ class WeightNormLayer(HasStatistics):
     """
     self.weight_norm = weights.resolve(weight_norm)
     draws = self.weight_norm.needs_key
-    hold(self, self.weight_norm.init(kernel, rngs.params() if draws else None))
+    attach_variables(
+      self, self.weight_norm.init(kernel, rngs.params() if draws else None)
+    )
 
   @property
   def parameter_roles(self) -> dict[str, roles.Role]:
@@ -42,7 +44,9 @@ class WeightNormLayer(HasStatistics):
   def __call__(self, kernel: Array, *, train: modes.Train = None) -> Array:
     """The kernel that x meets; `train` is that of `NormLayer`."""
     mode = modes.resolve(train, self)
-    kernel, stats = self.weight_norm.apply(held(self), kernel, train=mode)
+    kernel, stats = self.weight_norm.apply(
+      own_variables(self), kernel, train=mode
+    )
     if mode.update:
       for name, value in stats.items():
         getattr(self, name)[...] = value

@@ -77,8 +77,8 @@ class Norm:
     apply_fn: `(variables, x, *, mode, mask, context, **options)` to
       `(y, stats)`, of which `modes.carry_out` says more.
     needs_key: whether `init` draws random numbers: init_fn then takes `key`.
-    hand_on_fn: `(variables, x, *, branch_gain, **options)` to what `hand_on`
-      returns; None where a norm hands nothing on.
+    context_for_next_fn: `(variables, x, *, branch_gain, **options)` to what
+      `context_for_next` returns; None where a norm tells the next one nothing.
     kernels: names of the parameters that are matrices, (inputs, outputs).
     without_activation_fn: makes what `without_activation` returns; for norms
       that contain one.
@@ -90,7 +90,7 @@ class Norm:
   init_fn: Callable[..., dict[str, dict[str, Any]]]
   apply_fn: Callable[..., tuple[Array, Mapping[str, Any]]]
   needs_key: bool = False
-  hand_on_fn: Callable[..., Any] | None = None
+  context_for_next_fn: Callable[..., Any] | None = None
   kernels: tuple[str, ...] = ()
   without_activation_fn: Callable[[], Norm] | None = dataclasses.field(
     default=None, compare=False
@@ -181,7 +181,7 @@ class Norm:
         " allowed: 'batch', 'running'."
       )
 
-  def hand_on(
+  def context_for_next(
     self,
     variables: Variables,
     x: Array,
@@ -205,14 +205,14 @@ class Norm:
       mask: see `apply`.
 
     Returns:
-      The next site's `context`; None where the norm hands nothing on.
+      The next site's `context`; None where the norm tells it nothing.
     """
-    if self.hand_on_fn is None:
+    if self.context_for_next_fn is None:
       return None
     variables = {"params": {}, "stats": {}, "grad_stats": {}, **variables}
     if mask is not None:
       x = hide(x, mask)
-    return self.hand_on_fn(
+    return self.context_for_next_fn(
       variables, x, branch_gain=branch_gain, **self.options
     )
 
@@ -383,17 +383,17 @@ def check_batch(norm: str, x: Array) -> None:
     )
 
 
-def check_held(
+def check_variables(
   norm: str,
   variables: Variables,
   collection: Literal["stats", "grad_stats"],
   names: tuple[str, ...],
 ) -> None:
   """Raises UserError unless a collection holds what is called `names`."""
-  held = variables[collection]
-  if not set(names) <= set(held):
+  given = variables[collection]
+  if not set(names) <= set(given):
     kind = {"stats": "running", "grad_stats": "backward"}[collection]
     raise errors.UserError(
       f"{norm} needs its {kind} statistics {' and '.join(map(repr, names))} in"
-      f" variables[{collection!r}], as init makes them; got {sorted(held)}."
+      f" variables[{collection!r}], as init makes them; got {sorted(given)}."
     )

@@ -98,7 +98,7 @@ def _apply(
   **_: Any,
 ):
   stats, params = variables["stats"], variables["params"]
-  base.check_held("batch_norm", variables, "stats", ("mean", "var"))
+  base.check_variables("batch_norm", variables, "stats", ("mean", "var"))
   base.check_features("batch_norm", x, stats["mean"].size)
   # Widened once: a second cast would round the gradient of x twice.
   wide = moments.promote(x)
@@ -125,11 +125,11 @@ def _apply(
 
 
 def _by_moments(
-  x: Array, params: Mapping[str, Array], held: Mapping[str, Array], eps: float
+  x: Array, params: Mapping[str, Array], given: Mapping[str, Array], eps: float
 ) -> Array:
   """By a mean and a variance that are given, in the dtype of x."""
-  normalized = x - held["mean"].astype(x.dtype)
-  normalized *= lax.rsqrt(held["var"].astype(x.dtype) + eps)
+  normalized = x - given["mean"].astype(x.dtype)
+  normalized *= lax.rsqrt(given["var"].astype(x.dtype) + eps)
   return affine.apply(normalized, params)
 
 

@@ -63,13 +63,13 @@ def size(x: Array, mask: Array) -> Array:
 
 
 @jax.custom_vjp
-def hold(y: Array, grad_stats: Mapping[str, Array]) -> Array:
+def keep_grad_stats(y: Array, grad_stats: Mapping[str, Array]) -> Array:
   """Returns y; the gradient of each backward statistic is its old value."""
   del grad_stats
   return y
 
 
-hold.defvjp(
+keep_grad_stats.defvjp(
   lambda y, grad_stats: (y, grad_stats),
   lambda grad_stats, dy: (dy, grad_stats),
 )

@@ -115,7 +115,7 @@ def _apply(
 ):
   name = "batch_renorm"
   stats, params = variables["stats"], variables["params"]
-  base.check_held(name, variables, "stats", ("mean", "std", "steps"))
+  base.check_variables(name, variables, "stats", ("mean", "std", "steps"))
   base.check_features(name, x, stats["mean"].size)
   wide = moments.promote(x)
   mean = stats["mean"].astype(wide.dtype)
@@ -160,8 +160,8 @@ def _blended(
   stats: Mapping[str, Array], batch: running.Batch, eps: float, mode: modes.Mode
 ) -> tuple[Array, Array]:
   """Mean and standard deviation, of mixed means and mixed variances."""
-  held = {"mean": stats["mean"], "var": jnp.square(stats["std"])}
+  old = {"mean": stats["mean"], "var": jnp.square(stats["std"])}
   new = {"mean": batch.mean, "var": batch.variance + eps}
-  blended = running.blend(held, new, mode, batch.size)
+  blended = running.blend(old, new, mode, batch.size)
   dtype = batch.mean.dtype
   return blended["mean"].astype(dtype), jnp.sqrt(blended["var"]).astype(dtype)

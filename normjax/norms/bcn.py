@@ -116,7 +116,7 @@ def _apply(
   stats = variables["stats"]
   first = {name: variables["params"][name] for name in ("scale", "bias")}
   base.check_images("bcn", x)
-  base.check_held("bcn", variables, "stats", ("mean", "var"))
+  base.check_variables("bcn", variables, "stats", ("mean", "var"))
   base.check_features("bcn", x, stats["mean"].size)
   wide = moments.promote(x)
   if mode.statistics == "batch" and not estimated:

@@ -234,7 +234,7 @@ def _apply(
 ):
   stats, params = variables["stats"], variables["params"]
   base.check_images(name, x)
-  base.check_held(name, variables, "stats", ("var",))
+  base.check_variables(name, variables, "stats", ("var",))
   base.check_features(name, x, stats["var"].size)
   wide = moments.promote(x)
 
@@ -340,7 +340,7 @@ def _normalize_backward(name, eps, residuals, dy):
   reads x and dy anew: what they have in common is never written.
   """
   del eps
-  x, params, (center, root, mean, spread) = blocks.apart(
+  x, params, (center, root, mean, spread) = blocks.unfused(
     residuals[0], residuals
   )
   slope, pull = jax.vjp(
@@ -379,7 +379,7 @@ def _normalize_backward(name, eps, residuals, dy):
   # d sqrt(variance + eps) / dx = (x - mean) / (n sqrt(variance + eps)).
   by_image = (droot + more) / (root * math.prod(x.shape[1:3]))
   by_batch = jnp.sum(dspread, (0, 1, 2)) / (spread * math.prod(x.shape[:3]))
-  by_image, by_batch = blocks.apart(x, (by_image, by_batch))
+  by_image, by_batch = blocks.unfused(x, (by_image, by_batch))
   wide, cotangent, share, reciprocal = parts(x, dy, root, slope)
   dx = scale * cotangent * reciprocal
   dx *= 1 - share * slope * wide * reciprocal

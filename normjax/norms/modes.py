@@ -149,7 +149,7 @@ def _without_backward_step(function, variables, mode):
   grad_stats = variables["grad_stats"]
   constant = {**variables, "grad_stats": lax.stop_gradient(dict(grad_stats))}
   y, advanced = function(constant, mode)
-  return batch_power.hold(y, grad_stats), advanced
+  return batch_power.keep_grad_stats(y, grad_stats), advanced
 
 
 def _is_weight(value: Any) -> bool:

@@ -134,7 +134,9 @@ def _apply(
   padding_in_gradient: bool,
   **_: Any,
 ):
-  base.check_held("power_norm", variables, "stats", ("running_phi", "steps"))
+  base.check_variables(
+    "power_norm", variables, "stats", ("running_phi", "steps")
+  )
   stats, grad_stats = variables["stats"], variables["grad_stats"]
   base.check_features("power_norm", x, stats["running_phi"].size)
   wide = moments.promote(x)
@@ -146,7 +148,7 @@ def _apply(
     y = affine.apply(h * lax.rsqrt(phi + eps), variables["params"])
     return y.astype(x.dtype), stats
 
-  base.check_held("power_norm", variables, "grad_stats", ("ema_gz",))
+  base.check_variables("power_norm", variables, "grad_stats", ("ema_gz",))
   base.check_batch("power_norm", x)
   total, roots = _power_and_roots(lax.stop_gradient(x), num_groups, eps)
   size = None
@@ -250,7 +252,7 @@ def _normalize_forward(momentum, x, params, step, ema_gz):
 
 
 def _normalize_backward(momentum, residuals, dy):
-  x, params, step, ema_gz = blocks.apart(residuals[0], residuals)
+  x, params, step, ema_gz = blocks.unfused(residuals[0], residuals)
   dtype = jnp.promote_types(dy.dtype, jnp.float32)
   scale = params["scale"].astype(dtype)
   old = ema_gz.astype(dtype)

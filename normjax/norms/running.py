@@ -141,12 +141,12 @@ def _forward(eps, x, params, mean, r):
 def _backward(eps, residuals, dy):
   """With n = (x - mean) r: dx = scale r (dy - mean(dy) - n mean(dy n))."""
   del eps
-  x, params, mean, r = blocks.apart(residuals[0], residuals)
+  x, params, mean, r = blocks.unfused(residuals[0], residuals)
   axes = tuple(range(x.ndim - 1))
   wide = moments.promote(dy)
   normalized = (moments.promote(x) - mean) * r
   sums = jnp.sum(wide * normalized, axes), jnp.sum(wide, axes)
-  dscale, dbias = blocks.apart(x, sums)
+  dscale, dbias = blocks.unfused(x, sums)
   count = math.prod(x.shape[:-1])
   centered = wide - dbias / count - normalized * (dscale / count)
   dx = params["scale"].astype(r.dtype) * r * centered

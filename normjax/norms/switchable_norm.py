@@ -87,7 +87,7 @@ def _apply(
   name = "switchable_norm"
   params, stats = variables["params"], variables["stats"]
   base.check_images(name, x)
-  base.check_held(name, variables, "stats", ("mean", "var"))
+  base.check_variables(name, variables, "stats", ("mean", "var"))
   base.check_features(name, x, stats["mean"].size)
   base.check_pixels(name, x)
   wide = moments.promote(x)
@@ -122,7 +122,7 @@ def _apply(
   # The weights add up to 1: where all three means are equal, that is the mean.
   mean += weights[1] * (between - mean) + weights[2] * (across - mean)
   variance = sum(w * v for w, v in zip(of_variances, variances, strict=True))
-  mean, r = blocks.apart(x, (mean, lax.rsqrt(variance + eps)))
+  mean, r = blocks.unfused(x, (mean, lax.rsqrt(variance + eps)))
   normalized = (wide - mean) * r
   return affine.apply(normalized, params).astype(x.dtype), stats
 

@@ -161,7 +161,7 @@ def _apply(
   **_: Any,
 ):
   stats, grad_stats = variables["stats"], variables["grad_stats"]
-  base.check_held(
+  base.check_variables(
     "unified_norm",
     variables,
     "stats",
@@ -177,7 +177,7 @@ def _apply(
     y = affine.apply(wide * lax.rsqrt(running + eps), params)
     return y.astype(x.dtype), stats
 
-  base.check_held(
+  base.check_variables(
     "unified_norm", variables, "grad_stats", ("ema_gz", "buffer_gz")
   )
   base.check_batch("unified_norm", x)
@@ -307,7 +307,7 @@ def _normalize_forward(momentum, x, params, step, grad_stats):
 
 
 def _normalize_backward(momentum, residuals, dy):
-  x, params, step, held = blocks.apart(residuals[0], residuals)
+  x, params, step, old = blocks.unfused(residuals[0], residuals)
   channels = x.shape[-1]
   dtype = jnp.promote_types(dy.dtype, jnp.float32)
 
@@ -320,7 +320,7 @@ def _normalize_backward(momentum, residuals, dy):
   # z = x inverse, and g = dy scale correction.
   dscale = dy_x * step.inverse * step.correction
   gain = step.correction * params["scale"].astype(dtype)
-  ema, buffer = (held[k].astype(dtype) for k in ("ema_gz", "buffer_gz"))
+  ema, buffer = (old[k].astype(dtype) for k in ("ema_gz", "buffer_gz"))
   gz = dscale * params["scale"].astype(dtype)
   if step.size is None:
     gz /= flat[0].shape[0]
@@ -332,7 +332,7 @@ def _normalize_backward(momentum, residuals, dy):
   moved = momentum * ema + (1 - momentum) * mean_gz
   taken = jnp.where(step.skipped, mean_gz, moved)
   new = {"ema_gz": moments.finite_or(moved, ema), "buffer_gz": buffer}
-  new = {name: value.astype(held[name].dtype) for name, value in new.items()}
+  new = {name: value.astype(old[name].dtype) for name, value in new.items()}
   z = moments.promote(x) * step.inverse
   dx = (moments.promote(dy) * gain - taken * z) * step.inverse
   gradients = {"scale": dscale, "bias": dbias}

@@ -194,12 +194,16 @@ def test_what_a_site_hands_on():
     return variables["params"]["scale"] * x * branch_gain * share
 
   norm = dataclasses.replace(
-    DRAWS, options={"share": 0.5}, hand_on_fn=hand_on, init_fn=_scale
+    DRAWS, options={"share": 0.5}, context_for_next_fn=hand_on, init_fn=_scale
   )
   layer = NormLayer(norm, (8,))
-  assert_equal(layer.hand_on(X, branch_gain=4.0), 2 * X)
-  assert norms.make("layer_norm").hand_on({}, X, branch_gain=4.0) is None
-  assert NormLayer("layer_norm", (8,)).hand_on(X, branch_gain=4.0) is None
+  assert_equal(layer.context_for_next(X, branch_gain=4.0), 2 * X)
+  assert (
+    norms.make("layer_norm").context_for_next({}, X, branch_gain=4.0) is None
+  )
+  assert (
+    NormLayer("layer_norm", (8,)).context_for_next(X, branch_gain=4.0) is None
+  )
 
 
 def _scale(shape, dtype, *, key, share):

@@ -109,7 +109,7 @@ class WeightNorm:
 WeightNormSpec = str | Mapping[str, Any] | WeightNorm
 
 
-def held(
+def checked_variables(
   norm: str, variables: Variables, collection: str, shapes: Mapping[str, Any]
 ) -> list[Any]:
   """The variables of a collection, in the order of `shapes`.

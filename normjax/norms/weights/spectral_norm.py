@@ -123,7 +123,7 @@ def _apply(
   transposed = _matrix(kernel)
   shapes = {"u": transposed.shape[1:], "v": transposed.shape[:1]}
   stats = variables["stats"]
-  u, v = base.held("spectral_norm", variables, "stats", shapes)
+  u, v = base.checked_variables("spectral_norm", variables, "stats", shapes)
   if mode.statistics == "batch":
     u, v = lax.stop_gradient(_iterate(transposed, u, v, num_iterations, eps))
     dtypes = {name: stats[name].dtype for name in shapes}

@@ -157,7 +157,7 @@ def _standardize_and_scale(
 ):
   del mode
   shapes = {"gain": kernel.shape[-1:]}
-  (gain,) = base.held(
+  (gain,) = base.checked_variables(
     "scaled_weight_standardization", variables, "params", shapes
   )
   centered, variance = _moments(kernel)

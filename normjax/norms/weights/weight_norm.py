@@ -49,7 +49,7 @@ def _init(kernel: Array, key: Array | None, **_: Any):
 def _apply(variables: base.Variables, kernel: Array, *, mode: modes.Mode):
   del mode
   shapes = {"gain": kernel.shape[-1:]}
-  (gain,) = base.held("weight_norm", variables, "params", shapes)
+  (gain,) = base.checked_variables("weight_norm", variables, "params", shapes)
   length = _length(kernel)
   ratio = gain.astype(length.dtype) / jnp.where(length > 0, length, 1)
   w = moments.promote(kernel) * jnp.where(length > 0, ratio, 0)
