@@ -70,8 +70,9 @@ class NormActivation(nnx.Module):
 class ConvNorm(nnx.Module):
   """a(N(x * kernel)): a convolution, what follows it, and the activation.
 
-  The attribute `mode` is one of arXiv:2305.11624. It says, once for a network,
-  what training is of; `train` says of each call whether it is training:
+  What training is of is said where the layer is made, by one of the modes of
+  arXiv:2305.11624. It is not the `norms.Mode` of a call, which the norm reads
+  in the first of them alone:
 
   - "train": the norm sees `train`.
   - "eval": the norm is as in evaluation; its statistics are constants.
@@ -145,7 +146,7 @@ class ConvNorm(nnx.Module):
 
   def __call__(self, x_byxc: Array, *, train: modes.Train = None) -> Array:
     """Applies all; the norm reads `train` in mode "train" only."""
-    return MODES[self.mode](self, x_byxc, train)
+    return CONV_NORM_MODES[self.mode](self, x_byxc, train)
 
   def folded(self, *, train: modes.Train = False) -> tuple[Array, Array]:
     """The kernel and bias of convolution and norm in one, float32.
@@ -165,15 +166,15 @@ class ConvNorm(nnx.Module):
     )
 
 
-def _train(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
+def _as_called(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
   return site.norm(site.conv(x_byxc, train=train), train=train)
 
 
-def _evaluate(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
+def _frozen(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
   return site.norm(site.conv(x_byxc, train=train), train=False)
 
 
-def _tune(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
+def _folded(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
   kernel, bias = site.folded(train=train)
   y_byxc = site.conv.convolve(x_byxc, kernel, bias)
   activate = site.norm.activate
@@ -181,15 +182,17 @@ def _tune(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
 
 
 # By name: (module, x, train) to y.
-MODES: Mapping[str, Callable[[ConvNorm, Array, modes.Train], Array]] = {
-  "train": _train,
-  "eval": _evaluate,
-  "tune": _tune,
+CONV_NORM_MODES: Mapping[
+  str, Callable[[ConvNorm, Array, modes.Train], Array]
+] = {
+  "train": _as_called,
+  "eval": _frozen,
+  "tune": _folded,
 }
 
 
 def check_mode(norm: norms.Norm, mode: str) -> None:
   """Raises UserError unless a `ConvNorm` of this norm has the mode."""
-  checks.check_choice("conv_norm_mode", mode, MODES)
+  checks.check_choice("conv_norm_mode", mode, CONV_NORM_MODES)
   if mode == "tune":
     folding.check_foldable(norm, f"conv_norm_mode={mode!r}")

@@ -12,7 +12,7 @@ from normjax import errors, models
 from normjax.nn import saved_residuals
 from normjax.nn import variables as nn_variables
 from normjax.nn.conv import convolve
-from normjax.nn.conv_norm import MODES, ConvNorm
+from normjax.nn.conv_norm import CONV_NORM_MODES, ConvNorm
 
 X = jax.random.normal(jax.random.key(0), (4, 6, 6, 3))
 
@@ -68,7 +68,7 @@ def test_tune_is_eval(options):
   )
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CONV_NORM_MODES)
 def test_statistics_move_in_mode_train_only(mode):
   site = make(mode)
   before = nn_variables.split(site)[1]["stats"]

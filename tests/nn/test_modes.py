@@ -60,7 +60,7 @@ LAYERS = {
   ),
   **{
     f"conv norm, {mode}": (_conv_norm(mode), IMAGES, {})
-    for mode in conv_norm.MODES
+    for mode in conv_norm.CONV_NORM_MODES
   },
   "dense norm": (
     lambda rngs: DenseNorm(

@@ -141,6 +141,18 @@ def test_a_blend_of_nothing_is_what_runs():
   np.testing.assert_array_equal(blended(1.0, mask=nothing), expected)
 
 
+def test_ghost_batches_are_blended_by_their_mean():
+  """As running statistics are, here after a step of momentum 1 - weight."""
+  options = {"virtual_batch_size": 2, "momentum": 1 - WEIGHT}
+  norm = norms.make("batch_norm", **options)
+  variables, x = norm_contract.to(np.float32, _given(norm))
+  _, stats = norm.apply(variables, x)
+  expected, _ = norm.apply({**variables, "stats": stats}, x, train=False)
+  np.testing.assert_array_equal(
+    norm.apply(variables, x, train=BLENDED)[0], expected
+  )
+
+
 def test_what_is_no_moment_is_not_blended():
   batch_norm = norms.make("batch_norm")
   traits = dataclasses.replace(batch_norm.traits, blends=False)
