@@ -237,14 +237,9 @@ def _apply(
   base.check_variables(name, variables, "stats", ("var",))
   base.check_features(name, x, stats["var"].size)
   wide = moments.promote(x)
-
-  def by_variance(variance: Array) -> Array:
-    spread = jnp.sqrt(variance.astype(wide.dtype) + eps)
-    y = _by_autodiff(name, wide, params, spread, eps, mask)
-    return y.astype(x.dtype)
-
+  by_variance = functools.partial(_by_variance, name, wide, params, eps, mask)
   if mode.statistics == "running":
-    return by_variance(stats["var"]), stats
+    return by_variance(stats["var"]).astype(x.dtype), stats
   if mode.statistics == "batch" and mask is None:
     base.check_batch(name, x)
     batch, statistics = _measure(name, lax.stop_gradient(wide), eps)
@@ -255,7 +250,7 @@ def _apply(
     if mode.statistics == "blended":
       new = {"var": batch.kept(running_variance)}
       variance = running.blend(stats, new, mode, batch.size)["var"]
-    y = by_variance(variance)
+    y = by_variance(variance).astype(x.dtype)
   new = {"var": batch.kept(running_variance)}
   return y, running.advance(stats, new, momentum, batch.size)
 
@@ -276,15 +271,16 @@ def _quotient(
   return x / jnp.maximum(spread, slope * x + root)
 
 
-def _by_autodiff(
+def _by_variance(
   name: str,
   x: Array,
   params: Mapping[str, Array],
-  spread: Array,
   eps: float,
   mask: Array | None,
+  variance: Array,
 ) -> Array:
-  """By a spread that is given, in the dtype of the statistics."""
+  """By a variance of the batch that is given, in the dtype of x."""
+  spread = jnp.sqrt(variance.astype(x.dtype) + eps)
   if mask is not None:
     mask = moments.broadcast_mask(mask, x)
   _, root = _root(name, *moments.mean_and_variance(x, (1, 2), mask), eps)
@@ -395,13 +391,8 @@ def _normalize_backward(name, eps, residuals, dy):
 _normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
-def _apply_b0(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b0", variables, x, **given)
-
-
-def _apply_b1(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b1", variables, x, **given)
-
-
-def _apply_b2(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b2", variables, x, **given)
+# Once: norms that are made twice are equal.
+_apply_b0, _apply_b1, _apply_b2 = (
+  functools.partial(_apply, name)
+  for name in ("evonorm_b0", "evonorm_b1", "evonorm_b2")
+)
