@@ -38,13 +38,16 @@ class Traced:
   def __eq__(self, other):
     return _text(self.jaxpr) == _text(other.jaxpr)
 
-  def _only(self, *used):
-    """The part of the program that these outputs need."""
+  def _only(self, *, y):
+    """The part of the program that y needs, or that the statistics need."""
+    count = len(jax.tree.leaves(self.given[0]["stats"]))
+    first = len(self.jaxpr.outvars) - count
+    used = [y] * first + [not y] * count
     return partial_eval.dce_jaxpr(self.jaxpr, used, instantiate=True)[0]
 
   def program_of_y(self):
     """What y is made by."""
-    return _text(self._only(True, *[False] * (len(self.jaxpr.outvars) - 1)))
+    return _text(self._only(y=True))
 
   def draws(self):
     """Whether there is noise in y."""
@@ -52,8 +55,7 @@ class Traced:
 
   def moves_nothing(self):
     """Whether the statistics put out are those put in."""
-    count = len(jax.tree.leaves(self.given[0]["stats"]))
-    jaxpr = self._only(False, *[True] * count)
+    jaxpr = self._only(y=False)
     # Each leaf has a value of its own.
     leaves, structure = jax.tree.flatten(self.given)
     leaves = [
