@@ -111,7 +111,7 @@ def reduce(
   return lax.optimization_barrier(scan(body, zeros, *arrays_bd))
 
 
-def apart(x: Array, values: Any) -> Any:
+def unfused(x: Array, values: Any) -> Any:
   """The values, which XLA may not fuse with what uses them.
 
   Where blocks pay, it would write, of the size of x, what two passes have in

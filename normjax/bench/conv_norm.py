@@ -13,7 +13,7 @@ from rich.console import Console
 from normjax import convert, errors, models
 from normjax.bench import contest, tables
 from normjax.nn import variables as nn_variables
-from normjax.nn.conv_norm import MODES
+from normjax.nn.conv_norm import CONV_NORM_MODES
 
 # What the others are compared with: the mode that tune is to replace.
 BASELINE = "eval"
@@ -31,7 +31,8 @@ def contestant(
   """A step of gradient descent on one batch of images.
 
   Args:
-    mode: of `nn.conv_norm.MODES`, or "deploy": "eval", folded for good.
+    mode: of `nn.conv_norm.CONV_NORM_MODES`, or "deploy": "eval", folded for
+      good.
     shape: (b, y, x, c).
     depth: of a `cifar_resnet` with batch_norm.
 
@@ -120,7 +121,10 @@ def run(console: Console, options: Mapping[str, Any]) -> None:
       depth=depth,
     )
     with console.status("compiling"):
-      made = {mode: contestant(mode, shape, depth) for mode in (*MODES, DEPLOY)}
+      made = {
+        mode: contestant(mode, shape, depth)
+        for mode in (*CONV_NORM_MODES, DEPLOY)
+      }
     rounds = contest.hold(
       list(made.values()), options["repeats"], options["budget_s"]
     )

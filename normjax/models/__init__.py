@@ -38,7 +38,9 @@ def make(name: str, *, rngs: Any = None, **options: Any) -> Any:
 
   Returns:
     An nnx.Module, called as `model(inputs, train=…, key=…)`; it gives logits,
-    or an `nn.output.Output` with more.
+    or an `nn.output.Output` with more. `train` is True, False or a
+    `norms.Mode`; without it `model.train()` and `model.eval()` decide, and a
+    new model trains.
 
   Raises:
     UnknownNameError: no such model.

@@ -12,6 +12,7 @@ from normjax.models.residual_blocks import pad_shortcut, stages
 from normjax.models.resnet import check_cifar_depth
 from normjax.nn import checks, roles
 from normjax.nn.conv import Conv
+from normjax.norms import modes
 from normjax.types import Array
 
 # What PyTorch starts convolutions with: U(-1, 1) / sqrt(fan_in).
@@ -175,19 +176,24 @@ class FixupCifarResNet(nnx.Module):
     )
 
   def __call__(
-    self, images_byxc: Array, *, train: bool = True, key: Array | None = None
+    self,
+    images_byxc: Array,
+    *,
+    train: modes.Train = None,
+    key: Array | None = None,
   ) -> Array:
     """Class logits.
 
     Args:
       images_byxc: standardized, any float dtype.
-      train: unused; training and evaluation are the same.
+      train: checked; training and evaluation are the same.
       key: unused; there is no dropout.
 
     Returns:
       (b, classes), float32.
     """
-    del train, key
+    del key
+    modes.resolve(train, self)
     bias = self.stem_bias[...].astype(self.dtype)
     x_byxc = jax.nn.relu(self.stem(images_byxc) + bias)
     for layer in self.layers:

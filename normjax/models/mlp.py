@@ -4,7 +4,6 @@ import itertools
 import math
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -14,7 +13,8 @@ from normjax.nn import dropout as dropouts
 from normjax.nn.conv import HE_NORMAL
 from normjax.nn.conv_norm import NormActivation
 from normjax.nn.dense import Dense
-from normjax.norms import weights
+from normjax.nn.switches import HasNoise
+from normjax.norms import modes, weights
 from normjax.types import Array
 
 # Normal distributions that are not truncated, as in the papers; jax and Keras
@@ -29,7 +29,7 @@ INITS: dict[str, nnx.Initializer] = {
 }
 
 
-class MLP(nnx.Module):
+class MLP(HasNoise):
   """linear - norm - activation, num_layers times, then a linear head.
 
   A self-normalizing network (arXiv:1706.02515) is `activation="selu"`,
@@ -117,13 +117,13 @@ class MLP(nnx.Module):
     )
 
   def __call__(
-    self, inputs: Array, *, train: bool = True, key: Array | None = None
+    self, inputs: Array, *, train: modes.Train = None, key: Array | None = None
   ) -> Array:
     """Class logits.
 
     Args:
       inputs: (b, …), flattened to (b, i).
-      train: whether batch statistics are of this batch and dropout is on.
+      train: of the norms, and whether dropout is on; see `NormLayer`.
       key: of dropout; needed where there is some in training.
 
     Returns:
@@ -133,10 +133,8 @@ class MLP(nnx.Module):
       UserError: inputs of another shape, or dropout in training without a key.
     """
     checks.check_examples(inputs, self.input_shape, flattened=True)
-    checks.check_key(train, key, dropout_rate=self.dropout_rate)
-    key = key if train and self.dropout_rate else None
-    count = len(self.layers)
-    keys = [None] * count if key is None else jax.random.split(key, count)
+    key = self.noise_key(train, key, dropout_rate=self.dropout_rate)
+    keys = dropouts.split(key, len(self.layers), self.dropout_rate)
     x_bf = inputs.reshape(inputs.shape[0], -1)
     for layer, norm, layer_key in zip(
       self.layers, self.norms, keys, strict=True

@@ -9,15 +9,16 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax.nn import checks, roles
+from normjax.nn import roles
 from normjax.nn.activation import Activation
 from normjax.nn.conv import Conv
-from normjax.nn.dropout import drop_examples, dropout
+from normjax.nn.dropout import drop_examples, dropout, split
 from normjax.nn.squeeze_excite import SqueezeExcite
+from normjax.nn.switches import HasNoise
+from normjax.norms import modes
 from normjax.types import Array
 
 
@@ -148,7 +149,7 @@ class Stem(nnx.Module):
       ]
     )
 
-  def __call__(self, x_byxc: Array, *, train: bool) -> Array:
+  def __call__(self, x_byxc: Array, *, train: modes.Train = None) -> Array:
     """The stream before the first block."""
     for index, convolution in enumerate(self.convs):
       x_byxc = self.activation(x_byxc) if index else x_byxc
@@ -158,7 +159,7 @@ class Stem(nnx.Module):
     return nnx.max_pool(x_byxc, (3, 3), strides=(2, 2), padding="SAME")
 
 
-class Block(nnx.Module):
+class Block(HasNoise):
   """A pre-activation bottleneck without norms.
 
       h = a(x) / std
@@ -227,9 +228,10 @@ class Block(nnx.Module):
     self.skip_gain = nnx.Param(jnp.zeros(())) if branch.skip_init else None
 
   def __call__(
-    self, x_byxc: Array, *, train: bool, key: Array | None = None
+    self, x_byxc: Array, *, train: modes.Train = None, key: Array | None = None
   ) -> Array:
     """The stream after the block."""
+    key = self.noise_key(train, key, stochastic_depth_rate=self.drop_rate)
     activate = self.branch.activation
     h_byxc = activate(x_byxc) * self.beta
     if self.conv_shortcut is not None:
@@ -253,7 +255,7 @@ class Block(nnx.Module):
     return x_byxc
 
 
-class NormFree(nnx.Module):
+class NormFree(HasNoise):
   """Stem, stages of blocks, head; a subclass sets `stem` and calls `_build`."""
 
   reads: ClassVar[frozenset[str]] = frozenset({"images"})
@@ -329,7 +331,11 @@ class NormFree(nnx.Module):
     )
 
   def __call__(
-    self, images_byxc: Array, *, train: bool = True, key: Array | None = None
+    self,
+    images_byxc: Array,
+    *,
+    train: modes.Train = None,
+    key: Array | None = None,
   ) -> Array:
     """Class logits.
 
@@ -345,19 +351,16 @@ class NormFree(nnx.Module):
       UserError: images of other channels, or something to draw in training
         without a key.
     """
-    checks.check_key(
-      train,
-      key,
-      dropout_rate=self.dropout_rate,
-      stochastic_depth_rate=self.stochastic_depth_rate,
-    )
-    count = len(self.layers) + 1
-    key = key if train else None
-    keys = jax.random.split(key, count) if key is not None else [None] * count
+    rates = {
+      "dropout_rate": self.dropout_rate,
+      "stochastic_depth_rate": self.stochastic_depth_rate,
+    }
+    keys = split(key, len(self.layers) + 1, *rates.values())
+    own_key = self.noise_key(train, keys[-1], **rates)
     x_byxc = self.stem(images_byxc, train=train)
     for layer, layer_key in zip(self.layers, keys[:-1], strict=True):
       x_byxc = layer(x_byxc, train=train, key=layer_key)
     if self.conv_final is not None:
       x_byxc = self.conv_final(x_byxc, train=train)
     x_bc = jnp.mean(self.activation(x_byxc), axis=(1, 2))
-    return self.head(dropout(x_bc, self.dropout_rate, keys[-1]))
+    return self.head(dropout(x_bc, self.dropout_rate, own_key))

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
-from normjax.nn import checks, keeping
+from normjax.nn import checks, saved_residuals
 from normjax.nn.conv import Conv
 from normjax.nn.conv_norm import ConvNorm, NormActivation
-from normjax.norms import weights
+from normjax.norms import modes, weights
 from normjax.types import Array
 
 # How a norm's scale starts; the names of open_lth, the code of BatchNorm-only
@@ -212,7 +212,7 @@ class Block(nnx.Module):
       else None
     )
 
-  def shortcut(self, x_byxc: Array, *, train: bool) -> Array:
+  def shortcut(self, x_byxc: Array, *, train: modes.Train = None) -> Array:
     """The stream in the shape of the branch."""
     if self.project is not None:
       return self.project(x_byxc, train=train)
@@ -271,12 +271,12 @@ class PostActivation(Block):
     )
     self.convs = nnx.List(convs)
 
-  def __call__(self, x_byxc: Array, *, train: bool) -> Array:
+  def __call__(self, x_byxc: Array, *, train: modes.Train = None) -> Array:
     """The stream after the block."""
     h_byxc = x_byxc
     for conv in self.convs:
       h_byxc = conv(h_byxc, train=train)
-    x_byxc = keeping.relu(h_byxc + self.shortcut(x_byxc, train=train))
+    x_byxc = saved_residuals.relu(h_byxc + self.shortcut(x_byxc, train=train))
     self.sow(nnx.Intermediate, "stream", x_byxc, capture_noop=True)
     return x_byxc
 
@@ -325,7 +325,7 @@ class PreActivation(Block):
       inputs = outputs
     self.convs, self.norms = nnx.List(convs), nnx.List(between)
 
-  def __call__(self, x_byxc: Array, *, train: bool) -> Array:
+  def __call__(self, x_byxc: Array, *, train: modes.Train = None) -> Array:
     """The stream after the block."""
     h_byxc = x_byxc if self.norm is None else self.norm(x_byxc, train=train)
     if self.changes_shape:

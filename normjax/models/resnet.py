@@ -9,7 +9,7 @@ from flax import nnx
 from normjax import errors, norms
 from normjax.models import residual_blocks as blocks
 from normjax.nn import checks, roles
-from normjax.norms import weights
+from normjax.norms import modes, weights
 from normjax.types import Array
 
 Shape = tuple[int, int, int]
@@ -110,13 +110,17 @@ class ResNet(nnx.Module):
     )
 
   def __call__(
-    self, images_byxc: Array, *, train: bool = True, key: Array | None = None
+    self,
+    images_byxc: Array,
+    *,
+    train: modes.Train = None,
+    key: Array | None = None,
   ) -> Array:
     """Class logits.
 
     Args:
       images_byxc: standardized, any float dtype.
-      train: whether batch statistics are of this batch.
+      train: of the norms; see `NormLayer`.
       key: unused; there is no dropout.
 
     Returns:

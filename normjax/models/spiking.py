@@ -16,6 +16,7 @@ from flax import nnx
 from normjax import errors, norms
 from normjax.nn import checks, roles, synapses
 from normjax.nn.spiking import LIF
+from normjax.norms import modes
 from normjax.types import Array
 
 
@@ -33,7 +34,7 @@ class SpikingLayer(nnx.Module):
     self.incoming, self.cells, self.pool = incoming, cells, pool
 
   def __call__(
-    self, x_t: Array, *, train: bool, key: Array | None = None
+    self, x_t: Array, *, train: modes.Train = None, key: Array | None = None
   ) -> Array:
     """Spikes of all steps.
 
@@ -79,13 +80,14 @@ class SpikingModel(nnx.Module):
     return made, synapses.neuron(neuron)
 
   def __call__(
-    self, inputs: Array, *, train: bool = True, key: Array | None = None
+    self, inputs: Array, *, train: modes.Train = None, key: Array | None = None
   ) -> Array:
     """Class logits.
 
     Args:
       inputs: (b, …), any float dtype; >= 0 where inhibition is.
-      train: whether batch statistics are of this batch, all steps together.
+      train: of the norms, which see the examples of all steps together; see
+        `NormLayer`.
       key: unused; nothing is drawn.
 
     Returns:
@@ -108,7 +110,7 @@ class SpikingModel(nnx.Module):
     """
     self._run(inputs, False, key)
 
-  def _run(self, inputs, train, key):
+  def _run(self, inputs, train: modes.Train, key):
     x_t = self._arranged(inputs)
     x_t = jnp.broadcast_to(x_t, (self.num_steps, *x_t.shape))
     for index, layer in enumerate(self.layers):

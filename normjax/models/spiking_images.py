@@ -12,6 +12,7 @@ from normjax.models.residual_blocks import stages
 from normjax.models.spiking import SpikingLayer, SpikingModel, planned
 from normjax.nn import checks, synapses
 from normjax.nn.spiking import LIF
+from normjax.norms import modes
 from normjax.types import Array
 
 
@@ -49,7 +50,7 @@ class SpikeElementWiseBlock(nnx.Module):
     )
 
   def __call__(
-    self, x_t: Array, *, train: bool, key: Array | None = None
+    self, x_t: Array, *, train: modes.Train = None, key: Array | None = None
   ) -> Array:
     """Counts of spikes of all steps; arguments as of `SpikingLayer`."""
     keys = [None] * 3 if key is None else jax.random.split(key, 3)

@@ -3,14 +3,14 @@
 import math
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
 from normjax.nn import attention_checks, checks, roles
-from normjax.nn.dropout import dropout
+from normjax.nn.dropout import dropout, split
 from normjax.nn.stack import Stack
+from normjax.norms import modes
 from normjax.registry import near_misses
 from normjax.types import Array
 
@@ -133,7 +133,7 @@ class _Decoder(Stack):
     self,
     tokens_bt: Array,
     *,
-    train: bool = True,
+    train: modes.Train = None,
     mask_bt: Array | None = None,
     position_ids: Array | None = None,
     key: Array | None = None,
@@ -143,7 +143,7 @@ class _Decoder(Stack):
     Args:
       tokens_bt: integers from 0 to vocab_size - 1. Checked where they are
         known, which they are not inside a compiled function.
-      train: whether batch statistics are of this batch and dropout is on.
+      train: of the norms, and whether dropout is on; see `NormLayer`.
       mask_bt: true for real tokens; the others are neither attended to nor in
         the statistics of a batch, and have no position: padding on either side
         leaves the logits of real tokens as they are.
@@ -158,7 +158,8 @@ class _Decoder(Stack):
       UserError: tokens or positions out of range, tokens that are not (b, t),
         or dropout in training without a key.
     """
-    checks.check_key(train, key, dropout_rate=self.dropout_rate)
+    keys = split(key, 2, self.dropout_rate)
+    own_key = self.noise_key(train, keys[0], dropout_rate=self.dropout_rate)
     checks.check_sequences("tokens", tokens_bt)
     checks.check_ids(
       "tokens", tokens_bt, self.embedding.num_embeddings, "vocab_size"
@@ -172,8 +173,6 @@ class _Decoder(Stack):
     if mask_bt is not None:
       mask_bt = jnp.asarray(mask_bt)
     positions = self._positions(tokens_bt.shape, mask_bt, position_ids)
-    key = key if train and self.dropout_rate else None
-    keys = (None, None) if key is None else jax.random.split(key)
     x_btd = self.embedding(tokens_bt)
     if self.scaled_embeddings:
       x_btd = x_btd * self.embedding_scale[...].astype(x_btd.dtype)
@@ -183,7 +182,7 @@ class _Decoder(Stack):
       if positions is not None:
         rows = jnp.take(self.position_embedding[...], positions, axis=0)
       x_btd += rows.astype(x_btd.dtype)
-    x_btd = dropout(x_btd, self.dropout_rate, keys[0])
+    x_btd = dropout(x_btd, self.dropout_rate, own_key)
     x_btd = self.run(
       x_btd, train=train, mask_bt=mask_bt, positions=positions, key=keys[1]
     )

@@ -2,15 +2,15 @@
 
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms
 from normjax.models.transformer import choose_size
 from normjax.nn import checks, roles
-from normjax.nn.dropout import dropout
+from normjax.nn.dropout import dropout, split
 from normjax.nn.stack import Stack
+from normjax.norms import modes
 from normjax.types import Array
 
 _NORMAL = nnx.initializers.normal(0.02)
@@ -168,13 +168,17 @@ class ViT(Stack):
     )
 
   def __call__(
-    self, images_byxc: Array, *, train: bool = True, key: Array | None = None
+    self,
+    images_byxc: Array,
+    *,
+    train: modes.Train = None,
+    key: Array | None = None,
   ) -> Array:
     """Class logits.
 
     Args:
       images_byxc: standardized, any float dtype.
-      train: whether batch statistics are of this batch and dropout is on.
+      train: of the norms, and whether dropout is on; see `NormLayer`.
       key: of dropout; needed where there is some in training.
 
     Returns:
@@ -184,9 +188,8 @@ class ViT(Stack):
       UserError: images of another shape, or dropout in training without a key.
     """
     checks.check_examples(images_byxc, self.input_shape)
-    checks.check_key(train, key, dropout_rate=self.dropout_rate)
-    key = key if train and self.dropout_rate else None
-    keys = (None, None) if key is None else jax.random.split(key)
+    keys = split(key, 2, self.dropout_rate)
+    own_key = self.noise_key(train, keys[0], dropout_rate=self.dropout_rate)
     patches = self.patch_conv(images_byxc)
     b, *_, d = patches.shape
     x_btd = patches.reshape(b, -1, d)
@@ -194,7 +197,7 @@ class ViT(Stack):
       token = jnp.broadcast_to(self.class_token[...], (b, 1, d))
       x_btd = jnp.concatenate([token.astype(x_btd.dtype), x_btd], axis=1)
     x_btd += self.position_embedding[...].astype(x_btd.dtype)
-    x_btd = dropout(x_btd, self.dropout_rate, keys[0])
+    x_btd = dropout(x_btd, self.dropout_rate, own_key)
     x_btd = self.run(x_btd, train=train, key=keys[1])
     if self.pooling == "class_token":
       return self.head(x_btd[:, 0])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from normjax.nn import checks, keeping
+from normjax.nn import checks, saved_residuals
 from normjax.types import Array
 
 Activation = Callable[[Array], Array]
@@ -17,7 +17,7 @@ def gelu_exact(x: Array) -> Array:
 
 
 ACTIVATIONS: dict[str, Activation] = {
-  "relu": keeping.relu,
+  "relu": saved_residuals.relu,
   # The tanh form; the other is with erf.
   "gelu": jax.nn.gelu,
   "gelu_exact": gelu_exact,

@@ -12,17 +12,19 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from normjax import norms
-from normjax.nn import attention_checks, checks, roles
+from normjax.nn import attention_checks, roles
 from normjax.nn import mixing as mixing_lib
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.rotary import RotaryTable, rotate, table
+from normjax.nn.switches import HasNoise
+from normjax.norms import modes
 from normjax.types import Array
 
 _NORMAL = nnx.initializers.normal(0.02)
 
 
-class Attention(nnx.Module):
+class Attention(HasNoise):
   """Attention with every normalization that papers put inside it.
 
   q, k, v = W_q x, W_k x, W_v x      each (b, t, heads, k)
@@ -234,7 +236,7 @@ class Attention(nnx.Module):
     self,
     x_btd: Array,
     *,
-    train: bool = True,
+    train: modes.Train = None,
     mask_bt: Array | None = None,
     rotary: RotaryTable | None = None,
     key: Array | None = None,
@@ -243,8 +245,7 @@ class Attention(nnx.Module):
 
     Args:
       x_btd: input of the branch.
-      train: whether norms with batch statistics take those of this batch, and
-        whether dropout is on.
+      train: of the norms, and whether dropout is on.
       mask_bt: true at real tokens; the others are no keys, and enter no
         statistics. Their own outputs mean nothing.
       rotary: the positions' angles, made once for all layers; None: those of
@@ -258,7 +259,7 @@ class Attention(nnx.Module):
       UserError: a mask of another shape, or dropout in training without a key.
     """
     attention_checks.check_mask(x_btd.shape, mask_bt)
-    checks.check_key(train, key, dropout_rate=self.dropout_rate)
+    key = self.noise_key(train, key, dropout_rate=self.dropout_rate)
     if self.rope_theta and rotary is None:
       rotary = self.rotary_table(jnp.arange(x_btd.shape[1]), x_btd.dtype)
 

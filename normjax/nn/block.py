@@ -16,6 +16,7 @@ from normjax.nn.feed_forward import FeedForward
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.residual_scaling import ResidualScaling
 from normjax.nn.rotary import RotaryTable
+from normjax.norms import modes
 from normjax.types import Array
 
 BRANCHES = ("attention", "feed_forward")
@@ -82,10 +83,10 @@ class Block(nnx.Module):
         setattr(self, f"{name}_{slot}_norm", norm)
     self.around = tuple(around)
     first, second = (slot_norms[f"{name}_input"] for name in BRANCHES)
-    self.hands_on = (
+    self.passes_context = (
       layer.is_plain_pre()
       and first.name == second.name
-      and first.hand_on_fn is not None
+      and first.context_for_next_fn is not None
     )
     shape = (model_dim,) if scaling.learned == "vector" else ()
     factors: list[str | None] = []
@@ -108,7 +109,7 @@ class Block(nnx.Module):
     self,
     x_btd: Array,
     *,
-    train: bool,
+    train: modes.Train = None,
     gains: placement_lib.Gains = placement_lib.NO_GAINS,
     mask_bt: Array | None = None,
     rotary: RotaryTable | None = None,
@@ -140,18 +141,18 @@ class Block(nnx.Module):
 
       x_btd = placement_lib.residual(x_btd, both, slots, gains=gains)
     else:
-      context = self._hand_on(x_btd, gains, mask_bt)
+      context = self._context_for_next(x_btd, gains, mask_bt)
       x_btd = self._add(x_btd, 0, attend, slots, gains)
       slots = self._norms(1, train, mask_bt, context)
       x_btd = self._add(x_btd, 1, feed, slots, gains)
     self.sow(nnx.Intermediate, "stream", x_btd, capture_noop=True)
     return x_btd
 
-  def _hand_on(
+  def _context_for_next(
     self, x_btd: Array, gains: placement_lib.Gains, mask_bt: Array | None
   ) -> Any:
     """What the attention's input norm tells that of the feed-forward."""
-    if not self.hands_on:
+    if not self.passes_context:
       return None
     v_dgk = self.attention.value.kernel[...]
     o_hkd = self.attention.out.kernel[...]
@@ -166,11 +167,11 @@ class Block(nnx.Module):
       # Padding is not averaged.
       real_bt = mask_bt.astype(squared.dtype)
       t = jnp.maximum(jnp.sum(real_bt, axis=1), 1)[:, None, None]
-    return self.attention_input_norm.hand_on(
+    return self.attention_input_norm.context_for_next(
       x_btd, branch_gain=squared / (t * d), mask=mask_bt
     )
 
-  def _branch(self, name: str, train: bool, **options: Any):
+  def _branch(self, name: str, train: modes.Train, **options: Any):
     """The branch as a function of what it reads, with its offsets."""
 
     def call(h_btd: Array) -> Array:

@@ -63,23 +63,6 @@ def check_rates(**rates: float) -> None:
       raise errors.UserError(f"{name}={rate} must be in [0, 1).")
 
 
-def check_key(train: bool, key: Array | None, **rates: float) -> None:
-  """Checks that what is drawn in training can be drawn.
-
-  Raises:
-    UserError: a rate above 0 in training, and no key; the message says how to
-      turn it off.
-  """
-  drawn = [f"{name}={rate}" for name, rate in rates.items() if rate]
-  if train and key is None and drawn:
-    off = ", ".join(f"{name}=0" for name, rate in rates.items() if rate)
-    raise errors.UserError(
-      f"{' and '.join(drawn)} in training (train=True) without a key: pass"
-      " key=jax.random.key(...), or turn it off with train=False, or with"
-      f" {off} where the model is made."
-    )
-
-
 def check_integers(name: str, ids: Any, *, of: str = "") -> None:
   """Raises UserError unless the array has an integer dtype."""
   dtype = ids.dtype if hasattr(ids, "dtype") else np.asarray(ids).dtype

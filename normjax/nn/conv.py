@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors
-from normjax.nn import keeping, roles
+from normjax.nn import roles, saved_residuals
 from normjax.nn.weight_norm_layer import layer_or_none
-from normjax.norms import weights
+from normjax.norms import modes, weights
 from normjax.types import Array
 
 # Initialization for layers followed by a ReLU: arXiv:1502.01852, equation 10.
@@ -69,7 +69,7 @@ class Conv(nnx.Module):
     if use_bias:
       self.bias = nnx.Param(jnp.zeros((outputs,)))
 
-  def __call__(self, x_byxc: Array, *, train: bool = True) -> Array:
+  def __call__(self, x_byxc: Array, *, train: modes.Train = None) -> Array:
     """Convolves; `train` is for norms of the kernel."""
     bias = self.bias[...] if self.use_bias else None
     return self.convolve(x_byxc, self.normalized_kernel(train=train), bias)
@@ -85,8 +85,9 @@ class Conv(nnx.Module):
     )
     return y_byxc if bias is None else y_byxc + bias.astype(self.dtype)
 
-  def normalized_kernel(self, *, train: bool = True) -> Array:
+  def normalized_kernel(self, *, train: modes.Train = None) -> Array:
     """The kernel that x meets, float32."""
+    modes.resolve(train, self)
     kernel = self.kernel[...]
     if self.weight_norm is None:
       return kernel
@@ -122,4 +123,4 @@ def convolve(
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     feature_group_count=groups,
   )
-  return keeping.input_only(linear, x_byxc, kernel)
+  return saved_residuals.input_only(linear, x_byxc, kernel)

@@ -11,8 +11,8 @@ from normjax.nn import activation as activations
 from normjax.nn import checks, folding
 from normjax.nn.conv import HE_NORMAL, Conv
 from normjax.nn.norm_layer import NormLayer
-from normjax.nn.variables import held
-from normjax.norms import weights
+from normjax.nn.variables import own_variables
+from normjax.norms import modes, weights
 from normjax.types import Array
 
 
@@ -60,7 +60,7 @@ class NormActivation(nnx.Module):
     )
 
   def __call__(
-    self, x: Array, *, train: bool = True, mask: Array | None = None
+    self, x: Array, *, train: modes.Train = None, mask: Array | None = None
   ) -> Array:
     """Applies both."""
     y = self.norm(x, train=train, mask=mask)
@@ -70,7 +70,9 @@ class NormActivation(nnx.Module):
 class ConvNorm(nnx.Module):
   """a(N(x * kernel)): a convolution, what follows it, and the activation.
 
-  The mode is one of arXiv:2305.11624:
+  What training is of is said where the layer is made, by one of the modes of
+  arXiv:2305.11624. It is not the `norms.Mode` of a call, which the norm reads
+  in the first of them alone:
 
   - "train": the norm sees `train`.
   - "eval": the norm is as in evaluation; its statistics are constants.
@@ -142,11 +144,11 @@ class ConvNorm(nnx.Module):
       rngs=rngs,
     )
 
-  def __call__(self, x_byxc: Array, *, train: bool = True) -> Array:
-    """Applies all; `train` changes statistics in mode "train" only."""
-    return MODES[self.mode](self, x_byxc, train)
+  def __call__(self, x_byxc: Array, *, train: modes.Train = None) -> Array:
+    """Applies all; the norm reads `train` in mode "train" only."""
+    return CONV_NORM_MODES[self.mode](self, x_byxc, train)
 
-  def folded(self, *, train: bool = False) -> tuple[Array, Array]:
+  def folded(self, *, train: modes.Train = False) -> tuple[Array, Array]:
     """The kernel and bias of convolution and norm in one, float32.
 
     Args:
@@ -160,19 +162,19 @@ class ConvNorm(nnx.Module):
       conv.normalized_kernel(train=train),
       conv.bias[...] if conv.use_bias else None,
       layer.norm,
-      held(layer),
+      own_variables(layer),
     )
 
 
-def _train(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
+def _as_called(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
   return site.norm(site.conv(x_byxc, train=train), train=train)
 
 
-def _evaluate(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
+def _frozen(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
   return site.norm(site.conv(x_byxc, train=train), train=False)
 
 
-def _tune(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
+def _folded(site: ConvNorm, x_byxc: Array, train: modes.Train) -> Array:
   kernel, bias = site.folded(train=train)
   y_byxc = site.conv.convolve(x_byxc, kernel, bias)
   activate = site.norm.activate
@@ -180,15 +182,17 @@ def _tune(site: ConvNorm, x_byxc: Array, train: bool) -> Array:
 
 
 # By name: (module, x, train) to y.
-MODES: Mapping[str, Callable[[ConvNorm, Array, bool], Array]] = {
-  "train": _train,
-  "eval": _evaluate,
-  "tune": _tune,
+CONV_NORM_MODES: Mapping[
+  str, Callable[[ConvNorm, Array, modes.Train], Array]
+] = {
+  "train": _as_called,
+  "eval": _frozen,
+  "tune": _folded,
 }
 
 
 def check_mode(norm: norms.Norm, mode: str) -> None:
   """Raises UserError unless a `ConvNorm` of this norm has the mode."""
-  checks.check_choice("conv_norm_mode", mode, MODES)
+  checks.check_choice("conv_norm_mode", mode, CONV_NORM_MODES)
   if mode == "tune":
     folding.check_foldable(norm, f"conv_norm_mode={mode!r}")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax.nn.weight_norm_layer import layer_or_none
-from normjax.norms import weights
+from normjax.norms import modes, weights
 from normjax.types import Array
 
 
@@ -34,8 +34,9 @@ class Dense(nnx.Linear):
     super().__init__(inputs, outputs, rngs=rngs, **options)
     self.weight_norm = layer_or_none(weight_norm, self.kernel[...], rngs)
 
-  def __call__(self, x: Array, *, train: bool = True) -> Array:
+  def __call__(self, x: Array, *, train: modes.Train = None) -> Array:
     """Multiplies; `train` is for norms of the kernel."""
+    modes.resolve(train, self)
     if self.weight_norm is None:
       return super().__call__(x)
     kernel = self.weight_norm(self.kernel[...], train=train)

@@ -9,12 +9,29 @@ import jax.numpy as jnp
 from normjax.nn import checks
 from normjax.types import Array
 
+Keys = list[Array | None]
 Dropout = Callable[[Array, float, Array | None], Array]
 
 # Of SELU, arXiv:1706.02515, equation 2 and section "fixed point (0, 1)", with
 # the digits of the official code.
 SELU_SCALE = 1.0507009873554804934193349852946
 SELU_ALPHA = 1.6732632423543772848170429916717
+
+
+def split(key: Array | None, count: int, *rates: float) -> Keys:
+  """As many keys, of a module and what it holds; each reads its own mode.
+
+  Args:
+    key: of the call.
+    count: how many.
+    *rates: of all that may be drawn with them.
+
+  Returns:
+    Nones where there is no key, or no rate above 0.
+  """
+  if key is None or not any(rates):
+    return [None] * count
+  return list(jax.random.split(key, count))
 
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:

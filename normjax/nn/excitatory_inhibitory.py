@@ -13,6 +13,7 @@ from flax import nnx
 from normjax import errors
 from normjax.nn import checks, roles
 from normjax.nn.conv import convolve
+from normjax.norms import modes
 from normjax.types import Array
 
 
@@ -189,12 +190,12 @@ class ExcitatoryInhibitory(nnx.Module):
       gain = jnp.sqrt((square + variance) / self.fan_in) / mean
       self.gain_i[...] = jnp.full(self.gain_i.shape, gain, jnp.float32)
 
-  def __call__(self, x: Array, *, train: bool = True) -> Array:
+  def __call__(self, x: Array, *, train: modes.Train = None) -> Array:
     """y, or I_bal of a readout.
 
     Args:
       x: (b, inputs) or (b, y, x, inputs), >= 0.
-      train: nothing depends on it.
+      train: checked; nothing depends on it.
 
     Returns:
       (b, …, n_E), float32 at least.
@@ -202,7 +203,7 @@ class ExcitatoryInhibitory(nnx.Module):
     Raises:
       UserError: x has another rank.
     """
-    del train
+    modes.resolve(train, self)
     if x.ndim != (2 if self.kernel_size is None else 4):
       raise errors.UserError(
         f"x has the shape {x.shape}: a dense layer takes (b, features), a"

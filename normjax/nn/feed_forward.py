@@ -12,6 +12,8 @@ from normjax.nn import checks, roles
 from normjax.nn.activation import gelu_exact
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
+from normjax.nn.switches import HasNoise
+from normjax.norms import modes
 from normjax.types import Array
 
 # Name -> the nonlinearity, and whether a gate goes through it.
@@ -26,7 +28,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], bool]] = {
 _NORMAL = nnx.initializers.normal(0.02)
 
 
-class FeedForward(nnx.Module):
+class FeedForward(HasNoise):
   """W_down f(x), f = a(W_gate x) * W_up x with a gate, else a(W_up x).
 
   Gated: Shazeer 2020, arXiv:2002.05202, equation 6. GELU is
@@ -115,7 +117,7 @@ class FeedForward(nnx.Module):
     self,
     x_btd: Array,
     *,
-    train: bool = True,
+    train: modes.Train = None,
     mask_bt: Array | None = None,
     key: Array | None = None,
   ) -> Array:
@@ -130,7 +132,7 @@ class FeedForward(nnx.Module):
     Raises:
       UserError: dropout in training without a key.
     """
-    checks.check_key(train, key, dropout_rate=self.dropout_rate)
+    key = self.noise_key(train, key, dropout_rate=self.dropout_rate)
     activate, gated = ACTIVATIONS[self.activation]
     if gated:
       hidden_btf = activate(self._read(x_btd, "gate")) * self._read(x_btd, "up")

@@ -61,20 +61,20 @@ def fold(
   shift = jnp.zeros(kernel.shape[-1:], kernel.dtype)
   if bias is not None:
     shift += bias.astype(shift.dtype)
-  held = {
+  constants = {
     "params": variables.get("params", {}),
     "stats": lax.stop_gradient(dict(variables.get("stats", {}))),
   }
 
   def normalize(x_c: Array) -> Array:
-    return norm.apply(held, x_c[None], train=False)[0][0]
+    return norm.apply(constants, x_c[None], train=False)[0][0]
 
   # The slope of an affine map; a difference of two of its values would lose
   # digits to the offset.
   offset, gain = jax.jvp(normalize, (shift,), (jnp.ones_like(shift),))
   if grad_stats := variables.get("grad_stats"):
     # Their gradient is their new value: the old one.
-    offset = batch_power.hold(offset, grad_stats)
+    offset = batch_power.keep_grad_stats(offset, grad_stats)
   return kernel * gain, offset
 
 

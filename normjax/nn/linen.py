@@ -6,6 +6,7 @@ from flax import linen
 from jax.typing import DTypeLike
 
 from normjax import norms
+from normjax.norms import modes
 from normjax.types import Array
 
 
@@ -35,11 +36,19 @@ class LinenNorm(linen.Module):
     self,
     x: Array,
     *,
-    train: bool = True,
+    train: modes.Train = True,
     mask: Array | None = None,
     context: Any = None,
   ) -> Array:
-    """Normalises x as `Norm.apply`; train=True updates the statistics."""
+    """Normalises x as `Norm.apply`; training updates the statistics.
+
+    Args:
+      x: see `Norm.apply`.
+      train: True, False or a `Mode`. Linen modules have no `train()` and
+        `eval()`: None is True.
+      mask: see `Norm.apply`.
+      context: see `Norm.apply`.
+    """
     norm = norms.resolve(self.norm)
     draws = norm.needs_key and self.is_initializing()
     key = self.make_rng("params") if draws else None
@@ -54,7 +63,7 @@ class LinenNorm(linen.Module):
       )
       for name, value in initial["grad_stats"].items()
     }
-    held = {
+    variables = {
       "params": {
         name: self.param(name, lambda _, value=value: value)
         for name, value in initial["params"].items()
@@ -62,9 +71,13 @@ class LinenNorm(linen.Module):
       "stats": {name: stat.value for name, stat in stats.items()},
       "grad_stats": {name: stat.value for name, stat in grad_stats.items()},
     }
-    train = train and not self.is_initializing()
-    y, new_stats = norm.apply(held, x, train=train, mask=mask, context=context)
-    if train:
+    mode = modes.resolve(train)
+    if self.is_initializing():
+      mode = modes.EVALUATE
+    y, new_stats = norm.apply(
+      variables, x, train=mode, mask=mask, context=context
+    )
+    if mode.update:
       for name, value in new_stats.items():
         stats[name].value = value
     return y if self.dtype is None else y.astype(self.dtype)

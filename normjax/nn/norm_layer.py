@@ -8,11 +8,13 @@ from jax.typing import DTypeLike
 
 from normjax import norms
 from normjax.nn import roles
-from normjax.nn.variables import held, hold
+from normjax.nn.switches import HasStatistics
+from normjax.nn.variables import attach_variables, own_variables
+from normjax.norms import modes
 from normjax.types import Array
 
 
-class NormLayer(nnx.Module):
+class NormLayer(HasStatistics):
   """A norm with its variables.
 
   Parameters are `nnx.Param`, running statistics `NormStat` and statistics of
@@ -54,21 +56,30 @@ class NormLayer(nnx.Module):
       if start is not None and name in params:
         key = jax.random.key(0) if rngs is None else rngs.params()
         params[name] = start(key, params[name].shape, params[name].dtype)
-    hold(self, made)
+    attach_variables(self, made)
 
   def __call__(
     self,
     x: Array,
     *,
-    train: bool = True,
+    train: modes.Train = None,
     mask: Array | None = None,
     context: Any = None,
   ) -> Array:
-    """Normalises x as `Norm.apply`; train=True updates the statistics."""
+    """Normalises x as `Norm.apply`, and keeps what the statistics become.
+
+    Args:
+      x: see `Norm.apply`.
+      train: True, False or a `Mode`; None: what `train()` and `eval()` of this
+        module, or of one that holds it, said last; at first True.
+      mask: see `Norm.apply`.
+      context: see `Norm.apply`.
+    """
+    mode = modes.resolve(train, self)
     y, stats = self.norm.apply(
-      held(self), x, train=train, mask=mask, context=context
+      own_variables(self), x, train=mode, mask=mask, context=context
     )
-    if train:
+    if mode.update:
       for name, value in stats.items():
         getattr(self, name)[...] = value
     return y if self.dtype is None else y.astype(self.dtype)
@@ -79,8 +90,10 @@ class NormLayer(nnx.Module):
     site = roles.NormSite(self.norm.name)
     return roles.of_norm(self, site, self.norm.kernels)
 
-  def hand_on(
+  def context_for_next(
     self, x: Array, *, branch_gain: Array | float, mask: Array | None = None
   ) -> Any:
-    """What the next site of the block gets as `context`: `Norm.hand_on`."""
-    return self.norm.hand_on(held(self), x, branch_gain=branch_gain, mask=mask)
+    """What the next site gets as `context`: see `Norm.context_for_next`."""
+    return self.norm.context_for_next(
+      own_variables(self), x, branch_gain=branch_gain, mask=mask
+    )

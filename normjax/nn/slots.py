@@ -104,19 +104,19 @@ class Slots:
           f"slot_norms[{slot!r}]: placement {self.placement.name!r} has no such"
           f" slot; it has {', '.join(sorted(have))}."
         )
-    self._check_handing_on(have)
+    self._check_context_for_next(have)
     if causal:
       self._check_causal(have)
     if self.placement.fixed_length:
       self._check_fixed_length(scaling)
 
-  def _check_handing_on(self, have: set[str]) -> None:
-    """A statistic is handed on between the two input norms of a pre block."""
+  def _check_context_for_next(self, have: set[str]) -> None:
+    """A context goes from the first input norm of a pre block to the second."""
     around = self.around()
     plain = all(layer.is_plain_pre() for layer in self.layers)
     for slot in sorted(have & set(around)):
       norm = around[slot]
-      if norm.hand_on_fn is not None and not plain:
+      if norm.context_for_next_fn is not None and not plain:
         raise errors.UserError(
           f"{norm.name!r} in slot {slot!r} takes its statistic from the norm"
           " before it, which holds in blocks with input norms alone; placement"

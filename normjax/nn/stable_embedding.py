@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from normjax import norms
 from normjax.nn import checks, roles
 from normjax.nn.norm_layer import NormLayer
+from normjax.norms import modes
 from normjax.types import Array
 
 # With PyTorch's eps.
@@ -65,11 +66,11 @@ class StableEmbedding(nnx.Module):
     self.norm = NormLayer(norm, (features,), rngs=rngs)
     self.dtype = param_dtype if dtype is None else dtype
 
-  def __call__(self, tokens: Array, *, train: bool = True) -> Array:
+  def __call__(self, tokens: Array, *, train: modes.Train = None) -> Array:
     """The normalised embeddings of the tokens.
 
     Args:
-      tokens: integers, of any shape; train=True updates a norm's statistics.
+      tokens: integers, of any shape.
       train: see `NormLayer`.
 
     Returns:

@@ -15,10 +15,12 @@ from normjax.nn.attention import Attention
 from normjax.nn.block import Block
 from normjax.nn.feed_forward import FeedForward
 from normjax.nn.norm_layer import NormLayer
+from normjax.nn.switches import HasNoise
+from normjax.norms import modes
 from normjax.types import Array
 
 
-class Stack(nnx.Module):
+class Stack(HasNoise):
   """Blocks between an embedding and a head; a model inherits from it."""
 
   def __init__(
@@ -182,7 +184,7 @@ class Stack(nnx.Module):
     self,
     x_btd: Array,
     *,
-    train: bool,
+    train: modes.Train = None,
     mask_bt: Array | None = None,
     positions: Array | None = None,
     key: Array | None = None,
@@ -191,7 +193,7 @@ class Stack(nnx.Module):
 
     Args:
       x_btd: the embedding.
-      train: of the norms.
+      train: of the norms and of dropout.
       mask_bt: true for real tokens.
       positions: (t,) or (b, t), of the rotation; None: 0 to t - 1.
       key: of dropout; needed where there is some in training.
@@ -234,9 +236,9 @@ class Stack(nnx.Module):
     return groups
 
   def _run_group(
-    self, x_btd, group: list[int], structure, held, keys, options
+    self, x_btd, group: list[int], structure, variables, keys, options
   ) -> Array:
-    """The stream through like layers; `held` are their variables."""
+    """The stream through like layers; `variables` has those of each."""
     gains = [self.gains[i] for i in group]
     # Gains that are the same everywhere stay static floats.
     varying = len(set(gains)) > 1
@@ -253,8 +255,8 @@ class Stack(nnx.Module):
       # In a loop nothing can merge the two computations anyway.
       apply = jax.checkpoint(apply, prevent_cse=len(group) == 1)
     per_layer = [
-      (variables, None if keys is None else keys[i], self.gains[i])
-      for i, variables in zip(group, held, strict=True)
+      (own, None if keys is None else keys[i], self.gains[i])
+      for i, own in zip(group, variables, strict=True)
     ]
     if len(group) == 1:
       x_btd, stats = apply(x_btd, per_layer[0])

@@ -13,6 +13,7 @@ from normjax.nn.conv import HE_NORMAL
 from normjax.nn.conv_norm import ConvNorm, NormActivation
 from normjax.nn.excitatory_inhibitory import ExcitatoryInhibitory
 from normjax.nn.spiking import LIF
+from normjax.norms import modes
 from normjax.types import Array
 
 KERNEL_INITS: dict[str, nnx.Initializer] = {
@@ -43,7 +44,7 @@ class DenseNorm(nnx.Module):
     )
     self.norm = NormActivation(norm, outputs, activation=None, rngs=rngs)
 
-  def __call__(self, x_bf: Array, *, train: bool = True) -> Array:
+  def __call__(self, x_bf: Array, *, train: modes.Train = None) -> Array:
     """Applies both."""
     return self.norm(self.dense(x_bf), train=train)
 

@@ -28,7 +28,7 @@ COLLECTIONS = {
 }
 
 
-def hold(
+def attach_variables(
   module: nnx.Module, variables: Mapping[str, Mapping[str, Array]]
 ) -> None:
   """Makes attributes of a norm's variables, under their own names.
@@ -42,7 +42,7 @@ def hold(
       setattr(module, name, COLLECTIONS[collection](value))
 
 
-def held(module: nnx.Module) -> dict[str, dict[str, Array]]:
+def own_variables(module: nnx.Module) -> dict[str, dict[str, Array]]:
   """The arrays that are a module's own, by collection and name."""
   return {
     collection: {

@@ -3,12 +3,13 @@
 from flax import nnx
 
 from normjax.nn import roles
-from normjax.nn.variables import held, hold
-from normjax.norms import weights
+from normjax.nn.switches import HasStatistics
+from normjax.nn.variables import attach_variables, own_variables
+from normjax.norms import modes, weights
 from normjax.types import Array
 
 
-class WeightNormLayer(nnx.Module):
+class WeightNormLayer(HasStatistics):
   """A norm of weights with its variables, float32.
 
   Parameters are `nnx.Param` and statistics `NormStat` attributes, under the
@@ -30,7 +31,9 @@ class WeightNormLayer(nnx.Module):
     """
     self.weight_norm = weights.resolve(weight_norm)
     draws = self.weight_norm.needs_key
-    hold(self, self.weight_norm.init(kernel, rngs.params() if draws else None))
+    attach_variables(
+      self, self.weight_norm.init(kernel, rngs.params() if draws else None)
+    )
 
   @property
   def parameter_roles(self) -> dict[str, roles.Role]:
@@ -38,10 +41,13 @@ class WeightNormLayer(nnx.Module):
     site = roles.NormSite(self.weight_norm.name, of="weights")
     return roles.of_norm(self, site)
 
-  def __call__(self, kernel: Array, *, train: bool = True) -> Array:
-    """The kernel that x meets; train=True updates the statistics."""
-    kernel, stats = self.weight_norm.apply(held(self), kernel, train=train)
-    if train:
+  def __call__(self, kernel: Array, *, train: modes.Train = None) -> Array:
+    """The kernel that x meets; `train` is that of `NormLayer`."""
+    mode = modes.resolve(train, self)
+    kernel, stats = self.weight_norm.apply(
+      own_variables(self), kernel, train=mode
+    )
+    if mode.update:
       for name, value in stats.items():
         getattr(self, name)[...] = value
     return kernel

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from normjax.norms.base import Norm, NormSpec, NormTraits
+from normjax.norms.modes import EVALUATE, TRAIN, Mode
 from normjax.registry import Registry
 
 __all__ = [
+  "EVALUATE",
   "TABLE",
+  "TRAIN",
+  "Mode",
   "Norm",
   "NormSpec",
   "NormTraits",

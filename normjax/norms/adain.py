@@ -129,7 +129,7 @@ def _apply(
   style_mean, style_std = _style(context, wide)
   mean, square = _moments(wide, variance, mask)
   r = moments.RECIPROCAL_ROOT[eps_placement](square, eps)
-  mean, r = blocks.apart(x, (mean, r))
+  mean, r = blocks.unfused(x, (mean, r))
   normalized = (wide - mean) * r
   std, offset = style_weight * style_std, style_weight * style_mean
   if content_weight:

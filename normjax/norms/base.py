@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from normjax import errors
+from normjax.norms import modes
 
 if TYPE_CHECKING:
   from jax.typing import DTypeLike
 
   from normjax.types import Array
 
-Variables = Mapping[str, Mapping[str, Any]]
+Variables = modes.Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,10 @@ class NormTraits:
     shift_invariant: `apply(x + a) == apply(x)` for a scalar a.
     foldable: with train=False the norm is a per-channel affine map of x, which
       a neighbouring linear layer can absorb.
-    needs_train_flag: train=True and train=False differ.
+    needs_train_flag: train=True and train=False differ: the norm has running
+      statistics.
+    blends: the running statistics may be mixed with those of a batch, as
+      `Mode(statistics="blended")` asks.
     spatial_only: x must be images (b, y, x, c).
     mixes_positions: in evaluation, too, y at one position depends on the other
       positions of its example: of a causal model, on later tokens. x is (b, t,
@@ -52,6 +56,7 @@ class NormTraits:
   shift_invariant: bool = False
   foldable: bool = False
   needs_train_flag: bool = False
+  blends: bool = False
   spatial_only: bool = False
   mixes_positions: bool = False
   contains_activation: bool = False
@@ -69,11 +74,11 @@ class Norm:
     traits: facts about it.
     init_fn: `(shape, dtype, **options)` to a dict of those collections
       ("params", "stats", "grad_stats") that the norm has.
-    apply_fn: `(variables, x, *, train, mask, context, **options)` to
-      `(y, stats)`.
+    apply_fn: `(variables, x, *, mode, mask, context, **options)` to
+      `(y, stats)`, of which `modes.carry_out` says more.
     needs_key: whether `init` draws random numbers: init_fn then takes `key`.
-    hand_on_fn: `(variables, x, *, branch_gain, **options)` to what `hand_on`
-      returns; None where a norm hands nothing on.
+    context_for_next_fn: `(variables, x, *, branch_gain, **options)` to what
+      `context_for_next` returns; None where a norm tells the next one nothing.
     kernels: names of the parameters that are matrices, (inputs, outputs).
     without_activation_fn: makes what `without_activation` returns; for norms
       that contain one.
@@ -85,7 +90,7 @@ class Norm:
   init_fn: Callable[..., dict[str, dict[str, Any]]]
   apply_fn: Callable[..., tuple[Array, Mapping[str, Any]]]
   needs_key: bool = False
-  hand_on_fn: Callable[..., Any] | None = None
+  context_for_next_fn: Callable[..., Any] | None = None
   kernels: tuple[str, ...] = ()
   without_activation_fn: Callable[[], Norm] | None = dataclasses.field(
     default=None, compare=False
@@ -127,7 +132,7 @@ class Norm:
     variables: Variables,
     x: Array,
     *,
-    train: bool = True,
+    train: modes.Train = True,
     mask: Array | None = None,
     context: Any = None,
   ) -> tuple[Array, Mapping[str, Any]]:
@@ -137,7 +142,8 @@ class Norm:
       variables: as `init` makes them; empty collections may be left out.
       x: channels-last, any floating dtype. Its squares must not overflow in
         float32; `normjax.norms.moments` says from where, and what happens then.
-      train: whether batch statistics are computed and state advances.
+      train: True: batch statistics are computed and state advances. False:
+        neither. Or a `Mode`, which says what is to be done of either.
       mask: true for real examples, tokens or pixels, of the leading axes of
         x: (b,), (b, t) or (b, y), (b, y, x). What it hides may be anything,
         NaN included: no real y, no gradient and no statistic sees it. y there
@@ -148,17 +154,34 @@ class Norm:
       y with the shape and dtype of x, and the new variables["stats"].
 
     Raises:
-      UserError: variables, x and mask that do not fit together.
+      UserError: variables, x and mask that do not fit together; a `train` that
+        is none, or a blend of statistics that cannot be mixed.
       TypeError: an x that is not floating.
     """
+    mode = modes.resolve(train)
+    self._check_blended(mode)
     variables = {"params": {}, "stats": {}, "grad_stats": {}, **variables}
     if mask is not None and not self.traits.padding_in_gradient:
       x = hide(x, mask)
-    return self.apply_fn(
-      variables, x, train=train, mask=mask, context=context, **self.options
-    )
 
-  def hand_on(
+    def call(variables: Variables, mode: modes.Mode):
+      return self.apply_fn(
+        variables, x, mode=mode, mask=mask, context=context, **self.options
+      )
+
+    return modes.carry_out(call, variables, mode)
+
+  def _check_blended(self, mode: modes.Mode) -> None:
+    traits = self.traits
+    if mode.statistics != "blended" or not traits.needs_train_flag:
+      return
+    if not traits.blends:
+      raise errors.UserError(
+        f"{self.name}: statistics='blended' is not defined for what runs here;"
+        " allowed: 'batch', 'running'."
+      )
+
+  def context_for_next(
     self,
     variables: Variables,
     x: Array,
@@ -182,14 +205,14 @@ class Norm:
       mask: see `apply`.
 
     Returns:
-      The next site's `context`; None where the norm hands nothing on.
+      The next site's `context`; None where the norm tells it nothing.
     """
-    if self.hand_on_fn is None:
+    if self.context_for_next_fn is None:
       return None
     variables = {"params": {}, "stats": {}, "grad_stats": {}, **variables}
     if mask is not None:
       x = hide(x, mask)
-    return self.hand_on_fn(
+    return self.context_for_next_fn(
       variables, x, branch_gain=branch_gain, **self.options
     )
 
@@ -360,17 +383,17 @@ def check_batch(norm: str, x: Array) -> None:
     )
 
 
-def check_held(
+def check_variables(
   norm: str,
   variables: Variables,
   collection: Literal["stats", "grad_stats"],
   names: tuple[str, ...],
 ) -> None:
   """Raises UserError unless a collection holds what is called `names`."""
-  held = variables[collection]
-  if not set(names) <= set(held):
+  given = variables[collection]
+  if not set(names) <= set(given):
     kind = {"stats": "running", "grad_stats": "backward"}[collection]
     raise errors.UserError(
       f"{norm} needs its {kind} statistics {' and '.join(map(repr, names))} in"
-      f" variables[{collection!r}], as init makes them; got {sorted(held)}."
+      f" variables[{collection!r}], as init makes them; got {sorted(given)}."
     )

@@ -1,5 +1,6 @@
 """Batch normalization: Ioffe, Szegedy 2015, arXiv:1502.03167."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from normjax import errors
-from normjax.norms import affine, base, moments, running
+from normjax.norms import affine, base, modes, moments, running
 from normjax.types import Array
 
 
@@ -27,7 +28,8 @@ def batch_norm(
   masked-in values only; otherwise they are the running ones. Statistics are
   float32 (float64 for float64), two passes. Under jit over a sharded batch
   they are those of the whole batch, whatever the number of devices. Where a
-  mask leaves fewer than two values, the running statistics stay.
+  mask leaves fewer than two values, the running statistics stay. Blended
+  statistics (`Mode`) are alpha-BN's: means and variances are mixed.
 
   Args:
     momentum: weighs the old running value, in [0, 1]; PyTorch's momentum is
@@ -69,6 +71,7 @@ def batch_norm(
       shift_invariant=True,
       foldable=True,
       needs_train_flag=True,
+      blends=True,
     ),
     init_fn=_init,
     apply_fn=_apply,
@@ -86,7 +89,7 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   mask: Array | None,
   momentum: float,
   eps: float,
@@ -95,18 +98,17 @@ def _apply(
   **_: Any,
 ):
   stats, params = variables["stats"], variables["params"]
-  base.check_held("batch_norm", variables, "stats", ("mean", "var"))
+  base.check_variables("batch_norm", variables, "stats", ("mean", "var"))
   base.check_features("batch_norm", x, stats["mean"].size)
-  if train and mask is None and virtual_batch_size is None:
-    batch = running.measure_fixed("batch_norm", moments.promote(x))
+  # Widened once: a second cast would round the gradient of x twice.
+  wide = moments.promote(x)
+  if mode.statistics == "running":
+    return _by_moments(wide, params, stats, eps).astype(x.dtype), stats
+  whole = mask is None and virtual_batch_size is None
+  if mode.statistics == "batch" and whole:
+    batch = running.measure_fixed("batch_norm", wide)
     y = running.standardize(x, params, batch, eps)
   else:
-    # Widened once: a second cast would round the gradient of x twice.
-    wide = moments.promote(x)
-    if not train:
-      normalized = wide - stats["mean"].astype(wide.dtype)
-      normalized *= lax.rsqrt(stats["var"].astype(wide.dtype) + eps)
-      return affine.apply(normalized, params).astype(x.dtype), stats
     if virtual_batch_size is None:
       normalized, batch = _by_batch(wide, mask, eps)
     else:
@@ -115,8 +117,20 @@ def _apply(
   new = {"mean": batch.mean, "var": batch.kept(running_variance)}
   if virtual_batch_size is not None:
     new = running.mean_of_ghosts(new, batch.size)
-  stats = running.advance(stats, new, momentum, jnp.max(batch.size))
-  return cast(Array, y), stats
+  count = jnp.max(batch.size)
+  if mode.statistics == "blended":
+    blended = running.blend(stats, new, mode, count)
+    return _by_moments(wide, params, blended, eps).astype(x.dtype), stats
+  return cast(Array, y), running.advance(stats, new, momentum, count)
+
+
+def _by_moments(
+  x: Array, params: Mapping[str, Array], given: Mapping[str, Array], eps: float
+) -> Array:
+  """By a mean and a variance that are given, in the dtype of x."""
+  normalized = x - given["mean"].astype(x.dtype)
+  normalized *= lax.rsqrt(given["var"].astype(x.dtype) + eps)
+  return affine.apply(normalized, params)
 
 
 def _by_batch(

@@ -9,14 +9,13 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from normjax.norms import moments
+from normjax.norms import modes, moments
 from normjax.types import Array
 
 
 def mean_square(x: Array, mask: Array | None, otherwise: Array) -> Array:
-  """mean(x^2) of each channel over the real positions, without a gradient.
+  """mean(x^2) of each channel over the real positions.
 
   Args:
     x: channels-last, float32 or float64.
@@ -29,7 +28,6 @@ def mean_square(x: Array, mask: Array | None, otherwise: Array) -> Array:
   Raises:
     UserError: a mask that does not fit.
   """
-  x = lax.stop_gradient(x)
   axes = tuple(range(x.ndim - 1))
   if mask is None:
     return moments.mean_square(x, axes).reshape(-1)
@@ -40,6 +38,23 @@ def mean_square(x: Array, mask: Array | None, otherwise: Array) -> Array:
   )
 
 
+def blend(
+  running: Array, x: Array, mask: Array | None, mode: modes.Mode
+) -> Array:
+  """The power of `Mode(statistics="blended")`, (c,): see `running.blend`.
+
+  Args:
+    running: (c,), in the dtype of x.
+    x: see `mean_square`; its gradient passes.
+    mask: see `mean_square`.
+    mode: says the batch's weight.
+  """
+  assert mode.batch_weight is not None
+  q = mean_square(x, mask, otherwise=running)
+  blended = (1 - mode.batch_weight) * running + mode.batch_weight * q
+  return moments.finite_or(blended, running)
+
+
 def size(x: Array, mask: Array) -> Array:
   """The number of real positions, (), in the dtype of x's statistics."""
   axes = tuple(range(x.ndim - 1))
@@ -48,13 +63,13 @@ def size(x: Array, mask: Array) -> Array:
 
 
 @jax.custom_vjp
-def hold(y: Array, grad_stats: Mapping[str, Array]) -> Array:
+def keep_grad_stats(y: Array, grad_stats: Mapping[str, Array]) -> Array:
   """Returns y; the gradient of each backward statistic is its old value."""
   del grad_stats
   return y
 
 
-hold.defvjp(
+keep_grad_stats.defvjp(
   lambda y, grad_stats: (y, grad_stats),
   lambda grad_stats, dy: (dy, grad_stats),
 )

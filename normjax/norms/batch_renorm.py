@@ -1,12 +1,13 @@
 """Batch renormalization: Ioffe 2017, arXiv:1702.03275."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
 from normjax import errors
-from normjax.norms import affine, base, moments, running
+from normjax.norms import affine, base, modes, moments, running
 from normjax.types import Array
 
 
@@ -33,7 +34,8 @@ def batch_renorm(
   of a batch norm. R then rises linearly to `r_max`, which it has after
   `r_max_steps`, and D from 0 to `d_max` after `d_max_steps`.
 
-  What runs is the standard deviation, eps included, and not the variance.
+  What runs is the standard deviation, eps included, and not the variance; what
+  is blended (`Mode`) is its square.
   Statistics are float32 (float64 for float64), two passes, of the masked-in
   values; under jit over a sharded batch those of the whole batch. Where a mask
   leaves fewer than two values, the running statistics stay. Without a mask
@@ -81,7 +83,7 @@ def batch_renorm(
       "d_max_steps": d_max_steps,
     },
     traits=base.NormTraits(
-      statistics="batch", foldable=True, needs_train_flag=True
+      statistics="batch", foldable=True, needs_train_flag=True, blends=True
     ),
     init_fn=_init,
     apply_fn=_apply,
@@ -100,7 +102,7 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   mask: Array | None,
   momentum: float,
   eps: float,
@@ -113,39 +115,53 @@ def _apply(
 ):
   name = "batch_renorm"
   stats, params = variables["stats"], variables["params"]
-  base.check_held(name, variables, "stats", ("mean", "std", "steps"))
+  base.check_variables(name, variables, "stats", ("mean", "std", "steps"))
   base.check_features(name, x, stats["mean"].size)
   wide = moments.promote(x)
   mean = stats["mean"].astype(wide.dtype)
   std = stats["std"].astype(wide.dtype)
-  if train:
-    if mask is None:
-      batch = running.measure_fixed(name, wide)
-    else:
-      batch = running.measure(name, wide, mask)
-    batch_std = jnp.sqrt(batch.variance + eps)
-    steps = stats["steps"] + 1
-
-    def risen(last_step: int) -> Array:
-      """How far the bound is on its way, in [0, 1]."""
-      way = max(last_step - warmup_steps, 1)
-      return jnp.clip((steps - warmup_steps).astype(wide.dtype) / way, 0, 1)
-
-    r_bound = 1 + (r_max - 1) * risen(r_max_steps)
-    d_bound = d_max * risen(d_max_steps)
-    r = jnp.clip(lax.stop_gradient(batch_std) / std, 1 / r_bound, r_bound)
-    d = (lax.stop_gradient(batch.mean) - mean) / std
-    d = jnp.clip(d, -d_bound, d_bound)
-    if mask is None:
-      # (n r + d) scale + bias, with n of a batch norm.
-      scale = params["scale"].astype(wide.dtype)
-      moved = {"scale": scale * r, "bias": affine.apply(d, params)}
-      y = running.standardize(x, moved, batch, eps)
-    else:
-      y = affine.apply((wide - batch.mean) / batch_std * r + d, params)
-    new = {"mean": batch.mean, "std": batch_std}
-    advanced = running.advance(stats, new, momentum, batch.size)
-    stats = {**advanced, "steps": steps}
-  else:
+  if mode.statistics == "running":
     y = affine.apply((wide - mean) / std, params)
-  return y.astype(x.dtype), stats
+    return y.astype(x.dtype), stats
+  if mode.statistics == "blended":
+    batch = running.measure(name, wide, mask)
+    mean, std = _blended(stats, batch, eps, mode)
+    return affine.apply((wide - mean) / std, params).astype(x.dtype), stats
+  if mask is None:
+    batch = running.measure_fixed(name, wide)
+  else:
+    batch = running.measure(name, wide, mask)
+  batch_std = jnp.sqrt(batch.variance + eps)
+  steps = stats["steps"] + 1
+
+  def risen(last_step: int) -> Array:
+    """How far the bound is on its way, in [0, 1]."""
+    way = max(last_step - warmup_steps, 1)
+    return jnp.clip((steps - warmup_steps).astype(wide.dtype) / way, 0, 1)
+
+  r_bound = 1 + (r_max - 1) * risen(r_max_steps)
+  d_bound = d_max * risen(d_max_steps)
+  r = jnp.clip(lax.stop_gradient(batch_std) / std, 1 / r_bound, r_bound)
+  d = (lax.stop_gradient(batch.mean) - mean) / std
+  d = jnp.clip(d, -d_bound, d_bound)
+  if mask is None:
+    # (n r + d) scale + bias, with n of a batch norm.
+    scale = params["scale"].astype(wide.dtype)
+    moved = {"scale": scale * r, "bias": affine.apply(d, params)}
+    y = running.standardize(x, moved, batch, eps)
+  else:
+    y = affine.apply((wide - batch.mean) / batch_std * r + d, params)
+  new = {"mean": batch.mean, "std": batch_std}
+  advanced = running.advance(stats, new, momentum, batch.size)
+  return y.astype(x.dtype), {**advanced, "steps": steps}
+
+
+def _blended(
+  stats: Mapping[str, Array], batch: running.Batch, eps: float, mode: modes.Mode
+) -> tuple[Array, Array]:
+  """Mean and standard deviation, of mixed means and mixed variances."""
+  old = {"mean": stats["mean"], "var": jnp.square(stats["std"])}
+  new = {"mean": batch.mean, "var": batch.variance + eps}
+  blended = running.blend(old, new, mode, batch.size)
+  dtype = batch.mean.dtype
+  return blended["mean"].astype(dtype), jnp.sqrt(blended["var"]).astype(dtype)

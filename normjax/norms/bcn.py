@@ -6,7 +6,14 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from normjax.norms import affine, base, channel_groups, moments, running
+from normjax.norms import (
+  affine,
+  base,
+  channel_groups,
+  modes,
+  moments,
+  running,
+)
 from normjax.types import Array
 
 
@@ -34,7 +41,9 @@ def bcn(
       var' = (1 - r) var + r mean_B((x - mean)^2)
 
   about the mean from before; no gradient passes them, so that images meet in
-  the statistics only. Evaluation takes the running ones in both.
+  the statistics only. Evaluation takes the running ones in both,
+  and blended statistics (`Mode`) are with either the running ones after a step
+  whose r is the batch's weight.
 
   Statistics are float32 (float64 for float64), two passes; under jit over a
   sharded batch those of the whole batch. All of them are of what a mask, of
@@ -71,6 +80,7 @@ def bcn(
       scale_invariant=not estimated,
       shift_invariant=not estimated,
       needs_train_flag=True,
+      blends=True,
       spatial_only=True,
       mixes_positions=True,
     ),
@@ -95,7 +105,7 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   mask: Array | None,
   num_groups: int,
   estimated: bool,
@@ -106,14 +116,16 @@ def _apply(
   stats = variables["stats"]
   first = {name: variables["params"][name] for name in ("scale", "bias")}
   base.check_images("bcn", x)
-  base.check_held("bcn", variables, "stats", ("mean", "var"))
+  base.check_variables("bcn", variables, "stats", ("mean", "var"))
   base.check_features("bcn", x, stats["mean"].size)
   wide = moments.promote(x)
-  if train and not estimated:
+  if mode.statistics == "batch" and not estimated:
     h, stats = _by_batch(wide, first, stats, mask, update_rate, eps)
   else:
-    if train:
-      stats = _estimated(stats, lax.stop_gradient(wide), mask, update_rate)
+    if mode.statistics == "batch":
+      stats = _advanced(stats, wide, mask, estimated, update_rate)
+    if mode.statistics == "blended":
+      stats = _advanced(stats, wide, mask, estimated, mode.batch_weight)
     h = _by_moments(wide, first, stats["mean"], stats["var"], eps)
   repeats = x.shape[-1] // num_groups
   second = {
@@ -157,13 +169,20 @@ def _by_moments(
   return affine.apply(normalized, params)
 
 
-def _estimated(
-  stats: Mapping[str, Array], x: Array, mask: Array | None, update_rate: float
+def _advanced(
+  stats: Mapping[str, Array],
+  x: Array,
+  mask: Array | None,
+  estimated: bool,
+  update_rate: Any,
 ) -> Mapping[str, Array]:
-  """The running statistics after this step's."""
-  batch = running.measure("bcn", x, mask)
-  old = stats["mean"].astype(x.dtype)
-  # The mean of (x - old)^2, which is not below the variance.
-  about_old = batch.variance + jnp.square(batch.mean - old)
-  new = {"mean": batch.mean, "var": about_old}
+  """The running statistics after a step; estimated ones have no gradient."""
+  batch = running.measure("bcn", lax.stop_gradient(x) if estimated else x, mask)
+  if estimated:
+    # The mean of (x - old)^2, which is not below the variance.
+    old = stats["mean"].astype(x.dtype)
+    variance = batch.variance + jnp.square(batch.mean - old)
+  else:
+    variance = batch.kept("unbiased")
+  new = {"mean": batch.mean, "var": variance}
   return running.advance(stats, new, 1 - update_rate, batch.size)

@@ -37,8 +37,8 @@ def bhyt(
 
   with lam_1 and kappa of the first site (its `scale` is not counted), no
   gradient through lam_1 and the weights, and the first site's exact s^2, t the
-  sequence's length. `hand_on` computes it and the second site takes it as
-  `context`. It is what uniform attention over t independent tokens gives:
+  sequence's length. `context_for_next` computes it and the second site takes it
+  as `context`. It is what uniform attention over t independent tokens gives:
   under a causal mask, early tokens average over fewer and have more.
 
   The official code, at commit e170c9b, differs: it computes the factor of lam
@@ -56,14 +56,14 @@ def bhyt(
     variance: "handed_on": where a `context` is given it is s_2^2, elsewhere s^2
       is computed, as at first sites and final norms. Without a context the norm
       cannot tell whether one was due: a transformer block that does not carry
-      it should refuse a norm whose `hand_on_fn` is not None. "exact": s^2 is
-      computed everywhere (the paper's BHyT*), `hand_on` returns None, and a
-      context is an error.
+      it should refuse a norm whose `context_for_next_fn` is not None. "exact":
+      s^2 is computed everywhere (the paper's BHyT*), `context_for_next` returns
+      None, and a context is an error.
 
   Raises:
     UserError: an option out of range; from `apply`, a context that is not one
-      value a token, or with "exact"; from `hand_on`, a branch_gain of another
-      shape.
+      value a token, or with "exact"; from `context_for_next`, a branch_gain of
+      another shape.
   """
   base.check_number("bhyt", "lam_init", lam_init, above=0)
   base.check_number("bhyt", "kappa", kappa, above=0)
@@ -80,7 +80,7 @@ def bhyt(
     traits=base.NormTraits(statistics="per_example", scale_invariant=True),
     init_fn=_init,
     apply_fn=_apply,
-    hand_on_fn=_hand_on if variance == "handed_on" else None,
+    context_for_next_fn=_context_for_next if variance == "handed_on" else None,
   )
 
 
@@ -124,13 +124,13 @@ def _check_context(context: Any, x: Array, variance: str) -> None:
   expected = (*x.shape[:-1], 1)
   if jnp.shape(context) != expected:
     raise errors.UserError(
-      "bhyt: the context is the mean square of each token as `hand_on` of the"
-      f" block's first norm returns it, of shape {expected} for x of shape"
-      f" {x.shape}; got {jnp.shape(context)}."
+      "bhyt: the context is the mean square of each token as"
+      " `context_for_next` of the block's first norm returns it, of shape"
+      f" {expected} for x of shape {x.shape}; got {jnp.shape(context)}."
     )
 
 
-def _hand_on(
+def _context_for_next(
   variables: base.Variables,
   x: Array,
   *,

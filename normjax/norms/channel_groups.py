@@ -129,7 +129,7 @@ def _backward(num_groups, eps, residuals, dy):
   dx = r (d - mean(d) - n mean(d n))
   """
   del eps
-  x, params, mean, r = blocks.apart(residuals[0], residuals)
+  x, params, mean, r = blocks.unfused(residuals[0], residuals)
   scale = params.get("scale", jnp.ones(())).astype(r.dtype)
 
   def sums(x, dy, mean, r):
@@ -143,7 +143,7 @@ def _backward(num_groups, eps, residuals, dy):
     over_groups(jnp.sum, scale * values, num_groups) * (r / size)
     for values in (offset, along)
   ]
-  gain, shift, slope = blocks.apart(x, (scale * r, *shared))
+  gain, shift, slope = blocks.unfused(x, (scale * r, *shared))
   normalized = (moments.promote(x) - mean) * r
   dx = moments.promote(dy) * gain - shift - normalized * slope
   gradients = {"scale": along, "bias": offset}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
-from normjax.norms import affine, base, moments, running
+from normjax.norms import affine, base, modes, moments, running
 from normjax.types import Array
 
 Variance = Literal["biased", "unbiased"]
@@ -170,6 +170,7 @@ def _make(
       statistics="batch",
       scale_invariant=scale_invariant,
       needs_train_flag=True,
+      blends=True,
       spatial_only=True,
       mixes_positions=True,
       contains_activation=True,
@@ -224,7 +225,7 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   mask: Array | None,
   momentum: float,
   eps: float,
@@ -233,21 +234,23 @@ def _apply(
 ):
   stats, params = variables["stats"], variables["params"]
   base.check_images(name, x)
-  base.check_held(name, variables, "stats", ("var",))
+  base.check_variables(name, variables, "stats", ("var",))
   base.check_features(name, x, stats["var"].size)
   wide = moments.promote(x)
-  if not train:
-    spread = jnp.sqrt(stats["var"].astype(wide.dtype) + eps)
-    y = _by_autodiff(name, wide, params, spread, eps, mask)
-    return y.astype(x.dtype), stats
-  if mask is None:
+  by_variance = functools.partial(_by_variance, name, wide, params, eps, mask)
+  if mode.statistics == "running":
+    return by_variance(stats["var"]).astype(x.dtype), stats
+  if mode.statistics == "batch" and mask is None:
     base.check_batch(name, x)
     batch, statistics = _measure(name, lax.stop_gradient(wide), eps)
     y = cast(Array, _normalize(name, eps, x, params, statistics))
   else:
     batch = running.measure(name, wide, mask)
-    spread = jnp.sqrt(batch.variance + eps)
-    y = _by_autodiff(name, wide, params, spread, eps, mask).astype(x.dtype)
+    variance = batch.variance
+    if mode.statistics == "blended":
+      new = {"var": batch.kept(running_variance)}
+      variance = running.blend(stats, new, mode, batch.size)["var"]
+    y = by_variance(variance).astype(x.dtype)
   new = {"var": batch.kept(running_variance)}
   return y, running.advance(stats, new, momentum, batch.size)
 
@@ -268,15 +271,16 @@ def _quotient(
   return x / jnp.maximum(spread, slope * x + root)
 
 
-def _by_autodiff(
+def _by_variance(
   name: str,
   x: Array,
   params: Mapping[str, Array],
-  spread: Array,
   eps: float,
   mask: Array | None,
+  variance: Array,
 ) -> Array:
-  """By a spread that is given, in the dtype of the statistics."""
+  """By a variance of the batch that is given, in the dtype of x."""
+  spread = jnp.sqrt(variance.astype(x.dtype) + eps)
   if mask is not None:
     mask = moments.broadcast_mask(mask, x)
   _, root = _root(name, *moments.mean_and_variance(x, (1, 2), mask), eps)
@@ -332,7 +336,7 @@ def _normalize_backward(name, eps, residuals, dy):
   reads x and dy anew: what they have in common is never written.
   """
   del eps
-  x, params, (center, root, mean, spread) = blocks.apart(
+  x, params, (center, root, mean, spread) = blocks.unfused(
     residuals[0], residuals
   )
   slope, pull = jax.vjp(
@@ -371,7 +375,7 @@ def _normalize_backward(name, eps, residuals, dy):
   # d sqrt(variance + eps) / dx = (x - mean) / (n sqrt(variance + eps)).
   by_image = (droot + more) / (root * math.prod(x.shape[1:3]))
   by_batch = jnp.sum(dspread, (0, 1, 2)) / (spread * math.prod(x.shape[:3]))
-  by_image, by_batch = blocks.apart(x, (by_image, by_batch))
+  by_image, by_batch = blocks.unfused(x, (by_image, by_batch))
   wide, cotangent, share, reciprocal = parts(x, dy, root, slope)
   dx = scale * cotangent * reciprocal
   dx *= 1 - share * slope * wide * reciprocal
@@ -387,13 +391,8 @@ def _normalize_backward(name, eps, residuals, dy):
 _normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
-def _apply_b0(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b0", variables, x, **given)
-
-
-def _apply_b1(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b1", variables, x, **given)
-
-
-def _apply_b2(variables: base.Variables, x: Array, **given: Any):
-  return _apply("evonorm_b2", variables, x, **given)
+# Once: norms that are made twice are equal.
+_apply_b0, _apply_b1, _apply_b2 = (
+  functools.partial(_apply, name)
+  for name in ("evonorm_b0", "evonorm_b1", "evonorm_b2")
+)

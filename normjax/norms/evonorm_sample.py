@@ -211,7 +211,7 @@ def _normalize_backward(num_groups, measure, residuals, dy):
   dv = sum(dy g x^2 sigmoid' (v x))
   """
   del measure
-  x, params, center, r = blocks.apart(residuals[0], residuals)
+  x, params, center, r = blocks.unfused(residuals[0], residuals)
   scale, v = params["scale"].astype(r.dtype), _slope(params, r)
 
   def parts(x, dy):
@@ -230,7 +230,7 @@ def _normalize_backward(num_groups, measure, residuals, dy):
   size = x.shape[1] * x.shape[2] * (x.shape[3] // num_groups)
   by_group = channel_groups.over_groups(jnp.sum, scale * along, num_groups)
   by_group *= r**3 / size
-  gain, by_group = blocks.apart(x, (scale * r, by_group))
+  gain, by_group = blocks.unfused(x, (scale * r, by_group))
   wide, cotangent, gate = parts(x, dy)
   dx = cotangent * gain * gate * (1 + v * wide * (1 - gate))
   dx -= (wide - center) * by_group

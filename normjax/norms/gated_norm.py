@@ -10,7 +10,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from normjax import errors, norms
-from normjax.norms import base, moments
+from normjax.norms import base, modes, moments
 from normjax.types import Array
 
 GateInit = Literal["half", "one", "random"]
@@ -105,7 +105,7 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   mask: Array | None,
   context: Any,
   gate_init: GateInit,
@@ -117,7 +117,7 @@ def _apply(
   # Widened once: a second cast would round the gradient of x twice.
   wide = moments.promote(x)
   y, stats = inner.apply(
-    variables, wide, train=train, mask=mask, context=context
+    variables, wide, train=mode, mask=mask, context=context
   )
   down, up = (
     params[name].astype(wide.dtype) for name in ("gate_down", "gate_up")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
-from normjax.norms import affine, base, batch_power, moments
+from normjax.norms import affine, base, batch_power, modes, moments
 from normjax.types import Array
 
 
@@ -32,8 +32,9 @@ def power_norm(
       y = z * scale + bias
 
   with t = 1, 2, … the training calls, of a train step its optimizer steps.
-  Evaluation divides h by sqrt(phi + eps): the groups stay live. The backward
-  pass is not the derivative. With g the gradient of z,
+  Evaluation divides h by sqrt(phi + eps): the groups stay live; blended
+  (`Mode`) is phi with q. The backward pass of training is not the derivative.
+  With g the gradient of z,
 
       g' = g - (1 - backward_momentum) ema_gz z
       dh = g' / sqrt(q + eps)
@@ -98,6 +99,7 @@ def power_norm(
       statistics="batch",
       scale_invariant=True,
       needs_train_flag=True,
+      blends=True,
       padding_in_gradient=padding_in_gradient,
     ),
     init_fn=_init,
@@ -122,7 +124,7 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   mask: Array | None,
   num_groups: int,
   warmup_steps: int,
@@ -132,18 +134,21 @@ def _apply(
   padding_in_gradient: bool,
   **_: Any,
 ):
-  base.check_held("power_norm", variables, "stats", ("running_phi", "steps"))
+  base.check_variables(
+    "power_norm", variables, "stats", ("running_phi", "steps")
+  )
   stats, grad_stats = variables["stats"], variables["grad_stats"]
   base.check_features("power_norm", x, stats["running_phi"].size)
   wide = moments.promote(x)
   phi = stats["running_phi"].astype(wide.dtype)
-  if not train:
+  if mode.statistics != "batch":
     h = wide * _spread(_reciprocal_roots(wide, num_groups, eps), wide)
+    if mode.statistics == "blended":
+      phi = batch_power.blend(phi, h, mask, mode)
     y = affine.apply(h * lax.rsqrt(phi + eps), variables["params"])
-    y = y.astype(x.dtype)
-    return (batch_power.hold(y, grad_stats) if grad_stats else y), stats
+    return y.astype(x.dtype), stats
 
-  base.check_held("power_norm", variables, "grad_stats", ("ema_gz",))
+  base.check_variables("power_norm", variables, "grad_stats", ("ema_gz",))
   base.check_batch("power_norm", x)
   total, roots = _power_and_roots(lax.stop_gradient(x), num_groups, eps)
   size = None
@@ -247,7 +252,7 @@ def _normalize_forward(momentum, x, params, step, ema_gz):
 
 
 def _normalize_backward(momentum, residuals, dy):
-  x, params, step, ema_gz = blocks.apart(residuals[0], residuals)
+  x, params, step, ema_gz = blocks.unfused(residuals[0], residuals)
   dtype = jnp.promote_types(dy.dtype, jnp.float32)
   scale = params["scale"].astype(dtype)
   old = ema_gz.astype(dtype)

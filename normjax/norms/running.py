@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from kernels_pallas import blocks
 from kernels_pallas import moments as kernel
-from normjax.norms import affine, base, moments
+from normjax.norms import affine, base, modes, moments
 from normjax.types import Array
 
 
@@ -141,12 +141,12 @@ def _forward(eps, x, params, mean, r):
 def _backward(eps, residuals, dy):
   """With n = (x - mean) r: dx = scale r (dy - mean(dy) - n mean(dy n))."""
   del eps
-  x, params, mean, r = blocks.apart(residuals[0], residuals)
+  x, params, mean, r = blocks.unfused(residuals[0], residuals)
   axes = tuple(range(x.ndim - 1))
   wide = moments.promote(dy)
   normalized = (moments.promote(x) - mean) * r
   sums = jnp.sum(wide * normalized, axes), jnp.sum(wide, axes)
-  dscale, dbias = blocks.apart(x, sums)
+  dscale, dbias = blocks.unfused(x, sums)
   count = math.prod(x.shape[:-1])
   centered = wide - dbias / count - normalized * (dscale / count)
   dx = params["scale"].astype(r.dtype) * r * centered
@@ -182,7 +182,7 @@ def mean_of_ghosts(
 def advance(
   running: Mapping[str, Array],
   batch: Mapping[str, Array],
-  momentum: float,
+  momentum: float | Array,
   count: Array,
 ) -> dict[str, Array]:
   """The running statistics, by name: momentum * old + (1 - momentum) * batch.
@@ -200,3 +200,18 @@ def advance(
     return jnp.where((count > 1) & jnp.isfinite(values), new, old)
 
   return {name: move(running[name], values) for name, values in batch.items()}
+
+
+def blend(
+  running: Mapping[str, Array],
+  batch: Mapping[str, Array],
+  mode: modes.Mode,
+  count: Array,
+) -> dict[str, Array]:
+  """The statistics of `Mode(statistics="blended")`, by name.
+
+  A step from the running statistics whose momentum is 1 - batch_weight: where
+  `advance` leaves them, they are taken as they are.
+  """
+  assert mode.batch_weight is not None
+  return advance(running, batch, 1 - mode.batch_weight, count)

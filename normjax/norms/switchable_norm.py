@@ -8,7 +8,7 @@ from jax import lax
 
 from kernels_pallas import blocks
 from normjax import errors
-from normjax.norms import affine, base, moments, running
+from normjax.norms import affine, base, modes, moments, running
 from normjax.types import Array
 
 # In the order of the logits.
@@ -30,6 +30,7 @@ def switchable_norm(momentum: float = 0.9, eps: float = 1e-5) -> base.Norm:
   running ones, which as in the official code both start at 0: a network that
   is evaluated before it is trained divides by less than it should. The
   official "batch average", sums over many batches after training, is not here.
+  Blended statistics (`Mode`) mix both moments of the batch with those that run.
 
   Statistics are float32 (float64 for float64), two passes; under jit over a
   sharded batch those of the whole batch. A mask is of images, (b,), as all
@@ -55,6 +56,7 @@ def switchable_norm(momentum: float = 0.9, eps: float = 1e-5) -> base.Norm:
       scale_invariant=True,
       shift_invariant=True,
       needs_train_flag=True,
+      blends=True,
       spatial_only=True,
       mixes_positions=True,
     ),
@@ -76,7 +78,7 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   mask: Array | None,
   momentum: float,
   eps: float,
@@ -85,7 +87,7 @@ def _apply(
   name = "switchable_norm"
   params, stats = variables["params"], variables["stats"]
   base.check_images(name, x)
-  base.check_held(name, variables, "stats", ("mean", "var"))
+  base.check_variables(name, variables, "stats", ("mean", "var"))
   base.check_features(name, x, stats["mean"].size)
   base.check_pixels(name, x)
   wide = moments.promote(x)
@@ -100,13 +102,17 @@ def _apply(
   mean, variance = moments.image_moments(wide)
   instance = (mean, variance * (pixels / (pixels - 1)))
   layer = _merged(*instance, axis=3, mask=None)
-  if train:
-    batch = _merged(*instance, axis=0, mask=mask)
-    new = {"mean": batch[0].reshape(-1), "var": batch[1].reshape(-1)}
+  batch = tuple(stats[key].astype(wide.dtype) for key in ("mean", "var"))
+  if mode.statistics != "running":
+    merged = _merged(*instance, axis=0, mask=mask)
+    new = {"mean": merged[0].reshape(-1), "var": merged[1].reshape(-1)}
     count = moments.count(wide, (0, 1, 2), mask).reshape(-1)
-    stats = running.advance(stats, new, momentum, count)
-  else:
-    batch = tuple(stats[key].astype(wide.dtype) for key in ("mean", "var"))
+    if mode.statistics == "batch":
+      batch = merged
+      stats = running.advance(stats, new, momentum, count)
+    else:
+      blended = running.blend(stats, new, mode, count)
+      batch = tuple(blended[key].astype(wide.dtype) for key in ("mean", "var"))
 
   (mean, between, across), variances = zip(instance, layer, batch, strict=True)
   weights, of_variances = (
@@ -116,7 +122,7 @@ def _apply(
   # The weights add up to 1: where all three means are equal, that is the mean.
   mean += weights[1] * (between - mean) + weights[2] * (across - mean)
   variance = sum(w * v for w, v in zip(of_variances, variances, strict=True))
-  mean, r = blocks.apart(x, (mean, lax.rsqrt(variance + eps)))
+  mean, r = blocks.unfused(x, (mean, lax.rsqrt(variance + eps)))
   normalized = (wide - mean) * r
   return affine.apply(normalized, params).astype(x.dtype), stats
 

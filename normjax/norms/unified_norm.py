@@ -10,7 +10,7 @@ from jax import lax
 
 from kernels_pallas import blocks
 from normjax import errors
-from normjax.norms import affine, base, batch_power, moments
+from normjax.norms import affine, base, batch_power, modes, moments
 from normjax.types import Array
 
 # The official code corrects gradients for the ratio of the window to the
@@ -39,8 +39,9 @@ def unified_norm(
 
   with t = 1, 2, … the training calls, of a train step its optimizer steps.
   Evaluation divides by sqrt(running_var + eps), which a neighbouring linear
-  layer can absorb. The backward pass is not the derivative. With g the
-  gradient of z times r, and dscale = sum(dy r z),
+  layer can absorb; blended (`Mode`) is running_var with q, without windows. The
+  backward pass of training is not the derivative. With g the gradient of z
+  times r, and dscale = sum(dy r z),
 
       gz = mean(g z), put into buffer_gz (when skipped: ema_gz)
       mean_gz = gz if t <= window or t < warmup_steps or skipped
@@ -119,6 +120,7 @@ def unified_norm(
       scale_invariant=pair[0] == 1,
       foldable=True,
       needs_train_flag=True,
+      blends=True,
       padding_in_gradient=padding_in_gradient,
     ),
     init_fn=_init,
@@ -148,7 +150,7 @@ def _apply(
   variables: base.Variables,
   x: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   mask: Array | None,
   window: tuple[int, int],
   warmup_steps: int,
@@ -159,7 +161,7 @@ def _apply(
   **_: Any,
 ):
   stats, grad_stats = variables["stats"], variables["grad_stats"]
-  base.check_held(
+  base.check_variables(
     "unified_norm",
     variables,
     "stats",
@@ -169,15 +171,17 @@ def _apply(
   wide = moments.promote(x)
   running = stats["running_var"].astype(wide.dtype)
   params = variables["params"]
-  if not train:
-    y = affine.apply(wide * lax.rsqrt(running + eps), params).astype(x.dtype)
-    return (batch_power.hold(y, grad_stats) if grad_stats else y), stats
+  if mode.statistics != "batch":
+    if mode.statistics == "blended":
+      running = batch_power.blend(running, wide, mask, mode)
+    y = affine.apply(wide * lax.rsqrt(running + eps), params)
+    return y.astype(x.dtype), stats
 
-  base.check_held(
+  base.check_variables(
     "unified_norm", variables, "grad_stats", ("ema_gz", "buffer_gz")
   )
   base.check_batch("unified_norm", x)
-  q = batch_power.mean_square(wide, mask, otherwise=running)
+  q = batch_power.mean_square(lax.stop_gradient(wide), mask, otherwise=running)
   size = None
   if mask is not None and not padding_in_gradient:
     size = batch_power.size(x, mask)
@@ -303,7 +307,7 @@ def _normalize_forward(momentum, x, params, step, grad_stats):
 
 
 def _normalize_backward(momentum, residuals, dy):
-  x, params, step, held = blocks.apart(residuals[0], residuals)
+  x, params, step, old = blocks.unfused(residuals[0], residuals)
   channels = x.shape[-1]
   dtype = jnp.promote_types(dy.dtype, jnp.float32)
 
@@ -316,7 +320,7 @@ def _normalize_backward(momentum, residuals, dy):
   # z = x inverse, and g = dy scale correction.
   dscale = dy_x * step.inverse * step.correction
   gain = step.correction * params["scale"].astype(dtype)
-  ema, buffer = (held[k].astype(dtype) for k in ("ema_gz", "buffer_gz"))
+  ema, buffer = (old[k].astype(dtype) for k in ("ema_gz", "buffer_gz"))
   gz = dscale * params["scale"].astype(dtype)
   if step.size is None:
     gz /= flat[0].shape[0]
@@ -328,7 +332,7 @@ def _normalize_backward(momentum, residuals, dy):
   moved = momentum * ema + (1 - momentum) * mean_gz
   taken = jnp.where(step.skipped, mean_gz, moved)
   new = {"ema_gz": moments.finite_or(moved, ema), "buffer_gz": buffer}
-  new = {name: value.astype(held[name].dtype) for name, value in new.items()}
+  new = {name: value.astype(old[name].dtype) for name, value in new.items()}
   z = moments.promote(x) * step.inverse
   dx = (moments.promote(dy) * gain - taken * z) * step.inverse
   gradients = {"scale": dscale, "bias": dbias}

@@ -87,17 +87,22 @@ SLOW = (
   ("spiking_vgg", "rms_norm"),
 )
 _INPUTS = {
-  "tokens": lambda r, model: r.integers(0, 23, (8, 6)).astype(np.int32),
-  "images": lambda r, model: r.normal(size=(8, 8, 8, 3)).astype(np.float32),
-  "features": lambda r, model: r.normal(size=(8, 12)).astype(np.float32),
+  "tokens": lambda r: r.integers(0, 23, (8, 6)).astype(np.int32),
+  "images": lambda r: r.normal(size=(8, 8, 8, 3)).astype(np.float32),
+  "features": lambda r: r.normal(size=(8, 12)).astype(np.float32),
 }
 
 
 def make(name, **options):
   """A tiny model and inputs for it."""
   model = models.make(name, **{**SIZES.get(name, {}), **options})
-  kind = sorted(model.reads)[0]
-  return model, jnp.asarray(_INPUTS[kind](np.random.default_rng(0), model))
+  return model, inputs(name)
+
+
+def inputs(name):
+  """Inputs for the tiny models of that name."""
+  kind = sorted(models.get(name).reads)[0]
+  return jnp.asarray(_INPUTS[kind](np.random.default_rng(0)))
 
 
 # Of what some models draw in training.

@@ -129,10 +129,10 @@ class MaskContract:
     variables = norm.init((CHANNELS,))
     mask = np.arange(6) < np.array([[6], [2], [3]])
     handed = [
-      norm.hand_on(variables, given, branch_gain=0.5, mask=mask)
+      norm.context_for_next(variables, given, branch_gain=0.5, mask=mask)
       for given in (x, jnp.where(mask[..., None], x, jnp.nan))
     ]
-    assert (handed[0] is None) == (norm.hand_on_fn is None)
+    assert (handed[0] is None) == (norm.context_for_next_fn is None)
     if handed[0] is not None:
       np.testing.assert_array_equal(*handed)
       assert np.isfinite(handed[0]).all()

@@ -19,7 +19,7 @@ from tests.norms import cases
 def _refusal(norm: norms.Norm, placement: placements.Placement) -> str | None:
   """Why the two do not go together, as the error says it."""
   layers = [placement.layer(index, 2) for index in (1, 2)]
-  if norm.hand_on_fn is not None and not all(
+  if norm.context_for_next_fn is not None and not all(
     layer.is_plain_pre() for layer in layers
   ):
     return "takes its statistic from the norm before it"

@@ -41,7 +41,7 @@ def _called(name, inputs=None, options=None, **call):
 
 def _inputs(name):
   kind = sorted(models.get(name).reads)[0]
-  return model_contract._INPUTS[kind](np.random.default_rng(0), None)
+  return model_contract._INPUTS[kind](np.random.default_rng(0))
 
 
 def test_rates_are_found():

@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from normjax import errors, models
-from normjax.nn import keeping
+from normjax.nn import saved_residuals
 from normjax.nn import variables as nn_variables
 from normjax.nn.conv import convolve
-from normjax.nn.conv_norm import MODES, ConvNorm
+from normjax.nn.conv_norm import CONV_NORM_MODES, ConvNorm
 
 X = jax.random.normal(jax.random.key(0), (4, 6, 6, 3))
 
@@ -68,7 +68,7 @@ def test_tune_is_eval(options):
   )
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CONV_NORM_MODES)
 def test_statistics_move_in_mode_train_only(mode):
   site = make(mode)
   before = nn_variables.split(site)[1]["stats"]
@@ -182,14 +182,14 @@ def test_products_with_the_hessian():
     jax.jvp(
       jax.grad(functools.partial(loss, *functions)), (kernel,), (kernel,)
     )[1]
-    for functions in ((keeping.relu, convolve), (jax.nn.relu, plain))
+    for functions in ((saved_residuals.relu, convolve), (jax.nn.relu, plain))
   )
   np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 def test_relu_is_that_of_jax():
   x = jnp.array([-2.0, -0.0, 0.0, 3.0, jnp.inf])
-  for relu in (keeping.relu, jax.nn.relu):
+  for relu in (saved_residuals.relu, jax.nn.relu):
     np.testing.assert_array_equal(relu(x), [0, 0, 0, 3, jnp.inf])
     np.testing.assert_array_equal(jax.vmap(jax.grad(relu))(x), [0, 0, 0, 1, 1])
 

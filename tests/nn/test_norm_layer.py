@@ -139,11 +139,11 @@ def test_statistics_of_the_backward_pass_and_context():
       "grad_stats": {"seen": jnp.zeros(())},
     }
 
-  def apply(variables, x, *, train, mask, context):
-    del mask
+  def apply(variables, x, *, mode, mask, context):
+    del mode, mask
     y = x * variables["params"]["scale"] + context
     y = y + variables["grad_stats"]["seen"]
-    return y, {"steps": variables["stats"]["steps"] + train}
+    return y, {"steps": variables["stats"]["steps"] + 1}
 
   norm = dataclasses.replace(
     norms.make("identity"), name="toy", init_fn=init, apply_fn=apply
@@ -194,12 +194,16 @@ def test_what_a_site_hands_on():
     return variables["params"]["scale"] * x * branch_gain * share
 
   norm = dataclasses.replace(
-    DRAWS, options={"share": 0.5}, hand_on_fn=hand_on, init_fn=_scale
+    DRAWS, options={"share": 0.5}, context_for_next_fn=hand_on, init_fn=_scale
   )
   layer = NormLayer(norm, (8,))
-  assert_equal(layer.hand_on(X, branch_gain=4.0), 2 * X)
-  assert norms.make("layer_norm").hand_on({}, X, branch_gain=4.0) is None
-  assert NormLayer("layer_norm", (8,)).hand_on(X, branch_gain=4.0) is None
+  assert_equal(layer.context_for_next(X, branch_gain=4.0), 2 * X)
+  assert (
+    norms.make("layer_norm").context_for_next({}, X, branch_gain=4.0) is None
+  )
+  assert (
+    NormLayer("layer_norm", (8,)).context_for_next(X, branch_gain=4.0) is None
+  )
 
 
 def _scale(shape, dtype, *, key, share):

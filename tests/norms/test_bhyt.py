@@ -68,7 +68,7 @@ def attention_block(lam, causal):
   branch_gain = jnp.sum((w_value @ w_out) ** 2) / (t * d)
   second = x + weights @ (layer(x) @ w_value @ w_out)
   exact = jnp.mean(second**2, -1, keepdims=True)
-  return layer.hand_on(x, branch_gain=branch_gain), exact
+  return layer.context_for_next(x, branch_gain=branch_gain), exact
 
 
 # Three standard errors of the branch's mean square. It is that of a vector of
@@ -108,7 +108,7 @@ def test_the_second_site_takes_what_it_is_given():
   np.testing.assert_allclose(y, expected, rtol=0, atol=8 * 2**-24)
   own = np.mean(np.square(x), -1, keepdims=True)
   np.testing.assert_allclose(
-    norm.hand_on(held, x, branch_gain=3.0),
+    norm.context_for_next(held, x, branch_gain=3.0),
     own + 3 * 2**2 / 4**2,
     rtol=24 * 2**-24,
   )
@@ -120,7 +120,9 @@ def test_the_gradient_of_what_is_handed_on_is_that_of_the_mean_square():
   x = jax.random.normal(jax.random.key(0), (3, 16))
 
   def total(params, x, branch_gain):
-    return jnp.sum(norm.hand_on({"params": params}, x, branch_gain=branch_gain))
+    return jnp.sum(
+      norm.context_for_next({"params": params}, x, branch_gain=branch_gain)
+    )
 
   params, dx, gain = jax.jit(jax.grad(total, argnums=(0, 1, 2)))(
     norm.init((16,))["params"], x, 3.0
@@ -144,7 +146,7 @@ def test_the_second_site_has_no_reduction_of_its_own():
 def test_statistics_of_bfloat16_are_handed_on_in_float32():
   norm = norms.make("bhyt")
   x = jnp.full((2, 16), 1.01, jnp.bfloat16)
-  handed_on = norm.hand_on(norm.init((16,)), x, branch_gain=0.0)
+  handed_on = norm.context_for_next(norm.init((16,)), x, branch_gain=0.0)
   assert handed_on.dtype == jnp.float32
   np.testing.assert_allclose(
     handed_on, np.float64(x[:, :1]) ** 2, rtol=24 * 2**-24
@@ -157,13 +159,13 @@ def test_what_does_not_fit_is_refused():
   handed_on = norms.make("bhyt")
   exact = norms.make("bhyt", variance="exact")
   held, x = exact.init((16,)), jnp.ones((2, 3, 16))
-  assert exact.hand_on(held, x, branch_gain=1.0) is None
+  assert exact.context_for_next(held, x, branch_gain=1.0) is None
   with pytest.raises(errors.UserError, match="variance='handed_on'"):
     exact.apply(held, x, context=jnp.ones((2, 3, 1)))
   with pytest.raises(errors.UserError, match=r"\(2, 3, 1\)"):
     handed_on.apply(held, x, context=jnp.ones((2, 3)))
   with pytest.raises(errors.UserError, match="scalar"):
-    handed_on.hand_on(held, x, branch_gain=jnp.ones(2))
+    handed_on.context_for_next(held, x, branch_gain=jnp.ones(2))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from normjax import errors
+from normjax.norms import modes
 
 if TYPE_CHECKING:
   from normjax.types import Array
 
-Variables = Mapping[str, Mapping[str, Any]]
+Variables = modes.Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,8 @@ class WeightNorm:
     options: every option with its value; passed to both functions.
     init_fn: `(kernel, key, **options)` to a dict of those collections
       ("params", "stats") that it has.
-    apply_fn: `(variables, kernel, *, train, **options)` to `(kernel, stats)`.
+    apply_fn: `(variables, kernel, *, mode, **options)` to `(kernel, stats)`, of
+      which `modes.carry_out` says more.
     least_fan_in: how many weights a filter must have.
     needs_key: whether `init` draws random numbers.
   """
@@ -64,14 +66,15 @@ class WeightNorm:
     return empty | self.init_fn(kernel, key, **self.options)
 
   def apply(
-    self, variables: Variables, kernel: Array, *, train: bool = True
+    self, variables: Variables, kernel: Array, *, train: modes.Train = True
   ) -> tuple[Array, Mapping[str, Any]]:
     """Normalises a kernel.
 
     Args:
       variables: as `init` makes them; empty collections may be left out.
       kernel: what the optimizer holds, any floating dtype.
-      train: whether the statistics advance.
+      train: whether the statistics advance, or a `Mode`. A kernel has no
+        batch: "blended" statistics are the running ones.
 
     Returns:
       The kernel that x meets, with the shape and dtype of `kernel`, and the
@@ -83,7 +86,11 @@ class WeightNorm:
     """
     self._check(kernel)
     variables = {"params": {}, "stats": {}, **variables}
-    return self.apply_fn(variables, kernel, train=train, **self.options)
+
+    def call(variables: Variables, mode: modes.Mode):
+      return self.apply_fn(variables, kernel, mode=mode, **self.options)
+
+    return modes.carry_out(call, variables, modes.resolve(train))
 
   def _check(self, kernel: Array) -> None:
     if kernel.ndim < 2:
@@ -102,7 +109,7 @@ class WeightNorm:
 WeightNormSpec = str | Mapping[str, Any] | WeightNorm
 
 
-def held(
+def checked_variables(
   norm: str, variables: Variables, collection: str, shapes: Mapping[str, Any]
 ) -> list[Any]:
   """The variables of a collection, in the order of `shapes`.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from normjax.norms import base as norms_base
-from normjax.norms import moments
+from normjax.norms import modes, moments
 from normjax.norms.weights import base
 from normjax.types import Array
 
@@ -115,7 +115,7 @@ def _apply(
   variables: base.Variables,
   kernel: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   num_iterations: int,
   eps: float,
   **_: Any,
@@ -123,8 +123,8 @@ def _apply(
   transposed = _matrix(kernel)
   shapes = {"u": transposed.shape[1:], "v": transposed.shape[:1]}
   stats = variables["stats"]
-  u, v = base.held("spectral_norm", variables, "stats", shapes)
-  if train:
+  u, v = base.checked_variables("spectral_norm", variables, "stats", shapes)
+  if mode.statistics == "batch":
     u, v = lax.stop_gradient(_iterate(transposed, u, v, num_iterations, eps))
     dtypes = {name: stats[name].dtype for name in shapes}
     stats = {"u": u.astype(dtypes["u"]), "v": v.astype(dtypes["v"])}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from normjax.norms import base as norms_base
-from normjax.norms import moments
+from normjax.norms import modes, moments
 from normjax.norms.weights import base
 from normjax.types import Array
 
@@ -133,11 +133,11 @@ def _standardize(
   variables: base.Variables,
   kernel: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   variant: str,
   eps: float,
 ):
-  del train
+  del mode
   centered, variance = _moments(kernel)
   unbiased, where, _ = _VARIANTS[variant]
   if unbiased:
@@ -151,13 +151,13 @@ def _standardize_and_scale(
   variables: base.Variables,
   kernel: Array,
   *,
-  train: bool,
+  mode: modes.Mode,
   variant: str,
   eps: float,
 ):
-  del train
+  del mode
   shapes = {"gain": kernel.shape[-1:]}
-  (gain,) = base.held(
+  (gain,) = base.checked_variables(
     "scaled_weight_standardization", variables, "params", shapes
   )
   centered, variance = _moments(kernel)

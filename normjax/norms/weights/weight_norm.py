@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from normjax.norms import moments
+from normjax.norms import modes, moments
 from normjax.norms.weights import base
 from normjax.types import Array
 
@@ -46,10 +46,10 @@ def _init(kernel: Array, key: Array | None, **_: Any):
   return {"params": {"gain": _length(kernel).reshape(-1)}}
 
 
-def _apply(variables: base.Variables, kernel: Array, *, train: bool):
-  del train
+def _apply(variables: base.Variables, kernel: Array, *, mode: modes.Mode):
+  del mode
   shapes = {"gain": kernel.shape[-1:]}
-  (gain,) = base.held("weight_norm", variables, "params", shapes)
+  (gain,) = base.checked_variables("weight_norm", variables, "params", shapes)
   length = _length(kernel)
   ratio = gain.astype(length.dtype) / jnp.where(length > 0, length, 1)
   w = moments.promote(kernel) * jnp.where(length > 0, ratio, 0)
