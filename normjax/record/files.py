@@ -16,8 +16,6 @@ METRICS = "metrics.jsonl"
 STATUS = "status.json"
 RESULT = "result.json"
 CHECKPOINTS = "ckpt"
-# How a run may end, as its result says it.
-OVER = ("done", "diverged")
 
 Row = dict[str, Any]
 
@@ -73,7 +71,7 @@ def read_json(path: Path) -> Any | None:
   """
   try:
     return json.loads(path.read_text(), parse_constant=_refuse)
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     return None
   except (ValueError, RecursionError) as error:
     raise errors.RunError(f"{path} is not valid JSON: {error}") from error
@@ -87,15 +85,6 @@ def _refuse(constant: str) -> None:
 def set_aside(path: Path) -> Path:
   """Moves a file that is not what it should be out of the way, keeping it."""
   return path.replace(path.with_name(path.name + ".corrupt"))
-
-
-def is_result(value: Any) -> bool:
-  """Whether the value of a result.json says how a run ended."""
-  return (
-    isinstance(value, dict)
-    and value.get("state") in OVER
-    and isinstance(value.get("metrics"), dict)
-  )
 
 
 def read_notes(path: Path) -> tuple[list[int], list[str]]:
