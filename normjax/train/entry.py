@@ -5,8 +5,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from normjax import configure, errors
-from normjax.record import files, lock
+from normjax import configure
+from normjax.record import lock
+from normjax.record.directory import RunDirectory
 from normjax.train import check, checkpoint, loop, program
 
 _LOG = logging.getLogger(__name__)
@@ -50,14 +51,16 @@ def run(
 def _finished(
   config: configure.ConfigDict, directory: Path
 ) -> dict[str, Any] | None:
-  """This run's result, where it is over."""
-  try:
-    result = files.read_json(directory / files.RESULT)
-  except errors.RunError:
-    return None  # Half a result is none: the checkpoints say how far it got.
-  if not files.is_result(result):
-    return None
-  return result if result.get("run_id") == configure.run_id(config) else None
+  """This run's result, where it is over.
+
+  Half a result is none: the checkpoints say how far the run got.
+
+  Raises:
+    RunError: a newer version has begun here, or the disk refuses.
+  """
+  run_directory = RunDirectory(directory, configure.run_id(config))
+  run_directory.check_usable()
+  return run_directory.read_result().value
 
 
 def _run(
