@@ -75,6 +75,7 @@ def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _one_of(*words: str) -> Field:
+  words = tuple(map(str, words))
   return Field(" or ".join(words), lambda value: value in words, required=True)
 
 

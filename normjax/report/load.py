@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from normjax import configure, errors
-from normjax.record import files
+from normjax.record import files, schema
 from normjax.record.comparison import Method, differing_keys, short_names
 from normjax.record.directory import (
   PLAN,
@@ -193,13 +193,13 @@ def _fill(
 
 def _lost_rows(run: Run) -> list[str]:
   """What is wrong with the rows of a run that is over, if anything."""
-  flat = dict(configure.leaves(run.record.get("config", {})))
+  config = run.record.get("config", {})
   every_steps = {
-    "eval": flat.get("evaluate.every_steps"),
-    "train": flat.get("log.every_steps"),
+    kind: config[block]["every_steps"]
+    for kind, block in (("eval", "evaluate"), ("train", "log"))
+    # Of other runners' configs we do not know how often there is a row.
+    if _has_interval(config.get(block))
   }
-  # Of other runners' configs we do not know how often there is a row.
-  every_steps = {k: n for k, n in every_steps.items() if _is_interval(n)}
   last = {
     RunState.DONE: run.result.get("steps"),
     RunState.DIVERGED: run.result.get("diverged_at_step"),
@@ -207,8 +207,9 @@ def _lost_rows(run: Run) -> list[str]:
   return files.lost_rows(run.rows, last or 0, every_steps)
 
 
-def _is_interval(value: Any) -> bool:
-  return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _has_interval(block: Any) -> bool:
+  every_steps = block.get("every_steps") if isinstance(block, dict) else None
+  return schema.is_count(every_steps) and every_steps > 0
 
 
 def _relative(problems: Iterable[str], out: Path) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from normjax import configure
 from normjax.record import lock
-from normjax.record.directory import RunDirectory
+from normjax.record.directory import RunDirectory, RunState
 from normjax.train import check, checkpoint, loop, program
 
 _LOG = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ def _run(
     message = "" if stopped else f"{type(error).__name__}: {error}"
     # A full disk may be the error itself; it must not hide behind a second.
     with contextlib.suppress(OSError):
-      this.status("interrupted" if stopped else "failed", message=message)
+      state = RunState.INTERRUPTED if stopped else RunState.FAILED
+      this.status(state, message=message)
     try:
       this.close()
     except Exception as second:

@@ -14,6 +14,7 @@ import jax
 from normjax import build, configure, errors, stopping
 from normjax.record import files, provenance, sinks
 from normjax.record.clock import Clock
+from normjax.record.directory import RunState
 from normjax.train import program, sharding
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Stopped, evaluate, evaluate_corrupted
@@ -38,7 +39,7 @@ class Run:
     self.sinks: list[sinks.Sink] = []
     self.metrics: files.MetricsFile | None = None
     self.checkpoints: Checkpoints | None = None
-    self.status("running", message="starting")
+    self.status(RunState.RUNNING, message="starting")
 
   # ----- The loop -----
 
@@ -228,7 +229,7 @@ class Run:
       last, metrics = self.newest
       norm, loss = (float(metrics[name]) for name in ("grad_norm", "loss"))
       self.watch_gradient(last, norm, loss)
-    outcome = "diverged" if diverged_at >= 0 else "done"
+    outcome = RunState.DIVERGED if diverged_at >= 0 else RunState.DONE
     result = {
       "schema": files.SCHEMA,
       "run_id": configure.run_id(self.config),
@@ -277,7 +278,7 @@ class Run:
         )
     self.row("eval", step, means)
     self.evaluated.add(step)
-    self.status("running")
+    self.status(RunState.RUNNING)
 
   def save(self, state, step: int) -> None:
     """Starts an asynchronous checkpoint of the state."""
@@ -317,7 +318,7 @@ class Run:
       self.row("probe", step, probed)
     self.status_fields |= {"step": step, "loss": values["loss"]}
     if now_s - self.status_written_s > _STATUS_EVERY_S:
-      self.status("running")
+      self.status(RunState.RUNNING)
     return diverged_at
 
   def row(self, kind: str, step: int, values: dict[str, float]) -> None:
@@ -357,7 +358,7 @@ class Run:
     elif self.gradient_zero_since is None:
       self.gradient_zero_since = step
 
-  def status(self, state: str, message: str = "") -> None:
+  def status(self, state: RunState, message: str = "") -> None:
     """Replaces status.json."""
     self.status_written_s = time.perf_counter()
     left = self.num_steps - self.status_fields["step"]

@@ -15,7 +15,7 @@ def spelt(tree: ast.AST) -> Iterator[ast.Constant]:
   """The states that are compared with, or given as a state, as bare words."""
   for node in ast.walk(tree):
     found: list[ast.expr | None] = []
-    if isinstance(node, ast.Compare):
+    if isinstance(node, ast.Compare) and not is_event(node.left):
       for side in (node.left, *node.comparators):
         found += side.elts if isinstance(side, ast.Tuple | ast.Set) else [side]
     elif isinstance(node, ast.MatchValue):
@@ -33,6 +33,11 @@ def spelt(tree: ast.AST) -> Iterator[ast.Constant]:
       ):  # fmt: skip
         found += node.args
     yield from (each for each in found if is_text(each) and each.value in WORDS)
+
+
+def is_event(node: ast.expr) -> bool:
+  """Whether it is what a worker says: "failed" is an event's name as well."""
+  return "event" in ast.unparse(node)
 
 
 def is_text(node: ast.expr | None) -> bool:
