@@ -317,12 +317,16 @@ def plain(value: Any) -> Any:
   return value.tolist() if hasattr(value, "tolist") else value
 
 
-def to_dict(config: ConfigDict) -> dict[str, Any]:
+def to_dict(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
   """Plain dicts and lists, references resolved: what `run.json` holds.
+
+  A config that is plain already comes back as it is.
 
   Raises:
     ConfigError: a value that JSON does not have.
   """
+  if isinstance(config, dict):
+    return config
   try:
     resolved = json.loads(config.copy_and_resolve_references().to_json())
   except (TypeError, ValueError, _NO_VALUE) as error:

@@ -24,6 +24,8 @@ def plain(text: str, keep: str = "") -> str:
     text: may hold control characters, lone surrogates, changes of direction.
     keep: characters that stay as they are.
   """
+  if text.isascii() and text.isprintable():  # Nearly every one.
+    return text
   return "".join(
     c if c in keep or not _is_unseen(c) else _python_escape(c) for c in text
   )

@@ -7,7 +7,9 @@ without a line is a misspelt one: nothing would read it.
 
 import dataclasses
 import enum
+import functools
 import math
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -260,9 +262,25 @@ def _defaults(flat: Mapping[str, Any]) -> dict[str, Any]:
     name = flat.get(f"{block}.name")
     if name is None:  # An optional one.
       continue
-    config = configure.to_dict(configure.component(block, name))
-    found |= {f"{block}.{path}": v for path, v in configure.leaves(config)}
+    found |= _own_leaves(block, name, _written_ns(block, name))
   return found
+
+
+@functools.lru_cache(maxsize=64)
+def _own_leaves(block: str, name: str, written_ns: int) -> dict[str, Any]:
+  """The leaves of a component's own config; a sweep asks for each often."""
+  del written_ns  # Of the file: another one is read anew.
+  config = configure.to_dict(configure.component(block, name))
+  return {f"{block}.{path}": v for path, v in configure.leaves(config)}
+
+
+def _written_ns(block: str, name: str) -> int:
+  """When a component's file was written; 0 where there is none."""
+  folder = configure.configs_dir() / configure.COMPONENTS[block]
+  try:
+    return os.stat(folder / f"{name}.py").st_mtime_ns
+  except (OSError, ValueError):  # No file, or no name of one.
+    return 0
 
 
 def _problems(flat: Mapping[str, Any]) -> Iterator[str]:

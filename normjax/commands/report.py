@@ -21,7 +21,6 @@ def run(
   out = arguments.folder("DIR", given)
   from normjax import report
 
-  paths = report.write_report(out)
-  report.print_table(out)
+  paths = report.write_and_print(out)
   print(escape.lines(f"report: {paths.html}"))
   return 0

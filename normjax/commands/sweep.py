@@ -55,8 +55,7 @@ def run(
   )
   if values["dry_run"].value:
     return 0
-  paths = report.write_report(out)
-  report.print_table(out)
+  paths = report.write_and_print(out)
   print(escape.lines(summary.text()))
   print(escape.lines(f"report: {paths.html}"))
   return summary.exit_code

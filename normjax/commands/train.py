@@ -4,7 +4,7 @@ from absl import flags
 
 from normjax import configure, escape
 from normjax.commands import arguments
-from normjax.record.files import RESULT
+from normjax.record.directory import RunDirectory
 
 USAGE = "train CONFIG [--out=DIR] [--config.key=value …]"
 
@@ -22,17 +22,19 @@ def run(
   """Runs, then prints the result's metrics and where they are."""
   path = arguments.one(positional, "config file", USAGE)
   config, _ = arguments.load_config(path, overrides)
-  directory = arguments.out_directory(values, path) / configure.run_id(config)
+  run_id = configure.run_id(config)
+  directory = arguments.out_directory(values, path) / run_id
   from normjax import train  # Late: imports jax.
   from normjax.train import check, preview
 
-  if config.get("log", {}).get("probes") and not (directory / RESULT).exists():
+  over = RunDirectory(directory, run_id).read().state.over
+  if config.get("log", {}).get("probes") and not over:
     check.check(config)
     preview.check_probes(preview.preview(config).unmatched(config.log.probes))
   result = train.run(config, directory)
   where = escape.lines(str(directory))
   print(f"{result['state']} after {result['steps']} steps in {where}")
-  if result["diverged_at_step"] is not None:
+  if result.get("diverged_at_step") is not None:
     print(f"  diverged at step {result['diverged_at_step']}")
   # Results of earlier versions do not say.
   if result.get("gradient_zero_since_step") is not None:

@@ -16,7 +16,6 @@ it. What the files say together is a `RunState`; nobody else decides it.
 
 import contextlib
 import dataclasses
-import enum
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,48 +24,11 @@ from typing import IO, Any, NamedTuple
 
 from normjax import errors, faults
 from normjax.record import files, lock, schema
+from normjax.record.state import RunState
 
 PLAN = "plan.json"
 ATTEMPTS = "attempts.jsonl"
 RUNS = "runs"
-
-
-class RunState(enum.StrEnum):
-  """Where a run is. The files hold these words.
-
-  The first line that fits is the answer:
-
-  | what the files say                                       | state       |
-  |----------------------------------------------------------|-------------|
-  | a whole `result.json` of this run                        | done, or    |
-  |                                                          | diverged    |
-  | the newest word is "failed"                              | failed      |
-  | the newest word is "running", and the process that holds | running     |
-  | the run's lock is not known to be gone                   |             |
-  | run.json, status.json, rows or a checkpoint are there: a | interrupted |
-  | signal ended it, it was killed, or its result is damaged |             |
-  | nothing                                                  | pending     |
-
-  The newest word is that of status.json or of the last line that
-  attempts.jsonl has about the run, whichever is later.
-  """
-
-  PENDING = "pending"
-  RUNNING = "running"
-  INTERRUPTED = "interrupted"
-  FAILED = "failed"
-  DONE = "done"
-  DIVERGED = "diverged"
-
-  @property
-  def over(self) -> bool:
-    """Whether there is a result, which is never computed again."""
-    return self in (RunState.DONE, RunState.DIVERGED)
-
-  @property
-  def begun(self) -> bool:
-    """Whether there is something to go on from, but no result."""
-    return self in (RunState.RUNNING, RunState.INTERRUPTED)
 
 
 class Found(NamedTuple):
@@ -127,6 +89,12 @@ class RunDirectory:
 
   path: Path
   run_id: str
+
+  @classmethod
+  def at(cls, path: Path) -> "RunDirectory":
+    """The run in a directory of any name: its `run.json` says whose it is."""
+    value = _read(path / files.RUN, schema.RUN).value or {}
+    return cls(path, value.get("run_id", path.name))
 
   @property
   def checkpoints(self) -> Path:
@@ -293,9 +261,9 @@ class SweepDirectory:
 
   def write_plan(self, plan: Mapping[str, Any]) -> None:
     """Writes `plan.json` where it says something new."""
-    value = {"schema": files.SCHEMA, **plan}
-    if self.read_plan().value != json.loads(json.dumps(value)):
-      files.write_json(self.out / PLAN, value)
+    value = files.finite({"schema": files.SCHEMA, **plan})
+    if self.read_plan().value != value:
+      files.write_text(self.out / PLAN, _plan_text(value))
 
   def read_attempts(self) -> tuple[dict[str, list[Attempt]], list[str]]:
     """Attempts by run id, in order, and a note for each line that is none."""
@@ -353,6 +321,19 @@ class Attempts:
     with faults.naming(Path(self.file.name)):
       self.file.write((json.dumps(files.finite(row | facts)) + "\n").encode())
       self.file.flush()
+
+
+def _plan_text(plan: Mapping[str, Any]) -> str:
+  """The plan as JSON, a line a point: there may be thousands."""
+  texts = {
+    key: json.dumps(value, indent=2).replace("\n", "\n  ")
+    for key, value in plan.items()
+    if key != "points"
+  }
+  points = ",\n    ".join(map(json.dumps, plan["points"]))
+  texts["points"] = f"[\n    {points}\n  ]"
+  lines = (f"  {json.dumps(key)}: {text}" for key, text in texts.items())
+  return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _is_later(attempt: Attempt, status: Mapping[str, Any]) -> bool:

@@ -16,8 +16,6 @@ METRICS = "metrics.jsonl"
 STATUS = "status.json"
 RESULT = "result.json"
 CHECKPOINTS = "ckpt"
-# How a run may end, as its result says it.
-OVER = ("done", "diverged")
 
 Row = dict[str, Any]
 
@@ -72,8 +70,8 @@ def read_json(path: Path) -> Any | None:
     RunError: the file is not JSON.
   """
   try:
-    return json.loads(path.read_text(), parse_constant=_refuse)
-  except FileNotFoundError:
+    return _DECODER.decode(path.read_text())
+  except (FileNotFoundError, NotADirectoryError):
     return None
   except (ValueError, RecursionError) as error:
     raise errors.RunError(f"{path} is not valid JSON: {error}") from error
@@ -84,35 +82,12 @@ def _refuse(constant: str) -> None:
   raise ValueError(f"it says {constant}")
 
 
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 def set_aside(path: Path) -> Path:
   """Moves a file that is not what it should be out of the way, keeping it."""
   return path.replace(path.with_name(path.name + ".corrupt"))
-
-
-def is_result(value: Any) -> bool:
-  """Whether the value of a result.json says how a run ended."""
-  return (
-    isinstance(value, dict)
-    and value.get("state") in OVER
-    and isinstance(value.get("metrics"), dict)
-  )
-
-
-def read_notes(path: Path) -> tuple[list[int], list[str]]:
-  """The steps of resumptions and the problems that a run.json has noted.
-
-  Raises:
-    RunError: the file is not JSON, or does not say them as lists.
-  """
-  value = read_json(path)
-  if value is None:
-    return [], []
-  if isinstance(value, dict):
-    steps = value.get("resumed_at_steps", [])
-    problems = value.get("problems", [])
-    if isinstance(steps, list) and isinstance(problems, list):
-      return steps, problems
-  raise errors.RunError(f"{path} was no run's file; it was written anew")
 
 
 def read_rows(path: Path, run_id: str = "") -> tuple[list[Row], list[str]]:
@@ -134,9 +109,10 @@ def read_rows(path: Path, run_id: str = "") -> tuple[list[Row], list[str]]:
     return rows, [f"{path} cannot be read: {error.strerror}"]
   for number, line in enumerate(text.splitlines(), 1):
     try:
-      row = json.loads(line, parse_constant=_refuse)
+      line = line.strip()
+      row, end = _DECODER.raw_decode(line)
       owner = row.pop("run_id", run_id)
-      fits = is_row(row)
+      fits = end == len(line) and is_row(row)
     except (ValueError, TypeError, AttributeError, RecursionError):
       fits = False
     if not fits:
@@ -148,20 +124,16 @@ def read_rows(path: Path, run_id: str = "") -> tuple[list[Row], list[str]]:
   return rows, problems
 
 
-def is_row(value: Any) -> bool:
+def is_row(value: Row) -> bool:
   """Whether a mapping has a step, a kind, and else numbers or null."""
-  step = value.get("step")
-  return (
-    isinstance(step, int)
-    and not isinstance(step, bool)
-    and isinstance(value.get("kind"), str)
-    and all(
-      item is None
-      or key == "kind"
-      or (isinstance(item, int | float) and math.isfinite(item))
-      for key, item in value.items()
-    )
-  )
+  step, kind = value.get("step"), value.get("kind")
+  if type(step) is not int or not isinstance(kind, str):
+    return False
+  others = [v for k, v in value.items() if k != "kind" and v is not None]
+  try:
+    return all(map(math.isfinite, others))
+  except (TypeError, OverflowError):  # No number, or one of 300 digits.
+    return False
 
 
 def lost_rows(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from normjax.record import files
+from normjax.record.state import RunState
 
 _MOST_SHOWN = 40
 
@@ -74,6 +75,7 @@ def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _one_of(*words: str) -> Field:
+  words = tuple(map(str, words))
   return Field(" or ".join(words), lambda value: value in words, required=True)
 
 
@@ -102,7 +104,7 @@ RUN: Fields = {
   **_SIZES,
 }
 STATUS: Fields = {
-  "state": _one_of("running", "interrupted", "failed", "done", "diverged"),
+  "state": _one_of(*(s for s in RunState if s is not RunState.PENDING)),
   "step": _STEP,
   "num_steps": _STEP,
   "loss": _NUMBER,
@@ -111,9 +113,9 @@ STATUS: Fields = {
 }
 RESULT: Fields = {
   "run_id": _NAME,
-  "state": _one_of("done", "diverged"),
+  "state": _one_of(*(s for s in RunState if s.over)),
   "metrics": Field("names with numbers or null", is_numbers, required=True),
-  "steps": _COUNT,
+  "steps": _COUNT._replace(required=True),
   "diverged_at_step": _STEP,
   "gradient_zero_since_step": _STEP,
   "compile_s": _NUMBER,
@@ -125,7 +127,9 @@ RESULT: Fields = {
 }
 ATTEMPT: Fields = {
   "run_id": _NAME,
-  "state": _one_of("interrupted", "failed", "done", "diverged"),
+  "state": _one_of(
+    *(s for s in RunState if s not in (RunState.PENDING, RunState.RUNNING))
+  ),
   "message": Field("a text or null", _or_null(_is_text)),
   "time_unix_s": _NUMBER,
 }
@@ -188,8 +192,8 @@ def version_problem(value: Any) -> str:
   found = value.get("schema", files.SCHEMA)
   if found == files.SCHEMA and not isinstance(found, bool):
     return ""
-  newer = " a newer normjax wrote it;" if is_newer(value) else ""
-  return f"has schema {found!r};{newer} this normjax reads {files.SCHEMA}"
+  newer = "; a newer one wrote it" if is_newer(value) else ""
+  return f"has schema {found!r}; this normjax reads {files.SCHEMA}{newer}"
 
 
 def is_newer(value: Any) -> bool:

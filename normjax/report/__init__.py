@@ -19,6 +19,8 @@ from normjax import errors, escape
 if TYPE_CHECKING:
   from rich.console import Console
 
+  from normjax.report.load import SweepRecord
+
 
 @dataclasses.dataclass(frozen=True)
 class ReportPaths:
@@ -43,10 +45,24 @@ def write_report(out: Path) -> ReportPaths:
   Raises:
     RunError: `out` is neither, or cannot be written.
   """
-  from normjax.report import formats, load, page, plots, stats, tables
+  from normjax.report import load
 
-  out = Path(out)
-  sweep = load.load(out)
+  return _write(load.load(Path(out)))
+
+
+def write_and_print(out: Path, console: "Console | None" = None) -> ReportPaths:
+  """Does what `write_report` and `print_table` do, from one reading."""
+  from normjax.report import load
+
+  sweep = load.load(Path(out))
+  paths = _write(sweep)
+  _print(sweep, console)
+  return paths
+
+
+def _write(sweep: "SweepRecord") -> ReportPaths:
+  from normjax.report import formats, page, plots, stats, tables
+
   rows = stats.summarize(sweep)
   table = tables.build(sweep, rows)
   figures = plots.draw(sweep, rows)
@@ -57,7 +73,7 @@ def write_report(out: Path) -> ReportPaths:
     **{f"figures/{figure.name}.svg": figure.svg for figure in figures},
     "report.html": page.render(sweep, rows, table, figures),
   }
-  report = out / "report"
+  report = sweep.directory / "report"
   try:
     _replace(report, texts)
   except OSError as error:
@@ -100,12 +116,17 @@ def print_table(out: Path, console: "Console | None" = None) -> None:
   Raises:
     RunError: `out` holds no runs.
   """
+  from normjax.report import load
+
+  _print(load.load(Path(out)), console)
+
+
+def _print(sweep: "SweepRecord", console: "Console | None") -> None:
   from rich.console import Console
 
-  from normjax.report import facts, formats, load, stats, tables
+  from normjax.report import facts, formats, stats, tables
 
   console = console or Console()
-  sweep = load.load(Path(out))
   rows = stats.summarize(sweep)
   table = tables.build(sweep, rows)
   console.print(formats.terminal(table, console))

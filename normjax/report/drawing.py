@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
 
 from normjax import escape
-from normjax.report.load import Sweep
+from normjax.report.load import SweepRecord
 
 # Drawn as these, so that a page can put its own colours in their place.
 INK = "#1a1b1c"
@@ -75,7 +75,7 @@ class Style:
   marker: str
 
 
-def styles(sweep: Sweep) -> dict[str, Style]:
+def styles(sweep: SweepRecord) -> dict[str, Style]:
   """A style a method, by label.
 
   Where the methods are a grid of two options, as norm × optimizer, colour

@@ -11,14 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import configure
+from normjax.record import schema
+from normjax.record.comparison import differing_keys, short_names
+from normjax.record.directory import RunState
 from normjax.report import stats
-from normjax.report.load import (
-  OVER,
-  Run,
-  Sweep,
-  differing_keys,
-  short_names,
-)
+from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING, show_value
 
 # Differ between runs by their nature.
@@ -38,25 +35,25 @@ class Provenance:
     return len(self.values) > 1
 
 
-def progress(sweep: Sweep) -> str:
+def progress(sweep: SweepRecord) -> str:
   """How much of the plan is there: "25 of 27 final runs …"."""
   parts = []
   for stage, name in (("tune", "tuning"), ("final", "final")):
     runs = [run for run in sweep.runs if run.stage == stage]
     if runs:
-      over = sum(run.state in OVER for run in runs)
+      over = sum(run.state.over for run in runs)
       parts.append(f"{over} of {len(runs)} {name} runs are over")
   return ", ".join(parts) or "no runs are planned"
 
 
-def is_complete(sweep: Sweep) -> bool:
+def is_complete(sweep: SweepRecord) -> bool:
   """Every method has final runs, and every planned run is over."""
-  return all(run.state in OVER for run in sweep.runs) and all(
+  return all(run.state.over for run in sweep.runs) and all(
     sweep.finals(m.label) for m in sweep.methods
   )
 
 
-def findings(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
+def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   """The result in sentences, no stronger than the intervals."""
   sentences = []
   done = [row for row in rows if row.interval.n]
@@ -87,11 +84,11 @@ def findings(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
   return sentences
 
 
-def unfinished(sweep: Sweep) -> list[str]:
+def unfinished(sweep: SweepRecord) -> list[str]:
   """What is missing, one line a run."""
   lines = []
   for run in sweep.runs:
-    if run.state in OVER or run.state == "failed":
+    if run.state.over or run.state is RunState.FAILED:
       continue
     where = ""
     if run.status.get("step") is not None:
@@ -105,7 +102,7 @@ def unfinished(sweep: Sweep) -> list[str]:
   return lines
 
 
-def failures(sweep: Sweep) -> list[str]:
+def failures(sweep: SweepRecord) -> list[str]:
   """Failed runs with what they said, and those that needed a retry."""
   lines = [
     f"{describe(run)}: failed"
@@ -117,7 +114,7 @@ def failures(sweep: Sweep) -> list[str]:
     f"{describe(run)}: {run.state} after {run.attempts} failed attempt"
     + ("s" if run.attempts > 1 else "")
     for run in sweep.runs
-    if run.attempts and run.state in OVER
+    if run.attempts and run.state.over
   ]
   return lines
 
@@ -127,7 +124,7 @@ def describe(run: Run) -> str:
   return f"{run.method}, seed {run.seed}, {run.stage} ({run.run_id})"
 
 
-def warnings(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
+def warnings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   """Unreadable lines, what runs met, and results that cannot be used."""
   lines = list(sweep.problems)
   lines += [
@@ -138,7 +135,7 @@ def warnings(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
   lines += [
     f"{describe(run)}: done, but has no {sweep.metric}; not in the mean"
     for run in sweep.runs
-    if run.state == "done" and run.metric(sweep.metric) is None
+    if run.state is RunState.DONE and run.metric(sweep.metric) is None
   ]
   lines += [
     f"{describe(run)}: the gradient was exactly 0 from step"
@@ -162,7 +159,7 @@ def warnings(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
   return lines
 
 
-def limits(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
+def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   """What the comparison cannot say."""
   lines = []
   counts = sorted({row.interval.n for row in rows})
@@ -198,14 +195,14 @@ def limits(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
     lines.append(
       f"Means over survivors only, which flatters: {', '.join(survivors)}."
     )
-  model = sweep.config.get("model", {}).get("name")
-  data = sweep.config.get("data", {}).get("name")
+  flat = dict(configure.leaves(sweep.config))
+  model, data = flat.get("model.name"), flat.get("data.name")
   if model and data:
     lines.append(f"One model ({model}) on one data set ({data}).")
   return lines
 
 
-def _tuning_limits(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
+def _tuning_limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if not sweep.tuned_keys:
     return [
       "Nothing was tuned: every method ran with the values of its config."
@@ -236,7 +233,9 @@ def _tuning_limits(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
   return lines
 
 
-def compared(sweep: Sweep, rows: Sequence[stats.Row]) -> list[tuple[str, str]]:
+def compared(
+  sweep: SweepRecord, rows: Sequence[stats.Row]
+) -> list[tuple[str, str]]:
   """Name and value of what defines the comparison."""
   better = "smaller" if sweep.mode == "min" else "larger"
   lines = [("Metric", f"{sweep.metric}, {better} is better")]
@@ -271,21 +270,22 @@ def compared(sweep: Sweep, rows: Sequence[stats.Row]) -> list[tuple[str, str]]:
     )
   else:
     lines.append(("Tuning", "none"))
+  flat = dict(configure.leaves(sweep.config))
   for block in ("model", "data"):
-    if name := sweep.config.get(block, {}).get("name"):
-      lines.append((block.capitalize(), name))
-  if steps := sweep.config.get("train", {}).get("num_steps"):
+    if name := flat.get(f"{block}.name"):
+      lines.append((block.capitalize(), str(name)))
+  if schema.is_count(steps := flat.get("train.num_steps")):
     lines.append(("Steps", f"{steps:,}"))
   return lines
 
 
-def _seeds(sweep: Sweep, stage: str) -> str:
+def _seeds(sweep: SweepRecord, stage: str) -> str:
   seeds = sorted({run.seed for run in sweep.runs if run.stage == stage})
   return ", ".join(map(str, seeds)) or NOTHING
 
 
 def config_table(
-  sweep: Sweep,
+  sweep: SweepRecord,
 ) -> tuple[list[str], list[tuple[str, list[str]]]]:
   """Config keys in which methods differ, and each method's values.
 
@@ -312,14 +312,14 @@ def config_table(
   ]
 
 
-def base_config(sweep: Sweep) -> list[tuple[str, str]]:
+def base_config(sweep: SweepRecord) -> list[tuple[str, str]]:
   """Dotted path and value of the whole base config."""
   return [
     (path, json.dumps(value)) for path, value in configure.leaves(sweep.config)
   ]
 
 
-def provenance(sweep: Sweep) -> list[Provenance]:
+def provenance(sweep: SweepRecord) -> list[Provenance]:
   """Where the runs' numbers came from; differing values side by side."""
   counts: dict[str, Counter[str]] = {}
   for run in sweep.runs:
@@ -334,7 +334,7 @@ def provenance(sweep: Sweep) -> list[Provenance]:
   ]
 
 
-def created(sweep: Sweep) -> str:
+def created(sweep: SweepRecord) -> str:
   """First and last start of a run, UTC."""
   times = sorted(
     time
@@ -347,7 +347,7 @@ def created(sweep: Sweep) -> str:
   return f"{first} to {last}"
 
 
-def diffs(sweep: Sweep) -> list[str]:
+def diffs(sweep: SweepRecord) -> list[str]:
   """Distinct uncommitted changes."""
   found = (_git(run).get("diff") for run in sweep.runs)
   return list(dict.fromkeys(diff for diff in found if diff))

@@ -16,7 +16,7 @@ from rich.table import Table as RichTable
 
 from normjax import escape
 from normjax.report import stats
-from normjax.report.load import Sweep
+from normjax.report.load import SweepRecord
 from normjax.report.tables import Cell, Table
 
 # What a terminal too narrow for all columns shows, the first the longest.
@@ -44,7 +44,7 @@ def _markdown_line(cells: Iterable[str]) -> str:
   return "| " + " | ".join(map(escape.markdown, cells)) + " |"
 
 
-def comma_separated(sweep: Sweep, rows: Sequence[stats.Row]) -> str:
+def comma_separated(sweep: SweepRecord, rows: Sequence[stats.Row]) -> str:
   """Unrounded numbers, one line a method; an unknown number is empty."""
   file = io.StringIO()
   writer = None

@@ -1,42 +1,26 @@
-"""Reads what a sweep, or a folder of runs, left on disk.
+"""What a report is made from: a sweep, or a folder of runs, as it lies there.
 
-The only module of the report that knows the files' schema. A file that is
-damaged costs its own run, never the report: it becomes a line of `problems`.
+A file that cannot be used costs its own run, never the report: it becomes a
+line of `problems`. What the files mean is for `record.directory` to say.
 """
 
 import dataclasses
-import json
-from collections import Counter
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from normjax import configure, errors
-from normjax.record import files
-
-PLAN = "plan.json"
-ATTEMPTS = "attempts.jsonl"
-
-# States of a run, beside those of status.json: planned and never started.
-PENDING = "pending"
-OVER = ("done", "diverged")
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-  """One row of the comparison.
-
-  Attributes:
-    label: its name in the plan.
-    overrides: dotted path to value, over the base config.
-    tuned: dotted path to chosen value; None until it is chosen.
-    on_edge: the chosen value lies on an edge of its grid.
-  """
-
-  label: str
-  overrides: Mapping[str, Any]
-  tuned: Mapping[str, Any] | None = None
-  on_edge: bool = False
+from normjax.record import files, schema
+from normjax.record.comparison import Method, differing_keys, short_names
+from normjax.record.directory import (
+  PLAN,
+  RUNS,
+  Attempt,
+  RunDirectory,
+  RunState,
+  SweepDirectory,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +28,11 @@ class Run:
   """One planned run and whatever it has left so far.
 
   Attributes:
-    state: "pending", "running", "interrupted", "failed", "done", "diverged".
-    message: what status.json or the ledger says about a failure.
-    attempts: failed attempts in the ledger.
+    state: where it is.
+    message: what it, or its sweep, says about its last failure.
+    attempts: failed attempts.
     record: run.json, or {}.
-    status: status.json, or {}.
+    status: status.json of a run that is not over, or {}.
     result: result.json, or {}.
     rows: rows of metrics.jsonl.
   """
@@ -58,7 +42,7 @@ class Run:
   method: str
   overrides: Mapping[str, Any]
   seed: int
-  state: str = PENDING
+  state: RunState = RunState.PENDING
   message: str = ""
   attempts: int = 0
   record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -68,9 +52,9 @@ class Run:
 
   def metric(self, name: str) -> float | None:
     """The final value of a run that is done; None for any other."""
-    if self.state != "done":
+    if self.state is not RunState.DONE:
       return None
-    return self.result.get("metrics", {}).get(name)
+    return self.result["metrics"].get(name)
 
   @property
   def gradient_zero_since(self) -> int | None:
@@ -87,7 +71,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class SweepRecord:
   """A comparison: its plan, its runs, and what could not be read."""
 
   directory: Path
@@ -106,19 +90,26 @@ class Sweep:
 
   def finals(self, label: str) -> list[Run]:
     """Runs of a method that the table is made from."""
-    return [r for r in self.runs if r.stage == "final" and r.method == label]
+    return self._by_stage.get(("final", label), [])
 
   def trials(self, label: str) -> list[Run]:
     """Tuning runs of a method."""
-    return [r for r in self.runs if r.stage == "tune" and r.method == label]
+    return self._by_stage.get(("tune", label), [])
+
+  @functools.cached_property
+  def _by_stage(self) -> dict[tuple[str, str], list[Run]]:
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in self.runs:
+      found.setdefault((run.stage, run.method), []).append(run)
+    return found
 
   @property
   def failed(self) -> list[Run]:
     """Runs whose last attempt failed."""
-    return [run for run in self.runs if run.state == "failed"]
+    return [run for run in self.runs if run.state is RunState.FAILED]
 
 
-def load(out: Path) -> Sweep:
+def load(out: Path) -> SweepRecord:
   """Reads a sweep directory; without a plan, a folder of single runs.
 
   Raises:
@@ -126,10 +117,10 @@ def load(out: Path) -> Sweep:
   """
   out = Path(out)
   if (out / PLAN).is_file():
-    return _load_sweep(out)
+    return _load_sweep(SweepDirectory(out))
   directories = sorted(
     path.parent
-    for pattern in (files.RUN, f"*/{files.RUN}", f"runs/*/{files.RUN}")
+    for pattern in (files.RUN, f"*/{files.RUN}", f"{RUNS}/*/{files.RUN}")
     for path in out.glob(pattern)
   )
   if not directories:
@@ -141,133 +132,101 @@ def load(out: Path) -> Sweep:
   return _load_folder(out, directories)
 
 
-def _load_sweep(out: Path) -> Sweep:
-  plan = files.read_json(out / PLAN)
-  if not isinstance(plan, dict) or plan.get("schema") != files.SCHEMA:
-    schema = plan.get("schema") if isinstance(plan, dict) else None
-    raise errors.RunError(
-      f"{out / PLAN} has schema {schema!r}; this normjax reads {files.SCHEMA}."
-    )
-  problems: list[str] = []
-  attempts = _read_attempts(out / ATTEMPTS, problems)
-  try:
-    runs = tuple(
-      _load_run(out / "runs" / p["run_id"], dict(p), attempts, problems, out)
-      for p in plan["points"]
-    )
-    return Sweep(
-      directory=out,
-      sweep_id=plan["sweep_id"],
-      config_file=plan["config_file"],
-      config=dict(plan["config"]),
-      metric=plan["metric"],
-      mode=plan["mode"],
-      baseline=plan["baseline"],
-      tuned_keys=tuple(plan["tuned"]),
-      trials_per_method=plan["trials_per_method"],
-      methods=tuple(
-        Method(m["label"], m["overrides"], m["tuned"], m["on_edge"])
-        for m in plan["methods"]
-      ),
-      runs=runs,
-      problems=tuple(problems),
-      # Plans of earlier versions have none.
-      other_metrics=tuple(plan.get("other_metrics", ())),
-    )
-  except KeyError as error:
-    raise errors.RunError(f"{out / PLAN} has no key {error}.") from error
-  except (TypeError, ValueError, AttributeError) as error:
-    raise errors.RunError(
-      f"{out / PLAN} is not whole; `normjax sweep` makes it anew."
-    ) from error
-
-
-def _load_run(
-  directory: Path,
-  point: Mapping[str, Any],
-  attempts: Mapping[str, list[Mapping[str, Any]]],
-  problems: list[str],
-  out: Path,
-) -> Run:
-  """One run; a damaged file counts as absent and is noted."""
-  parts = {}
-  for name in (files.RUN, files.STATUS, files.RESULT):
-    try:
-      value = files.read_json(directory / name)
-    except errors.RunError as error:
-      value = None
-      problems.append(_relative(str(error), out) + "; counted as missing")
-    parts[name] = value if isinstance(value, dict) else {}
-  rows, dropped = files.read_rows(directory / files.METRICS)
-  problems.extend(_relative(line, out) for line in dropped)
-
-  history = attempts.get(point["run_id"], [])
-  failures = [row for row in history if row.get("state") == "failed"]
-  status, result = parts[files.STATUS], parts[files.RESULT]
-  state = result.get("state") or status.get("state") or PENDING
-  # A process that was killed could not say so in its status.
-  if state in (PENDING, "running") and failures and history[-1] is failures[-1]:
-    state = "failed"
-  message = status.get("message") or ""
-  if not message and failures:
-    message = failures[-1].get("message") or ""
-  return Run(
-    run_id=point["run_id"],
-    stage=point["stage"],
-    method=point["method"],
-    overrides=point["overrides"],
-    seed=point["seed"],
-    state=state,
-    message=message,
-    attempts=len(failures),
-    record=parts[files.RUN],
-    status=status,
-    result=result,
-    rows=tuple(rows),
+def _load_sweep(directory: SweepDirectory) -> SweepRecord:
+  plan, problem, _ = directory.read_plan()
+  if plan is None:
+    raise errors.RunError(f"{problem}. `normjax sweep` makes it anew.")
+  attempts, problems = directory.read_attempts()
+  runs = []
+  for point in plan["points"]:
+    run_id = point["run_id"]
+    fields = ("run_id", "stage", "method", "overrides", "seed")
+    run = Run(**{field: point[field] for field in fields})
+    run, said = _fill(run, directory.run(run_id), attempts.get(run_id, ()))
+    runs.append(run)
+    problems += said
+  return SweepRecord(
+    directory=directory.out,
+    sweep_id=plan["sweep_id"],
+    config_file=plan["config_file"],
+    config=plan["config"],
+    metric=plan["metric"],
+    mode=plan["mode"],
+    baseline=plan["baseline"],
+    tuned_keys=tuple(plan["tuned"]),
+    trials_per_method=plan["trials_per_method"],
+    methods=tuple(
+      Method(m["label"], m["overrides"], m["tuned"], m["on_edge"])
+      for m in plan["methods"]
+    ),
+    runs=tuple(runs),
+    problems=_relative(problems, directory.out),
+    # Plans of earlier versions have none.
+    other_metrics=tuple(plan.get("other_metrics", ())),
   )
 
 
-def _relative(text: str, out: Path) -> str:
-  return text.replace(f"{out}/", "")
+def _fill(
+  run: Run, directory: RunDirectory, attempts: Sequence[Attempt] = ()
+) -> tuple[Run, list[str]]:
+  """The run with what its directory holds, and what is wrong there."""
+  left = directory.read(attempts)
+  record, problem, _ = directory.read_run()
+  rows, dropped = directory.read_rows()
+  run = dataclasses.replace(
+    run,
+    state=left.state,
+    message=left.message,
+    attempts=left.failures,
+    record=record or {},
+    status=left.status,
+    result=left.result or {},
+    rows=tuple(rows),
+  )
+  unread = [*left.problems, *filter(None, [problem])]
+  return run, [
+    *(f"{text}; counted as missing" for text in unread),
+    *dropped,
+    *(f"{directory.path}/{text}" for text in _lost_rows(run)),
+  ]
 
 
-def _read_attempts(
-  path: Path, problems: list[str]
-) -> dict[str, list[Mapping[str, Any]]]:
-  """Rows {"run_id", "state", "message"} of the sweep's ledger, by run."""
-  attempts: dict[str, list[Mapping[str, Any]]] = {}
-  if not path.exists():
-    return attempts
-  text = path.read_bytes().decode(errors="replace")
-  for number, line in enumerate(text.splitlines(), 1):
-    try:
-      row = json.loads(line)
-      attempts.setdefault(row["run_id"], []).append(row)
-    except (ValueError, KeyError, TypeError):
-      problems.append(f"{path.name}:{number} is not an attempt; dropped")
-  return attempts
+def _lost_rows(run: Run) -> list[str]:
+  """What is wrong with the rows of a run that is over, if anything."""
+  config = run.record.get("config", {})
+  every_steps = {
+    kind: config[block]["every_steps"]
+    for kind, block in (("eval", "evaluate"), ("train", "log"))
+    # Of other runners' configs we do not know how often there is a row.
+    if _has_interval(config.get(block))
+  }
+  last = {
+    RunState.DONE: run.result.get("steps"),
+    RunState.DIVERGED: run.result.get("diverged_at_step"),
+  }.get(run.state)
+  return files.lost_rows(run.rows, last or 0, every_steps)
 
 
-def _load_folder(out: Path, directories: list[Path]) -> Sweep:
+def _has_interval(block: Any) -> bool:
+  every_steps = block.get("every_steps") if isinstance(block, dict) else None
+  return schema.is_count(every_steps) and every_steps > 0
+
+
+def _relative(problems: Iterable[str], out: Path) -> tuple[str, ...]:
+  return tuple(text.replace(f"{out}/", "") for text in problems)
+
+
+def _load_folder(out: Path, directories: list[Path]) -> SweepRecord:
   """Single runs as a comparison: those that differ in the seed are one row."""
   problems: list[str] = []
-  loose = [
-    _load_run(
-      directory,
-      {
-        "run_id": directory.name,
-        "stage": "final",
-        "method": "",
-        "overrides": {},
-        "seed": 0,
-      },
-      {},
-      problems,
-      out,
-    )
-    for directory in directories
-  ]
-  loose = [run for run in loose if run.record.get("config")]
+  loose = []
+  for path in directories:
+    directory = RunDirectory.at(path)
+    run, said = _fill(Run(directory.run_id, "final", "", {}, 0), directory)
+    problems += said
+    if run.record:
+      loose.append(run)
+  problems = list(_relative(problems, out))
   if not loose:
     raise errors.RunError(f"{out}: no run.json could be read: {problems[0]}")
   flat = [dict(configure.leaves(run.record["config"])) for run in loose]
@@ -284,7 +243,7 @@ def _load_folder(out: Path, directories: list[Path]) -> Sweep:
   methods = {
     label: Method(label, o) for label, o in zip(labels, overrides, strict=True)
   }
-  return Sweep(
+  return SweepRecord(
     directory=out,
     sweep_id="",
     config_file="",
@@ -303,26 +262,3 @@ def _load_folder(out: Path, directories: list[Path]) -> Sweep:
     ),
     problems=tuple(problems),
   )
-
-
-def differing_keys(flat: list[dict[str, Any]]) -> list[str]:
-  """Keys whose value, or presence, is not the same in every mapping."""
-  keys = dict.fromkeys(key for leaves in flat for key in leaves)
-  return [
-    key
-    for key in keys
-    if len({json.dumps(leaves.get(key, "absent")) for leaves in flat}) > 1
-    or not all(key in leaves for leaves in flat)
-  ]
-
-
-def short_names(keys: list[str] | tuple[str, ...]) -> dict[str, str]:
-  """Dotted path to its last part, where that is not ambiguous.
-
-  `norm.name` reads better as `norm`.
-  """
-  last = {
-    key: key.removesuffix(".name").rpartition(".")[2] or key for key in keys
-  }
-  count = Counter(last.values())
-  return {key: key if count[last[key]] > 1 else last[key] for key in keys}

@@ -9,7 +9,7 @@ import markupsafe
 
 from normjax import escape
 from normjax.report import drawing, facts, formats, stats, tables
-from normjax.report.load import Run, Sweep
+from normjax.report.load import Run, SweepRecord
 
 # The figures' fixed colours, replaced by the page's own.
 _THEME = {
@@ -68,7 +68,7 @@ def _shown(value: Any) -> Any:
 
 
 def render(
-  sweep: Sweep,
+  sweep: SweepRecord,
   rows: Sequence[stats.Row],
   table: tables.Table,
   figures: Sequence[drawing.Figure],
@@ -107,12 +107,12 @@ def render(
   )
 
 
-def _title(sweep: Sweep) -> str:
+def _title(sweep: SweepRecord) -> str:
   name = sweep.config_file or sweep.directory.resolve().name
   return re.sub(r"\.py$", "", name.rpartition("/")[2]).replace("_", " ")
 
 
-def _run_line(run: Run, sweep: Sweep) -> dict[str, Any]:
+def _run_line(run: Run, sweep: SweepRecord) -> dict[str, Any]:
   value = run.metric(sweep.metric)
   train_s = run.result.get("train_s")
   return {

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
 
 from normjax import escape
+from normjax.record.comparison import short_names
+from normjax.record.directory import RunState
 from normjax.report import stats
 from normjax.report.drawing import (
   INK,
@@ -21,7 +23,7 @@ from normjax.report.drawing import (
   save,
   styles,
 )
-from normjax.report.load import OVER, Run, Sweep, short_names
+from normjax.report.load import Run, SweepRecord
 
 # The start of training would leave no room for the rest.
 _SETTLED = 0.2
@@ -29,7 +31,7 @@ _SETTLED = 0.2
 _MAX_BANDS = 12
 
 
-def draw(sweep: Sweep, rows: Sequence[stats.Row]) -> list[Figure]:
+def draw(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[Figure]:
   """The figures for which there is data."""
   with matplotlib.rc_context(RC):
     drawn = [
@@ -53,7 +55,7 @@ def _distinct(figures: Sequence[Figure]) -> list[Figure]:
   return list(found.values())
 
 
-def _forest(sweep: Sweep, rows: Sequence[stats.Row]) -> Figure | None:
+def _forest(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Figure | None:
   """Mean with interval a method, and its paired difference."""
   if not any(row.interval.n for row in rows):
     return None
@@ -123,12 +125,12 @@ def _whisker(
   )  # fmt: skip
 
 
-def _metric_label(sweep: Sweep) -> str:
+def _metric_label(sweep: SweepRecord) -> str:
   better = "lower" if sweep.mode == "min" else "higher"
   return f"{name(sweep.metric)} ({better} is better)"
 
 
-def _curves(sweep: Sweep) -> Figure | None:
+def _curves(sweep: SweepRecord) -> Figure | None:
   """Training loss and the metric by step, a band over seeds."""
   kind, _, metric = sweep.metric.partition("/")
   panels = list(dict.fromkeys([("train", "loss"), (kind, metric)]))
@@ -193,8 +195,10 @@ def _band(
   Seeds that are still running are shown only while no seed is done: a mean
   over changing seeds would jump.
   """
-  done = [curve for run, curve in curves if run.state == "done"]
-  chosen = done or [c for run, c in curves if run.state != "diverged"]
+  done = [curve for run, curve in curves if run.state is RunState.DONE]
+  chosen = done or [
+    c for run, c in curves if run.state is not RunState.DIVERGED
+  ]
   if not chosen:
     return []
   steps = sorted(set.intersection(*(set(curve) for curve in chosen)))
@@ -217,7 +221,7 @@ def _diverged_curves(
 ) -> bool:
   drawn = False
   for run, curve in curves:
-    if run.state == "diverged":
+    if run.state is RunState.DIVERGED:
       steps = sorted(curve)
       ax.plot(
         steps, [curve[s] for s in steps], color=style.color, linewidth=0.9,
@@ -238,7 +242,7 @@ def _limit(ax: Axes, values: Sequence[float]) -> bool:
   return before[0] < low - 2 * margin or before[1] > high + 2 * margin
 
 
-def _sensitivity(sweep: Sweep, key: str) -> Figure | None:
+def _sensitivity(sweep: SweepRecord, key: str) -> Figure | None:
   """Metric against one tuned value, the best over the other tuned ones."""
   sign = 1 if sweep.mode == "min" else -1
   points: dict[str, dict[float, float]] = {}
@@ -253,7 +257,7 @@ def _sensitivity(sweep: Sweep, key: str) -> Figure | None:
     own = points.setdefault(run.method, {})
     if value is not None:
       own[x] = sign * min(sign * value, sign * own.get(x, value))
-    elif run.state == "diverged":
+    elif run.state is RunState.DIVERGED:
       lost.setdefault(run.method, set()).add(x)
   every = [v for own in points.values() for v in own.values()]
   if not every:
@@ -338,11 +342,11 @@ def _focus(ax: Axes, values: Sequence[float], mode: str) -> bool:
   return edge < worst
 
 
-def _divergence(sweep: Sweep, rows: Sequence[stats.Row]) -> Figure | None:
+def _divergence(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Figure | None:
   """Share of runs that diverged, in the final runs and in tuning."""
   shares = {}
   for row in rows:
-    over = [t for t in sweep.trials(row.label) if t.state in OVER]
+    over = [t for t in sweep.trials(row.label) if t.state.over]
     final = len(row.diverged) / row.over if row.over else 0
     tune = row.trials_diverged / len(over) if over else 0
     shares[row.label] = (final, tune)

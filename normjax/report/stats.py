@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from normjax.report.load import OVER, Method, Run, Sweep
+from normjax.record.comparison import Method
+from normjax.record.directory import RunState
+from normjax.report.load import Run, SweepRecord
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -211,7 +213,7 @@ def holds(row: Row) -> bool:
   return p_holm is not None and p_holm < 1 - CONFIDENCE
 
 
-def summarize(sweep: Sweep) -> tuple[Row, ...]:
+def summarize(sweep: SweepRecord) -> tuple[Row, ...]:
   """One row a method, in the plan's order."""
   values = {
     m.label: _values(sweep.finals(m.label), sweep.metric) for m in sweep.methods
@@ -235,16 +237,16 @@ def _values(runs: Sequence[Run], metric: str) -> dict[int, float]:
 
 
 def _row(
-  sweep: Sweep, method: Method, values: Mapping[str, Mapping[int, float]]
+  sweep: SweepRecord, method: Method, values: Mapping[str, Mapping[int, float]]
 ) -> Row:
   own = values[method.label]
   finals = sweep.finals(method.label)
   trials = sweep.trials(method.label)
-  survivors = [run for run in finals if run.state == "done"]
+  survivors = [run for run in finals if run.state is RunState.DONE]
   diverged = {
     run.seed: run.result.get("diverged_at_step")
     for run in finals
-    if run.state == "diverged"
+    if run.state is RunState.DIVERGED
   }
   difference, word = None, NO_BASELINE
   if method.label == sweep.baseline:
@@ -265,12 +267,12 @@ def _row(
       for run in finals
       if run.gradient_zero_since is not None
     },
-    failed=sum(run.state == "failed" for run in finals),
-    trials=_settings([t for t in trials if t.state in OVER])
+    failed=sum(run.state is RunState.FAILED for run in finals),
+    trials=_settings([t for t in trials if t.state.over])
     if sweep.tuned_keys
     else None,
     trials_planned=_settings(trials),
-    trials_diverged=sum(trial.state == "diverged" for trial in trials),
+    trials_diverged=sum(trial.state is RunState.DIVERGED for trial in trials),
     interval=mean_interval(list(own.values())),
     difference=difference,
     verdict=word,
@@ -296,7 +298,7 @@ def _settings(runs: Sequence[Run]) -> int:
   )
 
 
-def _compile_s(sweep: Sweep, runs: Sequence[Run]) -> float | None:
+def _compile_s(sweep: SweepRecord, runs: Sequence[Run]) -> float | None:
   """The largest compile time of any run of these runs' programs.
 
   A program is compiled once a process, by the run that comes first: often a

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from normjax.record.comparison import short_names
 from normjax.report import stats
-from normjax.report.load import Sweep, short_names
+from normjax.report.load import SweepRecord
 
 NOTHING = "–"
 DIVERGED_MARK = "†"
@@ -41,7 +42,7 @@ class Table:
   notes: tuple[str, ...]
 
 
-def build(sweep: Sweep, rows: Sequence[stats.Row]) -> Table:
+def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
   """The table that people read; columns that would be empty are left out."""
   compared = any(row.difference for row in rows)
   tuned = bool(sweep.tuned_keys)
@@ -94,7 +95,7 @@ def build(sweep: Sweep, rows: Sequence[stats.Row]) -> Table:
   )
 
 
-def _tuned_column(sweep: Sweep) -> Column:
+def _tuned_column(sweep: SweepRecord) -> Column:
   """Named after the value, where but one was tuned."""
   names = list(short_names(sweep.tuned_keys).values())
   header = names[0].replace("_", " ") if len(names) == 1 else "tuned values"
@@ -240,7 +241,7 @@ def _decimals(intervals: Sequence[stats.Interval]) -> int:
   return min(6, max(2, 1 - math.floor(math.log10(typical))))
 
 
-def _notes(sweep: Sweep, rows: Sequence[stats.Row]) -> list[str]:
+def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   notes = [
     "Mean over seeds ± half the 95% t-interval;"
     + (" smaller" if sweep.mode == "min" else " larger")

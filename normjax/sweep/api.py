@@ -13,7 +13,8 @@ import rich.console
 from normjax import configure, errors, escape, faults
 from normjax.configure import COMPONENTS, ConfigDict
 from normjax.record import lock
-from normjax.sweep import launch, ledger, pool, preflight, progress, spec
+from normjax.record.directory import RunState, SweepDirectory
+from normjax.sweep import launch, pool, preflight, progress, spec
 from normjax.sweep.plan import Estimate, Plan, ProgramKey
 from normjax.sweep.planner import Planner, State
 from normjax.sweep.spec import Sweep
@@ -141,7 +142,7 @@ def run_sweep(
     out.mkdir(parents=True, exist_ok=True)
     with (
       lock.held(out) as descriptor,
-      ledger.attempts_file(out) as attempts,
+      SweepDirectory(out).open_attempts() as attempts,
       progress.Progress(out, console, count) as show,
       launch.stop_signals() as stopping,
     ):
@@ -277,8 +278,8 @@ def _summary(
   return Summary(
     out=out,
     plan=state.plan,
-    num_done=states.count("done"),
-    num_diverged=states.count("diverged"),
+    num_done=states.count(RunState.DONE),
+    num_diverged=states.count(RunState.DIVERGED),
     num_ran=num_ran,
     failed=dict(failed),
     interrupted=interrupted,

@@ -6,28 +6,24 @@ gives other names, and the points run again: that must not go unsaid.
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from normjax import configure, errors
-from normjax.configure import ConfigDict
-from normjax.record import files
-from normjax.sweep import ledger
-from normjax.sweep import plan as plan_lib
-from normjax.sweep.plan import Plan
-from normjax.sweep.spec import Sweep
+from normjax.record.directory import RUNS
+from normjax.sweep.ledger import Ledger
+from normjax.sweep.plan import Comparison, Plan
 
 _MOST_NAMED = 6
 _ABSENT = "absent"
 
 
-def of_points(out: Path, old: Mapping[str, Any], plan: Plan) -> list[str]:
+def of_points(old: Mapping[str, Any], plan: Plan, ledger: Ledger) -> list[str]:
   """Which points have other configs than the folder's runs, and in what.
 
   Args:
-    out: of the sweep.
-    old: its `plan.json`.
+    old: the folder's `plan.json`.
     plan: of the same sweep, now.
+    ledger: of the folder.
 
   Returns:
     One sentence, or none. Points that changed because tuning chose otherwise
@@ -42,9 +38,9 @@ def of_points(out: Path, old: Mapping[str, Any], plan: Plan) -> list[str]:
   methods: dict[str, list[str]] = {}  # What differs -> the methods.
   for point in gone:
     new = now.get(_key(point["stage"], point["overrides"], point["seed"]))
-    was = _config(ledger.run_directory(out, point["run_id"]))
+    was = ledger.directory.run(point["run_id"]).read_run().value
     if new is not None and was is not None:
-      for text in differences(was, new):
+      for text in differences(was["config"], new):
         labels = methods.setdefault(text, [])
         if point["method"] not in labels:
           labels.append(point["method"])
@@ -52,25 +48,25 @@ def of_points(out: Path, old: Mapping[str, Any], plan: Plan) -> list[str]:
     return []
   changed = {label for labels in methods.values() for label in labels}
   finished = sum(
-    ledger.read_result(ledger.run_directory(out, point["run_id"]))[0]
-    is not None
+    ledger.record(point["run_id"]).state.over
     for point in gone
     if point["method"] in changed
   )
   said = [f"{text} ({', '.join(own)})" for text, own in methods.items()]
   return [
-    f"{out} was run with other values: {_join(said)}. {finished} finished"
-    f" run{'s' * (finished != 1)} no longer match; their points run again, and"
-    f" what they left stays in {ledger.RUNS}/."
+    f"{ledger.directory.out} was run with other values: {_join(said)}."
+    f" {finished} finished run{'s' * (finished != 1)} no longer match; their"
+    f" points run again, and what they left stays in {RUNS}/."
   ]
 
 
 def of_sweeps(
-  out: Path, old: Mapping[str, Any], sweep: Sweep, config: ConfigDict
+  old: Mapping[str, Any], comparison: Comparison, ledger: Ledger
 ) -> str:
   """In what another sweep's plan differs from this sweep, in one sentence."""
-  said = list(differences(old.get("config", {}), configure.to_dict(config)))
-  theirs = {_json(m["overrides"]): m["label"] for m in old.get("methods", ())}
+  sweep = comparison.sweep
+  said = list(differences(old["config"], comparison.config))
+  theirs = {_json(m["overrides"]): m["label"] for m in old["methods"]}
   ours = {_json(dict(method)): dict(method) for method in sweep.methods}
   said += [
     f"method {label!r} is gone" for key, label in theirs.items()
@@ -83,15 +79,15 @@ def of_sweeps(
   if seeds and seeds != sorted(sweep.seeds):
     said.append(f"the seeds were {seeds}, are {sorted(sweep.seeds)}")
   for key in ("metric", "mode"):
-    if old.get(key) != getattr(sweep, key):
-      said.append(f"{key} was {old.get(key)!r}, is {getattr(sweep, key)!r}")
+    if old[key] != getattr(sweep, key):
+      said.append(f"{key} was {old[key]!r}, is {getattr(sweep, key)!r}")
   text = _join(said) if said else "the tuning differs"
   finished = [
     point["run_id"]
     for point in old["points"]
-    if ledger.read_result(ledger.run_directory(out, point["run_id"]))[0]
+    if ledger.record(point["run_id"]).state.over
   ]
-  lost = len(set(finished) - _names(out, sweep, config))
+  lost = len(set(finished) - _names(comparison, ledger))
   return (
     f"{text}; of {len(finished)} finished runs there, {lost} are none of this"
     " one's"
@@ -108,24 +104,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   ]
 
 
-def _names(out: Path, sweep: Sweep, config: ConfigDict) -> set[str]:
+def _names(comparison: Comparison, ledger: Ledger) -> set[str]:
   """The run ids that the sweep asks for, as far as the folder's results say."""
   try:
-    plan = plan_lib.plan(
-      sweep, config, ledger.read_results(out), program_key=lambda config: ""
-    )
+    plan = comparison.plan(ledger)
   except errors.UserError:  # Results without this sweep's metric.
     return set()
   return {point.run_id for point in plan.points}
-
-
-def _config(directory: Path) -> Mapping[str, Any] | None:
-  """What a run was started with, where it says so."""
-  try:
-    record = files.read_json(directory / files.RUN)
-  except errors.RunError:
-    return None
-  return record.get("config") if isinstance(record, dict) else None
 
 
 def _key(stage: str, overrides: Mapping[str, Any], seed: int) -> str:

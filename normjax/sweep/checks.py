@@ -105,7 +105,7 @@ def axes(name: str, space: Any) -> dict[str, tuple[Any, ...]]:
     if key == "seed":
       raise errors.UserError(f"{where}: seeds go into Tune.seeds.")
     axis = tuple(
-      _frozen(plain(f"a value of {where}", value))
+      frozen(plain(f"a value of {where}", value))
       for value in items(where, values, "a list of values")
     )
     for value in axis:
@@ -180,8 +180,6 @@ def is_number(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
   """Lists as tuples: values of a grid are keys of dicts."""
-  return (
-    tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
-  )
+  return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value

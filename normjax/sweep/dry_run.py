@@ -9,7 +9,8 @@ import rich.table
 
 from normjax import escape
 from normjax.configure import ConfigDict
-from normjax.sweep import labels, ledger
+from normjax.record.directory import RunRecord
+from normjax.sweep import labels
 from normjax.sweep.plan import Estimate, Plan, Point
 from normjax.sweep.progress import seconds
 
@@ -19,7 +20,7 @@ Cost = Mapping[str, Any]
 
 def show(
   plan: Plan,
-  entries: Mapping[str, ledger.Entry],
+  entries: Mapping[str, RunRecord],
   num_workers: int,
   console: rich.console.Console,
   estimate: Estimate | None = None,
@@ -43,7 +44,7 @@ def show(
     program: estimate(ConfigDict(point.config))
     for program, point in firsts.items()
   }
-  left = [p for p in plan.points if not entries[p.run_id].over]
+  left = [p for p in plan.points if not entries[p.run_id].state.over]
   later = _later(plan)
   for method in plan.methods:
     values = _values(method.overrides) or "the config as it is"
@@ -74,9 +75,7 @@ def _later(plan: Plan) -> list[Point]:
   return [firsts[m.label] for m in plan.methods for _ in range(num_each)]
 
 
-def _points(
-  plan: Plan, entries: Mapping[str, ledger.Entry]
-) -> rich.table.Table:
+def _points(plan: Plan, entries: Mapping[str, RunRecord]) -> rich.table.Table:
   table = rich.table.Table(title=f"sweep {plan.sweep_id}", title_justify="left")
   for name in ("run", "stage", "method", "tuned", "seed", "program", "state"):
     table.add_column(name, overflow="fold")

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import configure, errors
-from normjax.configure import ConfigDict
+from normjax.record.comparison import differing_keys, short_names
 from normjax.sweep import checks
 
 SEPARATOR = " + "
 
 
 def labels(
-  methods: Sequence[Mapping[str, Any]], configs: Sequence[ConfigDict]
+  methods: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]]
 ) -> list[str]:
   """Shortest labels that tell the methods apart, as in `rms_norm + muon`.
 
@@ -21,23 +21,25 @@ def labels(
 
   Args:
     methods: the overrides of each.
-    configs: each method's resolved config.
+    configs: each method's resolved config, as plain dicts.
 
   Raises:
     UserError: two methods resolve to the same config, or a label would be
       too long.
   """
-  leaves = [dict(configure.leaves(configure.to_dict(c))) for c in configs]
+  leaves = [dict(configure.leaves(config)) for config in configs]
+  seen: dict[str, int] = {}
   for index, own in enumerate(leaves):
-    if own in leaves[:index]:
+    first = seen.setdefault(json.dumps(own), index)
+    if first != index:
       raise errors.UserError(
-        f"methods {dict(methods[leaves.index(own)])!r} and"
-        f" {dict(methods[index])!r} resolve to the same config."
+        f"methods {dict(methods[first])!r} and {dict(methods[index])!r}"
+        " resolve to the same config."
       )
   keys = list(dict.fromkeys(key for method in methods for key in method))
-  keys = [
-    k for k in keys if any(own.get(k) != leaves[0].get(k) for own in leaves)
-  ]
+  set_here = [{key: own[key] for key in keys if key in own} for own in leaves]
+  differing = set(differing_keys(set_here))
+  keys = [key for key in keys if key in differing]
   names = [k for k in keys if _is_name(k)]
   kept = list(keys)
   for key in reversed([k for k in keys if not _is_name(k)]):
@@ -74,7 +76,7 @@ def _of_fit_length(names: list[str]) -> list[str]:
 def baseline(
   wanted: Mapping[str, Any] | str | None,
   names: Sequence[str],
-  configs: Sequence[ConfigDict],
+  configs: Sequence[Mapping[str, Any]],
 ) -> str | None:
   """The label of the method that `wanted` means; None where there is one row.
 
@@ -86,7 +88,7 @@ def baseline(
   if isinstance(wanted, str):
     matches = [name for name in names if name == wanted]
   else:
-    leaves = [dict(configure.leaves(configure.to_dict(c))) for c in configs]
+    leaves = [dict(configure.leaves(config)) for config in configs]
     # Tuples are lists in a resolved config.
     values = {
       key: json.loads(json.dumps(checks.plain("Sweep.baseline", value)))
@@ -121,7 +123,7 @@ def _render(
   leaves: Sequence[Mapping[str, Any]],
   keys: Sequence[str],
 ) -> list[str]:
-  short = {key: _short(key, keys) for key in keys}
+  short = short_names(keys)
   rows = []
   for method, own in zip(methods, leaves, strict=True):
     parts = []
@@ -132,13 +134,3 @@ def _render(
         parts.append(f"{short[key]}={describe(method[key])}")
     rows.append(SEPARATOR.join(parts))
   return rows
-
-
-def _short(key: str, keys: Sequence[str]) -> str:
-  """The shortest tail of a dotted path that no other key ends in."""
-  parts = key.split(".")
-  for size in range(1, len(parts)):
-    tail = parts[-size:]
-    if sum(k.split(".")[-size:] == tail for k in keys) == 1:
-      return ".".join(tail)
-  return key

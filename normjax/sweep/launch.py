@@ -12,7 +12,8 @@ from typing import Any
 
 from normjax import errors, stopping
 from normjax.record import files
-from normjax.sweep import ledger, pool, schedule
+from normjax.record.directory import Attempts, RunState, SweepDirectory
+from normjax.sweep import pool, schedule
 from normjax.sweep.plan import Point
 
 TICK_S = 0.2
@@ -46,7 +47,7 @@ class Launcher:
   cores: list[list[int]] | None
   retries: int
   lock: int
-  attempts: ledger.Attempts
+  attempts: Attempts
   stopping: Callable[[], bool]
   report: Report
   grace_s: float = GRACE_S
@@ -89,7 +90,7 @@ class Launcher:
       self._selector.close()
       self.workers.clear()
     for point in interrupted:
-      self.attempts.add(point.run_id, "interrupted")
+      self.attempts.add(point.run_id, RunState.INTERRUPTED)
 
   def _hire(self) -> None:
     """Starts workers, never more than there are points."""
@@ -129,12 +130,10 @@ class Launcher:
       if point is None:
         continue
       self.pending.remove(point)
-      directory = ledger.run_directory(self.out, point.run_id)
-      if ledger.read_result(directory)[1]:
-        # A runner takes a result.json, even half of one, for the end.
-        ledger.set_aside(directory / files.RESULT)
+      directory = SweepDirectory(self.out).run(point.run_id)
+      directory.set_result_aside()
       self.report("begun", point=point)
-      worker.send(point, directory)
+      worker.send(point, directory.path)
 
   def progress(self) -> list[schedule.Running]:
     """What the workers are at, as the schedule sees it."""
@@ -163,21 +162,23 @@ class Launcher:
     point, worker.point = worker.point, None
     elapsed_s = time.monotonic() - worker.started_s
     if answer["event"] == "finished":
-      directory = ledger.run_directory(self.out, point.run_id)
-      result, note = ledger.read_result(directory)
+      directory = SweepDirectory(self.out).run(point.run_id)
+      result, problem, _ = directory.read_result()
       if result is not None:
         worker.programs.add(point.program)
         self._time(point.program, elapsed_s, result)
-        self.attempts.add(point.run_id, result["state"], wall_s=elapsed_s)
+        state = RunState(result["state"])
+        self.attempts.add(point.run_id, state, wall_s=elapsed_s)
         self.report("over", point=point, result=result, elapsed_s=elapsed_s)
         return
-      message = note or f"the run ended without {directory / files.RESULT}"
+      path = directory.path / files.RESULT
+      message = problem or f"the run ended without {path}"
       self._fail(point, message, retry=True)
     elif answer["event"] == "failed":
       message, kind = answer["message"], answer.get("kind")
       if kind == "disk":
         # Every other point would meet the same disk.
-        self.attempts.add(point.run_id, "failed", message=message)
+        self.attempts.add(point.run_id, RunState.FAILED, message=message)
         raise errors.RunError(
           f"{message.rstrip('.')}. What is done is kept; the same command goes"
           " on from there."
@@ -221,7 +222,7 @@ class Launcher:
 
   def _fail(self, point: Point, message: str, *, retry: bool) -> None:
     tries = self._tries[point.run_id] = self._tries.get(point.run_id, 0) + 1
-    self.attempts.add(point.run_id, "failed", message=message)
+    self.attempts.add(point.run_id, RunState.FAILED, message=message)
     again = retry and tries <= self.retries
     if again:
       self.pending.append(point)

@@ -9,18 +9,19 @@ and however often the sweep was killed.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from normjax import configure, errors
 from normjax.configure import ConfigDict
+from normjax.record.comparison import Method
+from normjax.record.directory import RunState
 from normjax.sweep import labels as labels_lib
 from normjax.sweep import tune as tune_lib
+from normjax.sweep.resolve import Resolver
 from normjax.sweep.space import Overrides
 from normjax.sweep.spec import Sweep
 
-SCHEMA = 1
-FAILED = "failed"
 Result = Mapping[str, Any]
 ProgramKey = Callable[[ConfigDict], str]
 Estimate = Callable[[ConfigDict], Mapping[str, Any]]
@@ -48,16 +49,6 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
-  """One row of the comparison, with its tuned values once they are known."""
-
-  label: str
-  overrides: Overrides
-  tuned: Overrides | None
-  on_edge: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class Plan:
   """The points known now; `num_points` counts the final runs to come too."""
 
@@ -74,10 +65,37 @@ class Plan:
   num_points: int
 
 
+class Tuning(NamedTuple):
+  """How far the tuning has come.
+
+  Attributes:
+    grids: of each method, in the last round.
+    trials: of all rounds.
+    chosen: the best values of each method; None while a trial has no result.
+    sides: of each method, the axes on whose edge the best lies.
+  """
+
+  grids: Mapping[str, tune_lib.Axes]
+  trials: Sequence[Point]
+  chosen: Mapping[str, tune_lib.Values] | None
+  sides: Mapping[str, Mapping[int, int]]
+
+
+class Results(Protocol):
+  """How runs ended, by run id: a dict will do."""
+
+  def get(self, run_id: str, /) -> Result | None:
+    """The `result.json` of a run that is over, else None.
+
+    `{"state": "failed"}` says that there is no result and will be none: such
+    a trial is worse than one that diverged, and such a final run is missing.
+    """
+
+
 def plan(
   sweep: Sweep,
   config: ConfigDict,
-  results: Mapping[str, Result],
+  results: Results,
   *,
   program_key: ProgramKey | None = None,
   programs: Mapping[str, str] | None = None,
@@ -87,9 +105,7 @@ def plan(
   Args:
     sweep: what to compare.
     config: the base config.
-    results: by run id, the `result.json` of what is over;
-      `{"state": "failed"}` for what has no result and will get none: such a
-      trial is worse than one that diverged, and such a final run is missing.
+    results: of what is over.
     program_key: the program that a config compiles to;
       `normjax.build.program_key` unless given.
     programs: program keys that are known already, by run id.
@@ -98,126 +114,171 @@ def plan(
     UserError: a sweep that breaks the protocol, or a metric that results
       lack.
   """
-  known = dict(programs or {})
-  configs = [configure.override(config, method) for method in sweep.methods]
-  names = list(sweep.labels or labels_lib.labels(sweep.methods, configs))
-  labelled = dict(zip(names, sweep.methods, strict=True))
+  return Comparison(sweep, config, program_key, programs).plan(results)
 
-  def point(stage: str, label: str, values: Overrides, seed: int) -> Point:
-    overrides = {**labelled[label], **values}
-    resolved = configure.override(config, {**overrides, "seed": seed})
-    plain = configure.to_dict(resolved)
-    run_id = configure.digest(plain)
-    if run_id not in known:
-      known[run_id] = (program_key or _program_key())(resolved)
-    return Point(
-      run_id, stage, label, overrides, seed, known[run_id], values, plain
+
+class Comparison:
+  """A sweep and its base config: what no result changes, worked out once."""
+
+  def __init__(
+    self,
+    sweep: Sweep,
+    config: ConfigDict,
+    program_key: ProgramKey | None = None,
+    programs: Mapping[str, str] | None = None,
+  ):
+    """Resolves the methods; see `plan`."""
+    self.sweep = sweep
+    self.config = configure.to_dict(config)
+    self._resolver = Resolver(config)
+    self._program_key = program_key
+    self._programs = dict(programs or {})
+    self._points: dict[Any, Point] = {}
+    configs = [self._resolver.plain(method) for method in sweep.methods]
+    names = list(sweep.labels or labels_lib.labels(sweep.methods, configs))
+    self._methods = dict(zip(names, sweep.methods, strict=True))
+    self._grids = self._first_grids()
+    self._baseline = labels_lib.baseline(sweep.baseline, names, configs)
+    self.sweep_id = self._sweep_id()
+
+  def know_programs(self, programs: Mapping[str, str]) -> None:
+    """Takes over program keys, by run id, that are known already."""
+    self._programs |= programs
+
+  def plan(self, results: Results) -> Plan:
+    """The points that are known from the results so far."""
+    sweep = self.sweep
+    grids, points, chosen, sides = self._tune(results)
+    tuned = chosen is not None
+    methods = []
+    finals = []
+    for label, overrides in self._methods.items():
+      values = None
+      if grids and tuned:
+        values = dict(zip(grids[label], chosen[label], strict=True))
+      on_edge = bool(grids and tuned and sides[label])
+      methods.append(Method(label, dict(overrides), values, on_edge))
+      if tuned:
+        finals += [
+          self._point("final", label, values or {}, seed)
+          for seed in sweep.seeds
+        ]
+    return Plan(
+      sweep_id=self.sweep_id,
+      config=self.config,
+      metric=sweep.metric,
+      mode=sweep.mode,
+      other_metrics=tuple(sweep.other_metrics),
+      baseline=self._baseline,
+      tuned=tuple(dict.fromkeys(k for g in grids.values() for k in g)),
+      trials_per_method=len(points) // len(methods),
+      methods=tuple(methods),
+      points=(*points, *finals),
+      num_points=len(points) + len(methods) * len(sweep.seeds),
     )
 
-  grids = first_grids(sweep, dict(zip(names, configs, strict=True)))
-  points: dict[tuple[str, tune_lib.Values, int], Point] = {}
-  chosen: dict[str, tune_lib.Values] = {}
-  sides: dict[str, dict[int, int]] = {}
-  tuned = True
-  extensions = 0
-  while grids:
-    for label, grid in grids.items():
-      for values in tune_lib.trials(grid):
-        for seed in sweep.tune.seeds:
-          if (label, values, seed) not in points:
-            points[label, values, seed] = point(
-              "tune", label, dict(zip(grid, values, strict=True)), seed
-            )
-    tuned = all(p.run_id in results for p in points.values())
-    if not tuned:
-      break
-    for label, grid in grids.items():
-      scores = {
-        values: _mean(
-          [
-            score(sweep, results[points[label, values, seed].run_id])
-            for seed in sweep.tune.seeds
-          ]
-        )
-        for values in tune_lib.trials(grid)
+  def _tune(self, results: Results) -> Tuning:
+    """The trials that are known, and what their results choose."""
+    tune, grids = self.sweep.tune, self._grids
+    points: dict[tuple[str, tune_lib.Values, int], Point] = {}
+    chosen: dict[str, tune_lib.Values] = {}
+    sides: dict[str, dict[int, int]] = {}
+    extensions = 0
+    while grids:
+      for label, grid in grids.items():
+        for values in tune_lib.trials(grid):
+          tuned = dict(zip(grid, values, strict=True))
+          for seed in tune.seeds:
+            if (label, values, seed) not in points:
+              made = self._point("tune", label, tuned, seed)
+              points[label, values, seed] = made
+      ended = {key: results.get(p.run_id) for key, p in points.items()}
+      if None in ended.values():
+        return Tuning(grids, list(points.values()), None, sides)
+      for label, grid in grids.items():
+        scores = {
+          values: _mean(
+            [
+              score(self.sweep, ended[label, values, seed])
+              for seed in tune.seeds
+            ]
+          )
+          for values in tune_lib.trials(grid)
+        }
+        chosen[label] = tune_lib.best(grid, scores)
+        sides[label] = tune_lib.edges(grid, scores, chosen[label], tune.limits)
+      if not any(sides.values()) or extensions == tune.max_extensions:
+        break
+      grown = tune_lib.grow_all(grids, chosen, sides, tune.limits)
+      if grown is None:
+        break
+      grids = grown
+      extensions += 1
+    return Tuning(grids, list(points.values()), chosen, sides)
+
+  def _point(
+    self, stage: str, label: str, tuned: Overrides, seed: int
+  ) -> Point:
+    """A run, worked out where it was not before."""
+    key = stage, label, seed, *tuned.items()
+    if key not in self._points:
+      overrides = {**self._methods[label], **tuned}
+      plain = self._resolver.plain({**overrides, "seed": seed})
+      run_id = configure.digest(plain)
+      if run_id not in self._programs:
+        self._programs[run_id] = self._program(overrides, seed, plain)
+      self._points[key] = Point(
+        run_id, stage, label, overrides, seed, self._programs[run_id], tuned,
+        plain,
+      )  # fmt: skip
+    return self._points[key]
+
+  def _program(
+    self, overrides: Overrides, seed: int, plain: dict[str, Any]
+  ) -> str:
+    if self._program_key is not None:
+      resolved = self._resolver.config({**overrides, "seed": seed})
+      return self._program_key(resolved)
+    from normjax import build  # Late: imports jax.
+
+    return build.program_key(plain)
+
+  def _first_grids(self) -> dict[str, tune_lib.Axes]:
+    """Each method's grid before any growth; empty where nothing is tuned."""
+    tune = self.sweep.tune
+    if tune is None:
+      return {}
+    grids = {
+      label: tune_lib.axes(tune, lambda own=own: self._resolver.config(own))
+      for label, own in self._methods.items()
+    }
+    tune_lib.check_equal(grids)
+    return grids
+
+  def _sweep_id(self) -> str:
+    """The hash of the base config and of all that decides the runs.
+
+    The baseline, the labels and other metrics are left out: they only change
+    the report.
+    """
+    sweep, tune = self.sweep, None
+    if sweep.tune is not None:
+      tune = {
+        "grids": list(self._grids.values()),
+        "seeds": list(sweep.tune.seeds),
+        "max_extensions": sweep.tune.max_extensions,
+        "limits": {key: list(v) for key, v in sweep.tune.limits.items()},
       }
-      chosen[label] = tune_lib.best(grid, scores)
-      sides[label] = tune_lib.edges(
-        grid, scores, chosen[label], sweep.tune.limits
-      )
-    if not any(sides.values()) or extensions == sweep.tune.max_extensions:
-      break
-    grown = tune_lib.grow_all(grids, chosen, sides, sweep.tune.limits)
-    if grown is None:
-      break
-    grids = grown
-    extensions += 1
-
-  methods = []
-  finals = []
-  for label in names:
-    values = None
-    if grids and tuned:
-      values = dict(zip(grids[label], chosen[label], strict=True))
-    on_edge = bool(grids and tuned and sides[label])
-    methods.append(Method(label, dict(labelled[label]), values, on_edge))
-    if tuned:
-      finals += [point("final", label, values or {}, s) for s in sweep.seeds]
-  return Plan(
-    sweep_id=sweep_id(sweep, config),
-    config=configure.to_dict(config),
-    metric=sweep.metric,
-    mode=sweep.mode,
-    other_metrics=tuple(sweep.other_metrics),
-    baseline=labels_lib.baseline(sweep.baseline, names, configs),
-    tuned=tuple(dict.fromkeys(k for g in grids.values() for k in g)),
-    trials_per_method=len(points) // len(names),
-    methods=tuple(methods),
-    points=(*points.values(), *finals),
-    num_points=len(points) + len(names) * len(sweep.seeds),
-  )
-
-
-def first_grids(
-  sweep: Sweep, configs: Mapping[str, ConfigDict]
-) -> dict[str, tune_lib.Axes]:
-  """Each method's grid before any growth; empty where nothing is tuned."""
-  if sweep.tune is None:
-    return {}
-  grids = {
-    label: tune_lib.axes(sweep.tune, own) for label, own in configs.items()
-  }
-  tune_lib.check_equal(grids)
-  return grids
-
-
-def sweep_id(sweep: Sweep, config: ConfigDict) -> str:
-  """The hash of the base config and of all that decides the runs.
-
-  The baseline, the labels and other metrics are left out: they only change
-  the report.
-  """
-  tune = None
-  if sweep.tune is not None:
-    tune = {
-      "grids": [
-        tune_lib.axes(sweep.tune, configure.override(config, method))
-        for method in sweep.methods
-      ],
-      "seeds": list(sweep.tune.seeds),
-      "max_extensions": sweep.tune.max_extensions,
-      "limits": {key: list(v) for key, v in sweep.tune.limits.items()},
-    }
-  return configure.digest(
-    {
-      "config": configure.to_dict(config),
-      "methods": [dict(method) for method in sweep.methods],
-      "seeds": list(sweep.seeds),
-      "tune": tune,
-      "metric": sweep.metric,
-      "mode": sweep.mode,
-    }
-  )
+    return configure.digest(
+      {
+        "config": self.config,
+        "methods": [dict(method) for method in sweep.methods],
+        "seeds": list(sweep.seeds),
+        "tune": tune,
+        "metric": sweep.metric,
+        "mode": sweep.mode,
+      }
+    )
 
 
 def score(sweep: Sweep, result: Result) -> float | None:
@@ -226,9 +287,9 @@ def score(sweep: Sweep, result: Result) -> float | None:
   Raises:
     UserError: the run is done but has no such metric.
   """
-  if result["state"] == FAILED:
+  if result["state"] == RunState.FAILED:
     return None
-  if result["state"] == "diverged":
+  if result["state"] == RunState.DIVERGED:
     return math.inf
   metrics = result["metrics"]
   if sweep.metric not in metrics:
@@ -244,19 +305,24 @@ def score(sweep: Sweep, result: Result) -> float | None:
 
 def to_json(plan: Plan, config_file: str) -> dict[str, Any]:
   """What `plan.json` holds."""
-  value = dataclasses.asdict(plan)
+  # `dataclasses.asdict` would copy every point's config.
+  value = {"config_file": config_file, **vars(plan)}
   del value["num_points"]
-  for point in value["points"]:
-    del point["config"], point["tuned"]
-  return {"schema": SCHEMA, "config_file": config_file, **value}
+  value["methods"] = [vars(method) for method in plan.methods]
+  value["points"] = [
+    {
+      "run_id": point.run_id,
+      "stage": point.stage,
+      "method": point.method,
+      "overrides": point.overrides,
+      "seed": point.seed,
+      "program": point.program,
+    }
+    for point in plan.points
+  ]
+  return value
 
 
 def _mean(scores: list[float | None]) -> float | None:
   known = [value for value in scores if value is not None]
   return None if len(known) < len(scores) else sum(known) / len(known)
-
-
-def _program_key() -> ProgramKey:
-  from normjax import build
-
-  return build.program_key

@@ -1,56 +1,65 @@
 """Plans a sweep from its directory: the files are the truth."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from normjax import errors
 from normjax.configure import ConfigDict
-from normjax.record import files
-from normjax.sweep import changes, ledger
+from normjax.record.directory import RunRecord, SweepDirectory
+from normjax.sweep import changes
 from normjax.sweep import plan as plan_lib
-from normjax.sweep.ledger import Entry
-from normjax.sweep.plan import Plan, Point
+from normjax.sweep.ledger import Ledger
+from normjax.sweep.plan import Comparison, Plan, Point
 from normjax.sweep.spec import Sweep
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-  """A plan, the entries of its points, and what is wrong with its files."""
+  """A plan, what its runs have left, and what is wrong with the files."""
 
   plan: Plan
-  entries: Mapping[str, Entry]
+  entries: Mapping[str, RunRecord]
   notes: tuple[str, ...]
 
   def left(self) -> list[Point]:
     """Points without a result; those begun already come first."""
-    left = [p for p in self.plan.points if not self.entries[p.run_id].over]
-    return sorted(left, key=lambda p: self.entries[p.run_id].state != "partial")
+    states = {run_id: each.state for run_id, each in self.entries.items()}
+    left = [p for p in self.plan.points if not states[p.run_id].over]
+    return sorted(left, key=lambda p: not states[p.run_id].begun)
 
   def num_over(self) -> int:
     """How many points have a result."""
-    return sum(entry.over for entry in self.entries.values())
+    return sum(entry.state.over for entry in self.entries.values())
 
 
-@dataclasses.dataclass(frozen=True)
 class Planner:
-  """One sweep and its directory.
+  """One sweep and its directory."""
 
-  Attributes:
-    sweep: what to compare.
-    config: the base config.
-    file: of the config, as it was asked for.
-    out: the directory.
-    program_key: of a config; None: `normjax.build.program_key`.
-    programs: the keys known so far, by run id.
-  """
+  def __init__(
+    self,
+    sweep: Sweep,
+    config: ConfigDict,
+    file: str,
+    out: Path,
+    program_key: plan_lib.ProgramKey | None = None,
+  ):
+    """Resolves the sweep's methods; reads nothing yet.
 
-  sweep: Sweep
-  config: ConfigDict
-  file: str
-  out: Path
-  program_key: plan_lib.ProgramKey | None = None
-  programs: dict[str, str] = dataclasses.field(default_factory=dict)
+    Args:
+      sweep: what to compare.
+      config: the base config.
+      file: of the config, as it was asked for.
+      out: the directory.
+      program_key: of a config; None: `normjax.build.program_key`.
+
+    Raises:
+      UserError: a sweep that breaks the protocol.
+    """
+    self._file = file
+    self._directory = SweepDirectory(out)
+    self._ledger = Ledger(self._directory)
+    self._comparison = Comparison(sweep, config, program_key)
 
   def claim(self) -> str:
     """Takes over what the directory's plan knows.
@@ -61,47 +70,46 @@ class Planner:
     Raises:
       RunError: the directory holds another sweep.
     """
-    old, note = ledger.read_plan(self.out)
+    old, problem = self._directory.read_plan()[:2]
+    if problem:
+      return f"{problem}; made anew from the config"
     if old is not None:
-      identity = plan_lib.sweep_id(self.sweep, self.config)
-      ledger.check_same(
-        self.out,
-        old,
-        identity,
-        self.file,
-        lambda: changes.of_sweeps(self.out, old, self.sweep, self.config),
-      )
+      if old["sweep_id"] != self._comparison.sweep_id:
+        differences = changes.of_sweeps(old, self._comparison, self._ledger)
+        raise errors.RunError(
+          f"{self._directory.out} holds sweep {old['sweep_id']} of"
+          f" {old['config_file']}; this is sweep {self._comparison.sweep_id} of"
+          f" {self._file}: {differences}. Give another --out, or the config and"
+          " overrides of that sweep."
+        )
       # Asking anew is slow, and imports jax.
-      self.programs.update(
-        (point["run_id"], point["program"]) for point in old["points"]
+      self._comparison.know_programs(
+        {point["run_id"]: point["program"] for point in old["points"]}
       )
-    return note
+    return ""
 
   def plan(self, failed: Mapping[str, str]) -> State:
     """The plan that the files now give.
 
     Args:
       failed: points that will get no result, by run id.
+
+    Raises:
+      RunError: a run's files cannot be read here, and must not be replaced.
     """
-    results = {run_id: {"state": plan_lib.FAILED} for run_id in failed}
-    plan = plan_lib.plan(
-      self.sweep,
-      self.config,
-      results | ledger.read_results(self.out),
-      program_key=self.program_key,
-      programs=self.programs,
-    )
-    self.programs.update((p.run_id, p.program) for p in plan.points)
-    entries, notes = ledger.read(self.out, [p.run_id for p in plan.points])
-    return State(plan, entries, tuple(notes))
+    self._ledger.refresh(failed)
+    plan = self._comparison.plan(self._ledger)
+    entries = {p.run_id: self._ledger.record(p.run_id) for p in plan.points}
+    for entry in entries.values():
+      if entry.blocked:
+        raise errors.RunError(f"{entry.blocked}. Nothing was changed.")
+    return State(plan, entries, tuple(self._ledger.notes(entries.values())))
 
   def changed(self, plan: Plan) -> list[str]:
     """In what the plan differs from the one that lies there, if anything."""
-    old, _ = ledger.read_plan(self.out)
-    return changes.of_points(self.out, old, plan) if old is not None else []
+    old = self._directory.read_plan().value
+    return changes.of_points(old, plan, self._ledger) if old is not None else []
 
   def write(self, plan: Plan) -> None:
     """Writes `plan.json` where it says something new."""
-    value = json.loads(json.dumps(plan_lib.to_json(plan, self.file)))
-    if ledger.read_plan(self.out)[0] != value:
-      files.write_json(self.out / ledger.PLAN, value)
+    self._directory.write_plan(plan_lib.to_json(plan, self._file))

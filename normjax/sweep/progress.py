@@ -11,7 +11,8 @@ import rich.progress_bar
 import rich.table
 
 from normjax import escape
-from normjax.sweep import labels, ledger, schedule
+from normjax.record.directory import RunState, SweepDirectory
+from normjax.sweep import labels, schedule
 from normjax.sweep.plan import Plan, Point
 
 REFRESH_S = 1.0
@@ -72,7 +73,7 @@ class Progress:
       self.say(f"{describe(facts['point'])}: failed: {facts['message']}{again}")
 
   def _outcome(self, result: Mapping[str, Any]) -> str:
-    if result["state"] == "diverged":
+    if result["state"] == RunState.DIVERGED:
       return f"diverged at step {result.get('diverged_at_step')}"
     value = result["metrics"].get(self._plan.metric)
     return f"{self._plan.metric} {number(value)}"
@@ -94,8 +95,8 @@ class Progress:
     for name in ("running", "step", "loss"):
       table.add_column(name)
     for worker in launcher.running():
-      directory = ledger.run_directory(self._out, worker.point.run_id)
-      status = ledger.read_status(directory)
+      run = SweepDirectory(self._out).run(worker.point.run_id)
+      status = run.read_status().value or {}
       step = f"{status.get('step', 0)}/{status.get('num_steps', '?')}"
       table.add_row(
         escape.terminal(describe(worker.point)),

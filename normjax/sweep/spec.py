@@ -189,13 +189,16 @@ def as_sweep(
     return value
   methods: list[Overrides] = []
   seeds: list[list[int]] = []
+  places: dict[frozenset[Any], int] = {}
   for overrides in value:
     if not isinstance(overrides, Mapping):
       raise errors.UserError(
         f"sweep() must return override dicts, got {overrides!r}."
       )
     method = _method({k: v for k, v in overrides.items() if k != "seed"})
-    if method not in methods:
+    key = frozenset((k, checks.frozen(v)) for k, v in method.items())
+    place = places.setdefault(key, len(methods))
+    if place == len(methods):
       methods.append(method)
       seeds.append([])
     seed = overrides.get("seed", config.get("seed"))
@@ -203,7 +206,7 @@ def as_sweep(
       raise errors.UserError(
         "sweep() gives points without 'seed', and the config has none either."
       )
-    seeds[methods.index(method)].append(seed)
+    seeds[place].append(seed)
   if not methods:
     raise errors.UserError("sweep() returned no points.")
   for method, own in zip(methods, seeds, strict=True):

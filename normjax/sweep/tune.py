@@ -18,12 +18,12 @@ Axes = dict[str, Values]
 Scores = Mapping[Values, float | None]
 
 
-def axes(tune: Tune, config: ConfigDict) -> Axes:
+def axes(tune: Tune, config: Callable[[], ConfigDict]) -> Axes:
   """The first grid of one method.
 
   Args:
     tune: of the sweep.
-    config: the method's resolved config.
+    config: makes the method's resolved config, where the space asks for it.
 
   Raises:
     UserError: an axis with fewer than two values, twice the same value, or
@@ -33,10 +33,13 @@ def axes(tune: Tune, config: ConfigDict) -> Axes:
   if callable(space):
     space = _called(space, config)
   checks.limits_of("Tune.limits", tune.limits, space)
+  own = {}
+  if tune.relative:
+    own = dict(configure.leaves(configure.to_dict(config())))
   grids: Axes = {}
   for key, values in checks.axes("Tune.space", space).items():
     if tune.relative:
-      values = _products(key, values, config)
+      values = _products(key, values, own.get(key))
     numeric = all(map(is_number, values))
     if numeric and key in tune.limits:
       checks.within(key, values, tune.limits[key])
@@ -46,23 +49,20 @@ def axes(tune: Tune, config: ConfigDict) -> Axes:
   return grids
 
 
-def _called(space: Callable[..., Any], config: ConfigDict) -> Any:
+def _called(space: Callable[..., Any], config: Callable[[], ConfigDict]) -> Any:
   """The space that a function of the user's makes of a method's config."""
   file = inspect.getsourcefile(space) if inspect.isfunction(space) else None
   name = getattr(space, "__name__", "Tune.space")
   call = errors.located(
     file or "", f"Tune.space, the function {name!r}, failed", space
   )
-  # A copy: the method's own config must stay as it is.
   return checks.axes(
-    f"what the function {name!r} of Tune.space returned",
-    call(configure.override(config, {})),
+    f"what the function {name!r} of Tune.space returned", call(config())
   )
 
 
-def _products(key: str, factors: Values, config: ConfigDict) -> Values:
+def _products(key: str, factors: Values, own: Any) -> Values:
   """The factors times the method's own value."""
-  own = dict(configure.leaves(configure.to_dict(config))).get(key)
   if not is_number(own) or own == 0:
     raise errors.UserError(
       f"Tune.relative needs a number other than 0 at {key!r}, got {own!r}."

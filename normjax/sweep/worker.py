@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from normjax import errors, faults, stopping
+from normjax.record.directory import RunState
 
 PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
@@ -116,7 +117,7 @@ def _run(runner: Callable[..., Any], request: dict[str, Any]) -> None:
   directory = Path(request["directory"])
   print(f"--- {directory.name}", file=sys.stderr, flush=True)
   result = runner(ConfigDict(request["config"]), directory)
-  if result["state"] == "interrupted":
+  if result["state"] == RunState.INTERRUPTED:
     raise KeyboardInterrupt
 
 

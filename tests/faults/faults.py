@@ -314,9 +314,8 @@ FAULTS = (
   Fault(
     "seeds that are not paired",
     "normjax/sweep/plan.py",
-    'finals += [point("final", label, values or {}, s) for s in sweep.seeds]',
-    'finals += [point("final", label, values or {}, s + len(methods))'
-    " for s in sweep.seeds]",
+    'self._point("final", label, values or {}, seed)',
+    'self._point("final", label, values or {}, seed + len(methods))',
     "tests/sweep/test_plan.py::test_without_tuning_every_method_has_every_seed",
   ),
   Fault(
@@ -341,11 +340,27 @@ FAULTS = (
     "tests/sweep/test_launch.py::test_a_directory_in_use_is_refused",
   ),
   Fault(
-    "state of the ledger",
-    "normjax/sweep/ledger.py",
-    'elif own and own[-1]["state"] == "failed":',
-    'elif own and own[0]["state"] == "failed":',
-    "tests/sweep/test_ledger.py::test_states_without_a_result",
+    "newest word about a run",
+    "normjax/record/directory.py",
+    "state = self._state(status, attempts[-1] if attempts else None)",
+    "state = self._state(status, attempts[0] if attempts else None)",
+    "tests/record/test_directory.py::test_the_state_of_a_run",
+  ),
+  Fault(
+    "result of another run",
+    "normjax/record/directory.py",
+    "    if owner != self.run_id:",
+    "    if not owner:",
+    "tests/report/test_damage.py"
+    "::test_the_sweep_and_the_report_give_one_answer",
+  ),
+  Fault(
+    "leaf that another follows",
+    "normjax/sweep/resolve.py",
+    "    if moved - {path}:",
+    "    if not moved:",
+    "tests/sweep/test_resolve.py"
+    "::test_a_leaf_that_follows_another_does_so_here",
   ),
   # ----- Reports -----
   Fault(

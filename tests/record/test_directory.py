@@ -113,7 +113,7 @@ def test_a_killed_run_is_interrupted(run):
     ("result", json.dumps(RESULT).replace("1.0", "NaN"), "it says NaN"),
     ("result", json.dumps(RESULT).replace("1.0", "1e999"), "numbers or null"),
     ("result", RESULT | {"schema": 0}, "has schema 0"),
-    ("result", RESULT | {"schema": 2}, "a newer normjax wrote it"),
+    ("result", RESULT | {"schema": 2}, "; a newer one wrote it"),
     ("run", {"run_id": "r"}, "has no 'config'"),
     ("run", {"config": None}, "config = None"),
     ("run", {"config": {"seed": "x"}}, "config.seed = 'x'"),
@@ -145,7 +145,9 @@ def test_nobody_goes_on_where_a_newer_version_has_begun(run):
     write(run, run__json={"config": {}}, result__json=RESULT)
     newer = json.dumps({"config": {}, **RESULT, "schema": 2})
     (run.path / name).write_text(newer)
-    with pytest.raises(errors.RunError, match=f"{name} has schema 2; a newer"):
+    with pytest.raises(
+      errors.RunError, match=f"{name} has schema 2; .*; a newer"
+    ):
       run.check_usable()
   assert run.read().blocked
 
@@ -155,7 +157,9 @@ def test_what_is_written_is_read(run):
   run.write_status(RunState.RUNNING, step=2, loss=float("nan"))
   assert run.read_run().value["config"] == {"seed": 1}
   assert run.read().status == {"state": "running", "step": 2, "loss": None}
-  written = run.write_result(RunState.DONE, metrics={"a": float("inf")})
+  written = run.write_result(
+    RunState.DONE, steps=1, metrics={"a": float("inf")}
+  )
   assert written["metrics"] == {"a": None}
   assert run.read_result().value == written
   assert run.read().state is RunState.DONE
@@ -208,3 +212,88 @@ def test_files_are_readable_as_umask_says(tmp_path, umask):
   for name in ("r/run.json", "attempts.jsonl"):
     mode = stat.S_IMODE((tmp_path / name).stat().st_mode)
     assert mode == 0o666 & ~umask, name
+
+
+def test_attempts_survive_a_truncated_line(tmp_path):
+  sweep = directory.SweepDirectory(tmp_path)
+  assert sweep.read_attempts() == ({}, [])
+  with sweep.open_attempts() as attempts:
+    attempts.add("r", RunState.FAILED, message="first")
+  path = tmp_path / directory.ATTEMPTS
+  path.write_bytes(path.read_bytes() + b'{"run_id": "r", "sta')
+  with sweep.open_attempts() as attempts:
+    attempts.add("r", RunState.INTERRUPTED)
+  found, problems = sweep.read_attempts()
+  assert [(each.state, each.message) for each in found["r"]] == [
+    (RunState.FAILED, "first"), (RunState.INTERRUPTED, ""),
+  ]  # fmt: skip
+  assert problems == [f"{path}:2 is no attempt; dropped"]
+
+
+PLAN = {
+  "sweep_id": "a",
+  "config_file": "c.py",
+  "config": {},
+  "metric": "eval/loss",
+  "mode": "min",
+  "baseline": None,
+  "tuned": [],
+  "trials_per_method": 0,
+  "methods": [{"label": "x", "overrides": {}, "tuned": None, "on_edge": False}],
+  "points": [
+    {"run_id": "r", "stage": "final", "method": "x", "overrides": {},
+     "seed": seed, "program": "p"}
+    for seed in (0, 1)
+  ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("content", "said"),
+  [
+    ("", "is not valid JSON"),
+    ("{", "is not valid JSON"),
+    ([], "holds []; a mapping is needed"),
+    ({"schema": 1}, "has no 'sweep_id'"),
+    (PLAN | {"points": 3}, "points = 3; a list of points is needed"),
+    (PLAN | {"points": None}, "a list of points is needed"),
+    (PLAN | {"points": [1]}, "in points[0] holds 1; a mapping is needed"),
+    (PLAN | {"points": [{"run_id": "b"}]}, "in points[0] has no 'stage'"),
+    (PLAN | {"methods": [{}]}, "in methods[0] has no 'label'"),
+    (PLAN | {"mode": "least"}, "min or max is needed"),
+    (PLAN | {"schema": 0}, "has schema 0; this normjax reads 1"),
+    (PLAN | {"schema": "1"}, "has schema '1'; this normjax reads 1"),
+  ],
+)  # fmt: skip
+def test_a_plan_that_is_not_whole(tmp_path, content, said):
+  sweep = directory.SweepDirectory(tmp_path)
+  text = content if isinstance(content, str) else json.dumps(content)
+  (tmp_path / directory.PLAN).write_text(text)
+  value, problem, blocked = sweep.read_plan()
+  assert (value, blocked) == (None, False)
+  assert problem.startswith(f"{tmp_path / directory.PLAN} ")
+  assert said in problem
+
+
+def test_a_plan_of_a_newer_version_is_refused(tmp_path):
+  sweep = directory.SweepDirectory(tmp_path)
+  text = json.dumps({"schema": 2, "runs": []})
+  (tmp_path / directory.PLAN).write_text(text)
+  with pytest.raises(errors.RunError, match="has schema 2; .*; a newer one"):
+    sweep.read_plan()
+
+
+def test_a_plan_is_written_where_it_says_something_new(tmp_path):
+  sweep = directory.SweepDirectory(tmp_path)
+  assert sweep.read_plan().value is None
+  sweep.write_plan(PLAN)
+  path = tmp_path / directory.PLAN
+  assert sweep.read_plan().value == {"schema": 1, **PLAN}
+  assert path.read_text().count('"run_id"') == 2
+  # A line a point: to be searched, and compared, line by line.
+  assert sum('"run_id"' in line for line in path.read_text().splitlines()) == 2
+  before = path.stat().st_ino
+  sweep.write_plan(PLAN | {"points": tuple(PLAN["points"])})
+  assert path.stat().st_ino == before
+  sweep.write_plan(PLAN | {"baseline": "x"})
+  assert sweep.read_plan().value["baseline"] == "x"

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from normjax import errors
+from normjax.record import comparison
 from normjax.report import facts, load
 
 
@@ -105,7 +106,7 @@ def test_failed_by_ledger(make_sweep):
   text = "".join(json.dumps(row) + "\n" for row in rows) + '{"run_'
   (out / "attempts.jsonl").write_text(text)
   sweep = load.load(out)
-  assert sweep.problems == ("attempts.jsonl:5 is not an attempt; dropped",)
+  assert sweep.problems == ("attempts.jsonl:5 is no attempt; dropped",)
   assert facts.failures(sweep) == [
     f"layer_norm+adamw, seed 100, final ({finals[0].run_id}): failed 2 times:"
     " second",
@@ -143,11 +144,9 @@ def test_neither_sweep_nor_runs(tmp_path, exists):
   [
     ('{"schema"', "not valid JSON"),
     ('{"schema": 2}', "schema 2; this normjax reads 1"),
-    ("[]", "schema None"),
-    ('{"schema": 1}', "no key 'points'"),
-    ('{"schema": 1, "points": 3}', "is not whole"),
-    ('{"schema": 1, "points": [1]}', "is not whole"),
-    ('{"schema": 1, "points": [{}]}', "no key 'run_id'"),
+    ("[]", "a mapping is needed. `normjax sweep` makes it anew"),
+    ('{"schema": 1}', "has no 'sweep_id'"),
+    ('{"schema": 0}', "schema 0; this normjax reads 1"),
   ],
 )
 def test_damaged_plan(tmp_path, plan, message):
@@ -156,9 +155,18 @@ def test_damaged_plan(tmp_path, plan, message):
     load.load(tmp_path)
 
 
+@pytest.mark.parametrize("points", [3, None, {}, [1], [{}], [{"run_id": "x"}]])
+def test_a_plan_whose_points_are_no_list_of_points(make_sweep, points):
+  out = make_sweep(trials=False)
+  plan = json.loads((out / "plan.json").read_text())
+  (out / "plan.json").write_text(json.dumps(plan | {"points": points}))
+  with pytest.raises(errors.RunError, match=r"plan\.json .*points"):
+    load.load(out)
+
+
 def test_short_names():
   keys = ["optimizer.learning_rate", "optimizer.eps", "norm.eps", "norm.name"]
-  assert load.short_names(keys) == {
+  assert comparison.short_names(keys) == {
     "optimizer.learning_rate": "learning_rate",
     "optimizer.eps": "optimizer.eps",
     "norm.eps": "norm.eps",

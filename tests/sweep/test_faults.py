@@ -7,7 +7,8 @@ import pytest
 from toy_runner import logs, results
 
 from normjax import errors
-from normjax.sweep import launch, ledger, pool
+from normjax.record import directory
+from normjax.sweep import launch, pool
 
 
 def sweep(kind, seeds=2):
@@ -16,7 +17,7 @@ def sweep(kind, seeds=2):
 
 
 def failed(out):
-  rows = map(json.loads, (out / ledger.ATTEMPTS).read_text().splitlines())
+  rows = map(json.loads, (out / directory.ATTEMPTS).read_text().splitlines())
   return [row for row in rows if row["state"] == "failed"]
 
 
@@ -114,7 +115,7 @@ def test_the_sweep_s_own_files(
   def fail(*arguments, **facts):
     raise error
 
-  monkeypatch.setattr(launch.ledger.Attempts, "add", fail)
+  monkeypatch.setattr(directory.Attempts, "add", fail)
   with pytest.raises(errors.RunError, match=f"{said}. What is done is kept"):
     run_toy(write_config(sweep("", seeds=1)), tmp_path / "out")
 
@@ -125,9 +126,9 @@ def test_a_ledger_that_finds_no_room(
   @contextlib.contextmanager
   def full(out):
     with open("/dev/full", "ab") as file:
-      yield ledger.Attempts(file)
+      yield directory.Attempts(file)
 
-  monkeypatch.setattr(launch.ledger, "attempts_file", full)
+  monkeypatch.setattr(directory.SweepDirectory, "open_attempts", full)
   with pytest.raises(
     errors.RunError, match=r"No space left on device\. What is done is kept"
   ):

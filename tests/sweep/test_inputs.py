@@ -212,7 +212,9 @@ def test_numbers_of_numpy_and_iterators_are_taken():
 
 def test_a_baseline_of_tuples_fits_a_config_of_lists():
   configs = [
-    configure.override(support.tiny(), {"log.probes": probes})
+    configure.to_dict(
+      configure.override(support.tiny(), {"log.probes": probes})
+    )
     for probes in ((), ("scale/",))
   ]
   wanted = {"log.probes": ("scale/",)}

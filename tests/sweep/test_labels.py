@@ -21,7 +21,7 @@ def resolve(method):
   config = BASE.copy_and_resolve_references()
   for key, value in method.items():
     config.update_from_flattened_dict({key: value})
-  return config
+  return configure.to_dict(config)
 
 
 def label(methods):

@@ -9,8 +9,8 @@ import rich.console
 from toy_runner import logs, results
 
 from normjax import errors
-from normjax.record import lock
-from normjax.sweep import launch, ledger
+from normjax.record import directory, lock
+from normjax.sweep import launch
 
 SIX = """product(
   grid("toy.name", ["a", "bb"]), grid("seed", range(3)))"""
@@ -25,7 +25,7 @@ def trouble(kind):
 
 
 def attempts(out):
-  path = out / ledger.ATTEMPTS
+  path = out / directory.ATTEMPTS
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -90,7 +90,7 @@ def test_the_done_are_skipped_and_the_partial_resumed(
   console = rich.console.Console(file=io.StringIO())
   summary = run_toy(config, out, console=console)
   assert summary.num_ran == 2
-  assert f"{corrupt}/result.json is not whole" in console.file.getvalue()
+  assert f"{corrupt}/result.json is not valid JSON" in console.file.getvalue()
   assert (out / "runs" / corrupt / "result.json.corrupt").exists()
   lines = logs(out)
   assert lines[partial][-3:] == ["begin", "step 3", "step 4"]
@@ -234,7 +234,7 @@ def test_a_corrupt_plan_is_made_anew(write_config, run_toy, tmp_path):
   console = rich.console.Console(file=io.StringIO(), width=500)
   summary = run_toy(config, out, console=console)
   assert summary.num_ran == 0
-  assert "plan.json is not whole" in console.file.getvalue()
+  assert "plan.json is not valid JSON" in console.file.getvalue()
   assert (out / "plan.json").read_text() == plan
 
 
@@ -303,7 +303,7 @@ def test_a_full_disk_is_said(write_config, run_toy, tmp_path, monkeypatch):
   def full(*arguments, **facts):
     raise OSError(28, "No space left on device")
 
-  monkeypatch.setattr(launch.ledger.Attempts, "add", full)
+  monkeypatch.setattr(directory.Attempts, "add", full)
   with pytest.raises(errors.RunError, match="No space left on device"):
     run_toy(write_config(SIX), tmp_path / "out")
 

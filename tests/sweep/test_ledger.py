@@ -1,136 +1,121 @@
-"""What the files of a sweep say, whole or not."""
+"""What a sweep reads of its runs, and how often."""
 
 import json
 
+import ml_collections
 import pytest
 
 from normjax import errors
-from normjax.sweep import ledger
-
-RESULT = {"state": "done", "metrics": {"eval/loss": 1.0}}
+from normjax.record.directory import RunState, SweepDirectory
+from normjax.sweep import Sweep, grid
+from normjax.sweep.ledger import Ledger
+from normjax.sweep.planner import Planner
 
 
 @pytest.fixture
-def make_run(tmp_path):
-  def make(run_id, **named):
-    directory = ledger.run_directory(tmp_path, run_id)
-    directory.mkdir(parents=True)
-    for name, content in named.items():
-      path = directory / name.replace("__", ".")
-      path.write_text(
-        content if isinstance(content, str) else json.dumps(content)
-      )
-    return directory
-
-  return make
+def sweep(tmp_path):
+  return SweepDirectory(tmp_path)
 
 
-def read_one(out, run_id="r"):
-  entries, notes = ledger.read(out, [run_id])
-  return entries[run_id], notes
+def end(sweep, run_id, state=RunState.DONE):
+  sweep.run(run_id).write_result(state, steps=4, metrics={"eval/loss": 1.0})
 
 
-def test_a_result_is_the_end(tmp_path, make_run):
-  make_run("r", result__json=RESULT | {"run_id": "r"})
-  entry, notes = read_one(tmp_path)
-  assert (entry.state, entry.result["metrics"], notes) == (
-    "done", {"eval/loss": 1.0}, [],
-  )  # fmt: skip
+def test_a_result_is_read_once_and_what_is_not_over_each_time(sweep):
+  ledger = Ledger(sweep)
+  end(sweep, "a")
+  assert ledger.get("a")["metrics"] == {"eval/loss": 1.0}
+  assert ledger.get("b") is None
+  end(sweep, "b")
+  (sweep.run("a").path / "result.json").unlink()
+  assert ledger.get("b") is None
+  ledger.refresh()
+  assert ledger.get("b") is not None
+  assert ledger.get("a") is not None
 
 
-def test_states_without_a_result(tmp_path, make_run):
-  make_run("begun", metrics__jsonl="")
-  make_run("failed", metrics__jsonl="")
-  make_run("interrupted", metrics__jsonl="")
-  make_run("empty")
-  with ledger.attempts_file(tmp_path) as attempts:
-    attempts.add("failed", "failed", message="first")
-    attempts.add("failed", "failed", message="second")
-    attempts.add("interrupted", "failed", message="once")
-    attempts.add("interrupted", "interrupted")
-  names = ["begun", "failed", "interrupted", "empty", "absent"]
-  entries, notes = ledger.read(tmp_path, names)
-  assert [entries[name].state for name in names] == [
-    "partial", "failed", "partial", "pending", "pending",
-  ]  # fmt: skip
-  assert entries["failed"].failures == 2
-  assert entries["failed"].message == "second"
-  assert entries["interrupted"].failures == 1
-  assert notes == []
+def test_a_run_that_is_given_up_has_no_result(sweep):
+  ledger = Ledger(sweep)
+  ledger.refresh(failed=["a", "b"])
+  end(sweep, "b", RunState.DIVERGED)
+  assert ledger.get("a") == {"state": "failed"}
+  assert ledger.get("b")["state"] == "diverged"
+  assert ledger.get("c") is None
 
 
-@pytest.mark.parametrize(
-  "content",
-  [
-    "",
-    '{"state": "done", "metr',
-    "[]",
-    '{"state": "running", "metrics": {}}',
-    '{"state": "done"}',
-    '{"state": "done", "metrics": {}, "run_id": "other"}',
-    "\x00\x00\x00",
-  ],
-)
-def test_a_result_that_is_not_whole_is_none_and_said(
-  tmp_path, make_run, content
-):
-  make_run("r", result__json=content, metrics__jsonl="")
-  entry, notes = read_one(tmp_path)
-  assert entry.state == "partial"
-  assert entry.result is None
-  assert len(notes) == 1
-  assert "r/result.json" in notes[0]
-  assert ledger.read_results(tmp_path) == {}
+def test_attempts_and_notes(sweep):
+  with sweep.open_attempts() as attempts:
+    attempts.add("a", RunState.FAILED, message="first")
+    attempts.add("a", RunState.FAILED, message="second")
+  (sweep.run("a").path).mkdir(parents=True)
+  (sweep.run("a").path / "result.json").write_text("{")
+  ledger = Ledger(sweep)
+  record = ledger.record("a")
+  assert (record.state, record.failures) == (RunState.FAILED, 2)
+  assert record.message == "second"
+  (note,) = ledger.notes([record])
+  assert "a/result.json is not valid JSON" in note
+  assert note.endswith("; the point runs again")
+  (sweep.out / "attempts.jsonl").write_text(json.dumps({"run_id": "a"}))
+  ledger.refresh()
+  assert (
+    "attempts.jsonl:1 is no attempt" in ledger.notes([ledger.record("a")])[0]
+  )
 
 
-def test_bytes_that_are_no_text(tmp_path, make_run):
-  (make_run("r") / "result.json").write_bytes(b"\xff\xfe{}")
-  entry, notes = read_one(tmp_path)
-  assert entry.state == "pending"
-  assert len(notes) == 1
+def plan_of(out):
+  config = ml_collections.ConfigDict({"seed": 0, "toy": {"name": "a"}})
+  methods = grid("toy.name", ["a", "b"])
+  sweep = Sweep(methods, seeds=(0, 1))
+  return Planner(sweep, config, "c.py", out, lambda config: config.toy.name)
 
 
-def test_attempts_survive_a_truncated_line(tmp_path):
-  with ledger.attempts_file(tmp_path) as attempts:
-    attempts.add("r", "failed", message="first")
-  path = tmp_path / ledger.ATTEMPTS
-  path.write_bytes(path.read_bytes() + b'{"run_id": "r", "sta')
-  with ledger.attempts_file(tmp_path) as attempts:
-    attempts.add("r", "failed", message="second")
-  entry, notes = read_one(tmp_path)
-  assert (entry.failures, entry.message) == (2, "second")
-  assert len(notes) == 1
-  assert "attempts.jsonl:2" in notes[0]
-
-
-def test_another_sweep_is_named_with_this_one(tmp_path):
-  plan = {"sweep_id": "aaa", "config_file": "one.py"}
-  ledger.check_same(tmp_path, plan, "aaa", "one.py")
-  with pytest.raises(errors.RunError, match=r"aaa of one.py.*bbb of two.py"):
-    ledger.check_same(tmp_path, plan, "bbb", "two.py")
+def test_a_sweep_refuses_what_a_newer_version_has_begun(tmp_path):
+  planner = plan_of(tmp_path)
+  point = planner.plan({}).plan.points[2]
+  run = SweepDirectory(tmp_path).run(point.run_id)
+  run.write_result(RunState.DONE, steps=4, metrics={})
+  path = run.path / "result.json"
+  path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 2}))
+  with pytest.raises(errors.RunError, match="result.json has schema 2"):
+    planner.plan({})
+  (tmp_path / "plan.json").write_text('{"schema": 2}')
+  with pytest.raises(errors.RunError, match="plan.json has schema 2"):
+    planner.claim()
+  assert (tmp_path / "plan.json").read_text() == '{"schema": 2}'
 
 
 def test_a_plan_that_is_not_whole_is_made_anew(tmp_path):
-  assert ledger.read_plan(tmp_path) == (None, "")
-  for content in (
-    "",
-    "{",
-    "[]",
-    '{"schema": 1}',
-    '{"sweep_id": "a", "points": 3}',
-    '{"sweep_id": "a", "points": [1]}',
-    '{"sweep_id": "a", "points": [{"run_id": "b"}]}',
-    '{"sweep_id": "a", "points": [], "methods": [{}]}',
-  ):
-    (tmp_path / ledger.PLAN).write_text(content)
-    plan, note = ledger.read_plan(tmp_path)
-    assert plan is None
-    assert "not whole" in note
+  planner = plan_of(tmp_path)
+  planner.write(planner.plan({}).plan)
+  whole = (tmp_path / "plan.json").read_text()
+  for points in (3, None, [1], [{}]):
+    (tmp_path / "plan.json").write_text(
+      json.dumps(json.loads(whole) | {"points": points})
+    )
+    assert planner.claim().endswith("; made anew from the config")
+    planner.write(planner.plan({}).plan)
+    assert (tmp_path / "plan.json").read_text() == whole
 
 
-def test_status_is_for_display_only(tmp_path):
-  assert ledger.read_status(tmp_path) == {}
-  (tmp_path / "status.json").write_text('{"step": ')
-  assert ledger.read_status(tmp_path) == {}
-  (tmp_path / "status.json").write_text('{"step": 3}')
-  assert ledger.read_status(tmp_path) == {"step": 3}
+def test_another_sweep_is_named_with_this_one(tmp_path):
+  planner = plan_of(tmp_path)
+  planner.write(planner.plan({}).plan)
+  other = json.loads((tmp_path / "plan.json").read_text())
+  other |= {"sweep_id": "aaa", "config_file": "one.py", "metric": "eval/x"}
+  (tmp_path / "plan.json").write_text(json.dumps(other))
+  said = r"aaa of one.py; this is sweep .* of c.py: metric was 'eval/x', is"
+  with pytest.raises(errors.RunError, match=said):
+    planner.claim()
+
+
+def test_those_begun_come_first(tmp_path):
+  planner = plan_of(tmp_path)
+  points = planner.plan({}).plan.points
+  sweep = SweepDirectory(tmp_path)
+  sweep.run(points[0].run_id).write_result(RunState.DONE, steps=4, metrics={})
+  sweep.run(points[2].run_id).write_status(RunState.INTERRUPTED, step=2)
+  state = planner.plan({})
+  left = [points[2], points[1], points[3]]
+  assert [p.run_id for p in state.left()] == [p.run_id for p in left]
+  assert state.num_over() == 1

@@ -7,6 +7,7 @@ import ml_collections
 import pytest
 
 from normjax import configure, errors
+from normjax.record import schema
 from normjax.sweep import Sweep, Tune, grid, plan
 
 BASE = ml_collections.ConfigDict(
@@ -242,30 +243,34 @@ def test_bad_overrides_are_named_before_anything_runs():
     make_plan(Sweep([{"toy.nam": 1}]))
 
 
+def sweep_id(sweep, config=BASE):
+  return plan.Comparison(sweep, config).sweep_id
+
+
 def test_sweep_id_is_that_of_what_decides_the_runs():
   sweep = tuned_sweep()
-  same = Sweep(**{**vars(tuned_sweep()), "baseline": "b", "labels": ["x", "y"]})
-  assert plan.sweep_id(sweep, BASE) == plan.sweep_id(same, BASE)
+  same = Sweep(**{**vars(tuned_sweep()), "baseline": "y", "labels": ["x", "y"]})
+  assert sweep_id(sweep) == sweep_id(same)
   others = [
     tuned_sweep(seeds=(101,)),
     Sweep(METHODS, seeds=(0, 1)),
     Sweep(METHODS[:1], seeds=(0, 1), tune=sweep.tune),
   ]
-  ids = [plan.sweep_id(other, BASE) for other in (sweep, *others)]
+  ids = [sweep_id(other) for other in (sweep, *others)]
   assert len(set(ids)) == len(ids)
   changed = configure.override(BASE, {"optimizer.b1": 0.8})
-  assert plan.sweep_id(sweep, changed) != ids[0]
+  assert sweep_id(sweep, changed) != ids[0]
 
 
 def test_plan_json_has_the_schema_that_reports_read():
   made, _, _ = run_all(tuned_sweep(), distance({"a": 0.1, "b": 0.1}))
   value = json.loads(json.dumps(plan.to_json(made, "c.py")))
+  assert schema.problem(value, schema.PLAN) == ""
   assert set(value) == {
-    "schema", "sweep_id", "config_file", "config", "metric", "mode",
+    "sweep_id", "config_file", "config", "metric", "mode",
     "other_metrics", "baseline", "tuned", "trials_per_method", "methods",
     "points",
   }  # fmt: skip
-  assert value["schema"] == 1
   assert value["tuned"] == ["optimizer.lr"]
   assert value["methods"][0] == {
     "label": "a",

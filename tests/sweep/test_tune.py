@@ -13,7 +13,7 @@ CONFIG = ml_collections.ConfigDict({"optimizer": {"lr": 0.2, "name": "adamw"}})
 
 
 def test_axes_are_sorted_numbers():
-  assert tune.axes(Tune({"optimizer.lr": [3, 1, 2]}), CONFIG) == {
+  assert tune.axes(Tune({"optimizer.lr": [3, 1, 2]}), lambda: CONFIG) == {
     "optimizer.lr": (1, 2, 3)
   }
 
@@ -22,20 +22,22 @@ def test_a_space_may_depend_on_the_method():
   def space(config):
     return {"optimizer.lr": [config.optimizer.lr, 1.0]}
 
-  assert tune.axes(Tune(space), CONFIG) == {"optimizer.lr": (0.2, 1.0)}
+  assert tune.axes(Tune(space), lambda: CONFIG) == {"optimizer.lr": (0.2, 1.0)}
 
 
 def test_relative_values_are_factors_of_the_method_s_own():
   relative = Tune({"optimizer.lr": [0.5, 1, 2]}, relative=True)
-  assert tune.axes(relative, CONFIG) == {"optimizer.lr": (0.1, 0.2, 0.4)}
+  assert tune.axes(relative, lambda: CONFIG) == {
+    "optimizer.lr": (0.1, 0.2, 0.4)
+  }
   with pytest.raises(errors.UserError, match=r"optimizer.name.* got 'adamw'"):
-    tune.axes(Tune({"optimizer.name": [1, 2]}, relative=True), CONFIG)
+    tune.axes(Tune({"optimizer.name": [1, 2]}, relative=True), lambda: CONFIG)
 
 
 @pytest.mark.parametrize("values", [[1], [1, 1], []])
 def test_an_axis_needs_two_values(values):
   with pytest.raises(errors.UserError, match="two or more different values"):
-    tune.axes(Tune({"a": values}), CONFIG)
+    tune.axes(Tune({"a": values}), lambda: CONFIG)
 
 
 def test_unequal_grids_are_refused():
@@ -136,6 +138,6 @@ def test_growth_stays_in_the_range_of_a_field():
 def test_factors_of_a_whole_number_are_whole_where_they_can_be():
   config = ml_collections.ConfigDict({"model": {"depth": 8}})
   space = Tune({"model.depth": [0.5, 1, 2]}, relative=True)
-  values = tune.axes(space, config)["model.depth"]
+  values = tune.axes(space, lambda: config)["model.depth"]
   assert values == (4, 8, 16)
   assert all(type(value) is int for value in values)
