@@ -36,10 +36,11 @@ class TestComposition(optimizer_composition.CompositionContract):
   """What a family shares, on one of each; on every optimizer in `test-all`."""
 
 
-def test_families_are_of_the_table():
-  members = [name for names in cases.FAMILIES.values() for name in names]
-  assert len(members) == len(set(members))
-  assert set(members) <= set(optim.names())
+def test_cases_are_of_the_table():
+  """Also, who stands for another is run itself."""
+  assert set(cases.described()) <= set(optim.names())
+  for case in cases.first_cases():
+    assert case.like is None or cases.case(case.like).like is None
 
 
 def nested(flat):

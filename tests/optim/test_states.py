@@ -14,9 +14,10 @@ _SMALL = {"block_size": 8, "min_size": 8, "keep": None}
 # Leaves of the small tree that are factored, and that are held in 8 bits.
 _CASES = [
   *cases.first_cases(),
-  cases.case("adafactor", {"min_dim_size_to_factor": 4}),
+  cases.case("adafactor").at({"min_dim_size_to_factor": 4}),
   *(
-    cases.case(f"{name}_8bit", _SMALL) for name in ("adam", "momentum", "lion")
+    cases.case(f"{name}_8bit").at(_SMALL)
+    for name in ("adam", "momentum", "lion")
   ),
 ]
 # One for each way in which a state is made: in others all the same, slowly.
