@@ -102,31 +102,3 @@ def adamw(
     ),
     mask,
   )
-
-
-def fallback_adamw(
-  method: str,
-  learning_rate: optax.ScalarOrSchedule,
-  weight_decay: float | Array,
-  *,
-  b1: float | Array,
-  b2: float | Array,
-  eps: float | Array,
-  mask: Any,
-  mu_dtype: DTypeLike | None,
-  nu_dtype: DTypeLike | None,
-) -> optax.GradientTransformationExtraArgs:
-  """The AdamW of the leaves that a matrix method leaves out."""
-  validate.learning_rate(method, learning_rate, "fallback_learning_rate")
-  validate.betas(method, fallback_b1=b1, fallback_b2=b2)
-  validate.numbers(method, fallback_eps=eps, fallback_weight_decay=weight_decay)
-  return adamw(
-    learning_rate,
-    b1,
-    b2,
-    eps,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
-    weight_decay=weight_decay,
-    mask=mask,
-  )

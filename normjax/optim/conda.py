@@ -1,7 +1,6 @@
 """Conda: Wang et al. 2025, arXiv:2509.24218."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ from normjax.optim import (
   compose,
   meshes,
   projection,
+  routed,
   safe,
   transformers_adam,
   validate,
@@ -255,7 +255,7 @@ def conda(
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
   )
-  return transformers_adam.with_fallback(
+  return transformers_adam.optimizer(
     "conda",
     direction,
     learning_rate,
@@ -264,18 +264,15 @@ def conda(
     eps,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("conda", options.get("dims"), params)

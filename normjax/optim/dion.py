@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -243,24 +242,21 @@ def dion(
     seed=seed,
     mu_dtype=mu_dtype,
   )
-  return routed.with_adamw(
+  return routed.optimizer(
     "dion",
     direction,
     learning_rate,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("dion", options.get("dims"), params)

@@ -1,7 +1,6 @@
 """Fira: Chen et al. 2024, arXiv:2410.01623."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,17 +8,17 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax.optim import dims as dims_lib
 from normjax.optim import (
-  compose,
   limiter,
   low_rank,
   meshes,
   projection,
+  routed,
   safe,
   transformers_adam,
   validate,
 )
-from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
 _RESIDUALS = ("official", "orthogonal")
@@ -222,7 +221,7 @@ def fira(
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
   )
-  return transformers_adam.with_fallback(
+  return transformers_adam.optimizer(
     "fira",
     direction,
     learning_rate,
@@ -231,18 +230,15 @@ def fira(
     eps,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("fira", options.get("dims"), params)

@@ -1,6 +1,5 @@
 """RACS: Gong, Scetbon, Ma, Meeds 2025, arXiv:2502.07752."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -234,24 +233,21 @@ def racs(
       optax.scale(matrix_scale),
     )
 
-  return routed.with_adamw(
+  return routed.optimizer(
     "racs",
     direction,
     learning_rate,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("racs", options.get("dims"), params)

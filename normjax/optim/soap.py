@@ -1,7 +1,6 @@
 """SOAP: Vyas et al. 2024, arXiv:2409.11321."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ from normjax.optim import (
   eigenbasis,
   meshes,
   projection,
+  routed,
   safe,
   stacking,
   transformers_adam,
@@ -304,7 +304,7 @@ def soap(
       value = learning_rate(count)
     return jnp.where(count == 0, 0, value)
 
-  return transformers_adam.with_fallback(
+  return transformers_adam.optimizer(
     "soap",
     functools.partial(
       scale_by_soap,
@@ -322,20 +322,17 @@ def soap(
     eps,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=learning_rate
-    if fallback_learning_rate is None
-    else fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      learning_rate
+      if fallback_learning_rate is None
+      else fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("soap", options.get("dims"), params)

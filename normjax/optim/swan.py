@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
+from normjax.optim import dims as dims_lib
 from normjax.optim import (
-  compose,
   meshes,
   multi_norm,
   routed,
@@ -17,8 +17,7 @@ from normjax.optim import (
   validate,
   whitening,
 )
-from normjax.optim import dims as dims_lib
-from normjax.types import Array, PyTree
+from normjax.types import Array
 
 # There is no official code, and the public descriptions differ.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -233,24 +232,21 @@ def swan(
       optax.scale(matrix_scale),
     )
 
-  return routed.with_adamw(
+  return routed.optimizer(
     "swan",
     direction,
     learning_rate,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("swan", options.get("dims"), params)

@@ -137,8 +137,8 @@ FAULTS = (
   Fault(
     "option of the fallback lost",
     "normjax/optim/routed.py",
-    "weight_decay if fallback_weight_decay is None else fallback_weight_decay,",
-    "weight_decay,",
+    "for k, v in values.items() if getattr(self, k) is None}",
+    "for k, v in values.items()}",
     f"{OPTIM}::TestOptimizer::test_scalars_are_traced[sinkgd]",
   ),
   Fault(
