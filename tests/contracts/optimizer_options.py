@@ -69,7 +69,9 @@ _STANDS_FOR = {
 
 def bad(case):
   """Option to (value, error) that it refuses, for those that it is known of."""
-  flags = [k for k, p in case.parameters.items() if p.annotation is bool]
+  flags = [
+    k for k, p in case.parameters.items() if p.annotation in (bool, bool | None)
+  ]
   return {**BAD, **dict.fromkeys(flags, _FLAG), **case.bad}
 
 
