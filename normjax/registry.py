@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import pkgutil
 import re
 import types
 import typing
@@ -113,9 +114,32 @@ def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
   return list(inspect.signature(function).parameters.values())
 
 
-def _imported(target: str) -> Callable[..., Any]:
+def load(target: str) -> Any:
+  """Imports what "module:attribute" names."""
   module, _, attribute = target.partition(":")
   return getattr(importlib.import_module(module), attribute)
+
+
+_LIST = re.compile(r"^__all__ = (\[[^]]*\])", re.MULTILINE)
+
+
+def exports(package: str, folders: Iterable[str]) -> Mapping[str, str]:
+  """Public name to "module:name", by the `__all__` of each file of a package.
+
+  The files are read, not imported; so a list must be written out.
+
+  Args:
+    package: its full name.
+    folders: its `__path__`.
+  """
+  found = {}
+  for file in pkgutil.iter_modules(folders, f"{package}."):
+    spec = file.module_finder.find_spec(file.name, None)
+    source = spec.loader.get_source(file.name) if spec else None
+    listed = _LIST.search(source or "")
+    for name in ast.literal_eval(listed[1]) if listed else ():
+      found[name] = f"{file.name}:{name}"
+  return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +170,7 @@ class Registry:
     """
     if name not in self.table and self.from_outside and is_outside(name):
       try:
-        return _imported(name)
+        return load(name)
       except Exception as error:  # Whatever a module of the user's raises.
         raise errors.UserError(
           f"{self.kind} {name!r} cannot be imported: {type(error).__name__}:"
@@ -154,7 +178,7 @@ class Registry:
         ) from error
     if name not in self.table:
       raise _unknown(self.kind, name, sorted(self.table))
-    return _imported(self.table[name])
+    return load(self.table[name])
 
   def make(self, name: str, *args: Any, **options: Any) -> Any:
     """Calls the factory, after checking the options' names.

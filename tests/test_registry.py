@@ -74,3 +74,15 @@ def test_an_option_is_listed_once():
   with pytest.raises(errors.UserError) as caught:
     models.make("llama", num_layer=2)
   assert str(caught.value).count("num_layers") == 2  # Near, and in the list.
+
+
+def test_exports_are_what_the_files_list(tmp_path):
+  """Read and not imported, so that a package of many files stays light."""
+  (tmp_path / "one.py").write_text('__all__ = ["a", "b"]\nraise ImportError\n')
+  (tmp_path / "two.py").write_text('__all__ = [\n  "c",\n]\n')
+  (tmp_path / "three.py").write_text("d = 1\n")
+  assert registry.exports("package", [str(tmp_path)]) == {
+    "a": "package.one:a",
+    "b": "package.one:b",
+    "c": "package.two:c",
+  }

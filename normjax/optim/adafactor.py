@@ -12,6 +12,8 @@ from jax.typing import DTypeLike
 from normjax.optim import compose, meshes, safe, validate
 from normjax.types import Array, PyTree
 
+__all__ = ["adafactor", "scale_by_factored_rms"]
+
 
 def _beside(state: Any, params: PyTree) -> Any:
   """The first state, zeros, on the devices of the parameters."""

@@ -11,6 +11,8 @@ from normjax.optim import compose, groups, safe, validate
 from normjax.optim.quantize_state import held_as, quantize_state
 from normjax.types import Array, PyTree
 
+__all__ = ["adam_8bit", "adamw_8bit", "scale_by_adam_8bit"]
+
 
 def _is_good(g: Array) -> Array:
   """Whether the second moment of a gradient is a number."""

@@ -12,6 +12,8 @@ from normjax.optim import compose, groups, radial, safe, validate
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
+__all__ = ["adamp", "scale_by_adamp"]
+
 
 class AdamPState(NamedTuple):
   """State of `scale_by_adamp`."""

@@ -8,6 +8,8 @@ from jax.typing import DTypeLike
 from normjax.optim import compose, validate
 from normjax.types import Array
 
+__all__ = ["adamw", "scale_by_adam"]
+
 
 @validate.options
 def scale_by_adam(

@@ -8,6 +8,8 @@ from normjax.optim import compose, groups, safe, validate
 from normjax.optim import dims as dims_lib
 from normjax.types import Array
 
+__all__ = ["adaptive_grad_clip"]
+
 # Under the norm that divides, as in the official code; without effect, since
 # only a norm above clipping * eps is divided by.
 _NORM_FLOOR = 1e-6

@@ -24,6 +24,8 @@ from normjax.optim import (
 )
 from normjax.types import Array, PyTree
 
+__all__ = ["apollo", "scale_by_apollo"]
+
 _SCALE_TYPES = ("channel", "tensor")
 
 

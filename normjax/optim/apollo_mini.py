@@ -10,6 +10,8 @@ from normjax.optim import validate
 from normjax.optim.apollo import apollo
 from normjax.types import Array
 
+__all__ = ["apollo_mini"]
+
 
 @validate.options
 def apollo_mini(

@@ -17,6 +17,13 @@ from jax.typing import DTypeLike
 from normjax.optim import meshes, validate
 from normjax.types import Array, PyTree
 
+__all__ = [
+  "Quantized",
+  "dequantize_blockwise",
+  "dynamic_map",
+  "quantize_blockwise",
+]
+
 LAYOUTS = ("rows", "flat")
 
 _DECADES = 7

@@ -21,6 +21,8 @@ from normjax.optim import (
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
+__all__ = ["conda", "scale_by_conda"]
+
 
 class CondaState(NamedTuple):
   """State of `scale_by_conda`."""

@@ -17,6 +17,8 @@ from normjax.optim import groups, readings, siblings
 from normjax.optim.readings import MatrixDims
 from normjax.types import Array, PyTree
 
+__all__ = ["MatrixDims", "channel_dims", "default_dims", "torch_dims"]
+
 # What the functions of this file take as `dims`: None for the default.
 DimsSpec = PyTree | Callable[[PyTree], PyTree] | None
 

@@ -24,6 +24,8 @@ from normjax.optim import (
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
+__all__ = ["dion", "scale_by_dion"]
+
 
 class DionState(NamedTuple):
   """State of `scale_by_dion`, in mu_dtype."""

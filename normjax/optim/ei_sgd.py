@@ -11,6 +11,8 @@ from normjax.optim import compose, groups, safe, validate
 from normjax.optim.sign_constrained import non_negative_mask, sign_constrained
 from normjax.types import Array, PyTree
 
+__all__ = ["ei_sgd", "scale_by_ei_momentum"]
+
 
 class EiSGDState(NamedTuple):
   """State of `scale_by_ei_momentum`."""

@@ -21,6 +21,8 @@ from normjax.optim import (
 )
 from normjax.types import Array, PyTree
 
+__all__ = ["fira", "scale_by_fira"]
+
 _RESIDUALS = ("official", "orthogonal")
 
 

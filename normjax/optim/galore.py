@@ -19,6 +19,8 @@ from normjax.optim import (
 )
 from normjax.types import Array, PyTree
 
+__all__ = ["galore", "scale_by_galore"]
+
 
 class GaLoreState(NamedTuple):
   """State of `scale_by_galore`."""

@@ -15,6 +15,8 @@ from jax.tree_util import GetAttrKey
 from normjax import errors
 from normjax.types import PyTree
 
+__all__ = ["decay_mask"]
+
 # A module whose `weight` is a gain, as PyTorch and Equinox call it.
 _NORM_MODULE = r"(\w*[nN]orm(_?\w)?|ln_?\w?|\w*_ln|bn)\d*(_\d+)?"
 # Gains and offsets, also where they have two axes: the biases of Flax's

@@ -11,6 +11,8 @@ from normjax.optim import compose, safe, validate
 from normjax.optim.adamw import scale_by_adam
 from normjax.types import Array
 
+__all__ = ["lamb", "scale_by_trust_ratio"]
+
 
 def scale_by_trust_ratio() -> optax.GradientTransformation:
   """||w|| / ||u|| times u, leaf by leaf; u where one of the norms is 0.

@@ -8,6 +8,8 @@ from jax.typing import DTypeLike
 from normjax.optim import compose, validate
 from normjax.types import Array
 
+__all__ = ["lion", "scale_by_lion"]
+
 
 @validate.options
 def scale_by_lion(

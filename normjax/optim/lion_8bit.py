@@ -11,6 +11,8 @@ from normjax.optim import compose, groups, validate
 from normjax.optim.quantize_state import held_as, quantize_state
 from normjax.types import Array, PyTree
 
+__all__ = ["lion_8bit", "scale_by_lion_8bit"]
+
 
 def _lion(b1: float | Array, b2: float | Array) -> optax.GradientTransformation:
   def init(params):

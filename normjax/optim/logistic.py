@@ -10,6 +10,8 @@ from normjax import errors
 from normjax.optim import compose, safe, validate
 from normjax.types import Array
 
+__all__ = ["mean_residual", "normalized_logistic_gd", "scale_by_mean_residual"]
+
 
 def mean_residual(logits: Array, labels: Array) -> Array:
   """The mean of p_i = 1 / (1 + exp(y_i z_i)), the weights of the gradient.

@@ -12,6 +12,8 @@ from normjax.optim import compose, groups, validate
 from normjax.optim.quantize_state import held_as, quantize_state
 from normjax.types import Array, PyTree
 
+__all__ = ["momentum_8bit", "scale_by_momentum_8bit"]
+
 
 class Momentum8bitState(NamedTuple):
   """What `scale_by_momentum_8bit` quantises."""

@@ -14,6 +14,8 @@ from normjax.optim import compose, meshes, routed, safe, stacking, validate
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
+__all__ = ["muon", "orthogonalize", "scale_by_muon"]
+
 NS_COEFFS = (3.4445, -4.7750, 2.0315)
 
 

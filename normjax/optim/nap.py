@@ -15,6 +15,8 @@ from normjax.optim import dims as dims_lib
 from normjax.optim.adamw import adamw
 from normjax.types import Array, PyTree
 
+__all__ = ["nap_adamw", "normalize_and_project"]
+
 _METHOD = "normalize_and_project"
 _PER = ("matrix", "unit")
 _VECTORS = ("none", "normalize", "decay")

@@ -12,6 +12,8 @@ from normjax.optim.adaptive_grad_clip import adaptive_grad_clip
 from normjax.optim.sgd import scale_by_momentum
 from normjax.types import Array, PyTree
 
+__all__ = ["nfnet_sgd"]
+
 
 @validate.options
 def nfnet_sgd(

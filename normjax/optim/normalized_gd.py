@@ -9,6 +9,8 @@ import optax
 from normjax.optim import compose, safe, validate
 from normjax.types import Array
 
+__all__ = ["normalized_gd", "scale_by_gradient_norm"]
+
 _PER = ("tree", "leaf")
 
 

@@ -20,6 +20,8 @@ from normjax.optim.muon import (
 )
 from normjax.types import Array, PyTree
 
+__all__ = ["normuon", "scale_by_normuon"]
+
 # Added to the root of the second moment and to the norm that divides.
 _EPS = 1e-10
 _SCALINGS = ("spectral", "rms")

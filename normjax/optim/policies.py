@@ -15,6 +15,8 @@ import optax
 from normjax.optim import groups, validate
 from normjax.types import Array, PyTree
 
+__all__ = ["by_path", "partition_by_path", "scale_by_path", "selective_decay"]
+
 INPUT_NORM_NAMES = r"(.*/)?(\w*input_(layer)?norm|ln_?[12])(_\d+)?/\w+"
 _BIAS_NAMES = r"(.*/)?(\w+_)?(bias|beta|offset)"
 

@@ -14,6 +14,8 @@ from normjax.optim import blockwise, compose, groups, meshes, safe, validate
 from normjax.optim.blockwise import Quantized
 from normjax.types import PyTree
 
+__all__ = ["quantize_state"]
+
 BLOCK_SIZE = 256
 MIN_SIZE = 4096
 # Fields of optax's states that hold means or sums of squares.

@@ -21,6 +21,8 @@ from normjax.optim import (
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
+__all__ = ["racs", "scale_by_racs"]
+
 
 class RacsState(NamedTuple):
   """State of `scale_by_racs`, in nu_dtype."""

@@ -11,6 +11,8 @@ from normjax.optim import compose, groups, radial, safe, validate
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
+__all__ = ["scale_by_sgdp", "sgdp"]
+
 
 class SGDPState(NamedTuple):
   """State of `scale_by_sgdp`."""

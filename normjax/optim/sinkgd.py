@@ -9,6 +9,8 @@ from normjax.optim import dims as dims_lib
 from normjax.optim import multi_norm, routed, validate
 from normjax.types import Array
 
+__all__ = ["scale_by_sinkhorn", "sinkgd", "sinkhorn"]
+
 _FIRST = {
   "output": ("row_l2", "column_l2"),
   "reduction": ("column_l2", "row_l2"),

@@ -23,6 +23,8 @@ from normjax.optim import (
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
+__all__ = ["scale_by_soap", "soap"]
+
 
 class SoapState(NamedTuple):
   """State of `scale_by_soap`."""

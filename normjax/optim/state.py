@@ -11,6 +11,8 @@ from normjax import optim
 from normjax.optim import compose, groups
 from normjax.types import PyTree
 
+__all__ = ["describe", "state_bytes"]
+
 
 def state_bytes(state: PyTree) -> int:
   """Bytes of all arrays of a state, or of their shapes and dtypes."""

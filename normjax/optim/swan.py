@@ -19,6 +19,8 @@ from normjax.optim import (
 )
 from normjax.types import Array
 
+__all__ = ["scale_by_swan", "swan"]
+
 # There is no official code, and the public descriptions differ.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
   "inexact": {"center": True, "ns_steps": 10, "ns_beta": 0.8},
