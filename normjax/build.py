@@ -4,7 +4,8 @@ The config's floats that only scale numbers (the optimizer's, the objective's,
 the schedule's, some of train's) and its seed are *scalars*: they enter the
 compiled step as arrays. Everything else is *static*, and its hash names the
 program, so that two runs which differ only in scalars share one compilation.
-`fields` says which is which.
+`fields` says which is which, and of the options of optimizers and objectives
+their factories (`float | Array`).
 """
 
 import contextlib
@@ -30,11 +31,26 @@ _START = "train.initialize_from"
 
 def scalars(config: configure.ConfigDict) -> dict[str, float | int]:
   """Dotted path to value of all that is traced."""
-  return {
-    path: value
-    for path, value in configure.leaves(configure.to_dict(config))
-    if fields.is_traced(path, value)
-  }
+  flat = dict(configure.leaves(configure.to_dict(config)))
+  traced = _traced(flat)
+  return {path: value for path, value in flat.items() if path in traced}
+
+
+def _traced(flat: Mapping[str, Any]) -> set[str]:
+  """The leaves of a config that enter the program as arrays."""
+  from normjax import objectives, optim  # Late: their files are not light.
+
+  found = set(filter(fields.is_traced, flat))
+  for block, table in (
+    ("optimizer.", optim.REGISTRY),
+    ("objective.", objectives.REGISTRY),
+  ):
+    options = {
+      k.removeprefix(block): v for k, v in flat.items() if k.startswith(block)
+    }
+    if options:
+      found |= {block + k for k in table.traced(options.pop("name"), options)}
+  return found
 
 
 def hyper(config: configure.ConfigDict) -> Hyper:
@@ -54,8 +70,9 @@ def _dtype(path: str) -> Any:
 def program_key(config: configure.ConfigDict) -> str:
   """Equal for two configs that compile to the same program."""
   leaves = dict(configure.leaves(configure.to_dict(config)))
+  traced = _traced(leaves)
   static = {
-    path: "traced" if fields.is_traced(path, value) else value
+    path: "traced" if path in traced else value
     for path, value in leaves.items()
     if not fields.is_loop(path)
   }

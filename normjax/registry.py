@@ -6,6 +6,7 @@ A table is greppable, costs nothing to import, and can say what was meant.
 import ast
 import dataclasses
 import difflib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -142,6 +143,20 @@ def exports(package: str, folders: Iterable[str]) -> Mapping[str, str]:
   return found
 
 
+@functools.lru_cache
+def _declared_traced(factory: Callable[..., Any]) -> Mapping[str, bool]:
+  """Whether floats of an option may be arrays, of those with an annotation."""
+  found = {}
+  for parameter in _parameters(factory):
+    kinds = set(
+      typing.get_args(parameter.annotation) or (parameter.annotation,)
+    )
+    names = {getattr(kind, "__name__", "") for kind in kinds}
+    if parameter.annotation is not parameter.empty:
+      found[parameter.name] = "Array" in names and float in kinds
+  return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Registry:
   """A lazy table of factories.
@@ -179,6 +194,29 @@ class Registry:
     if name not in self.table:
       raise _unknown(self.kind, name, sorted(self.table))
     return load(self.table[name])
+
+  def traced(self, name: str, options: Mapping[str, Any]) -> frozenset[str]:
+    """The options that enter a compiled program as arrays.
+
+    The factory declares them: numbers of options annotated `float | Array`.
+    What is annotated otherwise shapes the program, such as a share of the
+    rank; without an annotation, floats are taken for numbers that scale.
+
+    Args:
+      name: of the factory.
+      options: name to value, as a config has them.
+
+    Raises:
+      UnknownNameError: no such name.
+    """
+    declared = _declared_traced(self.get(name))
+    return frozenset(
+      key
+      for key, value in options.items()
+      if isinstance(value, int | float)
+      and not isinstance(value, bool)
+      and declared.get(key, isinstance(value, float))
+    )
 
   def make(self, name: str, *args: Any, **options: Any) -> Any:
     """Calls the factory, after checking the options' names.

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from normjax import errors
 from normjax.optim import (
   compose,
   draws,
@@ -68,7 +67,7 @@ def scale_by_dion(
   eps: float | Array = 1e-8,
   *,
   rank: int | None = None,
-  rank_percent: int | None = None,
+  rank_percent: float | None = None,
   seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
   dims: dims_lib.DimsSpec = None,
@@ -82,11 +81,7 @@ def scale_by_dion(
   validate.numbers(method, eps=eps)
   most = validate.count(method, "rank", rank, default=768)
   if rank_percent is not None:
-    validate.count(method, "rank_percent", rank_percent)
-    if rank_percent > 100:
-      raise errors.UserError(
-        f"{method}: rank_percent={rank_percent}; allowed: at most 100."
-      )
+    validate.share(method, "rank_percent", rank_percent, whole=100)
   validate.traced_count(method, "seed", seed, least=0)
 
   def first_basis(path, w, entry):
@@ -157,7 +152,7 @@ def dion(
   mask: Any = "default",
   *,
   rank: int | None = None,
-  rank_percent: int | None = None,
+  rank_percent: float | None = None,
   seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
@@ -199,7 +194,7 @@ def dion(
     rank: number of Q's columns, at most the smaller side; None stands for
       768.
     rank_percent: their share of the smaller side in percent, at most 100,
-      rounded up, in place of `rank`; an int, as it decides on shapes.
+      rounded up, in place of `rank`; no array, as it decides on shapes.
     seed: of the first Q, >= 0, may be traced.
     mu_dtype: of the stored M and Q, and AdamW's first moment; None takes the
       parameter's.

@@ -104,12 +104,7 @@ def count(
   """
   if value is None and default is not None:
     return default
-  if isinstance(value, jax.Array):
-    raise TypeError(
-      f"{method}: {name}={value!r}; allowed: an int >= {least}, not an array,"
-      " since it decides on shapes. With optax.inject_hyperparams name it in"
-      f' static_args=("{name}",).'
-    )
+  _refuse_array(method, name, value, f"an int >= {least}")
   if isinstance(value, bool) or not isinstance(value, int | np.integer):
     raise TypeError(f"{method}: {name}={value!r}; allowed: an int >= {least}.")
   if value < least:
@@ -117,6 +112,31 @@ def count(
       f"{method}: {name}={value}; allowed: an int >= {least}."
     )
   return int(value)
+
+
+def share(method: str, name: str, value: Any, *, whole: float = 1.0) -> None:
+  """Checks a part of a whole that decides on shapes: in (0, whole].
+
+  Raises:
+    TypeError: no number. An array's message says how to keep it one.
+    UserError: a number out of range.
+  """
+  allowed = f"a number in (0, {whole:g}]"
+  _refuse_array(method, name, value, allowed)
+  if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+    raise TypeError(f"{method}: {name}={value!r}; allowed: {allowed}.")
+  if not 0 < value <= whole:
+    raise errors.UserError(f"{method}: {name}={value}; allowed: {allowed}.")
+
+
+def _refuse_array(method: str, name: str, value: Any, allowed: str) -> None:
+  """What decides on shapes is no array; inject_hyperparams makes arrays."""
+  if isinstance(value, jax.Array):
+    raise TypeError(
+      f"{method}: {name}={value!r}; allowed: {allowed}, not an array,"
+      " since it decides on shapes. With optax.inject_hyperparams name it in"
+      f' static_args=("{name}",).'
+    )
 
 
 def traced_count(method: str, name: str, value: Any, least: int = 1) -> None:

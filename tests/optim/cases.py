@@ -79,12 +79,13 @@ class Case:
     return inspect.signature(optim.REGISTRY.get(self.name)).parameters
 
   def scalars(self) -> dict[str, float]:
-    """The value of every option that is a float, learning rate apart."""
+    """The value of every option that is traced, learning rate apart."""
     defaults = {
       name: parameter.default for name, parameter in self.parameters.items()
     }
     values = {**defaults, **self.options}
-    return {k: v for k, v in values.items() if isinstance(v, float)}
+    traced = optim.REGISTRY.traced(self.name, values)
+    return {k: v for k, v in values.items() if k in traced}
 
 
 @functools.cache
