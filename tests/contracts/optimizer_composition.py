@@ -18,6 +18,7 @@ from tests.contracts.optimizer_contract import (
   compiled,
   converges,
   gradients_like,
+  plain,
   small_tree,
 )
 
@@ -55,7 +56,7 @@ class CompositionContract:
     )(**options)
     params = small_tree()
     gradients = gradients_like(params)
-    init, update = compiled(case)
+    init, update = plain(case)
     expected, state = update(gradients, init(params), params)
     actual, injected_state = jax.jit(injected.update)(
       gradients, jax.jit(injected.init)(params), params

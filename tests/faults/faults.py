@@ -132,7 +132,8 @@ FAULTS = (
     "normjax/optim/swan.py",
     "    mask=mask,\n",
     "    mask=None,\n",
-    f"{OPTIM}::TestOptimizer::test_scalars_are_traced[swan-preset=inexact]",
+    f"{OPTIM}::TestOptimizer"
+    "::test_decay_is_of_the_leaves_of_the_mask[swan-preset=inexact]",
   ),
   Fault(
     "option of the fallback lost",
