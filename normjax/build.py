@@ -157,7 +157,7 @@ def _naming(resolved: Mapping[str, Any], *blocks: str) -> Iterator[None]:
 def _blamed(
   message: str, resolved: Mapping[str, Any], blocks: tuple[str, ...]
 ) -> str:
-  """The dotted `key=value` that a message is about; else the block's name."""
+  """The dotted `key=value` that a message names first; else the block."""
   options = [
     (f"{block}.{key}", key, value)
     for block in blocks
@@ -165,10 +165,15 @@ def _blamed(
     if key != "name"
   ]
   for pattern in (r"(?<![\w.]){}={}(?!\w)", r"(?<![\w.]){}=", r"\b{}\b"):
+    named = {}
     for path, key, value in options:
-      found = pattern.format(re.escape(key), re.escape(repr(value)))
-      if re.search(found, message):
-        return f"{path}={value!r}"
+      text = pattern.format(re.escape(key), re.escape(repr(value)))
+      if found := re.search(text, message):
+        # What stands for None, the message says.
+        said = path if value is None else f"{path}={value!r}"
+        named.setdefault(found.start(), said)
+    if named:
+      return named[min(named)]
   return f"{blocks[0]}.name={resolved[blocks[0]]['name']!r}"
 
 

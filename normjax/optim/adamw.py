@@ -5,7 +5,8 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, validate
+from normjax import validate
+from normjax.optim import compose
 from normjax.types import Array
 
 __all__ = ["adamw", "scale_by_adam"]
@@ -32,7 +33,7 @@ def scale_by_adam(
     nu_dtype: of the stored second moment; None takes float32 at least.
   """
   validate.betas("scale_by_adam", b1=b1, b2=b2)
-  validate.numbers("scale_by_adam", eps=eps)
+  validate.scalars("scale_by_adam", eps=eps)
   return compose.stored(
     "scale_by_adam",
     compose.with_finite_squares(optax.scale_by_adam(b1, b2, eps)),

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, groups, safe, validate
+from normjax import validate
+from normjax.optim import compose, groups, safe
 from normjax.optim import dims as dims_lib
 from normjax.types import Array
 
@@ -62,7 +63,7 @@ def adaptive_grad_clip(
     TypeError: an option or a leaf of another type.
   """
   method = "adaptive_grad_clip"
-  validate.numbers(method, clipping=clipping, eps=eps)
+  validate.scalars(method, clipping=clipping, eps=eps)
   rules = [(groups.VECTOR_NAMES, True), (".*", True)]
   if exempt is not None:
     rules.insert(1, (exempt, False))
@@ -71,7 +72,7 @@ def adaptive_grad_clip(
     return dims_lib.resolve(dims, params, dims_lib.channel_dims)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     resolve(params)
     return optax.EmptyState()
 

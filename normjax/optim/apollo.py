@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax import validate
 from normjax.optim import dims as dims_lib
 from normjax.optim import (
   draws,
@@ -20,7 +21,6 @@ from normjax.optim import (
   routed,
   safe,
   transformers_adam,
-  validate,
 )
 from normjax.types import Array, PyTree
 
@@ -75,7 +75,7 @@ def scale_by_apollo(
   validate.traced_count(method, "seed", seed, least=0)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     mu, nu, _ = low_rank.zeros(
       params, entries, rank=rank, mu_dtype=mu_dtype, nu_dtype=nu_dtype

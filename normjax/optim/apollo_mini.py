@@ -5,8 +5,8 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
+from normjax import validate
 from normjax.optim import dims as dims_lib
-from normjax.optim import validate
 from normjax.optim.apollo import apollo
 from normjax.types import Array
 

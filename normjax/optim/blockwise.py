@@ -14,7 +14,8 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
-from normjax.optim import meshes, validate
+from normjax import validate
+from normjax.optim import groups, meshes
 from normjax.types import Array, PyTree
 
 __all__ = [
@@ -230,7 +231,7 @@ def quantize_blockwise(
   """
   check("quantize_blockwise", block_size, block_layout)
   x = jnp.asarray(x)
-  validate.leaves("quantize_blockwise", x)
+  groups.check_leaves("quantize_blockwise", x)
 
   def quantize(x):
     return _quantize(x, block_size, signed, block_layout, sign_repair)

@@ -9,14 +9,15 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax import validate
 from normjax.optim import (
   compose,
+  groups,
   meshes,
   projection,
   routed,
   safe,
   transformers_adam,
-  validate,
 )
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
@@ -56,11 +57,11 @@ def scale_by_conda(
   """
   method = "scale_by_conda"
   validate.betas(method, b1=b1, b2=b2)
-  validate.numbers(method, eps=eps, scale=scale)
+  validate.scalars(method, eps=eps, scale=scale)
   validate.traced_count(method, "update_proj_gap", update_proj_gap)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
 

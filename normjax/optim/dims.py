@@ -133,7 +133,7 @@ def _normalize(path: str, leaf: Any, entry: Any) -> MatrixDims | None:
   if entry is None or 0 in jnp.shape(leaf):  # Nothing to move.
     return None
   if not _is_entry(entry):
-    raise TypeError(
+    raise errors.WrongTypeError(
       f"dims: the entry of {groups.show(path)} is {entry!r}; allowed:"
       " MatrixDims or None."
     )

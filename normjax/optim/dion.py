@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
+from normjax import validate
 from normjax.optim import (
   compose,
   draws,
@@ -18,7 +19,6 @@ from normjax.optim import (
   routed,
   safe,
   stacking,
-  validate,
 )
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
@@ -78,7 +78,7 @@ def scale_by_dion(
   """
   method = "scale_by_dion"
   validate.betas(method, momentum=momentum)
-  validate.numbers(method, eps=eps)
+  validate.scalars(method, eps=eps)
   most = validate.count(method, "rank", rank, default=768)
   if rank_percent is not None:
     validate.share(method, "rank_percent", rank_percent, whole=100)
@@ -96,7 +96,7 @@ def scale_by_dion(
     return meshes.zeros(w, shape, mu_dtype, spec) + drawn
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     named = groups.leaves(params)
     leaves = [named[n][1] for n in entries]

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax import validate
 from normjax.optim import dims as dims_lib
 from normjax.optim import (
+  groups,
   limiter,
   low_rank,
   meshes,
@@ -17,7 +19,6 @@ from normjax.optim import (
   routed,
   safe,
   transformers_adam,
-  validate,
 )
 from normjax.types import Array, PyTree
 
@@ -69,7 +70,7 @@ def scale_by_fira(
   validate.choice(method, "residual", residual, _RESIDUALS)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     mu, nu, basis = low_rank.zeros(
       params, entries, rank=rank, mu_dtype=mu_dtype, nu_dtype=nu_dtype

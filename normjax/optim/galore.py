@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax import validate
 from normjax.optim import dims as dims_lib
 from normjax.optim import (
+  groups,
   low_rank,
   meshes,
   projection,
   routed,
   safe,
   transformers_adam,
-  validate,
 )
 from normjax.types import Array, PyTree
 
@@ -62,7 +63,7 @@ def scale_by_galore(
   )
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     mu, nu, basis = low_rank.zeros(
       params, entries, rank=rank, mu_dtype=mu_dtype, nu_dtype=nu_dtype

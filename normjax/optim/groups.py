@@ -240,7 +240,23 @@ def resolve_mask(
   flags = align(name, tree, params)
   for (path, _), flag in zip(leaves(params), flags, strict=True):
     if not isinstance(flag, bool):
-      raise TypeError(
+      raise errors.WrongTypeError(
         f"{name}: the entry of {show(path)} is {flag!r}; allowed: True, False."
       )
   return flags
+
+
+def check_leaves(method: str, params: PyTree) -> None:
+  """Checks that every leaf is a real floating-point array.
+
+  Raises:
+    WrongTypeError: an integer, complex or other leaf; the message names it.
+  """
+  for path, leaf in leaves(params):
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+      what = type(leaf).__name__ if dtype is None else dtype
+      raise errors.WrongTypeError(
+        f"{method}: the leaf {show(path)} is {what}; allowed:"
+        " floating-point arrays. Mask others with optax.masked."
+      )

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, groups, validate
+from normjax import validate
+from normjax.optim import compose, groups
 from normjax.optim.quantize_state import held_as, quantize_state
 from normjax.types import Array, PyTree
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from normjax import errors
-from normjax.optim import compose, meshes, safe, stacking, validate, whitening
+from normjax import errors, validate
+from normjax.optim import compose, meshes, safe, stacking, whitening
 from normjax.optim import dims as dims_lib
 from normjax.types import Array
 

@@ -10,7 +10,8 @@ import optax
 from jax import lax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, meshes, routed, safe, stacking, validate
+from normjax import validate
+from normjax.optim import compose, groups, meshes, routed, safe, stacking
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
@@ -107,7 +108,7 @@ def check_options(
   """Checks the options of the momentum and the iteration."""
   validate.traced_count(method, "ns_steps", ns_steps)
   validate.betas(method, beta=beta)
-  validate.numbers(method, eps=eps)
+  validate.scalars(method, eps=eps)
   validate.vector(method, "ns_coeffs", ns_coeffs, 3)
 
 
@@ -153,7 +154,7 @@ def scale_by_muon(
     ]
 
   def init(params):
-    validate.leaves("scale_by_muon", params)
+    groups.check_leaves("scale_by_muon", params)
     dims_lib.resolve(dims, params)
     return MuonState(mu=compose.zeros(params, mu_dtype))
 

@@ -10,7 +10,8 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
-from normjax.optim import compose, groups, meshes, projection, safe, validate
+from normjax import validate
+from normjax.optim import compose, groups, meshes, projection, safe
 from normjax.optim import dims as dims_lib
 from normjax.optim.adamw import adamw
 from normjax.types import Array, PyTree
@@ -137,7 +138,7 @@ def normalize_and_project(
     return _layers([path for path, _ in groups.leaves(params)], entries)
 
   def init(params):
-    validate.leaves(_METHOD, params)
+    groups.check_leaves(_METHOD, params)
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
     firsts = {}

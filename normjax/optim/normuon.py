@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, meshes, projection, routed, safe, validate
+from normjax import validate
+from normjax.optim import compose, groups, meshes, projection, routed, safe
 from normjax.optim import dims as dims_lib
 from normjax.optim.muon import (
   NS_COEFFS,
@@ -71,7 +72,7 @@ def scale_by_normuon(
   validate.choice(method, "scaling", scaling, _SCALINGS)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
     nu = []

@@ -8,15 +8,16 @@ import optax
 from jax import lax
 from jax.typing import DTypeLike
 
+from normjax import validate
 from normjax.optim import (
   compose,
+  groups,
   limiter,
   meshes,
   projection,
   routed,
   safe,
   stacking,
-  validate,
 )
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
@@ -93,11 +94,11 @@ def scale_by_racs(
   """
   method = "scale_by_racs"
   validate.betas(method, beta=beta)
-  validate.numbers(method, gamma=gamma)
+  validate.scalars(method, gamma=gamma)
   validate.traced_count(method, "num_iters", num_iters)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
 
@@ -225,7 +226,7 @@ def racs(
     6.41
     5.91
   """
-  validate.numbers("racs", matrix_scale=matrix_scale)
+  validate.scalars("racs", matrix_scale=matrix_scale)
 
   def direction(dims):
     return optax.chain(

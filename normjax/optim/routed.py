@@ -7,7 +7,8 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, validate
+from normjax import validate
+from normjax.optim import compose
 from normjax.optim import dims as dims_lib
 from normjax.optim.adamw import scale_by_adam
 from normjax.types import Array
@@ -87,7 +88,7 @@ def optimizer(
       method, other.learning_rate, "fallback_learning_rate"
     )
     validate.betas(method, fallback_b1=other.b1, fallback_b2=other.b2)
-    validate.numbers(
+    validate.scalars(
       method, fallback_eps=other.eps, fallback_weight_decay=other.weight_decay
     )
     moments = adam(

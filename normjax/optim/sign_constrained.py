@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, groups, meshes, validate
+from normjax import validate
+from normjax.optim import compose, groups, meshes
 from normjax.types import PyTree
 
 __all__ = ["non_negative_mask", "sign_constrained"]

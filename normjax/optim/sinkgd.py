@@ -5,8 +5,9 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
+from normjax import validate
 from normjax.optim import dims as dims_lib
-from normjax.optim import multi_norm, routed, validate
+from normjax.optim import multi_norm, routed
 from normjax.types import Array
 
 __all__ = ["scale_by_sinkhorn", "sinkgd", "sinkhorn"]
@@ -137,7 +138,7 @@ def sinkgd(
     6.14
     5.32
   """
-  validate.numbers("sinkgd", matrix_scale=matrix_scale)
+  validate.scalars("sinkgd", matrix_scale=matrix_scale)
 
   def direction(dims):
     return optax.chain(

@@ -9,16 +9,17 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax import validate
 from normjax.optim import (
   compose,
   eigenbasis,
+  groups,
   meshes,
   projection,
   routed,
   safe,
   stacking,
   transformers_adam,
-  validate,
 )
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
@@ -59,7 +60,7 @@ def scale_by_soap(
   """
   method = "scale_by_soap"
   validate.betas(method, b1=b1, b2=b2)
-  validate.numbers(method, eps=eps)
+  validate.scalars(method, eps=eps)
   validate.traced_count(
     method, "precondition_frequency", precondition_frequency
   )
@@ -74,7 +75,7 @@ def scale_by_soap(
     ]
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
 

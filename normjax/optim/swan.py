@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
+from normjax import validate
 from normjax.optim import dims as dims_lib
 from normjax.optim import (
   meshes,
   multi_norm,
   routed,
   safe,
-  validate,
   whitening,
 )
 from normjax.types import Array
@@ -105,7 +105,7 @@ def scale_by_swan(
   options |= {key: value for key, value in given.items() if value is not None}
   centered = options.pop("center")
   validate.traced_count("scale_by_swan", "ns_steps", options["ns_steps"])
-  validate.number("scale_by_swan", "ns_beta", options["ns_beta"], below=1.0)
+  validate.scalar("scale_by_swan", "ns_beta", options["ns_beta"], below=1.0)
   validate.choice(
     "scale_by_swan", "prenorm", options["prenorm"], ("gradient", "gram")
   )
@@ -216,7 +216,7 @@ def swan(
     6.14
     5.32
   """
-  validate.numbers("swan", matrix_scale=matrix_scale)
+  validate.scalars("swan", matrix_scale=matrix_scale)
 
   def direction(dims):
     return optax.chain(

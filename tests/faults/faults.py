@@ -159,8 +159,8 @@ FAULTS = (
   Fault(
     "bound of an option lost",
     "normjax/optim/racs.py",
-    "validate.numbers(method, gamma=gamma)",
-    "validate.numbers(method)",
+    "validate.scalars(method, gamma=gamma)",
+    "validate.scalars(method)",
     f"{OPTIM}::TestOptimizer::test_bad_options[racs]",
   ),
   Fault(
