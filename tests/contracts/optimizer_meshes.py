@@ -152,7 +152,8 @@ class OptimizerMeshValues:
     init, update = plain(case)
     state = init(params)
     spread = shard(params, mesh)
-    spread_state = jax.jit(case.make().init)(spread)
+    with jax.set_mesh(mesh):
+      spread_state = jax.jit(case.make().init)(spread)
     update_spread = jax.jit(case.make().update)
     # Sums in another order, amplified as in one step.
     tolerance = max(case.rounding, 1e-4)
