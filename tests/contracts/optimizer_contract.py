@@ -145,7 +145,7 @@ class OptimizerContract:
 
     What is the same after a step as before runs in a scan, under a condition,
     and twice without a new compilation. Extra arguments pass through; a rate
-    for each run is a `vmap`.
+    per run is a `vmap`, traced in float32.
     """
     params = small_tree(dtype)
     gradients = gradients_like(params)
@@ -164,6 +164,8 @@ class OptimizerContract:
       k: jnp.float32(v) for k, v in optimizer_options.scalars(case).items()
     }
     one = jax.eval_shape(step, params, gradients, scalars)
+    if dtype != jnp.float32:
+      return
     rows = jax.tree.map(lambda x: jnp.stack([x, x]), (params, scalars))
     two = jax.eval_shape(
       jax.vmap(step, in_axes=(0, None, 0)), rows[0], gradients, rows[1]

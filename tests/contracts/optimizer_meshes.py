@@ -109,7 +109,8 @@ class OptimizerMeshes:
       return case.make(**scalars).update(params, state, params)
 
     # Made when they are entered: `set_mesh` acts at once.
-    for context in (contextlib.nullcontext, lambda: jax.set_mesh(mesh)):
+    contexts = [contextlib.nullcontext, lambda: jax.set_mesh(mesh)]
+    for context in contexts if layout == "both" else contexts[:1]:
       with context():
         updates, new_state = (
           jax.jit(update).trace(params, state, scalars).out_info
