@@ -23,8 +23,8 @@ names = REGISTRY.names
 make = REGISTRY.make
 
 __all__ = [
-  "DEFAULTS", "LOSS", "MINIMIZED", "REGISTRY", "TABLE", "WEIGHT", "Objective", "Sums",
-  "default_name", "get", "make", "names",
+  "DEFAULTS", "LOSS", "MINIMIZED", "REGISTRY", "TABLE", "WEIGHT", "Objective",
+  "Sums", "default_name", "get", "make", "names",
 ]  # fmt: skip
 
 
