@@ -4,8 +4,7 @@ The config's floats that only scale numbers (the optimizer's, the objective's,
 the schedule's, some of train's) and its seed are *scalars*: they enter the
 compiled step as arrays. Everything else is *static*, and its hash names the
 program, so that two runs which differ only in scalars share one compilation.
-`fields` says which is which, and of the options of optimizers and objectives
-their factories (`float | Array`).
+`fields` says which is which; of optimizers and objectives, their factories.
 """
 
 import contextlib
@@ -41,15 +40,11 @@ def _traced(flat: Mapping[str, Any]) -> set[str]:
   from normjax import objectives, optim  # Late: their files are not light.
 
   found = set(filter(fields.is_traced, flat))
-  for block, table in (
-    ("optimizer.", optim.REGISTRY),
-    ("objective.", objectives.REGISTRY),
-  ):
-    options = {
-      k.removeprefix(block): v for k, v in flat.items() if k.startswith(block)
-    }
-    if options:
-      found |= {block + k for k in table.traced(options.pop("name"), options)}
+  tables = {"optimizer.": optim.REGISTRY, "objective.": objectives.REGISTRY}
+  for block, table in tables.items():
+    own = {k[len(block) :]: v for k, v in flat.items() if k.startswith(block)}
+    if own:
+      found |= {block + key for key in table.traced(own.pop("name"), own)}
   return found
 
 

@@ -145,15 +145,19 @@ def exports(package: str, folders: Iterable[str]) -> Mapping[str, str]:
 
 @functools.lru_cache
 def _declared_traced(factory: Callable[..., Any]) -> Mapping[str, bool]:
-  """Whether floats of an option may be arrays, of those with an annotation."""
+  """Whether an option's numbers may be arrays, by its annotation if it has one.
+
+  A `types.StaticFloat` is another kind than float.
+  """
   found = {}
   for parameter in _parameters(factory):
-    kinds = set(
-      typing.get_args(parameter.annotation) or (parameter.annotation,)
+    kind = parameter.annotation
+    if kind is parameter.empty or isinstance(kind, str):
+      continue
+    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    found[parameter.name] = float in (
+      typing.get_args(kind) if union else (kind,)
     )
-    names = {getattr(kind, "__name__", "") for kind in kinds}
-    if parameter.annotation is not parameter.empty:
-      found[parameter.name] = "Array" in names and float in kinds
   return found
 
 
@@ -198,9 +202,10 @@ class Registry:
   def traced(self, name: str, options: Mapping[str, Any]) -> frozenset[str]:
     """The options that enter a compiled program as arrays.
 
-    The factory declares them: numbers of options annotated `float | Array`.
-    What is annotated otherwise shapes the program, such as a share of the
-    rank; without an annotation, floats are taken for numbers that scale.
+    The factory's annotations declare them: numbers of options that are float,
+    as in `float | Array`. A `types.StaticFloat` shapes the program, such as a
+    share of the rank, and so does an int. Without an annotation, floats are
+    traced.
 
     Args:
       name: of the factory.

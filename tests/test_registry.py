@@ -1,8 +1,9 @@
 import inspect
 
+import jax
 import pytest
 
-from normjax import errors, models, norms, registry
+from normjax import errors, models, norms, registry, types
 
 TABLE = registry.Registry(
   "thing",
@@ -86,3 +87,25 @@ def test_exports_are_what_the_files_list(tmp_path):
     "b": "package.one:b",
     "c": "package.two:c",
   }
+
+
+def test_what_is_traced_is_declared():
+  """By the annotation; an int in the place of a float is one."""
+
+  def factory(
+    rate: float | jax.Array,
+    plain: float,
+    share: types.StaticFloat | None,
+    rounds: int | jax.Array,
+    late: "float",
+    unsaid,
+  ):
+    del rate, plain, share, rounds, late, unsaid
+
+  table = registry.Registry("thing", {"it": "module:factory"})
+  values = {"rate": 1, "plain": 0.5, "share": 0.5, "rounds": 2, "late": 0.5}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(registry, "load", lambda target: factory)
+    found = table.traced("it", values | {"unsaid": 0.5})
+    assert found == {"rate", "plain", "late", "unsaid"}
+    assert not table.traced("it", {"rate": None, "unsaid": 2, "plain": True})

@@ -21,7 +21,7 @@ from normjax.optim import (
   stacking,
 )
 from normjax.optim import dims as dims_lib
-from normjax.types import Array, PyTree
+from normjax.types import Array, PyTree, StaticFloat
 
 __all__ = ["dion", "scale_by_dion"]
 
@@ -67,7 +67,7 @@ def scale_by_dion(
   eps: float | Array = 1e-8,
   *,
   rank: int | None = None,
-  rank_percent: float | None = None,
+  rank_percent: StaticFloat | None = None,
   seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
   dims: dims_lib.DimsSpec = None,
@@ -152,7 +152,7 @@ def dion(
   mask: Any = "default",
   *,
   rank: int | None = None,
-  rank_percent: float | None = None,
+  rank_percent: StaticFloat | None = None,
   seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
