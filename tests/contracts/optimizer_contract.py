@@ -280,7 +280,6 @@ class OptimizerContract:
     ]
     jax.tree.map(np.testing.assert_array_equal, *states)
 
-  @pytest.mark.optimized  # Which chooses shardings, too.
   def test_tree_map_params(self, case):
     tx = case.make()
     params = small_tree()
