@@ -4,7 +4,7 @@ The config's floats that only scale numbers (the optimizer's, the objective's,
 the schedule's, some of train's) and its seed are *scalars*: they enter the
 compiled step as arrays. Everything else is *static*, and its hash names the
 program, so that two runs which differ only in scalars share one compilation.
-`fields` says which is which.
+`fields` says which is which; of optimizers and objectives, their factories.
 """
 
 import contextlib
@@ -30,11 +30,22 @@ _START = "train.initialize_from"
 
 def scalars(config: configure.ConfigDict) -> dict[str, float | int]:
   """Dotted path to value of all that is traced."""
-  return {
-    path: value
-    for path, value in configure.leaves(configure.to_dict(config))
-    if fields.is_traced(path, value)
-  }
+  flat = dict(configure.leaves(configure.to_dict(config)))
+  traced = _traced(flat)
+  return {path: value for path, value in flat.items() if path in traced}
+
+
+def _traced(flat: Mapping[str, Any]) -> set[str]:
+  """The leaves of a config that enter the program as arrays."""
+  from normjax import objectives, optim  # Late: their files are not light.
+
+  found = set(filter(fields.is_traced, flat))
+  tables = {"optimizer.": optim.REGISTRY, "objective.": objectives.REGISTRY}
+  for block, table in tables.items():
+    own = {k[len(block) :]: v for k, v in flat.items() if k.startswith(block)}
+    if own:
+      found |= {block + key for key in table.traced(own.pop("name"), own)}
+  return found
 
 
 def hyper(config: configure.ConfigDict) -> Hyper:
@@ -54,8 +65,9 @@ def _dtype(path: str) -> Any:
 def program_key(config: configure.ConfigDict) -> str:
   """Equal for two configs that compile to the same program."""
   leaves = dict(configure.leaves(configure.to_dict(config)))
+  traced = _traced(leaves)
   static = {
-    path: "traced" if fields.is_traced(path, value) else value
+    path: "traced" if path in traced else value
     for path, value in leaves.items()
     if not fields.is_loop(path)
   }
@@ -140,7 +152,7 @@ def _naming(resolved: Mapping[str, Any], *blocks: str) -> Iterator[None]:
 def _blamed(
   message: str, resolved: Mapping[str, Any], blocks: tuple[str, ...]
 ) -> str:
-  """The dotted `key=value` that a message is about; else the block's name."""
+  """The dotted `key=value` that a message names first; else the block."""
   options = [
     (f"{block}.{key}", key, value)
     for block in blocks
@@ -148,10 +160,15 @@ def _blamed(
     if key != "name"
   ]
   for pattern in (r"(?<![\w.]){}={}(?!\w)", r"(?<![\w.]){}=", r"\b{}\b"):
+    named = {}
     for path, key, value in options:
-      found = pattern.format(re.escape(key), re.escape(repr(value)))
-      if re.search(found, message):
-        return f"{path}={value!r}"
+      text = pattern.format(re.escape(key), re.escape(repr(value)))
+      if found := re.search(text, message):
+        # What stands for None, the message says.
+        said = path if value is None else f"{path}={value!r}"
+        named.setdefault(found.start(), said)
+    if named:
+      return named[min(named)]
   return f"{blocks[0]}.name={resolved[blocks[0]]['name']!r}"
 
 

@@ -11,6 +11,10 @@ class UserError(ValueError):
   """Bad input: the message names the key, the value and what is allowed."""
 
 
+class WrongTypeError(UserError, TypeError):
+  """An option or a leaf of another type; a TypeError too, as Python's own."""
+
+
 class UnknownNameError(UserError):
   """A name that is in no table; the message lists near misses."""
 

@@ -168,22 +168,17 @@ FIELDS: Mapping[str, Field] = {
 }
 
 
-_TRACED_BLOCKS = ("optimizer.", "objective.")
-
-
 def is_component(path: str) -> bool:
   """Whether a leaf is an option of a component."""
   return path.partition(".")[0] in configure.COMPONENTS
 
 
-def is_traced(path: str, value: Any) -> bool:
+def is_traced(path: str) -> bool:
   """Whether a leaf enters the compiled program as an array.
 
-  Of the components, the floats of the optimizer and of the objective do.
+  Of components' options, their factories say so.
   """
-  if path in FIELDS:
-    return FIELDS[path].role is Role.TRACED
-  return isinstance(value, float) and path.startswith(_TRACED_BLOCKS)
+  return path in FIELDS and FIELDS[path].role is Role.TRACED
 
 
 def is_loop(path: str) -> bool:

@@ -6,8 +6,10 @@ A table is greppable, costs nothing to import, and can say what was meant.
 import ast
 import dataclasses
 import difflib
+import functools
 import importlib
 import inspect
+import pkgutil
 import re
 import types
 import typing
@@ -113,9 +115,50 @@ def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
   return list(inspect.signature(function).parameters.values())
 
 
-def _imported(target: str) -> Callable[..., Any]:
+def load(target: str) -> Any:
+  """Imports what "module:attribute" names."""
   module, _, attribute = target.partition(":")
   return getattr(importlib.import_module(module), attribute)
+
+
+_LIST = re.compile(r"^__all__ = (\[[^]]*\])", re.MULTILINE)
+
+
+def exports(package: str, folders: Iterable[str]) -> Mapping[str, str]:
+  """Public name to "module:name", by the `__all__` of each file of a package.
+
+  The files are read, not imported; so a list must be written out.
+
+  Args:
+    package: its full name.
+    folders: its `__path__`.
+  """
+  found = {}
+  for file in pkgutil.iter_modules(folders, f"{package}."):
+    spec = file.module_finder.find_spec(file.name, None)
+    source = spec.loader.get_source(file.name) if spec else None
+    listed = _LIST.search(source or "")
+    for name in ast.literal_eval(listed[1]) if listed else ():
+      found[name] = f"{file.name}:{name}"
+  return found
+
+
+@functools.lru_cache
+def _declared_traced(factory: Callable[..., Any]) -> Mapping[str, bool]:
+  """Whether an option's numbers may be arrays, by its annotation if it has one.
+
+  A `types.StaticFloat` is another kind than float.
+  """
+  found = {}
+  for parameter in _parameters(factory):
+    kind = parameter.annotation
+    if kind is parameter.empty or isinstance(kind, str):
+      continue
+    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    found[parameter.name] = float in (
+      typing.get_args(kind) if union else (kind,)
+    )
+  return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +189,7 @@ class Registry:
     """
     if name not in self.table and self.from_outside and is_outside(name):
       try:
-        return _imported(name)
+        return load(name)
       except Exception as error:  # Whatever a module of the user's raises.
         raise errors.UserError(
           f"{self.kind} {name!r} cannot be imported: {type(error).__name__}:"
@@ -154,7 +197,31 @@ class Registry:
         ) from error
     if name not in self.table:
       raise _unknown(self.kind, name, sorted(self.table))
-    return _imported(self.table[name])
+    return load(self.table[name])
+
+  def traced(self, name: str, options: Mapping[str, Any]) -> frozenset[str]:
+    """The options that enter a compiled program as arrays.
+
+    The factory's annotations declare them: numbers of options that are float,
+    as in `float | Array`. A `types.StaticFloat` shapes the program, such as a
+    share of the rank, and so does an int. Without an annotation, floats are
+    traced.
+
+    Args:
+      name: of the factory.
+      options: name to value, as a config has them.
+
+    Raises:
+      UnknownNameError: no such name.
+    """
+    declared = _declared_traced(self.get(name))
+    return frozenset(
+      key
+      for key, value in options.items()
+      if isinstance(value, int | float)
+      and not isinstance(value, bool)
+      and declared.get(key, isinstance(value, float))
+    )
 
   def make(self, name: str, *args: Any, **options: Any) -> Any:
     """Calls the factory, after checking the options' names.

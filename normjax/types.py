@@ -12,7 +12,7 @@ An array that is broadcast along an axis keeps the letter with size 1.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 
@@ -20,6 +20,8 @@ Array = jax.Array
 PyTree = Any
 Schedule = Callable[[Array | int], Array | float]
 ScalarOrSchedule = float | Array | Schedule
+# An option's number that shapes the program, and is no array in it.
+StaticFloat = Annotated[float, "static"]
 # The scalars of a run, as arrays: they enter the compiled step as arguments,
 # so that two runs that differ only here are one program.
 Hyper = Mapping[str, Array]

@@ -1,8 +1,9 @@
 import inspect
 
+import jax
 import pytest
 
-from normjax import errors, models, norms, registry
+from normjax import errors, models, norms, registry, types
 
 TABLE = registry.Registry(
   "thing",
@@ -74,3 +75,37 @@ def test_an_option_is_listed_once():
   with pytest.raises(errors.UserError) as caught:
     models.make("llama", num_layer=2)
   assert str(caught.value).count("num_layers") == 2  # Near, and in the list.
+
+
+def test_exports_are_what_the_files_list(tmp_path):
+  """Read and not imported, so that a package of many files stays light."""
+  (tmp_path / "one.py").write_text('__all__ = ["a", "b"]\nraise ImportError\n')
+  (tmp_path / "two.py").write_text('__all__ = [\n  "c",\n]\n')
+  (tmp_path / "three.py").write_text("d = 1\n")
+  assert registry.exports("package", [str(tmp_path)]) == {
+    "a": "package.one:a",
+    "b": "package.one:b",
+    "c": "package.two:c",
+  }
+
+
+def test_what_is_traced_is_declared():
+  """By the annotation; an int in the place of a float is one."""
+
+  def factory(
+    rate: float | jax.Array,
+    plain: float,
+    share: types.StaticFloat | None,
+    rounds: int | jax.Array,
+    late: "float",
+    unsaid,
+  ):
+    del rate, plain, share, rounds, late, unsaid
+
+  table = registry.Registry("thing", {"it": "module:factory"})
+  values = {"rate": 1, "plain": 0.5, "share": 0.5, "rounds": 2, "late": 0.5}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(registry, "load", lambda target: factory)
+    found = table.traced("it", values | {"unsaid": 0.5})
+    assert found == {"rate", "plain", "late", "unsaid"}
+    assert not table.traced("it", {"rate": None, "unsaid": 2, "plain": True})

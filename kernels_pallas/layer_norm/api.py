@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 from jax import Array
 
 from kernels_pallas import blocks as blocks_lib
@@ -43,22 +42,21 @@ def layer_norm(
     ValueError: a scale or bias that does not fit.
     UnsupportedError: no implementation that was asked for runs here.
   """
-  if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise TypeError(f"layer_norm needs a floating x; got dtype {x.dtype}.")
-  for name, value in (("scale", scale), ("bias", bias)):
-    shape = x.shape[-1:] if value is None else value.shape
-    if not x.ndim or shape != x.shape[-1:]:
-      raise ValueError(
-        f"layer_norm needs x (..., d) and {name} (d,); got x of shape"
-        f" {x.shape} and {name} of shape {shape}."
-      )
-  candidate = dispatch.choose("layer_norm", _CANDIDATES, impl, x)
-  return candidate.function(x, scale, bias, eps)
+  return OP(x, scale, bias, eps, impl=impl)
 
 
-_CANDIDATES = (
-  dispatch.Candidate("xla_blocks", blocks.layer_norm, blocks_lib.supports),
-  dispatch.Candidate("xla", xla.layer_norm),
-  dispatch.Candidate("reference", ref.layer_norm),
+def _check(x: Array, scale: Array | None, bias: Array | None, eps: float):
+  del eps
+  dispatch.check_rows("layer_norm", x, scale=scale, bias=bias)
+
+
+OP = dispatch.Op(
+  "layer_norm",
+  (
+    dispatch.Candidate("xla_blocks", blocks.layer_norm, blocks_lib.supports),
+    dispatch.Candidate("xla", xla.layer_norm),
+    dispatch.Candidate("reference", ref.layer_norm),
+  ),
+  _check,
 )
-IMPLEMENTATIONS = tuple(candidate.name for candidate in _CANDIDATES)
+IMPLEMENTATIONS = OP.implementations

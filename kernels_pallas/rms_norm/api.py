@@ -43,16 +43,12 @@ def rms_norm(
     ValueError: a scale that does not fit.
     UnsupportedError: no implementation that was asked for runs here.
   """
-  if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise TypeError(f"rms_norm needs a floating x; got dtype {x.dtype}.")
-  scale_shape = x.shape[-1:] if scale is None else scale.shape
-  if not x.ndim or scale_shape != x.shape[-1:]:
-    raise ValueError(
-      "rms_norm needs x (..., d) and scale (d,); got x of shape"
-      f" {x.shape} and scale of shape {scale_shape}."
-    )
-  candidate = dispatch.choose("rms_norm", _CANDIDATES, impl, x)
-  return candidate.function(x, scale, eps)
+  return OP(x, scale, eps, impl=impl)
+
+
+def _check(x: Array, scale: Array | None, eps: float):
+  del eps
+  dispatch.check_rows("rms_norm", x, scale=scale)
 
 
 def _pallas_tpu(x: Array, scale: Array | None, eps: float) -> Array:
@@ -83,10 +79,14 @@ def _tpu_supports(
   return None
 
 
-_CANDIDATES = (
-  dispatch.Candidate("pallas_tpu", _pallas_tpu, _tpu_supports),
-  dispatch.Candidate("xla_blocks", blocks.rms_norm, blocks_lib.supports),
-  dispatch.Candidate("xla", xla.rms_norm),
-  dispatch.Candidate("reference", ref.rms_norm),
+OP = dispatch.Op(
+  "rms_norm",
+  (
+    dispatch.Candidate("pallas_tpu", _pallas_tpu, _tpu_supports),
+    dispatch.Candidate("xla_blocks", blocks.rms_norm, blocks_lib.supports),
+    dispatch.Candidate("xla", xla.rms_norm),
+    dispatch.Candidate("reference", ref.rms_norm),
+  ),
+  _check,
 )
-IMPLEMENTATIONS = tuple(candidate.name for candidate in _CANDIDATES)
+IMPLEMENTATIONS = OP.implementations

@@ -117,14 +117,6 @@ def id_range(*arrays: np.ndarray) -> tuple[int, int]:
   return min(int(a.min()) for a in arrays), max(int(a.max()) for a in arrays)
 
 
-def check_at_least(name: str, option: str, value: int, least: int) -> None:
-  """Raises UserError where an option is too small."""
-  if value < least:
-    raise errors.UserError(
-      f"data {name!r}: {option}={value} must be at least {least}."
-    )
-
-
 SCALINGS = ("standardize", "unit")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from normjax import rng
+from normjax import rng, validate
 from normjax.data import dataset, tokenizer
 
 _CHUNK_DOCUMENTS = 64
@@ -68,9 +68,7 @@ class Documents:
 
   def __post_init__(self):
     """Checks the window."""
-    dataset.check_at_least(
-      self.name, "sequence_length", self.sequence_length, 1
-    )
+    validate.count(self.name, "sequence_length", self.sequence_length, 1)
 
   @property
   def model_options(self) -> dict[str, Any]:

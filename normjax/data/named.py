@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from normjax import rng
+from normjax import rng, validate
 from normjax.data import (
   augment,
   corruptions,
@@ -266,7 +266,7 @@ def _text(tfds_name, validation="validation"):
     tokenizer_documents: int = 20_000,
     data_dir: str | None = None,
   ) -> documents.Documents:
-    dataset.check_at_least(name, "tokenizer_documents", tokenizer_documents, 1)
+    validate.count(name, "tokenizer_documents", tokenizer_documents, 1)
     builder = tfds_source.prepared(tfds_name, data_dir)
     sources = {
       "train": tfds_source.source(builder, "train"),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from normjax import errors, rng
+from normjax import errors, rng, validate
 
 
 class Task(NamedTuple):
@@ -34,7 +34,7 @@ def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
   Raises:
     UserError: `batch_size` is less than 1.
   """
-  _check_at_least("batches", "batch_size", batch_size, 1)
+  validate.count("batches", "batch_size", batch_size, 1)
   return [
     order[start : start + batch_size]
     for start in range(0, len(order), batch_size)
@@ -79,12 +79,12 @@ def correlated(
   """
   labels = _labels("correlated", labels)
   if not concentration > 0:
-    raise errors.UserError(
-      f"correlated: concentration={concentration} must be positive."
+    validate.refuse(
+      "correlated", "concentration", concentration, "a number > 0"
     )
   classes = np.unique(labels)
   num_slots = len(classes) if num_slots is None else num_slots
-  _check_at_least("correlated", "num_slots", num_slots, 1)
+  validate.count("correlated", "num_slots", num_slots, 1)
   generator = np.random.default_rng(rng.host_seed(seed, "correlated"))
   slots: list[list[np.ndarray]] = [[] for _ in range(num_slots)]
   filled = np.zeros(num_slots, np.int64)
@@ -181,7 +181,7 @@ def split_classes(
     UserError: `labels` are not a vector of integers, or do not split.
   """
   labels = _labels("split_classes", labels)
-  _check_at_least("split_classes", "num_tasks", num_tasks, 1)
+  validate.count("split_classes", "num_tasks", num_tasks, 1)
   classes = np.unique(labels)
   if len(classes) % num_tasks:
     raise errors.UserError(
@@ -211,10 +211,3 @@ def _labels(function: str, labels: np.ndarray | Sequence[int]) -> np.ndarray:
       f" {array.dtype}."
     )
   return array
-
-
-def _check_at_least(function: str, option: str, value: int, least: int) -> None:
-  if value < least:
-    raise errors.UserError(
-      f"{function}: {option}={value} must be at least {least}."
-    )

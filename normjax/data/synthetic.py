@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from normjax import errors, rng
+from normjax import rng, validate
 from normjax.data import dataset
 
 
@@ -113,11 +113,8 @@ def synthetic(
     ("num_validation", num_validation, 1),
     ("condition_number", condition_number, 1),
   ):
-    dataset.check_at_least("synthetic", option, value, least)
-  if logit_scale <= 0:
-    raise errors.UserError(
-      f"data 'synthetic': logit_scale={logit_scale} must be positive."
-    )
+    validate.number("synthetic", option, value, least=least)
+  validate.positive("synthetic", logit_scale=logit_scale)
   generator = np.random.default_rng(rng.host_seed(task_seed, "task"))
   deviation = np.geomspace(1.0, condition_number**-0.5, num_features)
   # The logit of class o has variance sum_i (W_io deviation_i)^2.

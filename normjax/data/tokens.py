@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from normjax import errors, rng
+from normjax import errors, rng, validate
 from normjax.data import dataset
 
 
@@ -41,9 +41,7 @@ class TokenStream:
 
   def __post_init__(self):
     """Checks that there is a window to train on."""
-    dataset.check_at_least(
-      self.name, "sequence_length", self.sequence_length, 1
-    )
+    validate.count(self.name, "sequence_length", self.sequence_length, 1)
     if self._windows_per_epoch < 1:
       raise errors.UserError(
         f"data {self.name!r}: sequence_length={self.sequence_length} is too"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import norms
+from normjax import norms, validate
 from normjax.models.residual_blocks import pad_shortcut, stages
 from normjax.models.resnet import check_cifar_depth
 from normjax.nn import checks, roles
@@ -149,7 +149,7 @@ class FixupCifarResNet(nnx.Module):
         another norm.
     """
     checks.check_no_norm(norm)
-    checks.check_sizes(num_classes=num_classes, width=width)
+    validate.counts("fixup_resnet", num_classes=num_classes, width=width)
     checks.check_image_shape(input_shape)
     blocks_per_stage = check_cifar_depth(depth)
     self.dtype = checks.compute_dtype(compute_dtype)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import norms
+from normjax import norms, validate
 from normjax.nn import checks, roles
 from normjax.nn import dropout as dropouts
 from normjax.nn.conv import HE_NORMAL
@@ -79,15 +79,18 @@ class MLP(HasNoise):
       UserError: a size below 1, or an unknown activation, init or dropout.
     """
     checks.check_input_shape(input_shape)
-    checks.check_sizes(
-      num_classes=num_classes, num_layers=num_layers, hidden_dim=hidden_dim
+    validate.counts(
+      "mlp",
+      num_classes=num_classes,
+      num_layers=num_layers,
+      hidden_dim=hidden_dim,
     )
-    checks.check_rates(dropout_rate=dropout_rate)
+    validate.rates("mlp", dropout_rate=dropout_rate)
     dtype = checks.compute_dtype(compute_dtype)
     resolved = norms.resolve(norm)
     self.input_shape = tuple(input_shape)
     self.dropout_rate, self.drop = dropout_rate, dropouts.resolve(dropout)
-    kernel_init = checks.choose("init", init, INITS)
+    kernel_init = validate.choose("mlp", "init", init, INITS)
     sizes = [math.prod(input_shape), *[hidden_dim] * num_layers]
     self.layers = nnx.List(
       [

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from flax import nnx
 
-from normjax import errors, norms
+from normjax import errors, norms, validate
 from normjax.models import norm_free
 from normjax.nn import checks, gains
 
@@ -46,12 +46,15 @@ class _NFResNet(norm_free.NormFree):
   ) -> None:
     checks.check_no_norm(norm)
     checks.check_image_shape(input_shape)
-    checks.check_sizes(num_classes=num_classes)
-    checks.check_positive(alpha=alpha)
-    checks.check_rates(
-      stochastic_depth_rate=stochastic_depth_rate, dropout_rate=dropout_rate
+    validate.counts("nf_resnet", num_classes=num_classes)
+    validate.positive("nf_resnet", alpha=alpha)
+    validate.rates(
+      "nf_resnet",
+      stochastic_depth_rate=stochastic_depth_rate,
+      dropout_rate=dropout_rate,
     )
-    checks.check_choice(
+    validate.choice(
+      "nf_resnet",
       "weight_standardization",
       weight_standardization,
       norm_free.STANDARDIZATIONS,
@@ -162,7 +165,7 @@ class NFResNet(_NFResNet):
       raise errors.UserError(
         f"depth={depth!r}; allowed: {', '.join(map(str, DEPTHS))}."
       )
-    checks.check_sizes(width=width)
+    validate.counts("nf_resnet", width=width)
     if blocks_per_stage is None:
       blocks_per_stage = DEPTHS[depth]
     counts = tuple(blocks_per_stage)
@@ -171,7 +174,7 @@ class NFResNet(_NFResNet):
         f"blocks_per_stage={counts} must be one to four numbers."
       )
     for stage, count in enumerate(counts):
-      checks.check_sizes(**{f"blocks_per_stage[{stage}]": count})
+      validate.counts("nf_resnet", **{f"blocks_per_stage[{stage}]": count})
     widths = [base * width for base in (64, 128, 256, 512)]
     self._make(
       num_classes,
@@ -246,7 +249,7 @@ class CifarNFResNet(_NFResNet):
     Raises:
       UserError: an option out of range, or a norm.
     """
-    checks.check_sizes(depth=depth, width=width)
+    validate.counts("nf_resnet", depth=depth, width=width)
     if depth < 11 or (depth - 2) % 9:
       raise errors.UserError(
         f"depth={depth} must be 9n + 2: 11, 20, 29, 38, 47, 56."

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from flax import nnx
 
-from normjax import errors, norms
+from normjax import errors, norms, validate
 from normjax.models import norm_free
 from normjax.nn import checks, gains
 
@@ -99,14 +99,17 @@ class NFNet(norm_free.NormFree):
       dropout_rate = DROPOUT_RATES[variant]
     checks.check_no_norm(norm)
     checks.check_image_shape(input_shape)
-    checks.check_sizes(num_classes=num_classes, group_size=group_size)
-    checks.check_positive(alpha=alpha)
-    checks.check_rates(
-      stochastic_depth_rate=stochastic_depth_rate, dropout_rate=dropout_rate
+    validate.counts("nfnet", num_classes=num_classes, group_size=group_size)
+    validate.positive("nfnet", alpha=alpha)
+    validate.rates(
+      "nfnet",
+      stochastic_depth_rate=stochastic_depth_rate,
+      dropout_rate=dropout_rate,
     )
     widths, depths = tuple(widths), tuple(blocks_per_stage)
     _check_stages(widths, depths, group_size)
-    checks.check_choice(
+    validate.choice(
+      "nfnet",
       "weight_standardization",
       weight_standardization,
       norm_free.STANDARDIZATIONS,
@@ -156,7 +159,7 @@ def _check_stages(
       " none."
     )
   for width, depth in zip(widths, depths, strict=True):
-    checks.check_sizes(widths=width, blocks_per_stage=depth)
+    validate.counts("nfnet", widths=width, blocks_per_stage=depth)
     if width // 2 < group_size:
       raise errors.UserError(
         f"widths={widths}: half of {width} channels is less than a group of"

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors, norms
-from normjax.nn import checks, saved_residuals
+from normjax import errors, norms, validate
+from normjax.nn import saved_residuals
 from normjax.nn.conv import Conv
 from normjax.nn.conv_norm import ConvNorm, NormActivation
 from normjax.norms import modes, weights
@@ -93,7 +93,7 @@ def make_layers(
     UserError: an unknown `scale_init`, or a norm without the parameter that
       an option sets.
   """
-  checks.check_choice("scale_init", scale_init, SCALE_INITS)
+  validate.choice("residual_blocks", "scale_init", scale_init, SCALE_INITS)
   resolved = norms.resolve(norm)
   if scale_init != "ones":
     check_starts(resolved, channels, "scale", f"scale_init={scale_init!r}")
@@ -166,7 +166,7 @@ def bottleneck(channels: int, stride: int, stride_in: str = "3x3") -> Branch:
     stride_in: which: "1x1", the first, as in the paper and its code; "3x3" as
       in torchvision and most training codes, which is called version 1.5.
   """
-  checks.check_choice("stride_in", stride_in, ("3x3", "1x1"))
+  validate.choice("residual_blocks", "stride_in", stride_in, ("3x3", "1x1"))
   first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
   return (
     Convolution(1, channels, first),
@@ -201,7 +201,7 @@ class Block(nnx.Module):
       shortcut: one of `SHORTCUTS`, where the shape changes.
       project: makes the projection, as `Layers.conv`.
     """
-    checks.check_choice("shortcut", shortcut, SHORTCUTS)
+    validate.choice("residual_blocks", "shortcut", shortcut, SHORTCUTS)
     self.outputs = branch[-1].outputs
     self.stride = max(conv.stride for conv in branch)
     self.changes_shape = self.stride > 1 or inputs != self.outputs

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors, norms
+from normjax import errors, norms, validate
 from normjax.models import residual_blocks as blocks
 from normjax.nn import checks, roles
 from normjax.norms import modes, weights
@@ -67,8 +67,8 @@ class ResNet(nnx.Module):
       UserError: an option out of range.
     """
     checks.check_image_shape(input_shape)
-    checks.check_sizes(num_classes=num_classes)
-    checks.check_choice("version", version, blocks.VERSIONS)
+    validate.counts("resnet", num_classes=num_classes)
+    validate.choice("resnet", "version", version, blocks.VERSIONS)
     if version != "v1" and conv_norm_mode != "train":
       raise errors.UserError(
         f"conv_norm_mode={conv_norm_mode!r} is for version='v1', where a norm"
@@ -189,7 +189,7 @@ class CifarResNet(ResNet):
       UserError: a depth that is not 6n + 2, an input that is no image, or an
         option out of range.
     """
-    checks.check_sizes(width=width)
+    validate.counts("resnet", width=width)
     counts = [check_cifar_depth(depth)] * 3
     super().__init__(
       num_classes,
@@ -270,14 +270,14 @@ class ImageNetResNet(ResNet):
       UserError: an unknown depth, an input that is no image, or an option out
         of range.
     """
-    checks.check_choice("depth", depth, DEPTHS)
-    checks.check_sizes(width=width)
-    checks.check_choice("stride_in", stride_in, ("3x3", "1x1"))
+    validate.choice("resnet", "depth", depth, DEPTHS)
+    validate.counts("resnet", width=width)
+    validate.choice("resnet", "stride_in", stride_in, ("3x3", "1x1"))
     branch, counts = DEPTHS[depth]
     if blocks_per_stage is not None:
       counts = tuple(blocks_per_stage)
       for stage, count in enumerate(counts):
-        checks.check_sizes(**{f"blocks_per_stage[{stage}]": count})
+        validate.counts("resnet", **{f"blocks_per_stage[{stage}]": count})
     options = {} if branch is blocks.basic else {"stride_in": stride_in}
     super().__init__(
       num_classes,
@@ -306,7 +306,7 @@ def check_cifar_depth(depth: int) -> int:
   Raises:
     UserError: another depth.
   """
-  checks.check_sizes(depth=depth)
+  validate.counts("resnet", depth=depth)
   if depth < 8 or (depth - 2) % 6:
     raise errors.UserError(
       f"depth={depth} must be 6n + 2: 8, 14, 20, 32, 44, 56, 110."

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors, norms
+from normjax import errors, norms, validate
 from normjax.nn import checks, roles, synapses
 from normjax.nn.spiking import LIF
 from normjax.norms import modes
@@ -70,7 +70,7 @@ class SpikingModel(nnx.Module):
 
   def _prepare(self, num_steps, neuron, compute_dtype, sizes, **dynamics):
     """Checks and keeps the shared options: (dynamics, neurons)."""
-    checks.check_sizes(num_steps=num_steps, **sizes)
+    validate.counts("spiking", num_steps=num_steps, **sizes)
     self.num_steps = num_steps
     made = synapses.resolve(
       dtype=checks.compute_dtype(compute_dtype), **dynamics

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors, norms
+from normjax import errors, norms, validate
 from normjax.nn import attention_checks, checks, roles
 from normjax.nn.dropout import dropout, split
 from normjax.nn.stack import Stack
@@ -92,8 +92,8 @@ class _Decoder(Stack):
     rngs: nnx.Rngs,
     **stack: Any,
   ):
-    checks.check_sizes(vocab_size=vocab_size, **dimensions)
-    checks.check_rates(dropout_rate=dropout_rate)
+    validate.counts("transformer", vocab_size=vocab_size, **dimensions)
+    validate.rates("transformer", dropout_rate=dropout_rate)
     dtype = checks.compute_dtype(compute_dtype)
     model_dim = dimensions["model_dim"]
     self.dropout_rate = dropout_rate
@@ -102,7 +102,7 @@ class _Decoder(Stack):
     )
     self.max_length = max_length
     if max_length is not None:
-      checks.check_sizes(max_length=max_length)
+      validate.counts("transformer", max_length=max_length)
       self.position_embedding = nnx.Param(
         _EMBEDDING(rngs.params(), (max_length, model_dim), jnp.float32)
       )
@@ -278,7 +278,7 @@ class Llama(_Decoder):
       model_dim=model_dim,
       hidden_dim=hidden_dim,
     )
-    checks.check_sizes(model_dim=dimensions["model_dim"])
+    validate.counts("transformer", model_dim=dimensions["model_dim"])
     if dimensions["hidden_dim"] is None:
       exact = 8 * dimensions["model_dim"] / 3
       dimensions["hidden_dim"] = 16 * math.ceil(exact / 16)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors, norms
+from normjax import errors, norms, validate
 from normjax.models.transformer import choose_size
 from normjax.nn import checks, roles
 from normjax.nn.dropout import dropout, split
@@ -106,10 +106,10 @@ class ViT(Stack):
     )
     if dimensions["hidden_dim"] is None:
       dimensions["hidden_dim"] = 4 * dimensions["model_dim"]
-    checks.check_sizes(
-      num_classes=num_classes, patch_size=patch_size, **dimensions
+    validate.counts(
+      "vit", num_classes=num_classes, patch_size=patch_size, **dimensions
     )
-    checks.check_rates(dropout_rate=dropout_rate)
+    validate.rates("vit", dropout_rate=dropout_rate)
     if len(input_shape) != 3:
       raise errors.UserError(
         f"input_shape={tuple(input_shape)} must be (height, width, channels)."

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from normjax.nn import checks, saved_residuals
+from normjax import validate
+from normjax.nn import saved_residuals
 from normjax.types import Array
 
 Activation = Callable[[Array], Array]
@@ -42,4 +43,4 @@ def resolve(name: str) -> Activation:
   Raises:
     UserError: there is none.
   """
-  return checks.choose("activation", name, ACTIVATIONS)
+  return validate.choose("activation", "activation", name, ACTIVATIONS)

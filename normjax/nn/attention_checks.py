@@ -1,12 +1,11 @@
 """What `Attention` refuses, with what to change."""
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
 
-from normjax import errors, norms
-from normjax.nn import checks, mixing
+from normjax import errors, norms, validate
+from normjax.nn import mixing
 from normjax.types import Array
 
 
@@ -53,15 +52,21 @@ def check(
     UserError: the message names the option, its value and what is allowed.
   """
   _check_sizes(model_dim, num_heads, num_kv_heads, rope_theta)
-  checks.check_choice(
-    "query_key_norm_axes", query_key_norm_axes, ("head", "joint")
+  validate.choice(
+    "attention",
+    "query_key_norm_axes",
+    query_key_norm_axes,
+    ("head", "joint"),
   )
-  checks.check_choice(
-    "output_gate", output_gate, (None, "elementwise", "headwise")
+  validate.choice(
+    "attention",
+    "output_gate",
+    output_gate,
+    (None, "elementwise", "headwise"),
   )
   for option, value in (("logit_scale", logit_scale), ("logit_cap", logit_cap)):
-    if value is not None and not (value > 0 and math.isfinite(value)):
-      raise errors.UserError(f"{option}={value!r} must be positive, or None.")
+    if value is not None:
+      validate.positive("attention", **{option: value})
   if query_key_norm is None and (
     query_key_norm_after_rotation or query_key_norm_axes != "head"
   ):
@@ -87,25 +92,29 @@ def check(
 def _check_sizes(
   model_dim: int, num_heads: int, num_kv_heads: int, rope_theta: float | None
 ) -> None:
-  checks.check_sizes(
-    model_dim=model_dim, num_heads=num_heads, num_kv_heads=num_kv_heads
+  validate.counts(
+    "attention",
+    model_dim=model_dim,
+    num_heads=num_heads,
+    num_kv_heads=num_kv_heads,
   )
-  if rope_theta is not None and rope_theta <= 0:
-    raise errors.UserError(
-      f"rope_theta={rope_theta} must be positive, or None for no rotation."
-    )
-  if rope_theta is not None and model_dim % (2 * num_heads):
-    raise errors.UserError(
-      f"model_dim={model_dim} is not a multiple of 2 x num_heads"
-      f" = {2 * num_heads}."
-    )
-  if model_dim % num_heads:
-    raise errors.UserError(
-      f"model_dim={model_dim} is not a multiple of num_heads={num_heads}."
+  if rope_theta is not None:
+    validate.positive("attention", rope_theta=rope_theta)
+  halves, part = (2, "half of ") if rope_theta is not None else (1, "")
+  if model_dim % (halves * num_heads):
+    validate.refuse(
+      "attention",
+      "num_heads",
+      num_heads,
+      f"a divisor of {part}model_dim={model_dim}"
+      + (", since rope_theta rotates pairs" if part else ""),
     )
   if num_heads % num_kv_heads:
-    raise errors.UserError(
-      f"num_kv_heads={num_kv_heads} must divide num_heads={num_heads}."
+    validate.refuse(
+      "attention",
+      "num_kv_heads",
+      num_kv_heads,
+      f"a divisor of num_heads={num_heads}",
     )
 
 

@@ -1,32 +1,17 @@
-"""Checks of the options that modules share."""
+"""Checks of what models and layers are made for, and of what they read."""
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from normjax import errors, norms
-from normjax.registry import near_misses
+from normjax import errors, norms, validate
 from normjax.types import Array
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
-
-
-def check_sizes(**sizes: Any) -> None:
-  """Checks options that count something.
-
-  Raises:
-    UserError: one is no integer, or below 1; the message names it.
-  """
-  for name, value in sizes.items():
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-      raise errors.UserError(f"{name}={value!r} must be an integer.")
-    if value < 1:
-      raise errors.UserError(f"{name}={value} must be at least 1.")
 
 
 def check_input_shape(input_shape: tuple[int, ...]) -> None:
@@ -54,13 +39,6 @@ def check_image_shape(input_shape: tuple[int, ...]) -> None:
       f"input_shape={tuple(input_shape)} must be (height, width, channels)."
     )
   check_input_shape(input_shape)
-
-
-def check_rates(**rates: float) -> None:
-  """Raises UserError unless each rate is in [0, 1); the message names it."""
-  for name, rate in rates.items():
-    if not 0.0 <= rate < 1.0:
-      raise errors.UserError(f"{name}={rate} must be in [0, 1).")
 
 
 def check_integers(name: str, ids: Any, *, of: str = "") -> None:
@@ -137,13 +115,6 @@ def check_examples(
     )
 
 
-def check_positive(**values: float) -> None:
-  """Raises UserError unless each is finite and above 0."""
-  for name, value in values.items():
-    if not 0 < value < math.inf:
-      raise errors.UserError(f"{name}={value} must be positive and finite.")
-
-
 def check_no_norm(norm: norms.NormSpec) -> None:
   """For networks that have no norms.
 
@@ -158,36 +129,11 @@ def check_no_norm(norm: norms.NormSpec) -> None:
     )
 
 
-def check_choice(option: str, value: Any, allowed: Iterable[Any]) -> None:
-  """Raises UserError, with near misses, unless `value` is one of `allowed`."""
-  allowed = tuple(allowed)
-  if value not in allowed:
-    names = [name for name in allowed if isinstance(name, str)]
-    raise errors.UserError(
-      f"{option}={value!r} is unknown.{near_misses(value, names)}"
-      f" Allowed: {', '.join(map(repr, allowed))}."
-    )
-
-
-def choose(option: str, name: str, table: Mapping[str, Any]) -> Any:
-  """The entry of that name.
-
-  Raises:
-    UserError: there is none; the message names the option.
-  """
-  check_choice(option, name, table)
-  return table[name]
-
-
 def compute_dtype(name: str) -> jnp.dtype:
   """The dtype of that name.
 
   Raises:
     UserError: it is none of `COMPUTE_DTYPES`.
   """
-  if name not in COMPUTE_DTYPES:
-    raise errors.UserError(
-      f"compute_dtype={name!r} is not supported."
-      f" Allowed: {', '.join(COMPUTE_DTYPES)}."
-    )
+  validate.choice("", "compute_dtype", name, COMPUTE_DTYPES)
   return jnp.dtype(name)

@@ -6,9 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import norms
+from normjax import norms, validate
 from normjax.nn import activation as activations
-from normjax.nn import checks, folding
+from normjax.nn import folding
 from normjax.nn.conv import HE_NORMAL, Conv
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.variables import own_variables
@@ -193,6 +193,6 @@ CONV_NORM_MODES: Mapping[
 
 def check_mode(norm: norms.Norm, mode: str) -> None:
   """Raises UserError unless a `ConvNorm` of this norm has the mode."""
-  checks.check_choice("conv_norm_mode", mode, CONV_NORM_MODES)
+  validate.choice("conv_norm", "conv_norm_mode", mode, CONV_NORM_MODES)
   if mode == "tune":
     folding.check_foldable(norm, f"conv_norm_mode={mode!r}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from normjax.nn import checks
+from normjax import validate
 from normjax.types import Array
 
 Keys = list[Array | None]
@@ -121,4 +121,4 @@ def resolve(name: str) -> Dropout:
   Raises:
     UserError: there is none.
   """
-  return checks.choose("dropout", name, TABLE)
+  return validate.choose("dropout", "dropout", name, TABLE)

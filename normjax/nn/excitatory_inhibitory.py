@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors
-from normjax.nn import checks, roles
+from normjax import errors, validate
+from normjax.nn import roles
 from normjax.nn.conv import convolve
 from normjax.norms import modes
 from normjax.types import Array
@@ -118,7 +118,9 @@ class ExcitatoryInhibitory(nnx.Module):
     Raises:
       UserError: a size below 1.
     """
-    checks.check_sizes(inputs=inputs, outputs=outputs, ratio=ratio)
+    validate.counts(
+      "excitatory_inhibitory", inputs=inputs, outputs=outputs, ratio=ratio
+    )
     self.kernel_size, self.stride, self.readout = kernel_size, stride, readout
     self.replace_zeros, self.scale_gradient = replace_zeros, scale_gradient
     inhibitory = max(1, outputs // ratio)

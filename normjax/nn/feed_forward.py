@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import norms
-from normjax.nn import checks, roles
+from normjax import norms, validate
+from normjax.nn import roles
 from normjax.nn.activation import gelu_exact
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
@@ -82,7 +82,7 @@ class FeedForward(HasNoise):
     Raises:
       UserError: an unknown activation or norm.
     """
-    checks.check_choice("activation", activation, ACTIVATIONS)
+    validate.choice("feed_forward", "activation", activation, ACTIVATIONS)
     self.activation, self.dropout_rate = activation, dropout_rate
     gated = ACTIVATIONS[activation][1]
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax.nn import checks
+from normjax import validate
 from normjax.types import Array
 
 
@@ -37,7 +37,7 @@ class SqueezeExcite(nnx.Module):
     Raises:
       UserError: a ratio that is not positive.
     """
-    checks.check_positive(se_ratio=ratio)
+    validate.positive("squeeze_excite", se_ratio=ratio)
     hidden = max(1, int(channels * ratio))
     self.squeeze, self.excite = (
       nnx.Linear(

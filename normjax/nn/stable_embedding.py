@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from normjax import norms
-from normjax.nn import checks, roles
+from normjax import norms, validate
+from normjax.nn import roles
 from normjax.nn.norm_layer import NormLayer
 from normjax.norms import modes
 from normjax.types import Array
@@ -58,7 +58,9 @@ class StableEmbedding(nnx.Module):
     Raises:
       UserError: a bad size, an unknown norm or a bad option of it.
     """
-    checks.check_sizes(num_embeddings=num_embeddings, features=features)
+    validate.counts(
+      "stable_embedding", num_embeddings=num_embeddings, features=features
+    )
     init = jax.nn.initializers.xavier_uniform()
     self.embedding = nnx.Param(
       init(rngs.params(), (num_embeddings, features), param_dtype)

@@ -7,8 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import errors, norms
-from normjax.nn import checks
+from normjax import errors, norms, validate
 from normjax.nn.conv import HE_NORMAL
 from normjax.nn.conv_norm import ConvNorm, NormActivation
 from normjax.nn.excitatory_inhibitory import ExcitatoryInhibitory
@@ -153,10 +152,10 @@ def resolve(
     UserError: an unknown name or option, or a norm where none is used.
   """
   given = dict(inhibition or {})
-  checks.check_choice("dynamics", dynamics, DYNAMICS)
-  checks.check_choice("kernel_init", kernel_init, KERNEL_INITS)
+  validate.choice("synapses", "dynamics", dynamics, DYNAMICS)
+  validate.choice("synapses", "kernel_init", kernel_init, KERNEL_INITS)
   for name in given:
-    checks.check_choice("an option of inhibition", name, _INHIBITION)
+    validate.choice("synapses", "an option of inhibition", name, _INHIBITION)
   resolved = norms.resolve(norm)
   if dynamics == "plain":
     return Plain(resolved, KERNEL_INITS[kernel_init], dtype)
@@ -177,5 +176,5 @@ def neuron(options: Mapping[str, Any] | None) -> LIF:
   given = dict(options or {})
   known = [field.name for field in dataclasses.fields(LIF)]
   for name in given:
-    checks.check_choice("an option of neuron", name, known)
+    validate.choice("synapses", "an option of neuron", name, known)
   return LIF(**given)

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 
 from kernels_pallas import blocks
-from normjax import errors
+from normjax import errors, validate
 from normjax.norms import base, moments
 from normjax.types import Array
 
@@ -55,13 +55,13 @@ def adain(
     UserError: an option out of range; from `apply`, an x that is not images, a
       context that does not fit it, or an unbiased variance of one pixel.
   """
-  base.check_number("adain", "style_weight", style_weight)
-  base.check_number("adain", "content_weight", content_weight)
-  base.check_number("adain", "eps", eps, above=0)
-  base.check_choice(
+  validate.number("adain", "style_weight", style_weight)
+  validate.number("adain", "content_weight", content_weight)
+  validate.number("adain", "eps", eps, above=0)
+  validate.choice(
     "adain", "eps_placement", eps_placement, tuple(moments.RECIPROCAL_ROOT)
   )
-  base.check_choice("adain", "variance", variance, ("biased", "unbiased"))
+  validate.choice("adain", "variance", variance, ("biased", "unbiased"))
   return base.Norm(
     name="adain",
     options={
@@ -99,7 +99,7 @@ def style_of(
     UserError: an x that is not images, or an unbiased variance of one pixel.
   """
   base.check_images("adain", x)
-  base.check_choice("adain", "variance", variance, ("biased", "unbiased"))
+  validate.choice("adain", "variance", variance, ("biased", "unbiased"))
   if mask is not None:
     x = base.hide(x, mask)
   mean, square = _moments(moments.promote(x), variance, mask)

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from normjax import errors
+from normjax import errors, validate
 from normjax.norms import base, moments
 from normjax.types import Array
 
@@ -38,7 +38,7 @@ def check_options(norm: str, use_scale: bool, zero_centered: bool) -> None:
 
   And where one of the two is neither True nor False.
   """
-  base.check_flags(norm, use_scale=use_scale, zero_centered=zero_centered)
+  validate.flags(norm, use_scale=use_scale, zero_centered=zero_centered)
   if zero_centered and not use_scale:
     raise errors.UserError(
       f"{norm}: zero_centered=True is about the scale, and use_scale=False"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from normjax import errors
@@ -252,74 +252,6 @@ def _key(key: Array | None) -> Array:
 NormSpec = str | Mapping[str, Any] | Norm
 
 
-def check_number(
-  norm: str,
-  option: str,
-  value: Any,
-  *,
-  above: float = -math.inf,
-  least: float = -math.inf,
-  most: float = math.inf,
-) -> None:
-  """Raises UserError unless `value` is a finite number in the range."""
-  number = isinstance(value, int | float) and not isinstance(value, bool)
-  if (
-    number
-    and math.isfinite(value)
-    and above < value
-    and (least <= value <= most)
-  ):
-    return
-  bounds = [
-    f"{sign} {bound:g}"
-    for sign, bound in ((">", above), (">=", least), ("<=", most))
-    if math.isfinite(bound)
-  ]
-  raise errors.UserError(
-    f"{norm}: {option} must be a finite number"
-    f"{' ' if bounds else ''}{' and '.join(bounds)}; got {value!r}."
-  )
-
-
-def check_choice(
-  norm: str, option: str, value: Any, allowed: tuple[str, ...]
-) -> None:
-  """Raises UserError unless `value` is one of `allowed`."""
-  if value not in allowed:
-    raise errors.UserError(
-      f"{norm}: {option} must be one of {', '.join(map(repr, allowed))};"
-      f" got {value!r}."
-    )
-
-
-def check_flag(norm: str, option: str, value: Any) -> None:
-  """Raises UserError unless `value` is True or False."""
-  if not isinstance(value, bool):
-    raise errors.UserError(
-      f"{norm}: {option} must be True or False; got {value!r}."
-    )
-
-
-def check_flags(norm: str, **flags: Any) -> None:
-  """Raises UserError unless each is True or False; the message names it."""
-  for option, value in flags.items():
-    check_flag(norm, option, value)
-
-
-def check_impl(
-  norm: str, impl: str | Sequence[str] | None, allowed: tuple[str, ...]
-) -> tuple[str, ...] | None:
-  """The implementations asked for, as a tuple; None for no wish.
-
-  Raises:
-    UserError: one that is not in `allowed`.
-  """
-  names = (impl,) if isinstance(impl, str) else tuple(impl or ())
-  for name in names:
-    check_choice(norm, "impl", name, allowed)
-  return names or None
-
-
 def check_features(norm: str, x: Array, size: int) -> None:
   """Raises UserError unless the last axis of x has `size` features."""
   if not x.ndim or x.shape[-1] != size:
@@ -363,15 +295,6 @@ def check_pixels(norm: str, x: Array) -> None:
       f"{norm}: the unbiased variance of an image's channel needs two pixels"
       f" or more; got x of shape {x.shape}."
     )
-
-
-def check_integer(norm: str, option: str, value: Any, *, least: int) -> None:
-  """Raises UserError unless `value` is an integer of at least `least`."""
-  if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-    return
-  raise errors.UserError(
-    f"{norm}: {option} must be an integer >= {least}; got {value!r}."
-  )
 
 
 def check_batch(norm: str, x: Array) -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from normjax import errors
+from normjax import errors, validate
 from normjax.norms import affine, base, modes, moments, running
 from normjax.types import Array
 
@@ -48,13 +48,13 @@ def batch_norm(
       value a channel, or that ghost batches do not divide, or missing
       statistics.
   """
-  base.check_number("batch_norm", "momentum", momentum, least=0, most=1)
-  base.check_number("batch_norm", "eps", eps, above=0)
-  base.check_choice(
+  validate.number("batch_norm", "momentum", momentum, least=0, most=1)
+  validate.number("batch_norm", "eps", eps, above=0)
+  validate.choice(
     "batch_norm", "running_variance", running_variance, ("unbiased", "biased")
   )
   if virtual_batch_size is not None:
-    base.check_integer(
+    validate.count(
       "batch_norm", "virtual_batch_size", virtual_batch_size, least=1
     )
   return base.Norm(

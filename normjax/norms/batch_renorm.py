@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from normjax import errors
+from normjax import errors, validate
 from normjax.norms import affine, base, modes, moments, running
 from normjax.types import Array
 
@@ -56,16 +56,16 @@ def batch_renorm(
       value a channel, or missing statistics.
   """
   name = "batch_renorm"
-  base.check_number(name, "momentum", momentum, least=0, most=1)
-  base.check_number(name, "eps", eps, above=0)
-  base.check_number(name, "r_max", r_max, least=1)
-  base.check_number(name, "d_max", d_max, least=0)
-  base.check_integer(name, "warmup_steps", warmup_steps, least=0)
+  validate.number(name, "momentum", momentum, least=0, most=1)
+  validate.number(name, "eps", eps, above=0)
+  validate.number(name, "r_max", r_max, least=1)
+  validate.number(name, "d_max", d_max, least=0)
+  validate.count(name, "warmup_steps", warmup_steps, least=0)
   for option, steps in (
     ("r_max_steps", r_max_steps),
     ("d_max_steps", d_max_steps),
   ):
-    base.check_integer(name, option, steps, least=0)
+    validate.count(name, option, steps, least=0)
     if steps < warmup_steps:
       raise errors.UserError(
         f"{name}: {option}={steps} is before the rise begins; it must be >="

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from normjax import validate
 from normjax.norms import (
   affine,
   base,
@@ -63,10 +64,10 @@ def bcn(
       from `apply`, an x that is not images, a training batch of one value a
       channel, or missing statistics.
   """
-  base.check_integer("bcn", "num_groups", num_groups, least=1)
-  base.check_number("bcn", "update_rate", update_rate, least=0, most=1)
-  base.check_number("bcn", "eps", eps, above=0)
-  base.check_flags("bcn", estimated=estimated)
+  validate.count("bcn", "num_groups", num_groups, least=1)
+  validate.number("bcn", "update_rate", update_rate, least=0, most=1)
+  validate.number("bcn", "eps", eps, above=0)
+  validate.flags("bcn", estimated=estimated)
   return base.Norm(
     name="bcn",
     options={

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from normjax import errors
+from normjax import errors, validate
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -65,10 +65,10 @@ def bhyt(
       value a token, or with "exact"; from `context_for_next`, a branch_gain of
       another shape.
   """
-  base.check_number("bhyt", "lam_init", lam_init, above=0)
-  base.check_number("bhyt", "kappa", kappa, above=0)
-  base.check_number("bhyt", "eps", eps, above=0)
-  base.check_choice("bhyt", "variance", variance, ("handed_on", "exact"))
+  validate.number("bhyt", "lam_init", lam_init, above=0)
+  validate.number("bhyt", "kappa", kappa, above=0)
+  validate.number("bhyt", "eps", eps, above=0)
+  validate.choice("bhyt", "variance", variance, ("handed_on", "exact"))
   return base.Norm(
     name="bhyt",
     options={

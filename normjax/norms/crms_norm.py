@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from normjax import errors
+from normjax import errors, validate
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -34,8 +34,8 @@ def crms_norm(
   Raises:
     UserError: eps out of range.
   """
-  base.check_number("crms_norm", "eps", eps, above=0)
-  base.check_flags("crms_norm", use_scale=use_scale, use_bias=use_bias)
+  validate.number("crms_norm", "eps", eps, above=0)
+  validate.flags("crms_norm", use_scale=use_scale, use_bias=use_bias)
   return base.Norm(
     name="crms_norm",
     options={"eps": eps, "use_scale": use_scale, "use_bias": use_bias},

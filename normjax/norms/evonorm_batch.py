@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
+from normjax import validate
 from normjax.norms import affine, base, modes, moments, running
 from normjax.types import Array
 
@@ -146,10 +147,10 @@ def _make(
   scale_invariant: bool = True,
   one_pass: bool = False,
 ) -> base.Norm:
-  base.check_number(name, "momentum", momentum, least=0, most=1)
-  base.check_number(name, "eps", eps, above=0)
-  base.check_flags(name, nonlinearity=nonlinearity)
-  base.check_choice(
+  validate.number(name, "momentum", momentum, least=0, most=1)
+  validate.number(name, "eps", eps, above=0)
+  validate.flags(name, nonlinearity=nonlinearity)
+  validate.choice(
     name, "running_variance", running_variance, ("biased", "unbiased")
   )
   options = {

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
+from normjax import validate
 from normjax.norms import affine, base, channel_groups, moments
 from normjax.types import Array
 
@@ -92,9 +93,9 @@ def _make(
   eps: float,
   nonlinearity: bool,
 ) -> base.Norm:
-  base.check_integer(name, "num_groups", num_groups, least=1)
-  base.check_number(name, "eps", eps, above=0)
-  base.check_flags(name, nonlinearity=nonlinearity)
+  validate.count(name, "num_groups", num_groups, least=1)
+  validate.number(name, "eps", eps, above=0)
+  validate.flags(name, nonlinearity=nonlinearity)
   options = {
     "num_groups": num_groups,
     "eps": eps,

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from normjax import validate
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -39,9 +40,9 @@ def frn(
     UserError: an option out of range; from `apply`, an x that is neither
       images nor sequences.
   """
-  base.check_number("frn", "eps", eps, above=0)
-  base.check_flags("frn", learned_eps=learned_eps, tlu=tlu)
-  base.check_number("frn", "learned_eps_init", learned_eps_init, least=0)
+  validate.number("frn", "eps", eps, above=0)
+  validate.flags("frn", learned_eps=learned_eps, tlu=tlu)
+  validate.number("frn", "learned_eps_init", learned_eps_init, least=0)
   return base.Norm(
     name="frn",
     options={

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from normjax import errors, norms
+from normjax import errors, norms, validate
 from normjax.norms import base, modes, moments
 from normjax.types import Array
 
@@ -48,9 +48,9 @@ def gated_norm(
   Raises:
     UserError: an option out of range, or an inner norm with statistics.
   """
-  base.check_integer("gated_norm", "rank", rank, least=1)
-  base.check_number("gated_norm", "init_std", init_std, above=0)
-  base.check_choice(
+  validate.count("gated_norm", "rank", rank, least=1)
+  validate.number("gated_norm", "init_std", init_std, above=0)
+  validate.choice(
     "gated_norm", "gate_init", gate_init, ("half", "one", "random")
   )
   inner = norms.resolve(inner)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from normjax import validate
 from normjax.norms import affine, base, channel_groups
 from normjax.types import Array
 
@@ -28,8 +29,8 @@ def group_norm(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
     UserError: an option out of range; groups that do not divide the channels;
       from `apply`, an x that is neither images nor sequences.
   """
-  base.check_integer("group_norm", "num_groups", num_groups, least=1)
-  base.check_number("group_norm", "eps", eps, above=0)
+  validate.count("group_norm", "num_groups", num_groups, least=1)
+  validate.number("group_norm", "eps", eps, above=0)
   return base.Norm(
     name="group_norm",
     options={"num_groups": num_groups, "eps": eps},

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from normjax import validate
 from normjax.norms import affine, base, channel_groups
 from normjax.types import Array
 
@@ -29,8 +30,8 @@ def instance_norm(
     UserError: an option out of range; from `apply`, an x that is neither
       images nor sequences.
   """
-  base.check_number("instance_norm", "eps", eps, above=0)
-  base.check_flags("instance_norm", use_scale=use_scale, use_bias=use_bias)
+  validate.number("instance_norm", "eps", eps, above=0)
+  validate.flags("instance_norm", use_scale=use_scale, use_bias=use_bias)
   return base.Norm(
     name="instance_norm",
     options={"eps": eps, "use_scale": use_scale, "use_bias": use_bias},

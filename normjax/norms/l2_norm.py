@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from normjax import validate
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -24,8 +25,8 @@ def l2_norm(eps: float = 0.0, use_scale: bool = False) -> base.Norm:
   Raises:
     UserError: eps out of range.
   """
-  base.check_number("l2_norm", "eps", eps, least=0)
-  base.check_flags("l2_norm", use_scale=use_scale)
+  validate.number("l2_norm", "eps", eps, least=0)
+  validate.flags("l2_norm", use_scale=use_scale)
   return base.Norm(
     name="l2_norm",
     options={"eps": eps, "use_scale": use_scale},

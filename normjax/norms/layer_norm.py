@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kernels_pallas import layer_norm as kernel
-from normjax import errors
+from normjax import errors, validate
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -44,16 +44,16 @@ def layer_norm(
   Raises:
     UserError: an option out of range, or an impl that has not the formula.
   """
-  base.check_number("layer_norm", "eps", eps, above=0)
+  validate.number("layer_norm", "eps", eps, above=0)
   affine.check_options("layer_norm", use_scale, zero_centered)
-  base.check_flags("layer_norm", use_bias=use_bias)
-  base.check_choice(
+  validate.flags("layer_norm", use_bias=use_bias)
+  validate.choice(
     "layer_norm", "eps_placement", eps_placement, tuple(moments.RECIPROCAL_ROOT)
   )
-  base.check_choice(
+  validate.choice(
     "layer_norm", "statistics", statistics, tuple(moments.MEAN_AND_VARIANCE)
   )
-  asked = base.check_impl("layer_norm", impl, kernel.IMPLEMENTATIONS)
+  asked = validate.implementations("layer_norm", impl, kernel.IMPLEMENTATIONS)
   if asked and not _kernel_has_it(eps_placement, statistics):
     raise errors.UserError(
       f"layer_norm: impl={impl!r} computes the formula with eps_placement"

@@ -7,6 +7,7 @@ import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
+from normjax import validate
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -43,11 +44,11 @@ def make(
   Raises:
     UserError: an option out of range.
   """
-  base.check_number(name, "alpha_init", alpha_init)
+  validate.number(name, "alpha_init", alpha_init)
   if shift_init is not None:
-    base.check_number(name, "shift_init", shift_init)
-  base.check_choice(name, "function", function, tuple(FUNCTIONS))
-  base.check_flags(name, use_bias=use_bias, use_scale=use_scale)
+    validate.number(name, "shift_init", shift_init)
+  validate.choice(name, "function", function, tuple(FUNCTIONS))
+  validate.flags(name, use_bias=use_bias, use_scale=use_scale)
   return base.Norm(
     name=name,
     options={

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
+from normjax import validate
 from normjax.norms import affine, base, batch_power, modes, moments
 from normjax.types import Array
 
@@ -77,14 +78,12 @@ def power_norm(
       from `apply`, missing statistics or a training batch of one token.
   """
   name = "power_norm"
-  base.check_integer(name, "num_groups", num_groups, least=1)
-  base.check_integer(name, "warmup_steps", warmup_steps, least=0)
-  base.check_number(name, "forward_momentum", forward_momentum, least=0, most=1)
-  base.check_number(
-    name, "backward_momentum", backward_momentum, least=0, most=1
-  )
-  base.check_number(name, "eps", eps, above=0)
-  base.check_flag(name, "padding_in_gradient", padding_in_gradient)
+  validate.count(name, "num_groups", num_groups, least=1)
+  validate.count(name, "warmup_steps", warmup_steps, least=0)
+  validate.number(name, "forward_momentum", forward_momentum, least=0, most=1)
+  validate.number(name, "backward_momentum", backward_momentum, least=0, most=1)
+  validate.number(name, "eps", eps, above=0)
+  validate.flags(name, padding_in_gradient=padding_in_gradient)
   return base.Norm(
     name=name,
     options={

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from kernels_pallas import rms_norm as kernel
+from normjax import validate
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -28,8 +29,8 @@ def pre_affine(eps: float = 1e-6, lam_init: float = 1.0) -> base.Norm:
   Raises:
     UserError: an option out of range.
   """
-  base.check_number("pre_affine", "eps", eps, above=0)
-  base.check_number("pre_affine", "lam_init", lam_init, above=0)
+  validate.number("pre_affine", "eps", eps, above=0)
+  validate.number("pre_affine", "lam_init", lam_init, above=0)
   return base.Norm(
     name="pre_affine",
     options={"eps": eps, "lam_init": lam_init},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kernels_pallas import rms_norm as kernel
-from normjax import errors
+from normjax import errors, validate
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -43,13 +43,13 @@ def rms_norm(
   Raises:
     UserError: an option out of range, or an impl that has not the formula.
   """
-  base.check_number("rms_norm", "eps", eps, above=0)
+  validate.number("rms_norm", "eps", eps, above=0)
   affine.check_options("rms_norm", use_scale, zero_centered)
-  asked = base.check_impl("rms_norm", impl, kernel.IMPLEMENTATIONS)
-  base.check_choice(
+  asked = validate.implementations("rms_norm", impl, kernel.IMPLEMENTATIONS)
+  validate.choice(
     "rms_norm", "eps_placement", eps_placement, tuple(moments.RECIPROCAL_ROOT)
   )
-  base.check_number("rms_norm", "partial", partial, above=0, most=1)
+  validate.number("rms_norm", "partial", partial, above=0, most=1)
   if asked and not _kernel_has_it(eps_placement, partial):
     raise errors.UserError(
       f"rms_norm: impl={impl!r} computes the formula with eps_placement"

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from normjax import validate
 from normjax.norms import base, moments
 from normjax.types import Array
 
@@ -25,7 +26,7 @@ def scale_norm(eps: float = 1e-5) -> base.Norm:
   Raises:
     UserError: eps out of range.
   """
-  base.check_number("scale_norm", "eps", eps, above=0)
+  validate.number("scale_norm", "eps", eps, above=0)
   return base.Norm(
     name="scale_norm",
     options={"eps": eps},

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from normjax import errors
+from normjax import errors, validate
 from normjax.norms import affine, base, moments
 from normjax.types import Array
 
@@ -53,10 +53,10 @@ def seednorm(
     UserError: an option out of range; from `init`, features that num_heads
       does not divide.
   """
-  base.check_integer("seednorm", "num_heads", num_heads, least=1)
-  base.check_number("seednorm", "eps", eps, above=0)
-  base.check_number("seednorm", "alpha_init", alpha_init)
-  base.check_choice(
+  validate.count("seednorm", "num_heads", num_heads, least=1)
+  validate.number("seednorm", "eps", eps, above=0)
+  validate.number("seednorm", "alpha_init", alpha_init)
+  validate.choice(
     "seednorm",
     "dot_divisor",
     dot_divisor,

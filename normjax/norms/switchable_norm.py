@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
-from normjax import errors
+from normjax import errors, validate
 from normjax.norms import affine, base, modes, moments, running
 from normjax.types import Array
 
@@ -46,8 +46,8 @@ def switchable_norm(momentum: float = 0.9, eps: float = 1e-5) -> base.Norm:
     UserError: an option out of range; from `apply`, an x that is not images or
       has images of one pixel, missing statistics, or a mask of pixels.
   """
-  base.check_number("switchable_norm", "momentum", momentum, least=0, most=1)
-  base.check_number("switchable_norm", "eps", eps, above=0)
+  validate.number("switchable_norm", "momentum", momentum, least=0, most=1)
+  validate.number("switchable_norm", "eps", eps, above=0)
   return base.Norm(
     name="switchable_norm",
     options={"momentum": momentum, "eps": eps},

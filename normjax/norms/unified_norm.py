@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels_pallas import blocks
-from normjax import errors
+from normjax import validate
 from normjax.norms import affine, base, batch_power, modes, moments
 from normjax.types import Array
 
@@ -94,17 +94,19 @@ def unified_norm(
   name = "unified_norm"
   pair = tuple(window) if isinstance(window, tuple | list) else (window,) * 2
   if len(pair) != 2:
-    raise errors.UserError(
-      f"{name}: window must be an integer or a pair of them, for the forward"
-      f" and the backward pass; got {window!r}."
+    validate.refuse(
+      name,
+      "window",
+      window,
+      "an int, or a pair of them for the forward and the backward pass",
     )
   for size in pair:
-    base.check_integer(name, "window", size, least=1)
-  base.check_integer(name, "warmup_steps", warmup_steps, least=0)
-  base.check_flag(name, "outlier_filtration", outlier_filtration)
-  base.check_number(name, "momentum", momentum, least=0, most=1)
-  base.check_number(name, "eps", eps, above=0)
-  base.check_flag(name, "padding_in_gradient", padding_in_gradient)
+    validate.count(name, "window", size, least=1)
+  validate.count(name, "warmup_steps", warmup_steps, least=0)
+  validate.flags(name, outlier_filtration=outlier_filtration)
+  validate.number(name, "momentum", momentum, least=0, most=1)
+  validate.number(name, "eps", eps, above=0)
+  validate.flags(name, padding_in_gradient=padding_in_gradient)
   return base.Norm(
     name=name,
     options={

@@ -17,14 +17,14 @@ TABLE = {
 # The kind of targets to what is minimized unless the config says otherwise.
 DEFAULTS = {"classes": "cross_entropy", "values": "squared_error"}
 
-_REGISTRY = Registry("objective", TABLE, from_outside=True)
-get = _REGISTRY.get
-names = _REGISTRY.names
-make = _REGISTRY.make
+REGISTRY = Registry("objective", TABLE, from_outside=True)
+get = REGISTRY.get
+names = REGISTRY.names
+make = REGISTRY.make
 
 __all__ = [
-  "DEFAULTS", "LOSS", "MINIMIZED", "TABLE", "WEIGHT", "Objective", "Sums",
-  "default_name", "get", "make", "names",
+  "DEFAULTS", "LOSS", "MINIMIZED", "REGISTRY", "TABLE", "WEIGHT", "Objective",
+  "Sums", "default_name", "get", "make", "names",
 ]  # fmt: skip
 
 

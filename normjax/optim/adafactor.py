@@ -9,8 +9,11 @@ import numpy as np
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, meshes, safe, validate
+from normjax import validate
+from normjax.optim import compose, meshes, safe
 from normjax.types import Array, PyTree
+
+__all__ = ["adafactor", "scale_by_factored_rms"]
 
 
 def _beside(state: Any, params: PyTree) -> Any:
@@ -89,7 +92,7 @@ def scale_by_factored_rms(
   The state is optax's. Arguments as in `adafactor`.
   """
   method = "scale_by_factored_rms"
-  validate.numbers(method, decay_rate=decay_rate, eps=eps)
+  validate.scalars(method, decay_rate=decay_rate, eps=eps)
   least_size = validate.count(
     method, "min_dim_size_to_factor", min_dim_size_to_factor, default=128
   )
@@ -214,10 +217,10 @@ def adafactor(
     )
   ]
   if clipping_threshold is not None:
-    validate.numbers("adafactor", clipping_threshold=clipping_threshold)
+    validate.scalars("adafactor", clipping_threshold=clipping_threshold)
     direction.append(optax.clip_by_block_rms(clipping_threshold))
   if multiply_by_parameter_scale:
-    validate.numbers("adafactor", min_parameter_scale=min_parameter_scale)
+    validate.scalars("adafactor", min_parameter_scale=min_parameter_scale)
     direction.append(_scale_by_parameter(min_parameter_scale))
   if momentum is not None:
     validate.betas("adafactor", momentum=momentum)

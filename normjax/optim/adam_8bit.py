@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, groups, safe, validate
+from normjax import validate
+from normjax.optim import compose, groups, safe
 from normjax.optim.quantize_state import held_as, quantize_state
 from normjax.types import Array, PyTree
+
+__all__ = ["adam_8bit", "adamw_8bit", "scale_by_adam_8bit"]
 
 
 def _is_good(g: Array) -> Array:
@@ -79,7 +82,7 @@ def scale_by_adam_8bit(
   `adam_8bit`.
   """
   validate.betas("scale_by_adam_8bit", b1=b1, b2=b2)
-  validate.numbers("scale_by_adam_8bit", eps=eps)
+  validate.scalars("scale_by_adam_8bit", eps=eps)
   return quantize_state(
     _adam(b1, b2, eps),
     block_size,

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from normjax.optim import compose, groups, radial, safe, validate
+from normjax import validate
+from normjax.optim import compose, groups, radial, safe
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
+
+__all__ = ["adamp", "scale_by_adamp"]
 
 
 class AdamPState(NamedTuple):
@@ -42,7 +45,7 @@ def scale_by_adamp(
   Arguments as in `adamp`.
   """
   validate.betas("scale_by_adamp", b1=b1, b2=b2)
-  validate.numbers(
+  validate.scalars(
     "scale_by_adamp",
     eps=eps,
     weight_decay=weight_decay,
@@ -54,7 +57,7 @@ def scale_by_adamp(
     return dims_lib.resolve(dims, params, dims_lib.channel_dims)
 
   def init(params):
-    validate.leaves("scale_by_adamp", params)
+    groups.check_leaves("scale_by_adamp", params)
     resolve(params)
     return AdamPState(
       count=jnp.zeros((), jnp.int32),

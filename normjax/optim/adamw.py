@@ -5,8 +5,11 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, validate
+from normjax import validate
+from normjax.optim import compose
 from normjax.types import Array
+
+__all__ = ["adamw", "scale_by_adam"]
 
 
 @validate.options
@@ -30,7 +33,7 @@ def scale_by_adam(
     nu_dtype: of the stored second moment; None takes float32 at least.
   """
   validate.betas("scale_by_adam", b1=b1, b2=b2)
-  validate.numbers("scale_by_adam", eps=eps)
+  validate.scalars("scale_by_adam", eps=eps)
   return compose.stored(
     "scale_by_adam",
     compose.with_finite_squares(optax.scale_by_adam(b1, b2, eps)),
@@ -101,32 +104,4 @@ def adamw(
       "adamw", direction, learning_rate, weight_decay=weight_decay, mask=mask
     ),
     mask,
-  )
-
-
-def fallback_adamw(
-  method: str,
-  learning_rate: optax.ScalarOrSchedule,
-  weight_decay: float | Array,
-  *,
-  b1: float | Array,
-  b2: float | Array,
-  eps: float | Array,
-  mask: Any,
-  mu_dtype: DTypeLike | None,
-  nu_dtype: DTypeLike | None,
-) -> optax.GradientTransformationExtraArgs:
-  """The AdamW of the leaves that a matrix method leaves out."""
-  validate.learning_rate(method, learning_rate, "fallback_learning_rate")
-  validate.betas(method, fallback_b1=b1, fallback_b2=b2)
-  validate.numbers(method, fallback_eps=eps, fallback_weight_decay=weight_decay)
-  return adamw(
-    learning_rate,
-    b1,
-    b2,
-    eps,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
-    weight_decay=weight_decay,
-    mask=mask,
   )

@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, groups, safe, validate
+from normjax import validate
+from normjax.optim import compose, groups, safe
 from normjax.optim import dims as dims_lib
 from normjax.types import Array
+
+__all__ = ["adaptive_grad_clip"]
 
 # Under the norm that divides, as in the official code; without effect, since
 # only a norm above clipping * eps is divided by.
@@ -60,7 +63,7 @@ def adaptive_grad_clip(
     TypeError: an option or a leaf of another type.
   """
   method = "adaptive_grad_clip"
-  validate.numbers(method, clipping=clipping, eps=eps)
+  validate.scalars(method, clipping=clipping, eps=eps)
   rules = [(groups.VECTOR_NAMES, True), (".*", True)]
   if exempt is not None:
     rules.insert(1, (exempt, False))
@@ -69,7 +72,7 @@ def adaptive_grad_clip(
     return dims_lib.resolve(dims, params, dims_lib.channel_dims)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     resolve(params)
     return optax.EmptyState()
 

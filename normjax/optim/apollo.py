@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,20 +9,22 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax import validate
+from normjax.optim import dims as dims_lib
 from normjax.optim import (
-  compose,
   draws,
   groups,
   limiter,
   low_rank,
   meshes,
   projection,
+  routed,
   safe,
   transformers_adam,
-  validate,
 )
-from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
+
+__all__ = ["apollo", "scale_by_apollo"]
 
 _SCALE_TYPES = ("channel", "tensor")
 
@@ -74,7 +75,7 @@ def scale_by_apollo(
   validate.traced_count(method, "seed", seed, least=0)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     mu, nu, _ = low_rank.zeros(
       params, entries, rank=rank, mu_dtype=mu_dtype, nu_dtype=nu_dtype
@@ -236,7 +237,7 @@ def apollo(
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
   )
-  return transformers_adam.with_fallback(
+  return transformers_adam.optimizer(
     "apollo",
     direction,
     learning_rate,
@@ -245,18 +246,15 @@ def apollo(
     eps,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("apollo", options.get("dims"), params)

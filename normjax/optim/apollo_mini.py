@@ -1,15 +1,16 @@
 """APOLLO-Mini: Zhu et al. 2024, arXiv:2412.05270."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, validate
+from normjax import validate
 from normjax.optim import dims as dims_lib
 from normjax.optim.apollo import apollo
-from normjax.types import Array, PyTree
+from normjax.types import Array
+
+__all__ = ["apollo_mini"]
 
 
 @validate.options
@@ -116,8 +117,3 @@ def apollo_mini(
     fallback_eps=fallback_eps,
     fallback_weight_decay=fallback_weight_decay,
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("apollo_mini", options.get("dims"), params)

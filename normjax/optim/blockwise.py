@@ -14,8 +14,16 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
-from normjax.optim import meshes, validate
+from normjax import validate
+from normjax.optim import groups, meshes
 from normjax.types import Array, PyTree
+
+__all__ = [
+  "Quantized",
+  "dequantize_blockwise",
+  "dynamic_map",
+  "quantize_blockwise",
+]
 
 LAYOUTS = ("rows", "flat")
 
@@ -223,7 +231,7 @@ def quantize_blockwise(
   """
   check("quantize_blockwise", block_size, block_layout)
   x = jnp.asarray(x)
-  validate.leaves("quantize_blockwise", x)
+  groups.check_leaves("quantize_blockwise", x)
 
   def quantize(x):
     return _quantize(x, block_size, signed, block_layout, sign_repair)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from normjax import validate
 from normjax.optim import dims as dims_lib
-from normjax.optim import groups, meshes, safe, validate
+from normjax.optim import groups, meshes, safe
 from normjax.types import Array, PyTree
 
 FALLBACK = "adamw (fallback)"
@@ -58,7 +59,7 @@ def descend(
   validate.learning_rate(method, learning_rate)
   steps = [direction]
   if weight_decay is not None:
-    validate.numbers(method, weight_decay=weight_decay)
+    validate.scalars(method, weight_decay=weight_decay)
     steps.append(add_decay(method, weight_decay, mask))
   return optax.chain(*steps, optax.scale_by_learning_rate(learning_rate))
 
@@ -74,7 +75,7 @@ def finish(
   inner = optax.with_extra_args_support(inner)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     groups.resolve_mask(mask, params)
     return meshes.place(inner.init(params), params)
 
@@ -101,7 +102,7 @@ def per_leaf(
   """
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     dims_lib.resolve(dims, params)
     return optax.EmptyState()
 
@@ -238,7 +239,7 @@ def stored(
     return jax.tree.map(lambda x: x.astype(dtype(x)), field)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     state: Any = inner.init(params)
     return state._replace(
       **{name: cast(name, getattr(state, name)) for name in dtypes}
@@ -289,7 +290,7 @@ def descend_then_decay(
   Arguments as in `descend`.
   """
   validate.learning_rate(method, learning_rate)
-  validate.numbers(method, weight_decay=weight_decay)
+  validate.scalars(method, weight_decay=weight_decay)
 
   def init(params):
     del params

@@ -1,7 +1,6 @@
 """Conda: Wang et al. 2025, arXiv:2509.24218."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,16 +9,20 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax import validate
 from normjax.optim import (
   compose,
+  groups,
   meshes,
   projection,
+  routed,
   safe,
   transformers_adam,
-  validate,
 )
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
+
+__all__ = ["conda", "scale_by_conda"]
 
 
 class CondaState(NamedTuple):
@@ -54,11 +57,11 @@ def scale_by_conda(
   """
   method = "scale_by_conda"
   validate.betas(method, b1=b1, b2=b2)
-  validate.numbers(method, eps=eps, scale=scale)
+  validate.scalars(method, eps=eps, scale=scale)
   validate.traced_count(method, "update_proj_gap", update_proj_gap)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
 
@@ -255,7 +258,7 @@ def conda(
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
   )
-  return transformers_adam.with_fallback(
+  return transformers_adam.optimizer(
     "conda",
     direction,
     learning_rate,
@@ -264,18 +267,15 @@ def conda(
     eps,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("conda", options.get("dims"), params)

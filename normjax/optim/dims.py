@@ -17,6 +17,8 @@ from normjax.optim import groups, readings, siblings
 from normjax.optim.readings import MatrixDims
 from normjax.types import Array, PyTree
 
+__all__ = ["MatrixDims", "channel_dims", "default_dims", "torch_dims"]
+
 # What the functions of this file take as `dims`: None for the default.
 DimsSpec = PyTree | Callable[[PyTree], PyTree] | None
 
@@ -131,7 +133,7 @@ def _normalize(path: str, leaf: Any, entry: Any) -> MatrixDims | None:
   if entry is None or 0 in jnp.shape(leaf):  # Nothing to move.
     return None
   if not _is_entry(entry):
-    raise TypeError(
+    raise errors.WrongTypeError(
       f"dims: the entry of {groups.show(path)} is {entry!r}; allowed:"
       " MatrixDims or None."
     )

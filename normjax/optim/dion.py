@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from normjax import errors
+from normjax import validate
 from normjax.optim import (
   compose,
   draws,
@@ -20,10 +19,11 @@ from normjax.optim import (
   routed,
   safe,
   stacking,
-  validate,
 )
 from normjax.optim import dims as dims_lib
-from normjax.types import Array, PyTree
+from normjax.types import Array, PyTree, StaticFloat
+
+__all__ = ["dion", "scale_by_dion"]
 
 
 class DionState(NamedTuple):
@@ -67,7 +67,7 @@ def scale_by_dion(
   eps: float | Array = 1e-8,
   *,
   rank: int | None = None,
-  rank_percent: int | None = None,
+  rank_percent: StaticFloat | None = None,
   seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
   dims: dims_lib.DimsSpec = None,
@@ -78,14 +78,10 @@ def scale_by_dion(
   """
   method = "scale_by_dion"
   validate.betas(method, momentum=momentum)
-  validate.numbers(method, eps=eps)
+  validate.scalars(method, eps=eps)
   most = validate.count(method, "rank", rank, default=768)
   if rank_percent is not None:
-    validate.count(method, "rank_percent", rank_percent)
-    if rank_percent > 100:
-      raise errors.UserError(
-        f"{method}: rank_percent={rank_percent}; allowed: at most 100."
-      )
+    validate.share(method, "rank_percent", rank_percent, whole=100)
   validate.traced_count(method, "seed", seed, least=0)
 
   def first_basis(path, w, entry):
@@ -100,7 +96,7 @@ def scale_by_dion(
     return meshes.zeros(w, shape, mu_dtype, spec) + drawn
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     named = groups.leaves(params)
     leaves = [named[n][1] for n in entries]
@@ -156,7 +152,7 @@ def dion(
   mask: Any = "default",
   *,
   rank: int | None = None,
-  rank_percent: int | None = None,
+  rank_percent: StaticFloat | None = None,
   seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
@@ -198,7 +194,7 @@ def dion(
     rank: number of Q's columns, at most the smaller side; None stands for
       768.
     rank_percent: their share of the smaller side in percent, at most 100,
-      rounded up, in place of `rank`; an int, as it decides on shapes.
+      rounded up, in place of `rank`; no array, as it decides on shapes.
     seed: of the first Q, >= 0, may be traced.
     mu_dtype: of the stored M and Q, and AdamW's first moment; None takes the
       parameter's.
@@ -243,24 +239,21 @@ def dion(
     seed=seed,
     mu_dtype=mu_dtype,
   )
-  return routed.with_adamw(
+  return routed.optimizer(
     "dion",
     direction,
     learning_rate,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("dion", options.get("dims"), params)

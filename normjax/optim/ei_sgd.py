@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from normjax.optim import compose, groups, safe, validate
+from normjax import validate
+from normjax.optim import compose, groups, safe
 from normjax.optim.sign_constrained import non_negative_mask, sign_constrained
 from normjax.types import Array, PyTree
+
+__all__ = ["ei_sgd", "scale_by_ei_momentum"]
 
 
 class EiSGDState(NamedTuple):
@@ -32,7 +35,7 @@ def scale_by_ei_momentum(
   validate.betas("scale_by_ei_momentum", momentum=momentum)
 
   def init(params):
-    validate.leaves("scale_by_ei_momentum", params)
+    groups.check_leaves("scale_by_ei_momentum", params)
     return EiSGDState(
       count=jnp.zeros((), jnp.int32), mu=compose.zeros(params, mu_dtype)
     )
@@ -105,7 +108,7 @@ def ei_sgd(
     1.55 0.000
   """
   method = "ei_sgd"
-  validate.numbers(method, weight_decay=weight_decay)
+  validate.scalars(method, weight_decay=weight_decay)
   step = optax.chain(
     compose.add_decay(method, weight_decay, mask),
     compose.descend(

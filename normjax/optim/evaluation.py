@@ -24,6 +24,8 @@ from optax import contrib
 from normjax import errors
 from normjax.types import PyTree
 
+__all__ = ["evaluation_params"]
+
 
 def evaluation_params(state: PyTree, params: PyTree) -> PyTree:
   """The parameters to evaluate with.

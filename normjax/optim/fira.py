@@ -1,7 +1,6 @@
 """Fira: Chen et al. 2024, arXiv:2410.01623."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,18 +8,21 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax import validate
+from normjax.optim import dims as dims_lib
 from normjax.optim import (
-  compose,
+  groups,
   limiter,
   low_rank,
   meshes,
   projection,
+  routed,
   safe,
   transformers_adam,
-  validate,
 )
-from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
+
+__all__ = ["fira", "scale_by_fira"]
 
 _RESIDUALS = ("official", "orthogonal")
 
@@ -68,7 +70,7 @@ def scale_by_fira(
   validate.choice(method, "residual", residual, _RESIDUALS)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     mu, nu, basis = low_rank.zeros(
       params, entries, rank=rank, mu_dtype=mu_dtype, nu_dtype=nu_dtype
@@ -222,7 +224,7 @@ def fira(
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
   )
-  return transformers_adam.with_fallback(
+  return transformers_adam.optimizer(
     "fira",
     direction,
     learning_rate,
@@ -231,18 +233,15 @@ def fira(
     eps,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("fira", options.get("dims"), params)

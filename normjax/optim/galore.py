@@ -1,24 +1,26 @@
 """GaLore: Zhao et al. 2024, arXiv:2403.03507."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax import validate
+from normjax.optim import dims as dims_lib
 from normjax.optim import (
-  compose,
+  groups,
   low_rank,
   meshes,
   projection,
+  routed,
   safe,
   transformers_adam,
-  validate,
 )
-from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
+
+__all__ = ["galore", "scale_by_galore"]
 
 
 class GaLoreState(NamedTuple):
@@ -61,7 +63,7 @@ def scale_by_galore(
   )
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     mu, nu, basis = low_rank.zeros(
       params, entries, rank=rank, mu_dtype=mu_dtype, nu_dtype=nu_dtype
@@ -199,7 +201,7 @@ def galore(
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
   )
-  return transformers_adam.with_fallback(
+  return transformers_adam.optimizer(
     "galore",
     direction,
     learning_rate,
@@ -208,18 +210,15 @@ def galore(
     eps,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("galore", options.get("dims"), params)

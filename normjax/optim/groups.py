@@ -15,6 +15,8 @@ from jax.tree_util import GetAttrKey
 from normjax import errors
 from normjax.types import PyTree
 
+__all__ = ["decay_mask"]
+
 # A module whose `weight` is a gain, as PyTorch and Equinox call it.
 _NORM_MODULE = r"(\w*[nN]orm(_?\w)?|ln_?\w?|\w*_ln|bn)\d*(_\d+)?"
 # Gains and offsets, also where they have two axes: the biases of Flax's
@@ -238,7 +240,23 @@ def resolve_mask(
   flags = align(name, tree, params)
   for (path, _), flag in zip(leaves(params), flags, strict=True):
     if not isinstance(flag, bool):
-      raise TypeError(
+      raise errors.WrongTypeError(
         f"{name}: the entry of {show(path)} is {flag!r}; allowed: True, False."
       )
   return flags
+
+
+def check_leaves(method: str, params: PyTree) -> None:
+  """Checks that every leaf is a real floating-point array.
+
+  Raises:
+    WrongTypeError: an integer, complex or other leaf; the message names it.
+  """
+  for path, leaf in leaves(params):
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+      what = type(leaf).__name__ if dtype is None else dtype
+      raise errors.WrongTypeError(
+        f"{method}: the leaf {show(path)} is {what}; allowed:"
+        " floating-point arrays. Mask others with optax.masked."
+      )

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, safe, validate
+from normjax import validate
+from normjax.optim import compose, safe
 from normjax.optim.adamw import scale_by_adam
 from normjax.types import Array
+
+__all__ = ["lamb", "scale_by_trust_ratio"]
 
 
 def scale_by_trust_ratio() -> optax.GradientTransformation:
@@ -87,7 +90,7 @@ def lamb(
     9.56
     7.94
   """
-  validate.numbers("lamb", weight_decay=weight_decay)
+  validate.scalars("lamb", weight_decay=weight_decay)
   direction = optax.chain(
     scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype),
     compose.add_decay("lamb", weight_decay, mask),

@@ -5,8 +5,11 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, validate
+from normjax import validate
+from normjax.optim import compose
 from normjax.types import Array
+
+__all__ = ["lion", "scale_by_lion"]
 
 
 @validate.options

@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, groups, validate
+from normjax import validate
+from normjax.optim import compose, groups
 from normjax.optim.quantize_state import held_as, quantize_state
 from normjax.types import Array, PyTree
+
+__all__ = ["lion_8bit", "scale_by_lion_8bit"]
 
 
 def _lion(b1: float | Array, b2: float | Array) -> optax.GradientTransformation:

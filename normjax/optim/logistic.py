@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax import errors
-from normjax.optim import compose, safe, validate
+from normjax import errors, validate
+from normjax.optim import compose, safe
 from normjax.types import Array
+
+__all__ = ["mean_residual", "normalized_logistic_gd", "scale_by_mean_residual"]
 
 
 def mean_residual(logits: Array, labels: Array) -> Array:

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax import validate
 from normjax.optim import (
   compose,
   meshes,
   projection,
   safe,
   transformers_adam,
-  validate,
 )
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
@@ -34,7 +34,7 @@ def check(
 ) -> int:
   """Checks the options, raises as `validate` does, and returns the rank."""
   validate.betas(method, b1=b1, b2=b2)
-  validate.numbers(method, eps=eps, scale=scale)
+  validate.scalars(method, eps=eps, scale=scale)
   validate.traced_count(method, "update_proj_gap", update_proj_gap)
   return validate.count(method, "rank", rank, default=RANK)
 

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from normjax.optim import compose, groups, validate
+from normjax import validate
+from normjax.optim import compose, groups
 from normjax.optim.quantize_state import held_as, quantize_state
 from normjax.types import Array, PyTree
+
+__all__ = ["momentum_8bit", "scale_by_momentum_8bit"]
 
 
 class Momentum8bitState(NamedTuple):
@@ -128,7 +131,7 @@ def momentum_8bit(
     0.59
   """
   method = "momentum_8bit"
-  validate.numbers(method, weight_decay=weight_decay)
+  validate.scalars(method, weight_decay=weight_decay)
   direction = scale_by_momentum_8bit(
     momentum,
     block_size=block_size,

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from normjax import errors
-from normjax.optim import compose, meshes, safe, stacking, validate, whitening
+from normjax import errors, validate
+from normjax.optim import compose, meshes, safe, stacking, whitening
 from normjax.optim import dims as dims_lib
 from normjax.types import Array
+
+__all__ = ["scale_by_multi_norm"]
 
 # The sums of each l2 projection: axes of (batch, inputs, outputs).
 _L2_AXES: Mapping[str, tuple[int, ...]] = {

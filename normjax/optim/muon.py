@@ -10,9 +10,12 @@ import optax
 from jax import lax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, meshes, routed, safe, stacking, validate
+from normjax import validate
+from normjax.optim import compose, groups, meshes, routed, safe, stacking
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
+
+__all__ = ["muon", "orthogonalize", "scale_by_muon"]
 
 NS_COEFFS = (3.4445, -4.7750, 2.0315)
 
@@ -105,7 +108,7 @@ def check_options(
   """Checks the options of the momentum and the iteration."""
   validate.traced_count(method, "ns_steps", ns_steps)
   validate.betas(method, beta=beta)
-  validate.numbers(method, eps=eps)
+  validate.scalars(method, eps=eps)
   validate.vector(method, "ns_coeffs", ns_coeffs, 3)
 
 
@@ -151,7 +154,7 @@ def scale_by_muon(
     ]
 
   def init(params):
-    validate.leaves("scale_by_muon", params)
+    groups.check_leaves("scale_by_muon", params)
     dims_lib.resolve(dims, params)
     return MuonState(mu=compose.zeros(params, mu_dtype))
 
@@ -262,21 +265,23 @@ def muon(
     scaling=scaling,
     ns_dtype=ns_dtype,
   )
-  return routed.with_adamw(
+  return routed.optimizer(
     "muon",
     direction,
     learning_rate,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims_lib.inner(dims),
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
 
 

@@ -10,10 +10,13 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
-from normjax.optim import compose, groups, meshes, projection, safe, validate
+from normjax import validate
+from normjax.optim import compose, groups, meshes, projection, safe
 from normjax.optim import dims as dims_lib
 from normjax.optim.adamw import adamw
 from normjax.types import Array, PyTree
+
+__all__ = ["nap_adamw", "normalize_and_project"]
 
 _METHOD = "normalize_and_project"
 _PER = ("matrix", "unit")
@@ -135,7 +138,7 @@ def normalize_and_project(
     return _layers([path for path, _ in groups.leaves(params)], entries)
 
   def init(params):
-    validate.leaves(_METHOD, params)
+    groups.check_leaves(_METHOD, params)
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
     firsts = {}

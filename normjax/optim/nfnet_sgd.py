@@ -6,11 +6,14 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, groups, validate
+from normjax import validate
+from normjax.optim import compose, groups
 from normjax.optim import dims as dims_lib
 from normjax.optim.adaptive_grad_clip import adaptive_grad_clip
 from normjax.optim.sgd import scale_by_momentum
 from normjax.types import Array, PyTree
+
+__all__ = ["nfnet_sgd"]
 
 
 @validate.options
@@ -76,7 +79,7 @@ def nfnet_sgd(
     0.00
   """
   method = "nfnet_sgd"
-  validate.numbers(method, weight_decay=weight_decay)
+  validate.scalars(method, weight_decay=weight_decay)
   direction = optax.chain(
     adaptive_grad_clip(clipping, eps, exempt=exempt, dims=dims),
     compose.add_decay(method, weight_decay, mask),

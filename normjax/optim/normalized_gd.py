@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, safe, validate
+from normjax import validate
+from normjax.optim import compose, safe
 from normjax.types import Array
+
+__all__ = ["normalized_gd", "scale_by_gradient_norm"]
 
 _PER = ("tree", "leaf")
 
@@ -21,7 +24,7 @@ def scale_by_gradient_norm(
   finite one. Arguments as in `normalized_gd`.
   """
   method = "scale_by_gradient_norm"
-  validate.numbers(method, eps=eps)
+  validate.scalars(method, eps=eps)
   validate.choice(method, "per", per, _PER)
 
   def by_leaf(g):

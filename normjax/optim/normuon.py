@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, meshes, projection, routed, safe, validate
+from normjax import validate
+from normjax.optim import compose, groups, meshes, projection, routed, safe
 from normjax.optim import dims as dims_lib
 from normjax.optim.muon import (
   NS_COEFFS,
@@ -19,6 +20,8 @@ from normjax.optim.muon import (
   polar_factors,
 )
 from normjax.types import Array, PyTree
+
+__all__ = ["normuon", "scale_by_normuon"]
 
 # Added to the root of the second moment and to the norm that divides.
 _EPS = 1e-10
@@ -69,7 +72,7 @@ def scale_by_normuon(
   validate.choice(method, "scaling", scaling, _SCALINGS)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
     nu = []
@@ -216,21 +219,23 @@ def normuon(
     scaling=scaling,
     ns_dtype=ns_dtype,
   )
-  return routed.with_adamw(
+  return routed.optimizer(
     "normuon",
     direction,
     learning_rate,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims_lib.inner(dims),
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
 
 

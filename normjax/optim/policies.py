@@ -12,8 +12,11 @@ from typing import Any
 import jax
 import optax
 
-from normjax.optim import groups, validate
+from normjax import validate
+from normjax.optim import groups
 from normjax.types import Array, PyTree
+
+__all__ = ["by_path", "partition_by_path", "scale_by_path", "selective_decay"]
 
 INPUT_NORM_NAMES = r"(.*/)?(\w*input_(layer)?norm|ln_?[12])(_\d+)?/\w+"
 _BIAS_NAMES = r"(.*/)?(\w+_)?(bias|beta|offset)"
@@ -38,7 +41,7 @@ def by_path(rules: Sequence[tuple[str, Any]]) -> Callable[[PyTree], PyTree]:
     UserError: a pattern that is no regular expression.
     TypeError: rules that are no pairs.
   """
-  validate.rules("by_path", rules)
+  _check_rules("by_path", rules)
 
   def policies(params: PyTree) -> PyTree:
     flat = [groups.match(rules, path) for path, _ in groups.leaves(params)]
@@ -66,9 +69,9 @@ def scale_by_path(
     UserError: a concrete factor below 0; at `init`, a leaf that no rule
       matches.
   """
-  validate.rules("scale_by_path", rules)
+  _check_rules("scale_by_path", rules)
   for pattern, factor in rules:
-    validate.number("scale_by_path", f"rules[{pattern!r}]", factor)
+    validate.scalar("scale_by_path", f"rules[{pattern!r}]", factor)
 
   def init(params):
     groups.match_tree(rules, params)
@@ -108,7 +111,7 @@ def partition_by_path(
       no rule matches.
     TypeError: rules that are no pairs, or a policy that is no transform.
   """
-  validate.rules("partition_by_path", rules, transforms=True)
+  _check_rules("partition_by_path", rules, transforms=True)
   labels = by_path([(pattern, n) for n, (pattern, _) in enumerate(rules)])
   return optax.partition(
     {n: transform for n, (_, transform) in enumerate(rules)}, labels
@@ -145,3 +148,33 @@ def selective_decay(
     )
 
   return mask
+
+
+def _check_rules(method: str, given: Any, *, transforms: bool = False) -> None:
+  """Checks rules on paths.
+
+  Args:
+    method: names it in messages.
+    given: to be a sequence of (regular expression, policy).
+    transforms: whether policies are to be optax transforms.
+
+  Raises:
+    WrongTypeError: no such sequence, or a policy that is no transform.
+    UserError: a pattern that is no regular expression.
+  """
+  pairs = isinstance(given, list | tuple) and all(
+    isinstance(rule, list | tuple) and len(rule) == 2 for rule in given
+  )
+  if not pairs:
+    validate.refuse_type(
+      method,
+      "rules",
+      given,
+      "a list of pairs (regular expression, policy)",
+    )
+  for n, (path, policy) in enumerate(given):
+    validate.pattern(method, f"rules[{n}][0]", path)
+    if transforms and not validate.is_transform(policy):
+      validate.refuse_type(
+        method, f"rules[{path!r}]", policy, "an optax transform"
+      )

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax import errors
-from normjax.optim import blockwise, compose, groups, meshes, safe, validate
+from normjax import validate
+from normjax.optim import blockwise, compose, groups, meshes, safe
 from normjax.optim.blockwise import Quantized
 from normjax.types import PyTree
+
+__all__ = ["quantize_state"]
 
 BLOCK_SIZE = 256
 MIN_SIZE = 4096
@@ -58,18 +60,10 @@ def _sizes(
   )
 
 
-def _check_names(keep: Any, **fields: Any) -> None:
-  try:
-    re.compile(keep or "")
-  except re.error as error:
-    raise errors.UserError(
-      f"quantize_state: keep={keep!r}; allowed: a regular expression ({error})."
-    ) from None
+def _check_names(**fields: Any) -> None:
   for name, value in fields.items():
     if isinstance(value, str) or not isinstance(value, Sequence):
-      raise TypeError(
-        f"quantize_state: {name}={value!r}; allowed: a sequence of names."
-      )
+      validate.refuse_type("quantize_state", name, value, "a sequence of names")
 
 
 def _is_quantized(node: Any) -> bool:
@@ -177,7 +171,7 @@ def quantize_state(
   method = "quantize_state"
   block_size, min_size = _sizes(method, block_size, min_size)
   blockwise.check(method, block_size, block_layout)
-  _check_names(keep, unsigned=unsigned, exact=exact)
+  _check_names(unsigned=unsigned, exact=exact)
   inner = optax.with_extra_args_support(inner)
 
   def fits(path, leaf):
@@ -202,7 +196,7 @@ def quantize_state(
     )
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     state = inner.init(jax.tree.map(safe.promote, params))
 
     def is_field(node):

@@ -1,6 +1,5 @@
 """RACS: Gong, Scetbon, Ma, Meeds 2025, arXiv:2502.07752."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,18 +8,21 @@ import optax
 from jax import lax
 from jax.typing import DTypeLike
 
+from normjax import validate
 from normjax.optim import (
   compose,
+  groups,
   limiter,
   meshes,
   projection,
   routed,
   safe,
   stacking,
-  validate,
 )
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
+
+__all__ = ["racs", "scale_by_racs"]
 
 
 class RacsState(NamedTuple):
@@ -92,11 +94,11 @@ def scale_by_racs(
   """
   method = "scale_by_racs"
   validate.betas(method, beta=beta)
-  validate.numbers(method, gamma=gamma)
+  validate.scalars(method, gamma=gamma)
   validate.traced_count(method, "num_iters", num_iters)
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
 
@@ -224,7 +226,7 @@ def racs(
     6.41
     5.91
   """
-  validate.numbers("racs", matrix_scale=matrix_scale)
+  validate.scalars("racs", matrix_scale=matrix_scale)
 
   def direction(dims):
     return optax.chain(
@@ -234,24 +236,21 @@ def racs(
       optax.scale(matrix_scale),
     )
 
-  return routed.with_adamw(
+  return routed.optimizer(
     "racs",
     direction,
     learning_rate,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("racs", options.get("dims"), params)

@@ -5,8 +5,11 @@ from typing import Any
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, validate
+from normjax import validate
+from normjax.optim import compose
 from normjax.types import Array
+
+__all__ = ["scale_by_momentum", "sgd"]
 
 
 @validate.options
@@ -84,7 +87,7 @@ def sgd(
     0.55
   """
   method = "sgd"
-  validate.numbers(method, weight_decay=weight_decay)
+  validate.scalars(method, weight_decay=weight_decay)
   direction = scale_by_momentum(momentum, nesterov=nesterov, mu_dtype=mu_dtype)
   if decoupled:
     step = compose.descend(

@@ -7,9 +7,12 @@ import jax
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, groups, radial, safe, validate
+from normjax import validate
+from normjax.optim import compose, groups, radial, safe
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
+
+__all__ = ["scale_by_sgdp", "sgdp"]
 
 
 class SGDPState(NamedTuple):
@@ -38,8 +41,8 @@ def scale_by_sgdp(
   Arguments as in `sgdp`.
   """
   validate.betas("scale_by_sgdp", momentum=momentum)
-  validate.number("scale_by_sgdp", "dampening", dampening)
-  validate.numbers(
+  validate.scalar("scale_by_sgdp", "dampening", dampening)
+  validate.scalars(
     "scale_by_sgdp",
     weight_decay=weight_decay,
     delta=delta,
@@ -52,7 +55,7 @@ def scale_by_sgdp(
     return dims_lib.resolve(dims, params, dims_lib.channel_dims)
 
   def init(params):
-    validate.leaves("scale_by_sgdp", params)
+    groups.check_leaves("scale_by_sgdp", params)
     resolve(params)
     return SGDPState(mu=compose.zeros(params, mu_dtype))
 

@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, groups, meshes, validate
+from normjax import validate
+from normjax.optim import compose, groups, meshes
 from normjax.types import PyTree
+
+__all__ = ["non_negative_mask", "sign_constrained"]
 
 # The weights and gains of `nn.excitatory_inhibitory`; its biases are free.
 NON_NEGATIVE_NAMES = r"(.*/)?(kernel_(ee|ie|ei)|gain_[ie])"

@@ -1,14 +1,16 @@
 """SinkGD: Scetbon, Ma, Gong, Meeds 2025, arXiv:2502.06742."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import optax
 from jax.typing import DTypeLike
 
-from normjax.optim import compose, multi_norm, routed, validate
+from normjax import validate
 from normjax.optim import dims as dims_lib
-from normjax.types import Array, PyTree
+from normjax.optim import multi_norm, routed
+from normjax.types import Array
+
+__all__ = ["scale_by_sinkhorn", "sinkgd", "sinkhorn"]
 
 _FIRST = {
   "output": ("row_l2", "column_l2"),
@@ -136,7 +138,7 @@ def sinkgd(
     6.14
     5.32
   """
-  validate.numbers("sinkgd", matrix_scale=matrix_scale)
+  validate.scalars("sinkgd", matrix_scale=matrix_scale)
 
   def direction(dims):
     return optax.chain(
@@ -144,24 +146,21 @@ def sinkgd(
       optax.scale(matrix_scale),
     )
 
-  return routed.with_adamw(
+  return routed.optimizer(
     "sinkgd",
     direction,
     learning_rate,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("sinkgd", options.get("dims"), params)

@@ -1,7 +1,6 @@
 """SOAP: Vyas et al. 2024, arXiv:2409.11321."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,18 +9,22 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
+from normjax import validate
 from normjax.optim import (
   compose,
   eigenbasis,
+  groups,
   meshes,
   projection,
+  routed,
   safe,
   stacking,
   transformers_adam,
-  validate,
 )
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
+
+__all__ = ["scale_by_soap", "soap"]
 
 
 class SoapState(NamedTuple):
@@ -57,7 +60,7 @@ def scale_by_soap(
   """
   method = "scale_by_soap"
   validate.betas(method, b1=b1, b2=b2)
-  validate.numbers(method, eps=eps)
+  validate.scalars(method, eps=eps)
   validate.traced_count(
     method, "precondition_frequency", precondition_frequency
   )
@@ -72,7 +75,7 @@ def scale_by_soap(
     ]
 
   def init(params):
-    validate.leaves(method, params)
+    groups.check_leaves(method, params)
     entries = projection.chosen(dims, params)
     flat = jax.tree.leaves(params)
 
@@ -304,7 +307,7 @@ def soap(
       value = learning_rate(count)
     return jnp.where(count == 0, 0, value)
 
-  return transformers_adam.with_fallback(
+  return transformers_adam.optimizer(
     "soap",
     functools.partial(
       scale_by_soap,
@@ -322,20 +325,17 @@ def soap(
     eps,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=learning_rate
-    if fallback_learning_rate is None
-    else fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      learning_rate
+      if fallback_learning_rate is None
+      else fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("soap", options.get("dims"), params)

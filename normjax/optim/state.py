@@ -1,14 +1,17 @@
 """Facts about an optimizer: what its state weighs, which update moves what."""
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from normjax import optim
-from normjax.optim import groups
+from normjax.optim import compose, groups
 from normjax.types import PyTree
+
+__all__ = ["describe", "state_bytes"]
 
 
 def state_bytes(state: PyTree) -> int:
@@ -31,4 +34,6 @@ def describe(name: str, params: PyTree, **options: Any) -> Mapping[str, str]:
   module = importlib.import_module(factory.__module__)
   if hasattr(module, "routes"):
     return module.routes(params, **options)
+  if "dims" in inspect.signature(factory).parameters:
+    return compose.routes(name, options.get("dims"), params)
   return {path: name for path, _ in groups.leaves(params)}

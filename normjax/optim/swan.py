@@ -8,17 +8,18 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
+from normjax import validate
+from normjax.optim import dims as dims_lib
 from normjax.optim import (
-  compose,
   meshes,
   multi_norm,
   routed,
   safe,
-  validate,
   whitening,
 )
-from normjax.optim import dims as dims_lib
-from normjax.types import Array, PyTree
+from normjax.types import Array
+
+__all__ = ["scale_by_swan", "swan"]
 
 # There is no official code, and the public descriptions differ.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -104,7 +105,7 @@ def scale_by_swan(
   options |= {key: value for key, value in given.items() if value is not None}
   centered = options.pop("center")
   validate.traced_count("scale_by_swan", "ns_steps", options["ns_steps"])
-  validate.number("scale_by_swan", "ns_beta", options["ns_beta"], below=1.0)
+  validate.scalar("scale_by_swan", "ns_beta", options["ns_beta"], below=1.0)
   validate.choice(
     "scale_by_swan", "prenorm", options["prenorm"], ("gradient", "gram")
   )
@@ -215,7 +216,7 @@ def swan(
     6.14
     5.32
   """
-  validate.numbers("swan", matrix_scale=matrix_scale)
+  validate.scalars("swan", matrix_scale=matrix_scale)
 
   def direction(dims):
     return optax.chain(
@@ -233,24 +234,21 @@ def swan(
       optax.scale(matrix_scale),
     )
 
-  return routed.with_adamw(
+  return routed.optimizer(
     "swan",
     direction,
     learning_rate,
     weight_decay=weight_decay,
     mask=mask,
-    mu_dtype=mu_dtype,
-    nu_dtype=nu_dtype,
     dims=dims,
-    fallback=fallback,
-    fallback_learning_rate=fallback_learning_rate,
-    fallback_b1=fallback_b1,
-    fallback_b2=fallback_b2,
-    fallback_eps=fallback_eps,
-    fallback_weight_decay=fallback_weight_decay,
+    fallback=routed.Fallback(
+      fallback,
+      fallback_learning_rate,
+      fallback_b1,
+      fallback_b2,
+      fallback_eps,
+      fallback_weight_decay,
+      mu_dtype,
+      nu_dtype,
+    ),
   )
-
-
-def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
-  """Path of each leaf to the name of its update."""
-  return compose.routes("swan", options.get("dims"), params)

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from normjax.optim import compose, safe, validate
-from normjax.optim import dims as dims_lib
+from normjax.optim import compose, routed, safe
 from normjax.types import Array
 
 
@@ -86,7 +85,7 @@ def scale_by_adam(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
-def with_fallback(
+def optimizer(
   method: str,
   direction: Callable[..., optax.GradientTransformation],
   learning_rate: optax.ScalarOrSchedule,
@@ -94,51 +93,19 @@ def with_fallback(
   b2: float | Array,
   eps: float | Array,
   *,
-  weight_decay: float | Array,
-  mask: Any,
-  mu_dtype: DTypeLike | None,
-  nu_dtype: DTypeLike | None,
-  dims: dims_lib.DimsSpec,
-  fallback: optax.GradientTransformation | None,
-  fallback_learning_rate: optax.ScalarOrSchedule | None,
-  fallback_b1: float | Array | None,
-  fallback_b2: float | Array | None,
-  fallback_eps: float | Array | None,
-  fallback_weight_decay: float | Array | None,
+  fallback: routed.Fallback,
+  **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
-  """The alias: `direction` where a leaf has dims, elsewhere `fallback`.
+  """`routed.optimizer` with this file's Adam, and its decay, for the rest.
 
-  Arguments as in the aliases: `direction` is made from `dims`; a fallback of
-  None is this file's Adam, and each option of it that is None is the matrices'.
+  Each option of the fallback that is None is the matrices'.
   """
-  rate = fallback_learning_rate
-  if rate is None:
-    rate = learning_rate
-  decay = weight_decay
-  if fallback_weight_decay is not None:
-    decay = fallback_weight_decay
-  b1 = b1 if fallback_b1 is None else fallback_b1
-  b2 = b2 if fallback_b2 is None else fallback_b2
-  eps = eps if fallback_eps is None else fallback_eps
-
-  def transforms(dims, mask):
-    matrices = compose.descend_then_decay(
-      method,
-      direction(dims=dims),
-      learning_rate,
-      weight_decay=weight_decay,
-      mask=mask,
-    )
-    if fallback is not None:
-      return matrices, fallback
-    validate.learning_rate(method, rate, "fallback_learning_rate")
-    validate.betas(method, fallback_b1=b1, fallback_b2=b2)
-    validate.numbers(method, fallback_eps=eps, fallback_weight_decay=decay)
-    adam = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
-    return matrices, compose.descend_then_decay(
-      method, adam, rate, weight_decay=decay, mask=mask
-    )
-
-  return compose.finish(
-    method, compose.route(method, transforms, dims, mask), mask
+  return routed.optimizer(
+    method,
+    direction,
+    learning_rate,
+    fallback=fallback.filled(b1=b1, b2=b2, eps=eps),
+    adam=scale_by_adam,
+    descend=compose.descend_then_decay,
+    **options,
   )

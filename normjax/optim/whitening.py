@@ -7,6 +7,8 @@ from jax.typing import DTypeLike
 from normjax.optim import meshes, safe
 from normjax.types import Array
 
+__all__ = ["whiten"]
+
 
 def root_mean_square_one(x_bio: Array) -> Array:
   """Scales each matrix to a root mean square of 1; zero stays zero."""

@@ -6,6 +6,8 @@ of the aliases decides is in `optimizer_composition`. A subclass parametrizes
 `case` (`tests/optim/cases`).
 """
 
+import collections
+import functools
 import itertools
 
 import jax
@@ -14,6 +16,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.interpreters import partial_eval
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from normjax import optim
@@ -37,22 +40,48 @@ def small_tree(dtype=jnp.float32):
 
 
 _COMPILED = {}
+# How often a case was traced.
+TRACES = collections.Counter()
 
 
-def compiled(case, **options):
-  """(init, update) of a case, compiled once for all tests."""
-  defaults = {k: p.default for k, p in case.parameters.items()} | case.options
-  changed = {k: v for k, v in options.items() if v != defaults.get(k)}
-  key = f"{case} {sorted(changed.items())}"
+def compiled(case, **numbers):
+  """(init, update) of a case, compiled once for all tests.
+
+  The case's numbers are arguments of the program, so that tests with others
+  share it. They are rounded to float32: of a decay such as 0.999, 1 - b2 then
+  has a relative error of 6e-5.
+  """
+  key = str(case)
   if key not in _COMPILED:
-    tx = case.make(**changed)
-    _COMPILED[key] = jax.jit(tx.init), jax.jit(tx.update)
-  return _COMPILED[key]
+
+    def update(numbers, gradients, state, params):
+      TRACES[key] += 1
+      return case.make(**numbers).update(gradients, state, params)
+
+    _COMPILED[key] = jax.jit(case.make().init), jax.jit(update)
+  init, update = _COMPILED[key]
+  values = optimizer_options.scalars(case) | numbers
+  return init, functools.partial(
+    update, {k: jnp.float32(value) for k, value in values.items()}
+  )
+
+
+_PLAIN = {}
+
+
+def plain(case):
+  """(init, update) of a case with plain numbers, compiled once."""
+  key = str(case)
+  if key not in _PLAIN:
+    tx = case.make()
+    _PLAIN[key] = jax.jit(tx.init), jax.jit(tx.update)
+  return _PLAIN[key]
 
 
 def without_decay(case):
-  """The option that turns the decay off, where there is one."""
-  return {k: 0.0 for k in ("weight_decay",) if k in case.parameters}
+  """The options that turn the decay off, where there are such."""
+  names = ("weight_decay", "fallback_weight_decay")
+  return {k: 0.0 for k in names if k in case.parameters}
 
 
 def gradients_like(params, seed=1):
@@ -116,7 +145,7 @@ class OptimizerContract:
 
     What is the same after a step as before runs in a scan, under a condition,
     and twice without a new compilation. Extra arguments pass through; a rate
-    for each run is a `vmap`.
+    per run is a `vmap`, traced in float32.
     """
     params = small_tree(dtype)
     gradients = gradients_like(params)
@@ -135,73 +164,76 @@ class OptimizerContract:
       k: jnp.float32(v) for k, v in optimizer_options.scalars(case).items()
     }
     one = jax.eval_shape(step, params, gradients, scalars)
+    if dtype != jnp.float32:
+      return
     rows = jax.tree.map(lambda x: jnp.stack([x, x]), (params, scalars))
     two = jax.eval_shape(
       jax.vmap(step, in_axes=(0, None, 0)), rows[0], gradients, rows[1]
     )
     jax.tree.map(lambda a, b: _assert_row(a, b), one, two)
 
-  def test_low_precision_is_finite(self, case):
-    """Leaves of several dtypes in one tree; each keeps its own."""
-    dtypes = itertools.cycle((jnp.bfloat16, jnp.float16, jnp.float32))
-    params = jax.tree.map(lambda w: w.astype(next(dtypes)), small_tree())
-    tx = case.make()
-    updates, _ = jax.jit(
-      lambda params, gradients: tx.update(gradients, tx.init(params), params)
-    )(params, gradients_like(params))
-    assert_finite(updates)
-    assert not all_zero(updates)
-
   def test_scalars_are_traced(self, case):
     """Values of a sweep are one program, and each of them has an effect.
 
-    With the values that the case has, the result is that of plain numbers.
-    The mask says where the decay acts, and nowhere else.
+    That the program's result is right, `test_equals_reference` says.
     """
-    traces = []
     params = small_tree()
-    history = gradients_like(params), gradients_like(params, seed=2)
-    mask = jax.tree.map(lambda _: False, params)
-    mask["mlp"]["kernel"] = mask["norm"]["scale"] = True
-    masked = {"mask": mask} if "mask" in case.parameters else {}
+    init, _ = compiled(case)
+    gradients = gradients_like(params), gradients_like(params, seed=2)
+    start = init(params)
 
-    @jax.jit
-    def two_steps(params, scalars):
-      traces.append(1)
-      return _steps(case.make(**scalars, **masked), params, history)
+    def two_steps(values):
+      _, update = compiled(case, **values)
+      moved, state = params, start
+      for g in gradients:
+        updates, state = update(g, state, moved)
+        moved = jax.tree.map(np.add, moved, jax.device_get(updates))
+      return moved
+
+    def changes(values, before):
+      return jax.tree.map(
+        lambda a, b: not np.array_equal(a, b), two_steps(values), before
+      )
 
     scalars = optimizer_options.scalars(case)
-    decays = [key for key in scalars if key.endswith("weight_decay")]
-    plain = scalars | dict.fromkeys(decays, 0.0)
-    result = two_steps(params, plain)
-    init, update = compiled(case, **without_decay(case))
-    expected, state = params, init(params)
-    for gradients in history:
-      updates, state = update(gradients, state, expected)
-      expected = optax.apply_updates(expected, updates)
-    # A decay such as 0.999 is rounded when it becomes an array: 1 - b2 has a
-    # relative error of 6e-5.
-    assert_trees_close(result, expected, rtol=1e-3, atol=1e-5)
-
-    def moved(changed, before):
-      after = two_steps(params, changed)
-      return jax.tree.map(lambda a, b: not np.array_equal(a, b), after, before)
-
-    if masked:
-      decayed = moved(plain | dict.fromkeys(decays, 0.1), result)
-      assert decayed == mask
-    whole = two_steps(params, scalars)
+    whole = two_steps(scalars)
+    traces = TRACES[str(case)]
     silent = {
       key
       for key, value in scalars.items()
       if not any(
         jax.tree.leaves(
-          moved(scalars | {key: optimizer_options.another(value)}, whole)
+          changes(scalars | {key: optimizer_options.another(value)}, whole)
         )
       )
     }
-    assert silent == optimizer_options.silent(case)
-    assert len(traces) == 1
+    assert silent == set(case.silent) & set(scalars)
+    assert TRACES[str(case)] == traces
+
+  def test_decay_is_of_the_leaves_of_the_mask(self, case):
+    """Elsewhere its rate is in no formula. No mask given is the default."""
+    if "mask" not in case.parameters:
+      pytest.skip("has no mask")
+    params = small_tree()
+    chosen = jax.tree.map(lambda _: False, params)
+    chosen["mlp"]["kernel"] = chosen["norm"]["scale"] = True
+    default = optim.decay_mask(params)
+    if case.parameters["mask"].default is None:
+      default = jax.tree.map(lambda _: True, params)
+
+    def decayed(**mask):
+      def update(weight_decay, params):
+        tx = case.make(weight_decay=weight_decay, **mask)
+        return tx.update(params, tx.init(params), params)[0]
+
+      program = jax.make_jaxpr(update)(0.1, params).jaxpr
+      size = len(program.outvars)
+      only = [[m == n for m in range(size)] for n in range(size)]
+      used = [partial_eval.dce_jaxpr(program, flags)[1][0] for flags in only]
+      return jax.tree.structure(params).unflatten(used)
+
+    assert decayed(mask=chosen) == chosen
+    assert decayed() == default
 
   def test_moment_dtypes(self, case):
     wanted = {
@@ -248,7 +280,6 @@ class OptimizerContract:
     ]
     jax.tree.map(np.testing.assert_array_equal, *states)
 
-  @pytest.mark.optimized  # Which chooses shardings, too.
   def test_tree_map_params(self, case):
     tx = case.make()
     params = small_tree()
@@ -288,15 +319,16 @@ class OptimizerContract:
     """Every option refuses a bad value, or is named as one that cannot."""
     unknown = []
     params = jax.eval_shape(small_tree)
+    bad = optimizer_options.bad(case)
     for option in case.parameters:
       if option in optimizer_options.UNCHECKED:
         continue
-      if option not in optimizer_options.BAD:
+      if option not in bad:
         unknown.append(option)
-      for value, error in optimizer_options.BAD.get(option, ()):
+      for value, error in bad.get(option, ()):
         with pytest.raises(error, match=option):
           jax.eval_shape(case.make(**{option: value}).init, params)
-    assert unknown == [], "give each a bad value in optimizer_options.BAD"
+    assert unknown == [], "give each a bad value in the case's `bad`"
 
   def test_nnx_state_and_dict_agree(self, case):
     """The same program, equation by equation."""
@@ -320,6 +352,17 @@ class ExecutionContract:
   The structure of the same is in `optimizer_meshes` and `optimizer_states`, for
   every optimizer.
   """
+
+  def test_low_precision_is_finite(self, case):
+    """Leaves of several dtypes in one tree; each keeps its own."""
+    dtypes = itertools.cycle((jnp.bfloat16, jnp.float16, jnp.float32))
+    params = jax.tree.map(lambda w: w.astype(next(dtypes)), small_tree())
+    tx = case.make()
+    updates, _ = jax.jit(
+      lambda params, gradients: tx.update(gradients, tx.init(params), params)
+    )(params, gradients_like(params))
+    assert_finite(updates)
+    assert not all_zero(updates)
 
   def test_extreme_gradients_are_finite(self, case):
     init, update = compiled(case)
@@ -371,19 +414,6 @@ class ExecutionContract:
     # Sums in another order: 192 terms, amplified as in one float32 step.
     tolerance = max(case.rounding, 1e-4)
     assert_trees_close(updates, one, rtol=tolerance, atol=tolerance * 0.01)
-
-
-def _steps(tx, params, history):
-  """The parameters after a step with each gradient of the history."""
-
-  def step(carry, gradients):
-    params, state = carry
-    updates, state = tx.update(gradients, state, params)
-    return (optax.apply_updates(params, updates), state), None
-
-  stacked = jax.tree.map(lambda *g: jnp.stack(g), *history)
-  (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), stacked)
-  return params
 
 
 def _assert_row(one, rows):

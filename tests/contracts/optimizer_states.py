@@ -1,7 +1,8 @@
 """What every optimizer's state must bear; `tests/optim/test_states.py` runs it.
 
 `OptimizerStates` holds the state in other libraries' trees, in parameters of 16
-bits and after an extreme gradient; a subclass parametrizes `case`.
+bits and after an extreme gradient; a subclass parametrizes `case`. What
+compiles anew is in `OptimizerStateNumbers`.
 """
 
 import collections
@@ -48,6 +49,12 @@ def _everywhere(case):
   return case.make(
     **{k: v for k, v in _EIGHT_BITS.items() if k in case.parameters}
   )
+
+
+def _with_optimizer(case):
+  """A Flax model and its optimizer."""
+  model = _Flax()
+  return model, nnx.Optimizer(model, _everywhere(case), wrt=nnx.Param)
 
 
 def _gradients(params):
@@ -178,38 +185,19 @@ class OptimizerStates:
   """The contract; a subclass parametrizes `case`."""
 
   def test_nnx_optimizer(self, case):
-    """Under nnx.jit, split and merged between two steps: as on a dict."""
-    tx = _everywhere(case)
-    model = _Flax()
-    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    """Split and merged in a step, its state has the types that it had."""
+    model, optimizer = nnx.eval_shape(lambda: _with_optimizer(case))
+    graph, before = nnx.split((model, optimizer))
 
-    @nnx.jit
-    def step(model, optimizer):
-      gradients = _gradients(nnx.state(model, nnx.Param))
-      optimizer.update(model, gradients)
+    def step(state):
+      model, optimizer = nnx.merge(graph, state)
+      optimizer.update(model, _gradients(nnx.state(model, nnx.Param)))
+      return nnx.state((model, optimizer))
 
-    @jax.jit
-    def plain(params, state):
-      updates, state = tx.update(_gradients(params), state, params)
-      return optax.apply_updates(params, updates), state
-
-    state = tx.init(params)
-    for _ in range(2):
-      step(model, optimizer)
-      optimizer = nnx.merge(*nnx.split(optimizer))
-      params, state = plain(params, state)
-    # One program, but compiled apart.
-    tolerance = max(case.rounding, 1e-5)
-    assert_trees_close(
-      nnx.to_pure_dict(nnx.state(model, nnx.Param)),
-      params,
-      rtol=tolerance,
-      atol=tolerance * 0.01,
-    )
-    held = nnx.as_pure(optimizer.opt_state)
-    assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(held)] == [
-      (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)
+    after = jax.eval_shape(step, before)
+    assert jax.tree.structure(after) == jax.tree.structure(before)
+    assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(after)] == [
+      (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(before)
     ]
 
   def test_equinox_module(self, case):
@@ -287,3 +275,41 @@ class OptimizerStates:
           moderate, _ = spiked(spike, 1e6, at)
           bound = np.maximum(bound, 2 * moderate.max(axis=0))
         assert (sizes <= bound).all(), (spike, at)
+
+
+class OptimizerStateNumbers:
+  """What takes compilations; a subclass parametrizes `case`."""
+
+  def test_nnx_optimizer_equals_plain(self, case):
+    """Under nnx.jit, split and merged between two steps: as on a dict."""
+    tx = _everywhere(case)
+    model, optimizer = _with_optimizer(case)
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+
+    @nnx.jit
+    def step(model, optimizer):
+      gradients = _gradients(nnx.state(model, nnx.Param))
+      optimizer.update(model, gradients)
+
+    @jax.jit
+    def plain(params, state):
+      updates, state = tx.update(_gradients(params), state, params)
+      return optax.apply_updates(params, updates), state
+
+    state = tx.init(params)
+    for _ in range(2):
+      step(model, optimizer)
+      optimizer = nnx.merge(*nnx.split(optimizer))
+      params, state = plain(params, state)
+    # One program, but compiled apart.
+    tolerance = max(case.rounding, 1e-5)
+    assert_trees_close(
+      nnx.to_pure_dict(nnx.state(model, nnx.Param)),
+      params,
+      rtol=tolerance,
+      atol=tolerance * 0.01,
+    )
+    held = nnx.as_pure(optimizer.opt_state)
+    assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(held)] == [
+      (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)
+    ]

@@ -16,7 +16,7 @@ import pytest
 
 from normjax import optim
 from normjax.optim import draws, groups
-from tests.optim import cases
+from tests.optim import references_projected
 
 
 def normal(*shape, seed=0):
@@ -102,7 +102,7 @@ def rounding_of(case):
 
   What has no reference of its own turns bases, as an SVD does for Conda.
   """
-  return max(case.rounding or cases.ROUNDING["conda"], 1e-6)
+  return max(case.rounding or references_projected.TURNED, 1e-6)
 
 
 def assert_same_matrices(actual, expected, rounding):

@@ -122,7 +122,7 @@ def test_a_few_batches_are_the_first_of_all():
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"sequence_length": 0}, "sequence_length=0 must be at least 1"),
+    ({"sequence_length": 0}, "sequence_length=0; allowed: an int >= 1"),
     ({"sequence_length": 60}, "sequence_length=60 is too long for a text of 1"),
   ],
 )

@@ -1,4 +1,7 @@
-"""A method is one file, one table line, one config; all else finds it."""
+"""A method is one file, one table line, one config; all else finds it.
+
+With its reference for the tests, that is four files.
+"""
 
 import subprocess
 import sys
@@ -118,6 +121,76 @@ def toy_half() -> start.StartStep:
 
   return start.StartStep(apply, changes_structure=False)
 '''
+# Its tests' case, which is found by the name of its file.
+OPTIMIZER_REFERENCE = '''
+"""Float64 transcription of SGD; a toy."""
+
+from tests.optim.cases import Case
+
+
+def toy_sgd(kind, w, gradient, steps, *, learning_rate, weight_decay=0.0):
+  """Vectors do not decay."""
+  decay = 0.0 if kind == "vector" else weight_decay
+  for t in range(1, steps + 1):
+    w = w - learning_rate * (gradient(t, w) + decay * w)
+  return w
+
+
+CASES = (
+  Case(
+    "toy_sgd",
+    toy_sgd,
+    variants=({}, {"weight_decay": 0.3}),
+    # Sums of twelve terms.
+    rounding=1e-6,
+  ),
+)
+'''
+# Each toy's new files, and its lines in tables: (file, line, table).
+TOY_FILES = {
+  "max_norm": (
+    {
+      "normjax/norms/max_norm.py": NORM_FILE,
+      "configs/norms/max_norm.py": NORM_CONFIG,
+    },
+    [
+      (
+        "normjax/norms/__init__.py",
+        '"max_norm": "normjax.norms.max_norm:max_norm",',
+        "TABLE",
+      )
+    ],
+  ),
+  "toy_sgd": (
+    {
+      "normjax/optim/toy_sgd.py": OPTIMIZER_FILE,
+      "configs/optimizers/toy_sgd.py": OPTIMIZER_CONFIG,
+      "tests/optim/references_toy.py": OPTIMIZER_REFERENCE,
+    },
+    [
+      (
+        "normjax/optim/__init__.py",
+        '"toy_sgd": "normjax.optim.toy_sgd:toy_sgd",',
+        "TABLE",
+      )
+    ],
+  ),
+  "toy_half": (
+    {"normjax/convert/toy_half.py": STEP_FILE},
+    [
+      (
+        "normjax/convert/__init__.py",
+        '"toy_half": "normjax.convert.toy_half:toy_half",',
+        "TABLE",
+      ),
+      (
+        "tests/convert/test_start_steps.py",
+        '"toy_half": lambda folder: ("toy_half", _mlp()),',
+        "CASES",
+      ),
+    ],
+  ),
+}
 SWEEP = """
 from normjax import configure
 from normjax.sweep import Sweep, chain, point
@@ -137,7 +210,6 @@ def sweep():
   )
 """
 
-TOYS = ("max_norm", "toy_sgd", "toy_half")
 # Classes of tests to the contract that each runs.
 SUITES = {
   "TestNorm": "NormContract",
@@ -149,6 +221,7 @@ SUITES = {
 # Tests outside of the contracts that run over a whole table.
 ALONE = {
   ("test_docstring_example", "toy_sgd"),
+  ("test_equals_reference", "toy_sgd"),
   ("test_config_is_the_factory_s_options", "toy_sgd"),
   ("test_config_is_the_factory_with_its_defaults", "max_norm"),
   ("test_every_norm_has_roles", "max_norm"),
@@ -160,8 +233,9 @@ ALONE = {
 }
 
 
-def _add_line(path, line, table="TABLE"):
-  """One line at the end of the module's table."""
+def _add_line(root, name, line, table):
+  """One line at the end of a module's table."""
+  path = root / name
   before, table, after = path.read_text().partition(f"\n{table}")
   rows, brace, rest = after.partition("\n}")
   assert brace, f"{path} has no table"
@@ -173,28 +247,11 @@ def copy(tmp_path_factory):
   """The checkout with the toys added."""
   root = tmp_path_factory.mktemp("checkout")
   support.copy_checkout(root)
-  (root / "normjax/norms/max_norm.py").write_text(NORM_FILE)
-  (root / "configs/norms/max_norm.py").write_text(NORM_CONFIG)
-  _add_line(
-    root / "normjax/norms/__init__.py",
-    '"max_norm": "normjax.norms.max_norm:max_norm",',
-  )
-  (root / "normjax/optim/toy_sgd.py").write_text(OPTIMIZER_FILE)
-  (root / "configs/optimizers/toy_sgd.py").write_text(OPTIMIZER_CONFIG)
-  _add_line(
-    root / "normjax/optim/__init__.py",
-    '"toy_sgd": "normjax.optim.toy_sgd:toy_sgd",',
-  )
-  (root / "normjax/convert/toy_half.py").write_text(STEP_FILE)
-  _add_line(
-    root / "normjax/convert/__init__.py",
-    '"toy_half": "normjax.convert.toy_half:toy_half",',
-  )
-  _add_line(
-    root / "tests/convert/test_start_steps.py",
-    '"toy_half": lambda folder: ("toy_half", _mlp()),',
-    "CASES",
-  )
+  for files, lines in TOY_FILES.values():
+    for path, text in files.items():
+      (root / path).write_text(text)
+    for line in lines:
+      _add_line(root, *line)
   (root / "sweep.py").write_text(SWEEP.format(overrides=support.DECODER))
   return root
 
@@ -232,6 +289,13 @@ def _contract(suite, label):
   return {(suite.__name__, name, label) for name in quick}
 
 
+@pytest.mark.parametrize("toy", TOY_FILES)
+def test_four_files_are_touched(toy):
+  """Tables among them; generated files and CHANGELOG not counted."""
+  files, lines = TOY_FILES[toy]
+  assert len(files) + len(lines) <= 4
+
+
 def test_the_contracts_run_over_them(copy):
   """All of them, and nothing is skipped but what the toy does not have."""
   done = _python(
@@ -244,7 +308,7 @@ def test_the_contracts_run_over_them(copy):
   for test in ElementTree.parse(copy / "tests.xml").iter("testcase"):
     name, _, label = test.attrib["name"].rstrip("]").partition("[")
     suite = SUITES.get(test.attrib["classname"].rpartition(".")[2])
-    label = next(toy for toy in TOYS if toy in label)
+    label = next(toy for toy in TOY_FILES if toy in label)
     row = (suite, name, label)
     (skipped if test.find("skipped") is not None else passed).add(row)
   must = {

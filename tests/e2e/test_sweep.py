@@ -86,7 +86,7 @@ def test_a_failing_point_is_reported_and_the_rest_goes_on(tmp_path):
   config = _write(tmp_path / "sweep.py", methods, **{"train.num_steps": 4})
   done = support.normjax("sweep", str(config), f"--out={tmp_path / 'out'}")
   assert done.returncode == 1
-  assert "model_dim=16 is not a multiple of 2 x num_heads" in done.stdout
+  assert "a divisor of half of model_dim=16" in done.stdout
   table = (tmp_path / "out/report/table.md").read_text()
   assert "0 of 2" in table or "failed" in table
   assert len(list((tmp_path / "out").glob("runs/*/result.json"))) == 2

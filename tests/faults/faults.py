@@ -132,13 +132,14 @@ FAULTS = (
     "normjax/optim/swan.py",
     "    mask=mask,\n",
     "    mask=None,\n",
-    f"{OPTIM}::TestOptimizer::test_scalars_are_traced[swan-preset=inexact]",
+    f"{OPTIM}::TestOptimizer"
+    "::test_decay_is_of_the_leaves_of_the_mask[swan-preset=inexact]",
   ),
   Fault(
     "option of the fallback lost",
     "normjax/optim/routed.py",
-    "weight_decay if fallback_weight_decay is None else fallback_weight_decay,",
-    "weight_decay,",
+    "for k, v in values.items() if getattr(self, k) is None}",
+    "for k, v in values.items()}",
     f"{OPTIM}::TestOptimizer::test_scalars_are_traced[sinkgd]",
   ),
   Fault(
@@ -158,8 +159,8 @@ FAULTS = (
   Fault(
     "bound of an option lost",
     "normjax/optim/racs.py",
-    "validate.numbers(method, gamma=gamma)",
-    "validate.numbers(method)",
+    "validate.scalars(method, gamma=gamma)",
+    "validate.scalars(method)",
     f"{OPTIM}::TestOptimizer::test_bad_options[racs]",
   ),
   Fault(

@@ -11,21 +11,30 @@ def refuses(reason):
   return lambda platform, shapes, dtypes: reason
 
 
-CANDIDATES = (
-  dispatch.Candidate("never", lambda x: x, refuses("no such device")),
-  dispatch.Candidate(
-    "narrow",
-    lambda x: x + 1,
-    lambda platform, shapes, dtypes: (
-      None if shapes[0][-1] < 8 else f"{shapes[0][-1]} is too wide"
+def positive_rank(x):
+  if not x.ndim:
+    raise ValueError("needs an axis")
+
+
+OP = dispatch.Op(
+  "op",
+  (
+    dispatch.Candidate("never", lambda x: x, refuses("no such device")),
+    dispatch.Candidate(
+      "narrow",
+      lambda x: x + 1,
+      lambda platform, shapes, dtypes: (
+        None if shapes[0][-1] < 8 else f"{shapes[0][-1]} is too wide"
+      ),
     ),
+    dispatch.Candidate("plain", lambda x: x + 2),
   ),
-  dispatch.Candidate("plain", lambda x: x + 2),
+  positive_rank,
 )
 
 
 def chosen(impl, width=4):
-  return dispatch.choose("op", CANDIDATES, impl, jnp.ones((2, width))).name
+  return OP.choose(impl, jnp.ones((2, width))).name
 
 
 def test_the_first_that_is_supported():
@@ -53,7 +62,7 @@ def test_an_unknown_name_lists_the_known():
 def test_tracers_decide_as_arrays_do():
   @jax.jit
   def run(x):
-    return dispatch.choose("op", CANDIDATES, None, x).function(x)
+    return OP(x, impl=None)
 
   assert run(jnp.zeros((1, 4)))[0, 0] == 1
   assert run(jnp.zeros((1, 9)))[0, 0] == 2
@@ -67,3 +76,15 @@ def test_an_abstract_device_decides_the_platform():
   assert dispatch.platform() == "cpu"
   with jax.sharding.use_abstract_mesh(mesh):
     assert dispatch.platform() == "tpu"
+
+
+def test_the_check_comes_before_the_choice():
+  with pytest.raises(ValueError, match="needs an axis"):
+    OP(jnp.ones(()), impl="cuda")
+
+
+def test_what_ran_is_recorded():
+  with dispatch.recording() as chosen_names:
+    OP(jnp.ones((1, 4)), impl=None)
+    OP(jnp.ones((1, 9)), impl=None)
+  assert chosen_names == {"op": ["narrow", "plain"]}

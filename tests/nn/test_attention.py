@@ -353,13 +353,13 @@ def test_the_temperature_starts_where_it_is_told():
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"model_dim": 12}, "model_dim=12 is not a multiple of 2 x num_heads"),
+    ({"model_dim": 12}, "a divisor of half of model_dim=12"),
     (
       {"model_dim": 14, "rope_theta": None},
-      "model_dim=14 is not a multiple of num_heads=4",
+      "num_heads=4; allowed: a divisor of model_dim=14",
     ),
-    ({"num_kv_heads": 3}, "num_kv_heads=3 must divide num_heads=4"),
-    ({"rope_theta": -1.0}, "rope_theta=-1.0 must be positive, or None"),
+    ({"num_kv_heads": 3}, "num_kv_heads=3; allowed: a divisor of num_heads=4"),
+    ({"rope_theta": -1.0}, "rope_theta=-1.0; allowed: a finite number > 0"),
     ({"mixing": "sofmax"}, "Did you mean 'softmax'"),
     ({"mixing": "soft"}, "'soft' has no causal form.*causal=False"),
     (
@@ -391,10 +391,10 @@ def test_the_temperature_starts_where_it_is_told():
       {"mixing": "nalaformer", "learned_temperature": True},
       "no scores for learned_temperature=True",
     ),
-    ({"logit_cap": 0.0}, "logit_cap=0.0 must be positive"),
-    ({"logit_scale": -1.0}, "logit_scale=-1.0 must be positive"),
-    ({"output_gate": "head"}, "output_gate='head' is unknown. Did you mean"),
-    ({"query_key_norm_axes": "heads"}, "Allowed: 'head', 'joint'"),
+    ({"logit_cap": 0.0}, "logit_cap=0.0; allowed: a finite number > 0"),
+    ({"logit_scale": -1.0}, "logit_scale=-1.0; allowed: a finite number > 0"),
+    ({"output_gate": "head"}, "output_gate='head'; allowed: .* Did you mean"),
+    ({"query_key_norm_axes": "heads"}, "allowed: 'head', 'joint'"),
     ({"query_key_norm_axes": "joint"}, "query_key_norm=None is none"),
     ({"inner_norm": "rmsnorm"}, "Did you mean 'rms_norm'"),
   ],

@@ -199,7 +199,7 @@ def test_relu_is_that_of_jax():
   [
     (
       {"conv_norm_mode": "deploy"},
-      "conv_norm_mode='deploy' is unknown. Allowed: 'train', 'eval', 'tune'.",
+      "conv_norm_mode='deploy'; allowed: 'train', 'eval', 'tune'.",
     ),
     (
       {"conv_norm_mode": "tune", "norm": "group_norm(num_groups=2)"},

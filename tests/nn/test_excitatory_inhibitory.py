@@ -246,5 +246,5 @@ def test_bad_input_is_named():
   layer = ExcitatoryInhibitory(6, 8, rngs=nnx.Rngs(0))
   with pytest.raises(errors.UserError, match=r"dense layer takes \(b, feat"):
     layer(jnp.zeros((2, 3, 6)))
-  with pytest.raises(errors.UserError, match="ratio=0 must be at least 1"):
+  with pytest.raises(errors.UserError, match="ratio=0; allowed: an int >= 1"):
     ExcitatoryInhibitory(6, 8, ratio=0, rngs=nnx.Rngs(0))

@@ -53,9 +53,9 @@ def test_bounds_rise_linearly(step, r, d):
 
 def test_options_say_what_is_allowed():
   for options, message in (
-    ({"r_max": 0.5}, ">= 1; got 0.5"),
-    ({"d_max": -1}, ">= 0; got -1"),
-    ({"warmup_steps": -1}, ">= 0; got -1"),
+    ({"r_max": 0.5}, "=0.5; allowed: .* >= 1"),
+    ({"d_max": -1}, "=-1; allowed: .* >= 0"),
+    ({"warmup_steps": -1}, "=-1; allowed: .* >= 0"),
     ({"d_max_steps": 10}, "d_max_steps=10 .* >= warmup_steps=5000"),
   ):
     with pytest.raises(errors.UserError, match=message):

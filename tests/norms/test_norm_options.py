@@ -145,11 +145,11 @@ def test_one_pass_is_the_same_formula():
       {"name": "rms_norm", "zero_centered": True, "use_scale": False},
       "use_scale=False leaves it out",
     ),
-    ({"name": "rms_norm", "partial": 0}, r"partial .* > 0 and <= 1; got 0"),
-    ({"name": "rms_norm", "partial": 6.25}, r"partial .* <= 1; got 6.25"),
+    ({"name": "rms_norm", "partial": 0}, "partial=0; .* > 0 and <= 1"),
+    ({"name": "rms_norm", "partial": 6.25}, r"partial=6.25; allowed: .* <= 1"),
     (
       {"name": "rms_norm", "eps_placement": "before"},
-      "one of 'inside', 'outside'; got 'before'",
+      "='before'; allowed: 'inside', 'outside'",
     ),
     (
       {"name": "rms_norm", "partial": 0.5, "impl": "xla"},
@@ -157,7 +157,7 @@ def test_one_pass_is_the_same_formula():
     ),
     (
       {"name": "layer_norm", "statistics": "fast"},
-      "one of 'two_pass', 'one_pass'; got 'fast'",
+      "='fast'; allowed: 'two_pass', 'one_pass'",
     ),
   ],
 )

@@ -39,19 +39,29 @@ def test_config_is_the_factory_with_its_defaults(name):
     ("layernorm", "Did you mean 'layer_norm'"),
     ({"eps": 1e-5}, "lacks 'name'"),
     ({"name": "rms_norm", "epsilon": 1e-5}, "Did you mean 'eps'"),
-    ({"name": "rms_norm", "eps": 0}, r"eps .* > 0; got 0"),
-    ({"name": "rms_norm", "impl": "cuda"}, "impl must be one of 'pallas_tpu'"),
+    ({"name": "rms_norm", "eps": 0}, "eps=0; allowed: .* > 0"),
+    (
+      {"name": "rms_norm", "impl": "cuda"},
+      "impl='cuda'; allowed: 'pallas_tpu'",
+    ),
+    ({"name": "rms_norm", "impl": -1}, "rms_norm: impl=-1; allowed: 'pallas"),
     (
       {"name": "layer_norm", "impl": "pallas_tpu"},
-      "impl must be one of 'xla_blocks', 'xla', 'reference'; got 'pallas_tpu'",
+      "impl='pallas_tpu'; allowed: 'xla_blocks', 'xla', 'reference'",
     ),
-    ({"name": "layer_norm", "eps": "1e-5"}, "eps must be a finite number"),
-    ({"name": "layer_norm", "eps": float("nan")}, "eps must be a finite"),
-    ({"name": "dyt", "alpha_init": True}, "alpha_init must be a finite"),
-    ({"name": "batch_norm", "momentum": 1.5}, ">= 0 and <= 1; got 1.5"),
+    (
+      {"name": "layer_norm", "eps": "1e-5"},
+      "eps='1e-5'; allowed: a",
+    ),
+    ({"name": "layer_norm", "eps": float("nan")}, "eps=nan; allowed: a finite"),
+    ({"name": "dyt", "alpha_init": True}, "alpha_init=True; allowed: a finite"),
+    (
+      {"name": "batch_norm", "momentum": 1.5},
+      "=1.5; .* >= 0 and <= 1",
+    ),
     (
       {"name": "batch_norm", "running_variance": "torch"},
-      "one of 'unbiased', 'biased'; got 'torch'",
+      "='torch'; allowed: 'unbiased', 'biased'",
     ),
   ],
 )

@@ -120,9 +120,12 @@ def test_output_of_unit_inputs():
 @pytest.mark.parametrize(
   ("spec", "message"),
   [
-    ({"name": "dyt", "function": "relu"}, "one of 'tanh', 'erf'"),
-    ({"name": "dyt", "shift_init": "0"}, "shift_init must be a finite"),
-    ({"name": "derf", "alpha_init": float("inf")}, "derf: alpha_init must be"),
+    ({"name": "dyt", "function": "relu"}, "function='relu'; allowed: 'tanh'"),
+    ({"name": "dyt", "shift_init": "0"}, "shift_init='0'; allowed: a finite"),
+    (
+      {"name": "derf", "alpha_init": float("inf")},
+      "derf: alpha_init=inf;",
+    ),
     ({"name": "derf", "function": "tanh"}, "no option 'function'"),
   ],
 )

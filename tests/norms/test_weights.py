@@ -371,19 +371,22 @@ def test_specs():
     ("weight_nrm", "unknown weight norm 'weight_nrm'. Did you mean 'weight_n"),
     ({"eps": 1}, "lacks 'name'"),
     ("weight_norm(eps=1)", "weight norm 'weight_norm' has no option 'eps'"),
-    ("weight_standardization(eps=0)", "eps must be a finite number > 0"),
+    ("weight_standardization(eps=0)", "eps=0; allowed: a finite number > 0"),
     (
       "weight_standardization(variant='timm')",
-      "variant must be one of 'unbiased_std', 'biased_std'",
+      "allowed: 'unbiased_std', 'biased_std'",
     ),
     (
       "scaled_weight_standardization(variant='std')",
-      "variant must be one of 'floor', 'added'; got 'std'",
+      "variant='std'; allowed: 'floor', 'added'",
     ),
-    ("scaled_weight_standardization(eps=-1.0)", "eps must be a finite"),
-    ("spectral_norm(num_iterations=0)", "num_iterations must be an integer"),
-    ("spectral_norm(initial_iterations=-1)", "must be an integer >= 0"),
-    ("spectral_norm(eps=0.0)", "spectral_norm: eps must be"),
+    ("scaled_weight_standardization(eps=-1.0)", "eps=-1.0; allowed: a finite"),
+    ("spectral_norm(num_iterations=0)", "num_iterations=0; allowed: an int"),
+    (
+      "spectral_norm(initial_iterations=-1)",
+      "=-1; allowed: an int >= 0",
+    ),
+    ("spectral_norm(eps=0.0)", "spectral_norm: eps=0.0; allowed"),
   ],
 )
 def test_bad_specs_are_named(spec, message):

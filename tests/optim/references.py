@@ -7,6 +7,11 @@
 
 import numpy as np
 
+from tests.optim.cases import Case
+
+# Why AdamP's and SGDP's bound does nothing on the contract's small tree.
+_TANGENT = "acts where a gradient is nearly tangent, as in the reference's test"
+
 LAYOUTS = {
   # path: (shape in Flax, kind, to PyTorch, back)
   "layers/0/mlp/up/kernel": ((6, 10), "matrix", np.transpose, np.transpose),
@@ -254,3 +259,63 @@ def sgdp(
     w = w * (1 - learning_rate * weight_decay * ratio / (1 - momentum))
     w = w - learning_rate * step
   return w
+
+
+CASES = (
+  Case(
+    "adamw",
+    adamw,
+    variants=({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
+    # 1 - 0.999^t at t = 1: u / 1e-3, halved by the root.
+    rounding=4e-5,
+  ),
+  Case(
+    "muon",
+    muon,
+    variants=(
+      {"fallback_learning_rate": 3e-3},
+      {"scaling": "moonlight", "nesterov": False, "weight_decay": 0.3},
+    ),
+    # Five steps of slope 3.4445 at 0 amplify an error of sums of 40 terms:
+    # 3.4445^5 * 40 u.
+    rounding=1.2e-3,
+  ),
+  Case(
+    "sinkgd",
+    sinkgd,
+    like="muon",
+    variants=(
+      {},
+      {"num_iters": 2, "first": "reduction", "weight_decay": 0.3},
+    ),
+    # Ten divisions by norms of up to 24 terms, and the fallback's Adam.
+    rounding=4e-5,
+    convergence={"matrix_scale": 0.5},
+    bad={"first": (("rows", ValueError),)},
+  ),
+  Case(
+    "adamp",
+    adamp,
+    variants=(
+      {"weight_decay": 0.3},
+      {"weight_decay": 0.3, "nesterov": True, "delta": 0.5, "wd_ratio": 0.3},
+    ),
+    # As Adam but for the bias correction; sums of 120 terms in the projection.
+    rounding=1e-5,
+    silent={"delta": _TANGENT},
+  ),
+  Case(
+    "sgdp",
+    sgdp,
+    like="adamp",
+    variants=(
+      {"momentum": 0.9, "weight_decay": 0.03, "nesterov": True},
+      {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.03},
+      {"momentum": 0.5, "weight_decay": 0.3, "official_aliasing": True},
+    ),
+    # Sums of 120 terms in the projection, over twelve steps of momentum.
+    rounding=1e-5,
+    silent={"delta": _TANGENT},
+    bad={"dampening": ((-0.5, ValueError),)},
+  ),
+)

@@ -7,6 +7,7 @@ The transcriptions without blocks move leaves below the least size, which keep
 import numpy as np
 
 from normjax import optim
+from tests.optim.cases import Case
 
 
 def adam(
@@ -164,3 +165,31 @@ def lion_step(t, w, g, m8, *, learning_rate, b1=0.9, b2=0.99):
   m = old * f(b2) + f(1 - b2) * g
   m8.store(m)
   return w, [m]
+
+
+CASES = (
+  Case(
+    "adam_8bit",
+    adam,
+    variants=({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
+    # As AdamP without the projection.
+    rounding=1e-5,
+  ),
+  Case("adamw_8bit", adamw, like="adam_8bit", rounding=1e-5),
+  Case(
+    "momentum_8bit",
+    momentum,
+    like="adam_8bit",
+    variants=({}, {"momentum": 0.5, "weight_decay": 0.3}),
+    # Sums of twelve terms.
+    rounding=1e-6,
+  ),
+  Case(
+    "lion_8bit",
+    lion,
+    like="adam_8bit",
+    variants=({}, {"b1": 0.5, "b2": 0.9, "weight_decay": 0.3}),
+    # A sign: exact, but for rounding of w.
+    rounding=1e-6,
+  ),
+)

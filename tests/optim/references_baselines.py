@@ -1,6 +1,10 @@
 """Float64 NumPy transcriptions of the baselines; see `references`."""
 
+import jax
 import numpy as np
+import optax
+
+from tests.optim.cases import Case
 
 
 def lion(
@@ -259,3 +263,112 @@ def ei_sgd(
     buffer = momentum * buffer + d
     w = w - learning_rate * buffer
   return w
+
+
+_DECAYING = {"learning_rate": optax.linear_schedule(0.01, 0.0, 4000)}
+
+CASES = (
+  Case(
+    "lion",
+    lion,
+    like="adamw",
+    variants=({}, {"b1": 0.5, "b2": 0.8, "weight_decay": 0.3}),
+    # A sign, exact unless the sum is rounded to the other side of 0.
+    rounding=2e-7,
+    convergence=_DECAYING,
+  ),
+  Case(
+    "lamb",
+    lamb,
+    like="sgd",
+    variants=({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3}),
+    # Adam's, and two norms of up to 120 terms.
+    rounding=5e-5,
+    convergence=_DECAYING,
+  ),
+  Case(
+    "sgd",
+    sgd,
+    variants=(
+      {},
+      {"momentum": 0.5, "nesterov": True, "weight_decay": 0.3},
+      {"weight_decay": 0.3, "decoupled": True},
+    ),
+    # Sums of twelve terms.
+    rounding=1e-6,
+  ),
+  Case(
+    "adafactor",
+    adafactor,
+    like="adamw",
+    variants=(
+      {},
+      {
+        "momentum": 0.9,
+        "clipping_threshold": 0.5,
+        "multiply_by_parameter_scale": False,
+        "weight_decay": 0.3,
+      },
+    ),
+    # A power, a root, and two means of up to 120 terms: 30 u.
+    rounding=2e-6,
+    convergence=_DECAYING,
+    bad={
+      "decay_rate": ((-1.0, ValueError),),
+      "clipping_threshold": ((-1.0, ValueError),),
+      "min_dim_size_to_factor": ((0, ValueError),),
+      "min_parameter_scale": ((-1.0, ValueError),),
+    },
+  ),
+  # Its reference is of one matrix, in test_soap. It composes itself: the rate
+  # waits for the bases.
+  Case(
+    "soap",
+    # Gram matrix and basis in float32, of sides (8, 8), (8, 24) and (1, 1).
+    fixed_bytes=4 * 2 * (64 + 64 + 64 + 576 + 1 + 1),
+    keeps_whole=True,
+    bad={
+      "precondition_frequency": ((0, ValueError),),
+      "max_precond_dim": ((-1, ValueError),),
+    },
+  ),
+  # A norm of the whole tree is in test_normalized_gd.
+  Case(
+    "normalized_gd",
+    normalized_gd,
+    like="adamw",
+    variants=(
+      {"per": "leaf"},
+      {"per": "leaf", "eps": 0.5, "weight_decay": 0.3},
+    ),
+    # A norm of up to 120 terms, and two quotients.
+    rounding=1e-6,
+    convergence=_DECAYING,
+  ),
+  Case(
+    "nap_adamw",
+    nap_adamw,
+    variants=({}, {"per": "unit", "every": 5, "weight_decay": 0.3}),
+    # Adam's. The projection rounds the weights, not the step.
+    rounding=4e-5,
+    # The parabolas' matrices start at zero and would stay there.
+    convergence={"dims": lambda params: jax.tree.map(lambda _: None, params)},
+    # The norms of three matrices in float32.
+    fixed_bytes=4 * 3,
+    bad={
+      "every": ((0, ValueError),),
+      "vectors": (("some", ValueError),),
+      "vector_decay": ((1.0, ValueError),),
+    },
+    silent={"vector_decay": 'acts where vectors="decay"'},
+  ),
+  # The projection is in test_sign_constrained.
+  Case(
+    "ei_sgd",
+    ei_sgd,
+    variants=({}, {"momentum": 0.5, "weight_decay": 0.3}),
+    # Sums of twelve terms.
+    rounding=1e-6,
+    bad={"non_negative": (("some", ValueError),)},
+  ),
+)

@@ -5,6 +5,8 @@ As `references.py`, whose `LAYOUTS` say what the arguments are.
 
 import numpy as np
 
+from tests.optim.cases import Case
+
 
 def clip_units(kind, w, g, clipping, eps):
   """Units are rows, as in timm's copy of the official code."""
@@ -46,3 +48,26 @@ def nfnet_sgd(
     buffer = momentum * buffer + g
     w = w - learning_rate * (g + momentum * buffer if nesterov else buffer)
   return w
+
+
+CASES = (
+  Case(
+    "nfnet_sgd",
+    nfnet_sgd,
+    like="sgd",
+    variants=(
+      {},
+      # A bound that some units meet and others don't.
+      {"clipping": 1.0, "eps": 1.0, "weight_decay": 0.3, "nesterov": False},
+      {"clipping": 1.0, "momentum": 0.5, "exempt": None, "weight_decay": 0.3},
+    ),
+    # Two norms of up to 24 terms and their quotient, summed over twelve steps.
+    rounding=2e-6,
+    # Weights grow by a percent of themselves a step, from a norm of 1e-3.
+    convergence={"learning_rate": 0.1},
+    bad={
+      "clipping": ((-1.0, ValueError),),
+      "exempt": (("(", ValueError),),
+    },
+  ),
+)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tests.optim.cases import Case
 from tests.optim.references import adamw
 
 PRESETS = {
@@ -76,3 +77,29 @@ def swan(
     x = direction(gradient(t, w).reshape(len(w), -1), preset).reshape(w.shape)
     w = w - learning_rate * (matrix_scale * x + weight_decay * w)
   return w
+
+
+CASES = (
+  Case(
+    "swan",
+    swan,
+    like="muon",
+    variants=(
+      {"preset": "inexact"},
+      {"preset": "uncentered", "weight_decay": 0.3},
+      {"preset": "textbook"},
+      {"preset": "diagonal"},
+    ),
+    # The map w -> (0.8 (3 - w))^2 w of a step has slopes of up to 1.92 once a
+    # singular value has grown: 1.92^10 * 30 u.
+    rounding=1.3e-3,
+    # Centring takes away the mean of the gradient.
+    convergence={"matrix_scale": 0.5, "preset": "uncentered"},
+    bad={
+      "ns_beta": ((1.0, ValueError),),
+      "preset": (("paper", ValueError),),
+      "prenorm": (("none", ValueError),),
+      "side": (("rows", ValueError),),
+    },
+  ),
+)

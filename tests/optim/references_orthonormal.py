@@ -8,6 +8,7 @@ import numpy as np
 
 from normjax.optim import draws
 from tests.optim import references
+from tests.optim.cases import Case
 
 
 def newton_schulz(g, steps):
@@ -120,3 +121,31 @@ def dion(
     x = x * (1 - weight_decay * learning_rate)
     x = x - learning_rate * (fan_out / fan_in) ** 0.5 * p @ q.T
   return x.reshape(shape)
+
+
+CASES = (
+  Case(
+    "normuon",
+    normuon,
+    like="muon",
+    variants=(
+      {"fallback_learning_rate": 3e-3},
+      {"scaling": "rms", "nesterov": False, "b2": 0.5, "weight_decay": 0.3},
+    ),
+    # As Muon; the division by v and the norms are smooth and of slope 1.
+    rounding=1.2e-3,
+  ),
+  Case(
+    "dion",
+    dion,
+    like="muon",
+    variants=(
+      {},
+      {"rank_percent": 40, "momentum": 0.8, "weight_decay": 0.3, "seed": 7},
+    ),
+    # A QR of sums of 24 terms, where the reference's shortest column keeps
+    # 0.021 of its length: 24 u / 0.021.
+    rounding=7e-5,
+    bad={"rank_percent": ((0, ValueError), (101, ValueError))},
+  ),
+)

@@ -8,6 +8,7 @@ these keep them.
 import numpy as np
 
 from normjax.optim import draws
+from tests.optim.cases import Case
 
 
 def _adam_step(w, u, m, v, t, *, rate, b1, b2, eps, decay, back):
@@ -325,3 +326,69 @@ def apollo_mini(kind, w, gradient, steps, *, path, scale=128.0, **options):
     scale_type="tensor",
     **options,
   )
+
+
+# An SVD of sides up to 24 turns the basis by 24 u over the gap of two singular
+# values, about 0.1; a coordinate of 0.1 of the largest then changes by ten
+# times that.
+TURNED = 1.5e-4
+# 1 - 0.999^t at t = 1 as for Adam, in sums of 24 terms: their cancellation in
+# P g amplifies u by 24 where a coordinate is 0.04 of the terms.
+_SKETCHED = 4e-5
+
+CASES = (
+  Case(
+    "galore",
+    galore,
+    variants=(
+      {},
+      {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
+    ),
+    rounding=TURNED,
+  ),
+  Case(
+    "conda",
+    conda,
+    like="galore",
+    variants=(
+      {},
+      {"update_proj_gap": 3, "scale": 0.25, "b2": 0.99, "weight_decay": 0.3},
+    ),
+    rounding=TURNED,
+  ),
+  Case(
+    "fira",
+    fira,
+    like="galore",
+    variants=(
+      {},
+      {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
+      {"rank": 2, "update_proj_gap": 5, "residual": "orthogonal"},
+    ),
+    rounding=TURNED,
+    bad={"residual": (("none", ValueError),)},
+  ),
+  Case(
+    "apollo",
+    apollo,
+    like="galore",
+    variants=(
+      {},
+      {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
+      {"rank": 2, "scale": 2.0, "scale_front": True, "seed": 7},
+      {"rank": 2, "limit_growth": False, "scale_type": "tensor"},
+    ),
+    rounding=_SKETCHED,
+    bad={"scale_type": (("row", ValueError),)},
+  ),
+  Case(
+    "apollo_mini",
+    apollo_mini,
+    like="galore",
+    variants=(
+      {},
+      {"update_proj_gap": 5, "scale_front": True, "weight_decay": 0.3},
+    ),
+    rounding=_SKETCHED,
+  ),
+)

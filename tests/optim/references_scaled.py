@@ -6,6 +6,7 @@ As `references.py`, whose `run` says what the arguments are.
 import numpy as np
 
 from tests.optim import references
+from tests.optim.cases import Case
 
 
 def two_sided(g, num_iters):
@@ -55,3 +56,20 @@ def racs(
     phi = eta * norm
     w = w - learning_rate * (eta * matrix_scale * scaled + weight_decay * w)
   return w.reshape(shape)
+
+
+CASES = (
+  Case(
+    "racs",
+    racs,
+    like="muon",
+    variants=(
+      {},
+      {"beta": 0.5, "num_iters": 2, "gamma": 1.1, "weight_decay": 0.3},
+    ),
+    # Ten means of up to 24 positive terms, and the fallback's Adam.
+    rounding=4e-5,
+    convergence={"matrix_scale": 0.5},
+    bad={"gamma": ((-1.0, ValueError),)},
+  ),
+)

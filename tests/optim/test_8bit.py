@@ -24,7 +24,7 @@ _SMALL = {"block_size": 8, "min_size": 8, "keep": None}
 
 @pytest.mark.parametrize(
   "case",
-  [cases.case(name, _SMALL) for name in NAMES],
+  [cases.case(name).at(_SMALL) for name in NAMES],
   ids=lambda case: case.name,
 )
 class TestQuantized(optimizer_contract.OptimizerContract):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from normjax import errors, optim
+from normjax import build, configure, errors, optim
 from normjax.optim import draws
 
 
@@ -20,6 +20,8 @@ def normal(*shape, seed=0):
     ({"rank": 4}, 4),
     ({"rank_percent": 50}, 3),
     ({"rank_percent": 55}, 4),
+    ({"rank_percent": 12.5}, 1),
+    ({"rank_percent": 50.5}, 4),
     ({"rank_percent": 100}, 6),
     ({"rank": 2, "rank_percent": 90}, 6),
   ],
@@ -34,8 +36,24 @@ def test_rank(options, columns, shape):
 def test_bad_percent():
   with pytest.raises(errors.UserError, match="rank_percent=0"):
     optim.dion(0.1, rank_percent=0)
-  with pytest.raises(TypeError, match="rank_percent=0.5"):
-    optim.dion(0.1, rank_percent=0.5)
+  for bad, error in ((100.5, errors.UserError), (jnp.float32(50), TypeError)):
+    with pytest.raises(error, match="rank_percent=.*> 0 and <= 100"):
+      optim.dion(0.1, rank_percent=bad)
+
+
+def test_a_share_shapes_the_program():
+  """A float, but no scalar of a sweep: another share is another program."""
+  config = configure.override(
+    configure.load("configs/default.py"), {"optimizer.name": "dion"}
+  )
+  assert "optimizer.momentum" in build.scalars(config)
+  keys = set()
+  for share in (12.5, 25.0):
+    with config.unlocked(), config.ignore_type():
+      config.optimizer.rank_percent = share
+    assert "optimizer.rank_percent" not in build.scalars(config)
+    keys.add(build.program_key(config))
+  assert len(keys) == 2
 
 
 def test_first_basis_is_drawn_from_seed_and_path():

@@ -95,7 +95,7 @@ def test_large_leaves_on_explicit_axes(name, options, layout):
   )
   params = shard(params, mesh, optimizer_meshes.LAYOUTS[layout])
   tx = optim.make(name, learning_rate=0.1, **options)
-  state = tx.init(params)
+  state = jax.jit(tx.init).trace(params).out_info
   updates, new_state = _traced(tx, params, state)
   assert types(updates) == types(params)
   assert types(new_state) == types(state)

@@ -14,7 +14,9 @@ from tests.contracts import optimizer_contract
 from tests.optim import cases
 
 
-@pytest.mark.parametrize("case", [cases.case("normalized_gd")], ids=["tree"])
+@pytest.mark.parametrize(
+  "case", [cases.case("normalized_gd").at({})], ids=["tree"]
+)
 class TestWholeTree(optimizer_contract.OptimizerContract):
   """The contract with one norm of the whole tree; the table has leaves'."""
 

@@ -1,7 +1,9 @@
 """The package: names, lazy attributes, state bytes, descriptions."""
 
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +27,26 @@ def test_attributes_are_the_functions():
   from normjax.optim.muon import muon
 
   assert optim.muon is muon
-  for name in (*optim.names(), *optim.EXPORTS):
+  for name in (*optim.names(), *optim.exports()):
     assert callable(getattr(optim, name)), name
     assert name in dir(optim)
   with pytest.raises(AttributeError, match="no attribute 'adamx'"):
     optim.adamx  # noqa: B018
+
+
+def test_files_list_what_they_make_public():
+  """Also those of the table; no name is listed twice."""
+  listed = optim.exports()
+  assert {name: listed.get(name) for name in optim.names()} == optim.TABLE
+  folder = Path(optim.__file__).parent
+  named = [
+    name
+    for path in folder.glob("[!_]*.py")
+    for name in getattr(
+      importlib.import_module(f"normjax.optim.{path.stem}"), "__all__", ()
+    )
+  ]
+  assert sorted(named) == sorted(listed)
 
 
 def test_unknown_name_and_option():

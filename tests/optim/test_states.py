@@ -12,11 +12,11 @@ from tests.optim import cases
 
 _SMALL = {"block_size": 8, "min_size": 8, "keep": None}
 # Leaves of the small tree that are factored, and that are held in 8 bits.
-_CASES = [
-  *cases.first_cases(),
-  cases.case("adafactor", {"min_dim_size_to_factor": 4}),
+_OTHER_CASES = [
+  cases.case("adafactor").at({"min_dim_size_to_factor": 4}),
   *(
-    cases.case(f"{name}_8bit", _SMALL) for name in ("adam", "momentum", "lion")
+    cases.case(f"{name}_8bit").at(_SMALL)
+    for name in ("adam", "momentum", "lion")
   ),
 ]
 # One for each way in which a state is made: in others all the same, slowly.
@@ -24,9 +24,21 @@ _FAST = ("adamw", "galore")
 _STEPS = 300
 
 
-@pytest.mark.parametrize("case", _CASES, ids=str)
+@pytest.mark.parametrize("case", [*cases.first_cases(), *_OTHER_CASES], ids=str)
 class TestStates(optimizer_states.OptimizerStates):
   """The contract, on every optimizer."""
+
+
+@pytest.mark.parametrize(
+  "case",
+  [
+    *cases.by_family(),
+    *(pytest.param(case, marks=pytest.mark.slow) for case in _OTHER_CASES),
+  ],
+  ids=str,
+)
+class TestStateNumbers(optimizer_states.OptimizerStateNumbers):
+  """The contract's compilations, on one of each family."""
 
 
 _BY_SPEED = [

@@ -39,10 +39,10 @@ def test_a_kernel_is_judged_where_it_will_run():
 def test_one_model_that_does_not_fit_is_said_and_the_others_go_on():
   plan = _plan(methods=[{}, {"model.num_heads": 3}])
   (note,) = preflight.check(plan, plan.points)
-  assert "will fail: method 'num_heads=3': model.model_dim=16: " in note
-  with pytest.raises(errors.UserError, match="not a multiple of"):
+  assert "will fail: method 'num_heads=3': model.num_heads=3: " in note
+  with pytest.raises(errors.UserError, match="a divisor of half of"):
     preflight.check(plan, plan.points, strict=True)
-  with pytest.raises(errors.UserError, match="not a multiple of"):
+  with pytest.raises(errors.UserError, match="a divisor of half of"):
     preflight.check(plan, plan.points[2:])
 
 

@@ -5,11 +5,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from normjax import errors
-from normjax.nn import checks
+from normjax import errors, validate
 from normjax.nn.mixing import base, linear
 from normjax.norms import moments
-from normjax.norms.base import check_number
 from normjax.types import Array
 
 _TRAITS = base.MixingTraits(rotation="features")
@@ -81,16 +79,16 @@ def nalaformer_paper(
     UserError: an option out of range.
   """
   _check("nalaformer_paper", power, eps, chunk)
-  check_number("nalaformer_paper", "angle", angle, above=0)
+  validate.number("nalaformer_paper", "angle", angle, above=0)
   options = {"power": power, "eps": eps, "angle": angle, "chunk": chunk}
   return base.Mixing("nalaformer_paper", options, _TRAITS, _paper)
 
 
 def _check(name: str, power: float, eps: float, chunk: int) -> None:
-  check_number(name, "power", power, above=0)
-  check_number(name, "eps", eps, above=0)
+  validate.number(name, "power", power, above=0)
+  validate.number(name, "eps", eps, above=0)
   try:
-    checks.check_sizes(chunk=chunk)
+    validate.counts("nalaformer", chunk=chunk)
   except errors.UserError as error:
     raise errors.UserError(f"{name}: {error}") from error
 

@@ -7,12 +7,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from normjax import errors, norms
-from normjax.nn import checks, roles
+from normjax import errors, norms, validate
+from normjax.nn import roles
 from normjax.nn.mixing import base
 from normjax.nn.mixing.inverse import newton_inverse
 from normjax.norms import moments
-from normjax.norms.base import check_choice, check_number
 from normjax.types import Array
 
 _TRAITS = base.MixingTraits(
@@ -77,18 +76,17 @@ def soft(
     UserError: an option out of range; from `apply`, tokens that do not fill
       the grid or the landmarks.
   """
-  checks.check_sizes(num_iterations=num_iterations, ratio=ratio)
-  if ratio < 2:
-    raise errors.UserError(f"soft: ratio={ratio} must be at least 2.")
-  check_choice("soft", "landmarks", landmarks, ("conv", "mean"))
+  validate.counts("soft", num_iterations=num_iterations)
+  validate.count("soft", "ratio", ratio, least=2)
+  validate.choice("soft", "landmarks", landmarks, ("conv", "mean"))
   if ridge is None:
     ridge = 0.0 if normalize else 0.01
-  check_number("soft", "ridge", ridge, least=0)
+  validate.number("soft", "ridge", ridge, least=0)
   if grid is not None:
     grid = tuple(grid)
     if len(grid) != 2:
       raise errors.UserError(f"soft: grid={grid} must be (height, width).")
-    checks.check_sizes(height=grid[0], width=grid[1])
+    validate.counts("soft", height=grid[0], width=grid[1])
     if grid[0] % ratio or grid[1] % ratio:
       raise errors.UserError(
         f"soft: ratio={ratio} must divide both sides of grid={grid}."

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from normjax.norms import base as norms_base
+from normjax import validate
 from normjax.norms import modes, moments
 from normjax.norms.weights import base
 from normjax.types import Array
@@ -48,13 +48,11 @@ def spectral_norm(
     UserError: an option out of range; from `apply`, statistics that are
       missing or of another kernel.
   """
-  norms_base.check_integer(
-    "spectral_norm", "num_iterations", num_iterations, least=1
-  )
-  norms_base.check_integer(
+  validate.count("spectral_norm", "num_iterations", num_iterations, least=1)
+  validate.count(
     "spectral_norm", "initial_iterations", initial_iterations, least=0
   )
-  norms_base.check_number("spectral_norm", "eps", eps, above=0)
+  validate.number("spectral_norm", "eps", eps, above=0)
   return base.WeightNorm(
     name="spectral_norm",
     options={

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax import lax
 
-from normjax.norms import base as norms_base
+from normjax import validate
 from normjax.norms import modes, moments
 from normjax.norms.weights import base
 from normjax.types import Array
@@ -62,9 +62,9 @@ def weight_standardization(
       weights in a filter.
   """
   name = "weight_standardization"
-  norms_base.check_choice(name, "variant", variant, tuple(_VARIANTS))
+  validate.choice(name, "variant", variant, tuple(_VARIANTS))
   eps = _VARIANTS[variant][2] if eps is None else eps
-  norms_base.check_number(name, "eps", eps, above=0)
+  validate.number(name, "eps", eps, above=0)
   return base.WeightNorm(
     name=name,
     options={"variant": variant, "eps": eps},
@@ -99,9 +99,9 @@ def scaled_weight_standardization(
       weights in a filter, or a gain of another kernel.
   """
   name = "scaled_weight_standardization"
-  norms_base.check_choice(name, "variant", variant, tuple(_SCALED_EPS))
+  validate.choice(name, "variant", variant, tuple(_SCALED_EPS))
   eps = _SCALED_EPS[variant] if eps is None else eps
-  norms_base.check_number(name, "eps", eps, above=0)
+  validate.number(name, "eps", eps, above=0)
   return base.WeightNorm(
     name=name,
     options={"variant": variant, "eps": eps},
