@@ -21,7 +21,8 @@ from normjax import errors
 
 def near_misses(name: str, allowed: Iterable[str]) -> str:
   """Says `did you mean …?`, or nothing where nothing is near."""
-  close = difflib.get_close_matches(str(name), list(allowed), n=3, cutoff=0.5)
+  names = list(dict.fromkeys(allowed))  # Each is said once.
+  close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
   return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

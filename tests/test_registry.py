@@ -35,6 +35,11 @@ def test_unknown_option_names_the_options_that_there_are():
   assert "charjunk" in str(caught.value)
 
 
+def test_a_near_miss_is_said_once():
+  said = registry.near_misses("linejunks", ["linejunk", "b", "linejunk"])
+  assert said == " Did you mean 'linejunk'?"
+
+
 TABLES = [
   (registry.Registry(kind, package.TABLE), package.make, name)
   for kind, package in (("norm", norms), ("model", models))
