@@ -54,10 +54,24 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     index < end and token.startswith(_OVERRIDES)
     for index, token in enumerate(arguments)
   ]
+  for index, token in enumerate(arguments):
+    if is_override[index] and "=" not in token:
+      raise errors.ConfigError(_lacks_value(token, arguments[index + 1 :]))
   pairs = list(zip(arguments, is_override, strict=True))
   return [t for t, is_own in pairs if is_own], [
     t for t, is_own in pairs if not is_own
   ]
+
+
+def _lacks_value(token: str, following: list[str]) -> str:
+  """What to write in place of an override without `=`."""
+  said = f"write {token} as {token}=VALUE, in one word"
+  # A flag is no value, and a file is rather the command's.
+  if (
+    following and not following[0].startswith("-") and ".py" not in following[0]
+  ):
+    said += f": {token}={following[0]}"
+  return f"{said}."
 
 
 def _dispatch(command: str, arguments: list[str]) -> int:

@@ -45,9 +45,7 @@ def load_config(
   """
   texts = {}
   for token in tokens:
-    key, equals, text = token.lstrip("-").partition("=")
-    if not equals:
-      raise errors.ConfigError(f"write {token} as {token}=VALUE.")
+    key, _, text = token.lstrip("-").partition("=")
     texts[key.removeprefix("config.")] = text
   names: dict[str, Any] = {
     key: text for key, text in texts.items() if configure.is_component_name(key)

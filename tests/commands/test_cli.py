@@ -88,7 +88,16 @@ def test_list_shows_tables_without_configs(capsys, what, table, said):
     ),
     (
       ["train", "configs/default.py", "--config.seed"],
-      "write --config.seed as --config.seed=VALUE",
+      "write --config.seed as --config.seed=VALUE, in one word.",
+    ),
+    (
+      ["train", "configs/default.py", "--config.seed", "3"],
+      "write --config.seed as --config.seed=VALUE, in one word:"
+      " --config.seed=3.",
+    ),
+    (
+      ["sweep", "--config.seed", "configs/default.py"],
+      "write --config.seed as --config.seed=VALUE, in one word.",
     ),
     (["sweep", "configs/default.py"], "sweep()"),
     (["report", "nowhere"], "nowhere"),
