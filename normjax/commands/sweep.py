@@ -16,7 +16,7 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "workers",
     None,
-    "Processes that train side by side. Default: one a core on a machine"
+    "Processes that train side by side. Default: one per core on a machine"
     " without an accelerator, else one.",
     lower_bound=1,
     flag_values=values,

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,9 @@ from normjax import configure, errors, escape, faults
 from normjax.configure import COMPONENTS, ConfigDict
 from normjax.record import lock
 from normjax.record.directory import RunState, SweepDirectory
-from normjax.sweep import launch, pool, preflight, progress, spec
+from normjax.sweep import executor as executor_lib
+from normjax.sweep import launch, preflight, progress, spec
+from normjax.sweep import tune as tune_lib
 from normjax.sweep.plan import Estimate, Plan, ProgramKey
 from normjax.sweep.planner import Planner, State
 from normjax.sweep.spec import Sweep
@@ -90,6 +91,7 @@ def run_sweep(
   estimate: Estimate | None = None,
   console: rich.console.Console | None = None,
   grace_s: float = launch.GRACE_S,
+  executor: str | type[executor_lib.Executor] = "local",
 ) -> Summary:
   """Runs, or resumes, the sweep of a config file.
 
@@ -111,9 +113,12 @@ def run_sweep(
     estimate: `normjax.train.estimate` unless given; for the dry run.
     console: standard output unless given.
     grace_s: for workers to write a last checkpoint when interrupted.
+    executor: where runs happen: a name of `executor.EXECUTORS`, or a class
+      of one's own.
 
   Raises:
-    UserError: bad input, before anything has run.
+    UserError: bad input, before anything has run; an unknown executor is
+      one.
     RunError: `out` holds another sweep, or is in use, or is full.
   """
   started_s = time.monotonic()
@@ -123,39 +128,43 @@ def run_sweep(
     raise errors.UserError(
       f"needs workers >= 1 and retries >= 0, got {workers} and {retries}."
     )
+  place = executor_lib.resolve(executor)
   config, sweep = load(config_path, overrides or {})
   planner = Planner(sweep, config, str(config_path), out, program_key)
   with _disk_errors(out):
     planner.claim()
     state = planner.plan({})  # bad input ends here: nothing is written
-    count = _num_workers(workers, state.plan)
+    num_slots = _num_slots(workers or place.default_num_slots(), state.plan)
     if runner == RUNNER:  # Of another one we know neither fields nor metrics.
-      for note in preflight.check(state.plan, state.left(), strict=dry_run):
+      for note in preflight.check(
+        state.plan,
+        state.left(),
+        strict=dry_run,
+        same_machine=place.same_machine,
+      ):
         console.print(escape.terminal(f"note: {note}"), soft_wrap=True)
     if dry_run:
       for text in planner.changed(state.plan):
         console.print(f"note: {text}", markup=False, highlight=False)
       from normjax.sweep import dry_run as dry_run_lib
 
-      dry_run_lib.show(state.plan, state.entries, count, console, estimate)
+      dry_run_lib.show(state.plan, state.entries, num_slots, console, estimate)
       return _summary(out, state, {}, False, 0, started_s)
     out.mkdir(parents=True, exist_ok=True)
     with (
       lock.held(out) as descriptor,
       SweepDirectory(out).open_attempts() as attempts,
-      progress.Progress(out, console, count) as show,
+      progress.Progress(out, console, num_slots) as show,
       launch.stop_signals() as stopping,
     ):
       launcher = launch.Launcher(
-        out=out,
-        runner=runner,
-        num_workers=count,
-        cores=_core_groups(count),
+        place(out=out, runner=runner, num_slots=num_slots, lock=descriptor),
+        directory=SweepDirectory(out),
+        num_slots=num_slots,
         retries=retries,
-        lock=descriptor,
         attempts=attempts,
         stopping=stopping,
-        report=show.report,
+        watcher=show,
         grace_s=grace_s,
       )
       notes, before, state = _run_stages(planner, launcher, show)
@@ -192,11 +201,11 @@ def _run_stages(
         f"stopping: up to {launcher.grace_s:g} s for last checkpoints; a"
         " second signal ends the workers at once"
       )
-    launcher.close()
+    launcher.stop()
   except KeyboardInterrupt:  # the second signal
     launcher.grace_s = 0.0
   finally:
-    launcher.close()
+    launcher.stop()
   return changed, before, planner.plan(launcher.failed)
 
 
@@ -211,7 +220,7 @@ def load(
 
   Raises:
     ConfigError: the file or an override does not fit.
-    UserError: an override that the sweep sets itself.
+    UserError: an override, or a method's value, that the sweep overrules.
   """
   config = configure.load(config_path)
   sweep = spec.load(str(config_path), config)
@@ -225,6 +234,8 @@ def load(
         f"override of {key!r} has no effect: the sweep sets it."
       )
   config = configure.override(config, overrides)
+  if tune is not None:
+    tune_lib.check_own_values(tune, sweep.methods, config)
   common = {
     key: value
     for key, value in overrides.items()
@@ -234,20 +245,10 @@ def load(
   return config, dataclasses.replace(sweep, methods=methods)
 
 
-def _num_workers(asked: int | None, plan: Plan) -> int:
+def _num_slots(asked: int, plan: Plan) -> int:
   """As asked, but never more than a stage has points."""
-  if asked is None:
-    accelerated = pool.has_accelerator()
-    asked = 1 if accelerated else len(pool.usable_cores())
   stage = max(len(plan.points), plan.num_points - len(plan.points))
   return min(asked, stage)
-
-
-def _core_groups(num_workers: int) -> list[list[int]] | None:
-  """Cores of each worker; none are pinned on a machine with an accelerator."""
-  if pool.has_accelerator() or not hasattr(os, "sched_setaffinity"):
-    return None
-  return pool.core_groups(pool.usable_cores(), num_workers)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ def show(
     console: to print on.
     estimate: from a resolved config to `num_params`,
       `optimizer_state_bytes`, `flops_per_step`, `step_s` and, where it can
-      tell, `peak_bytes`, `compile_s`; called once a program;
+      tell, `peak_bytes`, `compile_s`; called once per program;
       `normjax.train.estimate` unless given.
   """
   estimate = estimate or _estimate()
@@ -62,7 +62,7 @@ def show(
   console.print(
     f"{plan.num_points} points ({len(later)} of them follow the tuning),"
     f" {plan.num_points - len(left) - len(later)} over;"
-    f" {len(costs)} programs; {trials} tuning trials a method.\n"
+    f" {len(costs)} programs; {trials} tuning trials per method.\n"
     f"Left: about {total} on {num_workers} workers, without evaluation.",
     highlight=False,
   )

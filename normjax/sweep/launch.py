@@ -1,19 +1,45 @@
-"""Runs the points of a sweep on local workers, until all are over."""
+"""Runs the points of a sweep on an executor, until all are over.
+
+Here is what a sweep does about whatever happens, wherever its runs are: which
+point is next, what is tried again and how often, what is booked as an attempt,
+and what ends the sweep.
+
+| what happened | what is done |
+|---|---|
+| a run left a result, diverged or not | the point is over |
+| a run failed, or left no result | tried again, `retries` times |
+| bad input | never tried again |
+| out of memory | the slot is started anew; tried again |
+| a disk's fault | the sweep ends: every other run would meet it |
+| a slot died | started anew; what ran there is tried again |
+| slots do not start | the sweep goes on with fewer |
+| a signal | running points may write a last checkpoint; then the sweep ends |
+"""
 
 import contextlib
 import dataclasses
-import errno
-import selectors
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from normjax import errors, stopping
 from normjax.record import files
 from normjax.record.directory import Attempts, RunState, SweepDirectory
-from normjax.sweep import pool, schedule
+from normjax.sweep import schedule
+from normjax.sweep.executor import (
+  Began,
+  Cause,
+  Died,
+  Event,
+  Executor,
+  Failed,
+  Finished,
+  Interrupted,
+  Lane,
+  NoRoomError,
+  Note,
+  Ready,
+)
 from normjax.sweep.plan import Point
 
 TICK_S = 0.2
@@ -21,223 +47,318 @@ TICK_S = 0.2
 GRACE_S = 25.0
 MAX_BAD_STARTS = 3
 
-Report = Callable[..., None]
+
+class Watcher(Protocol):
+  """Is told what a sweep's people want to see."""
+
+  def note(self, text: str) -> None:
+    """Something that people should know."""
+    ...
+
+  def over(
+    self, point: Point, result: Mapping[str, Any], wall_s: float
+  ) -> None:
+    """A point has its result."""
+    ...
+
+  def failed(self, point: Point, message: str, again: bool) -> None:
+    """A point failed, and whether it is tried again."""
+    ...
+
+  def tick(self, launcher: "Launcher") -> None:
+    """Some time has passed."""
+    ...
 
 
 @dataclasses.dataclass
-class Launcher:
-  """Workers, and what they are at; kept from one stage to the next.
+class Slot:
+  """What the launcher knows of a slot of its executor.
 
   Attributes:
-    out: of the sweep.
-    runner: "module:function", called as `runner(config, directory)`.
-    num_workers: at most so many processes.
-    cores: one group a worker, or None to pin none.
-    retries: how often a failed point is tried again.
-    lock: file descriptor that the workers inherit.
-    attempts: where attempts are written.
-    stopping: says whether a signal asked for the end.
-    report: called as `report(event, point=…, …)`.
-    failed: message by run id, of the points that failed for good.
+    ready: whether it has started.
+    ending: whether a run of it was interrupted: it takes no more.
+    program: of the points that it was given last.
+    compiled: the programs that it has compiled.
+    points: those that it was given and that have not ended, by run id.
+    begun: of these, the run ids of those that have begun.
+    since_s: when it was given points, or the last of them began; monotonic.
   """
 
-  out: Path
-  runner: str
-  num_workers: int
-  cores: list[list[int]] | None
-  retries: int
-  lock: int
-  attempts: Attempts
-  stopping: Callable[[], bool]
-  report: Report
-  grace_s: float = GRACE_S
-  failed: dict[str, str] = dataclasses.field(default_factory=dict)
-  workers: list[pool.Worker] = dataclasses.field(default_factory=list)
-  pending: list[Point] = dataclasses.field(default_factory=list)
-  timings: schedule.Timings = dataclasses.field(
-    default_factory=lambda: schedule.Timings({}, {})
-  )
-  _tries: dict[str, int] = dataclasses.field(default_factory=dict)
-  _bad_starts: int = 0
-  _selector: selectors.BaseSelector = dataclasses.field(
-    default_factory=selectors.DefaultSelector
-  )
+  ready: bool = False
+  ending: bool = False
+  program: str | None = None
+  compiled: set[str] = dataclasses.field(default_factory=set)
+  points: dict[str, Point] = dataclasses.field(default_factory=dict)
+  begun: list[str] = dataclasses.field(default_factory=list)
+  since_s: float = 0.0
+
+  @property
+  def idle(self) -> bool:
+    """Whether it waits for points."""
+    return self.ready and not self.ending and not self.points
+
+  def give(self, points: Sequence[Point]) -> None:
+    """Notes that it was given points."""
+    self.points = {point.run_id: point for point in points}
+    self.begun = []
+    self.program = points[0].program
+    self.since_s = time.monotonic()
+
+  def blamed(self) -> list[Point]:
+    """The points that its end is put down to: those begun, or the first.
+
+    One at least, so that a slot that never gets as far as to begin anything
+    is not tried for ever.
+    """
+    return [self.points[i] for i in self.begun] or [*self.points.values()][:1]
+
+
+class Launcher:
+  """Slots, and what they are at; kept from one stage to the next.
+
+  Attributes:
+    failed: message by run id, of the points that failed for good.
+    pending: points that no slot has.
+    slots: those started, by number.
+    timings: of the points that are over.
+    num_slots: at most so many.
+    grace_s: for last checkpoints, when it is stopped.
+    stopping: says whether a signal asked for the end.
+  """
+
+  def __init__(
+    self,
+    executor: Executor,
+    *,
+    directory: SweepDirectory,
+    num_slots: int,
+    retries: int,
+    attempts: Attempts,
+    stopping: Callable[[], bool],
+    watcher: Watcher,
+    grace_s: float = GRACE_S,
+    max_lanes: int = 1,
+  ):
+    """Starts nothing yet.
+
+    Args:
+      executor: where runs happen.
+      directory: of the sweep.
+      num_slots: see above, like `stopping` and `grace_s`.
+      retries: how often a failed point is tried again.
+      attempts: where attempts are booked.
+      stopping: see above.
+      watcher: is told what happens.
+      grace_s: see above.
+      max_lanes: points of one program that a slot is given at once.
+    """
+    self.num_slots = num_slots
+    self.stopping = stopping
+    self.grace_s = grace_s
+    self.failed: dict[str, str] = {}
+    self.pending: list[Point] = []
+    self.slots: dict[int, Slot] = {}
+    self.timings = schedule.Timings({}, {})
+    self._executor = executor
+    self._directory = directory
+    self._retries = retries
+    self._attempts = attempts
+    self._watcher = watcher
+    self._max_lanes = max_lanes
+    self._num_failures: dict[str, int] = {}
+    self._bad_starts = 0
 
   def run(self, points: Sequence[Point]) -> None:
     """Runs points until each is over, has failed for good, or a signal came.
 
     Raises:
-      RunError: workers do not start.
+      RunError: slots do not start, or a disk cannot be used.
     """
     self.pending = list(points)
     while (self.pending or self.running()) and not self.stopping():
-      self._hire()
-      self._assign()
-      for key, _ in self._selector.select(TICK_S):
-        self._listen(key.data)
-      self.report("tick", launcher=self)
+      self._start_slots()
+      self._submit_points()
+      for event in self._executor.events(TICK_S):
+        self._handle(event)
+      self._watcher.tick(self)
 
-  def running(self) -> list[pool.Worker]:
-    """The workers that are at a point."""
-    return [worker for worker in self.workers if worker.point is not None]
-
-  def close(self) -> None:
-    """Ends the workers; those at a point may write a last checkpoint."""
-    interrupted = [worker.point for worker in self.running()]
-    try:
-      pool.stop(self.workers, self.grace_s)
-    finally:
-      self._selector.close()
-      self.workers.clear()
-    for point in interrupted:
-      self.attempts.add(point.run_id, RunState.INTERRUPTED)
-
-  def _hire(self) -> None:
-    """Starts workers, never more than there are points."""
-    wanted = min(self.num_workers, len(self.pending) + len(self.running()))
-    while len(self.workers) < wanted:
-      slots = {worker.slot for worker in self.workers}
-      slot = next(i for i in range(self.num_workers) if i not in slots)
-      try:
-        worker = pool.start(
-          self.out,
-          slot,
-          self.cores[slot] if self.cores else None,
-          self.runner,
-          self.lock,
-        )
-      except OSError as error:
-        if error.errno not in (errno.ENOMEM, errno.EAGAIN):
-          raise
-        self._settle_for_fewer(error.strerror, self.workers)
-        return
-      self.workers.append(worker)
-      self._selector.register(
-        worker.process.stdout, selectors.EVENT_READ, worker
-      )
-
-  def _assign(self) -> None:
-    for worker in self.workers:
-      if not worker.idle:
-        continue
-      point = schedule.choose(
-        worker.program,
-        worker.programs,
-        self.pending,
-        self.progress(),
-        self.timings,
-      )
-      if point is None:
-        continue
-      self.pending.remove(point)
-      directory = SweepDirectory(self.out).run(point.run_id)
-      directory.set_result_aside()
-      self.report("begun", point=point)
-      worker.send(point, directory.path)
+  def running(self) -> list[Point]:
+    """The points that slots have."""
+    return [p for slot in self.slots.values() for p in slot.points.values()]
 
   def progress(self) -> list[schedule.Running]:
-    """What the workers are at, as the schedule sees it."""
+    """What the slots are at, as the schedule sees it."""
     now_s = time.monotonic()
     return [
       schedule.Running(
-        worker.point.program,
-        now_s - worker.started_s,
-        worker.point.program not in worker.programs,
+        slot.program, now_s - slot.since_s, slot.program not in slot.compiled
       )
-      for worker in self.running()
+      for slot in self.slots.values()
+      if slot.program is not None and slot.points
     ]
 
-  def _listen(self, worker: pool.Worker) -> None:
-    for answer in worker.answers():
-      event = answer["event"]
-      if event == "ready":
-        worker.ready = True
-      elif event == "closed":
-        self._bury(worker)
-      else:
-        self._settle(worker, answer)
+  def stop(self) -> None:
+    """Ends the slots; points under way may write a last checkpoint.
 
-  def _settle(self, worker: pool.Worker, answer: dict[str, Any]) -> None:
-    """Books a worker's answer about its point."""
-    point, worker.point = worker.point, None
-    elapsed_s = time.monotonic() - worker.started_s
-    if answer["event"] == "finished":
-      directory = SweepDirectory(self.out).run(point.run_id)
-      result, problem, _ = directory.read_result()
-      if result is not None:
-        worker.programs.add(point.program)
-        self._time(point.program, elapsed_s, result)
-        state = RunState(result["state"])
-        self.attempts.add(point.run_id, state, wall_s=elapsed_s)
-        self.report("over", point=point, result=result, elapsed_s=elapsed_s)
+    A point that still ended is booked as such, another that had begun as
+    interrupted.
+    """
+    try:
+      for event in self._executor.stop(self.grace_s):
+        if isinstance(event, Began | Finished):
+          self._handle(event)
+    finally:
+      begun = [run_id for slot in self.slots.values() for run_id in slot.begun]
+      self.slots.clear()
+      for run_id in begun:
+        self._attempts.add(run_id, RunState.INTERRUPTED)
+
+  def _start_slots(self) -> None:
+    """Starts slots, never more than there are points."""
+    wanted = min(self.num_slots, len(self.pending) + len(self.running()))
+    while len(self.slots) < wanted:
+      number = next(i for i in range(self.num_slots) if i not in self.slots)
+      try:
+        self._executor.start(number)
+      except NoRoomError as error:
+        self._go_on_with_fewer(str(error), list(self.slots.values()))
         return
-      path = directory.path / files.RESULT
-      message = problem or f"the run ended without {path}"
-      self._fail(point, message, retry=True)
-    elif answer["event"] == "failed":
-      message, kind = answer["message"], answer.get("kind")
-      if kind == "disk":
-        # Every other point would meet the same disk.
-        self.attempts.add(point.run_id, RunState.FAILED, message=message)
-        raise errors.RunError(
-          f"{message.rstrip('.')}. What is done is kept; the same command goes"
-          " on from there."
-        )
-      if kind == "memory":
-        # What is left of it is of no use to another point, and may hang.
-        self._dismiss(worker)
-        worker.kill()
-      self._fail(point, message, retry=answer["retry"])
-    else:
-      self._fail(point, "a signal interrupted the worker", retry=True)
+      self.slots[number] = Slot()
 
-  def _bury(self, worker: pool.Worker) -> None:
-    """Books the death of a worker; `_hire` replaces it."""
-    self._dismiss(worker)
-    # Its own end, not our SIGKILL, is what the message tells.
-    with contextlib.suppress(subprocess.TimeoutExpired):
-      worker.process.wait(5.0)
-    worker.kill()
-    if worker.point is not None:
-      self._fail(worker.point, worker.epitaph(), retry=True)
-    elif not worker.ready:
+  def _submit_points(self) -> None:
+    """Gives each idle slot the points that the schedule has for it."""
+    for number, slot in self.slots.items():
+      if not slot.idle:
+        continue
+      points = schedule.choose(
+        slot.program,
+        slot.compiled,
+        self.pending,
+        self.progress(),
+        self.timings,
+        self._max_lanes,
+      )
+      if not points:
+        continue
+      for point in points:
+        self.pending.remove(point)
+      slot.give(points)
+      self._executor.submit(number, [self._lane(point) for point in points])
+
+  def _lane(self, point: Point) -> Lane:
+    """A point as the executor gets it."""
+    directory = self._directory.run(point.run_id)
+    directory.set_result_aside()
+    return Lane(point.run_id, point.config, directory.path)
+
+  def _handle(self, event: Event) -> None:
+    """Does what an event asks for."""
+    if isinstance(event, Note):
+      self._watcher.note(event.text)
+      return
+    slot = self.slots[event.slot]
+    if isinstance(event, Ready):
+      slot.ready = True
+    elif isinstance(event, Died):
+      self._replace(event)
+    elif event.run_id not in slot.points:
+      self._executor.end(event.slot)
+      what = f"the worker told of run {event.run_id}, which it did not have"
+      self._replace(Died(event.slot, what))
+    elif isinstance(event, Began):
+      slot.begun.append(event.run_id)
+      slot.since_s = time.monotonic()
+    else:
+      self._take_end(slot, event)
+
+  def _take_end(self, slot: Slot, event: Finished | Failed | Interrupted):
+    """Does what the end of a run asks for."""
+    has_begun = event.run_id in slot.begun
+    if has_begun:
+      slot.begun.remove(event.run_id)
+    point = slot.points.pop(event.run_id)
+    if isinstance(event, Finished):
+      self._take_result(slot, point, event.wall_s)
+    elif isinstance(event, Failed):
+      self._take_failure(event, point)
+    else:
+      slot.ending = True
+      if not has_begun:
+        self.pending.append(point)
+      elif self.stopping():
+        self._attempts.add(point.run_id, RunState.INTERRUPTED)
+      else:
+        self._fail(point, "a signal interrupted the worker")
+
+  def _take_result(self, slot: Slot, point: Point, wall_s: float) -> None:
+    """Books what a run has left."""
+    directory = self._directory.run(point.run_id)
+    result, problem, _ = directory.read_result()
+    if result is None:
+      path = directory.path / files.RESULT
+      self._fail(point, problem or f"the run ended without {path}")
+      return
+    slot.compiled.add(point.program)
+    compile_s = result.get("compile_s") or 0.0
+    self.timings = self.timings.add(point.program, wall_s, compile_s)
+    self._attempts.add(point.run_id, RunState(result["state"]), wall_s=wall_s)
+    self._watcher.over(point, result, wall_s)
+
+  def _take_failure(self, event: Failed, point: Point) -> None:
+    """Books a run's failure, and does what its cause asks for.
+
+    Raises:
+      RunError: the disk is at fault.
+    """
+    if event.cause == Cause.DISK:
+      self._attempts.add(point.run_id, RunState.FAILED, message=event.message)
+      raise errors.RunError(
+        f"{event.message.rstrip('.')}. What is done is kept; the same command"
+        " goes on from there."
+      )
+    if event.cause == Cause.MEMORY:
+      # What is left of it is of no use to another point, and may hang.
+      self._executor.end(event.slot)
+      self.pending += self.slots.pop(event.slot).points.values()
+    self._fail(point, event.message, retry=event.cause != Cause.INPUT)
+
+  def _replace(self, event: Died) -> None:
+    """Books the death of a slot; another is started in its place."""
+    slot = self.slots.pop(event.slot)
+    blamed = slot.blamed()
+    self.pending += [p for p in slot.points.values() if p not in blamed]
+    for point in blamed:
+      self._fail(point, event.message)
+    if not slot.ready:
       self._bad_starts += 1
       if self._bad_starts >= MAX_BAD_STARTS:
-        started = [each for each in self.workers if each.ready]
-        self._settle_for_fewer(worker.epitaph(), started)
+        started = [each for each in self.slots.values() if each.ready]
+        self._go_on_with_fewer(event.message, started)
 
-  def _dismiss(self, worker: pool.Worker) -> None:
-    """Listens to a worker no more."""
-    self._selector.unregister(worker.process.stdout)
-    self.workers.remove(worker)
+  def _go_on_with_fewer(self, why: str, started: Sequence[Slot]) -> None:
+    """Goes on with the slots that did start, as where memory is short.
 
-  def _settle_for_fewer(self, how: str, started: Sequence[pool.Worker]) -> None:
-    """Goes on with the workers that did start, as where memory is short."""
-    why = f"workers do not start: {how}."
+    Raises:
+      RunError: none did.
+    """
+    why = f"workers do not start: {why}."
     if not started:
       raise errors.RunError(f"{why} What is done is kept.")
-    self.num_workers = len(self.workers)
+    self.num_slots = len(self.slots)
     self._bad_starts = 0
-    self.report("note", text=f"{why} Going on with {self.num_workers}.")
+    self._watcher.note(f"{why} Going on with {self.num_slots}.")
 
-  def _fail(self, point: Point, message: str, *, retry: bool) -> None:
-    tries = self._tries[point.run_id] = self._tries.get(point.run_id, 0) + 1
-    self.attempts.add(point.run_id, RunState.FAILED, message=message)
-    again = retry and tries <= self.retries
+  def _fail(self, point: Point, message: str, *, retry: bool = True) -> None:
+    """Books a failed attempt; the point waits for another, or is given up."""
+    count = self._num_failures.get(point.run_id, 0) + 1
+    self._num_failures[point.run_id] = count
+    self._attempts.add(point.run_id, RunState.FAILED, message=message)
+    again = retry and count <= self._retries
     if again:
       self.pending.append(point)
     else:
       self.failed[point.run_id] = message
-    self.report("failed", point=point, message=message, again=again)
-
-  def _time(self, program: str, elapsed_s: float, result: Any) -> None:
-    compile_s = result.get("compile_s") or 0.0
-    point_s = {k: list(v) for k, v in self.timings.point_s.items()}
-    compiles_s = {k: list(v) for k, v in self.timings.compile_s.items()}
-    point_s.setdefault(program, []).append(max(0.0, elapsed_s - compile_s))
-    if compile_s:
-      compiles_s.setdefault(program, []).append(compile_s)
-    self.timings = schedule.Timings(point_s, compiles_s)
+    self._watcher.failed(point, message, again)
 
 
 @contextlib.contextmanager

@@ -14,14 +14,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from normjax import configure, errors
-from normjax.sweep import labels, pool
+from normjax.sweep import labels, machine
 from normjax.sweep.plan import Plan, Point
 
 _LAST_LINES = 3
 
 
 def check(
-  plan: Plan, points: Iterable[Point], *, strict: bool = False
+  plan: Plan,
+  points: Iterable[Point],
+  *,
+  strict: bool = False,
+  same_machine: bool = True,
 ) -> list[str]:
   """Checks the configs of points, and the names that the sweep asks for.
 
@@ -32,9 +36,10 @@ def check(
     plan: of the sweep; says the metrics.
     points: those without a result.
     strict: whether a model that cannot be built is an error, too.
+    same_machine: whether the runs will see this machine's devices.
 
   Returns:
-    What will fail, one line a program.
+    What will fail, one line per program.
 
   Raises:
     UserError: a number out of range, an option that its factory refuses, a
@@ -50,9 +55,9 @@ def check(
     "other_metrics": list(plan.other_metrics),
     "strict": strict,
   }
-  if pool.has_accelerator():
+  if same_machine and machine.has_accelerator():
     return _check_elsewhere(request)
-  return check_here(**request)
+  return check_here(**request, same_devices=same_machine)
 
 
 def _distinct(points: Iterable[Point]) -> list[tuple[str, str, Any]]:

@@ -12,20 +12,23 @@ import rich.table
 
 from normjax import escape
 from normjax.record.directory import RunState, SweepDirectory
-from normjax.sweep import labels, schedule
+from normjax.sweep import labels, launch, schedule
 from normjax.sweep.plan import Plan, Point
 
 REFRESH_S = 1.0
 
 
 class Progress:
-  """Counts what is over; lines always, a live table on a terminal."""
+  """Counts what is over; lines always, a live table on a terminal.
 
-  def __init__(self, out: Path, console: rich.console.Console, workers: int):
+  It is the launcher's `Watcher`.
+  """
+
+  def __init__(self, out: Path, console: rich.console.Console, num_slots: int):
     """Shows nothing before the first `begin`."""
     self._out = out
     self._console = console
-    self._workers = workers
+    self._num_slots = num_slots
     self._plan: Plan | None = None
     self._num_over = 0
     self._shown_s = 0.0
@@ -55,22 +58,24 @@ class Progress:
     self._plan = plan
     self._num_over = num_over
 
-  def report(self, event: str, **facts: Any) -> None:
-    """Is the launcher's `report`."""
-    if event == "tick":
-      self._tick(facts["launcher"])
-    elif event == "note":
-      self.say(f"note: {facts['text']}")
-    elif event == "over":
-      self._num_over += 1
-      self.say(
-        f"[{self._num_over}/{self._plan.num_points}]"
-        f" {describe(facts['point'])}:"
-        f" {self._outcome(facts['result'])} ({seconds(facts['elapsed_s'])})"
-      )
-    elif event == "failed":
-      again = "; tried again later" if facts["again"] else "; given up"
-      self.say(f"{describe(facts['point'])}: failed: {facts['message']}{again}")
+  def note(self, text: str) -> None:
+    """Prints what people should know."""
+    self.say(f"note: {text}")
+
+  def over(
+    self, point: Point, result: Mapping[str, Any], wall_s: float
+  ) -> None:
+    """Counts a point that has its result, and prints it."""
+    self._num_over += 1
+    self.say(
+      f"[{self._num_over}/{self._plan.num_points}] {describe(point)}:"
+      f" {self._outcome(result)} ({seconds(wall_s)})"
+    )
+
+  def failed(self, point: Point, message: str, again: bool) -> None:
+    """Prints a failed attempt."""
+    then = "tried again later" if again else "given up"
+    self.say(f"{describe(point)}: failed: {message}; {then}")
 
   def _outcome(self, result: Mapping[str, Any]) -> str:
     if result["state"] == RunState.DIVERGED:
@@ -78,7 +83,8 @@ class Progress:
     value = result["metrics"].get(self._plan.metric)
     return f"{self._plan.metric} {number(value)}"
 
-  def _tick(self, launcher: Any) -> None:
+  def tick(self, launcher: launch.Launcher) -> None:
+    """Draws the live table anew, now and then."""
     now_s = time.monotonic()
     if self._live is None or now_s - self._shown_s < REFRESH_S:
       return
@@ -88,18 +94,18 @@ class Progress:
       launcher.pending,
       plan.num_points - len(plan.points),
       launcher.progress(),
-      self._workers,
+      self._num_slots,
       launcher.timings,
     )
     table = rich.table.Table(box=None, show_header=True, pad_edge=False)
     for name in ("running", "step", "loss"):
       table.add_column(name)
-    for worker in launcher.running():
-      run = SweepDirectory(self._out).run(worker.point.run_id)
+    for point in launcher.running():
+      run = SweepDirectory(self._out).run(point.run_id)
       status = run.read_status().value or {}
       step = f"{status.get('step', 0)}/{status.get('num_steps', '?')}"
       table.add_row(
-        escape.terminal(describe(worker.point)),
+        escape.terminal(describe(point)),
         step,
         number(status.get("loss")),
       )

@@ -1,4 +1,4 @@
-"""Which point an idle worker takes: pure functions.
+"""Which points an idle worker takes: pure functions.
 
 A worker keeps to the program that it has compiled. When that has no more
 points, it takes the program that nobody works on with the most work left;
@@ -21,10 +21,10 @@ CACHED_FRACTION = 0.25
 
 @dataclasses.dataclass(frozen=True)
 class Running:
-  """A point that a worker is at.
+  """What a worker is at.
 
   Attributes:
-    program: of the point.
+    program: of its points.
     elapsed_s: since it was begun.
     compiles: it is the worker's first of its program.
   """
@@ -41,6 +41,15 @@ class Timings:
   point_s: Mapping[str, Sequence[float]]
   compile_s: Mapping[str, Sequence[float]]
 
+  def add(self, program: str, wall_s: float, compile_s: float) -> "Timings":
+    """These and those of one more point; `wall_s` is compilation and all."""
+    point_s = {k: list(v) for k, v in self.point_s.items()}
+    compiles_s = {k: list(v) for k, v in self.compile_s.items()}
+    point_s.setdefault(program, []).append(max(0.0, wall_s - compile_s))
+    if compile_s:
+      compiles_s.setdefault(program, []).append(compile_s)
+    return Timings(point_s, compiles_s)
+
   def expect_point_s(self, program: str) -> float | None:
     """Seconds of a point without compilation; None where none finished."""
     return _median(self.point_s, program)
@@ -56,8 +65,9 @@ def choose(
   pending: Sequence[Point],
   running: Sequence[Running],
   timings: Timings,
-) -> Point | None:
-  """The point that an idle worker takes, or None if it had better wait.
+  max_points: int = 1,
+) -> list[Point]:
+  """The points that an idle worker takes, none if it had better wait.
 
   Args:
     program: of the worker's last point.
@@ -65,14 +75,15 @@ def choose(
     pending: points that nobody has, in the order of the plan.
     running: what the other workers are at.
     timings: so far.
+    max_points: at most so many, all of one program.
   """
   groups: dict[str, list[Point]] = {}
   for point in pending:
     groups.setdefault(point.program, []).append(point)
   if not groups:
-    return None
+    return []
   if program in groups:
-    return groups[program][0]
+    return groups[program][:max_points]
   owners = collections.Counter(each.program for each in running)
   free = [each for each in groups if each not in owners]
   if free:
@@ -83,14 +94,14 @@ def choose(
         len(groups[each]) * (timings.expect_point_s(each) or 1.0),
       ),
     )
-    return groups[most][0]
+    return groups[most][:max_points]
   gains = {
     each: _gain_s(each, len(points), each in compiled, running, timings)
     for each, points in groups.items()
   }
   best = max(gains, key=gains.__getitem__)
   # From the end: the owner takes from the front.
-  return groups[best][-1] if gains[best] > 0 else None
+  return groups[best][-max_points:] if gains[best] > 0 else []
 
 
 def _gain_s(

@@ -69,7 +69,7 @@ class Sweep:
   """A comparison: rows, seeds, tuning.
 
   Attributes:
-    methods: one override dict a row; they do not set `seed`.
+    methods: one override dict per row; they do not set `seed`.
     seeds: of the final runs, the same for every method (paired: the same
       data order).
     tune: None runs every method as its config says.

@@ -49,6 +49,42 @@ def axes(tune: Tune, config: Callable[[], ConfigDict]) -> Axes:
   return grids
 
 
+def check_own_values(
+  tune: Tune, methods: Sequence[Mapping[str, Any]], config: ConfigDict
+) -> None:
+  """Refuses a function of `Tune.space` that passes over what a method sets.
+
+  A function may well start from a method's own value. One that returns the
+  same values without it never uses it, as a table of values never does.
+
+  Args:
+    tune: of the sweep.
+    methods: the overrides of each.
+    config: the base config.
+
+  Raises:
+    UserError: names the method, the key and the values.
+  """
+  if not callable(tune.space) or tune.relative:
+    return
+  for method in methods:
+    resolved = configure.override(config, method)
+    space = _called(tune.space, lambda config=resolved: config)
+    for key in filter(space.__contains__, method):
+      others = {k: v for k, v in method.items() if k != key}
+      try:
+        bare = configure.override(config, others)
+        values = _called(tune.space, lambda config=bare: config).get(key)
+      except errors.UserError:  # It asks for the method's own value.
+        continue
+      if values == space[key] and _leaf(bare, key) != _leaf(resolved, key):
+        raise errors.UserError(
+          f"method {dict(method)!r} sets {key!r}, which the function of"
+          f" Tune.space varies over {list(values)} with and without it: its"
+          " value would never be used."
+        )
+
+
 def _called(space: Callable[..., Any], config: Callable[[], ConfigDict]) -> Any:
   """The space that a function of the user's makes of a method's config."""
   file = inspect.getsourcefile(space) if inspect.isfunction(space) else None
@@ -59,6 +95,11 @@ def _called(space: Callable[..., Any], config: Callable[[], ConfigDict]) -> Any:
   return checks.axes(
     f"what the function {name!r} of Tune.space returned", call(config())
   )
+
+
+def _leaf(config: ConfigDict, key: str) -> Any:
+  """The value at a dotted path; None where there is none."""
+  return dict(configure.leaves(configure.to_dict(config))).get(key)
 
 
 def _products(key: str, factors: Values, own: Any) -> Values:

@@ -1,45 +1,47 @@
 """A worker of a sweep: `python -m normjax.sweep.worker`.
 
-Reads points as JSON lines on standard input, `{"config": …, "directory":
-…}`, runs one after the other in this process, so that points of one program
-share its compilation, and answers in JSON lines on standard output:
-
-    {"event": "ready"}
-    {"event": "finished", "directory": …}
-    {"event": "failed", "directory": …, "message": …, "retry": bool,
-     "kind": "disk" | "memory" | ""}
-    {"event": "interrupted", "directory": …}
-
-Whatever else the run prints goes to standard error. A worker ends when its
-sweep does, whichever way that ends.
+Reads lists of lanes on standard input, runs one after the other in this
+process, so that points of one program share its compilation, and answers on
+standard output; `protocol` says in which lines. Whatever else the runs print
+goes to standard error. A worker ends when its sweep does, whichever way that
+ends.
 """
 
 import argparse
 import ctypes
 import importlib
-import json
 import os
 import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
 from normjax import errors, faults, stopping
 from normjax.record.directory import RunState
+from normjax.sweep import protocol
+from normjax.sweep.executor import (
+  Began,
+  Cause,
+  Failed,
+  Finished,
+  Interrupted,
+  Lane,
+  Ready,
+)
 
 PR_SET_PDEATHSIG = 1
+BAD_REQUEST = 2
 INTERRUPTED = 130
-DISK = "disk"
-MEMORY = "memory"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Serves points until standard input ends; returns the exit status."""
+  """Serves lanes until standard input ends; returns the exit status."""
   parser = argparse.ArgumentParser()
+  parser.add_argument("--slot", type=int, required=True)
   parser.add_argument("--runner", required=True)
   parser.add_argument("--parent", type=int, required=True)
   parser.add_argument("--cores", default="")
@@ -55,70 +57,95 @@ def main(argv: Sequence[str] | None = None) -> int:
   signal.signal(stopping.SWEEP, _interrupt)
   try:
     with stopping.handled(_interrupt):
-      return _serve(_load(options.runner), requests, answers)
+      return serve(options.slot, _load(options.runner), requests, answers)
   except KeyboardInterrupt:
     return INTERRUPTED
 
 
-def _serve(
-  runner: Callable[..., Any], requests: TextIO, answers: TextIO
+def serve(
+  slot: int, runner: Callable[..., Any], requests: TextIO, answers: TextIO
 ) -> int:
+  """Answers requests until their end, a signal, or one that is malformed.
+
+  Args:
+    slot: the number that answers bear.
+    runner: called as `runner(config, directory)` for each lane.
+    requests: see `protocol`, like `answers`.
+    answers: flushed after each line.
+
+  Returns:
+    The exit status.
+  """
   busy = threading.Event()
   lines: queue.SimpleQueue[str] = queue.SimpleQueue()
   threading.Thread(
     target=_read, args=(requests, lines, busy), daemon=True
   ).start()
 
-  def answer(event: str, **facts: Any) -> None:
-    answers.write(json.dumps({"event": event, **facts}) + "\n")
+  def answer(said: protocol.Answer) -> None:
+    answers.write(protocol.write_answer(said))
     answers.flush()
 
-  answer("ready")
+  answer(Ready(slot))
   while line := lines.get():
-    request = json.loads(line)
-    directory = request["directory"]
-    outcome: dict[str, Any] = {"event": "finished"}
     try:
-      _run(runner, request)
-    except KeyboardInterrupt:
-      answer("interrupted", directory=directory)
-      return INTERRUPTED
-    except BaseException as error:
-      traceback.print_exc()
-      sys.stderr.flush()
-      outcome = _failure(error)
-    # Before the answer: once it is out, the input may end at any moment.
-    busy.clear()
-    answer(directory=directory, **outcome)
-    if stopping.asked():
+      left = protocol.read_request(line)
+    except protocol.ProtocolError as error:
+      busy.clear()
+      print(error, file=sys.stderr, flush=True)
+      return BAD_REQUEST
+    ended = False
+    while left and not ended:
+      lane = left.pop(0)
+      answer(Began(slot, lane.run_id))
+      outcome = run_lane(slot, runner, lane)
+      ended = isinstance(outcome, Interrupted) or stopping.asked()
+      if ended or not left:
+        # Before the answer: once it is out, the input may end at any moment.
+        busy.clear()
+      answer(outcome)
+    for lane in left:
+      answer(Interrupted(slot, lane.run_id))
+    if ended:
       return INTERRUPTED
   return 0
 
 
-def _failure(error: BaseException) -> dict[str, Any]:
-  """The answer about a run that failed."""
-  message, kind, retry = faults.one_line(error), "", True
-  if isinstance(error, errors.CacheError):
-    message, kind = str(error), DISK
-  elif isinstance(error, errors.UserError):
-    message = f"{type(error).__name__}: {error}"
-    # Bad input stays bad.
-    retry = isinstance(error, errors.BusyRunError)
-  elif (fault := faults.disk(error)) is not None:
-    message, kind = faults.describe(fault), DISK
-  elif faults.is_memory(error):
-    message, kind = f"out of memory: {message}", MEMORY
-  return {"event": "failed", "message": message, "retry": retry, "kind": kind}
-
-
-def _run(runner: Callable[..., Any], request: dict[str, Any]) -> None:
+def run_lane(
+  slot: int, runner: Callable[..., Any], lane: Lane
+) -> Finished | Failed | Interrupted:
+  """Runs a lane, and says what became of it."""
   from ml_collections import ConfigDict
 
-  directory = Path(request["directory"])
-  print(f"--- {directory.name}", file=sys.stderr, flush=True)
-  result = runner(ConfigDict(request["config"]), directory)
-  if result["state"] == RunState.INTERRUPTED:
-    raise KeyboardInterrupt
+  began_s = time.monotonic()
+  try:
+    print(f"--- {lane.run_id}", file=sys.stderr, flush=True)
+    result = runner(ConfigDict(lane.config), lane.directory)
+    if result["state"] == RunState.INTERRUPTED:
+      return Interrupted(slot, lane.run_id)
+  except KeyboardInterrupt:
+    return Interrupted(slot, lane.run_id)
+  except BaseException as error:
+    traceback.print_exc()
+    sys.stderr.flush()
+    return Failed(slot, lane.run_id, *_explain(error))
+  return Finished(slot, lane.run_id, time.monotonic() - began_s)
+
+
+def _explain(error: BaseException) -> tuple[str, Cause]:
+  """Why a run failed, in one line and in one word."""
+  message = faults.one_line(error)
+  if isinstance(error, errors.CacheError):
+    return str(error), Cause.DISK
+  if isinstance(error, errors.UserError):
+    is_busy = isinstance(error, errors.BusyRunError)
+    message = f"{type(error).__name__}: {error}"
+    return message, Cause.BUSY if is_busy else Cause.INPUT
+  if (fault := faults.disk(error)) is not None:
+    return faults.describe(fault), Cause.DISK
+  if faults.is_memory(error):
+    return f"out of memory: {message}", Cause.MEMORY
+  return message, Cause.ERROR
 
 
 def _read(

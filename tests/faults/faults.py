@@ -363,6 +363,21 @@ FAULTS = (
     "tests/sweep/test_resolve.py"
     "::test_a_leaf_that_follows_another_does_so_here",
   ),
+  Fault(
+    "one retry too few",
+    "normjax/sweep/launch.py",
+    "again = retry and count <= self._retries",
+    "again = retry and count < self._retries",
+    "tests/sweep/test_launcher.py::test_a_retry_waits_for_its_turn",
+  ),
+  Fault(
+    "points lost with their slot",
+    "normjax/sweep/launch.py",
+    "self.pending += [p for p in slot.points.values() if p not in blamed]",
+    "self.pending += []",
+    "tests/sweep/test_launcher.py::"
+    "test_what_a_slot_was_at_when_it_died_is_tried_again",
+  ),
   # ----- Reports -----
   Fault(
     "quantile of the interval",

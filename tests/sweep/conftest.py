@@ -47,8 +47,12 @@ def write_config(tmp_path):
 
 @pytest.fixture
 def run_toy():
-  """Runs a sweep of the toy runner in this process."""
+  """Runs a sweep of the toy runner: in this process, unless told otherwise.
+
+  `executor="local"` is for what processes do; they take time to start.
+  """
   import toy_runner
+  from in_process import InProcess
 
   from normjax.sweep import api
 
@@ -62,6 +66,7 @@ def run_toy():
           "runner": "toy_runner:run",
           "program_key": toy_runner.program_key,
           "workers": 2,
+          "executor": InProcess,
           **options,
         },
       )

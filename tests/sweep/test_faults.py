@@ -4,11 +4,12 @@ import contextlib
 import json
 
 import pytest
+from in_process import InProcess
 from toy_runner import logs, results
 
 from normjax import errors
 from normjax.record import directory
-from normjax.sweep import launch, pool
+from normjax.sweep import local
 
 
 def sweep(kind, seeds=2):
@@ -22,21 +23,28 @@ def failed(out):
 
 
 @pytest.mark.parametrize(
-  ("kind", "message"),
+  ("executor", "kind", "message"),
   [
-    ("memory", "out of memory: MemoryError"),
+    ("local", "memory", "out of memory: MemoryError"),
     (
+      InProcess,
       "device_memory",
       "out of memory: RuntimeError: RESOURCE_EXHAUSTED: Out of",
     ),
-    ("thread", "out of memory: RuntimeError: can't start new thread"),
+    (
+      InProcess,
+      "thread",
+      "out of memory: RuntimeError: can't start new thread",
+    ),
   ],
 )
 def test_a_worker_out_of_memory_is_replaced_and_the_point_tried_again(
-  write_config, run_toy, tmp_path, kind, message
+  write_config, run_toy, tmp_path, executor, kind, message
 ):
   out = tmp_path / "out"
-  summary = run_toy(write_config(sweep(f"{kind}:1")), out, workers=1)
+  summary = run_toy(
+    write_config(sweep(f"{kind}:1")), out, workers=1, executor=executor
+  )
   assert (summary.num_done, summary.exit_code) == (4, 0)
   # No point pays for another one's memory.
   assert len(failed(out)) == 2
@@ -55,23 +63,32 @@ def test_memory_that_never_suffices_is_exit_1(write_config, run_toy, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("kind", "message"),
+  ("executor", "kind", "message"),
   [
-    ("disk", r"cannot use /data/x: No space left on device\. What is done is"),
-    ("cache", r"cannot write the cache: full\. What is done is kept"),
+    (
+      "local",
+      "disk",
+      r"cannot use /data/x: No space left on device\. What is done is",
+    ),
+    (
+      InProcess,
+      "cache",
+      r"cannot write the cache: full\. What is done is kept",
+    ),
   ],
 )
 def test_a_worker_s_disk_fault_ends_the_sweep(
-  write_config, run_toy, tmp_path, kind, message
+  write_config, run_toy, tmp_path, executor, kind, message
 ):
   out = tmp_path / "out"
+  options = {"workers": 1, "executor": executor}
   config = write_config(sweep(f"{kind}:1"))
   for num_failed in (1, 2):  # One for each of the two points that meet it.
     with pytest.raises(errors.RunError, match=message):
-      run_toy(config, out, workers=1)
+      run_toy(config, out, **options)
     assert len(failed(out)) == num_failed
   assert len(results(out)) >= 2  # What came before is kept.
-  assert run_toy(config, out, workers=1).num_done == 4
+  assert run_toy(config, out, **options).num_done == 4
   assert all(lines.count("begin") <= 2 for lines in logs(out).values())
 
 
@@ -87,18 +104,20 @@ def test_a_folder_in_use_is_tried_again(write_config, run_toy, tmp_path):
 def test_no_memory_for_another_worker(
   write_config, run_toy, tmp_path, monkeypatch
 ):
-  start, started = pool.start, []
+  worker, started = local.Worker, []
 
   def short(*arguments):
     if started:
       raise OSError(12, "Cannot allocate memory")
-    started.append(start(*arguments))
+    started.append(worker(*arguments))
     return started[0]
 
-  monkeypatch.setattr(launch.pool, "start", short)
-  assert run_toy(write_config(sweep("")), tmp_path / "out").num_done == 4
+  monkeypatch.setattr(local, "Worker", short)
+  options = {"executor": "local"}
+  config = write_config(sweep(""))
+  assert run_toy(config, tmp_path / "out", **options).num_done == 4
   with pytest.raises(errors.RunError, match="do not start: Cannot allocate"):
-    run_toy(write_config(sweep("")), tmp_path / "other")
+    run_toy(config, tmp_path / "other", **options)
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,14 @@ def test_any_value_gives_a_plan_or_one_message(write, monkeypatch, name):
       "Tune.space, the function '<lambda>', failed: ZeroDivisionError",
     ),
     (
+      lambda: _sweep(
+        methods=[{"norm.eps": 1e-6}, {"norm.eps": 1e-3}],
+        tune=Tune(lambda config: {"norm.eps": [1e-5, 1e-4]}),
+      ),
+      "method {'norm.eps': 0.001} sets 'norm.eps', which the function of"
+      " Tune.space varies over [1e-05, 0.0001] with and without it",
+    ),
+    (
       lambda: _tune(space=lambda config: 3),
       "Tune.space returned must be a mapping",
     ),
@@ -219,6 +227,30 @@ def test_a_baseline_of_tuples_fits_a_config_of_lists():
   ]
   wanted = {"log.probes": ("scale/",)}
   assert labels.baseline(wanted, ["a", "b"], configs) == "b"
+
+
+def test_a_function_may_start_from_what_a_method_sets(write, monkeypatch):
+  def from_own(config):
+    return {RATE: [config.optimizer.learning_rate * f for f in (0.5, 2.0)]}
+
+  def or_fail(config):
+    assert config.optimizer.learning_rate < 0.3  # The config's own.
+    return {RATE: [0.5, 2.0]}
+
+  methods = [{RATE: 0.1}, {RATE: 0.2}]
+  for space in (from_own, or_fail):
+    _plan(
+      write,
+      monkeypatch,
+      lambda space=space: _sweep(methods=methods, tune=Tune(space)),
+    )
+  _plan(
+    write,
+    monkeypatch,
+    lambda: _sweep(
+      methods=methods, tune=Tune(lambda c: {RATE: [0.5, 2.0]}, relative=True)
+    ),
+  )
 
 
 BAD_RUNS = {

@@ -6,11 +6,12 @@ import os
 
 import pytest
 import rich.console
+from in_process import InProcess
 from toy_runner import logs, results
 
 from normjax import errors
 from normjax.record import directory, lock
-from normjax.sweep import launch
+from normjax.sweep import progress
 
 SIX = """product(
   grid("toy.name", ["a", "bb"]), grid("seed", range(3)))"""
@@ -30,7 +31,7 @@ def attempts(out):
 
 
 def test_every_point_is_run_once(write_config, run_toy, tmp_path):
-  summary = run_toy(write_config(SIX), tmp_path / "out")
+  summary = run_toy(write_config(SIX), tmp_path / "out", executor="local")
   plan = json.loads((tmp_path / "out/plan.json").read_text())
   found = results(tmp_path / "out")
   assert set(found) == {point["run_id"] for point in plan["points"]}
@@ -61,7 +62,7 @@ def test_a_finished_sweep_runs_nothing(
   run_toy(config, tmp_path / "out")
   before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.json")}
   # Neither workers nor, for jax's sake, program keys.
-  monkeypatch.setattr(launch.pool, "start", None)
+  monkeypatch.setattr(InProcess, "start", None)
   summary = run_toy(config, tmp_path / "out", program_key=None)
   assert (summary.num_done, summary.num_ran, summary.exit_code) == (10, 0, 0)
   after = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.json")}
@@ -113,7 +114,7 @@ def test_a_failing_point_does_not_stop_the_rest(
 ):
   console = rich.console.Console(file=io.StringIO(), width=500)
   config, out = write_config(trouble("raise")), tmp_path / "out"
-  summary = run_toy(config, out, retries=2, console=console)
+  summary = run_toy(config, out, retries=2, console=console, executor="local")
   assert (summary.num_done, summary.exit_code) == (2, 1)
   assert len(summary.failed) == 2
   assert set(summary.failed.values()) == {
@@ -151,7 +152,9 @@ def test_bad_input_is_not_tried_again(write_config, run_toy, tmp_path):
 def test_a_worker_that_dies_is_replaced(
   write_config, run_toy, tmp_path, kind, message
 ):
-  summary = run_toy(write_config(trouble(kind)), tmp_path / "out", workers=1)
+  summary = run_toy(
+    write_config(trouble(kind)), tmp_path / "out", workers=1, executor="local"
+  )
   assert (summary.num_done, summary.failed) == (4, {})
   failed = [
     row for row in attempts(tmp_path / "out") if row["state"] == "failed"
@@ -190,6 +193,7 @@ def test_fewer_workers_than_asked_are_enough(
     tmp_path / "out",
     runner="single_runner:run",
     console=console,
+    executor="local",
   )
   assert summary.num_done == 6
   assert "do not start" in console.file.getvalue()
@@ -201,7 +205,12 @@ def test_workers_that_do_not_start_end_the_sweep(
   write_config, run_toy, tmp_path
 ):
   with pytest.raises(errors.RunError, match=r"do not start.*no_such_module"):
-    run_toy(write_config(SIX), tmp_path / "out", runner="no_such_module:run")
+    run_toy(
+      write_config(SIX),
+      tmp_path / "out",
+      runner="no_such_module:run",
+      executor="local",
+    )
 
 
 def test_a_diverged_point_is_a_result(write_config, run_toy, tmp_path):
@@ -334,21 +343,25 @@ def test_dry_run_lists_and_writes_nothing(write_config, run_toy, tmp_path):
   said = console.file.getvalue()
   for point in summary.plan.points:
     assert point.run_id in said
-  # Memory: 8 bytes a parameter and the optimizer's 8 MB.
+  # Memory: 8 bytes per parameter and the optimizer's 8 MB.
   for text in ("1,000,000", "> 16 MB", "8 MB", "2.5", "500"):
     assert text in said
   # Ten runs of 4 steps of 0.5 s and two compilations, on two workers.
   assert "10 points (4 of them follow the tuning), 0 over" in said
-  assert "2 programs; 3 tuning trials a method" in said
+  assert "2 programs; 3 tuning trials per method" in said
   assert "about 13 s on 2 workers" in said
 
 
-def test_a_terminal_gets_a_live_table(write_config, run_toy, tmp_path):
+def test_a_terminal_gets_a_live_table(
+  write_config, run_toy, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(progress, "REFRESH_S", 0.05)
   console = rich.console.Console(
     file=io.StringIO(), force_terminal=True, width=100
   )
-  config = write_config(SIX, step_s=0.2)
-  assert run_toy(config, tmp_path / "out", console=console).num_done == 6
+  config = write_config(SIX, step_s=0.03)
+  summary = run_toy(config, tmp_path / "out", console=console, executor="local")
+  assert summary.num_done == 6
   said = console.file.getvalue()
   assert "[6/6]" in said
   assert "ETA" in said

@@ -3,8 +3,8 @@
 import pytest
 
 from normjax import build, configure, errors
+from normjax.sweep import machine, preflight
 from normjax.sweep import plan as plan_lib
-from normjax.sweep import pool, preflight
 from normjax.sweep.spec import Sweep
 from tests import support
 
@@ -22,7 +22,7 @@ def test_elsewhere_says_the_same_as_here(monkeypatch):
   plan = _plan(metric="eval/acuracy")
   with pytest.raises(errors.UserError) as here:
     preflight.check(plan, plan.points)
-  monkeypatch.setattr(pool, "has_accelerator", lambda: True)
+  monkeypatch.setattr(machine, "has_accelerator", lambda: True)
   with pytest.raises(errors.UserError) as elsewhere:
     preflight.check(plan, plan.points)
   assert str(elsewhere.value) == str(here.value)

@@ -1,6 +1,6 @@
 """Which point an idle worker takes."""
 
-from normjax.sweep import pool, schedule
+from normjax.sweep import schedule
 from normjax.sweep.plan import Point
 from normjax.sweep.schedule import Running, Timings
 
@@ -15,11 +15,13 @@ def points(text):
   ]
 
 
-def choose(pending, running=(), *, program=None, compiled=(), timings=UNKNOWN):
-  point = schedule.choose(
-    program, set(compiled), points(pending), running, timings
+def choose(
+  pending, running=(), *, program=None, compiled=(), timings=UNKNOWN, most=1
+):
+  chosen = schedule.choose(
+    program, set(compiled), points(pending), running, timings, most
   )
-  return point and point.run_id
+  return " ".join(point.run_id for point in chosen)
 
 
 def test_a_worker_keeps_to_its_program():
@@ -46,22 +48,36 @@ def test_idle_workers_split_a_program_while_nothing_is_measured():
   assert choose("aaa", running) == "a2"
 
 
+def test_points_that_are_taken_together_are_of_one_program():
+  assert choose("abab", program="b", most=3) == "b1 b3"
+  assert choose("abbb", most=2) == "b1 b2"
+  assert choose("aaa", [Running("a", 0.0, True)], most=2) == "a1 a2"
+
+
+def test_timings_grow_by_a_point():
+  timings = UNKNOWN.add("a", 5.0, 3.0).add("a", 2.5, 0.0).add("b", 1.0, 4.0)
+  assert timings == Timings(
+    {"a": [2.0, 2.5], "b": [0.0]}, {"a": [3.0], "b": [4.0]}
+  )
+  assert Timings({}, {}) == UNKNOWN
+
+
 def test_a_split_must_pay():
-  # The owner needs 1 s more, then 2 s a point; compiling takes 8 s, and a
+  # The owner needs 1 s more, then 2 s per point; compiling takes 8 s, and a
   # quarter of it from the cache.
   timings = Timings({"a": [2.0]}, {"a": [8.0]})
   running = [Running("a", 1.0, False)]
-  assert choose("a", running, timings=timings) is None
+  assert choose("a", running, timings=timings) == ""
   assert choose("aa", running, timings=timings) == "a1"
   # Nothing is cached while the owner itself still compiles: 10 s left.
   assert choose("a", [Running("a", 0.0, True)], timings=timings) == "a0"
-  assert choose("a", [Running("a", 3.0, True)], timings=timings) is None
+  assert choose("a", [Running("a", 3.0, True)], timings=timings) == ""
   # A program compiled here costs nothing.
   assert choose("a", running, timings=timings, compiled="a") == "a0"
 
 
 def test_nothing_pending():
-  assert choose("", [Running("a", 0.0, True)]) is None
+  assert choose("", [Running("a", 0.0, True)]) == ""
 
 
 def test_time_left_counts_what_is_not_planned_yet():
@@ -70,16 +86,3 @@ def test_time_left_counts_what_is_not_planned_yet():
   left_s = schedule.expect_left_s(points("aab"), 4, running, 2, timings)
   assert left_s == (4 * 2.0 + 3 * 2.0 + 1.5) / 2
   assert schedule.expect_left_s(points("a"), 0, running, 2, UNKNOWN) is None
-
-
-def test_core_groups_share_all_cores():
-  assert pool.core_groups([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]]
-  assert pool.core_groups([4, 7], 2) == [[4], [7]]
-  assert pool.core_groups([4, 7], 3) == [[4], [7], [4]]
-
-
-def test_the_platform_decides_the_accelerator_where_it_is_set(monkeypatch):
-  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-  assert not pool.has_accelerator()
-  monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
-  assert pool.has_accelerator()

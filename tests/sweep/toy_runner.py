@@ -1,4 +1,4 @@
-"""A runner without jax: a run of a few steps with a checkpoint a step.
+"""A runner without jax: a run of a few steps with a checkpoint per step.
 
 Its loss depends on the config alone, so that a sweep that was killed and
 resumed must end with the results of one that never was.
@@ -95,6 +95,11 @@ def make_trouble(trouble: str, directory: Path) -> None:
     sys.exit(3)
   if kind == "sigkill":
     os.kill(os.getpid(), signal.SIGKILL)
+  if kind == "sigterm":
+    os.kill(os.getpid(), signal.SIGTERM)
+    kind = "interrupt"
+  if kind == "interrupt":
+    raise KeyboardInterrupt
   if kind == "stubborn":
     signal.signal(stopping.SWEEP, signal.SIG_IGN)
 
