@@ -267,7 +267,7 @@ BAD_RUNS = {
   "probes": ({}, {"log.probes": ("scael/",)}, "nothing matches 'scael/'"),
   "range": ({}, {"train.label_smoothing": 2.0}, "label_smoothing=2.0 must be"),
   "rate": ({}, {RATE: -0.1}, "optimizer.learning_rate=-0.1: "),
-  "model": ({}, {"model.num_heads": 3}, "model.model_dim=16: "),
+  "model": ({}, {"model.num_heads": 3}, "model.num_heads=3: "),
   "norm": ({}, {"norm.eps": -1.0}, "norm.eps=-1.0: "),
 }
 
