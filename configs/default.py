@@ -38,7 +38,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.train = ml_collections.ConfigDict()
   config.train.num_steps = 300  # optimizer steps; the schedule ends here
   config.train.batch_size = 16  # examples of one step, over all devices
-  config.train.accumulation_steps = 1  # micro-batches a step, by scan
+  config.train.accumulation_steps = 1  # micro-batches per step, by scan
   config.train.gradient_clip = 1.0  # global norm; 0 turns clipping off
   # Whether these keep their initial values: the parameters of the norms, those
   # of the output layer (the model's `head`), all others. The last two together
@@ -91,7 +91,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # rms and max; "gradient_norm/layers/0", by depth; "scale/<path>", norms'
   # parameters, as mean, rms, min and max; "effective_learning_rate/<path>";
   # "spectrum/<path>", of an update's singular values the largest, stable_rank
-  # and effective_rank (an SVD a step: choose few).
+  # and effective_rank (an SVD per step: choose few).
   config.log.probes = ()
   config.log.tensorboard = False  # mirror to <run>/tensorboard
   config.log.wandb = False  # mirror to Weights & Biases

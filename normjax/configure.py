@@ -357,7 +357,7 @@ def _is_json(value: Any) -> bool:
 
 
 def render(config: ConfigDict) -> str:
-  """One `path = value` a line: the text that golden tests compare."""
+  """One `path = value` per line: the text that golden tests compare."""
   return "".join(
     f"{path} = {json.dumps(value)}\n" for path, value in leaves(to_dict(config))
   )

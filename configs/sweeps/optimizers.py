@@ -8,7 +8,7 @@ Every optimizer tries three learning rates, a factor 3 apart, around a first
 guess; where the best of some lies on an edge, all grids grow by a notch, twice
 at most. Nothing else is tuned: 300 steps of a decoder of 64 dimensions say
 little about a billion parameters. A rank is a quarter of the model's width,
-as in APOLLO's paper; bases are renewed every 50 steps, six times a run.
+as in APOLLO's paper; bases are renewed every 50 steps, six times per run.
 """
 
 import ml_collections

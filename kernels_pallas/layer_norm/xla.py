@@ -1,6 +1,6 @@
 """The reference's operations with a backward pass of our own.
 
-What is kept for it is x in its own dtype, the parameters and two numbers a
+What is kept for it is x in its own dtype, the parameters and two numbers per
 row. Autodiff keeps the normalised x in float32 as well.
 """
 

@@ -18,7 +18,7 @@ from jax.experimental.pallas import tpu as pltpu
 from kernels_pallas.rms_norm import ref
 
 # A step holds x, dy and dx twice (double buffering) and some four float32
-# temporaries: 40 bytes a value at most. Half of the 16 MiB that a kernel gets.
+# temporaries: 40 bytes per value at most. Half of what a kernel gets, 16 MiB.
 _BLOCK_BYTES = 8 * 2**20
 _BYTES_PER_VALUE = 40
 _SUBLANES = 16  # rows of a bfloat16 tile; float32 has 8

@@ -1,6 +1,6 @@
 """The reference's operations with a backward pass of our own.
 
-What is kept for it is x in its own dtype, the scale and one number a row.
+What is kept for it is x in its own dtype, the scale and one number per row.
 Autodiff keeps the normalised x in float32 as well, which shows wherever XLA
 cannot fuse across: in the carry of a scan over layers.
 """

@@ -124,7 +124,7 @@ def hold(
     budget_s: seconds after which no round but the third is begun.
 
   Returns:
-    For each contestant a step's seconds, one number a round.
+    For each contestant a step's seconds, one number per round.
   """
   counts = [
     max(1, math.ceil(_ROUND_S / max(c.run(1), 1e-6))) for c in contestants

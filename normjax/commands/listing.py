@@ -54,7 +54,7 @@ def _file(target: str) -> Path:
 def run(
   positional: list[str], overrides: list[str], values: flags.FlagValues
 ) -> int:
-  """Prints one line a config file, or an entry of a table."""
+  """Prints one line per config file, or an entry of a table."""
   del overrides, values
   for what in positional:
     if what not in _ALLOWED:

@@ -12,7 +12,7 @@ USAGE = "train CONFIG [--out=DIR] [--config.key=value …]"
 def define_flags(values: flags.FlagValues) -> None:
   """The command's flags."""
   arguments.define_out(
-    values, "Holds one folder a run. Default: runs/<config>."
+    values, "Holds one folder per run. Default: runs/<config>."
   )
 
 

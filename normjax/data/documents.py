@@ -38,7 +38,7 @@ class Documents:
   A document is its UTF-8 bytes and a NUL, which parts it from the next.
 
   Training: a window starts with a document of its own, so that every document
-  starts one window an epoch. One longer than the window is cut at a random
+  starts one window per epoch. One longer than the window is cut at a random
   place; a shorter one goes on with the documents stored behind it, so that no
   position is padding. Evaluation is exact: the documents in stored order, as
   one stream, in windows that do not overlap; each token but the first is a

@@ -20,7 +20,7 @@ class Examples:
     validation: likewise.
     num_classes: labels are 0 to num_classes - 1.
     mean: subtracted from the inputs, which are then divided by `deviation`;
-      scalars, or one a channel or feature.
+      scalars, or one per channel or feature.
     deviation: see `mean`.
     reads: "images" or "features".
     provenance: sizes and hashes.

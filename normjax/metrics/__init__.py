@@ -1,14 +1,14 @@
 """Metrics: what an evaluation measures beside the objective's own means.
 
 `evaluate.metrics` of a config names them, from this table or from anywhere as
-"package.module:function". A function (output, batch) -> one value an example
+"package.module:function". A function (output, batch) -> one value per example
 is enough: the metric is its weighted mean. `Metric` says what else it can be.
 """
 
 from normjax.metrics.base import Batch, Metric
 from normjax.registry import Registry
 
-# Each is a `Metric`, or a function that gives a value an example.
+# Each is a `Metric`, or a function that gives a value per example.
 TABLE = {
   "calibration_error": "normjax.metrics.calibration_error:METRIC",
   "perplexity": "normjax.metrics.perplexity:METRIC",

@@ -87,13 +87,13 @@ class Metric(NamedTuple):
     further = values.shape[weight.ndim :]
     if values.shape[: weight.ndim] != weight.shape:
       raise errors.UserError(
-        f"{key} gives values of shape {values.shape}; allowed: one value an"
+        f"{key} gives values of shape {values.shape}; allowed: one value per"
         f" example, shape {weight.shape}, or that with further axes."
       )
     if further and self.finish is _itself:
       raise errors.UserError(
-        f"{key} gives an array of shape {further} an example and is no Metric"
-        " with a `finish`, which makes one number of their mean."
+        f"{key} gives an array of shape {further} per example and is no"
+        " Metric with a `finish`, which makes one number of their mean."
       )
     weight = weight.reshape(weight.shape + (1,) * len(further))
     # Padding counts for nothing, also where its value is not finite.

@@ -201,8 +201,8 @@ class _Decoder(Stack):
     if given is not None:
       if jnp.shape(given) not in (shape, shape[1:]):
         raise errors.UserError(
-          f"position_ids have one entry a token, shape {shape} or {shape[1:]};"
-          f" got {jnp.shape(given)}."
+          f"position_ids have one entry per token, shape {shape} or"
+          f" {shape[1:]}; got {jnp.shape(given)}."
         )
       checks.check_integers("position_ids", given)
       # Rotations have no first and no last position.

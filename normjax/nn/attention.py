@@ -92,8 +92,8 @@ class Attention(HasNoise):
         larger one: sqrt(k) in nGPT (arXiv:2410.01131).
       logit_cap: c of c tanh(score / c), arXiv:2408.00118; None: no cap.
       output_gate: a sigmoid of a linear layer of the branch's input, on the
-        mixed values (arXiv:2505.06708): "elementwise": one gate a feature,
-        "headwise": one a head. Gates are near 1/2 at first. With `inner_norm`
+        mixed values (arXiv:2505.06708): "elementwise": one gate per feature,
+        "headwise": one per head. Gates are near 1/2 at first. With `inner_norm`
         the gate comes after it.
       inner_norm: over the merged heads, before the output projection
         (arXiv:2210.06423).

@@ -152,7 +152,7 @@ def _check_traits(
 
 
 def check_mask(shape: tuple[int, ...], mask_bt: Array | None) -> None:
-  """Raises UserError unless there is one mask entry a token.
+  """Raises UserError unless there is one mask entry per token.
 
   Args:
     shape: begins with (b, t).
@@ -160,6 +160,6 @@ def check_mask(shape: tuple[int, ...], mask_bt: Array | None) -> None:
   """
   if mask_bt is not None and jnp.shape(mask_bt) != shape[:2]:
     raise errors.UserError(
-      f"mask_bt has one entry a token, shape {shape[:2]};"
+      f"mask_bt has one entry per token, shape {shape[:2]};"
       f" got {jnp.shape(mask_bt)}."
     )

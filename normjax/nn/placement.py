@@ -195,7 +195,7 @@ TABLE: Table[Placement] = Table(
       init="xavier",
       gain=lambda num_layers: math.sqrt(math.log(2 * num_layers)),
     ),
-    # arXiv:2601.19895: alpha is the number of branches, two a block.
+    # arXiv:2601.19895: alpha is the number of branches, two per block.
     Placement(
       "keel",
       _with_stream_gain(_same("input", "stream"), lambda n: 2.0 * n),

@@ -1,6 +1,6 @@
 """What multiplies a residual branch before it is added, as data.
 
-x + constant * a * F(x), a learned or not. L counts branches, two a block.
+x + constant * a * F(x), a learned or not. L counts branches, two per block.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ class ResidualScaling:
   Attributes:
     name: as in a config.
     constant: number of branches to a fixed factor.
-    learned: the shape of a learned factor, one number or one a feature.
+    learned: the shape of a learned factor, one number or one per feature.
     initial: its initial value.
     shared: whether both branches of a block have the same learned factor.
     zero_writers: whether the kernels that write to the stream, and the head,
@@ -58,7 +58,7 @@ TABLE: Table[ResidualScaling] = Table(
     # De, Smith 2020, arXiv:2002.10444.
     ResidualScaling("skip_init", learned="scalar", initial=0.0),
     # Bachlechner et al. 2020, arXiv:2003.04887; the official transformer has
-    # one factor a layer.
+    # one factor per layer.
     ResidualScaling("rezero", learned="scalar", initial=0.0, shared=True),
     layer_scale(),
     # Zhang, Dauphin, Ma 2019, arXiv:1901.09321: a branch of m = 2 kernels has

@@ -1,4 +1,4 @@
-"""The learned gain and offset that follow most norms, one a channel."""
+"""The learned gain and offset that follow most norms, one per channel."""
 
 from collections.abc import Mapping
 from typing import Any

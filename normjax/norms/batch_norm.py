@@ -45,7 +45,7 @@ def batch_norm(
 
   Raises:
     UserError: an option out of range; from `apply`, a training batch of one
-      value a channel, or that ghost batches do not divide, or missing
+      value per channel, or that ghost batches do not divide, or missing
       statistics.
   """
   validate.number("batch_norm", "momentum", momentum, least=0, most=1)

@@ -53,7 +53,7 @@ def batch_renorm(
 
   Raises:
     UserError: an option out of range; from `apply`, a training batch of one
-      value a channel, or missing statistics.
+      value per channel, or missing statistics.
   """
   name = "batch_renorm"
   validate.number(name, "momentum", momentum, least=0, most=1)

@@ -26,13 +26,13 @@ def bcn(
 ) -> base.Norm:
   """Batch-channel normalization: a batch norm and then a group norm.
 
-      h = (x - mean) / sqrt(var + eps) * scale + bias             one a channel
+      h = (x - mean) / sqrt(var + eps) * scale + bias           one per channel
       y = (h - mean_G(h)) / sqrt(var_G(h) + eps) * group_scale + group_bias
-                                                                  one a group
+                                                                one per group
       running <- (1 - update_rate) running + update_rate batch
 
   arXiv:1903.10520, as the official code has it: the second gain and offset are
-  one a group of neighbouring channels, not one a channel as in many ports.
+  one per group of neighbouring channels, not one per channel as in many ports.
   `mean_G` and the biased `var_G` are those of the group at all pixels of one
   image. Large batches (estimated=False): mean and the biased var are the
   batch's, and the unbiased var enters the running one. Micro-batches
@@ -61,7 +61,7 @@ def bcn(
 
   Raises:
     UserError: an option out of range; groups that do not divide the channels;
-      from `apply`, an x that is not images, a training batch of one value a
+      from `apply`, an x that is not images, a training batch of one value per
       channel, or missing statistics.
   """
   validate.count("bcn", "num_groups", num_groups, least=1)

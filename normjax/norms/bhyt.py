@@ -62,8 +62,8 @@ def bhyt(
 
   Raises:
     UserError: an option out of range; from `apply`, a context that is not one
-      value a token, or with "exact"; from `context_for_next`, a branch_gain of
-      another shape.
+      value per token, or with "exact"; from `context_for_next`, a branch_gain
+      of another shape.
   """
   validate.number("bhyt", "lam_init", lam_init, above=0)
   validate.number("bhyt", "kappa", kappa, above=0)
@@ -148,7 +148,7 @@ def _context_for_next(
   if gain.shape not in ((), by_example):
     raise errors.UserError(
       "bhyt: branch_gain is one scalar a block, ||W_V W_O||_F^2 / (t d), or"
-      f" one an example, of shape {by_example}; got an array of shape"
+      f" one per example, of shape {by_example}; got an array of shape"
       f" {gain.shape}."
     )
   lam = params["lam"].astype(mean_square.dtype)

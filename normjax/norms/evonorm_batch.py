@@ -30,8 +30,8 @@ def evonorm_b0(
 
   arXiv:2004.02967. var_B is the variance of a channel over the batch, in
   evaluation the running one, and var_I that of one channel of one image; both
-  are biased. `v` is one parameter a channel, 1 at first. No mean is subtracted
-  and none runs. The official code asks for networks whose norms stand before
+  are biased. `v` is one parameter per channel, 1 at first. No mean is
+  subtracted and none runs. The official code asks for networks whose norms stand before
   the convolutions (pre-activation).
 
   Statistics are float32 (float64 for float64), two passes; under jit over a
@@ -50,7 +50,7 @@ def evonorm_b0(
 
   Raises:
     UserError: an option out of range; from `apply`, an x that is not images, a
-      training batch of one value a channel, or missing statistics.
+      training batch of one value per channel, or missing statistics.
   """
   return _make(
     "evonorm_b0",

@@ -23,7 +23,7 @@ def evonorm_s0(
 
   arXiv:2004.02967. var_G is the biased variance of a group of neighbouring
   channels at all pixels of one image; no mean is subtracted. `v` is one
-  parameter a channel, 1 at first. The official code asks for networks whose
+  parameter per channel, 1 at first. The official code asks for networks whose
   norms stand before the convolutions (pre-activation). Statistics are float32
   (float64 for float64), two passes, of what a mask leaves. Sequences (b, t, c)
   are images of one column.

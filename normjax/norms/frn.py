@@ -24,12 +24,12 @@ def frn(
   arXiv:1911.09737. The mean is over the pixels of one channel of one image,
   those that a mask leaves; no mean is subtracted. Sequences (b, t, c) are
   images of one column. The unit is the layer's activation, with one threshold
-  `tau` a channel, 0 at first: as a ReLU. Statistics are float32 (float64 for
+  `tau` per channel, 0 at first: as a ReLU. Statistics are float32 (float64 for
   float64).
 
   Args:
     eps: inside the square root, > 0.
-    learned_eps: adds |eps_l| of the parameter `eps_l`, one number a layer,
+    learned_eps: adds |eps_l| of the parameter `eps_l`, one number per layer,
       which public re-implementations give to maps of one pixel; there x /
       sqrt(x^2 + eps) would be a sign.
     learned_eps_init: the first eps_l, >= 0.

@@ -14,7 +14,7 @@ def group_norm(num_groups: int = 32, eps: float = 1e-5) -> base.Norm:
 
   arXiv:1803.08494, equations 1 to 7, with the biased variance. A group is c /
   num_groups neighbouring channels at all pixels of one image; gain and offset
-  are one a channel. Statistics are float32 (float64 for float64), two passes.
+  are one per channel. Statistics are float32 (float64 for float64), two passes.
   One group is a layer norm over all of the image, c groups are an instance
   norm. Sequences (b, t, c) are images of one column. What a mask hides, of
   examples, tokens or pixels, is in no statistic. Without a mask the

@@ -42,7 +42,7 @@ def power_norm(
       ema_gz <- ema_gz + mean(g' z)
 
   arXiv:2003.07845, algorithms 1 and 2, as the official fairseq fork computes
-  them: it adds the groups and the warm-up, in which phi moves twice a step,
+  them: it adds the groups and the warm-up, in which phi moves twice per step,
   and divides the gradient by the batch's q throughout. Both eps stand inside
   the square root. Statistics are float32 (float64 for float64; the official
   code keeps the input's dtype) and, under jit over a sharded batch, those of

@@ -19,7 +19,7 @@ from normjax.types import Array
 def start(
   shape: tuple[int, ...], dtype: DTypeLike, **values: float
 ) -> dict[str, Array]:
-  """First running statistics, one a channel, float32 at least.
+  """First running statistics, one per channel, float32 at least.
 
   Args:
     shape: the feature shape.
@@ -55,7 +55,7 @@ def measure(norm: str, x: Array, mask: Array | None) -> Batch:
     mask: true where x is real, of leading axes of x; None for all.
 
   Raises:
-    UserError: one value a channel; a mask that does not fit.
+    UserError: one value per channel; a mask that does not fit.
   """
   base.check_batch(norm, x)
   axes = tuple(range(x.ndim - 1))

@@ -44,7 +44,7 @@ class Objective(NamedTuple):
   def sums(self, output: Output, batch: Batch) -> Sums:
     """The sums of a batch, `WEIGHT` and the model's auxiliary losses included.
 
-    An auxiliary loss is one number a batch; over batches its mean is weighted
+    An auxiliary loss is one number per batch; over batches its mean is weighted
     as that of the examples.
 
     Raises:

@@ -126,7 +126,7 @@ def adam_8bit(
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-  """Adam whose moments are held in 8 bits, about 2.03 bytes a parameter.
+  """Adam whose moments are held in 8 bits, about 2.03 bytes per parameter.
 
       m = b1 m + (1 - b1) g            v = b2 v + (1 - b2) g^2
       w -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps);  w -= lr wd w

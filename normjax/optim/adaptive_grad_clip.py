@@ -44,7 +44,7 @@ def adaptive_grad_clip(
   `optax.adaptive_grad_clip` and the official code; both go by the rank, and
   take a leaf (h, k, d) of attention's output for (inputs, …), where `dims`
   sums over h and k. eps bounds the norm from below, so that what starts at 0
-  can move, by clipping * eps a step. Norms are in float32 (float64 stays) and
+  can move, by clipping * eps per step. Norms are in float32 (float64 stays) and
   do not overflow; a NaN spreads over its unit.
 
   It belongs before weight decay and momentum: on the gradient itself.

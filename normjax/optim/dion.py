@@ -164,7 +164,7 @@ def dion(
   fallback_eps: float | Array = 1e-8,
   fallback_weight_decay: float | Array | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-  """Momentum orthonormalised by one power iteration a step, at low rank.
+  """Momentum orthonormalised by one power iteration per step, at low rank.
 
       M = M + g;  P = the orthonormal factor of M^T Q;  R = M P
       M = M - (1 - momentum) R P^T

@@ -78,7 +78,7 @@ def lion_8bit(
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-  """Lion whose momentum is held in 8 bits, about 1.02 bytes a parameter.
+  """Lion whose momentum is held in 8 bits, about 1.02 bytes per parameter.
 
       w -= lr (sign(b1 m + (1 - b1) g) + wd w)
       m = quantize(b2 m + (1 - b2) g)

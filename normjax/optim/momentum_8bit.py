@@ -83,7 +83,7 @@ def momentum_8bit(
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-  """SGD whose momentum is held in 8 bits, about 1.02 bytes a parameter.
+  """SGD whose momentum is held in 8 bits, about 1.02 bytes per parameter.
 
       m = momentum m + (g + wd w);  w -= lr m;  m = quantize(m)
 

@@ -22,7 +22,7 @@ def remove_radial(
 ) -> tuple[Array, Array]:
   """Removes the radial part of p where g is tangent to the sphere of w.
 
-  Both views and both decisions come from four sums a channel, without a
+  Both views and both decisions come from four sums per channel, without a
   branch: the layer's sums are the channels' sums. Where a sum overflows
   (entries beyond 1e19 in float32), no view fires.
 

@@ -1,10 +1,10 @@
 """The one reader and writer of a run's directory, and of a sweep's.
 
     <out>/plan.json            which runs a sweep needs
-    <out>/attempts.jsonl       one line an attempt at a run, and how it ended
+    <out>/attempts.jsonl       one line per attempt at a run, and how it ended
     <out>/runs/<run id>/       a run:
       run.json                 resolved config and provenance
-      metrics.jsonl            one row a line
+      metrics.jsonl            one row per line
       status.json              where it is now
       ckpt/                    checkpoints
       result.json              how it ended
@@ -311,7 +311,7 @@ class SweepDirectory:
 
 @dataclasses.dataclass(frozen=True)
 class Attempts:
-  """Appends one flushed line an attempt."""
+  """Appends one flushed line per attempt."""
 
   file: IO[bytes]
 
@@ -324,7 +324,7 @@ class Attempts:
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:
-  """The plan as JSON, a line a point: there may be thousands."""
+  """The plan as JSON, a line per point: there may be thousands."""
   texts = {
     key: json.dumps(value, indent=2).replace("\n", "\n  ")
     for key, value in plan.items()

@@ -76,7 +76,7 @@ class Style:
 
 
 def styles(sweep: SweepRecord) -> dict[str, Style]:
-  """A style a method, by label.
+  """A style per method, by label.
 
   Where the methods are a grid of two options, as norm × optimizer, colour
   tells the first and line and marker the second; else both go in cycles.

@@ -85,7 +85,7 @@ def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
 
 
 def unfinished(sweep: SweepRecord) -> list[str]:
-  """What is missing, one line a run."""
+  """What is missing, one line per run."""
   lines = []
   for run in sweep.runs:
     if run.state.over or run.state is RunState.FAILED:
@@ -212,7 +212,7 @@ def _tuning_limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if len(counts) > 1:
     least, most = min(counts), max(counts)
     lines.append(
-      f"Tuning was unequal: {least} to {most} settings tried a method."
+      f"Tuning was unequal: {least} to {most} settings tried per method."
     )
   names = short_names(sweep.tuned_keys)
   lines.append(
@@ -264,7 +264,7 @@ def compared(
     lines.append(
       (
         "Tuning",
-        f"{', '.join(sweep.tuned_keys)}: {sweep.trials_per_method} trials a"
+        f"{', '.join(sweep.tuned_keys)}: {sweep.trials_per_method} trials per"
         f" method, the baseline too; seeds {_seeds(sweep, 'tune')}",
       )
     )

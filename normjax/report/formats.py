@@ -45,7 +45,7 @@ def _markdown_line(cells: Iterable[str]) -> str:
 
 
 def comma_separated(sweep: SweepRecord, rows: Sequence[stats.Row]) -> str:
-  """Unrounded numbers, one line a method; an unknown number is empty."""
+  """Unrounded numbers, one line per method; an unknown number is empty."""
   file = io.StringIO()
   writer = None
   for row in rows:

@@ -56,7 +56,7 @@ def _distinct(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def _forest(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Figure | None:
-  """Mean with interval a method, and its paired difference."""
+  """Mean with interval per method, and its paired difference."""
   if not any(row.interval.n for row in rows):
     return None
   sign = 1 if sweep.mode == "min" else -1

@@ -126,7 +126,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
   """Mean and 95% t-interval: mean ± t(0.975, n - 1) sd / sqrt(n).
 
   Args:
-    values: one a seed; may be empty.
+    values: one per seed; may be empty.
   """
   n = len(values)
   if n == 0:
@@ -214,7 +214,7 @@ def holds(row: Row) -> bool:
 
 
 def summarize(sweep: SweepRecord) -> tuple[Row, ...]:
-  """One row a method, in the plan's order."""
+  """One row per method, in the plan's order."""
   values = {
     m.label: _values(sweep.finals(m.label), sweep.metric) for m in sweep.methods
   }
@@ -301,7 +301,7 @@ def _settings(runs: Sequence[Run]) -> int:
 def _compile_s(sweep: SweepRecord, runs: Sequence[Run]) -> float | None:
   """The largest compile time of any run of these runs' programs.
 
-  A program is compiled once a process, by the run that comes first: often a
+  A program is compiled once per process, by the run that comes first: often a
   trial, or another method's. The others say 0.
   """
   programs = {run.record.get("program") for run in runs} - {None}

@@ -35,7 +35,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Columns, one list of cells a method, and footnotes."""
+  """Columns, one list of cells per method, and footnotes."""
 
   columns: tuple[Column, ...]
   rows: tuple[tuple[Cell, ...], ...]

@@ -33,7 +33,7 @@ _CHUNK_WORDS = 1 << 15
 def compute(tree: PyTree) -> dict[str, str]:
   """Fingerprints by path: sixteen hex digits each.
 
-  Leaves on an accelerator are summed there, by a small program a shape: one
+  Leaves on an accelerator are summed there, by a small program per shape: one
   program for a whole tree compiles for as long as the training step. On CPU
   devices NumPy takes the same sums in place, and nothing is compiled.
 

@@ -101,8 +101,8 @@ def _gradients(
 ) -> tuple[PyTree, PyTree, PyTree, dict[str, Array]]:
   """Gradient of the batch's mean objective, in micro-batches by scan.
 
-  Every micro-batch starts from the same statistics, which so advance once a
-  step. Those that are linear in the batch become the whole batch's.
+  Every micro-batch starts from the same statistics, which so advance once
+  per step. Those that are linear in the batch become the whole batch's.
 
   Returns:
     The gradient of what is trained (the sum over micro-batches of the

@@ -1,8 +1,8 @@
 """What every norm must do; `tests/norms/test_contract.py` runs it on all.
 
 A subclass is parametrized by `case`: a `.norm`; a `.reference`, a float64
-NumPy transcription or None, when the norm in float64 stands in for it; and
-where the gradient is not the derivative, a `.backward`, a transcription too.
+NumPy transcription; and where the gradient is not the derivative, a
+`.backward`, a transcription too.
 
 Tolerances. With u the unit roundoff (2^-24 in float32), a sum of n terms has a
 relative error below n u; root, product, gain and offset add a few u. n is here
@@ -90,8 +90,6 @@ def as_float64(norm, variables, x, mask=None, train=True):
 
 def truth(case, variables, x, mask=None, train=True):
   """What y and the statistics should be, in float64."""
-  if case.reference is None:
-    return as_float64(case.norm, variables, x, mask, train)
   if case.norm.traits.mixes_positions and x.ndim == 3:
     # References are of images; a sequence is one of one column.
     y, stats = truth(case, variables, x[:, :, None], mask, train)

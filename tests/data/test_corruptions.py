@@ -169,7 +169,7 @@ def test_distance_grows_with_the_severity(kind, channels):
 def test_grey_images():
   grey = _images(2, 16, 1)
   colour = np.repeat(grey, 3, axis=-1)
-  # The same rule on three equal channels; noise is drawn a channel.
+  # The same rule on three equal channels; noise is drawn per channel.
   for kind in ("defocus_blur", "zoom_blur", "brightness", "contrast", "fog"):
     np.testing.assert_array_equal(
       corruptions.corrupt(grey, (kind, 4))[..., 0],

@@ -58,6 +58,18 @@ def get_config() -> ml_collections.ConfigDict:
   """The defaults."""
   return ml_collections.ConfigDict({"name": "max_norm", "eps": 1e-6})
 '''
+# It is found by the name of its file, and of its function.
+NORM_REFERENCE = '''
+"""Float64 transcription of max norm; a toy."""
+
+import numpy as np
+
+
+def max_norm(params, stats, x, *, eps, **_):
+  """Of the features."""
+  size = np.max(np.abs(x), axis=-1, keepdims=True)
+  return params["scale"] * x / (size + eps), stats
+'''
 OPTIMIZER_FILE = '''
 """SGD; a toy."""
 
@@ -152,6 +164,7 @@ TOY_FILES = {
     {
       "normjax/norms/max_norm.py": NORM_FILE,
       "configs/norms/max_norm.py": NORM_CONFIG,
+      "tests/norms/references_toy.py": NORM_REFERENCE,
     },
     [
       (

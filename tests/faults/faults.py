@@ -1,4 +1,4 @@
-"""Planted faults: one a kind, each with a test that must fail of it.
+"""Planted faults: one per kind, each with a test that must fail of it.
 
 A fault replaces `old`, which its file has once, by `new`. The test is short,
 and no other than that kind's own.

@@ -1,4 +1,4 @@
-"""Float64 NumPy transcription of deepmind-research/nfnets, one image a time.
+"""Float64 NumPy transcription of deepmind-research/nfnets, one image at a time.
 
 Loops over output pixels; parameters are nested dicts as
 `normjax.nn.variables.split` gives them.

@@ -145,10 +145,10 @@ def test_the_first_token_is_the_first_real_one():
     ({"position_ids": np.arange(5) - 1}, "position_ids go from -1 to 3"),
     (
       {"position_ids": np.zeros(4, int)},
-      r"position_ids have one entry a token",
+      r"position_ids have one entry per token",
     ),
     ({"position_ids": np.zeros(5)}, "position_ids must be integers"),
-    ({"mask_bt": np.ones((3, 4), bool)}, "mask_bt has one entry a token"),
+    ({"mask_bt": np.ones((3, 4), bool)}, "mask_bt has one entry per token"),
   ],
 )
 def test_positions_that_do_not_fit_are_named(options, message):

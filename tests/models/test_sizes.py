@@ -93,5 +93,5 @@ def test_cifar_resnet(depth, width, want, in_norms):
   sizes = {path: leaf.size for path, leaf in params}
   assert sum(sizes.values()) == want
   counted = sum(sizes[path] for path in sizes if "norm" in path)
-  # Two a channel: 2 D + 1 norms in the first stage, and so on.
+  # Two per channel: 2 D + 1 norms in the first stage, and so on.
   assert counted == in_norms == (28 * ((depth - 2) // 6) + 14) * width

@@ -1,24 +1,21 @@
 """What the contract runs on: option variants and references, by name.
 
-A norm that is in neither table is tested with its defaults, against itself in
-float64.
+A norm's reference is the function of its name in a file `references*.py` here,
+that of its backward pass the function `<name>_backward`. A norm that is in no
+table of options is tested with its defaults.
 """
 
 import dataclasses
 import functools
+import importlib
+import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from normjax import norms
-from tests.norms import (
-  references,
-  references_basics,
-  references_dynamic,
-  references_power,
-  references_vision,
-)
 
 # Options that fit the few channels of tests, of norms whose defaults do not.
 SMALL: Mapping[str, Mapping[str, Any]] = {
@@ -106,44 +103,30 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   ),
 }
 
-REFERENCES: Mapping[str, Callable[..., Any]] = {
-  "layer_norm": references_basics.layer_norm,
-  "rms_norm": references_basics.rms_norm,
-  "dyt": references_basics.dyt,
-  "batch_norm": references.batch_norm,
-  "identity": references.identity,
-  "crms_norm": references_basics.crms_norm,
-  "scale_norm": references_basics.scale_norm,
-  "l2_norm": references_basics.l2_norm,
-  "derf": references_basics.dyt,
-  "seednorm": references_dynamic.seednorm,
-  "pre_affine": references_dynamic.pre_affine,
-  "gated_norm": references_dynamic.gated_norm,
-  "bhyt": references_dynamic.bhyt,
-  "power_norm": references_power.power_norm,
-  "unified_norm": references_power.unified_norm,
-  "group_norm": references_vision.group_norm,
-  "instance_norm": references_vision.instance_norm,
-  "frn": references_vision.frn,
-  "batch_renorm": references_vision.batch_renorm,
-  "evonorm_b0": references_vision.evonorm_b0,
-  "evonorm_b1": references_vision.evonorm_b1,
-  "evonorm_b2": references_vision.evonorm_b2,
-  "evonorm_s0": references_vision.evonorm_s0,
-  "evonorm_s1": references_vision.evonorm_s1,
-  "evonorm_s2": references_vision.evonorm_s2,
-  "switchable_norm": references_vision.switchable_norm,
-  "bcn": references_vision.bcn,
-  "adain": references_vision.adain,
-}
 
-# Where the gradient is not the derivative: norms with "grad_stats".
-BACKWARDS: Mapping[str, Callable[..., Any]] = {
-  "power_norm": references_power.power_norm_backward,
-  "unified_norm": references_power.unified_norm_backward,
-  "batch_renorm": references_vision.batch_renorm_backward,
-  "bcn": references_vision.bcn_backward,
-}
+@functools.cache
+def _references() -> Mapping[str, Callable[..., Any]]:
+  """Public name to function, of all files `references*.py` beside this one."""
+  found: dict[str, Callable[..., Any]] = {}
+  for path in sorted(Path(__file__).parent.glob("references*.py")):
+    module = importlib.import_module(f"tests.norms.{path.stem}")
+    for name, value in vars(module).items():
+      if name[0] != "_" and inspect.isfunction(value):
+        assert name not in found, f"two references {name!r}"
+        found[name] = value
+  return found
+
+
+def reference(name: str) -> Callable[..., Any]:
+  """The float64 transcription of a norm."""
+  found = _references().get(name)
+  assert found, f"no function {name!r} in tests/norms/references*.py"
+  return found
+
+
+def backward(name: str) -> Callable[..., Any] | None:
+  """That of its backward pass, if it has "grad_stats" or another gradient."""
+  return _references().get(f"{name}_backward")
 
 
 # Norms that are one to a layer around them: alike in what they hold (gains,
@@ -206,14 +189,14 @@ def images(norm: norms.Norm, x: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A norm with options, and its references where there are any.
+  """A norm with options, its reference, and that of its backward pass.
 
   `make` makes the same norm again.
   """
 
   norm: norms.Norm
   make: Callable[[], norms.Norm]
-  reference: Callable[..., Any] | None
+  reference: Callable[..., Any]
   backward: Callable[..., Any] | None
   label: str
 
@@ -232,8 +215,8 @@ def all_cases() -> list[Case]:
     Case(
       norm=norms.make(name, **options),
       make=functools.partial(norms.make, name, **options),
-      reference=REFERENCES.get(name),
-      backward=BACKWARDS.get(name),
+      reference=reference(name),
+      backward=backward(name),
       label="-".join([name, *(f"{k}={v}" for k, v in options.items())]),
     )
     for name in norms.names()
@@ -259,8 +242,8 @@ def default_cases() -> list[Case]:
     Case(
       norm=make(name),
       make=functools.partial(make, name),
-      reference=REFERENCES.get(name),
-      backward=BACKWARDS.get(name),
+      reference=reference(name),
+      backward=backward(name),
       label=name,
     )
     for name in norms.names()

@@ -92,3 +92,6 @@ def dyt(params, stats, x, *, function="tanh", **_):
   """arXiv:2503.10622, equation 2; maps of arXiv:2512.10938's code."""
   inner = params["alpha"] * x + params.get("shift", 0)
   return affine(params, MAPS[function](inner)), stats
+
+
+derf = dyt  # The same but for the map, which its options name.

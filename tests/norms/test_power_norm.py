@@ -50,7 +50,7 @@ def test_steps_across_the_warm_up(masked, official):
 def test_the_backward_statistic_grows_where_the_power_does(power, factor):
   """Without a gradient it is multiplied by 1 - (1 - momentum) mean(z^2).
 
-  So it explodes once a batch has more than 20 times the running power.
+  So it explodes as soon as a batch has more than 20 times the running power.
   """
   norm = norms.make("power_norm", warmup_steps=0, eps=1e-12)
   rows = jnp.asarray(np.random.default_rng(0).choice([-1.0, 1.0], (60, 8)))

@@ -261,7 +261,7 @@ def singular_kernel(shape, values):
 
 @pytest.mark.parametrize("shape", [(6, 4), (3, 3, 2, 4)], ids=str)
 def test_spectral_norm_finds_the_largest_singular_value(shape):
-  """Its error falls by (s2 / s1)^2 = 1/9 a step: nothing is left after 40."""
+  """Its error falls by (s2 / s1)^2 = 1/9 per step: nothing is left after 40."""
   kernel = singular_kernel(shape, [3.0, 1.0, 0.5, 0.1])
   _, y = spectral_steps(kernel, 40)
   np.testing.assert_allclose(y, kernel / 3, rtol=0, atol=64 * 2**-53)

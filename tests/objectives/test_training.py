@@ -202,11 +202,11 @@ def test_what_does_not_fit_is_named(changes, message):
   [
     (
       {"evaluate.metrics": (f"{TOYS}:by_output",)},
-      "'by_output' gives an array of shape (2,) an example and is no Metric",
+      "'by_output' gives an array of shape (2,) per example and is no Metric",
     ),
     (
       {"evaluate.metrics": (f"{TOYS}:one_number",)},
-      "'one_number' gives values of shape (); allowed: one value an example,"
+      "'one_number' gives values of shape (); allowed: one value per example,"
       " shape (8,)",
     ),
     (

@@ -65,13 +65,13 @@ def pairs() -> Line:
 
 
 def squared_length(output, batch):
-  """A metric: one value an example."""
+  """A metric: one value per example."""
   del batch
   return jnp.sum(jnp.square(output.logits), axis=-1)
 
 
 def by_output(output, batch):
-  """No metric: two values an example, and nothing makes one of their mean."""
+  """No metric: two values per example, and nothing makes one of their mean."""
   del batch
   return output.logits
 

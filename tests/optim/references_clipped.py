@@ -63,7 +63,7 @@ CASES = (
     ),
     # Two norms of up to 24 terms and their quotient, summed over twelve steps.
     rounding=2e-6,
-    # Weights grow by a percent of themselves a step, from a norm of 1e-3.
+    # Weights grow by a percent of themselves per step, from a norm of 1e-3.
     convergence={"learning_rate": 0.1},
     bad={
       "clipping": ((-1.0, ValueError),),

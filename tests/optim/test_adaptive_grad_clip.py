@@ -120,7 +120,7 @@ def test_clipping_comes_before_decay_and_momentum():
 
 
 def test_what_starts_at_zero_moves_by_the_bound():
-  """The skip gain of a NFNet: at most clipping * eps a step."""
+  """The skip gain of a NFNet: at most clipping * eps per step."""
   params = {"skip_gain": jnp.zeros(())}
   tx = optim.adaptive_grad_clip(0.01, 1e-3)
   update, _ = tx.update(

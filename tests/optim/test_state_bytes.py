@@ -57,7 +57,7 @@ def test_state_is_as_declared(name):
   assert 0 <= held - BYTES[name] <= 24
 
 
-def test_codes_and_scales_are_about_a_byte_an_entry():
-  """A byte a code and a four-byte scale a block of at most 256."""
+def test_codes_and_scales_are_about_a_byte_per_entry():
+  """A byte per code and a four-byte scale per block of at most 256."""
   assert 2 * CODED / ENTRIES <= 2.04
   assert CODED / ENTRIES <= 1.02

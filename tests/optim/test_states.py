@@ -74,7 +74,7 @@ def test_small_gradients_in_float16(case):
 
 @pytest.mark.parametrize("case", _BY_SPEED)
 def test_squares_decay_in_bfloat16(case):
-  """After a spike they lose a thousandth of themselves a step."""
+  """After a spike they lose a thousandth of themselves per step."""
   scales = [2.0**7] + [1.0] * (_STEPS - 1)
   # Only squares are looked at.
   options = {k: jnp.float32 for k in ("mu_dtype",) if k in case.parameters}

@@ -290,7 +290,7 @@ def test_a_plan_is_written_where_it_says_something_new(tmp_path):
   path = tmp_path / directory.PLAN
   assert sweep.read_plan().value == {"schema": 1, **PLAN}
   assert path.read_text().count('"run_id"') == 2
-  # A line a point: to be searched, and compared, line by line.
+  # A line per point: to be searched, and compared, line by line.
   assert sum('"run_id"' in line for line in path.read_text().splitlines()) == 2
   before = path.stat().st_ino
   sweep.write_plan(PLAN | {"points": tuple(PLAN["points"])})

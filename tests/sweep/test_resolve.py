@@ -87,7 +87,7 @@ def test_a_thousand_points_copy_the_config_a_few_times(monkeypatch):
     )
     for seed in range(1, 1001)
   ]
-  # The base, and once a leaf; each value is then set in a config of one leaf.
+  # The base, and once per leaf; each value is then set in a config of one leaf.
   assert len([size for size in copied if size > 1]) == 3
   assert made[500]["seed"] == 501
   assert made[500]["norm"] is made[501]["norm"]

@@ -101,7 +101,7 @@ class Mixing:
       v_bsgk: values.
       causal: whether position t sees only s <= t.
       mask_bs: true at real keys; what it hides must be finite.
-      scale: of the scores, a number or one a head; None: 1 / sqrt(k). Only
+      scale: of the scores, a number or one per head; None: 1 / sqrt(k). Only
         methods with `traits.logits` read it and `logit_cap`.
       logit_cap: c of c tanh(score / c), before masks; None: no cap.
       rotate: of the features, where `traits.rotation` is "features".

@@ -104,7 +104,7 @@ def _init_sink(key: Array, num_heads: int, head_dim: int):
 
 
 def _per_head(value: float | Array, num_groups: int, dtype) -> Array:
-  """A number, or one a head, against scores of axes b, g, r, t, s."""
+  """A number, or one per head, against scores of axes b, g, r, t, s."""
   value = jnp.asarray(value, dtype)
   return value.reshape(num_groups, -1, 1, 1) if value.ndim else value
 
@@ -126,7 +126,7 @@ def _attend(
   values, masses = [], []
   for start, stop in _blocks(t) if causal else [(0, t)]:
     keys = stop if causal else k_bsgk.shape[1]
-    # In the program, not a constant of it: t^2 / 2 bytes a layer.
+    # In the program, not a constant of it: t^2 / 2 bytes per layer.
     visible = jnp.tri(stop - start, keys, start, bool) if causal else None
     if real_bs is not None:
       real = real_bs[:, None, None, None, :keys]
@@ -196,7 +196,7 @@ def _attend_block(
     index = jnp.minimum(first_b, s - 1).reshape(b, 1, 1, 1, 1)
     mass = jnp.take_along_axis(weights, index, axis=-1)
   if sink_h is not None:
-    # The share of what is not the sink: one number a query, off the scores.
+    # The share of what is not the sink: one number per query, off the scores.
     share = jax.nn.sigmoid(total - _per_head(sink_h, g, dtype))
     mixed, mass = (mixed * share).astype(mixed.dtype), mass * share
 

@@ -4,7 +4,7 @@
     python tests/norms/official/record_images.py switch_norm --source=CHECKOUT
 
 To be run by hand, by an interpreter with torch, and timm for its cases; it
-needs neither jax nor normjax. One `images/<case>.npz` a case: in float64 and
+needs neither jax nor normjax. One `images/<case>.npz` per case: in float64 and
 channels last, the output, the gradients and the state, stacked over
 `inputs.IMAGE_STEPS`; the output of evaluation after them; and `meta` (JSON).
 The checkouts are of github.com/switchablenorms/Switchable-Normalization and
