@@ -1,4 +1,4 @@
-"""The leaves of a config that are no component's: type, range and role.
+"""The leaves of a config that are no component's: type, range and effect.
 
 `model`, `norm`, `optimizer`, `data` and `objective` are components, whose
 factories check their options. Every other leaf has a line in `FIELDS`, and one
@@ -26,7 +26,7 @@ MIN_FLOAT32 = 1.1754943508222875e-38
 TEXTS = str | tuple
 
 
-class Role(enum.Enum):
+class Effect(enum.Enum):
   """What a leaf decides.
 
   TRACED ones enter the compiled program as arrays, STATIC ones shape it, and
@@ -45,7 +45,7 @@ class Field:
   Attributes:
     kind: bool, int, float, str, tuple (of strings), or TEXTS: one of the last
       two.
-    role: see `Role`.
+    effect: see `Effect`.
     low: the smallest number allowed.
     high: the largest.
     above: whether `low` itself is not allowed.
@@ -54,7 +54,7 @@ class Field:
   """
 
   kind: Any
-  role: Role
+  effect: Effect
   low: float = -math.inf
   high: float = math.inf
   above: bool = False
@@ -102,7 +102,7 @@ class Field:
       return f"must be {self.range()}" + (
         f" and at most {MAX_INT32}" if beyond else ""
       )
-    if self.role is Role.TRACED and self.kind is float:
+    if self.effect is Effect.TRACED and self.kind is float:
       return _float32_problem(value)
     return ""
 
@@ -120,49 +120,49 @@ class Field:
     return isinstance(value, self.kind)
 
 
-def _int(role: Role, low: int, high: int = MAX_INT32) -> Field:
-  return Field(int, role, low, high)
+def _int(effect: Effect, low: int, high: int = MAX_INT32) -> Field:
+  return Field(int, effect, low, high)
 
 
 def _scalar(low: float, high: float = MAX_FLOAT32, **ends: bool) -> Field:
-  return Field(float, Role.TRACED, low, high, **ends)
+  return Field(float, Effect.TRACED, low, high, **ends)
 
 
-_FLAG = Field(bool, Role.STATIC)
-_LOOP_FLAG = Field(bool, Role.LOOP)
+_FLAG = Field(bool, Effect.STATIC)
+_LOOP_FLAG = Field(bool, Effect.LOOP)
 
 FIELDS: Mapping[str, Field] = {
-  "seed": _int(Role.TRACED, 0),
+  "seed": _int(Effect.TRACED, 0),
   # The table of schedules says which names there are.
-  "schedule.name": Field(str, Role.STATIC),
+  "schedule.name": Field(str, Effect.STATIC),
   "schedule.warmup_fraction": _scalar(0, 1),
   "schedule.decay_fraction": _scalar(0, 1),
   "schedule.final_fraction": _scalar(0, 1),
-  "train.num_steps": _int(Role.TRACED, 1),
-  "train.batch_size": _int(Role.STATIC, 1),
-  "train.accumulation_steps": _int(Role.STATIC, 1),
+  "train.num_steps": _int(Effect.TRACED, 1),
+  "train.batch_size": _int(Effect.STATIC, 1),
+  "train.accumulation_steps": _int(Effect.STATIC, 1),
   "train.gradient_clip": _scalar(0),
   "train.norms_frozen": _FLAG,
   "train.output_frozen": _FLAG,
   "train.others_frozen": _FLAG,
-  "train.precision": Field(str, Role.STATIC, choices=("float32", "bfloat16")),
+  "train.precision": Field(str, Effect.STATIC, choices=("float32", "bfloat16")),
   # At 1 the targets would have no weight at all.
   "train.label_smoothing": _scalar(0, 1, below=True),
   "train.z_loss": _scalar(0),
   "train.max_loss": _scalar(0, above=True),
-  "train.num_devices": _int(Role.STATIC, 0),
-  "train.initialize_from": Field(TEXTS, Role.LOOP),
+  "train.num_devices": _int(Effect.STATIC, 0),
+  "train.initialize_from": Field(TEXTS, Effect.LOOP),
   "train.deterministic": _FLAG,
-  "evaluate.every_steps": _int(Role.LOOP, 1),
-  "evaluate.num_batches": _int(Role.LOOP, 0),
-  "evaluate.batch_size": _int(Role.STATIC, 1),
-  "evaluate.corruptions": Field(tuple, Role.LOOP),
+  "evaluate.every_steps": _int(Effect.LOOP, 1),
+  "evaluate.num_batches": _int(Effect.LOOP, 0),
+  "evaluate.batch_size": _int(Effect.STATIC, 1),
+  "evaluate.corruptions": Field(tuple, Effect.LOOP),
   # The table of metrics says which names there are.
-  "evaluate.metrics": Field(tuple, Role.STATIC),
-  "checkpoint.every_steps": _int(Role.LOOP, 0),
-  "checkpoint.keep": _int(Role.LOOP, 1),
-  "log.every_steps": _int(Role.LOOP, 1),
-  "log.probes": Field(tuple, Role.STATIC),
+  "evaluate.metrics": Field(tuple, Effect.STATIC),
+  "checkpoint.every_steps": _int(Effect.LOOP, 0),
+  "checkpoint.keep": _int(Effect.LOOP, 1),
+  "log.every_steps": _int(Effect.LOOP, 1),
+  "log.probes": Field(tuple, Effect.STATIC),
   "log.tensorboard": _LOOP_FLAG,
   "log.wandb": _LOOP_FLAG,
 }
@@ -178,12 +178,12 @@ def is_traced(path: str) -> bool:
 
   Of components' options, their factories say so.
   """
-  return path in FIELDS and FIELDS[path].role is Role.TRACED
+  return path in FIELDS and FIELDS[path].effect is Effect.TRACED
 
 
 def is_loop(path: str) -> bool:
   """Whether a leaf steers the loop around the program, not the program."""
-  return path in FIELDS and FIELDS[path].role is Role.LOOP
+  return path in FIELDS and FIELDS[path].effect is Effect.LOOP
 
 
 def check(config: configure.ConfigDict) -> None:

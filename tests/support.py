@@ -1,4 +1,4 @@
-"""What several tests share: a config that trains in seconds."""
+"""What several tests share, as a config that trains in seconds."""
 
 import os
 import shutil
@@ -7,6 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from normjax import configure
 from normjax.record import files
@@ -53,6 +57,11 @@ def tiny_resnet(**changes: Any) -> configure.ConfigDict:
   """A ResNet with batch_norm on 8x8 digits."""
   config = configure.load("configs/default.py")
   return configure.override(config, {**RESNET, **changes})
+
+
+def normal(*shape: int, seed: int = 0) -> jax.Array:
+  """Standard normal entries, float32."""
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
 
 
 def copy_checkout(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every leaf of the run blocks has a type, a range and a role."""
+"""Every leaf of the run blocks has a type, a range and an effect."""
 
 import math
 
@@ -143,7 +143,7 @@ def test_the_role_decides_the_program():
     changed = build.program_key(
       configure.override(config, {path: change(value)})
     )
-    assert (changed == key) == (field.role is not fields.Role.STATIC), path
+    assert (changed == key) == (field.effect is not fields.Effect.STATIC), path
 
 
 def test_an_integer_where_a_float_is_meant_is_traced_as_one():

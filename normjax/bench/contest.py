@@ -113,7 +113,7 @@ def from_optax(
   return from_step(label, step, (params, jax.jit(tx.init)(params)), gradients)
 
 
-def hold(
+def time_rounds(
   contestants: Sequence[Contestant], repeats: int, budget_s: float
 ) -> list[list[float]]:
   """Rounds of all contestants, in an order that turns from round to round.
@@ -145,7 +145,7 @@ def pair(
   ours: Contestant, rival: Contestant, repeats: int, budget_s: float
 ) -> dict[str, Any]:
   """Rounds of the two, in turn, as a record named after the rival."""
-  return compare(ours, rival, *hold([ours, rival], repeats, budget_s))
+  return compare(ours, rival, *time_rounds([ours, rival], repeats, budget_s))
 
 
 def compare(
@@ -154,7 +154,7 @@ def compare(
   ours_s: list[float],
   rival_s: list[float],
 ) -> dict[str, Any]:
-  """The record of rounds that `hold` has timed."""
+  """The record of rounds that `time_rounds` has timed."""
   ratios = [a / b for a, b in zip(ours_s, rival_s, strict=True)]
   record = {
     "name": rival.label,

@@ -125,7 +125,7 @@ def run(console: Console, options: Mapping[str, Any]) -> None:
         mode: contestant(mode, shape, depth)
         for mode in (*CONV_NORM_MODES, DEPLOY)
       }
-    rounds = contest.hold(
+    rounds = contest.time_rounds(
       list(made.values()), options["repeats"], options["budget_s"]
     )
     seconds = dict(zip(made, rounds, strict=True))

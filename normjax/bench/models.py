@@ -101,7 +101,7 @@ def _measure(
   if client is not None:
     made, broken = _torch_peers(model, client, options)
     theirs += made
-  seconds = contest.hold(
+  seconds = contest.time_rounds(
     [*own, *theirs], options["repeats"], options["budget_s"]
   )
   own_s, theirs_s = seconds[: len(own)], seconds[len(own) :]

@@ -213,7 +213,7 @@ def _measure(
   except torch_client.PeerError as error:
     rivals = list(_rivals(name, shape, baseline, None))
     failed = [{"name": TORCH[name], "error": str(error)}]
-  seconds, *theirs = contest.hold([contestant, *rivals], *rounds)
+  seconds, *theirs = contest.time_rounds([contestant, *rivals], *rounds)
   return {
     **facts,
     **contestant.facts,

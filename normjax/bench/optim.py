@@ -67,7 +67,7 @@ def _measure(
   rounds_s = (
     timed[0]["ours_rounds_s"]
     if timed
-    else contest.hold([ours], options["repeats"], options["budget_s"])[0]
+    else contest.time_rounds([ours], options["repeats"], options["budget_s"])[0]
   )
   return {
     "name": name,

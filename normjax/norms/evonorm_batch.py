@@ -31,8 +31,8 @@ def evonorm_b0(
   arXiv:2004.02967. var_B is the variance of a channel over the batch, in
   evaluation the running one, and var_I that of one channel of one image; both
   are biased. `v` is one parameter per channel, 1 at first. No mean is
-  subtracted and none runs. The official code asks for networks whose norms stand before
-  the convolutions (pre-activation).
+  subtracted and none runs. The official code asks for networks whose norms
+  stand before the convolutions (pre-activation).
 
   Statistics are float32 (float64 for float64), two passes; under jit over a
   sharded batch var_B is that of the whole batch. Both are of what a mask, of

@@ -9,7 +9,7 @@ import optax
 
 from normjax import validate
 from normjax.optim import compose, groups, safe
-from normjax.optim.quantize_state import held_as, quantize_state
+from normjax.optim.quantize_state import describe_bits, quantize_state
 from normjax.types import Array, PyTree
 
 __all__ = ["adam_8bit", "adamw_8bit", "scale_by_adam_8bit"]
@@ -252,4 +252,4 @@ def adamw_8bit(
 
 def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
   """Path of each leaf to the name of its update."""
-  return held_as("adam", params, options)
+  return describe_bits("adam", params, options)

@@ -9,7 +9,7 @@ import optax
 
 from normjax import validate
 from normjax.optim import compose, groups
-from normjax.optim.quantize_state import held_as, quantize_state
+from normjax.optim.quantize_state import describe_bits, quantize_state
 from normjax.types import Array, PyTree
 
 __all__ = ["lion_8bit", "scale_by_lion_8bit"]
@@ -143,4 +143,4 @@ def lion_8bit(
 
 def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
   """Path of each leaf to the name of its update."""
-  return held_as("lion", params, options)
+  return describe_bits("lion", params, options)

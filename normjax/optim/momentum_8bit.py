@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from normjax import validate
 from normjax.optim import compose, groups
-from normjax.optim.quantize_state import held_as, quantize_state
+from normjax.optim.quantize_state import describe_bits, quantize_state
 from normjax.types import Array, PyTree
 
 __all__ = ["momentum_8bit", "scale_by_momentum_8bit"]
@@ -149,4 +149,4 @@ def momentum_8bit(
 
 def routes(params: PyTree, **options: Any) -> Mapping[str, str]:
   """Path of each leaf to the name of its update."""
-  return held_as("momentum", params, options)
+  return describe_bits("momentum", params, options)

@@ -273,7 +273,7 @@ def quantize_state(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
-def held_as(
+def describe_bits(
   name: str, params: PyTree, options: Mapping[str, Any]
 ) -> Mapping[str, str]:
   """Path of each leaf to `name` and the bits of its state.

@@ -124,14 +124,14 @@ class RunDirectory:
       if state is RunState.FAILED and status.get("state") == state:
         message = status.get("message") or message
     return RunRecord(
-      self.run_id,
-      state,
-      found.value,
-      status,
-      len(failed),
-      message,
-      tuple(filter(None, problems)),
-      found.problem if found.blocked else "",
+      run_id=self.run_id,
+      state=state,
+      result=found.value,
+      status=status,
+      failures=len(failed),
+      message=message,
+      problems=tuple(filter(None, problems)),
+      blocked=found.problem if found.blocked else "",
     )
 
   def _state(self, status: Mapping[str, Any], last: Attempt | None) -> RunState:

@@ -136,8 +136,12 @@ def is_row(value: Row) -> bool:
     return False
 
 
+# Kind of a row to the block of the config whose `every_steps` says how often.
+_BLOCKS = {"eval": "evaluate", "train": "log"}
+
+
 def lost_rows(
-  rows: Iterable[Row], step: int, every_steps: Mapping[str, int]
+  rows: Iterable[Row], step: int, config: Mapping[str, Any]
 ) -> list[str]:
   """What is wrong with the rows of the steps before a checkpoint, if anything.
 
@@ -146,11 +150,16 @@ def lost_rows(
   Args:
     rows: of the file.
     step: of the checkpoint.
-    every_steps: how often there is a row, by its kind.
+    config: of the run, plain; of another runner's, which does not say how often
+      there is a row, nothing is known.
   """
   rows = list(rows)
   wrong = []
-  for kind, every in every_steps.items():
+  for kind, name in _BLOCKS.items():
+    block = config.get(name)
+    every = block.get("every_steps") if isinstance(block, Mapping) else None
+    if type(every) is not int or every < 1:
+      continue
     found = [r["step"] for r in rows if r["kind"] == kind and r["step"] < step]
     wanted = list(range(0, step, every))
     if found != wanted:

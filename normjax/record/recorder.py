@@ -100,11 +100,8 @@ class Recorder:
       rows = [row for row in rows if keep(row)]
     for row in rows:
       self._remember(row)
-    every_steps = {
-      "eval": self._config.evaluate.every_steps,
-      "train": self._config.log.every_steps,
-    }
-    problems += [*wrong, *files.lost_rows(rows, step, every_steps)]
+    config = configure.to_dict(self._config)
+    problems += [*wrong, *files.lost_rows(rows, step, config)]
     if self._writes:
       self._write_run(facts, [step] if resumed else [], problems)
       self._mirrors = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from normjax import configure, errors
-from normjax.record import files, schema
+from normjax.record import files
 from normjax.record.comparison import Method, differing_keys, short_names
 from normjax.record.directory import (
   PLAN,
@@ -193,23 +193,11 @@ def _fill(
 
 def _lost_rows(run: Run) -> list[str]:
   """What is wrong with the rows of a run that is over, if anything."""
-  config = run.record.get("config", {})
-  every_steps = {
-    kind: config[block]["every_steps"]
-    for kind, block in (("eval", "evaluate"), ("train", "log"))
-    # Of other runners' configs we do not know how often there is a row.
-    if _has_interval(config.get(block))
-  }
   last = {
     RunState.DONE: run.result.get("steps"),
     RunState.DIVERGED: run.result.get("diverged_at_step"),
   }.get(run.state)
-  return files.lost_rows(run.rows, last or 0, every_steps)
-
-
-def _has_interval(block: Any) -> bool:
-  every_steps = block.get("every_steps") if isinstance(block, dict) else None
-  return schema.is_count(every_steps) and every_steps > 0
+  return files.lost_rows(run.rows, last or 0, run.record.get("config", {}))
 
 
 def _relative(problems: Iterable[str], out: Path) -> tuple[str, ...]:

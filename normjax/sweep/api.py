@@ -95,7 +95,7 @@ def run_sweep(
 ) -> Summary:
   """Runs, or resumes, the sweep of a config file.
 
-  Points with a result are skipped, partial ones resumed, failed ones tried
+  Points with a result are skipped, interrupted ones resumed, failed ones tried
   again; a point that fails does not stop the others. A finished sweep starts
   no worker and imports no jax.
 

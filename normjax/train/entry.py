@@ -13,7 +13,7 @@ from normjax.record import lock
 from normjax.record.directory import RunDirectory, RunState
 from normjax.record.recorder import Recorder
 from normjax.train import check, checkpoint, loop, program
-from normjax.train.lane import Event, Lane
+from normjax.train.lane import Lane, Observer
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,12 +28,12 @@ class Run(NamedTuple):
   Attributes:
     config: a resolved config.
     directory: of this run alone; created where missing.
-    observe: called as ("evaluate" | "save" | "step" | "log", step).
+    observe: see `lane.Observer`.
   """
 
   config: configure.ConfigDict
   directory: Path
-  observe: Event = _ignore
+  observe: Observer = _ignore
 
   @property
   def files(self) -> RunDirectory:
@@ -42,7 +42,7 @@ class Run(NamedTuple):
 
 
 def run(
-  config: configure.ConfigDict, directory: Path, observe: Event = _ignore
+  config: configure.ConfigDict, directory: Path, observe: Observer = _ignore
 ) -> dict[str, Any]:
   """Trains one config and returns its result.
 

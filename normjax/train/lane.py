@@ -15,8 +15,8 @@ from normjax.train import evaluate
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.program import Program
 
-# ("evaluate" | "save" | "step" | "log", step)
-Event = Callable[[str, int], None]
+# Called as ("evaluate" | "save" | "step" | "log", step), before it is done.
+Observer = Callable[[str, int], None]
 
 
 class Lane:
@@ -37,7 +37,7 @@ class Lane:
     directory: RunDirectory,
     recorder: Recorder,
     program: Program,
-    observe: Event,
+    observe: Observer,
   ):
     """Nothing is computed yet.
 
@@ -46,7 +46,7 @@ class Lane:
       directory: of this run alone.
       recorder: see the class.
       program: see the class.
-      observe: called before each event.
+      observe: see `Observer`.
     """
     self.recorder, self.program = recorder, program
     self.state: Any = None

@@ -17,11 +17,7 @@ import pytest
 from normjax import optim
 from normjax.optim import draws, groups
 from tests.optim import references_projected
-
-
-def normal(*shape, seed=0):
-  """Standard normal entries."""
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
+from tests.support import normal
 
 
 def with_none():

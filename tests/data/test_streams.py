@@ -145,7 +145,7 @@ def test_domain_after_domain_or_mixed():
   both = streams.by_domain(domains, 1, labels=LABELS, concentration=1e-9)
   assert _is_permutation(both)
   assert _changes(domains[both]) == 2
-  # In a domain classes differ in size, so that one may be cut: at most one a
+  # In a domain classes differ in size, so that one may be cut: at most one per
   # slot that is filled before its last class.
   assert _changes(LABELS[both][:150]) < 20
   together = streams.by_domain(

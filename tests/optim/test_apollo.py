@@ -8,10 +8,7 @@ import pytest
 from normjax import optim
 from normjax.optim import draws
 from normjax.optim.limiter import limit_growth
-
-
-def normal(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
+from tests.support import normal
 
 
 def test_draws_are_normal_of_variance_one():

@@ -9,12 +9,9 @@ import pytest
 from normjax import optim
 from normjax.optim import projection
 from tests.optim import references_projected
+from tests.support import normal
 
 SHAPES = [(6, 10), (10, 6), (8, 8)]
-
-
-def normal(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -7,10 +7,7 @@ import pytest
 
 from normjax import build, configure, errors, optim
 from normjax.optim import draws
-
-
-def normal(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
+from tests.support import normal
 
 
 @pytest.mark.parametrize(

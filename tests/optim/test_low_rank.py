@@ -7,13 +7,10 @@ import pytest
 
 from normjax import optim
 from normjax.optim import safe
+from tests.support import normal
 
 MAKERS = {"galore": optim.scale_by_galore, "fira": optim.scale_by_fira}
 NAMES = pytest.mark.parametrize("name", MAKERS)
-
-
-def normal(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
 
 
 @NAMES

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from normjax import optim
-
-
-def normal(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
+from tests.support import normal
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 40), (3, 40, 16)])

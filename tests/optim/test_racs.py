@@ -7,10 +7,7 @@ import pytest
 
 from normjax import optim
 from normjax.optim.racs import two_sided_scales
-
-
-def normal(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
+from tests.support import normal
 
 
 def test_scales_of_a_rank_one_square_are_exact():

@@ -14,6 +14,7 @@ from normjax import errors, optim
 from normjax.optim import dims, groups
 from tests.contracts import optimizer_trees
 from tests.optim import cases
+from tests.support import normal
 
 
 def knows_matrices(parameters):
@@ -305,8 +306,8 @@ def test_a_norm_of_other_layers_says_nothing():
 def test_a_method_sees_only_its_own_leaves():
   """Apart from the other transforms' what siblings hide is assumed."""
   params = {
-    "q_proj": optimizer_trees.normal(3, 6, 4),
-    "norm": {"scale": optimizer_trees.normal(3, 6)},
+    "q_proj": normal(3, 6, 4),
+    "norm": {"scale": normal(3, 6)},
   }
   labels = {"q_proj": "matrices", "norm": "vectors"}
 
