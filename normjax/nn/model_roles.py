@@ -165,9 +165,10 @@ def _fit(role: roles.Role, path: str, ndim: int) -> roles.Role:
 def _layer(path: str, ends: roles.Ends | None) -> roles.Layer:
   if ends is None:
     return "output" if re.fullmatch(groups.HEAD_NAMES, path) else "hidden"
-  if f"{path}/".startswith(f"{ends.input}/"):
-    return "input"
-  return "output" if f"{path}/".startswith(f"{ends.output}/") else "hidden"
+  # Of a single layer that is both ends, what counts is that it is the last.
+  if f"{path}/".startswith(f"{ends.output}/"):
+    return "output"
+  return "input" if f"{path}/".startswith(f"{ends.input}/") else "hidden"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,10 +3,6 @@
 With its reference for the tests, that is four files.
 """
 
-import subprocess
-import sys
-from xml.etree import ElementTree
-
 import pytest
 
 from tests import support
@@ -17,6 +13,7 @@ from tests.contracts.optimizer_contract import (
   ExecutionContract,
   OptimizerContract,
 )
+from tests.e2e import toys
 
 NORM_FILE = '''
 """Max norm: x divided by its largest magnitude; a toy."""
@@ -158,39 +155,38 @@ CASES = (
   ),
 )
 '''
-# Each toy's new files, and its lines in tables: (file, line, table).
-TOY_FILES = {
-  "max_norm": (
+TOYS = {
+  "max_norm": toys.Toy(
     {
       "normjax/norms/max_norm.py": NORM_FILE,
       "configs/norms/max_norm.py": NORM_CONFIG,
       "tests/norms/references_toy.py": NORM_REFERENCE,
     },
-    [
+    (
       (
         "normjax/norms/__init__.py",
         '"max_norm": "normjax.norms.max_norm:max_norm",',
         "TABLE",
-      )
-    ],
+      ),
+    ),
   ),
-  "toy_sgd": (
+  "toy_sgd": toys.Toy(
     {
       "normjax/optim/toy_sgd.py": OPTIMIZER_FILE,
       "configs/optimizers/toy_sgd.py": OPTIMIZER_CONFIG,
       "tests/optim/references_toy.py": OPTIMIZER_REFERENCE,
     },
-    [
+    (
       (
         "normjax/optim/__init__.py",
         '"toy_sgd": "normjax.optim.toy_sgd:toy_sgd",',
         "TABLE",
-      )
-    ],
+      ),
+    ),
   ),
-  "toy_half": (
+  "toy_half": toys.Toy(
     {"normjax/convert/toy_half.py": STEP_FILE},
-    [
+    (
       (
         "normjax/convert/__init__.py",
         '"toy_half": "normjax.convert.toy_half:toy_half",',
@@ -201,7 +197,7 @@ TOY_FILES = {
         '"toy_half": lambda folder: ("toy_half", _mlp()),',
         "CASES",
       ),
-    ],
+    ),
   ),
 }
 SWEEP = """
@@ -246,44 +242,18 @@ ALONE = {
 }
 
 
-def _add_line(root, name, line, table):
-  """One line at the end of a module's table."""
-  path = root / name
-  before, table, after = path.read_text().partition(f"\n{table}")
-  rows, brace, rest = after.partition("\n}")
-  assert brace, f"{path} has no table"
-  path.write_text(f"{before}{table}{rows}\n  {line}{brace}{rest}")
-
-
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
   """The checkout with the toys added."""
-  root = tmp_path_factory.mktemp("checkout")
-  support.copy_checkout(root)
-  for files, lines in TOY_FILES.values():
-    for path, text in files.items():
-      (root / path).write_text(text)
-    for line in lines:
-      _add_line(root, *line)
-  (root / "sweep.py").write_text(SWEEP.format(overrides=support.DECODER))
-  return root
-
-
-def _python(root, *arguments):
-  environment = support.environment() | {"PYTHONPATH": str(root)}
-  return subprocess.run(
-    [sys.executable, *arguments],
-    cwd=root,
-    env=environment,
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
+  made = toys.copy(tmp_path_factory.mktemp("checkout"), TOYS.values())
+  sweep = SWEEP.format(overrides=support.DECODER)
+  (made.root / "sweep.py").write_text(sweep)
+  return made
 
 
 def test_list_finds_them(copy):
-  done = _python(
-    copy, "-m", "normjax.cli", "list", "norms", "optimizers", "start_steps"
+  done = copy.python(
+    "-m", "normjax.cli", "list", "norms", "optimizers", "start_steps"
   )
   assert "max_norm" in done.stdout, done.stderr
   assert "toy_sgd" in done.stdout
@@ -302,26 +272,24 @@ def _contract(suite, label):
   return {(suite.__name__, name, label) for name in quick}
 
 
-@pytest.mark.parametrize("toy", TOY_FILES)
-def test_four_files_are_touched(toy):
-  """Tables among them; generated files and CHANGELOG not counted."""
-  files, lines = TOY_FILES[toy]
-  assert len(files) + len(lines) <= 4
+@pytest.mark.parametrize(
+  ("toy", "count"), [("max_norm", 4), ("toy_sgd", 4), ("toy_half", 3)]
+)
+def test_so_few_files_are_touched(toy, count):
+  """Tables and tests among them; generated files and CHANGELOG not counted."""
+  assert len(TOYS[toy].touched) == count
 
 
 def test_the_contracts_run_over_them(copy):
   """All of them, and nothing is skipped but what the toy does not have."""
-  done = _python(
-    copy, "-m", "pytest", "-p", "no:cacheprovider", "--junitxml=tests.xml",
-    "-k", "max_norm or toy_sgd or toy_half", "tests/norms", "tests/optim",
-    "tests/nn", "tests/convert",
-  )  # fmt: skip
-  assert done.returncode == 0, done.stdout[-3000:]
   passed, skipped = set(), set()
-  for test in ElementTree.parse(copy / "tests.xml").iter("testcase"):
+  for test in copy.run_tests(
+    "max_norm or toy_sgd or toy_half",
+    "tests/norms", "tests/optim", "tests/nn", "tests/convert",
+  ):  # fmt: skip
     name, _, label = test.attrib["name"].rstrip("]").partition("[")
     suite = SUITES.get(test.attrib["classname"].rpartition(".")[2])
-    label = next(toy for toy in TOY_FILES if toy in label)
+    label = next(toy for toy in TOYS if toy in label)
     row = (suite, name, label)
     (skipped if test.find("skipped") is not None else passed).add(row)
   must = {
@@ -340,8 +308,8 @@ def test_the_contracts_run_over_them(copy):
 
 
 def test_a_sweep_runs_over_them(copy):
-  done = _python(copy, "-m", "normjax.cli", "sweep", "sweep.py", "--out=out")
+  done = copy.python("-m", "normjax.cli", "sweep", "sweep.py", "--out=out")
   assert done.returncode == 0, done.stderr
-  table = (copy / "out/report/table.md").read_text()
+  table = (copy.root / "out/report/table.md").read_text()
   assert "max_norm" in table
   assert "toy_sgd" in table

@@ -1,12 +1,8 @@
 """A loss touches four files, a metric three, their tests included."""
 
-import subprocess
-import sys
-from xml.etree import ElementTree
-
 import pytest
 
-from tests import support
+from tests.e2e import toys
 from tests.objectives import test_contract
 
 LOSS = '''
@@ -64,82 +60,53 @@ def confidence(output, batch):
   del batch
   return jnp.max(jax.nn.softmax(output.logits), axis=-1)
 '''
-ADDED = {
-  "loss": {
-    "normjax/objectives/log_cosh.py": LOSS,
-    "configs/objectives/log_cosh.py": LOSS_CONFIG,
-    "tests/objectives/test_log_cosh.py": LOSS_TEST,
-  },
-  "metric": {"normjax/metrics/confidence.py": METRIC},
-}
-# Path, what a line comes before, the line.
-LINES = {
-  "loss": [
+TOYS = {
+  "log_cosh": toys.Toy(
+    {
+      "normjax/objectives/log_cosh.py": LOSS,
+      "configs/objectives/log_cosh.py": LOSS_CONFIG,
+      "tests/objectives/test_log_cosh.py": LOSS_TEST,
+    },
     (
-      "normjax/objectives/__init__.py",
-      '  "squared_error": "normjax',
-      '  "log_cosh": "normjax.objectives.log_cosh:log_cosh",\n',
-    )
-  ],
-  "metric": [
-    (
-      "normjax/metrics/__init__.py",
-      '  "perplexity": "normjax',
-      '  "confidence": "normjax.metrics.confidence:confidence",\n',
+      (
+        "normjax/objectives/__init__.py",
+        '"log_cosh": "normjax.objectives.log_cosh:log_cosh",',
+        "TABLE",
+      ),
     ),
+  ),
+  "confidence": toys.Toy(
+    {"normjax/metrics/confidence.py": METRIC},
     (
-      "tests/objectives/test_metrics.py",
-      '  "perplexity": _perplexity',
-      '  "confidence": lambda:'
-      " (WEIGHT * PROBABILITY.max(-1)).sum() / WEIGHT.sum(),\n",
+      (
+        "normjax/metrics/__init__.py",
+        '"confidence": "normjax.metrics.confidence:confidence",',
+        "TABLE",
+      ),
+      (
+        "tests/objectives/test_metrics.py",
+        '"confidence": lambda:'
+        " (WEIGHT * PROBABILITY.max(-1)).sum() / WEIGHT.sum(),",
+        "REFERENCES",
+      ),
     ),
-  ],
+  ),
 }
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-  """The checkout with a loss and a metric more."""
-  root = tmp_path_factory.mktemp("checkout")
-  support.copy_checkout(root)
-  for files in ADDED.values():
-    for path, text in files.items():
-      (root / path).write_text(text)
-  for path, mark, line in (*LINES["loss"], *LINES["metric"]):
-    before, found, after = (root / path).read_text().partition(mark)
-    assert found, path
-    (root / path).write_text(before + line + found + after)
-  return root
+@pytest.mark.parametrize(("toy", "count"), [("log_cosh", 4), ("confidence", 3)])
+def test_so_few_files_are_touched(toy, count):
+  assert len(TOYS[toy].touched) == count
 
 
-@pytest.mark.parametrize(("what", "most"), [("loss", 4), ("metric", 3)])
-def test_so_few_files_are_touched(what, most):
-  assert len({*ADDED[what], *(path for path, *_ in LINES[what])}) == most
-
-
-def test_their_tests_find_them(copy):
-  done = subprocess.run(
-    [
-      sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider",
-      "--junitxml=tests.xml", "-k", "log_cosh or confidence",
-      "tests/objectives",
-    ],
-    cwd=copy,
-    env=support.environment() | {"PYTHONPATH": str(copy)},
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )  # fmt: skip
-  assert done.returncode == 0, done.stdout[-3000:]
-  ran = {
-    test.attrib["name"]
-    for test in ElementTree.parse(copy / "tests.xml").iter("testcase")
-  }
+def test_their_tests_find_them(tmp_path):
+  copy = toys.copy(tmp_path / "checkout", TOYS.values())
+  ran = copy.run_tests("log_cosh or confidence", "tests/objectives")
   contract = [
     name for name in dir(test_contract.TestObjective) if name[:5] == "test_"
   ]
   assert len(contract) > 4
-  assert ran == {
+  assert {test.attrib["name"] for test in ran} == {
     *(f"{name}[log_cosh]" for name in contract),
     "test_equals_numpy",
     "test_it_is_the_reference_however_it_is_split[confidence]",

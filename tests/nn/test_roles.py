@@ -125,6 +125,20 @@ def test_every_norm_has_roles(name):
 # ----- The two ends, and where Muon sends them -----
 
 
+class OneLayer(nnx.Module):
+  """What reads the data gives the output."""
+
+  end_layers = roles.Ends("head", "head")
+
+  def __init__(self):
+    self.head = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+
+
+def test_a_single_layer_is_the_output():
+  found = model_roles.of(nnx.eval_shape(OneLayer))
+  assert {role.layer for _, role in found.params()} == {"output"}
+
+
 @pytest.mark.parametrize(
   ("name", "read", "given"),
   [
