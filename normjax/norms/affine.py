@@ -74,6 +74,13 @@ def apply(x: Array, params: Mapping[str, Array]) -> Array:
   return x
 
 
+def of_standardized(
+  x: Array, params: Mapping[str, Array], mean: Array, r: Array
+) -> Array:
+  """(x - mean) r * scale + bias in x's dtype, computed in float32 at least."""
+  return apply((moments.promote(x) - mean) * r, params).astype(x.dtype)
+
+
 def only(name: str, options: Mapping[str, Any]) -> base.Norm:
   """The norm that is its scale and bias: y = x * scale + bias.
 

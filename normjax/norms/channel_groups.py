@@ -107,20 +107,13 @@ def _standardize(
 ) -> Array:
   """(x - mean) r, scaled and shifted; its gradient is that through both too."""
   del num_groups, eps
-  return _scaled(x, params, mean, r)
-
-
-def _scaled(
-  x: Array, params: Mapping[str, Array], mean: Array, r: Array
-) -> Array:
-  normalized = (moments.promote(x) - mean) * r
-  return affine.apply(normalized, params).astype(x.dtype)
+  return affine.of_standardized(x, params, mean, r)
 
 
 def _forward(num_groups, eps, x, params, mean, r):
   function = functools.partial(_mean_and_r, num_groups, eps)
   mean, r = moments.known(function, x, (mean, r))
-  return _scaled(x, params, mean, r), (x, params, mean, r)
+  return affine.of_standardized(x, params, mean, r), (x, params, mean, r)
 
 
 def _backward(num_groups, eps, residuals, dy):

@@ -115,14 +115,7 @@ def _standardize(
 ) -> Array:
   """(x - mean) r, scaled and shifted; its gradient is that through both too."""
   del eps
-  return _scaled(x, params, mean, r)
-
-
-def _scaled(
-  x: Array, params: Mapping[str, Array], mean: Array, r: Array
-) -> Array:
-  normalized = (moments.promote(x) - mean) * r
-  return affine.apply(normalized, params).astype(x.dtype)
+  return affine.of_standardized(x, params, mean, r)
 
 
 def _mean_and_r(eps: float, x: Array) -> tuple[Array, Array]:
@@ -135,7 +128,7 @@ def _mean_and_r(eps: float, x: Array) -> tuple[Array, Array]:
 def _forward(eps, x, params, mean, r):
   function = functools.partial(_mean_and_r, eps)
   mean, r = moments.known(function, x, (mean, r))
-  return _scaled(x, params, mean, r), (x, params, mean, r)
+  return affine.of_standardized(x, params, mean, r), (x, params, mean, r)
 
 
 def _backward(eps, residuals, dy):
