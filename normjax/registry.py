@@ -191,7 +191,8 @@ class Registry:
     if name not in self.table and self.from_outside and is_outside(name):
       try:
         return load(name)
-      except Exception as error:  # Whatever a module of the user's raises.
+      # Whatever a module of the user's raises; one that is a script may exit.
+      except (Exception, SystemExit) as error:
         raise errors.UserError(
           f"{self.kind} {name!r} cannot be imported: {type(error).__name__}:"
           f" {error}. It must be installed, or in a folder of PYTHONPATH."

@@ -219,7 +219,7 @@ def test_what_does_not_fit_is_named(changes, message):
     ),
     (
       {"evaluate.metrics": (f"{TOYS}:of_nothing",)},
-      "'of_nothing' is made of the mean 'acuracy'; there are: loss, absolute_error",
+      "is made of the mean 'acuracy'; there are: loss, absolute_error",
     ),
     (
       {
