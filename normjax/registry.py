@@ -273,14 +273,14 @@ class Registry:
 
     Raises:
       UserError: a mapping without "name", or what `make` raises.
-      TypeError: anything else.
+      WrongTypeError: anything else.
     """
     if isinstance(spec, str):
       name, options = parse_call(self.kind, spec)
       return self.make(name, **options)
     # A ConfigDict has a mapping's methods without being a Mapping.
     if not hasattr(spec, "keys"):
-      raise TypeError(
+      raise errors.WrongTypeError(
         f"a {self.kind} is given as a name or as a mapping with 'name';"
         f" got {spec!r}."
       )
