@@ -109,7 +109,7 @@ def _steps(value: Any) -> list[tuple[str, StartStep]]:
     name += f", {entry!r}" if len(entries) > 1 else ""
     try:
       step = convert.start_step(entry)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
       kind = type(error) if isinstance(error, errors.UserError) else None
       raise (kind or errors.UserError)(f"{name}: {error}") from error
     steps.append((entry, dataclasses.replace(step, name=name)))

@@ -93,7 +93,8 @@ class Field:
       return f"must be {self}"
     if self.kind not in (int, float):
       return ""
-    if not math.isfinite(value):
+    # Python's whole numbers may be too large to be made floats.
+    if isinstance(value, float) and not math.isfinite(value):
       return f"must be {self}"
     out_low = value <= self.low if self.above else value < self.low
     out_high = value >= self.high if self.below else value > self.high

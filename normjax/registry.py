@@ -191,7 +191,8 @@ class Registry:
     if name not in self.table and self.from_outside and is_outside(name):
       try:
         return load(name)
-      except Exception as error:  # Whatever a module of the user's raises.
+      # Whatever a module of the user's raises; one that is a script may exit.
+      except (Exception, SystemExit) as error:
         raise errors.UserError(
           f"{self.kind} {name!r} cannot be imported: {type(error).__name__}:"
           f" {error}. It must be installed, or in a folder of PYTHONPATH."
@@ -272,14 +273,14 @@ class Registry:
 
     Raises:
       UserError: a mapping without "name", or what `make` raises.
-      TypeError: anything else.
+      WrongTypeError: anything else.
     """
     if isinstance(spec, str):
       name, options = parse_call(self.kind, spec)
       return self.make(name, **options)
     # A ConfigDict has a mapping's methods without being a Mapping.
     if not hasattr(spec, "keys"):
-      raise TypeError(
+      raise errors.WrongTypeError(
         f"a {self.kind} is given as a name or as a mapping with 'name';"
         f" got {spec!r}."
       )

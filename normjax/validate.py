@@ -62,9 +62,10 @@ def number(
     UserError: another value.
   """
   plain = isinstance(value, int | float) and not isinstance(value, bool)
+  # Python's whole numbers may be too large to be made floats.
   if (
     plain
-    and math.isfinite(value)
+    and abs(value) < math.inf
     and above < value < below
     and least <= value <= most
   ):
@@ -124,7 +125,10 @@ def scalar(
     refuse_type(owner, name, value, kinds)
   if isinstance(value, Tracer):
     return
-  concrete = float(value)
+  try:
+    concrete = float(value)
+  except OverflowError:  # A whole number of hundreds of digits.
+    concrete = math.inf
   if not (math.isfinite(concrete) and least <= concrete < below):
     bound = f"[{least:g}, {below:g})" if below < math.inf else f">= {least:g}"
     raise errors.UserError(

@@ -63,6 +63,9 @@ def test_what_no_number_may_be_is_refused(path):
   ("path", "value", "message"),
   [
     ("seed", 2**31, "seed=2147483648 must be at least 0 and at most 21474836"),
+    ("seed", 10**400, "must be at least 0 and at most 2147483647"),
+    ("train.z_loss", -(10**400), "must be at least 0"),
+    ("train.max_loss", 10**400, "must be above 0"),
     ("seed", 3.0, "seed=3.0 must be an integer, at least 0"),
     ("checkpoint.every_steps", -1, "every_steps=-1 must be at least 0"),
     ("evaluate.num_batches", -1, "num_batches=-1 must be at least 0"),

@@ -114,3 +114,16 @@ def test_what_is_traced_is_declared():
     found = table.traced("it", values | {"unsaid": 0.5})
     assert found == {"rate", "plain", "late", "unsaid"}
     assert not table.traced("it", {"rate": None, "unsaid": 2, "plain": True})
+
+
+def test_what_names_nothing_is_a_user_s_error():
+  with pytest.raises(errors.WrongTypeError, match=r"mapping .*; got 3\."):
+    registry.Registry("norm", {}).resolve(3)
+
+
+def test_a_module_that_exits_is_named(tmp_path, monkeypatch):
+  (tmp_path / "a_script.py").write_text("raise SystemExit(0)\n")
+  monkeypatch.syspath_prepend(tmp_path)
+  table = registry.Registry("metric", {}, from_outside=True)
+  with pytest.raises(errors.UserError, match="'a_script:f' cannot be imported"):
+    table.get("a_script:f")

@@ -20,6 +20,10 @@ from tests import support
       "rate=1; allowed: a finite number >= 0 and < 1.",
     ),
     (
+      lambda: validate.betas("adamw", b1=10**400),
+      "adamw: b1=inf; allowed: finite and [0, 1).",
+    ),
+    (
       lambda: validate.counts("mlp", width=2.5),
       "mlp: width=2.5; allowed: an int >= 1.",
     ),

@@ -100,3 +100,17 @@ class Metric(NamedTuple):
     summands = jnp.where(weight > 0, weight * values.astype(jnp.float32), 0.0)
     examples = tuple(range(batch["weight"].ndim))
     return {self.name: jnp.sum(summands, axis=examples)}
+
+  def value(self, mean: Any, dataset: Any) -> float:
+    """The number of an evaluation, from the mean of v.
+
+    Raises:
+      UserError: `finish` fails, or gives no number.
+    """
+    try:
+      return float(self.finish(mean, dataset))
+    except Exception as error:
+      raise errors.UserError(
+        f"evaluate.metrics: {self.name!r} failed to finish the mean {mean}:"
+        f" {type(error).__name__}: {error}"
+      ) from error

@@ -53,7 +53,9 @@ class Mode:
         raise errors.UserError(
           f"Mode: {name} must be True or False; got {getattr(self, name)!r}."
         )
-    if self.statistics not in STATISTICS:
+    if (
+      not isinstance(self.statistics, str) or self.statistics not in STATISTICS
+    ):
       raise errors.UserError(
         f"Mode: statistics must be one of {', '.join(map(repr, STATISTICS))};"
         f" got {self.statistics!r}."
@@ -157,5 +159,14 @@ def _is_weight(value: Any) -> bool:
     return False
   if isinstance(value, int | float):
     return 0 <= value <= 1
-  # An array, traced perhaps: what it holds is not known.
-  return getattr(value, "shape", None) == ()
+  if getattr(value, "shape", None) != ():
+    return False
+  import jax  # Not above: see the module's docstring.
+
+  if not any(
+    jax.numpy.issubdtype(value.dtype, kind)
+    for kind in (jax.numpy.floating, jax.numpy.integer)
+  ):
+    return False
+  # What is traced has no value yet.
+  return isinstance(value, jax.core.Tracer) or bool(0 <= value <= 1)

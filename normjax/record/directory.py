@@ -281,7 +281,7 @@ class SweepDirectory:
         row = json.loads(line)
         if schema.problem(row, schema.ATTEMPT):
           raise ValueError
-      except ValueError:
+      except (ValueError, RecursionError):
         if line:
           problems.append(f"{path}:{number} is no attempt; dropped")
       else:

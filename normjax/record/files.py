@@ -18,6 +18,8 @@ RESULT = "result.json"
 CHECKPOINTS = "ckpt"
 
 Row = dict[str, Any]
+# What a row holds beside its metrics; the first of a file the last one too.
+ROW_KEYS = ("step", "kind", "time_s", "run_id")
 
 
 def finite(value: Any) -> Any:
@@ -51,7 +53,11 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
       if durable:
         file.flush()
         os.fsync(file.fileno())
-    os.replace(new, path)
+    try:
+      os.replace(new, path)
+    except OSError as error:  # The new file's name is of no use to anybody.
+      error.filename, error.filename2 = str(path), None
+      raise
   except BaseException:
     new.unlink(missing_ok=True)
     raise
@@ -161,8 +167,8 @@ def lost_rows(
     if type(every) is not int or every < 1:
       continue
     found = [r["step"] for r in rows if r["kind"] == kind and r["step"] < step]
-    wanted = list(range(0, step, every))
-    if found != wanted:
+    wanted = range(0, step, every)
+    if len(found) != len(wanted) or found != [*wanted]:
       wrong.append(f"{len(found)} of kind {kind!r} in place of {len(wanted)}")
   if not wrong:
     return []

@@ -18,8 +18,6 @@ from normjax.record.clock import Clock, StepTimer
 from normjax.record.directory import RunDirectory, RunState
 
 _STATUS_EVERY_S = 0.5
-# What a row holds beside its metrics.
-_KEYS = ("step", "kind", "time_s")
 
 
 class Recorder:
@@ -167,7 +165,7 @@ class Recorder:
       )
     if row["kind"] != "probe":
       for name, value in row.items():
-        if name not in _KEYS:
+        if name not in files.ROW_KEYS:
           self._newest[f"{row['kind']}/{name}"] = value
 
   def sync(self) -> None:

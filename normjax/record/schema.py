@@ -12,6 +12,7 @@ from normjax.record import files
 from normjax.record.state import RunState
 
 _MOST_SHOWN = 40
+_NAME_BYTES = 255  # Of Linux' file systems.
 
 
 class Field(NamedTuple):
@@ -34,12 +35,11 @@ Fields = Mapping[str, Field]
 
 
 def is_number(value: Any) -> bool:
-  """A finite number; JSON's null stands for one that is not."""
-  return (
-    isinstance(value, int | float)
-    and not isinstance(value, bool)
-    and math.isfinite(value)
-  )
+  """A finite number of float's range; null stands for one that is not."""
+  try:
+    return type(value) in (int, float) and math.isfinite(value)
+  except OverflowError:  # A whole number of hundreds of digits.
+    return False
 
 
 def is_count(value: Any) -> bool:
@@ -59,7 +59,14 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-  return isinstance(value, str) and bool(value) and "/" not in value
+  """What a folder can be called."""
+  if not isinstance(value, str) or {"/", "\0"} & {*value}:
+    return False
+  try:
+    num_bytes = len(value.encode())
+  except UnicodeEncodeError:
+    return False
+  return value not in (".", "..") and 0 < num_bytes <= _NAME_BYTES
 
 
 def _is_block(value: Any) -> bool:
@@ -144,8 +151,10 @@ POINT: Fields = {
 METHOD: Fields = {
   "label": _TEXT._replace(required=True),
   "overrides": _BLOCK,
-  "tuned": Field("a mapping or null", _or_null(_is_block)),
-  "on_edge": Field("true or false", lambda value: isinstance(value, bool)),
+  "tuned": Field("a mapping or null", _or_null(_is_block), required=True),
+  "on_edge": Field(
+    "true or false", lambda value: isinstance(value, bool), required=True
+  ),
 }
 PLAN: Fields = {
   "sweep_id": _NAME,
@@ -155,7 +164,7 @@ PLAN: Fields = {
   "mode": _one_of("min", "max"),
   # Plans of earlier versions have none.
   "other_metrics": Field("a list of texts", _list_of(_is_text)),
-  "baseline": Field("a text or null", _or_null(_is_text)),
+  "baseline": Field("a text or null", _or_null(_is_text), required=True),
   "tuned": Field("a list of texts", _list_of(_is_text), required=True),
   "trials_per_method": _COUNT._replace(required=True),
   "methods": Field("a list of methods", _is_list, True, METHOD),
@@ -193,7 +202,7 @@ def version_problem(value: Any) -> str:
   if found == files.SCHEMA and not isinstance(found, bool):
     return ""
   newer = "; a newer one wrote it" if is_newer(value) else ""
-  return f"has schema {found!r}; this normjax reads {files.SCHEMA}{newer}"
+  return f"has schema {_shown(found)}; this normjax reads {files.SCHEMA}{newer}"
 
 
 def is_newer(value: Any) -> bool:
@@ -201,7 +210,7 @@ def is_newer(value: Any) -> bool:
   if not isinstance(value, dict):
     return False
   found = value.get("schema", files.SCHEMA)
-  return is_number(found) and found > files.SCHEMA
+  return type(found) in (int, float) and found > files.SCHEMA
 
 
 def _shown(value: Any) -> str:

@@ -276,13 +276,15 @@ def _summary(
   notes: Sequence[str] = (),
 ) -> Summary:
   states = [entry.state for entry in state.entries.values()]
+  # A run may have left its result before what ran it failed.
+  over = {i for i, entry in state.entries.items() if entry.state.over}
   return Summary(
     out=out,
     plan=state.plan,
     num_done=states.count(RunState.DONE),
     num_diverged=states.count(RunState.DIVERGED),
     num_ran=num_ran,
-    failed=dict(failed),
+    failed={i: said for i, said in failed.items() if i not in over},
     interrupted=interrupted,
     wall_s=time.monotonic() - started_s,
     notes=tuple(notes),

@@ -205,7 +205,8 @@ class Launcher:
     """
     try:
       for event in self._executor.stop(self.grace_s):
-        if isinstance(event, Began | Finished):
+        # Whatever else is said, the slot is gone.
+        if isinstance(event, Began | Finished) and self._is_due(event):
           self._handle(event)
     finally:
       begun = [run_id for slot in self.slots.values() for run_id in slot.begun]
@@ -261,7 +262,7 @@ class Launcher:
       slot.ready = True
     elif isinstance(event, Died):
       self._replace(event)
-    elif event.run_id not in slot.points:
+    elif not self._is_due(event):
       self._executor.end(event.slot)
       what = f"the worker told of run {event.run_id}, which it did not have"
       self._replace(Died(event.slot, what))
@@ -270,6 +271,12 @@ class Launcher:
       slot.since_s = time.monotonic()
     else:
       self._take_end(slot, event)
+
+  def _is_due(self, event: Began | Finished | Failed | Interrupted) -> bool:
+    """Whether the slot has the run, which begins no more than once."""
+    slot = self.slots[event.slot]
+    is_again = isinstance(event, Began) and event.run_id in slot.begun
+    return event.run_id in slot.points and not is_again
 
   def _take_end(self, slot: Slot, event: Finished | Failed | Interrupted):
     """Does what the end of a run asks for."""

@@ -111,7 +111,7 @@ def read_answer(line: str, slot: int) -> Answer:
 def _row(what: str, line: str) -> dict[str, Any]:
   try:
     row = json.loads(line)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise _error(what, line, "it is no JSON") from error
   if not isinstance(row, dict):
     raise _error(what, line, "it is no object")

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,6 +82,7 @@ def run_together(runs: Sequence[Run]) -> list[dict[str, Any]]:
     KeyboardInterrupt: as `run`, for all that were not over. Any other error
       ends all of them too.
   """
+  _check_directories(runs)
   results = _finished(runs)
   left = [run for run in runs if run.directory not in results]
   if left:
@@ -95,6 +97,19 @@ def run_together(runs: Sequence[Run]) -> list[dict[str, Any]]:
       left = [run for run in left if run.directory not in results]
       results |= _train(left, writes=writes)
   return [results[run.directory] for run in runs]
+
+
+def _check_directories(runs: Sequence[Run]) -> None:
+  """Raises UserError where two runs would write to one directory."""
+  taken: set[str] = set()
+  for run in runs:
+    where = os.path.realpath(run.directory)
+    if where in taken:
+      raise errors.UserError(
+        f"two runs side by side have the directory {run.directory}; each needs"
+        " one of its own."
+      )
+    taken.add(where)
 
 
 def _finished(runs: Sequence[Run]) -> dict[Path, dict[str, Any]]:

@@ -67,7 +67,7 @@ def evaluate(
   finished = {}
   for metric in program.metrics:
     mean = means[metric.of if isinstance(metric.of, str) else metric.name]
-    finished[metric.name] = float(metric.finish(mean, dataset))
+    finished[metric.name] = metric.value(mean, dataset)
   plain = {n: float(mean) for n, mean in means.items() if n not in finished}
   return plain | finished
 

@@ -14,6 +14,7 @@ from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
 from normjax.record import probes
+from normjax.record.files import ROW_KEYS
 from normjax.train import frozen, measure
 from normjax.train.state import State, create
 from normjax.types import Array, Hyper, PyTree
@@ -254,15 +255,22 @@ def evaluation_step(
   output, _, _ = forward(recipe, variables, batch["inputs"], train=False)
   sums = recipe.make_objective(hyper).sums(output, batch)
   del sums[objectives.MINIMIZED]
+  _check_names(sums, ())
+  means = [name for name in sums if name != objectives.WEIGHT]
   for metric in recipe.metrics:
-    more = metric.sums(output, batch)
-    _check_names(more, sums)
-    sums |= more
+    _check_names([metric.name], sums)
+    if isinstance(metric.of, str) and metric.of not in means:
+      raise errors.UserError(
+        f"evaluate.metrics: {metric.name!r} is made of the mean {metric.of!r};"
+        f" there are: {', '.join(means)}."
+      )
+    sums |= metric.sums(output, batch)
   return sums
 
 
 def _check_names(added: Iterable[str], taken: Iterable[str]) -> None:
   """Raises UserError where two columns would have one name."""
+  taken = (*taken, *ROW_KEYS)
   for name in added:
     if name in taken:
       raise errors.UserError(

@@ -205,6 +205,18 @@ def test_a_kernel_has_no_batch(name):
     ({"statistics": "blended"}, "needs batch_weight, .* from 0 to 1; got None"),
     ({"statistics": "blended", "batch_weight": 1.5}, "from 0 to 1; got 1.5"),
     ({"statistics": "blended", "batch_weight": True}, "from 0 to 1; got True"),
+    *(
+      ({"statistics": "blended", "batch_weight": weight}, "from 0 to 1; got ")
+      for weight in (
+        np.float32(2),
+        jnp.array(-1.0),
+        jnp.array(jnp.nan),
+        np.array(True),
+        np.str_("a"),
+        jnp.array(1j),
+      )
+    ),
+    ({"statistics": np.array([1, 2])}, "got array"),
     ({"batch_weight": 0.5}, "batch_weight=0.5 is for statistics='blended'"),
   ],
 )

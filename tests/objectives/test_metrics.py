@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from normjax import metrics
+from normjax import errors, metrics
 from normjax.nn.output import Output
 
 GENERATOR = np.random.default_rng(0)
@@ -83,6 +83,13 @@ def test_what_knows_nothing_is_not_among_five():
 
 def test_a_perplexity_beyond_all_numbers_is_infinite():
   assert metrics.get("perplexity").finish(np.float64(1e4), None) == np.inf
+
+
+@pytest.mark.parametrize("finish", [lambda m, data: m / 0, lambda m, data: "x"])
+def test_a_finish_that_fails_is_named(finish):
+  metric = metrics.Metric("gap", "loss", finish)
+  with pytest.raises(errors.UserError, match="metrics: 'gap' failed .* 3.5: "):
+    metric.value(3.5, None)
 
 
 def test_a_function_from_outside_is_a_metric_of_its_name():

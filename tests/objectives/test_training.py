@@ -214,6 +214,14 @@ def test_what_does_not_fit_is_named(changes, message):
       "evaluate.metrics: 'broken' failed: KeyError",
     ),
     (
+      {"evaluate.metrics": (f"{TOYS}:step",)},
+      "two columns would be called 'step'",
+    ),
+    (
+      {"evaluate.metrics": (f"{TOYS}:of_nothing",)},
+      "is made of the mean 'acuracy'; there are: loss, absolute_error",
+    ),
+    (
       {
         "model.name": f"{TOYS}:Routed",
         "evaluate.metrics": (f"{TOYS}:imbalance",),

@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 
 from normjax.data import dataset
+from normjax.metrics import Metric
 from normjax.nn.output import Output
 from normjax.objectives import Objective
 
@@ -160,6 +161,15 @@ def twice_squared(output, batch):
   """A metric that reads the model's features."""
   del batch
   return jnp.sum(jnp.square(output.features["twice"]), axis=-1)
+
+
+def step(output, batch):
+  """A metric that is called as a key of every row."""
+  del output
+  return batch["weight"]
+
+
+of_nothing = Metric("of_nothing", of="acuracy")
 
 
 # A metric that is called as the model's auxiliary loss.

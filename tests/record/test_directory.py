@@ -112,6 +112,8 @@ def test_a_killed_run_is_interrupted(run):
     ("result", RESULT | {"metrics": {"eval/loss": "1.0"}}, "metrics"),
     ("result", json.dumps(RESULT).replace("1.0", "NaN"), "it says NaN"),
     ("result", json.dumps(RESULT).replace("1.0", "1e999"), "numbers or null"),
+    ("result", RESULT | {"metrics": {"eval/loss": 10**400}}, "or null"),
+    ("result", RESULT | {"wall_s": 10**400}, "a number or null is needed"),
     ("result", RESULT | {"schema": 0}, "has schema 0"),
     ("result", RESULT | {"schema": 2}, "; a newer one wrote it"),
     ("run", {"run_id": "r"}, "has no 'config'"),
@@ -228,6 +230,8 @@ def test_attempts_survive_a_truncated_line(tmp_path):
     (RunState.FAILED, "first"), (RunState.INTERRUPTED, ""),
   ]  # fmt: skip
   assert problems == [f"{path}:2 is no attempt; dropped"]
+  path.write_text("[" * 100_000 + "\n" + path.read_text())
+  assert sweep.read_attempts()[0] == found
 
 
 PLAN = {
@@ -261,6 +265,13 @@ PLAN = {
     (PLAN | {"points": [{"run_id": "b"}]}, "in points[0] has no 'stage'"),
     (PLAN | {"methods": [{}]}, "in methods[0] has no 'label'"),
     (PLAN | {"mode": "least"}, "min or max is needed"),
+    ({k: v for k, v in PLAN.items() if k != "baseline"}, "has no 'baseline'"),
+    (PLAN | {"methods": [{"label": "x", "overrides": {}, "tuned": None}]},
+     "in methods[0] has no 'on_edge'"),
+    *((PLAN | {"points": [PLAN["points"][0] | {"run_id": name}]},
+       "in points[0] has run_id = ")
+      for name in ("", "..", "a/b", "\0", "\ud800", "x" * 256)),
+    (PLAN | {"schema": -(10**400)}, "has schema -1000"),
     (PLAN | {"schema": 0}, "has schema 0; this normjax reads 1"),
     (PLAN | {"schema": "1"}, "has schema '1'; this normjax reads 1"),
   ],

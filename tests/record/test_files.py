@@ -77,3 +77,19 @@ def test_each_row_is_on_disk_before_the_next_is_made(tmp_path):
   )
   subprocess.run([sys.executable, "-c", program, str(path)], check=False)
   assert [row["step"] for row in files.read_rows(path)[0]] == [0, 1, 2]
+
+
+def test_rows_of_more_steps_than_memory_has_are_lost():
+  rows = [{"step": 0, "kind": "eval"}]
+  assert (
+    "1 of kind 'eval' in place of 1000000000"
+    in (files.lost_rows(rows, 10**15, {"eval": 10**6})[0])
+  )
+
+
+def test_a_write_that_fails_names_the_file(tmp_path):
+  (tmp_path / "status.json").mkdir()
+  with pytest.raises(IsADirectoryError) as error:
+    files.write_text(tmp_path / "status.json", "{}")
+  assert error.value.filename == str(tmp_path / "status.json")
+  assert [path.name for path in tmp_path.iterdir()] == ["status.json"]

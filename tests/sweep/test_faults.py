@@ -92,6 +92,15 @@ def test_a_worker_s_disk_fault_ends_the_sweep(
   assert all(lines.count("begin") <= 2 for lines in logs(out).values())
 
 
+def test_a_run_that_fails_after_its_result_is_over(
+  write_config, run_toy, tmp_path
+):
+  out = tmp_path / "out"
+  summary = run_toy(write_config(sweep("late")), out, retries=0)
+  assert (summary.num_done, summary.exit_code) == (4, 0)
+  assert len(failed(out)) == 2
+
+
 def test_a_folder_in_use_is_tried_again(write_config, run_toy, tmp_path):
   out = tmp_path / "out"
   summary = run_toy(write_config(sweep("busy:1")), out)

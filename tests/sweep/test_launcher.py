@@ -293,6 +293,14 @@ def test_a_run_that_the_slot_does_not_have_ends_the_slot(stage, points):
   assert told[-1] == "over: a1 done 2.5"
 
 
+def test_a_run_that_begins_twice_ends_the_slot(stage, points):
+  told, _ = stage(
+    [Ready(0)], [Began(0, "a1"), Began(0, "a1")], [Ready(0)], _ran(0, "a1")
+  ).run(points("a1"))
+  assert told[2] == "end 0"
+  assert told[-1] == "over: a1 done 2.5"
+
+
 def test_three_bad_starts_are_enough(stage, points):
   scene = stage(*[[Died(0, "no module")]] * 4)
   with pytest.raises(errors.RunError, match="do not start: no module. What"):

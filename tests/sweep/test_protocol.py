@@ -78,6 +78,7 @@ def _answer(event, **fields):
   ("line", "said"),
   [
     ("ready", "it is no JSON: 'ready'"),
+    ("[" * 100_000, "it is no JSON: '[[["),
     ("{}", "'event' is None"),
     (_answer("Died", message="x"), "'event' is 'Died'"),
     (_answer(["Ready"]), "'event' is ['Ready']"),

@@ -66,6 +66,8 @@ def run(config, directory: Path) -> dict:
     "compile_s": 0.0,
   }
   files.write_json(done, result)
+  if toy.trouble == "late":
+    raise RuntimeError("after the result")
   return result
 
 

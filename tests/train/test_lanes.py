@@ -139,6 +139,17 @@ def test_runs_of_several_programs_are_refused(tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
+def test_one_directory_is_not_for_two_runs(tmp_path):
+  (tmp_path / "link").symlink_to(tmp_path / "a")
+  runs = [
+    entry.Run(support.tiny({"seed": seed}), tmp_path / name)
+    for seed, name in enumerate(("a", "link"))
+  ]
+  with pytest.raises(errors.UserError, match="two runs .* have the directory"):
+    entry.run_together(runs)
+  assert not (tmp_path / "a").exists()
+
+
 def _assigned(function):
   """Attributes of `self` that a method assigns."""
   return {
