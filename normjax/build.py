@@ -13,14 +13,14 @@ import functools
 import inspect
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 
 from kernels_pallas import dispatch
-from normjax import configure, errors, fields
+from normjax import configure, errors, fields, outside
 from normjax.nn.model_roles import Roles
 from normjax.nn.start import StartStep
 from normjax.types import Array, Hyper
@@ -105,7 +105,7 @@ def _steps(value: Any) -> list[tuple[str, StartStep]]:
   for entry in entries:
     name = f"{_START}={shown}"
     # A folder may have any name; one that reads like a step was meant as one.
-    if isinstance(value, str) and _reads_as_step(value):
+    if isinstance(value, str) and convert.reads_as_step(value):
       name += f" (the step is written ({value!r},))"
     name += f", {entry!r}" if len(entries) > 1 else ""
     try:
@@ -115,13 +115,6 @@ def _steps(value: Any) -> list[tuple[str, StartStep]]:
       raise (kind or errors.UserError)(f"{name}: {error}") from error
     steps.append((entry, dataclasses.replace(step, name=name)))
   return steps
-
-
-def _reads_as_step(text: str) -> bool:
-  from normjax import convert, registry
-
-  name = text.partition("(")[0]
-  return name in convert.names() or registry.is_outside(text)
 
 
 def _options(block: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,26 +182,12 @@ def _dataset(block_json: str) -> Any:
   return data.make(block["name"], **_options(block))
 
 
-# What training asks of data; one from outside may lack some.
-_OF_DATA = (
-  "name", "reads", "targets", "model_options", "bytes_per_token", "provenance",
-  "train_batch", "evaluation_batches",
-)  # fmt: skip
-
-
 def dataset(config: configure.ConfigDict) -> Any:
   """The data set, kept in memory for the next run that asks for it."""
   resolved = configure.to_dict(config)
   with _naming(resolved, "data"):
     made = _dataset(json.dumps(resolved["data"]))
-    name = resolved["data"]["name"]
-    if missing := [a for a in _OF_DATA if not hasattr(made, a)]:
-      raise errors.UserError(
-        f"data {name!r} gives a {type(made).__name__} without"
-        f" {', '.join(missing)}; needed: what normjax.data.dataset.Dataset"
-        " says."
-      )
-  return made
+    return outside.checked_dataset(resolved["data"]["name"], made)
 
 
 def model(
@@ -238,7 +217,7 @@ def model(
     factory = models.get(block["name"])
     # One from outside need not say it: it reads what the data gives.
     accepted = getattr(factory, "reads", {reads})
-    _check_model_factory(block["name"], factory, given)
+    outside.check_model_factory(block["name"], factory, given)
   with _naming(resolved, "norm"):
     norms.resolve(resolved["norm"])
   if reads not in accepted:
@@ -248,44 +227,7 @@ def model(
     )
   with _naming(resolved, "model", "norm", "data"):
     made = models.make(block["name"], **_options(block), **given)
-    _check_model(block["name"], made)
-  return made
-
-
-def _check_model_factory(
-  name: str, factory: Any, given: Mapping[str, Any]
-) -> None:
-  """Raises UserError where one from outside lacks what all models are given."""
-  function = factory.__init__ if isinstance(factory, type) else factory
-  if not callable(function):
-    return  # What calls it says so.
-  if missing := _not_taken(function, given):
-    raise errors.UserError(
-      f"model {name!r} does not take {', '.join(missing)}; a model's factory is"
-      f" given {', '.join(given)}."
-    )
-
-
-def _check_model(name: str, made: Any) -> None:
-  """Raises UserError for what is no model that can be called as ours are."""
-  if not isinstance(made, nnx.Module):
-    raise errors.UserError(
-      f"model {name!r} gives a {type(made).__name__}; needed: a"
-      " flax.nnx.Module."
-    )
-  if missing := _not_taken(type(made).__call__, ("train", "key")):
-    raise errors.UserError(
-      f"model {name!r}: its __call__ does not take {', '.join(missing)}; it is"
-      " called as model(inputs, train=…, key=…)."
-    )
-
-
-def _not_taken(function: Any, names: Iterable[str]) -> list[str]:
-  """Keywords that a function does not take."""
-  parameters = inspect.signature(function).parameters.values()
-  if any(p.kind is p.VAR_KEYWORD for p in parameters):
-    return []
-  return sorted({*names} - {p.name for p in parameters})
+    return outside.checked_model(block["name"], made)
 
 
 def optimizer(
