@@ -43,7 +43,7 @@ def check_model_factory(
 
 
 def checked_model(name: str, made: Any) -> nnx.Module:
-  """The model; raises UserError for what is no model that can be called as ours are."""
+  """The model; raises UserError for what cannot be called as ours are."""
   if not isinstance(made, nnx.Module):
     raise errors.UserError(
       f"model {name!r} gives a {type(made).__name__}; needed: a"
