@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from kernels_pallas import dispatch
-from normjax import configure, errors, fields
+from normjax import configure, errors, fields, outside
 from normjax.nn.model_roles import Roles
 from normjax.nn.start import StartStep
 from normjax.types import Array, Hyper
@@ -104,7 +104,8 @@ def _steps(value: Any) -> list[tuple[str, StartStep]]:
   steps = []
   for entry in entries:
     name = f"{_START}={shown}"
-    if value in convert.names():
+    # A folder may have any name; one that reads like a step was meant as one.
+    if isinstance(value, str) and convert.reads_as_step(value):
       name += f" (the step is written ({value!r},))"
     name += f", {entry!r}" if len(entries) > 1 else ""
     try:
@@ -146,6 +147,7 @@ def _naming(resolved: Mapping[str, Any], *blocks: str) -> Iterator[None]:
     key = _blamed(message, resolved, blocks)
     if message.startswith(key):
       raise (kind or errors.UserError)(message) from error
+    message = message.removeprefix(f"{key.partition('.')[2]}: ")
     raise (kind or errors.UserError)(f"{key}: {message}") from error
 
 
@@ -156,7 +158,7 @@ def _blamed(
   options = [
     (f"{block}.{key}", key, value)
     for block in blocks
-    for key, value in resolved[block].items()
+    for key, value in configure.leaves(resolved[block])
     if key != "name"
   ]
   for pattern in (r"(?<![\w.]){}={}(?!\w)", r"(?<![\w.]){}=", r"\b{}\b"):
@@ -184,7 +186,8 @@ def dataset(config: configure.ConfigDict) -> Any:
   """The data set, kept in memory for the next run that asks for it."""
   resolved = configure.to_dict(config)
   with _naming(resolved, "data"):
-    return _dataset(json.dumps(resolved["data"]))
+    made = _dataset(json.dumps(resolved["data"]))
+    return outside.checked_dataset(resolved["data"]["name"], made)
 
 
 def model(
@@ -204,26 +207,27 @@ def model(
   Raises:
     UserError: the model does not read this kind of data.
   """
-  from normjax import models
+  from normjax import models, norms
 
   resolved = configure.to_dict(config)
   block = resolved["model"]
+  given = {"norm": resolved["norm"], **data_options}
+  given |= {"compute_dtype": resolved["train"]["precision"], "rngs": rngs}
   with _naming(resolved, "model"):
-    accepted = models.get(block["name"]).reads
+    factory = models.get(block["name"])
+    # One from outside need not say it: it reads what the data gives.
+    accepted = getattr(factory, "reads", {reads})
+    outside.check_model_factory(block["name"], factory, given)
+  with _naming(resolved, "norm"):
+    norms.resolve(resolved["norm"])
   if reads not in accepted:
     raise errors.UserError(
       f"model {block['name']!r} reads {' or '.join(sorted(accepted))};"
       f" data {resolved['data']['name']!r} gives {reads}."
     )
   with _naming(resolved, "model", "norm", "data"):
-    return models.make(
-      block["name"],
-      **_options(block),
-      **data_options,
-      norm=resolved["norm"],
-      compute_dtype=resolved["train"]["precision"],
-      rngs=rngs,
-    )
+    made = models.make(block["name"], **_options(block), **given)
+    return outside.checked_model(block["name"], made)
 
 
 def optimizer(

@@ -20,7 +20,10 @@ from normjax.registry import near_misses
 
 # Command -> (its module in normjax.commands, one line for --help).
 COMMANDS = {
-  "list": ("listing", "names of norms, optimizers, models, data, configs"),
+  "list": (
+    "listing",
+    "what a config can name: norms, optimizers, models, data, …",
+  ),
   "show": ("show", "a resolved config, its parameters, cost and memory"),
   "train": ("train", "one run"),
   "sweep": ("sweep", "all runs of a sweep file, then its report"),

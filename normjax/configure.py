@@ -20,7 +20,7 @@ from typing import Any
 import ml_collections
 
 from normjax import errors
-from normjax.registry import is_outside, near_misses
+from normjax.registry import dotted_hint, is_outside, near_misses
 
 ConfigDict = ml_collections.ConfigDict
 # Of a placeholder that must be filled.
@@ -90,7 +90,9 @@ def load_module(path: str | Path) -> ModuleType:
       f"configs/{p.relative_to(configs_dir())}"
       for p in sorted(configs_dir().rglob("*.py"))
     ]
-    close = difflib.get_close_matches(str(path), known, n=3)
+    stem = Path(str(path)).stem
+    close = [file for file in known if Path(file).stem == stem]
+    close = close or difflib.get_close_matches(str(path), known, n=3)
     raise errors.ConfigError(
       f"no config file {str(path)!r}."
       + (f" Did you mean {' or '.join(close)}?" if close else "")
@@ -182,7 +184,7 @@ def component(block: str, name: str, **options: Any) -> ConfigDict:
   if name not in names:
     raise errors.UnknownNameError(
       f"unknown {block} {_shortened(str(name))!r}.{near_misses(name, names)}"
-      f" Known: {', '.join(names)}."
+      f" Known: {', '.join(names)}.{dotted_hint(name)}"
     )
   file = folder / f"{name}.py"
   config = load(file)

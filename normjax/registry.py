@@ -14,6 +14,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from normjax import errors
@@ -33,6 +34,13 @@ _OUTSIDE = re.compile(r"([A-Za-z_][\w.]*:)[A-Za-z_]\w*(?=\(|$)")
 def is_outside(text: str) -> bool:
   """Whether a text is "package.module:factory", with or without options."""
   return _OUTSIDE.match(text) is not None
+
+
+def dotted_hint(name: str) -> str:
+  """Says how one from outside is written, to whom wrote a dotted name."""
+  if "." not in str(name) and ":" not in str(name):
+    return ""
+  return " One of your own is written package.module:factory."
 
 
 def parse_call(kind: str, text: str) -> tuple[str, dict[str, Any]]:
@@ -116,6 +124,23 @@ def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
   return list(inspect.signature(function).parameters.values())
 
 
+def _whereabouts(target: str, error: Exception) -> str:
+  """What helps where the module of "module:attribute" is not found."""
+  module = target.partition(":")[0]
+  package = module.partition(".")[0]
+  missing = getattr(error, "name", None)
+  if not isinstance(error, ModuleNotFoundError) or not (
+    missing and f"{module}.".startswith(f"{missing}.")
+  ):
+    return ""  # It is there; the error is its own.
+  if Path(f"{package}.py").exists() or Path(package).is_dir():
+    return (
+      f" {package!r} is in this folder, where Python does not look:"
+      " PYTHONPATH=. in front of the command adds it."
+    )
+  return " It must be installed, or in a folder of PYTHONPATH."
+
+
 def load(target: str) -> Any:
   """Imports what "module:attribute" names."""
   module, _, attribute = target.partition(":")
@@ -189,17 +214,31 @@ class Registry:
       UserError: one from outside that cannot be imported.
     """
     if name not in self.table and self.from_outside and is_outside(name):
-      try:
-        return load(name)
-      # Whatever a module of the user's raises; one that is a script may exit.
-      except (Exception, SystemExit) as error:
-        raise errors.UserError(
-          f"{self.kind} {name!r} cannot be imported: {type(error).__name__}:"
-          f" {error}. It must be installed, or in a folder of PYTHONPATH."
-        ) from error
+      return self._from_outside(name)
     if name not in self.table:
-      raise _unknown(self.kind, name, sorted(self.table))
+      unknown = _unknown(self.kind, name, sorted(self.table))
+      if self.from_outside and (hint := dotted_hint(name)):
+        raise errors.UnknownNameError(f"{unknown}{hint}")
+      raise unknown
     return load(self.table[name])
+
+  def _from_outside(self, name: str) -> Callable[..., Any]:
+    """The factory "package.module:factory"; a UserError says what is wrong."""
+    if "(" in name:
+      raise errors.UserError(
+        f"{self.kind} {name!r}: a name has no options here; those of a"
+        f" component are keys of its block, beside"
+        f" name={name.partition('(')[0]!r}."
+      )
+    try:
+      factory = load(name)
+    # Whatever a module of the user's raises; one that is a script may exit.
+    except (Exception, SystemExit) as error:
+      raise errors.UserError(
+        f"{self.kind} {name!r} cannot be imported: {type(error).__name__}:"
+        f" {error}.{_whereabouts(name, error)}"
+      ) from error
+    return factory
 
   def traced(self, name: str, options: Mapping[str, Any]) -> frozenset[str]:
     """The options that enter a compiled program as arrays.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
-from normjax import configure, convert, errors, metrics
+from normjax import configure, convert, errors, metrics, registry
 from normjax.norms import weights
 
 USAGE = (
@@ -59,7 +59,8 @@ def run(
   for what in positional:
     if what not in _ALLOWED:
       raise errors.UserError(
-        f"cannot list {what!r}; allowed: {', '.join(_ALLOWED)}."
+        f"cannot list {what!r}.{registry.near_misses(what, _ALLOWED)}"
+        f" Allowed: {', '.join(_ALLOWED)}."
       )
   for what in positional or _ALLOWED:
     files = _files(what)

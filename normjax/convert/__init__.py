@@ -7,7 +7,7 @@ step = convert.start_step("deploy")    # in a config: train.initialize_from
 from normjax import errors
 from normjax.convert.deploy import deploy
 from normjax.nn.start import StartStep
-from normjax.registry import Registry
+from normjax.registry import Registry, is_outside
 
 # By name, what makes the step from its options. A text is no import: nothing
 # here knows of runs.
@@ -47,4 +47,9 @@ def start_step(text: str) -> StartStep:
   return step
 
 
-__all__ = ["TABLE", "deploy", "names", "start_step"]
+def reads_as_step(text: str) -> bool:
+  """Whether a text is written as a step, not as the folder of a run."""
+  return text.partition("(")[0] in names() or is_outside(text)
+
+
+__all__ = ["TABLE", "deploy", "names", "reads_as_step", "start_step"]

@@ -50,6 +50,21 @@ class Dataset(Protocol):
     ...
 
 
+_PARTS = ("inputs", "targets", "weight")
+
+
+def check_batch(dataset: Dataset, batch: Batch, batch_size: int) -> None:
+  """Raises DataError where a batch lacks a part, or is of another size."""
+  sizes = {part: len(batch[part]) for part in _PARTS if part in batch}
+  if sizes != dict.fromkeys(_PARTS, batch_size):
+    said = ", ".join(f"{part} of {size}" for part, size in sizes.items())
+    raise errors.DataError(
+      f"data {dataset.name!r} gives a batch with {said or 'nothing'}; needed:"
+      f" {', '.join(_PARTS)}, each of {batch_size} examples. The last batch of"
+      " an evaluation is padded, with weight 0 there."
+    )
+
+
 @functools.lru_cache(maxsize=4)
 def _epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
   generator = np.random.default_rng((rng.host_seed(seed, "data"), epoch))

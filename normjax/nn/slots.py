@@ -41,7 +41,10 @@ class Slots:
     for slot in slots:
       spec = self.named.get(slot)
       if spec is not None:
-        return norms.resolve(spec)
+        try:
+          return norms.resolve(spec)
+        except errors.UserError as error:
+          raise type(error)(f"slot_norms.{slot}={spec!r}: {error}") from error
     return None
 
   def around(self) -> dict[str, norms.Norm]:

@@ -50,13 +50,24 @@ class StartStep:
   check: Callable[[Structure, Variables], None] = _fits
   name: str = "start step"
 
+  def __post_init__(self):
+    """Raises UserError for what cannot be called, such as another step."""
+    if not callable(self.apply):
+      raise errors.UserError(
+        f"StartStep: apply is a {type(self.apply).__name__}; needed: a function"
+        " (model, variables) -> (model, variables)."
+      )
 
-def of_module(change: Callable[[nnx.Module], nnx.Module]) -> StartStep:
+
+def of_module(
+  change: Callable[[nnx.Module], nnx.Module], changes_structure: bool = True
+) -> StartStep:
   """The step that a function of modules is.
 
   Args:
     change: pure and traceable by jax: it may look at the module's structure
       and at the shapes of its variables, but not at their values.
+    changes_structure: see `StartStep`.
   """
 
   def apply(
@@ -74,7 +85,7 @@ def of_module(change: Callable[[nnx.Module], nnx.Module]) -> StartStep:
     variables = jax.jit(changed)(variables)
     return made[0], variables
 
-  return StartStep(apply)
+  return StartStep(apply, changes_structure)
 
 
 def apply(

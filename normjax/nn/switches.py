@@ -63,7 +63,7 @@ class HasNoise(nnx.Module):
       off = ", ".join(f"{name}=0" for name in drawn)
       raise errors.UserError(
         f"{given} in training (train=True) without a key: pass"
-        " key=jax.random.key(...), or turn it off with train=False, or with"
-        f" {off} where the model is made."
+        " key=jax.random.key(...), or turn it off with train=False or"
+        f" model.eval(), or with {off} where the model is made."
       )
     return key if drawn else None

@@ -16,7 +16,7 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-from normjax import registry
+from normjax import errors, registry
 
 TABLE: Mapping[str, str] = {
   "adamw": "normjax.optim.adamw:adamw",
@@ -68,7 +68,14 @@ def make(name: str, **options: Any) -> Any:
     UnknownNameError: no such optimizer.
     UserError: an option that it does not have, or a bad value.
   """
-  return REGISTRY.make(name, **options)
+  made = REGISTRY.make(name, **options)
+  # One from outside may have made anything.
+  if not callable(getattr(made, "init", None)) or not hasattr(made, "update"):
+    raise errors.UserError(
+      f"optimizer {name!r} gives a {type(made).__name__}; needed: an"
+      " optax.GradientTransformation."
+    )
+  return made
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import numpy as np
 
 from normjax import objectives, stopping
 from normjax.data import corruptions
+from normjax.data import dataset as dataset_lib
 from normjax.metrics import Metric
 from normjax.train.program import Program
 from normjax.train.state import State
@@ -55,6 +56,7 @@ def evaluate(
   for batch in batches:
     if stopping.asked():
       raise Stopped
+    dataset_lib.check_batch(dataset, batch, batch_size)
     batch = program.layout.put_batch(batch)
     sums.append(program.evaluate(state, batch, hyper))
   sums = jax.device_get(sums)

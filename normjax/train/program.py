@@ -14,6 +14,7 @@ from flax import nnx
 
 from kernels_pallas import dispatch
 from normjax import build, configure, data, errors, rng
+from normjax.data import dataset as dataset_lib
 from normjax.metrics import Metric
 from normjax.nn import checks, model_roles, start
 from normjax.nn import variables as nn_variables
@@ -264,10 +265,16 @@ def _compile(
   layout.check_batch("train.batch_size / accumulation", micro_size)
   layout.check_batch("evaluate.batch_size", config.evaluate.batch_size)
   dataset = build.dataset(config)
-  batches = {
-    "training": dataset.train_batch(0, 0, config.train.batch_size),
-    "evaluation": next(dataset.evaluation_batches(config.evaluate.batch_size)),
+  sizes = {
+    "training": config.train.batch_size,
+    "evaluation": config.evaluate.batch_size,
   }
+  batches = {
+    "training": dataset.train_batch(0, 0, sizes["training"]),
+    "evaluation": next(dataset.evaluation_batches(sizes["evaluation"])),
+  }
+  for name, batch in batches.items():
+    dataset_lib.check_batch(dataset, batch, sizes[name])
   _check_ids(config, dataset, batches)
   hyper = layout_lib.abstract(build.hyper(config), layout.everywhere)
   batch, evaluation_batch = (

@@ -64,7 +64,7 @@ def test_list_shows_tables_without_configs(capsys, what, table, said):
   ("arguments", "message"),
   [
     (["swep"], "unknown command 'swep'. Did you mean 'sweep'"),
-    (["list", "norm"], "cannot list 'norm'; allowed: data, models"),
+    (["list", "norm"], "cannot list 'norm'. Did you mean 'norms'"),
     (["train"], "needs one config file, got 0"),
     (["train", "a", "b"], "needs one config file, got 2"),
     (["train", "configs/nothing.py"], "no config file 'configs/nothing.py'"),

@@ -54,7 +54,8 @@ def test_what_is_drawn_in_training_needs_a_key(name, option):
   options = {**rates, option: 0.25}
   message = (
     rf"^{option}=0.25 in training \(train=True\) without a key: pass"
-    rf" key=jax.random.key\(...\), or turn it off with train=False, or with"
+    rf" key=jax.random.key\(...\), or turn it off with train=False or"
+    r" model.eval\(\), or with"
     rf" {option}=0 where the model is made\."
   )
   inputs = _inputs(name)

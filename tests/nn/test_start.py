@@ -85,7 +85,7 @@ def test_each_check_sees_what_the_step_will_get(drawn):
   def check(model, shapes):
     seen.append(sorted(shapes["params"]))
 
-  step = start.StartStep(None, changes_structure=False, check=check)
+  step = start.StartStep(pytest.fail, changes_structure=False, check=check)
   start.check([step, OFFSET, step], *drawn)
   assert seen == [["scale"], ["offset", "scale"]]
   start.check([step, OFFSET], *drawn, resumes=True)
@@ -111,3 +111,11 @@ def test_messages_begin_with_the_steps_name(drawn):
   for function in (start.check, start.apply, start.in_shapes):
     with pytest.raises(errors.UnknownNameError, match=r"^start step: no\.$"):
       function([step], *drawn)
+
+
+def test_a_step_of_a_step_is_refused():
+  """What `of_module` makes is a step already."""
+  step = start.of_module(lambda module: module, changes_structure=False)
+  assert not step.changes_structure
+  with pytest.raises(errors.UserError, match="apply is a StartStep; needed: a"):
+    start.StartStep(step)

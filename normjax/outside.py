@@ -1,0 +1,65 @@
+"""What components of a user's own must be, said before one is used.
+
+Those of the tables are held to it by their contract tests.
+"""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flax import nnx
+
+from normjax import errors
+
+# What training asks of data; one from outside may lack some.
+_OF_DATA = (
+  "name", "reads", "targets", "model_options", "bytes_per_token", "provenance",
+  "train_batch", "evaluation_batches",
+)  # fmt: skip
+
+
+def checked_dataset(name: str, made: Any) -> Any:
+  """The data; raises UserError for data that lacks what training asks of it."""
+  if missing := [a for a in _OF_DATA if not hasattr(made, a)]:
+    raise errors.UserError(
+      f"data {name!r} gives a {type(made).__name__} without"
+      f" {', '.join(missing)}; needed: what normjax.data.dataset.Dataset says."
+    )
+  return made
+
+
+def check_model_factory(
+  name: str, factory: Any, given: Mapping[str, Any]
+) -> None:
+  """Raises UserError where one from outside lacks what all models are given."""
+  function = factory.__init__ if isinstance(factory, type) else factory
+  if not callable(function):
+    return  # What calls it says so.
+  if missing := _not_taken(function, given):
+    raise errors.UserError(
+      f"model {name!r} does not take {', '.join(missing)}; a model's factory is"
+      f" given {', '.join(given)}."
+    )
+
+
+def checked_model(name: str, made: Any) -> nnx.Module:
+  """The model; raises UserError for what cannot be called as ours are."""
+  if not isinstance(made, nnx.Module):
+    raise errors.UserError(
+      f"model {name!r} gives a {type(made).__name__}; needed: a"
+      " flax.nnx.Module."
+    )
+  if missing := _not_taken(type(made).__call__, ("train", "key")):
+    raise errors.UserError(
+      f"model {name!r}: its __call__ does not take {', '.join(missing)}; it is"
+      " called as model(inputs, train=…, key=…)."
+    )
+  return made
+
+
+def _not_taken(function: Any, names: Iterable[str]) -> list[str]:
+  """Keywords that a function does not take."""
+  parameters = inspect.signature(function).parameters.values()
+  if any(p.kind is p.VAR_KEYWORD for p in parameters):
+    return []
+  return sorted({*names} - {p.name for p in parameters})
