@@ -31,7 +31,8 @@ class Mode:
       as in evaluation; "blended": as in evaluation, with each running
       statistic s replaced by (1 - batch_weight) s + batch_weight s_batch, where
       s_batch is what training would average into s. With the mean and the
-      unbiased variance that is alpha-BN. Gradients pass s_batch.
+      unbiased variance that is alpha-BN. Gradients pass s_batch, unless a norm
+      has none there in training either (bcn, estimated).
     update: whether running statistics, and those of the backward pass, move as
       in training. y does not depend on it.
     batch_weight: of "blended" alone: in [0, 1], or a scalar array, with which

@@ -95,3 +95,27 @@ def check_shape(
       f"objective.name={name!r}: targets of shape {jnp.shape(targets)} need"
       f" logits of shape ({allowed}); the model gives {shape}."
     )
+
+
+def check_weight(name: str, batch: Batch, value_axes: int = 0) -> None:
+  """Checks that there is one weight per target.
+
+  Other shapes broadcast, and weigh what they should not.
+
+  Args:
+    name: of the objective.
+    batch: its targets and weights.
+    value_axes: how many axes of the targets, at the end, are one target's.
+
+  Raises:
+    UserError: there is not.
+  """
+  targets, weight = jnp.shape(batch["targets"]), jnp.shape(batch["weight"])
+  if targets[: len(weight)] != weight or len(targets) - len(weight) != (
+    value_axes
+  ):
+    wanted = [*map(str, weight), *["values"] * value_axes]
+    raise errors.UserError(
+      f"objective.name={name!r}: weights of shape {weight} need targets of"
+      f" shape ({', '.join(wanted)}); got {targets}."
+    )

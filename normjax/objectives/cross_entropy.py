@@ -36,6 +36,7 @@ def cross_entropy(
 
   def sums(output: Output, batch: Batch) -> base.Sums:
     targets = batch["targets"]
+    base.check_weight("cross_entropy", batch)
     base.check_shape("cross_entropy", output, targets, (*targets.shape, -1))
     return weighted_sums(
       output.logits,

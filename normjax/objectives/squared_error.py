@@ -33,6 +33,7 @@ def squared_error() -> base.Objective:
 
   def sums(output: Output, batch: Batch) -> base.Sums:
     targets, weight = batch["targets"], batch["weight"]
+    base.check_weight("squared_error", batch, value_axes=1)
     base.check_shape("squared_error", output, targets, targets.shape)
     error = output.logits.astype(jnp.float32) - targets.astype(jnp.float32)
     total = jnp.sum(weight * jnp.mean(jnp.square(error), axis=-1))

@@ -1,7 +1,8 @@
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from normjax import objectives
+from normjax import errors, objectives
 from normjax.nn.output import Output
 
 
@@ -28,3 +29,24 @@ def test_equals_a_float64_transcription():
     np.testing.assert_allclose(got[name], value, rtol=1e-6, err_msg=name)
   (root,) = made.metrics
   assert (root.of, root.finish(np.float64(6.25), None)) == ("loss", 2.5)
+
+
+@pytest.mark.parametrize(
+  ("objective", "targets", "weight", "wanted"),
+  [
+    ("squared_error", (4,), (4,), r"\(4, values\); got \(4,\)"),
+    # These would broadcast: each example's weight would be a position's.
+    ("squared_error", (4, 4, 2), (4,), r"\(4, values\); got \(4, 4, 2\)"),
+    ("cross_entropy", (4, 4), (4,), r"\(4\); got \(4, 4\)"),
+  ],
+)
+def test_weights_of_another_shape_are_refused(
+  objective, targets, weight, wanted
+):
+  made = objectives.make(objective)
+  values = made.targets == "values"
+  targets = jnp.zeros(targets, float if values else int)
+  logits = targets if values else jnp.zeros((*targets.shape, 3))
+  batch = {"targets": targets, "weight": jnp.ones(weight)}
+  with pytest.raises(errors.UserError, match=f"need targets of shape {wanted}"):
+    made.sums(Output(logits), batch)
