@@ -79,8 +79,12 @@ WITHOUT_NORM = (
   "nfnet",
 )
 # Many compiled shapes for what another one shows: nf_resnet has the class and
-# the blocks of the first, spiking_vgg with batch_norm the layers of the others.
+# the blocks of the first, spiking_vgg with batch_norm the layers of the spiking
+# ones, cifar_resnet those of the other.
 SLOW = (
+  ("resnet", "batch_norm"),
+  ("cifar_resnet", "rms_norm"),
+  ("spiking_mlp", "rms_norm"),
   ("cifar_nf_resnet", "identity"),
   ("sew_resnet", "rms_norm"),
   ("sew_resnet", "batch_norm"),

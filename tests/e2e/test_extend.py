@@ -280,6 +280,7 @@ def test_so_few_files_are_touched(toy, count):
   assert len(TOYS[toy].touched) == count
 
 
+@pytest.mark.slow
 def test_the_contracts_run_over_them(copy):
   """All of them, and nothing is skipped but what the toy does not have."""
   passed, skipped = set(), set()

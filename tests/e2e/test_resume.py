@@ -47,7 +47,14 @@ def _wait_for_checkpoint(process, directory, step):
   raise AssertionError(f"no checkpoint {step} within two minutes")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+  "name",
+  # The others kill what another one does.
+  [
+    pytest.param(name, marks=pytest.mark.slow if index else ())
+    for index, name in enumerate(CASES)
+  ],
+)
 def test_killed_twice_and_resumed_is_bitwise_never_killed(tmp_path, name):
   overrides = CASES[name]
   config = configure.override(configure.load("configs/default.py"), overrides)

@@ -84,8 +84,8 @@ def _pairs():
   for placement in placements.TABLE.names():
     fixed = placements.resolve(placement).fixed_length
     # The sphere takes few: those that fix the length of every token.
-    every = placement == "pre" or fixed
-    yield pytest.param("llama", placement, norms.names() if every else FEW)
+    those = cases.representatives() if placement == "pre" else FEW
+    yield pytest.param("llama", placement, norms.names() if fixed else those)
     for name, those in (
       ("llama", norms.names()),
       ("gpt2", cases.representatives()),

@@ -224,15 +224,14 @@ def all_cases() -> list[Case]:
   ]
 
 
-def by_name() -> list[Any]:
-  """`all_cases` to parametrize: but the first variant of each name is slow."""
-  seen = set()
+def by_family() -> list[Any]:
+  """`all_cases` to parametrize: but the first of each family is slow."""
+  chosen = set(representatives())
   params = []
   for case in all_cases():
-    name = case.norm.name
-    marks = pytest.mark.slow if name in seen else ()
+    marks = () if case.norm.name in chosen else pytest.mark.slow
     params.append(pytest.param(case, marks=marks))
-    seen.add(name)
+    chosen.discard(case.norm.name)
   return params
 
 

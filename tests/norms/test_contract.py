@@ -15,9 +15,9 @@ class TestNorm(norm_contract.NormContract):
   """The shared contract, on every variant."""
 
 
-@pytest.mark.parametrize("case", cases.by_name(), ids=str)
+@pytest.mark.parametrize("case", cases.by_family(), ids=str)
 class TestTransformations(norm_transformations.TransformationContract):
-  """What compilers do, on one variant of every norm; on all in `test-all`."""
+  """What compilers do, on one norm of each family; on all in `test-all`."""
 
 
 def test_families_are_of_the_table():

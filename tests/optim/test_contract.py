@@ -174,12 +174,12 @@ def test_equals_reference(case, dtype):
     assert size > 0.1 * LEARNING_RATE * 0.05, "the test moved nothing"
 
 
-@pytest.mark.parametrize("name", optim.names())
-def test_docstring_example(name):
-  factory = optim.REGISTRY.get(name)
+@pytest.mark.parametrize("case", cases.by_family(), ids=str)
+def test_docstring_example(case):
+  factory = optim.REGISTRY.get(case.name)
   finder = doctest.DocTestFinder(recurse=False)
   module = importlib.import_module(factory.__module__)
-  (example,) = finder.find(factory, name, module=module, globs={})
+  (example,) = finder.find(factory, case.name, module=module, globs={})
   assert len(example.examples) > 3
   assert doctest.DocTestRunner().run(example).failed == 0
 

@@ -55,6 +55,7 @@ def close_to_the_end(source):
   return {**last, "step": 0, "loss": loss}
 
 
+@pytest.mark.slow
 def test_a_config_folds_what_a_run_has_learned(source, tmp_path, monkeypatch):
   """And a killed run of the folded model goes on without the folder."""
   moved = tmp_path / "source"
