@@ -162,12 +162,12 @@ def _is_weight(value: Any) -> bool:
     return 0 <= value <= 1
   if getattr(value, "shape", None) != ():
     return False
-  import jax  # Not above: see the module's docstring.
+  import jax.numpy as jnp  # Not above: see the module's docstring.
+  from jax.core import Tracer
 
   if not any(
-    jax.numpy.issubdtype(value.dtype, kind)
-    for kind in (jax.numpy.floating, jax.numpy.integer)
+    jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer)
   ):
     return False
   # What is traced has no value yet.
-  return isinstance(value, jax.core.Tracer) or bool(0 <= value <= 1)
+  return isinstance(value, Tracer) or bool(0 <= value <= 1)
