@@ -47,6 +47,8 @@ def run(
     console = Console(width=_WIDTH_CHARS)
   console.print(f"run {configure.run_id(config)}", highlight=False)
   console.print(escape.terminal(configure.render(config)))
+  minimized = build.objective(config).name
+  console.print(escape.terminal(f"objective: {minimized}"), highlight=False)
 
   recipe, initialize = program.recipe_and_initialize(config)
   state = jax.eval_shape(initialize, build.hyper(config))

@@ -254,10 +254,12 @@ class SweepDirectory:
     Raises:
       RunError: a newer version wrote it, or the disk refuses.
     """
-    found = _read(self.out / PLAN, schema.PLAN)
+    path = self.out / PLAN
+    found = _read(path, schema.PLAN)
     if found.blocked:
       raise errors.RunError(f"{found.problem}.")
-    return found
+    problem = schema.stray_method(found.value) if found.value else ""
+    return Found(None, f"{path} {problem}") if problem else found
 
   def write_plan(self, plan: Mapping[str, Any]) -> None:
     """Writes `plan.json` where it says something new."""

@@ -1,5 +1,6 @@
 """JSON files that are whole or absent, and metric rows that survive a kill."""
 
+import itertools
 import json
 import math
 import os
@@ -93,7 +94,12 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 def set_aside(path: Path) -> Path:
   """Moves a file that is not what it should be out of the way, keeping it."""
-  return path.replace(path.with_name(path.name + ".corrupt"))
+  for number in itertools.count(1):
+    suffix = ".corrupt" if number == 1 else f".corrupt-{number}"
+    aside = path.with_name(path.name + suffix)
+    if not aside.exists():
+      return path.replace(aside)
+  raise AssertionError("counting ends nowhere")
 
 
 def read_rows(path: Path, run_id: str = "") -> tuple[list[Row], list[str]]:

@@ -172,6 +172,17 @@ PLAN: Fields = {
 }
 
 
+def stray_method(plan: Mapping[str, Any]) -> str:
+  """What is wrong where a plan names a method that it does not have, or ""."""
+  labels = {method["label"] for method in plan["methods"]}
+  for index, point in enumerate(plan["points"]):
+    if point["method"] not in labels:
+      return f"in points[{index}] names no method: {_shown(point['method'])}"
+  if plan["baseline"] is not None and plan["baseline"] not in labels:
+    return f"has a baseline that is no method: {_shown(plan['baseline'])}"
+  return ""
+
+
 def problem(value: Any, fields: Fields) -> str:
   """What keeps a value from being what a file must hold, or ""."""
   if not isinstance(value, dict):

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from normjax import objectives, stopping
+from normjax import errors, objectives, stopping
 from normjax.data import corruptions
 from normjax.data import dataset as dataset_lib
 from normjax.metrics import Metric
@@ -50,6 +50,7 @@ def evaluate(
 
   Raises:
     Stopped: a signal came.
+    UserError: no example counts.
   """
   batches = dataset.evaluation_batches(batch_size, num_batches or None)
   sums = []
@@ -61,6 +62,11 @@ def evaluate(
     sums.append(program.evaluate(state, batch, hyper))
   sums = jax.device_get(sums)
   total = math.fsum(float(s[objectives.WEIGHT]) for s in sums)
+  if not total:
+    raise errors.UserError(
+      f"data {type(dataset).__name__}: the weights of an evaluation's examples"
+      " add up to 0; there is nothing to take a mean of."
+    )
   means = {
     name: _sum([s[name] for s in sums]) / total
     for name in sums[0]

@@ -81,10 +81,9 @@ def test_each_row_is_on_disk_before_the_next_is_made(tmp_path):
 
 def test_rows_of_more_steps_than_memory_has_are_lost():
   rows = [{"step": 0, "kind": "eval"}]
-  assert (
-    "1 of kind 'eval' in place of 1000000000"
-    in (files.lost_rows(rows, 10**15, {"eval": 10**6})[0])
-  )
+  config = {"evaluate": {"every_steps": 10**6}}
+  (problem,) = files.lost_rows(rows, 10**15, config)
+  assert "1 of kind 'eval' in place of 1000000000" in problem
 
 
 def test_a_write_that_fails_names_the_file(tmp_path):
@@ -93,3 +92,15 @@ def test_a_write_that_fails_names_the_file(tmp_path):
     files.write_text(tmp_path / "status.json", "{}")
   assert error.value.filename == str(tmp_path / "status.json")
   assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+
+
+def test_what_was_set_aside_stays(tmp_path):
+  path = tmp_path / "result.json"
+  for text in ("one", "two", "three"):
+    path.write_text(text)
+    assert files.set_aside(path).read_text() == text
+  assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {
+    "result.json.corrupt": "one",
+    "result.json.corrupt-2": "two",
+    "result.json.corrupt-3": "three",
+  }
