@@ -273,7 +273,6 @@ PLAN = {
       for name in ("", "..", "a/b", "\0", "\ud800", "x" * 256)),
     (PLAN | {"points": [PLAN["points"][0] | {"method": "y"}]},
      "in points[0] names no method: 'y'"),
-    (PLAN | {"baseline": "y"}, "has a baseline that is no method: 'y'"),
     (PLAN | {"schema": -(10**400)}, "has schema -1000"),
     (PLAN | {"schema": 0}, "has schema 0; this normjax reads 1"),
     (PLAN | {"schema": "1"}, "has schema '1'; this normjax reads 1"),
