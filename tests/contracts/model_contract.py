@@ -80,11 +80,14 @@ WITHOUT_NORM = (
 )
 # Many compiled shapes for what another one shows: nf_resnet has the class and
 # the blocks of the first, spiking_vgg with batch_norm the layers of the spiking
-# ones, cifar_resnet those of the other.
+# ones, cifar_resnet those of the other, llama the running statistics of both
+# other transformers.
 SLOW = (
   ("resnet", "batch_norm"),
   ("cifar_resnet", "rms_norm"),
   ("spiking_mlp", "rms_norm"),
+  ("gpt2", "batch_norm"),
+  ("vit", "batch_norm"),
   ("cifar_nf_resnet", "identity"),
   ("sew_resnet", "rms_norm"),
   ("sew_resnet", "batch_norm"),

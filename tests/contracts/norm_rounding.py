@@ -55,12 +55,8 @@ def length(norm):
   return values
 
 
-class RoundingContract:
-  """The contract; a subclass parametrizes `case`.
-
-  It has the fixtures `sensitivity`, what else multiplies an error of x, and
-  `bound`, what |y| is below of an x of SHAPE, or None.
-  """
+class ConstantContract:
+  """What centring makes of a constant; a subclass parametrizes `case`."""
 
   def test_a_constant_is_the_bias(self, case):
     """Exactly, whatever its sums are rounded to.
@@ -101,6 +97,14 @@ class RoundingContract:
         rtol=4 * 2**-24,
         atol=rate * spread,
       )
+
+
+class RoundingContract:
+  """What is within bounds; a subclass parametrizes `case`.
+
+  It has the fixtures `sensitivity`, what else multiplies an error of x, and
+  `bound`, what |y| is below of an x of SHAPE, or None.
+  """
 
   def test_compiled_is_eager(self, case, sensitivity):
     """|y - y'| <= 2 c u max|x| / sqrt(var + eps), with c = n + 16.

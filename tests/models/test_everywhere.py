@@ -77,6 +77,8 @@ def test_every_norm_steps_in_a_residual_network(norm, version):
 
 # Those that are not steps of one kind: without state, of a batch, backward.
 FEW = ("layer_norm", "batch_norm", "power_norm")
+# Where the norm is first, last and both; the others differ in gains and slots.
+ORDINARY_PLACEMENTS = ("pre", "post", "peri", "hybrid")
 
 
 def _pairs():
@@ -85,7 +87,14 @@ def _pairs():
     fixed = placements.resolve(placement).fixed_length
     # The sphere takes few: those that fix the length of every token.
     those = cases.representatives() if placement == "pre" else FEW
-    yield pytest.param("llama", placement, norms.names() if fixed else those)
+    yield pytest.param(
+      "llama",
+      placement,
+      norms.names() if fixed else those,
+      marks=()
+      if fixed or placement in ORDINARY_PLACEMENTS
+      else pytest.mark.slow,
+    )
     for name, those in (
       ("llama", norms.names()),
       ("gpt2", cases.representatives()),

@@ -218,6 +218,7 @@ def test_rates_of_stochastic_depth_rise_linearly():
   np.testing.assert_allclose(rates, 0.3 * np.arange(6) / 6, rtol=1e-15)
 
 
+@pytest.mark.slow
 def test_a_key_drops_blocks_in_training_only(model):
   images = np.random.default_rng(0).normal(size=(8, 8, 8, 3))
   images = jnp.asarray(images, jnp.float32)

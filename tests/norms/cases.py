@@ -226,9 +226,18 @@ def all_cases() -> list[Case]:
 
 def by_family() -> list[Any]:
   """`all_cases` to parametrize: but the first of each family is slow."""
+  return _marked(all_cases())
+
+
+def defaults_by_family() -> list[Any]:
+  """`default_cases` to parametrize: but the first of each family is slow."""
+  return _marked(default_cases())
+
+
+def _marked(every: list[Case]) -> list[Any]:
   chosen = set(representatives())
   params = []
-  for case in all_cases():
+  for case in every:
     marks = () if case.norm.name in chosen else pytest.mark.slow
     params.append(pytest.param(case, marks=marks))
     chosen.discard(case.norm.name)

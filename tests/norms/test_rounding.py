@@ -52,5 +52,11 @@ def bound(case):
 
 @pytest.mark.optimized
 @pytest.mark.parametrize("case", cases.default_cases(), ids=str)
+class TestConstant(norm_rounding.ConstantContract):
+  """Every norm with its defaults: each has its own way to centre."""
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("case", cases.defaults_by_family(), ids=str)
 class TestRounding(norm_rounding.RoundingContract):
-  """The shared contract, with defaults."""
+  """One norm of each family with its defaults; the others in `test-all`."""

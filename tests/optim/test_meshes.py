@@ -28,9 +28,9 @@ WRAPPERS = {
 }
 
 
-@pytest.mark.parametrize("case", cases.first_cases(), ids=str)
+@pytest.mark.parametrize("case", cases.by_family(), ids=str)
 class TestMeshes(optimizer_meshes.OptimizerMeshes):
-  """The shared contract, on every optimizer."""
+  """The shared contract, on one of each family; on all in `test-all`."""
 
 
 @pytest.mark.parametrize("case", cases.by_family(), ids=str)
