@@ -96,6 +96,7 @@ def test_a_peer_whose_package_is_missing_says_so():
         client.contestant("adamp AdamP", leaves.as_torch(SHAPES))
 
 
+@pytest.mark.slow
 def test_rounds_beside_another_interpreter(tmp_path, capsys):
   python = pretender.write(tmp_path)
   flags = ["--methods=sinkgd,adamp", f"--peer_python={python}"]

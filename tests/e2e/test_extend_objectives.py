@@ -99,6 +99,7 @@ def test_so_few_files_are_touched(toy, count):
   assert len(TOYS[toy].touched) == count
 
 
+@pytest.mark.slow
 def test_their_tests_find_them(tmp_path):
   copy = toys.copy(tmp_path / "checkout", TOYS.values())
   ran = copy.run_tests("log_cosh or confidence", "tests/objectives")
