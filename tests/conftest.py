@@ -57,6 +57,17 @@ def light_compilation(pytestconfig):
   jax.config.update("jax_disable_most_optimizations", before)
 
 
+def pytest_ignore_collect(collection_path, config):
+  """With `--optimized` only files with such a test: collecting takes long."""
+  if config.getoption("optimized") and collection_path.suffix == ".py":
+    return True if not _names_the_marker(collection_path) else None
+  return None
+
+
+def _names_the_marker(path):
+  return "pytest.mark.optimized" in path.read_text()
+
+
 def pytest_collection_modifyitems(config, items):
   """Takes the tests of one way to compile, and spreads them over workers.
 
@@ -70,6 +81,10 @@ def pytest_collection_modifyitems(config, items):
   for item in items:
     marked = item.get_closest_marker("optimized") is not None
     chosen[marked == optimized].append(item)
+    if marked and not _names_the_marker(item.path):
+      raise pytest.UsageError(
+        f"{item.nodeid} is marked in another file; `--optimized` misses it"
+      )
   config.hook.pytest_deselected(items=chosen[False])
   items[:] = chosen[True]
   for item in items:
