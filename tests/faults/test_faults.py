@@ -1,6 +1,7 @@
 """Each planted fault is caught by its test, in a copy of the checkout."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -58,7 +59,11 @@ def test_without_faults_the_tests_pass(checkout):
   tests = sorted({fault.test for fault in FAULTS})
   done = _pytest(checkout, *tests)
   assert done.returncode == PASSED, done.stdout[-3000:]
-  assert f"{len(tests)} passed" in done.stdout
+  # A test without the name of a case stands for all of them.
+  passed = re.search(r"(\d+) passed", done.stdout)
+  assert passed is not None
+  assert int(passed[1]) >= len(tests)
+  assert "skipped" not in done.stdout
 
 
 @pytest.mark.parametrize("case", FAULTS, ids=str)
