@@ -255,7 +255,7 @@ def optimizer(
   if not isinstance(options.get("learning_rate"), float):
     raise errors.UserError(
       f"optimizer.learning_rate={options.get('learning_rate')!r}: optimizer"
-      f" {block['name']!r} needs one; allowed: a number such as 0.001."
+      f" {block['name']!r} needs one; allowed: a float, such as 0.001."
     )
   with _naming(resolved, "optimizer"):
     for key in options:

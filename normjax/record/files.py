@@ -94,12 +94,10 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 def set_aside(path: Path) -> Path:
   """Moves a file that is not what it should be out of the way, keeping it."""
-  for number in itertools.count(1):
-    suffix = ".corrupt" if number == 1 else f".corrupt-{number}"
-    aside = path.with_name(path.name + suffix)
-    if not aside.exists():
-      return path.replace(aside)
-  raise AssertionError("counting ends nowhere")
+  numbered = (f"-{number}" for number in itertools.count(2))
+  names = (f"{path.name}.corrupt{n}" for n in itertools.chain([""], numbered))
+  asides = (path.with_name(name) for name in names)
+  return path.replace(next(aside for aside in asides if not aside.exists()))
 
 
 def read_rows(path: Path, run_id: str = "") -> tuple[list[Row], list[str]]:

@@ -50,7 +50,7 @@ def evaluate(
 
   Raises:
     Stopped: a signal came.
-    UserError: no example counts.
+    DataError: no example counts.
   """
   batches = dataset.evaluation_batches(batch_size, num_batches or None)
   sums = []
@@ -63,9 +63,9 @@ def evaluate(
   sums = jax.device_get(sums)
   total = math.fsum(float(s[objectives.WEIGHT]) for s in sums)
   if not total:
-    raise errors.UserError(
-      f"data {type(dataset).__name__}: the weights of an evaluation's examples"
-      " add up to 0; there is nothing to take a mean of."
+    raise errors.DataError(
+      f"data {dataset.name!r}: the weights of an evaluation's examples add up"
+      " to 0; there is nothing to take a mean of."
     )
   means = {
     name: _sum([s[name] for s in sums]) / total

@@ -57,6 +57,20 @@ def test_a_regression_from_its_data_to_its_result(tmp_path):
   assert len(list(build.dataset(config).evaluation_batches(8))) == 4
 
 
+def test_an_evaluation_where_nothing_counts_is_named(tmp_path, monkeypatch):
+  config = _config()
+  dataset = type(build.dataset(config))
+  batches = dataset.evaluation_batches
+
+  def weightless(self, *arguments):
+    for batch in batches(self, *arguments):
+      yield {**batch, "weight": np.zeros_like(batch["weight"])}
+
+  monkeypatch.setattr(dataset, "evaluation_batches", weightless)
+  with pytest.raises(errors.DataError, match="data 'line': .* add up to 0"):
+    train.run(config, tmp_path)
+
+
 def test_an_objective_from_outside_with_a_traced_option():
   name = f"{TOYS}:huber"
   narrow, wide = (
