@@ -12,6 +12,7 @@ from jax.interpreters import partial_eval
 
 from normjax import errors, norms
 from normjax.norms import modes, weights
+from tests import support
 from tests.contracts import norm_contract
 from tests.norms import cases
 
@@ -183,7 +184,7 @@ def test_without_running_statistics_a_mode_says_nothing():
 def test_a_kernel_has_no_batch(name):
   """Its statistics are taken as they are, or move without being read."""
   weight_norm = weights.make(name)
-  kernel = jax.random.normal(jax.random.key(0), (6, 3))
+  kernel = support.normal(6, 3)
   variables = weight_norm.init(kernel)
   evaluated, _ = weight_norm.apply(variables, kernel, train=False)
   trained, stats = weight_norm.apply(variables, kernel)
