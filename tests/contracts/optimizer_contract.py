@@ -139,7 +139,15 @@ class OptimizerContract:
     end = jnp.array([1.0, -1.0, 1.0]), jnp.array([[3.0, -2.0], [1.0, 4.0]])
     converges(case, start, end)
 
-  @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+  @pytest.mark.parametrize(
+    "dtype",
+    [
+      # As the other one of 16 bits.
+      pytest.param(jnp.float16, marks=pytest.mark.slow),
+      jnp.bfloat16,
+      jnp.float32,
+    ],
+  )
   def test_traces(self, case, dtype):
     """Shapes, dtypes and weak types of a step, with all numbers traced.
 

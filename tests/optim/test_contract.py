@@ -70,9 +70,10 @@ def flattened(tree, prefix=""):
   return flat
 
 
-# A leaf of each kind, and one whose shape two have.
+# A leaf of each kind, and one whose shape two have; where options vary, a
+# matrix, a vector and a convolution.
 SOME = ("up/kernel", "up/bias", "conv/kernel", "embedding", "down/kernel")
-FEW = SOME[:-1]
+FEW = SOME[:-2]
 
 
 def follow(case, paths):
