@@ -57,6 +57,11 @@ def test_killed_at_five_random_moments_it_ends_as_if_never_killed(tmp_path):
   assert straight.returncode == 0, straight.stderr
   want = _results(tmp_path / "straight")
   assert len(want) == 4
+  again = support.normjax(
+    "sweep", str(config), f"--out={tmp_path / 'straight'}"
+  )
+  assert again.returncode == 0, again.stderr
+  assert _results(tmp_path / "straight") == want
 
   generator = random.Random(0)
   for _ in range(5):
