@@ -16,6 +16,7 @@ from normjax import optim
 from tests.contracts import (
   optimizer_composition,
   optimizer_contract,
+  optimizer_execution,
   optimizer_options,
 )
 from tests.optim import cases
@@ -31,7 +32,7 @@ class TestOptimizer(optimizer_contract.OptimizerContract):
 
 
 @pytest.mark.parametrize("case", cases.by_family(), ids=str)
-class TestExecution(optimizer_contract.ExecutionContract):
+class TestExecution(optimizer_execution.ExecutionContract):
   """Numbers of spread and extreme trees; on every optimizer in `test-all`."""
 
 
