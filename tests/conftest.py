@@ -1,5 +1,6 @@
 """Eight virtual CPU devices, and light compilation, for every test."""
 
+import gc
 import os
 
 import pytest
@@ -40,21 +41,28 @@ def kept_compilations():
     yield
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def light_compilation(pytestconfig):
   """Without LLVM's optimizations: a third less time, the same arithmetic.
 
-  Not in a test marked `optimized`: of what users see of roundings.
+  Not of tests marked `optimized`: of what users see of roundings. For the
+  session, so that what fixtures of modules compile is light, too.
   """
-  if pytestconfig.getoption("optimized"):
-    yield
-    return
-  import jax  # Late: a command's own tests start without it.
+  import jax  # Late: XLA reads its flags once.
 
-  before = jax.config.read("jax_disable_most_optimizations")
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", before)
+  light = not pytestconfig.getoption("optimized")
+  jax.config.update("jax_disable_most_optimizations", light)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rare_garbage_collection():
+  """Every 50000 new objects: modules and tests stay to the end in any case.
+
+  A tenth of the time else.
+  """
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(50_000, 10, 10)
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -18,7 +18,7 @@ import pytest
 from normjax import errors
 from normjax.nn import mixing as mixing_lib
 from normjax.nn import rotary
-from tests.contracts import norm_contract
+from tests.contracts import norm_values
 
 HEADS, HEAD_DIM = 4, 4
 LENGTH = 8
@@ -155,11 +155,11 @@ class MixingContract:
           )
         )(*jax.tree.map(jnp.asarray, arrays))
         actual = jax.tree.map(np.asarray, actual)
-      expected = norm_contract.central_differences(
+      expected = norm_values.central_differences(
         lambda *arrays, c=causal: np.sum(weight * truth(case, c, arrays)),
         arrays,
       )
-      norm_contract.assert_close(actual, expected, 1e-8 * case.amplification)
+      norm_values.assert_close(actual, expected, 1e-8 * case.amplification)
 
   def test_the_future_does_not_show(self, case):
     if not case.mixing.traits.causal:
@@ -210,6 +210,6 @@ class MixingContract:
 
   def test_is_a_value(self, case):
     method = case.mixing
-    norm_contract.is_a_value(
+    norm_values.is_a_value(
       method, lambda: mixing_lib.make(method.name, **method.options)
     )

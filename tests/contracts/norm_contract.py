@@ -2,17 +2,8 @@
 
 A subclass is parametrized by `case`: a `.norm`; a `.reference`, a float64
 NumPy transcription; and where the gradient is not the derivative, a
-`.backward`, a transcription too.
-
-Tolerances. With u the unit roundoff (2^-24 in float32), a sum of n terms has a
-relative error below n u; root, product, gain and offset add a few u. n is here
-the whole input, so `(n + 16) u` times the largest output bounds every norm. In
-float64 the same bound has u = 2^-53.
+`.backward`, a transcription too. Bounds are those of `norm_values`.
 """
-
-import dataclasses
-import functools
-import itertools
 
 import hypothesis
 import jax
@@ -22,169 +13,28 @@ import pytest
 from hypothesis import strategies as st
 
 from normjax import errors
-
-CHANNELS = 16
-SHAPES = {2: (12, CHANNELS), 3: (4, 6, CHANNELS), 4: (4, 3, 5, CHANNELS)}
-
-# What integer statistics count from: training is well under way.
-COUNT = 5000
-
-few_examples = hypothesis.settings(
-  max_examples=10, deadline=None, derandomize=True, database=None
+from tests.contracts.norm_values import (
+  CHANNELS,
+  SHAPES,
+  as_float64,
+  assert_close,
+  central_differences,
+  feature_shape,
+  gradient,
+  held_in_float32,
+  inputs,
+  is_a_value,
+  jitted,
+  ranks,
+  rounded,
+  to,
+  tolerance,
+  truth,
 )
 
-
-@functools.cache
-def jitted(norm, train=True):
-  """The compiled norm: (variables, x, mask) to (y, stats)."""
-  return jax.jit(
-    lambda variables, x, mask=None: norm.apply(
-      variables, x, train=train, mask=mask
-    )
-  )
-
-
-def ranks(norm):
-  """The ranks of x that the norm takes."""
-  if norm.traits.spatial_only:
-    return (4,)
-  return (3, 4) if norm.traits.mixes_positions else (2, 3, 4)
-
-
-def feature_shape(rank):
-  """What `init` is told about an x of this rank."""
-  return SHAPES[rank][1:] if rank == 4 else SHAPES[rank][-1:]
-
-
-def is_counter(leaf):
-  """Whether a leaf counts; anything else is floating."""
-  return leaf.dtype == jnp.int32
-
-
-def inputs(norm, shape, seed=0):
-  """Float64 NumPy variables off their initial values, and a normal x.
-
-  Counters stay int32 and stand at COUNT.
-  """
-  rng = np.random.default_rng(seed)
-  features = shape[1:] if len(shape) == 4 else shape[-1:]
-
-  def moved(leaf):
-    if is_counter(leaf):
-      return np.asarray(leaf) + np.int32(COUNT)
-    # Stays positive, as running variances must.
-    return np.float64(leaf) + rng.uniform(0.1, 0.5, leaf.shape)
-
-  variables = jax.tree.map(moved, norm.init(features))
-  return variables, rng.normal(size=shape)
-
-
-def as_float64(norm, variables, x, mask=None, train=True):
-  """The compiled norm in float64, as NumPy."""
-  with jax.enable_x64(True):
-    result = jitted(norm, train)(
-      jax.tree.map(jnp.asarray, variables), jnp.asarray(x), mask
-    )
-    return jax.tree.map(np.asarray, result)
-
-
-def truth(case, variables, x, mask=None, train=True):
-  """What y and the statistics should be, in float64."""
-  if case.norm.traits.mixes_positions and x.ndim == 3:
-    # References are of images; a sequence is one of one column.
-    y, stats = truth(case, variables, x[:, :, None], mask, train)
-    return y.reshape(x.shape), stats
-  return case.reference(
-    variables["params"],
-    variables["stats"],
-    x,
-    train=train,
-    mask=mask,
-    **case.norm.options,
-  )
-
-
-def assert_close(actual, expected, tolerance):
-  """Every leaf within `tolerance` times the largest expected value."""
-  assert jax.tree.structure(actual) == jax.tree.structure(expected)
-  for a, e in zip(
-    jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
-  ):
-    if is_counter(a):
-      np.testing.assert_array_equal(a, e)
-      continue
-    e = np.asarray(e, np.float64)
-    a = np.asarray(a, np.float64)
-    bound = tolerance * max(1.0, np.abs(e).max())
-    np.testing.assert_allclose(a, e, rtol=0, atol=bound)
-
-
-def tolerance(x, dtype=np.float32):
-  """The bound of the module's docstring, for statistics in `dtype`."""
-  return (x.size + 16) * np.finfo(dtype).eps / 2
-
-
-def to(dtype, tree):
-  """The tree's arrays in another dtype; counters as they are."""
-  return jax.tree.map(
-    lambda leaf: jnp.asarray(leaf, None if is_counter(leaf) else dtype), tree
-  )
-
-
-def rounded(tree):
-  """The tree in float64, as float32 holds it."""
-  return jax.tree.map(
-    lambda leaf: leaf if is_counter(leaf) else np.float64(np.float32(leaf)),
-    tree,
-  )
-
-
-def held_in_float32(variables):
-  """Whether all is float32, but for counters among the statistics."""
-  return all(
-    leaf.dtype == jnp.float32 or (name == "stats" and is_counter(leaf))
-    for name, values in variables.items()
-    for leaf in values.values()
-  )
-
-
-def gradient(norm, wrap=lambda apply: apply):
-  """(variables, x, weight) to the gradients of sum(weight y) and (y, stats).
-
-  The gradients are by the parameters, x and the statistics of the backward
-  pass, whose gradients are their new values.
-  """
-
-  def loss(params, x, grad_stats, stats, weight):
-    variables = {"params": params, "stats": stats, "grad_stats": grad_stats}
-    y, stats = wrap(norm.apply)(variables, x)
-    return jnp.sum(weight * y), (y, stats)
-
-  def gradients(variables, x, weight):
-    return jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(
-      variables["params"],
-      x,
-      variables["grad_stats"],
-      variables["stats"],
-      weight,
-    )
-
-  return gradients
-
-
-def is_a_value(method, make):
-  """Made twice from one config, a method is one static argument of jit.
-
-  Layers of a model share a compiled program, and so do runs of a sweep. With
-  any option changed it is another.
-  """
-  again = make()
-  assert again is not method
-  assert again == method
-  assert hash(again) == hash(method)
-  for option in method.options:
-    changed = {**method.options, option: "another"}
-    assert dataclasses.replace(method, options=changed) != method
+few_examples = hypothesis.settings(
+  max_examples=6, deadline=None, derandomize=True, database=None
+)
 
 
 class NormContract:
@@ -209,12 +59,23 @@ class NormContract:
     is_a_value(case.norm, case.make)
 
   def test_equals_reference_in_float64(self, case):
-    for rank, train in itertools.product(ranks(case.norm), (True, False)):
-      variables, x = inputs(case.norm, SHAPES[rank])
-      actual = as_float64(case.norm, variables, x, train=train)
-      assert actual[0].dtype == np.float64
-      expected = truth(case, variables, x, train=train)
-      assert_close(actual, expected, tolerance(x, np.float64))
+    given = {rank: inputs(case.norm, SHAPES[rank]) for rank in ranks(case.norm)}
+
+    @jax.jit
+    def every(given):
+      """All in one program: much of compiling is per program."""
+      return {
+        rank: [case.norm.apply(*each, train=train) for train in (True, False)]
+        for rank, each in given.items()
+      }
+
+    with jax.enable_x64(True):
+      results = jax.device_get(every(jax.tree.map(jnp.asarray, given)))
+    for rank, (variables, x) in given.items():
+      for actual, train in zip(results[rank], (True, False), strict=True):
+        assert actual[0].dtype == np.float64
+        expected = truth(case, variables, x, train=train)
+        assert_close(actual, expected, tolerance(x, np.float64))
 
   @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
   def test_statistics_in_float32(self, case, dtype):
@@ -304,7 +165,17 @@ class NormContract:
       actual = compiled(*to(jnp.float64, (variables, x, weight)))
       actual = jax.tree.map(np.asarray, actual)
     assert_close(actual, expected, error)
-    single = compiled(*to(jnp.float32, (variables, x, weight)))
+
+    @jax.jit
+    def both(held, wide, narrow):
+      """In float32, and of a bfloat16 x: one program compiles sooner."""
+      return [gradient(norm)(held, *arrays)[0] for arrays in (wide, narrow)]
+
+    single, (params, dx, grad_stats) = both(
+      to(jnp.float32, variables),
+      to(jnp.float32, (x, weight)),
+      to(jnp.bfloat16, (x, weight)),
+    )
     for leaf in jax.tree.leaves(single):
       assert leaf.dtype == jnp.float32
     # The gradient divides by the spread, at least 1/4 here, once more.
@@ -312,9 +183,6 @@ class NormContract:
     assert_close(single, actual, bound)
 
     # A bfloat16 x costs the rounding of its gradient, once.
-    params, dx, grad_stats = compiled(
-      to(jnp.float32, variables), *to(jnp.bfloat16, (x, weight))
-    )
     assert dx.dtype == jnp.bfloat16
     assert_close((params, grad_stats), (actual[0], actual[2]), bound)
     np.testing.assert_allclose(
@@ -439,21 +307,3 @@ class NormContract:
     ):
       with pytest.raises((TypeError, ValueError)):
         norm.apply(variables, wrong)
-
-
-def central_differences(loss, arguments, step=1e-5):
-  """The gradient of a NumPy function of a tree of float64 arrays."""
-  leaves, structure = jax.tree.flatten(arguments)
-  gradients = []
-  for position, leaf in enumerate(leaves):
-    gradient = np.zeros_like(leaf)
-    for index in np.ndindex(leaf.shape):
-      sides = []
-      for sign in (1, -1):
-        moved = np.array(leaf)
-        moved[index] += sign * step
-        changed = [*leaves[:position], moved, *leaves[position + 1 :]]
-        sides.append(loss(*jax.tree.unflatten(structure, changed)))
-      gradient[index] = (sides[0] - sides[1]) / (2 * step)
-    gradients.append(gradient)
-  return jax.tree.unflatten(structure, gradients)

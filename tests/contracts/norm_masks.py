@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from normjax import errors
-from tests.contracts import norm_contract
+from tests.contracts import norm_values
 
 CHANNELS = 8
 IMAGES, TOKENS = (3, 4, 3, CHANNELS), (3, 6, CHANNELS)
@@ -56,8 +56,8 @@ class MaskContract:
     """Numbers, NaN and infinity: all bits of what is real stay."""
     norm = case.norm
     shape = shape_of(norm)
-    variables, x = norm_contract.inputs(norm, shape)
-    variables, x = norm_contract.to(jnp.float32, (variables, x))
+    variables, x = norm_values.inputs(norm, shape)
+    variables, x = norm_values.to(jnp.float32, (variables, x))
     mask = fine_mask(norm, shape)
     real = np.broadcast_to(broadcast(mask, x), shape)
     step = jax.jit(step_of(norm))
@@ -79,7 +79,7 @@ class MaskContract:
     for leaf in jax.tree.leaves((y, gradients)):
       assert np.isfinite(leaf).all()
     for name, value in stats.items():
-      if not norm_contract.is_counter(value) and "buffer_x2" not in stats:
+      if not norm_values.is_counter(value) and "buffer_x2" not in stats:
         # A running value that takes in itself, which rounds. (A window goes on
         # with what it has.)
         np.testing.assert_allclose(
@@ -91,7 +91,7 @@ class MaskContract:
     norm = case.norm
     # Sequences where they are taken; the other test has images.
     shape = IMAGES if norm.traits.spatial_only else TOKENS
-    variables, x = norm_contract.inputs(norm, shape)
+    variables, x = norm_values.inputs(norm, shape)
     mask = np.zeros(shape[:2], bool)
     mask[:, 1:4] = True
     if norm.name == "switchable_norm":
@@ -109,17 +109,17 @@ class MaskContract:
 
     @jax.jit
     def alone(variables, x, weight):
-      gradients, (y, stats) = norm_contract.gradient(norm)(variables, x, weight)
+      gradients, (y, stats) = norm_values.gradient(norm)(variables, x, weight)
       evaluated, _ = norm.apply(variables, x, train=False)
       params, dx, grad_stats = gradients
       return y, dx, evaluated, stats, params, grad_stats
 
     with jax.enable_x64(True):
       variables = jax.tree.map(jnp.asarray, variables)
-      norm_contract.assert_close(
+      norm_values.assert_close(
         masked(variables, jnp.asarray(x)),
         alone(variables, *(jnp.asarray(a[:, 1:4]) for a in (x, weight))),
-        4 * norm_contract.tolerance(x, np.float64),
+        4 * norm_values.tolerance(x, np.float64),
       )
 
   def test_what_is_handed_on(self, case):

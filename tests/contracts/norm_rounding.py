@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.contracts import norm_contract
+from tests.contracts import norm_values
 
 # Groups of 12 channels, 15 pixels, 30 values of a channel: 1 / n is no float.
 SHAPE = (2, 3, 5, 24)
@@ -117,8 +117,8 @@ class RoundingContract:
     norm = case.norm
     if norm.traits.one_pass:
       return
-    variables, x = norm_contract.inputs(norm, SHAPE)
-    variables = norm_contract.to(jnp.float32, variables)
+    variables, x = norm_values.inputs(norm, SHAPE)
+    variables = norm_values.to(jnp.float32, variables)
     x += 300.0
     for dtype in (jnp.bfloat16, jnp.float32):
       given = jnp.asarray(x, dtype)
@@ -136,7 +136,7 @@ class RoundingContract:
           atol=allowed,
         )
         # A mean square and a variance: the square of |x| at most.
-        norm_contract.assert_close(
+        norm_values.assert_close(
           stats, kept, 2 * (length(norm) + 16) * 2**-24 * largest
         )
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from tests.contracts.norm_contract import (
+from tests.contracts.norm_values import (
   CHANNELS,
   SHAPES,
   assert_close,

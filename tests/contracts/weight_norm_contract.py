@@ -18,7 +18,7 @@ import pytest
 
 from normjax import errors
 from normjax.norms import weights
-from tests.contracts import norm_contract
+from tests.contracts import norm_values
 
 # Dense, and convolutions: of two inputs a group, and depthwise.
 SHAPES = ((6, 3), (3, 3, 2, 4), (3, 3, 1, 5))
@@ -62,7 +62,7 @@ def truth(case, variables, kernel, train=True):
 
 def bound(kernel, dtype):
   """That of the module's docstring."""
-  return 8 * norm_contract.tolerance(kernel, dtype)
+  return 8 * norm_values.tolerance(kernel, dtype)
 
 
 class WeightNormContract:
@@ -77,7 +77,7 @@ class WeightNormContract:
     for train in (True, True, True, False):
       actual = run(case, held, kernel, train)
       expected = truth(case, expected_held, kernel, train)
-      norm_contract.assert_close(actual, expected, bound(kernel, np.float64))
+      norm_values.assert_close(actual, expected, bound(kernel, np.float64))
       held = {**held, "stats": actual[1]}
       expected_held = {**held, "stats": expected[1]}
       kernel = kernel + rng.normal(0, 0.1, shape)
@@ -86,10 +86,10 @@ class WeightNormContract:
     """Bfloat16 in and out: statistics and what is between are float32."""
     held, kernel = inputs(case, (3, 3, 2, 4))
     kernel = np.float64(jnp.asarray(kernel, jnp.bfloat16))
-    held = norm_contract.rounded(held)
+    held = norm_values.rounded(held)
     expected = truth(case, held, kernel)
     single = run(case, held, kernel, dtype=np.float32)
-    norm_contract.assert_close(single, expected, bound(kernel, np.float32))
+    norm_values.assert_close(single, expected, bound(kernel, np.float32))
     narrow, stats = jitted(case.weight_norm)(
       jax.tree.map(jnp.float32, held), jnp.asarray(kernel, jnp.bfloat16)
     )
@@ -102,7 +102,7 @@ class WeightNormContract:
       rtol=0,
       atol=2**-8 * np.abs(expected[0]).max(),
     )
-    norm_contract.assert_close(stats, expected[1], bound(kernel, np.float32))
+    norm_values.assert_close(stats, expected[1], bound(kernel, np.float32))
 
   def test_gradients(self, case):
     """Against central differences, h = 1e-5: h^2 f''' / 6 is near 1e-9.
@@ -124,13 +124,13 @@ class WeightNormContract:
       )(held["params"], held["stats"], kernel)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(dstats))
     frozen = {"stats": jax.tree.map(np.asarray, new)}
-    expected = norm_contract.central_differences(
+    expected = norm_values.central_differences(
       lambda params, kernel: np.sum(
         weight * truth(case, {"params": params, **frozen}, kernel, False)[0]
       ),
       (held["params"], kernel),
     )
-    norm_contract.assert_close((dparams, dkernel), expected, 1e-7)
+    norm_values.assert_close((dparams, dkernel), expected, 1e-7)
 
   def test_jit_and_vmap_change_nothing(self, case):
     each = [inputs(case, (3, 3, 2, 4), seed) for seed in range(2)]
@@ -141,10 +141,8 @@ class WeightNormContract:
     for index, (one, expected) in enumerate(zip(each, eager, strict=True)):
       limit = bound(each[0][1], np.float32)
       picked = jax.tree.map(lambda leaf, i=index: leaf[i], together)
-      norm_contract.assert_close(picked, expected, limit)
-      norm_contract.assert_close(
-        jitted(case.weight_norm)(*one), expected, limit
-      )
+      norm_values.assert_close(picked, expected, limit)
+      norm_values.assert_close(jitted(case.weight_norm)(*one), expected, limit)
 
   def test_only_training_moves_statistics(self, case):
     held, kernel = jax.tree.map(jnp.float32, inputs(case, (3, 3, 2, 4)))
@@ -211,6 +209,6 @@ class WeightNormContract:
 
   def test_is_a_value(self, case):
     method = case.weight_norm
-    norm_contract.is_a_value(
+    norm_values.is_a_value(
       method, lambda: weights.make(method.name, **method.options)
     )

@@ -7,9 +7,10 @@ import pytest
 
 from normjax import convert, errors, models
 from normjax.nn import variables as nn_variables
+from tests import support
 from tests.contracts import model_contract
 
-X = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))
+X = support.normal(8, 8, 8, 3)
 
 
 def trained(**options):

@@ -9,10 +9,8 @@ from tests import support
 from tests.contracts.norm_contract import NormContract
 from tests.contracts.norm_transformations import TransformationContract
 from tests.contracts.optimizer_composition import CompositionContract
-from tests.contracts.optimizer_contract import (
-  ExecutionContract,
-  OptimizerContract,
-)
+from tests.contracts.optimizer_contract import OptimizerContract
+from tests.contracts.optimizer_execution import ExecutionContract
 from tests.e2e import toys
 
 NORM_FILE = '''

@@ -57,6 +57,11 @@ def test_killed_at_five_random_moments_it_ends_as_if_never_killed(tmp_path):
   assert straight.returncode == 0, straight.stderr
   want = _results(tmp_path / "straight")
   assert len(want) == 4
+  again = support.normjax(
+    "sweep", str(config), f"--out={tmp_path / 'straight'}"
+  )
+  assert again.returncode == 0, again.stderr
+  assert _results(tmp_path / "straight") == want
 
   generator = random.Random(0)
   for _ in range(5):
@@ -78,18 +83,25 @@ def test_killed_at_five_random_moments_it_ends_as_if_never_killed(tmp_path):
   assert _results(tmp_path / "killed") == want
 
 
+FAILING = (
+  'chain(point({"norm.name": "rms_norm"}), point({"model.num_heads": 3}))'
+)
+
+
 def test_a_failing_point_is_reported_and_the_rest_goes_on(tmp_path):
-  """Post placement has no final norm; heads that do not divide fail."""
-  methods = (
-    'chain(point({"norm.name": "rms_norm"}), point({"model.num_heads": 3}))'
-  )
-  config = _write(tmp_path / "sweep.py", methods, **{"train.num_steps": 4})
-  done = support.normjax("sweep", str(config), f"--out={tmp_path / 'out'}")
+  """Heads that do not divide fail; another sweep's directory is refused."""
+  config = _write(tmp_path / "sweep.py", FAILING, **{"train.num_steps": 4})
+  out = f"--out={tmp_path / 'out'}"
+  done = support.normjax("sweep", str(config), out)
   assert done.returncode == 1
   assert "a divisor of half of model_dim=16" in done.stdout
   table = (tmp_path / "out/report/table.md").read_text()
   assert "0 of 2" in table or "failed" in table
   assert len(list((tmp_path / "out").glob("runs/*/result.json"))) == 2
+  other = _write(tmp_path / "other.py", FAILING, **{"train.num_steps": 3})
+  refused = support.normjax("sweep", str(other), out)
+  assert refused.returncode == 2
+  assert "Give another --out" in refused.stderr
 
 
 def test_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):
@@ -101,15 +113,3 @@ def test_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):
   assert "4" in done.stdout
   assert "program" in done.stdout
   assert not (tmp_path / "out").exists()
-
-
-def test_another_sweeps_directory_is_refused(tmp_path):
-  first = _write(tmp_path / "first.py", **{"train.num_steps": 2})
-  second = _write(tmp_path / "second.py", **{"train.num_steps": 3})
-  out = f"--out={tmp_path / 'out'}"
-  assert support.normjax("sweep", str(first), out).returncode == 0
-  again = support.normjax("sweep", str(first), out)
-  assert again.returncode == 0
-  refused = support.normjax("sweep", str(second), out)
-  assert refused.returncode == 2
-  assert "Give another --out" in refused.stderr

@@ -21,6 +21,8 @@ LENGTH, SIDE = 2_048, 64
 def _lowered(name, length=LENGTH, **options):
   """The text of the gradient's program; nothing is made or compiled."""
   sizes = {**model_contract.SIZES.get(name, {}), **options}
+  if name in ("llama", "gpt2", "vit"):
+    sizes = {**sizes, "num_layers": options.get("num_layers", 1)}
   reads = models.get(name).reads
   if "tokens" in reads:
     inputs = jax.ShapeDtypeStruct((1, length), jnp.int32)

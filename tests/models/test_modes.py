@@ -53,7 +53,20 @@ def _case(name, options):
   )
 
 
-@pytest.mark.parametrize("case", [_case(*c) for c in CASES.values()], ids=CASES)
+# Their classes are those of cifar_resnet and nf_resnet, their layers those of
+# spiking_vgg.
+SLOW = ("resnet", "cifar_nf_resnet", "sew_resnet")
+
+
+@pytest.mark.parametrize(
+  "case",
+  [
+    pytest.param(
+      _case(*options), marks=pytest.mark.slow if name in SLOW else (), id=name
+    )
+    for name, options in CASES.items()
+  ],
+)
 class TestModel(mode_contract.ModeContract):
   """The shared contract."""
 

@@ -28,7 +28,8 @@ def _cases():
     yield name, {}
     for mix in CAUSAL:
       if mix != "softmax":
-        yield name, {"mixing": mix}
+        # What one layer hides, the next need not show.
+        yield name, {"mixing": mix, "num_layers": 1}
   # Statistics of the batch, and of what the attention averages.
   yield "llama", {"norm": "batch_norm", "placement": "post"}
   yield "llama", {"norm": "bhyt"}

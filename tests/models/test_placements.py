@@ -2,7 +2,6 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from flax import nnx
 from normjax import models
 from normjax.nn import variables as nn_variables
 from normjax.record import probes
+from tests import support
 
 TINY = {
   "vocab_size": 23,
@@ -49,7 +49,7 @@ def test_layer_norm_scaling_has_no_variables_and_spares_the_final_norm():
   for collection in ("stats", "grad_stats"):
     assert _paths(collection, **scaled) == {}
   model = models.make("llama", **{**TINY, "num_layers": 1}, **scaled)
-  x_btd = jax.random.normal(jax.random.key(0), (2, 3, 64))
+  x_btd = support.normal(2, 3, 64)
   final = model.normalize_end("final", x_btd, train=False)
   # Epsilon takes 1e-6 of a mean square above 1/4; the rest is rounding.
   np.testing.assert_allclose(jnp.mean(jnp.square(final), -1), 1, atol=1e-5)
@@ -85,7 +85,7 @@ def test_sub_ln_norms_what_the_last_kernels_read():
     "feed_forward/inner": (176,),
   }
   model = models.make("llama", **TINY, placement="sub_ln")
-  x_btd = jax.random.normal(jax.random.key(0), (2, 3, 64))
+  x_btd = support.normal(2, 3, 64)
   for name in ("attention", "feed_forward"):
     branch = getattr(model.layers[0], name)
     # Nothing follows the inner norm but the last kernel, so that what the

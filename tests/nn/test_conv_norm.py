@@ -13,8 +13,9 @@ from normjax.nn import saved_residuals
 from normjax.nn import variables as nn_variables
 from normjax.nn.conv import convolve
 from normjax.nn.conv_norm import CONV_NORM_MODES, ConvNorm
+from tests import support
 
-X = jax.random.normal(jax.random.key(0), (4, 6, 6, 3))
+X = support.normal(4, 6, 6, 3)
 
 
 def make(mode, inputs=3, outputs=5, **options):

@@ -22,7 +22,7 @@ from normjax.train import step
 from tests import support
 from tests.norms import cases
 
-X = jax.random.normal(jax.random.key(0), (4, 3, 8)) * 2 + 1
+X = support.normal(4, 3, 8) * 2 + 1
 
 
 class TrainState(flax_train_state.TrainState):

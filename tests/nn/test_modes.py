@@ -20,6 +20,7 @@ from normjax.nn.norm_layer import NormLayer
 from normjax.nn.stable_embedding import StableEmbedding
 from normjax.nn.synapses import DenseNorm
 from normjax.nn.weight_norm_layer import WeightNormLayer
+from tests import support
 from tests.contracts import mode_contract
 from tests.norms import cases
 
@@ -132,7 +133,7 @@ class TestLayer(mode_contract.ModeContract):
 def test_statistics_of_the_backward_pass(name):
   """They move in training alone; what x gets does not depend on it."""
   layer = NormLayer(name, (8,))
-  x = jax.random.normal(jax.random.key(0), (4, 3, 8))
+  x = support.normal(4, 3, 8)
   graphdef, state = nnx.split(layer)
   modes = (norms.TRAIN, norms.Mode(statistics="batch"), norms.EVALUATE)
 
@@ -154,7 +155,7 @@ def test_statistics_of_the_backward_pass(name):
 def test_linen_takes_modes_as_well():
   """None is training there: Linen has no `eval()`."""
   layer = LinenNorm("batch_norm")
-  x = jax.random.normal(jax.random.key(0), (4, 8))
+  x = support.normal(4, 8)
   made = layer.init(jax.random.key(0), x)
 
   def apply(train):
@@ -176,7 +177,7 @@ def test_views_are_switched_as_modules_are():
     8, 4, dropout_rate=0.5, inner_norm="batch_norm", rngs=nnx.Rngs(0)
   )
   viewed = nnx.view(layer, deterministic=True, use_running_average=True)
-  x = jax.random.normal(jax.random.key(0), (4, 3, 8))
+  x = support.normal(4, 3, 8)
   np.testing.assert_array_equal(viewed(x), layer(x, train=False))
   assert not layer.deterministic
   assert not layer.inner_norm.use_running_average

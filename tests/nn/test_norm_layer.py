@@ -11,9 +11,10 @@ from flax import nnx
 from normjax import norms
 from normjax.nn import variables
 from normjax.nn.norm_layer import NormLayer
+from tests import support
 from tests.norms import cases
 
-X = jax.random.normal(jax.random.key(0), (4, 3, 8)) * 2 + 1
+X = support.normal(4, 3, 8) * 2 + 1
 # Statistics and gains of 12 or 8 values: roundings of a reordered sum.
 ATOL = 16 * 2**-24 * 4
 

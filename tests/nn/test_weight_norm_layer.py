@@ -14,8 +14,9 @@ from normjax.nn.dense import Dense
 from normjax.norms import weights
 from normjax.optim import groups
 from normjax.train.step import _over_micro_batches
+from tests import support
 
-IMAGES = jax.random.normal(jax.random.key(0), (2, 5, 5, 4))
+IMAGES = support.normal(2, 5, 5, 4)
 
 
 def paths(tree):
@@ -60,7 +61,7 @@ def test_the_kernel_starts_as_without():
 
 
 def test_dense_is_linear_without_a_norm():
-  x = jax.random.normal(jax.random.key(1), (3, 4))
+  x = support.normal(3, 4, seed=1)
   for dtype in (jnp.float32, jnp.bfloat16):
     linear = nnx.Linear(4, 6, dtype=dtype, rngs=nnx.Rngs(0))
     dense = Dense(4, 6, dtype=dtype, rngs=nnx.Rngs(0))
@@ -69,7 +70,7 @@ def test_dense_is_linear_without_a_norm():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_dense_multiplies_by_the_normalized_kernel(dtype):
-  x = jax.random.normal(jax.random.key(1), (3, 4)).astype(dtype)
+  x = support.normal(3, 4, seed=1).astype(dtype)
   dense = Dense(4, 6, dtype=dtype, weight_norm="weight_norm", rngs=nnx.Rngs(0))
   dense.bias[...] = jnp.arange(6.0)
   gain = dense.weight_norm.gain
@@ -146,7 +147,7 @@ def test_gradients_reach_every_parameter():
     weight_norm="weight_norm",
   )
   structure, held = variables.split(model)
-  x = jax.random.normal(jax.random.key(0), (4, 6))
+  x = support.normal(4, 6)
 
   def loss(params):
     model = variables.merge(structure, {**held, "params": params})

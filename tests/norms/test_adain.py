@@ -7,10 +7,11 @@ import pytest
 
 from normjax import errors, norms
 from normjax.norms import adain
+from tests import support
 from tests.norms import references_vision
 
-X = jax.random.normal(jax.random.key(0), (3, 4, 4, 8)) * 2 + 1
-OTHER = jax.random.normal(jax.random.key(1), (3, 5, 6, 8)) * 3 - 2
+X = support.normal(3, 4, 4, 8) * 2 + 1
+OTHER = support.normal(3, 5, 6, 8, seed=1) * 3 - 2
 AWARE = {
   "style_weight": 0.6,
   "content_weight": 0.4,

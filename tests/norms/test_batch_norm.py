@@ -10,6 +10,7 @@ from flax import linen
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from normjax import errors, norms
+from tests import support
 
 
 @pytest.mark.parametrize("running_variance", ["unbiased", "biased"])
@@ -48,7 +49,7 @@ def test_biased_equals_flax():
   )
   held = {"params": variables["params"], "batch_stats": variables["stats"]}
   for seed in range(3):
-    x = jax.random.normal(jax.random.key(seed), (6, 3, 3, 5)) + 2
+    x = support.normal(6, 3, 3, 5, seed=seed) + 2
     y, stats = norm.apply(variables, x)
     variables = {**variables, "stats": stats}
     expected, updated = flax.apply(held, x, mutable=["batch_stats"])
@@ -85,7 +86,7 @@ def test_a_mask_that_leaves_too_little_keeps_the_statistics(real):
   norm = norms.make("batch_norm")
   variables = norm.init((5,))
   mask = jnp.arange(4) < real
-  x = jax.random.normal(jax.random.key(0), (4, 5))
+  x = support.normal(4, 5)
   y, stats = jax.jit(norm.apply)(variables, x, mask=mask)
   assert np.isfinite(y).all()
   jax.tree.map(np.testing.assert_array_equal, stats, variables["stats"])
@@ -96,7 +97,7 @@ def test_padding_gets_no_say_in_the_gradient():
   norm = norms.make("batch_norm")
   variables = norm.init((5,))
   mask = jnp.arange(6) < 4
-  x = jax.random.normal(jax.random.key(0), (6, 5))
+  x = support.normal(6, 5)
   gradient = jax.grad(
     lambda x: jnp.sum(norm.apply(variables, x, mask=mask)[0][:4] ** 3)
   )(x)
@@ -109,7 +110,7 @@ def test_ghost_batches_are_batches_of_their_own():
   ghost = norms.make("batch_norm", virtual_batch_size=2)
   whole = norms.make("batch_norm")
   variables = whole.init((5,))
-  x = jax.random.normal(jax.random.key(0), (6, 3, 3, 5)) * 2 + 1
+  x = support.normal(6, 3, 3, 5) * 2 + 1
   mask = jnp.array([True, True, True, False, False, False])
   for given in (None, mask):
     y, stats = ghost.apply(variables, x, mask=given)

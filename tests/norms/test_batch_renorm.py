@@ -1,13 +1,13 @@
 """The schedule of batch renormalization, and what it lies between."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from normjax import errors, norms
+from tests import support
 
-X = jax.random.normal(jax.random.key(0), (8, 5)) * 3 + 2
+X = support.normal(8, 5) * 3 + 2
 # Sums of 8 numbers below 16, a few roundings, and r and d behind them.
 ATOL = 32 * 16 * 2**-24
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from normjax import norms
+from tests import support
 
-X = jax.random.normal(jax.random.key(0), (8, 3, 3, 8)) * 2 + 1
+X = support.normal(8, 3, 3, 8) * 2 + 1
 
 
 def test_second_gain_is_one_a_group():

@@ -9,6 +9,7 @@ import pytest
 
 from normjax import errors, norms
 from normjax.nn.norm_layer import NormLayer
+from tests import support
 
 
 def heavy_tails(rng, d, share):
@@ -41,7 +42,7 @@ def test_the_output_is_small(lam, rms):
   of that.
   """
   norm = norms.make("bhyt", lam_init=lam)
-  x = 7 * jax.random.normal(jax.random.key(0), (400, 1000))
+  x = 7 * support.normal(400, 1000)
   y, _ = jax.jit(norm.apply)(norm.init((1000,)), x)
   z, weight = np.polynomial.hermite_e.hermegauss(60)
   integral = np.sqrt(weight @ np.tanh(lam * z / 10) ** 2 / weight.sum())
@@ -58,10 +59,9 @@ def attention_block(lam, causal):
   value and output matrices that is large enough to matter.
   """
   t, d, k = 32, 128, 64
-  keys = jax.random.split(jax.random.key(0), 3)
-  x = 2 * jax.random.normal(keys[0], (32, t, d))
-  w_value = jax.random.normal(keys[1], (d, k))
-  w_out = jax.random.normal(keys[2], (k, d)) * 1.5 / lam
+  x = 2 * support.normal(32, t, d)
+  w_value = support.normal(d, k, seed=1)
+  w_out = support.normal(k, d, seed=2) * 1.5 / lam
   weights = jnp.tril(jnp.ones((t, t))) if causal else jnp.ones((t, t))
   weights /= weights.sum(-1, keepdims=True)
   layer = NormLayer({"name": "bhyt", "lam_init": lam}, (d,))
@@ -101,7 +101,7 @@ def test_under_a_causal_mask_early_tokens_have_more():
 def test_the_second_site_takes_what_it_is_given():
   norm = norms.make("bhyt", eps=0.5, kappa=4.0, lam_init=2.0)
   held = norm.init((16,))
-  x = jax.random.normal(jax.random.key(0), (2, 3, 16))
+  x = support.normal(2, 3, 16)
   given = jnp.arange(1.0, 7.0).reshape(2, 3, 1)
   y, _ = norm.apply(held, x, context=given)
   expected = np.tanh(2 / 4 * x / np.sqrt(given + 0.5))
@@ -117,7 +117,7 @@ def test_the_second_site_takes_what_it_is_given():
 def test_the_gradient_of_what_is_handed_on_is_that_of_the_mean_square():
   """Nothing reaches lam and the weights, as in the official code."""
   norm = norms.make("bhyt")
-  x = jax.random.normal(jax.random.key(0), (3, 16))
+  x = support.normal(3, 16)
 
   def total(params, x, branch_gain):
     return jnp.sum(

@@ -6,7 +6,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from normjax import norms
-from tests.contracts import norm_contract, norm_transformations
+from tests.contracts import norm_contract, norm_transformations, norm_values
 from tests.norms import cases
 
 
@@ -28,10 +28,10 @@ def test_families_are_of_the_table():
 
 def test_variables_survive_a_checkpoint(tmp_path):
   tree = {
-    name: norm_contract.inputs(cases.make(name), (2, 3, 5, 16))[0]
+    name: norm_values.inputs(cases.make(name), (2, 3, 5, 16))[0]
     for name in norms.names()
   }
-  tree = norm_contract.to(np.float32, tree)
+  tree = norm_values.to(np.float32, tree)
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(tmp_path / "variables", tree)
     checkpointer.wait_until_finished()

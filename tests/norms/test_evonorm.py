@@ -7,8 +7,9 @@ import pytest
 
 from kernels_pallas import blocks
 from normjax import errors, norms
+from tests import support
 
-X = jax.random.normal(jax.random.key(0), (4, 3, 3, 8)) * 2 + 1
+X = support.normal(4, 3, 3, 8) * 2 + 1
 U = 2**-24
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from normjax import errors, norms, optim
 from normjax.optim import dims, groups
+from tests import support
 
-X = 3 * jax.random.normal(jax.random.key(0), (4, 6, 32))
+X = 3 * support.normal(4, 6, 32)
 # Sums of 32 squares, a root and products, in values up to 4.
 ATOL = (32 + 8) * 2**-24 * 4
 

@@ -1,17 +1,17 @@
 """Layer normalization against Flax's."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
 
 from normjax import errors, norms
+from tests import support
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_equals_flax(dtype):
-  x = 5 + 2 * jax.random.normal(jax.random.key(0), (4, 6, 32)).astype(dtype)
+  x = 5 + 2 * support.normal(4, 6, 32).astype(dtype)
   variables = norms.make("layer_norm").init((32,))
   flax = linen.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype)
   expected = flax.apply({"params": variables["params"]}, x)
@@ -31,7 +31,7 @@ def test_images_are_normalised_pixel_by_pixel():
   norm = norms.make("layer_norm")
   variables = norm.init((2, 3, 8))
   assert variables["params"]["scale"].shape == (8,)
-  x = jax.random.normal(jax.random.key(0), (4, 2, 3, 8))
+  x = support.normal(4, 2, 3, 8)
   y, _ = norm.apply(variables, x)
   pixel, _ = norm.apply(variables, x[1, 1, 2])
   np.testing.assert_allclose(y[1, 1, 2], pixel, rtol=0, atol=8 * 2**-24 * 4)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from normjax import norms
+from tests import support
 from tests.contracts import norm_masks
 from tests.norms import cases
 
@@ -40,7 +41,7 @@ def test_the_official_option_lets_padding_into_the_gradients(name):
 def test_pixels_are_out_of_an_images_own_moments(name):
   """In evaluation, too, where only those are left."""
   norm = cases.make(name)
-  x = jax.random.normal(jax.random.key(0), (2, 4, 3, 8))
+  x = support.normal(2, 4, 3, 8)
   mask = np.ones((2, 4, 3), bool)
   mask[0, 1:, 2] = False
   changed = jnp.where(mask[..., None], x, 9.0)

@@ -12,7 +12,8 @@ from jax.interpreters import partial_eval
 
 from normjax import errors, norms
 from normjax.norms import modes, weights
-from tests.contracts import norm_contract
+from tests import support
+from tests.contracts import norm_values
 from tests.norms import cases
 
 RUNNING = [
@@ -24,7 +25,7 @@ BLENDED = norms.Mode(statistics="blended", batch_weight=WEIGHT)
 
 def _given(norm, seed=0):
   """Variables off their start and x, of images where the norm needs them."""
-  return norm_contract.inputs(norm, norm_contract.SHAPES[4], seed)
+  return norm_values.inputs(norm, norm_values.SHAPES[4], seed)
 
 
 def _text(jaxpr):
@@ -81,10 +82,10 @@ def test_blended_is_evaluation_with_mixed_statistics(case):
   variables, x = _given(case.norm)
   stats = variables["stats"]
   seen = {**variables, "stats": _blended(case, stats, x)}
-  expected, _ = norm_contract.truth(case, seen, x, train=False)
-  y, kept = norm_contract.as_float64(case.norm, variables, x, train=BLENDED)
-  bound = norm_contract.tolerance(x, np.float64)
-  norm_contract.assert_close(y, expected, 8 * bound)
+  expected, _ = norm_values.truth(case, seen, x, train=False)
+  y, kept = norm_values.as_float64(case.norm, variables, x, train=BLENDED)
+  bound = norm_values.tolerance(x, np.float64)
+  norm_values.assert_close(y, expected, 8 * bound)
   jax.tree.map(np.testing.assert_array_equal, kept, stats)
 
 
@@ -95,7 +96,7 @@ def test_blended_is_evaluation_with_mixed_statistics(case):
 def test_an_update_is_that_of_training(case, mode):
   """Whatever y is made with; as programs, which nothing has to compile."""
   norm = case.norm
-  given = norm_contract.to(np.float32, _given(norm))
+  given = norm_values.to(np.float32, _given(norm))
 
   def text(output, train):
     jaxpr = jax.make_jaxpr(lambda given: norm.apply(*given, train=train))(given)
@@ -112,7 +113,7 @@ def test_an_update_is_that_of_training(case, mode):
 def test_gradients_pass_the_blended_statistics(name):
   """Against central differences, h = 1e-5: h^2 f''' / 6 is near 1e-9."""
   norm = norms.make(name)
-  variables, x = norm_contract.inputs(norm, (5, 2))
+  variables, x = norm_values.inputs(norm, (5, 2))
   weight = np.random.default_rng(2).normal(size=x.shape)
 
   @jax.jit
@@ -121,14 +122,14 @@ def test_gradients_pass_the_blended_statistics(name):
 
   with jax.enable_x64(True):
     actual = jax.grad(loss)(jnp.asarray(x))
-    (expected,) = norm_contract.central_differences(loss, (x,))
-  norm_contract.assert_close(actual, expected, 1e-7)
+    (expected,) = norm_values.central_differences(loss, (x,))
+  norm_values.assert_close(actual, expected, 1e-7)
 
 
 def test_a_blend_of_nothing_is_what_runs():
   """A mask that leaves nothing; a weight that is traced."""
   norm = norms.make("batch_norm")
-  variables, x = norm_contract.to(np.float32, _given(norm))
+  variables, x = norm_values.to(np.float32, _given(norm))
   evaluated, _ = norm.apply(variables, x, train=False)
 
   def blended(weight, mask=None):
@@ -145,7 +146,7 @@ def test_ghost_batches_are_blended_by_their_mean():
   """As running statistics are, here after a step of momentum 1 - weight."""
   options = {"virtual_batch_size": 2, "momentum": 1 - WEIGHT}
   norm = norms.make("batch_norm", **options)
-  variables, x = norm_contract.to(np.float32, _given(norm))
+  variables, x = norm_values.to(np.float32, _given(norm))
   _, stats = norm.apply(variables, x)
   expected, _ = norm.apply({**variables, "stats": stats}, x, train=False)
   np.testing.assert_array_equal(
@@ -169,7 +170,7 @@ def test_without_running_statistics_a_mode_says_nothing():
     if not case.norm.traits.needs_train_flag
   ]
   for norm in (case.norm for case in plain):
-    variables, x = norm_contract.to(np.float32, _given(norm))
+    variables, x = norm_values.to(np.float32, _given(norm))
     programs = {
       _text(
         jax.make_jaxpr(functools.partial(norm.apply, train=mode))(variables, x)
@@ -183,7 +184,7 @@ def test_without_running_statistics_a_mode_says_nothing():
 def test_a_kernel_has_no_batch(name):
   """Its statistics are taken as they are, or move without being read."""
   weight_norm = weights.make(name)
-  kernel = jax.random.normal(jax.random.key(0), (6, 3))
+  kernel = support.normal(6, 3)
   variables = weight_norm.init(kernel)
   evaluated, _ = weight_norm.apply(variables, kernel, train=False)
   trained, stats = weight_norm.apply(variables, kernel)

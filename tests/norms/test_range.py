@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.contracts import norm_contract
+from tests.contracts import norm_values
 from tests.norms import cases
 
 SHAPE = (4, 3, 2, 16)
@@ -30,24 +30,24 @@ with_statistics = [
 def test_range(case):
   """All is right up to sqrt(max / n); beyond, y is the offset or right too."""
   norm = case.norm
-  variables, x = norm_contract.inputs(norm, SHAPE)
+  variables, x = norm_values.inputs(norm, SHAPE)
   # Of the size that squares are summed up in: no mean may hide the overflow.
   x *= np.sqrt(LARGEST / x.size) / np.abs(x).max()
   x = np.float64(np.float32(0.99 * x))
-  variables = norm_contract.rounded(variables)
-  given = norm_contract.to(jnp.float32, variables)
+  variables = norm_values.rounded(variables)
+  given = norm_values.to(jnp.float32, variables)
 
   @jax.jit
   def step(x):
     weight = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
-    return norm_contract.gradient(norm)(given, x, weight)
+    return norm_values.gradient(norm)(given, x, weight)
 
   _, (y, stats) = step(jnp.asarray(x, jnp.float32))
-  expected, expected_stats = norm_contract.as_float64(norm, variables, x)
-  bound = 4 * norm_contract.tolerance(x)
-  norm_contract.assert_close(y, expected, bound)
+  expected, expected_stats = norm_values.as_float64(norm, variables, x)
+  bound = 4 * norm_values.tolerance(x)
+  norm_values.assert_close(y, expected, bound)
   for name, value in stats.items():
-    norm_contract.assert_close(value, expected_stats[name], bound)
+    norm_values.assert_close(value, expected_stats[name], bound)
 
   (params, dx, grad_stats), (y, stats) = step(jnp.asarray(1e3 * x, jnp.float32))
   values = {"y": y, "dx": dx, "params": params}
@@ -60,8 +60,8 @@ def test_range(case):
   finite = "dx" not in missing
   if finite and np.any(dx):
     # A norm that squares nothing has no such limit: what it gives is right.
-    expected, _ = norm_contract.as_float64(norm, variables, 1e3 * x)
-    norm_contract.assert_close(y, expected, bound)
+    expected, _ = norm_values.as_float64(norm, variables, 1e3 * x)
+    norm_values.assert_close(y, expected, bound)
   elif finite:
     # Nothing of x is left.
     np.testing.assert_array_equal(y, jnp.broadcast_to(y[:1, :1, :1], SHAPE))
@@ -79,7 +79,7 @@ def test_a_batch_that_is_lost_leaves_the_running_statistics(case):
   norm = case.norm
   variables = norm.init(SHAPE[1:])
   step = jax.jit(
-    lambda x: norm_contract.gradient(norm)(variables, x, jnp.ones(SHAPE))
+    lambda x: norm_values.gradient(norm)(variables, x, jnp.ones(SHAPE))
   )
   for value in (1e25, np.nan, np.inf):
     x = jnp.full(SHAPE, value).at[0].set(-1)

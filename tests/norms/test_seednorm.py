@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from normjax import errors, norms, optim
+from tests import support
 
-X = 3 * jax.random.normal(jax.random.key(0), (4, 6, 16))
+X = 3 * support.normal(4, 6, 16)
 # Sums of 16 squares, a root and products, in values up to 4.
 ATOL = (16 + 8) * 2**-24 * 4
 
@@ -28,9 +29,8 @@ def test_is_rms_norm_where_beta_is_zero(num_heads):
     norms.make("seednorm", num_heads=num_heads),
     norms.make("rms_norm"),
   )
-  keys = jax.random.split(jax.random.key(1))
-  scale = 1 + jax.random.uniform(keys[0], (16,))
-  alpha = jax.random.normal(keys[1], (16,))
+  scale = 1 + abs(support.normal(16, seed=1))
+  alpha = support.normal(16, seed=2)
   for trained in ({}, {"scale": scale, "alpha": alpha}):
     y = output(norm, variables(norm, **trained))
     trained.pop("alpha", None)

@@ -1,13 +1,13 @@
 """What switchable normalization chooses between, and what it refuses."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from normjax import errors, norms
+from tests import support
 
-X = jax.random.normal(jax.random.key(0), (4, 3, 3, 8)) * 2 + 1
+X = support.normal(4, 3, 3, 8) * 2 + 1
 NORM = norms.make("switchable_norm")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from normjax import errors, norms
+from tests import support
 from tests.norms import references_power, trajectory
 
 SPIKES = (20, 1010)
@@ -107,7 +108,7 @@ def test_the_gradient_correction_is_bounded():
   """A running power of 1e4 times the batch's, after step 1000: r = 1/5."""
   norm = norms.make("unified_norm", window=2, warmup_steps=0)
   variables = norm.init((6,))
-  x = jax.random.normal(jax.random.key(0), (4, 5, 6))
+  x = support.normal(4, 5, 6)
 
   @jax.jit
   def dscale(steps):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from normjax import errors, norms
+from tests import support
 from tests.norms import cases
 
 POSITIONS = [
@@ -15,7 +16,7 @@ U = 2**-24
 
 
 def normal(shape, seed=0):
-  return jax.random.normal(jax.random.key(seed), shape)
+  return support.normal(*shape, seed=seed)
 
 
 @pytest.mark.parametrize("name", POSITIONS)

@@ -116,8 +116,15 @@ def test_nearest_around_every_midpoint_and_cell(signed):
 
 
 @pytest.mark.parametrize("signed", [True, False])
-@pytest.mark.parametrize("size", [1, 7, 255, 256, 257, 1000])
-@pytest.mark.parametrize("block_size", [1, 5, 16, 256])
+@pytest.mark.parametrize(
+  "size",
+  # The others are one less, one and one more than a block, and many blocks.
+  [1, pytest.param(7, marks=pytest.mark.slow), 255, 256, 257, 1000],
+)
+@pytest.mark.parametrize(
+  "block_size",
+  [1, 5, pytest.param(16, marks=pytest.mark.slow), 256],
+)
 def test_flat_equals_transcription(signed, size, block_size):
   rng = np.random.default_rng(size)
   x = (rng.normal(size=size) * np.exp(3 * rng.normal(size=size))).astype("f4")

@@ -16,6 +16,7 @@ from normjax import optim
 from tests.contracts import (
   optimizer_composition,
   optimizer_contract,
+  optimizer_execution,
   optimizer_options,
 )
 from tests.optim import cases
@@ -31,7 +32,7 @@ class TestOptimizer(optimizer_contract.OptimizerContract):
 
 
 @pytest.mark.parametrize("case", cases.by_family(), ids=str)
-class TestExecution(optimizer_contract.ExecutionContract):
+class TestExecution(optimizer_execution.ExecutionContract):
   """Numbers of spread and extreme trees; on every optimizer in `test-all`."""
 
 
@@ -70,9 +71,10 @@ def flattened(tree, prefix=""):
   return flat
 
 
-# A leaf of each kind, and one whose shape two have.
+# A leaf of each kind, and one whose shape two have; where options vary, a
+# matrix, a vector and a convolution.
 SOME = ("up/kernel", "up/bias", "conv/kernel", "embedding", "down/kernel")
-FEW = SOME[:-1]
+FEW = SOME[:-2]
 
 
 def follow(case, paths):

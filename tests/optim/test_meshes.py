@@ -33,7 +33,19 @@ class TestMeshes(optimizer_meshes.OptimizerMeshes):
   """The shared contract, on one of each family; on all in `test-all`."""
 
 
-@pytest.mark.parametrize("case", cases.by_family(), ids=str)
+# Elementwise; of matrices; with a basis; in blocks. Their numbers stand for the
+# others', whose types `TestMeshes` holds.
+NUMBERS = ("adamw", "muon", "galore", "adam_8bit")
+
+
+@pytest.mark.parametrize(
+  "case",
+  [
+    pytest.param(case, marks=() if case.name in NUMBERS else pytest.mark.slow)
+    for case in cases.first_cases()
+  ],
+  ids=str,
+)
 class TestMeshValues(optimizer_meshes.OptimizerMeshValues):
   """Types and partitioning are shared code; each method's numbers are slow."""
 

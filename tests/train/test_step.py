@@ -60,7 +60,14 @@ def test_accumulated_gradients_are_the_whole_batchs():
     np.testing.assert_allclose(a["grad_norm"], b["grad_norm"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["decoder", "resnet with batch_norm"])
+@pytest.mark.parametrize(
+  "kind",
+  [
+    # `test_eight_devices_with_accumulation` has a decoder, too.
+    pytest.param("decoder", marks=pytest.mark.slow),
+    "resnet with batch_norm",
+  ],
+)
 def test_eight_devices_give_what_one_gives(kind):
   make = support.tiny if kind == "decoder" else support.tiny_resnet
   one, eight = make(), make()
