@@ -1,0 +1,302 @@
+"""Arrays of one's own: an .npz file, or a folder of .npy files."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from normjax import configure, errors, validate
+from normjax.data import array_checks, dataset, examples, files, splits
+
+_SCALINGS = (*dataset.SCALINGS, "none")
+_KINDS = ("", "classes", "values")
+_GIVEN = (splits.VALIDATION, splits.TEST)
+
+
+class _Opened:
+  """The arrays behind a path, by name; .npy files are memory-mapped.
+
+  Attributes:
+    names: of the arrays that are there.
+    root: the folder of `files`.
+    files: that were read.
+  """
+
+  def __init__(self, path: Path):
+    """Opens an .npz file, or looks into a folder."""
+    self.path = path
+    if path.is_dir():
+      self.names = sorted(p.stem for p in path.glob("*.npy"))
+      self.root, self.files = path, []
+    else:
+      self.root, self.files = path.parent, [path.name]
+      self._archive = _archive(path)
+      self.names = sorted(self._archive)
+
+  def read(self, option: str, name: str) -> np.ndarray:
+    """The array of that name; DataError says what there is instead."""
+    if name not in self.names:
+      raise errors.DataError(
+        f"{option}={name!r}: {self.path} has no such array; it has"
+        f" {', '.join(self.names) or 'none'}."
+      )
+    try:
+      if self.path.is_dir():
+        self.files.append(f"{name}.npy")
+        array = np.load(self.path / f"{name}.npy", mmap_mode="r")
+      else:
+        array = self._archive[name]
+    # A file that is cut short, or holds Python's objects.
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+      raise errors.DataError(
+        f"{option}={name!r}: {self.path} cannot be read: {error}."
+      ) from error
+    if not array.ndim or array.dtype.kind not in "biuf":
+      raise errors.DataError(
+        f"{option}={name!r} of {self.path} is {array.dtype} of shape"
+        f" {array.shape}; needed: numbers, one row per example."
+      )
+    return array
+
+
+def _archive(path: Path) -> Mapping[str, np.ndarray]:
+  try:
+    opened = np.load(path)
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise errors.DataError(
+      f"path={str(path)!r} cannot be read as .npz: {error}."
+    ) from error
+  if not isinstance(opened, np.lib.npyio.NpzFile):
+    raise errors.DataError(
+      f"path={str(path)!r} is one array; needed: an .npz file, or the folder"
+      " that holds the .npy files."
+    )
+  return opened
+
+
+def arrays(
+  path: str | None = None,
+  inputs: str = "x",
+  targets: str = "y",
+  validation_inputs: str = "",
+  validation_targets: str = "",
+  test_inputs: str = "",
+  test_targets: str = "",
+  targets_are: str = "",
+  num_classes: int = 0,
+  scaling: str = "standardize",
+  standardize_targets: bool = True,
+  augment: bool = False,
+  mirror: bool = True,
+  validation_fraction: float = 0.1,
+  test_fraction: float = 0.0,
+  on_bad_file: str = "refuse",
+) -> examples.Examples:
+  """Features or images, and classes or values, from NumPy's files.
+
+  Inputs (n, d) are features; (n, y, x) and (n, y, x, c) are images. Targets
+  (n,) of integers are classes, floats (n,) or (n, d) are values to predict.
+  A split that is not given is drawn by a hash of each row's number: rows
+  that are added at the end do not move the others.
+
+  Args:
+    path: an .npz file, or a folder of .npy files, which are memory-mapped;
+      relative to the current folder.
+    inputs: the key in the .npz, or the name of the file without .npy.
+    targets: likewise.
+    validation_inputs: likewise; empty draws the validation split.
+    validation_targets: goes with it.
+    test_inputs: likewise; empty draws the test split.
+    test_targets: goes with it.
+    targets_are: "classes" or "values"; empty goes by their type.
+    num_classes: 0 takes the largest label and one.
+    scaling: "standardize", to mean 0 and deviation 1 of the training rows, per
+      feature, or of all pixels; "unit", pixels over white; or "none".
+    standardize_targets: values likewise, per column: a loss of 1 is then that
+      of their mean.
+    augment: whether training images are shifted by up to 4 pixels.
+    mirror: whether they are also mirrored, half of the time.
+    validation_fraction: of the rows; not used where they are given.
+    test_fraction: likewise.
+    on_bad_file: "refuse" or "skip": of rows that are not finite, or whose
+      label is out of range.
+
+  Raises:
+    UserError: an option out of range.
+    DataError: no such file or array, other shapes or types, or bad rows.
+  """
+  name = "arrays"
+  validate.choice(name, "scaling", scaling, _SCALINGS)
+  validate.choice(name, "targets_are", targets_are, _KINDS)
+  validate.flags(name, augment=augment, mirror=mirror)
+  validate.flags(name, standardize_targets=standardize_targets)
+  validate.count(name, "num_classes", num_classes, 0)
+  splits.check_fractions(name, validation_fraction, test_fraction)
+  bad = files.BadFiles(name, on_bad_file)
+  opened = _Opened(files.given_path("path", path))
+  asked = {splits.TRAIN: (("inputs", inputs), ("targets", targets))}
+  for split in _GIVEN:
+    pair = {
+      splits.VALIDATION: (validation_inputs, validation_targets),
+      splits.TEST: (test_inputs, test_targets),
+    }[split]
+    if any(pair):
+      options = (f"{split}_inputs", f"{split}_targets")
+      asked[split] = tuple(zip(options, pair, strict=True))
+  pairs = {
+    split: array_checks.Pair.of(
+      [opened.read(option, key) for option, key in both],
+      [f"{option}={key!r}" for option, key in both],
+      targets_are,
+    )
+    for split, both in asked.items()
+  }
+  array_checks.check_alike(pairs)
+  whole = pairs[splits.TRAIN]
+  kind, reads = whole.kind, whole.reads
+  if scaling == "unit" and reads != "images":
+    validate.refuse(
+      name, "scaling", scaling, "'standardize', 'none' of features"
+    )
+  if augment and reads != "images":
+    validate.refuse(name, "augment", augment, "False, of features")
+
+  print_of = files.fingerprint(opened.root, opened.files)
+  shares = (validation_fraction, test_fraction)
+  asked_for = [asked, num_classes, kind, scaling, standardize_targets, shares]
+  facts = files.kept_facts(
+    f"arrays/{configure.digest([*print_of, asked_for])}",
+    lambda: _measured(pairs, num_classes, *shares),
+  )
+  for split, rows in facts["bad"].items():
+    for row, why in rows:
+      bad.add(f"{pairs[split].names[0]} row {row}", why)
+  bad.settle(opened.path, sum(len(p.inputs) for p in pairs.values()), "rows")
+  parts = _parts(pairs, facts["bad"], *shares)
+  for split in (splits.TRAIN, splits.VALIDATION):
+    if not len(parts[split][0]):
+      raise errors.DataError(
+        f"validation_fraction={validation_fraction}: of {len(whole.inputs)}"
+        f" rows of {opened.path} none is in the {split} split; allowed: a"
+        " larger share, or validation_inputs and validation_targets."
+      )
+  mean, deviation = _constants(whole, facts, scaling)
+  rescales = kind == "values" and standardize_targets
+  return examples.Examples(
+    name=name,
+    train=parts[splits.TRAIN],
+    validation=parts[splits.VALIDATION],
+    test=parts[splits.TEST] if len(parts[splits.TEST][0]) else None,
+    num_classes=_num_outputs(parts, kind, num_classes),
+    mean=mean,
+    deviation=deviation,
+    reads=reads,
+    white=_white(whole.inputs.dtype),
+    targets=kind,
+    target_mean=np.asarray(facts["target_mean"]) if rescales else 0.0,
+    target_deviation=_nonzero(facts["target_deviation"]) if rescales else 1.0,
+    shifted=augment,
+    mirror=mirror,
+    notes=tuple(bad.notes()),
+    provenance={
+      "path": str(opened.path.resolve()),
+      **print_of.provenance(),
+      "sizes": {split: len(part[0]) for split, part in parts.items()},
+      "targets": _said_of_targets(facts, rescales),
+      "skipped": bad.provenance(),
+    },
+  )
+
+
+def _parts(
+  pairs: Mapping[str, array_checks.Pair],
+  bad: Mapping[str, Any],
+  validation_fraction: float,
+  test_fraction: float,
+) -> dict[str, tuple[Any, np.ndarray]]:
+  """Split -> inputs and targets of the rows that are used."""
+  whole = pairs[splits.TRAIN]
+  drawn = splits.by_share(
+    splits.index_shares(len(whole.inputs)),
+    0.0 if splits.VALIDATION in pairs else validation_fraction,
+    0.0 if splits.TEST in pairs else test_fraction,
+  )
+  parts = {}
+  for split, index in drawn.items():
+    source = split if split in pairs else splits.TRAIN
+    pair = pairs[source]
+    if split != source or split == splits.TRAIN:
+      chosen = index
+    else:
+      chosen = np.arange(len(pair.inputs))
+    left_out = [row for row, _ in bad[source]]
+    chosen = chosen[~np.isin(chosen, left_out)]
+    parts[split] = examples.Rows(pair.inputs, chosen), pair.targets[chosen]
+  return parts
+
+
+def _measured(
+  pairs: Mapping[str, array_checks.Pair],
+  num_classes: int,
+  validation_fraction: float,
+  test_fraction: float,
+) -> dict[str, Any]:
+  """What is found by reading all rows: bad ones, means and deviations."""
+  bad = {
+    split: array_checks.bad_rows(pair, num_classes)
+    for split, pair in pairs.items()
+  }
+  inputs, targets = _parts(pairs, bad, validation_fraction, test_fraction)[
+    splits.TRAIN
+  ]
+  found: dict[str, Any] = {"bad": bad}
+  whole = pairs[splits.TRAIN]
+  if len(inputs):
+    mean, deviation = array_checks.moments(inputs, whole.reads == "features")
+    found |= {"mean": mean.tolist(), "deviation": deviation.tolist()}
+    mean, deviation = array_checks.moments(targets, per_column=True)
+    found |= {
+      "target_mean": mean.tolist(),
+      "target_deviation": deviation.tolist(),
+    }
+  return found
+
+
+def _constants(
+  whole: array_checks.Pair, facts: Mapping[str, Any], scaling: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """What is subtracted from the inputs, and what they are divided by."""
+  if scaling == "standardize":
+    return np.asarray(facts["mean"]), _nonzero(facts["deviation"])
+  white = _white(whole.inputs.dtype) if scaling == "unit" else 1.0
+  return np.zeros(()), np.asarray(white)
+
+
+def _nonzero(deviation: Any) -> np.ndarray:
+  """What is constant is left unscaled."""
+  deviation = np.asarray(deviation)
+  return np.where(deviation > 0, deviation, 1.0)
+
+
+def _white(dtype: np.dtype) -> float:
+  """The value of a white pixel."""
+  if dtype.kind == "u":
+    return float(np.iinfo(dtype).max)
+  return 255.0 if dtype.kind == "i" else 1.0
+
+
+def _num_outputs(parts: Mapping[str, Any], kind: str, num_classes: int) -> int:
+  labels = [labels for _, labels in parts.values() if len(labels)]
+  if kind == "values":
+    return labels[0].shape[1]
+  return num_classes or 1 + max(int(each.max()) for each in labels)
+
+
+def _said_of_targets(facts: Mapping[str, Any], rescales: bool) -> Any:
+  if not rescales:
+    return "as stored"
+  return {
+    "mean": facts["target_mean"], "deviation": facts["target_deviation"]
+  }  # fmt: skip
