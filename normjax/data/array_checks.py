@@ -90,6 +90,11 @@ def check_alike(pairs: Mapping[str, Pair]) -> None:
   """Raises DataError where two splits have other shapes or kinds."""
   first, *others = pairs.values()
   for other in others:
+    if first.kind != other.kind:
+      raise errors.DataError(
+        f"{other.names[1]} reads as {other.kind}, {first.names[1]} as"
+        f" {first.kind}; needed: the same type."
+      )
     for index, (mine, theirs) in enumerate(
       ((first.inputs, other.inputs), (first.targets, other.targets))
     ):
@@ -98,11 +103,6 @@ def check_alike(pairs: Mapping[str, Pair]) -> None:
           f"{other.names[index]} has rows of shape {theirs.shape[1:]},"
           f" {first.names[index]} of {mine.shape[1:]}; needed: the same."
         )
-    if first.kind != other.kind:
-      raise errors.DataError(
-        f"{other.names[1]} reads as {other.kind}, {first.names[1]} as"
-        f" {first.kind}; needed: the same type."
-      )
 
 
 def bad_rows(pair: Pair, num_classes: int) -> list[tuple[int, str]]:

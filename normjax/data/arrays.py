@@ -1,7 +1,8 @@
 """Arrays of one's own: an .npz file, or a folder of .npy files."""
 
+import contextlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ class _Opened:
       self.root, self.files = path, []
     else:
       self.root, self.files = path.parent, [path.name]
-      self._archive = _archive(path)
-      self.names = sorted(self._archive)
+      with _archive(path) as archive:
+        self.names = sorted(archive)
 
   def read(self, option: str, name: str) -> np.ndarray:
     """The array of that name; DataError says what there is instead."""
@@ -47,7 +48,8 @@ class _Opened:
         self.files.append(f"{name}.npy")
         array = np.load(self.path / f"{name}.npy", mmap_mode="r")
       else:
-        array = self._archive[name]
+        with _archive(self.path) as archive:
+          array = archive[name]
     # A file that is cut short, or holds Python's objects.
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
       raise errors.DataError(
@@ -61,19 +63,21 @@ class _Opened:
     return array
 
 
-def _archive(path: Path) -> Mapping[str, np.ndarray]:
-  try:
-    opened = np.load(path)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise errors.DataError(
-      f"path={str(path)!r} cannot be read as .npz: {error}."
-    ) from error
-  if not isinstance(opened, np.lib.npyio.NpzFile):
-    raise errors.DataError(
-      f"path={str(path)!r} is one array; needed: an .npz file, or the folder"
-      " that holds the .npy files."
-    )
-  return opened
+@contextlib.contextmanager
+def _archive(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+  with path.open("rb") as file:
+    try:
+      opened = np.load(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+      raise errors.DataError(
+        f"path={str(path)!r} cannot be read as .npz: {error}."
+      ) from error
+    if not isinstance(opened, np.lib.npyio.NpzFile):
+      raise errors.DataError(
+        f"path={str(path)!r} is one array; needed: an .npz file, or the folder"
+        " that holds the .npy files."
+      )
+    yield opened
 
 
 def arrays(

@@ -81,22 +81,17 @@ def find(
       f"root={str(root)!r}: {', '.join(classes)} hold images, but no folder per"
       " class; needed: train/<class>/, or <class>/ where the hash is to divide."
     )
-  for split, images in listed.items():
-    if unknown := sorted({label for label, _ in images} - {*classes}):
+  for split, part in listed.items():
+    if unknown := sorted({label for label, _ in part} - {*classes}):
       raise errors.DataError(
         f"root={str(root)!r}: {parts[split]} has classes that"
         f" {parts[splits.TRAIN]} has no images of: {', '.join(unknown)}."
       )
+  number = {label: index for index, label in enumerate(classes)}
+  images = [image for part in listed.values() for image in part]
   return Found(
-    [name for images in listed.values() for _, name in images],
-    np.asarray(
-      [
-        classes.index(label)
-        for images in listed.values()
-        for label, _ in images
-      ],
-      np.int32,
-    ),
+    [name for _, name in images],
+    np.asarray([number[label] for label, _ in images], np.int32),
     classes,
     _split(listed, parts[splits.TRAIN], validation_fraction, test_fraction),
     ignored,
@@ -178,7 +173,7 @@ def without(found: Found, bad: files.BadFiles) -> Found:
   kept = []
   for index, label in enumerate(found.classes):
     if images[index] < 2:
-      bad.add(f"{label}/", f"a class with {images[index]} whole images of 2")
+      bad.add(f"{label}/", f"a class with {images[index]} whole image of 2")
     elif not training[index]:
       bad.add(f"{label}/", "a class without a training image")
     else:

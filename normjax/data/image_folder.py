@@ -268,6 +268,7 @@ def image_folder(
   validate.choice(name, "crop", crop, _CROPS)
   dataset.check_scaling(name, scaling)
   splits.check_fractions(name, validation_fraction, test_fraction)
+  validate.flags(name, augment=augment, mirror=mirror)
   validate.count(name, "prepare_up_to_mb", prepare_up_to_mb, 0)
   validate.count(name, "read_ahead", read_ahead, 0)
   bad = files.BadFiles(name, on_bad_file)
