@@ -99,8 +99,9 @@ def given_path(option: str, value: Any) -> Path:
     UserError: there is none; the message says what is there instead.
   """
   if not isinstance(value, str | os.PathLike) or not str(value):
+    said = option if value is None else f"{option}={value!r}"
     raise errors.UserError(
-      f"{option}={value!r}; needed: the path of your data, as in"
+      f"{said}: needed: the path of your data, as in"
       f" --config.data.{option}=PATH."
     )
   path = Path(value).expanduser()

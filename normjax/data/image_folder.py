@@ -16,6 +16,7 @@ from normjax.data import (
   cache,
   corruptions,
   dataset,
+  examples,
   files,
   folder_layout,
   image_files,
@@ -49,7 +50,7 @@ class ImageFolder:
     form: image_files.Form,
     bad: files.BadFiles,
     *,
-    stored: np.ndarray | None,
+    stored: np.ndarray | examples.Rows | None,
     constants: tuple[Sequence[float], Sequence[float]],
     crop: str,
     mirror: bool,
@@ -296,7 +297,8 @@ def image_folder(
         f" {len(used.names)}. Raise that, or give a folder val/."
       )
   if stored is not None and len(used.names) < len(found.names):
-    stored = stored[[row[path] for path in used.names]]
+    kept = np.array([row[path] for path in used.names])
+    stored = examples.Rows(stored, kept)
   return ImageFolder(
     folder,
     used,

@@ -214,7 +214,7 @@ def test_images_of_two_classes_without_folders_are_no_classes(tmp_path):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"root": None}, "root=None; needed: the path .*--config.data.root=PATH"),
+    ({"root": None}, "root: needed: the path .*--config.data.root=PATH"),
     ({"root": "mine/cot"}, r"no .*mine/cot. In .*/mine there is cat, dog\."),
     ({"root": "mine/cat/00.png"}, "is a file; needed: a folder"),
     ({"root": "mine/cat"}, "has no images; needed: a folder per class"),

@@ -155,7 +155,7 @@ def test_bad_files_are_named_and_refused_or_left_out(folder, why):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"files": None}, "files=None; needed: the path"),
+    ({"files": None}, "files: needed: the path"),
     ({"files": "nope/**/*.txt"}, "there is no .*nope"),
     ({"files": "*.xyz"}, "has no files; needed: a pattern"),
     (
