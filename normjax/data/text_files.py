@@ -1,6 +1,5 @@
 """Text of one's own: tokenized once, kept in the cache, memory-mapped."""
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,14 +8,18 @@ from typing import Any
 import numpy as np
 
 from normjax import configure, errors, validate
-from normjax.data import cache, files, splits, text_documents, tokenizer
+from normjax.data import (
+  cache,
+  files,
+  splits,
+  text_documents,
+  text_tokens,
+  tokenizer,
+)
 from normjax.data.tokens import TokenStream
-from normjax.registry import near_misses
 
 _NAME = "text_files"
-# Documents that are encoded at once; a tokenizer's file sees longer ones in
-# pieces, cut at an end of line.
-_ENCODED_DOCUMENTS, _PIECE_BYTES = 256, 1 << 20
+_ENCODED_DOCUMENTS = 256  # At once.
 
 
 def text_files(
@@ -61,7 +64,7 @@ def text_files(
   return _text_files(
     files,
     text_documents.Cut(document, jsonl_key, b"\0"),
-    _Tokens.of(tokenizer, vocab_size, end_of_text),
+    text_tokens.Tokens.of(tokenizer, vocab_size, end_of_text),
     sequence_length,
     (validation_fraction, test_fraction),
     validation_files,
@@ -69,106 +72,10 @@ def text_files(
   )
 
 
-class _Tokens:
-  """What makes tokens of text; "bpe" is trained first.
-
-  Attributes:
-    name: "bytes", "bpe" or the path of a file.
-    vocab_size: of the model.
-    end: bytes that end a document.
-    key: names what is made, for the cache.
-    encode: documents -> tokens of each; None before "bpe" is trained.
-  """
-
-  def __init__(self, name, vocab_size, end, key, encode):
-    self.name, self.vocab_size, self.end = name, vocab_size, end
-    self.key, self.encode = key, encode
-
-  @classmethod
-  def of(cls, name: str, vocab_size: int, end_of_text: str) -> "_Tokens":
-    """By the options of the config."""
-    validate.count(_NAME, "vocab_size", vocab_size, 0)
-    if name in ("bytes", "bpe"):
-      if end_of_text:
-        validate.refuse(
-          _NAME, "end_of_text", end_of_text, f"'' with tokenizer={name!r}"
-        )
-      if name == "bytes":
-        vocab_size = vocab_size or tokenizer.NUM_BYTES
-      tokenizer.check(name, vocab_size)
-      encode = _as_bytes if name == "bytes" else None
-      return cls(name, vocab_size, b"\0", [name, vocab_size], encode)
-    return _from_file(name, vocab_size, end_of_text)
-
-  @property
-  def dtype(self) -> Any:
-    """The smallest that holds every token."""
-    if self.vocab_size <= 1 << 8:
-      return np.uint8
-    return np.uint16 if self.vocab_size <= 1 << 16 else np.int32
-
-
-def _as_bytes(documents: list[bytes]) -> list[np.ndarray]:
-  return [np.frombuffer(text, np.uint8) for text in documents]
-
-
-def _from_file(name: str, vocab_size: int, end_of_text: str) -> _Tokens:
-  """The tokenizer in a file; UserError where it is none, or does not fit."""
-  path = Path(name).expanduser()
-  if not path.is_file():
-    validate.refuse(
-      _NAME, "tokenizer", name,
-      "'bytes', 'bpe' or the path of a tokenizer.json, and there is no such"
-      f" file{near_misses(name, ('bytes', 'bpe'))}",
-    )  # fmt: skip
-  try:
-    text = path.read_bytes()
-    model = tokenizer.from_json(text)
-  except Exception as error:  # The package raises plain Exceptions.
-    raise errors.DataError(
-      f"tokenizer={name!r} cannot be read: {error}; allowed: 'bytes', 'bpe', a"
-      " file that the package tokenizers writes (tokenizer.json)."
-    ) from error
-  own_size = 1 + max(model.get_vocab(with_added_tokens=True).values())
-  if vocab_size and vocab_size < own_size:
-    validate.refuse(
-      _NAME, "vocab_size", vocab_size,
-      f"0 or at least {own_size}, as many as {name!r} has",
-    )  # fmt: skip
-  end = model.token_to_id(end_of_text) if end_of_text else None
-  if end_of_text and end is None:
-    validate.refuse(
-      _NAME, "end_of_text", end_of_text, f"'' or a token of {name!r}"
-    )
-  after = np.zeros(0 if end is None else 1, np.int32) + (end or 0)
-
-  def encode(documents: list[bytes]) -> list[np.ndarray]:
-    pieces = [list(_pieces(text)) for text in documents]
-    encoded = iter(tokenizer.encode_texts(model, itertools.chain(*pieces)))
-    return [
-      np.concatenate([*itertools.islice(encoded, len(parts)), after])
-      for parts in pieces
-    ]
-
-  digest = hashlib.sha256(text).hexdigest()
-  return _Tokens(
-    name, vocab_size or own_size, b"", [digest, end_of_text], encode
-  )
-
-
-def _pieces(text: bytes) -> Iterator[str]:
-  """A document in pieces that a tokenizer's memory can take."""
-  start = 0
-  while start < len(text):
-    end = text.find(b"\n", start + _PIECE_BYTES) + 1 or len(text)
-    yield text[start:end].decode()
-    start = end
-
-
 def _text_files(
   asked: Any,
   cut: text_documents.Cut,
-  tokens: _Tokens,
+  tokens: text_tokens.Tokens,
   sequence_length: int,
   fractions: tuple[float, float],
   validation_files: str,

@@ -46,11 +46,14 @@ def test_kept_in_the_cache_or_read_as_drawn_is_the_same(folder):
   np.testing.assert_array_equal(images[1], kept._form.read(path))
 
 
-@pytest.mark.parametrize("crop", ["resized", "padded"])
-def test_read_ahead_changes_no_batch(folder, crop):
-  ahead = _make(folder, augment=True, crop=crop)
-  alone = _make(folder, augment=True, crop=crop, read_ahead=0)
-  plain = _make(folder)
+@pytest.mark.parametrize(
+  ("crop", "channels"), [("resized", 3), ("resized", 1), ("padded", 3)]
+)
+def test_read_ahead_changes_no_batch(folder, crop, channels):
+  options = {"augment": True, "crop": crop, "channels": channels}
+  ahead = _make(folder, **options)
+  alone = _make(folder, **options, read_ahead=0)
+  plain = _make(folder, channels=channels)
   # In order, then back: what was made ahead is not what is asked for.
   for step in (0, 1, 2, 3, 4, 2, 3, 4, 0):
     for seed in (1, 2):

@@ -109,9 +109,9 @@ def test_tokenizers_of_ones_own(folder):
   )
   assert _make(folder, **options, vocab_size=320).vocab_size == 320
   # A long document goes in pieces, and none of it is lost.
-  from normjax.data import text_files
+  from normjax.data import text_tokens
 
-  pieces = [*text_files._pieces(b"a\nb\n" * 400_000)]
+  pieces = [*text_tokens._pieces(b"a\nb\n" * 400_000)]
   assert len(pieces) == 2
   assert "".join(pieces) == "a\nb\n" * 400_000
 
