@@ -173,7 +173,8 @@ def test_another_split_is_evaluated_when_asked_for(dataset):
   train = dataset.on_split("train")
   seen, total = _examples(train.evaluation_batches(32))
   assert total > _examples(dataset.evaluation_batches(32))[1]
-  assert not {*seen} & {*_examples(dataset.evaluation_batches(32))[0]}
+  if dataset.name not in NAMED:  # Stand-ins have the same images in both.
+    assert not {*seen} & {*_examples(dataset.evaluation_batches(32))[0]}
   # What is trained on stays.
   assert digest(train.train_batch(1, 2, 4)) == digest(
     dataset.train_batch(1, 2, 4)
