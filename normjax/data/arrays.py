@@ -17,7 +17,6 @@ from normjax.data import (
 
 _SCALINGS = (*dataset.SCALINGS, "none")
 _KINDS = ("", "classes", "values")
-_GIVEN = (splits.VALIDATION, splits.TEST)
 
 
 def arrays(
@@ -80,23 +79,12 @@ def arrays(
   splits.check_fractions(name, validation_fraction, test_fraction)
   bad = files.BadFiles(name, on_bad_file)
   opened = array_files.Opened(files.given_path("path", path))
-  asked = {splits.TRAIN: (("inputs", inputs), ("targets", targets))}
-  for split in _GIVEN:
-    pair = {
-      splits.VALIDATION: (validation_inputs, validation_targets),
-      splits.TEST: (test_inputs, test_targets),
-    }[split]
-    if any(pair):
-      options = (f"{split}_inputs", f"{split}_targets")
-      asked[split] = tuple(zip(options, pair, strict=True))
-  pairs = {
-    split: array_checks.Pair.of(
-      [opened.read(option, key) for option, key in both],
-      [f"{option}={key!r}" for option, key in both],
-      targets_are,
-    )
-    for split, both in asked.items()
+  asked = {
+    splits.TRAIN: (inputs, targets),
+    splits.VALIDATION: (validation_inputs, validation_targets),
+    splits.TEST: (test_inputs, test_targets),
   }
+  pairs = _read(opened, asked, targets_are)
   array_checks.check_alike(pairs)
   whole = pairs[splits.TRAIN]
   kind, reads = whole.kind, whole.reads
@@ -154,6 +142,26 @@ def arrays(
   )
 
 
+def _read(
+  opened: array_files.Opened,
+  asked: Mapping[str, tuple[str, str]],
+  targets_are: str,
+) -> dict[str, array_checks.Pair]:
+  """The inputs and targets of each split that is given."""
+  pairs = {}
+  for split, names in asked.items():
+    if split != splits.TRAIN and not any(names):
+      continue
+    prefix = "" if split == splits.TRAIN else f"{split}_"
+    options = f"{prefix}inputs", f"{prefix}targets"
+    pairs[split] = array_checks.Pair.of(
+      [opened.read(o, name) for o, name in zip(options, names, strict=True)],
+      [f"{o}={name!r}" for o, name in zip(options, names, strict=True)],
+      targets_are,
+    )
+  return pairs
+
+
 def _parts(
   pairs: Mapping[str, array_checks.Pair],
   bad: Mapping[str, Any],
@@ -168,16 +176,13 @@ def _parts(
     0.0 if splits.TEST in pairs else test_fraction,
   )
   parts = {}
-  for split, index in drawn.items():
-    source = split if split in pairs else splits.TRAIN
+  for split, drawn_rows in drawn.items():
+    is_given = split in pairs and split != splits.TRAIN
+    source = split if is_given else splits.TRAIN
     pair = pairs[source]
-    if split != source or split == splits.TRAIN:
-      chosen = index
-    else:
-      chosen = np.arange(len(pair.inputs))
-    left_out = [row for row, _ in bad[source]]
-    chosen = chosen[~np.isin(chosen, left_out)]
-    parts[split] = examples.Rows(pair.inputs, chosen), pair.targets[chosen]
+    rows = np.arange(len(pair.inputs)) if is_given else drawn_rows
+    rows = rows[~np.isin(rows, [row for row, _ in bad[source]])]
+    parts[split] = examples.Rows(pair.inputs, rows), pair.targets[rows]
   return parts
 
 
