@@ -78,6 +78,14 @@ def by_share(
   }
 
 
+def of_key(key: bytes, validation_fraction: float, test_fraction: float) -> str:
+  """The split of one example; `by_share` of `shares` says the same."""
+  (place,) = shares([key])
+  if place < test_fraction:
+    return TEST
+  return VALIDATION if place < test_fraction + validation_fraction else TRAIN
+
+
 def check_split(name: str, split: str, there: Iterable[str]) -> None:
   """Raises UserError where a data set has no such split.
 

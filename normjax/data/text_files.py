@@ -20,6 +20,9 @@ from normjax.data.tokens import TokenStream
 
 _NAME = "text_files"
 _ENCODED_DOCUMENTS = 256  # At once.
+# Split -> folder, and names of the files below it; of the first, a hash draws
+# the splits that have no files of their own.
+_Found = Mapping[str, tuple[Path, list[str]]]
 
 
 def text_files(
@@ -98,42 +101,6 @@ def _text_files(
   }
   values = [each.value for each in prints.values()]
 
-  def documents(
-    split: str, noted: files.BadFiles
-  ) -> Iterator[tuple[str, bytes]]:
-    for text in text_documents.read(*found[split], cut, noted):
-      if split != splits.TRAIN:
-        yield split, text
-        continue
-      (drawn,) = [
-        name
-        for name, index in splits.by_share(
-          splits.shares([text.removesuffix(cut.end)]), *fractions
-        ).items()
-        if len(index)
-      ]
-      yield drawn, text
-
-  def prepare(draft: Path) -> None:
-    noted = files.BadFiles(_NAME, on_bad_file)
-    if tokens.encode is None:
-      lines = (
-        line
-        for drawn, text in documents(
-          splits.TRAIN, files.BadFiles(_NAME, "skip")
-        )
-        if drawn == splits.TRAIN
-        for line in text.decode().splitlines(True)
-      )
-      encode = tokenizer.line_encoder(
-        tokenizer.trained(tokens.vocab_size, lines, draft)
-      )
-    else:
-      encode = tokens.encode
-    stream = itertools.chain(*(documents(split, noted) for split in found))
-    facts = _write(draft, stream, encode, tokens.dtype)
-    files.write_facts(draft, {**facts, "bad": noted.found})
-
   key = configure.digest(
     [
       values,
@@ -146,7 +113,10 @@ def _text_files(
       tokenizer.version(),
     ]
   )
-  folder = cache.entry(f"tokens/files-{key}", prepare)
+  folder = cache.entry(
+    f"tokens/files-{key}",
+    lambda draft: _prepare(draft, found, cut, tokens, fractions),
+  )
   facts = files.read_facts(folder)
   for what, why in facts["bad"]:
     bad.add(what, why)
@@ -182,7 +152,48 @@ def _text_files(
   )
 
 
-def _names(found: Mapping[str, tuple[Path, list[str]]]) -> dict[str, Any]:
+def _documents(
+  found: _Found,
+  cut: text_documents.Cut,
+  fractions: tuple[float, float],
+  bad: files.BadFiles,
+) -> Iterator[tuple[str, bytes]]:
+  """(split, text) of each document, in order."""
+  for part, (root, names) in found.items():
+    for text in text_documents.read(root, names, cut, bad):
+      split = part
+      if part == splits.TRAIN:
+        split = splits.of_key(text.removesuffix(cut.end), *fractions)
+      yield split, text
+
+
+def _prepare(
+  draft: Path,
+  found: _Found,
+  cut: text_documents.Cut,
+  tokens: text_tokens.Tokens,
+  fractions: tuple[float, float],
+) -> None:
+  """Fills an entry of the cache; what is bad is left out, and noted there."""
+  bad = files.BadFiles(_NAME, "skip")
+  encode = tokens.encode
+  if encode is None:
+    own = {splits.TRAIN: found[splits.TRAIN]}
+    again = files.BadFiles(_NAME, "skip")  # They are read once more.
+    lines = (
+      line
+      for split, text in _documents(own, cut, fractions, again)
+      if split == splits.TRAIN
+      for line in text.decode().splitlines(True)
+    )
+    model = tokenizer.trained(tokens.vocab_size, lines, draft)
+    encode = tokenizer.line_encoder(model)
+  documents = _documents(found, cut, fractions, bad)
+  facts = _write(draft, documents, encode, tokens.dtype)
+  files.write_facts(draft, {**facts, "bad": bad.found})
+
+
+def _names(found: _Found) -> dict[str, Any]:
   """The names of files by split, without where they lie."""
   return {split: names for split, (_, names) in found.items()}
 

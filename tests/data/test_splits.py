@@ -43,6 +43,8 @@ def test_an_example_stays_in_its_split():
   np.testing.assert_array_equal(
     splits.index_shares(10), splits.index_shares(40)[:10]
   )
+  for key in more:
+    assert splits.of_key(key, 0.3, 0.2) == split_of["more"][key]
   # A larger validation part takes from the training part alone.
   places = splits.shares(few)
   narrow, wide = (splits.by_share(places, f, 0.2) for f in (0.1, 0.5))
