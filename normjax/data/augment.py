@@ -1,6 +1,7 @@
 """Random crops and mirror images for training on images."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -38,36 +39,64 @@ def crop_and_flip(
   ]
 
 
-def resized_center(image_yxc: np.ndarray, size: int) -> np.ndarray:
-  """The shorter side to 8/7 of `size`, bilinear, then the center.
+def _to_image(image_yxc: np.ndarray) -> Any:
+  from PIL import Image
 
-  The evaluation of ImageNet, 256 and 224: arXiv:1512.03385, section 3.4.
+  grey = image_yxc.shape[-1] == 1
+  return Image.fromarray(image_yxc[..., 0] if grey else image_yxc)
+
+
+def _to_array(image: Any) -> np.ndarray:
+  array = np.asarray(image)
+  return array[..., None] if array.ndim == 2 else array
+
+
+def resized_center(
+  image_yxc: np.ndarray, size: int, shorter_side: float | None = None
+) -> np.ndarray:
+  """The shorter side resized, bilinear, then the center.
+
+  Args:
+    image_yxc: uint8, of any size.
+    size: of the side of the center.
+    shorter_side: at least `size`; None is 8/7 of it, as 256 and 224 in the
+      evaluation of ImageNet: arXiv:1512.03385, section 3.4.
   """
   from PIL import Image
 
   height, width, _ = image_yxc.shape
-  scale = size * 8 / 7 / min(height, width)
-  resized = Image.fromarray(image_yxc).resize(
+  scale = (shorter_side or size * 8 / 7) / min(height, width)
+  resized = _to_image(image_yxc).resize(
     (round(width * scale), round(height * scale)), Image.Resampling.BILINEAR
   )
   top = (resized.height - size) // 2
   left = (resized.width - size) // 2
-  return np.asarray(resized.crop((left, top, left + size, top + size)))
+  return _to_array(resized.crop((left, top, left + size, top + size)))
 
 
 def resized_crop(
-  image_yxc: np.ndarray, size: int, generator: np.random.Generator
+  image_yxc: np.ndarray,
+  size: int,
+  generator: np.random.Generator,
+  *,
+  mirror: bool = True,
 ) -> np.ndarray:
   """A random part of the image, resized, mirrored half of the time.
 
   The part has 8% to 100% of the area and an aspect ratio of 3/4 to 4/3:
   Szegedy et al. 2014, arXiv:1409.4842, section 6. Where ten draws do not fit,
   the center.
+
+  Args:
+    image_yxc: uint8, of any size.
+    size: of the side of the result.
+    generator: draws the part.
+    mirror: whether left and right may change places.
   """
   from PIL import Image
 
   height, width, _ = image_yxc.shape
-  mirrored = generator.random() < 0.5
+  mirrored = mirror & (generator.random() < 0.5)
   result = None
   for _ in range(10):
     area = height * width * generator.uniform(0.08, 1.0)
@@ -76,12 +105,12 @@ def resized_crop(
     if 0 < x <= width and 0 < y <= height:
       left = int(generator.integers(width - x + 1))
       top = int(generator.integers(height - y + 1))
-      part = Image.fromarray(image_yxc).resize(
+      part = _to_image(image_yxc).resize(
         (size, size),
         Image.Resampling.BILINEAR,
         box=(left, top, left + x, top + y),
       )
-      result = np.asarray(part)
+      result = _to_array(part)
       break
   if result is None:
     result = resized_center(image_yxc, size)

@@ -19,7 +19,10 @@ class Dataset(Protocol):
   One whose epochs end also has `num_train_examples`, the examples of an epoch.
   A set of images also has `corrupted(corruption)`: itself with corrupted
   validation images. One that is in memory also has `id_range()`: the least and
-  the largest of its tokens or labels.
+  the largest of its tokens or labels. One that has more splits to evaluate on
+  has `on_split(split)`: itself, evaluated on "train", "validation" or "test";
+  training never reads the last. One that left something out has `notes`,
+  sentences that go into `run.json`.
 
   Attributes:
     name: as in a config.
@@ -29,7 +32,8 @@ class Dataset(Protocol):
       of the size that the model knows as `num_classes`.
     model_options: what the data decides of a model, such as `vocab_size`.
     bytes_per_token: of the validation text; None where it is no text.
-    provenance: sizes, hashes, versions.
+    provenance: sizes, hashes, versions. Of a user's files, a "fingerprint" of
+      their contents: a run does not go on where it is another.
   """
 
   name: str

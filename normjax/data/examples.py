@@ -6,19 +6,51 @@ from typing import Any
 
 import numpy as np
 
-from normjax import errors
-from normjax.data import corruptions, dataset
+from normjax import errors, rng
+from normjax.data import augment, corruptions, dataset, splits
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Some rows of an array, which is read where they are asked for.
+
+  Attributes:
+    array: (n, …); may be memory-mapped.
+    index: which rows.
+  """
+
+  array: np.ndarray
+  index: np.ndarray
+
+  def __len__(self) -> int:
+    """How many rows."""
+    return len(self.index)
+
+  def __getitem__(self, chosen: Any) -> np.ndarray:
+    """The rows at these places."""
+    return self.array[self.index[chosen]]
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of all rows together."""
+    return len(self.index), *self.array.shape[1:]
+
+  @property
+  def itemsize(self) -> int:
+    """Bytes of a number."""
+    return self.array.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """Classification of examples that fit in memory.
+  """Classification, or regression, of examples as arrays.
 
   Attributes:
     name: as in a config.
-    train: (inputs (n, …), labels (n,)); inputs as stored, often uint8.
+    train: (inputs (n, …), labels (n,)); inputs as stored, often uint8, an
+      array or `Rows`. Of values to predict, (n, d) in place of labels.
     validation: likewise.
-    num_classes: labels are 0 to num_classes - 1.
+    num_classes: labels are 0 to num_classes - 1; d of values.
     mean: subtracted from the inputs, which are then divided by `deviation`;
       scalars, or one per channel or feature.
     deviation: see `mean`.
@@ -27,6 +59,14 @@ class Examples:
     white: of images, the value of a white pixel; black is 0.
     corruption: of the validation images, "<kind>_<severity>"; none if empty.
     order: of the validation examples; None is one fixed shuffle.
+    targets: "classes" or "values".
+    test: as `validation`; None where there is none.
+    target_mean: subtracted from values, (d,), which are then divided by
+      `target_deviation`.
+    target_deviation: see `target_mean`.
+    shifted: whether training images are shifted, by `augment.crop_and_flip`.
+    mirror: whether those are mirrored, too.
+    notes: what a run is to note of the data.
   """
 
   name: str
@@ -42,6 +82,12 @@ class Examples:
   order: np.ndarray | None = None
   targets: str = "classes"
   bytes_per_token: None = None
+  test: tuple[np.ndarray, np.ndarray] | None = None
+  target_mean: np.ndarray | float = 0.0
+  target_deviation: np.ndarray | float = 1.0
+  shifted: bool = False
+  mirror: bool = True
+  notes: tuple[str, ...] = ()
 
   @property
   def model_options(self) -> dict[str, Any]:
@@ -52,8 +98,9 @@ class Examples:
     }
 
   def id_range(self) -> tuple[int, int]:
-    """The least and the largest label."""
-    return dataset.id_range(self.train[1], self.validation[1])
+    """The least and the largest label, the test split's too."""
+    given = (self.train, self.validation, *([self.test] if self.test else []))
+    return dataset.id_range(*(labels for _, labels in given))
 
   @property
   def num_train_examples(self) -> int:
@@ -75,6 +122,21 @@ class Examples:
       )
     return dataclasses.replace(self, corruption=corruption)
 
+  def on_split(self, split: str) -> "Examples":
+    """The same, evaluated on another split.
+
+    Raises:
+      UserError: it has no such split.
+    """
+    there = {
+      splits.TRAIN: self.train,
+      splits.VALIDATION: self.validation,
+      splits.TEST: self.test,
+    }
+    there = {name: pair for name, pair in there.items() if pair is not None}
+    splits.check_split(self.name, split, there)
+    return dataclasses.replace(self, validation=there[split], order=None)
+
   def in_order(self, order: np.ndarray) -> "Examples":
     """The same, evaluated on these validation examples, in this order.
 
@@ -85,9 +147,14 @@ class Examples:
 
   def _batch(self, stored: np.ndarray, labels: np.ndarray) -> dataset.Batch:
     inputs = (stored.astype(np.float32) - self.mean) / self.deviation
+    if self.targets == "values":
+      values = (labels - self.target_mean) / self.target_deviation
+      targets = values.astype(np.float32)
+    else:
+      targets = labels.astype(np.int32)
     return {
       "inputs": inputs.astype(np.float32),
-      "targets": labels.astype(np.int32),
+      "targets": targets,
       "weight": np.ones(len(labels), np.float32),
     }
 
@@ -96,7 +163,13 @@ class Examples:
     size = len(self.train[1])
     index = dataset.indices(seed, step, batch_size, size)[:, 1]
     inputs, labels = self.train
-    return self._batch(inputs[index], labels[index])
+    batch = self._batch(inputs[index], labels[index])
+    if self.shifted:
+      generator = np.random.default_rng((rng.host_seed(seed, "augment"), step))
+      batch["inputs"] = augment.crop_and_flip(
+        batch["inputs"], generator, mirror=self.mirror
+      )
+    return batch
 
   def evaluation_batches(
     self, batch_size: int, num_batches: int | None = None

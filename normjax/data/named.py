@@ -18,6 +18,7 @@ from normjax.data import (
   corruptions,
   dataset,
   documents,
+  splits,
   tfds_source,
   tokenizer,
 )
@@ -96,6 +97,18 @@ class NamedImages:
     """
     other = copy.copy(self)
     other._corruption = corruption
+    return other
+
+  def on_split(self, split: str) -> "NamedImages":
+    """The same, evaluated on "train" or "validation".
+
+    Raises:
+      UserError: another split.
+    """
+    there = {splits.TRAIN: self._train, splits.VALIDATION: self._validation}
+    splits.check_split(self.name, split, there)
+    other = copy.copy(self)
+    other._validation = there[split]
     return other
 
   def _read(

@@ -1,6 +1,7 @@
 """Bytes to tokens: one a byte, or byte-pair encoding trained on the text."""
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -97,6 +98,49 @@ def _encode(model: Any, text: Iterable[str]) -> list[np.ndarray]:
   return [
     np.asarray(encoding.ids, np.int32)
     for encoding in model.encode_batch(list(text))
+  ]
+
+
+def version() -> str:
+  """Of the package that trains and encodes."""
+  return importlib.metadata.version("tokenizers")
+
+
+def from_json(text: bytes) -> Any:
+  """The tokenizer that a tokenizer.json holds.
+
+  Raises:
+    Exception: it holds none; the package has no narrower type.
+  """
+  import tokenizers
+
+  return tokenizers.Tokenizer.from_str(text.decode())
+
+
+def trained(vocab_size: int, text: Iterable[str], folder: Path) -> Any:
+  """Byte-pair encoding trained on a text, kept in a folder."""
+  model = _train(vocab_size, text)
+  model.save(str(folder / _FILE))
+  return model
+
+
+def line_encoder(model: Any) -> "Encoder":
+  """Encodes documents line by line, as `encode` does."""
+
+  def encode_documents(documents: list[bytes]) -> list[np.ndarray]:
+    return [
+      np.concatenate(_encode(model, text.decode().splitlines(True)))
+      for text in documents
+    ]
+
+  return encode_documents
+
+
+def encode_texts(model: Any, texts: Iterable[str]) -> list[np.ndarray]:
+  """Tokens of each text, without those that a model adds around it."""
+  return [
+    np.asarray(encoding.ids, np.int32)
+    for encoding in model.encode_batch(list(texts), add_special_tokens=False)
   ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from normjax import errors, rng, validate
-from normjax.data import dataset
+from normjax.data import dataset, splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,9 @@ class TokenStream:
     sequence_length: t.
     bytes_per_token: of the validation text.
     provenance: sizes and hashes.
+    test: as `validation`; None where there is none.
+    split_bytes: how many bytes each split's text has; None where not known.
+    notes: what a run is to note of the data.
   """
 
   name: str
@@ -38,6 +41,9 @@ class TokenStream:
   provenance: Mapping[str, Any]
   reads: str = "tokens"
   targets: str = "classes"
+  test: np.ndarray | None = None
+  split_bytes: Mapping[str, int] | None = None
+  notes: tuple[str, ...] = ()
 
   def __post_init__(self):
     """Checks that there is a window to train on."""
@@ -56,6 +62,26 @@ class TokenStream:
   def id_range(self) -> tuple[int, int]:
     """The least and the largest token."""
     return dataset.id_range(self.train, self.validation)
+
+  def on_split(self, split: str) -> "TokenStream":
+    """The same, evaluated on another split.
+
+    Raises:
+      UserError: it has no such split.
+    """
+    there = {
+      splits.TRAIN: self.train,
+      splits.VALIDATION: self.validation,
+      splits.TEST: self.test,
+    }
+    there = {name: array for name, array in there.items() if array is not None}
+    splits.check_split(self.name, split, there)
+    ratio = self.bytes_per_token
+    if self.split_bytes is not None:
+      ratio = self.split_bytes[split] / len(there[split])
+    return dataclasses.replace(
+      self, validation=there[split], bytes_per_token=ratio
+    )
 
   @property
   def num_train_examples(self) -> int:

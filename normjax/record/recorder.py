@@ -124,8 +124,18 @@ class Recorder:
       **self._sizes,
       **facts,
       resumed_at_steps=[*noted.get("resumed_at_steps", []), *resumed_at_steps],
-      problems=[*noted.get("problems", []), *problems],
+      problems=_joined(noted.get("problems", []), problems),
     )
+
+  def note(self, problems: Sequence[str]) -> None:
+    """Adds to run.json what is not noted there yet."""
+    told = self._directory.read_run().value if self._writes else None
+    if told is None:
+      return
+    noted = told.get("problems", [])
+    if (joined := _joined(noted, problems)) != noted:
+      fields = {k: v for k, v in told.items() if k not in ("schema", "run_id")}
+      self._directory.write_run(**{**fields, "problems": joined})
 
   # ----- While it goes -----
 
@@ -240,6 +250,11 @@ class Recorder:
         stack.callback(self._rows.close)
       for mirror in self._mirrors:
         stack.callback(mirror.close)
+
+
+def _joined(noted: Sequence[str], problems: Sequence[str]) -> list[str]:
+  """Each problem once, in the order in which they came."""
+  return list(dict.fromkeys([*noted, *problems]))
 
 
 class ZeroGradient:

@@ -14,7 +14,7 @@ from normjax.configure import COMPONENTS, ConfigDict
 from normjax.record import lock
 from normjax.record.directory import RunState, SweepDirectory
 from normjax.sweep import executor as executor_lib
-from normjax.sweep import launch, preflight, progress, spec
+from normjax.sweep import launch, own_data, preflight, progress, spec
 from normjax.sweep import tune as tune_lib
 from normjax.sweep.plan import Estimate, Plan, ProgramKey
 from normjax.sweep.planner import Planner, State
@@ -136,6 +136,7 @@ def run_sweep(
     state = planner.plan({})  # bad input ends here: nothing is written
     num_slots = _num_slots(workers or place.default_num_slots(), state.plan)
     if runner == RUNNER:  # Of another one we know neither fields nor metrics.
+      own_data.check(out, state.plan, state.entries)
       for note in preflight.check(
         state.plan,
         state.left(),

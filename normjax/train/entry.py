@@ -13,7 +13,7 @@ from normjax import build, configure, errors
 from normjax.record import lock
 from normjax.record.directory import RunDirectory, RunState
 from normjax.record.recorder import Recorder
-from normjax.train import check, checkpoint, loop, program
+from normjax.train import check, checkpoint, data_change, loop, program
 from normjax.train.lane import Lane, Observer
 
 _LOG = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ def run(
 
   Raises:
     UserError: bad input; nothing was started.
+    RunError: the data is not what the run began with.
     BusyRunError: another process trains in this directory.
     KeyboardInterrupt: a signal came; a checkpoint is there, where they are on.
   """
@@ -115,7 +116,20 @@ def _check_directories(runs: Sequence[Run]) -> None:
 def _finished(runs: Sequence[Run]) -> dict[Path, dict[str, Any]]:
   """The results that are there, by directory."""
   found = {run.directory: run.files.read_result().value for run in runs}
+  for run in runs:
+    if found[run.directory]:
+      _check_data(run)
   return {where: result for where, result in found.items() if result}
+
+
+def _check_data(run: Run) -> None:
+  """Raises RunError where a run's data is no longer what it began with."""
+  if changed := data_change.problem(run.config, run.files):
+    name = configure.to_dict(run.config)["data"]["name"]
+    raise errors.RunError(
+      f"{run.directory} was trained on other data of data.name={name!r}:"
+      f" {changed}. Give another --out, or put the old data back."
+    )
 
 
 def _check(runs: Sequence[Run]) -> None:
@@ -123,6 +137,8 @@ def _check(runs: Sequence[Run]) -> None:
     check.check(run.config)
     run.files.check_usable()
     resumes = bool(checkpoint.steps(run.directory))
+    if resumes:
+      _check_data(run)
     program.check_start(run.config, resumes=resumes)
   programs = {build.program_key(run.config) for run in runs}
   if len(programs) > 1:

@@ -92,8 +92,12 @@ class Lane:
           "data": self._dataset.provenance,
         },
       },
-      problems=problems,
+      problems=[*problems, *self._notes()],
     )
+
+  def _notes(self) -> tuple[str, ...]:
+    """What the data set has to say of itself, so far."""
+    return tuple(getattr(self._dataset, "notes", ()))
 
   def _start(self):
     """The state before step 0: as drawn, and changed by the start steps."""
@@ -184,6 +188,7 @@ class Lane:
     if not self.is_over:
       return
     self._close_checkpoints()
+    self.recorder.note(self._notes())
     newest = None
     if self._newest is not None:
       step, metrics = self._newest

@@ -90,6 +90,37 @@ def named_dir(tmp_path_factory):
   return str(folder)
 
 
+def write_images(folder, classes=("cat", "dog"), count=14):
+  """Noise in folders by class, every second file a JPEG."""
+  from PIL import Image
+
+  draw = np.random.default_rng(0)
+  for label in classes:
+    (folder / label).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+      pixels = draw.integers(256, size=(15 + index, 19, 3)).astype(np.uint8)
+      suffix = ("png", "jpg")[index % 2]
+      Image.fromarray(pixels).save(folder / label / f"{index:02}.{suffix}")
+
+
+@pytest.fixture(scope="session")
+def own_files(tmp_path_factory):
+  """A small folder of images, arrays and text, as users have them."""
+  folder = tmp_path_factory.mktemp("own")
+  write_images(folder / "images")
+  draw = np.random.default_rng(1)
+  np.savez(
+    folder / "arrays.npz",
+    x=draw.integers(256, size=(60, 7, 7), dtype=np.uint8),
+    y=np.arange(60) % 3,
+  )
+  (folder / "text").mkdir()
+  for index in range(40):
+    text = f"Document {index}, né: {'abc ' * (index % 9)}{index**3}."
+    (folder / "text" / f"{index}.txt").write_text(text)
+  return folder
+
+
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch):
   """A cache of its own."""

@@ -21,8 +21,16 @@ NAMED = {
   "wiki40b": {"sequence_length": 24},
   "lm1b": {"sequence_length": 200},
 }
-LOCAL = [name for name in data.names() if name not in NAMED]
-# Enough for every validation split here at the batch size of the tests.
+# Options of the sets that read a user's files, which `own_files` has made.
+OWN = {
+  "image_folder": {
+    "root": "images", "image_size": 12, "augment": True,
+    "validation_fraction": 0.4, "on_bad_file": "skip",
+  },
+  "arrays": {"path": "arrays.npz", "validation_fraction": 0.4},
+  "text_files": {"files": "text", "sequence_length": 24},
+}  # fmt: skip
+LOCAL = [name for name in data.names() if name not in {*NAMED, *OWN}]
 RANKS = {"tokens": 2, "images": 4, "features": 2}
 
 
@@ -35,12 +43,21 @@ def digest(batch) -> str:
   return total.hexdigest()
 
 
+def given(name, request):
+  """Options of a set: its files are in the folder of stand-ins, or made."""
+  if name in OWN:
+    (option, below), *others = OWN[name].items()
+    folder = request.getfixturevalue("own_files")
+    return {option: str(folder / below), **dict(others)}
+  if name in NAMED:
+    folder = request.getfixturevalue("named_dir")
+    return {"data_dir": folder, **NAMED[name]}
+  return {}
+
+
 def make(name, request):
-  """The set, its files in the folder of stand-ins where it needs one."""
-  if name not in NAMED:
-    return data.make(name)
-  folder = request.getfixturevalue("named_dir")
-  return data.make(name, data_dir=folder, **NAMED[name])
+  """The set, with those options."""
+  return data.make(name, **given(name, request))
 
 
 @pytest.fixture(params=data.names())
@@ -61,8 +78,10 @@ def test_batches_have_the_promised_shapes_and_types(dataset):
     )
     assert inputs.ndim == RANKS[dataset.reads]
     assert len(inputs) == 5
-    assert targets.shape == weight.shape
-    assert targets.dtype == np.int32
+    is_values = dataset.targets == "values"
+    assert targets.shape[: weight.ndim] == weight.shape
+    assert targets.ndim == weight.ndim + is_values
+    assert targets.dtype == (np.float32 if is_values else np.int32)
     assert weight.dtype == np.float32
     options = dict(dataset.model_options)
     if dataset.reads == "tokens":
@@ -72,8 +91,9 @@ def test_batches_have_the_promised_shapes_and_types(dataset):
     else:
       assert inputs.dtype == np.float32
       assert inputs.shape[1:] == tuple(options.pop("input_shape"))
-      assert targets.shape == (5,)
-      assert 0 <= targets.min() <= targets.max() < options.pop("num_classes")
+      size = options.pop("num_classes")
+      assert targets.shape == ((5, size) if is_values else (5,))
+      assert is_values or 0 <= targets.min() <= targets.max() < size
     assert not options
   assert (batches[0]["weight"] == 1).all()
 
@@ -145,6 +165,22 @@ def test_images_can_be_corrupted_in_evaluation_alone(dataset):
   assert sorted(large) == sorted(odd)
 
 
+def test_another_split_is_evaluated_when_asked_for(dataset):
+  if not hasattr(dataset, "on_split"):
+    return
+  with pytest.raises(errors.UserError, match="no split 'tset'; allowed: 'tr"):
+    dataset.on_split("tset")
+  train = dataset.on_split("train")
+  seen, total = _examples(train.evaluation_batches(32))
+  assert total > _examples(dataset.evaluation_batches(32))[1]
+  if dataset.name not in NAMED:  # Stand-ins have the same images in both.
+    assert not {*seen} & {*_examples(dataset.evaluation_batches(32))[0]}
+  # What is trained on stays.
+  assert digest(train.train_batch(1, 2, 4)) == digest(
+    dataset.train_batch(1, 2, 4)
+  )
+
+
 def test_provenance_goes_into_a_json_file(dataset):
   assert json.loads(json.dumps(dict(dataset.provenance)))
 
@@ -152,10 +188,7 @@ def test_provenance_goes_into_a_json_file(dataset):
 def test_options_of_the_config_are_the_factorys(dataset, request):
   block = configure.to_dict(configure.component("data", dataset.name))
   assert block.pop("name") == dataset.name
-  options = {**block, **NAMED.get(dataset.name, {})}
-  if dataset.name in NAMED:
-    options["data_dir"] = request.getfixturevalue("named_dir")
-  again = data.make(dataset.name, **options)
+  again = data.make(dataset.name, **block | given(dataset.name, request))
   assert again.model_options == dataset.model_options
 
 

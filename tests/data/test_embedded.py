@@ -63,6 +63,22 @@ def test_splits_are_stratified_disjoint_and_complete(name):
   del held_inputs
 
 
+def test_diabetes_is_a_regression_in_units_of_the_training_part():
+  dataset = data.make("diabetes")
+  assert dataset.model_options == {"num_classes": 1, "input_shape": (10,)}
+  assert (len(dataset.train[1]), len(dataset.validation[1])) == (354, 88)
+  # In one epoch every patient once.
+  batch = dataset.train_batch(0, 0, 354)
+  for part in ("inputs", "targets"):
+    np.testing.assert_allclose(batch[part].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(batch[part].std(0), 1, rtol=1e-5)
+  # A standardized target times the deviation is the package's own number.
+  said = dataset.provenance["targets"]
+  stored = batch["targets"] * said["deviation"] + said["mean"]
+  np.testing.assert_allclose(stored, np.round(stored), atol=1e-3)
+  assert (stored.min(), stored.max()) >= (24, 300)
+
+
 def test_mnist_is_what_the_package_says():
   dataset = data.make("mnist_5k")
   images, _ = dataset.train

@@ -311,6 +311,21 @@ FAULTS = (
     "tests/data/test_tokens.py"
     "::test_targets_follow_inputs_and_lie_in_the_training_text",
   ),
+  Fault(
+    "splits that go by what stands beside a file",
+    "normjax/data/folder_layout.py",
+    'splits.shares(key.encode(errors="surrogateescape") for key in keys)',
+    "splits.index_shares(len([*keys]))",
+    "tests/data/test_image_folder.py::test_files_that_are_added_move_no_other",
+  ),
+  Fault(
+    "a run that goes on with other data",
+    "normjax/train/data_change.py",
+    "was[_KEY] == now.get(_KEY)",
+    "was.keys() == now.keys()",
+    "tests/train/test_own_data.py"
+    "::test_a_run_stays_with_the_data_that_it_began_with",
+  ),
   # ----- Sweeps -----
   Fault(
     "seeds that are not paired",

@@ -1,0 +1,16 @@
+"""442 patients by 10 features, a regression, from scikit-learn (BSD-3-Clause).
+
+Progression of the disease a year later, standardized: Efron et al. 2004,
+arXiv:math/0406456. A fifth is held out; the loss is squared_error.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The defaults."""
+  return ml_collections.ConfigDict(
+    {
+      "name": "diabetes",
+    }
+  )

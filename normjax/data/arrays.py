@@ -1,0 +1,251 @@
+"""Arrays of one's own: an .npz file, or a folder of .npy files."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from normjax import configure, errors, validate
+from normjax.data import (
+  array_checks,
+  array_files,
+  dataset,
+  examples,
+  files,
+  splits,
+)
+
+_SCALINGS = (*dataset.SCALINGS, "none")
+_KINDS = ("", "classes", "values")
+
+
+def arrays(
+  path: str | None = None,
+  inputs: str = "x",
+  targets: str = "y",
+  validation_inputs: str = "",
+  validation_targets: str = "",
+  test_inputs: str = "",
+  test_targets: str = "",
+  targets_are: str = "",
+  num_classes: int = 0,
+  scaling: str = "standardize",
+  standardize_targets: bool = True,
+  augment: bool = False,
+  mirror: bool = True,
+  validation_fraction: float = 0.1,
+  test_fraction: float = 0.0,
+  on_bad_file: str = "refuse",
+) -> examples.Examples:
+  """Features or images, and classes or values, from NumPy's files.
+
+  Inputs (n, d) are features; (n, y, x) and (n, y, x, c) are images. Targets
+  (n,) of integers are classes, floats (n,) or (n, d) are values to predict.
+  A split that is not given is drawn by a hash of each row's number: rows
+  that are added at the end do not move the others.
+
+  Args:
+    path: an .npz file, or a folder of .npy files, which are memory-mapped;
+      relative to the current folder.
+    inputs: the key in the .npz, or the name of the file without .npy.
+    targets: likewise.
+    validation_inputs: likewise; empty draws the validation split.
+    validation_targets: goes with it.
+    test_inputs: likewise; empty draws the test split.
+    test_targets: goes with it.
+    targets_are: "classes" or "values"; empty goes by their type.
+    num_classes: 0 takes the largest label and one.
+    scaling: "standardize", to mean 0 and deviation 1 of the training rows, per
+      feature, or of all pixels; "unit", pixels over white; or "none".
+    standardize_targets: values likewise, per column: a loss of 1 is then that
+      of their mean.
+    augment: whether training images are shifted by up to 4 pixels.
+    mirror: whether they are also mirrored, half of the time.
+    validation_fraction: of the rows; not used where they are given.
+    test_fraction: likewise.
+    on_bad_file: "refuse" or "skip": of rows that are not finite, or whose
+      label is out of range.
+
+  Raises:
+    UserError: an option out of range.
+    DataError: no such file or array, other shapes or types, or bad rows.
+  """
+  name = "arrays"
+  validate.choice(name, "scaling", scaling, _SCALINGS)
+  validate.choice(name, "targets_are", targets_are, _KINDS)
+  validate.flags(name, augment=augment, mirror=mirror)
+  validate.flags(name, standardize_targets=standardize_targets)
+  validate.count(name, "num_classes", num_classes, 0)
+  splits.check_fractions(name, validation_fraction, test_fraction)
+  bad = files.BadFiles(name, on_bad_file)
+  opened = array_files.Opened(files.given_path("path", path))
+  asked = {
+    splits.TRAIN: (inputs, targets),
+    splits.VALIDATION: (validation_inputs, validation_targets),
+    splits.TEST: (test_inputs, test_targets),
+  }
+  pairs = _read(opened, asked, targets_are)
+  array_checks.check_alike(pairs)
+  whole = pairs[splits.TRAIN]
+  kind, reads = whole.kind, whole.reads
+  if scaling == "unit" and reads != "images":
+    validate.refuse(
+      name, "scaling", scaling, "'standardize', 'none' of features"
+    )
+  if augment and reads != "images":
+    validate.refuse(name, "augment", augment, "False, of features")
+
+  print_of = files.fingerprint(opened.root, opened.files)
+  shares = (validation_fraction, test_fraction)
+  asked_for = [asked, num_classes, kind, scaling, standardize_targets, shares]
+  facts = files.kept_facts(
+    f"arrays/{configure.digest([*print_of, asked_for])}",
+    lambda: _measured(pairs, num_classes, *shares),
+  )
+  for split, rows in facts["bad"].items():
+    for row, why in rows:
+      bad.add(f"{pairs[split].names[0]} row {row}", why)
+  bad.settle(opened.path, sum(len(p.inputs) for p in pairs.values()), "rows")
+  parts = _parts(pairs, facts["bad"], *shares)
+  for split in (splits.TRAIN, splits.VALIDATION):
+    if not len(parts[split][0]):
+      raise errors.DataError(
+        f"validation_fraction={validation_fraction}: of {len(whole.inputs)}"
+        f" rows of {opened.path} none is in the {split} split; allowed: a"
+        " larger share, or validation_inputs and validation_targets."
+      )
+  mean, deviation = _constants(whole, facts, scaling)
+  rescales = kind == "values" and standardize_targets
+  return examples.Examples(
+    name=name,
+    train=parts[splits.TRAIN],
+    validation=parts[splits.VALIDATION],
+    test=parts[splits.TEST] if len(parts[splits.TEST][0]) else None,
+    num_classes=_num_outputs(parts, kind, num_classes),
+    mean=mean,
+    deviation=deviation,
+    reads=reads,
+    white=_white(whole.inputs.dtype),
+    targets=kind,
+    target_mean=np.asarray(facts["target_mean"]) if rescales else 0.0,
+    target_deviation=_nonzero(facts["target_deviation"]) if rescales else 1.0,
+    shifted=augment,
+    mirror=mirror,
+    notes=tuple(bad.notes()),
+    provenance={
+      "path": str(opened.path.resolve()),
+      **print_of.provenance(),
+      "sizes": {split: len(part[0]) for split, part in parts.items()},
+      "targets": _said_of_targets(facts, rescales),
+      "skipped": bad.provenance(),
+    },
+  )
+
+
+def _read(
+  opened: array_files.Opened,
+  asked: Mapping[str, tuple[str, str]],
+  targets_are: str,
+) -> dict[str, array_checks.Pair]:
+  """The inputs and targets of each split that is given."""
+  pairs = {}
+  for split, names in asked.items():
+    if split != splits.TRAIN and not any(names):
+      continue
+    prefix = "" if split == splits.TRAIN else f"{split}_"
+    options = f"{prefix}inputs", f"{prefix}targets"
+    pairs[split] = array_checks.Pair.of(
+      [opened.read(o, name) for o, name in zip(options, names, strict=True)],
+      [f"{o}={name!r}" for o, name in zip(options, names, strict=True)],
+      targets_are,
+    )
+  return pairs
+
+
+def _parts(
+  pairs: Mapping[str, array_checks.Pair],
+  bad: Mapping[str, Any],
+  validation_fraction: float,
+  test_fraction: float,
+) -> dict[str, tuple[Any, np.ndarray]]:
+  """Split -> inputs and targets of the rows that are used."""
+  whole = pairs[splits.TRAIN]
+  drawn = splits.by_share(
+    splits.index_shares(len(whole.inputs)),
+    0.0 if splits.VALIDATION in pairs else validation_fraction,
+    0.0 if splits.TEST in pairs else test_fraction,
+  )
+  parts = {}
+  for split, drawn_rows in drawn.items():
+    is_given = split in pairs and split != splits.TRAIN
+    source = split if is_given else splits.TRAIN
+    pair = pairs[source]
+    rows = np.arange(len(pair.inputs)) if is_given else drawn_rows
+    rows = rows[~np.isin(rows, [row for row, _ in bad[source]])]
+    parts[split] = examples.Rows(pair.inputs, rows), pair.targets[rows]
+  return parts
+
+
+def _measured(
+  pairs: Mapping[str, array_checks.Pair],
+  num_classes: int,
+  validation_fraction: float,
+  test_fraction: float,
+) -> dict[str, Any]:
+  """What is found by reading all rows: bad ones, means and deviations."""
+  bad = {
+    split: array_checks.bad_rows(pair, num_classes)
+    for split, pair in pairs.items()
+  }
+  inputs, targets = _parts(pairs, bad, validation_fraction, test_fraction)[
+    splits.TRAIN
+  ]
+  found: dict[str, Any] = {"bad": bad}
+  whole = pairs[splits.TRAIN]
+  if len(inputs):
+    mean, deviation = array_checks.moments(inputs, whole.reads == "features")
+    found |= {"mean": mean.tolist(), "deviation": deviation.tolist()}
+    mean, deviation = array_checks.moments(targets, per_column=True)
+    found |= {
+      "target_mean": mean.tolist(),
+      "target_deviation": deviation.tolist(),
+    }
+  return found
+
+
+def _constants(
+  whole: array_checks.Pair, facts: Mapping[str, Any], scaling: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """What is subtracted from the inputs, and what they are divided by."""
+  if scaling == "standardize":
+    return np.asarray(facts["mean"]), _nonzero(facts["deviation"])
+  white = _white(whole.inputs.dtype) if scaling == "unit" else 1.0
+  return np.zeros(()), np.asarray(white)
+
+
+def _nonzero(deviation: Any) -> np.ndarray:
+  """What is constant is left unscaled."""
+  deviation = np.asarray(deviation)
+  return np.where(deviation > 0, deviation, 1.0)
+
+
+def _white(dtype: np.dtype) -> float:
+  """The value of a white pixel."""
+  if dtype.kind == "u":
+    return float(np.iinfo(dtype).max)
+  return 255.0 if dtype.kind == "i" else 1.0
+
+
+def _num_outputs(parts: Mapping[str, Any], kind: str, num_classes: int) -> int:
+  labels = [labels for _, labels in parts.values() if len(labels)]
+  if kind == "values":
+    return labels[0].shape[1]
+  return num_classes or 1 + max(int(each.max()) for each in labels)
+
+
+def _said_of_targets(facts: Mapping[str, Any], rescales: bool) -> Any:
+  if not rescales:
+    return "as stored"
+  return {
+    "mean": facts["target_mean"], "deviation": facts["target_deviation"]
+  }  # fmt: skip

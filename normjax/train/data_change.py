@@ -1,0 +1,44 @@
+"""Whether the data of a run is what it was trained on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from normjax import build, configure, errors
+from normjax.record.directory import RunDirectory
+
+# Of a user's own files; what is shipped and what TFDS prepares has a version.
+_KEY = "fingerprint"
+
+
+def problem(config: configure.ConfigDict, files: RunDirectory) -> str:
+  """What has changed in the data since a run began; empty where nothing has.
+
+  Args:
+    config: of the run.
+    files: of the run; its `run.json` has the fingerprint of the data.
+  """
+  was = began_with(files)
+  if _KEY not in was:
+    return ""
+  try:
+    now = build.dataset(config).provenance
+  except errors.UserError as error:
+    return f"now it cannot be read: {error}"
+  return difference(was, now)
+
+
+def began_with(files: RunDirectory) -> Mapping[str, Any]:
+  """What a run's `run.json` says of its data; empty where it says nothing."""
+  told = (files.read_run().value or {}).get("provenance", {}).get("data")
+  return told if isinstance(told, Mapping) else {}
+
+
+def difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+  """In what two provenances of one data set differ; empty where in nothing."""
+  if _KEY not in was or was[_KEY] == now.get(_KEY):
+    return ""
+  said = [f"its {_KEY} was {was[_KEY][:12]}, is {str(now.get(_KEY))[:12]}"]
+  for key in ("sizes", "documents", "bytes", "classes"):
+    if key in was and was[key] != now.get(key):
+      said.append(f"{key}: {was[key]}, now {now.get(key)}")
+  return "; ".join(said)
