@@ -4,14 +4,21 @@ A config file defines `get_config(arg="")`, returning an ml_collections
 ConfigDict. A *component* is a block with a `name` (model, norm, optimizer,
 data, objective); its defaults come from `configs/<folder>/<name>.py`, so
 overriding a block's `name` brings that component's own defaults and drops the
-old ones.
+old ones. Those of one from outside, "package.module:factory", are the defaults
+of the factory's signature.
+
+A folder `configs` beside the file that a command was given comes before ours.
+A component's file there may set `name` to one from outside.
 """
 
+import contextlib
 import copy
 import difflib
+import functools
 import hashlib
 import importlib.util
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -19,9 +26,11 @@ from typing import Any
 
 import ml_collections
 
-from normjax import errors
-from normjax.registry import dotted_hint, is_outside, near_misses
+from normjax import beside, errors, signatures
+from normjax.imports import dotted_hint, is_outside, load_outside
+from normjax.registry import near_misses, parse_call
 
+_LOG = logging.getLogger(__name__)
 ConfigDict = ml_collections.ConfigDict
 # Of a placeholder that must be filled.
 _NO_VALUE = ml_collections.config_dict.RequiredValueError
@@ -34,6 +43,15 @@ COMPONENTS = {
   "data": "data",
   "objective": "objectives",
 }
+# Options that are not the config's to give: `build` fills them in, from the
+# data, `train` or the roles of parameters, where a factory has them.
+_FILLED_IN = {
+  "model": (
+    "compute_dtype", "input_shape", "norm", "num_classes", "rngs", "vocab_size",
+  ),
+  "optimizer": ("dims", "exempt", "keep", "mask", "non_negative"),
+  "objective": ("label_smoothing", "z_loss"),
+}  # fmt: skip
 # Leaves that a config may lack, and what they then are. With these values they
 # are left out of a resolved config, so that it is that of a config without.
 OPTIONAL: Mapping[str, Any] = {"objective.name": "", "evaluate.metrics": ()}
@@ -44,6 +62,56 @@ def configs_dir() -> Path:
   package = Path(__file__).resolve().parent
   checkout = package.parent / "configs"
   return checkout if checkout.is_dir() else package / "configs"
+
+
+def _folders() -> tuple[Path, ...]:
+  """The folders of config files, the first first: a user's own, then ours."""
+  own = beside.folder()
+  if own is None or (own / "configs").resolve() == configs_dir().resolve():
+    return (configs_dir(),)
+  return (own / "configs", configs_dir())
+
+
+def search_beside(path: str | Path) -> None:
+  """Looks for a user's parts beside a config file, from now on.
+
+  Beside ours there are none.
+
+  Args:
+    path: `file.py` or `file.py:arg`, as a command was given it.
+  """
+  found = _find(split_argument(path)[0])
+  ours = found and found.resolve().is_relative_to(configs_dir().resolve())
+  beside.search(None if ours else found)
+
+
+def component_files(folder: str) -> dict[str, Path]:
+  """Name to file of the components in `configs/<folder>`, a user's own first.
+
+  Args:
+    folder: a value of `COMPONENTS`, or another folder of configs.
+  """
+  found: dict[str, Path] = {}
+  for configs in _folders():
+    for file in (configs / folder).glob("*.py"):
+      found.setdefault(file.stem, file)
+  return dict(sorted(found.items()))
+
+
+def component_file(block: str, name: str) -> Path | None:
+  """The file that `component` reads; None where there is none."""
+  for configs in _folders():
+    file = configs / COMPONENTS[block] / f"{name}.py"
+    with contextlib.suppress(OSError, ValueError):  # No name of a file.
+      if file.is_file():
+        return file
+  return None
+
+
+@functools.cache
+def _say_hidden(file: Path, ours: Path) -> None:
+  """Says, once, that a file of the user's is taken in place of ours."""
+  _LOG.warning("note: %s comes before normjax's own %s", file, ours.name)
 
 
 def split_argument(path: str | Path) -> tuple[str, str]:
@@ -58,12 +126,16 @@ def split_argument(path: str | Path) -> tuple[str, str]:
 
 
 def _find(file: str) -> Path | None:
-  """The config file that is meant, in the current folder or beside ours."""
+  """The config file that is meant, here, beside the command's, or ours."""
   asked = Path(file)
-  tries = [asked, configs_dir().parent / asked]
+  tries = [asked, *(folder.parent / asked for folder in _folders())]
   tries = [p.with_name(p.name + ".py") for p in tries if p.name] + tries
   try:
-    return next((p for p in tries if p.is_file()), None)
+    found = next((p for p in tries if p.is_file()), None)
+    ours = configs_dir().parent / asked
+    if found and ours.is_file() and not ours.samefile(found):
+      _say_hidden(found, ours)
+    return found
   except (OSError, ValueError) as error:  # Too long, or not a name at all.
     what = error.strerror if isinstance(error, OSError) else str(error)
     raise errors.ConfigError(
@@ -169,30 +241,99 @@ def _tidy(block: ConfigDict, prefix: str) -> None:
 def component(block: str, name: str, **options: Any) -> ConfigDict:
   """The default block of a component, with some options replaced.
 
-  One from outside, "package.module:factory", has no defaults here: its block
-  takes any option.
+  Those of one from outside are the defaults of its factory; an option without
+  a default is not there until it is set.
+
+  Args:
+    block: a key of `COMPONENTS`.
+    name: of a file of `configs/<folder>`, or "package.module:factory"; either
+      may be followed by options, as in "name(option=value)".
+    **options: replace the defaults.
 
   Raises:
     UnknownNameError: `configs/<folder>/<name>.py` does not exist.
     ConfigError: an option that the block does not have, or of another type.
+    UserError: one from outside that cannot be imported.
   """
   path = f"{block}.name"
-  if is_outside(str(name)) or (path in OPTIONAL and name == OPTIONAL[path]):
+  if path in OPTIONAL and name == OPTIONAL[path]:
     return ConfigDict({"name": name, **options})
-  folder = configs_dir() / COMPONENTS[block]
-  names = sorted(p.stem for p in folder.glob("*.py"))
-  if name not in names:
+  name, written = parse_call(block, str(name))
+  config = _of_factory(block, name) if is_outside(name) else _own(block, name)
+  changed = {f"{block}.{key}": v for key, v in {**written, **options}.items()}
+  return override(ConfigDict({block: config}), changed)[block]
+
+
+def _own(block: str, name: str) -> ConfigDict:
+  """The block that a component's file gives."""
+  file = component_file(block, name)
+  if file is None:
+    files = component_files(COMPONENTS[block])
     raise errors.UnknownNameError(
-      f"unknown {block} {_shortened(str(name))!r}.{near_misses(name, names)}"
-      f" Known: {', '.join(names)}.{dotted_hint(name)}"
+      f"unknown {block} {_shortened(name)!r}.{near_misses(name, files)}"
+      f" Known: {', '.join(files)}.{dotted_hint(name)}"
     )
-  file = folder / f"{name}.py"
+  ours = configs_dir() / COMPONENTS[block] / file.name
+  if file != ours and ours.is_file():
+    _say_hidden(file, ours)
   config = load(file)
-  if config.get("name") != name:
-    raise errors.ConfigError(
-      f"{file} must set name={name!r}, got {config.get('name')!r}."
-    )
-  return override(config, options)
+  named = str(config.get("name"))
+  if not is_outside(named):
+    if named != name:
+      raise errors.ConfigError(
+        f"{file} must set name={name!r}, or name='package.module:factory' of"
+        f" one of your own; got {config.get('name')!r}."
+      )
+    return config
+  # What the file leaves out, the factory says.
+  made = component(block, named)
+  for key in config:
+    if key != "name":
+      made = _with_option(block, made, key, config[key])
+  return made
+
+
+def _with_option(
+  block: str, config: ConfigDict, key: str, value: Any
+) -> ConfigDict:
+  """The block with an option of its factory, whatever its type was."""
+  check_leaf(ConfigDict({block: config}), f"{block}.{key}")
+  with config.unlocked(), config.ignore_type():
+    config[key] = _open(value)
+  return config
+
+
+def _open(value: Any) -> Any:
+  """A leaf of any type where it is None, which says nothing of the type."""
+  if value is None:
+    return ml_collections.FieldReference(None, field_type=object)
+  return value
+
+
+def _of_factory(block: str, name: str) -> ConfigDict:
+  """The block of one from outside: what its factory's signature says."""
+  signature = _signature(block, name)
+  config = ConfigDict({"name": name})
+  for key, default in signature.defaults().items():
+    if key not in _FILLED_IN.get(block, ()):
+      config[key] = _open(default)
+  return config
+
+
+def _signature(block: str, name: str) -> signatures.Signature:
+  """What the factory of one from outside says of its options.
+
+  Raises:
+    UserError: it cannot be imported, or is no factory.
+  """
+  factory = load_outside(block, name)
+  try:
+    return signatures.of(factory)
+  except (TypeError, ValueError) as error:
+    raise errors.UserError(
+      f"{block}.name={name!r} is a {type(factory).__name__}; needed: a factory,"
+      f" a function that makes the {block}."
+    ) from error
 
 
 def is_component_name(path: str) -> bool:
@@ -254,10 +395,13 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
         f"config key {path!r}: {where!r} is a value, not a block."
       )
     if key not in node:
-      is_option = where in COMPONENTS and depth == len(keys) - 1
-      if is_option and is_outside(str(node.get("name"))):
-        return node
       allowed = list(node.keys())
+      name = str(node.get("name"))
+      if where in COMPONENTS and depth == len(keys) - 1 and is_outside(name):
+        signature = _signature(where, name)
+        if signature.open_ended or key in signature.parameters:
+          return node
+        allowed += [k for k in signature.parameters if k not in allowed]
       raise errors.ConfigError(
         f"unknown config key {path!r}.{near_misses(key, allowed)}"
         f" Keys of {where or 'the config'}: {', '.join(sorted(allowed))}."
@@ -281,6 +425,11 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
       f"config key {path!r} is a value; got the block {value!r}."
     )
   problem = None
+  name = str(holder.get("name", ""))
+  if "." in path and is_outside(name):
+    block = path.rpartition(".")[0]
+    if block in COMPONENTS:
+      value = _signature(block, name).typed(last, value)
   if last not in holder:
     with holder.unlocked():
       holder[last] = value

@@ -272,11 +272,8 @@ def _own_leaves(block: str, name: str, written_ns: int) -> dict[str, Any]:
 
 def _written_ns(block: str, name: str) -> int:
   """When a component's file was written; 0 where there is none."""
-  folder = configure.configs_dir() / configure.COMPONENTS[block]
-  try:
-    return os.stat(folder / f"{name}.py").st_mtime_ns
-  except (OSError, ValueError):  # No file, or no name of one.
-    return 0
+  file = configure.component_file(block, name)
+  return 0 if file is None else os.stat(file).st_mtime_ns
 
 
 def _problems(flat: Mapping[str, Any]) -> Iterator[str]:

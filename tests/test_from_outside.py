@@ -64,10 +64,6 @@ LINE = {"data.name": "tests.objectives.toys:line"}
       " needed: a normjax.norms.Norm.",
     ),
     (
-      {"norm.name": f"{HERE}:nothing(eps=1)"},
-      f"are keys of its block, beside name='{HERE}:nothing'",
-    ),
-    (
       {"model.slot_norms.final": f"{HERE}:nothing"},
       f"model.slot_norms.final='{HERE}:nothing': norm",
     ),
@@ -115,7 +111,7 @@ def test_an_optimizer_is_an_optax_transform():
 @pytest.mark.parametrize(
   ("name", "message"),
   [
-    ("nowhere:norm", "It must be installed, or in a folder of PYTHONPATH."),
+    ("nowhere:norm", "It must be installed, or beside the config file that"),
     ("beside:norm", "'beside' is in this folder, .* PYTHONPATH=. in front"),
     ("tests.support:norm", "has no attribute 'norm'.$"),
     ("broken:norm", "No module named 'nowhere'.$"),
@@ -135,9 +131,15 @@ def test_what_cannot_be_imported_says_where_to_look(
     norms.make(name)
 
 
-def test_a_metric_has_no_options_in_its_name():
-  with pytest.raises(errors.UserError, match="a name has no options here"):
-    metrics.get("tests.objectives.toys:squared_length(k=1)")
+def squares(times):
+  return lambda output, batch: times * toys.squared_length(output, batch)
+
+
+def test_a_metric_made_with_options_is_called_as_it_is_written():
+  metric = metrics.get(f"{HERE}:squares(times=2)")
+  assert metric.name == "squares(times=2)"
+  with pytest.raises(errors.UserError, match="no option 'time'.*'times'"):
+    metrics.get(f"{HERE}:squares(time=2)")
 
 
 def test_a_batch_that_does_not_fit_is_named():

@@ -37,8 +37,7 @@ def _headline(file: Path) -> str:
 def _files(what: str) -> dict[str, Path]:
   """The file that says what it is, by name."""
   if what not in _TABLES:
-    files = sorted((configure.configs_dir() / what).glob("*.py"))
-    return {file.stem: file for file in files}
+    return configure.component_files(what)
   return {name: _file(target) for name, target in _TABLES[what].items()}
 
 

@@ -223,6 +223,7 @@ def load(
     ConfigError: the file or an override does not fit.
     UserError: an override, or a method's value, that the sweep overrules.
   """
+  configure.search_beside(config_path)
   config = configure.load(config_path)
   sweep = spec.load(str(config_path), config)
   swept = {key for method in sweep.methods for key in method} | {"seed"}

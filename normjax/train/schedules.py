@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 
-from normjax.registry import Registry
+from normjax import errors
+from normjax.registry import Registry, parse_call
 from normjax.types import Array
 
 TABLE = {
@@ -17,7 +18,7 @@ TABLE = {
   "warmup_cosine": "normjax.train.schedules:warmup_cosine",
   "wsd": "normjax.train.schedules:wsd",
 }
-_REGISTRY = Registry("schedule", TABLE)
+_REGISTRY = Registry("schedule", TABLE, from_outside=True)
 names = _REGISTRY.names
 
 Scalars = Mapping[str, Array | float]
@@ -26,9 +27,28 @@ Scalars = Mapping[str, Array | float]
 def get(name: str) -> Callable[[Array, Scalars], Array]:
   """The schedule `f(step, scalars) -> fraction of the peak`.
 
-  `scalars` holds num_steps and the floats of the config's schedule block.
+  Args:
+    name: of the table, or one's own as "package.module:f". Followed by options,
+      as in "package.module:make_f(period=0.2)", it makes the schedule.
+
+  Returns:
+    The schedule. `scalars` holds num_steps and the floats of the config's
+    schedule block.
+
+  Raises:
+    UserError: an unknown name, or one from outside that is no schedule.
   """
-  return _REGISTRY.get(name)
+  bare, options = parse_call("schedule", name)
+  try:
+    found = _REGISTRY.make(bare, **options) if options else _REGISTRY.get(bare)
+  except TypeError as error:
+    raise errors.UserError(f"schedule.name={name!r}: {error}") from error
+  if not callable(found):
+    raise errors.UserError(
+      f"schedule.name={name!r} gives a {type(found).__name__}; needed: a"
+      " function (step, scalars) -> fraction of the peak."
+    )
+  return found
 
 
 def _warmup(step: Array, scalars: Scalars) -> Array:
