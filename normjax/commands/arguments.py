@@ -105,6 +105,16 @@ def _literal(text: str) -> Any:
     return text
 
 
+def define_accept_code_change(values: flags.FlagValues) -> None:
+  """The flag --accept_code_change."""
+  flags.DEFINE_bool(
+    "accept_code_change",
+    False,
+    "Keep what runs have left whose own components were edited since.",
+    flag_values=values,
+  )
+
+
 def define_out(values: flags.FlagValues, what: str) -> None:
   """The flag --out."""
   flags.DEFINE_string("out", None, what, flag_values=values)
