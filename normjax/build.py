@@ -21,6 +21,7 @@ from flax import nnx
 
 from kernels_pallas import dispatch
 from normjax import configure, errors, fields, outside
+from normjax.imports import is_outside
 from normjax.nn.model_roles import Roles
 from normjax.nn.start import StartStep
 from normjax.types import Array, Hyper
@@ -264,9 +265,9 @@ def optimizer(
         options[key] = values[path]
       if key.endswith("learning_rate") and options[key] is not None:
         options[key] = options[key] * learning_rate_scale
-    return optim.make(
-      block["name"], **_with_roles(block["name"], options, roles)
-    )
+    name = block["name"]
+    made = optim.make(name, **_with_roles(name, options, roles))
+    return outside.checked_optimizer(name, made) if is_outside(name) else made
 
 
 # Options of an objective that stand in `train`, where every config has them.

@@ -80,6 +80,7 @@ def search_beside(path: str | Path) -> None:
   Args:
     path: `file.py` or `file.py:arg`, as a command was given it.
   """
+  beside.search(None)
   found = _find(split_argument(path)[0])
   ours = found and found.resolve().is_relative_to(configs_dir().resolve())
   beside.search(None if ours else found)
@@ -103,7 +104,7 @@ def component_file(block: str, name: str) -> Path | None:
   for configs in _folders():
     file = configs / COMPONENTS[block] / f"{name}.py"
     with contextlib.suppress(OSError, ValueError):  # No name of a file.
-      if file.is_file():
+      if file.stem == name and file.is_file():
         return file
   return None
 
@@ -126,9 +127,15 @@ def split_argument(path: str | Path) -> tuple[str, str]:
 
 
 def _find(file: str) -> Path | None:
-  """The config file that is meant, here, beside the command's, or ours."""
+  """The config file that is meant: in the current folder, beside, or ours.
+
+  Beside what the command was given, that is; `configs/…` is first looked for
+  there, wherever the command is given.
+  """
   asked = Path(file)
   tries = [asked, *(folder.parent / asked for folder in _folders())]
+  if beside.folder() is not None and asked.parts[:1] == ("configs",):
+    tries.insert(0, beside.folder() / asked)
   tries = [p.with_name(p.name + ".py") for p in tries if p.name] + tries
   try:
     found = next((p for p in tries if p.is_file()), None)
@@ -286,21 +293,8 @@ def _own(block: str, name: str) -> ConfigDict:
       )
     return config
   # What the file leaves out, the factory says.
-  made = component(block, named)
-  for key in config:
-    if key != "name":
-      made = _with_option(block, made, key, config[key])
-  return made
-
-
-def _with_option(
-  block: str, config: ConfigDict, key: str, value: Any
-) -> ConfigDict:
-  """The block with an option of its factory, whatever its type was."""
-  check_leaf(ConfigDict({block: config}), f"{block}.{key}")
-  with config.unlocked(), config.ignore_type():
-    config[key] = _open(value)
-  return config
+  options = {key: config[key] for key in config if key != "name"}
+  return component(block, named, **options)
 
 
 def _open(value: Any) -> Any:

@@ -1,13 +1,20 @@
 """Components of a user's own that do not fit: one line that says what to do."""
 
+import re
 import sys
 
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
 from flax import nnx
 
 from normjax import build, configure, errors, metrics, norms
 from normjax.data import dataset
-from normjax.train import program
+from normjax.nn import placement
+from normjax.norms import base
+from normjax.train import check, preview, program, schedules
+from tests import support
 from tests.objectives import toys
 
 HERE = __name__
@@ -152,3 +159,94 @@ def test_a_batch_that_does_not_fit_is_named():
   del batch["weight"]
   with pytest.raises(errors.DataError, match="targets of 4; needed: .*weight"):
     dataset.check_batch(data, batch, 4)
+
+
+def no_pair():
+  """A norm that forgets the statistics."""
+  return _norm(lambda variables, x, **_: x)
+
+
+def too_short():
+  """A norm whose output lacks a feature."""
+  return _norm(lambda variables, x, **_: (x[..., 1:], {}))
+
+
+def _norm(apply):
+  return base.Norm("mine", {}, base.NormTraits("none"), lambda *_: {}, apply)
+
+
+def transposed(learning_rate):
+  """An optimizer whose updates of matrices lie on their side."""
+  flip = lambda updates: jax.tree.map(lambda u: u.T, updates)  # noqa: E731
+  return optax.chain(
+    optax.stateless(lambda updates, _: flip(updates)), optax.sgd(learning_rate)
+  )
+
+
+def per_layer(step, scalars):
+  """A schedule that gives more than one fraction."""
+  del scalars
+  return jnp.ones(3) * step
+
+
+def upside_down(index, num_layers):
+  """No placement."""
+  del index, num_layers
+
+
+def _preview(config):
+  check.check(config)
+  preview.preview(config)
+
+
+LAST = placement.Placement("last", placement.resolve("post").layer)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"norm.name": f"{HERE}:no_pair"},
+     "mine: its apply_fn gives a .*; needed: the pair (y, stats)"),
+    ({"norm.name": f"{HERE}:too_short"},
+     "mine: y has the shape .*; needed: that of x"),
+    ({"optimizer.name": f"{HERE}:transposed", "optimizer.learning_rate": 0.1},
+     f"optimizer.name='{HERE}:transposed': its update of .* has the shape .*"
+     "; needed: that of its gradient"),
+    ({"schedule.name": f"{HERE}:per_layer"},
+     f"schedule.name='{HERE}:per_layer' gives the shape (3,); needed: one"),
+    ({"schedule.name": f"{HERE}:LINE"}, "gives a dict; needed: a function"),
+    ({"schedule.name": f"{HERE}:per_layer(steps=3)"}, "has no option 'steps'"),
+    ({"model.placement": f"{HERE}:upside_down(index=1)"},
+     "needs num_layers, which has no default"),
+    ({"model.residual": f"{HERE}:LINE"}, "is a dict; needed: a factory"),
+    ({"model.mixing": f"{HERE}:nothing"},
+     "gives a NoneType; needed: a normjax.nn.mixing.Mixing."),
+  ],
+)  # fmt: skip
+def test_what_gives_the_wrong_thing_is_named_before_it_is_compiled(
+  changes, message
+):
+  config = support.tiny(changes)
+  with pytest.raises(errors.UserError) as error:
+    _preview(config)
+  pattern = ".*".join(map(re.escape, message.split(".*")))
+  assert re.search(pattern, str(error.value), re.DOTALL), error.value
+
+
+def part(fraction: float = 0.5):
+  """Makes a schedule."""
+  return lambda step, scalars: fraction + 0 * step
+
+
+def test_parts_that_are_no_components_come_from_outside_too():
+  config = support.tiny(
+    {
+      "model.placement": f"{HERE}:LAST",
+      "model.residual": "normjax.nn.residual_scaling:layer_scale(initial=0.5)",
+      "model.mixing": "normjax.nn.mixing.softmax:softmax_sink",
+      "model.slot_norms.final": "normjax.norms.dyt:dyt(alpha_init=0.3)",
+      "schedule.name": f"{HERE}:part(fraction=0.25)",
+    }
+  )
+  _preview(config)
+  assert float(schedules.get(config.schedule.name)(3, {})) == 0.25

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 
 from normjax import errors
-from normjax.registry import Registry, parse_call
+from normjax.registry import Registry, is_outside, parse_call
 from normjax.types import Array
 
 TABLE = {
@@ -48,7 +48,24 @@ def get(name: str) -> Callable[[Array, Scalars], Array]:
       f"schedule.name={name!r} gives a {type(found).__name__}; needed: a"
       " function (step, scalars) -> fraction of the peak."
     )
-  return found
+  return _checked(name, found) if is_outside(bare) else found
+
+
+def _checked(
+  name: str, schedule: Callable[[Array, Scalars], Array]
+) -> Callable[[Array, Scalars], Array]:
+  """A schedule of the user's own, whose fraction must be one number."""
+
+  def checked(step: Array, scalars: Scalars) -> Array:
+    fraction = jnp.asarray(schedule(step, scalars))
+    if fraction.shape:
+      raise errors.UserError(
+        f"schedule.name={name!r} gives the shape {fraction.shape}; needed: one"
+        " number, the fraction of the peak."
+      )
+    return fraction
+
+  return checked
 
 
 def _warmup(step: Array, scalars: Scalars) -> Array:
