@@ -70,7 +70,7 @@ class Recorder:
     sizes: Mapping[str, int],
     facts: Mapping[str, Any],
     problems: Sequence[str],
-    sources: Mapping[str, bytes],
+    sources: Mapping[str, bytes] | None = None,
   ) -> None:
     """Opens the files, keeping of the rows what comes before the state.
 
@@ -81,7 +81,7 @@ class Recorder:
       sizes: for run.json and the result.
       facts: what else run.json says.
       problems: met so far.
-      sources: name to content, of code that is kept.
+      sources: name to content, of code that is kept; see `record.sources`.
     """
     self.clock = Clock(seconds)
     self._sizes = dict(sizes)
@@ -104,7 +104,7 @@ class Recorder:
     config = configure.to_dict(self._config)
     problems += [*wrong, *files.lost_rows(rows, step, config)]
     if self._writes:
-      self._directory.keep_sources(sources)
+      self._directory.keep_sources(sources or {})
       self._write_run(facts, [step] if resumed else [], problems)
       self._mirrors = [
         sink(self._directory.path, configure.to_dict(self._config))
