@@ -7,30 +7,32 @@ overriding a block's `name` brings that component's own defaults and drops the
 old ones. Those of one from outside, "package.module:factory", are the defaults
 of the factory's signature.
 
-A folder `configs` beside the file that a command was given comes before ours.
-A component's file there may set `name` to one from outside.
+A component's file of the user's own may set `name` to one from outside.
 """
 
-import contextlib
 import copy
-import difflib
-import functools
 import hashlib
-import importlib.util
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import ml_collections
 
-from normjax import beside, errors, signatures
+from normjax import errors, signatures
+from normjax.config_files import (
+  component_file,
+  component_files,
+  load_module,
+  shortened,
+  split_argument,
+)
+from normjax.config_files import (
+  configs_dir as configs_dir,
+)
 from normjax.imports import dotted_hint, is_outside, load_outside
 from normjax.registry import near_misses, parse_call
 
-_LOG = logging.getLogger(__name__)
 ConfigDict = ml_collections.ConfigDict
 # Of a placeholder that must be filled.
 _NO_VALUE = ml_collections.config_dict.RequiredValueError
@@ -43,6 +45,9 @@ COMPONENTS = {
   "data": "data",
   "objective": "objectives",
 }
+# Blocks whose `name` brings options. Of schedules only one from outside does:
+# all of ours read the same, and so may one's own.
+_NAMED = (*COMPONENTS, "schedule")
 # Options that are not the config's to give: `build` fills them in, from the
 # data, `train` or the roles of parameters, where a factory has them.
 _FILLED_IN = {
@@ -55,142 +60,6 @@ _FILLED_IN = {
 # Leaves that a config may lack, and what they then are. With these values they
 # are left out of a resolved config, so that it is that of a config without.
 OPTIONAL: Mapping[str, Any] = {"objective.name": "", "evaluate.metrics": ()}
-
-
-def configs_dir() -> Path:
-  """The folder of config files: the checkout's, else the installed copy."""
-  package = Path(__file__).resolve().parent
-  checkout = package.parent / "configs"
-  return checkout if checkout.is_dir() else package / "configs"
-
-
-def _folders() -> tuple[Path, ...]:
-  """The folders of config files, the first first: a user's own, then ours."""
-  own = beside.folder()
-  if own is None or (own / "configs").resolve() == configs_dir().resolve():
-    return (configs_dir(),)
-  return (own / "configs", configs_dir())
-
-
-def search_beside(path: str | Path) -> None:
-  """Looks for a user's parts beside a config file, from now on.
-
-  Beside ours there are none.
-
-  Args:
-    path: `file.py` or `file.py:arg`, as a command was given it.
-  """
-  beside.search(None)
-  found = _find(split_argument(path)[0])
-  ours = found and found.resolve().is_relative_to(configs_dir().resolve())
-  beside.search(None if ours else found)
-
-
-def component_files(folder: str) -> dict[str, Path]:
-  """Name to file of the components in `configs/<folder>`, a user's own first.
-
-  Args:
-    folder: a value of `COMPONENTS`, or another folder of configs.
-  """
-  found: dict[str, Path] = {}
-  for configs in _folders():
-    for file in (configs / folder).glob("*.py"):
-      found.setdefault(file.stem, file)
-  return dict(sorted(found.items()))
-
-
-def component_file(block: str, name: str) -> Path | None:
-  """The file that `component` reads; None where there is none."""
-  for configs in _folders():
-    file = configs / COMPONENTS[block] / f"{name}.py"
-    with contextlib.suppress(OSError, ValueError):  # No name of a file.
-      if file.stem == name and file.is_file():
-        return file
-  return None
-
-
-@functools.cache
-def _say_hidden(file: Path, ours: Path) -> None:
-  """Says, once, that a file of the user's is taken in place of ours."""
-  _LOG.warning("note: %s comes before normjax's own %s", file, ours.name)
-
-
-def split_argument(path: str | Path) -> tuple[str, str]:
-  """`file.py:arg` as file and argument; a file's own name may hold colons."""
-  text = str(path)
-  ends = [index for index, sign in enumerate(text) if sign == ":"]
-  for end in [len(text), *ends]:
-    if _find(text[:end]) is not None:
-      return text[:end], text[end + 1 :]
-  file, _, argument = text.partition(":")
-  return file, argument
-
-
-def _find(file: str) -> Path | None:
-  """The config file that is meant: in the current folder, beside, or ours.
-
-  Beside what the command was given, that is; `configs/…` is first looked for
-  there, wherever the command is given.
-  """
-  asked = Path(file)
-  tries = [asked, *(folder.parent / asked for folder in _folders())]
-  if beside.folder() is not None and asked.parts[:1] == ("configs",):
-    tries.insert(0, beside.folder() / asked)
-  tries = [p.with_name(p.name + ".py") for p in tries if p.name] + tries
-  try:
-    found = next((p for p in tries if p.is_file()), None)
-    ours = configs_dir().parent / asked
-    if found and ours.is_file() and not ours.samefile(found):
-      _say_hidden(found, ours)
-    return found
-  except (OSError, ValueError) as error:  # Too long, or not a name at all.
-    what = error.strerror if isinstance(error, OSError) else str(error)
-    raise errors.ConfigError(
-      f"no config file {_shortened(file)!r}: {what}."
-    ) from error
-
-
-def _shortened(text: str, most: int = 60) -> str:
-  return text if len(text) <= most else f"{text[:most]}… ({len(text)} long)"
-
-
-def load_module(path: str | Path) -> ModuleType:
-  """Imports a config file, given as a path with or without `.py`.
-
-  A relative path is looked for in the current folder, then beside
-  `configs/`.
-
-  Raises:
-    ConfigError: the file is missing, does not import, or lacks `get_config`.
-  """
-  found = _find(str(path))
-  if found is None:
-    known = [
-      f"configs/{p.relative_to(configs_dir())}"
-      for p in sorted(configs_dir().rglob("*.py"))
-    ]
-    stem = Path(str(path)).stem
-    close = [file for file in known if Path(file).stem == stem]
-    close = close or difflib.get_close_matches(str(path), known, n=3)
-    raise errors.ConfigError(
-      f"no config file {str(path)!r}."
-      + (f" Did you mean {' or '.join(close)}?" if close else "")
-    )
-  spec = importlib.util.spec_from_file_location(
-    f"normjax_config_{found.stem}", found
-  )
-  if spec is None or spec.loader is None:
-    raise errors.ConfigError(
-      f"config file {str(found)!r} is no Python file: its name must end in .py."
-    )
-  module = importlib.util.module_from_spec(spec)
-  run = errors.located(
-    found, f"config file {found} does not import", spec.loader.exec_module
-  )
-  run(module)
-  if not callable(getattr(module, "get_config", None)):
-    raise errors.ConfigError(f"config file {found} defines no get_config().")
-  return module
 
 
 def load(path: str | Path) -> ConfigDict:
@@ -248,8 +117,7 @@ def _tidy(block: ConfigDict, prefix: str) -> None:
 def component(block: str, name: str, **options: Any) -> ConfigDict:
   """The default block of a component, with some options replaced.
 
-  Those of one from outside are the defaults of its factory; an option without
-  a default is not there until it is set.
+  An option from outside that has no default is not there until it is set.
 
   Args:
     block: a key of `COMPONENTS`.
@@ -273,16 +141,13 @@ def component(block: str, name: str, **options: Any) -> ConfigDict:
 
 def _own(block: str, name: str) -> ConfigDict:
   """The block that a component's file gives."""
-  file = component_file(block, name)
+  file = component_file(COMPONENTS[block], name)
   if file is None:
     files = component_files(COMPONENTS[block])
     raise errors.UnknownNameError(
-      f"unknown {block} {_shortened(name)!r}.{near_misses(name, files)}"
+      f"unknown {block} {shortened(name)!r}.{near_misses(name, files)}"
       f" Known: {', '.join(files)}.{dotted_hint(name)}"
     )
-  ours = configs_dir() / COMPONENTS[block] / file.name
-  if file != ours and ours.is_file():
-    _say_hidden(file, ours)
   config = load(file)
   named = str(config.get("name"))
   if not is_outside(named):
@@ -297,32 +162,45 @@ def _own(block: str, name: str) -> ConfigDict:
   return component(block, named, **options)
 
 
-def _open(value: Any) -> Any:
-  """A leaf of any type where it is None, which says nothing of the type."""
-  if value is None:
-    return ml_collections.FieldReference(None, field_type=object)
-  return value
+def _schedule(old: ConfigDict, name: str) -> ConfigDict:
+  """The block with another schedule: what all read stays, its own goes."""
+  before = str(old.get("name"))
+  gone = signature("schedule", before).parameters if is_outside(before) else ()
+  kept = {key: old[key] for key in old if key not in gone}
+  name, written = parse_call("schedule", str(name))
+  own = _of_factory("schedule", name) if is_outside(name) else ConfigDict()
+  kept |= dict(own.iteritems(preserve_field_references=True))
+  block = ConfigDict({**kept, "name": name})
+  changed = {f"schedule.{key}": value for key, value in written.items()}
+  return override(ConfigDict({"schedule": block}), changed).schedule
 
 
 def _of_factory(block: str, name: str) -> ConfigDict:
   """The block of one from outside: what its factory's signature says."""
-  signature = _signature(block, name)
   config = ConfigDict({"name": name})
-  for key, default in signature.defaults().items():
+  for key, default in signature(block, name).defaults().items():
     if key not in _FILLED_IN.get(block, ()):
-      config[key] = _open(default)
+      # None says nothing of the type.
+      anything = ml_collections.FieldReference(None, field_type=object)
+      config[key] = anything if default is None else default
   return config
 
 
-def _signature(block: str, name: str) -> signatures.Signature:
+def signature(block: str, name: str) -> signatures.Signature:
   """What the factory of one from outside says of its options.
+
+  Args:
+    block: a key of `COMPONENTS`, or "schedule", which is no factory: its
+      options follow (step, scalars).
+    name: as in "package.module:factory".
 
   Raises:
     UserError: it cannot be imported, or is no factory.
   """
   factory = load_outside(block, name)
   try:
-    return signatures.of(factory)
+    found = signatures.of(factory)
+    return found.without_first(2) if block == "schedule" else found
   except (TypeError, ValueError) as error:
     raise errors.UserError(
       f"{block}.name={name!r} is a {type(factory).__name__}; needed: a factory,"
@@ -333,7 +211,7 @@ def _signature(block: str, name: str) -> signatures.Signature:
 def is_component_name(path: str) -> bool:
   """Whether a dotted path names the component of a block."""
   block, _, key = path.rpartition(".")
-  return key == "name" and block in COMPONENTS
+  return key == "name" and block in _NAMED
 
 
 def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
@@ -366,7 +244,11 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     if is_component_name(path) and isinstance(config.get(block), ConfigDict):
       if config[block].get("name") != value:
         with config.unlocked():
-          config[block] = component(block, value)
+          config[block] = (
+            _schedule(config[block], value)
+            if block == "schedule"
+            else component(block, value)
+          )
     else:
       _set(config, path, value)
   return config
@@ -391,11 +273,11 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
     if key not in node:
       allowed = list(node.keys())
       name = str(node.get("name"))
-      if where in COMPONENTS and depth == len(keys) - 1 and is_outside(name):
-        signature = _signature(where, name)
-        if signature.open_ended or key in signature.parameters:
+      if where in _NAMED and depth == len(keys) - 1 and is_outside(name):
+        own = signature(where, name)
+        if own.open_ended or key in own.parameters:
           return node
-        allowed += [k for k in signature.parameters if k not in allowed]
+        allowed += [k for k in own.parameters if k not in allowed]
       raise errors.ConfigError(
         f"unknown config key {path!r}.{near_misses(key, allowed)}"
         f" Keys of {where or 'the config'}: {', '.join(sorted(allowed))}."
@@ -419,11 +301,9 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
       f"config key {path!r} is a value; got the block {value!r}."
     )
   problem = None
-  name = str(holder.get("name", ""))
-  if "." in path and is_outside(name):
-    block = path.rpartition(".")[0]
-    if block in COMPONENTS:
-      value = _signature(block, name).typed(last, value)
+  block, name = path.rpartition(".")[0], str(holder.get("name"))
+  if block in _NAMED and last != "name" and is_outside(name):
+    value = signature(block, name).typed(last, value)
   if last not in holder:
     with holder.unlocked():
       holder[last] = value

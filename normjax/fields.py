@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from normjax import configure, errors
+from normjax.imports import is_outside
 from normjax.registry import near_misses
 
 MAX_INT32 = 2**31 - 1
@@ -182,6 +183,33 @@ def is_traced(path: str) -> bool:
   return path in FIELDS and FIELDS[path].effect is Effect.TRACED
 
 
+def is_own_option(path: str, flat: Mapping[str, Any]) -> bool:
+  """Whether a leaf is an option of a schedule from outside.
+
+  Args:
+    path: of the leaf.
+    flat: the config's leaves.
+  """
+  name = str(flat.get("schedule.name"))
+  block, _, key = path.partition(".")
+  if block != "schedule" or path in FIELDS or not is_outside(name):
+    return False
+  own = configure.signature(block, name)
+  return own.open_ended or key in own.parameters
+
+
+def traced(flat: Mapping[str, Any]) -> set[str]:
+  """The leaves that enter the program as arrays, but for components' own."""
+  found = set(filter(is_traced, flat))
+  own = {
+    p.partition(".")[2]: v for p, v in flat.items() if is_own_option(p, flat)
+  }
+  if own:
+    signature = configure.signature("schedule", flat["schedule.name"])
+    found |= {f"schedule.{key}" for key in signature.traced(own)}
+  return found
+
+
 def is_loop(path: str) -> bool:
   """Whether a leaf steers the loop around the program, not the program."""
   return path in FIELDS and FIELDS[path].effect is Effect.LOOP
@@ -296,6 +324,11 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
           f" {allowed}.{near_misses(str(value), field.choices)}"
         )
       elif problem:
+        yield f"{path}={value!r} {problem}."
+    elif is_own_option(path, flat):
+      default = configure.signature("schedule", flat["schedule.name"])
+      default = default.defaults().get(path.partition(".")[2])
+      if problem := _option_problem(value, default):
         yield f"{path}={value!r} {problem}."
     elif is_component(path):
       problem = _option_problem(value, defaults.get(path))

@@ -180,14 +180,7 @@ class Registry:
     Raises:
       UnknownNameError: no such name.
     """
-    declared = signatures.declared_traced(self.get(name))
-    return frozenset(
-      key
-      for key, value in options.items()
-      if isinstance(value, int | float)
-      and not isinstance(value, bool)
-      and declared.get(key, isinstance(value, float))
-    )
+    return signatures.own(self.get(name)).traced(options)
 
   def make(self, name: str, *args: Any, **options: Any) -> Any:
     """Calls the factory, after checking the options' names.

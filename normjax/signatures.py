@@ -37,6 +37,32 @@ class Signature(NamedTuple):
       if p.default is not p.empty and _is_config_value(p.default)
     }
 
+  def without_first(self, count: int) -> "Signature":
+    """Without the parameters that whoever calls gives by position."""
+    rest = list(self.parameters.items())[count:]
+    return Signature(dict(rest), self.open_ended)
+
+  def traced(self, options: Mapping[str, Any]) -> frozenset[str]:
+    """The options whose values are arrays in a compiled program.
+
+    Numbers of what is annotated as float, as in `float | Array`; a
+    `types.StaticFloat` is another kind. Without an annotation, floats.
+    """
+    return frozenset(
+      name
+      for name, value in options.items()
+      if isinstance(value, int | float)
+      and not isinstance(value, bool)
+      and self._may_be_traced(name, value)
+    )
+
+  def _may_be_traced(self, name: str, value: float) -> bool:
+    parameter = self.parameters.get(name)
+    kind = parameter.annotation if parameter else inspect.Parameter.empty
+    if kind is inspect.Parameter.empty or isinstance(kind, str):
+      return isinstance(value, float)
+    return float in _kinds(kind)
+
   def typed(self, name: str, value: Any) -> Any:
     """A value of an option, a whole number as the float that it is to be."""
     parameter = self.parameters.get(name)
@@ -60,6 +86,13 @@ def of(factory: Callable[..., Any]) -> Signature:
   return Signature(found, any(p.kind is p.VAR_KEYWORD for p in last))
 
 
+@functools.lru_cache
+def own(factory: Callable[..., Any]) -> Signature:
+  """The options of a factory alone, not of what it hands some on to."""
+  found = {p.name: p for p in parameters(factory)}
+  return Signature(found, open_ended=True)
+
+
 def parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
   """The parameters of a function, or of a class's `__init__`."""
   # A metaclass, as Flax's, may hide the signature of a class.
@@ -75,21 +108,6 @@ def plain_kind(annotation: Any) -> str:
   if not parts or not parts <= set(_PLAIN):
     return ""
   return ("True, False" if parts == {bool} else "a number") + optional
-
-
-@functools.lru_cache
-def declared_traced(factory: Callable[..., Any]) -> Mapping[str, bool]:
-  """Whether an option's numbers may be arrays, by its annotation if it has one.
-
-  A `types.StaticFloat` is another kind than float.
-  """
-  found = {}
-  for parameter in parameters(factory):
-    kind = parameter.annotation
-    if kind is parameter.empty or isinstance(kind, str):
-      continue
-    found[parameter.name] = float in _kinds(kind)
-  return found
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:

@@ -6,7 +6,15 @@ import sys
 
 import pytest
 
-from normjax import beside, build, configure, errors, fields, imports
+from normjax import (
+  beside,
+  build,
+  config_files,
+  configure,
+  errors,
+  fields,
+  imports,
+)
 from normjax.commands import arguments
 
 OWN = """
@@ -38,7 +46,7 @@ def folder(tmp_path, monkeypatch):
   """A folder of a user's parts, which a command was pointed at."""
   monkeypatch.setattr(sys, "path", list(sys.path))
   monkeypatch.setattr(beside, "_file", None)
-  configure._say_hidden.cache_clear()
+  config_files._say_hidden.cache_clear()
   (tmp_path / "ours_own.py").write_text(OWN)
   (tmp_path / "configs" / "norms").mkdir(parents=True)
   (tmp_path / "run.py").write_text(
@@ -115,7 +123,7 @@ def test_one_that_takes_anything_is_given_anything(folder):
 
 
 def test_what_has_no_default_must_be_given(folder):
-  configure.search_beside(folder / "run.py")
+  config_files.search_beside(folder / "run.py")
   config = configure.override(
     configure.load("configs/default.py"), {"optimizer.name": "ours_own:sgd"}
   )
@@ -155,21 +163,21 @@ def test_a_default_config_beside_the_file_is_the_one_that_is_loaded(folder):
   ours = configure.configs_dir() / "default.py"
   text = ours.read_text().replace("config.seed = 0", "config.seed = 5")
   (folder / "configs" / "default.py").write_text(text)
-  configure.search_beside(folder / "run.py")
+  config_files.search_beside(folder / "run.py")
   assert configure.load("configs/default.py").seed == 5
-  configure.search_beside(ours)
+  config_files.search_beside(ours)
   assert configure.load("configs/default.py").seed == 0
 
 
 def test_a_file_of_another_s_name_is_said(folder):
   (folder / "difflib.py").write_text(OWN)
-  configure.search_beside(folder / "run.py")
+  config_files.search_beside(folder / "run.py")
   with pytest.raises(errors.UserError, match="Python's own of that name"):
     imports.load_outside("norm", "difflib:norm")
 
 
 def test_a_child_process_finds_what_its_parent_finds(folder):
-  configure.search_beside(folder / "run.py")
+  config_files.search_beside(folder / "run.py")
   (folder / "elsewhere").mkdir()
   (folder / "elsewhere" / "difflib.py").write_text("1 / 0")
   code = "import difflib, ours_own; from normjax import beside; "

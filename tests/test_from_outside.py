@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from normjax import build, configure, errors, metrics, norms
+from normjax import build, configure, errors, fields, metrics, norms
 from normjax.data import dataset
 from normjax.nn import placement
 from normjax.norms import base
@@ -214,8 +214,6 @@ LAST = placement.Placement("last", placement.resolve("post").layer)
      "; needed: that of its gradient"),
     ({"schedule.name": f"{HERE}:per_layer"},
      f"schedule.name='{HERE}:per_layer' gives the shape (3,); needed: one"),
-    ({"schedule.name": f"{HERE}:LINE"}, "gives a dict; needed: a function"),
-    ({"schedule.name": f"{HERE}:per_layer(steps=3)"}, "has no option 'steps'"),
     ({"model.placement": f"{HERE}:upside_down(index=1)"},
      "needs num_layers, which has no default"),
     ({"model.residual": f"{HERE}:LINE"}, "is a dict; needed: a factory"),
@@ -233,9 +231,9 @@ def test_what_gives_the_wrong_thing_is_named_before_it_is_compiled(
   assert re.search(pattern, str(error.value), re.DOTALL), error.value
 
 
-def part(fraction: float = 0.5):
-  """Makes a schedule."""
-  return lambda step, scalars: fraction + 0 * step
+def part(step, scalars, *, fraction: float = 0.5, steps=2, of):
+  """A schedule with options, of which one is traced."""
+  return (step % steps) * fraction + scalars["num_steps"] * of
 
 
 def test_parts_that_are_no_components_come_from_outside_too():
@@ -245,8 +243,51 @@ def test_parts_that_are_no_components_come_from_outside_too():
       "model.residual": "normjax.nn.residual_scaling:layer_scale(initial=0.5)",
       "model.mixing": "normjax.nn.mixing.softmax:softmax_sink",
       "model.slot_norms.final": "normjax.norms.dyt:dyt(alpha_init=0.3)",
-      "schedule.name": f"{HERE}:part(fraction=0.25)",
+      "schedule.name": f"{HERE}:part(fraction=0.25, of=0)",
     }
   )
   _preview(config)
-  assert float(schedules.get(config.schedule.name)(3, {})) == 0.25
+
+
+def test_a_schedule_s_options_are_keys_of_its_block():
+  """A float is traced, whatever its default is; a whole number is not."""
+  config = support.tiny({"schedule.name": f"{HERE}:part(fraction=1)"})
+  assert config.schedule.fraction == 1.0
+  assert build.scalars(config)["schedule.fraction"] == 1.0
+  with pytest.raises(errors.UserError, match="needs of, .* set schedule.of"):
+    check.check(config)
+  others = [
+    configure.override(config, {"schedule.of": 0, "schedule.fraction": f})
+    for f in (0.5, 2.0)
+  ]
+  for each in others:
+    check.check(each)
+  assert len({build.program_key(each) for each in others}) == 1
+  other = configure.override(others[0], {"schedule.steps": 3})
+  assert build.program_key(other) != build.program_key(others[0])
+  schedule = schedules.of_block(other.schedule.to_dict())
+  assert float(schedule(5, {"fraction": 0.25, "num_steps": 9})) == 0.5
+  with pytest.raises(errors.UserError, match="Did you mean 'fraction'"):
+    configure.override(other, {"schedule.fractoin": 1.0})
+  ours = configure.override(other, {"schedule.name": "linear"})
+  assert set(ours.schedule) == set(support.tiny().schedule)
+
+
+@pytest.mark.parametrize(
+  ("value", "message"),
+  [("fast", "must be a number, as 0.5"), (1e39, "float32"), (None, "")],
+)
+def test_a_schedule_s_option_is_checked(value, message):
+  config = support.tiny({"schedule.name": f"{HERE}:part(of=0)"})
+  with config.ignore_type():
+    config.schedule.fraction = value
+  if message:
+    with pytest.raises(errors.ConfigError, match=message):
+      fields.check(config)
+  else:
+    fields.check(config)
+  with config.unlocked(), config.ignore_type():
+    config.schedule.fractoin = 1.0
+    config.schedule.fraction = 0.5
+  with pytest.raises(errors.ConfigError, match=r"key 'schedule\.fractoin'"):
+    fields.check(config)

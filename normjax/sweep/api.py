@@ -9,7 +9,7 @@ from typing import Any
 
 import rich.console
 
-from normjax import configure, errors, escape, faults
+from normjax import config_files, configure, errors, escape, faults
 from normjax.configure import COMPONENTS, ConfigDict
 from normjax.record import lock
 from normjax.record.directory import RunState, SweepDirectory
@@ -234,7 +234,7 @@ def load(
     ConfigError: the file or an override does not fit.
     UserError: an override, or a method's value, that the sweep overrules.
   """
-  configure.search_beside(config_path)
+  config_files.search_beside(config_path)
   config = configure.load(config_path)
   sweep = spec.load(str(config_path), config)
   swept = {key for method in sweep.methods for key in method} | {"seed"}

@@ -5,11 +5,12 @@ may be an array too, so that runs of any length share one program.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 
-from normjax import errors
-from normjax.registry import Registry, is_outside, parse_call
+from normjax import configure, errors, fields
+from normjax.registry import Registry
 from normjax.types import Array
 
 TABLE = {
@@ -24,12 +25,16 @@ names = _REGISTRY.names
 Scalars = Mapping[str, Array | float]
 
 
-def get(name: str) -> Callable[[Array, Scalars], Array]:
+Schedule = Callable[[Array, Scalars], Array]
+
+
+def get(name: str, options: Mapping[str, Any] | None = None) -> Schedule:
   """The schedule `f(step, scalars) -> fraction of the peak`.
 
   Args:
-    name: of the table, or one's own as "package.module:f". Followed by options,
-      as in "package.module:make_f(period=0.2)", it makes the schedule.
+    name: of the table, or one's own as "package.module:f", called as
+      `f(step, scalars, **options)`.
+    options: of one's own; those that `scalars` holds too are taken from there.
 
   Returns:
     The schedule. `scalars` holds num_steps and the floats of the config's
@@ -38,26 +43,37 @@ def get(name: str) -> Callable[[Array, Scalars], Array]:
   Raises:
     UserError: an unknown name, or one from outside that is no schedule.
   """
-  bare, options = parse_call("schedule", name)
-  try:
-    found = _REGISTRY.make(bare, **options) if options else _REGISTRY.get(bare)
-  except TypeError as error:
-    raise errors.UserError(f"schedule.name={name!r}: {error}") from error
-  if not callable(found):
-    raise errors.UserError(
-      f"schedule.name={name!r} gives a {type(found).__name__}; needed: a"
-      " function (step, scalars) -> fraction of the peak."
-    )
-  return _checked(name, found) if is_outside(bare) else found
+  found = _REGISTRY.get(name)
+  if name in TABLE:
+    return found
+  options = options or {}
+  for key in configure.signature("schedule", name).required():
+    if key not in options:
+      raise errors.UserError(
+        f"schedule.name={name!r} needs {key}, which has no default: set"
+        f" schedule.{key}."
+      )
+  return _checked(name, found, options)
+
+
+def of_block(block: Mapping[str, Any]) -> Schedule:
+  """The schedule of a config's block; see `get`."""
+  own = {
+    key: value
+    for key, value in block.items()
+    if f"schedule.{key}" not in fields.FIELDS
+  }
+  return get(block["name"], own)
 
 
 def _checked(
-  name: str, schedule: Callable[[Array, Scalars], Array]
-) -> Callable[[Array, Scalars], Array]:
+  name: str, schedule: Callable[..., Array], options: Mapping[str, Any]
+) -> Schedule:
   """A schedule of the user's own, whose fraction must be one number."""
 
   def checked(step: Array, scalars: Scalars) -> Array:
-    fraction = jnp.asarray(schedule(step, scalars))
+    own = {key: scalars.get(key, value) for key, value in options.items()}
+    fraction = jnp.asarray(schedule(step, scalars, **own))
     if fraction.shape:
       raise errors.UserError(
         f"schedule.name={name!r} gives the shape {fraction.shape}; needed: one"

@@ -151,8 +151,8 @@ def power(exponent: float = 2.0):
 def worst(output, batch):
   return jnp.max(jnp.abs(output.logits - batch["targets"]), axis=-1)
 
-def sawtooth(teeth=2):
-  return lambda step, scalars: 1 - (step % teeth) / teeth
+def sawtooth(step, scalars, *, teeth=2, height: float = 1.0):
+  return height * (1 - (step % teeth) / teeth)
 """,
 }
 
