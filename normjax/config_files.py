@@ -45,6 +45,11 @@ def search_beside(path: str | Path) -> None:
   beside.search(None if ours else found)
 
 
+def search_here() -> None:
+  """Looks for a user's parts in the current folder, from now on."""
+  beside.search(Path("config.py"))
+
+
 def component_files(folder: str) -> dict[str, Path]:
   """Name to file of the components in `configs/<folder>`, a user's own first.
 

@@ -197,7 +197,7 @@ def signature(block: str, name: str) -> signatures.Signature:
   Raises:
     UserError: it cannot be imported, or is no factory.
   """
-  factory = load_outside(block, name)
+  factory = load_outside(f"{block}.name", name)
   try:
     found = signatures.of(factory)
     return found.without_first(2) if block == "schedule" else found

@@ -4,6 +4,7 @@ import importlib
 import logging
 import re
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,28 @@ def load_outside(kind: str, name: str) -> Any:
   except (Exception, SystemExit) as error:
     raise errors.UserError(
       f"{kind} {name!r} cannot be imported: {type(error).__name__}:"
-      f" {error}.{_hidden(module) or _whereabouts(module, error)}"
+      f" {error}{_line(error)}.{_hidden(module) or _whereabouts(module, error)}"
     ) from error
   if (said := _hidden(module)) and module not in _said:
     _said.add(module)
     _LOG.warning("note: %s %r:%s", kind, name, said)
   return found
+
+
+def _line(error: BaseException) -> str:
+  """Where in the user's own code an import failed; "" where it did not begin.
+
+  A SyntaxError's own message says it.
+  """
+  frames = traceback.extract_tb(error.__traceback__)
+  own = [
+    f
+    for f in frames
+    if f.filename != __file__ and "importlib" not in f.filename
+  ]
+  if not own or isinstance(error, SyntaxError):
+    return ""
+  return f" ({own[-1].filename}, line {own[-1].lineno})"
 
 
 def _hidden(module: str) -> str:

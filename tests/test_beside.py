@@ -106,7 +106,8 @@ def test_options_are_written_in_the_name_or_beside_it(
     ("ours_own:norm(3)", [], "is not a name, nor name(option=value, …)"),
     ("ours_own:norm(power='x')", [], "config key 'norm.power' is int"),
     ("ours_own:CONSTANT", [], "is a int; needed: a factory"),
-    ("ours_own:norn", [], "has no attribute 'norn'"),
+    ("ours_own:norn", [],
+     "norm.name 'ours_own:norn' cannot be imported: AttributeError"),
   ],
 )  # fmt: skip
 def test_what_the_factory_does_not_take_is_said(

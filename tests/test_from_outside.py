@@ -121,7 +121,7 @@ def test_an_optimizer_is_an_optax_transform():
     ("nowhere:norm", "It must be installed, or beside the config file that"),
     ("beside:norm", "'beside' is in this folder, .* PYTHONPATH=. in front"),
     ("tests.support:norm", "has no attribute 'norm'.$"),
-    ("broken:norm", "No module named 'nowhere'.$"),
+    ("broken:norm", r"No module named 'nowhere' \(.*broken.py, line 1\).$"),
     ("beside.norm", "One of your own is written package.module:factory.$"),
   ],
 )
