@@ -19,7 +19,7 @@ from typing import Any
 
 import ml_collections
 
-from normjax import errors, signatures
+from normjax import errors, own_parts
 from normjax.config_files import (
   component_file,
   component_files,
@@ -30,7 +30,7 @@ from normjax.config_files import (
 from normjax.config_files import (
   configs_dir as configs_dir,
 )
-from normjax.imports import dotted_hint, is_outside, load_outside
+from normjax.imports import dotted_hint, is_outside
 from normjax.registry import near_misses, parse_call
 
 ConfigDict = ml_collections.ConfigDict
@@ -48,15 +48,6 @@ COMPONENTS = {
 # Blocks whose `name` brings options. Of schedules only one from outside does:
 # all of ours read the same, and so may one's own.
 _NAMED = (*COMPONENTS, "schedule")
-# Options that are not the config's to give: `build` fills them in, from the
-# data, `train` or the roles of parameters, where a factory has them.
-_FILLED_IN = {
-  "model": (
-    "compute_dtype", "input_shape", "norm", "num_classes", "rngs", "vocab_size",
-  ),
-  "optimizer": ("dims", "exempt", "keep", "mask", "non_negative"),
-  "objective": ("label_smoothing", "z_loss"),
-}  # fmt: skip
 # Leaves that a config may lack, and what they then are. With these values they
 # are left out of a resolved config, so that it is that of a config without.
 OPTIONAL: Mapping[str, Any] = {"objective.name": "", "evaluate.metrics": ()}
@@ -134,12 +125,15 @@ def component(block: str, name: str, **options: Any) -> ConfigDict:
   if path in OPTIONAL and name == OPTIONAL[path]:
     return ConfigDict({"name": name, **options})
   name, written = parse_call(block, str(name))
-  config = _of_factory(block, name) if is_outside(name) else _own(block, name)
+  if is_outside(name):
+    config = ConfigDict({"name": name, **own_parts.fields(block, name)})
+  else:
+    config = _of_file(block, name)
   changed = {f"{block}.{key}": v for key, v in {**written, **options}.items()}
   return override(ConfigDict({block: config}), changed)[block]
 
 
-def _own(block: str, name: str) -> ConfigDict:
+def _of_file(block: str, name: str) -> ConfigDict:
   """The block that a component's file gives."""
   file = component_file(COMPONENTS[block], name)
   if file is None:
@@ -162,50 +156,20 @@ def _own(block: str, name: str) -> ConfigDict:
   return component(block, named, **options)
 
 
-def _schedule(old: ConfigDict, name: str) -> ConfigDict:
-  """The block with another schedule: what all read stays, its own goes."""
-  before = str(old.get("name"))
-  gone = signature("schedule", before).parameters if is_outside(before) else ()
-  kept = {key: old[key] for key in old if key not in gone}
-  name, written = parse_call("schedule", str(name))
-  own = _of_factory("schedule", name) if is_outside(name) else ConfigDict()
-  kept |= dict(own.iteritems(preserve_field_references=True))
-  block = ConfigDict({**kept, "name": name})
-  changed = {f"schedule.{key}": value for key, value in written.items()}
-  return override(ConfigDict({"schedule": block}), changed).schedule
-
-
-def _of_factory(block: str, name: str) -> ConfigDict:
-  """The block of one from outside: what its factory's signature says."""
-  config = ConfigDict({"name": name})
-  for key, default in signature(block, name).defaults().items():
-    if key not in _FILLED_IN.get(block, ()):
-      # None says nothing of the type.
-      anything = ml_collections.FieldReference(None, field_type=object)
-      config[key] = anything if default is None else default
-  return config
-
-
-def signature(block: str, name: str) -> signatures.Signature:
-  """What the factory of one from outside says of its options.
-
-  Args:
-    block: a key of `COMPONENTS`, or "schedule", which is no factory: its
-      options follow (step, scalars).
-    name: as in "package.module:factory".
-
-  Raises:
-    UserError: it cannot be imported, or is no factory.
-  """
-  factory = load_outside(f"{block}.name", name)
-  try:
-    found = signatures.of(factory)
-    return found.without_first(2) if block == "schedule" else found
-  except (TypeError, ValueError) as error:
-    raise errors.UserError(
-      f"{block}.name={name!r} is a {type(factory).__name__}; needed: a factory,"
-      f" a function that makes the {block}."
-    ) from error
+def _set_schedule(config: ConfigDict, value: Any) -> None:
+  """Sets its name: what all read stays, options of the old one's own go."""
+  block, before = config.schedule, str(config.schedule.get("name"))
+  name, written = parse_call("schedule", str(value))
+  if before != name:
+    with config.unlocked():
+      for key in own_parts.options("schedule", before):
+        if key in block:
+          del block[key]
+      _set(config, "schedule.name", name if written else value)
+      for key, default in own_parts.fields("schedule", name).items():
+        block[key] = default
+  for key, option in written.items():
+    _set(config, f"schedule.{key}", option)
 
 
 def is_component_name(path: str) -> bool:
@@ -241,14 +205,12 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
   for path in sorted(overrides, key=lambda path: not is_component_name(path)):
     value = plain(overrides[path])
     block = path.removesuffix(".name")
-    if is_component_name(path) and isinstance(config.get(block), ConfigDict):
+    if path == "schedule.name" and isinstance(config.get(block), ConfigDict):
+      _set_schedule(config, value)
+    elif is_component_name(path) and isinstance(config.get(block), ConfigDict):
       if config[block].get("name") != value:
         with config.unlocked():
-          config[block] = (
-            _schedule(config[block], value)
-            if block == "schedule"
-            else component(block, value)
-          )
+          config[block] = component(block, value)
     else:
       _set(config, path, value)
   return config
@@ -274,7 +236,7 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
       allowed = list(node.keys())
       name = str(node.get("name"))
       if where in _NAMED and depth == len(keys) - 1 and is_outside(name):
-        own = signature(where, name)
+        own = own_parts.signature(where, name)
         if own.open_ended or key in own.parameters:
           return node
         allowed += [k for k in own.parameters if k not in allowed]
@@ -303,7 +265,7 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
   problem = None
   block, name = path.rpartition(".")[0], str(holder.get("name"))
   if block in _NAMED and last != "name" and is_outside(name):
-    value = signature(block, name).typed(last, value)
+    value = own_parts.signature(block, name).typed(last, value)
   if last not in holder:
     with holder.unlocked():
       holder[last] = value

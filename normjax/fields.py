@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from normjax import configure, errors
+from normjax import configure, errors, own_parts
 from normjax.imports import is_outside
 from normjax.registry import near_misses
 
@@ -194,7 +194,7 @@ def is_own_option(path: str, flat: Mapping[str, Any]) -> bool:
   block, _, key = path.partition(".")
   if block != "schedule" or path in FIELDS or not is_outside(name):
     return False
-  own = configure.signature(block, name)
+  own = own_parts.signature(block, name)
   return own.open_ended or key in own.parameters
 
 
@@ -205,7 +205,7 @@ def traced(flat: Mapping[str, Any]) -> set[str]:
     p.partition(".")[2]: v for p, v in flat.items() if is_own_option(p, flat)
   }
   if own:
-    signature = configure.signature("schedule", flat["schedule.name"])
+    signature = own_parts.signature("schedule", flat["schedule.name"])
     found |= {f"schedule.{key}" for key in signature.traced(own)}
   return found
 
@@ -326,7 +326,7 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
       elif problem:
         yield f"{path}={value!r} {problem}."
     elif is_own_option(path, flat):
-      default = configure.signature("schedule", flat["schedule.name"])
+      default = own_parts.signature("schedule", flat["schedule.name"])
       default = default.defaults().get(path.partition(".")[2])
       if problem := _option_problem(value, default):
         yield f"{path}={value!r} {problem}."

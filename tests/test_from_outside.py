@@ -231,9 +231,10 @@ def test_what_gives_the_wrong_thing_is_named_before_it_is_compiled(
   assert re.search(pattern, str(error.value), re.DOTALL), error.value
 
 
-def part(step, scalars, *, fraction: float = 0.5, steps=2, of):
-  """A schedule with options, of which one is traced."""
-  return (step % steps) * fraction + scalars["num_steps"] * of
+def part(step, scalars, *, fraction: float = 0.5, steps=2, of, num_steps):
+  """A schedule with options, of which one is traced, and one is not its own."""
+  assert scalars["num_steps"] is num_steps
+  return (step % steps) * fraction + num_steps * of
 
 
 def test_parts_that_are_no_components_come_from_outside_too():

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from normjax import configure, errors, fields
+from normjax import errors, fields, own_parts
 from normjax.registry import Registry
 from normjax.types import Array
 
@@ -46,34 +46,22 @@ def get(name: str, options: Mapping[str, Any] | None = None) -> Schedule:
   found = _REGISTRY.get(name)
   if name in TABLE:
     return found
-  options = options or {}
-  for key in configure.signature("schedule", name).required():
-    if key not in options:
+  signature = own_parts.signature("schedule", name)
+  options = dict(options or {})
+  for key in own_parts.options("schedule", name):
+    if key in signature.required() and key not in options:
       raise errors.UserError(
         f"schedule.name={name!r} needs {key}, which has no default: set"
         f" schedule.{key}."
       )
-  return _checked(name, found, options)
 
-
-def of_block(block: Mapping[str, Any]) -> Schedule:
-  """The schedule of a config's block; see `get`."""
-  own = {
-    key: value
-    for key, value in block.items()
-    if f"schedule.{key}" not in fields.FIELDS
-  }
-  return get(block["name"], own)
-
-
-def _checked(
-  name: str, schedule: Callable[..., Array], options: Mapping[str, Any]
-) -> Schedule:
-  """A schedule of the user's own, whose fraction must be one number."""
-
-  def checked(step: Array, scalars: Scalars) -> Array:
-    own = {key: scalars.get(key, value) for key, value in options.items()}
-    fraction = jnp.asarray(schedule(step, scalars, **own))
+  def own(step: Array, scalars: Scalars) -> Array:
+    given = options | {
+      key: value
+      for key, value in scalars.items()
+      if key in options or key in signature.parameters
+    }
+    fraction = jnp.asarray(found(step, scalars, **given))
     if fraction.shape:
       raise errors.UserError(
         f"schedule.name={name!r} gives the shape {fraction.shape}; needed: one"
@@ -81,7 +69,17 @@ def _checked(
       )
     return fraction
 
-  return checked
+  return own
+
+
+def of_block(block: Mapping[str, Any]) -> Schedule:
+  """The schedule of a config's block; see `get`."""
+  own = {
+    key: value
+    for key, value in block.items()
+    if key != "name" and f"schedule.{key}" not in fields.FIELDS
+  }
+  return get(block["name"], own)
 
 
 def _warmup(step: Array, scalars: Scalars) -> Array:
