@@ -4,6 +4,7 @@ Python finds the modules there, after all that it finds elsewhere, and a folder
 `configs` there comes before ours. A child process is told by its environment.
 """
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ def search(file: Path | None) -> None:
   _file = None if file is None else file.resolve()
   if _file is not None and str(_file.parent) not in sys.path:
     sys.path.append(str(_file.parent))
+    importlib.invalidate_caches()  # It may be new.
 
 
 def config_file() -> Path | None:

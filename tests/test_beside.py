@@ -9,6 +9,7 @@ import pytest
 from normjax import (
   beside,
   build,
+  cli,
   config_files,
   configure,
   errors,
@@ -16,6 +17,7 @@ from normjax import (
   imports,
 )
 from normjax.commands import arguments
+from normjax.record.directory import RunDirectory, RunState
 
 OWN = """
 import math
@@ -190,3 +192,23 @@ def test_a_child_process_finds_what_its_parent_finds(folder):
     text=True,
   )
   assert done.stdout.strip() == str(folder / "run.py"), done.stderr
+
+
+def test_train_refuses_what_began_with_other_code(folder, capsys):
+  command = ["train", str(folder / "run.py"), f"--out={folder / 'out'}"]
+  command.append("--config.norm.name=ours_own:norm")
+  config, _ = arguments.load_config(command[1], command[3:])
+  run_id = configure.run_id(config)
+  run = RunDirectory(folder / "out" / run_id, run_id)
+  modules = {"ours_own": "0123456789ab-ours_own.py"}
+  run.write_run(
+    config=configure.to_dict(config),
+    provenance={"own": {"modules": modules}},
+  )
+  run.write_result(RunState.DONE, metrics={"eval/loss": 1.5}, steps=3)
+  assert cli.main(command) == 2
+  said = capsys.readouterr().err
+  assert f"{run.path}: the code of 'ours_own' has changed" in said
+  assert "Give another --out, or --accept_code_change" in said
+  assert cli.main([*command, "--accept_code_change"]) == 0
+  assert "done after 3 steps" in capsys.readouterr().out
