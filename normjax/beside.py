@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _VARIABLE = "NORMJAX_CONFIG_FILE"
-_file: Path | None = Path(os.environ.get(_VARIABLE, "")).resolve()
-if _VARIABLE not in os.environ:
-  _file = None
+_told = os.environ.get(_VARIABLE)
+_file: Path | None = Path(_told) if _told else None
 
 
 def search(file: Path | None) -> None:
@@ -41,8 +40,8 @@ def environment() -> dict[str, str]:
   It must be started with `-P`, so that nothing comes before this path.
   """
   path = os.pathsep.join(each or os.getcwd() for each in sys.path)
-  told = {} if _file is None else {_VARIABLE: str(_file)}
-  return {"PYTHONPATH": path, **told}
+  # Also where there is none: the parent may have been told of another.
+  return {"PYTHONPATH": path, _VARIABLE: str(_file or "")}
 
 
 def hidden(module: str) -> str:
