@@ -18,6 +18,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
   # Components: a name and that component's own options, whose defaults are
   # in configs/<folder>/<name>.py. Changing a name brings the new defaults.
+  # One's own is "package.module:factory"; its signature says the defaults.
   config.model = configure.component("model", "llama")
   config.norm = configure.component("norm", "rms_norm")
   config.optimizer = configure.component(
@@ -28,7 +29,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # and squared_error of values.
   config.objective = configure.component("objective", "")
 
-  # The learning rate at step t is optimizer.learning_rate times this.
+  # The learning rate at step t is optimizer.learning_rate times this. One's own
+  # is "package.module:f", called as f(step, scalars, **its options).
   config.schedule = ml_collections.ConfigDict()
   config.schedule.name = "warmup_cosine"  # constant linear warmup_cosine wsd
   config.schedule.warmup_fraction = 0.1  # of train.num_steps, rising linearly

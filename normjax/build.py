@@ -39,7 +39,7 @@ def _traced(flat: Mapping[str, Any]) -> set[str]:
   """The leaves of a config that enter the program as arrays."""
   from normjax import objectives, optim  # Late: their files are not light.
 
-  found = set(filter(fields.is_traced, flat))
+  found = fields.traced(flat)
   tables = {"optimizer.": optim.REGISTRY, "objective.": objectives.REGISTRY}
   for block, table in tables.items():
     own = {k[len(block) :]: v for k, v in flat.items() if k.startswith(block)}
@@ -257,6 +257,7 @@ def optimizer(
       f"optimizer.learning_rate={options.get('learning_rate')!r}: optimizer"
       f" {block['name']!r} needs one; allowed: a float, such as 0.001."
     )
+  name = block["name"]
   with _naming(resolved, "optimizer"):
     for key in options:
       path = f"optimizer.{key}"
@@ -264,9 +265,8 @@ def optimizer(
         options[key] = values[path]
       if key.endswith("learning_rate") and options[key] is not None:
         options[key] = options[key] * learning_rate_scale
-    return optim.make(
-      block["name"], **_with_roles(block["name"], options, roles)
-    )
+    made = optim.make(name, **_with_roles(name, options, roles))
+    return outside.checked_optimizer(name, made)
 
 
 # Options of an objective that stand in `train`, where every config has them.

@@ -4,23 +4,34 @@ A config file defines `get_config(arg="")`, returning an ml_collections
 ConfigDict. A *component* is a block with a `name` (model, norm, optimizer,
 data, objective); its defaults come from `configs/<folder>/<name>.py`, so
 overriding a block's `name` brings that component's own defaults and drops the
-old ones.
+old ones. Those of one from outside, "package.module:factory", are the defaults
+of the factory's signature.
+
+A component's file of the user's own may set `name` to one from outside.
 """
 
 import copy
-import difflib
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import ml_collections
 
-from normjax import errors
-from normjax.registry import dotted_hint, is_outside, near_misses
+from normjax import errors, own_parts
+from normjax.config_files import (
+  component_file,
+  component_files,
+  load_module,
+  shortened,
+  split_argument,
+)
+from normjax.config_files import (
+  configs_dir as configs_dir,
+)
+from normjax.imports import dotted_hint, is_outside
+from normjax.registry import near_misses, parse_call
 
 ConfigDict = ml_collections.ConfigDict
 # Of a placeholder that must be filled.
@@ -34,84 +45,12 @@ COMPONENTS = {
   "data": "data",
   "objective": "objectives",
 }
+# Blocks whose `name` brings options. Of schedules only one from outside does:
+# all of ours read the same, and so may one's own.
+_NAMED = (*COMPONENTS, "schedule")
 # Leaves that a config may lack, and what they then are. With these values they
 # are left out of a resolved config, so that it is that of a config without.
 OPTIONAL: Mapping[str, Any] = {"objective.name": "", "evaluate.metrics": ()}
-
-
-def configs_dir() -> Path:
-  """The folder of config files: the checkout's, else the installed copy."""
-  package = Path(__file__).resolve().parent
-  checkout = package.parent / "configs"
-  return checkout if checkout.is_dir() else package / "configs"
-
-
-def split_argument(path: str | Path) -> tuple[str, str]:
-  """`file.py:arg` as file and argument; a file's own name may hold colons."""
-  text = str(path)
-  ends = [index for index, sign in enumerate(text) if sign == ":"]
-  for end in [len(text), *ends]:
-    if _find(text[:end]) is not None:
-      return text[:end], text[end + 1 :]
-  file, _, argument = text.partition(":")
-  return file, argument
-
-
-def _find(file: str) -> Path | None:
-  """The config file that is meant, in the current folder or beside ours."""
-  asked = Path(file)
-  tries = [asked, configs_dir().parent / asked]
-  tries = [p.with_name(p.name + ".py") for p in tries if p.name] + tries
-  try:
-    return next((p for p in tries if p.is_file()), None)
-  except (OSError, ValueError) as error:  # Too long, or not a name at all.
-    what = error.strerror if isinstance(error, OSError) else str(error)
-    raise errors.ConfigError(
-      f"no config file {_shortened(file)!r}: {what}."
-    ) from error
-
-
-def _shortened(text: str, most: int = 60) -> str:
-  return text if len(text) <= most else f"{text[:most]}… ({len(text)} long)"
-
-
-def load_module(path: str | Path) -> ModuleType:
-  """Imports a config file, given as a path with or without `.py`.
-
-  A relative path is looked for in the current folder, then beside
-  `configs/`.
-
-  Raises:
-    ConfigError: the file is missing, does not import, or lacks `get_config`.
-  """
-  found = _find(str(path))
-  if found is None:
-    known = [
-      f"configs/{p.relative_to(configs_dir())}"
-      for p in sorted(configs_dir().rglob("*.py"))
-    ]
-    stem = Path(str(path)).stem
-    close = [file for file in known if Path(file).stem == stem]
-    close = close or difflib.get_close_matches(str(path), known, n=3)
-    raise errors.ConfigError(
-      f"no config file {str(path)!r}."
-      + (f" Did you mean {' or '.join(close)}?" if close else "")
-    )
-  spec = importlib.util.spec_from_file_location(
-    f"normjax_config_{found.stem}", found
-  )
-  if spec is None or spec.loader is None:
-    raise errors.ConfigError(
-      f"config file {str(found)!r} is no Python file: its name must end in .py."
-    )
-  module = importlib.util.module_from_spec(spec)
-  run = errors.located(
-    found, f"config file {found} does not import", spec.loader.exec_module
-  )
-  run(module)
-  if not callable(getattr(module, "get_config", None)):
-    raise errors.ConfigError(f"config file {found} defines no get_config().")
-  return module
 
 
 def load(path: str | Path) -> ConfigDict:
@@ -169,36 +108,74 @@ def _tidy(block: ConfigDict, prefix: str) -> None:
 def component(block: str, name: str, **options: Any) -> ConfigDict:
   """The default block of a component, with some options replaced.
 
-  One from outside, "package.module:factory", has no defaults here: its block
-  takes any option.
+  An option from outside that has no default is not there until it is set.
+
+  Args:
+    block: a key of `COMPONENTS`.
+    name: of a file of `configs/<folder>`, or "package.module:factory"; either
+      may be followed by options, as in "name(option=value)".
+    **options: replace the defaults.
 
   Raises:
     UnknownNameError: `configs/<folder>/<name>.py` does not exist.
     ConfigError: an option that the block does not have, or of another type.
+    UserError: one from outside that cannot be imported.
   """
   path = f"{block}.name"
-  if is_outside(str(name)) or (path in OPTIONAL and name == OPTIONAL[path]):
+  if path in OPTIONAL and name == OPTIONAL[path]:
     return ConfigDict({"name": name, **options})
-  folder = configs_dir() / COMPONENTS[block]
-  names = sorted(p.stem for p in folder.glob("*.py"))
-  if name not in names:
+  name, written = parse_call(block, str(name))
+  if is_outside(name):
+    config = ConfigDict({"name": name, **own_parts.fields(block, name)})
+  else:
+    config = _of_file(block, name)
+  changed = {f"{block}.{key}": v for key, v in {**written, **options}.items()}
+  return override(ConfigDict({block: config}), changed)[block]
+
+
+def _of_file(block: str, name: str) -> ConfigDict:
+  """The block that a component's file gives."""
+  file = component_file(COMPONENTS[block], name)
+  if file is None:
+    files = component_files(COMPONENTS[block])
     raise errors.UnknownNameError(
-      f"unknown {block} {_shortened(str(name))!r}.{near_misses(name, names)}"
-      f" Known: {', '.join(names)}.{dotted_hint(name)}"
+      f"unknown {block} {shortened(name)!r}.{near_misses(name, files)}"
+      f" Known: {', '.join(files)}.{dotted_hint(name)}"
     )
-  file = folder / f"{name}.py"
   config = load(file)
-  if config.get("name") != name:
-    raise errors.ConfigError(
-      f"{file} must set name={name!r}, got {config.get('name')!r}."
-    )
-  return override(config, options)
+  named = str(config.get("name"))
+  if not is_outside(named):
+    if named != name:
+      raise errors.ConfigError(
+        f"{file} must set name={name!r}, or name='package.module:factory' of"
+        f" one of your own; got {config.get('name')!r}."
+      )
+    return config
+  # What the file leaves out, the factory says.
+  options = {key: config[key] for key in config if key != "name"}
+  return component(block, named, **options)
+
+
+def _set_schedule(config: ConfigDict, value: Any) -> None:
+  """Sets its name: what all read stays, options of the old one's own go."""
+  block, before = config.schedule, str(config.schedule.get("name"))
+  name, written = parse_call("schedule", str(value))
+  if before != name:
+    with config.unlocked():
+      for key in own_parts.options("schedule", before):
+        if key in block:
+          del block[key]
+      _set(config, "schedule.name", name if written else value)
+      for key, default in own_parts.fields("schedule", name).items():
+        block[key] = default
+  for key, option in written.items():
+    _set(config, f"schedule.{key}", option)
 
 
 def is_component_name(path: str) -> bool:
   """Whether a dotted path names the component of a block."""
   block, _, key = path.rpartition(".")
-  return key == "name" and block in COMPONENTS
+  return key == "name" and block in _NAMED
 
 
 def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
@@ -228,7 +205,9 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
   for path in sorted(overrides, key=lambda path: not is_component_name(path)):
     value = plain(overrides[path])
     block = path.removesuffix(".name")
-    if is_component_name(path) and isinstance(config.get(block), ConfigDict):
+    if path == "schedule.name" and isinstance(config.get(block), ConfigDict):
+      _set_schedule(config, value)
+    elif is_component_name(path) and isinstance(config.get(block), ConfigDict):
       if config[block].get("name") != value:
         with config.unlocked():
           config[block] = component(block, value)
@@ -254,10 +233,13 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
         f"config key {path!r}: {where!r} is a value, not a block."
       )
     if key not in node:
-      is_option = where in COMPONENTS and depth == len(keys) - 1
-      if is_option and is_outside(str(node.get("name"))):
-        return node
       allowed = list(node.keys())
+      name = str(node.get("name"))
+      if where in _NAMED and depth == len(keys) - 1 and is_outside(name):
+        own = own_parts.signature(where, name)
+        if own.open_ended or key in own.parameters:
+          return node
+        allowed += [k for k in own.parameters if k not in allowed]
       raise errors.ConfigError(
         f"unknown config key {path!r}.{near_misses(key, allowed)}"
         f" Keys of {where or 'the config'}: {', '.join(sorted(allowed))}."
@@ -281,6 +263,9 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
       f"config key {path!r} is a value; got the block {value!r}."
     )
   problem = None
+  block, name = path.rpartition(".")[0], str(holder.get("name"))
+  if block in _NAMED and last != "name" and is_outside(name):
+    value = own_parts.signature(block, name).typed(last, value)
   if last not in holder:
     with holder.unlocked():
       holder[last] = value

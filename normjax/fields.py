@@ -13,7 +13,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from normjax import configure, errors
+from normjax import configure, errors, own_parts
+from normjax.imports import is_outside
 from normjax.registry import near_misses
 
 MAX_INT32 = 2**31 - 1
@@ -182,6 +183,33 @@ def is_traced(path: str) -> bool:
   return path in FIELDS and FIELDS[path].effect is Effect.TRACED
 
 
+def is_own_option(path: str, flat: Mapping[str, Any]) -> bool:
+  """Whether a leaf is an option of a schedule from outside.
+
+  Args:
+    path: of the leaf.
+    flat: the config's leaves.
+  """
+  name = str(flat.get("schedule.name"))
+  block, _, key = path.partition(".")
+  if block != "schedule" or path in FIELDS or not is_outside(name):
+    return False
+  own = own_parts.signature(block, name)
+  return own.open_ended or key in own.parameters
+
+
+def traced(flat: Mapping[str, Any]) -> set[str]:
+  """The leaves that enter the program as arrays, but for components' own."""
+  found = set(filter(is_traced, flat))
+  own = {
+    p.partition(".")[2]: v for p, v in flat.items() if is_own_option(p, flat)
+  }
+  if own:
+    signature = own_parts.signature("schedule", flat["schedule.name"])
+    found |= {f"schedule.{key}" for key in signature.traced(own)}
+  return found
+
+
 def is_loop(path: str) -> bool:
   """Whether a leaf steers the loop around the program, not the program."""
   return path in FIELDS and FIELDS[path].effect is Effect.LOOP
@@ -272,11 +300,8 @@ def _own_leaves(block: str, name: str, written_ns: int) -> dict[str, Any]:
 
 def _written_ns(block: str, name: str) -> int:
   """When a component's file was written; 0 where there is none."""
-  folder = configure.configs_dir() / configure.COMPONENTS[block]
-  try:
-    return os.stat(folder / f"{name}.py").st_mtime_ns
-  except (OSError, ValueError):  # No file, or no name of one.
-    return 0
+  file = configure.component_file(block, name)
+  return 0 if file is None else os.stat(file).st_mtime_ns
 
 
 def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
@@ -299,6 +324,11 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
           f" {allowed}.{near_misses(str(value), field.choices)}"
         )
       elif problem:
+        yield f"{path}={value!r} {problem}."
+    elif is_own_option(path, flat):
+      default = own_parts.signature("schedule", flat["schedule.name"])
+      default = default.defaults().get(path.partition(".")[2])
+      if problem := _option_problem(value, default):
         yield f"{path}={value!r} {problem}."
     elif is_component(path):
       problem = _option_problem(value, defaults.get(path))

@@ -7,9 +7,13 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
+import optax
 from flax import nnx
 
 from normjax import errors
+from normjax.imports import is_outside
+from normjax.types import PyTree
 
 # What training asks of data; one from outside may lack some.
 _OF_DATA = (
@@ -55,6 +59,45 @@ def checked_model(name: str, made: Any) -> nnx.Module:
       " called as model(inputs, train=…, key=…)."
     )
   return made
+
+
+def checked_optimizer(
+  name: str, made: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+  """One from outside whose update raises UserError where it does not fit."""
+  if not is_outside(name):
+    return made
+  inner = optax.with_extra_args_support(made)
+
+  def update(
+    updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
+  ) -> tuple[PyTree, PyTree]:
+    given = inner.update(updates, state, params, **extra)
+    if not isinstance(given, tuple) or len(given) != 2:
+      raise errors.UserError(
+        f"optimizer.name={name!r}: its update gives a {type(given).__name__};"
+        " needed: the pair (updates, state)."
+      )
+    _check_same_shapes(name, updates, given[0])
+    return given
+
+  return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def _check_same_shapes(name: str, gradients: PyTree, updates: PyTree) -> None:
+  needed, given = (
+    {
+      jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    for tree in (gradients, updates)
+  )
+  for path in needed.keys() | given.keys():
+    if needed.get(path) != given.get(path):
+      raise errors.UserError(
+        f"optimizer.name={name!r}: its update of {path} has the shape"
+        f" {given.get(path)}; needed: that of its gradient, {needed.get(path)}."
+      )
 
 
 def _not_taken(function: Any, names: Iterable[str]) -> list[str]:

@@ -6,18 +6,19 @@ A table is greppable, costs nothing to import, and can say what was meant.
 import ast
 import dataclasses
 import difflib
-import functools
-import importlib
-import inspect
 import pkgutil
 import re
-import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
-from normjax import errors
+from normjax import errors, signatures
+from normjax.imports import (
+  MODULE,
+  dotted_hint,
+  is_outside,
+  load,
+  load_outside,
+)
 
 
 def near_misses(name: str, allowed: Iterable[str]) -> str:
@@ -25,22 +26,6 @@ def near_misses(name: str, allowed: Iterable[str]) -> str:
   names = list(dict.fromkeys(allowed))  # Each is said once.
   close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
   return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-
-
-# The part before the factory: "package.module:" of "package.module:factory".
-_OUTSIDE = re.compile(r"([A-Za-z_][\w.]*:)[A-Za-z_]\w*(?=\(|$)")
-
-
-def is_outside(text: str) -> bool:
-  """Whether a text is "package.module:factory", with or without options."""
-  return _OUTSIDE.match(text) is not None
-
-
-def dotted_hint(name: str) -> str:
-  """Says how one from outside is written, to whom wrote a dotted name."""
-  if "." not in str(name) and ":" not in str(name):
-    return ""
-  return " One of your own is written package.module:factory."
 
 
 def parse_call(kind: str, text: str) -> tuple[str, dict[str, Any]]:
@@ -55,7 +40,7 @@ def parse_call(kind: str, text: str) -> tuple[str, dict[str, Any]]:
   """
   if "(" not in text:
     return text, {}
-  module = _OUTSIDE.match(text)
+  module = MODULE.match(text)
   prefix = module.group(1) if module else ""
   try:
     call = ast.parse(text.removeprefix(prefix), mode="eval").body
@@ -94,7 +79,19 @@ def _check_options(
       )
 
 
-_PLAIN = (bool, int, float)
+def _check_required(
+  kind: str,
+  name: str,
+  signature: signatures.Signature,
+  num_positional: int,
+  options: Iterable[str],
+) -> None:
+  """Raises UserError where an option without a default is not given."""
+  if missing := signatures.missing(signature, num_positional, options):
+    raise errors.UserError(
+      f"{kind} {name!r} needs {', '.join(missing)}, which has no default:"
+      f" give it, as in '{name}({missing[0]}=…)' or as a key beside the name."
+    )
 
 
 def _check_texts(
@@ -106,45 +103,6 @@ def _check_texts(
       raise errors.UserError(
         f"{kind} {name!r}: {key}={value!r}; allowed: {kinds[key]}."
       )
-
-
-def _plain(annotation: Any) -> str:
-  """What a flag or a number may be, in words; empty for other options."""
-  parts = set(typing.get_args(annotation) or (annotation,))
-  optional = " or None" if types.NoneType in parts else ""
-  parts -= {types.NoneType}
-  if not parts or not parts <= set(_PLAIN):
-    return ""
-  return ("True, False" if parts == {bool} else "a number") + optional
-
-
-def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
-  # A metaclass, as Flax's, may hide the signature of a class.
-  function = factory.__init__ if isinstance(factory, type) else factory
-  return list(inspect.signature(function).parameters.values())
-
-
-def _whereabouts(target: str, error: Exception) -> str:
-  """What helps where the module of "module:attribute" is not found."""
-  module = target.partition(":")[0]
-  package = module.partition(".")[0]
-  missing = getattr(error, "name", None)
-  if not isinstance(error, ModuleNotFoundError) or not (
-    missing and f"{module}.".startswith(f"{missing}.")
-  ):
-    return ""  # It is there; the error is its own.
-  if Path(f"{package}.py").exists() or Path(package).is_dir():
-    return (
-      f" {package!r} is in this folder, where Python does not look:"
-      " PYTHONPATH=. in front of the command adds it."
-    )
-  return " It must be installed, or in a folder of PYTHONPATH."
-
-
-def load(target: str) -> Any:
-  """Imports what "module:attribute" names."""
-  module, _, attribute = target.partition(":")
-  return getattr(importlib.import_module(module), attribute)
 
 
 _LIST = re.compile(r"^__all__ = (\[[^]]*\])", re.MULTILINE)
@@ -169,24 +127,6 @@ def exports(package: str, folders: Iterable[str]) -> Mapping[str, str]:
   return found
 
 
-@functools.lru_cache
-def _declared_traced(factory: Callable[..., Any]) -> Mapping[str, bool]:
-  """Whether an option's numbers may be arrays, by its annotation if it has one.
-
-  A `types.StaticFloat` is another kind than float.
-  """
-  found = {}
-  for parameter in _parameters(factory):
-    kind = parameter.annotation
-    if kind is parameter.empty or isinstance(kind, str):
-      continue
-    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
-    found[parameter.name] = float in (
-      typing.get_args(kind) if union else (kind,)
-    )
-  return found
-
-
 @dataclasses.dataclass(frozen=True)
 class Registry:
   """A lazy table of factories.
@@ -195,11 +135,14 @@ class Registry:
     kind: what the table holds, in the singular, for messages.
     table: name to "module:factory".
     from_outside: whether "package.module:factory" names a factory as well.
+    makes: what the factories make; one from outside may make anything. None:
+      who asks for it checks that.
   """
 
   kind: str
   table: Mapping[str, str]
   from_outside: bool = False
+  makes: type | None = None
 
   def names(self) -> tuple[str, ...]:
     """All names, in the table's order."""
@@ -214,31 +157,13 @@ class Registry:
       UserError: one from outside that cannot be imported.
     """
     if name not in self.table and self.from_outside and is_outside(name):
-      return self._from_outside(name)
+      return load_outside(self.kind, name)
     if name not in self.table:
       unknown = _unknown(self.kind, name, sorted(self.table))
       if self.from_outside and (hint := dotted_hint(name)):
         raise errors.UnknownNameError(f"{unknown}{hint}")
       raise unknown
     return load(self.table[name])
-
-  def _from_outside(self, name: str) -> Callable[..., Any]:
-    """The factory "package.module:factory"; a UserError says what is wrong."""
-    if "(" in name:
-      raise errors.UserError(
-        f"{self.kind} {name!r}: a name has no options here; those of a"
-        f" component are keys of its block, beside"
-        f" name={name.partition('(')[0]!r}."
-      )
-    try:
-      factory = load(name)
-    # Whatever a module of the user's raises; one that is a script may exit.
-    except (Exception, SystemExit) as error:
-      raise errors.UserError(
-        f"{self.kind} {name!r} cannot be imported: {type(error).__name__}:"
-        f" {error}.{_whereabouts(name, error)}"
-      ) from error
-    return factory
 
   def traced(self, name: str, options: Mapping[str, Any]) -> frozenset[str]:
     """The options that enter a compiled program as arrays.
@@ -255,14 +180,7 @@ class Registry:
     Raises:
       UnknownNameError: no such name.
     """
-    declared = _declared_traced(self.get(name))
-    return frozenset(
-      key
-      for key, value in options.items()
-      if isinstance(value, int | float)
-      and not isinstance(value, bool)
-      and declared.get(key, isinstance(value, float))
-    )
+    return signatures.own(self.get(name)).traced(options)
 
   def make(self, name: str, *args: Any, **options: Any) -> Any:
     """Calls the factory, after checking the options' names.
@@ -273,36 +191,40 @@ class Registry:
         it has a flag or a number.
     """
     factory = self.get(name)
-    # A factory that hands options on says to what, and which it sets itself.
-    chain = (factory, *getattr(factory, "hands_options_to", ()))
-    own, *handed_on = map(_parameters, chain)
-    fixed = getattr(factory, "fixes_options", ())
-    parameters = own + [
-      p for more in handed_on for p in more if p.name not in fixed
-    ]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in _parameters(chain[-1]))
-    if not open_ended:
-      # Each once: a factory and what it hands options to share some.
-      allowed = list(
-        dict.fromkeys(
-          p.name
-          for p in parameters
-          if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-          and p.name != "self"
-        )
+    if not callable(factory):
+      raise errors.UserError(
+        f"{self.kind} {name!r} is a {type(factory).__name__}; needed: a"
+        f" factory, a function that makes the {self.kind}."
       )
-      _check_options(self.kind, name, options, allowed)
-    kinds = {p.name: _plain(p.annotation) for p in parameters}
+    signature = signatures.of(factory)
+    parameters = signature.parameters
+    if not signature.open_ended:
+      _check_options(self.kind, name, options, list(parameters))
+    if is_outside(name):
+      _check_required(self.kind, name, signature, len(args), options)
+    kinds = {
+      k: signatures.plain_kind(p.annotation) for k, p in parameters.items()
+    }
     flags = {key: said for key, said in kinds.items() if "True" in said}
     # As a flag every text is true: "no" would be yes.
     _check_texts(self.kind, name, options, flags)
     try:
-      return factory(*args, **options)
+      return self._checked(name, factory(*args, **options))
     except TypeError as error:
       # The factory's own message, where it has one, knows the range.
       if not any(key in str(error) for key in options):
         _check_texts(self.kind, name, options, kinds)
       raise
+
+  def _checked(self, name: str, made: Any) -> Any:
+    if self.makes is None or isinstance(made, self.makes):
+      return made
+    # A package exports what its `base` defines.
+    package = self.makes.__module__.removesuffix(".base")
+    raise errors.UserError(
+      f"{self.kind} {name!r} gives a {type(made).__name__}; needed: a"
+      f" {package}.{self.makes.__name__}."
+    )
 
   def resolve(self, spec: str | Mapping[str, Any]) -> Any:
     """What a config names: "name", "name(option=value)" or a mapping.
@@ -368,22 +290,37 @@ class Table[T: Named]:
   def resolve(self, entry: str | T) -> T:
     """The entry of that name, or of `name(option=value)`; an entry is itself.
 
+    The name may be "package.module:factory", or that of an entry there.
+
     Raises:
       UnknownNameError: no such name; near misses and all names are listed.
-      UserError: options that the entry does not have.
+      UserError: options that the entry does not have, or one from outside that
+        cannot be imported or is no entry.
     """
-    if isinstance(entry, type(next(iter(self._entries.values())))):
+    kind = type(next(iter(self._entries.values())))
+    if isinstance(entry, kind):
       return entry
     options: dict[str, Any] = {}
     if isinstance(entry, str):
       entry, options = parse_call(self.kind, entry)
+      if is_outside(entry):
+        return self._from_outside(kind, entry, options)
     # Another type may not be hashable.
     if entry not in self.names():
       raise _unknown(self.kind, entry, self.names())
     if not options:
       return self._entries[str(entry)]
     factory = self._factories.get(str(entry))
-    allowed = [p.name for p in _parameters(factory)] if factory else []
+    allowed = list(signatures.of(factory).parameters) if factory else []
     _check_options(self.kind, str(entry), options, allowed)
     assert factory is not None
     return factory(**options)
+
+  def _from_outside(
+    self, kind: type[T], name: str, options: Mapping[str, Any]
+  ) -> T:
+    outside = Registry(self.kind, {}, from_outside=True, makes=kind)
+    found = outside.get(name)
+    if isinstance(found, kind) and not options:
+      return found
+    return outside.make(name, **options)

@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from normjax import configure, errors, fields
+from normjax import config_files, configure, errors, fields
 
 
 def one(positional: list[str], what: str, usage: str) -> str:
@@ -58,6 +58,7 @@ def load_config(
   rest = {key: text for key, text in texts.items() if key not in names}
   # A leaf that the config lacks is typed by its default.
   typed_by = {k: v for k, v in configure.OPTIONAL.items() if k in rest}
+  config_files.search_beside(path)
   config = configure.override(configure.load(path), {**names, **typed_by})
   for key, text in rest.items():
     holder = configure.check_leaf(config, key)
@@ -102,6 +103,16 @@ def _literal(text: str) -> Any:
     return ast.literal_eval(text)
   except (SyntaxError, ValueError):
     return text
+
+
+def define_accept_code_change(values: flags.FlagValues) -> None:
+  """The flag --accept_code_change."""
+  flags.DEFINE_bool(
+    "accept_code_change",
+    False,
+    "Keep what runs have left whose own components were edited since.",
+    flag_values=values,
+  )
 
 
 def define_out(values: flags.FlagValues, what: str) -> None:

@@ -1,4 +1,7 @@
-"""Lists what a config can name, with the paper or source of each."""
+"""Lists what a config can name, with the paper or source of each.
+
+What a folder `configs` here has is listed too.
+"""
 
 import ast
 import importlib.util
@@ -6,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from normjax import configure, convert, errors, metrics, registry
+from normjax import config_files, configure, convert, errors, metrics, registry
 from normjax.norms import weights
 
 USAGE = (
@@ -37,8 +40,7 @@ def _headline(file: Path) -> str:
 def _files(what: str) -> dict[str, Path]:
   """The file that says what it is, by name."""
   if what not in _TABLES:
-    files = sorted((configure.configs_dir() / what).glob("*.py"))
-    return {file.stem: file for file in files}
+    return configure.component_files(what)
   return {name: _file(target) for name, target in _TABLES[what].items()}
 
 
@@ -56,6 +58,7 @@ def run(
 ) -> int:
   """Prints one line per config file, or an entry of a table."""
   del overrides, values
+  config_files.search_here()
   for what in positional:
     if what not in _ALLOWED:
       raise errors.UserError(

@@ -34,6 +34,7 @@ def define_flags(values: flags.FlagValues) -> None:
     "List points, programs, sizes and time, and train nothing.",
     flag_values=values,
   )
+  arguments.define_accept_code_change(values)
 
 
 def run(
@@ -52,6 +53,7 @@ def run(
     workers=values["workers"].value,
     retries=values["retries"].value,
     dry_run=values["dry_run"].value,
+    accept_code_change=values["accept_code_change"].value,
   )
   if values["dry_run"].value:
     return 0

@@ -2,8 +2,9 @@
 
 from absl import flags
 
-from normjax import configure, escape
+from normjax import configure, errors, escape
 from normjax.commands import arguments
+from normjax.record import sources
 from normjax.record.directory import RunDirectory
 
 USAGE = "train CONFIG [--out=DIR] [--config.key=value …]"
@@ -14,6 +15,18 @@ def define_flags(values: flags.FlagValues) -> None:
   arguments.define_out(
     values, "Holds one folder per run. Default: runs/<config>."
   )
+  arguments.define_accept_code_change(values)
+
+
+def _check_code(files: RunDirectory, config: configure.ConfigDict) -> None:
+  """Raises RunError where the run began with other code of the user's own."""
+  now = sources.digests(sources.components(config))
+  if changed := sources.changed_since(files, now):
+    raise errors.RunError(
+      f"{files.path}: the code of {', '.join(map(repr, changed))} has changed"
+      " since this run began. Give another --out, or --accept_code_change to"
+      " keep what there is and go on."
+    )
 
 
 def run(
@@ -27,7 +40,10 @@ def run(
   from normjax import train  # Late: imports jax.
   from normjax.train import check, preview
 
-  over = RunDirectory(directory, run_id).read().state.over
+  files = RunDirectory(directory, run_id)
+  if not values["accept_code_change"].value:
+    _check_code(files, config)
+  over = files.read().state.over
   if config.get("log", {}).get("probes") and not over:
     check.check(config)
     preview.check_probes(preview.preview(config).unmatched(config.log.probes))

@@ -6,7 +6,7 @@ is enough: the metric is its weighted mean. `Metric` says what else it can be.
 """
 
 from normjax.metrics.base import Batch, Metric
-from normjax.registry import Registry
+from normjax.registry import Registry, parse_call
 
 # Each is a `Metric`, or a function that gives a value per example.
 TABLE = {
@@ -25,13 +25,15 @@ def get(name: str) -> Metric:
 
   Args:
     name: of the table, or "package.module:function", whose metric is called
-      as the function.
+      as the function. With options, "package.module:make(k=5)" makes one,
+      which is called "make(k=5)" unless it has a name.
 
   Raises:
     UnknownNameError: no such name.
     UserError: what is named cannot be imported, or is no metric.
   """
-  found = _REGISTRY.get(name)
+  bare, options = parse_call("metric", name)
+  found = _REGISTRY.make(bare, **options) if options else _REGISTRY.get(bare)
   if isinstance(found, Metric):
     return found
-  return Metric(name.rpartition(":")[2], found)
+  return Metric(name.partition(":")[2], found)

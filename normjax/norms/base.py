@@ -165,11 +165,25 @@ class Norm:
       x = hide(x, mask)
 
     def call(variables: Variables, mode: modes.Mode):
-      return self.apply_fn(
+      given = self.apply_fn(
         variables, x, mode=mode, mask=mask, context=context, **self.options
       )
+      self._check_given(given, x)
+      return given
 
     return modes.carry_out(call, variables, mode)
+
+  def _check_given(self, given: Any, x: Array) -> None:
+    """Raises UserError where a user's norm gives what no layer can take."""
+    if not isinstance(given, tuple) or len(given) != 2:
+      raise errors.UserError(
+        f"{self.name}: its apply_fn gives a {type(given).__name__}; needed: the"
+        ' pair (y, stats), where stats is the new variables["stats"].'
+      )
+    if (shape := getattr(given[0], "shape", None)) != x.shape:
+      raise errors.UserError(
+        f"{self.name}: y has the shape {shape}; needed: that of x, {x.shape}."
+      )
 
   def _check_blended(self, mode: modes.Mode) -> None:
     traits = self.traits

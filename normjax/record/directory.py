@@ -2,12 +2,14 @@
 
     <out>/plan.json            which runs a sweep needs
     <out>/attempts.jsonl       one line per attempt at a run, and how it ended
+    <out>/sources/             a user's own code, by its hash; see `sources`
     <out>/runs/<run id>/       a run:
       run.json                 resolved config and provenance
       metrics.jsonl            one row per line
       status.json              where it is now
       ckpt/                    checkpoints
       result.json              how it ended
+      sources/                 of a run that is no sweep's
 
 A file that is damaged, another run's, or of another schema counts as absent
 and costs its own run alone: the reader says which file, and what is wrong with
@@ -29,6 +31,7 @@ from normjax.record.state import RunState
 PLAN = "plan.json"
 ATTEMPTS = "attempts.jsonl"
 RUNS = "runs"
+SOURCES = "sources"
 
 
 class Found(NamedTuple):
@@ -100,6 +103,13 @@ class RunDirectory:
   def checkpoints(self) -> Path:
     """The folder of the checkpoints."""
     return self.path / files.CHECKPOINTS
+
+  @property
+  def sources(self) -> Path:
+    """The folder of kept code: the sweep's, where the run is of one."""
+    out = self.path.parent.parent
+    in_sweep = self.path.parent.name == RUNS and (out / PLAN).exists()
+    return (out if in_sweep else self.path) / SOURCES
 
   # ----- Reading -----
 
@@ -192,6 +202,19 @@ class RunDirectory:
   def write_run(self, **fields: Any) -> None:
     """Replaces `run.json`."""
     self._write(files.RUN, fields)
+
+  def keep_sources(self, contents: Mapping[str, bytes]) -> None:
+    """Writes kept code by name, where it is not there yet."""
+    for name, content in contents.items():
+      if not (self.sources / name).exists():
+        files.write_bytes(self.sources / name, content)
+
+  def read_source(self, name: str) -> str:
+    """Kept code; "" where it is not there."""
+    try:
+      return (self.sources / name).read_text(errors="replace")
+    except OSError:
+      return ""
 
   def write_status(self, state: RunState, **fields: Any) -> None:
     """Replaces `status.json`; may be lost in a power cut."""

@@ -38,19 +38,24 @@ def finite(value: Any) -> Any:
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+  """Replaces a file with a text, as `write_bytes` does."""
+  write_bytes(path, text.encode(), durable=durable)
+
+
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
   """Replaces a file at once: a reader sees the old one or the new one.
 
   Args:
     path: its folder is made where missing.
-    text: the new content.
+    content: the new one.
     durable: whether it must survive a power cut; costs a flush of the disk.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   # Not `tempfile`: its files are for their owner alone, ours as umask says.
   new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
   try:
-    with faults.naming(path), new.open("x") as file:
-      file.write(text)
+    with faults.naming(path), new.open("xb") as file:
+      file.write(content)
       if durable:
         file.flush()
         os.fsync(file.fileno())

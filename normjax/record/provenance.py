@@ -17,14 +17,15 @@ _PACKAGES = (
 _DIFF_LIMIT_CHARS = 200_000
 
 
-def _git(*arguments: str) -> str | None:
-  """Output of a git command in the package's checkout; None outside one."""
+def _git(folder: Path, *arguments: str) -> str | None:
+  """Output of a git command in a folder; None outside a repository."""
   try:
     return subprocess.run(
       ["git", *arguments],
-      cwd=Path(normjax.__file__).parent,
+      cwd=folder,
       capture_output=True,
       text=True,
+      errors="replace",
       check=True,
       timeout=20,
     ).stdout
@@ -33,19 +34,27 @@ def _git(*arguments: str) -> str | None:
 
 
 @functools.cache
-def git() -> dict[str, Any] | None:
-  """Commit and uncommitted difference of the checkout; None outside one."""
+def git(folder: Path | None = None) -> dict[str, Any] | None:
+  """Commit and uncommitted difference of a repository; None outside one.
+
+  Args:
+    folder: in the repository; None: normjax's own checkout.
+  """
   # An installed copy may lie inside somebody else's repository.
-  if not (Path(normjax.__file__).parents[1] / "pyproject.toml").exists():
+  package = Path(normjax.__file__).parent
+  if folder is None and not (package.parent / "pyproject.toml").exists():
     return None
-  commit = _git("rev-parse", "HEAD")
+  folder = folder or package
+  commit = _git(folder, "rev-parse", "HEAD")
   if commit is None:
     return None
-  diff = _git("diff", "HEAD") or ""
+  diff = _git(folder, "diff", "HEAD") or ""
+  left_out = len(diff) - _DIFF_LIMIT_CHARS
+  end = f"\n… {left_out} more characters are not kept\n" if left_out > 0 else ""
   return {
     "commit": commit.strip(),
     "dirty": bool(diff),
-    "diff": diff[:_DIFF_LIMIT_CHARS],
+    "diff": diff[:_DIFF_LIMIT_CHARS] + end,
   }
 
 

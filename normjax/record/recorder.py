@@ -14,6 +14,7 @@ from typing import Any
 
 from normjax import configure
 from normjax.record import files, sinks
+from normjax.record import sources as sources_lib
 from normjax.record.clock import Clock, StepTimer
 from normjax.record.directory import RunDirectory, RunState
 
@@ -69,6 +70,7 @@ class Recorder:
     sizes: Mapping[str, int],
     facts: Mapping[str, Any],
     problems: Sequence[str],
+    sources: Mapping[str, bytes] | None = None,
   ) -> None:
     """Opens the files, keeping of the rows what comes before the state.
 
@@ -79,6 +81,7 @@ class Recorder:
       sizes: for run.json and the result.
       facts: what else run.json says.
       problems: met so far.
+      sources: name to content, of code that is kept; see `record.sources`.
     """
     self.clock = Clock(seconds)
     self._sizes = dict(sizes)
@@ -101,6 +104,7 @@ class Recorder:
     config = configure.to_dict(self._config)
     problems += [*wrong, *files.lost_rows(rows, step, config)]
     if self._writes:
+      self._directory.keep_sources(sources or {})
       self._write_run(facts, [step] if resumed else [], problems)
       self._mirrors = [
         sink(self._directory.path, configure.to_dict(self._config))
@@ -119,6 +123,13 @@ class Recorder:
     noted = found.value or {}
     if found.problem:
       problems = [*problems, f"{found.problem}; it was written anew"]
+    own = facts.get("provenance", {}).get("own", {}).get("modules", {})
+    if resumed_at_steps and (other := sources_lib.changed(noted, own)):
+      problems = [
+        *problems,
+        f"before step {resumed_at_steps[-1]} it ran with other code of"
+        f" {', '.join(other)}",
+      ]
     self._directory.write_run(
       config=configure.to_dict(self._config),
       **self._sizes,

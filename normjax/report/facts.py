@@ -13,13 +13,13 @@ from typing import Any
 from normjax import configure
 from normjax.record import schema
 from normjax.record.comparison import differing_keys, short_names
-from normjax.record.directory import RunState
+from normjax.record.directory import RunState, SweepDirectory
 from normjax.report import stats
 from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING, show_value
 
 # Differ between runs by their nature.
-_UNIQUE = ("created", "git.diff")
+_UNIQUE = ("created", "git.diff", "git.diff_file")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -349,8 +349,16 @@ def created(sweep: SweepRecord) -> str:
 
 def diffs(sweep: SweepRecord) -> list[str]:
   """Distinct uncommitted changes."""
-  found = (_git(run).get("diff") for run in sweep.runs)
+  found = (_diff(sweep, run) for run in sweep.runs)
   return list(dict.fromkeys(diff for diff in found if diff))
+
+
+def _diff(sweep: SweepRecord, run: Run) -> str:
+  """A run's uncommitted changes; runs of earlier versions hold the text."""
+  git = _git(run)
+  directory = SweepDirectory(sweep.directory).run(run.run_id)
+  kept = git.get("diff_file")
+  return directory.read_source(kept) if kept else git.get("diff", "")
 
 
 def _git(run: Run) -> Mapping[str, Any]:

@@ -47,6 +47,7 @@ def run_sweep(
   workers: int | None = None,
   retries: int = 1,
   dry_run: bool = False,
+  accept_code_change: bool = False,
   runner: str = "normjax.train:run",
 ) -> Any:
   """Runs, or resumes, the sweep of a config file; see `sweep.api`."""
@@ -59,5 +60,6 @@ def run_sweep(
     workers=workers,
     retries=retries,
     dry_run=dry_run,
+    accept_code_change=accept_code_change,
     runner=runner,
   )

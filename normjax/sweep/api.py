@@ -9,7 +9,7 @@ from typing import Any
 
 import rich.console
 
-from normjax import configure, errors, escape, faults
+from normjax import config_files, configure, errors, escape, faults
 from normjax.configure import COMPONENTS, ConfigDict
 from normjax.record import lock
 from normjax.record.directory import RunState, SweepDirectory
@@ -86,6 +86,7 @@ def run_sweep(
   workers: int | None = None,
   retries: int = 1,
   dry_run: bool = False,
+  accept_code_change: bool = False,
   runner: str = RUNNER,
   program_key: ProgramKey | None = None,
   estimate: Estimate | None = None,
@@ -107,6 +108,8 @@ def run_sweep(
       is an accelerator.
     retries: how often a point that failed is tried again.
     dry_run: print what would run; writes nothing.
+    accept_code_change: keep the results of runs whose own components have
+      changed since, and go on with the others.
     runner: "module:function", called in a worker as
       `function(config, directory)`; leaves `result.json`.
     program_key: `normjax.build.program_key` unless given.
@@ -119,7 +122,8 @@ def run_sweep(
   Raises:
     UserError: bad input, before anything has run; an unknown executor is
       one.
-    RunError: `out` holds another sweep, or is in use, or is full.
+    RunError: `out` holds another sweep, or runs of other code of the user's
+      own, or is in use, or is full.
   """
   started_s = time.monotonic()
   out = Path(out)
@@ -134,6 +138,13 @@ def run_sweep(
   with _disk_errors(out):
     planner.claim()
     state = planner.plan({})  # bad input ends here: nothing is written
+    if (code := planner.changed_code(state.plan)) and not accept_code_change:
+      raise errors.RunError(
+        f"{out}: {code}. Give another --out, or --accept_code_change to keep"
+        " what there is."
+      )
+    if code:
+      console.print(escape.terminal(f"note: {code}"), soft_wrap=True)
     num_slots = _num_slots(workers or place.default_num_slots(), state.plan)
     if runner == RUNNER:  # Of another one we know neither fields nor metrics.
       own_data.check(out, state.plan, state.entries)
@@ -223,6 +234,7 @@ def load(
     ConfigError: the file or an override does not fit.
     UserError: an override, or a method's value, that the sweep overrules.
   """
+  config_files.search_beside(config_path)
   config = configure.load(config_path)
   sweep = spec.load(str(config_path), config)
   swept = {key for method in sweep.methods for key in method} | {"seed"}

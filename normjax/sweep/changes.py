@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import configure, errors
+from normjax.record import sources
 from normjax.record.directory import RUNS
 from normjax.sweep.ledger import Ledger
 from normjax.sweep.plan import Comparison, Plan
@@ -58,6 +59,32 @@ def of_points(old: Mapping[str, Any], plan: Plan, ledger: Ledger) -> list[str]:
     f" {finished} finished run{'s' * (finished != 1)} no longer match; their"
     f" points run again, and what they left stays in {RUNS}/."
   ]
+
+
+def of_code(plan: Plan, ledger: Ledger) -> str:
+  """Which begun runs are of other code of the user's own, in one sentence.
+
+  Args:
+    plan: of the sweep, now.
+    ledger: of the folder.
+  """
+  now: dict[frozenset[str], dict[str, str]] = {}
+  found: dict[str, list[str]] = {}  # Module -> runs, with their methods.
+  for point in plan.points:
+    names = sources.components(point.config)
+    if not names:
+      continue
+    if names not in now:
+      now[names] = sources.digests(names)
+    directory = ledger.directory.run(point.run_id)
+    for module in sources.changed_since(directory, now[names]):
+      name = f"{point.method} seed {point.seed} ({point.run_id})"
+      found.setdefault(module, []).append(name)
+  return "; ".join(
+    f"the code of {module!r} has changed since {len(runs)}"
+    f" run{'s' * (len(runs) != 1)} began: {_join(runs)}"
+    for module, runs in found.items()
+  )
 
 
 def of_sweeps(

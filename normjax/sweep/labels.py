@@ -37,7 +37,10 @@ def labels(
         " resolve to the same config."
       )
   keys = list(dict.fromkeys(key for method in methods for key in method))
-  set_here = [{key: own[key] for key in keys if key in own} for own in leaves]
+  set_here = [
+    {key: _said(method, own, key) for key in keys if key in own}
+    for method, own in zip(methods, leaves, strict=True)
+  ]
   differing = set(differing_keys(set_here))
   keys = [key for key in keys if key in differing]
   names = [k for k in keys if _is_name(k)]
@@ -114,6 +117,16 @@ def describe(value: Any) -> str:
   return str(value)
 
 
+def _said(
+  method: Mapping[str, Any], leaves: Mapping[str, Any], key: str
+) -> Any:
+  """A component as the method names it; another value as the config has it.
+
+  Two files of a user's may stand for one factory, with other options.
+  """
+  return method[key] if _is_name(key) and key in method else leaves.get(key)
+
+
 def _is_name(key: str) -> bool:
   return key.endswith(".name")
 
@@ -129,7 +142,7 @@ def _render(
     parts = []
     for key in keys:
       if _is_name(key):
-        parts.append(str(own.get(key)))
+        parts.append(str(_said(method, own, key)))
       elif key in method:
         parts.append(f"{short[key]}={describe(method[key])}")
     rows.append(SEPARATOR.join(parts))

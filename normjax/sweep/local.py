@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from normjax import stopping
+from normjax import beside, stopping
 from normjax.sweep import machine, protocol
 from normjax.sweep.executor import (
   Died,
@@ -148,13 +148,10 @@ class Worker:
     self._log = out / LOGS / f"worker-{slot}.log"
     self._buffer = b""
     self._num_left = 0
-    environment = dict(os.environ)
     # A worker imports what its sweep imports, installed or not.
-    environment["PYTHONPATH"] = os.pathsep.join(
-      path or os.getcwd() for path in sys.path
-    )
+    environment = {**os.environ, **beside.environment()}
     command = [
-      sys.executable, "-m", "normjax.sweep.worker",
+      sys.executable, "-P", "-m", "normjax.sweep.worker",
       f"--slot={slot}", f"--runner={runner}", f"--parent={os.getpid()}",
       f"--lock={lock}",
     ]  # fmt: skip

@@ -110,6 +110,10 @@ class Planner:
     old = self._directory.read_plan().value
     return changes.of_points(old, plan, self._ledger) if old is not None else []
 
+  def changed_code(self, plan: Plan) -> str:
+    """Which begun runs are of other code, in one sentence, or ""."""
+    return changes.of_code(plan, self._ledger)
+
   def write(self, plan: Plan) -> None:
     """Writes `plan.json` where it says something new."""
     self._directory.write_plan(plan_lib.to_json(plan, self._file))

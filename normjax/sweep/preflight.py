@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from normjax import configure, errors
+from normjax import beside, configure, errors
 from normjax.sweep import labels, machine
 from normjax.sweep.plan import Plan, Point
 
@@ -159,9 +159,9 @@ def _about(name: str) -> Iterator[None]:
 def _check_elsewhere(request: Mapping[str, Any]) -> list[str]:
   """Runs `check_here` in a process that sees no accelerator."""
   done = subprocess.run(
-    [sys.executable, "-m", "normjax.sweep.preflight"],
+    [sys.executable, "-P", "-m", "normjax.sweep.preflight"],
     input=json.dumps(request),
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    env={**os.environ, **beside.environment(), "JAX_PLATFORMS": "cpu"},
     capture_output=True,
     text=True,
     check=False,

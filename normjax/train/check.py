@@ -19,7 +19,7 @@ def check(config: configure.ConfigDict) -> None:
   """
   fields.check(config)
   probes.check(config.log.probes)
-  schedules.get(config.schedule.name)
+  schedules.of_block(config.schedule.to_dict())
   _check_schedule(config.schedule)
   _check_batch(config)
   build.start_steps(config)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from normjax import build, configure
-from normjax.record import provenance
+from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
 from normjax.train import evaluate
@@ -77,6 +77,8 @@ class Lane:
     self.step = int(self.state.step)
     if restored:
       self._saved_step = self.step
+    collected = provenance.collect()
+    kept = sources.snapshot(config, collected["git"])
     self.recorder.begin(
       self.step,
       resumed=restored is not None,
@@ -85,7 +87,8 @@ class Lane:
       facts={
         "program": build.program_key(config),
         "provenance": {
-          **provenance.collect(),
+          **collected,
+          **kept.facts,
           "num_devices": self.program.layout.mesh.size,
           "cores": len(os.sched_getaffinity(0)),
           "kernels": self.program.kernels,
@@ -93,6 +96,7 @@ class Lane:
         },
       },
       problems=[*problems, *self._notes()],
+      sources=kept.files,
     )
 
   def _notes(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from normjax import build, configure, errors
+from normjax.record import sources
 from normjax.registry import near_misses
 from normjax.train import evaluate, program
 from normjax.train import step as train_step
@@ -37,7 +38,7 @@ class Preview(NamedTuple):
 
 
 def preview(config: configure.ConfigDict) -> Preview:
-  """Traces model, optimizer and evaluation in shapes; the step for probes.
+  """Traces model, optimizer and evaluation in shapes, the step where it tells.
 
   Raises:
     UserError: a model or an optimizer that cannot be built so.
@@ -54,7 +55,8 @@ def preview(config: configure.ConfigDict) -> Preview:
     hyper,
   )
   measured: Iterable[str] = ()
-  if recipe.probes:
+  # What a user's own part does wrong in a step is seen before it is compiled.
+  if recipe.probes or sources.components(config):
     _, measured = jax.eval_shape(
       functools.partial(train_step.train_step, recipe), state, batch, hyper
     )

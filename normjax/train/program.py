@@ -188,7 +188,7 @@ def recipe_and_initialize(
   recipe = train_step.Recipe(
     graphdef=structure,
     make_optimizer=functools.partial(build.optimizer, frozen, roles=roles),
-    schedule=schedules.get(config.schedule.name),
+    schedule=schedules.of_block(configure.to_dict(config)["schedule"]),
     make_objective=lambda hyper: build.objective(frozen, hyper),
     accumulation_steps=config.train.accumulation_steps,
     probes=tuple(config.log.probes),

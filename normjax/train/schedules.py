@@ -5,9 +5,11 @@ may be an array too, so that runs of any length share one program.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 
+from normjax import errors, fields, own_parts
 from normjax.registry import Registry
 from normjax.types import Array
 
@@ -17,18 +19,67 @@ TABLE = {
   "warmup_cosine": "normjax.train.schedules:warmup_cosine",
   "wsd": "normjax.train.schedules:wsd",
 }
-_REGISTRY = Registry("schedule", TABLE)
+_REGISTRY = Registry("schedule", TABLE, from_outside=True)
 names = _REGISTRY.names
 
 Scalars = Mapping[str, Array | float]
 
 
-def get(name: str) -> Callable[[Array, Scalars], Array]:
+Schedule = Callable[[Array, Scalars], Array]
+
+
+def get(name: str, options: Mapping[str, Any] | None = None) -> Schedule:
   """The schedule `f(step, scalars) -> fraction of the peak`.
 
-  `scalars` holds num_steps and the floats of the config's schedule block.
+  Args:
+    name: of the table, or one's own as "package.module:f", called as
+      `f(step, scalars, **options)`.
+    options: of one's own; those that `scalars` holds too are taken from there.
+
+  Returns:
+    The schedule. `scalars` holds num_steps and the floats of the config's
+    schedule block.
+
+  Raises:
+    UserError: an unknown name, or one from outside that is no schedule.
   """
-  return _REGISTRY.get(name)
+  found = _REGISTRY.get(name)
+  if name in TABLE:
+    return found
+  signature = own_parts.signature("schedule", name)
+  options = dict(options or {})
+  for key in own_parts.options("schedule", name):
+    if key in signature.required() and key not in options:
+      raise errors.UserError(
+        f"schedule.name={name!r} needs {key}, which has no default: set"
+        f" schedule.{key}."
+      )
+
+  def own(step: Array, scalars: Scalars) -> Array:
+    given = options | {
+      key: value
+      for key, value in scalars.items()
+      if key in options or key in signature.parameters
+    }
+    fraction = jnp.asarray(found(step, scalars, **given))
+    if fraction.shape:
+      raise errors.UserError(
+        f"schedule.name={name!r} gives the shape {fraction.shape}; needed: one"
+        " number, the fraction of the peak."
+      )
+    return fraction
+
+  return own
+
+
+def of_block(block: Mapping[str, Any]) -> Schedule:
+  """The schedule of a config's block; see `get`."""
+  own = {
+    key: value
+    for key, value in block.items()
+    if key != "name" and f"schedule.{key}" not in fields.FIELDS
+  }
+  return get(block["name"], own)
 
 
 def _warmup(step: Array, scalars: Scalars) -> Array:

@@ -29,7 +29,7 @@ def seen(monkeypatch):
 
 
 def test_parts_from_outside_and_what_a_config_may_lack():
-  """Options that no file of ours has a default for are Python literals."""
+  """Options that have no default are Python literals."""
   config, typed = arguments.load_config(
     "configs/default.py",
     [
@@ -46,6 +46,7 @@ def test_parts_from_outside_and_what_a_config_may_lack():
     "momentum": 0.5,
     "learning_rate": 0.01,
     "nesterov": True,
+    "accumulator_dtype": None,
   }
   assert typed["evaluate.metrics"] == config.evaluate.metrics == ("perplexity",)
   assert config.objective.name == typed["objective.name"] == "cross_entropy"

@@ -393,6 +393,13 @@ FAULTS = (
     "tests/sweep/test_launcher.py::"
     "test_what_a_slot_was_at_when_it_died_is_tried_again",
   ),
+  Fault(
+    "edited part that counts as done",
+    "normjax/record/sources.py",
+    "  return modules if left else []",
+    "  return []",
+    "tests/sweep/test_code_changes.py::test_an_edited_norm_is_not_done",
+  ),
   # ----- Reports -----
   Fault(
     "quantile of the interval",

@@ -16,7 +16,7 @@ def config():
   return configure.override(base, {"evaluate.every_steps": 2})
 
 
-def begin(path, config, step=0, *, writes=True):
+def begin(path, config, step=0, *, writes=True, modules=None):
   """A recorder of a run that starts, or goes on, at a step."""
   directory = RunDirectory(path, configure.run_id(config))
   recorder = Recorder(directory, config, writes=writes)
@@ -25,7 +25,10 @@ def begin(path, config, step=0, *, writes=True):
     resumed=step > 0,
     seconds={},
     sizes={"num_params": 3},
-    facts={"program": "p"},
+    facts={
+      "program": "p",
+      "provenance": {"own": {"modules": modules or {}}},
+    },
     problems=[],
   )
   return recorder
@@ -61,6 +64,18 @@ def test_what_is_told_is_on_disk(tmp_path, config):
   assert (result["num_params"], result["steps"]) == (3, 3)
   assert files.read_json(tmp_path / files.STATUS)["state"] == "done"
   assert files.read_json(tmp_path / files.RUN)["program"] == "p"
+
+
+def test_a_run_that_goes_on_with_other_code_says_so(tmp_path, config):
+  begin(tmp_path, config, modules={"own": "01-own.py", "b": "02-b.py"}).close()
+  for step, code in ((3, "01"), (5, "03"), (7, "03")):
+    modules = {"own": f"{code}-own.py", "b": "02-b.py"}
+    begin(tmp_path, config, step=step, modules=modules).close()
+  assert [
+    text
+    for text in files.read_json(tmp_path / files.RUN)["problems"]
+    if "code" in text
+  ] == ["before step 5 it ran with other code of own"]
 
 
 def test_one_process_writes_and_the_others_know_the_same(tmp_path, config):

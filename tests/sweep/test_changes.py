@@ -6,7 +6,7 @@ import pytest
 import rich.console
 from toy_runner import results
 
-from normjax import configure, errors
+from normjax import config_files, errors
 from normjax.sweep import changes
 
 COMPONENT = """
@@ -38,7 +38,7 @@ TUNE = ', tune=Tune({"optimizer.learning_rate": log_grid(0.01, 1.0, 3)})'
 @pytest.fixture
 def write(tmp_path, monkeypatch):
   """Writes the sweep file and the components' defaults; returns the file."""
-  monkeypatch.setattr(configure, "configs_dir", lambda: tmp_path / "configs")
+  monkeypatch.setattr(config_files, "configs_dir", lambda: tmp_path / "configs")
   (tmp_path / "configs" / "norms").mkdir(parents=True)
 
   def write(*, eps=(1e-5, 1e-6), norms=("a", "b"), seeds=(0, 1), tune=""):

@@ -33,7 +33,7 @@ TABLE: Mapping[str, str] = {
 
 MixingSpec = str | Mapping[str, Any] | Mixing
 
-_REGISTRY = Registry("mixing", TABLE)
+_REGISTRY = Registry("mixing", TABLE, from_outside=True, makes=Mixing)
 
 
 def names() -> tuple[str, ...]:

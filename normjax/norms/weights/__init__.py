@@ -31,7 +31,7 @@ TABLE: Mapping[str, str] = {
   "spectral_norm": "normjax.norms.weights.spectral_norm:spectral_norm",
 }
 
-_REGISTRY = Registry("weight norm", TABLE)
+_REGISTRY = Registry("weight norm", TABLE, from_outside=True, makes=WeightNorm)
 
 
 def names() -> tuple[str, ...]:

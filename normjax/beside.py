@@ -1,0 +1,72 @@
+"""The folder of the config file that a command was given: a user's own parts.
+
+Python finds the modules there, after all that it finds elsewhere, and a folder
+`configs` there comes before ours. A child process is told by its environment.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_VARIABLE = "NORMJAX_CONFIG_FILE"
+_told = os.environ.get(_VARIABLE)
+_file: Path | None = Path(_told) if _told else None
+
+
+def search(file: Path | None) -> None:
+  """Looks for parts beside a config file from now on; None: beside none."""
+  global _file
+  _file = None if file is None else file.resolve()
+  if _file is not None and str(_file.parent) not in sys.path:
+    sys.path.append(str(_file.parent))
+    importlib.invalidate_caches()  # It may be new.
+
+
+def config_file() -> Path | None:
+  """The config file, as far as there is one that is not ours."""
+  return _file
+
+
+def folder() -> Path | None:
+  """Where it lies."""
+  return None if _file is None else _file.parent
+
+
+def environment() -> dict[str, str]:
+  """What a child process must be told to find what this one finds.
+
+  It must be started with `-P`, so that nothing comes before this path.
+  """
+  path = os.pathsep.join(each or os.getcwd() for each in sys.path)
+  # Also where there is none: the parent may have been told of another.
+  return {"PYTHONPATH": path, _VARIABLE: str(_file or "")}
+
+
+def hidden(module: str) -> str:
+  """What keeps a module beside the config file from being the one of its name.
+
+  Args:
+    module: its full name; it was imported.
+
+  Returns:
+    The file of the one that was imported instead, or "".
+  """
+  package = module.partition(".")[0]
+  here = folder()
+  imported = sys.modules.get(package)
+  if here is None or imported is None or not any(_candidates(here, package)):
+    return ""
+  places = [getattr(imported, "__file__", None) or "Python itself"]
+  places += getattr(imported, "__path__", ())
+  if any(Path(place).is_relative_to(here) for place in places):
+    return ""
+  return str(places[0])
+
+
+def _candidates(folder: Path, name: str) -> Iterator[Path]:
+  """What of that name Python could import from a folder."""
+  for path in (folder / f"{name}.py", folder / name / "__init__.py"):
+    if path.is_file():
+      yield path
