@@ -1,12 +1,13 @@
-"""The quick start's nine pairs, each with its learning rate tuned.
+"""Norms under three optimizers, each pair with its learning rate tuned.
 
-Claim: none; the same question under equal tuning budgets and five seeds.
+Claim: none; the question of the quick start under equal tuning budgets.
 Command: normjax sweep configs/sweeps/tuned.py
-Time: about 10 minutes on two cores, compilation included.
+Time: about 12 minutes on two cores, compilation included.
 
-Every pair tries three learning rates, a factor 2 apart, around the quick
-start's; where the best lies on an edge all grids grow by a notch, twice at
-most. Muon's fallback rate for embeddings, head and gains stays fixed.
+Every pair tries three learning rates, a factor 2 apart, around the same one
+for its optimizer; where the best lies on an edge all grids grow by a notch,
+twice at most. DyT is there with two alphas. Muon's fallback rate for
+embeddings, head and gains stays fixed.
 """
 
 import ml_collections
@@ -21,10 +22,21 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
 
 def sweep() -> space.Sweep:
-  """Nine methods, tuned with one seed, compared with five others."""
+  """Twelve methods, tuned with one seed, compared with five others."""
   quickstart = configure.load_module("configs/sweeps/quickstart.py")
+  norms = (
+    quickstart.LAYER_NORM,
+    quickstart.RMS_NORM,
+    quickstart.dyt(alpha_init=1.0),
+    quickstart.dyt(alpha_init=16.0),
+  )
+  optimizers = (
+    quickstart.adamw(3e-3),
+    quickstart.muon(0.02),
+    quickstart.sinkgd(0.04),
+  )
   return space.Sweep(
-    methods=quickstart.methods(),
+    methods=[norm | optimizer for norm in norms for optimizer in optimizers],
     seeds=(1, 2, 3, 4, 5),
     tune=space.Tune(
       {"optimizer.learning_rate": (0.5, 1.0, 2.0)}, relative=True
