@@ -258,8 +258,10 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
       if is_option and is_outside(str(node.get("name"))):
         return node
       allowed = list(node.keys())
+      # Whoever leaves out the block means a leaf of that name.
+      ends = [p for p, _ in leaves(config) if p.endswith(f".{path}")]
       raise errors.ConfigError(
-        f"unknown config key {path!r}.{near_misses(key, allowed)}"
+        f"unknown config key {path!r}.{near_misses(key, [*ends, *allowed])}"
         f" Keys of {where or 'the config'}: {', '.join(sorted(allowed))}."
       )
     holder, node = node, node[key]

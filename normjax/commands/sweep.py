@@ -6,6 +6,7 @@ from normjax import escape
 from normjax.commands import arguments
 
 USAGE = "sweep CONFIG [--out=DIR] [--dry_run] [--config.key=value …]"
+RESUMES = True  # The same command goes on.
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -7,6 +7,7 @@ from normjax.commands import arguments
 from normjax.record.directory import RunDirectory
 
 USAGE = "train CONFIG [--out=DIR] [--config.key=value …]"
+RESUMES = True  # The same command goes on.
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -1,12 +1,14 @@
 """The command line: what it prints, refuses and returns."""
 
 import errno
+import importlib.metadata
 import json
 import subprocess
 import sys
 
 import pytest
 
+import normjax
 from normjax import cli, convert, metrics, train
 from normjax.norms import weights
 from tests import support
@@ -31,6 +33,55 @@ def test_help_imports_nothing_heavy(arguments):
   )
   assert done.returncode == 0, done.stderr
   assert "usage: normjax" in done.stdout
+
+
+def test_help_lists_the_commands_own_flags(capsys):
+  code, out, _ = _run(capsys, "sweep", "--help")
+  assert code == 0
+  assert "--workers=N" in out
+  assert "Default: 1." in out
+  assert "absl" not in out
+  assert "flagfile" not in out
+
+
+def test_the_version_names_what_numbers_depend_on():
+  program = (
+    "import sys; sys.argv = ['normjax', '--version'];"
+    "import runpy, atexit;"
+    "atexit.register(lambda: print('jax' in sys.modules));"
+    "runpy.run_module('normjax', run_name='__main__')"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, text=True
+  )
+  lines = done.stdout.splitlines()
+  assert lines[0] == f"normjax {normjax.__version__}"
+  assert f"jax {importlib.metadata.version('jax')}" in lines
+  assert lines[-1] == "False"  # Nothing was imported for it.
+
+
+@pytest.mark.parametrize(
+  ("arguments", "said"),
+  [
+    (["train", "c.py"], "normjax: interrupted; the same command goes on."),
+    (["sweep", "c.py"], "normjax: interrupted; the same command goes on."),
+    (["sweep", "c.py", "--dry_run"], "normjax: interrupted."),
+    (["show", "c.py"], "normjax: interrupted."),
+    (["list"], "normjax: interrupted."),
+    (["report", "x"], "normjax: interrupted."),
+  ],
+)
+def test_goes_on_is_said_only_where_it_is_true(
+  capsys, monkeypatch, arguments, said
+):
+  def interrupted(*given):
+    raise KeyboardInterrupt
+
+  module = cli.COMMANDS[arguments[0]][0]
+  monkeypatch.setattr(f"normjax.commands.{module}.run", interrupted)
+  code, _, err = _run(capsys, *arguments)
+  assert code == 130
+  assert err.strip() == said
 
 
 def test_list_shows_every_component_with_its_headline(capsys):
@@ -68,7 +119,10 @@ def test_list_shows_tables_without_configs(capsys, what, table, said):
     (["train"], "needs one config file, got 0"),
     (["train", "a", "b"], "needs one config file, got 2"),
     (["train", "configs/nothing.py"], "no config file 'configs/nothing.py'"),
-    (["train", "configs/default.py", "--outt=x"], "Unknown command line flag"),
+    (
+      ["train", "configs/default.py", "--outt=x"],
+      "no flag --outt. Did you mean",
+    ),
     (
       ["train", "configs/default.py", "--config.optimizer.learning_rat=1"],
       "unknown config key 'optimizer.learning_rat'. Did you mean"
