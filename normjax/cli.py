@@ -29,6 +29,7 @@ COMMANDS = {
   "show": ("show", "a resolved config, its parameters, cost and memory"),
   "train": ("train", "one run"),
   "sweep": ("sweep", "all runs of a sweep file, then its report"),
+  "status": ("status", "where the runs of a directory are, from any shell"),
   "report": ("report", "the report of a sweep directory, from its files"),
   "bench": ("bench", "measure this project's own speed"),
 }

@@ -15,11 +15,11 @@ from normjax.record import files
 from normjax.record.comparison import Method, differing_keys, short_names
 from normjax.record.directory import (
   PLAN,
-  RUNS,
   Attempt,
   RunDirectory,
   RunState,
   SweepDirectory,
+  find_runs,
 )
 
 
@@ -118,18 +118,7 @@ def load(out: Path) -> SweepRecord:
   out = Path(out)
   if (out / PLAN).is_file():
     return _load_sweep(SweepDirectory(out))
-  directories = sorted(
-    path.parent
-    for pattern in (files.RUN, f"*/{files.RUN}", f"{RUNS}/*/{files.RUN}")
-    for path in out.glob(pattern)
-  )
-  if not directories:
-    raise errors.RunError(
-      f"{out} has no {PLAN} and no runs: expected the directory that"
-      " `normjax sweep CONFIG --out=DIR` wrote (plan.json, runs/), or a"
-      " folder of runs that `normjax train` wrote (each with run.json)."
-    )
-  return _load_folder(out, directories)
+  return _load_folder(out, find_runs(out))
 
 
 def _load_sweep(directory: SweepDirectory) -> SweepRecord:

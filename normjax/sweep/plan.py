@@ -307,7 +307,6 @@ def to_json(plan: Plan, config_file: str) -> dict[str, Any]:
   """What `plan.json` holds."""
   # `dataclasses.asdict` would copy every point's config.
   value = {"config_file": config_file, **vars(plan)}
-  del value["num_points"]
   value["methods"] = [vars(method) for method in plan.methods]
   value["points"] = [
     {

@@ -121,7 +121,7 @@ def test_list_shows_tables_without_configs(capsys, what, table, said):
     (["train", "configs/nothing.py"], "no config file 'configs/nothing.py'"),
     (
       ["train", "configs/default.py", "--outt=x"],
-      "no flag --outt. Did you mean",
+      "no flag --outt. Did you",
     ),
     (
       ["train", "configs/default.py", "--config.optimizer.learning_rat=1"],
