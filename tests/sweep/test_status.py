@@ -72,6 +72,7 @@ def test_every_run_is_told_with_its_state(out, capsys):
   first.write_status(RunState.RUNNING, **told, updated_s=now_s - 10)
   told = {"step": 4, "num_steps": 9, "loss": None, "message": "Bad:\nwhy [red]"}
   second.write_status(RunState.FAILED, **told, updated_s=now_s)
+  third.write_status(RunState.RUNNING, updated_s=now_s - 10)
   (third.path / "result.json").write_text("{half")
   with SweepDirectory(out).open_attempts() as attempts:
     attempts.add(second.run_id, RunState.FAILED, message="earlier")
@@ -85,7 +86,7 @@ def test_every_run_is_told_with_its_state(out, capsys):
   assert said[2].endswith("a seed 1: why [red]")
   assert said[3].startswith("interrupted")
   assert said[4].startswith("pending")
-  assert said[5].split()[:3] == ["done", "4", "-"]
+  assert said[5].split()[:4] == ["done", "4", "-", "3.25"]
   assert "result.json is not valid JSON" in said[-2]
   assert said[-1].startswith(
     "6 runs: 1 running, 1 failed, 1 interrupted, 2 done, 1 pending; ETA"
