@@ -2,10 +2,13 @@
 
 from absl import flags
 
-from normjax import escape
+from normjax import errors, escape
 from normjax.commands import arguments
 
-USAGE = "sweep CONFIG [--out=DIR] [--dry_run] [--config.key=value …]"
+USAGE = (
+  "sweep CONFIG [--out=DIR] [--methods=REGEX] [--seeds=1,2] [--dry_run]"
+  " [--config.key=value …]"
+)
 RESUMES = True  # The same command goes on.
 
 
@@ -29,12 +32,43 @@ def define_flags(values: flags.FlagValues) -> None:
     lower_bound=0,
     flag_values=values,
   )
+  flags.DEFINE_string(
+    "methods",
+    None,
+    "Run only the methods whose label this regular expression matches; the"
+    " rest can be run later.",
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    "seeds",
+    None,
+    "Run only these of the sweep's final seeds.",
+    flag_values=values,
+  )
   flags.DEFINE_bool(
     "dry_run",
     False,
     "List points, programs, sizes and time, and train nothing.",
     flag_values=values,
   )
+
+
+def _seeds(values: flags.FlagValues) -> list[int] | None:
+  """The numbers of --seeds; None where it is not given.
+
+  Raises:
+    UserError: something else than whole numbers.
+  """
+  texts = values["seeds"].value
+  if texts is None:
+    return None
+  try:
+    return [int(text) for text in texts]
+  except ValueError:
+    raise errors.UserError(
+      f"--seeds={','.join(texts)}: whole numbers with commas between them are"
+      " needed, as in --seeds=1,2."
+    ) from None
 
 
 def run(
@@ -53,10 +87,12 @@ def run(
     workers=values["workers"].value,
     retries=values["retries"].value,
     dry_run=values["dry_run"].value,
+    methods=values["methods"].value,
+    seeds=_seeds(values),
   )
   if values["dry_run"].value:
     return 0
   paths = report.write_and_print(out)
-  print(escape.lines(summary.text()))
+  print(escape.lines(summary.text(with_failures=False)))  # The report has.
   print(escape.lines(f"report: {paths.html}"))
   return summary.exit_code

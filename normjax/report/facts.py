@@ -14,6 +14,7 @@ from normjax import configure
 from normjax.record import schema
 from normjax.record.comparison import differing_keys, short_names
 from normjax.record.directory import RunState
+from normjax.record.failures import Failure, told
 from normjax.report import stats
 from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING, show_value
@@ -103,20 +104,27 @@ def unfinished(sweep: SweepRecord) -> list[str]:
 
 
 def failures(sweep: SweepRecord) -> list[str]:
-  """Failed runs with what they said, and those that needed a retry."""
-  lines = [
-    f"{describe(run)}: failed"
-    + (f" {run.attempts} times" if run.attempts > 1 else "")
-    + (f": {run.message}" if run.message else "")
+  """A line per fault of failed runs, and of those that needed a retry."""
+  failed = [
+    Failure(
+      describe(run),
+      "failed"
+      + (f" {run.attempts} times" if run.attempts > 1 else "")
+      + (f": {run.message}" if run.message else ""),
+      run.run_id,
+    )
     for run in sweep.failed
   ]
-  lines += [
-    f"{describe(run)}: {run.state} after {run.attempts} failed attempt"
-    + ("s" if run.attempts > 1 else "")
+  retried = [
+    Failure(
+      describe(run),
+      f"{run.state} after {run.attempts} failed attempt"
+      + ("s" if run.attempts > 1 else ""),
+    )
     for run in sweep.runs
     if run.attempts and run.state.over
   ]
-  return lines
+  return told([*failed, *retried], "runs")
 
 
 def describe(run: Run) -> str:

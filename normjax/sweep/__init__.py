@@ -19,7 +19,7 @@ here imports jax: config files import this package, and a finished sweep is
 recognised from its files alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ def run_sweep(
   retries: int = 1,
   dry_run: bool = False,
   runner: str = "normjax.train:run",
+  methods: str | None = None,
+  seeds: Iterable[int] | None = None,
 ) -> Any:
   """Runs, or resumes, the sweep of a config file; see `sweep.api`."""
   from normjax.sweep import api
@@ -60,4 +62,6 @@ def run_sweep(
     retries=retries,
     dry_run=dry_run,
     runner=runner,
+    methods=methods,
+    seeds=seeds,
   )

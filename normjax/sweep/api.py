@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import rich.console
 
 from normjax import configure, errors, escape, faults
 from normjax.configure import COMPONENTS, ConfigDict
-from normjax.record import lock
+from normjax.record import failures, lock
 from normjax.record.directory import RunState, SweepDirectory
 from normjax.sweep import executor as executor_lib
 from normjax.sweep import launch, preflight, progress, spec
@@ -38,6 +38,8 @@ class Summary:
     interrupted: a signal ended it; the same call goes on.
     wall_s: of this call.
     notes: in what the folder's earlier runs differ.
+    chosen: of a part of a sweep, how many of its points are over, and how many
+      it has; None where all were to be run.
   """
 
   out: Path
@@ -49,33 +51,60 @@ class Summary:
   interrupted: bool
   wall_s: float
   notes: tuple[str, ...] = ()
+  chosen: tuple[int, int] | None = None
 
   @property
   def exit_code(self) -> int:
     """0: every point has a result; 1: some failed; 130: interrupted."""
     return INTERRUPTED if self.interrupted else int(bool(self.failed))
 
-  def text(self) -> str:
-    """One paragraph for people."""
+  def text(self, *, with_failures: bool = True) -> str:
+    """One paragraph for people.
+
+    Args:
+      with_failures: whether to say what failed, where nobody else does.
+    """
     over = self.num_done + self.num_diverged
     parts = [
       f"{over} of {self.plan.num_points} points over"
       f" ({self.num_diverged} diverged), {self.num_ran} of them now, in"
       f" {progress.seconds(self.wall_s)}: {self.out}"
     ]
-    points = {point.run_id: point for point in self.plan.points}
-    for run_id, message in self.failed.items():
-      name = progress.describe(points[run_id]) if run_id in points else run_id
-      parts.append(f"failed: {name} ({run_id}): {message}")
+    if with_failures:
+      parts += [f"failed: {line}" for line in self._failures()]
     parts += [f"note: {text}" for text in self.notes]
     edges = [method.label for method in self.plan.methods if method.on_edge]
     if edges:
       parts.append(f"best value on the edge of its grid: {', '.join(edges)}")
+    if self.chosen is not None:
+      over, count = self.chosen
+      parts.append(
+        f"of the {count} points that were chosen {over} are over; without"
+        " --methods and --seeds the same command runs the rest"
+      )
     if self.interrupted:
       parts.append("interrupted; the same command goes on from here")
     elif self.failed:
-      parts.append("the same command tries the failed points again")
+      count = len(self.failed)
+      parts.append(
+        f"{count} point{'s' * (count > 1)} failed; the same command tries"
+        f" {'them' if count > 1 else 'it'} again"
+      )
     return "\n".join(parts)
+
+  def _failures(self) -> list[str]:
+    """A line per fault."""
+    points = {point.run_id: point for point in self.plan.points}
+    return failures.told(
+      failures.Failure(
+        f"{progress.describe(points[run_id])} ({run_id})"
+        if run_id in points
+        else run_id,
+        message,
+        run_id,
+      )
+      for run_id, message in self.failed.items()
+    )
 
 
 def run_sweep(
@@ -92,6 +121,8 @@ def run_sweep(
   console: rich.console.Console | None = None,
   grace_s: float = launch.GRACE_S,
   executor: str | type[executor_lib.Executor] = "local",
+  methods: str | None = None,
+  seeds: Iterable[int] | None = None,
 ) -> Summary:
   """Runs, or resumes, the sweep of a config file.
 
@@ -115,6 +146,9 @@ def run_sweep(
     grace_s: for workers to write a last checkpoint when interrupted.
     executor: where runs happen: a name of `executor.EXECUTORS`, or a class
       of one's own.
+    methods: run only those whose label this regular expression matches.
+    seeds: run only these of the final seeds. What was not chosen is left for
+      another call.
 
   Raises:
     UserError: bad input, before anything has run; an unknown executor is
@@ -130,11 +164,13 @@ def run_sweep(
     )
   place = executor_lib.resolve(executor)
   config, sweep = load(config_path, overrides or {})
-  planner = Planner(sweep, config, str(config_path), out, program_key)
+  planner = Planner(
+    sweep, config, str(config_path), out, program_key, methods, seeds
+  )
   with _disk_errors(out):
     planner.claim()
     state = planner.plan({})  # bad input ends here: nothing is written
-    num_slots = _num_slots(workers or place.default_num_slots(), state.plan)
+    num_slots = _num_slots(workers or place.default_num_slots(), state)
     if runner == RUNNER:  # Of another one we know neither fields nor metrics.
       for note in preflight.check(
         state.plan,
@@ -185,7 +221,8 @@ def _run_stages(
   note = planner.claim()  # again: from here on nobody else writes
   before = state = planner.plan({})
   changed = planner.changed(state.plan)
-  for text in filter(None, dict.fromkeys([note, *state.notes, *changed])):
+  said = [note, *state.notes, *changed, state.warning()]
+  for text in filter(None, dict.fromkeys(said)):
     show.say(f"note: {text}")
   try:
     while not launcher.stopping():
@@ -193,7 +230,7 @@ def _run_stages(
       left = [p for p in state.left() if p.run_id not in launcher.failed]
       if not left:
         break
-      show.begin(state.plan, state.num_over())
+      show.begin(state)
       launcher.run(left)
       state = planner.plan(launcher.failed)
     if launcher.running():
@@ -245,9 +282,10 @@ def load(
   return config, dataclasses.replace(sweep, methods=methods)
 
 
-def _num_slots(asked: int, plan: Plan) -> int:
+def _num_slots(asked: int, state: State) -> int:
   """As asked, but never more than a stage has points."""
-  stage = max(len(plan.points), plan.num_points - len(plan.points))
+  num_known = len(state.chosen())
+  stage = max(num_known, state.num_chosen() - num_known)
   return min(asked, stage)
 
 
@@ -288,4 +326,7 @@ def _summary(
     interrupted=interrupted,
     wall_s=time.monotonic() - started_s,
     notes=tuple(notes),
+    chosen=None
+    if state.selection.whole
+    else (state.num_over(), state.num_chosen()),
   )

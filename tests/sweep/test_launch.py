@@ -122,8 +122,11 @@ def test_a_failing_point_does_not_stop_the_rest(
   }
   said = console.file.getvalue()
   assert "bb seed 0: failed: RuntimeError: toy trouble in attempt 1" in said
-  assert said.count("given up") == 2
-  assert "failed: bb seed 1" in summary.text()
+  # A fault is told once, however many points it hits.
+  assert said.count("toy trouble in attempt 3") == 1
+  told = "failed: 2 points: RuntimeError: toy trouble in attempt 3; first: bb"
+  assert told in summary.text()
+  assert "2 points failed; the same command tries them again" in summary.text()
   # The traceback is in a worker's log, with the prints of the runs.
   text = "".join(p.read_text() for p in (out / "logs").glob("*.log"))
   assert "make_trouble" in text

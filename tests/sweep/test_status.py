@@ -20,7 +20,7 @@ def out(tmp_path):
   SweepDirectory(tmp_path).write_plan(_plan(points))
   for run in _runs(tmp_path):
     metrics = {"eval/loss": 3.25}
-    run.write_result(RunState.DONE, steps=4, metrics=metrics)
+    run.write_result(RunState.DONE, steps=4, metrics=metrics, wall_s=2.0)
   return tmp_path
 
 
