@@ -6,8 +6,8 @@ from normjax import errors, escape
 from normjax.commands import arguments
 
 USAGE = (
-  "sweep CONFIG [--out=DIR] [--methods=REGEX] [--seeds=1,2] [--dry_run]"
-  " [--config.key=value …]"
+  "sweep CONFIG [--out=DIR] [--methods=REGEX] [--seeds=1,2]"
+  " [--dry_run [--nocompile]] [--config.key=value …]"
 )
 RESUMES = True  # The same command goes on.
 
@@ -48,7 +48,14 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "dry_run",
     False,
-    "List points, programs, sizes and time, and train nothing.",
+    "List the points, check them, and train nothing. Each program is compiled,"
+    " for its memory and time.",
+    flag_values=values,
+  )
+  flags.DEFINE_bool(
+    "compile",
+    True,
+    "Whether --dry_run compiles the programs.",
     flag_values=values,
   )
 
@@ -76,6 +83,8 @@ def run(
 ) -> int:
   """Runs what is not done yet, then reports; 1 where points failed."""
   path = arguments.one(positional, "sweep file", USAGE)
+  if not (values["dry_run"].value or values["compile"].value):
+    raise errors.UserError("--nocompile is for --dry_run: a sweep compiles.")
   _, typed = arguments.load_config(path, overrides)
   from normjax import report, sweep
 
@@ -87,6 +96,7 @@ def run(
     workers=values["workers"].value,
     retries=values["retries"].value,
     dry_run=values["dry_run"].value,
+    compiles=values["compile"].value,
     methods=values["methods"].value,
     seeds=_seeds(values),
   )

@@ -13,6 +13,7 @@ from normjax import configure, errors, escape, faults
 from normjax.configure import COMPONENTS, ConfigDict
 from normjax.record import failures, lock
 from normjax.record.directory import RunState, SweepDirectory
+from normjax.record.durations import seconds
 from normjax.sweep import executor as executor_lib
 from normjax.sweep import launch, preflight, progress, spec
 from normjax.sweep import tune as tune_lib
@@ -68,7 +69,7 @@ class Summary:
     parts = [
       f"{over} of {self.plan.num_points} points over"
       f" ({self.num_diverged} diverged), {self.num_ran} of them now, in"
-      f" {progress.seconds(self.wall_s)}: {self.out}"
+      f" {seconds(self.wall_s)}: {self.out}"
     ]
     if with_failures:
       parts += [f"failed: {line}" for line in self._failures()]
@@ -115,6 +116,7 @@ def run_sweep(
   workers: int | None = None,
   retries: int = 1,
   dry_run: bool = False,
+  compiles: bool = True,
   runner: str = RUNNER,
   program_key: ProgramKey | None = None,
   estimate: Estimate | None = None,
@@ -138,6 +140,7 @@ def run_sweep(
       is an accelerator.
     retries: how often a point that failed is tried again.
     dry_run: print what would run; writes nothing.
+    compiles: of a dry run: compile each program, for memory and time.
     runner: "module:function", called in a worker as
       `function(config, directory)`; leaves `result.json`.
     program_key: `normjax.build.program_key` unless given.
@@ -171,6 +174,12 @@ def run_sweep(
     planner.claim()
     state = planner.plan({})  # bad input ends here: nothing is written
     num_slots = _num_slots(workers or place.default_num_slots(), state)
+    if dry_run:
+      from normjax.sweep import dry_run as dry_run_lib
+
+      for text in filter(None, [*planner.changed(state.plan), state.warning()]):
+        console.print(escape.terminal(f"note: {text}"), soft_wrap=True)
+      dry_run_lib.points(state, console)
     if runner == RUNNER:  # Of another one we know neither fields nor metrics.
       for note in preflight.check(
         state.plan,
@@ -180,11 +189,8 @@ def run_sweep(
       ):
         console.print(escape.terminal(f"note: {note}"), soft_wrap=True)
     if dry_run:
-      for text in planner.changed(state.plan):
-        console.print(f"note: {text}", markup=False, highlight=False)
-      from normjax.sweep import dry_run as dry_run_lib
-
-      dry_run_lib.show(state.plan, state.entries, num_slots, console, estimate)
+      if compiles:
+        dry_run_lib.programs(state, num_slots, console, estimate)
       return _summary(out, state, {}, False, 0, started_s)
     out.mkdir(parents=True, exist_ok=True)
     with (

@@ -13,6 +13,7 @@ import rich.table
 from normjax import escape
 from normjax.record import failures
 from normjax.record.directory import RunState, SweepDirectory
+from normjax.record.durations import seconds
 from normjax.sweep import labels, launch, schedule
 from normjax.sweep.plan import Plan, Point
 from normjax.sweep.planner import State
@@ -167,15 +168,3 @@ def describe(point: Point) -> str:
 def number(value: Any) -> str:
   """A metric's value, or a dash."""
   return f"{value:.4g}" if isinstance(value, int | float) else "-"
-
-
-def seconds(value_s: float) -> str:
-  """A duration for people."""
-  if value_s < 10:
-    return f"{value_s:.1f} s"
-  if value_s < 90:
-    return f"{value_s:.0f} s"
-  minutes, rest_s = divmod(round(value_s), 60)
-  if minutes < 90:
-    return f"{minutes} min {rest_s:02d} s"
-  return f"{minutes // 60} h {minutes % 60:02d} min"

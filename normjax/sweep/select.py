@@ -101,4 +101,5 @@ def _matching(labels: Sequence[str], methods: str) -> list[str]:
 
 def _words(labels: Iterable[str]) -> list[str]:
   """The parts of labels: a pattern names one of them more often than all."""
-  return [word for label in labels for word in re.split(r"[ +=]+", label)]
+  splits = (r"[ +=]+", r"[ +=_]+")
+  return [w for split in splits for t in labels for w in re.split(split, t)]

@@ -22,10 +22,11 @@ from normjax.record.directory import (
   SweepDirectory,
   find_runs,
 )
+from normjax.record.durations import seconds
 from normjax.sweep import schedule
 from normjax.sweep.ledger import Ledger
 from normjax.sweep.plan import Point
-from normjax.sweep.progress import describe, number, seconds
+from normjax.sweep.progress import describe, number
 
 NOTHING = "-"
 _METRIC = "eval/loss"  # Of runs that no sweep has planned.

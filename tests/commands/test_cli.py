@@ -11,6 +11,7 @@ import pytest
 import normjax
 from normjax import cli, convert, metrics, train
 from normjax.norms import weights
+from normjax.record.directory import RunDirectory, RunState
 from tests import support
 
 
@@ -172,7 +173,7 @@ def test_verbose_adds_the_traceback(capsys):
 
 
 def test_a_full_disk_is_one_message(capsys, monkeypatch, tmp_path):
-  def full(config, directory):
+  def full(config, directory, observe):
     raise OSError(errno.ENOSPC, "No space left on device", str(directory))
 
   monkeypatch.setattr(train, "run", full)
@@ -185,7 +186,7 @@ def test_a_full_disk_is_one_message(capsys, monkeypatch, tmp_path):
 
 
 def test_an_unexpected_error_has_exit_code_1(capsys, monkeypatch, tmp_path):
-  def broken(config, directory):
+  def broken(config, directory, observe):
     raise RuntimeError("surprise")
 
   monkeypatch.setattr(train, "run", broken)
@@ -235,3 +236,24 @@ def test_show_says_what_moves_each_parameter(capsys):
   assert "adamw" in head
   assert "FLOPs" in out
   assert "peak" in out
+
+
+def test_a_log_has_steps_and_an_eta(capsys, monkeypatch, tmp_path):
+  monkeypatch.setattr("normjax.commands.train._LINE_EVERY_S", 0.0)
+
+  def run(config, directory, observe):
+    own = RunDirectory(directory, directory.name)
+    told = {"step": 30, "num_steps": 90, "loss": 2.345678, "eta_s": 150.0}
+    own.write_status(RunState.RUNNING, **told)
+    for name in ("step", "log", "evaluate", "save"):
+      observe(name, 40)
+    return {"state": "done", "steps": 90, "metrics": {}}
+
+  monkeypatch.setattr(train, "run", run)
+  code, out, err = _run(
+    capsys, "train", "configs/default.py", f"--out={tmp_path}"
+  )
+  assert code == 0, err
+  first, second = out.splitlines()
+  assert first == "step 30 of 90, loss 2.346, ETA 2 min 30 s"
+  assert second.startswith("done after 90 steps")
