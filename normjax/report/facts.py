@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import configure
-from normjax.record import schema
+from normjax.record import schema, target
 from normjax.record.comparison import differing_keys, short_names
 from normjax.record.directory import RunState
 from normjax.record.failures import Failure, told
@@ -69,7 +69,8 @@ def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if compared:
     count = Counter(row.verdict for row in compared)
     order = (
-      stats.BETTER, stats.WORSE, stats.SAME, stats.ALL_DIVERGED, stats.TOO_FEW,
+      stats.BETTER, stats.WORSE, stats.SAME, stats.ALL_DIVERGED,
+      stats.NOT_REACHED, stats.TOO_FEW,
     )  # fmt: skip
     said = ", ".join(f"{count[word]} {word}" for word in order if count[word])
     sentences.append(
@@ -143,7 +144,9 @@ def warnings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   lines += [
     f"{describe(run)}: done, but has no {sweep.metric}; not in the mean"
     for run in sweep.runs
-    if run.state is RunState.DONE and run.metric(sweep.metric) is None
+    if run.state is RunState.DONE
+    and run.metric(sweep.metric) is None
+    and target.parse(sweep.metric) is None
   ]
   lines += [
     f"{describe(run)}: the gradient was exactly 0 from step"

@@ -91,7 +91,7 @@ class Planner:
     """
     self._file = file
     self._directory = SweepDirectory(out)
-    self._ledger = Ledger(self._directory)
+    self._ledger = Ledger(self._directory, sweep.metric)
     self._comparison = Comparison(sweep, config, program_key)
     self._selection = select.select(
       self._comparison.labels, sweep.seeds, methods, seeds

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from normjax import configure, errors
+from normjax.record import target
 from normjax.record.failures import Failure, told
 from normjax.sweep import labels, machine
 from normjax.sweep.plan import Plan, Point
@@ -52,8 +53,8 @@ def check(
     return []
   request = {
     "configs": configs,
-    "metric": plan.metric,
-    "other_metrics": list(plan.other_metrics),
+    "metric": target.measured(plan.metric),
+    "other_metrics": list(map(target.measured, plan.other_metrics)),
     "strict": strict,
   }
   if same_machine and machine.has_accelerator():

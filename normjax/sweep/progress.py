@@ -11,7 +11,7 @@ import rich.progress_bar
 import rich.table
 
 from normjax import escape
-from normjax.record import failures
+from normjax.record import failures, target
 from normjax.record.directory import RunState, SweepDirectory
 from normjax.record.durations import seconds
 from normjax.sweep import labels, launch, schedule
@@ -114,7 +114,10 @@ class Progress:
   def _outcome(self, point: Point, result: Mapping[str, Any]) -> str:
     if result["state"] == RunState.DIVERGED:
       return f"diverged at step {result.get('diverged_at_step')}"
-    value = result["metrics"].get(self._plan.metric)
+    run = SweepDirectory(self._out).run(point.run_id)
+    name = self._plan.metric
+    told = target.add(result, [name], lambda: run.read_rows()[0])
+    value = told["metrics"].get(name)
     return f"{self._plan.metric} {number(value)}"
 
   def _running(self, launcher: launch.Launcher) -> Iterator[tuple[str, ...]]:

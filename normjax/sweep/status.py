@@ -164,7 +164,7 @@ class Watch:
     self._is_sweep = (out / PLAN).is_file()
     if not self._is_sweep:
       find_runs(out)
-    self._ledger = Ledger(SweepDirectory(out))
+    self._ledger: Ledger | None = None
 
   def read(self) -> Status:
     """Where the runs are now.
@@ -190,9 +190,12 @@ class Watch:
     )
 
   def _sweep(self) -> Status:
-    plan, problem, _ = self._ledger.directory.read_plan()
+    directory = SweepDirectory(self._out)
+    plan, problem, _ = directory.read_plan()
     if plan is None:
       raise errors.RunError(f"{problem}. `normjax sweep` makes it anew.")
+    if self._ledger is None:
+      self._ledger = Ledger(directory, plan["metric"])
     self._ledger.refresh()
     points = [_point(each, plan["tuned"]) for each in plan["points"]]
     records = {p.run_id: self._ledger.record(p.run_id) for p in points}
