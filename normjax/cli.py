@@ -31,6 +31,7 @@ COMMANDS = {
   "sweep": ("sweep", "all runs of a sweep file, then its report"),
   "status": ("status", "where the runs of a directory are, from any shell"),
   "report": ("report", "the report of a sweep directory, from its files"),
+  "completion": ("completion", "completion for bash or zsh"),
   "bench": ("bench", "measure this project's own speed"),
 }
 

@@ -170,7 +170,7 @@ def run_sweep(
   planner = Planner(
     sweep, config, str(config_path), out, program_key, methods, seeds
   )
-  with _disk_errors(out):
+  with _disk_errors(out, resumes=not dry_run):
     planner.claim()
     state = planner.plan({})  # bad input ends here: nothing is written
     num_slots = _num_slots(workers or place.default_num_slots(), state)
@@ -296,7 +296,7 @@ def _num_slots(asked: int, state: State) -> int:
 
 
 @contextlib.contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
+def _disk_errors(out: Path, *, resumes: bool) -> Iterator[None]:
   """Says what a full or read-only disk means for the sweep."""
   try:
     yield
@@ -304,6 +304,8 @@ def _disk_errors(out: Path) -> Iterator[None]:
     if faults.disk(error) is None:
       raise
     name = error.filename or out
+    if not resumes:
+      raise errors.RunError(f"cannot use {name}: {error.strerror}.") from error
     raise errors.RunError(
       f"cannot write to {name}: {error.strerror}. What is done is kept; the"
       " same command goes on from there."
