@@ -126,6 +126,7 @@ def _parse(command: str, arguments: list[str]) -> Call:
       f" Commands: {', '.join(COMMANDS)}."
     )
   module = importlib.import_module(f"normjax.commands.{COMMANDS[command][0]}")
+  arguments = ["--help" if token == "-h" else token for token in arguments]
   overrides, others = _split(arguments)
   if overrides and _OVERRIDES[0] not in module.USAGE:
     raise errors.UserError(

@@ -266,7 +266,7 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
       )
     holder, node = node, node[key]
   if isinstance(node, ConfigDict):
-    first = next(iter(node.keys()), None)
+    first = "name" if "name" in node else next(iter(node.keys()), None)
     raise errors.ConfigError(
       f"config key {path!r} is a block and cannot be replaced as a whole"
       + (f": override its leaves, such as '{path}.{first}'." if first else ".")

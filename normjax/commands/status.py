@@ -24,7 +24,7 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "watch",
     False,
-    "Look again every few seconds, until all runs are over or Ctrl-C.",
+    "Look again every few seconds, as long as runs are under way.",
     flag_values=values,
   )
 
@@ -75,7 +75,7 @@ def _redraw(watch) -> None:
       text = escape.terminal("\n".join(lines))
       text.no_wrap, text.overflow = True, "ellipsis"
       live.update(text, refresh=True)
-      if found.over:
+      if found.over or found.abandoned:
         return
       _wait(started_s)
 
@@ -89,7 +89,7 @@ def _follow(watch) -> None:
     if found.summary() != said:
       said = found.summary()
       print(escape.lines(said), flush=True)
-    if found.over:
+    if found.over or found.abandoned:
       return
     _wait(started_s)
 

@@ -44,7 +44,17 @@ def progress(sweep: SweepRecord) -> str:
     if runs:
       over = sum(run.state.over for run in runs)
       parts.append(f"{over} of {len(runs)} {name} runs are over")
+  waiting = [m.label for m in sweep.methods if not sweep.finals(m.label)]
+  if waiting and len(waiting) < len(sweep.methods):
+    # Part of the sweep was run; the rest is to come.
+    parts.append(f"no final runs yet: {_few(waiting)}")
   return ", ".join(parts) or "no runs are planned"
+
+
+def _few(names: Sequence[str], most: int = 6) -> str:
+  """Names, and how many more there are."""
+  more = len(names) - most
+  return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_complete(sweep: SweepRecord) -> bool:

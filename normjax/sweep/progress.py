@@ -89,7 +89,7 @@ class Progress:
     fault = failures.Failure("", message, point.run_id).fault
     if fault not in self._faults:
       then = "tried again later" if again else "given up"
-      self.say(f"{describe(point)}: failed: {message}; {then}")
+      self.say(f"{describe(point)}: failed: {message.rstrip('.')}; {then}")
       self._faults[fault] = not again
     elif not again and not self._faults[fault]:
       self.say(f"{describe(point)}: failed so again; given up")
@@ -118,6 +118,8 @@ class Progress:
     name = self._plan.metric
     told = target.add(result, [name], lambda: run.read_rows()[0])
     value = told["metrics"].get(name)
+    if value is None and target.parse(name) is not None:
+      return f"{name} not reached"
     return f"{self._plan.metric} {number(value)}"
 
   def _running(self, launcher: launch.Launcher) -> Iterator[tuple[str, ...]]:

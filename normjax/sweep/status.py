@@ -71,7 +71,7 @@ class Line:
     num_steps = status.get("num_steps")
     of = f"/{num_steps}" if num_steps is not None else ""
     loss = result.get("metrics", {}).get("train/loss", status.get("loss"))
-    told = [self.name]
+    told = [self.name] if self.name else []
     if self.silent_s is not None and self.silent_s > _SILENT_S:
       told.append(f"silent for {seconds(self.silent_s)}")
     if record.message and not record.state.over:
@@ -121,7 +121,8 @@ class Status:
     later = self.num_points - len(self.lines)
     if later:
       said.append(f"{later} follow the tuning")
-    text = f"{self.num_points} runs: {', '.join(said)}"
+    plural = "s" * (self.num_points != 1)
+    text = f"{self.num_points} run{plural}: {', '.join(said)}"
     if self.over:
       return f"{text}; all are over"
     if self.eta_s is not None:
@@ -178,7 +179,8 @@ class Watch:
     lines = []
     for path in find_runs(self._out):
       record = RunDirectory.at(path).read()
-      lines.append(_line(record, str(path.relative_to(self._out))))
+      name = "" if path == self._out else str(path.relative_to(self._out))
+      lines.append(_line(record, name))
     etas_s = [line.eta_s for line in lines if line.eta_s is not None]
     return Status(
       lines,

@@ -37,7 +37,7 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 def test_help_lists_the_commands_own_flags(capsys):
-  code, out, _ = _run(capsys, "sweep", "--help")
+  code, out, _ = _run(capsys, "sweep", "-h")
   assert code == 0
   assert "--workers=N" in out
   assert "Default: 1." in out

@@ -6,6 +6,7 @@ import pytest
 from toy_runner import results
 
 from normjax import errors
+from normjax.report import facts, load
 from normjax.sweep import select
 
 LABELS = ["dyt + adamw", "dyt + muon", "rms_norm + adamw"]
@@ -66,6 +67,11 @@ def test_the_plan_is_the_whole_sweeps_and_the_rest_goes_on(
   assert first.chosen == (4, 4)
   assert first.exit_code == 0
   assert "without --methods and --seeds the same command" in first.text()
+
+  assert facts.progress(load.load(out)) == (
+    "3 of 6 tuning runs are over, 1 of 2 final runs are over, no final runs"
+    " yet: a"
+  )
 
   # What an earlier part has run stays in the plan, and so in the report.
   run_toy(config, out, methods="a")

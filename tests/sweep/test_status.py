@@ -182,3 +182,10 @@ def test_a_pipe_gets_a_line_where_something_changed(out, capsys, monkeypatch):
   said = capsys.readouterr().out.splitlines()
   assert len(said) == 2
   assert said[1] == "6 runs: 6 done; all are over"
+
+
+def test_nobody_is_watched_where_nothing_works(out, capsys):
+  _unmake(_runs(out)[0])
+  (out / lock.NAME).write_text(_gone())
+  assert cli.main(["status", str(out), "--watch"]) == 0
+  assert "no process works here now" in capsys.readouterr().out
