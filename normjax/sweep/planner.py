@@ -47,8 +47,7 @@ class State:
 
   def warning(self) -> str:
     """What the numbers of a part do not show yet, or ""."""
-    labels = {method.label for method in self.plan.methods}
-    if not self.plan.tuned or self.selection.labels == labels:
+    if not self.plan.tuned or self.selection.all_methods:
       return ""
     if all(method.tuned is not None for method in self.plan.methods):
       return ""
@@ -135,7 +134,9 @@ class Planner:
     """
     self._ledger.refresh(failed)
     chosen = self._selection
-    plan = self._comparison.plan(self._ledger, each_alone=not chosen.whole)
+    plan = self._comparison.plan(
+      self._ledger, each_alone=not chosen.all_methods
+    )
     entries = {p.run_id: self._ledger.record(p.run_id) for p in plan.points}
     for entry in entries.values():
       if entry.blocked:

@@ -20,12 +20,19 @@ class Selection:
   Attributes:
     labels: of the methods; their trials too.
     seeds: of final runs. Trials have seeds of their own, and all are needed.
-    whole: whether that is the whole sweep.
+    all_methods: whether no method was left out.
+    all_seeds: whether no seed was.
   """
 
   labels: frozenset[str]
   seeds: frozenset[int]
-  whole: bool = True
+  all_methods: bool = True
+  all_seeds: bool = True
+
+  @property
+  def whole(self) -> bool:
+    """Whether that is the whole sweep."""
+    return self.all_methods and self.all_seeds
 
   def has(self, point: Point) -> bool:
     """Whether a point is chosen."""
@@ -74,7 +81,8 @@ def select(
   return Selection(
     frozenset(chosen),
     frozenset(wanted),
-    len(chosen) == len(labels) and set(wanted) == set(all_seeds),
+    all_methods=len(chosen) == len(labels),
+    all_seeds=set(wanted) == set(all_seeds),
   )
 
 

@@ -104,3 +104,15 @@ def test_a_part_is_warned_of_what_the_others_may_change(
   assert "[1/5] bb learning_rate=0.03 seed 1000 (tune)" in said
   assert ", ETA " in said
   assert "[5/5]" in said
+
+
+def test_some_seeds_of_all_methods_are_tuned_together(
+  write_config, run_toy, tmp_path
+):
+  config, out = write_config(TUNED), tmp_path / "out"
+  part = run_toy(config, out, seeds=[0])
+  plan, counts = _plan(out)
+  assert counts["a", "tune"] == counts["bb", "tune"]
+  assert counts["a", "final"] == counts["bb", "final"] == (1, 2)
+  assert part.chosen[0] == part.chosen[1]
+  assert part.chosen[1] == plan["num_points"] - 2
