@@ -12,6 +12,8 @@ import logging
 import os
 import sys
 import traceback
+from types import ModuleType
+from typing import NamedTuple
 
 from absl import flags
 
@@ -27,7 +29,9 @@ COMMANDS = {
   "show": ("show", "a resolved config, its parameters, cost and memory"),
   "train": ("train", "one run"),
   "sweep": ("sweep", "all runs of a sweep file, then its report"),
+  "status": ("status", "where the runs of a directory are, from any shell"),
   "report": ("report", "the report of a sweep directory, from its files"),
+  "completion": ("completion", "completion for bash or zsh"),
   "bench": ("bench", "measure this project's own speed"),
 }
 
@@ -42,7 +46,8 @@ def _help() -> str:
     "usage: normjax COMMAND [ARGUMENT] [--flag=value …]"
     " [--config.key=value …]\n\n"
     + "\n".join(lines)
-    + "\n\n`normjax COMMAND --help` lists a command's flags."
+    + "\n\n`normjax COMMAND --help` lists a command's flags, `normjax"
+    " --version` the versions."
   )
 
 
@@ -77,14 +82,51 @@ def _lacks_value(token: str, following: list[str]) -> str:
   return f"{said}."
 
 
-def _dispatch(command: str, arguments: list[str]) -> int:
-  """Parses a command's flags and runs it; returns the exit code."""
+class Call(NamedTuple):
+  """A command with what it is given.
+
+  Attributes:
+    module: of `normjax.commands`.
+    positional: its arguments.
+    overrides: of its config, as typed.
+    values: its flags.
+  """
+
+  module: ModuleType
+  positional: list[str]
+  overrides: list[str]
+  values: flags.FlagValues
+
+  def run(self) -> int:
+    """Runs it; returns the exit code."""
+    if self.values["help"].value:
+      from normjax.commands import helping
+
+      print(helping.of_command(self.module, self.values))
+      return 0
+    return self.module.run(self.positional, self.overrides, self.values)
+
+  @property
+  def goes_on(self) -> bool:
+    """Whether the same command goes on where this one was cut short."""
+    resumes = getattr(self.module, "RESUMES", False)
+    is_dry = "dry_run" in self.values and self.values["dry_run"].value
+    return resumes and not is_dry
+
+
+def _parse(command: str, arguments: list[str]) -> Call:
+  """Finds a command and parses its flags.
+
+  Raises:
+    UserError: no such command, or no such flag.
+  """
   if command not in COMMANDS:
     raise errors.UnknownNameError(
       f"unknown command {command!r}.{near_misses(command, COMMANDS)}"
       f" Commands: {', '.join(COMMANDS)}."
     )
   module = importlib.import_module(f"normjax.commands.{COMMANDS[command][0]}")
+  arguments = ["--help" if token == "-h" else token for token in arguments]
   overrides, others = _split(arguments)
   if overrides and _OVERRIDES[0] not in module.USAGE:
     raise errors.UserError(
@@ -97,15 +139,18 @@ def _dispatch(command: str, arguments: list[str]) -> int:
   flags.DEFINE_bool("help", False, "Show this.", flag_values=values)
   try:
     positional = values([command, *others])[1:]
+  except flags.UnrecognizedFlagError as error:
+    from normjax.commands import slips
+
+    name = error.flagname
+    typed = (t for t in others if t.lstrip("-").partition("=")[0] == name)
+    token = next(typed, f"--{name}")
+    raise slips.unknown_flag(command, token, values, COMMANDS) from error
   except flags.Error as error:
     raise errors.UserError(
       f"{error}. See `normjax {command} --help`."
     ) from error
-  if values["help"].value:
-    print(f"usage: normjax {module.USAGE}\n\n{module.__doc__}\n")
-    print(values.get_help())
-    return 0
-  return module.run(positional, overrides, values)
+  return Call(module, positional, overrides, values)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -121,50 +166,56 @@ def main(argv: list[str] | None = None) -> int:
   if not arguments or arguments[0] in ("-h", "--help", "help"):
     print(_help())
     return 0
+  if arguments[0] in ("-V", "--version", "version"):
+    from normjax.commands import helping
+
+    print(helping.version())
+    return 0
   if not verbose:
     # Libraries log a failure of theirs with its traceback before they raise.
     for name in ("absl", "asyncio"):
       logging.getLogger(name).setLevel(logging.CRITICAL)
     if argv is None:  # This process is ours.
       sys.unraisablehook = faults.late_callbacks(sys.unraisablehook)
+  call = None
   try:
     # A job that is asked to end ends as after Ctrl-C: resumable.
     with stopping.interruptible():
-      return _dispatch(arguments[0], arguments[1:])
+      call = _parse(arguments[0], arguments[1:])
+      return call.run()
   except KeyboardInterrupt:
-    print("normjax: interrupted; the same command goes on.", file=sys.stderr)
+    then = "; the same command goes on" if call and call.goes_on else ""
+    print(f"normjax: interrupted{then}.", file=sys.stderr)
     return 130
   except BrokenPipeError:
     return 0  # The reader of our output has seen enough.
   except Exception as error:
     if verbose:
       traceback.print_exc()
-    if isinstance(error, errors.UserError):
-      print(f"normjax: {escape.lines(str(error))}", file=sys.stderr)
-      return 2
-    if (fault := faults.disk(error)) is not None:
-      if fault.errno == errno.ENOSPC:
-        said = f"no space left on the device of {fault.filename or '--out'};"
-        said += " free some"
-      else:
-        said = f"{faults.describe(fault)}; mend that"
-      print(
-        f"normjax: {said} and run the same command again: it goes on.",
-        file=sys.stderr,
-      )
-      return 2
-    what = "out of memory: " if faults.is_memory(error) else ""
-    print(
-      f"normjax: {what}{escape.lines(faults.one_line(error))}"
-      " (--verbose shows the traceback)",
-      file=sys.stderr,
-    )
-    if what and argv is None:
+    code, said = _explain(error, goes_on=call is not None and call.goes_on)
+    print(f"normjax: {escape.lines(said)}", file=sys.stderr)
+    if code == 1 and argv is None and faults.is_memory(error):
       # Threads that found no memory to start are waited for without an end.
       sys.stdout.flush()
       sys.stderr.flush()
       os._exit(1)
-    return 1
+    return code
+
+
+def _explain(error: Exception, *, goes_on: bool) -> tuple[int, str]:
+  """The exit code of an error, and what is said of it."""
+  if isinstance(error, errors.UserError):
+    return 2, str(error)
+  if (fault := faults.disk(error)) is not None:
+    if fault.errno == errno.ENOSPC:
+      said = f"no space left on the device of {fault.filename or '--out'};"
+      said += " free some"
+    else:
+      said = f"{faults.describe(fault)}; mend that"
+    said += " and run the same command again"
+    return 2, f"{said}{': it goes on' if goes_on else ''}."
+  what = "out of memory: " if faults.is_memory(error) else ""
+  return 1, f"{what}{faults.one_line(error)} (--verbose shows the traceback)"
 
 
 if __name__ == "__main__":

@@ -240,13 +240,15 @@ def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
         if own.open_ended or key in own.parameters:
           return node
         allowed += [k for k in own.parameters if k not in allowed]
+      # Whoever leaves out the block means a leaf of that name.
+      ends = [p for p, _ in leaves(config) if p.endswith(f".{path}")]
       raise errors.ConfigError(
-        f"unknown config key {path!r}.{near_misses(key, allowed)}"
+        f"unknown config key {path!r}.{near_misses(key, [*ends, *allowed])}"
         f" Keys of {where or 'the config'}: {', '.join(sorted(allowed))}."
       )
     holder, node = node, node[key]
   if isinstance(node, ConfigDict):
-    first = next(iter(node.keys()), None)
+    first = "name" if "name" in node else next(iter(node.keys()), None)
     raise errors.ConfigError(
       f"config key {path!r} is a block and cannot be replaced as a whole"
       + (f": override its leaves, such as '{path}.{first}'." if first else ".")

@@ -24,8 +24,15 @@ from normjax.imports import (
 def near_misses(name: str, allowed: Iterable[str]) -> str:
   """Says `did you mean …?`, or nothing where nothing is near."""
   names = list(dict.fromkeys(allowed))  # Each is said once.
-  close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+  close = [n for n in names if _initials(n) == name]  # As lr.
+  close += difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
   return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _initials(name: str) -> str:
+  """The first letters of a name of several words, else ""."""
+  words = str(name).split("_")
+  return "".join(word[:1] for word in words) if len(words) > 1 else ""
 
 
 def parse_call(kind: str, text: str) -> tuple[str, dict[str, Any]]:

@@ -1,1 +1,4 @@
-"""One file a command; each has FLAGS, USAGE and run(positional, values)."""
+"""One file per command: USAGE, define_flags(values), run(positional, …).
+
+`RESUMES = True` says that the same command goes on where one was cut short.
+"""

@@ -10,6 +10,8 @@ from ml_collections import config_flags
 
 from normjax import config_files, configure, errors, fields
 
+_BRACKETS = ("(", "[", "{")
+
 
 def one(positional: list[str], what: str, usage: str) -> str:
   """The only positional argument.
@@ -17,10 +19,14 @@ def one(positional: list[str], what: str, usage: str) -> str:
   Raises:
     UserError: there is none, or more than one.
   """
-  if len(positional) != 1:
-    raise errors.UserError(
-      f"needs one {what}, got {len(positional)}: usage: normjax {usage}"
-    )
+  found = ""
+  if len(positional) > 1 or "=" in "".join(positional):
+    from normjax.commands import slips  # Late: it reads the default config.
+
+    found = slips.positional(positional)
+  if len(positional) != 1 or found:
+    found = found or f"needs one {what}, got {len(positional)}"
+    raise errors.UserError(f"{found}: usage: normjax {usage}")
   return positional[0]
 
 
@@ -50,16 +56,20 @@ def load_config(
   names: dict[str, Any] = {
     key: text for key, text in texts.items() if configure.is_component_name(key)
   }
-  names |= {
-    key: _one_or_several(key, text)
-    for key, text in texts.items()
-    if key in fields.FIELDS and fields.FIELDS[key].kind == fields.TEXTS
-  }
+  config_files.search_beside(path)
+  base = configure.load(path)
+  for key, text in texts.items():
+    kind = fields.FIELDS[key].kind if key in fields.FIELDS else None
+    if kind == fields.TEXTS:
+      names[key] = _one_or_several(key, text)
+    elif kind is tuple:
+      _check_tuple(key, text)
+    elif key in base and text[:1] not in _BRACKETS:
+      _check_block(key, text, base[key])
   rest = {key: text for key, text in texts.items() if key not in names}
   # A leaf that the config lacks is typed by its default.
   typed_by = {k: v for k, v in configure.OPTIONAL.items() if k in rest}
-  config_files.search_beside(path)
-  config = configure.override(configure.load(path), {**names, **typed_by})
+  config = configure.override(base, {**names, **typed_by})
   for key, text in rest.items():
     holder = configure.check_leaf(config, key)
     if key.rpartition(".")[2] not in holder:  # Of a component from outside.
@@ -95,6 +105,32 @@ def _one_or_several(key: str, text: str) -> Any:
       f"--config.{key}={text}: brackets begin a tuple of strings, as in"
       " ('one', 'two')."
     ) from error
+
+
+def _check_tuple(key: str, text: str) -> None:
+  """Raises ConfigError where a text is neither strings nor a tuple of them."""
+  value = _literal(text)
+  items = value if isinstance(value, list | tuple) else [value]
+  if text[:1] in _BRACKETS and isinstance(value, str):
+    items = [None]  # Brackets around something else.
+  if not all(isinstance(item, str) for item in items):
+    raise errors.ConfigError(
+      f"--config.{key}={text}: a tuple of strings is needed, as in"
+      f" --config.{key}=\"('one', 'two')\"."
+    )
+
+
+def _check_block(key: str, text: str, block: Any) -> None:
+  """Says which leaf was meant, where a text is given for a whole block.
+
+  Raises:
+    ConfigError: the block has a name, which the text may be.
+  """
+  if isinstance(block, configure.ConfigDict) and "name" in block:
+    raise errors.ConfigError(
+      f"--config.{key}={text}: {key!r} is a block of keys; its name is set by"
+      f" --config.{key}.name={text}."
+    )
 
 
 def _literal(text: str) -> Any:

@@ -2,10 +2,14 @@
 
 from absl import flags
 
-from normjax import escape
+from normjax import errors, escape
 from normjax.commands import arguments
 
-USAGE = "sweep CONFIG [--out=DIR] [--dry_run] [--config.key=value …]"
+USAGE = (
+  "sweep CONFIG [--out=DIR] [--methods=REGEX] [--seeds=1,2]"
+  " [--dry_run [--nocompile]] [--config.key=value …]"
+)
+RESUMES = True  # The same command goes on.
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -28,13 +32,51 @@ def define_flags(values: flags.FlagValues) -> None:
     lower_bound=0,
     flag_values=values,
   )
+  flags.DEFINE_string(
+    "methods",
+    None,
+    "Run only the methods whose label this regular expression matches; the"
+    " rest can be run later.",
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    "seeds",
+    None,
+    "Run only these of the sweep's final seeds.",
+    flag_values=values,
+  )
   flags.DEFINE_bool(
     "dry_run",
     False,
-    "List points, programs, sizes and time, and train nothing.",
+    "List the points, check them, and train nothing. Each program is compiled,"
+    " for its memory and time.",
     flag_values=values,
   )
   arguments.define_accept_code_change(values)
+  flags.DEFINE_bool(
+    "compile",
+    True,
+    "Whether --dry_run compiles the programs.",
+    flag_values=values,
+  )
+
+
+def _seeds(values: flags.FlagValues) -> list[int] | None:
+  """The numbers of --seeds; None where it is not given.
+
+  Raises:
+    UserError: something else than whole numbers.
+  """
+  texts = values["seeds"].value
+  if texts is None:
+    return None
+  try:
+    return [int(text) for text in texts]
+  except ValueError:
+    raise errors.UserError(
+      f"--seeds={','.join(texts)}: whole numbers with commas between them are"
+      " needed, as in --seeds=1,2."
+    ) from None
 
 
 def run(
@@ -42,6 +84,8 @@ def run(
 ) -> int:
   """Runs what is not done yet, then reports; 1 where points failed."""
   path = arguments.one(positional, "sweep file", USAGE)
+  if not (values["dry_run"].value or values["compile"].value):
+    raise errors.UserError("--nocompile is for --dry_run: a sweep compiles.")
   _, typed = arguments.load_config(path, overrides)
   from normjax import report, sweep
 
@@ -54,10 +98,13 @@ def run(
     retries=values["retries"].value,
     dry_run=values["dry_run"].value,
     accept_code_change=values["accept_code_change"].value,
+    compiles=values["compile"].value,
+    methods=values["methods"].value,
+    seeds=_seeds(values),
   )
   if values["dry_run"].value:
     return 0
   paths = report.write_and_print(out)
-  print(escape.lines(summary.text()))
+  print(escape.lines(summary.text(with_failures=False)))  # The report has.
   print(escape.lines(f"report: {paths.html}"))
   return summary.exit_code

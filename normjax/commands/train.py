@@ -1,13 +1,62 @@
 """Trains one config; the same command resumes it."""
 
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
 from absl import flags
 
 from normjax import configure, errors, escape
 from normjax.commands import arguments
 from normjax.record import sources
 from normjax.record.directory import RunDirectory
+from normjax.record.durations import seconds
 
 USAGE = "train CONFIG [--out=DIR] [--config.key=value …]"
+RESUMES = True  # The same command goes on.
+_LIVE_EVERY_S = 0.5
+_LINE_EVERY_S = 10.0
+_ERASE = "\r\x1b[K"
+
+
+class Progress:
+  """Lines with step, loss and ETA; on a terminal one line that changes."""
+
+  def __init__(self, directory: RunDirectory):
+    """Reads what the run tells in its directory."""
+    self._directory = directory
+    self._is_live = sys.stdout.isatty()
+    self._every_s = _LIVE_EVERY_S if self._is_live else _LINE_EVERY_S
+    self._said_s = time.monotonic()
+
+  def __call__(self, name: str, step: int) -> None:
+    """Is called before a step, its row, an evaluation or a checkpoint."""
+    now_s = time.monotonic()
+    if name != "log" or now_s - self._said_s < self._every_s:
+      return
+    self._said_s = now_s
+    if (status := self._directory.read_status().value) is not None:
+      print(
+        f"{_ERASE if self._is_live else ''}{_told(status)}",
+        end="" if self._is_live else "\n",
+        flush=True,
+      )
+
+  def end(self) -> None:
+    """Removes the line that changes."""
+    if self._is_live:
+      print(_ERASE, end="", flush=True)
+
+
+def _told(status: Mapping[str, Any]) -> str:
+  """What status.json says, in words."""
+  said = f"step {status.get('step')} of {status.get('num_steps')}"
+  if status.get("loss") is not None:
+    said += f", loss {status['loss']:.4g}"
+  if status.get("eta_s") is not None:
+    said += f", ETA {seconds(status['eta_s'])}"
+  return said
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -47,7 +96,11 @@ def run(
   if config.get("log", {}).get("probes") and not over:
     check.check(config)
     preview.check_probes(preview.preview(config).unmatched(config.log.probes))
-  result = train.run(config, directory)
+  progress = Progress(RunDirectory(directory, run_id))
+  try:
+    result = train.run(config, directory, progress)
+  finally:
+    progress.end()
   where = escape.lines(str(directory))
   print(f"{result['state']} after {result['steps']} steps in {where}")
   if result.get("diverged_at_step") is not None:

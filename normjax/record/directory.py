@@ -348,6 +348,26 @@ class Attempts:
       self.file.flush()
 
 
+def find_runs(out: Path) -> list[Path]:
+  """The runs in a folder that has no plan: itself, or folders in it.
+
+  Raises:
+    RunError: there is none.
+  """
+  found = sorted(
+    path.parent
+    for pattern in (files.RUN, f"*/{files.RUN}", f"{RUNS}/*/{files.RUN}")
+    for path in out.glob(pattern)
+  )
+  if not found:
+    raise errors.RunError(
+      f"{out} has no {PLAN} and no runs: expected the directory that"
+      " `normjax sweep CONFIG --out=DIR` wrote (plan.json, runs/), or a"
+      " folder of runs that `normjax train` wrote (each with run.json)."
+    )
+  return found
+
+
 def _plan_text(plan: Mapping[str, Any]) -> str:
   """The plan as JSON, a line per point: there may be thousands."""
   texts = {

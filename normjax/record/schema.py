@@ -115,6 +115,7 @@ STATUS: Fields = {
   "step": _STEP,
   "num_steps": _STEP,
   "loss": _NUMBER,
+  "eta_s": _NUMBER,
   "updated_s": _NUMBER,
   "message": _TEXT,
 }
@@ -162,7 +163,8 @@ PLAN: Fields = {
   "config": _BLOCK,
   "metric": _NAME._replace(fits=_is_text),
   "mode": _one_of("min", "max"),
-  # Plans of earlier versions have none.
+  # Plans of earlier versions have none of these two.
+  "num_points": _COUNT,
   "other_metrics": Field("a list of texts", _list_of(_is_text)),
   "baseline": Field("a text or null", _or_null(_is_text), required=True),
   "tuned": Field("a list of texts", _list_of(_is_text), required=True),

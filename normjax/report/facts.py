@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import configure
-from normjax.record import schema
+from normjax.record import schema, target
 from normjax.record.comparison import differing_keys, short_names
 from normjax.record.directory import RunState, SweepDirectory
+from normjax.record.failures import Failure, told
 from normjax.report import stats
 from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING, show_value
@@ -43,7 +44,17 @@ def progress(sweep: SweepRecord) -> str:
     if runs:
       over = sum(run.state.over for run in runs)
       parts.append(f"{over} of {len(runs)} {name} runs are over")
+  waiting = [m.label for m in sweep.methods if not sweep.finals(m.label)]
+  if waiting and len(waiting) < len(sweep.methods):
+    # Part of the sweep was run; the rest is to come.
+    parts.append(f"no final runs yet: {_few(waiting)}")
   return ", ".join(parts) or "no runs are planned"
+
+
+def _few(names: Sequence[str], most: int = 6) -> str:
+  """Names, and how many more there are."""
+  more = len(names) - most
+  return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_complete(sweep: SweepRecord) -> bool:
@@ -68,7 +79,8 @@ def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if compared:
     count = Counter(row.verdict for row in compared)
     order = (
-      stats.BETTER, stats.WORSE, stats.SAME, stats.ALL_DIVERGED, stats.TOO_FEW,
+      stats.BETTER, stats.WORSE, stats.SAME, stats.ALL_DIVERGED,
+      stats.NOT_REACHED, stats.TOO_FEW,
     )  # fmt: skip
     said = ", ".join(f"{count[word]} {word}" for word in order if count[word])
     sentences.append(
@@ -103,20 +115,27 @@ def unfinished(sweep: SweepRecord) -> list[str]:
 
 
 def failures(sweep: SweepRecord) -> list[str]:
-  """Failed runs with what they said, and those that needed a retry."""
-  lines = [
-    f"{describe(run)}: failed"
-    + (f" {run.attempts} times" if run.attempts > 1 else "")
-    + (f": {run.message}" if run.message else "")
+  """A line per fault of failed runs, and of those that needed a retry."""
+  failed = [
+    Failure(
+      describe(run),
+      "failed"
+      + (f" {run.attempts} times" if run.attempts > 1 else "")
+      + (f": {run.message}" if run.message else ""),
+      run.run_id,
+    )
     for run in sweep.failed
   ]
-  lines += [
-    f"{describe(run)}: {run.state} after {run.attempts} failed attempt"
-    + ("s" if run.attempts > 1 else "")
+  retried = [
+    Failure(
+      describe(run),
+      f"{run.state} after {run.attempts} failed attempt"
+      + ("s" if run.attempts > 1 else ""),
+    )
     for run in sweep.runs
     if run.attempts and run.state.over
   ]
-  return lines
+  return told([*failed, *retried], "runs")
 
 
 def describe(run: Run) -> str:
@@ -135,7 +154,9 @@ def warnings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   lines += [
     f"{describe(run)}: done, but has no {sweep.metric}; not in the mean"
     for run in sweep.runs
-    if run.state is RunState.DONE and run.metric(sweep.metric) is None
+    if run.state is RunState.DONE
+    and run.metric(sweep.metric) is None
+    and target.parse(sweep.metric) is None
   ]
   lines += [
     f"{describe(run)}: the gradient was exactly 0 from step"

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from normjax import configure, errors
-from normjax.record import files
+from normjax.record import files, target
 from normjax.record.comparison import Method, differing_keys, short_names
 from normjax.record.directory import (
   PLAN,
-  RUNS,
   Attempt,
   RunDirectory,
   RunState,
   SweepDirectory,
+  find_runs,
 )
 
 
@@ -118,18 +118,7 @@ def load(out: Path) -> SweepRecord:
   out = Path(out)
   if (out / PLAN).is_file():
     return _load_sweep(SweepDirectory(out))
-  directories = sorted(
-    path.parent
-    for pattern in (files.RUN, f"*/{files.RUN}", f"{RUNS}/*/{files.RUN}")
-    for path in out.glob(pattern)
-  )
-  if not directories:
-    raise errors.RunError(
-      f"{out} has no {PLAN} and no runs: expected the directory that"
-      " `normjax sweep CONFIG --out=DIR` wrote (plan.json, runs/), or a"
-      " folder of runs that `normjax train` wrote (each with run.json)."
-    )
-  return _load_folder(out, directories)
+  return _load_folder(out, find_runs(out))
 
 
 def _load_sweep(directory: SweepDirectory) -> SweepRecord:
@@ -137,12 +126,16 @@ def _load_sweep(directory: SweepDirectory) -> SweepRecord:
   if plan is None:
     raise errors.RunError(f"{problem}. `normjax sweep` makes it anew.")
   attempts, problems = directory.read_attempts()
+  # Plans of earlier versions have no others.
+  metrics = (plan["metric"], *plan.get("other_metrics", ()))
   runs = []
   for point in plan["points"]:
     run_id = point["run_id"]
     fields = ("run_id", "stage", "method", "overrides", "seed")
     run = Run(**{field: point[field] for field in fields})
-    run, said = _fill(run, directory.run(run_id), attempts.get(run_id, ()))
+    run, said = _fill(
+      run, directory.run(run_id), attempts.get(run_id, ()), metrics
+    )
     runs.append(run)
     problems += said
   return SweepRecord(
@@ -161,13 +154,15 @@ def _load_sweep(directory: SweepDirectory) -> SweepRecord:
     ),
     runs=tuple(runs),
     problems=_relative(problems, directory.out),
-    # Plans of earlier versions have none.
-    other_metrics=tuple(plan.get("other_metrics", ())),
+    other_metrics=metrics[1:],
   )
 
 
 def _fill(
-  run: Run, directory: RunDirectory, attempts: Sequence[Attempt] = ()
+  run: Run,
+  directory: RunDirectory,
+  attempts: Sequence[Attempt] = (),
+  metrics: Sequence[str] = (),
 ) -> tuple[Run, list[str]]:
   """The run with what its directory holds, and what is wrong there."""
   left = directory.read(attempts)
@@ -180,7 +175,9 @@ def _fill(
     attempts=left.failures,
     record=record or {},
     status=left.status,
-    result=left.result or {},
+    result=target.add(left.result, metrics, lambda: rows)
+    if left.result
+    else {},
     rows=tuple(rows),
   )
   unread = [*left.problems, *filter(None, [problem])]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
 
 from normjax import escape
+from normjax.record import target
 from normjax.record.comparison import short_names
 from normjax.record.directory import RunState
 from normjax.report import stats
@@ -132,7 +133,7 @@ def _metric_label(sweep: SweepRecord) -> str:
 
 def _curves(sweep: SweepRecord) -> Figure | None:
   """Training loss and the metric by step, a band over seeds."""
-  kind, _, metric = sweep.metric.partition("/")
+  kind, _, metric = target.measured(sweep.metric).partition("/")
   panels = list(dict.fromkeys([("train", "loss"), (kind, metric)]))
   data = {
     (panel, method.label): [

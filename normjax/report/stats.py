@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
+from normjax.record import target
 from normjax.record.comparison import Method
 from normjax.record.directory import RunState
 from normjax.report.load import Run, SweepRecord
@@ -27,6 +28,7 @@ WORSE = "worse"
 SAME = "not distinguishable"
 TOO_FEW = "n < 2"
 ALL_DIVERGED = "all diverged"
+NOT_REACHED = "not all reached"
 BASELINE = "baseline"
 NO_BASELINE = ""
 
@@ -89,7 +91,10 @@ class Row:
     train_s: mean training time of the runs that are done.
     compile_s: of the method's program, by whichever run compiled it; None
       where no run says.
+    num_done: final runs that are done, and have the metric.
     others: the sweep's other metrics by name, over the runs that are done.
+    reached: of the metrics that are targets which not all runs reached: they
+      have no mean and no difference, see `record.target`.
   """
 
   method: Method
@@ -109,7 +114,11 @@ class Row:
   compile_s: float | None
   optimizer_state_bytes: int | None
   num_params: int | None
+  num_done: int
   others: Mapping[str, Interval]
+  reached: Mapping[str, target.Reached] = dataclasses.field(
+    default_factory=dict
+  )
 
   @property
   def label(self) -> str:
@@ -119,7 +128,7 @@ class Row:
   @property
   def over(self) -> int:
     """Final runs that ended, by finishing or diverging."""
-    return self.interval.n + len(self.diverged)
+    return self.num_done + len(self.diverged)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -231,9 +240,22 @@ def summarize(sweep: SweepRecord) -> tuple[Row, ...]:
 
 
 def _values(runs: Sequence[Run], metric: str) -> dict[int, float]:
-  """Seed to final value, of the runs that have one."""
+  """Seed to final value, of the runs that have one.
+
+  Of a target that some run ended without reaching there is none.
+  """
+  if _reached(runs, metric) is not None:
+    return {}
   values = {run.seed: run.metric(metric) for run in runs}
   return {seed: v for seed, v in values.items() if v is not None}
+
+
+def _reached(runs: Sequence[Run], metric: str) -> target.Reached | None:
+  """How many reached a target; None where all did, or it is another metric."""
+  if target.parse(metric) is None:
+    return None
+  found = target.reached([r.metric(metric) for r in runs if r.state.over])
+  return None if found.count == found.of else found
 
 
 def _row(
@@ -254,6 +276,17 @@ def _row(
   elif sweep.baseline in values:
     difference = paired_difference(own, values[sweep.baseline])
     word = verdict(difference.interval, sweep.mode)
+  every = (sweep.metric, *sweep.other_metrics)
+  reached = {
+    name: found
+    for name in every
+    if (found := _reached(finals, name)) is not None
+  }
+  if word == TOO_FEW and (
+    sweep.metric in reached
+    or _reached(sweep.finals(sweep.baseline or ""), sweep.metric) is not None
+  ):
+    word = NOT_REACHED
   if diverged and not own and len(diverged) == len(finals):
     word = ALL_DIVERGED
   times = _numbers(survivors, "train_s")
@@ -285,6 +318,10 @@ def _row(
       name: mean_interval(list(_values(finals, name).values()))
       for name in sweep.other_metrics
     },
+    reached=reached,
+    num_done=reached[sweep.metric].of - len(diverged)
+    if sweep.metric in reached
+    else len(own),
   )
 
 

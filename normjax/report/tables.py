@@ -86,6 +86,12 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
       name: Cell(show_interval(interval, other_decimals[name]), interval.mean)
       for name, interval in row.others.items()
     }
+    | {
+      "metric" if name == sweep.metric else name: Cell(
+        f"reached {found}", found.median
+      )
+      for name, found in row.reached.items()
+    }
     for row in rows
   ]
   return Table(
@@ -110,7 +116,7 @@ def _cells(
 ) -> dict[str, Cell]:
   difference = row.difference or stats.Difference(stats.Interval(0))
   complete = row.over == row.planned
-  n = row.interval.n
+  n = row.num_done
   return {
     "method": Cell(row.label, row.label),
     "tuned": _tuned(row, names),
@@ -270,6 +276,12 @@ def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
         if lost
         else ""
       )
+    )
+  if any(r.reached for r in rows):
+    notes.append(
+      "Reached: so many runs of those that are over reached the target. What a"
+      " run that did not would need is not known, so there is no mean and no"
+      " difference; the median is over all, where more than half reached it."
     )
   if any(r.diverged and r.interval.n for r in rows):
     notes.append(

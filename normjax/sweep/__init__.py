@@ -19,7 +19,7 @@ here imports jax: config files import this package, and a finished sweep is
 recognised from its files alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,10 @@ def run_sweep(
   retries: int = 1,
   dry_run: bool = False,
   accept_code_change: bool = False,
+  compiles: bool = True,
   runner: str = "normjax.train:run",
+  methods: str | None = None,
+  seeds: Iterable[int] | None = None,
 ) -> Any:
   """Runs, or resumes, the sweep of a config file; see `sweep.api`."""
   from normjax.sweep import api
@@ -61,5 +64,8 @@ def run_sweep(
     retries=retries,
     dry_run=dry_run,
     accept_code_change=accept_code_change,
+    compiles=compiles,
     runner=runner,
+    methods=methods,
+    seeds=seeds,
   )

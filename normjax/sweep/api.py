@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import rich.console
 
 from normjax import config_files, configure, errors, escape, faults
 from normjax.configure import COMPONENTS, ConfigDict
-from normjax.record import lock
+from normjax.record import failures, lock
 from normjax.record.directory import RunState, SweepDirectory
+from normjax.record.durations import seconds
 from normjax.sweep import executor as executor_lib
 from normjax.sweep import launch, own_data, preflight, progress, spec
 from normjax.sweep import tune as tune_lib
@@ -38,6 +39,8 @@ class Summary:
     interrupted: a signal ended it; the same call goes on.
     wall_s: of this call.
     notes: in what the folder's earlier runs differ.
+    chosen: of a part of a sweep, how many of its points are over, and how many
+      it has; None where all were to be run.
   """
 
   out: Path
@@ -49,33 +52,60 @@ class Summary:
   interrupted: bool
   wall_s: float
   notes: tuple[str, ...] = ()
+  chosen: tuple[int, int] | None = None
 
   @property
   def exit_code(self) -> int:
     """0: every point has a result; 1: some failed; 130: interrupted."""
     return INTERRUPTED if self.interrupted else int(bool(self.failed))
 
-  def text(self) -> str:
-    """One paragraph for people."""
+  def text(self, *, with_failures: bool = True) -> str:
+    """One paragraph for people.
+
+    Args:
+      with_failures: whether to say what failed, where nobody else does.
+    """
     over = self.num_done + self.num_diverged
     parts = [
       f"{over} of {self.plan.num_points} points over"
       f" ({self.num_diverged} diverged), {self.num_ran} of them now, in"
-      f" {progress.seconds(self.wall_s)}: {self.out}"
+      f" {seconds(self.wall_s)}: {self.out}"
     ]
-    points = {point.run_id: point for point in self.plan.points}
-    for run_id, message in self.failed.items():
-      name = progress.describe(points[run_id]) if run_id in points else run_id
-      parts.append(f"failed: {name} ({run_id}): {message}")
+    if with_failures:
+      parts += [f"failed: {line}" for line in self._failures()]
     parts += [f"note: {text}" for text in self.notes]
     edges = [method.label for method in self.plan.methods if method.on_edge]
     if edges:
       parts.append(f"best value on the edge of its grid: {', '.join(edges)}")
+    if self.chosen is not None:
+      over, count = self.chosen
+      parts.append(
+        f"of the {count} points that were chosen {over} are over; without"
+        " --methods and --seeds the same command runs the rest"
+      )
     if self.interrupted:
       parts.append("interrupted; the same command goes on from here")
     elif self.failed:
-      parts.append("the same command tries the failed points again")
+      count = len(self.failed)
+      parts.append(
+        f"{count} point{'s' * (count > 1)} failed; the same command tries"
+        f" {'them' if count > 1 else 'it'} again"
+      )
     return "\n".join(parts)
+
+  def _failures(self) -> list[str]:
+    """A line per fault."""
+    points = {point.run_id: point for point in self.plan.points}
+    return failures.told(
+      failures.Failure(
+        f"{progress.describe(points[run_id])} ({run_id})"
+        if run_id in points
+        else run_id,
+        message,
+        run_id,
+      )
+      for run_id, message in self.failed.items()
+    )
 
 
 def run_sweep(
@@ -87,12 +117,15 @@ def run_sweep(
   retries: int = 1,
   dry_run: bool = False,
   accept_code_change: bool = False,
+  compiles: bool = True,
   runner: str = RUNNER,
   program_key: ProgramKey | None = None,
   estimate: Estimate | None = None,
   console: rich.console.Console | None = None,
   grace_s: float = launch.GRACE_S,
   executor: str | type[executor_lib.Executor] = "local",
+  methods: str | None = None,
+  seeds: Iterable[int] | None = None,
 ) -> Summary:
   """Runs, or resumes, the sweep of a config file.
 
@@ -110,6 +143,7 @@ def run_sweep(
     dry_run: print what would run; writes nothing.
     accept_code_change: keep the results of runs whose own components have
       changed since, and go on with the others.
+    compiles: of a dry run: compile each program, for memory and time.
     runner: "module:function", called in a worker as
       `function(config, directory)`; leaves `result.json`.
     program_key: `normjax.build.program_key` unless given.
@@ -118,6 +152,9 @@ def run_sweep(
     grace_s: for workers to write a last checkpoint when interrupted.
     executor: where runs happen: a name of `executor.EXECUTORS`, or a class
       of one's own.
+    methods: run only those whose label this regular expression matches.
+    seeds: run only these of the final seeds. What was not chosen is left for
+      another call.
 
   Raises:
     UserError: bad input, before anything has run; an unknown executor is
@@ -134,8 +171,10 @@ def run_sweep(
     )
   place = executor_lib.resolve(executor)
   config, sweep = load(config_path, overrides or {})
-  planner = Planner(sweep, config, str(config_path), out, program_key)
-  with _disk_errors(out):
+  planner = Planner(
+    sweep, config, str(config_path), out, program_key, methods, seeds
+  )
+  with _disk_errors(out, resumes=not dry_run):
     planner.claim()
     state = planner.plan({})  # bad input ends here: nothing is written
     if (code := planner.changed_code(state.plan)) and not accept_code_change:
@@ -145,7 +184,13 @@ def run_sweep(
       )
     if code:
       console.print(escape.terminal(f"note: {code}"), soft_wrap=True)
-    num_slots = _num_slots(workers or place.default_num_slots(), state.plan)
+    num_slots = _num_slots(workers or place.default_num_slots(), state)
+    if dry_run:
+      from normjax.sweep import dry_run as dry_run_lib
+
+      for text in filter(None, [*planner.changed(state.plan), state.warning()]):
+        console.print(escape.terminal(f"note: {text}"), soft_wrap=True)
+      dry_run_lib.points(state, console)
     if runner == RUNNER:  # Of another one we know neither fields nor metrics.
       own_data.check(out, state.plan, state.entries)
       for note in preflight.check(
@@ -156,11 +201,8 @@ def run_sweep(
       ):
         console.print(escape.terminal(f"note: {note}"), soft_wrap=True)
     if dry_run:
-      for text in planner.changed(state.plan):
-        console.print(f"note: {text}", markup=False, highlight=False)
-      from normjax.sweep import dry_run as dry_run_lib
-
-      dry_run_lib.show(state.plan, state.entries, num_slots, console, estimate)
+      if compiles:
+        dry_run_lib.programs(state, num_slots, console, estimate)
       return _summary(out, state, {}, False, 0, started_s)
     out.mkdir(parents=True, exist_ok=True)
     with (
@@ -197,7 +239,8 @@ def _run_stages(
   note = planner.claim()  # again: from here on nobody else writes
   before = state = planner.plan({})
   changed = planner.changed(state.plan)
-  for text in filter(None, dict.fromkeys([note, *state.notes, *changed])):
+  said = [note, *state.notes, *changed, state.warning()]
+  for text in filter(None, dict.fromkeys(said)):
     show.say(f"note: {text}")
   try:
     while not launcher.stopping():
@@ -205,7 +248,7 @@ def _run_stages(
       left = [p for p in state.left() if p.run_id not in launcher.failed]
       if not left:
         break
-      show.begin(state.plan, state.num_over())
+      show.begin(state)
       launcher.run(left)
       state = planner.plan(launcher.failed)
     if launcher.running():
@@ -258,14 +301,15 @@ def load(
   return config, dataclasses.replace(sweep, methods=methods)
 
 
-def _num_slots(asked: int, plan: Plan) -> int:
+def _num_slots(asked: int, state: State) -> int:
   """As asked, but never more than a stage has points."""
-  stage = max(len(plan.points), plan.num_points - len(plan.points))
+  num_known = len(state.chosen())
+  stage = max(num_known, state.num_chosen() - num_known)
   return min(asked, stage)
 
 
 @contextlib.contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
+def _disk_errors(out: Path, *, resumes: bool) -> Iterator[None]:
   """Says what a full or read-only disk means for the sweep."""
   try:
     yield
@@ -273,6 +317,8 @@ def _disk_errors(out: Path) -> Iterator[None]:
     if faults.disk(error) is None:
       raise
     name = error.filename or out
+    if not resumes:
+      raise errors.RunError(f"cannot use {name}: {error.strerror}.") from error
     raise errors.RunError(
       f"cannot write to {name}: {error.strerror}. What is done is kept; the"
       " same command goes on from there."
@@ -301,4 +347,7 @@ def _summary(
     interrupted=interrupted,
     wall_s=time.monotonic() - started_s,
     notes=tuple(notes),
+    chosen=None
+    if state.selection.whole
+    else (state.num_over(), state.num_chosen()),
   )

@@ -1,4 +1,8 @@
-"""What a sweep would do: its points, programs, memory and time."""
+"""What a sweep would do: its points at once, then what its programs cost.
+
+The points come from the files alone. A program's cost comes from compiling it,
+which may take minutes where there are many: each is told when it is known.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,28 +13,49 @@ import rich.table
 
 from normjax import escape
 from normjax.configure import ConfigDict
-from normjax.record.directory import RunRecord
+from normjax.record.durations import seconds
 from normjax.sweep import labels
-from normjax.sweep.plan import Estimate, Plan, Point
-from normjax.sweep.progress import seconds
+from normjax.sweep.plan import Estimate, Point
+from normjax.sweep.planner import State
 
 BYTES_PER_PARAM = 8  # float32: the value and its gradient
 Cost = Mapping[str, Any]
 
 
-def show(
-  plan: Plan,
-  entries: Mapping[str, RunRecord],
+def points(state: State, console: rich.console.Console) -> None:
+  """Prints the methods and the points, which takes no time.
+
+  Args:
+    state: as far as it is known; the final runs of a sweep that still has to
+      tune are counted, not listed.
+    console: to print on.
+  """
+  plan = state.plan
+  for method in plan.methods:
+    if method.label in state.selection.labels:
+      values = _values(method.overrides) or "the config as it is"
+      console.print(escape.terminal(f"{method.label}: {values}"))
+  console.print(_points(state))
+  num_known, num_programs = len(state.chosen()), len(_firsts(state))
+  console.print(
+    f"{state.num_chosen()} points ({state.num_chosen() - num_known} of them"
+    f" follow the tuning), {state.num_over()} over;"
+    f" {num_programs} program{'s' * (num_programs != 1)};"
+    f" {plan.trials_per_method} tuning trials per method.",
+    highlight=False,
+  )
+
+
+def programs(
+  state: State,
   num_workers: int,
   console: rich.console.Console,
   estimate: Estimate | None = None,
 ) -> None:
-  """Prints the points, and the programs with what each costs.
+  """Compiles the programs, and prints what each costs as soon as it is known.
 
   Args:
-    plan: as far as it is known; the final runs of a sweep that still has to
-      tune are counted, not listed.
-    entries: of the points that are there already.
+    state: as for `points`.
     num_workers: that would share the work.
     console: to print on.
     estimate: from a resolved config to `num_params`,
@@ -39,47 +64,78 @@ def show(
       `normjax.train.estimate` unless given.
   """
   estimate = estimate or _estimate()
-  firsts = {point.program: point for point in reversed(plan.points)}
-  costs = {
-    program: estimate(ConfigDict(point.config))
-    for program, point in firsts.items()
-  }
-  left = [p for p in plan.points if not entries[p.run_id].state.over]
-  later = _later(plan)
-  for method in plan.methods:
-    values = _values(method.overrides) or "the config as it is"
-    console.print(escape.terminal(f"{method.label}: {values}"))
-  console.print(_points(plan, entries))
-  console.print(_programs(plan, [*left, *later], costs))
-  times_s = [_run_s(costs[p.program], p) for p in [*left, *later]]
-  times_s += [
-    costs[program].get("compile_s") or 0.0
-    for program in dict.fromkeys(p.program for p in [*left, *later])
-  ]
-  known = all(time_s is not None for time_s in times_s)
+  firsts = _firsts(state)
+  left = [*state.left(), *_later(state)]
+  times_s: list[float | None] = []
+  for number, (program, point) in enumerate(firsts.items(), 1):
+    named = f"program {number} of {len(firsts)}, {program[:8]}"
+    # Drawn on a terminal only.
+    with console.status(f"compiling {named}"):
+      cost = estimate(ConfigDict(point.config))
+    own = [p for p in left if p.program == program]
+    labels_here = [p.method for p in state.chosen() if p.program == program]
+    own_s = [_run_s(cost, p) for p in own]
+    if own:
+      own_s.append(cost.get("compile_s") or 0.0)
+    said = f"{named} ({', '.join(dict.fromkeys(labels_here))}):"
+    said += f" {len(own)} points left"
+    text = f"{said}; {_told(cost)}; {_time(own_s)}"
+    console.print(escape.terminal(text), soft_wrap=True)
+    times_s += own_s
+  known = None not in times_s
   total = seconds(sum(times_s) / num_workers) if known else "unknown time"
-  trials = plan.trials_per_method
   console.print(
-    f"{plan.num_points} points ({len(later)} of them follow the tuning),"
-    f" {plan.num_points - len(left) - len(later)} over;"
-    f" {len(costs)} programs; {trials} tuning trials per method.\n"
     f"Left: about {total} on {num_workers} workers, without evaluation.",
     highlight=False,
   )
 
 
-def _later(plan: Plan) -> list[Point]:
+def _firsts(state: State) -> dict[str, Point]:
+  """A point of each program."""
+  found: dict[str, Point] = {}
+  for point in state.chosen():
+    found.setdefault(point.program, point)
+  return found
+
+
+def _told(cost: Cost) -> str:
+  """What a program costs, in words."""
+  params, step_s = cost.get("num_params"), cost.get("step_s")
+  flops, compile_s = cost.get("flops_per_step"), cost.get("compile_s")
+  parts = [
+    f"{'?' if params is None else f'{params:,}'} parameters",
+    f"optimizer state {_megabytes(cost.get('optimizer_state_bytes'))}",
+    f"peak memory {_memory(cost)}",
+    f"{'?' if flops is None or math.isnan(flops) else f'{flops / 1e9:.3g}'}"
+    f" GFLOP and {'?' if step_s is None else f'{step_s * 1e3:.3g}'} ms per"
+    " step",
+  ]
+  if compile_s is not None:
+    parts.append(f"compiled in {compile_s:.1f} s")
+  return ", ".join(parts)
+
+
+def _time(times_s: Sequence[float | None]) -> str:
+  return "? s" if None in times_s else f"{seconds(sum(times_s))} in all"
+
+
+def _later(state: State) -> list[Point]:
   """A stand-in for each final run that the tuning has yet to decide."""
-  num_each = (plan.num_points - len(plan.points)) // len(plan.methods)
-  firsts = {point.method: point for point in reversed(plan.points)}
-  return [firsts[m.label] for m in plan.methods for _ in range(num_each)]
+  firsts = {point.method: point for point in reversed(state.chosen())}
+  decided = {p.method for p in state.chosen() if p.stage == "final"}
+  return [
+    firsts[label]
+    for label in sorted(state.selection.labels - decided)
+    for _ in state.selection.seeds
+  ]
 
 
-def _points(plan: Plan, entries: Mapping[str, RunRecord]) -> rich.table.Table:
-  table = rich.table.Table(title=f"sweep {plan.sweep_id}", title_justify="left")
+def _points(state: State) -> rich.table.Table:
+  title = f"sweep {state.plan.sweep_id}"
+  table = rich.table.Table(title=title, title_justify="left")
   for name in ("run", "stage", "method", "tuned", "seed", "program", "state"):
     table.add_column(name, overflow="fold")
-  for point in plan.points:
+  for point in state.chosen():
     table.add_row(
       point.run_id,
       point.stage,
@@ -87,39 +143,7 @@ def _points(plan: Plan, entries: Mapping[str, RunRecord]) -> rich.table.Table:
       escape.terminal(_values(point.tuned)),
       str(point.seed),
       escape.terminal(point.program[:8]),
-      entries[point.run_id].state,
-    )
-  return table
-
-
-def _programs(
-  plan: Plan, left: Sequence[Point], costs: Mapping[str, Cost]
-) -> rich.table.Table:
-  table = rich.table.Table(
-    title="programs: points left, parameters, optimizer state, peak memory,"
-    " a step's GFLOP and ms, time left",
-    title_justify="left",
-  )
-  table.add_column("program")
-  table.add_column("methods", overflow="fold")
-  for name in ("left", "params", "state", "memory", "GFLOP", "ms", "time"):
-    table.add_column(name, justify="right")
-  for program, cost in costs.items():
-    methods = [p.method for p in plan.points if p.program == program]
-    own = [point for point in left if point.program == program]
-    params, state = cost.get("num_params"), cost.get("optimizer_state_bytes")
-    step_s, flops = cost.get("step_s"), cost.get("flops_per_step")
-    times_s = [_run_s(cost, point) for point in own]
-    table.add_row(
-      escape.terminal(program[:8]),
-      escape.terminal(", ".join(dict.fromkeys(methods))),
-      str(len(own)),
-      "?" if params is None else f"{params:,}",
-      _megabytes(state),
-      _memory(cost),
-      "?" if flops is None or math.isnan(flops) else f"{flops / 1e9:.3g}",
-      "?" if step_s is None else f"{step_s * 1e3:.3g}",
-      "?" if None in times_s else seconds(sum(times_s)),
+      state.entries[point.run_id].state,
     )
   return table
 

@@ -4,9 +4,11 @@ A result never changes, so a run that is over is not read again; the others are,
 at each `refresh`.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from normjax.record import target
 from normjax.record.directory import (
   Attempt,
   RunRecord,
@@ -18,9 +20,15 @@ from normjax.record.directory import (
 class Ledger:
   """The records of a sweep's runs, by run id."""
 
-  def __init__(self, directory: SweepDirectory):
-    """Reads nothing yet."""
+  def __init__(self, directory: SweepDirectory, metric: str = ""):
+    """Reads nothing yet.
+
+    Args:
+      directory: of the sweep.
+      metric: a target among the results' metrics, where it is one.
+    """
     self.directory = directory
+    self._metric = metric
     self._records: dict[str, RunRecord] = {}
     self._attempts: Mapping[str, list[Attempt]] | None = None
     self._problems: list[str] = []
@@ -45,9 +53,13 @@ class Ledger:
     if run_id not in self._records:
       if self._attempts is None:
         self._attempts, self._problems = self.directory.read_attempts()
-      self._records[run_id] = self.directory.run(run_id).read(
-        self._attempts.get(run_id, ())
-      )
+      run = self.directory.run(run_id)
+      record = run.read(self._attempts.get(run_id, ()))
+      if record.result is not None:
+        names = (self._metric,)
+        result = target.add(record.result, names, lambda: run.read_rows()[0])
+        record = dataclasses.replace(record, result=result)
+      self._records[run_id] = record
     return self._records[run_id]
 
   def get(self, run_id: str) -> Mapping[str, Any] | None:

@@ -71,13 +71,13 @@ class Tuning(NamedTuple):
   Attributes:
     grids: of each method, in the last round.
     trials: of all rounds.
-    chosen: the best values of each method; None while a trial has no result.
+    chosen: the best values of each method; empty while a trial has no result.
     sides: of each method, the axes on whose edge the best lies.
   """
 
   grids: Mapping[str, tune_lib.Axes]
   trials: Sequence[Point]
-  chosen: Mapping[str, tune_lib.Values] | None
+  chosen: Mapping[str, tune_lib.Values]
   sides: Mapping[str, Mapping[int, int]]
 
 
@@ -145,20 +145,35 @@ class Comparison:
     """Takes over program keys, by run id, that are known already."""
     self._programs |= programs
 
-  def plan(self, results: Results) -> Plan:
-    """The points that are known from the results so far."""
+  @property
+  def labels(self) -> list[str]:
+    """Of the methods."""
+    return list(self._methods)
+
+  def plan(self, results: Results, *, each_alone: bool = False) -> Plan:
+    """The points that are known from the results so far.
+
+    Args:
+      results: of what is over.
+      each_alone: for part of a sweep. As long as the tuning of all methods is
+        not over, a method whose own is over as if there were no other has its
+        final runs. Once the others are tuned, its grid may grow again.
+    """
     sweep = self.sweep
-    grids, points, chosen, sides = self._tune(results)
-    tuned = chosen is not None
+    tuning = self._tune(results, self._grids)
+    trials_per_method = len(tuning.trials) // len(self._methods)
+    if each_alone and not tuning.chosen:
+      tuning = self._tune_alone(results, tuning)
+    grids, points, chosen, sides = tuning
     methods = []
     finals = []
     for label, overrides in self._methods.items():
       values = None
-      if grids and tuned:
+      if label in chosen:
         values = dict(zip(grids[label], chosen[label], strict=True))
-      on_edge = bool(grids and tuned and sides[label])
+      on_edge = label in chosen and bool(sides[label])
       methods.append(Method(label, dict(overrides), values, on_edge))
-      if tuned:
+      if values is not None or not grids:
         finals += [
           self._point("final", label, values or {}, seed)
           for seed in sweep.seeds
@@ -171,15 +186,41 @@ class Comparison:
       other_metrics=tuple(sweep.other_metrics),
       baseline=self._baseline,
       tuned=tuple(dict.fromkeys(k for g in grids.values() for k in g)),
-      trials_per_method=len(points) // len(methods),
+      trials_per_method=trials_per_method,
       methods=tuple(methods),
       points=(*points, *finals),
       num_points=len(points) + len(methods) * len(sweep.seeds),
     )
 
-  def _tune(self, results: Results) -> Tuning:
-    """The trials that are known, and what their results choose."""
-    tune, grids = self.sweep.tune, self._grids
+  def _tune_alone(self, results: Results, together: Tuning) -> Tuning:
+    """The tuning of each method as if there were no other.
+
+    Args:
+      results: of what is over.
+      together: how far the tuning of all has come; its trials stay.
+    """
+    grids = dict(together.grids)
+    trials, chosen, sides = [], {}, {}
+    for label, grid in self._grids.items():
+      alone = self._tune(results, {label: grid})
+      own = [point for point in together.trials if point.method == label]
+      trials += {p.run_id: p for p in (*own, *alone.trials)}.values()
+      if alone.chosen:
+        grids |= alone.grids
+        chosen |= alone.chosen
+        sides |= alone.sides
+    return Tuning(grids, trials, chosen, sides)
+
+  def _tune(
+    self, results: Results, grids: Mapping[str, tune_lib.Axes]
+  ) -> Tuning:
+    """The trials that are known, and what their results choose.
+
+    Args:
+      results: of what is over.
+      grids: of the methods that are tuned together, before any growth.
+    """
+    tune = self.sweep.tune
     points: dict[tuple[str, tune_lib.Values, int], Point] = {}
     chosen: dict[str, tune_lib.Values] = {}
     sides: dict[str, dict[int, int]] = {}
@@ -194,7 +235,7 @@ class Comparison:
               points[label, values, seed] = made
       ended = {key: results.get(p.run_id) for key, p in points.items()}
       if None in ended.values():
-        return Tuning(grids, list(points.values()), None, sides)
+        return Tuning(grids, list(points.values()), {}, sides)
       for label, grid in grids.items():
         scores = {
           values: _mean(
@@ -307,7 +348,6 @@ def to_json(plan: Plan, config_file: str) -> dict[str, Any]:
   """What `plan.json` holds."""
   # `dataclasses.asdict` would copy every point's config.
   value = {"config_file": config_file, **vars(plan)}
-  del value["num_points"]
   value["methods"] = [vars(method) for method in plan.methods]
   value["points"] = [
     {

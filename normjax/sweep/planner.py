@@ -1,36 +1,64 @@
 """Plans a sweep from its directory: the files are the truth."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from normjax import errors
 from normjax.configure import ConfigDict
 from normjax.record.directory import RunRecord, SweepDirectory
-from normjax.sweep import changes
+from normjax.sweep import changes, select
 from normjax.sweep import plan as plan_lib
 from normjax.sweep.ledger import Ledger
 from normjax.sweep.plan import Comparison, Plan, Point
+from normjax.sweep.select import Selection
 from normjax.sweep.spec import Sweep
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-  """A plan, what its runs have left, and what is wrong with the files."""
+  """A plan, what its runs have left, and what is wrong with the files.
+
+  Attributes:
+    plan: of the whole sweep.
+    entries: by run id.
+    notes: what is wrong with files.
+    selection: the part that is to be run.
+  """
 
   plan: Plan
   entries: Mapping[str, RunRecord]
   notes: tuple[str, ...]
+  selection: Selection
 
   def left(self) -> list[Point]:
-    """Points without a result; those begun already come first."""
+    """Chosen points without a result; those begun already come first."""
     states = {run_id: each.state for run_id, each in self.entries.items()}
-    left = [p for p in self.plan.points if not states[p.run_id].over]
+    left = [p for p in self.chosen() if not states[p.run_id].over]
     return sorted(left, key=lambda p: not states[p.run_id].begun)
 
+  def chosen(self) -> list[Point]:
+    """The points to be run, over or not, as far as they are known."""
+    return self.selection.of(self.plan)
+
+  def num_chosen(self) -> int:
+    """How many those are, with those that tuning has yet to decide."""
+    return self.selection.num_points(self.plan)
+
+  def warning(self) -> str:
+    """What the numbers of a part do not show yet, or ""."""
+    if not self.plan.tuned or self.selection.all_methods:
+      return ""
+    if all(method.tuned is not None for method in self.plan.methods):
+      return ""
+    return (
+      "the chosen methods are tuned as if there were no others: once all are"
+      " tuned, all grids may grow, and some final runs be replaced"
+    )
+
   def num_over(self) -> int:
-    """How many points have a result."""
-    return sum(entry.state.over for entry in self.entries.values())
+    """How many chosen points have a result."""
+    return sum(self.entries[p.run_id].state.over for p in self.chosen())
 
 
 class Planner:
@@ -43,6 +71,8 @@ class Planner:
     file: str,
     out: Path,
     program_key: plan_lib.ProgramKey | None = None,
+    methods: str | None = None,
+    seeds: Iterable[int] | None = None,
   ):
     """Resolves the sweep's methods; reads nothing yet.
 
@@ -52,14 +82,19 @@ class Planner:
       file: of the config, as it was asked for.
       out: the directory.
       program_key: of a config; None: `normjax.build.program_key`.
+      methods: which to run, like `seeds`; see `select.select`.
+      seeds: of the final runs.
 
     Raises:
-      UserError: a sweep that breaks the protocol.
+      UserError: a sweep that breaks the protocol, or a choice of nothing.
     """
     self._file = file
     self._directory = SweepDirectory(out)
-    self._ledger = Ledger(self._directory)
+    self._ledger = Ledger(self._directory, sweep.metric)
     self._comparison = Comparison(sweep, config, program_key)
+    self._selection = select.select(
+      self._comparison.labels, sweep.seeds, methods, seeds
+    )
 
   def claim(self) -> str:
     """Takes over what the directory's plan knows.
@@ -98,12 +133,16 @@ class Planner:
       RunError: a run's files cannot be read here, and must not be replaced.
     """
     self._ledger.refresh(failed)
-    plan = self._comparison.plan(self._ledger)
+    chosen = self._selection
+    plan = self._comparison.plan(
+      self._ledger, each_alone=not chosen.all_methods
+    )
     entries = {p.run_id: self._ledger.record(p.run_id) for p in plan.points}
     for entry in entries.values():
       if entry.blocked:
         raise errors.RunError(f"{entry.blocked}. Nothing was changed.")
-    return State(plan, entries, tuple(self._ledger.notes(entries.values())))
+    notes = self._ledger.notes(entries.values())
+    return State(plan, entries, tuple(notes), chosen)
 
   def changed(self, plan: Plan) -> list[str]:
     """In what the plan differs from the one that lies there, if anything."""

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from normjax import beside, configure, errors
+from normjax.record import target
+from normjax.record.failures import Failure, told
 from normjax.sweep import labels, machine
 from normjax.sweep.plan import Plan, Point
 
@@ -39,7 +41,7 @@ def check(
     same_machine: whether the runs will see this machine's devices.
 
   Returns:
-    What will fail, one line per program.
+    What will fail, one line per fault.
 
   Raises:
     UserError: a number out of range, an option that its factory refuses, a
@@ -51,8 +53,8 @@ def check(
     return []
   request = {
     "configs": configs,
-    "metric": plan.metric,
-    "other_metrics": list(plan.other_metrics),
+    "metric": target.measured(plan.metric),
+    "other_metrics": list(map(target.measured, plan.other_metrics)),
     "strict": strict,
   }
   if same_machine and machine.has_accelerator():
@@ -104,7 +106,7 @@ def check_here(
 
   seen: set[str] = set()
   unmatched: list[set[str]] = []
-  failures: list[errors.UserError] = []
+  failed: list[Failure] = []
   for name, program, plain in configs:
     config = configure.ConfigDict(plain)
     with _about(name):
@@ -119,10 +121,10 @@ def check_here(
         preview = preview_lib.preview(config)
     except dispatch.UnsupportedError as error:
       if same_devices:
-        failures.append(errors.UserError(f"{name}: {error}"))
+        failed.append(Failure(name, str(error)))
       continue
     except errors.UserError as error:
-      failures.append(error)
+      failed.append(Failure(name, str(error).removeprefix(f"{name}: ")))
       continue
     with _about(name):
       program_lib.check_start(config)
@@ -131,12 +133,16 @@ def check_here(
         "Sweep.other_metrics", other_metrics, preview.metrics
       )
     unmatched.append(set(preview.unmatched(config.log.probes)))
-  if failures and (strict or len(failures) == len(seen)):
-    raise failures[0]
+  failures = told(failed, "programs")
+  if failures and (strict or len(failed) == len(seen)):
+    more = len(failures) - 1
+    raise errors.UserError(
+      failures[0] + (f" (and {more} more faults)" if more else "")
+    )
   if unmatched:
     # What one method lacks, another may have.
     preview_lib.check_probes(sorted(set.intersection(*unmatched)))
-  return [f"its runs will fail: {failure}" for failure in failures]
+  return [f"runs will fail: {failure}" for failure in failures]
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What a sweep tells while it runs: a live table, or plain lines."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,16 @@ import rich.progress_bar
 import rich.table
 
 from normjax import escape
+from normjax.record import failures, target
 from normjax.record.directory import RunState, SweepDirectory
+from normjax.record.durations import seconds
 from normjax.sweep import labels, launch, schedule
 from normjax.sweep.plan import Plan, Point
+from normjax.sweep.planner import State
 
 REFRESH_S = 1.0
+# Of a log without a terminal: the longest time without a line.
+LINE_S = 60.0
 
 
 class Progress:
@@ -30,8 +35,10 @@ class Progress:
     self._console = console
     self._num_slots = num_slots
     self._plan: Plan | None = None
-    self._num_over = 0
-    self._shown_s = 0.0
+    self._num_over = self._num_points = self._num_unknown = 0
+    self._launcher: launch.Launcher | None = None
+    self._shown_s = self._said_s = time.monotonic()
+    self._faults: dict[str, bool] = {}  # Whether a point was given up.
     self._live = (
       rich.live.Live(console=console, auto_refresh=False, transient=True)
       if console.is_terminal
@@ -51,12 +58,15 @@ class Progress:
 
   def say(self, text: str) -> None:
     """Prints a line."""
+    self._said_s = time.monotonic()
     self._console.print(escape.terminal(text), soft_wrap=True)
 
-  def begin(self, plan: Plan, num_over: int) -> None:
+  def begin(self, state: State) -> None:
     """Takes the plan of a new stage."""
-    self._plan = plan
-    self._num_over = num_over
+    self._plan = state.plan
+    self._num_over = state.num_over()
+    self._num_points = state.num_chosen()
+    self._num_unknown = self._num_points - len(state.chosen())
 
   def note(self, text: str) -> None:
     """Prints what people should know."""
@@ -67,54 +77,85 @@ class Progress:
   ) -> None:
     """Counts a point that has its result, and prints it."""
     self._num_over += 1
+    is_last = self._num_over == self._num_points
+    eta = "" if self._live or is_last else f", {self._eta()}"
     self.say(
-      f"[{self._num_over}/{self._plan.num_points}] {describe(point)}:"
-      f" {self._outcome(result)} ({seconds(wall_s)})"
+      f"{self._count()} {describe(point)}:"
+      f" {self._outcome(point, result)} ({seconds(wall_s)}){eta}"
     )
 
   def failed(self, point: Point, message: str, again: bool) -> None:
-    """Prints a failed attempt."""
-    then = "tried again later" if again else "given up"
-    self.say(f"{describe(point)}: failed: {message}; {then}")
+    """Prints a failed attempt; a fault that was met before only in short."""
+    fault = failures.Failure("", message, point.run_id).fault
+    if fault not in self._faults:
+      then = "tried again later" if again else "given up"
+      self.say(f"{describe(point)}: failed: {message.rstrip('.')}; {then}")
+      self._faults[fault] = not again
+    elif not again and not self._faults[fault]:
+      self.say(f"{describe(point)}: failed so again; given up")
+      self._faults[fault] = True
 
-  def _outcome(self, result: Mapping[str, Any]) -> str:
+  def _count(self) -> str:
+    return f"[{self._num_over}/{self._num_points}]"
+
+  def _eta(self) -> str:
+    """When all that was chosen is over, as far as can be told."""
+    left_s = None
+    if self._launcher is not None:
+      left_s = schedule.expect_left_s(
+        self._launcher.pending,
+        self._num_unknown,
+        self._launcher.progress(),
+        self._num_slots,
+        self._launcher.timings,
+      )
+    return f"ETA {'?' if left_s is None else seconds(left_s)}"
+
+  def _outcome(self, point: Point, result: Mapping[str, Any]) -> str:
     if result["state"] == RunState.DIVERGED:
       return f"diverged at step {result.get('diverged_at_step')}"
-    value = result["metrics"].get(self._plan.metric)
+    run = SweepDirectory(self._out).run(point.run_id)
+    name = self._plan.metric
+    told = target.add(result, [name], lambda: run.read_rows()[0])
+    value = told["metrics"].get(name)
+    if value is None and target.parse(name) is not None:
+      return f"{name} not reached"
     return f"{self._plan.metric} {number(value)}"
 
-  def tick(self, launcher: launch.Launcher) -> None:
-    """Draws the live table anew, now and then."""
-    now_s = time.monotonic()
-    if self._live is None or now_s - self._shown_s < REFRESH_S:
-      return
-    self._shown_s = now_s
-    plan = self._plan
-    left_s = schedule.expect_left_s(
-      launcher.pending,
-      plan.num_points - len(plan.points),
-      launcher.progress(),
-      self._num_slots,
-      launcher.timings,
-    )
-    table = rich.table.Table(box=None, show_header=True, pad_edge=False)
-    for name in ("running", "step", "loss"):
-      table.add_column(name)
+  def _running(self, launcher: launch.Launcher) -> Iterator[tuple[str, ...]]:
+    """Point, step and loss of what runs now."""
     for point in launcher.running():
       run = SweepDirectory(self._out).run(point.run_id)
       status = run.read_status().value or {}
       step = f"{status.get('step', 0)}/{status.get('num_steps', '?')}"
-      table.add_row(
-        escape.terminal(describe(point)),
-        step,
-        number(status.get("loss")),
-      )
+      yield describe(point), step, number(status.get("loss"))
+
+  def tick(self, launcher: launch.Launcher) -> None:
+    """Draws the live table anew, now and then; or a line, more rarely."""
+    self._launcher = launcher
+    now_s = time.monotonic()
+    if self._live is None:
+      if now_s - self._said_s > LINE_S:
+        running = (
+          f"{name} at step {step}, loss {loss}"
+          for name, step, loss in self._running(launcher)
+        )
+        self.say(f"{self._count()} {self._eta()}: {'; '.join(running)}")
+      return
+    if now_s - self._shown_s < REFRESH_S:
+      return
+    self._shown_s = now_s
+    table = rich.table.Table(box=None, show_header=True, pad_edge=False)
+    for name in ("running", "step", "loss"):
+      table.add_column(name)
+    for name, step, loss in self._running(launcher):
+      table.add_row(escape.terminal(name), step, loss)
     table.add_row(
       rich.progress_bar.ProgressBar(
-        total=plan.num_points, completed=self._num_over, width=30
+        total=self._num_points, completed=self._num_over, width=30
       ),
-      f"{self._num_over}/{plan.num_points}",
-      f"ETA {'?' if left_s is None else seconds(left_s)}",
+      f"{self._num_over}/{self._num_points}",
+      self._eta(),
     )
     self._live.update(table, refresh=True)
 
@@ -132,15 +173,3 @@ def describe(point: Point) -> str:
 def number(value: Any) -> str:
   """A metric's value, or a dash."""
   return f"{value:.4g}" if isinstance(value, int | float) else "-"
-
-
-def seconds(value_s: float) -> str:
-  """A duration for people."""
-  if value_s < 10:
-    return f"{value_s:.1f} s"
-  if value_s < 90:
-    return f"{value_s:.0f} s"
-  minutes, rest_s = divmod(round(value_s), 60)
-  if minutes < 90:
-    return f"{minutes} min {rest_s:02d} s"
-  return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from normjax import configure, errors, fields
+from normjax.record import target
 from normjax.sweep import checks
 from normjax.sweep.space import Overrides
 
@@ -75,10 +76,11 @@ class Sweep:
     tune: None runs every method as its config says.
     baseline: the method that the others are compared with: its label or an
       override dict that only it satisfies. None: the first.
-    metric: of `result.json`; decides the tuning and orders the report.
+    metric: of `result.json`, or a target such as `steps_to(eval/loss<=2.0)`
+      (see `record.target`); decides the tuning and orders the report.
     mode: "min" or "max".
-    other_metrics: of `result.json`; columns beside the metric, which decide
-      nothing.
+    other_metrics: of `result.json`, or targets; columns beside the metric,
+      which decide nothing.
     labels: of the methods; None derives the shortest that tell them apart.
   """
 
@@ -108,6 +110,13 @@ class Sweep:
     if len(set(others)) < len(others):
       raise errors.UserError(f"Sweep.other_metrics: one is twice in {others}.")
     object.__setattr__(self, "other_metrics", tuple(others))
+    for name in (self.metric, *others):
+      target.parse(name)  # Or says what is wrong with it.
+    if target.parse(self.metric) is not None and self.mode == "max":
+      raise errors.UserError(
+        f"Sweep.metric {self.metric!r} is better where it is smaller, but"
+        " Sweep.mode is 'max'."
+      )
     if self.mode not in ("min", "max"):
       raise errors.UserError(
         f"Sweep.mode must be 'min' or 'max', got {self.mode!r}."

@@ -1,14 +1,17 @@
 """The command line: what it prints, refuses and returns."""
 
 import errno
+import importlib.metadata
 import json
 import subprocess
 import sys
 
 import pytest
 
+import normjax
 from normjax import cli, convert, metrics, train
 from normjax.norms import weights
+from normjax.record.directory import RunDirectory, RunState
 from tests import support
 
 
@@ -31,6 +34,55 @@ def test_help_imports_nothing_heavy(arguments):
   )
   assert done.returncode == 0, done.stderr
   assert "usage: normjax" in done.stdout
+
+
+def test_help_lists_the_commands_own_flags(capsys):
+  code, out, _ = _run(capsys, "sweep", "-h")
+  assert code == 0
+  assert "--workers=N" in out
+  assert "Default: 1." in out
+  assert "absl" not in out
+  assert "flagfile" not in out
+
+
+def test_the_version_names_what_numbers_depend_on():
+  program = (
+    "import sys; sys.argv = ['normjax', '--version'];"
+    "import runpy, atexit;"
+    "atexit.register(lambda: print('jax' in sys.modules));"
+    "runpy.run_module('normjax', run_name='__main__')"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, text=True
+  )
+  lines = done.stdout.splitlines()
+  assert lines[0] == f"normjax {normjax.__version__}"
+  assert f"jax {importlib.metadata.version('jax')}" in lines
+  assert lines[-1] == "False"  # Nothing was imported for it.
+
+
+@pytest.mark.parametrize(
+  ("arguments", "said"),
+  [
+    (["train", "c.py"], "normjax: interrupted; the same command goes on."),
+    (["sweep", "c.py"], "normjax: interrupted; the same command goes on."),
+    (["sweep", "c.py", "--dry_run"], "normjax: interrupted."),
+    (["show", "c.py"], "normjax: interrupted."),
+    (["list"], "normjax: interrupted."),
+    (["report", "x"], "normjax: interrupted."),
+  ],
+)
+def test_goes_on_is_said_only_where_it_is_true(
+  capsys, monkeypatch, arguments, said
+):
+  def interrupted(*given):
+    raise KeyboardInterrupt
+
+  module = cli.COMMANDS[arguments[0]][0]
+  monkeypatch.setattr(f"normjax.commands.{module}.run", interrupted)
+  code, _, err = _run(capsys, *arguments)
+  assert code == 130
+  assert err.strip() == said
 
 
 def test_list_shows_every_component_with_its_headline(capsys):
@@ -68,7 +120,10 @@ def test_list_shows_tables_without_configs(capsys, what, table, said):
     (["train"], "needs one config file, got 0"),
     (["train", "a", "b"], "needs one config file, got 2"),
     (["train", "configs/nothing.py"], "no config file 'configs/nothing.py'"),
-    (["train", "configs/default.py", "--outt=x"], "Unknown command line flag"),
+    (
+      ["train", "configs/default.py", "--outt=x"],
+      "no flag --outt. Did you",
+    ),
     (
       ["train", "configs/default.py", "--config.optimizer.learning_rat=1"],
       "unknown config key 'optimizer.learning_rat'. Did you mean"
@@ -118,7 +173,7 @@ def test_verbose_adds_the_traceback(capsys):
 
 
 def test_a_full_disk_is_one_message(capsys, monkeypatch, tmp_path):
-  def full(config, directory):
+  def full(config, directory, observe):
     raise OSError(errno.ENOSPC, "No space left on device", str(directory))
 
   monkeypatch.setattr(train, "run", full)
@@ -131,7 +186,7 @@ def test_a_full_disk_is_one_message(capsys, monkeypatch, tmp_path):
 
 
 def test_an_unexpected_error_has_exit_code_1(capsys, monkeypatch, tmp_path):
-  def broken(config, directory):
+  def broken(config, directory, observe):
     raise RuntimeError("surprise")
 
   monkeypatch.setattr(train, "run", broken)
@@ -181,3 +236,24 @@ def test_show_says_what_moves_each_parameter(capsys):
   assert "adamw" in head
   assert "FLOPs" in out
   assert "peak" in out
+
+
+def test_a_log_has_steps_and_an_eta(capsys, monkeypatch, tmp_path):
+  monkeypatch.setattr("normjax.commands.train._LINE_EVERY_S", 0.0)
+
+  def run(config, directory, observe):
+    own = RunDirectory(directory, directory.name)
+    told = {"step": 30, "num_steps": 90, "loss": 2.345678, "eta_s": 150.0}
+    own.write_status(RunState.RUNNING, **told)
+    for name in ("step", "log", "evaluate", "save"):
+      observe(name, 40)
+    return {"state": "done", "steps": 90, "metrics": {}}
+
+  monkeypatch.setattr(train, "run", run)
+  code, out, err = _run(
+    capsys, "train", "configs/default.py", f"--out={tmp_path}"
+  )
+  assert code == 0, err
+  first, second = out.splitlines()
+  assert first == "step 30 of 90, loss 2.346, ETA 2 min 30 s"
+  assert second.startswith("done after 90 steps")

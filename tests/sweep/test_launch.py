@@ -122,8 +122,11 @@ def test_a_failing_point_does_not_stop_the_rest(
   }
   said = console.file.getvalue()
   assert "bb seed 0: failed: RuntimeError: toy trouble in attempt 1" in said
-  assert said.count("given up") == 2
-  assert "failed: bb seed 1" in summary.text()
+  # A fault is told once, however many points it hits.
+  assert said.count("toy trouble in attempt 3") == 1
+  told = "failed: 2 points: RuntimeError: toy trouble in attempt 3; first: bb"
+  assert told in summary.text()
+  assert "2 points failed; the same command tries them again" in summary.text()
   # The traceback is in a worker's log, with the prints of the runs.
   text = "".join(p.read_text() for p in (out / "logs").glob("*.log"))
   assert "make_trouble" in text
@@ -319,8 +322,14 @@ def test_a_full_disk_is_said(write_config, run_toy, tmp_path, monkeypatch):
 
 def test_dry_run_lists_and_writes_nothing(write_config, run_toy, tmp_path):
   asked = []
+  console = rich.console.Console(file=io.StringIO(), width=200)
 
   def estimate(config):
+    # The points are there before anything is compiled, and each program as
+    # soon as it is.
+    said = console.file.getvalue()
+    assert "10 points" in said
+    assert said.count("compiled in 3.0 s") == len(asked)
     asked.append(config.toy.name)
     return {
       "num_params": 1_000_000,
@@ -330,9 +339,9 @@ def test_dry_run_lists_and_writes_nothing(write_config, run_toy, tmp_path):
       "compile_s": 3.0,
     }
 
-  console = rich.console.Console(file=io.StringIO(), width=200)
+  config = write_config(TUNED)
   summary = run_toy(
-    write_config(TUNED),
+    config,
     tmp_path / "out",
     dry_run=True,
     estimate=estimate,
@@ -350,6 +359,11 @@ def test_dry_run_lists_and_writes_nothing(write_config, run_toy, tmp_path):
   assert "10 points (4 of them follow the tuning), 0 over" in said
   assert "2 programs; 3 tuning trials per method" in said
   assert "about 13 s on 2 workers" in said
+  console.file.truncate(0)
+  options = {"dry_run": True, "compiles": False, "methods": "bb"}
+  run_toy(config, tmp_path / "out", console=console, **options)
+  assert "5 points (2 of them follow the tuning)" in console.file.getvalue()
+  assert "compiled" not in console.file.getvalue()
 
 
 def test_a_terminal_gets_a_live_table(

@@ -1,13 +1,15 @@
 """What a sweep reads of its runs, and how often."""
 
+import contextlib
 import json
+import math
 
 import ml_collections
 import pytest
 
 from normjax import errors
 from normjax.record.directory import RunState, SweepDirectory
-from normjax.sweep import Sweep, grid
+from normjax.sweep import Sweep, grid, plan
 from normjax.sweep.ledger import Ledger
 from normjax.sweep.planner import Planner
 
@@ -119,3 +121,18 @@ def test_those_begun_come_first(tmp_path):
   left = [points[2], points[1], points[3]]
   assert [p.run_id for p in state.left()] == [p.run_id for p in left]
   assert state.num_over() == 1
+
+
+def test_a_target_is_a_metric_of_the_results(tmp_path):
+  directory = SweepDirectory(tmp_path)
+  run = directory.run("a1")
+  run.write_result(RunState.DONE, steps=9, metrics={"eval/loss": 1.0})
+  with contextlib.closing(run.open_metrics(lambda row: True)) as file:
+    for step, loss in ((0, 3.0), (5, 1.5), (9, 1.0)):
+      file.append({"step": step, "kind": "eval", "time_s": 0.0, "loss": loss})
+  names = ("steps_to(eval/loss<=2)", "steps_to(eval/loss<=0.5)")
+  found = [Ledger(directory, name).get("a1")["metrics"][name] for name in names]
+  assert found == [5, None]
+  # One that is never reached loses to all others, as one that diverged.
+  never = Sweep(methods=[{}], metric=names[1])
+  assert plan.score(never, Ledger(directory, names[1]).get("a1")) == math.inf

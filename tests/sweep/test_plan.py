@@ -269,7 +269,7 @@ def test_plan_json_has_the_schema_that_reports_read():
   assert set(value) == {
     "sweep_id", "config_file", "config", "metric", "mode",
     "other_metrics", "baseline", "tuned", "trials_per_method", "methods",
-    "points",
+    "points", "num_points",
   }  # fmt: skip
   assert value["tuned"] == ["optimizer.lr"]
   assert value["methods"][0] == {

@@ -1,0 +1,113 @@
+"""Part of a sweep: some of its methods, some of its seeds.
+
+The plan stays the whole sweep's; a selection says which of its points one call
+runs. The rest can be run later, by the same command without it.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+
+from normjax import errors
+from normjax.registry import near_misses
+from normjax.sweep.plan import Plan, Point
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+  """The points that one call runs.
+
+  Attributes:
+    labels: of the methods; their trials too.
+    seeds: of final runs. Trials have seeds of their own, and all are needed.
+    all_methods: whether no method was left out.
+    all_seeds: whether no seed was.
+  """
+
+  labels: frozenset[str]
+  seeds: frozenset[int]
+  all_methods: bool = True
+  all_seeds: bool = True
+
+  @property
+  def whole(self) -> bool:
+    """Whether that is the whole sweep."""
+    return self.all_methods and self.all_seeds
+
+  def has(self, point: Point) -> bool:
+    """Whether a point is chosen."""
+    is_seed = point.stage == "tune" or point.seed in self.seeds
+    return point.method in self.labels and is_seed
+
+  def of(self, plan: Plan) -> list[Point]:
+    """The points that are chosen, of those that are known."""
+    return [point for point in plan.points if self.has(point)]
+
+  def num_points(self, plan: Plan) -> int:
+    """How many are chosen, with those that tuning has yet to decide."""
+    trials = sum(p.stage == "tune" for p in self.of(plan))
+    return trials + len(self.labels) * len(self.seeds)
+
+
+def select(
+  labels: Sequence[str],
+  all_seeds: Sequence[int],
+  methods: str | None,
+  seeds: Iterable[int] | None,
+) -> Selection:
+  """What `--methods` and `--seeds` choose.
+
+  Args:
+    labels: of all methods.
+    all_seeds: of the final runs.
+    methods: a regular expression that is searched for in the labels, or a
+      part of a label as it is written; None: all.
+    seeds: None: all.
+
+  Raises:
+    UserError: no regular expression, or it matches nothing; a seed that the
+      sweep does not have.
+  """
+  chosen = list(labels) if methods is None else _matching(labels, methods)
+  wanted = list(all_seeds) if seeds is None else list(seeds)
+  for seed in wanted:
+    if seed not in all_seeds:
+      raise errors.UserError(
+        f"--seeds: the sweep has no seed {seed}; its seeds:"
+        f" {', '.join(map(str, all_seeds))}."
+      )
+  if not wanted:
+    raise errors.UserError("--seeds: names no seed.")
+  return Selection(
+    frozenset(chosen),
+    frozenset(wanted),
+    all_methods=len(chosen) == len(labels),
+    all_seeds=set(wanted) == set(all_seeds),
+  )
+
+
+def _matching(labels: Sequence[str], methods: str) -> list[str]:
+  """The labels in which a pattern, or the text itself, is found."""
+  try:
+    pattern = re.compile(methods)
+  except re.error as error:
+    raise errors.UserError(
+      f"--methods={methods!r} is not a regular expression: {error}."
+    ) from error
+  found = [
+    label for label in labels if methods in label or pattern.search(label)
+  ]
+  # A text that is empty, as of an unset variable, was not meant as all.
+  if not found or not methods:
+    raise errors.UserError(
+      f"--methods={methods!r} matches no method."
+      f"{near_misses(methods, [*labels, *_words(labels)])} Methods:"
+      f" {', '.join(labels)}."
+    )
+  return found
+
+
+def _words(labels: Iterable[str]) -> list[str]:
+  """The parts of labels: a pattern names one of them more often than all."""
+  splits = (r"[ +=]+", r"[ +=_]+")
+  return [w for split in splits for t in labels for w in re.split(split, t)]
