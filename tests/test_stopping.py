@@ -69,9 +69,9 @@ def test_only_the_main_thread_sets_handlers():
 def test_nohup_protects_the_command_line():
   """`normjax list` under nohup, as far as its handlers."""
   program = (
-    "import signal; from normjax import cli;"
-    "cli._dispatch = lambda *given: int("
-    "signal.getsignal(signal.SIGHUP) != signal.SIG_IGN);"
+    "import signal, types; from normjax import cli;"
+    "run = lambda: int(signal.getsignal(signal.SIGHUP) != signal.SIG_IGN);"
+    "cli._parse = lambda *given: types.SimpleNamespace(run=run);"
     "raise SystemExit(cli.main(['list']))"
   )
   command = [sys.executable, "-c", program]

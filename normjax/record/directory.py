@@ -203,19 +203,6 @@ class RunDirectory:
     """Replaces `run.json`."""
     self._write(files.RUN, fields)
 
-  def keep_sources(self, contents: Mapping[str, bytes]) -> None:
-    """Writes kept code by name, where it is not there yet."""
-    for name, content in contents.items():
-      if not (self.sources / name).exists():
-        files.write_bytes(self.sources / name, content)
-
-  def read_source(self, name: str) -> str:
-    """Kept code; "" where it is not there."""
-    try:
-      return (self.sources / name).read_text(errors="replace")
-    except OSError:
-      return ""
-
   def write_status(self, state: RunState, **fields: Any) -> None:
     """Replaces `status.json`; may be lost in a power cut."""
     value = {"state": state, **fields}

@@ -104,7 +104,7 @@ class Recorder:
     config = configure.to_dict(self._config)
     problems += [*wrong, *files.lost_rows(rows, step, config)]
     if self._writes:
-      self._directory.keep_sources(sources or {})
+      sources_lib.keep(self._directory.sources, sources or {})
       self._write_run(facts, [step] if resumed else [], problems)
       self._mirrors = [
         sink(self._directory.path, configure.to_dict(self._config))

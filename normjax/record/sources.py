@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from normjax import beside, configure
 from normjax.imports import is_outside
+from normjax.record import files as files_lib
 from normjax.record import provenance
 from normjax.record.directory import RunDirectory
 
@@ -40,6 +41,21 @@ class Snapshot(NamedTuple):
 
   facts: dict[str, Any]
   files: dict[str, bytes]
+
+
+def keep(folder: Path, contents: Mapping[str, bytes]) -> None:
+  """Writes kept code by name, where it is not there yet."""
+  for name, content in contents.items():
+    if not (folder / name).exists():
+      files_lib.write_bytes(folder / name, content)
+
+
+def read(folder: Path, name: str) -> str:
+  """Kept code; "" where it is not there."""
+  try:
+    return (folder / name).read_text(errors="replace")
+  except OSError:
+    return ""
 
 
 def components(config: configure.ConfigDict | dict[str, Any]) -> frozenset[str]:

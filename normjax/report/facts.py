@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import configure
-from normjax.record import schema, target
+from normjax.record import schema, sources, target
 from normjax.record.comparison import differing_keys, short_names
 from normjax.record.directory import RunState, SweepDirectory
 from normjax.record.failures import Failure, told
@@ -379,7 +379,9 @@ def _diff(sweep: SweepRecord, run: Run) -> str:
   git = _git(run)
   directory = SweepDirectory(sweep.directory).run(run.run_id)
   kept = git.get("diff_file")
-  return directory.read_source(kept) if kept else git.get("diff", "")
+  if not kept:
+    return git.get("diff", "")
+  return sources.read(directory.sources, kept)
 
 
 def _git(run: Run) -> Mapping[str, Any]:

@@ -98,17 +98,17 @@ def test_each_content_is_kept_once(folder, in_sweep):
   kept = sources.snapshot(CONFIG, {"commit": "0", "dirty": True, "diff": "+é"})
   for name in "ab":
     run = RunDirectory(folder / RUNS / name, name)
-    run.keep_sources(kept.files)
+    sources.keep(run.sources, kept.files)
   own = kept.facts["own"]
   assert own["config_file"].endswith("-sweep.py")
   where = folder if in_sweep else run.path
   assert {p.name for p in (where / "sources").iterdir()} == {*kept.files}
-  assert run.read_source(own["modules"]["part"]) == FILES["part.py"]
-  assert run.read_source(kept.facts["git"]["diff_file"]) == "+é"
+  assert sources.read(run.sources, own["modules"]["part"]) == FILES["part.py"]
+  assert sources.read(run.sources, kept.facts["git"]["diff_file"]) == "+é"
   assert kept.facts["git"] == {
     "commit": "0", "dirty": True, "diff_file": kept.facts["git"]["diff_file"]
   }  # fmt: skip
-  assert run.read_source("none") == ""
+  assert sources.read(run.sources, "none") == ""
 
 
 def test_what_is_too_large_is_known_but_not_kept(folder, monkeypatch):
