@@ -156,17 +156,9 @@ class Lane:
         self._evaluate(options)
 
   def _evaluate(self, options: Any) -> None:
-    sizes = {
-      "batch_size": options.batch_size,
-      "num_batches": options.num_batches,
-    }
     given = self.program, self.state, self._dataset, self._hyper
     with self.recorder.clock.measure("eval"):
-      means = evaluate.evaluate(*given, **sizes)
-      if self.is_last and options.corruptions:
-        means |= evaluate.evaluate_corrupted(
-          *given, options.corruptions, means["accuracy"], **sizes
-        )
+      means = evaluate.measure(*given, options, corrupted=self.is_last)
     self.recorder.evaluation(self.step, means)
 
   def save_if_due(self, *, is_stopping: bool) -> None:
