@@ -1,5 +1,6 @@
 """What a run learned, as one safetensors file."""
 
+import contextlib
 import json
 import uuid
 from collections.abc import Mapping
@@ -53,6 +54,7 @@ def save(
     new.write_bytes(safetensors.save(tensors, metadata=metadata))
     new.replace(path)
   except OSError as error:
-    new.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # There may be no such folder.
+      new.unlink(missing_ok=True)
     raise errors.RunError(f"cannot write {path}: {error.strerror}.") from error
   return path

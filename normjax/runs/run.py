@@ -153,8 +153,8 @@ class Run:
       if not self.steps:
         raise errors.RunError(
           f"{self._files.checkpoints} has no checkpoint: a run keeps some where"
-          " checkpoint.every_steps is above 0, the first after as many steps"
-          f" (here checkpoint.every_steps={self.config.checkpoint.every_steps})."
+          " checkpoint.every_steps is above 0, the first after as many steps;"
+          f" here it is {self.config.checkpoint.every_steps}."
         )
       wanted = max(self.steps) if step is None else step
       folder = self._files.checkpoints / str(wanted)

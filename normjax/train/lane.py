@@ -84,6 +84,7 @@ class Lane:
       resumed=restored is not None,
       seconds=seconds or {},
       sizes=self.program.sizes(self.state),
+      work=self.program.work(config),
       facts={
         "program": build.program_key(config),
         "provenance": {

@@ -22,7 +22,11 @@ CONFIG = {"train.num_steps": 6, "checkpoint.every_steps": 2, "seed": 3}
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
   path = tmp_path_factory.mktemp("runs") / "run"
+  # As the tests compile, which begin after this: bits depend on it.
+  before = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", True)
   train.run(support.tiny(CONFIG), path)
+  jax.config.update("jax_disable_most_optimizations", before)
   return path
 
 
@@ -223,3 +227,14 @@ def test_what_is_no_run_says_what_it_is(directory, tmp_path):
   (tmp_path / "plan.json").write_text("{}")
   with pytest.raises(errors.RunError, match=r"is a sweep.*load_sweep"):
     normjax.load_run(tmp_path)
+
+
+def test_the_record_has_throughput_and_work(directory, run):
+  result = run.result
+  step_s = result["step_ms_median"] / 1e3
+  assert result["examples_per_s"] == pytest.approx(8 / step_s)
+  assert result["tokens_per_s"] == pytest.approx(8 * 16 / step_s)
+  # Of a matrix product of b t tokens and n numbers, forward and backward.
+  assert result["flops_per_step"] > 2 * 8 * 16 * 16 * 16
+  told = files.read_json(directory / files.RUN)
+  assert told["flops_per_step"] == result["flops_per_step"]
