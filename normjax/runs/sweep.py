@@ -1,6 +1,5 @@
 """A sweep as an object: rows by method and seed, its table, its runs."""
 
-import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normjax import errors
-from normjax.record.directory import RunState, SweepDirectory
+from normjax.record import files
+from normjax.record.directory import RunDirectory, RunState, SweepDirectory
 from normjax.report import formats, load, stats
 from normjax.runs import columns, reading
 
@@ -130,19 +130,26 @@ class _Runs(Mapping[str, "Run"]):
   def __init__(self, record: load.SweepRecord):
     self._ids = {run.run_id: None for run in record.runs if run.record}
     self._record = record
+    self._opened: dict[str, Run] = {}
 
   def __getitem__(self, run_id: str) -> "Run":
     if run_id not in self._ids:
       raise KeyError(run_id)
-    return self._open(run_id)
+    if run_id not in self._opened:
+      self._opened[run_id] = self._open(run_id)
+    return self._opened[run_id]
 
-  @functools.cache  # noqa: B019 - as long as the sweep is open.
   def _open(self, run_id: str) -> "Run":
     from normjax.runs import run  # Late: rows need no jax.
 
-    folder = SweepDirectory(self._record.directory).run(run_id).path
-    if not folder.is_dir():  # Single runs, in a folder.
-      folder = self._record.directory / run_id
+    out = self._record.directory
+    folder = SweepDirectory(out).run(run_id).path
+    if not folder.is_dir():  # Single runs lie in folders of any name.
+      folder = next(
+        path.parent
+        for path in out.glob(f"*/{files.RUN}")
+        if RunDirectory.at(path.parent).run_id == run_id
+      )
     return run.load_run(folder)
 
   def __iter__(self) -> Iterator[str]:

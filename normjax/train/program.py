@@ -78,22 +78,6 @@ class Program:
     }
 
 
-  def work(self, config: configure.ConfigDict) -> dict[str, float | None]:
-    """What one step goes through: for the rates of a run's record.
-
-    `flops_per_step` is the compiler's count of the step on one device; None
-    where it has none. It counts the body of a loop once, as of accumulation.
-    """
-    batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
-    is_text = build.dataset(config).reads == "tokens"
-    cost = self.step.cost_analysis() or {}
-    return {
-      "examples_per_step": config.train.batch_size,
-      "tokens_per_step": batch["inputs"].size if is_text else None,
-      "flops_per_step": cost.get("flops"),
-    }
-
-
 _PROGRAMS: dict[str, Program] = {}
 
 
