@@ -45,7 +45,8 @@ def load_run(
   config = configure.ConfigDict(value["config"])
   with _naming(found.path / files.RUN):
     fields.check(config)
-    config = configure.override(config, overrides or {})
+  config = configure.override(config, overrides or {})
+  fields.check(config)
   run = Run(found, config, step)
   if step is not None:
     run.check_step(step)
@@ -274,9 +275,14 @@ class Run:
     """
     dataset = self._dataset(data, split)
     options = self.config.evaluate
-    with self._building():
-      program = reopen.evaluator(self._opened, _metrics(metrics, dataset))
+    added = _metrics(metrics, dataset)
+    program = reopen.evaluator(self._opened, added)
     if num_batches is not None:
+      problem = fields.FIELDS["evaluate.num_batches"].problem(num_batches)
+      if problem:
+        raise errors.UserError(
+          f"evaluate: num_batches={num_batches!r} {problem}."
+        )
       options = options.copy_and_resolve_references()
       options.num_batches = num_batches
     return evaluate.measure(

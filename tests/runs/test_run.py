@@ -83,6 +83,8 @@ def test_other_data_and_own_metrics(run):
     run.evaluate(data="digits")
   with pytest.raises(errors.UserError, match="split='dev'"):
     run.evaluate(split="dev")
+  with pytest.raises(errors.UserError, match="num_batches=-1 must be at least"):
+    run.evaluate(num_batches=-1)
 
 
 def test_checkpoints_by_step(directory, run):
