@@ -81,10 +81,19 @@ def test_other_data_and_own_metrics(run):
   assert "first_token" in means
   with pytest.raises(errors.UserError, match="digits.*reads='images'"):
     run.evaluate(data="digits")
-  with pytest.raises(errors.UserError, match="split='dev'"):
+  with pytest.raises(errors.UserError, match="no split 'dev'"):
     run.evaluate(split="dev")
   with pytest.raises(errors.UserError, match="num_batches=-1 must be at least"):
     run.evaluate(num_batches=-1)
+
+
+def test_data_without_splits_says_so(run):
+  class Own:
+    name, reads, targets = "own", "tokens", "classes"
+    model_options = run.data.model_options
+
+  with pytest.raises(errors.UserError, match=r"split='test'.*own.*no splits"):
+    run.evaluate(data=Own(), split="test")
 
 
 def test_checkpoints_by_step(directory, run):
