@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,8 +17,10 @@ from normjax import metrics as metrics_lib
 from normjax.record import files, probes
 from normjax.record.directory import RunDirectory, RunRecord
 from normjax.runs import columns, export, reading
-from normjax.train import checkpoint, evaluate, reopen
+from normjax.train import checkpoint, data_change, evaluate, reopen
 from normjax.train.state import State
+
+_LOG = logging.getLogger(__name__)
 
 
 def load_run(
@@ -241,7 +244,11 @@ class Run:
   def data(self) -> Any:
     """The data set: `.train_batch(…)`, `.evaluation_batches(…)`."""
     with self._building():
-      return build.dataset(self.config)
+      found = build.dataset(self.config)
+    was = data_change.began_with(self._files)
+    if said := data_change.difference(was, found.provenance):
+      _LOG.warning("%s: the data has changed: %s", self.directory, said)
+    return found
 
   def evaluate(
     self,

@@ -249,3 +249,13 @@ def test_the_record_has_throughput_and_work(directory, run):
   assert result["flops_per_step"] > 2 * 8 * 16 * 16 * 16
   told = files.read_json(directory / files.RUN)
   assert told["flops_per_step"] == result["flops_per_step"]
+
+
+def test_data_that_has_changed_is_said(directory, tmp_path, caplog):
+  path = without(
+    directory,
+    tmp_path,
+    lambda v: v["provenance"]["data"].update(fingerprint="0" * 64),
+  )
+  assert normjax.load_run(path).data
+  assert "the data has changed: its fingerprint was 0000" in caplog.text
