@@ -97,6 +97,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.log.probes = ()
   config.log.tensorboard = False  # mirror to <run>/tensorboard
   config.log.wandb = False  # mirror to Weights & Biases
+  config.log.wandb_project = ""  # "" is "normjax"
+  config.log.wandb_group = ""
+  # "" is the run id; keys are filled in, as in "{norm.name} seed {seed}".
+  config.log.wandb_name = ""
 
   if arg == "debug":
     config = configure.override(

@@ -32,6 +32,7 @@ COMMANDS = {
   "status": ("status", "where the runs of a directory are, from any shell"),
   "report": ("report", "the report of a sweep directory, from its files"),
   "completion": ("completion", "completion for bash or zsh"),
+  "export": ("export", "a run's parameters as a safetensors file"),
   "bench": ("bench", "measure this project's own speed"),
 }
 

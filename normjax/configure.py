@@ -50,7 +50,13 @@ COMPONENTS = {
 _NAMED = (*COMPONENTS, "schedule")
 # Leaves that a config may lack, and what they then are. With these values they
 # are left out of a resolved config, so that it is that of a config without.
-OPTIONAL: Mapping[str, Any] = {"objective.name": "", "evaluate.metrics": ()}
+OPTIONAL: Mapping[str, Any] = {
+  "objective.name": "",
+  "evaluate.metrics": (),
+  "log.wandb_project": "",
+  "log.wandb_group": "",
+  "log.wandb_name": "",
+}
 
 
 def load(path: str | Path) -> ConfigDict:

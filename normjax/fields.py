@@ -167,6 +167,9 @@ FIELDS: Mapping[str, Field] = {
   "log.probes": Field(tuple, Effect.STATIC),
   "log.tensorboard": _LOOP_FLAG,
   "log.wandb": _LOOP_FLAG,
+  "log.wandb_project": Field(str, Effect.LOOP),
+  "log.wandb_group": Field(str, Effect.LOOP),
+  "log.wandb_name": Field(str, Effect.LOOP),
 }
 
 

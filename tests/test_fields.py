@@ -118,11 +118,15 @@ def test_what_a_config_may_lack(path):
   assert configure.run_id(without) == configure.run_id(config)
   assert build.program_key(without) == build.program_key(config)
   # It can be given all the same, and then it counts.
-  value = {"objective.name": "squared_error"}.get(path, ("perplexity",))
+  value = {
+    "objective.name": "squared_error",
+    "evaluate.metrics": ("perplexity",),
+  }.get(path, "mine")
   changed = configure.override(without, {path: value})
   fields.check(changed)
   assert configure.run_id(changed) != configure.run_id(config)
-  assert build.program_key(changed) != build.program_key(config)
+  is_same_program = build.program_key(changed) == build.program_key(config)
+  assert is_same_program == fields.is_loop(path)
   restored = configure.override(changed, {path: configure.OPTIONAL[path]})
   assert configure.run_id(restored) == configure.run_id(config)
 

@@ -40,6 +40,24 @@ class Clock:
     return {activity: self[activity] for activity in self._seconds}
 
 
+def rates(
+  work: Mapping[str, float | None], step_s: float | None
+) -> dict[str, float]:
+  """Per second what a step goes through: `x_per_step` / s is `x_per_s`.
+
+  Args:
+    work: of one step, as "examples_per_step"; None is not known.
+    step_s: of a step; without one there are no rates.
+  """
+  if not step_s:
+    return {}
+  return {
+    f"{name.removesuffix('_per_step')}_per_s": amount / step_s
+    for name, amount in work.items()
+    if amount is not None
+  }
+
+
 class StepTimer:
   """Wall time of a step, from one row to the next.
 

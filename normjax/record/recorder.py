@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import configure
-from normjax.record import files, sinks
+from normjax.record import clock, files, sinks
 from normjax.record import sources as sources_lib
 from normjax.record.clock import Clock, StepTimer
 from normjax.record.directory import RunDirectory, RunState
@@ -56,9 +56,10 @@ class Recorder:
     self._newest: dict[str, float | None] = {}  # "kind/metric" -> value.
     self._zero_gradient = ZeroGradient()
     self._sizes: dict[str, int] = {}
+    self._work: dict[str, float | None] = {}
     # Open from `begin` to `close`, where this process writes.
     self._rows: files.MetricsFile | None = None
-    self._mirrors: list[sinks.Sink] = []
+    self._mirrors: Sequence[sinks.Sink] = ()
     self.status(RunState.RUNNING, "starting")
 
   def begin(
@@ -71,6 +72,7 @@ class Recorder:
     facts: Mapping[str, Any],
     problems: Sequence[str],
     sources: Mapping[str, bytes] | None = None,
+    work: Mapping[str, float | None] | None = None,
   ) -> None:
     """Opens the files, keeping of the rows what comes before the state.
 
@@ -82,7 +84,9 @@ class Recorder:
       facts: what else run.json says.
       problems: met so far.
       sources: name to content, of code that is kept; see `record.sources`.
+      work: of one step, as "flops_per_step"; for run.json and the rates.
     """
+    self._work = dict(work or {})
     self.clock = Clock(seconds)
     self._sizes = dict(sizes)
 
@@ -106,11 +110,9 @@ class Recorder:
     if self._writes:
       sources_lib.keep(self._directory.sources, sources or {})
       self._write_run(facts, [step] if resumed else [], problems)
-      self._mirrors = [
-        sink(self._directory.path, configure.to_dict(self._config))
-        for name, sink in sinks.SINKS.items()
-        if self._config.log[name]
-      ]
+      self._mirrors = sinks.open_asked(
+        self._directory.path, configure.to_dict(self._config)
+      )
 
   def _write_run(
     self,
@@ -133,6 +135,7 @@ class Recorder:
     self._directory.write_run(
       config=configure.to_dict(self._config),
       **self._sizes,
+      **self._work,
       **facts,
       resumed_at_steps=[*noted.get("resumed_at_steps", []), *resumed_at_steps],
       problems=_joined(noted.get("problems", []), problems),
@@ -207,6 +210,8 @@ class Recorder:
       **self._progress,
       num_steps=num_steps,
       eta_s=None if step_s is None else left * step_s,
+      step_s=step_s,
+      **clock.rates(self._work, step_s),
       updated_s=time.time(),
       message=message,
     )
@@ -232,6 +237,7 @@ class Recorder:
       self._zero_gradient.see(step, values["grad_norm"], values["loss"])
     over = RunState.DONE if diverged_at_step is None else RunState.DIVERGED
     seconds = {f"{name}_s": s for name, s in self.clock.to_dict().items()}
+    step_s = statistics.median(self.timer.each_s or [0.0])
     result = {
       "steps": steps,
       "diverged_at_step": diverged_at_step,
@@ -240,7 +246,9 @@ class Recorder:
       **self._sizes,
       **seconds,
       "wall_s": time.perf_counter() - self._started_s,
-      "step_ms_median": 1e3 * statistics.median(self.timer.each_s or [0.0]),
+      "step_ms_median": 1e3 * step_s,
+      **self._work,
+      **clock.rates(self._work, step_s),
     }
     if self._writes:
       self.sync()

@@ -96,7 +96,11 @@ _BLOCK = Field("a mapping", _is_block, required=True)
 _COUNT = Field("a whole number", is_count)
 _NUMBER = Field("a number or null", _or_null(is_number))
 _STEP = Field("a step or null", _or_null(is_count))
-_SIZES = {"num_params": _NUMBER, "optimizer_state_bytes": _NUMBER}
+_SIZES = {
+  "num_params": _NUMBER,
+  "optimizer_state_bytes": _NUMBER,
+  "flops_per_step": _NUMBER,
+}
 
 RUN: Fields = {
   "run_id": _TEXT,

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -48,6 +49,26 @@ def comma_separated(sweep: SweepRecord, rows: Sequence[stats.Row]) -> str:
   """Unrounded numbers, one line per method; an unknown number is empty."""
   file = io.StringIO()
   writer = None
+  for record in records(sweep, rows):
+    # What is no character at all has no bytes in the file.
+    record = {
+      key: value.encode("utf-8", "backslashreplace").decode()
+      if isinstance(value, str)
+      else value
+      for key, value in record.items()
+    }
+    if writer is None:
+      writer = csv.DictWriter(file, list(record), lineterminator="\n")
+      writer.writeheader()
+    writer.writerow(record)
+  return file.getvalue()
+
+
+def records(
+  sweep: SweepRecord, rows: Sequence[stats.Row]
+) -> list[dict[str, Any]]:
+  """Unrounded numbers, one mapping per method; an unknown number is None."""
+  found = []
   for row in rows:
     difference = row.difference or stats.Difference(stats.Interval(0))
     record = {
@@ -83,18 +104,8 @@ def comma_separated(sweep: SweepRecord, rows: Sequence[stats.Row]) -> str:
       "optimizer_state_bytes": row.optimizer_state_bytes,
       "num_params": row.num_params,
     }
-    # What is no character at all has no bytes in the file.
-    record = {
-      key: value.encode("utf-8", "backslashreplace").decode()
-      if isinstance(value, str)
-      else value
-      for key, value in record.items()
-    }
-    if writer is None:
-      writer = csv.DictWriter(file, list(record), lineterminator="\n")
-      writer.writeheader()
-    writer.writerow(record)
-  return file.getvalue()
+    found.append(record)
+  return found
 
 
 tex_escape = escape.tex

@@ -4,7 +4,7 @@ from typing import Any
 
 from normjax import build, configure, errors, fields
 from normjax.data import corruptions
-from normjax.record import probes
+from normjax.record import probes, sinks
 from normjax.train import evaluate, schedules
 
 
@@ -20,6 +20,7 @@ def check(config: configure.ConfigDict) -> None:
   fields.check(config)
   probes.check(config.log.probes)
   schedules.of_block(config.schedule.to_dict())
+  sinks.fill(config.log.get("wandb_name", ""), configure.to_dict(config))
   _check_schedule(config.schedule)
   _check_batch(config)
   build.start_steps(config)

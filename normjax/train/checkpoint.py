@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from normjax import faults
@@ -160,6 +162,48 @@ def steps(directory: Path) -> list[int]:
     for path in (folder.iterdir() if folder.is_dir() else ())
     if path.name.isdigit()
   ]
+
+
+def read(directory: Path, abstract_state: State, run_id: str) -> State:
+  """The state in a checkpoint's folder, NumPy's arrays; nothing is written.
+
+  Args:
+    directory: of one checkpoint.
+    abstract_state: the shapes that it must have.
+    run_id: whose it must be.
+
+  Raises:
+    SealError: it is not what was saved, or another run's.
+    Exception: whatever a damaged file makes the readers raise.
+  """
+  directory = directory.absolute()  # As Orbax wants it.
+  item = abstract_state._asdict()
+  found = ocp.PyTreeCheckpointHandler().restore(
+    directory / "state",
+    args=ocp.args.PyTreeRestore(
+      item=item,
+      restore_args=jax.tree.map(
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
+      ),
+    ),
+  )
+  wrong = [
+    jax.tree_util.keystr(path, simple=True, separator="/")
+    for (path, want), leaf in zip(
+      jax.tree_util.tree_leaves_with_path(item),
+      jax.tree.leaves(found),
+      strict=True,
+    )
+    if want.shape != np.shape(leaf)
+  ]
+  if wrong:
+    raise SealError(
+      "holds another model, or another optimizer's state: other shapes in"
+      f" {', '.join(wrong[:_MOST_NAMED])}"
+    )
+  if has_seal(directory):
+    check_seal(read_seal(directory), found, run_id=run_id)
+  return State(**found)
 
 
 def has_seal(directory: Path) -> bool:

@@ -23,6 +23,38 @@ class Stopped(Exception):
   """A signal asked for the end before the last batch."""
 
 
+def measure(
+  program: Program,
+  state: State,
+  dataset: Any,
+  hyper: Hyper,
+  options: Any,
+  *,
+  corrupted: bool,
+) -> dict[str, float]:
+  """What the block `evaluate` of a config asks for.
+
+  Args:
+    program: as in `evaluate`, like `state`, `dataset` and `hyper`.
+    state: see `program`.
+    dataset: see `program`.
+    hyper: see `program`.
+    options: the block.
+    corrupted: whether on corrupted images too, where the block names some.
+  """
+  sizes = {
+    "batch_size": options.batch_size,
+    "num_batches": options.num_batches,
+  }
+  given = program, state, dataset, hyper
+  means = evaluate(*given, **sizes)
+  if corrupted and options.corruptions:
+    means |= evaluate_corrupted(
+      *given, options.corruptions, means["accuracy"], **sizes
+    )
+  return means
+
+
 def evaluate(
   program: Program,
   state: State,

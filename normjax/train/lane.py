@@ -84,6 +84,7 @@ class Lane:
       resumed=restored is not None,
       seconds=seconds or {},
       sizes=self.program.sizes(self.state),
+      work=self._work(),
       facts={
         "program": build.program_key(config),
         "provenance": {
@@ -115,6 +116,21 @@ class Lane:
       self._config.seed, step, self._config.train.batch_size
     )
     return self.program.layout.put_batch(batch)
+
+  def _work(self) -> dict[str, float | None]:
+    """What one step goes through: for the rates of a run's record.
+
+    `flops_per_step` is the compiler's count, on one device; None where it has
+    none. The body of a loop, as of accumulation, counts once.
+    """
+    batch_size = self._config.train.batch_size
+    is_text = self._dataset.reads == "tokens"
+    inputs = self._dataset.train_batch(0, 0, batch_size)["inputs"]
+    return {
+      "examples_per_step": batch_size,
+      "tokens_per_step": inputs.size if is_text else None,
+      "flops_per_step": (self.program.step.cost_analysis() or {}).get("flops"),
+    }
 
   # ----- Between steps -----
 
@@ -156,17 +172,9 @@ class Lane:
         self._evaluate(options)
 
   def _evaluate(self, options: Any) -> None:
-    sizes = {
-      "batch_size": options.batch_size,
-      "num_batches": options.num_batches,
-    }
     given = self.program, self.state, self._dataset, self._hyper
     with self.recorder.clock.measure("eval"):
-      means = evaluate.evaluate(*given, **sizes)
-      if self.is_last and options.corruptions:
-        means |= evaluate.evaluate_corrupted(
-          *given, options.corruptions, means["accuracy"], **sizes
-        )
+      means = evaluate.measure(*given, options, corrupted=self.is_last)
     self.recorder.evaluation(self.step, means)
 
   def save_if_due(self, *, is_stopping: bool) -> None:

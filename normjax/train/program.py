@@ -254,6 +254,14 @@ def _check_ids(
     )
 
 
+def evaluation_function(
+  recipe: train_step.Recipe, layout: layout_lib.Layout
+) -> Any:
+  """(State, batch, hyper) -> sums, jitted."""
+  evaluation = functools.partial(train_step.evaluation_step, recipe)
+  return jax.jit(evaluation, out_shardings=layout.everywhere)
+
+
 def _compile(
   config: configure.ConfigDict, kernels: dict[str, list[str]]
 ) -> Program:
@@ -293,10 +301,7 @@ def _compile(
     .compile(_compiler_options(config))
   )
   evaluate = (
-    jax.jit(
-      functools.partial(train_step.evaluation_step, recipe),
-      out_shardings=layout.everywhere,
-    )
+    evaluation_function(recipe, layout)
     .lower(state, evaluation_batch, hyper)
     .compile()
   )

@@ -235,6 +235,13 @@ def train_step(
   }
 
 
+def evaluation_variables(recipe: Recipe, state: State) -> dict[str, PyTree]:
+  """What a model is evaluated with: the optimizer may have its own."""
+  trained = frozen.select(state.params, recipe.trained)
+  chosen = optim.evaluation_params(state.optimizer_state, trained)
+  return state.variables() | {"params": frozen.put_back(state.params, chosen)}
+
+
 def evaluation_step(
   recipe: Recipe, state: State, batch: Batch, hyper: Hyper
 ) -> objectives.Sums:
@@ -247,11 +254,7 @@ def evaluation_step(
     batch: as in `train_step`.
     hyper: as in `train_step`.
   """
-  trained = frozen.select(state.params, recipe.trained)
-  chosen = optim.evaluation_params(state.optimizer_state, trained)
-  variables = state.variables() | {
-    "params": frozen.put_back(state.params, chosen)
-  }
+  variables = evaluation_variables(recipe, state)
   output, _, _ = forward(recipe, variables, batch["inputs"], train=False)
   sums = recipe.make_objective(hyper).sums(output, batch)
   del sums[objectives.MINIMIZED]

@@ -13,3 +13,12 @@ def test_seconds_add_up_over_processes(monkeypatch):
   clock.add("compile", 4.0)
   now[0] += 50.0
   assert clock.to_dict() == {"train": 8.0, "eval": 0.0, "compile": 4.0}
+
+
+def test_rates_are_what_a_step_goes_through_per_second():
+  work = {"examples_per_step": 8, "tokens_per_step": None, "flops_per_step": 3}
+  assert clock_module.rates(work, 0.5) == {
+    "examples_per_s": 16.0,
+    "flops_per_s": 6.0,
+  }
+  assert clock_module.rates(work, None) == clock_module.rates(work, 0.0) == {}

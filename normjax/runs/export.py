@@ -1,0 +1,60 @@
+"""What a run learned, as one safetensors file."""
+
+import contextlib
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+import normjax
+from normjax import configure, errors
+
+
+def save(
+  path: Path,
+  variables: Mapping[str, Mapping[str, np.ndarray]],
+  run_id: str,
+  step: int,
+  config: configure.ConfigDict,
+) -> Path:
+  """Writes the file at once: a reader sees all of it, or what was there.
+
+  Args:
+    path: of the file.
+    variables: by collection and path; "<collection>/<path>" is a tensor's
+      name. Dtypes stay, bfloat16 too.
+    run_id: for the metadata, like all that follows.
+    step: see `run_id`.
+    config: see `run_id`.
+
+  Returns:
+    The path.
+
+  Raises:
+    RunError: it cannot be written.
+  """
+  from safetensors import numpy as safetensors
+
+  tensors = {
+    f"{collection}/{name}": np.ascontiguousarray(value)
+    for collection, leaves in variables.items()
+    for name, value in leaves.items()
+  }
+  metadata = {
+    "run_id": run_id,
+    "step": str(step),
+    "config": json.dumps(configure.to_dict(config), sort_keys=True),
+    "normjax": normjax.__version__,
+  }
+  new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new.write_bytes(safetensors.save(tensors, metadata=metadata))
+    new.replace(path)
+  except OSError as error:
+    with contextlib.suppress(OSError):  # There may be no such folder.
+      new.unlink(missing_ok=True)
+    raise errors.RunError(f"cannot write {path}: {error.strerror}.") from error
+  return path

@@ -1,0 +1,384 @@
+"""A run as an object: config, model, state, data, metrics, evaluation."""
+
+import contextlib
+import functools
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from normjax import build, configure, errors, fields
+from normjax import metrics as metrics_lib
+from normjax.record import files, probes
+from normjax.record.directory import RunDirectory, RunRecord
+from normjax.runs import columns, export, reading
+from normjax.train import checkpoint, data_change, evaluate, reopen
+from normjax.train.state import State
+
+_LOG = logging.getLogger(__name__)
+
+
+def load_run(
+  directory: str | Path,
+  step: int | None = None,
+  overrides: Mapping[str, Any] | None = None,
+) -> "Run":
+  """Opens a run: finished, interrupted, diverged, or going on.
+
+  What it learned is read when it is first asked for. Nothing is written.
+
+  Args:
+    directory: of the run, as `normjax train` writes it, or one of a sweep's
+      `runs/`.
+    step: of the checkpoint; None takes the newest.
+    overrides: dotted path to value, where this machine differs from the one
+      that trained, as {"data.root": "/new/place"}.
+
+  Raises:
+    RunError: the directory is no run, is a sweep, is half written or of a
+      newer version.
+    ConfigError: an override that does not fit the config.
+  """
+  found, value = reading.open_run(directory)
+  config = configure.ConfigDict(value["config"])
+  with _naming(found.path / files.RUN):
+    fields.check(config)
+  config = configure.override(config, overrides or {})
+  fields.check(config)
+  run = Run(found, config, step)
+  if step is not None:
+    run.check_step(step)
+  return run
+
+
+class Run:
+  """One run.
+
+  Attributes:
+    directory: where it is.
+    config: resolved; of the run, with the overrides of `load_run`.
+  """
+
+  def __init__(
+    self, found: RunDirectory, config: configure.ConfigDict, step: int | None
+  ):
+    """See `load_run`."""
+    self.directory = found.path
+    self.config = config
+    self._files, self._asked_step = found, step
+
+  def __repr__(self) -> str:
+    """Says which run it is, where, and how far."""
+    return f"Run({str(self.directory)!r}, {self.record.state})"
+
+  # ----- What its files say -----
+
+  @property
+  def run_id(self) -> str:
+    """Its name."""
+    return self._files.run_id
+
+  @property
+  def record(self) -> RunRecord:
+    """Where it is now: `.state`, `.status`, `.problems`; read each time."""
+    return self._files.read()
+
+  @property
+  def result(self) -> Mapping[str, Any] | None:
+    """What `result.json` holds; None where the run is not over."""
+    return self.record.result
+
+  @property
+  def provenance(self) -> Mapping[str, Any]:
+    """Versions, machine, data and code that it ran with."""
+    return (self._files.read_run().value or {}).get("provenance", {})
+
+  def metrics(self, kind: str | None = None) -> dict[str, np.ndarray]:
+    """The rows of `metrics.jsonl` as columns: `pandas.DataFrame(…)` takes them.
+
+    Args:
+      kind: "train", "eval" or "probe": these rows, without the column "kind";
+        None: all, with it.
+
+    Returns:
+      Name to array, all of one length, NaN where a row has no such number.
+    """
+    rows, _ = self._files.read_rows()
+    if kind is None:
+      return columns.of(rows)
+    kinds = sorted({row["kind"] for row in rows})
+    if rows and kind not in kinds:
+      raise errors.UserError(
+        f"metrics({kind!r}): {self.directory / files.METRICS} has rows of kind"
+        f" {', '.join(map(repr, kinds))}."
+      )
+    return columns.of(
+      {k: v for k, v in row.items() if k != "kind"}
+      for row in rows
+      if row["kind"] == kind
+    )
+
+  # ----- What it learned -----
+
+  @property
+  def steps(self) -> tuple[int, ...]:
+    """Those whose checkpoints are there, in order."""
+    return tuple(sorted(checkpoint.steps(self.directory)))
+
+  def check_step(self, step: int) -> None:
+    """Raises RunError where there is no checkpoint of this step."""
+    if step not in self.steps:
+      raise errors.RunError(
+        f"{self._files.checkpoints} has no checkpoint of step {step!r}; there"
+        f" are: {', '.join(map(str, self.steps)) or 'none'}."
+      )
+
+  @property
+  def step(self) -> int:
+    """Updates that `state` has seen."""
+    return int(self.state.step)
+
+  @functools.cached_property
+  def state(self) -> State:
+    """All that the checkpoint holds, on this machine's devices.
+
+    Raises:
+      RunError: there is no checkpoint, or a damaged one.
+      UserError: what the config names is not here: data, or a module of one's
+        own.
+    """
+    step = self._asked_step
+    while True:
+      if not self.steps:
+        raise errors.RunError(
+          f"{self._files.checkpoints} has no checkpoint: a run keeps some where"
+          " checkpoint.every_steps is above 0, the first after as many steps;"
+          f" here it is {self.config.checkpoint.every_steps}."
+        )
+      wanted = max(self.steps) if step is None else step
+      folder = self._files.checkpoints / str(wanted)
+      try:
+        return reopen.place(
+          self._opened, checkpoint.read(folder, self._opened.state, self.run_id)
+        )
+      except Exception as error:
+        if step is None and not folder.exists():
+          continue  # The run goes on, and keeps newer ones alone.
+        if checkpoint.is_elsewhere(error):
+          raise
+        others = [each for each in self.steps if each != wanted]
+        raise errors.RunError(
+          f"the checkpoint {folder} {checkpoint.complaint(error)}."
+          + (
+            f" load_run(…, step={max(others)}) opens another one; there are:"
+            f" {', '.join(map(str, others))}."
+            if others
+            else " There is no other."
+          )
+        ) from error
+
+  @functools.cached_property
+  def model(self) -> nnx.Module:
+    """The model of the step, in evaluation mode: `run.model(inputs)`.
+
+    With the parameters that its optimizer has for evaluations.
+    """
+    return reopen.model(self._opened, self.state)
+
+  def parameters(self, pattern: str = "") -> dict[str, np.ndarray]:
+    """Path to array, of the parameters that `model` has.
+
+    Args:
+      pattern: a regular expression that is searched for in the paths, as
+        "attention/.*kernel"; "" takes all.
+
+    Raises:
+      UserError: it is none, or nothing matches.
+    """
+    found = self.variables()["params"]
+    try:
+      chosen = {
+        path: x for path, x in found.items() if re.search(pattern, path)
+      }
+    except (re.error, TypeError) as error:
+      raise errors.UserError(
+        f"parameters({pattern!r}): no regular expression: {error}."
+      ) from error
+    if not chosen:
+      raise errors.UserError(
+        f"parameters({pattern!r}): nothing matches; there are:"
+        f" {', '.join(found)}."
+      )
+    return chosen
+
+  def variables(self) -> dict[str, dict[str, np.ndarray]]:
+    """By collection ("params", "stats", "grad_stats") and path."""
+    tree = jax.device_get(reopen.variables(self._opened, self.state))
+    return {
+      collection: dict(probes.named_leaves(leaves))
+      for collection, leaves in tree.items()
+    }
+
+  def save(self, path: str | Path) -> Path:
+    """Writes the parameters and statistics to a safetensors file.
+
+    Tensors are called "params/<path>" and "stats/<path>", as in `variables`;
+    Axes are Flax's: kernels (in, out), convolutions HWIO. The metadata has
+    run_id, step, config (JSON) and the version of normjax.
+
+    Raises:
+      RunError: the file cannot be written.
+    """
+    return export.save(
+      Path(path), self.variables(), self.run_id, self.step, self.config
+    )
+
+  # ----- Evaluation -----
+
+  @functools.cached_property
+  def data(self) -> Any:
+    """The data set: `.train_batch(…)`, `.evaluation_batches(…)`."""
+    with self._building():
+      found = build.dataset(self.config)
+    was = data_change.began_with(self._files)
+    if said := data_change.difference(was, found.provenance):
+      _LOG.warning("%s: the data has changed: %s", self.directory, said)
+    return found
+
+  def evaluate(
+    self,
+    data: Any = None,
+    split: str = "validation",
+    metrics: Iterable[str | metrics_lib.Metric | Callable[..., Any]] = (),
+    num_batches: int | None = None,
+  ) -> dict[str, float]:
+    """Evaluates the state, by the program of the run's own evaluations.
+
+    On its own data, machine and devices, the last step gives the numbers of
+    `result.json` bit for bit.
+
+    Args:
+      data: what the model is evaluated on: None, the run's own; a name as in a
+        config; a mapping with "name" and options; or a data set. It must give
+        inputs and targets of the same kind.
+      split: "validation", or "train" or "test" where the data set has them.
+      metrics: beside those of the config: names of `normjax.metrics`,
+        "package.module:function", or functions (output, batch) -> one value
+        per example.
+      num_batches: at most so many; 0 takes all; None: as the config says.
+
+    Returns:
+      The objective's means and the metrics by name, without "eval/"; where the
+      config asks for corruptions, on own validation data these too.
+
+    Raises:
+      UserError: data, a split or a metric that does not fit; what `state`
+        raises.
+    """
+    dataset = self._dataset(data, split)
+    options = self.config.evaluate
+    added = _metrics(metrics, dataset)
+    program = reopen.evaluator(self._opened, added)
+    if num_batches is not None:
+      problem = fields.FIELDS["evaluate.num_batches"].problem(num_batches)
+      if problem:
+        raise errors.UserError(
+          f"evaluate: num_batches={num_batches!r} {problem}."
+        )
+      options = options.copy_and_resolve_references()
+      options.num_batches = num_batches
+    return evaluate.measure(
+      program,
+      self.state,
+      dataset,
+      self._opened.hyper,
+      options,
+      corrupted=data is None and split == "validation",
+    )
+
+  def _dataset(self, data: Any, split: str) -> Any:
+    """What is evaluated on."""
+    own = self.data
+    dataset = own if data is None else data
+    if isinstance(data, str):
+      data = {"name": data}
+    if isinstance(data, Mapping):
+      changes = {f"data.{key}": value for key, value in data.items()}
+      dataset = build.dataset(configure.override(self.config, changes))
+    if dataset is not own:
+      for key in ("reads", "targets", "model_options"):
+        theirs, ours = getattr(dataset, key, None), getattr(own, key)
+        if theirs != ours:
+          raise errors.UserError(
+            f"evaluate: data {getattr(dataset, 'name', dataset)!r} has"
+            f" {key}={theirs!r}; this run's model was made for {ours!r}."
+          )
+    if split == "validation":
+      return dataset
+    if not hasattr(dataset, "on_split"):
+      raise errors.UserError(
+        f"evaluate: split={split!r}: data {dataset.name!r} has no splits to"
+        " choose from; allowed: 'validation'."
+      )
+    return dataset.on_split(split)
+
+  # ----- Building what the config names -----
+
+  @functools.cached_property
+  def _opened(self) -> reopen.Opened:
+    with self._building():
+      return reopen.open_config(self.config)
+
+  @contextlib.contextmanager
+  def _building(self) -> Iterator[None]:
+    """Says whose config is at fault, and what may help."""
+    with _naming(self.directory / files.RUN):
+      yield
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+  """Puts the file in front of what is wrong with the config in it."""
+  try:
+    yield
+  except errors.UserError as error:
+    help_ = ""
+    if isinstance(_root(error), ImportError):
+      help_ = (
+        " A run with a component of one's own needs its module: put the"
+        " module's folder on sys.path (PYTHONPATH) before load_run."
+      )
+    raise type(error)(f"{path}: {error}{help_}") from error
+
+
+def _root(error: BaseException) -> BaseException:
+  """What was raised first."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  return error
+
+
+def _metrics(
+  asked: Iterable[str | metrics_lib.Metric | Callable[..., Any]], dataset: Any
+) -> tuple[metrics_lib.Metric, ...]:
+  """The metrics that are meant; each fits the data set."""
+  found = []
+  for each in (asked,) if isinstance(asked, str) else asked:
+    if isinstance(each, str):
+      metric = metrics_lib.get(each)
+    elif isinstance(each, metrics_lib.Metric):
+      metric = each
+    elif callable(each):
+      metric = metrics_lib.Metric(each.__name__, each)
+    else:
+      raise errors.UserError(
+        f"evaluate: metrics has {each!r}; allowed: names, functions, Metric."
+      )
+    metric.check(dataset)
+    found.append(metric)
+  return tuple(found)

@@ -1,0 +1,101 @@
+"""A run's program without its training: what a finished run is opened with."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from normjax import build, configure
+from normjax.metrics import Metric
+from normjax.nn import variables as nn_variables
+from normjax.train import layout as layout_lib
+from normjax.train import program
+from normjax.train import step as train_step
+from normjax.train.state import State
+from normjax.types import Hyper
+
+
+class Opened(NamedTuple):
+  """What a config says, in shapes alone.
+
+  Attributes:
+    recipe: the static choices.
+    layout: where arrays lie on this machine.
+    state: shapes, dtypes and shardings of a state.
+    hyper: the scalars, on the devices.
+  """
+
+  recipe: train_step.Recipe
+  layout: layout_lib.Layout
+  state: State
+  hyper: Hyper
+
+
+class Evaluator(NamedTuple):
+  """Of a `program.Program` what an evaluation needs."""
+
+  layout: layout_lib.Layout
+  evaluate: Callable[..., Any]
+  metrics: tuple[Metric, ...]
+
+
+def open_config(config: configure.ConfigDict) -> Opened:
+  """Builds what the config names; nothing is compiled.
+
+  A machine with fewer devices than the config asks for gets along with its
+  own; sums over a batch may then differ in the last bits.
+
+  Raises:
+    UserError: what `program.recipe_and_initialize` raises.
+  """
+  program.enable_cache()
+  recipe, initialize = program.recipe_and_initialize(config)
+  layout = layout_lib.create(_num_devices(config), recipe.roles)
+  hyper = build.hyper(config)
+  batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
+  state = jax.eval_shape(
+    initialize, hyper, layout_lib.abstract(dict(batch), layout.batch)
+  )
+  return Opened(
+    recipe, layout, layout.abstract_state(state), layout.put_scalars(hyper)
+  )
+
+
+def _num_devices(config: configure.ConfigDict) -> int:
+  """As the config says where that goes here; else the most that do."""
+  there = jax.device_count()
+  devices = min(config.train.num_devices or there, there)
+  while config.evaluate.batch_size % devices:
+    devices -= 1
+  return devices
+
+
+def place(opened: Opened, state: State) -> State:
+  """A state of NumPy's arrays, on the devices."""
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, opened.state)
+  return jax.device_put(state, shardings)
+
+
+def variables(opened: Opened, state: State) -> dict[str, Any]:
+  """What the model is evaluated with, by collection."""
+  return train_step.evaluation_variables(opened.recipe, state)
+
+
+def model(opened: Opened, state: State) -> nnx.Module:
+  """The model, in evaluation mode."""
+  made = nn_variables.merge(opened.recipe.graphdef, variables(opened, state))
+  made.eval()
+  return made
+
+
+def evaluator(opened: Opened, more: tuple[Metric, ...] = ()) -> Evaluator:
+  """The function of the run's evaluations, with some more metrics."""
+  there = {metric.name for metric in opened.recipe.metrics}
+  added = tuple(metric for metric in more if metric.name not in there)
+  recipe = opened.recipe._replace(metrics=(*opened.recipe.metrics, *added))
+  return Evaluator(
+    opened.layout,
+    program.evaluation_function(recipe, opened.layout),
+    recipe.metrics,
+  )
