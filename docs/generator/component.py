@@ -4,10 +4,21 @@ import re
 from collections.abc import Sequence
 
 from docs.generator import kinds, measured, sweeps, text
+from normjax.models import nf_resnet, resnet, transformer, vit
 from normjax.registry import Table
 
 # From a page docs/reference/<folder>/<name>.md to the root.
 _UP = "../../../"
+_NO_DEFAULT = """\
+Without a default: from elsewhere in the config, or for use from Python."""
+# Of models, an option whose values are names of sizes.
+SIZES = {
+  "llama": ("size", transformer.LLAMA_SIZES),
+  "gpt2": ("size", transformer.GPT2_SIZES),
+  "vit": ("size", vit.SIZES),
+  "resnet": ("depth", resnet.DEPTHS),
+  "nf_resnet": ("depth", nf_resnet.DEPTHS),
+}
 
 
 def overview(kind: kinds.Kind) -> str:
@@ -24,6 +35,8 @@ def overview(kind: kinds.Kind) -> str:
     row = _with_formula
   else:
     header = ("name", "what it is", "options")
+    if kind.folder == "models":
+      header = ("name", "what it is", "sizes")
     row = _plain
   rows = [row(kind, name) for name in kind.names()]
   lines.append(text.table(header, rows))
@@ -73,8 +86,11 @@ def _plain(kind: kinds.Kind, name: str) -> list[str]:
 
 
 def _sizes(kind: kinds.Kind, name: str) -> str:
+  if name in SIZES:
+    key, sizes = SIZES[name]
+    return text.code(f"{key}={' '.join(map(str, sizes))}")
   defaults = text.options(kind.config(name))
-  shown = ("size", "variant", "depth", "num_layers", "width", "hidden_dim")
+  shown = ("variant", "depth", "num_layers")
   return text.code(
     " ".join(f"{key}={defaults[key]}" for key in shown if defaults.get(key))
   )
@@ -153,7 +169,9 @@ def _documented(kind: kinds.Kind, name: str) -> list[str]:
   if file is not None and file.exists():
     _, _, more = text.head(file).partition("\n\n")
     blocks.append(more)
-  blocks.append(sections[""])
+  # Not twice: a metric's file and page have one first line.
+  said = sections[""].partition("\n")[0].rstrip(".") == headline(kind, name)
+  blocks.append(sections[""].partition("\n")[2].strip() if said else sections[""])
   meant = _arguments(kind, name)
   defaults = text.options(file)
   if defaults or meant:
@@ -161,12 +179,17 @@ def _documented(kind: kinds.Kind, name: str) -> list[str]:
     rows = [
       (
         text.code(key),
-        text.unfilled(defaults[key]) if key in defaults else "",
+        text.default(defaults[key]) if key in defaults else "",
         meant.get(key) or meant.get(key.partition(".")[0], ""),
       )
       for key in [*defaults, *(k for k in meant if k not in defaults)]
     ]
     blocks.append(text.table(("option", "default in a config", "meaning"), rows))
+    if not all(row[1] for row in rows):
+      blocks.append(_NO_DEFAULT)
+  if name in SIZES:
+    key, sizes = SIZES[name]
+    blocks.append(f"`{key}`: {', '.join(text.code(str(s)) for s in sizes)}.")
   for section in ("Attributes", "Returns", "Raises"):
     if section in sections:
       blocks += [f"## {section}", _listed(sections[section])]

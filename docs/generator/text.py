@@ -87,7 +87,7 @@ def code(text: str) -> str:
   return f"`{text}`" if text else ""
 
 
-def unfilled(value: Any) -> str:
+def default(value: Any) -> str:
   """A config's value, as a config has it."""
   return code(str(value) if isinstance(value, str) and value else repr(value))
 
@@ -101,10 +101,13 @@ def options(file: Path | None) -> Mapping[str, Any]:
 
   def add(prefix: str, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
-      if isinstance(value, Mapping) and value:
+      empty = isinstance(value, Mapping) and not any(
+        v is not None for v in value.values()
+      )
+      if isinstance(value, Mapping) and not empty:
         add(f"{prefix}{key}.", value)
       else:
-        flat[prefix + key] = value
+        flat[prefix + key] = None if empty else value
 
   add("", {key: value for key, value in block.items() if key != "name"})
   return flat
