@@ -171,7 +171,9 @@ def _documented(kind: kinds.Kind, name: str) -> list[str]:
     blocks.append(more)
   # Not twice: a metric's file and page have one first line.
   said = sections[""].partition("\n")[0].rstrip(".") == headline(kind, name)
-  blocks.append(sections[""].partition("\n")[2].strip() if said else sections[""])
+  blocks.append(
+    sections[""].partition("\n")[2].strip() if said else sections[""]
+  )
   meant = _arguments(kind, name)
   defaults = text.options(file)
   if defaults or meant:
@@ -184,7 +186,9 @@ def _documented(kind: kinds.Kind, name: str) -> list[str]:
       )
       for key in [*defaults, *(k for k in meant if k not in defaults)]
     ]
-    blocks.append(text.table(("option", "default in a config", "meaning"), rows))
+    blocks.append(
+      text.table(("option", "default in a config", "meaning"), rows)
+    )
     if not all(row[1] for row in rows):
       blocks.append(_NO_DEFAULT)
   if name in SIZES:

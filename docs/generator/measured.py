@@ -42,7 +42,9 @@ def of(kind: kinds.Kind, name: str) -> list[str]:
   if kind.folder in ("norms", "optimizers", "placements"):
     for measured, rows in results.rows_of(name):
       link = f"../../../{_LOG}#{results.anchor(measured.entry)}"
-      blocks.append(f"`normjax sweep {measured.sweep}`, [{measured.entry}]({link}):")
+      blocks.append(
+        f"`normjax sweep {measured.sweep}`, [{measured.entry}]({link}):"
+      )
       blocks.append(text.table(measured.header, rows))
   return ["## Measured", *blocks] if blocks else []
 

@@ -30,7 +30,12 @@ def pages() -> dict[str, str]:
 
 def _index() -> str:
   """The first page."""
-  lines = ["# Reference", "", "Made from the code, its configs and results.", ""]
+  lines = [
+    "# Reference",
+    "",
+    "Made from the code, its configs and results.",
+    "",
+  ]
   rows = [
     (f"[{kind.title}]({kind.folder}.md)", len(kind.names()), kind.named_by)
     for kind in kinds.KINDS

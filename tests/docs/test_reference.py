@@ -70,7 +70,9 @@ def test_every_option_of_a_config_is_on_its_page_with_its_default():
     for name in kind.names():
       page = reference.pages()[f"{kind.folder}/{name}.md"]
       for key, value in text.options(kind.config(name)).items():
-        row = re.search(rf"^\| `{re.escape(key)}` \|(.*?)\|", page, re.MULTILINE)
+        row = re.search(
+          rf"^\| `{re.escape(key)}` \|(.*?)\|", page, re.MULTILINE
+        )
         assert row, (name, key)
         assert text.default(value) in row[1], (name, key)
 

@@ -1,0 +1,95 @@
+"""The Python of README, guides and tutorials runs, as a reader would run it.
+
+Blocks of a page share their names, in order. One that starts with `# file.py`
+is that file, in the reader's folder.
+"""
+
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests import support
+
+PAGES = sorted(
+  str(file.relative_to(support.ROOT))
+  for pattern in ("README.md", "docs/guides/*.md", "docs/tutorials/*.md")
+  for file in support.ROOT.glob(pattern)
+)
+_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+_COMMAND = re.compile(r"^    (normjax [^\n]*)", re.MULTILINE)
+# Not tried: what takes minutes, or continues from what does.
+_LONG = ("runs/selu", "runs/quickstart")
+
+
+def blocks_of(page: str) -> list[str]:
+  """The Python blocks of a page."""
+  return _BLOCK.findall((support.ROOT / page).read_text())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  """The reader's folder, from which files import each other."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(tmp_path)
+  before = set(sys.modules)
+  importlib.invalidate_caches()
+  yield tmp_path
+  for name in set(sys.modules) - before:
+    if not (getattr(sys.modules[name], "__file__", None) or "").startswith(
+      str(tmp_path)
+    ):
+      continue
+    del sys.modules[name]
+
+
+def run_blocks(page: str, folder) -> None:
+  """Runs a page's Python; writes the files that it shows."""
+  names = {"__name__": "page"}
+  for block in blocks_of(page):
+    if file := re.match(r"# (\w+\.py)\n", block):
+      (folder / file[1]).write_text(block)
+    exec(compile(block, page, "exec"), names)
+    if "sweep" in names:
+      assert names.pop("sweep")().methods
+      names["get_config"]()
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks_of(p)])
+def test_python_blocks_run(page, folder):
+  run_blocks(page, folder)
+
+
+def test_there_are_blocks():
+  assert len(blocks_of("README.md")) >= 4
+  for page in ("ablate_a_norm", "swap_an_optimizer"):
+    assert blocks_of(f"docs/tutorials/{page}.md")
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_ablation_run(folder):
+  page = "docs/tutorials/ablate_a_norm.md"
+  run_blocks(page, folder)
+  commands = _COMMAND.findall((support.ROOT / page).read_text())
+  assert len(commands) == 2
+  for command in commands:
+    done = subprocess.run(
+      [sys.executable, "-m", "normjax.cli", *shlex.split(command)[1:]],
+      cwd=folder,
+      env=support.environment() | {"PYTHONPATH": f"{support.ROOT}:."},
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    assert done.returncode == 0, done.stderr
+  assert (folder / "runs/norms/report/table.csv").exists()
+
+
+def test_commands_name_files_that_exist():
+  for page in PAGES:
+    for command in _COMMAND.findall((support.ROOT / page).read_text()):
+      for path in re.findall(r"configs/[\w/]+\.py", command):
+        assert (support.ROOT / path).exists(), (page, command)
