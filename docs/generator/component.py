@@ -135,7 +135,6 @@ def _described(kind: kinds.Kind, name: str) -> list[str]:
 
 def page(kind: kinds.Kind, name: str) -> str:
   """Everything that is known of one name."""
-  source = kinds.source(kind, name)
   blocks = [
     f"# {name}",
     f"{headline(kind, name)}.",

@@ -65,7 +65,8 @@ def speed() -> str:
   for benchmark in results.speeds().values():
     blocks += [
       f"## {benchmark['title']}",
-      f"`{benchmark['command']}`; {benchmark['machine']}, by {benchmark['date']}.",
+      f"`{benchmark['command']}`; {benchmark['machine']}; by"
+      f" {benchmark['date']}.",
       _speed_table(benchmark, benchmark["rows"]),
       benchmark["notes"].strip(),
     ]
