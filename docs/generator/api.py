@@ -11,6 +11,7 @@ import pdoc.render
 
 # The peers of benchmarks, which need packages that are not installed here.
 _NOT_HERE = "normjax.bench.torch_"
+_TEMPLATES = Path(__file__).parent / "pdoc"
 _PACKAGES = ("normjax", "kernels_pallas")
 
 
@@ -37,7 +38,7 @@ def build(folder: Path) -> set[str]:
   Returns:
     The modules' names.
   """
-  pdoc.render.configure(docformat="google", math=False)
+  pdoc.render.configure(docformat="google", template_directory=_TEMPLATES)
   names = modules()
   every = {name: _module(name) for name in names}
   for name, module in every.items():
@@ -46,7 +47,7 @@ def build(folder: Path) -> set[str]:
   for name, module in every.items():
     file = folder / f"{name.replace('.', '/')}.html"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(_without_dead_ends(pdoc.render.html_module(module, every)))
+    file.write_text(without_dead_ends(pdoc.render.html_module(module, every)))
   (folder / "index.html").write_text(pdoc.render.html_index(every))
   (folder / "search.js").write_text(pdoc.render.search_index(every))
   return set(names)
@@ -63,7 +64,7 @@ def _module(name: str) -> pdoc.doc.Module:
   return module
 
 
-def _without_dead_ends(page: str) -> str:
+def without_dead_ends(page: str) -> str:
   """The page; what links to members that pdoc does not show is plain text.
 
   Such are those of private bases.

@@ -221,7 +221,9 @@ def papers(page: str) -> str:
     return f"[arXiv:{number}](https://arxiv.org/abs/{number})"
 
   # Odd parts are code.
-  parts = re.split(r"(```.*?```|`[^`\n]*`|^    .*$)", page, flags=re.S | re.M)
+  parts = re.split(
+    r"(```.*?```|`[^`\n]*`|^    [^\n]*)", page, flags=re.S | re.M
+  )
   return "".join(
     part if index % 2 else _ARXIV.sub(link, part)
     for index, part in enumerate(parts)
