@@ -47,7 +47,10 @@ def broken(folder: Path) -> list[str]:
       there = folder / target
       if target.startswith("..") or not there.is_file():
         found.append(f"{here}: {link}")
-      elif fragment and there.suffix == ".html":
-        if fragment not in _read(there).anchors:
-          found.append(f"{here}: {link} (no such anchor)")
+      elif (
+        fragment
+        and there.suffix == ".html"
+        and fragment not in _read(there).anchors
+      ):
+        found.append(f"{here}: {link} (no such anchor)")
   return found

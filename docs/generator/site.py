@@ -1,12 +1,14 @@
 """site/: README, guides, tutorials and reference as HTML, with the API.
 
-Links between Markdown files, which work on a repository's web page, become links
-between pages; a link to a source file leads to its API page, else to its text.
+Links between Markdown files, which work on a repository's web page, become
+links between pages; a link to a source file leads to its API page, else to its
+text.
 """
 
 import dataclasses
 import functools
 import html
+import itertools
 import os
 import posixpath
 import re
@@ -149,7 +151,7 @@ def _page(
   parser = MarkdownIt("commonmark", {"html": True, "highlight": _highlight})
   parser.enable("table")
   tokens = parser.parse((generator.ROOT / page.source).read_text())
-  for token, content in zip(tokens, tokens[1:], strict=False):
+  for token, content in itertools.pairwise(tokens):
     if token.type == "heading_open":
       token.attrSet("id", results.anchor(_plain(content)))
   for token in tokens:
