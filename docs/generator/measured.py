@@ -114,7 +114,7 @@ def licences() -> str:
   vendored = (
     text.table(("folder", "files", "licence", ""), rows)
     if rows
-    else "None: every file of the packages was written for them."
+    else "None."
   )
   data = []
   for kind in (k for k in kinds.KINDS if k.folder == "data"):

@@ -45,6 +45,7 @@ CONTENTS = {
     "Optimizers": "docs/guides/optimizers.md",
     "Models": "docs/guides/models.md",
     "Data": "docs/guides/data.md",
+    "Runs as objects": "docs/guides/runs.md",
     "Bring your own": "docs/guides/own_parts.md",
   },
   "Reference": {
