@@ -112,9 +112,7 @@ def licences() -> str:
       )
     )
   vendored = (
-    text.table(("folder", "files", "licence", ""), rows)
-    if rows
-    else "None."
+    text.table(("folder", "files", "licence", ""), rows) if rows else "None."
   )
   data = []
   for kind in (k for k in kinds.KINDS if k.folder == "data"):

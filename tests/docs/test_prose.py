@@ -21,8 +21,6 @@ PAGES = sorted(
 )
 _BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 _COMMAND = re.compile(r"^    (normjax [^\n]*)", re.MULTILINE)
-# Not tried: what takes minutes, or continues from what does.
-_LONG = ("runs/selu", "runs/quickstart")
 
 
 def blocks_of(page: str) -> list[str]:
@@ -69,6 +67,19 @@ def test_there_are_blocks():
     assert blocks_of(f"docs/tutorials/{page}.md")
 
 
+def _run(command: str, folder) -> None:
+  """As a reader does, from the folder: nothing else says where files are."""
+  done = subprocess.run(
+    [sys.executable, "-m", "normjax", *shlex.split(command)[1:]],
+    cwd=folder,
+    env=support.environment() | {"PYTHONPATH": str(support.ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_ablation_run(folder):
   page = "docs/tutorials/ablate_a_norm.md"
@@ -76,16 +87,17 @@ def test_the_commands_of_the_ablation_run(folder):
   commands = _COMMAND.findall((support.ROOT / page).read_text())
   assert len(commands) == 2
   for command in commands:
-    done = subprocess.run(
-      [sys.executable, "-m", "normjax.cli", *shlex.split(command)[1:]],
-      cwd=folder,
-      env=support.environment() | {"PYTHONPATH": f"{support.ROOT}:."},
-      capture_output=True,
-      text=True,
-      check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    _run(command, folder)
   assert (folder / "runs/norms/report/table.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_part_of_ones_own_is_found_beside_the_sweep_file(folder):
+  page = "docs/guides/own_parts.md"
+  run_blocks(page, folder)
+  _run("normjax sweep sweep.py --dry_run --nocompile", folder)
+  norm = "--config.norm.name=own:mean_power(power=3)"
+  _run(f"normjax show sweep.py --nocompile '{norm}'", folder)
 
 
 def test_commands_name_files_that_exist():
