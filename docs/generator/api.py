@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pdoc
 import pdoc.doc
@@ -58,8 +59,11 @@ def _module(name: str) -> pdoc.doc.Module:
   obj = module.obj
   if hasattr(obj, "__getattr__"):
     # What is lazy is loaded, and shown where its user imports it.
+    members = {key: getattr(obj, key) for key in obj.__all__}
     module.__dict__["_member_objects"] = {
-      key: getattr(obj, key) for key in obj.__all__
+      key: value
+      for key, value in members.items()
+      if not isinstance(value, ModuleType)  # They have pages of their own.
     }
   return module
 

@@ -44,16 +44,29 @@ def folder(tmp_path, monkeypatch):
     del sys.modules[name]
 
 
-def run_blocks(page: str, folder) -> None:
-  """Runs a page's Python; writes the files that it shows."""
-  names = {"__name__": "page"}
+def run_blocks(page: str, folder, names: dict | None = None) -> dict:
+  """Runs a page's Python up to what its commands made; writes its files.
+
+  Args:
+    page: relative to the root.
+    folder: the reader's.
+    names: of blocks that ran before the commands; None: run these.
+
+  Returns:
+    The names that the blocks bound.
+  """
+  after = names is not None
+  names = {"__name__": "page"} if names is None else names
   for block in blocks_of(page):
+    if ('"runs/' in block) != after:
+      continue
     if file := re.match(r"# (\w+\.py)\n", block):
       (folder / file[1]).write_text(block)
     exec(compile(block, page, "exec"), names)
-    if "sweep" in names:
+    if callable(names.get("get_config")) and callable(names.get("sweep")):
       assert names.pop("sweep")().methods
-      names["get_config"]()
+      names.pop("get_config")()
+  return names
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks_of(p)])
@@ -83,12 +96,14 @@ def _run(command: str, folder) -> None:
 @pytest.mark.slow
 def test_the_commands_of_the_ablation_run(folder):
   page = "docs/tutorials/ablate_a_norm.md"
-  run_blocks(page, folder)
+  names = run_blocks(page, folder)
   commands = _COMMAND.findall((support.ROOT / page).read_text())
   assert len(commands) == 2
   for command in commands:
     _run(command, folder)
   assert (folder / "runs/norms/report/table.csv").exists()
+  run_blocks(page, folder, names)
+  assert names["logits"].shape == (4, 10)
 
 
 @pytest.mark.slow
