@@ -1,5 +1,6 @@
 """The table of a kind, and the page of one name."""
 
+import inspect
 import re
 from collections.abc import Sequence
 
@@ -144,6 +145,13 @@ def page(kind: kinds.Kind, name: str) -> str:
   if isinstance(kind.table, Table):
     _, _, extras, _ = _described(kind, name)
     blocks.append(extras.replace("](inits", "](../inits"))
+    if factory := kind.table.factories.get(name):
+      sections = text.sections(kinds.documentation(factory))
+      options = ", ".join(
+        f"{p.name}={p.default!r}"
+        for p in inspect.signature(factory).parameters.values()
+      )
+      blocks += [f"With options: `{name}({options})`.", sections[""]]
   else:
     blocks += _documented(kind, name)
   blocks += _used(kind, name)
