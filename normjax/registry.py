@@ -288,7 +288,7 @@ class Table[T: Named]:
     """
     self.kind = kind
     self._entries = {entry.name: entry for entry in entries}
-    self._factories = factories or {}
+    self.factories = factories or {}
 
   def names(self) -> tuple[str, ...]:
     """All names, in the table's order."""
@@ -317,7 +317,7 @@ class Table[T: Named]:
       raise _unknown(self.kind, entry, self.names())
     if not options:
       return self._entries[str(entry)]
-    factory = self._factories.get(str(entry))
+    factory = self.factories.get(str(entry))
     allowed = list(signatures.of(factory).parameters) if factory else []
     _check_options(self.kind, str(entry), options, allowed)
     assert factory is not None

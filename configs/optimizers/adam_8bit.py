@@ -1,4 +1,7 @@
-"""Adam with 8-bit moments: Dettmers et al. 2022, arXiv:2110.02861."""
+"""Adam with 8-bit moments: Dettmers et al. 2022, arXiv:2110.02861.
+
+State per matrix entry, in bytes: 2.03.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""AdamP: Heo et al. 2021, arXiv:2006.08217."""
+"""AdamP: Heo et al. 2021, arXiv:2006.08217.
+
+State per matrix entry, in bytes: 8.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""APOLLO: Zhu et al. 2024, arXiv:2412.05270."""
+"""APOLLO: Zhu et al. 2024, arXiv:2412.05270.
+
+State per matrix entry, in bytes: 8 r / k.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""APOLLO-Mini: Zhu et al. 2024, arXiv:2412.05270."""
+"""APOLLO-Mini: Zhu et al. 2024, arXiv:2412.05270.
+
+State per matrix entry, in bytes: 8 / k.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""Conda: Wang et al. 2025, arXiv:2509.24218."""
+"""Conda: Wang et al. 2025, arXiv:2509.24218.
+
+State per matrix entry, in bytes: 8 + 4 k / l.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""Dion: Ahn et al. 2025, arXiv:2504.05295."""
+"""Dion: Ahn et al. 2025, arXiv:2504.05295.
+
+State per matrix entry, in bytes: 4 + 4 inputs r / (k l).
+"""
 
 import ml_collections
 

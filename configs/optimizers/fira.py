@@ -1,4 +1,7 @@
-"""Fira: Chen et al. 2024, arXiv:2410.01623."""
+"""Fira: Chen et al. 2024, arXiv:2410.01623.
+
+State per matrix entry, in bytes: (8 l + 4 k) r / (k l).
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""GaLore: Zhao et al. 2024, arXiv:2403.03507."""
+"""GaLore: Zhao et al. 2024, arXiv:2403.03507.
+
+State per matrix entry, in bytes: (8 l + 4 k) r / (k l).
+"""
 
 import ml_collections
 

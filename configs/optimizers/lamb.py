@@ -1,4 +1,7 @@
-"""LAMB: You et al. 2020, arXiv:1904.00962."""
+"""LAMB: You et al. 2020, arXiv:1904.00962.
+
+State per matrix entry, in bytes: 8.
+"""
 
 import ml_collections
 

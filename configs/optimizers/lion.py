@@ -1,4 +1,7 @@
-"""Lion: Chen et al. 2023, arXiv:2302.06675."""
+"""Lion: Chen et al. 2023, arXiv:2302.06675.
+
+State per matrix entry, in bytes: 4.
+"""
 
 import ml_collections
 

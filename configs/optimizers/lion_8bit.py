@@ -1,4 +1,7 @@
-"""Lion with an 8-bit momentum: arXiv:2302.06675, arXiv:2110.02861."""
+"""Lion with an 8-bit momentum: arXiv:2302.06675, arXiv:2110.02861.
+
+State per matrix entry, in bytes: 1.02.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""Momentum in 8 bits: Dettmers et al. 2022, arXiv:2110.02861."""
+"""Momentum in 8 bits: Dettmers et al. 2022, arXiv:2110.02861.
+
+State per matrix entry, in bytes: 1.02.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""Normalize-and-Project: Lyle et al. 2024, arXiv:2407.01800, around AdamW."""
+"""Normalize-and-Project: Lyle et al. 2024, arXiv:2407.01800, around AdamW.
+
+State per matrix entry, in bytes: 8, and 4 for each matrix.
+"""
 
 import ml_collections
 

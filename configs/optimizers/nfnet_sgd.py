@@ -1,4 +1,7 @@
-"""Momentum with adaptive gradient clipping: Brock et al. 2021, 2102.06171."""
+"""Momentum with adaptive gradient clipping: Brock et al. 2021, 2102.06171.
+
+State per matrix entry, in bytes: 4.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""Normalized gradient descent: Hazan et al. 2015, arXiv:1507.02030."""
+"""Normalized gradient descent: Hazan et al. 2015, arXiv:1507.02030.
+
+State per matrix entry, in bytes: 0.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""NorMuon: Li et al. 2025, arXiv:2510.05491."""
+"""NorMuon: Li et al. 2025, arXiv:2510.05491.
+
+State per matrix entry, in bytes: 4, and 4 for each output unit.
+"""
 
 import ml_collections
 

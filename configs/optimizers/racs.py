@@ -1,4 +1,7 @@
-"""RACS: Gong, Scetbon, Ma, Meeds 2025, arXiv:2502.07752."""
+"""RACS: Gong, Scetbon, Ma, Meeds 2025, arXiv:2502.07752.
+
+State per matrix entry, in bytes: 0, and 4 for each input and output unit.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""SGD with momentum, PyTorch's convention."""
+"""SGD with momentum, PyTorch's convention.
+
+State per matrix entry, in bytes: 4.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""SGDP: Heo et al. 2021, arXiv:2006.08217."""
+"""SGDP: Heo et al. 2021, arXiv:2006.08217.
+
+State per matrix entry, in bytes: 4.
+"""
 
 import ml_collections
 

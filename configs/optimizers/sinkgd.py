@@ -1,4 +1,7 @@
-"""SinkGD: Scetbon, Ma, Gong, Meeds 2025, arXiv:2502.06742."""
+"""SinkGD: Scetbon, Ma, Gong, Meeds 2025, arXiv:2502.06742.
+
+State per matrix entry, in bytes: 0.
+"""
 
 import ml_collections
 

@@ -1,4 +1,7 @@
-"""SOAP: Vyas et al. 2024, arXiv:2409.11321."""
+"""SOAP: Vyas et al. 2024, arXiv:2409.11321.
+
+State per matrix entry, in bytes: 8 + 8 k / l + 8 l / k.
+"""
 
 import ml_collections
 

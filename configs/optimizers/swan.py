@@ -1,4 +1,7 @@
-"""SWAN: Ma, Gong, Scetbon, Meeds 2025, arXiv:2412.13148."""
+"""SWAN: Ma, Gong, Scetbon, Meeds 2025, arXiv:2412.13148.
+
+State per matrix entry, in bytes: 0.
+"""
 
 import ml_collections
 

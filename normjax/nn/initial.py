@@ -25,11 +25,15 @@ class Init:
     inner: `(gain, index, num_layers, model_dim)` to an initializer whose
       standard deviation is `gain` times the rule's; index is 1-based.
     writer: the same for what writes to the stream.
+    formula: the standard deviations, for the reference: in block l of L.
+    source: the paper.
   """
 
   name: str
   inner: Callable[[float, int, int, int], Initializer]
   writer: Callable[[float, int, int, int], Initializer]
+  formula: str = dataclasses.field(default="", compare=False)
+  source: str = dataclasses.field(default="", compare=False)
 
 
 def _normal(gain: float, *_: int) -> Initializer:
@@ -65,21 +69,35 @@ def _ds(gain: float, index: int, *_: int) -> Initializer:
 TABLE: Table[Init] = Table(
   "init",
   (
-    # Radford et al. 2019 (GPT-2), section 2.3: writers / sqrt(2 L).
-    Init("depth_scaled", _normal, _by_depth(_normal, _all_branches)),
-    Init("plain", _normal, _normal),
-    # Writers / sqrt(2 l) in block l.
+    Init(
+      "depth_scaled",
+      _normal,
+      _by_depth(_normal, _all_branches),
+      formula="0.02, of writers 0.02 / sqrt(2 L)",
+      source="GPT-2: Radford et al. 2019, section 2.3",
+    ),
+    Init("plain", _normal, _normal, formula="0.02"),
     Init(
       "layer_scaled",
       _normal,
       _by_depth(_normal, lambda index, num_layers: 2 * index),
+      formula="0.02, of writers 0.02 / sqrt(2 l)",
     ),
-    # DS-Init, Zhang, Titov, Sennrich 2019, arXiv:1908.11365: Xavier's uniform
-    # over sqrt(l), for every kernel of block l.
-    Init("ds_init", _ds, _ds),
-    Init("xavier", _xavier, _xavier),
-    # 1 / sqrt(d), writers / sqrt(2 L): nGPT's and its baseline's.
-    Init("width_scaled", _width, _by_depth(_width, _all_branches)),
+    Init(
+      "ds_init",
+      _ds,
+      _ds,
+      formula="Xavier's uniform over sqrt(l), for every kernel",
+      source="DS-Init: Zhang, Titov, Sennrich 2019, arXiv:1908.11365",
+    ),
+    Init("xavier", _xavier, _xavier, formula="sqrt(2 / (inputs + outputs))"),
+    Init(
+      "width_scaled",
+      _width,
+      _by_depth(_width, _all_branches),
+      formula="1 / sqrt(d), of writers 1 / sqrt(2 L d)",
+      source="nGPT and its baseline, arXiv:2410.01131",
+    ),
   ),
 )
 resolve = TABLE.resolve

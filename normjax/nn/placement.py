@@ -87,6 +87,9 @@ class Placement:
     gain: num_layers to what multiplies the standard deviation of the initial
       value, output and feed-forward kernels.
     fixed_length: whether the norms must fix the length of the stream.
+    formula: what a branch does, for the reference: N is a norm, F and G are
+      branches, x is the stream, l the block of L.
+    source: the paper.
   """
 
   name: str
@@ -96,6 +99,8 @@ class Placement:
   init: str = "depth_scaled"
   gain: Callable[[int], float] = lambda num_layers: 1.0
   fixed_length: bool = False
+  formula: str = dataclasses.field(default="", compare=False)
+  source: str = dataclasses.field(default="", compare=False)
 
 
 _PRE_BRANCH = Branch(frozenset({"input"}))
@@ -118,7 +123,12 @@ def mixed(post_percent: int = 25) -> Placement:
   def layer(index: int, num_layers: int) -> Layer:
     return _POST if index <= num_layers * post_percent // 100 else _PRE
 
-  return Placement("mix", layer)
+  return Placement(
+    "mix",
+    layer,
+    formula="post in the first quarter of the blocks, then pre",
+    source="Li et al. 2024, arXiv:2412.13795",
+  )
 
 
 def _layer_norm_scaling(index: int, num_layers: int) -> Layer:
@@ -154,67 +164,98 @@ _HYBRID_FIRST = Layer(
 TABLE: Table[Placement] = Table(
   "placement",
   (
-    # Xiong et al. 2020, arXiv:2002.04745, figure 1b.
-    Placement("pre", lambda index, num_layers: _PRE),
-    # Figure 1a there, as in Vaswani et al. 2017, arXiv:1706.03762, whose
-    # stream ends normalized.
-    Placement("post", lambda index, num_layers: _POST, final_norm=False),
+    Placement(
+      "pre",
+      lambda index, num_layers: _PRE,
+      formula="x + F(N x)",
+      source="Xiong et al. 2020, arXiv:2002.04745, figure 1b",
+    ),
+    # Its stream ends normalized.
+    Placement(
+      "post",
+      lambda index, num_layers: _POST,
+      final_norm=False,
+      formula="N(x + F x)",
+      source="Vaswani et al. 2017, arXiv:1706.03762",
+    ),
     mixed(),
-    # Sun et al. 2025, arXiv:2502.05795: the same 1 / sqrt(l) in both branches,
-    # none at the final norm, and a plain initialization.
-    Placement("layer_norm_scaling", _layer_norm_scaling, init="plain"),
-    # Ding et al. 2021, arXiv:2105.13290.
-    Placement("sandwich", lambda index, num_layers: _same("input", "output")),
-    # Kim et al. 2025, arXiv:2502.02732: sandwich, and the embedding too.
+    Placement(
+      "layer_norm_scaling",
+      _layer_norm_scaling,
+      init="plain",
+      formula="x + F(N x / sqrt(l)); the final norm is not scaled",
+      source="Sun et al. 2025, arXiv:2502.05795",
+    ),
+    Placement(
+      "sandwich",
+      lambda index, num_layers: _same("input", "output"),
+      formula="x + N F(N x)",
+      source="Ding et al. 2021, arXiv:2105.13290",
+    ),
     Placement(
       "peri",
       lambda index, num_layers: _same("input", "output"),
       embedding_norm=True,
+      formula="x + N F(N x), and a norm of the embedding",
+      source="Kim et al. 2025, arXiv:2502.02732",
     ),
-    # OLMo 2, arXiv:2501.00656, section 3.2: no input norm; the queries and
-    # keys of all heads are normalized together (`query_key_norm_axes`).
+    # No input norm; queries and keys of all heads are normalized together.
     Placement(
       "reordered",
       lambda index, num_layers: Layer(
         Branch(frozenset({"output", "query_key"})),
         Branch(frozenset({"output"})),
       ),
+      formula='x + N F(x), N q and N k; with query_key_norm_axes="joint"',
+      source="OLMo 2, arXiv:2501.00656, section 3.2",
     ),
-    # Wang et al. 2022, arXiv:2203.00555, figure 2.
     Placement(
       "deep_norm",
       _with_stream_gain(_POST, deep_norm_alpha),
       final_norm=False,
       init="xavier",
       gain=deep_norm_beta,
+      formula="N((2 L)^(1/4) x + F x); values, outputs and feed-forwards"
+      " start times (8 L)^(-1/4)",
+      source="Wang et al. 2022, arXiv:2203.00555, figure 2",
     ),
-    # Magneto: Wang et al. 2022, arXiv:2210.06423.
     Placement(
       "sub_ln",
       lambda index, num_layers: _same("input", "inner"),
       init="xavier",
       gain=lambda num_layers: math.sqrt(math.log(2 * num_layers)),
+      formula="x + F(N x), N before F's last kernel too; values, outputs and"
+      " feed-forwards start times sqrt(log 2 L)",
+      source="Magneto: Wang et al. 2022, arXiv:2210.06423",
     ),
-    # arXiv:2601.19895: alpha is the number of branches, two per block.
+    # The number of branches, two per block.
     Placement(
       "keel",
       _with_stream_gain(_same("input", "stream"), lambda n: 2.0 * n),
       final_norm=False,
+      formula="N(2 L x + F(N x))",
+      source="arXiv:2601.19895",
     ),
-    # Zhuo et al. 2025, arXiv:2503.04598; the starred one has a first block
-    # with an attention input norm and a pre feed-forward.
-    Placement("hybrid", lambda index, num_layers: _HYBRID),
+    Placement(
+      "hybrid",
+      lambda index, num_layers: _HYBRID,
+      formula="x + F x with norms on q, k, v; then N x + F(N x)",
+      source="Zhuo et al. 2025, arXiv:2503.04598",
+    ),
     Placement(
       "hybrid_star",
       lambda index, num_layers: _HYBRID_FIRST if index == 1 else _HYBRID,
+      formula="hybrid whose first block is x + F(N x) twice, with norms on"
+      " q, k, v",
+      source="Zhuo et al. 2025, arXiv:2503.04598",
     ),
-    # Wang, Komatsuzaki 2021 (GPT-J): one norm for both branches.
     Placement(
       "parallel",
       lambda index, num_layers: dataclasses.replace(_PRE, parallel=True),
+      formula="x + F(N x) + G(N x), one norm for both branches",
+      source="GPT-J: Wang, Komatsuzaki 2021",
     ),
-    # nGPT: Loshchilov et al. 2024, arXiv:2410.01131, equations 10 and 11: the
-    # stream stays on a sphere.
+    # The stream stays on a sphere.
     Placement(
       "normalized_stream",
       lambda index, num_layers: _same("output", "stream", interpolate=True),
@@ -222,6 +263,9 @@ TABLE: Table[Placement] = Table(
       embedding_norm=True,
       init="width_scaled",
       fixed_length=True,
+      formula="N(x + |a| (N F x - x)), a learned",
+      source="nGPT: Loshchilov et al. 2024, arXiv:2410.01131, equations 10"
+      " and 11",
     ),
   ),
   {"mix": mixed},
