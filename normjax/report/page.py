@@ -8,14 +8,16 @@ import jinja2
 import markupsafe
 
 from normjax import escape
-from normjax.report import drawing, facts, formats, stats, tables
+from normjax.report import facts, formats, stats, tables
+from normjax.report.figure import GRID, INK, PAPER
 from normjax.report.load import Run, SweepRecord
+from normjax.report.redraw import Drawn
 
 # The figures' fixed colours, replaced by the page's own.
 _THEME = {
-  drawing.INK: "currentColor",
-  drawing.PAPER: "none",
-  drawing.GRID: "var(--grid)",
+  INK: "currentColor",
+  PAPER: "none",
+  GRID: "var(--grid)",
 }
 _VERDICTS = {
   stats.BETTER: "better",
@@ -25,14 +27,15 @@ _VERDICTS = {
 }
 
 
-def inline(figure: drawing.Figure) -> markupsafe.Markup:
+def inline(drawn: Drawn) -> markupsafe.Markup:
   """The figure's SVG for use inside HTML.
 
   Ids get the figure's name in front, since those of two figures collide;
   namespaces, prolog and the style of `*` are dropped, since they are for a
   document of its own.
   """
-  svg = figure.svg[figure.svg.index("<svg") :]
+  figure = drawn.figure
+  svg = drawn.svg[drawn.svg.index("<svg") :]
   svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
   svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
   svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
@@ -71,7 +74,7 @@ def render(
   sweep: SweepRecord,
   rows: Sequence[stats.Row],
   table: tables.Table,
-  figures: Sequence[drawing.Figure],
+  figures: Sequence[Drawn],
 ) -> str:
   """The report as HTML text."""
   environment = jinja2.Environment(
@@ -92,7 +95,7 @@ def render(
     compared=facts.compared(sweep, rows),
     table=table,
     verdicts=_VERDICTS,
-    figures=[(figure, inline(figure)) for figure in figures],
+    figures=[(drawn.figure, inline(drawn)) for drawn in figures],
     limits=facts.limits(sweep, rows),
     failures=facts.failures(sweep),
     unfinished=facts.unfinished(sweep),

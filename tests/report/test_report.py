@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from normjax import errors, report
-from normjax.report import load, page, plots, stats
+from normjax.report import figure, load, page, plots, redraw, stats
 
 _VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -70,17 +70,23 @@ def test_files(written, finished_sweep):
   assert sorted(
     str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()
   ) == [
+    "figures/curves.pdf",
     "figures/curves.svg",
+    "figures/divergence.pdf",
     "figures/divergence.svg",
+    "figures/intervals.pdf",
     "figures/intervals.svg",
+    "figures/sensitivity_learning_rate.pdf",
     "figures/sensitivity_learning_rate.svg",
+    "figures/time.pdf",
+    "figures/time.svg",
     "report.html",
     "table.csv",
     "table.md",
     "table.tex",
   ]
   assert {p.name for p in written.figures} == {
-    p.name for p in (directory / "figures").iterdir()
+    p.name for p in (directory / "figures").glob("*.svg")
   }
 
 
@@ -121,19 +127,19 @@ def test_writing_again_changes_nothing(written, finished_sweep):
 
 def test_every_figure_gives_a_method_the_same_style(finished_sweep):
   sweep = load.load(finished_sweep)
-  styles = plots.styles(sweep)
-  looks = {(s.color, s.line) for s in styles.values()}
+  styles = figure.styles(sweep)
+  looks = {(s.color, s.dash) for s in styles.values()}
   assert len(looks) == len(sweep.methods)
   # Norm × optimizer: colour tells the norm, line the optimizer.
   assert styles["dyt+muon"].color == styles["dyt+adamw"].color
-  assert styles["dyt+muon"].line == styles["rms_norm+muon"].line
+  assert styles["dyt+muon"].dash == styles["rms_norm+muon"].dash
 
 
 def test_thirty_methods_have_thirty_styles(make_sweep):
   norms = {f"norm_{i}": 0.01 * i for i in range(10)}
   out = make_sweep(norms=norms, seeds=(100,), trials=False, baseline=None)
-  styles = plots.styles(load.load(out)).values()
-  assert len({(s.color, s.line) for s in styles}) == 30
+  styles = figure.styles(load.load(out)).values()
+  assert len({(s.color, s.dash) for s in styles}) == 30
 
 
 def test_half_finished_sweep(make_sweep):
@@ -177,7 +183,7 @@ def test_everything_diverged(make_sweep):
     trials=False,
   )
   paths = report.write_report(out)
-  assert [p.stem for p in paths.figures] == ["curves", "divergence"]
+  assert [p.stem for p in paths.figures] == ["curves", "time", "divergence"]
   assert paths.html.read_text().count(stats.ALL_DIVERGED) >= 4
 
 
@@ -254,8 +260,9 @@ def test_print_table(finished_sweep, capsys):
 
 def test_inline_ids_of_two_figures_differ(written, finished_sweep):
   sweep = load.load(finished_sweep)
-  figures = plots.draw(sweep, stats.summarize(sweep))
-  ids = [set(re.findall(r'\bid="([^"]+)"', page.inline(f))) for f in figures]
+  figures = plots.build(sweep, stats.summarize(sweep))
+  drawn = redraw.draw(figures, written.html.parent / "figures")
+  ids = [set(re.findall(r'\bid="([^"]+)"', page.inline(d))) for d in drawn]
   assert all(ids)
   assert len(set.union(*ids)) == sum(map(len, ids))
 
