@@ -1,6 +1,7 @@
 """A comparison's report, from the files of its runs and nothing else.
 
-    <out>/report/table.{md,csv,tex}   the table
+    <out>/report/table.{md,csv,tex}   the table; the TeX fits a column
+    <out>/report/table_full.tex       all of its columns, for a page
     <out>/report/report.html          the same with figures, one file
     <out>/report/figures/*.{svg,pdf}  the figures, for a screen and a column
 
@@ -65,7 +66,7 @@ def write_and_print(out: Path, console: "Console | None" = None) -> ReportPaths:
 
 
 def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
-  from normjax.report import formats, page, plots, redraw, tables
+  from normjax.report import formats, latex, page, plots, redraw, tables
 
   report = sweep.directory / "report"
   table = tables.build(sweep, rows)
@@ -73,7 +74,8 @@ def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
   texts: dict[str, str | bytes] = {
     "table.md": formats.markdown(table),
     "table.csv": formats.comma_separated(sweep, rows),
-    "table.tex": formats.tex(table),
+    "table.tex": latex.column(sweep, rows, table),
+    "table_full.tex": latex.full(table),
     "report.html": page.render(sweep, rows, table, drawn),
   }
   for each in drawn:

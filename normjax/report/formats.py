@@ -1,4 +1,4 @@
-"""A table as Markdown, CSV, TeX and in the terminal.
+"""A table as Markdown, CSV and in the terminal; `latex` writes TeX.
 
 All show the text of `tables.build`; the CSV alone holds unrounded numbers.
 """
@@ -106,34 +106,6 @@ def records(
     }
     found.append(record)
   return found
-
-
-tex_escape = escape.tex
-
-
-def _tex_line(cells: Iterable[str]) -> str:
-  return " & ".join(map(tex_escape, cells)) + r" \\"
-
-
-def tex(table: Table) -> str:
-  """A booktabs tabular with its notes beneath; needs `booktabs`."""
-  align = "".join("r" if c.numeric else "l" for c in table.columns)
-  lines = [
-    r"% Needs \usepackage{booktabs}. U+1F600 stands for the character of that",
-    "% number, where pdfLaTeX has none.",
-    rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
-    r"\toprule",
-    _tex_line(c.header for c in table.columns),
-    r"\midrule",
-    *(_tex_line(cell.text for cell in row) for row in table.rows),
-    r"\bottomrule",
-    r"\end{tabular}",
-    "",
-    r"\par\smallskip{\footnotesize",
-    *(rf"{tex_escape(note)}\par" for note in table.notes),
-    "}",
-  ]
-  return "\n".join(lines) + "\n"
 
 
 _STYLES = {

@@ -84,6 +84,7 @@ def test_files(written, finished_sweep):
     "table.csv",
     "table.md",
     "table.tex",
+    "table_full.tex",
   ]
   assert {p.name for p in written.figures} == {
     p.name for p in (directory / "figures").glob("*.svg")
