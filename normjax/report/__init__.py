@@ -2,6 +2,8 @@
 
     <out>/report/table.{md,csv,tex}   the table; the TeX fits a column
     <out>/report/table_full.tex       all of its columns, for a page
+    <out>/report/runs.csv             every run
+    <out>/report/runs/*.html          a page per run
     <out>/report/report.html          the same with figures, one file
     <out>/report/figures/*.{svg,pdf}  the figures, for a screen and a column
 
@@ -66,7 +68,16 @@ def write_and_print(out: Path, console: "Console | None" = None) -> ReportPaths:
 
 
 def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
-  from normjax.report import formats, latex, page, plots, redraw, tables
+  from normjax.report import (
+    formats,
+    latex,
+    page,
+    plots,
+    redraw,
+    run_pages,
+    tables,
+    web,
+  )
 
   report = sweep.directory / "report"
   table = tables.build(sweep, rows)
@@ -76,8 +87,15 @@ def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
     "table.csv": formats.comma_separated(sweep, rows),
     "table.tex": latex.column(sweep, rows, table),
     "table_full.tex": latex.full(table),
-    "report.html": page.render(sweep, rows, table, drawn),
+    "runs.csv": formats.runs(sweep),
   }
+  own = run_pages.build(sweep)
+  if own:
+    texts |= {"runs/page.css": web.css(), "runs/page.js": web.script()}
+    texts |= {f"runs/{name}": text for name, text in own.values()}
+  # Last: what it links to is there.
+  pages = {run_id: f"runs/{name}" for run_id, (name, _) in own.items()}
+  texts["report.html"] = page.render(sweep, rows, table, drawn, pages)
   for each in drawn:
     texts[f"figures/{each.figure.name}.svg"] = each.svg
     texts[f"figures/{each.figure.name}.pdf"] = each.pdf
@@ -96,12 +114,18 @@ def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
   )
 
 
+# What a report owns there: files that it no longer makes are removed.
+_FOLDERS = {"figures": (".svg", ".pdf"), "runs": (".html",)}
+
+
 def _replace(report: Path, texts: Mapping[str, str | bytes]) -> None:
-  """Puts the files in place and removes figures that are no longer drawn."""
-  (report / "figures").mkdir(parents=True, exist_ok=True)
+  """Puts the files in place and removes what is no longer made."""
+  for folder in _FOLDERS:
+    (report / folder).mkdir(parents=True, exist_ok=True)
   scratch = Path(tempfile.mkdtemp(dir=report, prefix=".new."))
   try:
-    (scratch / "figures").mkdir()
+    for folder in _FOLDERS:
+      (scratch / folder).mkdir()
     for name, text in texts.items():
       content = text.encode() if isinstance(text, str) else text
       (scratch / name).write_bytes(content)
@@ -109,9 +133,10 @@ def _replace(report: Path, texts: Mapping[str, str | bytes]) -> None:
       os.replace(scratch / name, report / name)
   finally:
     shutil.rmtree(scratch)
-  for suffix in ("svg", "pdf"):
-    for path in (report / "figures").glob(f"*.{suffix}"):
-      if f"figures/{path.name}" not in texts:
+  for folder, suffixes in _FOLDERS.items():
+    for path in (report / folder).iterdir():
+      name = f"{folder}/{path.name}"
+      if path.suffix in suffixes and name not in texts:
         path.unlink()
 
 

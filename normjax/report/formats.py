@@ -50,13 +50,7 @@ def comma_separated(sweep: SweepRecord, rows: Sequence[stats.Row]) -> str:
   file = io.StringIO()
   writer = None
   for record in records(sweep, rows):
-    # What is no character at all has no bytes in the file.
-    record = {
-      key: value.encode("utf-8", "backslashreplace").decode()
-      if isinstance(value, str)
-      else value
-      for key, value in record.items()
-    }
+    record = {key: _encodable(value) for key, value in record.items()}
     if writer is None:
       writer = csv.DictWriter(file, list(record), lineterminator="\n")
       writer.writeheader()
@@ -106,6 +100,30 @@ def records(
     }
     found.append(record)
   return found
+
+
+def runs(sweep: SweepRecord) -> str:
+  """Every run, a line each, its numbers unrounded."""
+  file = io.StringIO()
+  writer = csv.writer(file, lineterminator="\n")
+  writer.writerow(
+    ("run", "method", "stage", "seed", "state", "metric", "train_s", "tuned")
+  )
+  for run in sweep.runs:
+    tuned = {k: v for k, v in run.overrides.items() if k in sweep.tuned_keys}
+    line = (
+      run.run_id, run.method, run.stage, run.seed, run.state,
+      run.metric(sweep.metric), run.result.get("train_s"), json.dumps(tuned),
+    )  # fmt: skip
+    writer.writerow(map(_encodable, line))
+  return file.getvalue()
+
+
+def _encodable(value: Any) -> Any:
+  """A text without what is no character at all, which no file can hold."""
+  if not isinstance(value, str):
+    return value
+  return value.encode("utf-8", "backslashreplace").decode()
 
 
 _STYLES = {
