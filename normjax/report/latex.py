@@ -5,6 +5,7 @@ rules nicer where it is loaded. Widths are estimated here from those of
 Computer Modern, since TeX cannot choose columns; the estimates are generous.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -49,17 +50,21 @@ def column(sweep: SweepRecord, rows: Sequence[stats.Row], table: Table) -> str:
   """Method, metric, difference and adjusted p, as wide as a column."""
   grid, notes = _for_column(sweep, rows, table)
   widths = grid.widths_em()[1:]
-  size, points = next(
-    (
-      (size, points)
-      for size, points in _SIZES.items()
-      if _taken(widths, points) <= _COLUMN_PT
-    ),
-    ("tiny", _SIZES["tiny"]),
+  needed = min(_NAME_PT, max(_em(row[0]) for row in grid.rows) * 7)
+  # A smaller type before names above their numbers, and that before the rest.
+  size, body = next(
+    (size, body)
+    for size, points, body, least in (
+      ("footnotesize", 8, _beside, needed),
+      ("scriptsize", 7, _beside, needed),
+      ("footnotesize", 8, _above, 0),
+      ("scriptsize", 7, _above, 0),
+      ("tiny", 5, _above, -math.inf),
+    )
+    if _COLUMN_PT - _taken(widths, points) >= least
   )
+  points = _SIZES[size]
   room = _COLUMN_PT - _taken(widths, points)
-  names = [_em(row[0]) * points for row in grid.rows]
-  body = _beside if room >= min(_NAME_PT, max(names)) else _above
   return _text(
     "a column, as in \\begin{table}", [body(grid, room, points)], size, notes
   )

@@ -55,7 +55,7 @@ function aligned(panel, hidden, styles) {
       width: one.look === "diverged" ? 1 : 1.8, spanGaps: true,
       show: !hidden.has(one.label),
       points: {
-        show: marks || one.look === "trials", size: ring ? 13 : 7,
+        show: one.look !== "lost" && (marks || one.look === "trials"), size: ring ? 13 : 7,
         fill: ring ? "transparent" : style.color,
       },
     };
@@ -73,6 +73,19 @@ function aligned(panel, hidden, styles) {
   return {data: uPlot.join(tables), series, bands};
 }
 
+// × where a run diverged.
+function cross(u, x, y) {
+  const [left, top] = [u.valToPos(x, "x", true), u.valToPos(y, "y", true)];
+  if (top < 0 || top > u.bbox.top + u.bbox.height) return;
+  const arm = 4 * devicePixelRatio;
+  u.ctx.beginPath();
+  for (const sign of [-1, 1]) {
+    u.ctx.moveTo(left - arm, top - sign * arm);
+    u.ctx.lineTo(left + arm, top + sign * arm);
+  }
+  u.ctx.stroke();
+}
+
 function chart(box, panel, styles, hidden, logs) {
   const css = getComputedStyle(document.documentElement);
   const ink = css.getPropertyValue("--ink").trim();
@@ -84,12 +97,15 @@ function chart(box, panel, styles, hidden, logs) {
   tip.hidden = true;
   const {data, series, bands} = aligned(panel, hidden, styles);
   const limits = panel.y_limits;
-  const whiskers = (u) => {
+  const marks = (u) => {
     for (const one of panel.series) {
-      if (one.look !== "points" || !one.low.length || hidden.has(one.label)) continue;
-      const x = u.valToPos(one.x[0], "x", true);
+      if (hidden.has(one.label)) continue;
       u.ctx.strokeStyle = styles[one.label].color;
       u.ctx.lineWidth = 1.5 * devicePixelRatio;
+      if (one.look === "lost") one.x.forEach((x, i) => cross(u, x, one.y[i]));
+      if (one.look === "diverged") cross(u, one.x.at(-1), one.y.at(-1));
+      if (one.look !== "points" || !one.low.length) continue;
+      const x = u.valToPos(one.x[0], "x", true);
       u.ctx.beginPath();
       u.ctx.moveTo(x, u.valToPos(one.low[0], "y", true));
       u.ctx.lineTo(x, u.valToPos(one.high[0], "y", true));
@@ -128,10 +144,13 @@ function chart(box, panel, styles, hidden, logs) {
         ...(limits.length && !logs.y ? {range: () => limits} : {})},
     },
     axes: [
-      {...axis, label: panel.x_label, labelSize: 22, size: 34},
+      {...axis, label: panel.x_label, labelSize: 22, size: 34,
+        ...(panel.ticks.length ? {splits: () => panel.ticks,
+          filter: (u, splits) => splits,
+          values: (u, splits) => splits.map((v) => Number(v.toPrecision(3)))} : {})},
       {...axis, label: panel.y_label || undefined, labelSize: 20, size: 58},
     ],
-    hooks: {setCursor: [point], draw: [whiskers]},
+    hooks: {setCursor: [point], draw: [marks]},
   }, data, box);
   box.append(tip);
   return plot;
@@ -151,7 +170,8 @@ function live(figure) {
   const draw = () => {
     plots.forEach((plot) => plot.destroy());
     charts.replaceChildren();
-    plots = told.panels.map((panel) => {
+    // All boxes first: a panel's width depends on how many there are.
+    const boxes = told.panels.map((panel) => {
       const box = document.createElement("div");
       box.className = "chart";
       box.tabIndex = 0;
@@ -163,6 +183,10 @@ function live(figure) {
       name.textContent = panel.title;
       box.append(name);
       charts.append(box);
+      return box;
+    });
+    plots = told.panels.map((panel, index) => {
+      const box = boxes[index];
       const plot = chart(box, panel, told.styles, hidden, logs);
       const at = {left: plot.over.clientWidth / 2, top: 150};
       box.addEventListener("keydown", (event) => {
