@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from normjax.record import target
 from normjax.record.directory import RunState
 from normjax.report import stats
 from normjax.report.figure import (
@@ -44,7 +45,7 @@ _X_LABELS = {
 def _figure(
   sweep: SweepRecord, x_key: str, stem: str, title: str
 ) -> list[Figure]:
-  kind, _, metric = sweep.metric.partition("/")
+  kind, _, metric = target.measured(sweep.metric).partition("/")
   banded = len(sweep.methods) <= _MAX_BANDS
   panels, cut = [], False
   for panel in dict.fromkeys([("train", "loss"), (kind, metric)]):

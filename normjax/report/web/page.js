@@ -188,12 +188,13 @@ function live(figure) {
     plots = told.panels.map((panel, index) => {
       const box = boxes[index];
       const plot = chart(box, panel, told.styles, hidden, logs);
-      const at = {left: plot.over.clientWidth / 2, top: 150};
+      let at = null;
       box.addEventListener("keydown", (event) => {
         const move = {ArrowLeft: [-10, 0], ArrowRight: [10, 0],
           ArrowUp: [0, -10], ArrowDown: [0, 10]}[event.key];
         if (!move) return;
         event.preventDefault();
+        at ??= {left: plot.over.clientWidth / 2, top: plot.over.clientHeight / 2};
         at.left = Math.min(plot.over.clientWidth, Math.max(0, at.left + move[0]));
         at.top = Math.min(plot.over.clientHeight, Math.max(0, at.top + move[1]));
         plot.setCursor(at);
