@@ -1,8 +1,11 @@
 """A comparison's report, from the files of its runs and nothing else.
 
-    <out>/report/table.{md,csv,tex}   the table
+    <out>/report/table.{md,csv,tex}   the table; the TeX fits a column
+    <out>/report/table_full.tex       all of its columns, for a page
+    <out>/report/runs.csv             every run
+    <out>/report/runs/*.html          a page per run
     <out>/report/report.html          the same with figures, one file
-    <out>/report/figures/*.svg        the figures
+    <out>/report/figures/*.{svg,pdf}  the figures, for a screen and a column
 
 Nothing here imports jax, and importing this package imports nothing heavy.
 """
@@ -11,6 +14,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
   from rich.console import Console
 
   from normjax.report.load import SweepRecord
+  from normjax.report.stats import Row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,35 +50,55 @@ def write_report(out: Path) -> ReportPaths:
   Raises:
     RunError: `out` is neither, or cannot be written.
   """
-  from normjax.report import load
+  from normjax.report import load, stats
 
-  return _write(load.load(Path(out)))
+  sweep = load.load(Path(out))
+  return _write(sweep, stats.summarize(sweep))
 
 
 def write_and_print(out: Path, console: "Console | None" = None) -> ReportPaths:
   """Does what `write_report` and `print_table` do, from one reading."""
-  from normjax.report import load
+  from normjax.report import load, stats
 
   sweep = load.load(Path(out))
-  paths = _write(sweep)
-  _print(sweep, console)
+  rows = stats.summarize(sweep)
+  paths = _write(sweep, rows)
+  _print(sweep, rows, console)
   return paths
 
 
-def _write(sweep: "SweepRecord") -> ReportPaths:
-  from normjax.report import formats, page, plots, stats, tables
+def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
+  from normjax.report import (
+    formats,
+    latex,
+    page,
+    plots,
+    redraw,
+    run_pages,
+    tables,
+    web,
+  )
 
-  rows = stats.summarize(sweep)
+  report = sweep.directory / "report"
   table = tables.build(sweep, rows)
-  figures = plots.draw(sweep, rows)
-  texts = {
+  drawn = redraw.draw(plots.build(sweep, rows), report / "figures")
+  texts: dict[str, str | bytes] = {
     "table.md": formats.markdown(table),
     "table.csv": formats.comma_separated(sweep, rows),
-    "table.tex": formats.tex(table),
-    **{f"figures/{figure.name}.svg": figure.svg for figure in figures},
-    "report.html": page.render(sweep, rows, table, figures),
+    "table.tex": latex.column(sweep, rows, table),
+    "table_full.tex": latex.full(table),
+    "runs.csv": formats.runs(sweep),
   }
-  report = sweep.directory / "report"
+  own = run_pages.build(sweep)
+  if own:
+    texts |= {"runs/page.css": web.css(), "runs/page.js": web.script()}
+    texts |= {f"runs/{name}": text for name, text in own.values()}
+  # Last: what it links to is there.
+  pages = {run_id: f"runs/{name}" for run_id, (name, _) in own.items()}
+  texts["report.html"] = page.render(sweep, rows, table, drawn, pages)
+  for each in drawn:
+    texts[f"figures/{each.figure.name}.svg"] = each.svg
+    texts[f"figures/{each.figure.name}.pdf"] = each.pdf
   try:
     _replace(report, texts)
   except OSError as error:
@@ -84,26 +109,35 @@ def _write(sweep: "SweepRecord") -> ReportPaths:
     csv=report / "table.csv",
     tex=report / "table.tex",
     figures=tuple(
-      report / "figures" / f"{figure.name}.svg" for figure in figures
+      report / "figures" / f"{each.figure.name}.svg" for each in drawn
     ),
   )
 
 
-def _replace(report: Path, texts: dict[str, str]) -> None:
-  """Puts the files in place and removes figures that are no longer drawn."""
-  (report / "figures").mkdir(parents=True, exist_ok=True)
+# What a report owns there: files that it no longer makes are removed.
+_FOLDERS = {"figures": (".svg", ".pdf"), "runs": (".html",)}
+
+
+def _replace(report: Path, texts: Mapping[str, str | bytes]) -> None:
+  """Puts the files in place and removes what is no longer made."""
+  for folder in _FOLDERS:
+    (report / folder).mkdir(parents=True, exist_ok=True)
   scratch = Path(tempfile.mkdtemp(dir=report, prefix=".new."))
   try:
-    (scratch / "figures").mkdir()
+    for folder in _FOLDERS:
+      (scratch / folder).mkdir()
     for name, text in texts.items():
-      (scratch / name).write_text(text, encoding="utf-8")
+      content = text.encode() if isinstance(text, str) else text
+      (scratch / name).write_bytes(content)
     for name in texts:
       os.replace(scratch / name, report / name)
   finally:
     shutil.rmtree(scratch)
-  for path in (report / "figures").glob("*.svg"):
-    if f"figures/{path.name}" not in texts:
-      path.unlink()
+  for folder, suffixes in _FOLDERS.items():
+    for path in (report / folder).iterdir():
+      name = f"{folder}/{path.name}"
+      if path.suffix in suffixes and name not in texts:
+        path.unlink()
 
 
 def print_table(out: Path, console: "Console | None" = None) -> None:
@@ -116,18 +150,20 @@ def print_table(out: Path, console: "Console | None" = None) -> None:
   Raises:
     RunError: `out` holds no runs.
   """
-  from normjax.report import load
+  from normjax.report import load, stats
 
-  _print(load.load(Path(out)), console)
+  sweep = load.load(Path(out))
+  _print(sweep, stats.summarize(sweep), console)
 
 
-def _print(sweep: "SweepRecord", console: "Console | None") -> None:
+def _print(
+  sweep: "SweepRecord", rows: "Sequence[Row]", console: "Console | None"
+) -> None:
   from rich.console import Console
 
-  from normjax.report import facts, formats, stats, tables
+  from normjax.report import facts, formats, tables
 
   console = console or Console()
-  rows = stats.summarize(sweep)
   table = tables.build(sweep, rows)
   console.print(formats.terminal(table, console))
 

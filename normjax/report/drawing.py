@@ -1,39 +1,42 @@
-"""What all figures share: colours, lines, legend, SVG text.
+"""Figures by matplotlib, without its global state: SVG and PDF.
 
-Colours are Okabe and Ito's and their kin, told apart with the common kinds of
-colour blindness. The SVG is the same for the same input.
+The SVG is for a page, the PDF for a column of a paper. Both are the same bytes
+for the same figure. `redraw` says when they are made: matplotlib takes half a
+second to import.
 """
 
-import dataclasses
 import io
 import re
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
 
-from normjax import escape
-from normjax.report.load import SweepRecord
+from normjax.report import figure as fig
+from normjax.report.figure import (
+  GRID,
+  INK,
+  PAPER,
+  Bars,
+  Figure,
+  Lines,
+  Series,
+  Style,
+  Whiskers,
+)
 
-# Drawn as these, so that a page can put its own colours in their place.
-INK = "#1a1b1c"
-PAPER = "#fefefd"
-GRID = "#dcdddf"
-
-_COLORS = (
-  "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a89400",
-  "#8c8c8c",
-)  # fmt: skip
-_LINES = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5)))
-MAX_NAME = 60  # characters
-_MARKERS = ("o", "s", "^", "D")
-RC = {
+_RC = {
   "svg.hashsalt": "normjax",
   "svg.fonttype": "none",
+  # TrueType: journals refuse Type 3.
+  "pdf.fonttype": 42,
   "font.family": "sans-serif",
   "font.sans-serif": ["DejaVu Sans", "Verdana", "Helvetica", "Arial"],
-  "font.size": 10,
   "figure.facecolor": PAPER,
   "axes.facecolor": PAPER,
   "savefig.facecolor": PAPER,
@@ -45,95 +48,290 @@ RC = {
   "axes.grid": True,
   "axes.axisbelow": True,
   "grid.color": GRID,
-  "grid.linewidth": 0.8,
   "axes.spines.top": False,
   "axes.spines.right": False,
   "legend.frameon": False,
-  "axes.titlesize": 10,
   "axes.titlelocation": "left",
   # Names are text: a dollar sign in one begins no formula.
   "text.parse_math": False,
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Figure:
-  """A figure: file stem, title, what it shows, SVG text."""
+class _Layout(NamedTuple):
+  """For a page or for a column.
 
-  name: str
-  title: str
-  caption: str
-  svg: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Style:
-  """How a method is drawn in every figure."""
-
-  color: str
-  line: str | tuple
-  marker: str
-
-
-def styles(sweep: SweepRecord) -> dict[str, Style]:
-  """A style per method, by label.
-
-  Where the methods are a grid of two options, as norm × optimizer, colour
-  tells the first and line and marker the second; else both go in cycles.
+  Attributes:
+    width_in: of the figure.
+    font_pt: of all text.
+    scale: of line widths and markers.
+    stacked: panels below each other.
+    panel_in: height of a panel of lines.
+    max_name: characters of a method's name.
   """
-  overrides = [m.overrides for m in sweep.methods]
-  keys = list(dict.fromkeys(key for o in overrides for key in o))
-  codes = {}
-  for key in keys:
-    values = list(dict.fromkeys(str(o.get(key)) for o in overrides))
-    codes[key] = [values.index(str(o.get(key))) for o in overrides]
-  varying = [key for key in keys if max(codes[key]) > 0]
-  pairs = [(i % len(_COLORS), i // len(_COLORS)) for i in range(len(overrides))]
-  if len(varying) == 2:
-    grid = list(zip(codes[varying[0]], codes[varying[1]], strict=True))
-    fits = max(a for a, _ in grid) < len(_COLORS) and max(
-      b for _, b in grid
-    ) < len(_LINES)
-    if fits and len(set(grid)) == len(grid):
-      pairs = grid
-  return {
-    method.label: Style(
-      _COLORS[a], _LINES[b % len(_LINES)], _MARKERS[b % len(_MARKERS)]
-    )
-    for method, (a, b) in zip(sweep.methods, pairs, strict=True)
-  }
+
+  width_in: float
+  font_pt: float
+  scale: float
+  stacked: bool
+  panel_in: float
+  max_name: int
 
 
-def name(text: str) -> str:
-  """A user's name as a figure shows it: one line that leaves room to draw."""
-  text = escape.plain(text)
-  if len(text) <= MAX_NAME:
-    return text
-  return f"{text[: MAX_NAME - 20]}…{text[-19:]}"
+_PAGE = _Layout(10, 10, 1, False, 4.2, fig.MAX_NAME)
+_COLUMN = _Layout(3.3, 7, 0.65, True, 2.1, 28)
 
 
-def save(figure: MplFigure) -> str:
-  """The figure as SVG text, the same bytes each time."""
-  file = io.StringIO()
+def svg(figure: Figure) -> str:
+  """The figure 10 in wide; its text stays text, in the reader's fonts."""
+  file = io.BytesIO()
   # Matplotlib's own metadata holds the date and links.
   empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-  with warnings.catch_warnings():
+  _save(figure, _PAGE, file, format="svg", metadata=empty)
+  return re.sub(r"[ \t]+\n", "\n", file.getvalue().decode())
+
+
+def pdf(figure: Figure, keywords: str) -> bytes:
+  """The figure at the width of a column, 3.3 in, its fonts embedded."""
+  file = io.BytesIO()
+  metadata = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+  metadata |= {"Title": figure.title, "Keywords": keywords}
+  _save(figure, _COLUMN, file, format="pdf", metadata=metadata)
+  return file.getvalue()
+
+
+def _save(figure: Figure, layout: _Layout, file: io.BytesIO, **options) -> None:
+  scaled = {
+    "font.size": layout.font_pt,
+    "axes.titlesize": layout.font_pt,
+    "grid.linewidth": 0.8 * layout.scale,
+    "axes.linewidth": 0.8 * layout.scale,
+    "xtick.major.width": 0.8 * layout.scale,
+    "ytick.major.width": 0.8 * layout.scale,
+    "lines.markeredgewidth": layout.scale,
+    "hatch.linewidth": layout.scale,
+  }
+  with matplotlib.rc_context(_RC | scaled), warnings.catch_warnings():
     # Text stays text in the SVG: the reader's fonts draw it.
     warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from font")
-    figure.savefig(file, format="svg", metadata=empty)
-  return re.sub(r"[ \t]+\n", "\n", file.getvalue())
+    _draw(figure, layout).savefig(file, **options)
 
 
-def legend(figure: MplFigure, handles: Sequence[Line2D]) -> None:
+def _draw(figure: Figure, layout: _Layout) -> MplFigure:
+  count = len(figure.panels)
+  columns = 1 if layout.stacked else min(count, 2)
+  lines = -(-count // columns)
+  # Rows of text are told in lines, whatever their size.
+  height = sum(
+    max(_height_in(p, layout) for p in figure.panels[i : i + columns])
+    for i in range(0, count, columns)
+  )
+  canvas = MplFigure(figsize=(layout.width_in, height), layout="constrained")
+  rowed = not isinstance(figure.panels[0], Lines)
+  all_axes = canvas.subplots(
+    lines, columns, sharey=rowed and not layout.stacked, squeeze=False
+  ).ravel()
+  for ax, panel in zip(all_axes, figure.panels, strict=False):
+    _PANELS[type(panel)](ax, panel, figure, layout)
+  for ax in all_axes[count:]:
+    ax.set_axis_off()
+  if figure.labels:
+    _legend(canvas, figure, layout)
+  return canvas
+
+
+def _height_in(panel: fig.Panel, layout: _Layout) -> float:
+  if isinstance(panel, Lines):
+    return layout.panel_in
+  line_in = 3 * layout.font_pt / 100
+  return 1.1 * layout.font_pt / 10 + line_in * max(len(panel.rows), 1)
+
+
+def _short(label: str, layout: _Layout) -> str:
+  text = fig.name(label)
+  if len(text) <= layout.max_name:
+    return text
+  tail = layout.max_name // 3
+  return f"{text[: layout.max_name - tail - 1]}…{text[-tail:]}"
+
+
+def _whiskers(
+  ax: Axes, panel: Whiskers, figure: Figure, layout: _Layout
+) -> None:
+  for y, row in enumerate(panel.rows):
+    style = figure.styles[row.label]
+    if row.mean is not None:
+      half = None if row.high is None else row.high - row.mean
+      ax.errorbar(
+        row.mean, y, xerr=half, fmt=style.marker, color=style.color,
+        capsize=3 * layout.scale, markersize=5.5 * layout.scale,
+        linewidth=1.6 * layout.scale,
+      )  # fmt: skip
+    ax.plot(
+      row.values, [y] * len(row.values), "|",
+      color=style.color, markersize=9 * layout.scale, alpha=0.8,
+    )  # fmt: skip
+    if row.word:
+      ax.text(
+        0.5, y, row.word, transform=ax.get_yaxis_transform(),
+        ha="center", va="center", style="italic",
+      )  # fmt: skip
+  _rows(ax, [_short(row.label, layout) + row.mark for row in panel.rows])
+  if panel.zero:
+    ax.axvline(0, color=INK, linewidth=layout.scale)
+  ax.set_xlabel(panel.x_label)
+  # In a column a title has the room above the names too.
+  ax.set_title(panel.title, loc="right" if layout.stacked else "left")
+  ax.locator_params(axis="x", nbins=4 if layout.stacked else 6)
+
+
+def _rows(ax: Axes, labels: Sequence[str]) -> None:
+  """A y-axis with a name per row, the first at the top."""
+  ax.set_yticks(range(len(labels)), labels)
+  ax.set_ylim(len(labels) - 0.5, -0.5)
+  ax.grid(axis="y", visible=False)
+  ax.tick_params(axis="y", length=0)
+
+
+def _bars(ax: Axes, panel: Bars, figure: Figure, layout: _Layout) -> None:
+  for y, (label, filled, hatched) in enumerate(panel.rows):
+    color = figure.styles[label].color
+    ax.barh(y - 0.18, filled, 0.34, color=color)
+    if panel.hatched:
+      ax.barh(
+        y + 0.18, hatched, 0.34, color="none", edgecolor=color, hatch="////",
+        linewidth=layout.scale,
+      )  # fmt: skip
+  _rows(ax, [_short(label, layout) for label, _, _ in panel.rows])
+  ax.set_xlim(0, 100)
+  ax.set_xlabel(panel.x_label)
+
+
+def _lines(ax: Axes, panel: Lines, figure: Figure, layout: _Layout) -> None:
+  if panel.log_x:
+    ax.set_xscale("log")
+  for series in panel.series:
+    _LOOKS[series.look](ax, panel, series, figure.styles[series.label], layout)
+  if panel.ticks:
+    ax.minorticks_off()
+    # Every second one has room in a column.
+    ticks = panel.ticks[:: 2 if layout.stacked and len(panel.ticks) > 6 else 1]
+    ax.set_xticks(ticks, [f"{x:.3g}" for x in ticks])
+  if panel.y_limits:
+    ax.set_ylim(*panel.y_limits)
+  ax.set_xlabel(panel.x_label)
+  ax.set_ylabel(panel.y_label)
+  ax.set_title(panel.title)
+
+
+def _dash(style: Style) -> str | tuple:
+  return (0, style.dash) if style.dash else "-"
+
+
+def _line(
+  ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
+) -> None:
+  del panel
+  ax.plot(
+    series.x, series.y, color=style.color, linestyle=_dash(style),
+    linewidth=1.4 * layout.scale,
+  )  # fmt: skip
+  if series.low:
+    ax.fill_between(
+      series.x, series.low, series.high, color=style.color, alpha=0.18,
+      linewidth=0,
+    )  # fmt: skip
+
+
+def _trials(
+  ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
+) -> None:
+  del panel
+  ax.plot(
+    series.x, series.y, color=style.color, linestyle=_dash(style),
+    marker=style.marker, markersize=4.5 * layout.scale,
+    linewidth=1.5 * layout.scale,
+  )  # fmt: skip
+
+
+def _chosen(
+  ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
+) -> None:
+  del panel
+  ax.plot(
+    series.x, series.y, "o", color=style.color, markersize=11 * layout.scale,
+    markerfacecolor="none", markeredgewidth=1.6 * layout.scale,
+  )  # fmt: skip
+
+
+def _diverged(
+  ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
+) -> None:
+  del panel
+  ax.plot(
+    series.x, series.y, color=style.color, linewidth=0.9 * layout.scale,
+    linestyle=_dash(style), marker="x", markevery=[-1], alpha=0.8,
+    markersize=6 * layout.scale,
+  )  # fmt: skip
+
+
+def _lost(
+  ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
+) -> None:
+  edge = 0.98 if panel.worse == "top" else 0.02
+  ax.plot(
+    series.x, [edge] * len(series.x), "x", color=style.color,
+    markersize=7 * layout.scale, transform=ax.get_xaxis_transform(),
+    clip_on=False,
+  )  # fmt: skip
+
+
+def _points(
+  ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
+) -> None:
+  del panel
+  half = np.subtract(series.high, series.y) if series.high else None
+  ax.errorbar(
+    series.x, series.y, yerr=half, fmt=style.marker, color=style.color,
+    capsize=3 * layout.scale, markersize=6 * layout.scale,
+    linewidth=1.4 * layout.scale,
+  )  # fmt: skip
+
+
+_PANELS = {Lines: _lines, Whiskers: _whiskers, Bars: _bars}
+_LOOKS = {
+  fig.LINE: _line,
+  fig.TRIALS: _trials,
+  fig.CHOSEN: _chosen,
+  fig.DIVERGED: _diverged,
+  fig.LOST: _lost,
+  fig.POINTS: _points,
+}
+# Looks whose methods a marker tells.
+_MARKED = {fig.TRIALS, fig.POINTS}
+
+
+def _legend(canvas: MplFigure, figure: Figure, layout: _Layout) -> None:
   """Below the axes, in as many columns as the labels leave room for."""
-  labels = [str(handle.get_label()) for handle in handles]
-  longest = max(map(len, labels))
-  # In characters: a figure is 10 inches wide, a letter about 0.085.
-  columns = max(1, min(len(handles), int(10 / (0.75 + 0.085 * longest))))
+  looks = {s.look for p in figure.panels for s in p.series}
+  handles = [
+    Line2D(
+      [], [], color=figure.styles[label].color,
+      linestyle="" if fig.POINTS in looks else _dash(figure.styles[label]),
+      linewidth=1.8 * layout.scale,
+      marker=figure.styles[label].marker if looks & _MARKED else None,
+      markersize=4.5 * layout.scale, label=_short(label, layout),
+    )
+    for label in figure.labels
+  ]  # fmt: skip
+  longest = max(len(str(handle.get_label())) for handle in handles)
+  # A letter of 10 points is about 0.085 in wide, a handle 0.75 in.
+  entry_in = (0.75 + 0.085 * longest) * layout.font_pt / 10
+  columns = max(1, min(len(handles), int(layout.width_in / entry_in)))
   # Its lines must not take the axes' room.
-  height = 4.2 + 0.22 * -(-len(handles) // columns)
-  figure.set_figheight(max(figure.get_figheight(), height))
-  figure.legend(
+  lines = -(-len(handles) // columns)
+  added = 0.22 * layout.font_pt / 10 * lines
+  canvas.set_figheight(canvas.get_figheight() + added)
+  canvas.legend(
     handles=handles,
     loc="outside lower center",
     ncols=columns,

@@ -1,4 +1,4 @@
-"""A table as Markdown, CSV, TeX and in the terminal.
+"""A table as Markdown, CSV and in the terminal; `latex` writes TeX.
 
 All show the text of `tables.build`; the CSV alone holds unrounded numbers.
 """
@@ -50,13 +50,7 @@ def comma_separated(sweep: SweepRecord, rows: Sequence[stats.Row]) -> str:
   file = io.StringIO()
   writer = None
   for record in records(sweep, rows):
-    # What is no character at all has no bytes in the file.
-    record = {
-      key: value.encode("utf-8", "backslashreplace").decode()
-      if isinstance(value, str)
-      else value
-      for key, value in record.items()
-    }
+    record = {key: _encodable(value) for key, value in record.items()}
     if writer is None:
       writer = csv.DictWriter(file, list(record), lineterminator="\n")
       writer.writeheader()
@@ -108,32 +102,28 @@ def records(
   return found
 
 
-tex_escape = escape.tex
+def runs(sweep: SweepRecord) -> str:
+  """Every run, a line each, its numbers unrounded."""
+  file = io.StringIO()
+  writer = csv.writer(file, lineterminator="\n")
+  writer.writerow(
+    ("run", "method", "stage", "seed", "state", "metric", "train_s", "tuned")
+  )
+  for run in sweep.runs:
+    tuned = {k: v for k, v in run.overrides.items() if k in sweep.tuned_keys}
+    line = (
+      run.run_id, run.method, run.stage, run.seed, run.state,
+      run.metric(sweep.metric), run.result.get("train_s"), json.dumps(tuned),
+    )  # fmt: skip
+    writer.writerow(map(_encodable, line))
+  return file.getvalue()
 
 
-def _tex_line(cells: Iterable[str]) -> str:
-  return " & ".join(map(tex_escape, cells)) + r" \\"
-
-
-def tex(table: Table) -> str:
-  """A booktabs tabular with its notes beneath; needs `booktabs`."""
-  align = "".join("r" if c.numeric else "l" for c in table.columns)
-  lines = [
-    r"% Needs \usepackage{booktabs}. U+1F600 stands for the character of that",
-    "% number, where pdfLaTeX has none.",
-    rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
-    r"\toprule",
-    _tex_line(c.header for c in table.columns),
-    r"\midrule",
-    *(_tex_line(cell.text for cell in row) for row in table.rows),
-    r"\bottomrule",
-    r"\end{tabular}",
-    "",
-    r"\par\smallskip{\footnotesize",
-    *(rf"{tex_escape(note)}\par" for note in table.notes),
-    "}",
-  ]
-  return "\n".join(lines) + "\n"
+def _encodable(value: Any) -> Any:
+  """A text without what is no character at all, which no file can hold."""
+  if not isinstance(value, str):
+    return value
+  return value.encode("utf-8", "backslashreplace").decode()
 
 
 _STYLES = {

@@ -1,21 +1,23 @@
 """One self-contained HTML file: no network, no other file."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import markupsafe
 
-from normjax import escape
-from normjax.report import drawing, facts, formats, stats, tables
+from normjax.report import facts, formats, stats, tables, web
+from normjax.report.figure import GRID, INK, PAPER
 from normjax.report.load import Run, SweepRecord
+from normjax.report.redraw import Drawn
 
+# Of the page's list of runs; runs.csv has all.
+_MAX_LISTED = 500
 # The figures' fixed colours, replaced by the page's own.
 _THEME = {
-  drawing.INK: "currentColor",
-  drawing.PAPER: "none",
-  drawing.GRID: "var(--grid)",
+  INK: "currentColor",
+  PAPER: "none",
+  GRID: "var(--grid)",
 }
 _VERDICTS = {
   stats.BETTER: "better",
@@ -25,14 +27,15 @@ _VERDICTS = {
 }
 
 
-def inline(figure: drawing.Figure) -> markupsafe.Markup:
+def inline(drawn: Drawn) -> markupsafe.Markup:
   """The figure's SVG for use inside HTML.
 
   Ids get the figure's name in front, since those of two figures collide;
   namespaces, prolog and the style of `*` are dropped, since they are for a
   document of its own.
   """
-  svg = figure.svg[figure.svg.index("<svg") :]
+  figure = drawn.figure
+  svg = drawn.svg[drawn.svg.index("<svg") :]
   svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
   svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
   svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
@@ -56,35 +59,32 @@ def _inline_tag(tag: str, prefix: str) -> str:
 def folded(text: str) -> markupsafe.Markup:
   """A cell's text, on two lines where it is long."""
   return markupsafe.Markup("<br>").join(
-    markupsafe.escape(_shown(part)) for part in formats.FOLD.split(text)
+    markupsafe.escape(web.shown(part)) for part in formats.FOLD.split(text)
   )
-
-
-def _shown(value: Any) -> Any:
-  """Text without what HTML does not allow; escaped by the template after."""
-  if isinstance(value, str) and not isinstance(value, markupsafe.Markup):
-    return escape.plain(value, keep="\n\t")
-  return value
 
 
 def render(
   sweep: SweepRecord,
   rows: Sequence[stats.Row],
   table: tables.Table,
-  figures: Sequence[drawing.Figure],
+  figures: Sequence[Drawn],
+  pages: Mapping[str, str],
 ) -> str:
-  """The report as HTML text."""
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("normjax.report", ""),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-    finalize=_shown,
-  )
-  environment.filters["folded"] = folded
+  """The report as HTML text.
+
+  Args:
+    sweep: the comparison.
+    rows: one per method.
+    table: the same as text.
+    figures: in order.
+    pages: file of a run's own page, by run id.
+  """
   keys, configs = facts.config_table(sweep)
-  return environment.get_template("page.html.j2").render(
+  listed = _first(sweep, _MAX_LISTED)
+  return web.template("page.html.j2", folded=folded).render(
+    css=markupsafe.Markup(web.css()),
+    script=markupsafe.Markup(web.script()),
+    num_runs=len(sweep.runs),
     title=_title(sweep),
     complete=facts.is_complete(sweep),
     progress=facts.progress(sweep),
@@ -92,7 +92,10 @@ def render(
     compared=facts.compared(sweep, rows),
     table=table,
     verdicts=_VERDICTS,
-    figures=[(figure, inline(figure)) for figure in figures],
+    figures=[
+      (drawn.figure, inline(drawn), web.figure_data(drawn.figure))
+      for drawn in figures
+    ],
     limits=facts.limits(sweep, rows),
     failures=facts.failures(sweep),
     unfinished=facts.unfinished(sweep),
@@ -103,7 +106,7 @@ def render(
     provenance=facts.provenance(sweep),
     created=facts.created(sweep),
     diffs=facts.diffs(sweep),
-    runs=[_run_line(run, sweep) for run in sweep.runs],
+    runs=[_run_line(run, sweep, pages) for run in listed],
   )
 
 
@@ -112,11 +115,21 @@ def _title(sweep: SweepRecord) -> str:
   return re.sub(r"\.py$", "", name.rpartition("/")[2]).replace("_", " ")
 
 
-def _run_line(run: Run, sweep: SweepRecord) -> dict[str, Any]:
+def _first(sweep: SweepRecord, count: int) -> list[Run]:
+  """The first runs in the order in which a reader wants them."""
+  if len(sweep.runs) <= count:
+    return list(sweep.runs)
+  return sorted(sweep.runs, key=lambda run: run.stage != "final")[:count]
+
+
+def _run_line(
+  run: Run, sweep: SweepRecord, pages: Mapping[str, str]
+) -> dict[str, Any]:
   value = run.metric(sweep.metric)
   train_s = run.result.get("train_s")
   return {
     "id": run.run_id,
+    "page": pages.get(run.run_id),
     "method": run.method,
     "stage": run.stage,
     "overrides": ", ".join(

@@ -72,16 +72,13 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
     Column("num_params", "params"),
   ]
   decimals = _decimals([row.interval for row in rows])
-  difference_decimals = _decimals(
-    [row.difference.interval for row in rows if row.difference]
-  )
   names = short_names(sweep.tuned_keys)
   other_decimals = {
     name: _decimals([row.others[name] for row in rows])
     for name in sweep.other_metrics
   }
   cells = [
-    _cells(row, names, decimals, difference_decimals)
+    _cells(row, names, decimals, difference_decimals(rows))
     | {
       name: Cell(show_interval(interval, other_decimals[name]), interval.mean)
       for name, interval in row.others.items()
@@ -112,7 +109,7 @@ def _cells(
   row: stats.Row,
   names: Mapping[str, str],
   decimals: int,
-  difference_decimals: int,
+  of_difference: int,
 ) -> dict[str, Cell]:
   difference = row.difference or stats.Difference(stats.Interval(0))
   complete = row.over == row.planned
@@ -131,7 +128,7 @@ def _cells(
       row.interval.mean,
     ),
     "difference": Cell(
-      show_difference(difference.interval, difference_decimals),
+      show_difference(difference.interval, of_difference),
       difference.interval.mean,
     ),
     "verdict": Cell(row.verdict or NOTHING, row.verdict),
@@ -236,6 +233,11 @@ def show_difference(interval: stats.Interval, decimals: int) -> str:
   if interval.low is None:
     return text
   return f"{text} [{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]"
+
+
+def difference_decimals(rows: Sequence[stats.Row]) -> int:
+  """Digits that the differences of a table are shown with."""
+  return _decimals([row.difference.interval for row in rows if row.difference])
 
 
 def _decimals(intervals: Sequence[stats.Interval]) -> int:

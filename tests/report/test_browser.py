@@ -50,6 +50,9 @@ for (const [index, head] of heads.entries()) {
 }
 heads[0].firstElementChild.focus();
 seen.focused = document.activeElement.textContent;
+// The drawn figures are what is printed.
+for (const figure of document.querySelectorAll("figure.live .plot"))
+  figure.style.display = "block";
 seen.figures = [...document.querySelectorAll("figure svg")].map((svg) => {
   const box = svg.getBoundingClientRect();
   const axes = [...svg.querySelectorAll("[id*=axes_]")].map((axis) => {
@@ -58,12 +61,35 @@ seen.figures = [...document.querySelectorAll("figure svg")].map((svg) => {
   });
   return {size: [box.width, box.height], axes};
 });
+const curves = document.getElementById("figure-curves");
+const ink = () => [...curves.querySelectorAll(".chart canvas")].map((c) =>
+  c.toDataURL().length);
+const legend = [...curves.querySelectorAll(".chart-tools button")];
+seen.charts = [...document.querySelectorAll("figure.live .chart")].map((box) =>
+  box.querySelector("canvas").getBoundingClientRect().width / box.clientWidth);
+seen.legend = legend.map((one) => one.textContent);
+const firstChart = curves.querySelector(".chart");
+// After the plots have drawn themselves.
+setTimeout(() => {
+for (const key of ["ArrowLeft", "ArrowDown", "ArrowDown"])
+  firstChart.dispatchEvent(new KeyboardEvent("keydown", {key}));
+seen.tip = firstChart.querySelector(".tip").textContent;
+seen.before = ink();
+for (const one of legend.slice(2)) one.click();
+seen.pressed = legend.map((one) => one.getAttribute("aria-pressed"));
+setTimeout(() => {
+seen.after = ink();
+legend[0].click();
+setTimeout(() => {
 seen.overflow = document.documentElement.scrollWidth - innerWidth;
+for (const figure of document.querySelectorAll("figure.live .plot"))
+  figure.style.display = "";
 seen.problems = problems;
 const box = document.createElement("pre");
 box.id = "seen";
 box.textContent = JSON.stringify(seen);
 document.body.append(box);
+}, 50); }, 50); }, 50);
 </script>"""
 
 
@@ -83,7 +109,7 @@ def seen(request, finished_sweep, tmp_path_factory):
       "--disable-sync", "--no-first-run", "--enable-logging=stderr",
       f"--user-data-dir={directory / 'profile'}",
       f"--window-size={request.param},2400",
-      "--dump-dom", path.as_uri(),
+      "--virtual-time-budget=4000", "--dump-dom", path.as_uri(),
     ],
     capture_output=True, text=True, check=True, timeout=120,
   )  # fmt: skip
@@ -100,12 +126,25 @@ def test_no_console_errors(seen):
 
 
 def test_every_figure_renders(seen):
-  assert len(seen["figures"]) == 4
+  assert len(seen["figures"]) == 5
   for figure in seen["figures"]:
-    assert min(figure["size"]) > 150
+    assert min(figure["size"]) > 140
     assert figure["axes"]
     for width, height in figure["axes"]:
       assert min(width, height) > 50
+
+
+def test_lines_answer(seen):
+  # Loss by step, by time, and the tuned value.
+  assert len(seen["charts"]) == 5
+  assert all(0.9 < width <= 1.01 for width in seen["charts"])
+  assert seen["legend"][:2] == ["log x", "log y"]
+  assert len(seen["legend"]) == 2 + 9
+  assert re.fullmatch(r"\S+\+\S+: [\d.]+.* at \d+", seen["tip"])
+  assert seen["pressed"] == ["false"] * 11
+  # Without its lines a plot is a smaller picture.
+  for before, after in zip(seen["before"], seen["after"], strict=True):
+    assert after < before
 
 
 def test_page_itself_does_not_scroll_sideways(seen):

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from normjax import errors, report
-from normjax.report import load, page, plots, stats
+from normjax.report import figure, load, page, plots, redraw, run_pages, stats
 
 _VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -44,13 +44,16 @@ class _Checker(HTMLParser):
     self.text.append(data)
 
 
-def _check(html):
+def _check(path):
+  """A page whose links lead to files beside it; gives what it holds."""
+  html = path.read_text()
   checker = _Checker()
   checker.feed(html)
   assert checker.open == []
   assert len(checker.ids) == len(set(checker.ids))
   for link in checker.links:
-    assert link.startswith("#") or link == "data:,"
+    if not link.startswith(("#", "data:")):
+      assert (path.parent / link).is_file(), link
     if link.startswith("#"):
       assert link[1:] in checker.ids
   for target in re.findall(r"url\(([^)]*)\)", html):
@@ -68,25 +71,37 @@ def written(finished_sweep):
 def test_files(written, finished_sweep):
   directory = finished_sweep / "report"
   assert sorted(
-    str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()
+    str(p.relative_to(directory))
+    for p in directory.rglob("*")
+    if p.is_file() and p.parent.name != "runs"
   ) == [
+    "figures/curves.pdf",
     "figures/curves.svg",
+    "figures/divergence.pdf",
     "figures/divergence.svg",
+    "figures/intervals.pdf",
     "figures/intervals.svg",
+    "figures/sensitivity_learning_rate.pdf",
     "figures/sensitivity_learning_rate.svg",
+    "figures/time.pdf",
+    "figures/time.svg",
     "report.html",
+    "runs.csv",
     "table.csv",
     "table.md",
     "table.tex",
+    "table_full.tex",
   ]
   assert {p.name for p in written.figures} == {
-    p.name for p in (directory / "figures").iterdir()
+    p.name for p in (directory / "figures").glob("*.svg")
   }
 
 
 def test_page_is_self_contained_and_well_formed(written):
   html = written.html.read_text()
-  checker = _check(html)
+  checker = _check(written.html)
+  assert 'src="' not in html
+  assert 'rel="stylesheet"' not in html
   text = " ".join(" ".join(checker.text).split())
   assert html.count("<svg") == len(written.figures)
   for expected in (
@@ -121,19 +136,19 @@ def test_writing_again_changes_nothing(written, finished_sweep):
 
 def test_every_figure_gives_a_method_the_same_style(finished_sweep):
   sweep = load.load(finished_sweep)
-  styles = plots.styles(sweep)
-  looks = {(s.color, s.line) for s in styles.values()}
+  styles = figure.styles(sweep)
+  looks = {(s.color, s.dash) for s in styles.values()}
   assert len(looks) == len(sweep.methods)
   # Norm × optimizer: colour tells the norm, line the optimizer.
   assert styles["dyt+muon"].color == styles["dyt+adamw"].color
-  assert styles["dyt+muon"].line == styles["rms_norm+muon"].line
+  assert styles["dyt+muon"].dash == styles["rms_norm+muon"].dash
 
 
 def test_thirty_methods_have_thirty_styles(make_sweep):
   norms = {f"norm_{i}": 0.01 * i for i in range(10)}
   out = make_sweep(norms=norms, seeds=(100,), trials=False, baseline=None)
-  styles = plots.styles(load.load(out)).values()
-  assert len({(s.color, s.line) for s in styles}) == 30
+  styles = figure.styles(load.load(out)).values()
+  assert len({(s.color, s.dash) for s in styles}) == 30
 
 
 def test_half_finished_sweep(make_sweep):
@@ -146,7 +161,7 @@ def test_half_finished_sweep(make_sweep):
   first = sweep.finals("dyt+muon")[0].run_id
   with (out / "runs" / first / "metrics.jsonl").open("a") as file:
     file.write('{"step": 310, "kind": "tr')
-  text = " ".join(_check(report.write_report(out).html.read_text()).text)
+  text = " ".join(_check(report.write_report(out).html).text)
   assert "This comparison is not complete" in text
   assert "9 of 27 final runs are over" in text
   assert f"runs/{first}/metrics.jsonl:37 is not a metric row" in text
@@ -177,7 +192,7 @@ def test_everything_diverged(make_sweep):
     trials=False,
   )
   paths = report.write_report(out)
-  assert [p.stem for p in paths.figures] == ["curves", "divergence"]
+  assert [p.stem for p in paths.figures] == ["curves", "time", "divergence"]
   assert paths.html.read_text().count(stats.ALL_DIVERGED) >= 4
 
 
@@ -190,8 +205,9 @@ def test_provenance_that_differs_is_flagged(make_sweep):
     '"dirty": false, "diff": ""', '"dirty": true, "diff": "+<b>"'
   )
   path.write_text(text)
-  html = report.write_report(out).html.read_text()
-  _check(html)
+  path = report.write_report(out).html
+  html = path.read_text()
+  _check(path)
   assert "differs between runs" in html
   assert "1 of 63 runs had uncommitted changes" in html
   assert "<pre>+&lt;b&gt;</pre>" in html
@@ -200,10 +216,40 @@ def test_provenance_that_differs_is_flagged(make_sweep):
 def test_names_are_escaped(make_sweep):
   norms = {"<script>alert(1)</script>": 0.0, 'a"&b': 0.1}
   out = make_sweep(norms=norms, baseline=None)
-  html = report.write_report(out).html.read_text()
-  _check(html)
+  path = report.write_report(out).html
+  html = path.read_text()
+  _check(path)
   assert html.count("<script>") == 1
   assert html.count("&lt;script&gt;alert") > 5
+
+
+def test_a_page_per_run(written, finished_sweep):
+  sweep = load.load(finished_sweep)
+  folder = written.html.parent / "runs"
+  assert len(list(folder.glob("*.html"))) == len(sweep.runs)
+  run = sweep.finals("dyt+sinkgd")[1]
+  page_of = _check(folder / f"{run.run_id}.html")
+  text = " ".join(" ".join(page_of.text).split())
+  for expected in (
+    "dyt+sinkgd, seed 101", "diverged", 'optimizer.name = "sinkgd"',
+    "train: 14 rows",
+  ):  # fmt: skip
+    assert expected in text
+  assert f"runs/{run.run_id}.html" in _check(written.html).links
+  lines = (folder.parent / "runs.csv").read_text().splitlines()
+  assert len(lines) == len(sweep.runs) + 1
+
+
+def test_many_runs_stay_bounded(make_sweep, monkeypatch):
+  out = make_sweep(trials=False)
+  monkeypatch.setattr(page, "_MAX_LISTED", 5)
+  monkeypatch.setattr(run_pages, "MAX_PAGES", 4)
+  monkeypatch.setattr(redraw, "draw", lambda figures, folder: [])
+  path = report.write_report(out).html
+  text = " ".join(" ".join(_check(path).text).split())
+  assert "5 of 27 runs" in text
+  assert len(list((path.parent / "runs").glob("*.html"))) == 4
+  assert len((path.parent / "runs.csv").read_text().splitlines()) == 28
 
 
 def test_stale_figure_is_removed(make_sweep):
@@ -235,7 +281,7 @@ def test_single_runs(make_sweep):
   out = make_sweep(trials=False)
   (out / "plan.json").unlink()
   paths = report.write_report(out / "runs")
-  _check(paths.html.read_text())
+  _check(paths.html)
   assert paths.markdown.read_text().startswith("| method | seeds | eval/loss")
 
 
@@ -254,8 +300,9 @@ def test_print_table(finished_sweep, capsys):
 
 def test_inline_ids_of_two_figures_differ(written, finished_sweep):
   sweep = load.load(finished_sweep)
-  figures = plots.draw(sweep, stats.summarize(sweep))
-  ids = [set(re.findall(r'\bid="([^"]+)"', page.inline(f))) for f in figures]
+  figures = plots.build(sweep, stats.summarize(sweep))
+  drawn = redraw.draw(figures, written.html.parent / "figures")
+  ids = [set(re.findall(r'\bid="([^"]+)"', page.inline(d))) for d in drawn]
   assert all(ids)
   assert len(set.union(*ids)) == sum(map(len, ids))
 

@@ -4,13 +4,13 @@ import csv
 import dataclasses
 import io
 import json
-import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from normjax.report import facts, formats, load, stats, tables
+from normjax import escape
+from normjax.report import facts, formats, latex, load, stats, tables
 
 
 def _small(make_sweep, **options):
@@ -66,24 +66,8 @@ def test_csv_is_unrounded(make_sweep):
   assert json.loads(records[3]["diverged_at_steps"]) == [140]
 
 
-def test_tex(make_sweep):
-  sweep, rows = _small(make_sweep)
-  table = tables.build(sweep, rows)
-  text = formats.tex(table)
-  body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
-  lines = body.strip().splitlines()[1:]
-  assert len(lines) == len(rows)
-  assert lines[0].startswith(r"layer\_norm+adamw & 0.001 & 4 & 3 & 1.7")
-  for line in lines:
-    assert line.endswith(r" \\")
-    assert len(re.findall(r"(?<!\\)&", line)) == len(table.columns) - 1
-  assert r"$\pm$" in body
-  assert text.count("{") == text.count("}")
-  assert text.isascii()
-
-
 def test_tex_escape():
-  assert formats.tex_escape("a_b & 5% of $x^2 {#1} ~ \\") == (
+  assert escape.tex("a_b & 5% of $x^2 {#1} ~ \\") == (
     r"a\_b \& 5\% of \$x\textasciicircum{}2 \{\#1\} \textasciitilde{}"
     r" \textbackslash{}"
   )
@@ -227,7 +211,7 @@ def test_a_zero_gradient_is_said_everywhere(make_sweep):
   }
   assert found.pop("dyt+adamw") == ("2", "[40, 1200]")
   assert set(found.values()) == {("0", "[]")}
-  assert formats.tex(table).isascii()
+  assert latex.full(table).isascii()
   assert (
     sum(
       "the gradient was exactly 0 from step" in line

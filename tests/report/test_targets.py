@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from normjax.report import facts, load, page, plots, stats, tables
+from normjax.report import facts, load, page, plots, redraw, stats, tables
 
 STEPS = "steps_to(eval/loss<=1.9)"
 SECONDS = "seconds_to(eval/loss<=1.9)"
@@ -72,7 +72,7 @@ def test_the_page_is_made_where_nobody_reaches_it(make):
   labels = ("dyt+adamw", "layer_norm+adamw")
   every = [(label, seed) for label in labels for seed in (100, 101, 102)]
   sweep, rows = make(late=every)
-  figures = plots.draw(sweep, rows)
-  assert "curves" in {figure.name for figure in figures}
-  text = page.render(sweep, rows, tables.build(sweep, rows), figures)
+  figures = redraw.draw(plots.build(sweep, rows), sweep.directory)
+  assert "curves" in {each.figure.name for each in figures}
+  text = page.render(sweep, rows, tables.build(sweep, rows), figures, {})
   assert "reached 0 of 3" in text

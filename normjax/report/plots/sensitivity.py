@@ -1,0 +1,112 @@
+"""The metric against each tuned value, over the tuning runs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from normjax import escape
+from normjax.record.comparison import short_names
+from normjax.record.directory import RunState
+from normjax.report import stats
+from normjax.report.figure import (
+  CHOSEN,
+  LOST,
+  TRIALS,
+  Figure,
+  Lines,
+  Series,
+  name,
+  styles,
+)
+from normjax.report.load import SweepRecord
+from normjax.report.plots.intervals import metric_label
+
+
+def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[Figure]:
+  """A figure per tuned key."""
+  del rows
+  return [f for key in sweep.tuned_keys for f in _figure(sweep, key)]
+
+
+def _figure(sweep: SweepRecord, key: str) -> list[Figure]:
+  """The best over the other tuned values."""
+  points, lost = _tried(sweep, key)
+  every = [v for own in points.values() for v in own.values()]
+  if not every:
+    return []
+  series = []
+  for method in sweep.methods:
+    label = method.label
+    own = points.get(label, {})
+    xs = sorted(own)
+    series.append(
+      Series(label, tuple(xs), tuple(own[x] for x in xs), look=TRIALS)
+    )
+    chosen = (method.tuned or {}).get(key)
+    if chosen in own:
+      series.append(Series(label, (chosen,), (own[chosen],), look=CHOSEN))
+    if xs := sorted(lost.get(label, set()) - set(own)):
+      series.append(Series(label, tuple(xs), (), look=LOST))
+  limits, cut = _focus(every, sweep.mode)
+  tried = sorted({x for own in (*points.values(), *lost.values()) for x in own})
+  short = short_names(sweep.tuned_keys)[key]
+  panel = Lines(
+    "",
+    name(short),
+    tuple(s for s in series if s.x),
+    metric_label(sweep),
+    log_x=tried[0] > 0 and tried[-1] / tried[0] >= 10,
+    y_limits=limits,
+    # More ticks than about a dozen would overlap.
+    ticks=tuple(tried[:: max(1, -(-len(tried) // 12))]),
+    worse="top" if sweep.mode == "min" else "bottom",
+  )
+  caption = "Tuning runs; the chosen value is circled."
+  if len(sweep.tuned_keys) > 1:
+    caption += " Each point is the best over the other tuned values."
+  if any(lost.values()):
+    caption += " × at the edge: every run with that value diverged."
+  if cut:
+    caption += " Values far from the best lie outside the axes."
+  return [
+    Figure(
+      escape.file_name(f"sensitivity_{short.replace('.', '_')}"),
+      f"Sensitivity to {escape.plain(short).replace('_', ' ')}",
+      caption,
+      (panel,),
+      styles(sweep),
+    )
+  ]
+
+
+def _tried(
+  sweep: SweepRecord, key: str
+) -> tuple[dict[str, dict[float, float]], dict[str, set[float]]]:
+  """Best metric by method and value, and the values that diverged."""
+  best = min if sweep.mode == "min" else max
+  points: dict[str, dict[float, float]] = {}
+  lost: dict[str, set[float]] = {}
+  for run in (r for m in sweep.methods for r in sweep.trials(m.label)):
+    x = run.overrides.get(key)
+    if isinstance(x, bool) or not isinstance(x, int | float):
+      continue
+    value = run.metric(sweep.metric)
+    own = points.setdefault(run.method, {})
+    if value is not None:
+      own[x] = best(value, own.get(x, value))
+    elif run.state is RunState.DIVERGED:
+      lost.setdefault(run.method, set()).add(x)
+  return points, lost
+
+
+def _focus(
+  values: Sequence[float], mode: str
+) -> tuple[tuple[float, float], bool]:
+  """Limits without what is so bad that it would flatten the rest."""
+  sign = 1 if mode == "min" else -1
+  costs = sign * np.array(values)
+  best, middle, worst = costs.min(), np.median(costs), costs.max()
+  edge = min(worst, best + 3 * (middle - best)) if middle > best else worst
+  margin = 0.08 * (edge - best) or 0.05 * abs(best) or 1.0
+  ends = sorted((sign * (best - margin), sign * (edge + margin)))
+  return (float(ends[0]), float(ends[1])), bool(edge < worst)
