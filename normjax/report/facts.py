@@ -13,7 +13,7 @@ from typing import Any
 from normjax import configure
 from normjax.record import schema, sources, target
 from normjax.record.comparison import differing_keys, short_names
-from normjax.record.directory import RunState, SweepDirectory
+from normjax.record.directory import RunState
 from normjax.record.failures import Failure, told
 from normjax.report import stats
 from normjax.report.load import Run, SweepRecord
@@ -370,18 +370,17 @@ def created(sweep: SweepRecord) -> str:
 
 def diffs(sweep: SweepRecord) -> list[str]:
   """Distinct uncommitted changes."""
-  found = (_diff(sweep, run) for run in sweep.runs)
+  found = (_diff(run) for run in sweep.runs)
   return list(dict.fromkeys(diff for diff in found if diff))
 
 
-def _diff(sweep: SweepRecord, run: Run) -> str:
+def _diff(run: Run) -> str:
   """A run's uncommitted changes; runs of earlier versions hold the text."""
   git = _git(run)
-  directory = SweepDirectory(sweep.directory).run(run.run_id)
   kept = git.get("diff_file")
-  if not kept:
+  if not kept or run.directory is None:
     return git.get("diff", "")
-  return sources.read(directory.sources, kept)
+  return sources.read(run.directory.sources, kept)
 
 
 def _git(run: Run) -> Mapping[str, Any]:

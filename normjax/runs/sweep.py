@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normjax import errors
-from normjax.record import files
-from normjax.record.directory import RunDirectory, RunState, SweepDirectory
+from normjax.record.directory import RunState
 from normjax.report import formats, load, stats
 from normjax.runs import columns, reading
 
@@ -128,32 +127,22 @@ class _Runs(Mapping[str, "Run"]):
   """The runs of a sweep that have begun, by run id."""
 
   def __init__(self, record: load.SweepRecord):
-    self._ids = {run.run_id: None for run in record.runs if run.record}
-    self._record = record
+    self._folders = {
+      run.run_id: run.directory.path
+      for run in record.runs
+      if run.record and run.directory is not None
+    }
     self._opened: dict[str, Run] = {}
 
   def __getitem__(self, run_id: str) -> "Run":
-    if run_id not in self._ids:
-      raise KeyError(run_id)
     if run_id not in self._opened:
-      self._opened[run_id] = self._open(run_id)
+      from normjax.runs import run  # Late: rows need no jax.
+
+      self._opened[run_id] = run.load_run(self._folders[run_id])
     return self._opened[run_id]
 
-  def _open(self, run_id: str) -> "Run":
-    from normjax.runs import run  # Late: rows need no jax.
-
-    out = self._record.directory
-    folder = SweepDirectory(out).run(run_id).path
-    if not folder.is_dir():  # Single runs lie in folders of any name.
-      folder = next(
-        path.parent
-        for path in out.glob(f"*/{files.RUN}")
-        if RunDirectory.at(path.parent).run_id == run_id
-      )
-    return run.load_run(folder)
-
   def __iter__(self) -> Iterator[str]:
-    return iter(self._ids)
+    return iter(self._folders)
 
   def __len__(self) -> int:
-    return len(self._ids)
+    return len(self._folders)
