@@ -74,7 +74,11 @@ class SweepRuns:
     return columns.of(self.rows(stage))
 
   def table(self) -> list[dict[str, Any]]:
-    """The report's `table.csv`: a row per method, the verdict corrected."""
+    """The report's `table.csv`: a row per method.
+
+    "verdict" is of the interval of the difference alone; "p_value_holm" is
+    adjusted for the number of methods.
+    """
     return formats.records(self.record, stats.summarize(self.record))
 
   @property
