@@ -103,7 +103,7 @@ def records(
 
 
 def runs(sweep: SweepRecord) -> str:
-  """Every run, a line each, its numbers unrounded."""
+  """Every run on a line of its own, its numbers unrounded."""
   file = io.StringIO()
   writer = csv.writer(file, lineterminator="\n")
   writer.writerow(

@@ -51,7 +51,7 @@ class SweepRuns:
 
   @property
   def problems(self) -> tuple[str, ...]:
-    """What could not be read: a line each."""
+    """What could not be read, one line per file or run."""
     return self.record.problems
 
   def rows(self, stage: str | None = "final") -> list[dict[str, Any]]:
