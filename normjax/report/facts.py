@@ -79,19 +79,18 @@ def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if compared:
     count = Counter(row.verdict for row in compared)
     order = (
-      stats.BETTER, stats.WORSE, stats.SAME, stats.ALL_DIVERGED,
-      stats.NOT_REACHED, stats.TOO_FEW,
+      stats.BETTER, stats.WORSE, stats.SAME, stats.SOME_DIVERGED,
+      stats.ALL_DIVERGED, stats.NOT_REACHED, stats.TOO_FEW,
     )  # fmt: skip
     said = ", ".join(f"{count[word]} {word}" for word in order if count[word])
     sentences.append(
       f"Compared with {sweep.baseline}, of {len(compared)} methods: {said}."
     )
-    decided = [r for r in compared if r.verdict in (stats.BETTER, stats.WORSE)]
-    kept = sum(stats.holds(row) for row in decided)
-    if kept < len(decided):
+    lost = sum(row.verdict != row.verdict_uncorrected for row in compared)
+    if lost:
       sentences.append(
-        f"Adjusted for {len(compared)} comparisons (Holm), {kept} of these"
-        f" {len(decided)} differences remain significant."
+        f"Verdicts are adjusted for {len(compared)} comparisons (Holm); {lost}"
+        f" more would be decided without that."
       )
   return sentences
 
@@ -208,8 +207,8 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   tested = sum(row.difference is not None for row in rows)
   if tested > 1:
     lines.append(
-      f"{tested} comparisons with one baseline: verdicts are unadjusted, see"
-      " p (Holm)."
+      f"{tested} comparisons with one baseline: verdicts are adjusted for that"
+      " (Holm), intervals are not."
     )
   survivors = [r.label for r in rows if r.diverged and r.interval.n]
   if survivors:

@@ -261,20 +261,16 @@ def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if compared:
     notes.append(
       f"Difference to {sweep.baseline} over common seeds, paired, with its"
-      " 95% t-interval; not distinguishable where that crosses 0. Seeds"
-      " needed: for 80% power, if difference and spread are as observed."
+      " 95% t-interval; not distinguishable where p (Holm) is 0.05 or more."
+      " Seeds needed: for 80% power, if difference and spread are as observed."
     )
   if len(compared) > 1:
-    lost = [
-      r.label
-      for r in compared
-      if r.verdict in (stats.BETTER, stats.WORSE) and not stats.holds(r)
-    ]
+    lost = [r.label for r in compared if r.verdict != r.verdict_uncorrected]
     notes.append(
-      f"{len(compared)} comparisons were made and verdicts are not adjusted"
-      " for that; p (Holm) is."
+      f"{len(compared)} comparisons were made; verdicts and p (Holm) are"
+      " adjusted for that, intervals are not."
       + (
-        f" After adjustment, not significant: {', '.join(lost)}."
+        f" Not distinguishable by the adjustment alone: {', '.join(lost)}."
         if lost
         else ""
       )

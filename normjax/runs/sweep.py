@@ -76,8 +76,8 @@ class SweepRuns:
   def table(self) -> list[dict[str, Any]]:
     """The report's `table.csv`: a row per method.
 
-    "verdict" is of the interval of the difference alone; "p_value_holm" is
-    adjusted for the number of methods.
+    "verdict" is corrected for the number of methods; "verdict_uncorrected" is
+    of the interval of the difference alone.
     """
     return formats.records(self.record, stats.summarize(self.record))
 
