@@ -84,7 +84,8 @@ def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     )  # fmt: skip
     said = ", ".join(f"{count[word]} {word}" for word in order if count[word])
     sentences.append(
-      f"Compared with {sweep.baseline}, of {len(compared)} methods: {said}."
+      f"Compared with {sweep.baseline}, of {len(compared)}"
+      f" method{'s' * (len(compared) != 1)}: {said}."
     )
     lost = sum(row.verdict != row.verdict_uncorrected for row in compared)
     if lost:

@@ -277,8 +277,8 @@ def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     )
   if any(r.reached for r in rows):
     notes.append(
-      "Reached: so many runs of those that are over reached the target. What a"
-      " run that did not would need is not known, so there is no mean and no"
+      "Reached: how many of the runs that are over reached the target. How long"
+      " the others would need is not known, so there is no mean and no"
       " difference; the median is over all, where more than half reached it."
     )
   if any(r.diverged and r.interval.n for r in rows):
