@@ -11,6 +11,7 @@ import functools
 import math
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from normjax import configure, errors, own_parts
@@ -289,22 +290,24 @@ def _defaults(flat: Mapping[str, Any]) -> dict[str, Any]:
     name = flat.get(f"{block}.name")
     if name is None:  # An optional one.
       continue
-    found |= _own_leaves(block, name, _written_ns(block, name))
+    found |= _own_leaves(block, name, _version(block, name))
   return found
 
 
 @functools.lru_cache(maxsize=64)
-def _own_leaves(block: str, name: str, written_ns: int) -> dict[str, Any]:
+def _own_leaves(
+  block: str, name: str, version: tuple[Path, int] | None
+) -> dict[str, Any]:
   """The leaves of a component's own config; a sweep asks for each often."""
-  del written_ns  # Of the file: another one is read anew.
+  del version  # Another file, or one that was edited, is read anew.
   config = configure.to_dict(configure.component(block, name))
   return {f"{block}.{path}": v for path, v in configure.leaves(config)}
 
 
-def _written_ns(block: str, name: str) -> int:
-  """When a component's file was written; 0 where there is none."""
-  file = configure.component_file(block, name)
-  return 0 if file is None else os.stat(file).st_mtime_ns
+def _version(block: str, name: str) -> tuple[Path, int] | None:
+  """A component's file, and when it was written; None where there is none."""
+  file = configure.component_file(configure.COMPONENTS[block], name)
+  return None if file is None else (file, os.stat(file).st_mtime_ns)
 
 
 def _problems(flat: Mapping[str, Any]) -> Iterator[str]:

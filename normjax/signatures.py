@@ -97,7 +97,24 @@ def parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
   """The parameters of a function, or of a class's `__init__`."""
   # A metaclass, as Flax's, may hide the signature of a class.
   function = factory.__init__ if isinstance(factory, type) else factory
-  return list(inspect.signature(function).parameters.values())
+  names = getattr(inspect.unwrap(function), "__globals__", {})
+  return [
+    p.replace(annotation=_evaluated(p.annotation, names))
+    for p in inspect.signature(function).parameters.values()
+  ]
+
+
+def _evaluated(annotation: Any, names: Mapping[str, Any]) -> Any:
+  """An annotation that `from __future__ import annotations` made a text.
+
+  One that names what is imported for type checkers alone stays a text.
+  """
+  if not isinstance(annotation, str):
+    return annotation
+  try:
+    return eval(annotation, dict(names))
+  except Exception:
+    return annotation
 
 
 def plain_kind(annotation: Any) -> str:

@@ -1,6 +1,7 @@
 """A user's parts beside the config file that a command is given."""
 
 import logging
+import os
 import subprocess
 import sys
 
@@ -160,6 +161,20 @@ def test_a_file_that_hides_ours_is_said_once(folder, caplog):
     _block(folder, "dyt")
   said = [r.getMessage() for r in caplog.records]
   assert said == [f"note: {file} comes before normjax's own dyt.py"]
+
+
+def test_defaults_are_those_of_the_file_as_it_is_now(folder):
+  """A check that remembers another file's types would refuse this one's."""
+  _block(folder, "dyt")
+  file = folder / "configs" / "norms" / "dyt.py"
+  for alpha in (1, "small"):
+    file.write_text(
+      MINE.replace(
+        '"NAME", "power": 3, "act": "x"', f'"dyt", "alpha_init": {alpha!r}'
+      )
+    )
+    os.utime(file, ns=(0, len(str(alpha))))  # Clocks of files may be coarse.
+    assert _block(folder, "dyt") == {"name": "dyt", "alpha_init": alpha}
 
 
 def test_a_default_config_beside_the_file_is_the_one_that_is_loaded(folder):

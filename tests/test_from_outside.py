@@ -9,7 +9,15 @@ import optax
 import pytest
 from flax import nnx
 
-from normjax import build, configure, errors, fields, metrics, norms
+from normjax import (
+  build,
+  configure,
+  errors,
+  fields,
+  metrics,
+  norms,
+  own_parts,
+)
 from normjax.data import dataset
 from normjax.nn import placement
 from normjax.norms import base
@@ -272,6 +280,20 @@ def test_a_schedule_s_options_are_keys_of_its_block():
     configure.override(other, {"schedule.fractoin": 1.0})
   ours = configure.override(other, {"schedule.name": "linear"})
   assert set(ours.schedule) == set(support.tiny().schedule)
+
+
+def test_annotations_that_are_texts_say_what_is_traced(tmp_path, monkeypatch):
+  (tmp_path / "postponed.py").write_text(
+    "from __future__ import annotations\n"
+    "from normjax.types import StaticFloat\n"
+    "def sgd(rate: float, share: StaticFloat = 0.5, b: float = 1,\n"
+    "        mask: Unknown = None):\n"
+    "  pass\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  found = own_parts.signature("optimizer", "postponed:sgd")
+  assert found.traced({"rate": 1, "share": 0.5, "b": 1}) == {"rate", "b"}
+  assert found.defaults()["b"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ branches.""",
 positions.""",
   ),
   Kind(
-    "data", "Data", "data.name", data.TABLE, block="data",
+    "data", "Data sets", "data.name", data.TABLE, block="data",
     intro="""\
 Named by `data.name`. The [guide](../guides/data.md) has what they share, own
 data, and corruptions.""",

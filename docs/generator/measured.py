@@ -92,7 +92,9 @@ def claims() -> str:
   return "\n\n".join(
     (
       "# Papers' claims, measured small",
-      found["notes"].strip() + f" [The lab log](../../{_LOG}).",
+      found["notes"]
+      .strip()
+      .replace("The lab log", f"[The lab log](../../{_LOG})"),
       text.table(header, rows),
     )
   )

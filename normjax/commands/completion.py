@@ -160,8 +160,8 @@ def _keys() -> dict[str, object]:
   default = configure.load("configs/default.py")
   found = dict.fromkeys(slips.keys()) | dict(configure.leaves(default))
   for block, folder in configure.COMPONENTS.items():
-    for file in sorted((configure.configs_dir() / folder).glob("*.py")):
-      component = configure.component(block, file.stem)
+    for name in configure.component_files(folder):
+      component = configure.component(block, name)
       for key, value in configure.leaves(component, f"{block}."):
         found.setdefault(key, value)
   return found
@@ -171,8 +171,7 @@ def _allowed(key: str, example: object) -> list[str]:
   """The values of a key that can be listed."""
   block = key.removesuffix(".name")
   if block in configure.COMPONENTS and key != block:
-    folder = configure.configs_dir() / configure.COMPONENTS[block]
-    return sorted(file.stem for file in folder.glob("*.py"))
+    return list(configure.component_files(configure.COMPONENTS[block]))
   field = fields.FIELDS.get(key)
   if field is not None and field.choices:
     return list(field.choices)

@@ -13,7 +13,7 @@ from typing import Any
 from normjax import configure
 from normjax.record import schema, sources, target
 from normjax.record.comparison import differing_keys, short_names
-from normjax.record.directory import RunState, SweepDirectory
+from normjax.record.directory import RunState
 from normjax.record.failures import Failure, told
 from normjax.report import stats
 from normjax.report.load import Run, SweepRecord
@@ -79,19 +79,19 @@ def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if compared:
     count = Counter(row.verdict for row in compared)
     order = (
-      stats.BETTER, stats.WORSE, stats.SAME, stats.ALL_DIVERGED,
-      stats.NOT_REACHED, stats.TOO_FEW,
+      stats.BETTER, stats.WORSE, stats.SAME, stats.SOME_DIVERGED,
+      stats.ALL_DIVERGED, stats.NOT_REACHED, stats.TOO_FEW,
     )  # fmt: skip
     said = ", ".join(f"{count[word]} {word}" for word in order if count[word])
     sentences.append(
-      f"Compared with {sweep.baseline}, of {len(compared)} methods: {said}."
+      f"Compared with {sweep.baseline}, of {len(compared)}"
+      f" method{'s' * (len(compared) != 1)}: {said}."
     )
-    decided = [r for r in compared if r.verdict in (stats.BETTER, stats.WORSE)]
-    kept = sum(stats.holds(row) for row in decided)
-    if kept < len(decided):
+    lost = sum(row.verdict != row.verdict_uncorrected for row in compared)
+    if lost:
       sentences.append(
-        f"Adjusted for {len(compared)} comparisons (Holm), {kept} of these"
-        f" {len(decided)} differences remain significant."
+        f"Verdicts are adjusted for {len(compared)} comparisons (Holm); {lost}"
+        f" more would be decided without that."
       )
   return sentences
 
@@ -208,8 +208,8 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   tested = sum(row.difference is not None for row in rows)
   if tested > 1:
     lines.append(
-      f"{tested} comparisons with one baseline: verdicts are unadjusted, see"
-      " p (Holm)."
+      f"{tested} comparisons with one baseline: verdicts are adjusted for that"
+      " (Holm), intervals are not."
     )
   survivors = [r.label for r in rows if r.diverged and r.interval.n]
   if survivors:
@@ -370,18 +370,17 @@ def created(sweep: SweepRecord) -> str:
 
 def diffs(sweep: SweepRecord) -> list[str]:
   """Distinct uncommitted changes."""
-  found = (_diff(sweep, run) for run in sweep.runs)
+  found = (_diff(run) for run in sweep.runs)
   return list(dict.fromkeys(diff for diff in found if diff))
 
 
-def _diff(sweep: SweepRecord, run: Run) -> str:
+def _diff(run: Run) -> str:
   """A run's uncommitted changes; runs of earlier versions hold the text."""
   git = _git(run)
-  directory = SweepDirectory(sweep.directory).run(run.run_id)
   kept = git.get("diff_file")
-  if not kept:
+  if not kept or run.directory is None:
     return git.get("diff", "")
-  return sources.read(directory.sources, kept)
+  return sources.read(run.directory.sources, kept)
 
 
 def _git(run: Run) -> Mapping[str, Any]:

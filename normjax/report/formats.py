@@ -87,6 +87,7 @@ def records(
       "p_value_holm": difference.p_holm,
       "seeds_needed": difference.seeds_needed,
       "verdict": row.verdict,
+      "verdict_uncorrected": row.verdict_uncorrected,
       "diverged": len(row.diverged),
       "diverged_at_steps": json.dumps(list(row.diverged.values())),
       "gradient_zero": len(row.gradient_zero),
@@ -103,7 +104,7 @@ def records(
 
 
 def runs(sweep: SweepRecord) -> str:
-  """Every run, a line each, its numbers unrounded."""
+  """Every run on a line of its own, its numbers unrounded."""
   file = io.StringIO()
   writer = csv.writer(file, lineterminator="\n")
   writer.writerow(
@@ -130,6 +131,7 @@ _STYLES = {
   stats.BETTER: "green",
   stats.WORSE: "red",
   stats.ALL_DIVERGED: "red",
+  stats.SOME_DIVERGED: "red",
   stats.SAME: "dim",
   stats.BASELINE: "bold",
 }

@@ -35,6 +35,7 @@ class Run:
     status: status.json of a run that is not over, or {}.
     result: result.json, or {}.
     rows: rows of metrics.jsonl.
+    directory: its files; single runs may lie in folders of any name.
   """
 
   run_id: str
@@ -49,6 +50,7 @@ class Run:
   status: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   result: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   rows: tuple[Mapping[str, Any], ...] = ()
+  directory: RunDirectory | None = None
 
   def metric(self, name: str) -> float | None:
     """The final value of a run that is done; None for any other."""
@@ -179,6 +181,7 @@ def _fill(
     if left.result
     else {},
     rows=tuple(rows),
+    directory=directory,
   )
   unread = [*left.problems, *filter(None, [problem])]
   return run, [

@@ -23,6 +23,7 @@ _VERDICTS = {
   stats.BETTER: "better",
   stats.WORSE: "worse",
   stats.ALL_DIVERGED: "worse",
+  stats.SOME_DIVERGED: "worse",
   stats.BASELINE: "baseline",
 }
 

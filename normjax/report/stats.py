@@ -30,6 +30,7 @@ WORSE = "worse"
 SAME = "not distinguishable"
 TOO_FEW = "n < 2"
 ALL_DIVERGED = "all diverged"
+SOME_DIVERGED = "some diverged"
 NOT_REACHED = "not all reached"
 BASELINE = "baseline"
 NO_BASELINE = ""
@@ -89,6 +90,8 @@ class Row:
     trials: tuning settings tried; None where nothing was tuned.
     trials_planned: tuning settings in the plan.
     trials_diverged: tuning runs that diverged.
+    verdict: corrected for the number of comparisons, by Holm's adjustment.
+    verdict_uncorrected: of the interval of the difference alone.
     steps: steps of the runs that are done (the largest).
     train_s: mean training time of the runs that are done.
     compile_s: of the method's program, by whichever run compiled it; None
@@ -111,6 +114,7 @@ class Row:
   interval: Interval
   difference: Difference | None
   verdict: str
+  verdict_uncorrected: str
   steps: int | None
   train_s: float | None
   compile_s: float | None
@@ -218,12 +222,6 @@ def verdict(difference: Interval, mode: str) -> str:
   return BETTER if (difference.mean < 0) == (mode == "min") else WORSE
 
 
-def holds(row: Row) -> bool:
-  """The difference is significant after Holm's adjustment."""
-  p_holm = row.difference.p_holm if row.difference else None
-  return p_holm is not None and p_holm < 1 - CONFIDENCE
-
-
 def summarize(sweep: SweepRecord) -> tuple[Row, ...]:
   """One row per method, in the plan's order."""
   values = {
@@ -236,9 +234,17 @@ def summarize(sweep: SweepRecord) -> tuple[Row, ...]:
   ]  # fmt: skip
   adjusted = holm([rows[i].difference.p_value for i in tested])
   for index, p_holm in zip(tested, adjusted, strict=True):
-    difference = dataclasses.replace(rows[index].difference, p_holm=p_holm)
-    rows[index] = dataclasses.replace(rows[index], difference=difference)
+    rows[index] = _adjusted(rows[index], p_holm)
   return tuple(rows)
+
+
+def _adjusted(row: Row, p_holm: float) -> Row:
+  """The row with its verdict as the number of comparisons allows it."""
+  word = row.verdict
+  if word in (BETTER, WORSE) and p_holm >= 1 - CONFIDENCE:
+    word = SAME
+  difference = dataclasses.replace(row.difference, p_holm=p_holm)
+  return dataclasses.replace(row, difference=difference, verdict=word)
 
 
 def _values(runs: Sequence[Run], metric: str) -> dict[int, float]:
@@ -291,6 +297,8 @@ def _row(
     word = NOT_REACHED
   if diverged and not own and len(diverged) == len(finals):
     word = ALL_DIVERGED
+  elif diverged and word == BETTER:
+    word = SOME_DIVERGED  # Its mean is over the survivors.
   times = _numbers(survivors, "train_s")
   return Row(
     method=method,
@@ -311,6 +319,7 @@ def _row(
     interval=mean_interval(list(own.values())),
     difference=difference,
     verdict=word,
+    verdict_uncorrected=word,
     steps=max(_numbers(survivors, "steps"), default=None),
     train_s=float(np.mean(times)) if times else None,
     compile_s=_compile_s(sweep, finals or trials),

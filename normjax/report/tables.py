@@ -261,28 +261,24 @@ def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if compared:
     notes.append(
       f"Difference to {sweep.baseline} over common seeds, paired, with its"
-      " 95% t-interval; not distinguishable where that crosses 0. Seeds"
-      " needed: for 80% power, if difference and spread are as observed."
+      " 95% t-interval; not distinguishable where p (Holm) is 0.05 or more."
+      " Seeds needed: for 80% power, if difference and spread are as observed."
     )
   if len(compared) > 1:
-    lost = [
-      r.label
-      for r in compared
-      if r.verdict in (stats.BETTER, stats.WORSE) and not stats.holds(r)
-    ]
+    lost = [r.label for r in compared if r.verdict != r.verdict_uncorrected]
     notes.append(
-      f"{len(compared)} comparisons were made and verdicts are not adjusted"
-      " for that; p (Holm) is."
+      f"{len(compared)} comparisons were made; verdicts and p (Holm) are"
+      " adjusted for that, intervals are not."
       + (
-        f" After adjustment, not significant: {', '.join(lost)}."
+        f" Not distinguishable by the adjustment alone: {', '.join(lost)}."
         if lost
         else ""
       )
     )
   if any(r.reached for r in rows):
     notes.append(
-      "Reached: so many runs of those that are over reached the target. What a"
-      " run that did not would need is not known, so there is no mean and no"
+      "Reached: how many of the runs that are over reached the target. How long"
+      " the others would need is not known, so there is no mean and no"
       " difference; the median is over all, where more than half reached it."
     )
   if any(r.diverged and r.interval.n for r in rows):

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy as np
 from flax import nnx
 
 from normjax import build, configure, errors, fields
-from normjax import metrics as metrics_lib
+from normjax.metrics import Metric
 from normjax.record import files, probes
 from normjax.record.directory import RunDirectory, RunRecord
-from normjax.runs import columns, export, reading
+from normjax.runs import columns, evaluation, export, reading
 from normjax.train import checkpoint, data_change, evaluate, reopen
 from normjax.train.state import State
 
@@ -71,6 +71,7 @@ class Run:
     self.directory = found.path
     self.config = config
     self._files, self._asked_step = found, step
+    self._evaluators: dict[tuple[Metric, ...], reopen.Evaluator] = {}
 
   def __repr__(self) -> str:
     """Says which run it is, where, and how far."""
@@ -227,7 +228,7 @@ class Run:
   def save(self, path: str | Path) -> Path:
     """Writes the parameters and statistics to a safetensors file.
 
-    Tensors are called "params/<path>" and "stats/<path>", as in `variables`;
+    Tensors are called "params/<path>" and "stats/<path>", as in `variables`.
     Axes are Flax's: kernels (in, out), convolutions HWIO. The metadata has
     run_id, step, config (JSON) and the version of normjax.
 
@@ -254,7 +255,7 @@ class Run:
     self,
     data: Any = None,
     split: str = "validation",
-    metrics: Iterable[str | metrics_lib.Metric | Callable[..., Any]] = (),
+    metrics: Iterable[evaluation.Asked] = (),
     num_batches: int | None = None,
   ) -> dict[str, float]:
     """Evaluates the state, by the program of the run's own evaluations.
@@ -268,8 +269,8 @@ class Run:
         inputs and targets of the same kind.
       split: "validation", or "train" or "test" where the data set has them.
       metrics: beside those of the config: names of `normjax.metrics`,
-        "package.module:function", or functions (output, batch) -> one value
-        per example.
+        "package.module:function", a `Metric`, or functions (output, batch) ->
+        one value per example.
       num_batches: at most so many; 0 takes all; None: as the config says.
 
     Returns:
@@ -277,68 +278,34 @@ class Run:
       config asks for corruptions, on own validation data these too.
 
     Raises:
-      UserError: data, a split or a metric that does not fit; what `state`
-        raises.
+      UserError: data, a split or a metric that does not fit, or a metric
+        whose name is taken; what `state` raises.
     """
-    dataset = self._dataset(data, split)
-    options = self.config.evaluate
-    added = _metrics(metrics, dataset)
-    program = reopen.evaluator(self._opened, added)
-    if num_batches is not None:
-      problem = fields.FIELDS["evaluate.num_batches"].problem(num_batches)
-      if problem:
-        raise errors.UserError(
-          f"evaluate: num_batches={num_batches!r} {problem}."
-        )
-      options = options.copy_and_resolve_references()
-      options.num_batches = num_batches
+    dataset = evaluation.dataset(self.config, self.data, data, split)
+    added = evaluation.metrics(metrics, self._opened, dataset)
+    # Kept, so that another split needs no further compilation.
+    if added not in self._evaluators:
+      self._evaluators[added] = reopen.evaluator(self._opened, added)
     return evaluate.measure(
-      program,
+      self._evaluators[added],
       self.state,
       dataset,
       self._opened.hyper,
-      options,
+      evaluation.options(self.config, num_batches),
       corrupted=data is None and split == "validation",
     )
-
-  def _dataset(self, data: Any, split: str) -> Any:
-    """What is evaluated on."""
-    own = self.data
-    dataset = own if data is None else data
-    if isinstance(data, str):
-      data = {"name": data}
-    if isinstance(data, Mapping):
-      changes = {f"data.{key}": value for key, value in data.items()}
-      dataset = build.dataset(configure.override(self.config, changes))
-    if dataset is not own:
-      for key in ("reads", "targets", "model_options"):
-        theirs, ours = getattr(dataset, key, None), getattr(own, key)
-        if theirs != ours:
-          raise errors.UserError(
-            f"evaluate: data {getattr(dataset, 'name', dataset)!r} has"
-            f" {key}={theirs!r}; this run's model was made for {ours!r}."
-          )
-    if split == "validation":
-      return dataset
-    if not hasattr(dataset, "on_split"):
-      raise errors.UserError(
-        f"evaluate: split={split!r}: data {dataset.name!r} has no splits to"
-        " choose from; allowed: 'validation'."
-      )
-    return dataset.on_split(split)
 
   # ----- Building what the config names -----
 
   @functools.cached_property
   def _opened(self) -> reopen.Opened:
+    """What the config says, in shapes alone."""
     with self._building():
       return reopen.open_config(self.config)
 
-  @contextlib.contextmanager
-  def _building(self) -> Iterator[None]:
+  def _building(self) -> contextlib.AbstractContextManager[None]:
     """Says whose config is at fault, and what may help."""
-    with _naming(self.directory / files.RUN):
-      yield
+    return _naming(self.directory / files.RUN)
 
 
 @contextlib.contextmanager
@@ -361,24 +328,3 @@ def _root(error: BaseException) -> BaseException:
   while error.__cause__ is not None:
     error = error.__cause__
   return error
-
-
-def _metrics(
-  asked: Iterable[str | metrics_lib.Metric | Callable[..., Any]], dataset: Any
-) -> tuple[metrics_lib.Metric, ...]:
-  """The metrics that are meant; each fits the data set."""
-  found = []
-  for each in (asked,) if isinstance(asked, str) else asked:
-    if isinstance(each, str):
-      metric = metrics_lib.get(each)
-    elif isinstance(each, metrics_lib.Metric):
-      metric = each
-    elif callable(each):
-      metric = metrics_lib.Metric(each.__name__, each)
-    else:
-      raise errors.UserError(
-        f"evaluate: metrics has {each!r}; allowed: names, functions, Metric."
-      )
-    metric.check(dataset)
-    found.append(metric)
-  return tuple(found)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normjax import errors
-from normjax.record import files
-from normjax.record.directory import RunDirectory, RunState, SweepDirectory
+from normjax.record.directory import RunState
 from normjax.report import formats, load, stats
 from normjax.runs import columns, reading
 
@@ -52,7 +51,7 @@ class SweepRuns:
 
   @property
   def problems(self) -> tuple[str, ...]:
-    """What could not be read: a line each."""
+    """What could not be read, one line per file or run."""
     return self.record.problems
 
   def rows(self, stage: str | None = "final") -> list[dict[str, Any]]:
@@ -75,7 +74,11 @@ class SweepRuns:
     return columns.of(self.rows(stage))
 
   def table(self) -> list[dict[str, Any]]:
-    """The report's `table.csv`: a row per method, the verdict corrected."""
+    """The report's `table.csv`: a row per method.
+
+    "verdict" is corrected for the number of methods; "verdict_uncorrected" is
+    of the interval of the difference alone.
+    """
     return formats.records(self.record, stats.summarize(self.record))
 
   @property
@@ -128,32 +131,22 @@ class _Runs(Mapping[str, "Run"]):
   """The runs of a sweep that have begun, by run id."""
 
   def __init__(self, record: load.SweepRecord):
-    self._ids = {run.run_id: None for run in record.runs if run.record}
-    self._record = record
+    self._folders = {
+      run.run_id: run.directory.path
+      for run in record.runs
+      if run.record and run.directory is not None
+    }
     self._opened: dict[str, Run] = {}
 
   def __getitem__(self, run_id: str) -> "Run":
-    if run_id not in self._ids:
-      raise KeyError(run_id)
     if run_id not in self._opened:
-      self._opened[run_id] = self._open(run_id)
+      from normjax.runs import run  # Late: rows need no jax.
+
+      self._opened[run_id] = run.load_run(self._folders[run_id])
     return self._opened[run_id]
 
-  def _open(self, run_id: str) -> "Run":
-    from normjax.runs import run  # Late: rows need no jax.
-
-    out = self._record.directory
-    folder = SweepDirectory(out).run(run_id).path
-    if not folder.is_dir():  # Single runs lie in folders of any name.
-      folder = next(
-        path.parent
-        for path in out.glob(f"*/{files.RUN}")
-        if RunDirectory.at(path.parent).run_id == run_id
-      )
-    return run.load_run(folder)
-
   def __iter__(self) -> Iterator[str]:
-    return iter(self._ids)
+    return iter(self._folders)
 
   def __len__(self) -> int:
-    return len(self._ids)
+    return len(self._folders)

@@ -53,8 +53,9 @@ def check(out: Path, plan: Plan, entries: Mapping[str, RunRecord]) -> None:
     if changed := {run_id: text for run_id, text in said.items() if text}:
       named = ", ".join(list(changed)[:_MOST_NAMED])
       more = len(changed) - _MOST_NAMED
+      count = "1 run was" if len(changed) == 1 else f"{len(changed)} runs were"
       raise errors.RunError(
-        f"{out}: {len(changed)} runs were trained on other data of"
+        f"{out}: {count} trained on other data of"
         f" data.name={points[0].config['data']['name']!r} ({named}"
         f"{f' and {more} more' if more > 0 else ''}):"
         f" {next(iter(changed.values()))}. Give a new --out, or put the old"

@@ -137,7 +137,8 @@ def check_here(
   if failures and (strict or len(failed) == len(seen)):
     more = len(failures) - 1
     raise errors.UserError(
-      failures[0] + (f" (and {more} more faults)" if more else "")
+      failures[0]
+      + (f" (and {more} more fault{'s' * (more > 1)})" if more else "")
     )
   if unmatched:
     # What one method lacks, another may have.

@@ -90,10 +90,13 @@ def model(opened: Opened, state: State) -> nnx.Module:
 
 
 def evaluator(opened: Opened, more: tuple[Metric, ...] = ()) -> Evaluator:
-  """The function of the run's evaluations, with some more metrics."""
-  there = {metric.name for metric in opened.recipe.metrics}
-  added = tuple(metric for metric in more if metric.name not in there)
-  recipe = opened.recipe._replace(metrics=(*opened.recipe.metrics, *added))
+  """The function of the run's evaluations.
+
+  Args:
+    opened: the run.
+    more: metrics beside the run's own, of other names.
+  """
+  recipe = opened.recipe._replace(metrics=(*opened.recipe.metrics, *more))
   return Evaluator(
     opened.layout,
     program.evaluation_function(recipe, opened.layout),

@@ -404,8 +404,8 @@ FAULTS = (
   Fault(
     "quantile of the interval",
     "normjax/report/stats.py",
-    "  t = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)",
-    "  t = stats.t.ppf(CONFIDENCE, n - 1)",
+    "  t = special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)",
+    "  t = special.stdtrit(n - 1, CONFIDENCE)",
     "tests/report/test_stats.py::test_interval_of_three",
   ),
   Fault(
@@ -414,6 +414,14 @@ FAULTS = (
     "largest = max(largest, (len(p_values) - rank) * p_values[index])",
     "largest = max(largest, (rank + 1) * p_values[index])",
     "tests/report/test_stats.py::test_holm",
+  ),
+  Fault(
+    "verdicts for one comparison each",
+    "normjax/report/stats.py",
+    "p_holm >= 1 - CONFIDENCE",
+    "row.difference.p_value >= 1 - CONFIDENCE",
+    "tests/report/test_stats.py"
+    "::test_verdicts_are_corrected_for_the_number_of_comparisons",
   ),
   Fault(
     "differences that are none",

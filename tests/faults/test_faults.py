@@ -10,8 +10,6 @@ import pytest
 from tests import support
 from tests.faults.faults import FAULTS
 
-pytestmark = pytest.mark.slow
-
 PASSED, FAILED = 0, 1  # Of pytest; all else is an error of another kind.
 
 
@@ -55,6 +53,7 @@ def test_every_text_is_there_once():
   assert {name: n for name, n in counts.items() if n != 1} == {}
 
 
+@pytest.mark.slow
 def test_without_faults_the_tests_pass(checkout):
   tests = sorted({fault.test for fault in FAULTS})
   done = _pytest(checkout, *tests)
@@ -66,6 +65,7 @@ def test_without_faults_the_tests_pass(checkout):
   assert "skipped" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FAULTS, ids=str)
 def test_fault_is_caught(case, checkout):
   path = checkout / case.path

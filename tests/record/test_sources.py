@@ -35,7 +35,7 @@ CONFIG = {
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-  """A user's files, beside his sweep."""
+  """A user's files, beside a sweep file."""
   for name, text in FILES.items():
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)

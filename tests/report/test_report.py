@@ -10,7 +10,17 @@ import pytest
 from rich.console import Console
 
 from normjax import errors, report
-from normjax.report import figure, load, page, plots, redraw, run_pages, stats
+from normjax.report import (
+  facts,
+  figure,
+  load,
+  page,
+  plots,
+  redraw,
+  run_pages,
+  stats,
+)
+from tests.report.conftest import base_config, write_run
 
 _VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -283,6 +293,17 @@ def test_single_runs(make_sweep):
   paths = report.write_report(out / "runs")
   _check(paths.html)
   assert paths.markdown.read_text().startswith("| method | seeds | eval/loss")
+
+
+def test_uncommitted_changes_are_found_wherever_a_single_run_lies(tmp_path):
+  folder = tmp_path / "mine"
+  write_run(
+    folder, base_config(), 1.5,
+    git={"commit": "0", "dirty": True, "diff_file": "a-normjax.diff"},
+  )  # fmt: skip
+  (folder / "sources").mkdir()
+  (folder / "sources" / "a-normjax.diff").write_text("+x = 1")
+  assert facts.diffs(load.load(tmp_path)) == ["+x = 1"]
 
 
 def test_missing_directory_is_not_made(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from normjax.report import facts, load, stats
+from normjax.report import facts, formats, load, stats
 
 # Rounding of a few float64 operations on numbers near 1.
 EXACT = dict(rel=1e-12, abs=1e-12)
@@ -172,6 +172,36 @@ def test_diverged_seed_is_counted_not_averaged(finished_sweep):
   )
   assert row.difference.interval.n == 2
   assert (row.over, row.planned) == (3, 3)
+
+
+def test_verdicts_are_corrected_for_the_number_of_comparisons(make_sweep):
+  sweep = load.load(make_sweep(spread=0.03, trials=False, diverged=()))
+  rows = stats.summarize(sweep)
+  lost = [r for r in rows if r.verdict != r.verdict_uncorrected]
+  assert len(lost) == 3
+  for row in lost:
+    assert row.difference.p_value < 0.05 <= row.difference.p_holm
+    assert row.verdict_uncorrected in (stats.BETTER, stats.WORSE)
+    assert row.verdict == stats.SAME
+  kept = [r for r in rows if r.verdict in (stats.BETTER, stats.WORSE)]
+  assert kept
+  assert all(row.difference.p_holm < 0.05 for row in kept)
+  table = formats.records(sweep, rows)
+  assert [r["verdict"] for r in table] == [r.verdict for r in rows]
+  assert "3 more would be decided without that" in " ".join(
+    facts.findings(sweep, rows)
+  )
+
+
+def test_survivors_are_never_better(make_sweep):
+  out = make_sweep(
+    norms={"layer_norm": 0.0}, trials=False,
+    optimizers={"adamw": (0.0, 1e-3), "muon": (-0.5, 1e-3)},
+    diverged=[("layer_norm+muon", 101, 140)],
+  )  # fmt: skip
+  row = _rows(out)["layer_norm+muon"]
+  assert row.difference.interval.high < 0
+  assert row.verdict == stats.SOME_DIVERGED
 
 
 def test_all_diverged(make_sweep):

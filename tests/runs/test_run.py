@@ -11,7 +11,7 @@ import pytest
 from safetensors import numpy as safetensors
 
 import normjax
-from normjax import configure, errors, train
+from normjax import configure, errors, metrics, train
 from normjax.record import files
 from normjax.runs import export
 from tests import support
@@ -83,6 +83,11 @@ def test_other_data_and_own_metrics(run):
     run.evaluate(data="digits")
   with pytest.raises(errors.UserError, match="no split 'dev'"):
     run.evaluate(split="dev")
+  # Another number under a name that is taken would be read as the run's own.
+  for name in ("loss", "first_token"):
+    own = metrics.Metric(name, lambda output, batch: batch["inputs"] == 1)
+    with pytest.raises(errors.UserError, match=f"called '{name}'; that name"):
+      run.evaluate(metrics=[first_token, own])
   with pytest.raises(errors.UserError, match="num_batches=-1 must be at least"):
     run.evaluate(num_batches=-1)
 

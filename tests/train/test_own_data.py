@@ -65,9 +65,7 @@ def test_a_run_stays_with_the_data_that_it_began_with(config, tmp_path):
   point = SimpleNamespace(run_id=run_id, config=configure.to_dict(config))
   plan = SimpleNamespace(points=[point])
   entries = {run_id: RunDirectory(run, run_id).read()}
-  with pytest.raises(
-    errors.RunError, match=f"1 runs were .*{run_id}.*new --out"
-  ):
+  with pytest.raises(errors.RunError, match=f"1 run was .*{run_id}.*new --out"):
     own_data.check(tmp_path / "out", plan, entries)
   pending = dataclasses.replace(entries[run_id], state=RunState.PENDING)
   own_data.check(tmp_path / "out", plan, {run_id: pending})

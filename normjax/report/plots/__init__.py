@@ -1,4 +1,7 @@
-"""The figures of a report, as data: a file each, a line of `_BUILDERS` each."""
+"""The figures of a report, as data.
+
+A kind of figure is one file here, and its functions are lines of `_BUILDERS`.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
