@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from normjax import errors, report
-from normjax.report import figure, load, page, plots, redraw, run_pages, stats
+from normjax.report import figure, load, page, redraw, run_pages, stats
 
 _VOID = {"meta", "link", "br", "hr", "img", "input"}
 
