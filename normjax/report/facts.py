@@ -82,9 +82,10 @@ def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       stats.BETTER, stats.WORSE, stats.SAME, stats.ALL_DIVERGED,
       stats.NOT_REACHED, stats.TOO_FEW,
     )  # fmt: skip
+    noun = "method" if len(compared) == 1 else "methods"
     said = ", ".join(f"{count[word]} {word}" for word in order if count[word])
     sentences.append(
-      f"Compared with {sweep.baseline}, of {len(compared)} methods: {said}."
+      f"Compared with {sweep.baseline}, of {len(compared)} {noun}: {said}."
     )
     decided = [r for r in compared if r.verdict in (stats.BETTER, stats.WORSE)]
     kept = sum(stats.holds(row) for row in decided)
