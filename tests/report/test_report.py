@@ -11,7 +11,7 @@ from rich.console import Console
 from normjax import errors, report
 from normjax.report import figure, load, page, redraw, run_pages, stats
 
-_VOID = {"meta", "link", "br", "hr", "img", "input"}
+_VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
 
 
 class _Checker(HTMLParser):
