@@ -82,10 +82,10 @@ def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       stats.BETTER, stats.WORSE, stats.SAME, stats.SOME_DIVERGED,
       stats.ALL_DIVERGED, stats.NOT_REACHED, stats.TOO_FEW,
     )  # fmt: skip
+    noun = "method" if len(compared) == 1 else "methods"
     said = ", ".join(f"{count[word]} {word}" for word in order if count[word])
     sentences.append(
-      f"Compared with {sweep.baseline}, of {len(compared)}"
-      f" method{'s' * (len(compared) != 1)}: {said}."
+      f"Compared with {sweep.baseline}, of {len(compared)} {noun}: {said}."
     )
     lost = sum(row.verdict != row.verdict_uncorrected for row in compared)
     if lost:
