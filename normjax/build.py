@@ -21,6 +21,9 @@ from flax import nnx
 
 from kernels_pallas import dispatch
 from normjax import configure, errors, fields, outside
+from normjax.imports import is_outside
+from normjax.nn import calling
+from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
 from normjax.nn.start import StartStep
 from normjax.types import Array, Hyper
@@ -205,7 +208,7 @@ def model(
     rngs: streams of the initialization.
 
   Raises:
-    UserError: the model does not read this kind of data.
+    UserError: the model does not read this kind of data, or is none.
   """
   from normjax import models, norms
 
@@ -217,7 +220,8 @@ def model(
     factory = models.get(block["name"])
     # One from outside need not say it: it reads what the data gives.
     accepted = getattr(factory, "reads", {reads})
-    outside.check_model_factory(block["name"], factory, given)
+    if is_outside(block["name"]):
+      given = outside.taken(factory, given)
   with _naming(resolved, "norm"):
     norms.resolve(resolved["norm"])
   if reads not in accepted:
@@ -227,7 +231,13 @@ def model(
     )
   with _naming(resolved, "model", "norm", "data"):
     made = models.make(block["name"], **_options(block), **given)
-    return outside.checked_model(block["name"], made)
+    made = outside.checked_model(block["name"], made)
+    nn_variables.adopt_arrays(made)
+    if calling.is_empty_bridge(made):
+      inputs = dataset(config).train_batch(0, 0, 1)["inputs"]
+      with outside.naming_model(block["name"], inputs):
+        calling.fill_bridge(made, inputs, rngs)
+    return made
 
 
 def optimizer(

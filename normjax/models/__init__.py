@@ -6,6 +6,7 @@ logits = model(tokens, train=False)
 
 from typing import Any
 
+from normjax.imports import is_outside
 from normjax.registry import Registry
 
 TABLE = {
@@ -50,4 +51,9 @@ def make(name: str, *, rngs: Any = None, **options: Any) -> Any:
     from flax import nnx  # Late: the table is light.
 
     rngs = nnx.Rngs(0)
-  return _REGISTRY.make(name, rngs=rngs, **options)
+  given: dict[str, Any] = {"rngs": rngs}
+  if is_outside(name):
+    from normjax import outside
+
+    given = outside.taken(get(name), given)
+  return _REGISTRY.make(name, **options, **given)

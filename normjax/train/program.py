@@ -120,7 +120,9 @@ def drawing(config: configure.ConfigDict) -> Drawing:
   dataset = build.dataset(config)
 
   def make_model(seed):
-    rngs = nnx.Rngs(params=rng.fold(seed, "init"))
+    # The default stream is for what a user's own model draws beside them.
+    default = rng.fold(seed, "init_streams")
+    rngs = nnx.Rngs(default, params=rng.fold(seed, "init"))
     return build.model(config, dataset.reads, dataset.model_options, rngs)
 
   model = nnx.eval_shape(lambda: make_model(0))
@@ -195,6 +197,8 @@ def recipe_and_initialize(
     roles=roles,
     trained=trained,
     metrics=build.metrics(config),
+    model_name=config.model.name,
+    num_outputs=_num_outputs(build.dataset(config)),
   )
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)
 
@@ -224,6 +228,19 @@ def _check_inputs(config: configure.ConfigDict, dataset: Any) -> None:
     )
 
 
+def _classes_option(dataset: Any) -> str:
+  """The option of a model that says how many classes or tokens there are."""
+  options = dataset.model_options
+  return next((o for o in ("vocab_size", "num_classes") if o in options), "")
+
+
+def _num_outputs(dataset: Any) -> int | None:
+  """How many logits a model must give at least; None: any number."""
+  option = _classes_option(dataset)
+  is_classes = dataset.targets == "classes"
+  return dataset.model_options[option] if is_classes and option else None
+
+
 def _check_ids(
   config: configure.ConfigDict, dataset: Any, batches: dict[str, Any]
 ) -> None:
@@ -237,7 +254,7 @@ def _check_ids(
   if dataset.targets != "classes":
     return
   options = dataset.model_options
-  option = next((o for o in ("vocab_size", "num_classes") if o in options), "")
+  option = _classes_option(dataset)
   if not option:
     return
   what = "tokens" if dataset.reads == "tokens" else "labels"
