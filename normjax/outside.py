@@ -14,6 +14,7 @@ from flax import linen, nnx
 from normjax import errors, signatures
 from normjax.imports import is_outside, raised_at
 from normjax.nn import calling
+from normjax.nn import variables as nn_variables
 from normjax.types import PyTree
 
 # What training asks of data; one from outside may lack some.
@@ -66,6 +67,7 @@ def checked_model(name: str, made: Any) -> nnx.Module:
       f"model {name!r}: its __call__ needs {', '.join(missing)}; it is given"
       f" the inputs and, of {', '.join(calling.GIVEN)}, what it takes."
     )
+  nn_variables.adopt_arrays(made)
   return made
 
 

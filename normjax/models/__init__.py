@@ -29,6 +29,14 @@ names = _REGISTRY.names
 get = _REGISTRY.get
 
 
+def __getattr__(name: str) -> Any:
+  if name == "from_linen":  # Late: Flax's Linen is not light.
+    from normjax.models.linen import from_linen
+
+    return from_linen
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def make(name: str, *, rngs: Any = None, **options: Any) -> Any:
   """A model by name.
 

@@ -65,19 +65,23 @@ def is_empty_bridge(model: nnx.Module) -> bool:
 
 def fill_bridge(model: bridge.ToNNX, inputs: Any, rngs: nnx.Rngs) -> None:
   """Makes the variables of a Linen module from inputs like the data's."""
-  words = linen_words(model, train=False)
-  if type(model) is not bridge.ToNNX:
-    words = {"train": False}
-  bridge.lazy_init(model, inputs, **words)
+  if hasattr(type(model), "initialize"):
+    model.initialize(inputs, rngs)
+  else:
+    words = linen_words(model, train=False)
+    bridge.lazy_init(model, inputs, rngs=rngs, **words)
 
 
-def linen_options(model: bridge.ToNNX, *, train: bool) -> dict[str, Any]:
+def linen_options(
+  model: bridge.ToNNX, *, train: bool, key: Array | None
+) -> dict[str, Any]:
   """What a Linen module in a bridge is called with, beside its inputs."""
   kinds = {type(v) for _, v in nnx.to_flat_state(nnx.state(model))}
   kept = [k for k in kinds if not issubclass(k, nnx.Param | nnx.RngState)]
   names = {nnx.variable_name_from_type(kind) for kind in kept}
   mutable = sorted(names - {"_overwrite_with_gradient"})
-  return {"mutable": mutable or False, **linen_words(model, train=train)}
+  words = linen_words(model, train=train)
+  return {"mutable": mutable or False, "rngs": key, **words}
 
 
 def linen_words(model: bridge.ToNNX, *, train: bool) -> dict[str, bool]:
@@ -90,7 +94,7 @@ def _options(
   model: nnx.Module, *, train: bool, key: Array | None
 ) -> dict[str, Any]:
   if type(model) is bridge.ToNNX:
-    return linen_options(model, train=train)
+    return linen_options(model, train=train, key=key)
   if type(model).__call__.__module__.startswith("flax."):
     return {}  # `train()` and `eval()` say it; a Sequential hands on the rest.
   given = _words(train=train) | {"key": key}

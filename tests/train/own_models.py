@@ -1,10 +1,14 @@
 """Models as users write them, named as "tests.train.own_models:…"."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 from flax.nnx import bridge
 
+from normjax import models
+from normjax.nn.linen import LinenNorm
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.output import Output
 
@@ -47,17 +51,25 @@ class Linen(linen.Module):
   """The same in Linen."""
 
   num_classes: int
+  norm: Any = None
 
   @linen.compact
   def __call__(self, x, train):
     x = linen.Dense(8)(x)
-    x = linen.BatchNorm(use_running_average=not train)(x)
+    if self.norm is None:
+      x = linen.BatchNorm(use_running_average=not train)(x)
+    else:
+      x = LinenNorm(self.norm)(x, train=train)
     x = linen.Dropout(0.5, deterministic=not train)(nnx.relu(x))
     return linen.Dense(self.num_classes)(x)
 
 
 def bridged(num_classes, rngs):
   return bridge.ToNNX(Linen(num_classes), rngs=rngs)
+
+
+def ported(num_classes):
+  return models.from_linen(Linen(num_classes))
 
 
 def sequential(num_classes, input_shape, rngs):

@@ -88,7 +88,8 @@ def test_a_key_per_step_and_seed_drives_dropout():
 
 
 @pytest.mark.parametrize(
-  "name", ["Attending", "bridged", "sequential", "Normed", "Plain"]
+  "name",
+  ["Attending", "bridged", "ported", "sequential", "Normed", "Plain"],
 )
 def test_it_can_be_called_in_training_and_in_evaluation(name):
   """In shapes: the step traces the one, the evaluation the other."""
