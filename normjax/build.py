@@ -165,6 +165,8 @@ def model(
     accepted = getattr(factory, "reads", {reads})
     if is_outside(block["name"]):
       given = outside.taken(factory, given)
+      if "norm" not in given:
+        outside.say_norm_is_unused(block["name"])
   with naming.block(resolved, "norm"):
     norms.resolve(resolved["norm"])
   if reads not in accepted:

@@ -4,6 +4,8 @@ Those of the tables are held to it by their contract tests.
 """
 
 import contextlib
+import functools
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ from normjax.nn import calling
 from normjax.nn import variables as nn_variables
 from normjax.types import PyTree
 
+_LOG = logging.getLogger(__name__)
 # What training asks of data; one from outside may lack some.
 _OF_DATA = (
   "name", "reads", "targets", "model_options", "bytes_per_token", "provenance",
@@ -43,6 +46,15 @@ def taken(factory: Any, given: Mapping[str, Any]) -> dict[str, Any]:
   signature = signatures.of(factory)
   names = given if signature.open_ended else signature.parameters
   return {name: value for name, value in given.items() if name in names}
+
+
+@functools.lru_cache
+def say_norm_is_unused(name: str) -> None:
+  """Says once that a model does not read the config's norm."""
+  _LOG.warning(
+    "note: model %r does not take norm: the block norm changes nothing in it.",
+    name,
+  )
 
 
 def checked_model(name: str, made: Any) -> nnx.Module:
@@ -83,7 +95,7 @@ def naming_model(name: str, inputs: Any) -> Iterator[None]:
   except Exception as error:
     if not is_outside(name):
       raise
-    message = str(error)
+    message = " ".join(str(error).split())
     if not isinstance(error, errors.UserError):
       message = f"{type(error).__name__}: {message}{raised_at(error)}"
     shape = f"{inputs.dtype}{list(inputs.shape)}"

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from normjax import configure, errors
+from normjax.imports import is_outside
 from normjax.nn import checks
 
 
@@ -60,3 +63,22 @@ def check_ids(
     checks.check_ids(
       name, ids, options[option], option, of=f"data {config.data.name!r}: "
     )
+
+
+def check_finite(name: str, variables: Any) -> None:
+  """Checks what a model from outside begins with.
+
+  Raises:
+    UserError: a variable that is not finite: nothing could be learned.
+  """
+  if not is_outside(name):
+    return
+  for collection in variables.values():
+    for path, leaf in jax.tree_util.tree_leaves_with_path(collection):
+      floats = jnp.issubdtype(leaf.dtype, jnp.inexact)
+      if floats and not np.isfinite(jax.device_get(leaf)).all():
+        path = jax.tree_util.keystr(path, simple=True, separator="/")
+        raise errors.UserError(
+          f"model.name={name!r}: {path!r} is not finite before the first step;"
+          " see how it is initialized."
+        )

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen, nnx
 from flax.nnx import bridge
 
@@ -11,6 +12,7 @@ from normjax import models
 from normjax.nn.linen import LinenNorm
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.output import Output
+from tests.objectives import toys
 
 
 class Plain(nnx.Module):
@@ -105,11 +107,30 @@ class Odd(nnx.Module):
     logits = x @ self.weight[...]
     if self.returns == "growing":
       self.more = nnx.Variable(jnp.zeros(2))
+    if self.returns == "failing":
+      return jax.lax.dot(x, x)
     return {
       "tuple": (logits, x),
       "dict": {"logits": logits},
       "ints": jnp.argmax(logits, -1),
       "few": logits[..., :1],
       "output": Output(logits),
-      "deep": lambda: jax.numpy.dot(x, x),
     }.get(self.returns, logits)
+
+
+def classes():
+  """The line's inputs, with three classes."""
+  line = toys.line()
+
+  class Classes(toys.Line):
+    """Labels in place of values."""
+
+    @property
+    def model_options(self):
+      return super().model_options | {"num_classes": 3}
+
+    def _batch(self, inputs, weight):
+      found = super()._batch(inputs, weight)
+      return found | {"targets": np.arange(len(inputs), dtype=np.int32) % 3}
+
+  return Classes(line.teacher_io, line.validation, targets="classes")

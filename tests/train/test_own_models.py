@@ -4,11 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from normjax import build, configure
+from normjax import build, configure, errors, train
 from normjax.train import preview, program
 from normjax.train.checkpoint import Checkpoints
 
 HERE = "tests.train.own_models"
+CLASSES = "tests.train.own_models:classes"
 LINE = {
   "data.name": "tests.objectives.toys:line",
   "train.batch_size": 16,
@@ -124,3 +125,36 @@ def test_eight_devices_carry_the_same_statistics():
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
     *jax.device_get((first.stats, second.stats)),
   )
+
+
+@pytest.mark.parametrize(
+  ("returns", "message"),
+  [
+    ("tuple", "it returns a tuple; needed: the logits, an array, or normjax"),
+    ("dict", "it returns a dict; needed: the logits, an array, or normjax"),
+    ("ints", "it returns logits of int32; needed: floats, one per class"),
+    ("few", r"shape \(16, 1\) .*; the model gives|needs? logits of shape"),
+    ("growing", "the call makes the variable 'more', a Variable"),
+    ("failing", r"ValueError: .*\(.*own_models.py, line \d+\)"),
+  ],
+)
+def test_what_a_call_does_wrong_is_named_before_it_is_compiled(
+  returns, message
+):
+  config = _config("Odd", **{"model.returns": returns})
+  with pytest.raises(errors.UserError, match=message) as error:
+    preview.preview(config)
+  assert returns == "few" or f"model.name='{HERE}:Odd'" in str(error.value)
+
+
+def test_fewer_logits_than_classes_are_named():
+  """Else a label has no logit, and its loss is NaN."""
+  config = _config("Odd", **{"model.returns": "few", "data.name": CLASSES})
+  with pytest.raises(errors.UserError, match=r"\(16, 1\); .* data's 3 classes"):
+    preview.preview(config)
+
+
+def test_a_model_that_begins_with_nan_is_named(tmp_path):
+  config = _config("Odd", **{"model.returns": "nan"})
+  with pytest.raises(errors.UserError, match="'weight' is not finite before"):
+    train.run(config, tmp_path)
