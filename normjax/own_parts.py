@@ -55,7 +55,9 @@ def options(block: str, name: str) -> tuple[str, ...]:
     return ()
   filled_in = _FILLED_IN.get(block, ())
   return tuple(
-    k for k in signature(block, name).parameters if k not in filled_in
+    k
+    for k in signature(block, name).parameters
+    if k not in (*filled_in, "name")  # That is the block's own key.
   )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from normjax import build, configure, errors, train
+from normjax.sweep import preflight
 from normjax.train import preview, program
 from normjax.train.checkpoint import Checkpoints
 
@@ -158,3 +159,13 @@ def test_a_model_that_begins_with_nan_is_named(tmp_path):
   config = _config("Odd", **{"model.returns": "nan"})
   with pytest.raises(errors.UserError, match="'weight' is not finite before"):
     train.run(config, tmp_path)
+
+
+def test_a_sweep_over_norms_that_a_model_does_not_take_is_refused():
+  configs = [
+    (norm, "", configure.to_dict(_config(name, **{"norm.name": norm})))
+    for norm in ("rms_norm", "identity")
+    for name in ("Normed", "Plain")
+  ]
+  with pytest.raises(errors.UserError, match="differ in the block norm alone"):
+    preflight.check_here(configs, "eval/loss", [])
