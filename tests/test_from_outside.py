@@ -51,8 +51,10 @@ class Silent(nnx.Module):
   """Has no call."""
 
 
-def unwrapped(num_classes):
-  return linen.Dense(num_classes)
+class Unwrapped(linen.Module):
+  """Has the fields of Linen's modules; its own name is no key of the block."""
+
+  num_classes: int
 
 
 def _draw(**changes):
@@ -92,7 +94,7 @@ LINE = {"data.name": "tests.objectives.toys:line"}
       "Silent has no __call__; it is called as model(inputs).",
     ),
     (
-      LINE | {"model.name": f"{HERE}:unwrapped"},
+      LINE | {"model.name": f"{HERE}:Unwrapped"},
       "A Linen module becomes one by normjax.models.from_linen(module).",
     ),
   ],
