@@ -7,20 +7,19 @@ program, so that two runs which differ only in scalars share one compilation.
 `fields` says which is which; of optimizers and objectives, their factories.
 """
 
-import contextlib
 import dataclasses
 import functools
 import inspect
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 
-from kernels_pallas import dispatch
-from normjax import configure, errors, fields, outside
+from normjax import configure, errors, fields, naming, outside
+from normjax.imports import is_outside
+from normjax.nn import calling
 from normjax.nn.model_roles import Roles
 from normjax.nn.start import StartStep
 from normjax.types import Array, Hyper
@@ -121,59 +120,6 @@ def _options(block: Mapping[str, Any]) -> dict[str, Any]:
   return {key: value for key, value in block.items() if key != "name"}
 
 
-@contextlib.contextmanager
-def _naming(resolved: Mapping[str, Any], *blocks: str) -> Iterator[None]:
-  """Says which key of the config a factory's complaint is about.
-
-  Factories name their own option; here it gets the block's name in front.
-  Whatever a factory raises at an option of a config is bad input.
-
-  Args:
-    resolved: the config as plain dicts.
-    *blocks: whose options the factory got, the likeliest first.
-
-  Raises:
-    UserError: in place of what was raised.
-  """
-  try:
-    yield
-  except dispatch.UnsupportedError:
-    raise  # Depends on the machine, not on the config alone.
-  except Exception as error:
-    message = str(error)
-    if not isinstance(error, errors.UserError | TypeError):
-      message = f"{type(error).__name__}: {message}"
-    kind = type(error) if isinstance(error, errors.UserError) else None
-    key = _blamed(message, resolved, blocks)
-    if message.startswith(key):
-      raise (kind or errors.UserError)(message) from error
-    message = message.removeprefix(f"{key.partition('.')[2]}: ")
-    raise (kind or errors.UserError)(f"{key}: {message}") from error
-
-
-def _blamed(
-  message: str, resolved: Mapping[str, Any], blocks: tuple[str, ...]
-) -> str:
-  """The dotted `key=value` that a message names first; else the block."""
-  options = [
-    (f"{block}.{key}", key, value)
-    for block in blocks
-    for key, value in configure.leaves(resolved[block])
-    if key != "name"
-  ]
-  for pattern in (r"(?<![\w.]){}={}(?!\w)", r"(?<![\w.]){}=", r"\b{}\b"):
-    named = {}
-    for path, key, value in options:
-      text = pattern.format(re.escape(key), re.escape(repr(value)))
-      if found := re.search(text, message):
-        # What stands for None, the message says.
-        said = path if value is None else f"{path}={value!r}"
-        named.setdefault(found.start(), said)
-    if named:
-      return named[min(named)]
-  return f"{blocks[0]}.name={resolved[blocks[0]]['name']!r}"
-
-
 @functools.lru_cache(maxsize=2)
 def _dataset(block_json: str) -> Any:
   from normjax import data  # Late: the table is light, its sources are not.
@@ -185,7 +131,7 @@ def _dataset(block_json: str) -> Any:
 def dataset(config: configure.ConfigDict) -> Any:
   """The data set, kept in memory for the next run that asks for it."""
   resolved = configure.to_dict(config)
-  with _naming(resolved, "data"):
+  with naming.block(resolved, "data"):
     made = _dataset(json.dumps(resolved["data"]))
     return outside.checked_dataset(resolved["data"]["name"], made)
 
@@ -205,7 +151,7 @@ def model(
     rngs: streams of the initialization.
 
   Raises:
-    UserError: the model does not read this kind of data.
+    UserError: the model does not read this kind of data, or is none.
   """
   from normjax import models, norms
 
@@ -213,21 +159,29 @@ def model(
   block = resolved["model"]
   given = {"norm": resolved["norm"], **data_options}
   given |= {"compute_dtype": resolved["train"]["precision"], "rngs": rngs}
-  with _naming(resolved, "model"):
+  with naming.block(resolved, "model"):
     factory = models.get(block["name"])
     # One from outside need not say it: it reads what the data gives.
     accepted = getattr(factory, "reads", {reads})
-    outside.check_model_factory(block["name"], factory, given)
-  with _naming(resolved, "norm"):
+    if is_outside(block["name"]):
+      given = outside.taken(factory, given)
+      if "norm" not in given:
+        outside.say_norm_is_unused(block["name"])
+  with naming.block(resolved, "norm"):
     norms.resolve(resolved["norm"])
   if reads not in accepted:
     raise errors.UserError(
       f"model {block['name']!r} reads {' or '.join(sorted(accepted))};"
       f" data {resolved['data']['name']!r} gives {reads}."
     )
-  with _naming(resolved, "model", "norm", "data"):
+  with naming.block(resolved, "model", "norm", "data"):
     made = models.make(block["name"], **_options(block), **given)
-    return outside.checked_model(block["name"], made)
+    made = outside.checked_model(block["name"], made)
+  if calling.is_empty_bridge(made):
+    inputs = dataset(config).train_batch(0, 0, 1)["inputs"]
+    with outside.naming_model(block["name"], inputs):
+      calling.fill_bridge(made, inputs, rngs)
+  return made
 
 
 def optimizer(
@@ -258,7 +212,7 @@ def optimizer(
       f" {block['name']!r} needs one; allowed: a float, such as 0.001."
     )
   name = block["name"]
-  with _naming(resolved, "optimizer"):
+  with naming.block(resolved, "optimizer"):
     for key in options:
       path = f"optimizer.{key}"
       if values is not None and path in values:
@@ -293,7 +247,7 @@ def objective(
   data = dataset(config)
   block = resolved.get("objective") or {"name": objectives.default_name(data)}
   resolved["objective"] = block
-  with _naming(resolved, "objective", "train"):
+  with naming.block(resolved, "objective", "train"):
     parameters = inspect.signature(objectives.get(block["name"])).parameters
     options = {f"objective.{key}": v for key, v in _options(block).items()}
     for key in _IN_TRAIN:
@@ -318,7 +272,7 @@ def objective(
         f"objective.name={block['name']!r} gives {type(made).__name__};"
         " normjax.objectives.Objective is needed."
       )
-    if made.targets != data.targets:
+    if made.targets not in ("", data.targets):
       raise errors.UserError(
         f"objective.name={block['name']!r} reads targets that are"
         f" {made.targets}; those of data {data.name!r} are {data.targets}."
@@ -342,7 +296,7 @@ def metrics(config: configure.ConfigDict) -> tuple[Any, ...]:
   made, data = objective(config), dataset(config)
   found = [metric for metric in made.metrics if metric.applies_to(data)]
   for name in config.evaluate.get("metrics", ()):
-    taken = {objectives.WEIGHT, *made.means, *(m.name for m in found)}
+    taken = {objectives.WEIGHT, *(made.means or ()), *(m.name for m in found)}
     try:
       metric = metrics_lib.get(name)
       if metric.name in taken:

@@ -13,6 +13,7 @@ from normjax import beside, errors
 _LOG = logging.getLogger(__name__)
 # The part before the factory: "package.module:" of "package.module:factory".
 MODULE = re.compile(r"([A-Za-z_][\w.]*:)[A-Za-z_]\w*(?=\(|$)")
+_HERE = Path(__file__).parent
 _said: set[str] = set()
 
 
@@ -56,7 +57,8 @@ def load_outside(kind: str, name: str) -> Any:
   except (Exception, SystemExit) as error:
     raise errors.UserError(
       f"{kind} {name!r} cannot be imported: {type(error).__name__}:"
-      f" {error}{_line(error)}.{_hidden(module) or _whereabouts(module, error)}"
+      f" {error}{raised_at(error)}."
+      f"{_hidden(module) or _whereabouts(module, error)}"
     ) from error
   if (said := _hidden(module)) and module not in _said:
     _said.add(module)
@@ -64,19 +66,21 @@ def load_outside(kind: str, name: str) -> Any:
   return found
 
 
-def _line(error: BaseException) -> str:
-  """Where in the user's own code an import failed; "" where it did not begin.
+def raised_at(error: BaseException) -> str:
+  """Where in a user's own code a fault began; "" where it did not.
 
-  A SyntaxError's own message says it.
+  The innermost line outside of installed packages, or else in one. A
+  SyntaxError's own message says it.
   """
-  frames = traceback.extract_tb(error.__traceback__)
-  own = [
+  frames = [
     f
-    for f in frames
-    if f.filename != __file__ and "importlib" not in f.filename
+    for f in traceback.extract_tb(error.__traceback__)
+    if not f.filename.startswith((str(_HERE), "<"))
+    and "importlib" not in f.filename
   ]
-  if not own or isinstance(error, SyntaxError):
+  if not frames or isinstance(error, SyntaxError):
     return ""
+  own = [f for f in frames if "site-packages" not in f.filename] or frames
   return f" ({own[-1].filename}, line {own[-1].lineno})"
 
 

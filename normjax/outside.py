@@ -3,18 +3,23 @@
 Those of the tables are held to it by their contract tests.
 """
 
-import inspect
-from collections.abc import Iterable, Mapping
+import contextlib
+import functools
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import optax
-from flax import nnx
+from flax import linen, nnx
 
-from normjax import errors
-from normjax.imports import is_outside
+from normjax import errors, signatures
+from normjax.imports import is_outside, raised_at
+from normjax.nn import calling
+from normjax.nn import variables as nn_variables
 from normjax.types import PyTree
 
+_LOG = logging.getLogger(__name__)
 # What training asks of data; one from outside may lack some.
 _OF_DATA = (
   "name", "reads", "targets", "model_options", "bytes_per_token", "provenance",
@@ -32,33 +37,71 @@ def checked_dataset(name: str, made: Any) -> Any:
   return made
 
 
-def check_model_factory(
-  name: str, factory: Any, given: Mapping[str, Any]
-) -> None:
-  """Raises UserError where one from outside lacks what all models are given."""
-  function = factory.__init__ if isinstance(factory, type) else factory
-  if not callable(function):
-    return  # What calls it says so.
-  if missing := _not_taken(function, given):
-    raise errors.UserError(
-      f"model {name!r} does not take {', '.join(missing)}; a model's factory is"
-      f" given {', '.join(given)}."
-    )
+def taken(factory: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+  """What a model's factory takes of all that it is given."""
+  if not callable(factory):
+    return dict(given)  # What calls it says so.
+  if getattr(factory, "__init__", None) is nnx.Module.__init__:
+    return {}  # A class without an `__init__` of its own.
+  signature = signatures.of(factory)
+  names = given if signature.open_ended else signature.parameters
+  return {name: value for name, value in given.items() if name in names}
+
+
+@functools.lru_cache
+def say_norm_is_unused(name: str) -> None:
+  """Says once that a model does not read the config's norm."""
+  _LOG.warning(
+    "note: model %r does not take norm: the block norm changes nothing in it.",
+    name,
+  )
 
 
 def checked_model(name: str, made: Any) -> nnx.Module:
-  """The model; raises UserError for what cannot be called as ours are."""
+  """The model; raises UserError for what is none, or cannot be called."""
   if not isinstance(made, nnx.Module):
+    linen_hint = ""
+    if isinstance(made, linen.Module):
+      linen_hint = (
+        " A Linen module becomes one by normjax.models.from_linen(module)."
+      )
     raise errors.UserError(
       f"model {name!r} gives a {type(made).__name__}; needed: a"
-      " flax.nnx.Module."
+      f" flax.nnx.Module.{linen_hint}"
     )
-  if missing := _not_taken(type(made).__call__, ("train", "key")):
+  if not callable(made):
     raise errors.UserError(
-      f"model {name!r}: its __call__ does not take {', '.join(missing)}; it is"
-      " called as model(inputs, train=…, key=…)."
+      f"model {name!r}: {type(made).__name__} has no __call__; it is called as"
+      " model(inputs)."
     )
+  if missing := calling.needs(made):
+    raise errors.UserError(
+      f"model {name!r}: its __call__ needs {', '.join(missing)}; it is given"
+      f" the inputs and, of {', '.join(calling.GIVEN)}, what it takes."
+    )
+  nn_variables.adopt_arrays(made)
   return made
+
+
+@contextlib.contextmanager
+def naming_model(name: str, inputs: Any) -> Iterator[None]:
+  """Says of which model a fault in a call is, if it is one from outside.
+
+  Raises:
+    UserError: in place of whatever the model raises.
+  """
+  try:
+    yield
+  except Exception as error:
+    if not is_outside(name):
+      raise
+    message = " ".join(str(error).split())
+    if not isinstance(error, errors.UserError):
+      message = f"{type(error).__name__}: {message}{raised_at(error)}"
+    shape = f"{inputs.dtype}{list(inputs.shape)}"
+    raise errors.UserError(
+      f"model.name={name!r}, called on inputs {shape}: {message}"
+    ) from error
 
 
 def checked_optimizer(
@@ -98,11 +141,3 @@ def _check_same_shapes(name: str, gradients: PyTree, updates: PyTree) -> None:
         f"optimizer.name={name!r}: its update of {path} has the shape"
         f" {given.get(path)}; needed: that of its gradient, {needed.get(path)}."
       )
-
-
-def _not_taken(function: Any, names: Iterable[str]) -> list[str]:
-  """Keywords that a function does not take."""
-  parameters = inspect.signature(function).parameters.values()
-  if any(p.kind is p.VAR_KEYWORD for p in parameters):
-    return []
-  return sorted({*names} - {p.name for p in parameters})

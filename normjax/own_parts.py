@@ -30,7 +30,8 @@ def signature(block: str, name: str) -> signatures.Signature:
 
   Args:
     block: of the config. A schedule is no factory: its options follow
-      (step, scalars).
+      (step, scalars); those of an objective that is a function follow
+      (outputs, batch).
     name: as in "package.module:factory".
 
   Raises:
@@ -44,7 +45,8 @@ def signature(block: str, name: str) -> signatures.Signature:
       f"{block}.name={name!r} is a {type(factory).__name__}; needed: a factory,"
       f" a function that makes the {block}."
     ) from error
-  return found.without_first(2) if block == "schedule" else found
+  is_function = block == "objective" and signatures.is_of_batch(factory)
+  return found.without_first(2) if block == "schedule" or is_function else found
 
 
 def options(block: str, name: str) -> tuple[str, ...]:
@@ -53,7 +55,9 @@ def options(block: str, name: str) -> tuple[str, ...]:
     return ()
   filled_in = _FILLED_IN.get(block, ())
   return tuple(
-    k for k in signature(block, name).parameters if k not in filled_in
+    k
+    for k in signature(block, name).parameters
+    if k not in (*filled_in, "name")  # That is the block's own key.
   )
 
 

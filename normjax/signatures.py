@@ -86,6 +86,20 @@ def of(factory: Callable[..., Any]) -> Signature:
   return Signature(found, any(p.kind is p.VAR_KEYWORD for p in last))
 
 
+def is_of_batch(function: Any) -> bool:
+  """Whether it is a function (outputs, batch, …) and no factory of one.
+
+  The name of its second parameter says it.
+  """
+  if not callable(function):
+    return False
+  try:
+    names = [p.name for p in parameters(function)]
+  except (TypeError, ValueError):
+    return False
+  return not isinstance(function, type) and names[1:2] == ["batch"]
+
+
 @functools.lru_cache
 def own(factory: Callable[..., Any]) -> Signature:
   """The options of a factory alone, not of what it hands some on to."""

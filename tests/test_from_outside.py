@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
 from normjax import (
   build,
@@ -37,29 +37,24 @@ def one_argument(learning_rate):
   return learning_rate
 
 
-class Untrained(nnx.Module):
-  """Cannot be called as models are."""
+class Demanding(nnx.Module):
+  """Its call needs what nobody gives."""
 
   def __init__(self, **options):
     del options
 
-  def __call__(self, x):
+  def __call__(self, x, mask):
     return x
 
 
-class Unsized(Untrained):
-  """Takes too little of what a model is given."""
-
-  def __init__(self, num_classes, *, rngs):
-    del num_classes, rngs
+class Silent(nnx.Module):
+  """Has no call."""
 
 
-class Fitting(Untrained):
-  """Does not say what it reads, as a plain function cannot either."""
+class Unwrapped(linen.Module):
+  """Has the fields of Linen's modules; its own name is no key of the block."""
 
-  def __call__(self, x, *, train=None, key=None):
-    del train, key
-    return x
+  num_classes: int
 
 
 def _draw(**changes):
@@ -91,13 +86,16 @@ LINE = {"data.name": "tests.objectives.toys:line"}
       "gives a NoneType; needed: a flax.nnx.Module.",
     ),
     (
-      LINE | {"model.name": f"{HERE}:Untrained"},
-      "its __call__ does not take key, train; it is called as model(inputs,",
+      LINE | {"model.name": f"{HERE}:Demanding"},
+      "its __call__ needs mask; it is given the inputs and, of train,",
     ),
     (
-      LINE | {"model.name": f"{HERE}:Unsized"},
-      "does not take compute_dtype, input_shape, norm; a model's factory is"
-      " given norm, num_classes, input_shape, compute_dtype, rngs.",
+      LINE | {"model.name": f"{HERE}:Silent"},
+      "Silent has no __call__; it is called as model(inputs).",
+    ),
+    (
+      LINE | {"model.name": f"{HERE}:Unwrapped"},
+      "A Linen module becomes one by normjax.models.from_linen(module).",
     ),
   ],
 )
@@ -105,10 +103,6 @@ def test_what_does_not_fit_is_named(changes, message):
   with pytest.raises(errors.UserError) as error:
     _draw(**changes)
   assert message in str(error.value)
-
-
-def test_a_model_need_not_say_what_it_reads():
-  assert not _draw(**LINE, **{"model.name": f"{HERE}:Fitting"}).shapes["params"]
 
 
 def test_an_optimizer_is_an_optax_transform():

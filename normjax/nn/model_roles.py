@@ -15,6 +15,7 @@ from flax import nnx
 
 from normjax import errors
 from normjax.nn import roles
+from normjax.nn.variables import value_of
 from normjax.optim import dims as dims_lib
 from normjax.optim import groups
 from normjax.optim.dims import MatrixDims
@@ -127,8 +128,9 @@ def of(model: nnx.Module) -> "Roles":
   variables = {
     "/".join(map(str, path)): variable
     for path, variable in nnx.to_flat_state(nnx.state(model))
+    if not isinstance(variable, nnx.RngState)
   }
-  ndims = {path: leaf.get_value().ndim for path, leaf in variables.items()}
+  ndims = {path: value_of(leaf).ndim for path, leaf in variables.items()}
   said: dict[str, roles.Role] = {}
   modules = sorted(nnx.iter_modules(model), key=lambda item: -len(item[0]))
   for prefix, module in modules:

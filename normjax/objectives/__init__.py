@@ -7,8 +7,11 @@ chooses another. A new one is a file here, a line of `TABLE` and a config.
 from typing import Any
 
 from normjax import errors
+from normjax.imports import is_outside
+from normjax.objectives import function
 from normjax.objectives.base import LOSS, MINIMIZED, WEIGHT, Objective, Sums
 from normjax.registry import Registry
+from normjax.signatures import is_of_batch
 
 TABLE = {
   "cross_entropy": "normjax.objectives.cross_entropy:cross_entropy",
@@ -20,7 +23,24 @@ DEFAULTS = {"classes": "cross_entropy", "values": "squared_error"}
 REGISTRY = Registry("objective", TABLE, from_outside=True)
 get = REGISTRY.get
 names = REGISTRY.names
-make = REGISTRY.make
+
+
+def make(name: str, **options: Any) -> Objective:
+  """An objective by name, or from outside.
+
+  Args:
+    name: of the table, or "package.module:factory"; or a function whose second
+      parameter is called `batch`, see `objectives.function`.
+    **options: of the factory, or of the function after its first two.
+
+  Raises:
+    UnknownNameError: no such name.
+    UserError: an option that there is not.
+  """
+  if is_outside(name) and is_of_batch(found := get(name)):
+    return function.objective(name, found, **options)
+  return REGISTRY.make(name, **options)
+
 
 __all__ = [
   "DEFAULTS", "LOSS", "MINIMIZED", "REGISTRY", "TABLE", "WEIGHT", "Objective",

@@ -25,9 +25,10 @@ class Objective(NamedTuple):
 
   Attributes:
     name: as in a config.
-    targets: the kind of targets that it reads, see `data.dataset.Dataset`.
+    targets: the kind of targets that it reads, see `data.dataset.Dataset`;
+      empty for any.
     means: what it measures by name, `LOSS` among it: columns of a training
-      row and of an evaluation.
+      row and of an evaluation. None: what `weighted_sums` happens to give.
     weighted_sums: (output, batch) -> Sums: of each of `means`, and of
       `MINIMIZED`, the sum over the examples times `batch["weight"]`: scalars
       in float32. Sums, so that means over any split are exact.
@@ -37,7 +38,7 @@ class Objective(NamedTuple):
 
   name: str
   targets: str
-  means: tuple[str, ...]
+  means: tuple[str, ...] | None
   weighted_sums: Callable[[Output, Batch], Sums]
   metrics: tuple[Metric, ...] = ()
 
@@ -53,7 +54,7 @@ class Objective(NamedTuple):
     """
     key = f"objective.name={self.name!r}"
     sums = dict(self.weighted_sums(output, batch))
-    wanted = {MINIMIZED, *self.means}
+    wanted = {MINIMIZED, *(sums if self.means is None else self.means)}
     if sums.keys() != wanted or LOSS not in wanted:
       raise errors.UserError(
         f"{key} gives {', '.join(sorted(sums))}; it must give"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from normjax import beside, configure, errors
+from normjax.imports import is_outside
 from normjax.record import target
 from normjax.record.failures import Failure, told
 from normjax.sweep import labels, machine
@@ -104,6 +105,7 @@ def check_here(
   from normjax.train import preview as preview_lib
   from normjax.train import program as program_lib
 
+  _check_norms_are_read(configs)
   seen: set[str] = set()
   unmatched: list[set[str]] = []
   failed: list[Failure] = []
@@ -144,6 +146,31 @@ def check_here(
     # What one method lacks, another may have.
     preview_lib.check_probes(sorted(set.intersection(*unmatched)))
   return [f"runs will fail: {failure}" for failure in failures]
+
+
+def _check_norms_are_read(
+  configs: Sequence[tuple[str, str, Mapping[str, Any]]],
+) -> None:
+  """Raises UserError for points that differ in a norm that their model lacks.
+
+  They would be the same run, and the sweep compare nothing.
+  """
+  from normjax import models, outside
+
+  first: dict[str, str] = {}
+  for name, _, config in configs:
+    model = config["model"]["name"]
+    if not is_outside(model) or outside.taken(models.get(model), {"norm": 0}):
+      continue
+    others = {k: v for k, v in config.items() if k not in ("norm", "seed")}
+    other = first.setdefault(configure.digest(others), name)
+    if other != name:
+      raise errors.UserError(
+        f"{other} and {name} differ in the block norm alone, which"
+        f" model.name={model!r} does not take: there is nothing to compare."
+        " Give its factory a parameter norm, for"
+        " normjax.nn.norm_layer.NormLayer(norm, shape)."
+      )
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from normjax import build, configure, errors, fields
+from normjax import build, configure, errors, fields, objectives
 from normjax.data import corruptions
 from normjax.record import probes, sinks
 from normjax.train import evaluate, schedules
@@ -61,7 +61,8 @@ def _check_corruptions(config: configure.ConfigDict) -> None:
     corruptions.expand(config.evaluate.corruptions)
   except errors.UserError as error:
     raise errors.UserError(f"evaluate.corruptions: {error}") from error
-  means = build.objective(config).means
+  # Only a call of a function tells what it measures beside the loss.
+  means = build.objective(config).means or (objectives.LOSS,)
   if missing := sorted({*evaluate.CORRUPTED} - {*means}):
     raise errors.UserError(
       f"evaluate.corruptions={tuple(config.evaluate.corruptions)!r} needs"

@@ -11,7 +11,7 @@ from normjax import build, configure
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
-from normjax.train import evaluate
+from normjax.train import evaluate, fit
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.program import Program
 
@@ -106,9 +106,11 @@ class Lane:
 
   def _start(self):
     """The state before step 0: as drawn, and changed by the start steps."""
-    return self.program.initialize(
+    state = self.program.initialize(
       self._hyper, self._batch(0), build.start_steps(self._config)
     )
+    fit.check_finite(self._config.model.name, state.variables())
+    return state
 
   def _batch(self, step: int) -> dict[str, jax.Array]:
     """The batch of a step, on the devices."""

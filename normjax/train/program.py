@@ -16,11 +16,11 @@ from kernels_pallas import dispatch
 from normjax import build, configure, data, errors, rng
 from normjax.data import dataset as dataset_lib
 from normjax.metrics import Metric
-from normjax.nn import checks, model_roles, start
+from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
+from normjax.train import fit, schedules
 from normjax.train import frozen as frozen_lib
 from normjax.train import layout as layout_lib
-from normjax.train import schedules
 from normjax.train import state as train_state
 from normjax.train import step as train_step
 
@@ -120,12 +120,14 @@ def drawing(config: configure.ConfigDict) -> Drawing:
   dataset = build.dataset(config)
 
   def make_model(seed):
-    rngs = nnx.Rngs(params=rng.fold(seed, "init"))
+    # The default stream is for what a user's own model draws beside them.
+    default = rng.fold(seed, "init_streams")
+    rngs = nnx.Rngs(default, params=rng.fold(seed, "init"))
     return build.model(config, dataset.reads, dataset.model_options, rngs)
 
   model = nnx.eval_shape(lambda: make_model(0))
   if getattr(model, "non_negative_inputs", False):
-    _check_inputs(config, dataset)
+    fit.check_inputs(config, dataset)
 
   def draw(hyper, batch=None):
     model = make_model(hyper["seed"])
@@ -195,6 +197,8 @@ def recipe_and_initialize(
     roles=roles,
     trained=trained,
     metrics=build.metrics(config),
+    model_name=config.model.name,
+    num_outputs=fit.num_outputs(build.dataset(config)),
   )
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)
 
@@ -212,46 +216,6 @@ def recipe_and_initialize(
     return begin(variables, hyper)
 
   return recipe, initialize
-
-
-def _check_inputs(config: configure.ConfigDict, dataset: Any) -> None:
-  least = np.min(dataset.train_batch(0, 0, 8)["inputs"])
-  if least < 0:
-    raise errors.UserError(
-      f"model {config.model.name!r} needs inputs >= 0 as it is configured;"
-      f" data {config.data.name!r} gives {least:.3g}. Where data has the option"
-      " scaling, scaling='unit' gives pixels in [0, 1]."
-    )
-
-
-def _check_ids(
-  config: configure.ConfigDict, dataset: Any, batches: dict[str, Any]
-) -> None:
-  """Checks that the model has an entry for every token and label.
-
-  Of a set that is in memory all of them, of others those of the first batches.
-
-  Raises:
-    UserError: one is out of range: the model would give NaN or wrap.
-  """
-  if dataset.targets != "classes":
-    return
-  options = dataset.model_options
-  option = next((o for o in ("vocab_size", "num_classes") if o in options), "")
-  if not option:
-    return
-  what = "tokens" if dataset.reads == "tokens" else "labels"
-  found = {
-    f"{what} of the first {name} batch": batch[part]
-    for name, batch in batches.items()
-    for part in (("inputs", "targets") if what == "tokens" else ("targets",))
-  }
-  if hasattr(dataset, "id_range"):
-    found[what] = np.asarray(dataset.id_range())
-  for name, ids in found.items():
-    checks.check_ids(
-      name, ids, options[option], option, of=f"data {config.data.name!r}: "
-    )
 
 
 def evaluation_function(
@@ -283,7 +247,7 @@ def _compile(
   }
   for name, batch in batches.items():
     dataset_lib.check_batch(dataset, batch, sizes[name])
-  _check_ids(config, dataset, batches)
+  fit.check_ids(config, dataset, batches)
   hyper = layout_lib.abstract(build.hyper(config), layout.everywhere)
   batch, evaluation_batch = (
     layout_lib.abstract(dict(batches[name]), layout.batch)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from normjax import errors, objectives, optim, rng
+from normjax import errors, objectives, optim, outside, rng
 from normjax.metrics import Batch, Metric
+from normjax.nn import calling
 from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
@@ -39,6 +40,8 @@ class Recipe(NamedTuple):
   roles: Roles  # Of the model's variables.
   trained: frozen.Trained = None  # Paths of the parameters that move.
   metrics: tuple[Metric, ...] = ()  # Of an evaluation, beside the means.
+  model_name: str = ""  # As in the config, for messages.
+  num_outputs: int | None = None  # The data's classes; None: any number.
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
     """The state before step 0 on these variables."""
@@ -56,21 +59,33 @@ def forward(
   key: Array | None = None,
 ) -> tuple[nn_output.Output, PyTree, dict[str, Array]]:
   """Applies the model: (output, new statistics, activation probes)."""
-  model = nn_variables.merge(recipe.graphdef, variables)
+  model = nn_variables.merge(recipe.graphdef, variables, key)
   measured = {}
-  if train and _asks_activations(recipe, variables, inputs, key):
-    returned, intermediates = _captured(model, inputs, key)
-    activations = nnx.to_pure_dict(intermediates)
-    measured = probes.statistics("activation", activations, recipe.probes)
-  else:
-    returned = model(inputs, train=train, key=key)
-  stats = nn_variables.split(model)[1]["stats"]
-  return nn_output.as_output(returned), stats, measured
+  with outside.naming_model(recipe.model_name, inputs):
+    if train and _asks_activations(recipe, variables, inputs, key):
+      returned, intermediates = _captured(model, inputs, key)
+      activations = nnx.to_pure_dict(intermediates)
+      measured = probes.statistics("activation", activations, recipe.probes)
+    else:
+      returned = calling.call(model, inputs, train=train, key=key)
+    stats = nn_variables.new_stats(recipe.graphdef, model, variables["stats"])
+    output = nn_output.as_output(returned)
+    _check_count(output.logits, recipe.num_outputs)
+  return output, stats, measured
+
+
+def _check_count(logits: Array, num_outputs: int | None) -> None:
+  if num_outputs is not None and logits.shape[-1:] < (num_outputs,):
+    raise errors.UserError(
+      f"it returns logits of shape {logits.shape}; the last axis must hold the"
+      f" data's {num_outputs} classes."
+    )
 
 
 def _captured(model, inputs, key):
   return nnx.capture(
-    lambda model: model(inputs, train=True, key=key), nnx.Intermediate
+    lambda model: calling.call(model, inputs, train=True, key=key),
+    nnx.Intermediate,
   )(model)
 
 
@@ -80,7 +95,7 @@ def _asks_activations(recipe, variables, inputs, key) -> bool:
     return False
 
   def activations(variables, inputs, key):
-    model = nn_variables.merge(recipe.graphdef, variables)
+    model = nn_variables.merge(recipe.graphdef, variables, key)
     return nnx.to_pure_dict(_captured(model, inputs, key)[1])
 
   shapes = jax.eval_shape(activations, variables, inputs, key)
@@ -108,8 +123,8 @@ def _gradients(
   Returns:
     The gradient of what is trained (the sum over micro-batches of the
     gradients of `sum w_i l_i / sum_batch w_i`, hence the whole batch's), the
-    new `stats` and `grad_stats` (the mean over micro-batches, of counters the
-    largest), and the metrics.
+    new `stats` and `grad_stats` (the mean over micro-batches, of counters and
+    flags the largest), and the metrics.
   """
   total = jnp.maximum(jnp.sum(batch["weight"]), 1.0)
   trained = frozen.select(state.params, recipe.trained)
@@ -166,9 +181,9 @@ def _gradients(
 
 def _over_micro_batches(values: Array) -> Array:
   """A statistic's new value from those of the micro-batches, stacked."""
-  if jnp.issubdtype(values.dtype, jnp.integer):
-    return jnp.max(values, axis=0)
-  return jnp.mean(values, axis=0)
+  if jnp.issubdtype(values.dtype, jnp.inexact):
+    return jnp.mean(values, axis=0)
+  return jnp.max(values, axis=0)
 
 
 def train_step(

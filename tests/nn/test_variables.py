@@ -77,10 +77,97 @@ def test_a_seed_may_be_traced():
   assert np.any(kernel(first) != kernel(second))
 
 
-def test_another_kind_of_variable_is_named():
-  class Odd(nnx.Module):
-    def __init__(self):
-      self.cache = nnx.Cache(jnp.zeros(2))
+class _Mixed(nnx.Module):
+  """Variables of many kinds, one of them in two places."""
 
-  with pytest.raises(errors.UserError, match="variable 'cache' is a Cache"):
-    variables.split(Odd())
+  def __init__(self, rngs):
+    self.linear = nnx.Linear(2, 2, rngs=rngs)
+    self.tied = self.linear.kernel
+    self.norm = nnx.BatchNorm(2, rngs=rngs)
+    self.drops = nnx.List([nnx.Dropout(0.5, rngs=rngs) for _ in range(2)])
+    self.cache = nnx.Cache(jnp.zeros(2))
+    self.seen = nnx.Variable(jnp.zeros((), bool), note="mine")
+    self.factor = jnp.ones(2)
+
+  def __call__(self, x):
+    self.seen[...] = jnp.ones((), bool)
+    self.factor = 2 * self.factor
+    return self.drops[1](self.drops[0](self.norm(self.linear(x) * self.factor)))
+
+
+def test_all_that_is_no_parameter_is_a_statistic():
+  structure, split = variables.split(_Mixed(nnx.Rngs(0)))
+  assert set(split["params"]) == {"linear", "norm"}
+  assert set(split["stats"]) == {"norm", "cache", "seen", "factor"}
+  again = variables.merge(structure, split)
+  assert again.tied is again.linear.kernel
+  assert isinstance(again.cache, nnx.Cache)
+  assert again.seen.get_metadata()["note"] == "mine"
+  again(jnp.ones((4, 2)))
+  stats = variables.new_stats(structure, again, split["stats"])
+  assert jax.tree.structure(stats) == jax.tree.structure(split["stats"])
+  assert stats["seen"]
+  np.testing.assert_array_equal(stats["factor"], [2.0, 2.0])
+
+
+def test_the_key_drives_each_random_stream():
+  structure, split = variables.split(_Mixed(nnx.Rngs(0)))
+
+  def masks(key):
+    model = variables.merge(structure, split, key)
+    return [drop(jnp.ones(64)) for drop in model.drops]
+
+  first, second = masks(jax.random.key(1))
+  assert np.any(first != second)
+  np.testing.assert_array_equal(first, masks(jax.random.key(1))[0])
+  assert np.any(first != masks(jax.random.key(2))[0])
+
+
+def _made(value, kind=nnx.Variable):
+  module = nnx.Module()
+  module.odd = kind(value)
+  return module
+
+
+@pytest.mark.parametrize(
+  ("module", "message"),
+  [
+    (_made(jnp.zeros(2, int), nnx.Param), "parameter 'odd' is int32, which no"),
+    (_made({"a": jnp.zeros(2)}), "variable 'odd' holds a dict; needed: an arr"),
+    (
+      _made(jax.random.key(0)),
+      "variable 'odd' holds a random key; a model dra",
+    ),
+  ],
+)
+def test_a_variable_that_cannot_be_carried_is_named(module, message):
+  with pytest.raises(errors.UserError, match=message):
+    variables.split(module)
+
+
+def _grow(model):
+  model.more = nnx.Variable(jnp.zeros(2))
+
+
+def _shrink(model):
+  del model.cache
+
+
+def _reshape(model):
+  model.cache = nnx.Cache(jnp.zeros(3))
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (_grow, "makes the variable 'more', a Variable; a variable is made where"),
+    (_shrink, "removes the variable 'cache'; it must stay"),
+    (_reshape, r"statistic 'cache' float32\[3\]; it was float32\[2\]"),
+  ],
+)
+def test_a_call_that_changes_the_structure_is_said(change, message):
+  structure, split = variables.split(_Mixed(nnx.Rngs(0)))
+  model = variables.merge(structure, split)
+  change(model)
+  with pytest.raises(errors.UserError, match=message):
+    variables.new_stats(structure, model, split["stats"])
