@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 
 import nbformat
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from PIL import Image
+from traitlets.config import Config
 
 FOLDER = Path(__file__).resolve().parent
 _TIMEOUT_S = 600
@@ -47,19 +47,16 @@ def run(path: Path, folder: str | Path) -> nbformat.NotebookNode:
     RuntimeError: a cell writes to standard error, as warnings do.
   """
   notebook = nbformat.read(path, as_version=4)
-  with tempfile.TemporaryDirectory() as sockets:
-    kernel = AsyncKernelManager(
-      kernel_name="python3",
-      transport="ipc",  # Nobody else on the machine can listen.
-      connection_file=f"{sockets}/kernel.json",
-    )
-    NotebookClient(
-      notebook,
-      km=kernel,
-      timeout=_TIMEOUT_S,
-      record_timing=False,
-      resources={"metadata": {"path": str(folder)}},
-    ).execute(env=_environment())
+  client = NotebookClient(
+    notebook,
+    timeout=_TIMEOUT_S,
+    kernel_name="python3",
+    record_timing=False,
+    resources={"metadata": {"path": str(folder)}},
+    # Files in place of ports: nobody else on the machine can listen.
+    config=Config({"KernelManager": {"transport": "ipc"}}),
+  )
+  client.execute(env=_environment())
   for cell in notebook.cells:
     for output in cell.get("outputs", ()):
       if output.get("name") == "stderr":
