@@ -47,16 +47,17 @@ def run(path: Path, folder: str | Path) -> nbformat.NotebookNode:
     RuntimeError: a cell writes to standard error, as warnings do.
   """
   notebook = nbformat.read(path, as_version=4)
-  client = NotebookClient(
-    notebook,
-    timeout=_TIMEOUT_S,
-    kernel_name="python3",
-    record_timing=False,
-    resources={"metadata": {"path": str(folder)}},
-    # Files in place of ports: nobody else on the machine can listen.
-    config=Config({"KernelManager": {"transport": "ipc"}}),
-  )
-  client.execute(env=_environment())
+  # Files in place of ports: nobody else on the machine can listen.
+  with tempfile.TemporaryDirectory() as sockets:
+    channels = {"transport": "ipc", "ip": f"{sockets}/kernel"}
+    NotebookClient(
+      notebook,
+      timeout=_TIMEOUT_S,
+      kernel_name="python3",
+      record_timing=False,
+      resources={"metadata": {"path": str(folder)}},
+      config=Config({"KernelManager": channels}),
+    ).execute(env=_environment())
   for cell in notebook.cells:
     for output in cell.get("outputs", ()):
       if output.get("name") == "stderr":
