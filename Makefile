@@ -8,7 +8,7 @@ PYTHON := $(shell for p in python3.12 python3.13 python3.14 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 
-.PHONY: setup quickstart test test-all lint format golden bench docs clean
+.PHONY: setup quickstart test test-all lint format golden bench docs notebooks clean
 
 setup: $(INSTALLED)
 
@@ -51,6 +51,10 @@ bench: setup
 # Rewrites docs/reference and makes site/, whose links are checked.
 docs: setup
 	JAX_PLATFORMS=cpu $(BIN)/python -W ignore -m docs.generator
+
+# Runs the notebooks and keeps their outputs, after a change of their code.
+notebooks: setup
+	$(BIN)/python notebooks/execute.py
 
 clean:
 	rm -rf $(VENV) site
