@@ -1,7 +1,8 @@
 """The folder of the config file that a command was given: a user's own parts.
 
-Where that file is one of ours, it is the current folder. Python finds the modules there, after all that it finds elsewhere, and a folder
-`configs` there comes before ours. A child process is told by its environment.
+Where that file is one of ours, it is the current folder. Python finds the
+modules there, after all that it finds elsewhere, and a folder `configs` there
+comes before ours. A child process is told by its environment.
 """
 
 import importlib
