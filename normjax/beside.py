@@ -1,7 +1,8 @@
 """The folder of the config file that a command was given: a user's own parts.
 
-Python finds the modules there, after all that it finds elsewhere, and a folder
-`configs` there comes before ours. A child process is told by its environment.
+Where that file is one of ours, it is the current folder. Python finds the
+modules there, after all that it finds elsewhere, and a folder `configs` there
+comes before ours. A child process is told by its environment.
 """
 
 import importlib
@@ -12,26 +13,32 @@ from pathlib import Path
 
 _VARIABLE = "NORMJAX_CONFIG_FILE"
 _told = os.environ.get(_VARIABLE)
-_file: Path | None = Path(_told) if _told else None
+_place: Path | None = Path(_told) if _told else None
 
 
-def search(file: Path | None) -> None:
-  """Looks for parts beside a config file from now on; None: beside none."""
-  global _file
-  _file = None if file is None else file.resolve()
-  if _file is not None and str(_file.parent) not in sys.path:
-    sys.path.append(str(_file.parent))
+def search(place: Path | None) -> None:
+  """Looks for a user's parts there from now on.
+
+  Args:
+    place: the user's config file, a folder, or None for nowhere.
+  """
+  global _place
+  _place = None if place is None else place.resolve()
+  here = folder()
+  if here is not None and str(here) not in sys.path:
+    sys.path.append(str(here))
     importlib.invalidate_caches()  # It may be new.
 
 
 def config_file() -> Path | None:
   """The config file, as far as there is one that is not ours."""
-  return _file
+  return None if _place is None or _place.is_dir() else _place
 
 
 def folder() -> Path | None:
-  """Where it lies."""
-  return None if _file is None else _file.parent
+  """Where a user's parts are looked for."""
+  file = config_file()
+  return _place if file is None else file.parent
 
 
 def environment() -> dict[str, str]:
@@ -41,11 +48,11 @@ def environment() -> dict[str, str]:
   """
   path = os.pathsep.join(each or os.getcwd() for each in sys.path)
   # Also where there is none: the parent may have been told of another.
-  return {"PYTHONPATH": path, _VARIABLE: str(_file or "")}
+  return {"PYTHONPATH": path, _VARIABLE: str(_place or "")}
 
 
 def hidden(module: str) -> str:
-  """What keeps a module beside the config file from being the one of its name.
+  """What keeps a module of the user's folder from being the one of its name.
 
   Args:
     module: its full name; it was imported.

@@ -34,7 +34,7 @@ def _folders() -> tuple[Path, ...]:
 def search_beside(path: str | Path) -> None:
   """Looks for a user's parts beside a config file, from now on.
 
-  Beside ours there are none.
+  With one of ours they are in the current folder.
 
   Args:
     path: `file.py` or `file.py:arg`, as a command was given it.
@@ -42,12 +42,12 @@ def search_beside(path: str | Path) -> None:
   beside.search(None)
   found = _find(split_argument(path)[0])
   ours = found and found.resolve().is_relative_to(configs_dir().resolve())
-  beside.search(None if ours else found)
+  beside.search(Path() if ours else found)
 
 
 def search_here() -> None:
   """Looks for a user's parts in the current folder, from now on."""
-  beside.search(Path("config.py"))
+  beside.search(Path())
 
 
 def component_files(folder: str) -> dict[str, Path]:

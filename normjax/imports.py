@@ -92,7 +92,7 @@ def _hidden(module: str) -> str:
   package = module.partition(".")[0]
   whose = "Python's own" if package in sys.stdlib_module_names else "another"
   return (
-    f" {package!r} beside {beside.config_file()} is not the module that Python"
+    f" {package!r} in {beside.folder()} is not the module that Python"
     f" imports: {whose} of that name comes first ({other}). Rename yours."
   )
 

@@ -48,7 +48,7 @@ def get_config():
 def folder(tmp_path, monkeypatch):
   """A folder of a user's parts, which a command was pointed at."""
   monkeypatch.setattr(sys, "path", list(sys.path))
-  monkeypatch.setattr(beside, "_file", None)
+  monkeypatch.setattr(beside, "_place", None)
   config_files._say_hidden.cache_clear()
   (tmp_path / "ours_own.py").write_text(OWN)
   (tmp_path / "configs" / "norms").mkdir(parents=True)
@@ -227,3 +227,23 @@ def test_train_refuses_what_began_with_other_code(folder, capsys):
   assert "Give another --out, or --accept_code_change" in said
   assert cli.main([*command, "--accept_code_change"]) == 0
   assert "done after 3 steps" in capsys.readouterr().out
+
+
+def test_with_one_of_our_configs_parts_lie_in_the_current_folder(
+  folder, monkeypatch
+):
+  monkeypatch.chdir(folder)
+  (folder / "config.py").write_text("1 / 0")  # Whatever it is, not the config.
+  config_files.search_beside("configs/default.py")
+  (folder / "configs" / "norms" / "mine.py").write_text(
+    MINE.replace("NAME", "ours_own:norm")
+  )
+  assert (
+    configure.override(
+      configure.load(configure.configs_dir() / "default.py"),
+      {"norm.name": "mine"},
+    ).norm.power
+    == 3
+  )
+  assert beside.config_file() is None
+  assert beside.environment()["NORMJAX_CONFIG_FILE"] == str(folder)

@@ -140,11 +140,13 @@ def page(kind: kinds.Kind, name: str) -> str:
     f"# {name}",
     f"{headline(kind, name)}.",
     f"One of the [{kind.title.lower()}](../{kind.folder}.md), named by"
-    f" `{kind.named_by}`. {_where(kind, name)}",
+    f" `{kind.named_by}`{_named(kind, name)}. {_where(kind, name)}",
   ]
   if isinstance(kind.table, Table):
+    blocks.append(kind.intro)  # It says what the formula's letters are.
     _, _, extras, _ = _described(kind, name)
-    blocks.append(extras.replace("](inits", "](../inits"))
+    if extras:
+      blocks.append(f"With: {extras}.".replace("](inits", "](../inits"))
     if factory := kind.table.factories.get(name):
       sections = text.sections(kinds.documentation(factory))
       options = ", ".join(
@@ -157,6 +159,18 @@ def page(kind: kinds.Kind, name: str) -> str:
   blocks += _used(kind, name)
   blocks += measured.of(kind, name)
   return "\n\n".join(filter(None, blocks))
+
+
+def _named(kind: kinds.Kind, name: str) -> str:
+  """How it is named, to be copied: in a shell, and from Python."""
+  ways = []
+  if kind.named_by not in ("evaluate.metrics", "train.initialize_from"):
+    ways.append(f"`--config.{kind.named_by}={name}`")
+  if kind.folder in ("norms", "models"):
+    ways.append(f'`normjax.{kind.folder}.make("{name}")`')
+  if kind.folder == "optimizers":
+    ways.append(f"`normjax.optim.{name}(learning_rate)`")
+  return f": {', '.join(ways)}" if ways else ""
 
 
 def _where(kind: kinds.Kind, name: str) -> str:

@@ -98,7 +98,9 @@ def _default() -> str:
     (
       "# Fields of a config",
       text.head(file).partition("\n\n")[0],
-      "Any of them may be overridden: `--config.train.num_steps=1000`. Source:"
+      "Any of them may be overridden: `--config.train.num_steps=1000`; so may"
+      " the options of a part, as `--config.norm.alpha_init=1.0` of"
+      " [`dyt`](norms/dyt.md), which are on [its page](README.md). Source:"
       " [`configs/default.py`](../../configs/default.py).",
       f"```python\n{file.read_text()}```",
     )

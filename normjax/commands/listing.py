@@ -5,6 +5,8 @@ What a folder `configs` here has is listed too.
 
 import ast
 import importlib.util
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 
 from absl import flags
@@ -14,7 +16,8 @@ from normjax.norms import weights
 
 USAGE = (
   "list [norms|weight_norms|optimizers|models|data|objectives|metrics"
-  "|start_steps|sweeps|papers]"
+  "|start_steps|placements|residual_scalings|inits|mixings|schedules|sweeps"
+  "|papers]"
 )
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
 # What has no config, by name, from "module:factory": options of a model,
@@ -24,7 +27,15 @@ _TABLES = {
   "metrics": metrics.TABLE,
   "start_steps": convert.TABLE,
 }
-_ALLOWED = (*_FOLDERS, *_TABLES)
+# Tables of several entries per file, or of descriptions: these are imported.
+_IMPORTED = {
+  "placements": "normjax.nn.placement:TABLE",
+  "residual_scalings": "normjax.nn.residual_scaling:TABLE",
+  "inits": "normjax.nn.initial:TABLE",
+  "mixings": "normjax.nn.mixing:TABLE",
+  "schedules": "normjax.train.schedules:TABLE",
+}
+_ALLOWED = (*_FOLDERS, *_TABLES, *_IMPORTED)
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -35,6 +46,24 @@ def _headline(file: Path) -> str:
   """The first line of a file's docstring, without running the file."""
   text = ast.get_docstring(ast.parse(file.read_text())) or ""
   return text.partition("\n")[0]
+
+
+def _entries(what: str) -> dict[str, str]:
+  """Each name, with its headline."""
+  if what not in _IMPORTED:
+    return {name: _headline(file) for name, file in _files(what).items()}
+  table = registry.load(_IMPORTED[what])
+  if isinstance(table, Mapping):
+    documented = {name: registry.load(table[name]) for name in table}
+    return {
+      name: (inspect.getdoc(entry) or "").partition("\n")[0]
+      for name, entry in documented.items()
+    }
+  entries = [table.resolve(name) for name in table.names()]
+  return {
+    entry.name: ": ".join(filter(None, (entry.formula, entry.source)))
+    for entry in entries
+  }
 
 
 def _files(what: str) -> dict[str, Path]:
@@ -66,11 +95,11 @@ def run(
         f" Allowed: {', '.join(_ALLOWED)}."
       )
   for what in positional or _ALLOWED:
-    files = _files(what)
-    if not files:
+    entries = _entries(what)
+    if not entries:
       continue
     print(what)
-    width = max(map(len, files))
-    for name, file in files.items():
-      print(f"  {name:{width}}  {_headline(file)}")
+    width = max(map(len, entries))
+    for name, headline in entries.items():
+      print(f"  {name:{width}}  {headline}")
   return 0

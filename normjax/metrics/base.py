@@ -82,7 +82,9 @@ class Metric(NamedTuple):
       values = jnp.asarray(self.of(output, batch))
     except Exception as error:
       raise errors.UserError(
-        f"{key} failed: {type(error).__name__}: {error}"
+        f"{key} failed: {type(error).__name__}: {error}. It is called with"
+        " (output, batch): output.logits is what the model predicts, the batch"
+        f" has {', '.join(batch)}."
       ) from error
     further = values.shape[weight.ndim :]
     if values.shape[: weight.ndim] != weight.shape:

@@ -132,15 +132,22 @@ def _later(state: State) -> list[Point]:
 
 def _points(state: State) -> rich.table.Table:
   title = f"sweep {state.plan.sweep_id}"
-  table = rich.table.Table(title=title, title_justify="left")
+  table = rich.table.Table(
+    title=title,
+    title_justify="left",
+    box=None,
+    pad_edge=False,
+    collapse_padding=True,
+  )
   for name in ("run", "stage", "method", "tuned", "seed", "program", "state"):
-    table.add_column(name, overflow="fold")
+    # A run is looked up by its id: it stays in one piece on narrow terminals.
+    table.add_column(name, overflow="fold", no_wrap=name in ("run", "program"))
   for point in state.chosen():
     table.add_row(
       point.run_id,
       point.stage,
       escape.terminal(point.method),
-      escape.terminal(_values(point.tuned)),
+      escape.terminal(labels.tuned(point.tuned)),
       str(point.seed),
       escape.terminal(point.program[:8]),
       state.entries[point.run_id].state,

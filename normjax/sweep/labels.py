@@ -117,6 +117,14 @@ def describe(value: Any) -> str:
   return str(value)
 
 
+def tuned(values: Mapping[str, Any]) -> str:
+  """What tuning tries, by the last part of each key: `learning_rate=0.001`."""
+  return " ".join(
+    f"{key.rpartition('.')[2]}={describe(value)}"
+    for key, value in values.items()
+  )
+
+
 def _said(
   method: Mapping[str, Any], leaves: Mapping[str, Any], key: str
 ) -> Any:

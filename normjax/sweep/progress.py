@@ -162,12 +162,9 @@ class Progress:
 
 def describe(point: Point) -> str:
   """A point in a few words."""
-  tuned = "" if point.stage == "final" else f" ({point.stage})"
-  values = "".join(
-    f" {key.rpartition('.')[2]}={labels.describe(value)}"
-    for key, value in point.tuned.items()
-  )
-  return f"{point.method}{values} seed {point.seed}{tuned}"
+  stage = "" if point.stage == "final" else f"({point.stage})"
+  parts = (point.method, labels.tuned(point.tuned), f"seed {point.seed}", stage)
+  return " ".join(filter(None, parts))
 
 
 def number(value: Any) -> str:

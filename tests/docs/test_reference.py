@@ -5,6 +5,8 @@ import inspect
 import re
 from pathlib import Path
 
+import pytest
+
 from docs import generator
 from docs.generator import kinds, reference, results, text
 from normjax import configure, registry
@@ -75,6 +77,19 @@ def test_every_option_of_a_config_is_on_its_page_with_its_default():
         )
         assert row, (name, key)
         assert text.default(value) in row[1], (name, key)
+
+
+@pytest.mark.parametrize(
+  ("page", "said"),
+  [
+    ("norms/dyt", '`--config.norm.name=dyt`, `normjax.norms.make("dyt")`'),
+    ("optimizers/sinkgd", "`normjax.optim.sinkgd(learning_rate)`"),
+    ("placements/peri", "N is a norm"),
+  ],
+)
+def test_a_page_says_how_to_name_it_and_what_its_letters_are(page, said):
+  file = support.ROOT / "docs" / "reference" / f"{page}.md"
+  assert said in file.read_text()
 
 
 def test_a_formula_is_its_docstrings():

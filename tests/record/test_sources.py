@@ -41,7 +41,7 @@ def folder(tmp_path, monkeypatch):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
   monkeypatch.setattr(sys, "path", list(sys.path))
-  monkeypatch.setattr(beside, "_file", None)
+  monkeypatch.setattr(beside, "_place", None)
   beside.search(tmp_path / "sweep.py")
   sources._as_imported.cache_clear()
   return tmp_path

@@ -38,7 +38,7 @@ def sweep():
 def folder(tmp_path, monkeypatch):
   """A sweep, and a norm beside it."""
   monkeypatch.setattr(sys, "path", list(sys.path))
-  monkeypatch.setattr(beside, "_file", None)
+  monkeypatch.setattr(beside, "_place", None)
   (tmp_path / "sweep.py").write_text(SWEEP)
   (tmp_path / "edited_part.py").write_text("def norm(eps: float = 1e-6): ...\n")
   yield tmp_path

@@ -1,0 +1,28 @@
+"""How a dry run shows its points."""
+
+import io
+import types
+
+import rich.console
+
+from normjax.sweep import dry_run
+from normjax.sweep.plan import Point
+
+
+def test_a_point_is_one_line_of_a_narrow_terminal():
+  tuned = {"optimizer.learning_rate": 0.001}
+  point = Point(
+    "3799f8121c5d", "tune", "own:mean_power", tuned, 1000, "be7671", tuned
+  )
+  state = types.SimpleNamespace(
+    plan=types.SimpleNamespace(sweep_id="s"),
+    chosen=lambda: [point],
+    entries={point.run_id: types.SimpleNamespace(state="pending")},
+  )
+  file = io.StringIO()
+  rich.console.Console(file=file, width=80).print(dry_run._points(state))
+  line = file.getvalue().splitlines()[-1]
+  assert line.split() == [
+    "3799f8121c5d", "tune", "own:mean_power", "learning_rate=0.001", "1000",
+    "be7671", "pending",
+  ]  # fmt: skip
