@@ -23,6 +23,8 @@ from normjax.imports import (
 
 def near_misses(name: str, allowed: Iterable[str]) -> str:
   """Says `did you mean …?`, or nothing where nothing is near."""
+  if not str(name):
+    return ""  # Nothing is near to nothing, nor far from it.
   names = list(dict.fromkeys(allowed))  # Each is said once.
   close = [n for n in names if _initials(n) == name]  # As lr.
   close += difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
