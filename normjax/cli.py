@@ -8,6 +8,7 @@ Bad input ends with one message and exit code 2; --verbose adds a traceback.
 
 import errno
 import importlib
+import io
 import logging
 import os
 import sys
@@ -164,24 +165,28 @@ def main(argv: list[str] | None = None) -> int:
   arguments = list(sys.argv[1:] if argv is None else argv)
   verbose = "--verbose" in arguments
   arguments = [token for token in arguments if token != "--verbose"]
-  if not arguments or arguments[0] in ("-h", "--help", "help"):
-    print(_help())
-    return 0
-  if arguments[0] in ("-V", "--version", "version"):
-    from normjax.commands import helping
-
-    print(helping.version())
-    return 0
   if not verbose:
     # Libraries log a failure of theirs with its traceback before they raise.
     for name in ("absl", "asyncio"):
       logging.getLogger(name).setLevel(logging.CRITICAL)
     if argv is None:  # This process is ours.
       sys.unraisablehook = faults.late_callbacks(sys.unraisablehook)
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      # What a terminal's encoding lacks is written as its number.
+      stream.reconfigure(errors="backslashreplace")
   call = None
   try:
     # A job that is asked to end ends as after Ctrl-C: resumable.
     with stopping.interruptible():
+      if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help(), flush=True)
+        return 0
+      if arguments[0] in ("-V", "--version", "version"):
+        from normjax.commands import helping
+
+        print(helping.version(), flush=True)
+        return 0
       call = _parse(arguments[0], arguments[1:])
       return call.run()
   except KeyboardInterrupt:
@@ -190,6 +195,10 @@ def main(argv: list[str] | None = None) -> int:
     return 130
   except BrokenPipeError:
     return 0  # The reader of our output has seen enough.
+  except SystemExit as error:
+    if not isinstance(error.__context__, BrokenPipeError):
+      raise
+    return 0  # Likewise; rich says so in its own way.
   except Exception as error:
     if verbose:
       traceback.print_exc()
@@ -209,7 +218,7 @@ def _explain(error: Exception, *, goes_on: bool) -> tuple[int, str]:
     return 2, str(error)
   if (fault := faults.disk(error)) is not None:
     if fault.errno == errno.ENOSPC:
-      said = f"no space left on the device of {fault.filename or '--out'};"
+      said = f"no space left on the device of {fault.filename or 'the output'};"
       said += " free some"
     else:
       said = f"{faults.describe(fault)}; mend that"

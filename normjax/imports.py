@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from normjax import beside, errors
+from normjax import beside, errors, faults
 
 _LOG = logging.getLogger(__name__)
 # The part before the factory: "package.module:" of "package.module:factory".
@@ -55,10 +55,10 @@ def load_outside(kind: str, name: str) -> Any:
     found = load(name)
   # Whatever a module of the user's raises; one that is a script may exit.
   except (Exception, SystemExit) as error:
+    helps = _hidden(module) or _whereabouts(module, error)
     raise errors.UserError(
-      f"{kind} {name!r} cannot be imported: {type(error).__name__}:"
-      f" {error}{raised_at(error)}."
-      f"{_hidden(module) or _whereabouts(module, error)}"
+      f"{kind} {name!r} cannot be imported: {faults.one_line(error)}"
+      f"{raised_at(error)}.{helps}"
     ) from error
   if (said := _hidden(module)) and module not in _said:
     _said.add(module)

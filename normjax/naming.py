@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kernels_pallas import dispatch
-from normjax import configure, errors
+from normjax import configure, errors, faults
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def block(resolved: Mapping[str, Any], *blocks: str) -> Iterator[None]:
   except Exception as error:
     message = str(error)
     if not isinstance(error, errors.UserError | TypeError):
-      message = f"{type(error).__name__}: {message}"
+      message = faults.one_line(error)
     kind = type(error) if isinstance(error, errors.UserError) else None
     key = _blamed(message, resolved, blocks)
     if message.startswith(key):

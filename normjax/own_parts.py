@@ -46,7 +46,15 @@ def signature(block: str, name: str) -> signatures.Signature:
       f" a function that makes the {block}."
     ) from error
   is_function = block == "objective" and signatures.is_of_batch(factory)
-  return found.without_first(2) if block == "schedule" or is_function else found
+  if block == "schedule" or is_function:
+    found = found.without_first(2)
+  if "name" in found.required():
+    raise errors.UserError(
+      f"{block}.name={name!r} has an option 'name' without a default, which a"
+      " config cannot give: that key names the factory itself. Wrap it in a"
+      " function without one."
+    )
+  return found
 
 
 def options(block: str, name: str) -> tuple[str, ...]:

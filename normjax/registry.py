@@ -23,6 +23,8 @@ from normjax.imports import (
 
 def near_misses(name: str, allowed: Iterable[str]) -> str:
   """Says `did you mean …?`, or nothing where nothing is near."""
+  if not str(name):
+    return ""  # Nothing is near to nothing, nor far from it.
   names = list(dict.fromkeys(allowed))  # Each is said once.
   close = [n for n in names if _initials(n) == name]  # As lr.
   close += difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
@@ -54,6 +56,9 @@ def parse_call(kind: str, text: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(call, ast.Call) or call.args:
       raise ValueError(text)
     name = prefix + ast.unparse(call.func)
+    names = [keyword.arg for keyword in call.keywords]
+    if None in names or "name" in names or len({*names}) < len(names):
+      raise ValueError(text)  # **more, name=…, or one of them twice.
     options = {
       str(keyword.arg): ast.literal_eval(keyword.value)
       for keyword in call.keywords
@@ -61,7 +66,7 @@ def parse_call(kind: str, text: str) -> tuple[str, dict[str, Any]]:
   except (SyntaxError, ValueError) as error:
     raise errors.UserError(
       f"{kind} {text!r} is not a name, nor name(option=value, …) with literal"
-      " values."
+      " values, each option once and none called 'name'."
     ) from error
   return name, options
 
@@ -217,6 +222,10 @@ class Registry:
     _check_texts(self.kind, name, options, flags)
     try:
       return self._checked(name, factory(*args, **options))
+    except SystemExit as error:  # One from outside may be a script's.
+      raise errors.UserError(
+        f"{self.kind} {name!r} ended the program: SystemExit: {error}."
+      ) from error
     except TypeError as error:
       # The factory's own message, where it has one, knows the range.
       if not any(key in str(error) for key in options):

@@ -34,6 +34,18 @@ def anything(**options):
 def sgd(learning_rate: float, momentum: float = 0, mask=None):
   return optax.sgd(learning_rate, momentum)
 
+def titled(scale: float = 1, name="x"):
+  return norms.make("identity")
+
+def untitled(name):
+  return norms.make("identity")
+
+def ends():
+  raise SystemExit(3)
+
+def shouts():
+  raise RuntimeError("two\\nlines")
+
 CONSTANT = 3
 """
 MINE = """
@@ -107,6 +119,9 @@ def test_options_are_written_in_the_name_or_beside_it(
     ("ours_own:norm", ["--config.norm.scales=3"],
      "unknown config key 'norm.scales'. Did you mean 'scale'"),
     ("ours_own:norm(3)", [], "is not a name, nor name(option=value, …)"),
+    ("ours_own:norm(axis=1, axis=2)", [], "values, each option once and none"),
+    ("ours_own:norm(name='x')", [], "each option once and none called 'name'"),
+    ("ours_own:untitled", [], "has an option 'name' without a default"),
     ("ours_own:norm(power='x')", [], "config key 'norm.power' is int"),
     ("ours_own:CONSTANT", [], "is a int; needed: a factory"),
     ("ours_own:norn", [],
@@ -119,6 +134,26 @@ def test_what_the_factory_does_not_take_is_said(
   with pytest.raises(errors.UserError) as error:
     _block(folder, name, *overrides)
   assert message in str(error.value)
+
+
+def test_an_option_called_name_leaves_the_block_its_own(folder):
+  block = _block(folder, "ours_own:titled")
+  assert block == {"name": "ours_own:titled", "scale": 1.0}
+
+
+@pytest.mark.parametrize(
+  ("factory", "said"),
+  [("ends", "ended the program: SystemExit: 3"), ("shouts", "two lines")],
+)
+def test_what_a_factory_raises_is_one_line(folder, factory, said):
+  config_files.search_beside(folder / "run.py")
+  config = configure.override(
+    configure.load("configs/default.py"), {"data.name": f"ours_own:{factory}"}
+  )
+  with pytest.raises(errors.UserError) as error:
+    build.dataset(config)
+  assert said in str(error.value)
+  assert "\n" not in str(error.value)
 
 
 def test_one_that_takes_anything_is_given_anything(folder):

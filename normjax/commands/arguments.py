@@ -158,6 +158,8 @@ def define_out(values: flags.FlagValues, what: str) -> None:
 
 def out_directory(values: flags.FlagValues, config_path: str) -> Path:
   """--out, or `runs/<name of the config file>`."""
+  if values["out"].value == "":  # As of a shell's variable that is not set.
+    raise errors.UserError("--out= is empty; needed: the path of a folder.")
   if values["out"].value:
     return folder("--out", values["out"].value)
   return Path("runs") / Path(configure.split_argument(config_path)[0]).stem

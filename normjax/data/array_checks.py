@@ -9,6 +9,8 @@ from normjax import errors
 
 _CHUNK_BYTES = 64 << 20
 _CHANNELS = 4
+_LARGEST = float(np.finfo(np.float32).max)  # Batches are float32.
+_NUM_LOOKED_AT = 4096
 
 
 class Pair(NamedTuple):
@@ -50,9 +52,10 @@ class Pair(NamedTuple):
       )
     inputs = _inputs(inputs, names[0])
     whole = targets.dtype.kind in "biu"
-    kind = kind or ("classes" if whole else "values")
     if targets.ndim == 2 and targets.shape[1] == 1:
       targets = targets[:, 0]  # A column, as Keras stores labels.
+    one_hot = not kind and _is_one_hot(targets)
+    kind = kind or ("classes" if whole or one_hot else "values")
     if kind == "classes" and not (whole and targets.ndim == 1):
       raise errors.DataError(
         f"{names[1]} is {targets.dtype} of shape {targets.shape}; classes are"
@@ -70,7 +73,20 @@ class Pair(NamedTuple):
     return cls(inputs, targets, (names[0], names[1]), kind, reads)
 
 
+def _is_one_hot(targets: np.ndarray) -> bool:
+  """Whether rows of floats look like classes that were encoded."""
+  if targets.ndim != 2:
+    return False
+  rows = targets[:_NUM_LOOKED_AT]
+  return bool(np.isin(rows, (0, 1)).all() and (rows.sum(axis=1) == 1).all())
+
+
 def _inputs(inputs: np.ndarray, name: str) -> np.ndarray:
+  if 0 in inputs.shape:
+    raise errors.DataError(
+      f"{name} has shape {inputs.shape}, and so no numbers; needed: (n, d),"
+      " (n, y, x) or (n, y, x, c), none of them 0."
+    )
   if inputs.ndim == 3:
     return inputs[..., None]
   if inputs.ndim == 4 and inputs.shape[-1] > _CHANNELS >= inputs.shape[1]:
@@ -117,9 +133,13 @@ def bad_rows(pair: Pair, num_classes: int) -> list[tuple[int, str]]:
     if array.dtype.kind != "f":
       continue
     for start, piece in _pieces(array):
-      finite = np.isfinite(piece).reshape(len(piece), -1).all(axis=1)
-      for row in np.flatnonzero(~finite):
-        found.setdefault(start + int(row), f"{what} that are not finite")
+      finite = np.isfinite(piece)
+      if array.itemsize > 4:  # What float32 cannot hold is infinite in a batch.
+        finite &= np.abs(piece) <= _LARGEST
+      for row in np.flatnonzero(~finite.reshape(len(piece), -1).all(axis=1)):
+        found.setdefault(
+          start + int(row), f"{what} that are not finite in float32"
+        )
   if pair.kind == "classes":
     labels = np.asarray(pair.targets).astype(np.int64)
     wrong = (labels < 0) | ((labels >= num_classes) & (num_classes > 0))

@@ -47,12 +47,14 @@ class Opened:
     # A file that is cut short, or holds Python's objects.
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
       raise errors.DataError(
-        f"{option}={name!r}: {self.path} cannot be read: {error}."
+        f"{option}={name!r}: {self.path} cannot be read: {_why(error)}."
       ) from error
-    if not array.ndim or array.dtype.kind not in "biuf":
+    # Of floats beyond 64 bits, no two machines have the same.
+    if not array.ndim or array.dtype.kind not in "biuf" or array.itemsize > 8:
       raise errors.DataError(
         f"{option}={name!r} of {self.path} is {array.dtype} of shape"
-        f" {array.shape}; needed: numbers, one row per example."
+        f" {array.shape}; needed: numbers of at most 64 bits, one row per"
+        " example."
       )
     return array
 
@@ -64,7 +66,7 @@ def _archive(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
       opened = np.load(file)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
       raise errors.DataError(
-        f"path={str(path)!r} cannot be read as .npz: {error}."
+        f"path={str(path)!r} cannot be read as .npz: {_why(error)}."
       ) from error
     if not isinstance(opened, np.lib.npyio.NpzFile):
       raise errors.DataError(
@@ -72,3 +74,13 @@ def _archive(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
         " that holds the .npy files."
       )
     yield opened
+
+
+def _why(error: Exception) -> str:
+  """What is wrong with a file; NumPy's own words say to unpickle it."""
+  said = str(error)
+  if "allow_pickle" not in said:
+    return said.rstrip(".")
+  if "Object arrays" in said:
+    return "it holds Python objects; needed: an array of numbers"
+  return "it is no file of NumPy's (np.savez, np.save)"

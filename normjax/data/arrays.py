@@ -121,7 +121,7 @@ def arrays(
     train=parts[splits.TRAIN],
     validation=parts[splits.VALIDATION],
     test=parts[splits.TEST] if len(parts[splits.TEST][0]) else None,
-    num_classes=_num_outputs(parts, kind, num_classes),
+    num_classes=_num_outputs(parts, whole, num_classes),
     mean=mean,
     deviation=deviation,
     reads=reads,
@@ -236,11 +236,26 @@ def _white(dtype: np.dtype) -> float:
   return 255.0 if dtype.kind == "i" else 1.0
 
 
-def _num_outputs(parts: Mapping[str, Any], kind: str, num_classes: int) -> int:
+def _num_outputs(
+  parts: Mapping[str, Any], whole: array_checks.Pair, num_classes: int
+) -> int:
+  """How many numbers a model gives: of classes, or of a row's values.
+
+  Raises:
+    DataError: the labels name too few or too many classes to be classes.
+  """
+  if whole.kind == "values":
+    return whole.targets.shape[1]
   labels = [labels for _, labels in parts.values() if len(labels)]
-  if kind == "values":
-    return labels[0].shape[1]
-  return num_classes or 1 + max(int(each.max()) for each in labels)
+  found = num_classes or 1 + max(int(each.max()) for each in labels)
+  num_rows = sum(map(len, labels))
+  if found < 2 or (found > num_rows and not num_classes):
+    raise errors.DataError(
+      f"{whole.names[1]} has the largest label {found - 1} in {num_rows} rows;"
+      " needed: labels 0, 1, … of two classes or more, as"
+      " np.unique(y, return_inverse=True)[1] gives, or data.num_classes."
+    )
+  return found
 
 
 def _said_of_targets(facts: Mapping[str, Any], rescales: bool) -> Any:

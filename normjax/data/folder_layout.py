@@ -81,6 +81,10 @@ def find(
       f"root={str(root)!r}: {', '.join(classes)} hold images, but no folder per"
       " class; needed: train/<class>/, or <class>/ where the hash is to divide."
     )
+  if len(classes) == 1:
+    raise errors.DataError(
+      f"root={str(root)!r} has one class, {classes[0]!r}; needed: two or more."
+    )
   for split, part in listed.items():
     if unknown := sorted({label for label, _ in part} - {*classes}):
       raise errors.DataError(

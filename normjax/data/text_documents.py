@@ -146,7 +146,7 @@ def _entry(line: bytes, key: str) -> bytes | str:
     value = json.loads(line)
   except UnicodeDecodeError:
     return "not UTF-8"
-  except ValueError:
+  except (ValueError, RecursionError):  # Of brackets nested too deep.
     return "no JSON"
   if not isinstance(value, dict) or key not in value:
     there = ", ".join(value) if isinstance(value, dict) else "no object"

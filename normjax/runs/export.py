@@ -35,6 +35,11 @@ def save(
   Raises:
     RunError: it cannot be written.
   """
+  if path.exists() and not path.is_file() and not path.is_dir():
+    # It would be replaced, as /dev/stdout by a file of that name.
+    raise errors.RunError(f"cannot write {path}: it is no file.")
+  if path.is_symlink():
+    path = path.resolve()  # What it leads to is written, not the link.
   from safetensors import numpy as safetensors
 
   tensors = {

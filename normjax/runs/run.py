@@ -48,6 +48,11 @@ def load_run(
   config = configure.ConfigDict(value["config"])
   with _naming(found.path / files.RUN):
     fields.check(config)
+  if not isinstance(overrides or {}, Mapping):
+    raise errors.UserError(
+      f"load_run: overrides={overrides!r}; needed: dotted path to value, as in"
+      ' {"data.root": "/new/place"}.'
+    )
   config = configure.override(config, overrides or {})
   fields.check(config)
   run = Run(found, config, step)

@@ -11,6 +11,8 @@ from normjax.record.directory import RunState
 from normjax.report import formats, load, stats
 from normjax.runs import columns, reading
 
+_STAGES = ("final", "tune", None)
+
 if TYPE_CHECKING:
   from normjax.runs.run import Run
 
@@ -67,6 +69,10 @@ class SweepRuns:
       is not done has no metric: a value of one that diverged is none to
       average.
     """
+    if stage not in _STAGES:
+      raise errors.UserError(
+        f"rows({stage!r}): allowed: {', '.join(map(repr, _STAGES))}."
+      )
     return [_row(r) for r in self.record.runs if stage in (None, r.stage)]
 
   def columns(self, stage: str | None = "final") -> dict[str, np.ndarray]:

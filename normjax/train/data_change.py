@@ -23,7 +23,7 @@ def problem(config: configure.ConfigDict, files: RunDirectory) -> str:
   try:
     now = build.dataset(config).provenance
   except errors.UserError as error:
-    return f"now it cannot be read: {error}"
+    return f"now it cannot be read: {str(error).rstrip('.')}"
   return difference(was, now)
 
 

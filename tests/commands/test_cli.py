@@ -163,6 +163,7 @@ def test_list_shows_tables_without_configs(capsys, what, table, said):
     ),
     (["sweep", "configs/default.py"], "sweep()"),
     (["report", "nowhere"], "nowhere"),
+    (["train", "configs/default.py", "--out="], "--out= is empty; needed"),
   ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(capsys, arguments, message):
@@ -177,6 +178,29 @@ def test_verbose_adds_the_traceback(capsys):
   code, _, err = _run(capsys, "train", "configs/nothing.py", "--verbose")
   assert code == 2
   assert "Traceback" in err
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(capsys, monkeypatch):
+  """Rich ends the program where a pipe is closed."""
+
+  def closed(*_):
+    try:
+      raise BrokenPipeError
+    except BrokenPipeError:
+      raise SystemExit(1) from None
+
+  monkeypatch.setattr("normjax.commands.listing.run", closed)
+  assert _run(capsys, "list")[0] == 0
+
+
+def test_help_on_a_full_disk_is_one_message(capsys, monkeypatch):
+  def full():
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(cli, "_help", full)
+  code, _, err = _run(capsys, "--help")
+  assert code == 2
+  assert err.startswith("normjax: no space left on the device of the output;")
 
 
 def test_a_full_disk_is_one_message(capsys, monkeypatch, tmp_path):

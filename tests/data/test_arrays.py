@@ -184,7 +184,7 @@ def test_bad_rows_are_named_and_refused_or_left_out(
   [
     ({"x": PIXELS, "y": LABELS[:70]}, {}, "x' has 80 rows, targets='y' has 70"),
     ({"x": PIXELS}, {}, "targets='y': .* has no such array; it has x"),
-    ({"x": PIXELS, "y": np.array([{}] * 80)}, {}, "y': .*allow_pickle"),
+    ({"x": PIXELS, "y": np.array([{}] * 80)}, {}, "y': .*holds Python ob"),
     ({"x": PIXELS, "y": np.array(["a"] * 80)}, {}, "<U1 .*needed: numbers"),
     (
       {"x": PIXELS, "y": np.eye(3, dtype=int)[LABELS]},
@@ -197,6 +197,15 @@ def test_bad_rows_are_named_and_refused_or_left_out(
       "set data.targets_are='values'",
     ),
     ({"x": np.zeros((80, 3, 9, 9)), "y": LABELS}, {}, "channels last: np.move"),
+    ({"x": PIXELS, "y": np.eye(3)[LABELS]}, {}, "Of one-hot rows take argmax"),
+    ({"x": PIXELS, "y": 0 * LABELS}, {}, "label 0 in 80 rows; needed: labels"),
+    ({"x": PIXELS, "y": LABELS + 10**12}, {}, "np.unique.*data.num_classes"),
+    ({"x": FEATURES[:, :0], "y": LABELS}, {}, "no numbers; needed: .n, d."),
+    (
+      {"x": FEATURES.astype(np.longdouble), "y": LABELS},
+      {},
+      "float128.*needed: numbers of at most 64 bits",
+    ),
     ({"x": np.zeros(80), "y": LABELS}, {}, "features have shape .n, d."),
     ({"x": PIXELS, "y": np.zeros((80, 2, 2))}, {}, "values have shape"),
     ({"x": FEATURES, "y": LABELS}, {"scaling": "unit"}, "scaling='unit'; al"),
@@ -222,6 +231,31 @@ def test_bad_rows_are_named_and_refused_or_left_out(
 def test_what_cannot_be_is_named(tmp_path, arrays, options, message):
   with pytest.raises(errors.UserError, match=message):
     _make(tmp_path, options, **arrays)
+
+
+def test_what_float32_cannot_hold_is_bad(tmp_path):
+  """In a batch it would be infinite, and so would be each mean."""
+  features = FEATURES.astype(np.float64)
+  features[3, 0] = 1e300
+  with pytest.raises(errors.DataError, match="row 3 .*not finite in float32"):
+    _make(tmp_path, {}, x=features, y=LABELS)
+  # The largest float16 is far from float32's.
+  _make(tmp_path, {}, x=np.full_like(PIXELS, 6e4, np.float16), y=LABELS)
+
+
+def test_one_hot_values_can_be_asked_for(tmp_path):
+  made = _make(
+    tmp_path, {"targets_are": "values"}, x=PIXELS, y=np.eye(3)[LABELS]
+  )
+  assert made.num_classes == 3
+  assert made.targets == "values"
+
+
+def test_a_table_is_no_archive(tmp_path):
+  """NumPy's own message advises to unpickle what it does not know."""
+  (tmp_path / "mine.csv").write_text("1,2\n")
+  with pytest.raises(errors.DataError, match="it is no file of NumPy's"):
+    data.make("arrays", path=str(tmp_path / "mine.csv"))
 
 
 def test_damaged_files_are_named(tmp_path):

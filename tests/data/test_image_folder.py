@@ -208,6 +208,13 @@ def test_what_turns_out_bad_while_it_is_read_weighs_nothing(folder):
   )
 
 
+def test_one_class_is_none(tmp_path):
+  """Every loss would be 0."""
+  write_images(tmp_path, ("cat",), 3)
+  with pytest.raises(errors.DataError, match="one class, 'cat'; needed: two"):
+    _make(tmp_path)
+
+
 def test_images_of_two_classes_without_folders_are_no_classes(tmp_path):
   write_images(tmp_path, ("train", "test"), 3)
   with pytest.raises(errors.DataError, match="but no folder per class"):

@@ -137,6 +137,12 @@ BAD = {
 }
 
 
+def test_brackets_without_an_end_are_no_json(folder):
+  (folder / "z.jsonl").write_bytes(b"[" * 100_000)
+  with pytest.raises(errors.DataError, match="z.jsonl:1 .no JSON"):
+    _make(folder)
+
+
 @pytest.mark.parametrize("why", BAD)
 def test_bad_files_are_named_and_refused_or_left_out(folder, why):
   name, content = BAD[why]

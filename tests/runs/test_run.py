@@ -1,6 +1,7 @@
 """A run that was trained, opened again."""
 
 import json
+import os
 import shutil
 
 import jax
@@ -147,6 +148,16 @@ def test_safetensors_hold_parameters_and_where_they_are_from(run, tmp_path):
   assert (told["step"], told["normjax"]) == ("6", normjax.__version__)
   with pytest.raises(errors.RunError, match=r"cannot write .*model.safeten"):
     run.save(path / "inside")
+
+
+def test_a_device_is_not_replaced_and_a_link_stays_one(tmp_path):
+  os.mkfifo(tmp_path / "pipe")
+  with pytest.raises(errors.RunError, match="pipe: it is no file"):
+    export.save(tmp_path / "pipe", {}, "id", 0, support.tiny())
+  (tmp_path / "link").symlink_to("real")
+  export.save(tmp_path / "link", {}, "id", 0, support.tiny())
+  assert (tmp_path / "link").is_symlink()
+  assert (tmp_path / "real").is_file()
 
 
 def test_safetensors_keep_bfloat16(tmp_path):

@@ -26,6 +26,8 @@ def test_rows_are_by_method_and_seed(sweep):
   ]
   assert {row["method"] for row in rows} == {*sweep.methods}
   assert len(sweep.rows(None)) == len(rows) + len(sweep.rows("tune"))
+  with pytest.raises(errors.UserError, match="allowed: 'final', 'tune', None"):
+    sweep.rows("tuning")
   assert rows[0]["optimizer.learning_rate"] == 1e-3
 
 

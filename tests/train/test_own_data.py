@@ -53,7 +53,7 @@ def test_a_run_stays_with_the_data_that_it_began_with(config, tmp_path):
   told = files.read_json(run / files.RUN)
   assert told["provenance"]["data"]["sizes"]["train"] > 0
   (note,) = told["problems"]
-  assert "inputs='x' row 4 (inputs that are not finite)" in note
+  assert "inputs='x' row 4 (inputs that are not finite" in note
   build._dataset.cache_clear()
   assert train.run(config, run) == result
 
