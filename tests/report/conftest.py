@@ -4,9 +4,12 @@ import hashlib
 import json
 import math
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from normjax.report import redraw
 
 SETTINGS = (3e-4, 1e-3, 3e-3, 1e-2)
 STEPS = 300
@@ -204,10 +207,54 @@ def write_sweep(
   return out
 
 
+# As outside of these tests, for those that look at figures.
+draw_new = redraw._new
+
+
+def _undrawn(figure, by):
+  """A figure's files without matplotlib: drawing is most of a report's time."""
+  stamp = redraw._stamp(figure, by)
+  svg = '<svg id="undrawn"></svg>' + redraw._comment(stamp)
+  return redraw.Drawn(figure, svg, stamp.encode(), old=False)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def undrawn():
+  """Tests that look at no figure draw none; test_drawing.py draws."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(redraw, "_new", _undrawn)
+    yield
+
+
 @pytest.fixture
 def make_sweep(tmp_path):
   """Writes a sweep under a temporary directory; see `write_sweep`."""
   return lambda **options: write_sweep(tmp_path / "out", **options)
+
+
+def add_probes(out: Path) -> None:
+  """Rows of probes at four depths, in every run that has rows."""
+  for path in (out / "runs").glob("*/metrics.jsonl"):
+    shift = noise(path.parent.name)
+    values = {}
+    for depth in range(4):
+      values[f"activation/layers/{depth}/attention/rms"] = depth + 2 + shift
+      values[f"gradient_norm/layers/{depth}"] = 1 / (depth + 2 + shift)
+    with path.open("a") as file:
+      for step in (STEPS // 2, STEPS):
+        row = {"kind": "probe", "step": step, "time_s": 0.01 * step, **values}
+        file.write(json.dumps(row) + "\n")
+
+
+def set_state_bytes(out: Path, bytes_of: Callable[[dict], int]) -> None:
+  """Each run's optimizer state, by its config."""
+  for path in (out / "runs").glob("*/run.json"):
+    record = json.loads(path.read_text())
+    size = {"optimizer_state_bytes": bytes_of(record["config"])}
+    write_json(path, record | size)
+    result = path.with_name("result.json")
+    if result.exists():
+      write_json(result, json.loads(result.read_text()) | size)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ import subprocess
 import pytest
 
 from normjax import report
+from normjax.report import redraw
+from tests.report import conftest
 
 CHROMIUM = next(
   filter(
@@ -94,10 +96,13 @@ document.body.append(box);
 
 
 @pytest.fixture(scope="module", params=[1300, 520])
-def seen(request, finished_sweep, tmp_path_factory):
+def seen(request, tmp_path_factory):
   """What the page did in a window of the given width, in px."""
   directory = tmp_path_factory.mktemp("browser")
-  text = report.write_report(finished_sweep).html.read_text()
+  out = conftest.write_sweep(directory / "quickstart")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(redraw, "_new", conftest.draw_new)
+    text = report.write_report(out).html.read_text()
   text = text.replace("<head>", f"<head>{_WATCH}")
   text = text.replace("</body>", f"{_ACT}</body>")
   path = directory / "driven.html"

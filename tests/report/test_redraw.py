@@ -1,8 +1,6 @@
 """A figure is drawn again exactly where its data changed."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -18,30 +16,11 @@ SMALL = {
 }
 
 
-def test_a_report_again_imports_no_plotting_library(make_sweep):
-  out = make_sweep(**SMALL)
-  report.write_report(out)
-  code = (
-    "import sys, normjax.report as r; r.write_report(sys.argv[1]);"
-    "heavy = {'jax', 'matplotlib', 'scipy.stats'};"
-    "print(sorted(heavy & set(sys.modules)))"
-  )
-  result = subprocess.run(
-    [sys.executable, "-c", code, str(out)],
-    capture_output=True, text=True, check=True,
-  )  # fmt: skip
-  assert result.stdout.strip() == "[]"
-
-
 @pytest.fixture
-def drawn(make_sweep, monkeypatch):
+def drawn(make_sweep):
   """Draws a sweep's figures from its files; names of those drawn anew."""
   out = make_sweep(**SMALL)
-  new = redraw.Drawn(figure=None, svg="new", pdf=b"", old=False)
   report.write_report(out)
-  monkeypatch.setattr(
-    redraw, "_new", lambda figure, by: new._replace(figure=figure)
-  )
 
   def again():
     sweep = load.load(out)

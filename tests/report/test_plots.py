@@ -1,0 +1,52 @@
+"""Data of figures: probes by depth, the metric against state bytes."""
+
+import pytest
+
+from normjax.report import load, stats
+from normjax.report.plots import depth, memory
+from tests.report import conftest
+
+SMALL = {
+  "norms": {"layer_norm": 0.0},
+  "optimizers": {"adamw": (0.0, 1e-3), "muon": (-0.09, 3e-3)},
+  "seeds": (100, 101),
+  "diverged": (),
+  "trials": False,
+}
+
+
+def test_probes_by_depth_are_means_of_the_last_step(make_sweep):
+  out = make_sweep(**SMALL)
+  conftest.add_probes(out)
+  sweep = load.load(out)
+  (figure,) = depth.build(sweep, stats.summarize(sweep))
+  panels = {panel.title: panel for panel in figure.panels}
+  assert list(panels) == [
+    "activation/layers/*/attention/rms",
+    "gradient_norm/layers/*",
+  ]
+  for series in panels["gradient_norm/layers/*"].series:
+    assert series.x == (0, 1, 2, 3)
+    shifts = [conftest.noise(r.run_id) for r in sweep.finals(series.label)]
+    assert len(shifts) == 2
+    expected = [sum(1 / (d + 2 + s) for s in shifts) / 2 for d in range(4)]
+    assert series.y == pytest.approx(expected)
+  assert len(panels["gradient_norm/layers/*"].series) == 2
+
+
+def test_the_metric_against_state_bytes(make_sweep):
+  out = make_sweep(**SMALL)
+  sweep = load.load(out)
+  # Of one size: nothing to see.
+  assert memory.build(sweep, stats.summarize(sweep)) == []
+  sizes = {"adamw": 3_000_000, "muon": 1_500_000}
+  conftest.set_state_bytes(out, lambda c: sizes[c["optimizer"]["name"]])
+  sweep = load.load(out)
+  rows = stats.summarize(sweep)
+  (figure,) = memory.build(sweep, rows)
+  points = {series.label: series for series in figure.panels[0].series}
+  for row in rows:
+    point = points[row.label]
+    assert point.x == (sizes[row.method.overrides["optimizer.name"]] / 1e6,)
+    assert point.y == (row.interval.mean,)
+    assert (*point.low, *point.high) == (row.interval.low, row.interval.high)
