@@ -14,7 +14,6 @@ from normjax.report import (
   figure,
   load,
   page,
-  plots,
   redraw,
   run_pages,
   stats,
