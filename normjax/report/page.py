@@ -86,6 +86,7 @@ def render(
     css=markupsafe.Markup(web.css()),
     script=markupsafe.Markup(web.script()),
     num_runs=len(sweep.runs),
+    num_pages=len(pages),
     title=_title(sweep),
     complete=facts.is_complete(sweep),
     progress=facts.progress(sweep),

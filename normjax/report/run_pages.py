@@ -8,8 +8,16 @@ from typing import Any
 
 from normjax import configure, escape
 from normjax.record import files
-from normjax.report import web
-from normjax.report.figure import COLORS, Figure, Lines, Series, Style, thinned
+from normjax.report import sketch, web
+from normjax.report.figure import (
+  COLORS,
+  MAX_POINTS,
+  Figure,
+  Lines,
+  Series,
+  Style,
+  thinned,
+)
 from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING, show_value
 
@@ -32,6 +40,7 @@ def build(sweep: SweepRecord) -> dict[str, tuple[str, str]]:
 
 def _content(run: Run, sweep: SweepRecord) -> dict[str, Any]:
   row_tables, dropped = _row_tables(run)
+  curves = _curves(run)
   return {
     "run": run,
     "facts": [
@@ -45,7 +54,9 @@ def _content(run: Run, sweep: SweepRecord) -> dict[str, Any]:
       *run.record.get("problems", ()),
       *(p for p in sweep.problems if run.run_id in p),
     ],
-    "data": web.figure_data(_curves(run)),
+    "data": web.figure_data(curves),
+    "sketches": [(panel.title, sketch.svg(panel)) for panel in curves.panels],
+    "thinned": MAX_POINTS if dropped else None,
     "values": [
       (name, NOTHING if value is None else f"{value:.6g}")
       for name, value in sorted(run.result.get("metrics", {}).items())

@@ -238,6 +238,7 @@ def add_probes(out: Path) -> None:
     shift = noise(path.parent.name)
     values = {}
     for depth in range(4):
+      values[f"activation/layers/{depth}/attention/mean"] = shift
       values[f"activation/layers/{depth}/attention/rms"] = depth + 2 + shift
       values[f"gradient_norm/layers/{depth}"] = 1 / (depth + 2 + shift)
     with path.open("a") as file:

@@ -3,7 +3,8 @@
 import pytest
 
 from normjax.report import load, stats
-from normjax.report.plots import depth, memory
+from normjax.report.figure import MAX_POINTS
+from normjax.report.plots import curves, depth, memory
 from tests.report import conftest
 
 SMALL = {
@@ -24,7 +25,11 @@ def test_probes_by_depth_are_means_of_the_last_step(make_sweep):
   assert list(panels) == [
     "activation/layers/*/attention/rms",
     "gradient_norm/layers/*",
+    # Of an activation's statistics the rms comes first.
+    "activation/layers/*/attention/mean",
   ]
+  # Depths are whole: so are ticks.
+  assert {panel.ticks for panel in figure.panels} == {(0, 1, 2, 3)}
   for series in panels["gradient_norm/layers/*"].series:
     assert series.x == (0, 1, 2, 3)
     shifts = [conftest.noise(r.run_id) for r in sweep.finals(series.label)]
@@ -50,3 +55,17 @@ def test_the_metric_against_state_bytes(make_sweep):
     assert point.x == (sizes[row.method.overrides["optimizer.name"]] / 1e6,)
     assert point.y == (row.interval.mean,)
     assert (*point.low, *point.high) == (row.interval.low, row.interval.high)
+
+
+def test_a_caption_says_that_lines_are_thinned(make_sweep):
+  out = make_sweep(**SMALL)
+  (figure,) = curves.by_step(load.load(out), ())
+  assert "points are drawn" not in figure.caption
+  (path, *_) = (out / "runs").glob("*/metrics.jsonl")
+  with path.open("a") as file:
+    for step in range(300, 300 + 2 * MAX_POINTS):
+      file.write(
+        f'{{"kind": "train", "step": {step}, "time_s": 1.0, "loss": 2.0}}\n'
+      )
+  (figure,) = curves.by_step(load.load(out), ())
+  assert f"about {MAX_POINTS} points are drawn" in figure.caption

@@ -228,6 +228,10 @@ def test_a_page_per_run(written, finished_sweep):
   assert len(list(folder.glob("*.html"))) == len(sweep.runs)
   run = sweep.finals("dyt+sinkgd")[1]
   page_of = _check(folder / f"{run.run_id}.html")
+  # Training loss and gradient's norm, evaluated loss and accuracy: drawn
+  # without a script too.
+  html = (folder / f"{run.run_id}.html").read_text()
+  assert html.count("<polyline") == html.count("<svg") == 4
   text = " ".join(" ".join(page_of.text).split())
   for expected in (
     "dyt+sinkgd, seed 101", "diverged", 'optimizer.name = "sinkgd"',
@@ -247,6 +251,7 @@ def test_many_runs_stay_bounded(make_sweep, monkeypatch):
   path = report.write_report(out).html
   text = " ".join(" ".join(_check(path).text).split())
   assert "5 of 27 runs" in text
+  assert "4 of the runs have a page" in text
   assert len(list((path.parent / "runs").glob("*.html"))) == 4
   assert len((path.parent / "runs.csv").read_text().splitlines()) == 28
 

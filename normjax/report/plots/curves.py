@@ -9,6 +9,7 @@ from normjax.record.directory import RunState
 from normjax.report import stats
 from normjax.report.figure import (
   DIVERGED,
+  MAX_POINTS,
   Figure,
   Lines,
   Series,
@@ -47,11 +48,12 @@ def _figure(
 ) -> list[Figure]:
   kind, _, metric = target.measured(sweep.metric).partition("/")
   banded = len(sweep.methods) <= _MAX_BANDS
-  panels, cut = [], False
+  panels, cut, thin = [], False, False
   for panel in dict.fromkeys([("train", "loss"), (kind, metric)]):
     series, limits = [], []
     for method in sweep.methods:
       finals = sweep.finals(method.label)
+      thin |= any(len(run.curve(*panel)) > MAX_POINTS for run in finals)
       lines, kept = _lines(method.label, finals, panel, x_key, banded)
       series += lines
       limits += kept
@@ -74,6 +76,8 @@ def _figure(
       " Time is of training alone, without compilation and evaluation, on"
       " whatever machine the run was: compare where provenance is alike."
     )
+  if thin:
+    caption += f" Of a line with more, about {MAX_POINTS} points are drawn."
   if cut:
     caption += " The axes are cut to what follows the first fifth of training."
   if any(s.look == DIVERGED for panel in panels for s in panel.series):

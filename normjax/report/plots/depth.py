@@ -20,6 +20,9 @@ from normjax.report.load import Run, SweepRecord
 # More panels than this are a page of their own; `load_run` has the rest.
 _MAX_PANELS = 12
 _PER_FIGURE = 4
+# Of an activation's statistics, those that rms says most of.
+_LESS_TOLD = ("mean", "variance", "max", "min")
+_MAX_TICKS = 12
 # The first whole part of a name that is a number.
 _DEPTH = re.compile(r"(?<=[/.])\d+(?=[/.]|$)")
 
@@ -38,10 +41,14 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[Figure]:
       families.setdefault(family, []).append(series)
   if not families:
     return []
+  order = sorted(families, key=lambda family: (_less_told(family), family))
   panels = [
-    Lines(name(family), "depth", tuple(series))
-    for family, series in sorted(families.items())
-  ]
+    Lines(
+      name(family), "depth", tuple(families[family]),
+      ticks=_ticks(families[family]),
+    )
+    for family in order
+  ]  # fmt: skip
   left_out = len(panels) - _MAX_PANELS
   caption = "Probes at the last step probed; mean over the seeds that are done."
   if left_out > 0:
@@ -61,6 +68,16 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[Figure]:
     )
     for start in range(0, min(len(panels), _MAX_PANELS), _PER_FIGURE)
   ]  # fmt: skip
+
+
+def _less_told(family: str) -> bool:
+  return family.rpartition("/")[2] in _LESS_TOLD
+
+
+def _ticks(series: Sequence[Series]) -> tuple[float, ...]:
+  """Depths are whole numbers: no tick between them."""
+  depths = sorted({x for one in series for x in one.x})
+  return tuple(depths[:: -(-len(depths) // _MAX_TICKS)])
 
 
 def newest(run: Run) -> dict[str, float]:

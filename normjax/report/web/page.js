@@ -135,11 +135,18 @@ function chart(box, panel, styles, hidden, logs) {
       ? `${box.clientWidth - u.over.offsetLeft - left + 12}px` : "";
     tip.style.top = `${top + 20}px`;
   };
+  // Room for markers at the edges.
+  const wide = panel.series.some((one) => one.look === "points");
+  const padded = (u, low, high) => {
+    if (logs.x) return [low / 1.1, high * 1.1];
+    const margin = 0.05 * (high - low || Math.abs(high) || 1);
+    return [low - margin, high + margin];
+  };
   const plot = new uPlot({
     width: Math.max(240, box.clientWidth), height: 300, series, bands,
     legend: {show: false}, cursor: {points: {show: false}},
     scales: {
-      x: {time: false, distr: logs.x ? 3 : 1},
+      x: {time: false, distr: logs.x ? 3 : 1, ...(wide ? {range: padded} : {})},
       y: {distr: logs.y ? 3 : 1,
         ...(limits.length && !logs.y ? {range: () => limits} : {})},
     },
@@ -148,7 +155,9 @@ function chart(box, panel, styles, hidden, logs) {
         ...(panel.ticks.length ? {splits: () => panel.ticks,
           filter: (u, splits) => splits,
           values: (u, splits) => splits.map((v) => Number(v.toPrecision(3)))} : {})},
-      {...axis, label: panel.y_label || undefined, labelSize: 20, size: 58},
+      {...axis, label: panel.y_label || undefined, labelSize: 20, size: 62,
+        // The library's own rounds: 0.0025 to 0.003, 0.00003 to 0.
+        values: (u, splits) => splits.map((v) => v === null ? "" : digits(v))},
     ],
     hooks: {setCursor: [point], draw: [marks]},
   }, data, box);
