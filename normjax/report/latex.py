@@ -26,6 +26,8 @@ _LONGEST_HEADER = 16  # characters
 # Where a name may go on in the next line; none has longer words than this.
 _WORDS = re.compile(r"[\w.]{1,10}?(?:_+|(?!\w)|$)|[\w.]{1,10}|.", re.DOTALL)
 
+_MINUS = re.compile(r"(?<!\w)-(?=[\d.])")
+
 _RULES = (
   r"\providecommand{\toprule}{\hline}",
   r"\providecommand{\midrule}{\hline}",
@@ -74,7 +76,13 @@ def full(table: Table) -> str:
   """Every column, in as many tabulars below each other as a page needs."""
   grid = _Grid(
     tuple(column.header for column in table.columns),
-    tuple(tuple(cell.text for cell in row) for row in table.rows),
+    tuple(
+      tuple(
+        _MINUS.sub("−", cell.text) if column.numeric else cell.text
+        for column, cell in zip(table.columns, row, strict=True)
+      )
+      for row in table.rows
+    ),
     tuple(column.numeric for column in table.columns),
   )
   size = "scriptsize"
@@ -109,7 +117,11 @@ def _for_column(
   sweep: SweepRecord, rows: Sequence[stats.Row], table: Table
 ) -> tuple[_Grid, list[str]]:
   """The narrow table's text, and its notes."""
-  notes = list(table.notes)
+  notes = [
+    note.removesuffix(tables.NOTE_SEEDS_NEEDED)
+    for note in table.notes
+    if note not in (tables.NOTE_EDGE, tables.NOTE_TIMES)
+  ]
   keys = [column.key for column in table.columns]
 
   def texts(key: str) -> list[str]:
@@ -197,9 +209,11 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _breakable(text: str) -> str:
-  """A name that TeX may break after each of its words."""
-  words = _WORDS.findall(escape.plain(text))
-  return r"\allowbreak{}".join(map(escape.tex, words))
+  """A name that TeX breaks at a space, else after one of its parts."""
+  return " ".join(
+    r"\penalty99{}".join(map(escape.tex, _WORDS.findall(word)))
+    for word in escape.plain(text).split(" ")
+  )
 
 
 def _text(
@@ -211,7 +225,8 @@ def _text(
     "% U+1F600 stands for the character of that number, which pdfLaTeX lacks.",
     r"\begingroup",
     *_RULES,
-    rf"\{size}\setlength{{\tabcolsep}}{{{_GAP_PT // 2}pt}}\noindent",
+    rf"\{size}\setlength{{\tabcolsep}}{{{_GAP_PT // 2}pt}}"
+    r"\def\arraystretch{1.1}\noindent",
   ]
   for index, body in enumerate(bodies):
     lines += [r"\par\medskip\noindent"] * (index > 0) + list(body)
@@ -226,9 +241,14 @@ def _text(
 def _breakable_words(text: str) -> str:
   """Prose whose long names break."""
   return " ".join(
-    escape.tex(word) if len(word) <= 12 else _breakable(word)
+    escape.tex(word) if _is_plain(word) else _breakable(word)
     for word in text.split(" ")
   )
+
+
+def _is_plain(word: str) -> bool:
+  """A word of the language, which TeX hyphenates, or a short name."""
+  return len(word) <= 12 or (len(word) <= 20 and word.strip(".,;:").isalpha())
 
 
 # Widths of Computer Modern in em, by kind of character; 0.53 for the rest.

@@ -82,7 +82,9 @@ def render(
   """
   keys, configs = facts.config_table(sweep)
   listed = _first(sweep, _MAX_LISTED)
-  return web.template("page.html.j2", folded=folded).render(
+  return web.template(
+    "page.html.j2", folded=folded, breakable=web.breakable
+  ).render(
     css=markupsafe.Markup(web.css()),
     script=markupsafe.Markup(web.script()),
     num_runs=len(sweep.runs),

@@ -9,7 +9,7 @@ import markupsafe
 
 from normjax.report.figure import Lines
 
-_WIDTH, _HEIGHT = 600, 150
+_WIDTH, _HEIGHT = 400, 130
 _LEFT, _TOP, _BOTTOM = 70, 8, 22
 
 

@@ -227,7 +227,8 @@ def summarize(sweep: SweepRecord) -> tuple[Row, ...]:
   values = {
     m.label: _values(sweep.finals(m.label), sweep.metric) for m in sweep.methods
   }
-  rows = [_row(sweep, method, values) for method in sweep.methods]
+  compiled_s = _compiled_s(sweep)
+  rows = [_row(sweep, method, values, compiled_s) for method in sweep.methods]
   tested = [
     i for i, r in enumerate(rows) if r.difference and r.difference.p_value
     is not None
@@ -267,7 +268,10 @@ def _reached(runs: Sequence[Run], metric: str) -> target.Reached | None:
 
 
 def _row(
-  sweep: SweepRecord, method: Method, values: Mapping[str, Mapping[int, float]]
+  sweep: SweepRecord,
+  method: Method,
+  values: Mapping[str, Mapping[int, float]],
+  compiled_s: Mapping[str | None, float],
 ) -> Row:
   own = values[method.label]
   finals = sweep.finals(method.label)
@@ -322,7 +326,7 @@ def _row(
     verdict_uncorrected=word,
     steps=max(_numbers(survivors, "steps"), default=None),
     train_s=float(np.mean(times)) if times else None,
-    compile_s=_compile_s(sweep, finals or trials),
+    compile_s=_compile_s(finals or trials, compiled_s),
     optimizer_state_bytes=_recorded(finals, "optimizer_state_bytes"),
     num_params=_recorded(finals, "num_params"),
     others={
@@ -346,15 +350,28 @@ def _settings(runs: Sequence[Run]) -> int:
   )
 
 
-def _compile_s(sweep: SweepRecord, runs: Sequence[Run]) -> float | None:
-  """The largest compile time of any run of these runs' programs.
+def _compiled_s(sweep: SweepRecord) -> dict[str | None, float]:
+  """By program, the largest compile time of any run of it.
 
   A program is compiled once per process, by the run that comes first: often a
   trial, or another method's. The others say 0.
   """
-  programs = {run.record.get("program") for run in runs} - {None}
-  sharing = [r for r in sweep.runs if r.record.get("program") in programs]
-  return max(_numbers([*runs, *sharing], "compile_s"), default=0.0) or None
+  largest: dict[str | None, float] = {}
+  for run in sweep.runs:
+    program = run.record.get("program")
+    seconds = run.result.get("compile_s")
+    if program is not None and seconds is not None:
+      largest[program] = max(seconds, largest.get(program, 0.0))
+  return largest
+
+
+def _compile_s(
+  runs: Sequence[Run], compiled_s: Mapping[str | None, float]
+) -> float | None:
+  """The largest of the runs' own and of their programs'."""
+  programs = {run.record.get("program") for run in runs}
+  shared = [compiled_s[p] for p in programs if p in compiled_s]
+  return max([*_numbers(runs, "compile_s"), *shared], default=0.0) or None
 
 
 def _numbers(runs: Sequence[Run], key: str) -> list[float]:

@@ -33,6 +33,20 @@ class Cell:
   sort: float | str | None
 
 
+# Of columns that a narrow table leaves out.
+NOTE_SEEDS_NEEDED = (
+  " Seeds needed: for 80% power, if difference and spread are as observed."
+)
+NOTE_EDGE = (
+  f"{EDGE_MARK} The best value lies on an edge of its grid: a better one may"
+  " lie beyond."
+)
+NOTE_TIMES = (
+  "Train s: mean over seeds, without compilation and evaluation. Compile s: of"
+  " the program, by whichever run compiled it first."
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
   """Columns, one list of cells per method, and footnotes."""
@@ -262,7 +276,7 @@ def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     notes.append(
       f"Difference to {sweep.baseline} over common seeds, paired, with its"
       " 95% t-interval; not distinguishable where p (Holm) is 0.05 or more."
-      " Seeds needed: for 80% power, if difference and spread are as observed."
+      + NOTE_SEEDS_NEEDED
     )
   if len(compared) > 1:
     lost = [r.label for r in compared if r.verdict != r.verdict_uncorrected]
@@ -298,12 +312,6 @@ def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       f" not: nothing was learned any more. {since}."
     )
   if any(r.method.on_edge for r in rows):
-    notes.append(
-      f"{EDGE_MARK} The best value lies on an edge of its grid: a better one"
-      " may lie beyond."
-    )
-  notes.append(
-    "Train s: mean over seeds, without compilation and evaluation. Compile s:"
-    " of the program, by whichever run compiled it first."
-  )
+    notes.append(NOTE_EDGE)
+  notes.append(NOTE_TIMES)
   return notes

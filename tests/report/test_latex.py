@@ -140,6 +140,9 @@ def test_the_column_s_numbers(finished_sweep):
       shown = tables.show_p(row.difference.p_holm)
       assert cells[2] == shown.replace("< ", r"\textless{}")
   assert "Seeds per method: 2 to 3." in text
+  # Nothing of columns that are not there.
+  assert "Seeds needed" not in text
+  assert "Train s" not in text
 
 
 def test_the_page_has_every_column_once(finished_sweep):

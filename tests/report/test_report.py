@@ -20,7 +20,7 @@ from normjax.report import (
 )
 from tests.report.conftest import base_config, write_run
 
-_VOID = {"meta", "link", "br", "hr", "img", "input"}
+_VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
 
 
 class _Checker(HTMLParser):

@@ -6,6 +6,7 @@ The plotting library uPlot is embedded with its licence: see `uplot/`.
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Callable
 from importlib import resources
 from typing import Any
@@ -15,6 +16,9 @@ import markupsafe
 
 from normjax import escape
 from normjax.report.figure import LOST, Figure, Lines
+
+# After what joins words in names of methods.
+_PARTS = re.compile(r"(?<=[_/(,=])(?=\w)")
 
 
 def template(name: str, **filters: Callable) -> jinja2.Template:
@@ -36,6 +40,12 @@ def shown(value: Any) -> Any:
   if isinstance(value, str) and not isinstance(value, markupsafe.Markup):
     return escape.plain(value, keep="\n\t")
   return value
+
+
+def breakable(text: str) -> markupsafe.Markup:
+  """A name that breaks after its parts, where it must."""
+  parts = _PARTS.split(shown(text))
+  return markupsafe.Markup("<wbr>").join(map(markupsafe.escape, parts))
 
 
 def _read(name: str) -> str:

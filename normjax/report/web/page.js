@@ -189,7 +189,9 @@ function live(figure) {
         `${panel.title || figure.querySelector("h3").textContent}; arrow keys move the pointer`);
       const name = document.createElement("p");
       name.className = "name";
-      name.textContent = panel.title;
+      // Breaks after a slash rather than inside a word.
+      panel.title.split(/(?<=\/)/).forEach((part) =>
+        name.append(part, document.createElement("wbr")));
       box.append(name);
       charts.append(box);
       return box;
