@@ -4,6 +4,8 @@ import re
 import subprocess
 import tomllib
 
+from hatchling.builders.wheel import WheelBuilder
+
 from tests import support
 
 PYPROJECT = tomllib.loads((support.ROOT / "pyproject.toml").read_text())
@@ -45,3 +47,17 @@ def test_a_python_that_is_too_old_gets_one_clear_line(tmp_path):
   )
   assert done.returncode == 2
   assert "normjax needs Python 3.12 or newer; found: Python" in done.stderr
+
+
+def test_the_wheel_has_what_a_report_s_pages_embed():
+  built = WheelBuilder(str(support.ROOT)).recurse_included_files()
+  web = "normjax/report/web"
+  assert {file.distribution_path for file in built} >= {
+    "normjax/report/page.html.j2",
+    "normjax/report/run.html.j2",
+    f"{web}/page.css",
+    f"{web}/page.js",
+    f"{web}/uplot/LICENSE",
+    f"{web}/uplot/uPlot.iife.min.js",
+    f"{web}/uplot/uPlot.min.css",
+  }

@@ -212,6 +212,8 @@ def test_own_parts_from_a_wheel_to_the_report(site, tmp_path):
   table = (out / "report" / "table.md").read_text()
   assert "mine + power=4" in table
   assert "worst" in table
+  # With the library that the page embeds, and its licence.
+  assert "Leon Sorokin" in (out / "report" / "report.html").read_text()
   run = next(
     value
     for path in out.glob("runs/*/run.json")
