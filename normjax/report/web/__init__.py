@@ -18,7 +18,7 @@ from normjax import escape
 from normjax.report.figure import LOST, Figure, Lines
 
 # After what joins words in names of methods.
-_PARTS = re.compile(r"(?<=[_/(,=])(?=\w)")
+_PARTS = re.compile(r"(?<=[_/(,])(?=\w)")
 
 
 def template(name: str, **filters: Callable) -> jinja2.Template:

@@ -86,6 +86,17 @@ function cross(u, x, y) {
   u.ctx.stroke();
 }
 
+// Ticks without those that another one leaves no room to name.
+function spaced(u, splits) {
+  let last = -Infinity;
+  return splits.map((value) => {
+    const at = u.valToPos(value, "x");
+    if (at - last < 44) return null;
+    last = at;
+    return value;
+  });
+}
+
 function chart(box, panel, styles, hidden, logs) {
   const css = getComputedStyle(document.documentElement);
   const ink = css.getPropertyValue("--ink").trim();
@@ -153,8 +164,8 @@ function chart(box, panel, styles, hidden, logs) {
     axes: [
       {...axis, label: panel.x_label, labelSize: 22, size: 34,
         ...(panel.ticks.length ? {splits: () => panel.ticks,
-          filter: (u, splits) => splits,
-          values: (u, splits) => splits.map((v) => Number(v.toPrecision(3)))} : {})},
+          filter: spaced,
+          values: (u, splits) => splits.map((v) => v === null ? "" : Number(v.toPrecision(3)))} : {})},
       {...axis, label: panel.y_label || undefined, labelSize: 20, size: 62,
         // The library's own rounds: 0.0025 to 0.003, 0.00003 to 0.
         values: (u, splits) => splits.map((v) => v === null ? "" : digits(v))},
