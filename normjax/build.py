@@ -17,7 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import configure, errors, fields, naming, outside
+from normjax import configure, errors, fields, naming, outside, own_parts
 from normjax.imports import is_outside
 from normjax.nn import calling
 from normjax.nn.model_roles import Roles
@@ -206,6 +206,8 @@ def optimizer(
   resolved = configure.to_dict(config)
   block = resolved["optimizer"]
   options = _options(block)
+  if "learning_rate" not in options and is_outside(block["name"]):
+    own_parts.check_learning_rate(block["name"])
   if not isinstance(options.get("learning_rate"), float):
     raise errors.UserError(
       f"optimizer.learning_rate={options.get('learning_rate')!r}: optimizer"

@@ -83,3 +83,14 @@ def fields(block: str, name: str) -> dict[str, Any]:
     for key in keys
     if key in defaults
   }
+
+
+def check_learning_rate(name: str) -> None:
+  """Raises UserError where an optimizer's factory takes no learning rate."""
+  taken = signature("optimizer", name)
+  if "learning_rate" not in taken.parameters and not taken.open_ended:
+    raise errors.UserError(
+      f"optimizer {name!r} takes no learning_rate, which schedules multiply;"
+      " needed: a function (learning_rate, …) of your own that returns the"
+      " transform."
+    )

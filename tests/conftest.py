@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests import compilations
+from tests import compilations, slow
 
 # XLA's older emitters of loops: a third of the time that its newer ones, which
 # make an MLIR context per fusion, take to compile.
@@ -87,6 +87,8 @@ def pytest_collection_modifyitems(config, items):
   optimized = config.getoption("optimized")
   chosen = {True: [], False: []}
   for item in items:
+    if slow.is_left_out(item.nodeid):
+      item.add_marker(pytest.mark.slow)
     marked = item.get_closest_marker("optimized") is not None
     chosen[marked == optimized].append(item)
     if marked and not _names_the_marker(item.path):

@@ -12,6 +12,7 @@ neither Python's nor an installed package's, and a component imports it by an
 import ast
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -93,10 +94,28 @@ def modules(names: Iterable[str]) -> dict[str, Path]:
 
 
 def digests(names: Iterable[str]) -> dict[str, str]:
-  """Module to the hash of its file, as it is now; see `modules`."""
+  """Module to the hash of its file, as it is now; see `modules`.
+
+  An installed package has one hash, of all that counts of it.
+  """
+  found = _read(names)
   return {
-    module: digest(file.read_bytes()) for module, file in modules(names).items()
+    name: digest(b"".join(content for _, content in files))
+    for name, files in found.items()
   }
+
+
+def _read(names: Iterable[str]) -> dict[str, list[tuple[str, bytes]]]:
+  """Module, or installed package, to the names and contents of its files."""
+  found: dict[str, list[tuple[str, bytes]]] = {}
+  for module, file in modules(names).items():
+    name = module.partition(".")[0] if _is_installed(file) else module
+    found.setdefault(name, []).append((file.name, file.read_bytes()))
+  return found
+
+
+def _is_installed(file: Path) -> bool:
+  return bool(_INSTALLED & {*file.parts})
 
 
 def changed(noted: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
@@ -160,8 +179,8 @@ def snapshot(
     facts["git"] = with_kept_diff(git, "normjax")
   if imported := _as_imported(components(config)):
     own["modules"] = {
-      module: keep(name, content)
-      for module, (name, content) in imported.items()
+      name: keep(*files[0]) if len(files) == 1 else _package(name, files)
+      for name, files in imported.items()
     }
   if (file := beside.config_file()) is not None and file.is_file():
     own["config_file"] = keep(file.name, file.read_bytes())
@@ -172,15 +191,24 @@ def snapshot(
 
 
 @functools.lru_cache
-def _as_imported(names: frozenset[str]) -> dict[str, tuple[str, bytes]]:
-  """Module to its file's name and content, when this process first asked.
+def _as_imported(
+  names: frozenset[str],
+) -> dict[str, list[tuple[str, bytes]]]:
+  """What `_read` gave when this process first asked.
 
   A file that is edited later is not the code that runs here.
   """
-  return {
-    module: (file.name, file.read_bytes())
-    for module, file in modules(names).items()
-  }
+  return _read(names)
+
+
+def _package(name: str, files: Iterable[tuple[str, bytes]]) -> str:
+  """An installed package: its hash and version; it can be installed again."""
+  try:
+    version = importlib.metadata.version(name)
+  except importlib.metadata.PackageNotFoundError:
+    version = "of no known version"
+  content = b"".join(content for _, content in files)
+  return f"{digest(content)}-{name} {version} (installed)"
 
 
 def _files(name: str, packages: set[str]) -> Iterator[tuple[str, Path]]:

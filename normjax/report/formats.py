@@ -62,6 +62,7 @@ def records(
   sweep: SweepRecord, rows: Sequence[stats.Row]
 ) -> list[dict[str, Any]]:
   """Unrounded numbers, one mapping per method; an unknown number is None."""
+  targets = sorted({name for row in rows for name in row.reached})
   found = []
   for row in rows:
     difference = row.difference or stats.Difference(stats.Interval(0))
@@ -99,6 +100,16 @@ def records(
       "optimizer_state_bytes": row.optimizer_state_bytes,
       "num_params": row.num_params,
     }
+    for name in sweep.other_metrics:
+      interval = row.others.get(name, stats.Interval(0))
+      record |= {
+        name: interval.mean,
+        f"{name}_ci95_low": interval.low,
+        f"{name}_ci95_high": interval.high,
+      }
+    for name in targets:
+      reached = row.reached.get(name)
+      record[f"{name}_reached"] = reached.count if reached else row.num_done
     found.append(record)
   return found
 
@@ -107,14 +118,16 @@ def runs(sweep: SweepRecord) -> str:
   """Every run on a line of its own, its numbers unrounded."""
   file = io.StringIO()
   writer = csv.writer(file, lineterminator="\n")
-  writer.writerow(
-    ("run", "method", "stage", "seed", "state", "metric", "train_s", "tuned")
-  )
+  writer.writerow((
+    "run", "method", "stage", "seed", "state", "metric", "train_s", "tuned",
+    *sweep.other_metrics,
+  ))  # fmt: skip
   for run in sweep.runs:
     tuned = {k: v for k, v in run.overrides.items() if k in sweep.tuned_keys}
     line = (
       run.run_id, run.method, run.stage, run.seed, run.state,
       run.metric(sweep.metric), run.result.get("train_s"), json.dumps(tuned),
+      *map(run.metric, sweep.other_metrics),
     )  # fmt: skip
     writer.writerow(map(_encodable, line))
   return file.getvalue()

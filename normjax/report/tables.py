@@ -258,7 +258,8 @@ def _decimals(intervals: Sequence[stats.Interval]) -> int:
   """Digits that show two figures of the typical interval, 2 to 6."""
   halves = sorted(i.half_width for i in intervals if i.half_width)
   if not halves:
-    return 4
+    whole = all(float(i.mean or 0.0).is_integer() for i in intervals)
+    return 0 if whole else 4
   typical = halves[(len(halves) - 1) // 2]
   return min(6, max(2, 1 - math.floor(math.log10(typical))))
 

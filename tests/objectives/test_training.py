@@ -147,6 +147,10 @@ BAD = [
     {"optimizer.name": "optax:adamw"},
     "optimizer.learning_rate=None: optimizer 'optax:adamw' needs one; allowed",
   ),
+  (
+    {"optimizer.name": "optax:polyak_sgd"},
+    "optimizer 'optax:polyak_sgd' takes no learning_rate, which schedules",
+  ),
   ({"objective.name": "crossentropy"}, "Did you mean 'cross_entropy'"),
   (
     {"data.name": "digits", "objective.name": "squared_error"},

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import optax
 import pytest
 
 from normjax import beside
@@ -63,6 +64,19 @@ def test_of_installed_packages_only_the_component_s_own_counts():
   found = sources.modules({"pluggy"})
   assert "pluggy" in found
   assert {name.partition(".")[0] for name in found} == {"pluggy"}
+
+
+def test_an_installed_package_is_known_by_hash_and_version():
+  config = {"optimizer": {"name": "optax:lion"}}
+  kept = sources.snapshot(config, None)
+  (said,) = kept.facts["own"]["modules"].values()
+  assert said.endswith(f"-optax {optax.__version__} (installed)")
+  assert kept.files == {}
+  now = sources.digests({"optax"})
+  assert sources.changed({"provenance": kept.facts}, now) == []
+  assert sources.changed({"provenance": kept.facts}, {"optax": "0"}) == [
+    "optax"
+  ]
 
 
 @pytest.mark.parametrize("left", ["result", "checkpoint", "nothing"])

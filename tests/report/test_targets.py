@@ -1,10 +1,21 @@
 """Targets in a report: a run that never reaches one is in no mean."""
 
+import csv
+import io
 import json
 
 import pytest
 
-from normjax.report import facts, load, page, plots, redraw, stats, tables
+from normjax.report import (
+  facts,
+  formats,
+  load,
+  page,
+  plots,
+  redraw,
+  stats,
+  tables,
+)
 
 STEPS = "steps_to(eval/loss<=1.9)"
 SECONDS = "seconds_to(eval/loss<=1.9)"
@@ -44,7 +55,7 @@ def _cell(sweep, rows, method, key):
 
 def test_where_all_reach_it_it_is_a_metric_as_others_are(make):
   sweep, rows = make()
-  assert _cell(sweep, rows, "dyt+adamw", "metric").startswith("150.0")
+  assert _cell(sweep, rows, "dyt+adamw", "metric").startswith("150 ")
   assert _cell(sweep, rows, "dyt+adamw", SECONDS).startswith("1.50")
   assert rows[1].verdict == stats.SAME
 
@@ -60,6 +71,19 @@ def test_one_run_that_does_not_leaves_no_mean_and_no_verdict(make, method):
   notes = " ".join(tables.build(sweep, rows).notes)
   assert "would need is not known" in notes
   assert facts.warnings(sweep, rows) == []
+
+
+def test_the_files_of_numbers_have_them_too(make):
+  """Whole steps are shown as such."""
+  sweep, rows = make(late=[("dyt+adamw", 101)])
+  first, second = csv.DictReader(
+    io.StringIO(formats.comma_separated(sweep, rows))
+  )
+  assert (first[f"{STEPS}_reached"], second[f"{STEPS}_reached"]) == ("3", "2")
+  assert (first[SECONDS], second[SECONDS]) == ("1.5", "")
+  each = list(csv.DictReader(io.StringIO(formats.runs(sweep))))
+  assert sorted({run[SECONDS] for run in each}) == ["", "1.5"]
+  assert _cell(sweep, rows, "layer_norm+adamw", "metric") == "150 ± 0"
 
 
 def test_a_run_that_diverged_has_not_reached_it(make):

@@ -1,0 +1,96 @@
+"""Tests that `make test` leaves to `make test-all`, and what it keeps of each.
+
+Here is what shows on all what other tests show on some. A test that is long by
+itself is marked where it is.
+"""
+
+import re
+
+# A pattern of a test's id -> what `make test` still shows of it.
+LEFT_OUT = {
+  r"e2e/test_extend.py::test_a_sweep_runs_over_them": (
+    "test_beside finds own parts in a child process; test_extend counts files"
+  ),
+  # ----- Models: five architectures stand for thirteen -----
+  r"models/test_contract.py::.*nfnet": "cifar_nf_resnet and nf_resnet",
+  r"models/test_contract.py::.*test_bfloat16"
+  r".*\[(resnet|spiking|vit|gpt2|mlp)": (
+    "llama and cifar_resnet compute in bfloat16"
+  ),
+  r"models/test_contract.py::.*test_statistics_move.*-(rms_norm|identity)\]": (
+    "models with batch_norm have statistics to move"
+  ),
+  r"models/test_everywhere.py::.*\[llama-(pre|post|peri|hybrid)-": (
+    "the normalized stream takes all 28 norms"
+  ),
+  r"models/test_depth.py::test_gradients_by_depth": "the streams by depth",
+  r"models/test_resnet_equality.py::test_equals_a_transcription\[.*-eval\]": (
+    "the same networks in training"
+  ),
+  r"models/test_transformer.py::test_the_future_.*\[gpt2-(?!pre\])": (
+    "llama with every placement"
+  ),
+  r"models/test_constants.py::test_a_program_does_not_grow.*True-": (
+    "unrolled layers"
+  ),
+  r"models/test_self_normalizing.py::test_relu_and_tanh.*\[(relu-lecun|tanh)": (
+    "relu with its own initialization"
+  ),
+  r"nn/test_stack.py::test_scanned.*batch_norm-post": "rms_norm, hybrid_star",
+  r"nn/test_conv_norm.py::test_tune_is_eval\[(weight norm|ghost batches)": (
+    "strided and depthwise convolutions"
+  ),
+  r"convert/test_deploy.py::test_logits_.*\[train\]": "tune and eval",
+  # ----- Norms: defaults stand for options -----
+  r"norms/test_contract.py::TestNorm::test_declared_invariances"
+  r"\[\w+-(?!num_groups=2\])": "every norm with its defaults",
+  r"norms/test_contract.py::TestNorm::test_statistics_in_float32\[float16": (
+    "bfloat16 and float32"
+  ),
+  r"norms/test_power_norm.py::test_steps_across_the_warm_up\[True-True\]": (
+    "the other three of masks and codes"
+  ),
+  r"norms/test_power_norm.py::test_steps_across_the_warm_up\[False-False\]": (
+    "the other three of masks and codes"
+  ),
+  # ----- Optimizers: one of a family stands for it -----
+  r"optim/test_contract.py::test_equals_reference\[(?!adamw-|muon-|sinkgd-|"
+  r"adamp-|lion-|sgd-).*float32\]": (
+    "all in float64, six in float32; test_traces has every dtype"
+  ),
+  r"optim/test_contract.py::TestOptimizer::test_(scalars_are_traced|converges|"
+  r"traces)\[(adamw_8bit|lion_8bit|momentum_8bit|apollo_mini|fira|normuon|"
+  r"sgdp)": ("adam_8bit, apollo, galore, muon, adamp"),
+  r"optim/test_multi_norm.py::test_beta_08": "the other rounds of multi_norm",
+  r"optim/test_meshes.py::test_update_out_of_jit\[AxisType.Auto": "Explicit",
+  r"optim/test_nap.py::test_norms_stay_.*1000\]": "200 steps",
+  # ----- Steps and data -----
+  r"train/test_loop.py::test_the_last_state_is_evaluated_under_corr": (
+    "the data contract corrupts images in evaluation alone"
+  ),
+  r"train/test_step.py::test_eight_devices_give": "eight with accumulation",
+  r"train/test_interrupt.py::test_a_signal_saves_.*\[event[134]-": (
+    "two other moments"
+  ),
+  r"train/test_checkpoint.py::test_a_machine_that_fails_.*\[error[01]\]": (
+    "one other fault"
+  ),
+  r"train/test_frozen.py::test_the_command_shows": "the mask of the step",
+  r"e2e/test_probes.py::test_probes_are_in_the_rows": "test_step's probes",
+  r"bench/test_models.py::test_the_resnet_of_flax": "the LLaMA of Flax",
+  r"data/test_cache_repair.py::test_two_processes_prepare": (
+    "test_two_processes_at_once_prepare_once"
+  ),
+  r"data/test_embedded_sources.py::test_preparing_needs_no_tensorflow": (
+    "no module imports it (make lint)"
+  ),
+  r"data/test_contract.py::.*\[(imagenet2012|cifar10)\]": (
+    "mnist and the embedded sets"
+  ),
+}
+_PATTERN = re.compile("|".join(f"(?:{p})" for p in LEFT_OUT))
+
+
+def is_left_out(test_id: str) -> bool:
+  """Whether `make test` leaves the test to `make test-all`."""
+  return _PATTERN.search(test_id) is not None
