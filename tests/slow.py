@@ -6,6 +6,10 @@ itself is marked where it is.
 
 import re
 
+# Optimizers that share all but a detail with the others of their families.
+_LIKE_OTHERS = (
+  "adamw_8bit|lion_8bit|momentum_8bit|apollo_mini|fira|normuon|sgdp"
+)
 # A pattern of a test's id -> what `make test` still shows of it.
 LEFT_OUT = {
   r"e2e/test_extend.py::test_a_sweep_runs_over_them": (
@@ -41,7 +45,29 @@ LEFT_OUT = {
     "strided and depthwise convolutions"
   ),
   r"convert/test_deploy.py::test_logits_.*\[train\]": "tune and eval",
+  r"models/test_modes.py::.*decide_where.*\[(gpt2|vit|nfnet|resnet|sew)": (
+    "llama, cifar_resnet and the spiking networks"
+  ),
+  r"models/test_depth.py::test_residual_scaling_"
+  r".*\[(skip|inverse_sqrt|layer)": ("rezero and inverse_depth"),
+  r"nn/test_mixing.py::TestMixing::test_gradients\[nalaformer_paper": (
+    "nalaformer"
+  ),
   # ----- Norms: defaults stand for options -----
+  r"norms/test_contract.py::TestNorm::(?!test_equals_ref)"
+  r".*\[evonorm_(b[12]|s[12])": ("evonorm_b0 and evonorm_s0"),
+  r"nn/test_linen.py::test_trains_in_a_train_state\[(identity|frn|gated)": (
+    "one norm of each other family"
+  ),
+  r"norms/test_masks.py::TestMasks::.*\[evonorm_(b[12]|s[12])": (
+    "evonorm_b0 and evonorm_s0"
+  ),
+  r"norms/test_contract.py::TestNorm::test_statistics_in_float32"
+  r"\[\w+-\w+-(?!num_groups=2\])": "every norm with its defaults",
+  r"norms/test_weights.py::.*test_jit_and_vmap.*-un": "the biased ones",
+  r"norms/test_weights.py::.*test_zero_and_constant_.*-unbiased": (
+    "the biased ones"
+  ),
   r"norms/test_contract.py::TestNorm::test_declared_invariances"
   r"\[\w+-(?!num_groups=2\])": "every norm with its defaults",
   r"norms/test_contract.py::TestNorm::test_statistics_in_float32\[float16": (
@@ -58,9 +84,18 @@ LEFT_OUT = {
   r"adamp-|lion-|sgd-).*float32\]": (
     "all in float64, six in float32; test_traces has every dtype"
   ),
-  r"optim/test_contract.py::TestOptimizer::test_(scalars_are_traced|converges|"
-  r"traces)\[(adamw_8bit|lion_8bit|momentum_8bit|apollo_mini|fira|normuon|"
-  r"sgdp)": ("adam_8bit, apollo, galore, muon, adamp"),
+  r"optim/test_contract.py::TestOptimizer::"
+  rf"test_(scalars_are_traced|converges|traces)\[({_LIKE_OTHERS})": (
+    "adam_8bit, apollo, galore, muon, adamp"
+  ),
+  **{
+    rf"optim/{file}.py::.*\[(0-)?({_LIKE_OTHERS})": (
+      "adam_8bit, apollo, galore, muon, adamp"
+    )
+    for file in ("test_states", "test_trees", "test_8bit", "test_injected")
+  },
+  r"optim/test_contract.py::test_equals_reference"
+  rf"\[({_LIKE_OTHERS})-.+-float64": ("each with its defaults"),
   r"optim/test_multi_norm.py::test_beta_08": "the other rounds of multi_norm",
   r"optim/test_meshes.py::test_update_out_of_jit\[AxisType.Auto": "Explicit",
   r"optim/test_nap.py::test_norms_stay_.*1000\]": "200 steps",
@@ -78,6 +113,9 @@ LEFT_OUT = {
   r"train/test_frozen.py::test_the_command_shows": "the mask of the step",
   r"e2e/test_probes.py::test_probes_are_in_the_rows": "test_step's probes",
   r"bench/test_models.py::test_the_resnet_of_flax": "the LLaMA of Flax",
+  r"bench/test_models.py::test_the_llama_of_flax_.*scanned": "unrolled",
+  r"bench/test_norms.py::test_norms_of_images": "norms of tokens are measured",
+  r"e2e/test_sweep.py::test_dry_run_says": "test_launch's dry run",
   r"data/test_cache_repair.py::test_two_processes_prepare": (
     "test_two_processes_at_once_prepare_once"
   ),
