@@ -2,7 +2,7 @@
 
 Claim: none; a first look at what a sweep gives, on real text.
 Command: normjax sweep configs/sweeps/quickstart.py
-Time: under 4 minutes on two cores, compilation included.
+Time: under 5 minutes on two cores, compilation included.
 
 Each pair has the learning rate that configs/sweeps/tuned.py chose for it, with
 another seed. DyT has the better of two alphas: AdamW needs 16 at this width,
