@@ -62,6 +62,8 @@ _REGISTRY = Registry("model", TABLE, from_outside=True)
 names = _REGISTRY.names
 get = _REGISTRY.get
 
+__all__ = ["TABLE", "from_linen", "get", "make", "names"]
+
 
 def __getattr__(name: str) -> Any:
   if name == "from_linen":  # Late: Flax's Linen is not light.
