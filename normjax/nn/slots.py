@@ -18,6 +18,7 @@ _ALLOWED = (
   *placement_lib.SLOTS,
   *(f"{b}_{s}" for b in _BRANCHES for s in (*_AROUND, "inner")),
 )
+_GAINLESS = "allowed are rms_norm(use_scale=False) and l2_norm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,15 @@ class Slots:
         except errors.UserError as error:
           raise type(error)(f"slot_norms.{slot}={spec!r}: {error}") from error
     return None
+
+  def _key(self, slot: str) -> str:
+    """The option that says which norm is in this slot."""
+    names = (
+      slot,
+      slot.removeprefix("attention_").removeprefix("feed_forward_"),
+    )
+    named = [name for name in names if self.named.get(name) is not None]
+    return f"slot_norms.{named[0]}" if named else "norm"
 
   def around(self) -> dict[str, norms.Norm]:
     """The norms around the branches, by "<branch>_<slot>"."""
@@ -76,11 +86,14 @@ class Slots:
     }
     return {end: norm for end, norm in chosen.items() if norm is not None}
 
-  def check(self, scaling: ResidualScaling, *, causal: bool) -> None:
+  def check(
+    self, scaling: ResidualScaling, *, model_dim: int, causal: bool
+  ) -> None:
     """Checks that everything goes together.
 
     Args:
       scaling: of the branches.
+      model_dim: d.
       causal: whether a token must see no later one.
 
     Raises:
@@ -111,7 +124,7 @@ class Slots:
     if causal:
       self._check_causal(have)
     if self.placement.fixed_length:
-      self._check_fixed_length(scaling)
+      self._check_fixed_length(scaling, model_dim)
 
   def _check_context_for_next(self, have: set[str]) -> None:
     """A context goes from the first input norm of a pre block to the second."""
@@ -147,18 +160,28 @@ class Slots:
           " a norm of single tokens, such as 'rms_norm' or 'layer_norm'."
         )
 
-  def _check_fixed_length(self, scaling: ResidualScaling) -> None:
+  def _check_fixed_length(
+    self, scaling: ResidualScaling, model_dim: int
+  ) -> None:
+    """The stream's norms give every token one length, which no gain changes."""
     name = self.placement.name
-    for slot, norm in self.around().items():
-      if "input" in slot:
+    kept = self.around() | self.ends()
+    for slot in sorted(kept):
+      norm = kept[slot]
+      if "input" in slot or slot == "final":
         continue
       traits = norm.traits
+      key = self._key(slot)
       if not (traits.scale_invariant and traits.statistics == "per_example"):
         raise errors.UserError(
-          f"placement {name!r} keeps the stream at one length, which the norm"
-          f" {norm.name!r} does not fix for each token; allowed are"
-          " scale-invariant norms of single tokens, such as l2_norm,"
-          " rms_norm or layer_norm."
+          f"{key}: placement {name!r} keeps the stream at one length, which the"
+          f" norm {norm.name!r} does not fix for each token; {_GAINLESS}."
+        )
+      if learned := sorted(norm.init((model_dim,))["params"]):
+        raise errors.UserError(
+          f"{key}: placement {name!r} keeps the stream at one length, which the"
+          f" {' and '.join(learned)} of norm {norm.name!r} would learn to"
+          f" change; {_GAINLESS}."
         )
     if scaling.name != "none":
       raise errors.UserError(
