@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from normjax.registry import Table
 
@@ -51,6 +52,19 @@ def _xavier(gain: float, *_: int) -> Initializer:
 def _width(gain: float, index: int, num_layers: int, dim: int) -> Initializer:
   del index, num_layers
   return jax.nn.initializers.normal(gain / math.sqrt(dim))
+
+
+def _unit(axis: int):
+  """Normal vectors along an axis, divided by their length."""
+
+  def rule(gain: float, *_: int) -> Initializer:
+    def draw(key, shape, dtype=jnp.float32, out_sharding=None):
+      x = jax.nn.initializers.normal(1.0)(key, shape, dtype, out_sharding)
+      return gain * x / jnp.linalg.norm(x, axis=axis, keepdims=True)
+
+    return draw
+
+  return rule
 
 
 def _small(gain: float, *where: int) -> Initializer:
@@ -113,7 +127,14 @@ TABLE: Table[Init] = Table(
       _width,
       _by_depth(_width, _all_branches),
       formula="1 / sqrt(d), of writers 1 / sqrt(2 L d)",
-      source="nGPT and its baseline, arXiv:2410.01131",
+      source="nGPT's baseline, arXiv:2410.01131",
+    ),
+    Init(
+      "unit",
+      _unit(0),
+      _unit(-1),
+      formula="1 / sqrt(d): vectors of length 1 along the stream's features",
+      source="nGPT, arXiv:2410.01131",
     ),
     Init(
       "small",

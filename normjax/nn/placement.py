@@ -323,8 +323,9 @@ TABLE: Table[Placement] = Table(
       lambda index, num_layers: _same("output", "stream", interpolate=True),
       final_norm=False,
       embedding_norm=True,
-      init="width_scaled",
-      init_source="NVIDIA/ngpt, model.py, _init_weights",
+      init="unit",
+      init_source="NVIDIA/ngpt, train.py, normalize_matrices; embeddings and"
+      " head are of length 1 from the first step of ngpt_adam on",
       fixed_length=True,
       formula="N(x + |a| (N F x - x)), a learned",
       source="nGPT: Loshchilov et al. 2024, arXiv:2410.01131, equations 10"

@@ -41,7 +41,7 @@ OWN = {
   ),
   # 2 / layers over the root of the width.
   "parallel": (1 / 8, 1 / 8, 2 / 6 / 8),
-  "normalized_stream": (1 / 8, 1 / 8, 1 / 8 / math.sqrt(12)),
+  "normalized_stream": (1 / 8, 1 / 8, 1 / 8),
 }
 
 
