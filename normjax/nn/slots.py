@@ -18,7 +18,6 @@ _ALLOWED = (
   *placement_lib.SLOTS,
   *(f"{b}_{s}" for b in _BRANCHES for s in (*_AROUND, "inner")),
 )
-_GAINLESS = "allowed are rms_norm(use_scale=False) and l2_norm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +47,16 @@ class Slots:
           raise type(error)(f"slot_norms.{slot}={spec!r}: {error}") from error
     return None
 
-  def _key(self, slot: str) -> str:
-    """The option that says which norm is in this slot."""
-    names = (
-      slot,
-      slot.removeprefix("attention_").removeprefix("feed_forward_"),
-    )
-    named = [name for name in names if self.named.get(name) is not None]
-    return f"slot_norms.{named[0]}" if named else "norm"
+  def _given(self, slot: str) -> tuple[str, str]:
+    """The option that asks for this slot's norm, as `key=value`, and its key.
+
+    Where no slot is named that is the placement, and the key `norm`.
+    """
+    bare = slot.removeprefix("attention_").removeprefix("feed_forward_")
+    for key in (slot, bare):
+      if (spec := self.named.get(key)) is not None:
+        return f"slot_norms.{key}={spec!r}", f"slot_norms.{key}"
+    return f"placement={self.placement.name!r}", "norm"
 
   def around(self) -> dict[str, norms.Norm]:
     """The norms around the branches, by "<branch>_<slot>"."""
@@ -171,18 +172,18 @@ class Slots:
       if "input" in slot or slot == "final":
         continue
       traits = norm.traits
-      key = self._key(slot)
+      learned = sorted(norm.init((model_dim,))["params"])
       if not (traits.scale_invariant and traits.statistics == "per_example"):
-        raise errors.UserError(
-          f"{key}: placement {name!r} keeps the stream at one length, which the"
-          f" norm {norm.name!r} does not fix for each token; {_GAINLESS}."
-        )
-      if learned := sorted(norm.init((model_dim,))["params"]):
-        raise errors.UserError(
-          f"{key}: placement {name!r} keeps the stream at one length, which the"
-          f" {' and '.join(learned)} of norm {norm.name!r} would learn to"
-          f" change; {_GAINLESS}."
-        )
+        why = f"norm {norm.name!r} does not fix for each token"
+      elif learned:
+        why = f"the {' and '.join(learned)} of norm {norm.name!r} would change"
+      else:
+        continue
+      given, key = self._given(slot)
+      raise errors.UserError(
+        f"{given}: the stream of {name!r} keeps one length, which {why};"
+        f" {key} must be rms_norm(use_scale=False) or l2_norm."
+      )
     if scaling.name != "none":
       raise errors.UserError(
         f"placement {name!r} interpolates with learned rates in place of"

@@ -27,7 +27,7 @@ def _refusal(norm: norms.Norm, placement: placements.Placement) -> str | None:
   if placement.fixed_length and not (norm.traits.scale_invariant and per_token):
     return "does not fix for each token"
   if placement.fixed_length and norm.init((8,))["params"]:
-    return "would learn to change"
+    return "would change"
   return None
 
 

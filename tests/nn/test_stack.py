@@ -232,12 +232,12 @@ def test_bhyt_hands_its_variance_on_in_a_pre_block():
     ),
     (
       {"placement": "normalized_stream", "norm": "dyt"},
-      "^norm: .*'dyt' does not fix for each token",
+      "^placement=.* norm 'dyt' does not fix for each token",
     ),
     (
       {"placement": "normalized_stream"},
-      r"^norm: .* the scale of norm 'rms_norm' would .*"
-      r"rms_norm\(use_scale=False\) and l2_norm",
+      r"^placement=.* the scale of norm 'rms_norm' would change;"
+      r" norm must be rms_norm\(use_scale=False\) or l2_norm",
     ),
     (
       {
@@ -245,7 +245,8 @@ def test_bhyt_hands_its_variance_on_in_a_pre_block():
         "norm": "l2_norm",
         "slot_norms": {"output": "l2_norm(use_scale=True)"},
       },
-      r"^slot_norms.output: .* the scale of norm 'l2_norm' would",
+      r"^slot_norms.output=.* the scale of norm 'l2_norm' would change;"
+      " slot_norms.output must be",
     ),
     (
       {
@@ -253,7 +254,7 @@ def test_bhyt_hands_its_variance_on_in_a_pre_block():
         "norm": "l2_norm",
         "slot_norms": {"embedding": "layer_norm(use_scale=False)"},
       },
-      r"^slot_norms.embedding: .* the bias of norm 'layer_norm' would",
+      r"^slot_norms.embedding=.* the bias of norm 'layer_norm' would",
     ),
     (
       {
