@@ -266,7 +266,7 @@ TABLE: Table[Placement] = Table(
       final_norm=False,
       init="xavier",
       gain=deep_norm_beta,
-      init_source="figure 2: values, outputs and feed-forwards times"
+      init_source="the paper, figure 2: values, outputs and feed-forwards times"
       " (8 L)^(-1/4)",
       formula="N((2 L)^(1/4) x + F x)",
       source="Wang et al. 2022, arXiv:2203.00555, figure 2",
@@ -276,7 +276,7 @@ TABLE: Table[Placement] = Table(
       lambda index, num_layers: _same("input", "inner"),
       init="xavier",
       gain=lambda num_layers: math.sqrt(math.log(2 * num_layers)),
-      init_source="figure 2: values, outputs and feed-forwards times"
+      init_source="the paper, figure 2: values, outputs and feed-forwards times"
       " sqrt(log 2 L)",
       formula="x + F(N x), N before F's last kernel too",
       source="Magneto: Wang et al. 2022, arXiv:2210.06423",
