@@ -397,6 +397,7 @@ CASES = (
   Case(
     "ngpt_adam",
     ngpt_adam,
+    like="nap_adamw",
     variants=({}, {"b1": 0.5, "b2": 0.9, "weight_decay": 0.3}),
     # Adam's. The projection rounds the weights, not the step.
     rounding=4e-5,
