@@ -110,7 +110,7 @@ class Placement:
   source: str = dataclasses.field(default="", compare=False)
 
   def start(
-    self, init: str | initial.Init, num_layers: int
+    self, init: str | initial.Init | None, num_layers: int
   ) -> tuple[initial.Init, float]:
     """How the kernels start, and the factor of some of them.
 
@@ -119,10 +119,11 @@ class Placement:
     other: with any other name all placements begin with the same kernels.
 
     Args:
-      init: as a model is given it.
+      init: as a model is given it; None, which older runs have, asks for the
+        placement's own.
       num_layers: blocks.
     """
-    chosen = initial.resolve(init)
+    chosen = initial.resolve(initial.OWN if init is None else init)
     if chosen.name != initial.OWN:
       return chosen, 1.0
     return initial.resolve(self.init), self.gain(num_layers)

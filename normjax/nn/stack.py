@@ -40,7 +40,7 @@ class Stack(HasNoise):
     slot_norms: Mapping[str, norms.NormSpec | None] | None = None,
     placement: str | placement_lib.Placement = "pre",
     residual: str | residual_scaling.ResidualScaling = "none",
-    init: str | initial.Init = initial.DEFAULT,
+    init: str | initial.Init | None = initial.DEFAULT,
     reader_scales: bool = False,
     mixing: str | Mapping[str, Any] = "softmax",
     query_key_norm_axes: str | None = None,
@@ -79,7 +79,8 @@ class Stack(HasNoise):
       placement: where norms sit, one of `placement.TABLE`.
       residual: what multiplies the branches, one of `residual_scaling.TABLE`.
       init: how kernels start, one of `initial.TABLE`: the same for every
-        placement, or "placement" for each placement's own.
+        placement, or "placement" for each placement's own. None is that, too:
+        the configs of older runs have it.
       reader_scales: whether each matrix that reads an input norm has a gain
         of its own, in place of the norm's `scale` (arXiv:2605.26895).
       mixing: how attention mixes, one of `normjax.nn.mixing.TABLE`.

@@ -74,6 +74,11 @@ def test_a_named_start_is_the_same_for_every_placement(name):
   assert (init.name, gain) == ("plain", 1.0)
 
 
+def test_older_runs_asked_for_the_own_start_by_none():
+  rule = placement.resolve("deep_norm")
+  assert rule.start(None, LAYERS) == rule.start("placement", LAYERS)
+
+
 def test_the_own_start_may_be_meant():
   with pytest.raises(errors.UnknownNameError, match="Did you mean 'placement'"):
     initial.resolve("placment")
