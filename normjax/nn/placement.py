@@ -20,8 +20,8 @@ from normjax.registry import Table
 from normjax.types import Array
 
 # Slots of a branch; "inner" is before the branch's last projection, "query_key"
-# and "value" are inside an attention, and "hidden" is before the nonlinearity of
-# a feed-forward.
+# and "value" are inside an attention, "hidden" is before the activation of a
+# feed-forward.
 SLOTS = ("input", "output", "stream", "inner", "query_key", "value", "hidden")
 
 

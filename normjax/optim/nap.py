@@ -18,6 +18,11 @@ from normjax.types import Array, PyTree
 
 __all__ = ["nap_adamw", "normalize_and_project"]
 
+# What it asks of a model, see `state.premise`.
+PREMISE = (
+  "a norm before every nonlinearity (arXiv:2407.01800), which makes matrices"
+  " scale-invariant: model.placement='nap' of the transformers, without biases"
+)
 _METHOD = "normalize_and_project"
 _PER = ("matrix", "unit")
 _VECTORS = ("none", "normalize", "decay")

@@ -87,6 +87,22 @@ def _numbers(returned: PyTree) -> Array:
   return jnp.concatenate([jnp.ravel(safe.promote(x)) for x in leaves])
 
 
+def _random_steps(matrices: Sequence[Array]) -> list[Array]:
+  """For each matrix, (n, inputs, outputs), one of the same Frobenius norm."""
+  ends = np.cumsum([0, *(x.size for x in matrices)])
+  # A stream of its own: the draw of a plain key may be the matrix itself. One
+  # draw for all: each would be a program of its own to compile.
+  draw = jax.random.normal(rng.fold(0, "scale_invariance"), (int(ends[-1]),))
+  directions = [
+    draw[start : start + x.size].reshape(x.shape).astype(x.dtype)
+    for x, start in zip(matrices, ends[:-1], strict=True)
+  ]
+  return [
+    safe.norm(x, (1, 2)) * safe.normalize(z, (1, 2), 0.0)
+    for x, z in zip(matrices, directions, strict=True)
+  ]
+
+
 def measure(
   loss_fn: Function, params: PyTree, dims: dims_lib.DimsSpec = None
 ) -> tuple[Array, Array]:
@@ -98,16 +114,7 @@ def measure(
   flat, structure = jax.tree.flatten(params)
   like = [flat[n] for n in entries]
   matrices = projection.to_matrices(like, entries)
-  # A stream of its own: the draw of a plain key may be the matrix itself.
-  steps = [
-    safe.norm(x, (1, 2))
-    * safe.normalize(
-      jax.random.normal(rng.fold(0, "scale_invariance", n), x.shape, x.dtype),
-      (1, 2),
-      0.0,
-    )
-    for n, x in enumerate(matrices)
-  ]
+  steps = _random_steps(matrices)
   starts = np.cumsum([0, *(len(x) for x in matrices)])
 
   def numbers(chosen: Array, factor: Array, added: Array) -> Array:
