@@ -9,6 +9,11 @@ guess; where the best of some lies on an edge, all grids grow by a notch, twice
 at most. Nothing else is tuned: 300 steps of a decoder of 64 dimensions say
 little about a billion parameters. A rank is a quarter of the model's width,
 as in APOLLO's paper; bases are renewed every 50 steps, six times per run.
+
+Rows that are not their source's to the letter: the 8-bit ones cut blocks from
+rows and keep the embedding's state in 32 bits, unlike bitsandbytes; swan and
+sinkgd are second-hand; apollo_mini has the scale of its README, 128, where a
+quarter of this width would be 16.
 """
 
 import ml_collections

@@ -81,9 +81,19 @@ def normalize_and_project(
       u = inner(g);  W' = (W + u) ||W_0|| / ||W + u||;  update = W' - W
 
   The projection of arXiv:2407.01800; its other half is a norm layer before
-  every nonlinearity, which makes the function independent of ||W||. The
-  learning rate's implicit decay by growing weights is then gone: give an
-  explicit schedule. A decay of the projected matrices does next to nothing.
+  every nonlinearity, which makes the function independent of ||W||: without it
+  this is another method, which fixes numbers that the model should learn.
+  `scale_invariance` measures whether a model has it; the transformers do with
+  `placement="nap"`. The learning rate's implicit decay by growing weights is
+  then gone: give an explicit schedule. A decay of the projected matrices does
+  next to nothing.
+
+  Abstract and introduction were read. Second-hand, from a public audit and
+  public notes, as there is no official code: that the target is the first
+  norm of each hidden matrix, that the output layer is left out and redundant
+  biases are removed, that the projection comes after every update, and that
+  gains and offsets are normalized together or regularized; how strongly was
+  not to be found. `per="unit"` and the decay of `vectors` are ours.
 
   This must be the last of a chain: it needs the step as it will be applied,
   with its sign and learning rate, and what comes after it moves the weights
@@ -244,8 +254,11 @@ def nap_adamw(
       w -= lr (adam(g) + wd w);  W *= ||W_0|| / ||W||    for hidden matrices
 
   `adamw` in `normalize_and_project`, arXiv:2407.01800, whose experiments take
-  Adam. The decay is left to embeddings and heads: a projected matrix's only
-  changes the balance of its step.
+  Adam; there it is said what is second-hand. It asks for a model whose matrices
+  have a norm behind them, before every nonlinearity: `placement="nap"` of the
+  transformers, not their default. A run says where that does not hold. The
+  decay is left to embeddings and heads: a projected matrix's only changes the
+  balance of its step.
 
   Args:
     learning_rate: number, traced scalar or schedule; the paper's point is
