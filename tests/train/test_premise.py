@@ -85,7 +85,7 @@ def test_others_are_not_asked():
   ("overrides", "holds"),
   [
     ({"model.placement": "nap"}, True),
-    ({"model.placement": "pre"}, False),
+    pytest.param({"model.placement": "pre"}, False, marks=pytest.mark.slow),
     pytest.param(
       {"model.placement": "nap", "train.precision": "bfloat16"},
       True,
