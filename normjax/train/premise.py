@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from normjax import build, configure, optim, rng
 from normjax.optim.scale_invariance import (
-  Response,
   measure,
   names,
   num_calls,
@@ -58,29 +57,30 @@ class Premise:
   def notes(
     self, variables: Mapping[str, PyTree], inputs: Array
   ) -> tuple[str, ...]:
-    """What is wrong with the premise, in one line; nothing where it holds.
+    """What is wrong with the premise; nothing where it holds.
+
+    No numbers, so that runs which differ in the seed say the same.
 
     Args:
       variables: of the model, as a run starts.
       inputs: of a batch; the first examples are taken.
     """
     found = responses(self.paths, self.measured(variables, inputs))
-    depends = {p: r for p, r in found.items() if r.depends(self.dtype)}
-    random = _range(r.random for r in depends.values())
+    depends = [path for path, r in found.items() if r.depends(self.dtype)]
     unknown = [path for path, r in found.items() if not r.random]
     said = []
     if depends:
       said.append(
         f"optimizer {self.optimizer!r} keeps the norms of {len(depends)}"
-        " matrices that are not scale-invariant: doubling or halving one moves"
-        f" the logits, in their standard deviations, of {_listed(depends)}"
-        f" (a random step as long: {random}); it asks for {self.asked}"
+        f" matrices that are not scale-invariant, {_listed(depends)}: doubling"
+        " or halving one moves the logits (optim.scale_invariance says how"
+        f" far). It asks for {self.asked}"
       )
     if unknown:
       said.append(
-        f"optimizer {self.optimizer!r} asks for {self.asked}; at the start"
-        f" nothing can be told of {len(unknown)} matrices, which move no logit:"
-        f" {', '.join(dict.fromkeys(map(_pattern, unknown)))}"
+        f"optimizer {self.optimizer!r} asks for {self.asked}; of"
+        f" {len(unknown)} matrices nothing can be told at the start, where they"
+        f" move no logit: {_listed(unknown)}"
       )
     return tuple(said)
 
@@ -90,24 +90,9 @@ class Premise:
     return self.num_calls * (lowered.cost_analysis() or {}).get("flops", 0.0)
 
 
-def _pattern(path: str) -> str:
-  """The path with a star for each number: the same for like layers."""
-  return re.sub(r"\d+", "*", path)
-
-
-def _listed(found: Mapping[str, Response]) -> str:
-  """Like layers together, each kind with its range."""
-  kinds: dict[str, list[float]] = {}
-  for path, response in found.items():
-    kinds.setdefault(_pattern(path), []).append(response.scaled)
-  return ", ".join(f"{kind} by {_range(v)}" for kind, v in kinds.items())
-
-
-def _range(values: Iterable[float]) -> str:
-  """The least and the largest, or the one that there is."""
-  ordered = sorted(values)
-  ends = (f"{x:.2g}" for x in (*ordered[:1], *ordered[-1:]))
-  return " to ".join(dict.fromkeys(ends))
+def _listed(paths: Iterable[str]) -> str:
+  """Paths with a star for each number, so that like layers are one."""
+  return ", ".join(dict.fromkeys(re.sub(r"\d+", "*", p) for p in paths))
 
 
 _PREMISES: dict[str, Premise] = {}

@@ -49,7 +49,7 @@ def test_a_run_notes_it_and_does_not_measure_again(
   (note,) = json.loads((tmp_path / "run.json").read_text())["problems"]
   assert note in caplog.text
   assert "'nap_adamw' keeps the norms of 2 matrices that are not" in note
-  assert "of layers/*/kernel by " in note
+  assert "not scale-invariant, layers/*/kernel: doubling or halving" in note
   assert "a norm before every nonlinearity" in note
   monkeypatch.setattr(premise, "get", None)
   train.run(configure.override(config, {"checkpoint.every_steps": 1}), tmp_path)
