@@ -332,7 +332,8 @@ def matrix_dims(config: configure.ConfigDict, params: Any, roles: Roles) -> Any:
   """The matrices of the optimizer's option `dims`: a tree like params.
 
   Args:
-    config: a resolved config, of an optimizer that has the option.
+    config: a resolved config; of an optimizer without the option the matrices
+      are those of `optim.default_dims`.
     params: what is trained; shapes will do.
     roles: of the model's parameters.
 

@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +31,7 @@ def describe(name: str, params: PyTree, **options: Any) -> Mapping[str, str]:
     UnknownNameError: no such optimizer.
   """
   factory = optim.REGISTRY.get(name)
-  module = _module(name)
+  module = importlib.import_module(factory.__module__)
   if hasattr(module, "routes"):
     return module.routes(params, **options)
   if "dims" in inspect.signature(factory).parameters:
@@ -53,8 +52,5 @@ def premise(name: str) -> str | None:
   Raises:
     UnknownNameError: no such optimizer.
   """
-  return getattr(_module(name), "PREMISE", None)
-
-
-def _module(name: str) -> types.ModuleType:
-  return importlib.import_module(optim.REGISTRY.get(name).__module__)
+  module = inspect.getmodule(optim.REGISTRY.get(name))
+  return getattr(module, "PREMISE", None)
