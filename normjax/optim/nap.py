@@ -21,7 +21,7 @@ __all__ = ["nap_adamw", "normalize_and_project"]
 # What it asks of a model, see `state.premise`.
 PREMISE = (
   "a norm before every nonlinearity (arXiv:2407.01800), which makes matrices"
-  " scale-invariant: model.placement='nap' of the transformers, without biases"
+  " scale-invariant: model.placement='nap' of the decoders, without biases"
 )
 _METHOD = "normalize_and_project"
 _PER = ("matrix", "unit")
@@ -83,7 +83,7 @@ def normalize_and_project(
   The projection of arXiv:2407.01800; its other half is a norm layer before
   every nonlinearity, which makes the function independent of ||W||: without it
   this is another method, which fixes numbers that the model should learn.
-  `scale_invariance` measures whether a model has it; the transformers do with
+  `scale_invariance` measures whether a model has it; the decoders do with
   `placement="nap"`. The learning rate's implicit decay by growing weights is
   then gone: give an explicit schedule. A decay of the projected matrices does
   next to nothing.
@@ -256,7 +256,7 @@ def nap_adamw(
   `adamw` in `normalize_and_project`, arXiv:2407.01800, whose experiments take
   Adam; there it is said what is second-hand. It asks for a model whose matrices
   have a norm behind them, before every nonlinearity: `placement="nap"` of the
-  transformers, not their default. A run says where that does not hold. The
+  decoders, not their default. A run says where that does not hold. The
   decay is left to embeddings and heads: a projected matrix's only changes the
   balance of its step.
 

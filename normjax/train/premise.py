@@ -71,16 +71,16 @@ class Premise:
     said = []
     if depends:
       said.append(
-        f"optimizer {self.optimizer!r} keeps the norms of {len(depends)}"
-        f" matrices that are not scale-invariant, {_listed(depends)}: doubling"
-        " or halving one moves the logits (optim.scale_invariance says how"
-        f" far). It asks for {self.asked}"
+        f"optimizer {self.optimizer!r} keeps the norms of matrices that are not"
+        f" scale-invariant, {len(depends)} of {len(found)}: {_listed(depends)}."
+        " Doubling or halving one moves the logits (optim.scale_invariance says"
+        f" how far). It asks for {self.asked}"
       )
     if unknown:
       said.append(
-        f"optimizer {self.optimizer!r} asks for {self.asked}; of"
-        f" {len(unknown)} matrices nothing can be told at the start, where they"
-        f" move no logit: {_listed(unknown)}"
+        f"optimizer {self.optimizer!r} asks for {self.asked}. Nothing can be"
+        f" told at the start of {len(unknown)} of {len(found)} matrices, which"
+        f" move no logit there: {_listed(unknown)}"
       )
     return tuple(said)
 

@@ -48,8 +48,8 @@ def test_a_run_notes_it_and_does_not_measure_again(
     )
   (note,) = json.loads((tmp_path / "run.json").read_text())["problems"]
   assert note in caplog.text
-  assert "'nap_adamw' keeps the norms of 2 matrices that are not" in note
-  assert "not scale-invariant, layers/*/kernel: doubling or halving" in note
+  assert "'nap_adamw' keeps the norms of matrices that are not" in note
+  assert "not scale-invariant, 2 of 2: layers/*/kernel. Doubling" in note
   assert "a norm before every nonlinearity" in note
   monkeypatch.setattr(premise, "get", None)
   train.run(configure.override(config, {"checkpoint.every_steps": 1}), tmp_path)
@@ -108,4 +108,4 @@ def test_decoders(overrides, holds):
   notes = premise.before_runs(config)
   assert (notes == ()) == holds
   if not holds:
-    assert f"of {num_matrices} matrices" in notes[0]
+    assert f"{num_matrices} of {num_matrices}: " in notes[0]
