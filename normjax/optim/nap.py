@@ -88,7 +88,7 @@ def normalize_and_project(
   then gone: give an explicit schedule. A decay of the projected matrices does
   next to nothing.
 
-  Abstract and introduction were read. Second-hand, from a public audit and
+  The abstract was read. Second-hand, from a public audit and
   public notes, as there is no official code: that the target is the first
   norm of each hidden matrix, that the output layer is left out and redundant
   biases are removed, that the projection comes after every update, and that

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from normjax import errors, rng
+from normjax import errors, rng, validate
 from normjax.optim import dims as dims_lib
 from normjax.optim import groups, projection, safe
 from normjax.types import Array, PyTree
@@ -77,7 +77,11 @@ def num_calls(params: PyTree, dims: dims_lib.DimsSpec = None) -> int:
 
 def _numbers(returned: PyTree) -> Array:
   """All floating-point numbers that a function gave, as one vector."""
-  leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(returned)]
+  leaves = [
+    jnp.asarray(leaf)
+    for leaf in jax.tree.leaves(returned)
+    if isinstance(leaf, float) or hasattr(leaf, "dtype")
+  ]
   leaves = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
   if not sum(x.size for x in leaves):
     raise errors.UserError(
@@ -132,8 +136,10 @@ def measure(
   def compare(base, row):
     y = numbers(*row)
     base = jnp.where(row[0] < 0, y, base)  # The first row changes nothing.
-    # One number has no deviation: a loss is compared with its own size.
-    unit = jnp.std(base) if base.size > 1 else jnp.abs(base[0])
+    # A loss, and outputs that are all the same, have no deviation: they are
+    # compared with their size.
+    deviation = jnp.std(base)
+    unit = jnp.where(deviation > 0, deviation, jnp.sqrt(jnp.mean(base**2)))
     return base, safe.divide(jnp.sqrt(jnp.mean((y - base) ** 2)), unit)
 
   rows = [(-1, 1.0, False)]
@@ -175,9 +181,9 @@ def scale_invariance(
       max over c in {2, 1/2} of rms(f(c W) - f(W)) / std(f(W))
 
   The larger of both changes, of the numbers that `loss_fn` gives. Its unit is
-  their standard deviation where there are several, as with logits, and the
-  number itself where there is one, |f(c W) - f(W)| / |f(W)|. The outputs tell
-  more than a loss, which hardly depends on small logits.
+  their standard deviation where they differ, as logits do, and the size of the
+  number where there is one, |f(c W) - f(W)| / |f(W)|. The outputs tell more
+  than a loss, which hardly depends on small logits.
 
   0 is a function that does not depend on the matrix's scale, as where a norm
   follows. What is left then comes from the norm's epsilon, which is why there
@@ -245,7 +251,15 @@ def scale_dependent(
 
   Returns:
     Path to change; empty where all matrices are scale-invariant.
+
+  Raises:
+    UserError: as `scale_invariance`.
+    TypeError: as there, or a dtype that is not a floating-point one.
   """
+  if not jnp.issubdtype(dtype, jnp.floating):
+    validate.refuse_type(
+      "scale_dependent", "dtype", dtype, "a floating-point dtype"
+    )
   return {
     path: found.scaled
     for path, found in _respond(loss_fn, params, dims).items()

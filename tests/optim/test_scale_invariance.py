@@ -118,6 +118,12 @@ def test_nothing_can_be_told_of_what_moves_nothing():
   assert optim.scale_dependent(_outputs, zero) == {}
 
 
+def test_outputs_that_are_all_the_same_are_compared_with_their_size():
+  params = {"kernel": jnp.ones((3, 3), jnp.bfloat16)}
+  found = optim.scale_invariance(lambda p: p["kernel"], params)
+  assert found == {"kernel": pytest.approx(1.0)}
+
+
 def test_roundings_of_a_short_dtype_are_no_dependence():
   """An epsilon that turns roundings over, in bfloat16 two of 256."""
   norm = norms.make("rms_norm", eps=1e-3)
@@ -146,8 +152,11 @@ def test_many_matrices_are_one_compilation():
 
 
 def test_wrong_functions_and_leaves_are_named():
-  with pytest.raises(errors.UserError, match="gave no floating-point number"):
-    optim.scale_invariance(lambda p: jnp.arange(3), _tree("a"))
+  for nothing in (jnp.arange(3), None, "loss"):
+    with pytest.raises(errors.UserError, match="gave no floating-point number"):
+      optim.scale_invariance(lambda p, x=nothing: x, _tree("a"))
+  with pytest.raises(TypeError, match="dtype="):
+    optim.scale_dependent(_outputs, _tree("a"), dtype=jnp.int32)
   with pytest.raises(TypeError, match="'a/kernel' is int32"):
     optim.scale_invariance(
       jnp.sum, {"a": {"kernel": jnp.ones((2, 2), jnp.int32)}}
