@@ -35,10 +35,6 @@ LEARNING_RATES = {
   "sinkgd": 0.04,
   "swan": 0.04,
 }
-# ei_sgd is SGD but for models of excitatory and inhibitory cells. nap_adamw
-# asks for matrices that are scale-invariant, which none is here: its comparison
-# is configs/sweeps/nap.py.
-ELSEWHERE = ("ei_sgd", "nap_adamw")
 OPTIONS = {
   "apollo": {"rank": 16, "update_proj_gap": 50},
   "apollo_mini": {"update_proj_gap": 50},
@@ -49,9 +45,10 @@ OPTIONS = {
   "muon": {"fallback_learning_rate": 0.01},
   "normuon": {"fallback_learning_rate": 0.01},
 }
-# ei_sgd is SGD but for models of excitatory and inhibitory cells, ngpt_adam
-# goes with a normalized stream: configs/sweeps/placements.py.
-ELSEWHERE = ("ei_sgd", "ngpt_adam")
+# ei_sgd is SGD but for models of excitatory and inhibitory cells. nap_adamw
+# asks for scale-invariant matrices, and none is here: configs/sweeps/nap.py.
+# ngpt_adam goes with a normalized stream: configs/sweeps/placements.py.
+ELSEWHERE = ("ei_sgd", "nap_adamw", "ngpt_adam")
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

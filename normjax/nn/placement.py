@@ -327,6 +327,7 @@ TABLE: Table[Placement] = Table(
         Branch(frozenset({"input", "query_key", "inner", "output"})),
         Branch(frozenset({"input", "hidden", "inner", "output"})),
       ),
+      init_source="none: that of pre, of which only directions count",
       formula="x + N F(N x), N q and N k, N before the activation and before"
       " F's last kernel",
       source="a norm before every nonlinearity, as Lyle et al. 2024,"
