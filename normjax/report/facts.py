@@ -146,11 +146,14 @@ def describe(run: Run) -> str:
 def warnings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   """Unreadable lines, what runs met, and results that cannot be used."""
   lines = list(sweep.problems)
-  lines += [
-    f"{describe(run)}: {problem}"
-    for run in sweep.runs
-    for problem in run.record.get("problems", ())
-  ]
+  lines += told(
+    (
+      Failure(describe(run), problem)
+      for run in sweep.runs
+      for problem in run.record.get("problems", ())
+    ),
+    "runs",
+  )
   lines += [
     f"{describe(run)}: done, but has no {sweep.metric}; not in the mean"
     for run in sweep.runs
