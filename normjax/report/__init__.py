@@ -170,10 +170,12 @@ def _print(
   def show(text: str, style: str | None = None) -> None:
     console.print(escape.terminal(text, style or ""))
 
-  for sentence in facts.findings(sweep, rows):
+  findings = facts.findings(sweep, rows)
+  for sentence in findings:
     show(sentence)
   for note in table.notes:
-    show(note, style="dim")
+    if note not in findings:
+      show(note, style="dim")
   if not facts.is_complete(sweep):
     show(f"Not complete: {facts.progress(sweep)}.", style="yellow")
   for line in facts.failures(sweep):

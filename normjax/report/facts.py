@@ -15,7 +15,7 @@ from normjax.record import schema, sources, target
 from normjax.record.comparison import differing_keys, short_names
 from normjax.record.directory import RunState
 from normjax.record.failures import Failure, told
-from normjax.report import stats
+from normjax.report import samples, stats, verdicts
 from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING, show_value
 
@@ -66,27 +66,22 @@ def is_complete(sweep: SweepRecord) -> bool:
 
 def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   """The result in sentences, no stronger than the intervals."""
+  seeds = verdicts.attainable(sweep)
   sentences = []
-  done = [row for row in rows if row.interval.n]
-  if done:
-    pick = min if sweep.mode == "min" else max
-    best = pick(done, key=lambda row: row.interval.mean)
-    sentences.append(
-      f"Best mean {sweep.metric}: {best.label}"
-      f" ({best.interval.mean:.4g}, n = {best.interval.n})."
-    )
+  if seeds is not None and not seeds.can_decide:
+    sentences.append(str(seeds))
+  sentences += _best(sweep, rows)
   compared = [row for row in rows if row.difference]
   if compared:
-    count = Counter(row.verdict for row in compared)
-    order = (
-      stats.BETTER, stats.WORSE, stats.SAME, stats.SOME_DIVERGED,
-      stats.ALL_DIVERGED, stats.NOT_REACHED, stats.TOO_FEW,
-    )  # fmt: skip
+    count = Counter(verdicts.kind(row.verdict) for row in compared)
     noun = "method" if len(compared) == 1 else "methods"
-    said = ", ".join(f"{count[word]} {word}" for word in order if count[word])
+    said = ", ".join(
+      f"{count[word]} {word}" for word in verdicts.KINDS if count[word]
+    )
     sentences.append(
       f"Compared with {sweep.baseline}, of {len(compared)} {noun}: {said}."
     )
+    sentences += _baseline_diverged(sweep, rows)
     lost = sum(row.verdict != row.verdict_uncorrected for row in compared)
     if lost:
       sentences.append(
@@ -94,6 +89,52 @@ def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
         f" more would be decided without that."
       )
   return sentences
+
+
+def _best(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
+  """Which method is best, where it is one that can be told from the others."""
+  best = verdicts.best(sweep, samples.finals(sweep))
+  if best is None:
+    return []
+  interval = next(row for row in rows if row.label == best.label).interval
+  found = f"{best.label} ({interval.mean:.4g}, n = {interval.n})"
+  if not best.others:
+    sentence = f"Mean {sweep.metric}: {found}."
+  elif not best.undecided:
+    sentence = (
+      f"Best {sweep.metric}: {found}, better than the second,"
+      f" {best.others[0]}, and than every other."
+    )
+  elif best.tested:
+    sentence = (
+      f"Best mean {sweep.metric}: {found}, not distinguishable from"
+      f" {_few(best.undecided, 3)}."
+    )
+  else:
+    sentence = (
+      f"Best mean {sweep.metric}: {found}, by too few seeds to tell it from"
+      f" {_few(best.others, 3)}."
+    )
+  lost = [row.label for row in rows if row.diverged]
+  if lost:
+    sentence += f" Seeds diverged, so not ranked: {_few(lost)}."
+  return [sentence]
+
+
+def _baseline_diverged(
+  sweep: SweepRecord, rows: Sequence[stats.Row]
+) -> list[str]:
+  """What becomes of the comparison where the baseline has diverged."""
+  row = next((r for r in rows if r.label == sweep.baseline), None)
+  if row is None or not row.diverged:
+    return []
+  becomes = "no method is called better or worse than it"
+  if verdicts.is_exact(sweep):
+    becomes = "each of these counts as the worst value"
+  return [
+    f"The baseline diverged for {len(row.diverged)} of {row.over} seeds:"
+    f" {becomes}."
+  ]
 
 
 def unfinished(sweep: SweepRecord) -> list[str]:
@@ -155,7 +196,7 @@ def warnings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     "runs",
   )
   lines += [
-    f"{describe(run)}: done, but has no {sweep.metric}; not in the mean"
+    f"{describe(run)}: done, but {_lacks(run, sweep.metric)}"
     for run in sweep.runs
     if run.state is RunState.DONE
     and run.metric(sweep.metric) is None
@@ -183,6 +224,13 @@ def warnings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   return lines
 
 
+def _lacks(run: Run, metric: str) -> str:
+  """Why a run that is done is in no mean."""
+  if samples.is_diverged(run, metric):
+    return f"its {metric} is not finite; counted as diverged"
+  return f"has no {metric}; not in the mean"
+
+
 def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   """What the comparison cannot say."""
   lines = []
@@ -194,6 +242,9 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   elif counts:
     n = counts[0]
     lines.append(f"Every row rests on {n} seed{'s' if n != 1 else ''}.")
+  seeds = verdicts.attainable(sweep)
+  if seeds is not None and seeds.can_decide:
+    lines.append(str(seeds))
   if counts and counts[0] < 5:
     lines.append(
       "With so few seeds intervals are wide: not distinguishable does not"
@@ -219,6 +270,7 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     lines.append(
       f"Means over survivors only, which flatters: {', '.join(survivors)}."
     )
+  lines += _baseline_diverged(sweep, rows)
   flat = dict(configure.leaves(sweep.config))
   model, data = flat.get("model.name"), flat.get("data.name")
   if model and data:

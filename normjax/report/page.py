@@ -6,7 +6,7 @@ from typing import Any
 
 import markupsafe
 
-from normjax.report import facts, formats, stats, tables, web
+from normjax.report import facts, formats, stats, tables, verdicts, web
 from normjax.report.figure import GRID, INK, PAPER
 from normjax.report.load import Run, SweepRecord
 from normjax.report.redraw import Drawn
@@ -16,15 +16,8 @@ _MAX_LISTED = 500
 # The figures' fixed colours, replaced by the page's own.
 _THEME = {
   INK: "currentColor",
-  PAPER: "none",
+  PAPER: "var(--paper)",
   GRID: "var(--grid)",
-}
-_VERDICTS = {
-  stats.BETTER: "better",
-  stats.WORSE: "worse",
-  stats.ALL_DIVERGED: "worse",
-  stats.SOME_DIVERGED: "worse",
-  stats.BASELINE: "baseline",
 }
 
 
@@ -95,7 +88,7 @@ def render(
     findings=facts.findings(sweep, rows),
     compared=facts.compared(sweep, rows),
     table=table,
-    verdicts=_VERDICTS,
+    tone=verdicts.tone,
     figures=[
       (drawn.figure, inline(drawn), web.figure_data(drawn.figure))
       for drawn in figures

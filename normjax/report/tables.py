@@ -7,8 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax.record.comparison import short_names
-from normjax.report import stats
+from normjax.report import stats, verdicts
 from normjax.report.load import SweepRecord
+from normjax.report.samples import resolution
+from normjax.report.verdicts import Difference
+from normjax.statistics import (
+  ALPHA,
+  MAX_SEEDS,
+  Interval,
+  Seeds,
+  resolution_sd,
+)
 
 NOTHING = "–"
 DIVERGED_MARK = "†"
@@ -35,7 +44,13 @@ class Cell:
 
 # Of columns that a narrow table leaves out.
 NOTE_SEEDS_NEEDED = (
-  " Seeds needed: for 80% power, if difference and spread are as observed."
+  " Seeds needed: for 80% power after the adjustment if the mean difference is"
+  " as observed, for the 95% range of its spread; from 5 seeds on."
+)
+NOTE_EXACT = (
+  "p is of the exact signed-rank test over all seeds: a diverged run is the"
+  " worst value that there is, and two that diverged are a tie. A method with"
+  " diverged runs may be worse by it, and is never better."
 )
 NOTE_EDGE = (
   f"{EDGE_MARK} The best value lies on an edge of its grid: a better one may"
@@ -60,6 +75,7 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
   """The table that people read; columns that would be empty are left out."""
   compared = any(row.difference for row in rows)
   tuned = bool(sweep.tuned_keys)
+  exact = verdicts.is_exact(sweep)
   arrow = "↓" if sweep.mode == "min" else "↑"
   columns = [
     Column("method", "method", numeric=False),
@@ -69,10 +85,11 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
     Column("metric", f"{sweep.metric} {arrow} (95% CI)"),
     *(
       [
-        Column("difference", "difference (95% CI)"),
+        Column("difference", "difference (95% CI, unadjusted)"),
         Column("verdict", "verdict", numeric=False),
         Column("p_holm", "p (Holm)"),
-        Column("seeds_needed", "seeds needed"),
+        # Of a t-test: a rank has no spread to plan with.
+        *([] if exact else [Column("seeds_needed", "seeds needed")]),
       ]
       if compared
       else []
@@ -125,7 +142,7 @@ def _cells(
   decimals: int,
   of_difference: int,
 ) -> dict[str, Cell]:
-  difference = row.difference or stats.Difference(stats.Interval(0))
+  difference = row.difference or Difference(Interval(0))
   complete = row.over == row.planned
   n = row.num_done
   return {
@@ -142,13 +159,15 @@ def _cells(
       row.interval.mean,
     ),
     "difference": Cell(
-      show_difference(difference.interval, of_difference),
+      show_difference(difference.interval, of_difference)
+      + (DIVERGED_MARK if row.diverged and difference.interval.n else ""),
       difference.interval.mean,
     ),
     "verdict": Cell(row.verdict or NOTHING, row.verdict),
     "p_holm": Cell(show_p(difference.p_holm), difference.p_holm),
     "seeds_needed": Cell(
-      _seeds_needed(difference.seeds_needed), difference.seeds_needed
+      _seeds_needed(difference.seeds_needed),
+      difference.seeds_needed and difference.seeds_needed.observed,
     ),
     "diverged": Cell(
       _divergence(row), len(row.diverged) / row.over if row.over else None
@@ -175,10 +194,16 @@ def _trials(row: stats.Row) -> str:
   return str(row.trials)
 
 
-def _seeds_needed(count: int | None) -> str:
-  if count is None:
+def _seeds_needed(seeds: Seeds | None) -> str:
+  """A range, as in "7 to 30"."""
+  if seeds is None:
     return NOTHING
-  return f"> {count:,}" if count >= stats.MAX_SEEDS else str(count)
+  if seeds.low >= MAX_SEEDS:
+    return f"> {MAX_SEEDS:,}"
+  if seeds.low == seeds.high:
+    return str(seeds.low)
+  beyond = seeds.high >= MAX_SEEDS
+  return f"{seeds.low} to {'> ' if beyond else ''}{seeds.high:,}"
 
 
 def _tuned(row: stats.Row, names: Mapping[str, str]) -> Cell:
@@ -230,7 +255,7 @@ def show_p(p_value: float | None) -> str:
   return "< 0.001" if p_value < 1e-3 else f"{p_value:.3f}"
 
 
-def show_interval(interval: stats.Interval, decimals: int) -> str:
+def show_interval(interval: Interval, decimals: int) -> str:
   """Mean ± half width; the mean alone where there is no interval."""
   if interval.mean is None:
     return NOTHING
@@ -239,7 +264,7 @@ def show_interval(interval: stats.Interval, decimals: int) -> str:
   return f"{interval.mean:.{decimals}f} ± {interval.half_width:.{decimals}f}"
 
 
-def show_difference(interval: stats.Interval, decimals: int) -> str:
+def show_difference(interval: Interval, decimals: int) -> str:
   """Signed mean difference with the ends of its interval."""
   if interval.mean is None:
     return NOTHING
@@ -254,7 +279,7 @@ def difference_decimals(rows: Sequence[stats.Row]) -> int:
   return _decimals([row.difference.interval for row in rows if row.difference])
 
 
-def _decimals(intervals: Sequence[stats.Interval]) -> int:
+def _decimals(intervals: Sequence[Interval]) -> int:
   """Digits that show two figures of the typical interval, 2 to 6."""
   halves = sorted(i.half_width for i in intervals if i.half_width)
   if not halves:
@@ -265,21 +290,27 @@ def _decimals(intervals: Sequence[stats.Interval]) -> int:
 
 
 def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
-  notes = [
+  notes = []
+  seeds = verdicts.attainable(sweep)
+  if seeds is not None and not seeds.can_decide:
+    notes.append(str(seeds))
+  notes += [
     "Mean over seeds ± half the 95% t-interval;"
     + (" smaller" if sweep.mode == "min" else " larger")
     + " is better."
   ]
-  compared = [
-    r for r in rows if r.difference and r.difference.p_holm is not None
-  ]
-  if compared:
+  compared = [r for r in rows if r.difference]
+  tested = any(r.difference.p_holm is not None for r in compared)
+  if tested:
     notes.append(
       f"Difference to {sweep.baseline} over common seeds, paired, with its"
-      " 95% t-interval; not distinguishable where p (Holm) is 0.05 or more."
-      + NOTE_SEEDS_NEEDED
+      " unadjusted 95% t-interval; better or worse where p (Holm) is below"
+      f" {ALPHA}, else not distinguishable."
+      + ("" if verdicts.is_exact(sweep) else NOTE_SEEDS_NEEDED)
     )
-  if len(compared) > 1:
+    if verdicts.is_exact(sweep):
+      notes.append(NOTE_EXACT)
+  if tested and len(compared) > 1:
     lost = [r.label for r in compared if r.verdict != r.verdict_uncorrected]
     notes.append(
       f"{len(compared)} comparisons were made; verdicts and p (Holm) are"
@@ -296,10 +327,18 @@ def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       " the others would need is not known, so there is no mean and no"
       " difference; the median is over all, where more than half reached it."
     )
-  if any(r.diverged and r.interval.n for r in rows):
+  notes += _notes_on_spread(sweep, compared)
+  survivors = [r for r in rows if r.diverged and r.interval.n]
+  if survivors:
+    said = ", ".join(
+      f"{r.label} {len(r.diverged)} of {r.over}" for r in survivors
+    )
+    tested = "the test is over all seeds, as far as they ended"
+    if not verdicts.is_exact(sweep):
+      tested = "nothing is tested on them"
     notes.append(
-      f"{DIVERGED_MARK} Some seeds diverged: mean and difference are over the"
-      " survivors only, which flatters the method."
+      f"{DIVERGED_MARK} Diverged: {said}. Mean and difference are over the"
+      f" survivors only, which flatters; {tested}."
     )
   dead = [r for r in rows if r.gradient_zero]
   if dead:
@@ -315,4 +354,25 @@ def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if any(r.method.on_edge for r in rows):
     notes.append(NOTE_EDGE)
   notes.append(NOTE_TIMES)
+  return notes
+
+
+def _notes_on_spread(
+  sweep: SweepRecord, compared: Sequence[stats.Row]
+) -> list[str]:
+  """Where the seeds alone do not tell the spread of a difference."""
+  notes = []
+  constant = [r.label for r in compared if r.difference.is_constant]
+  if constant and not verdicts.is_exact(sweep):
+    notes.append(
+      "No p where the difference is the same number for every seed: its spread"
+      f" is not known. {', '.join(constant)}."
+    )
+  least_sd = resolution_sd(resolution(sweep))
+  if any(r.difference.interval.sd == least_sd > 0 for r in compared):
+    notes.append(
+      f"{sweep.metric} takes steps of {resolution(sweep):.3g}: the standard"
+      f" deviation of a difference counts as {least_sd:.2g} at least, a step"
+      " over the root of 6."
+    )
   return notes

@@ -1,6 +1,7 @@
 """What a number of seeds can decide, and how many seeds would decide."""
 
 import dataclasses
+import functools
 import math
 from typing import NamedTuple
 
@@ -80,8 +81,8 @@ class Attainable:
     if self.can_decide:
       return f"{text}."
     return (
-      f"{text}. Too few seeds: even {LARGE_EFFECT_SD:g} times gives p (Holm) ="
-      f" {p}; with {self.enough_seeds} seeds it would be below {ALPHA}."
+      f"{text}. These are few seeds: {LARGE_EFFECT_SD:g} times would give"
+      f" p (Holm) = {p}, with {self.enough_seeds} seeds below {ALPHA}."
     )
 
 
@@ -165,7 +166,13 @@ def _seeds(effect_sd: float, num_comparisons: int) -> int:
   a = 0.05 / m. It puts a shifted t for the noncentral one: right to a seed.
   """
   ns = np.arange(2, MAX_SEEDS)
-  tail = ALPHA / (2 * num_comparisons)
-  quantiles = special.stdtrit(ns - 1, 1 - tail) + special.stdtrit(ns - 1, POWER)
-  enough = ns >= np.square(quantiles / effect_sd)
+  enough = ns >= np.square(_quantiles(num_comparisons) / effect_sd)
   return int(ns[np.argmax(enough)]) if enough.any() else MAX_SEEDS
+
+
+@functools.cache
+def _quantiles(num_comparisons: int) -> np.ndarray:
+  """t(1 - a / 2, n - 1) + t(0.8, n - 1) of n = 2, 3, …"""
+  df = np.arange(1, MAX_SEEDS - 1)
+  tail = ALPHA / (2 * num_comparisons)
+  return special.stdtrit(df, 1 - tail) + special.stdtrit(df, POWER)
