@@ -60,7 +60,10 @@ def test_the_noise_floor_is_of_the_baseline_alone(make_sweep):
 @pytest.mark.parametrize(
   ("options", "why"),
   [
-    ({"seeds": (100, 101, 102)}, "it takes 4 seeds of the baseline, there are 3."),
+    (
+      {"seeds": (100, 101, 102)},
+      "it takes 4 seeds of the baseline, there are 3.",
+    ),
     (
       {
         "seeds": (100, 101, 102, 103, 104),
@@ -72,10 +75,15 @@ def test_the_noise_floor_is_of_the_baseline_alone(make_sweep):
 )  # fmt: skip
 def test_without_a_noise_floor_the_caption_says_why(make_sweep, options, why):
   sweep = load.load(make_sweep(**(SMALL | options)))
-  (figure,) = intervals.build(sweep, stats.summarize(sweep))
+  rows = stats.summarize(sweep)
+  (figure,) = intervals.build(sweep, rows)
   assert figure.panels[1].band is None
   assert f"No noise floor is drawn: {why}" in figure.caption
-  assert figure.panels[1].rows[0].hollow
+  # Undecided where the baseline diverged.
+  first, _ = figure.panels[1].rows
+  assert first.label == rows[1].label
+  assert first.hollow == (rows[1].verdict != verdicts.BETTER)
+  assert first.hollow == ("diverged" in options)
 
 
 def test_the_metric_against_state_bytes(make_sweep):
