@@ -161,7 +161,7 @@ def _print(
 ) -> None:
   from rich.console import Console
 
-  from normjax.report import facts, formats, tables
+  from normjax.report import facts, findings, formats, tables
 
   console = console or Console()
   table = tables.build(sweep, rows)
@@ -170,11 +170,11 @@ def _print(
   def show(text: str, style: str | None = None) -> None:
     console.print(escape.terminal(text, style or ""))
 
-  findings = facts.findings(sweep, rows)
-  for sentence in findings:
+  found = findings.build(sweep, rows)
+  for sentence in found:
     show(sentence)
   for note in table.notes:
-    if note not in findings:
+    if note not in found:
       show(note, style="dim")
   if not facts.is_complete(sweep):
     show(f"Not complete: {facts.progress(sweep)}.", style="yellow")

@@ -16,8 +16,9 @@ from normjax.record.comparison import differing_keys, short_names
 from normjax.record.directory import RunState
 from normjax.record.failures import Failure, told
 from normjax.report import samples, stats, verdicts
+from normjax.report.findings import baseline_diverged
 from normjax.report.load import Run, SweepRecord
-from normjax.report.tables import NOTHING, show_value
+from normjax.report.tables import NOTHING, few, show_value
 
 # Differ between runs by their nature.
 _UNIQUE = ("created", "git.diff", "git.diff_file")
@@ -47,14 +48,8 @@ def progress(sweep: SweepRecord) -> str:
   waiting = [m.label for m in sweep.methods if not sweep.finals(m.label)]
   if waiting and len(waiting) < len(sweep.methods):
     # Part of the sweep was run; the rest is to come.
-    parts.append(f"no final runs yet: {_few(waiting)}")
+    parts.append(f"no final runs yet: {few(waiting)}")
   return ", ".join(parts) or "no runs are planned"
-
-
-def _few(names: Sequence[str], most: int = 6) -> str:
-  """Names, and how many more there are."""
-  more = len(names) - most
-  return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_complete(sweep: SweepRecord) -> bool:
@@ -62,79 +57,6 @@ def is_complete(sweep: SweepRecord) -> bool:
   return all(run.state.over for run in sweep.runs) and all(
     sweep.finals(m.label) for m in sweep.methods
   )
-
-
-def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
-  """The result in sentences, no stronger than the intervals."""
-  seeds = verdicts.attainable(sweep)
-  sentences = []
-  if seeds is not None and not seeds.can_decide:
-    sentences.append(str(seeds))
-  sentences += _best(sweep, rows)
-  compared = [row for row in rows if row.difference]
-  if compared:
-    count = Counter(verdicts.kind(row.verdict) for row in compared)
-    noun = "method" if len(compared) == 1 else "methods"
-    said = ", ".join(
-      f"{count[word]} {word}" for word in verdicts.KINDS if count[word]
-    )
-    sentences.append(
-      f"Compared with {sweep.baseline}, of {len(compared)} {noun}: {said}."
-    )
-    sentences += _baseline_diverged(sweep, rows)
-    lost = sum(row.verdict != row.verdict_uncorrected for row in compared)
-    if lost:
-      sentences.append(
-        f"Verdicts are adjusted for {len(compared)} comparisons (Holm); {lost}"
-        f" more would be decided without that."
-      )
-  return sentences
-
-
-def _best(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
-  """Which method is best, where it is one that can be told from the others."""
-  best = verdicts.best(sweep, samples.finals(sweep))
-  if best is None:
-    return []
-  interval = next(row for row in rows if row.label == best.label).interval
-  found = f"{best.label} ({interval.mean:.4g}, n = {interval.n})"
-  if not best.others:
-    sentence = f"Mean {sweep.metric}: {found}."
-  elif not best.undecided:
-    sentence = (
-      f"Best {sweep.metric}: {found}, better than the second,"
-      f" {best.others[0]}, and than every other."
-    )
-  elif best.tested:
-    sentence = (
-      f"Best mean {sweep.metric}: {found}, not distinguishable from"
-      f" {_few(best.undecided, 3)}."
-    )
-  else:
-    sentence = (
-      f"Best mean {sweep.metric}: {found}, by too few seeds to tell it from"
-      f" {_few(best.others, 3)}."
-    )
-  lost = [row.label for row in rows if row.diverged]
-  if lost:
-    sentence += f" Seeds diverged, so not ranked: {_few(lost)}."
-  return [sentence]
-
-
-def _baseline_diverged(
-  sweep: SweepRecord, rows: Sequence[stats.Row]
-) -> list[str]:
-  """What becomes of the comparison where the baseline has diverged."""
-  row = next((r for r in rows if r.label == sweep.baseline), None)
-  if row is None or not row.diverged:
-    return []
-  becomes = "no method is called better or worse than it"
-  if verdicts.is_exact(sweep):
-    becomes = "each of these counts as the worst value"
-  return [
-    f"The baseline diverged for {len(row.diverged)} of {row.over} seeds:"
-    f" {becomes}."
-  ]
 
 
 def unfinished(sweep: SweepRecord) -> list[str]:
@@ -270,7 +192,7 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     lines.append(
       f"Means over survivors only, which flatters: {', '.join(survivors)}."
     )
-  lines += _baseline_diverged(sweep, rows)
+  lines += baseline_diverged(sweep, rows)
   flat = dict(configure.leaves(sweep.config))
   model, data = flat.get("model.name"), flat.get("data.name")
   if model and data:

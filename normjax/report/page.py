@@ -6,7 +6,15 @@ from typing import Any
 
 import markupsafe
 
-from normjax.report import facts, formats, stats, tables, verdicts, web
+from normjax.report import (
+  facts,
+  findings,
+  formats,
+  stats,
+  tables,
+  verdicts,
+  web,
+)
 from normjax.report.figure import GRID, INK, PAPER
 from normjax.report.load import Run, SweepRecord
 from normjax.report.redraw import Drawn
@@ -85,7 +93,7 @@ def render(
     title=_title(sweep),
     complete=facts.is_complete(sweep),
     progress=facts.progress(sweep),
-    findings=facts.findings(sweep, rows),
+    findings=findings.build(sweep, rows),
     compared=facts.compared(sweep, rows),
     table=table,
     tone=verdicts.tone,

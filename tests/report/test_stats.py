@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from normjax.report import facts, formats, load, stats, verdicts
+from normjax.report import facts, findings, formats, load, stats, verdicts
 from normjax.statistics import Interval
 
 # Rounding of a few float64 operations on numbers near 1.
@@ -68,7 +68,7 @@ def test_verdicts_are_corrected_for_the_number_of_comparisons(make_sweep):
   table = formats.records(sweep, rows)
   assert [r["verdict"] for r in table] == [r.verdict for r in rows]
   assert "3 more would be decided without that" in " ".join(
-    facts.findings(sweep, rows)
+    findings.build(sweep, rows)
   )
 
 

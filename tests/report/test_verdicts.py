@@ -10,7 +10,15 @@ import pytest
 from rich.console import Console
 
 from normjax import report
-from normjax.report import facts, load, samples, stats, tables, verdicts
+from normjax.report import (
+  facts,
+  findings,
+  load,
+  samples,
+  stats,
+  tables,
+  verdicts,
+)
 
 # ----- Divergence -----
 
@@ -57,12 +65,12 @@ def test_a_baseline_that_diverged_is_said_of_all(make_sweep):
     "The baseline diverged for 1 of 5 seeds: no method is called better or"
     " worse than it."
   )
-  findings = facts.findings(sweep, rows)
-  assert said in findings
+  said_first = findings.build(sweep, rows)
+  assert said in said_first
   assert said in facts.limits(sweep, rows)
-  assert "of 2 methods: 1 diverged, 1 baseline diverged." in findings[1]
+  assert "of 2 methods: 1 diverged, 1 baseline diverged." in said_first[1]
   # Survivors are not ranked either.
-  assert "Seeds diverged, so not ranked: layer_norm+adamw" in findings[0]
+  assert "Seeds diverged, so not ranked: layer_norm+adamw" in said_first[0]
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
@@ -82,7 +90,7 @@ def test_divergence_as_the_worst_rank(make_sweep, mode):
     # Ranks 7.5 and 7.5 against 1 to 6: 15 of 36.
     assert difference.p_value > 0.5
     assert other.verdict == verdicts.SAME
-  (said,) = [t for t in facts.findings(sweep, [base, other]) if "The base" in t]
+  (said,) = [t for t in findings.build(sweep, [base, other]) if "The base" in t]
   assert said.endswith("each of these counts as the worst value.")
   keys = [column.key for column in tables.build(sweep, [base, other]).columns]
   assert "seeds_needed" not in keys
@@ -115,7 +123,7 @@ def test_five_seeds_decide_nothing_by_ranks(make_sweep):
   )
   rows = stats.summarize(sweep)
   assert rows[1].verdict == verdicts.SAME
-  first, *_ = facts.findings(sweep, rows)
+  first, *_ = findings.build(sweep, rows)
   assert "2 / 2^5 = 0.0625" in first
   assert "nothing can be decided" in first
   assert tables.build(sweep, rows).notes[0] == first
@@ -180,7 +188,7 @@ def test_best_is_said_of_what_can_be_told_apart(make_sweep):
   def first(spread, **options):
     sweep = load.load(make_sweep(spread=spread, diverged=(), **options))
     rows = stats.summarize(sweep)
-    return next(t for t in facts.findings(sweep, rows) if "eval/loss" in t)
+    return next(t for t in findings.build(sweep, rows) if "eval/loss" in t)
 
   two = {**_TWO, "seeds": _SEEDS[:5]}
   assert first(1e-3, **two) == (
