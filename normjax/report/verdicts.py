@@ -27,6 +27,7 @@ BASELINE = "baseline"
 NO_BASELINE = ""
 _DIVERGED = "diverged "
 _BASELINE_DIVERGED = f"{BASELINE} diverged "
+_NOT_TESTED = "not tested"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,17 +77,15 @@ def tone(verdict: str) -> str:
 
 
 def kind(verdict: str) -> str:
-  """What verdicts are counted by: the word without its numbers."""
-  for start in (_DIVERGED, _BASELINE_DIVERGED):
-    if verdict.startswith(start):
-      return start.strip()
-  return verdict
+  """What verdicts are counted by: a word without numbers."""
+  if verdict.startswith(_DIVERGED):
+    return _DIVERGED.strip()
+  return _NOT_TESTED if verdict.startswith(_BASELINE_DIVERGED) else verdict
 
 
 # In the order in which a summary counts them.
 KINDS = (
-  BETTER, WORSE, SAME, _DIVERGED.strip(), _BASELINE_DIVERGED.strip(),
-  NOT_REACHED, TOO_FEW,
+  BETTER, WORSE, SAME, _DIVERGED.strip(), _NOT_TESTED, NOT_REACHED, TOO_FEW,
 )  # fmt: skip
 
 

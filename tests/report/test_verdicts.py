@@ -68,7 +68,7 @@ def test_a_baseline_that_diverged_is_said_of_all(make_sweep):
   said_first = findings.build(sweep, rows)
   assert said in said_first
   assert said in facts.limits(sweep, rows)
-  assert "of 2 methods: 1 diverged, 1 baseline diverged." in said_first[1]
+  assert "of 2 methods: 1 diverged, 1 not tested." in said_first[1]
   # Survivors are not ranked either.
   assert "Seeds diverged, so not ranked: layer_norm+adamw" in said_first[0]
 
