@@ -65,6 +65,7 @@ def records(
 ) -> list[dict[str, Any]]:
   """Unrounded numbers, one mapping per method; an unknown number is None."""
   targets = sorted({name for row in rows for name in row.reached})
+  num_comparisons = sum(row.difference is not None for row in rows)
   found = []
   for row in rows:
     difference = row.difference or Difference(Interval(0))
@@ -83,6 +84,8 @@ def records(
       "ci95_high": row.interval.high,
       "sd": row.interval.sd,
       "baseline": sweep.baseline,
+      "comparisons": num_comparisons,
+      "test": "signed_rank" if verdicts.is_exact(sweep) else "t",
       "pairs": difference.interval.n,
       "difference_mean": difference.interval.mean,
       "difference_ci95_low": difference.interval.low,

@@ -160,7 +160,11 @@ def _cells(
     ),
     "difference": Cell(
       show_difference(difference.interval, of_difference)
-      + (DIVERGED_MARK if row.diverged and difference.interval.n else ""),
+      + (
+        DIVERGED_MARK
+        if difference.of_survivors and difference.interval.n
+        else ""
+      ),
       difference.interval.mean,
     ),
     "verdict": Cell(row.verdict or NOTHING, row.verdict),

@@ -44,6 +44,7 @@ class Difference:
     p_holm: the same, adjusted over all methods by Holm's method.
     seeds_needed: a range, see `statistics.seeds_needed`.
     sign: of the difference, as the test sees it.
+    of_survivors: whether runs of either diverged, which the interval lacks.
   """
 
   interval: Interval
@@ -51,6 +52,7 @@ class Difference:
   p_holm: float | None = None
   seeds_needed: Seeds | None = None
   sign: int = 0
+  of_survivors: bool = False
 
   @property
   def is_constant(self) -> bool:
@@ -149,14 +151,15 @@ def difference(
   """
   interval = statistics.paired_interval(own.values, other.values, step)
   sign = int(math.copysign(1, interval.mean)) if interval.mean else 0
+  lost = bool(own.diverged or other.diverged)
   if is_exact(sweep):
     ranked = _ranked(sweep, own, other)
     if len(ranked) < 2 or own.censored or other.censored:
-      return Difference(interval, sign=sign)
+      return Difference(interval, sign=sign, of_survivors=lost)
     test = statistics.signed_rank(ranked)
-    return Difference(interval, test.p_value, sign=test.sign)
-  if own.diverged or other.diverged:
-    return Difference(interval, sign=sign)
+    return Difference(interval, test.p_value, sign=test.sign, of_survivors=lost)
+  if lost:
+    return Difference(interval, sign=sign, of_survivors=True)
   return Difference(
     interval,
     statistics.t_test(interval),

@@ -13,6 +13,7 @@ from normjax import report
 from normjax.report import (
   facts,
   findings,
+  formats,
   load,
   samples,
   stats,
@@ -69,6 +70,9 @@ def test_a_baseline_that_diverged_is_said_of_all(make_sweep):
   assert said in said_first
   assert said in facts.limits(sweep, rows)
   assert "of 2 methods: 1 diverged, 1 not tested." in said_first[1]
+  # The third row has all its seeds, its difference has not.
+  cells = tables.build(sweep, rows).rows[2]
+  assert sum(cell.text.endswith("†") for cell in cells) == 1
   # Survivors are not ranked either.
   assert "Seeds diverged, so not ranked: layer_norm+adamw" in said_first[0]
 
@@ -92,6 +96,9 @@ def test_divergence_as_the_worst_rank(make_sweep, mode):
     assert other.verdict == verdicts.SAME
   (said,) = [t for t in findings.build(sweep, [base, other]) if "The base" in t]
   assert said.endswith("each of these counts as the worst value.")
+  assert {r["test"] for r in formats.records(sweep, [base, other])} == {
+    "signed_rank"
+  }
   keys = [column.key for column in tables.build(sweep, [base, other]).columns]
   assert "seeds_needed" not in keys
 
