@@ -137,7 +137,8 @@ def test_the_column_s_numbers(finished_sweep):
     else:
       interval = row.difference.interval
       mean = f"{interval.mean:+.4f}".replace("-", "$-$")
-      assert cells[1] == rf"{mean} $\pm$ {interval.half_width:.4f}"
+      mark = r"\textsuperscript{\textdagger}" if row.diverged else ""
+      assert cells[1] == rf"{mean} $\pm$ {interval.half_width:.4f}{mark}"
       shown = tables.show_p(row.difference.p_holm)
       assert cells[2] == shown.replace("< ", r"\textless{}").replace("–", "--")
   assert "Seeds per method: 2 to 3." in text
