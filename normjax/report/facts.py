@@ -1,40 +1,21 @@
 """What a reader must know beside the numbers, derived from the files.
 
-Config differences, provenance, failures, and the limits of the comparison.
+Config differences, failures, and the limits of the comparison.
 """
 
-import dataclasses
 import json
 import shlex
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from normjax import configure
-from normjax.record import schema, sources, target
+from normjax.record import schema, target
 from normjax.record.comparison import differing_keys, short_names
 from normjax.record.directory import RunState
 from normjax.record.failures import Failure, told
-from normjax.report import samples, stats, verdicts
+from normjax.report import provenance, samples, stats, verdicts
 from normjax.report.findings import baseline_diverged
 from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING, few, show_value
-
-# Differ between runs by their nature.
-_UNIQUE = ("created", "git.diff", "git.diff_file")
-
-
-@dataclasses.dataclass(frozen=True)
-class Provenance:
-  """One line of provenance: its values with the number of runs of each."""
-
-  name: str
-  values: tuple[tuple[str, int], ...]
-
-  @property
-  def differs(self) -> bool:
-    """Runs were not made alike."""
-    return len(self.values) > 1
 
 
 def progress(sweep: SweepRecord) -> str:
@@ -137,10 +118,10 @@ def warnings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   lines += [
     f"runs differ in {line.name}: "
     + "; ".join(f"{value} ({n} runs)" for value, n in line.values)
-    for line in provenance(sweep)
+    for line in provenance.lines(sweep)
     if line.differs
   ]
-  dirty = sum(bool(_git(run).get("dirty")) for run in sweep.runs)
+  dirty = sum(bool(provenance.git(run).get("dirty")) for run in sweep.runs)
   if dirty:
     lines.append(f"{dirty} of {len(sweep.runs)} runs had uncommitted changes")
   return lines
@@ -315,50 +296,3 @@ def base_config(sweep: SweepRecord) -> list[tuple[str, str]]:
   return [
     (path, json.dumps(value)) for path, value in configure.leaves(sweep.config)
   ]
-
-
-def provenance(sweep: SweepRecord) -> list[Provenance]:
-  """Where the runs' numbers came from; differing values side by side."""
-  counts: dict[str, Counter[str]] = {}
-  for run in sweep.runs:
-    record = run.record.get("provenance", {})
-    for path, value in configure.leaves(record):
-      if path not in _UNIQUE:
-        text = value if isinstance(value, str) else json.dumps(value)
-        counts.setdefault(path, Counter())[text] += 1
-  return [
-    Provenance(name, tuple(values.most_common()))
-    for name, values in counts.items()
-  ]
-
-
-def created(sweep: SweepRecord) -> str:
-  """First and last start of a run, UTC."""
-  times = sorted(
-    time
-    for run in sweep.runs
-    if (time := run.record.get("provenance", {}).get("created"))
-  )
-  if not times:
-    return NOTHING
-  first, last = (time[:19].replace("T", " ") for time in (times[0], times[-1]))
-  return f"{first} to {last}"
-
-
-def diffs(sweep: SweepRecord) -> list[str]:
-  """Distinct uncommitted changes."""
-  found = (_diff(run) for run in sweep.runs)
-  return list(dict.fromkeys(diff for diff in found if diff))
-
-
-def _diff(run: Run) -> str:
-  """A run's uncommitted changes; runs of earlier versions hold the text."""
-  git = _git(run)
-  kept = git.get("diff_file")
-  if not kept or run.directory is None:
-    return git.get("diff", "")
-  return sources.read(run.directory.sources, kept)
-
-
-def _git(run: Run) -> Mapping[str, Any]:
-  return run.record.get("provenance", {}).get("git") or {}

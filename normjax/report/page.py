@@ -10,6 +10,7 @@ from normjax.report import (
   facts,
   findings,
   formats,
+  provenance,
   stats,
   tables,
   verdicts,
@@ -108,9 +109,9 @@ def render(
     config_keys=keys,
     configs=configs,
     base_config=facts.base_config(sweep),
-    provenance=facts.provenance(sweep),
-    created=facts.created(sweep),
-    diffs=facts.diffs(sweep),
+    provenance=provenance.lines(sweep),
+    created=provenance.created(sweep),
+    diffs=provenance.diffs(sweep),
     runs=[_run_line(run, sweep, pages) for run in listed],
   )
 

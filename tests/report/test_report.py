@@ -10,10 +10,10 @@ from rich.console import Console
 
 from normjax import errors, report
 from normjax.report import (
-  facts,
   figure,
   load,
   page,
+  provenance,
   redraw,
   run_pages,
 )
@@ -297,7 +297,7 @@ def test_uncommitted_changes_are_found_wherever_a_single_run_lies(tmp_path):
   )  # fmt: skip
   (folder / "sources").mkdir()
   (folder / "sources" / "a-normjax.diff").write_text("+x = 1")
-  assert facts.diffs(load.load(tmp_path)) == ["+x = 1"]
+  assert provenance.diffs(load.load(tmp_path)) == ["+x = 1"]
 
 
 def test_missing_directory_is_not_made(tmp_path):
