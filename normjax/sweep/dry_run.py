@@ -46,7 +46,9 @@ def points(state: State, console: rich.console.Console) -> None:
     highlight=False,
   )
   if said := _attainable(state):
-    console.print(f"What it can decide: {said}", highlight=False)
+    console.print(
+      f"What it can decide: {said}", highlight=False, soft_wrap=True
+    )
 
 
 def _attainable(state: State) -> str:
