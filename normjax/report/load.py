@@ -12,7 +12,12 @@ from typing import Any
 
 from normjax import configure, errors
 from normjax.record import files, target
-from normjax.record.comparison import Method, differing_keys, short_names
+from normjax.record.comparison import (
+  VERDICT,
+  Method,
+  differing_keys,
+  short_names,
+)
 from normjax.record.directory import (
   PLAN,
   Attempt,
@@ -74,7 +79,12 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class SweepRecord:
-  """A comparison: its plan, its runs, and what could not be read."""
+  """A comparison: its plan, its runs, and what could not be read.
+
+  Attributes:
+    num_seeds: of the final runs, per method; 0 where no plan says it.
+    divergence: what a diverged final run is, see `Sweep.divergence`.
+  """
 
   directory: Path
   sweep_id: str
@@ -89,6 +99,8 @@ class SweepRecord:
   runs: tuple[Run, ...]
   problems: tuple[str, ...] = ()
   other_metrics: tuple[str, ...] = ()
+  num_seeds: int = 0
+  divergence: str = VERDICT
 
   def finals(self, label: str) -> list[Run]:
     """Runs of a method that the table is made from."""
@@ -157,6 +169,8 @@ def _load_sweep(directory: SweepDirectory) -> SweepRecord:
     runs=tuple(runs),
     problems=_relative(problems, directory.out),
     other_metrics=metrics[1:],
+    num_seeds=plan.get("num_seeds", 0),
+    divergence=plan.get("divergence", VERDICT),
   )
 
 

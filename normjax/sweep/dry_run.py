@@ -11,8 +11,9 @@ from typing import Any
 import rich.console
 import rich.table
 
-from normjax import escape
+from normjax import escape, statistics
 from normjax.configure import ConfigDict
+from normjax.record.comparison import WORST
 from normjax.record.durations import seconds
 from normjax.sweep import labels
 from normjax.sweep.plan import Estimate, Point
@@ -43,6 +44,22 @@ def points(state: State, console: rich.console.Console) -> None:
     f" {num_programs} program{'s' * (num_programs != 1)};"
     f" {plan.trials_per_method} tuning trials per method.",
     highlight=False,
+  )
+  if said := _attainable(state):
+    console.print(
+      f"What it can decide: {said}", highlight=False, soft_wrap=True
+    )
+
+
+def _attainable(state: State) -> str:
+  """What the whole sweep's seeds can decide, or ""."""
+  plan = state.plan
+  num_comparisons = len(plan.methods) - 1
+  if plan.baseline is None or not num_comparisons:
+    return ""
+  exact = plan.divergence == WORST
+  return str(
+    statistics.attainable(plan.num_seeds, num_comparisons, exact=exact)
   )
 
 

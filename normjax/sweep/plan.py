@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from normjax import configure, errors
 from normjax.configure import ConfigDict
-from normjax.record.comparison import Method
+from normjax.record.comparison import VERDICT, Method
 from normjax.record.directory import RunState
 from normjax.sweep import labels as labels_lib
 from normjax.sweep import tune as tune_lib
@@ -63,6 +63,8 @@ class Plan:
   methods: tuple[Method, ...]
   points: tuple[Point, ...]
   num_points: int
+  num_seeds: int = 0
+  divergence: str = VERDICT
 
 
 class Tuning(NamedTuple):
@@ -190,6 +192,8 @@ class Comparison:
       methods=tuple(methods),
       points=(*points, *finals),
       num_points=len(points) + len(methods) * len(sweep.seeds),
+      num_seeds=len(sweep.seeds),
+      divergence=sweep.divergence,
     )
 
   def _tune_alone(self, results: Results, together: Tuning) -> Tuning:
@@ -299,8 +303,8 @@ class Comparison:
   def _sweep_id(self) -> str:
     """The hash of the base config and of all that decides the runs.
 
-    The baseline, the labels and other metrics are left out: they only change
-    the report.
+    The baseline, the labels, other metrics and what divergence is are left
+    out: they only change the report.
     """
     sweep, tune = self.sweep, None
     if sweep.tune is not None:

@@ -191,8 +191,8 @@ class Lane:
   def _evaluate(self, options: Any) -> None:
     given = self.program, self.state, self._dataset, self._hyper
     with self.recorder.clock.measure("eval"):
-      means = evaluate.measure(*given, options, corrupted=self.is_last)
-    self.recorder.evaluation(self.step, means)
+      measured = evaluate.measure(*given, options, corrupted=self.is_last)
+    self.recorder.evaluation(self.step, *measured)
 
   def save_if_due(self, *, is_stopping: bool) -> None:
     """Starts an asynchronous checkpoint of the state.

@@ -269,7 +269,7 @@ def test_plan_json_has_the_schema_that_reports_read():
   assert set(value) == {
     "sweep_id", "config_file", "config", "metric", "mode",
     "other_metrics", "baseline", "tuned", "trials_per_method", "methods",
-    "points", "num_points",
+    "points", "num_points", "num_seeds", "divergence",
   }  # fmt: skip
   assert value["tuned"] == ["optimizer.lr"]
   assert value["methods"][0] == {
@@ -286,3 +286,15 @@ def test_plan_json_has_the_schema_that_reports_read():
     "seed": 1,
     "program": "b",
   }
+
+
+def test_what_divergence_is_changes_the_report_alone():
+  """It is in plan.json, and in no id."""
+  plain, worst = (
+    make_plan(Sweep(methods=METHODS, divergence=word))
+    for word in ("verdict", "worst")
+  )
+  assert (plain.divergence, worst.divergence) == ("verdict", "worst")
+  assert plain.sweep_id == worst.sweep_id
+  assert [p.run_id for p in plain.points] == [p.run_id for p in worst.points]
+  assert make_plan(Sweep(methods=METHODS)) == plain

@@ -45,6 +45,10 @@ def test_tuning_seeds_are_not_final_seeds():
     ({"methods": [{}], "seeds": (0.5,)}, "Sweep.seeds needs"),
     ({"methods": [{}], "other_metrics": "eval/loss"}, "a tuple of names"),
     ({"methods": [{}], "mode": "least"}, "'min' or 'max', got 'least'"),
+    (
+      {"methods": [{}], "divergence": "wrost"},
+      "'verdict' or 'worst', got 'wrost'",
+    ),
     ({"methods": [{}], "labels": ["a", "b"]}, "1 different labels"),
   ],
 )
