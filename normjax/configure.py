@@ -57,6 +57,8 @@ OPTIONAL: Mapping[str, Any] = {
   "log.wandb_group": "",
   "log.wandb_name": "",
 }
+# The `field_type` of a FieldReference whose value may be whole or a fraction.
+NUMBER = (int, float)
 
 
 def load(path: str | Path) -> ConfigDict:
