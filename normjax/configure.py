@@ -54,6 +54,7 @@ OPTIONAL: dict[str, Any] = {
   "objective.name": "",
   "optimizer.mask": "",  # The optimizer's own.
   "evaluate.metrics": (),
+  "evaluate.split": "validation",
   "log.wandb_project": "",
   "log.wandb_group": "",
   "log.wandb_name": "",
