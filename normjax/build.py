@@ -149,20 +149,12 @@ def evaluation_dataset(config: configure.ConfigDict) -> Any:
   """
   from normjax.data import splits
 
-  split, made = evaluated_split(config), dataset(config)
+  split = configure.evaluated_split(config)
+  block = configure.to_dict(config)["data"]
   try:
-    return splits.evaluated_on(made, split)
+    return splits.evaluated_on(dataset(config), split, block)
   except errors.UserError as error:
-    block = configure.to_dict(config)["data"]
-    keys = [k for k in (f"{split}_split", f"{split}_fraction") if k in block]
-    said = "".join(f" data.{key}={block[key]!r} gives it none." for key in keys)
-    raise type(error)(f"evaluate.split={split!r}: {error}{said}") from error
-
-
-def evaluated_split(config: configure.ConfigDict) -> str:
-  """What the run's evaluations measure; a resolved config may leave it out."""
-  block = configure.to_dict(config)["evaluate"]
-  return block.get("split", configure.OPTIONAL["evaluate.split"])
+    raise type(error)(f"evaluate.split={split!r}: {error}") from error
 
 
 def model(

@@ -366,6 +366,12 @@ def to_dict(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
   return resolved
 
 
+def evaluated_split(config: ConfigDict | dict[str, Any]) -> str:
+  """What a run's evaluations measure; a resolved config may leave it out."""
+  block = to_dict(config)["evaluate"]
+  return block.get("split", OPTIONAL["evaluate.split"])
+
+
 def _is_json(value: Any) -> bool:
   try:
     json.dumps(value)

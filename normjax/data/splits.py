@@ -120,17 +120,28 @@ def chosen(name: str, split: str, there: Mapping[str, Any]) -> Any:
   return there[split]
 
 
-def evaluated_on(data: Any, split: str) -> Any:
+def evaluated_on(
+  data: Any, split: str, options: Mapping[str, Any] | None = None
+) -> Any:
   """A data set, evaluated on one of its splits.
 
   Args:
     data: see `dataset.Dataset`; one's own may have no `on_split`, and then
       has what it trains on and what validates.
     split: "train", "tuning", "validation" or "test".
+    options: of the data set, to say which of them gives the split nothing.
 
   Raises:
     UserError: it has no such split.
   """
-  if hasattr(data, "on_split"):
+  if not hasattr(data, "on_split"):
+    return chosen(data.name, split, {VALIDATION: data})
+  try:
     return data.on_split(split)
-  return chosen(data.name, split, {VALIDATION: data})
+  except errors.UserError as error:
+    said = "".join(
+      f" data.{key}={value!r} gives it none."
+      for key, value in (options or {}).items()
+      if key in (f"{split}_split", f"{split}_fraction")
+    )
+    raise type(error)(f"{error}{said}") from error

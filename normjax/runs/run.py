@@ -302,7 +302,7 @@ class Run:
       UserError: data, a split or a metric that does not fit, or a metric
         whose name is taken; what `state` raises.
     """
-    own_split = build.evaluated_split(self.config)
+    own_split = configure.evaluated_split(self.config)
     split = own_split if split is None else split
     dataset = evaluation.dataset(self.config, self.data, data, split)
     added = evaluation.metrics(metrics, self._opened, dataset)

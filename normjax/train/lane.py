@@ -94,7 +94,7 @@ class Lane:
       work=self._work(),
       facts={
         "program": build.program_key(config),
-        "split": build.evaluated_split(config),
+        "split": configure.evaluated_split(config),
         **({"fold": fold} if fold else {}),
         "provenance": {
           **collected,
