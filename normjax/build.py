@@ -130,10 +130,7 @@ def _dataset(block_json: str) -> Any:
 
 
 def dataset(config: configure.ConfigDict) -> Any:
-  """The data set, kept in memory for the next run that asks for it.
-
-  Where it is cross-validated, as runs of the config's seed have it.
-  """
+  """The data set, as runs of the config's seed have it; kept in memory."""
   resolved = configure.to_dict(config)
   with naming.block(resolved, "data"):
     made = _dataset(json.dumps(resolved["data"]))
@@ -150,9 +147,8 @@ def evaluation_dataset(config: configure.ConfigDict) -> Any:
   from normjax.data import splits
 
   split = configure.evaluated_split(config)
-  block = configure.to_dict(config)["data"]
   try:
-    return splits.evaluated_on(dataset(config), split, block)
+    return splits.evaluated_on(dataset(config), split, config["data"])
   except errors.UserError as error:
     raise type(error)(f"evaluate.split={split!r}: {error}") from error
 
