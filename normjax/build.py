@@ -130,11 +130,27 @@ def _dataset(block_json: str) -> Any:
 
 
 def dataset(config: configure.ConfigDict) -> Any:
-  """The data set, kept in memory for the next run that asks for it."""
+  """The data set, as runs of the config's seed have it; kept in memory."""
   resolved = configure.to_dict(config)
   with naming.block(resolved, "data"):
     made = _dataset(json.dumps(resolved["data"]))
-    return outside.checked_dataset(resolved["data"]["name"], made)
+    made = outside.checked_dataset(resolved["data"]["name"], made)
+  return made.for_seed(resolved["seed"]) if hasattr(made, "for_seed") else made
+
+
+def evaluation_dataset(config: configure.ConfigDict) -> Any:
+  """The same, evaluated on `evaluate.split`.
+
+  Raises:
+    UserError: it has no such split.
+  """
+  from normjax.data import splits
+
+  split = configure.evaluated_split(config)
+  try:
+    return splits.evaluated_on(dataset(config), split, config["data"])
+  except errors.UserError as error:
+    raise type(error)(f"evaluate.split={split!r}: {error}") from error
 
 
 def model(

@@ -54,6 +54,7 @@ OPTIONAL: dict[str, Any] = {
   "objective.name": "",
   "optimizer.mask": "",  # The optimizer's own.
   "evaluate.metrics": (),
+  "evaluate.split": "validation",
   "log.wandb_project": "",
   "log.wandb_group": "",
   "log.wandb_name": "",
@@ -363,6 +364,12 @@ def to_dict(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
     if block in COMPONENTS and not holder:
       resolved.pop(block, None)
   return resolved
+
+
+def evaluated_split(config: ConfigDict | dict[str, Any]) -> str:
+  """What a run's evaluations measure; a resolved config may leave it out."""
+  block = to_dict(config)["evaluate"]
+  return block.get("split", OPTIONAL["evaluate.split"])
 
 
 def _is_json(value: Any) -> bool:

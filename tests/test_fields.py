@@ -125,6 +125,7 @@ def test_what_a_config_may_lack(path):
     "objective.name": "squared_error",
     "evaluate.metrics": ("perplexity",),
     "optimizer.mask": "input_scales",
+    "evaluate.split": "tuning",
   }.get(path, "mine")
   changed = configure.override(without, {path: value})
   fields.check(changed)
