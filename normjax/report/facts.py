@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import configure
-from normjax.record import schema, sources, target
+from normjax.record import comparison, schema, sources, target
 from normjax.record.comparison import differing_keys, short_names
 from normjax.record.directory import RunState
 from normjax.record.failures import Failure, told
@@ -229,21 +229,38 @@ def _tuning_limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       "Nothing was tuned: every method ran with the values of its config."
     ]
   lines = []
-  counts = {row.trials for row in rows}
+  counts = {row.trials_planned for row in rows}
+  is_descent = sweep.search is not None and sweep.search.name == "coordinate"
   if len(counts) > 1:
     least, most = min(counts), max(counts)
     lines.append(
-      f"Tuning was unequal: {least} to {most} settings tried per method."
+      f"Coordinate descent tried {least} to {most} settings per method: one"
+      " whose best no longer moved spent no more."
+      if is_descent
+      else f"Tuning was unequal: {least} to {most} settings tried per method."
     )
   names = short_names(sweep.tuned_keys)
   lines.append(
     f"Only {', '.join(names[key] for key in sweep.tuned_keys)} was tuned; all"
     " else is as in the configs."
   )
-  edges = [row.label for row in rows if row.method.on_edge]
-  if edges:
+  for key, short in names.items():
+    without = [
+      r.label for r in rows if r.method.choices and not r.method.chosen(key)
+    ]
+    if without:
+      lines.append(f"{short} was not tuned for {_few(without)}.")
+  if edges := list(filter(None, (row.method.edges() for row in rows))):
     lines.append(f"Best value on an edge of the grid: {', '.join(edges)}.")
-  shared = {r.seed for r in sweep.runs if r.stage == "tune"} & {
+  lines += _repetition(sweep)
+  trials = [run for run in sweep.runs if run.stage == "tune"]
+  on_validation = {r.method for r in trials if r.split == "validation"}
+  if on_validation:
+    lines.append(
+      "Tuned on validation, the data of the final numbers, which flatters"
+      f" what is tuned: {_few(sorted(on_validation))}."
+    )
+  shared = {run.seed for run in trials} & {
     r.seed for r in sweep.runs if r.stage == "final"
   }
   if shared:
@@ -252,6 +269,17 @@ def _tuning_limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       f" methods: {', '.join(map(str, sorted(shared)))}."
     )
   return lines
+
+
+def _repetition(sweep: SweepRecord) -> list[str]:
+  """Whether the luck of tuning is in the intervals, and what it costs."""
+  if not sweep.tunings or sweep.tunings[0].for_seed is not None:
+    return []
+  seeds = len(sweep.tunings[0].seeds)
+  return [
+    f"Tuning was shared by all final seeds ({seeds} tuning"
+    f" seed{'s' * (seeds != 1)}): its luck is not in the intervals."
+  ]
 
 
 def compared(
@@ -282,13 +310,7 @@ def compared(
     ("Final seeds", _seeds(sweep, "final")),
   ]
   if sweep.tuned_keys:
-    lines.append(
-      (
-        "Tuning",
-        f"{', '.join(sweep.tuned_keys)}: {sweep.trials_per_method} trials per"
-        f" method, the baseline too; seeds {_seeds(sweep, 'tune')}",
-      )
-    )
+    lines.append(("Tuning", _tuning(sweep)))
   else:
     lines.append(("Tuning", "none"))
   flat = dict(configure.leaves(sweep.config))
@@ -298,6 +320,17 @@ def compared(
   if schema.is_count(steps := flat.get("train.num_steps")):
     lines.append(("Steps", f"{steps:,}"))
   return lines
+
+
+def _tuning(sweep: SweepRecord) -> str:
+  """What was tuned, how, and with what budget."""
+  said = f"{', '.join(sweep.tuned_keys)}: "
+  said += comparison.budget(sweep.tunings, len(sweep.methods))
+  said += f", the baseline too; seeds {_seeds(sweep, 'tune')}"
+  if sweep.search is not None:
+    said += f"; search {sweep.search.name}"
+    said += ", with a second pass" if sweep.search.second_pass else ""
+  return said
 
 
 def _seeds(sweep: SweepRecord, stage: str) -> str:
@@ -320,8 +353,12 @@ def config_table(
       leaves = dict(configure.leaves(started[0].record["config"]))
     else:
       leaves = dict(configure.leaves(sweep.config))
-      leaves |= {**method.overrides, **(method.tuned or {})}
+      leaves |= method.overrides
     leaves.pop("seed", None)
+    for key in sweep.tuned_keys:
+      if values := method.chosen(key):
+        agree = all(value == values[0] for value in values)
+        leaves[key] = values[0] if agree else values
     flat.append(leaves)
   keys = sorted(differing_keys(flat))
   return keys, [

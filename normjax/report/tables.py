@@ -182,15 +182,24 @@ def _seeds_needed(count: int | None) -> str:
 
 
 def _tuned(row: stats.Row, names: Mapping[str, str]) -> Cell:
-  tuned = row.method.tuned
-  if not tuned:
+  choices = row.method.choices
+  if not choices:
     return Cell(NOTHING, None)
-  parts = [f"{names.get(k, k)}={show_value(v)}" for k, v in tuned.items()]
-  if len(names) == 1:
-    parts = [show_value(value) for value in tuned.values()]
-  first = next(iter(tuned.values()))
+  said = {
+    short: list(map(show_value, row.method.chosen(key)))
+    for key, short in names.items()
+  }
+  differ = any(len(set(values)) > 1 for values in said.values())
+  parts = [
+    ("" if len(names) == 1 else f"{short}=")
+    + ", ".join(values if len(set(values)) > 1 else values[:1])
+    for short, values in said.items()
+    if values  # A method may lack a key.
+  ]
+  first = next(iter(choices[0].values.values()))
   return Cell(
-    ", ".join(parts) + (EDGE_MARK if row.method.on_edge else ""),
+    ("; " if differ else ", ").join(parts)
+    + (EDGE_MARK if row.method.on_edge else ""),
     first if isinstance(first, int | float) else str(first),
   )
 
@@ -312,7 +321,16 @@ def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       f"{DEAD_MARK} The gradient was exactly 0 up to the end while the loss was"
       f" not: nothing was learned any more. {since}."
     )
-  if any(r.method.on_edge for r in rows):
-    notes.append(NOTE_EDGE)
+  repeated = [t.for_seed for t in sweep.tunings if t.for_seed is not None]
+  if len(repeated) > 1:
+    seeds = ", ".join(map(str, repeated))
+    notes.append(
+      f"Tuned values are those of the final seeds {seeds}, in this order; one"
+      " value stands for all. Trials are those of all their tunings."
+    )
+  edges = [r.method.edges() for r in rows if r.method.on_edge]
+  if edges:
+    which = f" Here: {', '.join(edges)}." if repeated else ""
+    notes.append(NOTE_EDGE + which)
   notes.append(NOTE_TIMES)
   return notes

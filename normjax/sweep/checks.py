@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from normjax import configure, errors
+from normjax.registry import near_misses
 
 # A longer label fits in no table.
 MAX_LABEL = 200
@@ -27,6 +28,15 @@ def string(name: str, value: Any) -> None:
   """Raises UserError unless `value` is a string that is not empty."""
   if not isinstance(value, str) or not value:
     raise errors.UserError(f"{name} must be a string, got {value!r}.")
+
+
+def one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
+  """Raises UserError unless `value` is one of some words."""
+  if not isinstance(value, str) or value not in allowed:
+    raise errors.UserError(
+      f"{name} must be one of {', '.join(map(repr, allowed))}, got"
+      f" {value!r}.{near_misses(str(value), allowed)}"
+    )
 
 
 def plain(name: str, value: Any) -> Any:

@@ -13,6 +13,7 @@ import rich.table
 
 from normjax import escape
 from normjax.configure import ConfigDict
+from normjax.record import comparison
 from normjax.record.durations import seconds
 from normjax.sweep import labels
 from normjax.sweep.plan import Estimate, Point
@@ -40,10 +41,12 @@ def points(state: State, console: rich.console.Console) -> None:
   console.print(
     f"{state.num_chosen()} points ({state.num_chosen() - num_known} of them"
     f" follow the tuning), {state.num_over()} over;"
-    f" {num_programs} program{'s' * (num_programs != 1)};"
-    f" {plan.trials_per_method} tuning trials per method.",
+    f" {num_programs} program{'s' * (num_programs != 1)}.",
     highlight=False,
   )
+  budget = comparison.budget(plan.tunings, len(plan.methods))
+  said = f"Budget: {budget}" if budget else "Nothing is tuned"
+  console.print(f"{said}.", highlight=False, soft_wrap=True)
 
 
 def programs(

@@ -9,60 +9,137 @@ from ml_collections import ConfigDict
 
 from normjax import configure, errors, fields
 from normjax.record import target
-from normjax.sweep import checks
+from normjax.record.comparison import Tuning
+from normjax.sweep import checks, search
 from normjax.sweep.space import Overrides
 
 Axes = Mapping[str, Sequence[Any]]
+
+REPEATS = ("per_seed", "shared")
+# Tuning seeds are the final seeds plus this, unless told otherwise.
+FIRST_TUNING_SEED = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Tune:
   """The tuning that every method gets, the baseline too.
 
-  A round of trials is the full grid of `space`. Where some method's best
-  value lies on an edge, every method's grid grows by one notch, so that the
-  number of trials stays equal; after `max_extensions` rounds of growth, a
-  method whose best still lies on an edge is marked. The best value is the
-  one with the best mean of the sweep's metric over `seeds`; a value that
-  diverged for any seed loses to all that did not.
+  It is repeated for each final seed, on a seed of its own: the luck of one
+  tuning is then in the interval of the final runs, as it must be. In each
+  tuning all methods have equal numbers of trials. The best values are those
+  with the best mean of the sweep's metric over the tuning's seeds; values that
+  diverged for any seed lose to all that did not.
+
+  `search` names how they are looked for:
+
+  - "grid": all combinations. Where some method's best lies on an edge, every
+    method's grid grows by one notch; after `max_extensions` rounds of growth,
+    a method whose best still lies on an edge is marked.
+  - "coordinate": one axis after the other in the order of the space, the rest
+    at the best so far; see `search.coordinate`.
+  - "quasi_random": `trials` points between the limits that the space gives;
+    see `search.quasi_random`.
+
+  The first two end with a second pass: on each numeric axis two more trials
+  half a notch from the best, so a factor sqrt(3) for values a factor 3 apart.
 
   Attributes:
     space: dotted path to values, or a function from a method's resolved
-      config to such a mapping; the grids of all methods have one shape.
-    seeds: of the trials; the sweep's final seeds must be others.
+      config to such a mapping. A key that one method tunes is tuned by all
+      that have it. For "quasi_random" numbers are (low, high).
+    seeds: of the trials; the sweep's final seeds must be others. Repeated
+      tuning: a seed per final seed, as a mapping or in their order; None:
+      1000 + the final seed. Shared tuning: any number; None: 1000.
     max_extensions: how often the grids may grow.
     relative: the values are factors of each method's own value.
     limits: dotted path to (low, high): growth never goes beyond, and a best
       value at a limit is not on an edge. For values that are all >= 0 the
       low limit is 0 unless told otherwise.
+    repeat: "per_seed"; or "shared": one choice for all final seeds, cheaper
+      by their number, whose luck no interval shows.
+    second_pass: whether there is one.
+    search: a name of `search.TABLE`.
+    trials: of "quasi_random": points per method and tuning.
+    phases: of "coordinate": how often each axis is visited at most; None: 2.
   """
 
   space: Axes | Callable[[ConfigDict], Axes]
-  seeds: Sequence[int] = (1000,)
+  seeds: Sequence[int] | Mapping[int, int] | None = None
   max_extensions: int = 2
   relative: bool = False
   limits: Mapping[str, tuple[float, float]] = dataclasses.field(
     default_factory=dict
   )
+  repeat: str = "per_seed"
+  second_pass: bool = True
+  search: str = "grid"
+  trials: int | None = None
+  phases: int | None = None
 
   def __post_init__(self):
     """Checks what can be checked without a config."""
-    object.__setattr__(self, "seeds", _seeds("Tune.seeds", self.seeds))
+    checks.one_of("Tune.repeat", self.repeat, REPEATS)
+    checks.one_of("Tune.search", self.search, search.names())
+    if self.seeds is not None:
+      object.__setattr__(self, "seeds", self._own_seeds())
     if not _is_int(self.max_extensions) or self.max_extensions < 0:
       raise errors.UserError(
         "Tune.max_extensions must be >= 0 and an integer, got"
         f" {self.max_extensions!r}."
       )
-    if not isinstance(self.relative, bool):
-      raise errors.UserError(
-        f"Tune.relative must be True or False, got {self.relative!r}."
-      )
+    for name in ("relative", "second_pass"):
+      if not isinstance(getattr(self, name), bool):
+        raise errors.UserError(
+          f"Tune.{name} must be True or False, got {getattr(self, name)!r}."
+        )
+    self._check_search()
     if not callable(self.space):
       space = checks.axes("Tune.space", self.space)
       object.__setattr__(self, "space", space)
     object.__setattr__(self, "limits", checks.limits(self.limits))
     if not callable(self.space):
       checks.limits_of("Tune.limits", self.limits, self.space)
+
+  def _own_seeds(self) -> tuple[int, ...] | dict[int, int]:
+    """What `seeds` says, as Python's integers."""
+    if not isinstance(self.seeds, Mapping):
+      return _seeds("Tune.seeds", self.seeds)
+    if self.repeat == "shared":
+      raise errors.UserError(
+        f"Tune.seeds is a mapping, {dict(self.seeds)!r}, but Tune.repeat is"
+        " 'shared': give the seeds alone."
+      )
+    finals = _seeds("Tune.seeds, its keys", self.seeds.keys())
+    own = _seeds("Tune.seeds, its values", self.seeds.values())
+    return dict(zip(finals, own, strict=True))
+
+  def _check_search(self) -> None:
+    """Raises UserError for an option of another search."""
+    of = {"trials": "quasi_random", "phases": "coordinate"}
+    for name, only in of.items():
+      value = getattr(self, name)
+      if value is None:
+        continue
+      if self.search != only:
+        raise errors.UserError(
+          f"Tune.{name} is {value!r}, but Tune.search is {self.search!r}:"
+          f" allowed with {only!r} only."
+        )
+      if not _is_int(value) or value < 1:
+        raise errors.UserError(
+          f"Tune.{name} must be >= 1 and an integer, got {value!r}."
+        )
+    if self.search == "quasi_random":
+      if self.trials is None:
+        raise errors.UserError(
+          "Tune.search 'quasi_random' needs Tune.trials, the points per method"
+          " and tuning."
+        )
+      if self.limits:
+        raise errors.UserError(
+          "Tune.limits bounds growth, and 'quasi_random' has none: its limits"
+          " are the (low, high) of Tune.space."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,16 +206,57 @@ class Sweep:
       object.__setattr__(self, "labels", labels)
     checks.baseline(self.baseline)
 
+  @property
+  def tunings(self) -> tuple[Tuning, ...]:
+    """Which there are, with the seeds of their trials.
+
+    Raises:
+      UserError: `Tune.seeds` has not one seed per final seed.
+    """
+    tune = self.tune
+    if tune is None:
+      return ()
+    if tune.repeat == "shared":
+      return (Tuning(tune.seeds or (FIRST_TUNING_SEED,)),)
+    seeds = tune.seeds
+    if seeds is None:
+      seeds = {seed: FIRST_TUNING_SEED + seed for seed in self.seeds}
+    elif not isinstance(seeds, Mapping):
+      if len(seeds) != len(self.seeds):
+        raise errors.UserError(
+          f"Tune.seeds {seeds} has {len(seeds)} for the {len(self.seeds)}"
+          f" final seeds {self.seeds}: tuning is repeated for each. Give one"
+          " per final seed, or Tune.repeat='shared'."
+        )
+      seeds = dict(zip(self.seeds, seeds, strict=True))
+    if set(seeds) != set(self.seeds):
+      raise errors.UserError(
+        f"Tune.seeds has the final seeds {sorted(seeds)}; the sweep's are"
+        f" {sorted(self.seeds)}."
+      )
+    return tuple(Tuning((seeds[seed],), 0, seed) for seed in self.seeds)
+
+  def _check_seeds(self, tuning: Tuning) -> None:
+    """Raises UserError for a seed of trials that is a final one too."""
+    whose = (
+      "" if tuning.for_seed is None else f" of final seed {tuning.for_seed}"
+    )
+    for seed in tuning.seeds:
+      problem = fields.FIELDS["seed"].problem(seed)
+      if problem:
+        raise errors.UserError(f"the tuning seed {seed}{whose} {problem}.")
+      if seed in self.seeds:
+        raise errors.UserError(
+          f"the tuning seed {seed}{whose} is a final seed, too: a value tuned"
+          " on a seed looks better on it than it is. Change Tune.seeds or"
+          f" Sweep.seeds {self.seeds}."
+        )
+
   def _check_tune(self, tune: Tune) -> None:
     if not isinstance(tune, Tune):
       raise errors.UserError(f"Sweep.tune must be a Tune, got {tune!r}.")
-    shared = sorted(set(self.seeds) & set(tune.seeds))
-    if shared:
-      raise errors.UserError(
-        f"seeds {shared} are both tuning and final seeds: a value tuned on"
-        " a seed looks better on it than it is. Change Tune.seeds"
-        f" {tuple(tune.seeds)} or Sweep.seeds {tuple(self.seeds)}."
-      )
+    for tuning in self.tunings:
+      self._check_seeds(tuning)
     # A factor, or a function, may well start from the method's own value.
     if tune.relative or callable(tune.space):
       return

@@ -10,12 +10,9 @@ from normjax import configure, errors, fields
 from normjax.configure import ConfigDict
 from normjax.sweep import checks
 from normjax.sweep.checks import is_number
+from normjax.sweep.search import Axes, Scores, Values
 from normjax.sweep.space import readable
 from normjax.sweep.spec import Tune
-
-Values = tuple[Any, ...]
-Axes = dict[str, Values]
-Scores = Mapping[Values, float | None]
 
 
 def axes(tune: Tune, config: Callable[[], ConfigDict]) -> Axes:
@@ -125,24 +122,65 @@ def _products(key: str, factors: Values, own: Any) -> Values:
   return values
 
 
-def check_equal(grids: Mapping[str, Axes]) -> None:
-  """Every method's grid has one shape, so that growth keeps them level.
+def check_all_or_none(
+  grids: Mapping[str, Axes],
+  methods: Mapping[str, Mapping[str, Any]],
+  leaves: Mapping[str, Mapping[str, Any]],
+) -> None:
+  """Refuses a key that one method tunes and another has, but does not tune.
+
+  A method that sets the key itself is a row about its value, and may leave it
+  so. A method that has no such key spends the same budget on others.
+
+  Args:
+    grids: by label.
+    methods: the overrides of each.
+    leaves: the resolved config of each, by dotted path.
 
   Raises:
-    UserError: naming the two methods that differ.
+    UserError: names the two methods and the key.
   """
+  for label, grid in grids.items():
+    for other, own in grids.items():
+      for key in grid:
+        if key in own or key in methods[other] or key not in leaves[other]:
+          continue
+        raise errors.UserError(
+          f"{key!r} is tuned for {label!r}, not for {other!r}, which has it"
+          f" ({leaves[other][key]!r}): a number is tuned for all or for none."
+          " Add it there, or set it in the method where the row is about its"
+          " value."
+        )
+
+
+def are_level(grids: Mapping[str, Axes]) -> bool:
+  """Whether all have as many values on each axis, so that growth is alike."""
   shapes = {
-    label: [(len(v), all(map(is_number, v))) for v in own.values()]
-    for label, own in grids.items()
+    tuple((len(v), all(map(is_number, v))) for v in grid.values())
+    for grid in grids.values()
   }
-  first = next(iter(shapes))
-  for label, shape in shapes.items():
-    if shape != shapes[first]:
-      raise errors.UserError(
-        "every method gets the same number of trials:"
-        f" {first!r} has {[size for size, _ in shapes[first]]} values,"
-        f" {label!r} has {[size for size, _ in shape]}."
-      )
+  return len(shapes) == 1
+
+
+def longest(grid: Axes) -> tuple[int, float | None]:
+  """How many values the longest numeric axis has, and their mean ratio.
+
+  Returns:
+    0 and None where there is none; None for values that have no ratio.
+  """
+  numeric = [v for v in grid.values() if all(map(is_number, v))]
+  if not numeric:
+    return 0, None
+  values = max(numeric, key=len)
+  if values[0] <= 0:
+    return len(values), None
+  return len(values), (values[-1] / values[0]) ** (1 / (len(values) - 1))
+
+
+def product_of(counts: Sequence[int]) -> str:
+  """A number of trials, and what it comes from: `9 = 3 x 3`."""
+  total = str(math.prod(counts))
+  return f"{total} = {' x '.join(map(str, counts))}" if counts[1:] else total
 
 
 def trials(grid: Axes) -> list[Values]:
@@ -150,11 +188,11 @@ def trials(grid: Axes) -> list[Values]:
   return list(itertools.product(*grid.values()))
 
 
-def best(grid: Axes, scores: Scores) -> Values:
+def best(tried: Sequence[Values], scores: Scores) -> Values:
   """The values with the lowest score; the first of equals.
 
   Args:
-    grid: of one method.
+    tried: of one method.
     scores: by trial: lower is better, inf diverged, None failed.
   """
   worst = (2, 0.0)
@@ -163,7 +201,7 @@ def best(grid: Axes, scores: Scores) -> Values:
     score = scores[values]
     return worst if score is None else (int(score == math.inf), score)
 
-  return min(trials(grid), key=rank)
+  return min(tried, key=rank)
 
 
 def edges(
@@ -238,24 +276,89 @@ def grow(
   Returns:
     None where no value fits.
   """
+  new = _outside(values, side, bounds)
+  return None if new is None else _put(values, new, side)
+
+
+def between(
+  values: Values, chosen: Any, per_side: int, bounds: tuple[float, float]
+) -> list[Any] | None:
+  """New values around the chosen one, on both sides.
+
+  One per side is the midpoint to the neighbour, two are the thirds, and so on;
+  geometric where the grid is. Where there is no neighbour they lie within half
+  a notch beyond; where nothing fits there, all lie on the side that has one.
+
+  Args:
+    values: sorted numbers.
+    chosen: one of them.
+    per_side: how many on each side.
+    bounds: never crossed.
+
+  Returns:
+    Twice `per_side` values; None where so many do not fit.
+  """
+  at = values.index(chosen)
+  found: list[Any] = []
+  missing = 0
+  for neighbour, side in ((at - 1, -1), (at + 1, 1)):
+    if 0 <= neighbour < len(values):
+      found += _inside(values, chosen, values[neighbour], per_side)
+      continue
+    notches = [0.5 * (i + 1) / per_side for i in range(per_side)]
+    beyond = [_outside(values, side, bounds, notch) for notch in notches]
+    if None in beyond or len(set(beyond)) < per_side:
+      missing = side
+    else:
+      found += beyond
+  if missing:
+    neighbour = values[at - missing]
+    found = _inside(values, chosen, neighbour, 2 * per_side)
+  distinct = {*found} - {*values}
+  return sorted(distinct) if len(distinct) == 2 * per_side else None
+
+
+def _inside(values: Values, low: Any, high: Any, count: int) -> list[Any]:
+  """Values strictly between two neighbours, evenly on the grid's scale."""
+  whole = all(isinstance(value, int) for value in values)
+  geometric = values[0] > 0 and _is_geometric(values)
+  found = []
+  for index in range(count):
+    share = (index + 1) / (count + 1)
+    if geometric:
+      target = low * (high / low) ** share
+    else:
+      target = low + share * (high - low)
+    ends = sorted((low, high))
+    fits = [round(target)] if whole else [
+      readable(target, digits) for digits in range(3, 18)
+    ]  # fmt: skip
+    found += [value for value in fits if ends[0] < value < ends[1]][:1]
+  return found
+
+
+def _outside(
+  values: Values, side: int, bounds: tuple[float, float], notches: float = 1.0
+) -> Any:
+  """A value some notches beyond the edge; None where none fits."""
   edge = values[-1] if side > 0 else values[0]
   bound = bounds[1] if side > 0 else bounds[0]
   count = len(values) - 1
   if values[0] > 0 and _is_geometric(values):
-    target = edge * (values[-1] / values[0]) ** (side / count)
+    target = edge * (values[-1] / values[0]) ** (side * notches / count)
   else:
-    target = edge + side * (values[-1] - values[0]) / count
+    target = edge + side * notches * (values[-1] - values[0]) / count
   # 0.1 - 0.1 may be 1e-17: what is that near to a bound has reached it.
   if side * (bound - target) <= 1e-6 * abs(target - edge):
     target = (edge + bound) / 2
   if all(isinstance(value, int) for value in values):
     new: float = round(target)
     fits = side * (new - edge) > 0 and side * (new - bound) < 0
-    return _put(values, new, side) if fits else None
-  for digits in range(2, 18):
+    return new if fits else None
+  for digits in range(2 if notches == 1.0 else 3, 18):
     new = readable(target, digits)
     if side * (new - edge) > 0 and side * (new - bound) < 0:
-      return _put(values, new, side)
+      return new
   return None
 
 

@@ -337,8 +337,8 @@ FAULTS = (
   Fault(
     "choice of tuning",
     "normjax/sweep/tune.py",
-    "return min(trials(grid), key=rank)",
-    "return max(trials(grid), key=rank)",
+    "return min(tried, key=rank)",
+    "return max(tried, key=rank)",
     "tests/sweep/test_tune.py::test_best_is_lowest_then_diverged_then_failed",
   ),
   Fault(

@@ -40,19 +40,11 @@ def test_an_axis_needs_two_values(values):
     tune.axes(Tune({"a": values}), lambda: CONFIG)
 
 
-def test_unequal_grids_are_refused():
-  grids = {"one": {"a": (1, 2)}, "two": {"b": (1, 2, 3)}}
-  with pytest.raises(
-    errors.UserError, match=r"'one' has \[2\].*'two' has \[3\]"
-  ):
-    tune.check_equal(grids)
-
-
 def test_best_is_lowest_then_diverged_then_failed():
-  grid = {"a": (1, 2, 3)}
-  assert tune.best(grid, {(1,): 2.0, (2,): 1.0, (3,): INF}) == (2,)
-  assert tune.best(grid, {(1,): None, (2,): INF, (3,): INF}) == (2,)
-  assert tune.best(grid, {(1,): 1.0, (2,): 1.0, (3,): 1.0}) == (1,)
+  tried = [(1,), (2,), (3,)]
+  assert tune.best(tried, {(1,): 2.0, (2,): 1.0, (3,): INF}) == (2,)
+  assert tune.best(tried, {(1,): None, (2,): INF, (3,): INF}) == (2,)
+  assert tune.best(tried, {(1,): 1.0, (2,): 1.0, (3,): 1.0}) == (1,)
 
 
 def test_edges_are_those_of_the_trials_with_a_result():
@@ -141,3 +133,34 @@ def test_factors_of_a_whole_number_are_whole_where_they_can_be():
   values = tune.axes(space, lambda: config)["model.depth"]
   assert values == (4, 8, 16)
   assert all(type(value) is int for value in values)
+
+
+@pytest.mark.parametrize(
+  ("values", "chosen", "per_side", "bounds", "new"),
+  [
+    ((1e-3, 3e-3, 9e-3), 3e-3, 1, (0, INF), [1.73e-3, 5.2e-3]),
+    ((0.5, 0.7, 0.9), 0.7, 1, (0, 1), [0.6, 0.8]),
+    # Half a notch beyond an edge; at a limit, thirds of the one gap there is.
+    ((1.0, 4.0, 16.0), 16.0, 1, (0, INF), [8.0, 32.0]),
+    ((1.0, 8.0, 64.0), 64.0, 1, (0, 64.0), [16.0, 32.0]),
+    ((0.0, 0.3, 0.6), 0.0, 1, (0, INF), [0.1, 0.2]),
+    ((1.0, 8.0, 64.0), 8.0, 2, (0, INF), [2.0, 4.0, 16.0, 32.0]),
+    ((16, 32, 64), 32, 1, (0, INF), [23, 45]),
+    ((1, 2, 4), 2, 1, (0, INF), None),
+  ],
+)
+def test_values_between_the_best_and_its_neighbours(
+  values, chosen, per_side, bounds, new
+):
+  assert tune.between(values, chosen, per_side, bounds) == new
+
+
+def test_a_number_is_tuned_for_all_that_have_it_or_for_none():
+  grids = {"muon": {"lr": (1, 2), "b2": (1, 2)}, "adamw": {"lr": (1, 2)}}
+  leaves = {"muon": {"lr": 1, "b2": 0.9}, "adamw": {"lr": 1, "b2": 0.95}}
+  methods = {"muon": {}, "adamw": {}}
+  with pytest.raises(errors.UserError, match=r"'b2'.*'muon', not for 'adamw'"):
+    tune.check_all_or_none(grids, methods, leaves)
+  # A row about its value, and a method without the number, may leave it.
+  tune.check_all_or_none(grids, {"muon": {}, "adamw": {"b2": 0.95}}, leaves)
+  tune.check_all_or_none(grids, methods, {**leaves, "adamw": {"lr": 1}})

@@ -1,0 +1,120 @@
+"""Coordinate descent: one axis after the other, the rest at the best so far.
+
+After arXiv:2509.02046, which tunes every number of every optimizer so in its
+phase I (its abstract, and the authors' own account of the procedure, a grid on
+one axis at a time; the paper's text was not read). A search starts at each
+method's own value where the grid has it, else at the middle one. A phase visits
+the axes in the order of the space and tries the values of one. Where the best
+of some method lies on an edge of the axis, the axis grows by a notch for all.
+The next phase visits the axes again behind which another has moved since, until
+nothing moves or the phases are used up; then comes the second pass.
+
+Budgets: all methods may use the same phases, and their axes have the same
+numbers of values. One whose best no longer moves spends nothing more: its next
+trials would be those that it has had. The budget that is printed is the most
+that a method has spent.
+"""
+
+from collections.abc import Mapping
+
+from normjax import errors
+from normjax.sweep import tune as tune_lib
+from normjax.sweep.search import Axes, Found, Round, Rounds, Values, second_pass
+from normjax.sweep.spec import Tune
+
+PHASES = 2
+
+
+def search(
+  grids: Mapping[str, Axes], tune: Tune, *, own: Mapping[str, Values], seed: int
+) -> Rounds:
+  """The search; see `normjax.sweep.search`.
+
+  Raises:
+    UserError: two methods' axes have different numbers of values.
+  """
+  del seed
+  if not tune_lib.are_level(grids):
+    labels = list(grids)
+    other = next(
+      label
+      for label in labels
+      if not tune_lib.are_level({k: grids[k] for k in (labels[0], label)})
+    )
+    sizes = [
+      [len(v) for v in grids[label].values()] for label in (labels[0], other)
+    ]
+    raise errors.UserError(
+      "every method gets the same number of trials, and coordinate descent"
+      f" needs as many values on each axis: {labels[0]!r} has {sizes[0]},"
+      f" {other!r} has {sizes[1]}."
+    )
+  return _rounds(dict(grids), tune, own)
+
+
+def start(grid: Axes, own: Values) -> Values:
+  """Where a method's search begins: its own values, else the middle ones."""
+  return tuple(
+    value if value in values else values[(len(values) - 1) // 2]
+    for values, value in zip(grid.values(), own, strict=True)
+  )
+
+
+def line(grid: Axes, best: Values, axis: int) -> list[Values]:
+  """The trials along one axis."""
+  values = list(grid.values())[axis]
+  return [(*best[:axis], value, *best[axis + 1 :]) for value in values]
+
+
+def _rounds(
+  grids: dict[str, Axes], tune: Tune, own: Mapping[str, Values]
+) -> Rounds:
+  best = {label: start(grid, own[label]) for label, grid in grids.items()}
+  num_axes = len(next(iter(grids.values())))
+  # The axes along which a method has not looked since another moved.
+  stale = {label: set(range(num_axes)) for label in grids}
+  edges: dict[str, dict[int, int]] = {label: {} for label in grids}
+  after = second_pass.size(grids) if tune.second_pass else 0
+  for phase in range(tune.phases or PHASES):
+    for axis in range(num_axes):
+      active = [label for label in grids if axis in stale[label]]
+      if not active:
+        continue
+      # Of the first phase, which no method can leave out.
+      coming = 0 if phase else _num_new(grids[active[0]], axis + 1)
+      for extension in range(tune.max_extensions + 1):
+        lines = {
+          label: line(grids[label], best[label], axis) for label in active
+        }
+        scores = yield Round(lines, coming + after)
+        chosen, sides = {}, {}
+        for label in active:
+          known = {v: scores[label][v] for v in lines[label]}
+          chosen[label] = tune_lib.best(lines[label], known)
+          on = tune_lib.edges(grids[label], known, chosen[label], tune.limits)
+          sides[label] = {axis: on[axis]} if axis in on else {}
+        if extension == tune.max_extensions or not any(sides.values()):
+          break
+        grown = tune_lib.grow_all(
+          {label: grids[label] for label in active}, chosen, sides, tune.limits
+        )
+        if grown is None:
+          break
+        grids |= grown
+      for label in active:
+        stale[label].discard(axis)
+        edges[label].pop(axis, None)
+        edges[label] |= sides[label]
+        if chosen[label] != best[label]:
+          stale[label] |= {*range(num_axes)} - {axis}
+          best[label] = chosen[label]
+    if not any(stale.values()):
+      break
+  if tune.second_pass:
+    return (yield from second_pass.rounds(grids, best, tune.limits))
+  return {label: Found(best[label], bool(edges[label])) for label in grids}
+
+
+def _num_new(grid: Axes, first: int) -> int:
+  """Trials on the axes from `first` on, without the best so far."""
+  return sum(len(values) - 1 for values in list(grid.values())[first:])
