@@ -123,13 +123,12 @@ def _time(times_s: Sequence[float | None]) -> str:
 
 
 def _later(state: State) -> list[Point]:
-  """A stand-in for each final run that the tuning has yet to decide."""
+  """A stand-in for each point that the tuning has yet to decide."""
   firsts = {point.method: point for point in reversed(state.chosen())}
-  decided = {p.method for p in state.chosen() if p.stage == "final"}
   return [
     firsts[label]
-    for label in sorted(state.selection.labels - decided)
-    for _ in state.selection.seeds
+    for label in sorted(state.selection.labels)
+    for _ in range(state.plan.num_coming(label, state.selection.seeds))
   ]
 
 

@@ -11,7 +11,7 @@ and however often the sweep was killed.
 import collections
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from normjax import configure, errors
@@ -63,7 +63,7 @@ class Plan:
     trials_per_method: the trials of all tunings, as far as they are known.
     tunings: how many trials each has, those that will follow too.
     search: how they look for the best values; None where nothing is tuned.
-    num_points: with the trials and the final runs to come.
+    seeds: of the final runs.
   """
 
   sweep_id: str
@@ -78,7 +78,31 @@ class Plan:
   search: Search | None
   methods: tuple[Method, ...]
   points: tuple[Point, ...]
-  num_points: int
+  seeds: tuple[int, ...]
+
+  @property
+  def num_points(self) -> int:
+    """Of the whole sweep, those that tuning has yet to decide too."""
+    labels = [method.label for method in self.methods]
+    return len(self.points) + sum(
+      self.num_coming(x, self.seeds) for x in labels
+    )
+
+  def num_coming(self, label: str, seeds: Collection[int]) -> int:
+    """How many points of a method tuning has yet to decide.
+
+    Args:
+      label: of the method.
+      seeds: of final runs; those of other seeds are not counted.
+    """
+    choices = next(m.choices for m in self.methods if m.label == label)
+    chosen = {choice.for_seed for choice in choices}
+    coming = 0
+    for tuning in self.tunings:
+      own = seeds if tuning.for_seed is None else {tuning.for_seed} & {*seeds}
+      if own and tuning.for_seed not in chosen:
+        coming += tuning.later + len(own)
+    return coming
 
 
 class Tuned(NamedTuple):
@@ -204,7 +228,6 @@ class Comparison:
         if values is not None:
           finals.append(self._point("final", label, values, seed))
     trials = [point for own in tuned.values() for point in own.trials]
-    later = sum(own.later for own in tuned.values())
     return Plan(
       sweep_id=self.sweep_id,
       config=self.config,
@@ -221,7 +244,7 @@ class Comparison:
       search=self._search(),
       methods=tuple(methods),
       points=(*trials, *finals),
-      num_points=len(trials) + len(methods) * (later + len(sweep.seeds)),
+      seeds=sweep.seeds,
     )
 
   def _tune_alone(
@@ -426,6 +449,8 @@ def to_json(plan: Plan, config_file: str) -> dict[str, Any]:
   """What `plan.json` holds."""
   # `dataclasses.asdict` would copy every point's config.
   value = {"config_file": config_file, **vars(plan)}
+  value["num_points"] = plan.num_points
+  del value["seeds"]  # The points have them.
   value["search"] = vars(plan.search) if plan.search else None
   value["tunings"] = list(map(vars, plan.tunings))
   value["methods"] = [

@@ -46,9 +46,8 @@ class Selection:
 
   def num_points(self, plan: Plan) -> int:
     """How many are chosen, with those that tuning has yet to decide."""
-    trials = sum(p.stage == "tune" for p in self.of(plan))
-    later = sum(t.later for t in plan.tunings if self.wants(t.for_seed))
-    return trials + len(self.labels) * (later + len(self.seeds))
+    coming = sum(plan.num_coming(label, self.seeds) for label in self.labels)
+    return len(self.of(plan)) + coming
 
   def wants(self, seed: int | None) -> bool:
     """Whether a final seed is chosen; None stands for all of them."""

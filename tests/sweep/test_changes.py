@@ -32,7 +32,8 @@ def get_config():
 def sweep():
   return Sweep(methods=grid("norm.name", {norms}), seeds={seeds}{tune})
 """
-TUNE = ', tune=Tune({"optimizer.learning_rate": log_grid(0.01, 1.0, 3)})'
+TUNE = """, tune=Tune({"optimizer.learning_rate": log_grid(0.01, 1.0, 3)},
+  repeat="shared", second_pass=False)"""
 
 
 @pytest.fixture

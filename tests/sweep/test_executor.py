@@ -20,7 +20,8 @@ TROUBLED = """Sweep(
     {"toy.name": "dddd", "toy.trouble": "bad_input"},
   ],
   seeds=(0,),
-  tune=Tune({"optimizer.learning_rate": [0.1, 0.2]}, max_extensions=0))"""
+  tune=Tune({"optimizer.learning_rate": [0.1, 0.2]}, max_extensions=0,
+            second_pass=False))"""
 
 
 def attempts(out):
