@@ -16,6 +16,7 @@ from normjax.sweep.space import Overrides
 Axes = Mapping[str, Sequence[Any]]
 
 REPEATS = ("per_seed", "shared")
+MAX_TRIALS = 10_000  # Per method and tuning; nobody means more.
 # Tuning seeds are the final seeds plus this, unless told otherwise.
 FIRST_TUNING_SEED = 1000
 
@@ -125,9 +126,10 @@ class Tune:
           f"Tune.{name} is {value!r}, but Tune.search is {self.search!r}:"
           f" allowed with {only!r} only."
         )
-      if not _is_int(value) or value < 1:
+      if not _is_int(value) or not 1 <= value <= MAX_TRIALS:
         raise errors.UserError(
-          f"Tune.{name} must be >= 1 and an integer, got {value!r}."
+          f"Tune.{name} must be an integer from 1 to {MAX_TRIALS:,}, got"
+          f" {value!r}."
         )
     if self.search == "quasi_random":
       if self.trials is None:
@@ -309,10 +311,19 @@ def as_sweep(
 ) -> Sweep:
   """A `Sweep` of a plain list of points: their `seed` keys become seeds.
 
+  A plain list may have one seed: it runs what it says, and compares nothing.
+
   Raises:
-    UserError: methods have different seeds, so that they are not paired.
+    UserError: methods have different seeds, so that they are not paired, or a
+      `Sweep` has one seed.
   """
   if isinstance(value, Sweep):
+    if len(value.methods) > 1 and len(value.seeds) == 1:
+      raise errors.UserError(
+        f"Sweep.seeds is {value.seeds}: one seed has no interval, and decides"
+        " nothing. Give two or more, five to see a large effect; a plain list"
+        " of override dicts just runs."
+      )
     return value
   methods: list[Overrides] = []
   seeds: list[list[int]] = []

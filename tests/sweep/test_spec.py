@@ -28,6 +28,16 @@ def test_methods_with_different_seeds_are_not_paired():
     spec.as_sweep(points, CONFIG)
 
 
+def test_one_seed_compares_nothing():
+  sweep = Sweep([{"a": 1}, {"a": 2}], seeds=(0,))
+  with pytest.raises(
+    errors.UserError, match=r"Sweep.seeds is \(0,\): one seed"
+  ):
+    spec.as_sweep(sweep, CONFIG)
+  assert spec.as_sweep(Sweep([{"a": 1}], seeds=(0,)), CONFIG).seeds == (0,)
+  assert spec.as_sweep([{"a": 1}, {"a": 2}], CONFIG).seeds == (CONFIG.seed,)
+
+
 @pytest.mark.parametrize(
   ("seeds", "tune", "message"),
   [
@@ -71,8 +81,14 @@ def test_each_final_seed_has_a_tuning_of_its_own():
     ({"search": "quasi_random"}, "'quasi_random' needs Tune.trials"),
     ({"trials": 4}, "Tune.trials is 4, but Tune.search is 'grid'"),
     ({"phases": 4}, "Tune.phases is 4, but Tune.search is 'grid'"),
-    ({"phases": 0, "search": "coordinate"}, "Tune.phases must be >= 1"),
-    ({"trials": 2.5, "search": "quasi_random"}, "Tune.trials must be >= 1"),
+    (
+      {"phases": 0, "search": "coordinate"},
+      "Tune.phases must be an integer from 1 to",
+    ),
+    (
+      {"trials": 2.5, "search": "quasi_random"},
+      "Tune.trials must be an integer from 1 to",
+    ),
     (
       {"trials": 4, "search": "quasi_random", "limits": {"a": (0, 9)}},
       "Tune.limits bounds growth",
