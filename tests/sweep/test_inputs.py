@@ -175,7 +175,7 @@ def test_any_value_gives_a_plan_or_one_message(write, monkeypatch, name):
           RATE if config.norm.name == "dyt" else "train.gradient_clip": (1, 2)
         }
       ),
-      "'train.gradient_clip' is tuned for 'rms_norm', not for 'dyt', which has",
+      "'optimizer.learning_rate' is tuned for 'dyt', not for 'rms_norm', which",
     ),
     (
       lambda: _tune(
