@@ -311,7 +311,7 @@ class Comparison:
       label: tuple(checks.frozen(self._leaves[label].get(key)) for key in grid)
       for label, grid in grids.items()
     }
-    search = search_lib.get(tune.search)
+    search = search_lib.SEARCHES.get(tune.search)
     return search(grids, tune, own=own, seed=tuning.seeds[0])
 
   def _trials(
@@ -335,8 +335,9 @@ class Comparison:
       return None
     grid = self._grids[self._baseline or self.labels[0]]
     values, factor = tune_lib.longest(grid)
-    has_pass = tune.second_pass and tune.search != "quasi_random"
-    return Search(tune.search, has_pass, tune.max_extensions, values, factor)
+    return Search(
+      tune.search, tune.has_second_pass, tune.max_extensions, values, factor
+    )
 
   def _point(
     self,

@@ -59,7 +59,7 @@ class Tune:
     repeat: "per_seed"; or "shared": one choice for all final seeds, cheaper
       by their number, whose luck no interval shows.
     second_pass: whether there is one.
-    search: a name of `search.TABLE`.
+    search: a name of `search.SEARCHES`.
     trials: of "quasi_random": points per method and tuning.
     phases: of "coordinate": how often each axis is visited at most; None: 2.
   """
@@ -80,7 +80,7 @@ class Tune:
   def __post_init__(self):
     """Checks what can be checked without a config."""
     checks.one_of("Tune.repeat", self.repeat, REPEATS)
-    checks.one_of("Tune.search", self.search, search.names())
+    checks.one_of("Tune.search", self.search, search.SEARCHES.names())
     if self.seeds is not None:
       object.__setattr__(self, "seeds", self._own_seeds())
     if not _is_int(self.max_extensions) or self.max_extensions < 0:
@@ -100,6 +100,11 @@ class Tune:
     object.__setattr__(self, "limits", checks.limits(self.limits))
     if not callable(self.space):
       checks.limits_of("Tune.limits", self.limits, self.space)
+
+  @property
+  def has_second_pass(self) -> bool:
+    """Whether there is one: quasi-random points have no neighbours."""
+    return self.second_pass and self.search != "quasi_random"
 
   def _own_seeds(self) -> tuple[int, ...] | dict[int, int]:
     """What `seeds` says, as Python's integers."""

@@ -19,7 +19,7 @@ def run(name, grids, score, own=None, seed=7, **options):
   own = own or {
     label: tuple(None for _ in grid) for label, grid in grids.items()
   }
-  rounds = search.get(name)(grids, tune, own=own, seed=seed)
+  rounds = search.SEARCHES.get(name)(grids, tune, own=own, seed=seed)
   scores = {label: {} for label in grids}
   sizes = []
   asked = next(rounds)

@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 
 from normjax.registry import Registry
 
-TABLE = {
-  "grid": "normjax.sweep.search.grid:search",
-  "quasi_random": "normjax.sweep.search.quasi_random:search",
-  "coordinate": "normjax.sweep.search.coordinate:search",
-}
-_REGISTRY = Registry("search", TABLE)
-names = _REGISTRY.names
-get = _REGISTRY.get
+SEARCHES = Registry(
+  "search",
+  {
+    "grid": "normjax.sweep.search.grid:search",
+    "quasi_random": "normjax.sweep.search.quasi_random:search",
+    "coordinate": "normjax.sweep.search.coordinate:search",
+  },
+)
 
 Values = tuple[Any, ...]  # One per axis, in the order of the space.
 Axes = dict[str, Values]
