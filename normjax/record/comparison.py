@@ -130,24 +130,25 @@ def search(plan: Mapping[str, Any]) -> Search | None:
   return Search(**said) if said else None
 
 
-def budget(every: Sequence[Tuning], num_methods: int) -> str:
+def budget(every: Sequence[Tuning], num_methods: int, by: Search | None) -> str:
   """What tuning may spend, in words; "" where nothing is tuned.
 
   Args:
     every: tuning of the sweep.
     num_methods: that are tuned, the baseline too.
+    by: how they search; None: not known.
   """
   if not every:
     return ""
+  # Of a search that may end early, the budget is the most that one has had.
+  most = "at most " if by is not None and by.name == "coordinate" else ""
   counts = sorted({tuning.trials for tuning in every})
   total = sum(tuning.trials for tuning in every)
-  said = f"{counts[0]}"
-  if len(counts) > 1:
-    said += f" to {counts[-1]}"
-  said += " tuning trials per method"
+  said = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+  said = f"{most}{said} tuning trials per method"
   if every[0].for_seed is not None:
-    said += f" and final seed, {total:,} per method"
-  return f"{said}, {total * num_methods:,} in all"
+    said += f" and final seed, {most}{total:,} per method"
+  return f"{said}, {most}{total * num_methods:,} in all"
 
 
 def differing_keys(flat: Sequence[Mapping[str, Any]]) -> list[str]:

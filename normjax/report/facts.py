@@ -241,15 +241,19 @@ def _tuning_limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     )
   names = short_names(sweep.tuned_keys)
   lines.append(
-    f"Only {', '.join(names[key] for key in sweep.tuned_keys)} was tuned; all"
-    " else is as in the configs."
+    f"Only {', '.join(names[key] for key in sweep.tuned_keys)}"
+    f" {'were' if len(names) > 1 else 'was'} tuned; all else is as in the"
+    " configs."
   )
   for key, short in names.items():
     without = [
       r.label for r in rows if r.method.choices and not r.method.chosen(key)
     ]
     if without:
-      lines.append(f"{short} was not tuned for {_few(without)}.")
+      lines.append(
+        f"{short} was not tuned for {_few(without)}: no such number there, or"
+        " the row sets it."
+      )
   if edges := list(filter(None, (row.method.edges() for row in rows))):
     lines.append(f"Best value on an edge of the grid: {', '.join(edges)}.")
   lines += _repetition(sweep)
@@ -325,7 +329,7 @@ def compared(
 def _tuning(sweep: SweepRecord) -> str:
   """What was tuned, how, and with what budget."""
   said = f"{', '.join(sweep.tuned_keys)}: "
-  said += comparison.budget(sweep.tunings, len(sweep.methods))
+  said += comparison.budget(sweep.tunings, len(sweep.methods), sweep.search)
   said += f", the baseline too; seeds {_seeds(sweep, 'tune')}"
   if sweep.search is not None:
     said += f"; search {sweep.search.name}"

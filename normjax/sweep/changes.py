@@ -140,7 +140,6 @@ def _of_tuning(old: Mapping[str, Any], sweep: Sweep) -> list[str]:
     for key, was, now in (
       ("search", search.name, sweep.tune.search),
       ("second_pass", search.second_pass, sweep.tune.has_second_pass),
-      ("max_extensions", search.max_extensions, sweep.tune.max_extensions),
     )
     if was != now
   ]

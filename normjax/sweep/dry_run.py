@@ -44,9 +44,11 @@ def points(state: State, console: rich.console.Console) -> None:
     f" {num_programs} program{'s' * (num_programs != 1)}.",
     highlight=False,
   )
-  budget = comparison.budget(plan.tunings, len(plan.methods))
-  said = f"Budget: {budget}" if budget else "Nothing is tuned"
-  console.print(f"{said}.", highlight=False, soft_wrap=True)
+  said = comparison.budget(plan.tunings, len(plan.methods), plan.search)
+  said = f"Budget: {said}." if said else "Nothing is tuned."
+  if plan.search is not None and plan.search.max_extensions:
+    said += " Where a best lies on an edge, all grids grow, and this with them."
+  console.print(said, highlight=False, soft_wrap=True)
 
 
 def programs(

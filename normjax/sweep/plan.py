@@ -336,7 +336,11 @@ class Comparison:
     grid = self._grids[self._baseline or self.labels[0]]
     values, factor = tune_lib.longest(grid)
     return Search(
-      tune.search, tune.has_second_pass, tune.max_extensions, values, factor
+      tune.search,
+      tune.has_second_pass,
+      0 if tune.search == "quasi_random" else tune.max_extensions,
+      values,
+      factor,
     )
 
   def _point(
