@@ -47,7 +47,7 @@ def points(state: State, console: rich.console.Console) -> None:
   said = comparison.budget(plan.tunings, len(plan.methods), plan.search)
   said = f"Budget: {said}." if said else "Nothing is tuned."
   if plan.search is not None and plan.search.max_extensions:
-    said += " Where a best lies on an edge, all grids grow, and this with them."
+    said += " Where a best lies on an edge, all grids grow, and the budget too."
   console.print(said, highlight=False, soft_wrap=True)
 
 
