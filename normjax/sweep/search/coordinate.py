@@ -1,13 +1,19 @@
 """Coordinate descent: one axis after the other, the rest at the best so far.
 
-After arXiv:2509.02046, which tunes every number of every optimizer so in its
-phase I (its abstract, and the authors' own account of the procedure, a grid on
-one axis at a time; the paper's text was not read). A search starts at each
-method's own value where the grid has it, else at the middle one. A phase visits
-the axes in the order of the space and tries the values of one. Where the best
-of some method lies on an edge of the axis, the axis grows by a notch for all.
-The next phase visits the axes again behind which another has moved since, until
-nothing moves or the phases are used up; then comes the second pass.
+After phase I of arXiv:2509.02046, which tunes every number of every optimizer
+so. Read: its abstract and its code (marin-community/marin,
+experiments/optimizer_sweep), not the paper's text. There a round tries the
+values of every axis around one configuration, and the best becomes the next
+one, until the approximately best ones (within 0.005) have been looked around.
+Here the axes follow each other, so that each starts from what those before it
+found: fewer trials for as many values.
+
+A search starts at each method's own value where the grid has it, else at the
+middle one. A phase visits the axes in the order of the space and tries the
+values of one. Where the best of some method lies on an edge of the axis, the
+axis grows by a notch for all. The next phase visits the axes again behind which
+another has moved since, until nothing moves or the phases are used up; then
+comes the second pass.
 
 Budgets: all methods may use the same phases, and their axes have the same
 numbers of values. One whose best no longer moves spends nothing more: its next
