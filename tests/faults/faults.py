@@ -330,8 +330,8 @@ FAULTS = (
   Fault(
     "seeds that are not paired",
     "normjax/sweep/plan.py",
-    'self._point("final", label, values or {}, seed)',
-    'self._point("final", label, values or {}, seed + len(methods))',
+    'self._point("final", label, values, seed)',
+    'self._point("final", label, values, seed + len(methods))',
     "tests/sweep/test_plan.py::test_without_tuning_every_method_has_every_seed",
   ),
   Fault(
@@ -340,6 +340,20 @@ FAULTS = (
     "return min(tried, key=rank)",
     "return max(tried, key=rank)",
     "tests/sweep/test_tune.py::test_best_is_lowest_then_diverged_then_failed",
+  ),
+  Fault(
+    "second pass that decides nothing",
+    "normjax/sweep/search/second_pass.py",
+    "[best[label], *_trials(best[label], own)]",
+    "[best[label]]",
+    "tests/sweep/test_search.py::test_the_second_pass_finds_what_lies_between",
+  ),
+  Fault(
+    "choice of another seed",
+    "normjax/record/comparison.py",
+    "if choice.for_seed in (seed, None):",
+    "if choice.for_seed is not seed:",
+    "tests/sweep/test_plan.py::test_tuning_is_repeated_for_each_final_seed",
   ),
   Fault(
     "mode of the metric",

@@ -17,7 +17,9 @@ from typing import Any
 
 from normjax import errors
 from normjax.sweep import tune as tune_lib
+from normjax.sweep.checks import is_number
 from normjax.sweep.search import Axes, Found, Round, Rounds, Values
+from normjax.sweep.space import readable
 from normjax.sweep.spec import Tune
 
 _DIGITS = 3  # Of a value: one that people can read.
@@ -35,7 +37,7 @@ def search(
   del own
   for label, grid in grids.items():
     for key, values in grid.items():
-      if all(map(tune_lib.is_number, values)) and len(values) != 2:
+      if all(map(is_number, values)) and len(values) != 2:
         raise errors.UserError(
           f"Tune.space[{key!r}] of {label!r}: 'quasi_random' needs the limits"
           f" (low, high), got {list(values)}."
@@ -71,13 +73,13 @@ def points(grid: Axes, count: int, seed: int) -> list[Values]:
 
 def _value(values: Sequence[Any], unit: float) -> Any:
   """The value at a coordinate between 0 and 1."""
-  if not all(map(tune_lib.is_number, values)):
+  if not all(map(is_number, values)):
     return values[int(unit * len(values))]
   low, high = values
   at = low * (high / low) ** unit if low > 0 else low + unit * (high - low)
   if isinstance(low, int) and isinstance(high, int):
     return round(at)
-  return min(max(tune_lib.readable(float(at), _DIGITS), low), high)
+  return min(max(readable(float(at), _DIGITS), low), high)
 
 
 def _rounds(trials: Mapping[str, Sequence[Values]]) -> Rounds:

@@ -15,7 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import errors
+from normjax.sweep import notches
 from normjax.sweep import tune as tune_lib
+from normjax.sweep.checks import is_number
 from normjax.sweep.search import Axes, Found, Round, Rounds, Values
 
 Limits = Mapping[str, tuple[float, float]]
@@ -26,7 +28,7 @@ def _numeric(grid: Axes) -> list[int]:
   return [
     index
     for index, values in enumerate(grid.values())
-    if all(map(tune_lib.is_number, values))
+    if all(map(is_number, values))
   ]
 
 
@@ -102,9 +104,9 @@ def _around(
     for label in owners:
       axis = axes[label][number]
       key, values = list(grids[label].items())[axis]
-      bounds = tune_lib.limit(key, values, limits)
+      bounds = notches.limit(key, values, limits)
       per_side = most // len(axes[label])
-      new[label] = tune_lib.between(values, best[label][axis], per_side, bounds)
+      new[label] = notches.between(values, best[label][axis], per_side, bounds)
     if all(values is not None for values in new.values()):
       for label, values in new.items():
         found[label][axes[label][number]] = values
