@@ -224,7 +224,7 @@ class Sweep:
     if tune is None:
       return ()
     if tune.repeat == "shared":
-      return (Tuning(tune.seeds or (FIRST_TUNING_SEED,)),)
+      return (Tuning(tuple(tune.seeds or (FIRST_TUNING_SEED,))),)
     seeds = tune.seeds
     if seeds is None:
       seeds = {seed: FIRST_TUNING_SEED + seed for seed in self.seeds}

@@ -6,14 +6,14 @@ experiments/optimizer_sweep), not the paper's text. There a round tries the
 values of every axis around one configuration, and the best becomes the next
 one, until the approximately best ones (within 0.005) have been looked around.
 Here the axes follow each other, so that each starts from what those before it
-found: fewer trials for as many values.
+found.
 
 A search starts at each method's own value where the grid has it, else at the
 middle one. A phase visits the axes in the order of the space and tries the
-values of one. Where the best of some method lies on an edge of the axis, the
-axis grows by a notch for all. The next phase visits the axes again behind which
-another has moved since, until nothing moves or the phases are used up; then
-comes the second pass.
+values of one. Where the best of some method lies on an edge of the axis, it
+grows by a notch for all that look along it. The next phase visits the axes
+again behind which another has moved since, until nothing moves or the phases
+are used up; then comes the second pass.
 
 Budgets: all methods may use the same phases, and their axes have the same
 numbers of values. One whose best no longer moves spends nothing more: its next
@@ -21,14 +21,24 @@ trials would be those that it has had. The budget that is printed is the most
 that a method has spent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 
 from normjax import errors
 from normjax.sweep import tune as tune_lib
-from normjax.sweep.search import Axes, Found, Round, Rounds, Values, second_pass
+from normjax.sweep.search import (
+  Axes,
+  Found,
+  Round,
+  Rounds,
+  Scores,
+  Values,
+  second_pass,
+)
 from normjax.sweep.spec import Tune
 
 PHASES = 2
+# The grids, the best values and on which sides they lie on an edge.
+_Looked = tuple[dict[str, Axes], dict[str, Values], dict[str, dict[int, int]]]
 
 
 def search(
@@ -88,25 +98,11 @@ def _rounds(
         continue
       # Of the first phase, which no method can leave out.
       coming = 0 if phase else _num_new(grids[active[0]], axis + 1)
-      for extension in range(tune.max_extensions + 1):
-        lines = {
-          label: line(grids[label], best[label], axis) for label in active
-        }
-        scores = yield Round(lines, coming + after)
-        chosen, sides = {}, {}
-        for label in active:
-          known = {v: scores[label][v] for v in lines[label]}
-          chosen[label] = tune_lib.best(lines[label], known)
-          on = tune_lib.edges(grids[label], known, chosen[label], tune.limits)
-          sides[label] = {axis: on[axis]} if axis in on else {}
-        if extension == tune.max_extensions or not any(sides.values()):
-          break
-        grown = tune_lib.grow_all(
-          {label: grids[label] for label in active}, chosen, sides, tune.limits
-        )
-        if grown is None:
-          break
-        grids |= grown
+      starts = {label: best[label] for label in active}
+      grown, chosen, sides = yield from _along(
+        grids, starts, axis, tune, coming + after
+      )
+      grids |= grown
       for label in active:
         stale[label].discard(axis)
         edges[label].pop(axis, None)
@@ -119,6 +115,34 @@ def _rounds(
   if tune.second_pass:
     return (yield from second_pass.rounds(grids, best, tune.limits))
   return {label: Found(best[label], bool(edges[label])) for label in grids}
+
+
+def _along(
+  grids: Mapping[str, Axes],
+  starts: Mapping[str, Values],
+  axis: int,
+  tune: Tune,
+  later: int,
+) -> Generator[Round, Mapping[str, Scores], _Looked]:
+  """Tries the values of one axis, which may grow, for some of the methods."""
+  grids = {label: grids[label] for label in starts}
+  extensions = 0
+  while True:
+    lines = {label: line(grids[label], starts[label], axis) for label in starts}
+    scores = yield Round(lines, later)
+    chosen, sides = {}, {}
+    for label, tried in lines.items():
+      known = {values: scores[label][values] for values in tried}
+      chosen[label] = tune_lib.best(tried, known)
+      on = tune_lib.edges(grids[label], known, chosen[label], tune.limits)
+      sides[label] = {axis: on[axis]} if axis in on else {}
+    if extensions == tune.max_extensions or not any(sides.values()):
+      return grids, chosen, sides
+    grown = tune_lib.grow_all(grids, chosen, sides, tune.limits)
+    if grown is None:
+      return grids, chosen, sides
+    grids = grown
+    extensions += 1
 
 
 def _num_new(grid: Axes, first: int) -> int:

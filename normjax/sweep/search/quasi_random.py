@@ -42,13 +42,12 @@ def search(
           f"Tune.space[{key!r}] of {label!r}: 'quasi_random' needs the limits"
           f" (low, high), got {list(values)}."
         )
-  trials = {
-    label: points(grid, tune.trials, seed) for label, grid in grids.items()
-  }
+  count = tune.trials or 0  # `Tune` asks for it.
+  trials = {label: points(grid, count, seed) for label, grid in grids.items()}
   for label, own_trials in trials.items():
-    if len(own_trials) < tune.trials:
+    if len(own_trials) < count:
       raise errors.UserError(
-        f"Tune.trials is {tune.trials}, but {label!r} has only"
+        f"Tune.trials is {count}, but {label!r} has only"
         f" {len(own_trials)} different points between its limits."
       )
   return _rounds(trials)
