@@ -346,6 +346,7 @@ def _with_roles(
     "non_negative": ("default", roles.non_negative_mask),
     "exempt": (groups.HEAD_NAMES, roles.outputs()),
     "keep": (groups.EMBEDDING_NAMES, roles.tables()),
+    "writers": (groups.WRITER_NAMES, roles.writers()),
   }
   parameters = inspect.signature(optim.REGISTRY.get(name)).parameters
   return options | {

@@ -12,8 +12,9 @@ def transformer_options() -> dict[str, Any]:
     # Where norms sit, and what multiplies the branches.
     "placement": "pre",
     "residual": "none",
-    # How kernels start; None: as goes with the placement.
-    "init": placeholder(str),
+    # How kernels start, the same for every placement; "placement": each
+    # placement's own.
+    "init": "depth_scaled",
     # A norm other than the config's own in a slot, or one where the
     # placement has none: "rms_norm", "dyt(alpha_init=0.2)".
     "slot_norms": {
@@ -31,7 +32,8 @@ def transformer_options() -> dict[str, Any]:
     "reader_scales": False,
     # Inside attention.
     "mixing": "softmax",
-    "query_key_norm_axes": "head",
+    # None: as goes with the placement, "joint" for reordered, else "head".
+    "query_key_norm_axes": placeholder(str),
     "query_key_norm_after_rotation": False,
     "learned_temperature": False,
     "logit_scale": placeholder(float),

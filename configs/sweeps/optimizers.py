@@ -41,6 +41,9 @@ OPTIONS = {
   "muon": {"fallback_learning_rate": 0.01},
   "normuon": {"fallback_learning_rate": 0.01},
 }
+# ei_sgd is SGD but for models of excitatory and inhibitory cells, ngpt_adam
+# goes with a normalized stream: configs/sweeps/placements.py.
+ELSEWHERE = ("ei_sgd", "ngpt_adam")
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -62,8 +65,7 @@ def method(name: str) -> dict:
 def sweep() -> space.Sweep:
   """The optimizers, tuned with one seed, compared with three others."""
   return space.Sweep(
-    # ei_sgd is SGD but for models of excitatory and inhibitory cells.
-    methods=[method(name) for name in optim.names() if name != "ei_sgd"],
+    methods=[method(name) for name in optim.names() if name not in ELSEWHERE],
     seeds=(1, 2, 3),
     tune=space.Tune(
       {"optimizer.learning_rate": (1 / 3, 1.0, 3.0)}, relative=True

@@ -1,6 +1,6 @@
 """Norms under three optimizers, each pair with its learning rate tuned.
 
-Claim: none; the question of the quick start under equal tuning budgets.
+Claim: none; the quick start's question under equal tuning budgets, 300 steps.
 Command: normjax sweep configs/sweeps/tuned.py
 Time: about 12 minutes on two cores, compilation included.
 
@@ -17,8 +17,8 @@ from normjax import sweep as space
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """The quick start's."""
-  return configure.load(f"configs/sweeps/quickstart.py:{arg}")
+  """The run that all points share; `:debug` shrinks it."""
+  return configure.load(f"configs/default.py{':' if arg else ''}{arg}")
 
 
 def sweep() -> space.Sweep:

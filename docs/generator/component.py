@@ -130,7 +130,7 @@ def _described(kind: kinds.Kind, name: str) -> list[str]:
   if getattr(entry, "final_norm", False):
     extras.append("final norm")
   if init := getattr(entry, "init", ""):
-    extras.append(f"init [`{init}`](inits/{init}.md)")
+    extras.append(f"own start [`{init}`](inits/{init}.md)")
   return [_link(kind, name), entry.formula, ", ".join(extras), entry.source]
 
 
@@ -147,6 +147,8 @@ def page(kind: kinds.Kind, name: str) -> str:
     _, _, extras, _ = _described(kind, name)
     if extras:
       blocks.append(f"With: {extras}.".replace("](inits", "](../inits"))
+    if said := getattr(kind.table.resolve(name), "init_source", ""):
+      blocks.append(f'Its own start, `model.init="placement"`: {said}.')
     if factory := kind.table.factories.get(name):
       sections = text.sections(kinds.documentation(factory))
       options = ", ".join(

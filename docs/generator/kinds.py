@@ -117,9 +117,9 @@ def _file(module: str) -> Path:
 
 
 _INIT_INTRO = """\
-`init` of the transformers says how kernels start where it is not the
-placement's own. The number is the standard deviation, in block l of L; writers
-are the kernels that write to the stream."""
+`init` of the transformers says how kernels start, the same for every placement.
+The number is the standard deviation, in block l of L; writers are the kernels
+that write to the stream."""
 
 KINDS = (
   Kind(

@@ -36,4 +36,4 @@ def get(name: str) -> Metric:
   found = _REGISTRY.make(bare, **options) if options else _REGISTRY.get(bare)
   if isinstance(found, Metric):
     return found
-  return Metric(name.partition(":")[2], found)
+  return Metric(name.partition(":")[2] or name, found)

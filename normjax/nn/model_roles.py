@@ -24,6 +24,8 @@ from normjax.types import PyTree
 
 # The axis of leaves that hold several layers, as Flax's scans stack them.
 STACKED = "layers"
+# The axis of the features that a transformer's blocks read and write.
+STREAM = "embed"
 
 
 # ----- What Flax's layers are -----
@@ -217,6 +219,18 @@ class Roles:
     """The pattern `keep` of an optimizer: paths of embeddings."""
     return self._pattern(
       lambda role: role.kind in roles.TABLE_KINDS, groups.EMBEDDING_NAMES
+    )
+
+  def writers(self) -> str:
+    """The pattern `writers` of an optimizer: kernels that write to the stream.
+
+    Those whose outputs are the features that blocks add to, "embed".
+    """
+    return self._pattern(
+      lambda role: (
+        role.kind is roles.Kind.KERNEL and role.axes[-1:] == (STREAM,)
+      ),
+      groups.WRITER_NAMES,
     )
 
   @property

@@ -47,6 +47,17 @@ class Slots:
           raise type(error)(f"slot_norms.{slot}={spec!r}: {error}") from error
     return None
 
+  def _given(self, slot: str) -> tuple[str, str]:
+    """The option that asks for this slot's norm, as `key=value`, and its key.
+
+    Where no slot is named that is the placement, and the key `norm`.
+    """
+    bare = slot.removeprefix("attention_").removeprefix("feed_forward_")
+    for key in (slot, bare):
+      if (spec := self.named.get(key)) is not None:
+        return f"slot_norms.{key}={spec!r}", f"slot_norms.{key}"
+    return f"placement={self.placement.name!r}", "norm"
+
   def around(self) -> dict[str, norms.Norm]:
     """The norms around the branches, by "<branch>_<slot>"."""
     return {
@@ -76,11 +87,14 @@ class Slots:
     }
     return {end: norm for end, norm in chosen.items() if norm is not None}
 
-  def check(self, scaling: ResidualScaling, *, causal: bool) -> None:
+  def check(
+    self, scaling: ResidualScaling, *, model_dim: int, causal: bool
+  ) -> None:
     """Checks that everything goes together.
 
     Args:
       scaling: of the branches.
+      model_dim: d.
       causal: whether a token must see no later one.
 
     Raises:
@@ -111,7 +125,7 @@ class Slots:
     if causal:
       self._check_causal(have)
     if self.placement.fixed_length:
-      self._check_fixed_length(scaling)
+      self._check_fixed_length(scaling, model_dim)
 
   def _check_context_for_next(self, have: set[str]) -> None:
     """A context goes from the first input norm of a pre block to the second."""
@@ -147,19 +161,29 @@ class Slots:
           " a norm of single tokens, such as 'rms_norm' or 'layer_norm'."
         )
 
-  def _check_fixed_length(self, scaling: ResidualScaling) -> None:
+  def _check_fixed_length(
+    self, scaling: ResidualScaling, model_dim: int
+  ) -> None:
+    """The stream's norms give every token one length, which no gain changes."""
     name = self.placement.name
-    for slot, norm in self.around().items():
-      if "input" in slot:
+    kept = self.around() | self.ends()
+    for slot in sorted(kept):
+      norm = kept[slot]
+      if "input" in slot or slot == "final":
         continue
       traits = norm.traits
+      learned = sorted(norm.init((model_dim,))["params"])
       if not (traits.scale_invariant and traits.statistics == "per_example"):
-        raise errors.UserError(
-          f"placement {name!r} keeps the stream at one length, which the norm"
-          f" {norm.name!r} does not fix for each token; allowed are"
-          " scale-invariant norms of single tokens, such as l2_norm,"
-          " rms_norm or layer_norm."
-        )
+        why = f"norm {norm.name!r} does not fix for each token"
+      elif learned:
+        why = f"the {' and '.join(learned)} of norm {norm.name!r} would change"
+      else:
+        continue
+      given, key = self._given(slot)
+      raise errors.UserError(
+        f"{given}: the stream of {name!r} keeps one length, which {why};"
+        f" {key} must be rms_norm(use_scale=False) or l2_norm."
+      )
     if scaling.name != "none":
       raise errors.UserError(
         f"placement {name!r} interpolates with learned rates in place of"

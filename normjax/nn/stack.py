@@ -40,10 +40,10 @@ class Stack(HasNoise):
     slot_norms: Mapping[str, norms.NormSpec | None] | None = None,
     placement: str | placement_lib.Placement = "pre",
     residual: str | residual_scaling.ResidualScaling = "none",
-    init: str | initial.Init | None = None,
+    init: str | initial.Init | None = initial.DEFAULT,
     reader_scales: bool = False,
     mixing: str | Mapping[str, Any] = "softmax",
-    query_key_norm_axes: str = "head",
+    query_key_norm_axes: str | None = None,
     query_key_norm_after_rotation: bool = False,
     learned_temperature: bool = False,
     logit_scale: float | None = None,
@@ -78,11 +78,14 @@ class Stack(HasNoise):
         placement has none; the others must be slots of the placement.
       placement: where norms sit, one of `placement.TABLE`.
       residual: what multiplies the branches, one of `residual_scaling.TABLE`.
-      init: how kernels start, one of `initial.TABLE`; None: the placement's.
+      init: how kernels start, one of `initial.TABLE`: the same for every
+        placement, or "placement" for each placement's own. None is that, too:
+        the configs of older runs have it.
       reader_scales: whether each matrix that reads an input norm has a gain
         of its own, in place of the norm's `scale` (arXiv:2605.26895).
       mixing: how attention mixes, one of `normjax.nn.mixing.TABLE`.
-      query_key_norm_axes: "head" or "joint"; see `Attention`.
+      query_key_norm_axes: "head" or "joint", see `Attention`; None: "joint"
+        where the placement normalizes so, else "head".
       query_key_norm_after_rotation: see `Attention`.
       learned_temperature: see `Attention`.
       logit_scale: see `Attention`.
@@ -100,13 +103,12 @@ class Stack(HasNoise):
     """
     placed = placement_lib.resolve(placement)
     scaling = residual_scaling.resolve(residual)
-    kernels = initial.resolve(placed.init if init is None else init)
+    kernels, gain = placed.start(init, num_layers)
     layers = [placed.layer(i + 1, num_layers) for i in range(num_layers)]
     chosen = slots.Slots(placed, layers, norms.resolve(norm), slot_norms or {})
-    chosen.check(scaling, causal=causal)
+    chosen.check(scaling, model_dim=model_dim, causal=causal)
     if reader_scales:
       chosen = chosen.without_input_scales()
-    gain = placed.gain(num_layers)
     inner_gain = scaling.inner_gain(2 * num_layers)
     out_gain = 0.0 if scaling.zero_writers else gain
 
@@ -128,7 +130,8 @@ class Stack(HasNoise):
         rope_theta=rope_theta,
         mixing=mixing,
         query_key_norm=chosen.inside(layer, "attention", "query_key"),
-        query_key_norm_axes=query_key_norm_axes,
+        query_key_norm_axes=query_key_norm_axes
+        or layer.attention.query_key_axes,
         query_key_norm_after_rotation=query_key_norm_after_rotation,
         value_norm=chosen.inside(layer, "attention", "value"),
         inner_norm=chosen.inside(layer, "attention", "inner"),

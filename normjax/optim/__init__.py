@@ -43,6 +43,7 @@ TABLE: Mapping[str, str] = {
   "adafactor": "normjax.optim.adafactor:adafactor",
   "normalized_gd": "normjax.optim.normalized_gd:normalized_gd",
   "nap_adamw": "normjax.optim.nap:nap_adamw",
+  "ngpt_adam": "normjax.optim.normalized_weights:ngpt_adam",
   "sgd": "normjax.optim.sgd:sgd",
   "nfnet_sgd": "normjax.optim.nfnet_sgd:nfnet_sgd",
   "ei_sgd": "normjax.optim.ei_sgd:ei_sgd",

@@ -35,6 +35,11 @@ HEAD_NAMES = (
   r"(.*/)?((lm_|output_|classifier_)?head|(to_)?logits|logits?_?dense"
   r"|classifier|unembed|unembedding|readout|output_layer)(_\d+)?(/.*)?"
 )
+# What writes to a transformer's stream: the last kernels of its branches.
+WRITER_NAMES = (
+  r"(.*/)?(o|out|wo|w2|fc2|fc_out|down|(o|c|out|output|down)_proj)"
+  r"(/(kernel|weight|w))?(/\d+)?"
+)
 # What holds one parameter: its `value` is not part of the path.
 _BOXES = {
   ("flax.nnx.variablelib", "Variable"),

@@ -77,6 +77,7 @@ class Run:
     self.config = config
     self._files, self._asked_step = found, step
     self._evaluators: dict[tuple[Metric, ...], reopen.Evaluator] = {}
+    self._said: set[str] = set()
 
   def __repr__(self) -> str:
     """Says which run it is, where, and how far."""
@@ -92,11 +93,23 @@ class Run:
   @property
   def record(self) -> RunRecord:
     """Where it is now: `.state`, `.status`, `.problems`; read each time."""
-    return self._files.read()
+    record = self._files.read()
+    self._say(record.problems)
+    return record
+
+  def _say(self, problems: Iterable[str]) -> None:
+    """Warns of each damaged file once; what is in it counts as absent."""
+    for problem in problems:
+      if problem not in self._said:
+        self._said.add(problem)
+        _LOG.warning("%s", problem)
 
   @property
   def result(self) -> Mapping[str, Any] | None:
-    """What `result.json` holds; None where the run is not over."""
+    """What `result.json` holds; None where the run is not over.
+
+    A damaged file counts as absent, with a warning that names it.
+    """
     return self.record.result
 
   @property
@@ -113,8 +126,10 @@ class Run:
 
     Returns:
       Name to array, all of one length, NaN where a row has no such number.
+      Lines that are no rows are left out, with a warning that names them.
     """
-    rows, _ = self._files.read_rows()
+    rows, problems = self._files.read_rows()
+    self._say(problems)
     if kind is None:
       return columns.of(rows)
     kinds = sorted({row["kind"] for row in rows})

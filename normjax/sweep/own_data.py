@@ -55,9 +55,7 @@ def check(out: Path, plan: Plan, entries: Mapping[str, RunRecord]) -> None:
       more = len(changed) - _MOST_NAMED
       count = "1 run was" if len(changed) == 1 else f"{len(changed)} runs were"
       raise errors.RunError(
-        f"{out}: {count} trained on other data of"
-        f" data.name={points[0].config['data']['name']!r} ({named}"
-        f"{f' and {more} more' if more > 0 else ''}):"
-        f" {next(iter(changed.values()))}. Give a new --out, or put the old"
-        " data back."
+        f"{out}: {count} trained on {next(iter(changed.values()))} ({named}"
+        f"{f' and {more} more' if more > 0 else ''}). Give a new --out, or put"
+        " the old data back."
       )

@@ -11,7 +11,10 @@ _KEY = "fingerprint"
 
 
 def problem(config: configure.ConfigDict, files: RunDirectory) -> str:
-  """What has changed in the data since a run began; empty where nothing has.
+  """What a run was trained on, where that is not its data now; else empty.
+
+  As in "other data of data.name='arrays': …": data that is elsewhere, or that
+  cannot be read, is not called other data.
 
   Args:
     config: of the run.
@@ -20,11 +23,13 @@ def problem(config: configure.ConfigDict, files: RunDirectory) -> str:
   was = began_with(files)
   if _KEY not in was:
     return ""
+  name = f"data of data.name={config['data']['name']!r}"
   try:
     now = build.dataset(config).provenance
   except errors.UserError as error:
-    return f"now it cannot be read: {str(error).rstrip('.')}"
-  return difference(was, now)
+    return f"{name} that cannot be read now: {str(error).rstrip('.')}"
+  changed = difference(was, now)
+  return f"other {name}: {changed}" if changed else ""
 
 
 def began_with(files: RunDirectory) -> Mapping[str, Any]:

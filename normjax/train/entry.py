@@ -125,10 +125,9 @@ def _finished(runs: Sequence[Run]) -> dict[Path, dict[str, Any]]:
 def _check_data(run: Run) -> None:
   """Raises RunError where a run's data is no longer what it began with."""
   if changed := data_change.problem(run.config, run.files):
-    name = configure.to_dict(run.config)["data"]["name"]
     raise errors.RunError(
-      f"{run.directory} was trained on other data of data.name={name!r}:"
-      f" {changed}. Give another --out, or put the old data back."
+      f"{run.directory} was trained on {changed}. Give another --out, or put"
+      " the old data back."
     )
 
 

@@ -162,12 +162,11 @@ def test_the_contracts_run_over_them(tmp_path):
     name for name in dir(model_contract.ModelContract) if name[:5] == "test_"
   ]
   assert len(contract) > 3
+  for name in contract:
+    # What one norm shows, `tests/slow.py` may leave out on another.
+    cases = {f"{name}[toy_linear-{norm}]" for norm in model_contract.NORMS}
+    assert cases & names
   assert names >= {
-    *(
-      f"{name}[toy_linear-{norm}]"
-      for name in contract
-      for norm in model_contract.NORMS
-    ),
     "test_a_batch_depends_on_seed_and_step_alone[toy_blobs]",
     "test_batches_have_the_promised_shapes_and_types[toy_blobs]",
     "test_every_parameter_of_every_model_has_the_role_of_its_name[toy_linear]",

@@ -100,9 +100,12 @@ def _assert_grows(got, start, added, size=1.0):
 )
 def test_stream_grows_with_depth_as_the_placement_says(placement, start, added):
   added = np.broadcast_to(added, BLOCKS)
+  # Its gain on Xavier's kernels is part of its own start.
+  init = {"init": "placement"} if placement == "sub_ln" else {}
   # Where it is more than 1, so are the branches.
   size = max(1.0, added[0] / 2)
-  _assert_grows(_stream(_model(placement=placement)), start, added, size)
+  got = _stream(_model(placement=placement, **init))
+  _assert_grows(got, start, added, size)
 
 
 @pytest.mark.parametrize("placement", ["hybrid", "hybrid_star"])
@@ -185,7 +188,11 @@ def test_without_norms_the_branches_must_be_scaled():
 
 def _down_gradients(placement, num_layers):
   """Squared norms of the loss's gradients by the last kernel of each block."""
-  model = _model(placement=placement, num_layers=num_layers, activation="relu")
+  # DeepNorm's constants are a gain on Xavier's kernels, too.
+  init = {"init": "placement"} if placement == "deep_norm" else {}
+  model = _model(
+    placement=placement, num_layers=num_layers, activation="relu", **init
+  )
   structure, variables = nn_variables.split(model)
   tokens = jnp.arange(TOKENS, dtype=jnp.int32)[:, None]
   labels = jax.random.randint(jax.random.key(1), (TOKENS, 1), 0, TOKENS)

@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from normjax import models
+from normjax.nn import placement as placements
 from normjax.nn import variables as nn_variables
 from normjax.record import probes
 from tests import support
@@ -67,13 +68,15 @@ def test_hybrid_norms():
 
 def test_reordered_norms_of_all_heads():
   """OLMo 2: outputs, and queries and keys over the features of all heads."""
-  got = _norms(1, placement="reordered", query_key_norm_axes="joint")
-  assert got == {
+  assert _norms(1, placement="reordered") == {
     "attention/query": (4 * 16,),
     "attention/key": (2 * 16,),
     "attention_output": (64,),
     "feed_forward_output": (64,),
   }
+  # What a config says counts.
+  told = _norms(1, placement="reordered", query_key_norm_axes="head")
+  assert told["attention/query"] == told["attention/key"] == (16,)
 
 
 def test_sub_ln_norms_what_the_last_kernels_read():
@@ -84,7 +87,7 @@ def test_sub_ln_norms_what_the_last_kernels_read():
     "feed_forward_input": (64,),
     "feed_forward/inner": (176,),
   }
-  model = models.make("llama", **TINY, placement="sub_ln")
+  model = models.make("llama", **TINY, placement="sub_ln", init="placement")
   x_btd = support.normal(2, 3, 64)
   for name in ("attention", "feed_forward"):
     branch = getattr(model.layers[0], name)
@@ -94,6 +97,29 @@ def test_sub_ln_norms_what_the_last_kernels_read():
     first = branch.value if name == "attention" else branch.up
     first.kernel[...] *= 8.0
     np.testing.assert_allclose(branch(x_btd), before, atol=1e-4)
+
+
+def test_every_placement_starts_with_the_same_kernels():
+  """Of a seed; else a difference of placements is one of starts, too."""
+
+  def kernels(placement):
+    norm = {"norm": "l2_norm"} if placement == "normalized_stream" else {}
+    small = {"num_layers": 1, "num_heads": 1, "num_kv_heads": 1}
+    model = models.make("llama", placement=placement, **norm, **small)
+    params = nn_variables.split(model)[1]["params"]
+    return {
+      name: leaf
+      for name, leaf in probes.named_leaves(params)
+      if name.endswith(("kernel", "embedding"))
+    }
+
+  want = kernels("pre")
+  assert len(want) == 9
+  for placement in placements.TABLE.names():
+    got = kernels(placement)
+    assert got.keys() == want.keys()
+    for name, kernel in got.items():
+      np.testing.assert_array_equal(kernel, want[name], err_msg=placement)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +135,7 @@ def test_gains_multiply_xaviers_deviation(placement, gain):
   arXiv:2203.00555 and 2210.06423, both figure 2. Xavier's is
   sqrt(2 / (inputs + outputs)), of the matrix with its heads merged.
   """
-  model = models.make("llama", **TINY, placement=placement)
+  model = models.make("llama", **TINY, placement=placement, init="placement")
   block = model.layers[1]
   attention, feed_forward = block.attention, block.feed_forward
   for layer, inputs, outputs, factor in (

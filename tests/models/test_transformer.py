@@ -21,7 +21,8 @@ def _tokens(seed=0, length=6):
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_the_future_does_not_show(name, placement):
   """Changing token t leaves the logits before t as they were."""
-  model = models.make(name, **TINY, placement=placement)
+  norm = {"norm": "l2_norm"} if placement == "normalized_stream" else {}
+  model = models.make(name, **TINY, placement=placement, **norm)
   tokens = _tokens()
   changed = tokens.at[:, 3].set((tokens[:, 3] + 1) % 23)
   before, after = model(tokens), model(changed)

@@ -174,7 +174,9 @@ def test_layer_scale_is_a_vector_a_branch():
 
 def test_the_normalized_stream_starts_at_a_twentieth():
   """|a| = 0.05 at first, stored as 1 / sqrt(d): arXiv:2410.01131, 2.5."""
-  model = models.make("llama", **TINY, placement="normalized_stream")
+  model = models.make(
+    "llama", **TINY, placement="normalized_stream", norm="l2_norm"
+  )
   block = model.layers[0]
   np.testing.assert_allclose(block.attention_rate[...], 0.25)
   np.testing.assert_allclose(block._factor(0), 0.05, rtol=1e-6)
@@ -230,10 +232,36 @@ def test_bhyt_hands_its_variance_on_in_a_pre_block():
     ),
     (
       {"placement": "normalized_stream", "norm": "dyt"},
-      "'dyt' does not fix for each token",
+      "^placement=.* norm 'dyt' does not fix for each token",
     ),
     (
-      {"placement": "normalized_stream", "residual": "skip_init"},
+      {"placement": "normalized_stream"},
+      r"^placement=.* the scale of norm 'rms_norm' would change;"
+      r" norm must be rms_norm\(use_scale=False\) or l2_norm",
+    ),
+    (
+      {
+        "placement": "normalized_stream",
+        "norm": "l2_norm",
+        "slot_norms": {"output": "l2_norm(use_scale=True)"},
+      },
+      r"^slot_norms.output=.* the scale of norm 'l2_norm' would change;"
+      " slot_norms.output must be",
+    ),
+    (
+      {
+        "placement": "normalized_stream",
+        "norm": "l2_norm",
+        "slot_norms": {"embedding": "layer_norm(use_scale=False)"},
+      },
+      r"^slot_norms.embedding=.* the bias of norm 'layer_norm' would",
+    ),
+    (
+      {
+        "placement": "normalized_stream",
+        "norm": "l2_norm",
+        "residual": "skip_init",
+      },
       "residual='skip_init' does not go with it",
     ),
     (

@@ -243,6 +243,38 @@ def nap_adamw(
   return w
 
 
+def ngpt_adam(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  b1=0.9,
+  b2=0.95,
+  eps=1e-8,
+  weight_decay=0.0,
+):
+  """`AdamW.step`, then `normalize_matrices` of NVIDIA/ngpt.
+
+  `justnorm(x, dim)` with dim 1, or 0 for att_c_proj and mlp_c_proj, in the
+  order n_proj, n_embd. Here n_embd is 6.
+  """
+  m = v = np.zeros_like(w)
+  for t in range(1, steps + 1):
+    g = gradient(t, w)
+    m = b1 * m + (1 - b1) * g
+    v = b2 * v + (1 - b2) * g**2
+    adam = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+    decay = 0.0 if kind == "vector" else weight_decay
+    w = w - learning_rate * (adam + decay * w)
+    if kind != "vector":
+      x = w.reshape(len(w), -1)
+      dim = 0 if len(x) == 6 else 1
+      w = (x / np.linalg.norm(x, axis=dim, keepdims=True)).reshape(w.shape)
+  return w
+
+
 def ei_sgd(
   kind,
   w,
@@ -361,6 +393,17 @@ CASES = (
       "vector_decay": ((1.0, ValueError),),
     },
     silent={"vector_decay": 'acts where vectors="decay"'},
+  ),
+  Case(
+    "ngpt_adam",
+    ngpt_adam,
+    like="nap_adamw",
+    variants=({}, {"b1": 0.5, "b2": 0.9, "weight_decay": 0.3}),
+    # Adam's. The projection rounds the weights, not the step.
+    rounding=4e-5,
+    # The parabolas' matrices start at zero, and end at no unit vectors.
+    convergence={"dims": lambda params: jax.tree.map(lambda _: None, params)},
+    bad={"writers": (("(", ValueError),)},
   ),
   # The projection is in test_sign_constrained.
   Case(

@@ -32,6 +32,7 @@ BYTES = {
   "momentum_8bit": CODED,
   "muon": 4 * ENTRIES,
   "nap_adamw": 8 * ENTRIES + 4,
+  "ngpt_adam": 8 * ENTRIES,
   "nfnet_sgd": 4 * ENTRIES,
   "normalized_gd": 0,
   "normuon": 4 * ENTRIES + 4 * OUTPUTS,

@@ -184,6 +184,23 @@ def test_a_moved_unfinished_run_opens_and_an_empty_one_says_so(
     _ = run.model
 
 
+def test_damaged_files_count_as_absent_and_are_named(
+  directory, tmp_path, caplog
+):
+  shutil.copytree(directory, tmp_path / "run")
+  (tmp_path / "run" / "result.json").write_text("{")
+  with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 3')
+  damaged = normjax.load_run(tmp_path / "run")
+  assert damaged.result is None
+  assert damaged.result is None
+  assert len(damaged.metrics("eval")["step"])
+  said = [record.message for record in caplog.records]
+  assert len(said) == 2, "each once"
+  assert "result.json is not valid JSON" in said[0]
+  assert "is not a metric row; dropped" in said[1]
+
+
 def test_a_damaged_checkpoint_is_named_with_the_one_before(directory, tmp_path):
   damaged = tmp_path / "damaged"
   shutil.copytree(directory, damaged)

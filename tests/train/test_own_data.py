@@ -83,7 +83,8 @@ def test_data_that_is_gone_is_said(config, tmp_path):
   (tmp_path / "mine.npz").unlink()
   build._dataset.cache_clear()
   with pytest.raises(
-    errors.RunError, match=r"now it cannot be read: .*mine.npz"
+    errors.RunError,
+    match=r"trained on data of .*that cannot be read now: .*mine.npz",
   ):
     train.run(config, tmp_path / "run")
 
