@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import configure
-from normjax.record import comparison, schema, sources, target
-from normjax.record.comparison import differing_keys, short_names
+from normjax.record import schema, sources, target
+from normjax.record.comparison import differing_keys
 from normjax.record.directory import RunState
 from normjax.record.failures import Failure, told
-from normjax.report import stats
+from normjax.report import stats, tuning
 from normjax.report.load import Run, SweepRecord
-from normjax.report.tables import NOTHING, show_value
+from normjax.report.tables import NOTHING, few, show_value
 
 # Differ between runs by their nature.
 _UNIQUE = ("created", "git.diff", "git.diff_file")
@@ -47,14 +47,8 @@ def progress(sweep: SweepRecord) -> str:
   waiting = [m.label for m in sweep.methods if not sweep.finals(m.label)]
   if waiting and len(waiting) < len(sweep.methods):
     # Part of the sweep was run; the rest is to come.
-    parts.append(f"no final runs yet: {_few(waiting)}")
+    parts.append(f"no final runs yet: {few(waiting)}")
   return ", ".join(parts) or "no runs are planned"
-
-
-def _few(names: Sequence[str], most: int = 6) -> str:
-  """Names, and how many more there are."""
-  more = len(names) - most
-  return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_complete(sweep: SweepRecord) -> bool:
@@ -196,7 +190,7 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       "With so few seeds intervals are wide: not distinguishable does not"
       " mean equal."
     )
-  lines += _tuning_limits(sweep, rows)
+  lines += tuning.limits(sweep, rows)
   steps = {row.steps for row in rows if row.steps is not None}
   if len(steps) == 1:
     lines.append(
@@ -221,69 +215,6 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if model and data:
     lines.append(f"One model ({model}) on one data set ({data}).")
   return lines
-
-
-def _tuning_limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
-  if not sweep.tuned_keys:
-    return [
-      "Nothing was tuned: every method ran with the values of its config."
-    ]
-  lines = []
-  counts = {row.trials_planned for row in rows}
-  is_descent = sweep.search is not None and sweep.search.name == "coordinate"
-  if len(counts) > 1:
-    least, most = min(counts), max(counts)
-    lines.append(
-      f"Coordinate descent tried {least} to {most} settings per method: one"
-      " whose best no longer moved spent no more."
-      if is_descent
-      else f"Tuning was unequal: {least} to {most} settings tried per method."
-    )
-  names = short_names(sweep.tuned_keys)
-  lines.append(
-    f"Only {', '.join(names[key] for key in sweep.tuned_keys)}"
-    f" {'were' if len(names) > 1 else 'was'} tuned; all else is as in the"
-    " configs."
-  )
-  for key, short in names.items():
-    without = [
-      r.label for r in rows if r.method.choices and not r.method.chosen(key)
-    ]
-    if without:
-      lines.append(
-        f"{short} was not tuned for {_few(without)}: no such number there, or"
-        " the row sets it."
-      )
-  if edges := list(filter(None, (row.method.edges() for row in rows))):
-    lines.append(f"Best value on an edge of the grid: {', '.join(edges)}.")
-  lines += _repetition(sweep)
-  trials = [run for run in sweep.runs if run.stage == "tune"]
-  on_validation = {r.method for r in trials if r.split == "validation"}
-  if on_validation:
-    lines.append(
-      "Tuned on validation, the data of the final numbers, which flatters"
-      f" what is tuned: {_few(sorted(on_validation))}."
-    )
-  shared = {run.seed for run in trials} & {
-    r.seed for r in sweep.runs if r.stage == "final"
-  }
-  if shared:
-    lines.append(
-      "Final seeds were also used for tuning, which flatters the tuned"
-      f" methods: {', '.join(map(str, sorted(shared)))}."
-    )
-  return lines
-
-
-def _repetition(sweep: SweepRecord) -> list[str]:
-  """Whether the luck of tuning is in the intervals, and what it costs."""
-  if not sweep.tunings or sweep.tunings[0].for_seed is not None:
-    return []
-  seeds = len(sweep.tunings[0].seeds)
-  return [
-    f"Tuning was shared by all final seeds ({seeds} tuning"
-    f" seed{'s' * (seeds != 1)}): its luck is not in the intervals."
-  ]
 
 
 def compared(
@@ -311,10 +242,10 @@ def compared(
   lines += [
     ("Methods", str(len(rows))),
     ("Baseline", sweep.baseline or "none"),
-    ("Final seeds", _seeds(sweep, "final")),
+    ("Final seeds", tuning.seeds(sweep, "final")),
   ]
   if sweep.tuned_keys:
-    lines.append(("Tuning", _tuning(sweep)))
+    lines.append(("Tuning", tuning.budget(sweep)))
   else:
     lines.append(("Tuning", "none"))
   flat = dict(configure.leaves(sweep.config))
@@ -324,22 +255,6 @@ def compared(
   if schema.is_count(steps := flat.get("train.num_steps")):
     lines.append(("Steps", f"{steps:,}"))
   return lines
-
-
-def _tuning(sweep: SweepRecord) -> str:
-  """What was tuned, how, and with what budget."""
-  said = f"{', '.join(sweep.tuned_keys)}: "
-  said += comparison.budget(sweep.tunings, len(sweep.methods), sweep.search)
-  said += f", the baseline too; seeds {_seeds(sweep, 'tune')}"
-  if sweep.search is not None:
-    said += f"; search {sweep.search.name}"
-    said += ", with a second pass" if sweep.search.second_pass else ""
-  return said
-
-
-def _seeds(sweep: SweepRecord, stage: str) -> str:
-  seeds = sorted({run.seed for run in sweep.runs if run.stage == stage})
-  return ", ".join(map(str, seeds)) or NOTHING
 
 
 def config_table(

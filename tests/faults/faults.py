@@ -357,7 +357,7 @@ FAULTS = (
   ),
   Fault(
     "mode of the metric",
-    "normjax/sweep/plan.py",
+    "normjax/sweep/tuner.py",
     'return value if sweep.mode == "min" else -value',
     "return value",
     "tests/sweep/test_plan.py::test_the_mode_turns_the_order_around",
