@@ -161,7 +161,7 @@ def _print(
 ) -> None:
   from rich.console import Console
 
-  from normjax.report import facts, formats, tables
+  from normjax.report import facts, findings, formats, tables
 
   console = console or Console()
   table = tables.build(sweep, rows)
@@ -170,10 +170,12 @@ def _print(
   def show(text: str, style: str | None = None) -> None:
     console.print(escape.terminal(text, style or ""))
 
-  for sentence in facts.findings(sweep, rows):
+  found = findings.build(sweep, rows)
+  for sentence in found:
     show(sentence)
   for note in table.notes:
-    show(note, style="dim")
+    if note not in found:
+      show(note, style="dim")
   if not facts.is_complete(sweep):
     show(f"Not complete: {facts.progress(sweep)}.", style="yellow")
   for line in facts.failures(sweep):

@@ -13,6 +13,7 @@ from typing import Any
 from normjax import configure, errors
 from normjax.record import comparison, files, target
 from normjax.record.comparison import (
+  VERDICT,
   Method,
   Search,
   Tuning,
@@ -88,7 +89,12 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class SweepRecord:
-  """A comparison: its plan, its runs, and what could not be read."""
+  """A comparison: its plan, its runs, and what could not be read.
+
+  Attributes:
+    num_seeds: of the final runs, per method; 0 where no plan says it.
+    divergence: what a diverged final run is, see `Sweep.divergence`.
+  """
 
   directory: Path
   sweep_id: str
@@ -105,6 +111,8 @@ class SweepRecord:
   other_metrics: tuple[str, ...] = ()
   tunings: tuple[Tuning, ...] = ()
   search: Search | None = None
+  num_seeds: int = 0
+  divergence: str = VERDICT
 
   def finals(self, label: str) -> list[Run]:
     """Runs of a method that the table is made from."""
@@ -175,6 +183,8 @@ def _load_sweep(directory: SweepDirectory) -> SweepRecord:
     other_metrics=metrics[1:],
     tunings=comparison.tunings(plan),
     search=comparison.search(plan),
+    num_seeds=plan.get("num_seeds", 0),
+    divergence=plan.get("divergence", VERDICT),
   )
 
 

@@ -6,7 +6,16 @@ from typing import Any
 
 import markupsafe
 
-from normjax.report import facts, formats, stats, tables, web
+from normjax.report import (
+  facts,
+  findings,
+  formats,
+  provenance,
+  stats,
+  tables,
+  verdicts,
+  web,
+)
 from normjax.report.figure import GRID, INK, PAPER
 from normjax.report.load import Run, SweepRecord
 from normjax.report.redraw import Drawn
@@ -16,15 +25,8 @@ _MAX_LISTED = 500
 # The figures' fixed colours, replaced by the page's own.
 _THEME = {
   INK: "currentColor",
-  PAPER: "none",
+  PAPER: "var(--paper)",
   GRID: "var(--grid)",
-}
-_VERDICTS = {
-  stats.BETTER: "better",
-  stats.WORSE: "worse",
-  stats.ALL_DIVERGED: "worse",
-  stats.SOME_DIVERGED: "worse",
-  stats.BASELINE: "baseline",
 }
 
 
@@ -92,10 +94,10 @@ def render(
     title=_title(sweep),
     complete=facts.is_complete(sweep),
     progress=facts.progress(sweep),
-    findings=facts.findings(sweep, rows),
+    findings=findings.build(sweep, rows),
     compared=facts.compared(sweep, rows),
     table=table,
-    verdicts=_VERDICTS,
+    tone=verdicts.tone,
     figures=[
       (drawn.figure, inline(drawn), web.figure_data(drawn.figure))
       for drawn in figures
@@ -107,9 +109,9 @@ def render(
     config_keys=keys,
     configs=configs,
     base_config=facts.base_config(sweep),
-    provenance=facts.provenance(sweep),
-    created=facts.created(sweep),
-    diffs=facts.diffs(sweep),
+    provenance=provenance.lines(sweep),
+    created=provenance.created(sweep),
+    diffs=provenance.diffs(sweep),
     runs=[_run_line(run, sweep, pages) for run in listed],
   )
 

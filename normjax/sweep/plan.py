@@ -14,7 +14,13 @@ from typing import Any
 
 from normjax import configure
 from normjax.configure import ConfigDict
-from normjax.record.comparison import Choice, Method, Search, Tuning
+from normjax.record.comparison import (
+  VERDICT,
+  Choice,
+  Method,
+  Search,
+  Tuning,
+)
 from normjax.sweep import labels as labels_lib
 from normjax.sweep import search as search_lib
 from normjax.sweep import tune as tune_lib
@@ -53,6 +59,7 @@ class Plan:
   methods: tuple[Method, ...]
   points: tuple[Point, ...]
   seeds: tuple[int, ...]
+  divergence: str = VERDICT
 
   @property
   def num_points(self) -> int:
@@ -190,6 +197,7 @@ class Comparison:
       methods=tuple(methods),
       points=(*trials, *finals),
       seeds=sweep.seeds,
+      divergence=sweep.divergence,
     )
 
   def _named(self, label: str, found: search_lib.Found) -> Overrides:
@@ -267,8 +275,8 @@ class Comparison:
   def _sweep_id(self) -> str:
     """The hash of the base config and of all that decides the runs.
 
-    The baseline, the labels and other metrics are left out: they only change
-    the report.
+    The baseline, the labels, other metrics and what divergence is are left
+    out: they only change the report.
     """
     sweep, tune = self.sweep, None
     if sweep.tune is not None:
@@ -299,7 +307,8 @@ def to_json(plan: Plan, config_file: str) -> dict[str, Any]:
   # `dataclasses.asdict` would copy every point's config.
   value = {"config_file": config_file, **vars(plan)}
   value["num_points"] = plan.num_points
-  del value["seeds"]  # The points have them.
+  value["num_seeds"] = len(plan.seeds)
+  del value["seeds"]  # The points have them, in the end.
   value["search"] = vars(plan.search) if plan.search else None
   value["tunings"] = list(map(vars, plan.tunings))
   value["methods"] = [

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from normjax import configure, errors, fields
 from normjax.record import target
-from normjax.record.comparison import Tuning
+from normjax.record.comparison import DIVERGENCE, VERDICT, Tuning
 from normjax.sweep import checks
 from normjax.sweep.space import Overrides
 from normjax.sweep.tune_spec import Tune
@@ -35,6 +35,9 @@ class Sweep:
     other_metrics: of `result.json`, or targets; columns beside the metric,
       which decide nothing.
     labels: of the methods; None derives the shortest that tell them apart.
+    divergence: what a diverged final run is in the report. "verdict": the
+      method's verdict is "diverged 1 of 5", and nothing is tested on the rest.
+      "worst": the worst rank, and every test is the exact signed-rank one.
   """
 
   methods: Sequence[Overrides]
@@ -45,6 +48,7 @@ class Sweep:
   mode: str = "min"
   labels: Sequence[str] | None = None
   other_metrics: Sequence[str] = ()
+  divergence: str = VERDICT
 
   def __post_init__(self):
     """Checks what can be checked without a config."""
@@ -73,6 +77,11 @@ class Sweep:
     if self.mode not in ("min", "max"):
       raise errors.UserError(
         f"Sweep.mode must be 'min' or 'max', got {self.mode!r}."
+      )
+    if self.divergence not in DIVERGENCE:
+      raise errors.UserError(
+        f"Sweep.divergence must be {' or '.join(map(repr, DIVERGENCE))}, got"
+        f" {self.divergence!r}."
       )
     if self.tune is not None:
       self._check_tune(self.tune)
