@@ -25,6 +25,8 @@ def get_config() -> ml_collections.ConfigDict:
       "test_targets": "",
       "validation_fraction": 0.1,
       "test_fraction": 0.0,
+      # To make choices on: never trained on, taken from what would be.
+      "tuning_fraction": 0.1,
       "targets_are": "",  # or "classes", "values"; "": by their type
       "num_classes": 0,  # 0: the largest label and one
       # Inputs: "standardize" by the training rows (features each, images as a

@@ -35,6 +35,7 @@ def arrays(
   mirror: bool = True,
   validation_fraction: float = 0.1,
   test_fraction: float = 0.0,
+  tuning_fraction: float = 0.1,
   on_bad_file: str = "refuse",
 ) -> examples.Examples:
   """Features or images, and classes or values, from NumPy's files.
@@ -63,6 +64,7 @@ def arrays(
     mirror: whether they are also mirrored, half of the time.
     validation_fraction: of the rows; not used where they are given.
     test_fraction: likewise.
+    tuning_fraction: of the rows, to make choices on; never trained on.
     on_bad_file: "refuse" or "skip": of rows that are not finite, or whose
       label is out of range.
 
@@ -76,7 +78,10 @@ def arrays(
   validate.flags(name, augment=augment, mirror=mirror)
   validate.flags(name, standardize_targets=standardize_targets)
   validate.count(name, "num_classes", num_classes, 0)
-  splits.check_fractions(name, validation_fraction, test_fraction)
+  fractions = splits.Fractions(
+    test_fraction, validation_fraction, tuning_fraction
+  )
+  fractions.check(name)
   bad = files.BadFiles(name, on_bad_file)
   opened = array_files.Opened(files.given_path("path", path))
   asked = {
@@ -96,17 +101,19 @@ def arrays(
     validate.refuse(name, "augment", augment, "False, of features")
 
   print_of = files.fingerprint(opened.root, opened.files)
-  shares = (validation_fraction, test_fraction)
-  asked_for = [asked, num_classes, kind, scaling, standardize_targets, shares]
+  fractions = fractions.without(pairs)
+  asked_for = [
+    asked, num_classes, kind, scaling, standardize_targets, fractions
+  ]  # fmt: skip
   facts = files.kept_facts(
     f"arrays/{configure.digest([*print_of, asked_for])}",
-    lambda: _measured(pairs, num_classes, *shares),
+    lambda: _measured(pairs, num_classes, fractions),
   )
   for split, rows in facts["bad"].items():
     for row, why in rows:
       bad.add(f"{pairs[split].names[0]} row {row}", why)
   bad.settle(opened.path, sum(len(p.inputs) for p in pairs.values()), "rows")
-  parts = _parts(pairs, facts["bad"], *shares)
+  parts = _parts(pairs, facts["bad"], fractions)
   for split in (splits.TRAIN, splits.VALIDATION):
     if not len(parts[split][0]):
       raise errors.DataError(
@@ -120,6 +127,7 @@ def arrays(
     name=name,
     train=parts[splits.TRAIN],
     validation=parts[splits.VALIDATION],
+    tuning=parts[splits.TUNING] if len(parts[splits.TUNING][0]) else None,
     test=parts[splits.TEST] if len(parts[splits.TEST][0]) else None,
     num_classes=_num_outputs(parts, whole, num_classes),
     mean=mean,
@@ -165,16 +173,11 @@ def _read(
 def _parts(
   pairs: Mapping[str, array_checks.Pair],
   bad: Mapping[str, Any],
-  validation_fraction: float,
-  test_fraction: float,
+  fractions: splits.Fractions,
 ) -> dict[str, tuple[Any, np.ndarray]]:
   """Split -> inputs and targets of the rows that are used."""
   whole = pairs[splits.TRAIN]
-  drawn = splits.by_share(
-    splits.index_shares(len(whole.inputs)),
-    0.0 if splits.VALIDATION in pairs else validation_fraction,
-    0.0 if splits.TEST in pairs else test_fraction,
-  )
+  drawn = splits.by_share(splits.index_shares(len(whole.inputs)), fractions)
   parts = {}
   for split, drawn_rows in drawn.items():
     is_given = split in pairs and split != splits.TRAIN
@@ -189,17 +192,14 @@ def _parts(
 def _measured(
   pairs: Mapping[str, array_checks.Pair],
   num_classes: int,
-  validation_fraction: float,
-  test_fraction: float,
+  fractions: splits.Fractions,
 ) -> dict[str, Any]:
   """What is found by reading all rows: bad ones, means and deviations."""
   bad = {
     split: array_checks.bad_rows(pair, num_classes)
     for split, pair in pairs.items()
   }
-  inputs, targets = _parts(pairs, bad, validation_fraction, test_fraction)[
-    splits.TRAIN
-  ]
+  inputs, targets = _parts(pairs, bad, fractions)[splits.TRAIN]
   found: dict[str, Any] = {"bad": bad}
   whole = pairs[splits.TRAIN]
   if len(inputs):

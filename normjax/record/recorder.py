@@ -57,6 +57,7 @@ class Recorder:
     self._zero_gradient = ZeroGradient()
     self._sizes: dict[str, int] = {}
     self._work: dict[str, float | None] = {}
+    self._split = ""  # What evaluations measure.
     # Open from `begin` to `close`, where this process writes.
     self._rows: files.MetricsFile | None = None
     self._mirrors: Sequence[sinks.Sink] = ()
@@ -87,6 +88,7 @@ class Recorder:
       work: of one step, as "flops_per_step"; for run.json and the rates.
     """
     self._work = dict(work or {})
+    self._split = str(facts.get("split", ""))
     self.clock = Clock(seconds)
     self._sizes = dict(sizes)
 
@@ -241,6 +243,7 @@ class Recorder:
     result = {
       "steps": steps,
       "diverged_at_step": diverged_at_step,
+      "split": self._split,
       "gradient_zero_since_step": self._zero_gradient.since_step,
       "metrics": self._newest,
       **self._sizes,

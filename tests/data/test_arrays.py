@@ -111,7 +111,12 @@ def test_splits_of_their_own(tmp_path):
     x_val=PIXELS[40:55], y_val=LABELS[40:55],
     x_test=PIXELS[55:], y_test=LABELS[55:],
   )  # fmt: skip
-  assert made.provenance["sizes"] == {"train": 40, "validation": 15, "test": 25}
+  # The part to tune on is taken from what would be trained on.
+  assert made.provenance["sizes"] == {
+    "train": 37, "tuning": 3, "validation": 15, "test": 25,
+  }  # fmt: skip
+  labels = [_all(made, split)[1] for split in ("train", "tuning")]
+  assert sorted(np.concatenate(labels)) == sorted(LABELS[:40])
   np.testing.assert_array_equal(_all(made, "test")[1], LABELS[55:])
   np.testing.assert_array_equal(_all(made, "validation")[1], LABELS[40:55])
 

@@ -1,0 +1,77 @@
+"""Cross-validation: which part of a small set validates, by the run's seed.
+
+    fold(seed) = seed mod num_folds
+
+validates, the next one tunes, and the others are trained on. All methods of a
+comparison have the same parts at the same seed, so that seeds stay pairs, and
+n seeds see n different parts, up to `num_folds`. Two seeds that differ by a
+multiple of `num_folds` have the same parts: a tuning run with such a seed never
+sees what its final run is validated on.
+"""
+
+import numpy as np
+
+from normjax import errors, rng, validate
+from normjax.data import splits
+
+# One validates, one tunes, one at least is trained on.
+_LEAST = 3
+
+
+def check(name: str, num_folds: int, size: int) -> None:
+  """Raises UserError where examples cannot be cut into so many folds.
+
+  Args:
+    name: of the data set.
+    num_folds: 0 is none.
+    size: examples of the set.
+  """
+  validate.count(name, "num_folds", num_folds, 0)
+  if num_folds and not _LEAST <= num_folds <= size:
+    raise errors.UserError(
+      f"data {name!r}: num_folds={num_folds}; allowed: 0, which draws one"
+      f" fixed validation part, or {_LEAST} to {size}: one fold validates, one"
+      " tunes, the others are trained on."
+    )
+
+
+def numbers(groups: np.ndarray, num_folds: int) -> np.ndarray:
+  """The fold of each example, by a fixed shuffle.
+
+  Folds differ by at most one example in size, and in how many they have of a
+  group.
+
+  Args:
+    groups: (n,) integers, such as classes.
+    num_folds: k.
+
+  Returns:
+    (n,) int64, 0 to k - 1.
+  """
+  generator = np.random.default_rng(rng.host_seed(0, "folds"))
+  found = np.empty(len(groups), np.int64)
+  # One group goes on where the one before it ended.
+  order = np.concatenate(
+    [
+      generator.permutation(np.flatnonzero(groups == group))
+      for group in np.unique(groups)
+    ]
+  )
+  found[order] = np.arange(len(groups)) % num_folds
+  return found
+
+
+def parts(folds: np.ndarray, seed: int, num_folds: int) -> splits.Splits:
+  """Split -> indices of its examples, ascending.
+
+  Args:
+    folds: of `numbers`.
+    seed: of the run.
+    num_folds: k.
+  """
+  validates, tunes = seed % num_folds, (seed + 1) % num_folds
+  return {
+    splits.TRAIN: np.flatnonzero((folds != validates) & (folds != tunes)),
+    splits.TUNING: np.flatnonzero(folds == tunes),
+    splits.VALIDATION: np.flatnonzero(folds == validates),
+  }
