@@ -75,7 +75,11 @@ def shakespeare(
     for play in both:
       tunes = _title(play) in _TUNING_PLAYS
       plays[splits.TUNING if tunes else splits.TRAIN].append(play)
-  text = {split: np.concatenate(parts) for split, parts in plays.items()}
+  text = {
+    split: np.concatenate(plays[split])
+    for split in splits.NAMES
+    if split in plays
+  }
   encoded, size = tokenizer_lib.encode(tokenizer, vocab_size, text)
   num_bytes = {split: len(array) for split, array in text.items()}
   num_tokens = {split: len(array) for split, array in encoded.items()}

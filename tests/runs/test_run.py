@@ -311,3 +311,13 @@ def test_data_that_has_changed_is_said(directory, tmp_path, caplog):
   )
   assert normjax.load_run(path).data
   assert "the data has changed: its fingerprint was 0000" in caplog.text
+
+
+def test_data_that_was_cut_otherwise_is_said(directory, tmp_path, caplog):
+  path = without(
+    directory,
+    tmp_path,
+    lambda v: v["provenance"]["data"]["bytes"].pop("tuning"),
+  )
+  assert normjax.load_run(path).data
+  assert "the data has changed: bytes: {'train': " in caplog.text
