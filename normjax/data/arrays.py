@@ -1,5 +1,7 @@
 """Arrays of one's own: an .npz file, or a folder of .npy files."""
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from normjax.data import (
   dataset,
   examples,
   files,
+  folds,
   splits,
 )
 
@@ -36,6 +39,7 @@ def arrays(
   validation_fraction: float = 0.1,
   test_fraction: float = 0.0,
   tuning_fraction: float = 0.1,
+  num_folds: int = 0,
   on_bad_file: str = "refuse",
 ) -> examples.Examples:
   """Features or images, and classes or values, from NumPy's files.
@@ -65,6 +69,8 @@ def arrays(
     validation_fraction: of the rows; not used where they are given.
     test_fraction: likewise.
     tuning_fraction: of the rows, to make choices on; never trained on.
+    num_folds: above 0, the run's seed says which part of so many validates, and
+      the next one tunes (`normjax.data.folds`), in place of these fractions.
     on_bad_file: "refuse" or "skip": of rows that are not finite, or whose
       label is out of range.
 
@@ -82,6 +88,8 @@ def arrays(
     test_fraction, validation_fraction, tuning_fraction
   )
   fractions.check(name)
+  if num_folds and (validation_inputs or validation_targets):
+    validate.refuse(name, "num_folds", num_folds, "0 with validation_inputs")
   bad = files.BadFiles(name, on_bad_file)
   opened = array_files.Opened(files.given_path("path", path))
   asked = {
@@ -100,54 +108,67 @@ def arrays(
   if augment and reads != "images":
     validate.refuse(name, "augment", augment, "False, of features")
 
+  folds.check(name, num_folds, len(whole.inputs))
   print_of = files.fingerprint(opened.root, opened.files)
-  fractions = fractions.without(pairs)
-  asked_for = [
-    asked, num_classes, kind, scaling, standardize_targets, fractions
-  ]  # fmt: skip
-  facts = files.kept_facts(
-    f"arrays/{configure.digest([*print_of, asked_for])}",
-    lambda: _measured(pairs, num_classes, fractions),
-  )
-  for split, rows in facts["bad"].items():
+  asked_for = [asked, num_classes, kind, scaling, standardize_targets]
+  draws = [
+    folds.Draw(fractions.without(pairs), num_folds, fold)
+    for fold in range(max(num_folds, 1))
+  ]
+  every = [
+    files.kept_facts(
+      f"arrays/{configure.digest([*print_of, asked_for, draw])}",
+      functools.partial(_measured, pairs, num_classes, draw),
+    )
+    for draw in draws
+  ]
+  for split, rows in every[0]["bad"].items():
     for row, why in rows:
       bad.add(f"{pairs[split].names[0]} row {row}", why)
   bad.settle(opened.path, sum(len(p.inputs) for p in pairs.values()), "rows")
-  parts = _parts(pairs, facts["bad"], fractions)
-  for split in (splits.TRAIN, splits.VALIDATION):
-    if not len(parts[split][0]):
-      raise errors.DataError(
-        f"validation_fraction={validation_fraction}: of {len(whole.inputs)}"
-        f" rows of {opened.path} none is in the {split} split; allowed: a"
-        " larger share, or validation_inputs and validation_targets."
-      )
-  mean, deviation = _constants(whole, facts, scaling)
   rescales = kind == "values" and standardize_targets
-  return examples.Examples(
-    name=name,
-    train=parts[splits.TRAIN],
-    validation=parts[splits.VALIDATION],
-    tuning=parts[splits.TUNING] if len(parts[splits.TUNING][0]) else None,
-    test=parts[splits.TEST] if len(parts[splits.TEST][0]) else None,
-    num_classes=_num_outputs(parts, whole, num_classes),
-    mean=mean,
-    deviation=deviation,
-    reads=reads,
-    white=_white(whole.inputs.dtype),
-    targets=kind,
-    target_mean=np.asarray(facts["target_mean"]) if rescales else 0.0,
-    target_deviation=_nonzero(facts["target_deviation"]) if rescales else 1.0,
-    shifted=augment,
-    mirror=mirror,
-    notes=tuple(bad.notes()),
-    provenance={
-      "path": str(opened.path.resolve()),
-      **print_of.provenance(),
-      "sizes": {split: len(part[0]) for split, part in parts.items()},
-      "targets": _said_of_targets(facts, rescales),
-      "skipped": bad.provenance(),
-    },
-  )
+
+  def made(draw: folds.Draw, facts: Mapping[str, Any]) -> examples.Examples:
+    parts = _parts(pairs, facts["bad"], draw)
+    for split in (splits.TRAIN, splits.VALIDATION):
+      if not len(parts[split][0]):
+        raise errors.DataError(
+          f"{draw.option}: of {len(whole.inputs)} rows of {opened.path} none"
+          f" is in the {split} split; allowed: a larger share, or"
+          " validation_inputs and validation_targets."
+        )
+    mean, deviation = _constants(whole, facts, scaling)
+    return examples.Examples(
+      name=name,
+      train=parts[splits.TRAIN],
+      validation=parts[splits.VALIDATION],
+      tuning=parts[splits.TUNING] if len(parts[splits.TUNING][0]) else None,
+      test=parts[splits.TEST] if len(parts[splits.TEST][0]) else None,
+      num_classes=_num_outputs(parts, whole, num_classes),
+      mean=mean,
+      deviation=deviation,
+      reads=reads,
+      white=_white(whole.inputs.dtype),
+      targets=kind,
+      target_mean=np.asarray(facts["target_mean"]) if rescales else 0.0,
+      target_deviation=_nonzero(facts["target_deviation"]) if rescales else 1.0,
+      shifted=augment,
+      mirror=mirror,
+      notes=tuple(bad.notes()),
+      provenance={
+        "path": str(opened.path.resolve()),
+        **print_of.provenance(),
+        "sizes": {split: len(part[0]) for split, part in parts.items()},
+        **draw.facts(),
+        "targets": _said_of_targets(facts, rescales),
+        "skipped": bad.provenance(),
+      },
+    )
+
+  of_fold = tuple(map(made, draws, every))
+  if not num_folds:
+    return of_fold[0]
+  return dataclasses.replace(of_fold[0], folds=of_fold)
 
 
 def _read(
@@ -173,13 +194,11 @@ def _read(
 def _parts(
   pairs: Mapping[str, array_checks.Pair],
   bad: Mapping[str, Any],
-  fractions: splits.Fractions,
+  draw: folds.Draw,
 ) -> dict[str, tuple[Any, np.ndarray]]:
   """Split -> inputs and targets of the rows that are used."""
-  whole = pairs[splits.TRAIN]
-  drawn = splits.by_share(splits.index_shares(len(whole.inputs)), fractions)
   parts = {}
-  for split, drawn_rows in drawn.items():
+  for split, drawn_rows in draw.rows(len(pairs[splits.TRAIN].inputs)).items():
     is_given = split in pairs and split != splits.TRAIN
     source = split if is_given else splits.TRAIN
     pair = pairs[source]
@@ -192,14 +211,14 @@ def _parts(
 def _measured(
   pairs: Mapping[str, array_checks.Pair],
   num_classes: int,
-  fractions: splits.Fractions,
+  draw: folds.Draw,
 ) -> dict[str, Any]:
   """What is found by reading all rows: bad ones, means and deviations."""
   bad = {
     split: array_checks.bad_rows(pair, num_classes)
     for split, pair in pairs.items()
   }
-  inputs, targets = _parts(pairs, bad, fractions)[splits.TRAIN]
+  inputs, targets = _parts(pairs, bad, draw)[splits.TRAIN]
   found: dict[str, Any] = {"bad": bad}
   whole = pairs[splits.TRAIN]
   if len(inputs):

@@ -9,6 +9,8 @@ multiple of `num_folds` have the same parts: a tuning run with such a seed never
 sees what its final run is validated on.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from normjax import errors, rng, validate
@@ -61,6 +63,28 @@ def numbers(groups: np.ndarray, num_folds: int) -> np.ndarray:
   return found
 
 
+def drawn(
+  places: np.ndarray, test_fraction: float, seed: int, num_folds: int
+) -> splits.Splits:
+  """The same as `parts`, of examples that a hash draws.
+
+  Examples that are added do not move the others to another fold.
+
+  Args:
+    places: of `splits.shares`.
+    test_fraction: of the examples, in no fold.
+    seed: of the run.
+    num_folds: k.
+  """
+  share = (1 - test_fraction) / num_folds
+  behind = (places - test_fraction - seed % num_folds * share) % (
+    1 - test_fraction
+  )
+  moved = np.where(places < test_fraction, places, test_fraction + behind)
+  fractions = splits.Fractions(test_fraction, share, share)
+  return splits.by_share(moved, fractions)
+
+
 def parts(folds: np.ndarray, seed: int, num_folds: int) -> splits.Splits:
   """Split -> indices of its examples, ascending.
 
@@ -75,3 +99,37 @@ def parts(folds: np.ndarray, seed: int, num_folds: int) -> splits.Splits:
     splits.TUNING: np.flatnonzero(folds == tunes),
     splits.VALIDATION: np.flatnonzero(folds == validates),
   }
+
+
+class Draw(NamedTuple):
+  """How examples are drawn by a hash: by fractions, or into folds.
+
+  Attributes:
+    fractions: of all examples; with folds, that of the test split alone.
+    num_folds: k; 0 draws by fractions.
+    fold: which of them validates.
+  """
+
+  fractions: splits.Fractions
+  num_folds: int
+  fold: int
+
+  def rows(self, size: int) -> splits.Splits:
+    """Split -> rows, of so many; see `splits.index_shares`."""
+    places = splits.index_shares(size)
+    if not self.num_folds:
+      return splits.by_share(places, self.fractions)
+    return drawn(places, self.fractions.test, self.fold, self.num_folds)
+
+  @property
+  def option(self) -> str:
+    """The option that gives a split too little."""
+    if self.num_folds:
+      return f"num_folds={self.num_folds}"
+    return f"validation_fraction={self.fractions.validation}"
+
+  def facts(self) -> dict[str, int]:
+    """What `run.json` says of the fold."""
+    if not self.num_folds:
+      return {}
+    return {"fold": self.fold, "num_folds": self.num_folds}

@@ -43,7 +43,9 @@ def difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
   """In what two provenances of one data set differ; empty where in nothing."""
   said = []
   if _KEY in was and was[_KEY] != now.get(_KEY):
-    said.append(f"its {_KEY} was {was[_KEY][:12]}, is {str(now.get(_KEY))[:12]}")
+    said.append(
+      f"its {_KEY} was {was[_KEY][:12]}, is {str(now.get(_KEY))[:12]}"
+    )
   # Of sets that have a version, how they are cut may differ.
   for key in _PARTS:
     if key in was and was[key] != now.get(key):

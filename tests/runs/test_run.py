@@ -98,7 +98,9 @@ def test_data_without_splits_says_so(run):
     name, reads, targets = "own", "tokens", "classes"
     model_options = run.data.model_options
 
-  with pytest.raises(errors.UserError, match=r"split='test'.*own.*'validation'"):
+  with pytest.raises(
+    errors.UserError, match=r"split='test'.*own.*'validation'"
+  ):
     run.evaluate(data=Own(), split="test")
 
 
