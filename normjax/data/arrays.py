@@ -1,6 +1,5 @@
 """Arrays of one's own: an .npz file, or a folder of .npy files."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -159,16 +158,13 @@ def arrays(
         "path": str(opened.path.resolve()),
         **print_of.provenance(),
         "sizes": {split: len(part[0]) for split, part in parts.items()},
-        **draw.facts(),
         "targets": _said_of_targets(facts, rescales),
         "skipped": bad.provenance(),
       },
     )
 
   of_fold = tuple(map(made, draws, every))
-  if not num_folds:
-    return of_fold[0]
-  return dataclasses.replace(of_fold[0], folds=of_fold)
+  return folds.joined(of_fold) if num_folds else of_fold[0]
 
 
 def _read(

@@ -22,8 +22,9 @@ class Dataset(Protocol):
   least and the largest of its tokens or labels. One that has more splits to
   evaluate on has `on_split(split)`: itself, evaluated on "train", "tuning",
   "validation" or "test"; training reads the first alone. One that is
-  cross-validated has `for_seed(seed)`: itself as runs of a seed have it. One
-  that left something out has `notes`, sentences that go into `run.json`.
+  cross-validated has `for_seed(seed)`: itself as runs of a seed have it, and
+  `fold`, what `run.json` says of that. One that left something out has `notes`,
+  sentences that go into `run.json`.
 
   Attributes:
     name: as in a config.

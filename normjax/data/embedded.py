@@ -16,7 +16,6 @@ validates, and the next one tunes, for all methods alike. A tenth of so few
 would decide nothing, and a fixed one would stay in every seed's result.
 """
 
-import dataclasses
 import gzip
 import hashlib
 from collections.abc import Callable, Mapping
@@ -130,14 +129,14 @@ def _features(
   folds.check(name, num_folds, len(labels))
   is_values = targets == "values"
 
-  def made(parts: _Parts, **facts: Any) -> examples.Examples:
+  def made(parts: _Parts) -> examples.Examples:
     inputs, values = parts[splits.TRAIN]
     mean, deviation = inputs.mean(0, np.float64), inputs.std(0, np.float64)
+    facts, options = {}, {}
     if is_values:
       middle, spread = values.mean(0, np.float64), values.std(0, np.float64)
-      facts["targets"] = {
-        "mean": middle.tolist(), "deviation": spread.tolist()
-      }  # fmt: skip
+      said = {"mean": middle.tolist(), "deviation": spread.tolist()}
+      facts["targets"] = said
       options = {"target_mean": middle, "target_deviation": spread}
     return _made(
       name,
@@ -148,7 +147,7 @@ def _features(
       (mean, np.where(deviation > 0, deviation, 1.0)),
       facts,
       targets=targets,
-      **(options if is_values else {}),
+      **options,
     )
 
   if not num_folds:
@@ -161,8 +160,8 @@ def _features(
       split: (inputs[index], labels[index])
       for split, index in folds.parts(numbers, fold, num_folds).items()
     }
-    of_fold.append(made(parts, fold=fold, num_folds=num_folds))
-  return dataclasses.replace(of_fold[0], folds=tuple(of_fold))
+    of_fold.append(made(parts))
+  return folds.joined(of_fold)
 
 
 def _made(

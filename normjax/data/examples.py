@@ -69,6 +69,7 @@ class Examples:
     notes: what a run is to note of the data.
     tuning: as `validation`; None where there is none.
     folds: of a set that is cross-validated, itself at seeds 0, 1, …
+    fold: then the number of the fold, and what the provenance says of it alone.
   """
 
   name: str
@@ -92,6 +93,7 @@ class Examples:
   notes: tuple[str, ...] = ()
   tuning: tuple[np.ndarray, np.ndarray] | None = None
   folds: tuple["Examples", ...] = ()
+  fold: Mapping[str, Any] | None = None
 
   @property
   def model_options(self) -> dict[str, Any]:

@@ -9,7 +9,9 @@ multiple of `num_folds` have the same parts: a tuning run with such a seed never
 sees what its final run is validated on.
 """
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,8 +130,31 @@ class Draw(NamedTuple):
       return f"num_folds={self.num_folds}"
     return f"validation_fraction={self.fractions.validation}"
 
-  def facts(self) -> dict[str, int]:
-    """What `run.json` says of the fold."""
-    if not self.num_folds:
-      return {}
-    return {"fold": self.fold, "num_folds": self.num_folds}
+
+# What a provenance says of one fold alone.
+_OF_FOLD = ("sizes", "sha256", "targets")
+
+
+def joined(of_fold: Sequence[Any]) -> Any:
+  """The first fold of a set, with all of them in it.
+
+  The provenance becomes that of the whole set, the same for all seeds; what is
+  a fold's own, each run says apart.
+
+  Args:
+    of_fold: `examples.Examples` at seeds 0, 1, …
+  """
+  apart = []
+  for number, made in enumerate(of_fold):
+    own = {k: v for k, v in made.provenance.items() if k in _OF_FOLD}
+    rest = {k: v for k, v in made.provenance.items() if k not in _OF_FOLD}
+    whole = {
+      "examples": sum(own["sizes"].values()),
+      "num_folds": len(of_fold),
+    }
+    apart.append(
+      dataclasses.replace(
+        made, provenance=rest | whole, fold={"number": number, **own}
+      )
+    )
+  return dataclasses.replace(apart[0], folds=tuple(apart))

@@ -84,6 +84,7 @@ class Lane:
     else:
       problems = [*problems, *self._premise()]
     collected = provenance.collect()
+    fold = getattr(self._dataset, "fold", None)
     kept = sources.snapshot(config, collected["git"])
     self.recorder.begin(
       self.step,
@@ -94,6 +95,7 @@ class Lane:
       facts={
         "program": build.program_key(config),
         "split": build.evaluated_split(config),
+        **({"fold": fold} if fold else {}),
         "provenance": {
           **collected,
           **kept.facts,

@@ -130,13 +130,13 @@ def test_folds_are_drawn_by_the_seed(tmp_path):
   assert sorted(rows) == list(range(len(FEATURES)))
   for seed in range(4):
     fold = made.for_seed(seed + 1000)
-    assert fold.provenance["fold"] == seed
+    assert fold.fold["number"] == seed
     assert {*fold.test[0].index} == test
     np.testing.assert_array_equal(fold.validation[0].index, validated[seed])
     np.testing.assert_array_equal(
       fold.tuning[0].index, validated[(seed + 1) % 4]
     )
-    assert sum(fold.provenance["sizes"].values()) == len(FEATURES)
+    assert sum(fold.fold["sizes"].values()) == len(FEATURES)
     # Scaled by what it trains on.
     size = len(fold.train[1])
     batch = fold.train_batch(seed, 0, size)

@@ -84,7 +84,7 @@ def test_diabetes_is_a_regression_in_units_of_the_training_part():
     np.testing.assert_allclose(batch[part].mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(batch[part].std(0), 1, rtol=1e-5)
   # A standardized target times the deviation is the package's own number.
-  said = dataset.provenance["targets"]
+  said = dataset.fold["targets"]
   stored = batch["targets"] * said["deviation"] + said["mean"]
   np.testing.assert_allclose(stored, np.round(stored), atol=1e-3)
   assert (stored.min(), stored.max()) >= (24, 300)

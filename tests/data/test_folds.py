@@ -41,7 +41,10 @@ def test_small_sets_are_cross_validated_by_the_seed(name):
     config, {"data.name": name, "model.name": "mlp", "seed": 7}
   )
   made = build.dataset(config)
-  assert made.provenance["fold"] == 2
+  assert made.fold["number"] == 2
+  sizes = made.fold["sizes"]
+  assert sizes["validation"] == len(made.validation[1])
+  assert sum(sizes.values()) == made.provenance["examples"]
   other = build.dataset(configure.override(config, {"seed": 12}))
   assert other is made
   tuning = made.on_split("tuning")
@@ -50,6 +53,8 @@ def test_small_sets_are_cross_validated_by_the_seed(name):
     np.testing.assert_array_equal(
       tuning.validation[index], next_one.validation[index]
     )
+  # The provenance is that of the set: seeds must not seem to differ in it.
+  assert next_one.provenance == made.provenance
   # Inputs are standardized by what the fold trains on.
   size = len(made.train[1])
   inputs = made.train_batch(7, 0, size)["inputs"]
