@@ -74,7 +74,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.evaluate.every_steps = 100  # and always after the last step
   config.evaluate.num_batches = 16  # at most; 0: the whole split
   config.evaluate.batch_size = 64
-  # After the last step also on corrupted validation images: kinds of
+  # Of the data: "validation"; "tuning", which choices are made on (a sweep sets
+  # it for its trials); or "test", which nothing reads unless it is asked for.
+  config.evaluate.split = "validation"
+  # After the last step also on corrupted images of that split: kinds of
   # arXiv:1903.12261 by TFDS's names, such as "fog_3", "fog" (its five
   # severities), "common" (14 of the benchmark's 15 kinds) and "all" (17).
   config.evaluate.corruptions = ()

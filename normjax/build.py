@@ -130,11 +130,39 @@ def _dataset(block_json: str) -> Any:
 
 
 def dataset(config: configure.ConfigDict) -> Any:
-  """The data set, kept in memory for the next run that asks for it."""
+  """The data set, kept in memory for the next run that asks for it.
+
+  Where it is cross-validated, as runs of the config's seed have it.
+  """
   resolved = configure.to_dict(config)
   with naming.block(resolved, "data"):
     made = _dataset(json.dumps(resolved["data"]))
-    return outside.checked_dataset(resolved["data"]["name"], made)
+    made = outside.checked_dataset(resolved["data"]["name"], made)
+  return made.for_seed(resolved["seed"]) if hasattr(made, "for_seed") else made
+
+
+def evaluation_dataset(config: configure.ConfigDict) -> Any:
+  """The same, evaluated on `evaluate.split`.
+
+  Raises:
+    UserError: it has no such split.
+  """
+  from normjax.data import splits
+
+  split, made = evaluated_split(config), dataset(config)
+  try:
+    return splits.evaluated_on(made, split)
+  except errors.UserError as error:
+    block = configure.to_dict(config)["data"]
+    keys = [k for k in (f"{split}_split", f"{split}_fraction") if k in block]
+    said = "".join(f" data.{key}={block[key]!r} gives it none." for key in keys)
+    raise type(error)(f"evaluate.split={split!r}: {error}{said}") from error
+
+
+def evaluated_split(config: configure.ConfigDict) -> str:
+  """What the run's evaluations measure; a resolved config may leave it out."""
+  block = configure.to_dict(config)["evaluate"]
+  return block.get("split", configure.OPTIONAL["evaluate.split"])
 
 
 def model(

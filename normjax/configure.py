@@ -53,6 +53,7 @@ _NAMED = (*COMPONENTS, "schedule")
 OPTIONAL: Mapping[str, Any] = {
   "objective.name": "",
   "evaluate.metrics": (),
+  "evaluate.split": "validation",
   "log.wandb_project": "",
   "log.wandb_group": "",
   "log.wandb_name": "",

@@ -159,6 +159,9 @@ FIELDS: Mapping[str, Field] = {
   "evaluate.every_steps": _int(Effect.LOOP, 1),
   "evaluate.num_batches": _int(Effect.LOOP, 0),
   "evaluate.batch_size": _int(Effect.STATIC, 1),
+  "evaluate.split": Field(
+    str, Effect.LOOP, choices=("validation", "tuning", "test")
+  ),
   "evaluate.corruptions": Field(tuple, Effect.LOOP),
   # The table of metrics says which names there are.
   "evaluate.metrics": Field(tuple, Effect.STATIC),

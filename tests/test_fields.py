@@ -121,6 +121,7 @@ def test_what_a_config_may_lack(path):
   value = {
     "objective.name": "squared_error",
     "evaluate.metrics": ("perplexity",),
+    "evaluate.split": "tuning",
   }.get(path, "mine")
   changed = configure.override(without, {path: value})
   fields.check(changed)

@@ -25,6 +25,11 @@ def get_config() -> ml_collections.ConfigDict:
       "test_targets": "",
       "validation_fraction": 0.1,
       "test_fraction": 0.0,
+      # To make choices on: never trained on, taken from what would be.
+      "tuning_fraction": 0.1,
+      # For less than 1,000 rows, say 5: the seed says which part of so many
+      # validates, and the next one tunes, in place of the two fractions.
+      "num_folds": 0,
       "targets_are": "",  # or "classes", "values"; "": by their type
       "num_classes": 0,  # 0: the largest label and one
       # Inputs: "standardize" by the training rows (features each, images as a

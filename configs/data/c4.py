@@ -15,6 +15,10 @@ def get_config() -> ml_collections.ConfigDict:
       "tokenizer": "bytes",
       "vocab_size": 256,
       "tokenizer_documents": 20_000,
+      "train_split": "train[:99%]",
+      "tuning_split": "train[99%:]",  # to make choices on
+      "validation_split": "validation",
+      "test_split": "",  # there is none
       "data_dir": ml_collections.config_dict.placeholder(str),
     }
   )

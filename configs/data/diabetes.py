@@ -1,7 +1,7 @@
 """442 patients by 10 features, a regression, from scikit-learn (BSD-3-Clause).
 
 Progression of the disease a year later, standardized: Efron et al. 2004,
-arXiv:math/0406456. A fifth is held out; the loss is squared_error.
+arXiv:math/0406456. Cross-validated; the loss is squared_error.
 """
 
 import ml_collections
@@ -12,5 +12,8 @@ def get_config() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
     {
       "name": "diabetes",
+      # The seed says which fold validates; the next one tunes. 0: one fixed
+      # fifth validates at all seeds, and choices are made on it, too.
+      "num_folds": 5,
     }
   )

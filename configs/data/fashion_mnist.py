@@ -1,6 +1,9 @@
 """Fashion-MNIST: Xiao et al. 2017, arXiv:1708.07747 (TFDS; MIT licence).
 
-60,000 training and 10,000 test images, 28x28 grey, 10 classes.
+60,000 training and 10,000 test images, 28x28 grey, 10 classes. Cut
+into 48,000 to train, 6,000 to tune and 6,000 to validate on; papers train on
+all 60,000: train_split="train", tuning_split="", validation_split="" and
+evaluate.split="test".
 """
 
 import ml_collections
@@ -12,8 +15,10 @@ def get_config() -> ml_collections.ConfigDict:
     {
       "name": "fashion_mnist",
       "augment": False,
-      "train_split": "train",
-      "validation_split": "test",
+      "train_split": "train[:80%]",
+      "tuning_split": "train[80%:90%]",  # to make choices on
+      "validation_split": "train[90%:]",
+      "test_split": "test",  # read with evaluate.split="test" alone
       "scaling": "standardize",
       "data_dir": ml_collections.config_dict.placeholder(str),
     }

@@ -32,6 +32,8 @@ def get_config() -> ml_collections.ConfigDict:
       # path: files that are added do not move the others.
       "validation_fraction": 0.1,
       "test_fraction": 0.0,
+      # To make choices on: never trained on, taken from what would be.
+      "tuning_fraction": 0.1,
       # "skip" leaves out files that are no whole image, and classes with less
       # than two images; run.json says which.
       "on_bad_file": "refuse",

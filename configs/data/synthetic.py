@@ -1,7 +1,7 @@
 """Labels from a linear softmax teacher: the best loss is known.
 
 Drawn anew at every step; features of unequal scale, as the condition number
-of their covariance says. 4,096 validation examples.
+of their covariance says. 4,096 examples to evaluate on, drawn for each split.
 """
 
 import ml_collections

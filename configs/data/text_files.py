@@ -1,7 +1,7 @@
 """Text of your own: UTF-8 files, or JSONL; bytes, a tokenizer.json or own BPE.
 
 Files, or what they are cut into, are documents; a hash of each says whether it
-trains or validates.
+trains, tunes or validates.
 """
 
 import ml_collections
@@ -31,6 +31,8 @@ def get_config() -> ml_collections.ConfigDict:
       # two splits, and files that are added do not move the others.
       "validation_fraction": 0.1,
       "test_fraction": 0.0,
+      # To make choices on: never trained on, taken from what would be.
+      "tuning_fraction": 0.1,
       # Files of their own for validation, as for `files`; then none is drawn.
       "validation_files": "",
       # "skip" leaves out what is empty, not UTF-8 or without the key; run.json

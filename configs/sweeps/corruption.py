@@ -6,7 +6,7 @@ Command: normjax sweep configs/sweeps/corruption.py
 Time: about 5 minutes on two cores, compilation included.
 
 A ResNet-8 on 4,000 digits of MNIST, one rate for all norms, five seeds; the
-1,000 held-out digits under noise, blur, light and loss of contrast, at the
+500 held-out digits under noise, blur, light and loss of contrast, at the
 severities at which a first network with group_norm had more than 80%.
 """
 

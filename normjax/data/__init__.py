@@ -4,19 +4,22 @@ dataset = data.make("shakespeare", sequence_length=64)
 batch = dataset.train_batch(seed=0, step=7, batch_size=16)
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from normjax.data.cache import cache_dir
 from normjax.registry import Registry
 
 _EMBEDDED = "normjax.data.embedded"
 _NAMED = "normjax.data.named"
 TABLE = {
-  "shakespeare": f"{_EMBEDDED}:shakespeare",
+  "shakespeare": "normjax.data.shakespeare:shakespeare",
   "mnist_5k": f"{_EMBEDDED}:mnist_5k",
   "digits": f"{_EMBEDDED}:digits",
   "breast_cancer": f"{_EMBEDDED}:breast_cancer",
   "wine": f"{_EMBEDDED}:wine",
   "iris": f"{_EMBEDDED}:iris",
-  "diabetes": "normjax.data.embedded:diabetes",
+  "diabetes": f"{_EMBEDDED}:diabetes",
   "synthetic": "normjax.data.synthetic:synthetic",
   "image_folder": "normjax.data.image_folder:image_folder",
   "arrays": "normjax.data.arrays:arrays",
@@ -35,4 +38,24 @@ _REGISTRY = Registry("data", TABLE, from_outside=True)
 names = _REGISTRY.names
 make = _REGISTRY.make
 
-__all__ = ["TABLE", "cache_dir", "make", "names"]
+# Drawn anew for each split.
+_ALWAYS_TUNES = frozenset({"synthetic"})
+# Options that keep a part to make choices on, where they are not 0 or empty.
+_TUNING_OPTIONS = ("tuning_split", "tuning_fraction", "num_folds")
+
+
+def has_tuning_split(block: Mapping[str, Any]) -> bool:
+  """Whether data keeps a part to make choices on, by its options alone.
+
+  Nothing is imported or opened. One's own set has such a part where an option
+  of one of these names says so; then its `on_split("tuning")` is called.
+
+  Args:
+    block: `data` of a resolved config: "name" and options.
+  """
+  return block["name"] in _ALWAYS_TUNES or any(
+    block.get(option) for option in _TUNING_OPTIONS
+  )
+
+
+__all__ = ["TABLE", "cache_dir", "has_tuning_split", "make", "names"]

@@ -1,5 +1,6 @@
 """Arrays of one's own: an .npz file, or a folder of .npy files."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from normjax.data import (
   dataset,
   examples,
   files,
+  folds,
   splits,
 )
 
@@ -35,6 +37,8 @@ def arrays(
   mirror: bool = True,
   validation_fraction: float = 0.1,
   test_fraction: float = 0.0,
+  tuning_fraction: float = 0.1,
+  num_folds: int = 0,
   on_bad_file: str = "refuse",
 ) -> examples.Examples:
   """Features or images, and classes or values, from NumPy's files.
@@ -63,6 +67,9 @@ def arrays(
     mirror: whether they are also mirrored, half of the time.
     validation_fraction: of the rows; not used where they are given.
     test_fraction: likewise.
+    tuning_fraction: of the rows, to make choices on; never trained on.
+    num_folds: above 0, the run's seed says which part of so many validates, and
+      the next one tunes (`normjax.data.folds`), in place of these fractions.
     on_bad_file: "refuse" or "skip": of rows that are not finite, or whose
       label is out of range.
 
@@ -76,7 +83,12 @@ def arrays(
   validate.flags(name, augment=augment, mirror=mirror)
   validate.flags(name, standardize_targets=standardize_targets)
   validate.count(name, "num_classes", num_classes, 0)
-  splits.check_fractions(name, validation_fraction, test_fraction)
+  fractions = splits.Fractions(
+    test_fraction, validation_fraction, tuning_fraction
+  )
+  fractions.check(name)
+  if num_folds and (validation_inputs or validation_targets):
+    validate.refuse(name, "num_folds", num_folds, "0 with validation_inputs")
   bad = files.BadFiles(name, on_bad_file)
   opened = array_files.Opened(files.given_path("path", path))
   asked = {
@@ -95,51 +107,64 @@ def arrays(
   if augment and reads != "images":
     validate.refuse(name, "augment", augment, "False, of features")
 
+  folds.check(name, num_folds, len(whole.inputs))
   print_of = files.fingerprint(opened.root, opened.files)
-  shares = (validation_fraction, test_fraction)
-  asked_for = [asked, num_classes, kind, scaling, standardize_targets, shares]
-  facts = files.kept_facts(
-    f"arrays/{configure.digest([*print_of, asked_for])}",
-    lambda: _measured(pairs, num_classes, *shares),
-  )
-  for split, rows in facts["bad"].items():
+  asked_for = [asked, num_classes, kind, scaling, standardize_targets]
+  draws = [
+    folds.Draw(fractions.without(pairs), num_folds, fold)
+    for fold in range(max(num_folds, 1))
+  ]
+  every = [
+    files.kept_facts(
+      f"arrays/{configure.digest([*print_of, asked_for, draw])}",
+      functools.partial(_measured, pairs, num_classes, draw),
+    )
+    for draw in draws
+  ]
+  for split, rows in every[0]["bad"].items():
     for row, why in rows:
       bad.add(f"{pairs[split].names[0]} row {row}", why)
   bad.settle(opened.path, sum(len(p.inputs) for p in pairs.values()), "rows")
-  parts = _parts(pairs, facts["bad"], *shares)
-  for split in (splits.TRAIN, splits.VALIDATION):
-    if not len(parts[split][0]):
-      raise errors.DataError(
-        f"validation_fraction={validation_fraction}: of {len(whole.inputs)}"
-        f" rows of {opened.path} none is in the {split} split; allowed: a"
-        " larger share, or validation_inputs and validation_targets."
-      )
-  mean, deviation = _constants(whole, facts, scaling)
   rescales = kind == "values" and standardize_targets
-  return examples.Examples(
-    name=name,
-    train=parts[splits.TRAIN],
-    validation=parts[splits.VALIDATION],
-    test=parts[splits.TEST] if len(parts[splits.TEST][0]) else None,
-    num_classes=_num_outputs(parts, whole, num_classes),
-    mean=mean,
-    deviation=deviation,
-    reads=reads,
-    white=_white(whole.inputs.dtype),
-    targets=kind,
-    target_mean=np.asarray(facts["target_mean"]) if rescales else 0.0,
-    target_deviation=_nonzero(facts["target_deviation"]) if rescales else 1.0,
-    shifted=augment,
-    mirror=mirror,
-    notes=tuple(bad.notes()),
-    provenance={
-      "path": str(opened.path.resolve()),
-      **print_of.provenance(),
-      "sizes": {split: len(part[0]) for split, part in parts.items()},
-      "targets": _said_of_targets(facts, rescales),
-      "skipped": bad.provenance(),
-    },
-  )
+
+  def made(draw: folds.Draw, facts: Mapping[str, Any]) -> examples.Examples:
+    parts = _parts(pairs, facts["bad"], draw)
+    for split in (splits.TRAIN, splits.VALIDATION):
+      if not len(parts[split][0]):
+        raise errors.DataError(
+          f"{draw.option}: of {len(whole.inputs)} rows of {opened.path} none"
+          f" is in the {split} split; allowed: a larger share, or"
+          " validation_inputs and validation_targets."
+        )
+    mean, deviation = _constants(whole, facts, scaling)
+    return examples.Examples(
+      name=name,
+      train=parts[splits.TRAIN],
+      validation=parts[splits.VALIDATION],
+      tuning=parts[splits.TUNING] if len(parts[splits.TUNING][0]) else None,
+      test=parts[splits.TEST] if len(parts[splits.TEST][0]) else None,
+      num_classes=_num_outputs(parts, whole, num_classes),
+      mean=mean,
+      deviation=deviation,
+      reads=reads,
+      white=_white(whole.inputs.dtype),
+      targets=kind,
+      target_mean=np.asarray(facts["target_mean"]) if rescales else 0.0,
+      target_deviation=_nonzero(facts["target_deviation"]) if rescales else 1.0,
+      shifted=augment,
+      mirror=mirror,
+      notes=tuple(bad.notes()),
+      provenance={
+        "path": str(opened.path.resolve()),
+        **print_of.provenance(),
+        "sizes": {split: len(part[0]) for split, part in parts.items()},
+        "targets": _said_of_targets(facts, rescales),
+        "skipped": bad.provenance(),
+      },
+    )
+
+  of_fold = tuple(map(made, draws, every))
+  return folds.joined(of_fold) if num_folds else of_fold[0]
 
 
 def _read(
@@ -165,18 +190,11 @@ def _read(
 def _parts(
   pairs: Mapping[str, array_checks.Pair],
   bad: Mapping[str, Any],
-  validation_fraction: float,
-  test_fraction: float,
+  draw: folds.Draw,
 ) -> dict[str, tuple[Any, np.ndarray]]:
   """Split -> inputs and targets of the rows that are used."""
-  whole = pairs[splits.TRAIN]
-  drawn = splits.by_share(
-    splits.index_shares(len(whole.inputs)),
-    0.0 if splits.VALIDATION in pairs else validation_fraction,
-    0.0 if splits.TEST in pairs else test_fraction,
-  )
   parts = {}
-  for split, drawn_rows in drawn.items():
+  for split, drawn_rows in draw.rows(len(pairs[splits.TRAIN].inputs)).items():
     is_given = split in pairs and split != splits.TRAIN
     source = split if is_given else splits.TRAIN
     pair = pairs[source]
@@ -189,17 +207,14 @@ def _parts(
 def _measured(
   pairs: Mapping[str, array_checks.Pair],
   num_classes: int,
-  validation_fraction: float,
-  test_fraction: float,
+  draw: folds.Draw,
 ) -> dict[str, Any]:
   """What is found by reading all rows: bad ones, means and deviations."""
   bad = {
     split: array_checks.bad_rows(pair, num_classes)
     for split, pair in pairs.items()
   }
-  inputs, targets = _parts(pairs, bad, validation_fraction, test_fraction)[
-    splits.TRAIN
-  ]
+  inputs, targets = _parts(pairs, bad, draw)[splits.TRAIN]
   found: dict[str, Any] = {"bad": bad}
   whole = pairs[splits.TRAIN]
   if len(inputs):

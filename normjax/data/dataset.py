@@ -18,10 +18,12 @@ class Dataset(Protocol):
 
   One whose epochs end also has `num_train_examples`, the examples of an epoch.
   A set of images also has `corrupted(corruption)`: itself with corrupted
-  validation images. One that is in memory also has `id_range()`: the least and
-  the largest of its tokens or labels. One that has more splits to evaluate on
-  has `on_split(split)`: itself, evaluated on "train", "validation" or "test";
-  training never reads the last. One that left something out has `notes`,
+  images where it is evaluated. One that is in memory also has `id_range()`: the
+  least and the largest of its tokens or labels. One that has more splits to
+  evaluate on has `on_split(split)`: itself, evaluated on "train", "tuning",
+  "validation" or "test"; training reads the first alone. One that is
+  cross-validated has `for_seed(seed)`: itself as runs of a seed have it, and
+  `fold`, what `run.json` says of that. One that left something out has `notes`,
   sentences that go into `run.json`.
 
   Attributes:
@@ -50,7 +52,10 @@ class Dataset(Protocol):
   def evaluation_batches(
     self, batch_size: int, num_batches: int | None = None
   ) -> Iterator[Batch]:
-    """The validation split, each example once, the last batch padded."""
+    """The validation split, unless `on_split` chose another.
+
+    Each example once, the last batch padded.
+    """
     ...
 
 

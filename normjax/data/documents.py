@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from normjax import rng, validate
-from normjax.data import dataset, tokenizer
+from normjax.data import dataset, splits, tokenizer
 
 _CHUNK_DOCUMENTS = 64
+# Bytes per token are measured on so many documents.
+SAMPLE_DOCUMENTS = 1_000
 
 
 @functools.lru_cache(maxsize=4)
@@ -53,6 +55,8 @@ class Documents:
     sequence_length: t.
     bytes_per_token: of validation text; the NUL counts as a byte.
     provenance: sizes, versions.
+    tuning: as `validation`; None where there is none.
+    test: likewise.
   """
 
   name: str
@@ -65,6 +69,8 @@ class Documents:
   provenance: Mapping[str, Any]
   reads: str = "tokens"
   targets: str = "classes"
+  tuning: Sequence[Mapping[str, Any]] | None = None
+  test: Sequence[Mapping[str, Any]] | None = None
 
   def __post_init__(self):
     """Checks the window."""
@@ -74,6 +80,25 @@ class Documents:
   def model_options(self) -> dict[str, Any]:
     """What a model of these tokens needs to know."""
     return {"vocab_size": self.vocab_size}
+
+  def on_split(self, split: str) -> "Documents":
+    """The same, evaluated on another split.
+
+    Raises:
+      UserError: it has no such split.
+    """
+    if split == splits.VALIDATION:
+      return self
+    there = {
+      splits.TRAIN: self.train,
+      splits.TUNING: self.tuning,
+      splits.VALIDATION: self.validation,
+      splits.TEST: self.test,
+    }
+    rows = splits.chosen(self.name, split, there)
+    sample = texts(rows, list(range(min(SAMPLE_DOCUMENTS, len(rows)))))
+    ratio = sum(map(len, sample)) / sum(map(len, self.encode(sample)))
+    return dataclasses.replace(self, validation=rows, bytes_per_token=ratio)
 
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""

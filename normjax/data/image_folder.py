@@ -41,6 +41,7 @@ def image_folder(
   deviation: Sequence[float] = (),
   validation_fraction: float = 0.1,
   test_fraction: float = 0.0,
+  tuning_fraction: float = 0.1,
   on_bad_file: str = "refuse",
   prepare_up_to_mb: int = 512,
   read_ahead: int = 2,
@@ -71,6 +72,8 @@ def image_folder(
     deviation: likewise.
     validation_fraction: of the images; not used where there is a `val/`.
     test_fraction: likewise, of `test/`.
+    tuning_fraction: of the images, to make choices on; taken from those that
+      would train.
     on_bad_file: "refuse" or "skip": of files that are no whole image, and of
       classes with less than two images or none to train on.
     prepare_up_to_mb: megabytes; 0 decodes as drawn.
@@ -86,7 +89,10 @@ def image_folder(
   validate.share(name, "crop_fraction", crop_fraction)
   validate.choice(name, "crop", crop, _CROPS)
   dataset.check_scaling(name, scaling)
-  splits.check_fractions(name, validation_fraction, test_fraction)
+  fractions = splits.Fractions(
+    test_fraction, validation_fraction, tuning_fraction
+  )
+  fractions.check(name)
   validate.flags(name, augment=augment, mirror=mirror)
   validate.count(name, "prepare_up_to_mb", prepare_up_to_mb, 0)
   validate.count(name, "read_ahead", read_ahead, 0)
@@ -97,7 +103,7 @@ def image_folder(
     raise errors.DataError(f"root={str(root)!r} is a file; needed: a folder.")
   form = image_files.Form(image_size, channels, crop_fraction)
 
-  found = folder_layout.find(folder, validation_fraction, test_fraction, bad)
+  found = folder_layout.find(folder, fractions, bad)
   print_of = files.fingerprint(folder, found.names)
   stored, unreadable = _looked_at(
     folder, found, form, print_of, prepare_up_to_mb << 20

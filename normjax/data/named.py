@@ -7,15 +7,16 @@ where a set is not there, one message says what to run.
 
 import concurrent.futures
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from normjax import rng, validate
+from normjax import configure, rng, validate
 from normjax.data import (
   augment,
   corruptions,
+  cuts,
   dataset,
   documents,
   splits,
@@ -42,40 +43,41 @@ class NamedImages:
   def __init__(
     self,
     name: str,
-    train: tuple[Any, str],
-    validation: tuple[Any, str],
+    parts: cuts.Parts,
     constants: tuple[tuple[float, ...], tuple[float, ...]],
     *,
     size: int | None = None,
     augmented: bool = False,
     mirror: bool = True,
     scaling: str = "standardize",
+    corruption_of: Mapping[str, str] | None = None,
   ):
-    """Opens both splits.
+    """Opens all splits.
 
     Args:
       name: as in a config.
-      train: TFDS builder and split.
-      validation: likewise.
+      parts: its splits.
       constants: mean and deviation of pixels over 255.
       size: side of the center that images are cut to; None keeps them.
       augmented: random crops and mirror images in training.
       mirror: whether a mirror image has the same label.
       scaling: "standardize", by `constants`, or "unit": pixels over 255.
+      corruption_of: split -> corruption of its images when evaluated.
 
     Raises:
-      UserError: another scaling.
+      UserError: another scaling; what `cuts.sources` raises.
+      DataError: see `cuts.sources`.
     """
     dataset.check_scaling(name, scaling)
     if scaling == "unit":
       constants = ((0.0,), (1.0,))
     self.name, self.size = name, size
-    self._train = tfds_source.source(*train)
-    self._validation = tfds_source.source(*validation)
+    self._sources = cuts.sources(name, parts)
+    self._train, self._split = self._sources[splits.TRAIN], splits.VALIDATION
     self._mean, self._deviation = (np.asarray(c) for c in constants)
     self._augmented, self._mirror = augmented, mirror
-    self._corruption = ""
-    features = train[0].info.features
+    self._corruption, self._corruption_of = "", dict(corruption_of or {})
+    features = parts[splits.TRAIN][0].info.features
     shape = features["image"].shape
     side = (size, size) if size else shape[:2]
     self.model_options = {
@@ -83,12 +85,13 @@ class NamedImages:
       "input_shape": (*side, shape[-1]),
     }
     self.provenance = {
-      "train": tfds_source.provenance(train[0], self._train),
-      "validation": tfds_source.provenance(validation[0], self._validation),
+      split: tfds_source.provenance(parts[split][0], rows)
+      | ({"corruption": c} if (c := self._corruption_of.get(split)) else {})
+      for split, rows in self._sources.items()
     }
 
   def corrupted(self, corruption: str) -> "NamedImages":
-    """The same with corrupted validation images.
+    """The same with corrupted images where it evaluates.
 
     Large images are corrupted after they are cut.
 
@@ -100,15 +103,14 @@ class NamedImages:
     return other
 
   def on_split(self, split: str) -> "NamedImages":
-    """The same, evaluated on "train" or "validation".
+    """The same, evaluated on another split.
 
     Raises:
-      UserError: another split.
+      UserError: it has no such split.
     """
-    there = {splits.TRAIN: self._train, splits.VALIDATION: self._validation}
-    splits.check_split(self.name, split, there)
+    splits.chosen(self.name, split, self._sources)
     other = copy.copy(self)
-    other._validation = there[split]
+    other._split = split
     return other
 
   def _read(
@@ -116,7 +118,7 @@ class NamedImages:
     source: Any,
     index: list[int],
     random_key: tuple[int, ...] | None = None,
-    corruption: str = "",
+    corrupted_by: Sequence[str] = (),
   ) -> dataset.Batch:
     """Standardized images; crops of large ones drawn from `random_key`."""
     if self.size is None:
@@ -133,8 +135,8 @@ class NamedImages:
           )
         )
     stored = np.stack(images)
-    if corruption:
-      # The corrupted images are a data set of their own: one seed for all.
+    # The corrupted images are a data set of their own: one seed for all.
+    for corruption in corrupted_by:
       stored = corruptions.corrupt(stored, corruption, 0, index)
     pixels = stored.astype(np.float32) / 255.0
     inputs = (pixels - self._mean) / self._deviation
@@ -174,33 +176,44 @@ class NamedImages:
   def evaluation_batches(
     self, batch_size: int, num_batches: int | None = None
   ) -> Iterator[dataset.Batch]:
-    """Validation examples, in one fixed shuffled order."""
+    """Examples of the validation split, in one fixed shuffled order."""
+    rows = splits.chosen(self.name, self._split, self._sources)
+    by = self._corruption_of.get(self._split, ""), self._corruption
     for index, weight in dataset.evaluation_slices(
-      len(self._validation), batch_size, num_batches
+      len(rows), batch_size, num_batches
     ):
       batch = self._read(
-        self._validation,
-        [int(i) for i in index],
-        corruption=self._corruption,
+        rows, [int(i) for i in index], corrupted_by=[*filter(None, by)]
       )
       yield {**batch, "weight": weight}
 
 
-def _images(name, constants, validation="test", size=None, mirror=True):
+# Of the options of a cut, in docstrings.
+_SPLITS = """      train_split: a TFDS split or a part of it, as in {0!r}.
+      tuning_split: likewise, to make choices on; None is {1!r} unless another
+        part is trained on or validates, and "" none.
+      validation_split: likewise, {2!r}.
+      test_split: likewise, read where it is asked for; None is {3!r}, "" none,
+        as for `tuning_split`."""
+
+
+def _images(name, constants, cut=cuts.TENTHS, size=None, mirror=True):
   """The factory of a set of images."""
 
   def make(
     augment: bool = False,
-    train_split: str = "train",
-    validation_split: str = validation,
+    train_split: str = cut.train,
+    tuning_split: str | None = None,
+    validation_split: str = cut.validation,
+    test_split: str | None = None,
     scaling: str = "standardize",
     data_dir: str | None = None,
   ) -> NamedImages:
     builder = tfds_source.prepared(name, data_dir)
+    asked = cut.given(train_split, tuning_split, validation_split, test_split)
     return NamedImages(
       name,
-      (builder, train_split),
-      (builder, validation_split),
+      asked.parts(builder),
       constants,
       size=size,
       augmented=augment,
@@ -212,14 +225,12 @@ def _images(name, constants, validation="test", size=None, mirror=True):
 
     Args:
       augment: random crops and mirror images in training.
-      train_split: a TFDS split or a part of it, as in "train[:90%]".
-      validation_split: likewise; to tune on something else than the test
-        set, "train[90%:]".
+{_SPLITS.format(*cut)}
       scaling: "standardize", or "unit": pixels in [0, 1].
       data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
     Raises:
-      UserError: another scaling.
+      UserError: another scaling, or splits that overlap.
       DataError: it is not prepared there; the message says what to run.
     """
   return make
@@ -229,46 +240,65 @@ mnist = _images("mnist", _MNIST, mirror=False)
 fashion_mnist = _images("fashion_mnist", _FASHION)
 cifar10 = _images("cifar10", _CIFAR10)
 cifar100 = _images("cifar100", _CIFAR100)
-imagenet2012 = _images("imagenet2012", _IMAGENET, "validation", size=224)
+# What is called validation there is what papers report: it is the test split.
+imagenet2012 = _images(
+  "imagenet2012",
+  _IMAGENET,
+  cuts.Cut("train[:98%]", "train[98%:99%]", "train[99%:]", "validation"),
+  size=224,
+)
 
 
 def cifar10_corrupted(
   corruption: str = "gaussian_noise_1",
   augment: bool = False,
+  train_split: str = cuts.TENTHS.train,
+  tuning_split: str | None = None,
+  validation_split: str = cuts.TENTHS.validation,
   scaling: str = "standardize",
   data_dir: str | None = None,
 ) -> NamedImages:
-  """CIFAR-10 to train on, CIFAR-10-C to evaluate on: arXiv:1903.12261.
+  """CIFAR-10 to train on, CIFAR-10-C as the test split: arXiv:1903.12261.
+
+  Its images are those of CIFAR-10's test set. So what validates is the last
+  tenth of the training set, corrupted by `normjax.data.corruptions`; of "frost"
+  and "spatter", which those do not have, nothing validates. Choices are made on
+  clean images.
 
   Args:
     corruption: "<kind>_<severity 1 to 5>", as TFDS names its configs.
     augment: random crops and mirror images in training.
+    train_split: of CIFAR-10, a TFDS split or a part of it.
+    tuning_split: likewise, to make choices on; None is "train[80%:90%]" unless
+      another part is trained on or validates, and "" none.
+    validation_split: likewise, corrupted; "" is none.
     scaling: "standardize", or "unit": pixels in [0, 1].
     data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
   Raises:
-    UserError: a severity outside 1 to 5.
+    UserError: a severity outside 1 to 5, or splits that overlap.
     DataError: an unknown kind, or one of the two sets is not prepared; the
       message says what to run.
   """
-  corruptions.check_severity(*corruptions.split(corruption))
+  kind, severity = corruptions.split(corruption)
+  corruptions.check_severity(kind, severity)
   corrupted = tfds_source.prepared(f"cifar10_corrupted/{corruption}", data_dir)
   clean = tfds_source.prepared("cifar10", data_dir)
+  cut = cuts.TENTHS.given(train_split, tuning_split, validation_split, "")
+  parts = cut.parts(clean) | {splits.TEST: (corrupted, "test")}
+  if kind not in corruptions.KINDS:
+    parts.pop(splits.VALIDATION, None)
   return NamedImages(
     "cifar10_corrupted",
-    (clean, "train"),
-    (corrupted, "test"),
+    parts,
     _CIFAR10,
     augmented=augment,
     scaling=scaling,
+    corruption_of={splits.VALIDATION: corruption},
   )
 
 
-# Bytes per token are measured on so many documents.
-_SAMPLE_DOCUMENTS = 1_000
-
-
-def _text(tfds_name, validation="validation"):
+def _text(tfds_name, cut):
   """The factory of a set of text."""
   name = tfds_name.partition("/")[0]
 
@@ -277,14 +307,17 @@ def _text(tfds_name, validation="validation"):
     tokenizer: str = "bytes",
     vocab_size: int = 256,
     tokenizer_documents: int = 20_000,
+    train_split: str = cut.train,
+    tuning_split: str | None = None,
+    validation_split: str = cut.validation,
+    test_split: str | None = None,
     data_dir: str | None = None,
   ) -> documents.Documents:
     validate.count(name, "tokenizer_documents", tokenizer_documents, 1)
     builder = tfds_source.prepared(tfds_name, data_dir)
-    sources = {
-      "train": tfds_source.source(builder, "train"),
-      "validation": tfds_source.source(builder, validation),
-    }
+    asked = cut.given(train_split, tuning_split, validation_split, test_split)
+    needed = splits.TRAIN, splits.VALIDATION
+    sources = cuts.sources(name, asked.parts(builder), needed)
     encode, bytes_per_token = _encoder(
       tokenizer, vocab_size, tokenizer_documents, builder, sources
     )
@@ -308,10 +341,11 @@ def _text(tfds_name, validation="validation"):
       tokenizer: "bytes" or "bpe".
       vocab_size: 256 for bytes, more for "bpe".
       tokenizer_documents: "bpe" is trained on so many, from the first on.
+{_SPLITS.format(*cut)}
       data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
     Raises:
-      UserError: an option out of range.
+      UserError: an option out of range, or splits that overlap.
       DataError: it is not prepared there; the message says what to run.
     """
   return make
@@ -323,15 +357,22 @@ def _encoder(name, vocab_size, num_documents, builder, sources):
     return lambda: documents.texts(rows, list(range(min(limit, len(rows)))))
 
   version = builder.info.full_name.replace("/", "-")
+  parts = configure.digest(
+    [str(sources[role].split) for role in (splits.TRAIN, splits.VALIDATION)]
+  )
   return tokenizer.document_encoder(
     name,
     vocab_size,
-    f"{version}-{len(sources['train'])}-{num_documents}",
+    f"{version}-{parts}-{num_documents}",
     sample("train", num_documents),
-    sample("validation", _SAMPLE_DOCUMENTS),
+    sample("validation", documents.SAMPLE_DOCUMENTS),
   )
 
 
-c4 = _text("c4/en")
-wiki40b = _text("wiki40b/en")
-lm1b = _text("lm1b", validation="test")
+c4 = _text("c4/en", cuts.Cut("train[:99%]", "train[99%:]", "validation", ""))
+wiki40b = _text(
+  "wiki40b/en", cuts.Cut("train[:99%]", "train[99%:]", "validation", "test")
+)
+lm1b = _text(
+  "lm1b", cuts.Cut("train[:98%]", "train[98%:99%]", "train[99%:]", "test")
+)

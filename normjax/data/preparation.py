@@ -4,6 +4,7 @@ TensorFlow is not involved: the features are tensors, the files array_record.
 """
 
 import contextlib
+import importlib.metadata
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,32 @@ from typing import Any
 
 import numpy as np
 
+from normjax import errors
 from normjax.data import cache
 
 # Split -> examples, each a dict of arrays of the same keys and dtypes.
 Splits = Mapping[str, Sequence[Mapping[str, Any]]]
 
 _ARRAYS = "arrays.npz"
+
+
+def package_files(package: str, suffix: str) -> list[Path]:
+  """Files of an installed distribution, in order, without importing it.
+
+  Raises:
+    DataError: it has none.
+  """
+  found = [
+    file
+    for file in importlib.metadata.distribution(package).files or ()
+    if str(file).endswith(suffix)
+  ]
+  if not found:
+    raise errors.DataError(
+      f"the installed package {package!r} has no file *{suffix};"
+      f" reinstall it: pip install --force-reinstall {package}"
+    )
+  return [Path(str(file.locate())) for file in sorted(found, key=str)]
 
 
 def load(name: str, version: str, read: Callable[[], Splits]) -> Splits:

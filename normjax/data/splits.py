@@ -1,37 +1,61 @@
-"""Which examples train, validate and test: by a hash, so that it stays so.
+"""Which examples train, tune, validate and test: by a hash, so that it stays.
 
 An example's split depends on its own key alone. Where examples are added, the
-others stay where they are; where the validation part grows, the test set
-stays.
+others stay where they are; where a part grows, it takes from the training part
+alone, as long as those that come before it in `Fractions` stay what they are.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from normjax import errors, validate
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
+# Training reads the first alone. Choices are made on the second, and what they
+# led to is measured on the third. The last is for whoever asks for it.
+TRAIN, TUNING, VALIDATION, TEST = "train", "tuning", "validation", "test"
+NAMES = (TRAIN, TUNING, VALIDATION, TEST)
 # Split -> indices of its examples, ascending.
 Splits = Mapping[str, np.ndarray]
 
 
-def check_fractions(
-  owner: str, validation_fraction: float, test_fraction: float
-) -> None:
-  """Raises UserError where no example would be left to train on."""
-  for option, value in (
-    ("validation_fraction", validation_fraction),
-    ("test_fraction", test_fraction),
-  ):
-    validate.number(owner, option, value, least=0, below=1)
-  if validation_fraction + test_fraction >= 1:
-    raise errors.UserError(
-      f"{owner}: validation_fraction={validation_fraction} and"
-      f" test_fraction={test_fraction} leave nothing to train on; allowed: a"
-      " sum below 1."
-    )
+class Fractions(NamedTuple):
+  """Of all examples, the parts that are not trained on; a hash draws them.
+
+  Attributes:
+    test: drawn first.
+    validation: drawn next.
+    tuning: drawn last.
+  """
+
+  test: float
+  validation: float
+  tuning: float
+
+  def check(self, owner: str) -> None:
+    """Raises UserError where no example would be left to train on."""
+    for part, value in self._asdict().items():
+      validate.number(owner, f"{part}_fraction", value, least=0, below=1)
+    if sum(self) >= 1:
+      said = [f"{part}_fraction={v}" for part, v in self._asdict().items()]
+      raise errors.UserError(
+        f"{owner}: {', '.join(said)} leave nothing to train on; allowed: a sum"
+        " below 1."
+      )
+
+  def without(self, given: Iterable[str]) -> "Fractions":
+    """The same, with nothing drawn for splits that are given."""
+    return self._replace(**dict.fromkeys({*given} & {*self._fields}, 0.0))
+
+  def of(self, places: np.ndarray) -> np.ndarray:
+    """The split of each of `places`, as numbers of `_ORDER`."""
+    return np.searchsorted(np.cumsum(self), places, side="right")
+
+
+# What the lowest places are, and so on.
+_ORDER = (TEST, VALIDATION, TUNING, TRAIN)
 
 
 def shares(keys: Iterable[bytes]) -> np.ndarray:
@@ -58,45 +82,55 @@ def _to_shares(mixed: np.ndarray) -> np.ndarray:
   return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def by_share(
-  places: np.ndarray, validation_fraction: float, test_fraction: float
-) -> dict[str, np.ndarray]:
-  """The lowest shares test, the next validate, all others train.
+def by_share(places: np.ndarray, fractions: Fractions) -> dict[str, np.ndarray]:
+  """The lowest shares test, the next validate, then tune; all others train.
 
   Args:
     places: of `shares`.
-    validation_fraction: of all examples.
-    test_fraction: likewise.
+    fractions: of all examples.
   """
-  validates = test_fraction + validation_fraction
+  numbers = fractions.of(places)
   return {
-    TRAIN: np.flatnonzero(places >= validates),
-    VALIDATION: np.flatnonzero(
-      (places >= test_fraction) & (places < validates)
-    ),
-    TEST: np.flatnonzero(places < test_fraction),
+    split: np.flatnonzero(numbers == _ORDER.index(split)) for split in NAMES
   }
 
 
-def of_key(key: bytes, validation_fraction: float, test_fraction: float) -> str:
+def of_key(key: bytes, fractions: Fractions) -> str:
   """The split of one example; `by_share` of `shares` says the same."""
-  (place,) = shares([key])
-  if place < test_fraction:
-    return TEST
-  return VALIDATION if place < test_fraction + validation_fraction else TRAIN
+  return _ORDER[int(fractions.of(shares([key]))[0])]
 
 
-def check_split(name: str, split: str, there: Iterable[str]) -> None:
-  """Raises UserError where a data set has no such split.
+def chosen(name: str, split: str, there: Mapping[str, Any]) -> Any:
+  """What a data set has of a split.
 
   Args:
     name: of the data set.
     split: asked for.
-    there: the splits that have examples.
+    there: split -> what it has; None where there is no such split.
+
+  Raises:
+    UserError: there is no such split; the message names those there are.
   """
-  there = tuple(there)
+  there = {each: part for each, part in there.items() if part is not None}
   if split not in there:
     raise errors.UserError(
       f"data {name!r} has no split {split!r}; allowed:"
       f" {', '.join(map(repr, there))}."
     )
+  return there[split]
+
+
+def evaluated_on(data: Any, split: str) -> Any:
+  """A data set, evaluated on one of its splits.
+
+  Args:
+    data: see `dataset.Dataset`; one's own may have no `on_split`, and then
+      has what it trains on and what validates.
+    split: "train", "tuning", "validation" or "test".
+
+  Raises:
+    UserError: it has no such split.
+  """
+  if hasattr(data, "on_split"):
+    return data.on_split(split)
+  return chosen(data.name, split, {VALIDATION: data})

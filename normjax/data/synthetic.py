@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from normjax import rng, validate
-from normjax.data import dataset
+from normjax.data import dataset, splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class SoftmaxTeacher:
     optimum_loss: the teacher's mean loss on the validation examples, nats.
     validation: features and labels.
     provenance: the options.
+    task_seed: draws the examples of all splits.
   """
 
   teacher_io: np.ndarray
@@ -34,6 +35,7 @@ class SoftmaxTeacher:
   optimum_loss: float
   validation: tuple[np.ndarray, np.ndarray]
   provenance: Mapping[str, Any]
+  task_seed: int = 0
   name: str = "synthetic"
   reads: str = "features"
   targets: str = "classes"
@@ -44,6 +46,22 @@ class SoftmaxTeacher:
     """What a model of these examples needs to know."""
     inputs, classes = self.teacher_io.shape
     return {"num_classes": classes, "input_shape": (inputs,)}
+
+  def on_split(self, split: str) -> "SoftmaxTeacher":
+    """The same, evaluated on as many examples of another draw.
+
+    Raises:
+      UserError: no such split.
+    """
+    splits.chosen(self.name, split, dict.fromkeys(splits.NAMES, True))
+    if split == splits.VALIDATION:
+      return self
+    generator = np.random.default_rng(rng.host_seed(self.task_seed, split))
+    size = len(self.validation[1])
+    drawn = _draw(self.teacher_io, self.deviation_i, size, generator)
+    return dataclasses.replace(
+      self, validation=drawn, optimum_loss=_mean_loss(self.teacher_io, *drawn)
+    )
 
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""
@@ -78,6 +96,13 @@ def _log_probabilities(teacher_io, inputs_bi) -> np.ndarray:
   return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
+def _mean_loss(teacher_io, inputs, labels) -> float:
+  chosen = _log_probabilities(teacher_io, inputs)[
+    np.arange(len(labels)), labels
+  ]
+  return float(-chosen.mean())
+
+
 def _draw(teacher_io, deviation_i, size, generator):
   inputs = generator.normal(size=(size, len(deviation_i))) * deviation_i
   # The largest of log-probabilities plus Gumbel noise is a draw from them.
@@ -102,7 +127,7 @@ def synthetic(
     condition_number: of the features' covariance.
     logit_scale: rms of the teacher's logits; more is less label noise.
     num_validation: examples to evaluate on.
-    task_seed: draws the teacher and the validation examples.
+    task_seed: draws the teacher and the examples to evaluate on.
 
   Raises:
     UserError: an option out of range.
@@ -122,15 +147,16 @@ def synthetic(
   teacher = directions / np.linalg.norm(directions, axis=0) * logit_scale
   teacher /= deviation[:, None]
   inputs, labels = _draw(teacher, deviation, num_validation, generator)
-  chosen = _log_probabilities(teacher, inputs)[np.arange(len(labels)), labels]
+  optimum_loss = _mean_loss(teacher, inputs, labels)
   return SoftmaxTeacher(
     teacher_io=teacher,
     deviation_i=deviation,
-    optimum_loss=float(-chosen.mean()),
+    optimum_loss=optimum_loss,
     validation=(inputs, labels),
+    task_seed=task_seed,
     provenance={
       "sizes": {"validation": num_validation},
       "task_seed": task_seed,
-      "optimum_loss": float(-chosen.mean()),
+      "optimum_loss": optimum_loss,
     },
   )

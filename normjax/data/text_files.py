@@ -35,6 +35,7 @@ def text_files(
   end_of_text: str = "",
   validation_fraction: float = 0.1,
   test_fraction: float = 0.0,
+  tuning_fraction: float = 0.1,
   validation_files: str = "",
   on_bad_file: str = "refuse",
 ) -> TokenStream:
@@ -55,7 +56,9 @@ def text_files(
     vocab_size: needed for "bpe"; 0 is 256 of bytes, and what the file has.
     end_of_text: a token of the tokenizer's file that ends each document.
     validation_fraction: of the documents; not used with `validation_files`.
-    test_fraction: likewise; the test split is only read by `on_split`.
+    test_fraction: likewise.
+    tuning_fraction: of the documents, to make choices on; taken from those that
+      would train.
     validation_files: as `files`; they are not trained on.
     on_bad_file: "refuse" or "skip": of what is empty, not UTF-8, or without
       the key.
@@ -69,7 +72,7 @@ def text_files(
     text_documents.Cut(document, jsonl_key, b"\0"),
     text_tokens.Tokens.of(tokenizer, vocab_size, end_of_text),
     sequence_length,
-    (validation_fraction, test_fraction),
+    splits.Fractions(test_fraction, validation_fraction, tuning_fraction),
     validation_files,
     on_bad_file,
   )
@@ -80,12 +83,12 @@ def _text_files(
   cut: text_documents.Cut,
   tokens: text_tokens.Tokens,
   sequence_length: int,
-  fractions: tuple[float, float],
+  fractions: splits.Fractions,
   validation_files: str,
   on_bad_file: str,
 ) -> TokenStream:
   validate.choice(_NAME, "document", cut.unit, text_documents.UNITS)
-  splits.check_fractions(_NAME, *fractions)
+  fractions.check(_NAME)
   cut = cut._replace(end=tokens.end)
   bad = files.BadFiles(_NAME, on_bad_file)
   found = {splits.TRAIN: text_documents.find("files", asked, bad)}
@@ -94,7 +97,7 @@ def _text_files(
     root, names = found[splits.TRAIN]
     found[splits.TRAIN] = root, text_documents.without(root, names, given)
     found[splits.VALIDATION] = given
-    fractions = 0.0, fractions[1]
+    fractions = fractions.without([splits.VALIDATION])
   prints = {
     split: files.fingerprint(root, names)
     for split, (root, names) in found.items()
@@ -124,12 +127,13 @@ def _text_files(
   arrays = {
     split: np.memmap(folder / f"{split}.bin", tokens.dtype, "r")
     for split, count in facts["tokens"].items()
-    if count
+    if count > 1  # An input, and its target.
   }
   _check_sizes(arrays, facts["documents"], cut.unit, sequence_length)
   return TokenStream(
     name=_NAME,
     train=arrays[splits.TRAIN],
+    tuning=arrays.get(splits.TUNING),
     validation=arrays[splits.VALIDATION],
     test=arrays.get(splits.TEST),
     vocab_size=tokens.vocab_size,
@@ -155,7 +159,7 @@ def _text_files(
 def _documents(
   found: _Found,
   cut: text_documents.Cut,
-  fractions: tuple[float, float],
+  fractions: splits.Fractions,
   bad: files.BadFiles,
 ) -> Iterator[tuple[str, bytes]]:
   """(split, text) of each document, in order."""
@@ -163,7 +167,7 @@ def _documents(
     for text in text_documents.read(root, names, cut, bad):
       split = part
       if part == splits.TRAIN:
-        split = splits.of_key(text.removesuffix(cut.end), *fractions)
+        split = splits.of_key(text.removesuffix(cut.end), fractions)
       yield split, text
 
 
@@ -172,7 +176,7 @@ def _prepare(
   found: _Found,
   cut: text_documents.Cut,
   tokens: text_tokens.Tokens,
-  fractions: tuple[float, float],
+  fractions: splits.Fractions,
 ) -> None:
   """Fills an entry of the cache; what is bad is left out, and noted there."""
   bad = files.BadFiles(_NAME, "skip")
@@ -205,7 +209,7 @@ def _write(
   dtype: Any,
 ) -> dict[str, dict[str, int]]:
   """Writes the tokens of each split; returns how many of what it has."""
-  names = (splits.TRAIN, splits.VALIDATION, splits.TEST)
+  names = splits.NAMES
   counts = {
     what: dict.fromkeys(names, 0) for what in ("documents", "bytes", "tokens")
   }

@@ -95,6 +95,10 @@ def source(builder: Any, split: str) -> Any:
       f"{near_misses(name, splits)} Splits: {', '.join(splits)}."
     )
   try:
+    if not builder.info.splits[split].num_examples:
+      raise errors.DataError(
+        f"data {builder.info.full_name!r}: split {split!r} has no example."
+      )
     return builder.as_data_source(split)
   except ValueError as error:
     raise errors.DataError(

@@ -30,6 +30,7 @@ class TokenStream:
     test: as `validation`; None where there is none.
     split_bytes: how many bytes each split's text has; None where not known.
     notes: what a run is to note of the data.
+    tuning: as `validation`; None where there is none.
   """
 
   name: str
@@ -44,6 +45,7 @@ class TokenStream:
   test: np.ndarray | None = None
   split_bytes: Mapping[str, int] | None = None
   notes: tuple[str, ...] = ()
+  tuning: np.ndarray | None = None
 
   def __post_init__(self):
     """Checks that there is a window to train on."""
@@ -60,8 +62,9 @@ class TokenStream:
     return {"vocab_size": self.vocab_size}
 
   def id_range(self) -> tuple[int, int]:
-    """The least and the largest token."""
-    return dataset.id_range(self.train, self.validation)
+    """The least and the largest token, of all splits."""
+    parts = (self.train, self.tuning, self.validation, self.test)
+    return dataset.id_range(*(part for part in parts if part is not None))
 
   def on_split(self, split: str) -> "TokenStream":
     """The same, evaluated on another split.
@@ -71,17 +74,15 @@ class TokenStream:
     """
     there = {
       splits.TRAIN: self.train,
+      splits.TUNING: self.tuning,
       splits.VALIDATION: self.validation,
       splits.TEST: self.test,
     }
-    there = {name: array for name, array in there.items() if array is not None}
-    splits.check_split(self.name, split, there)
+    part = splits.chosen(self.name, split, there)
     ratio = self.bytes_per_token
     if self.split_bytes is not None:
-      ratio = self.split_bytes[split] / len(there[split])
-    return dataclasses.replace(
-      self, validation=there[split], bytes_per_token=ratio
-    )
+      ratio = self.split_bytes[split] / len(part)
+    return dataclasses.replace(self, validation=part, bytes_per_token=ratio)
 
   @property
   def num_train_examples(self) -> int:

@@ -58,6 +58,7 @@ class Recorder:
     self._sizes: dict[str, int] = {}
     self._eval_examples: float | None = None
     self._work: dict[str, float | None] = {}
+    self._split = ""  # What evaluations measure.
     # Open from `begin` to `close`, where this process writes.
     self._rows: files.MetricsFile | None = None
     self._mirrors: Sequence[sinks.Sink] = ()
@@ -88,6 +89,7 @@ class Recorder:
       work: of one step, as "flops_per_step"; for run.json and the rates.
     """
     self._work = dict(work or {})
+    self._split = str(facts.get("split", ""))
     self.clock = Clock(seconds)
     self._sizes = dict(sizes)
 
@@ -247,6 +249,7 @@ class Recorder:
     result = {
       "steps": steps,
       "diverged_at_step": diverged_at_step,
+      "split": self._split,
       "gradient_zero_since_step": self._zero_gradient.since_step,
       "metrics": self._newest,
       files.EVAL_EXAMPLES: self._eval_examples,

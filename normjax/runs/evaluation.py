@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from normjax import build, configure, errors, fields, objectives
+from normjax.data import splits
 from normjax.metrics import Metric
 from normjax.metrics import get as get_metric
 from normjax.train import reopen
@@ -40,14 +41,10 @@ def dataset(
           f"evaluate: data {getattr(found, 'name', found)!r} has"
           f" {key}={theirs!r}; this run's model was made for {ours!r}."
         )
-  if split == "validation":
-    return found
-  if not hasattr(found, "on_split"):
-    raise errors.UserError(
-      f"evaluate: split={split!r}: data {found.name!r} has no splits to choose"
-      " from; allowed: 'validation'."
-    )
-  return found.on_split(split)
+  try:
+    return splits.evaluated_on(found, split)
+  except errors.UserError as error:
+    raise type(error)(f"evaluate: split={split!r}: {error}") from error
 
 
 def metrics(

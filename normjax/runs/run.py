@@ -274,7 +274,7 @@ class Run:
   def evaluate(
     self,
     data: Any = None,
-    split: str = "validation",
+    split: str | None = None,
     metrics: Iterable[evaluation.Asked] = (),
     num_batches: int | None = None,
   ) -> dict[str, float]:
@@ -287,7 +287,8 @@ class Run:
       data: what the model is evaluated on: None, the run's own; a name as in a
         config; a mapping with "name" and options; or a data set. It must give
         inputs and targets of the same kind.
-      split: "validation", or "train" or "test" where the data set has them.
+      split: "train", "tuning", "validation" or "test", where the data set has
+        it; None: as the config says, "validation" unless it asks for another.
       metrics: beside those of the config: names of `normjax.metrics`,
         "package.module:function", a `Metric`, or functions (output, batch) ->
         one value per example.
@@ -295,12 +296,14 @@ class Run:
 
     Returns:
       The objective's means and the metrics by name, without "eval/"; where the
-      config asks for corruptions, on own validation data these too.
+      config asks for corruptions, on its own data and split these too.
 
     Raises:
       UserError: data, a split or a metric that does not fit, or a metric
         whose name is taken; what `state` raises.
     """
+    own_split = build.evaluated_split(self.config)
+    split = own_split if split is None else split
     dataset = evaluation.dataset(self.config, self.data, data, split)
     added = evaluation.metrics(metrics, self._opened, dataset)
     # Kept, so that another split needs no further compilation.
@@ -312,7 +315,7 @@ class Run:
       dataset,
       self._opened.hyper,
       evaluation.options(self.config, num_batches),
-      corrupted=data is None and split == "validation",
+      corrupted=data is None and split == own_split,
     ).means
 
   # ----- Building what the config names -----

@@ -26,6 +26,7 @@ def check(config: configure.ConfigDict) -> None:
   build.start_steps(config)
   _check_corruptions(config)
   build.optimizer(config)
+  build.evaluation_dataset(config)
   build.metrics(config)
 
 

@@ -8,6 +8,7 @@ from normjax.record.directory import RunDirectory
 
 # Of a user's own files; what is shipped and what TFDS prepares has a version.
 _KEY = "fingerprint"
+_PARTS = ("sizes", "documents", "bytes", "classes", "train", "validation")
 
 
 def problem(config: configure.ConfigDict, files: RunDirectory) -> str:
@@ -40,10 +41,13 @@ def began_with(files: RunDirectory) -> Mapping[str, Any]:
 
 def difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
   """In what two provenances of one data set differ; empty where in nothing."""
-  if _KEY not in was or was[_KEY] == now.get(_KEY):
-    return ""
-  said = [f"its {_KEY} was {was[_KEY][:12]}, is {str(now.get(_KEY))[:12]}"]
-  for key in ("sizes", "documents", "bytes", "classes"):
+  said = []
+  if _KEY in was and was[_KEY] != now.get(_KEY):
+    said.append(
+      f"its {_KEY} was {was[_KEY][:12]}, is {str(now.get(_KEY))[:12]}"
+    )
+  # Of sets that have a version, how they are cut may differ.
+  for key in _PARTS:
     if key in was and was[key] != now.get(key):
       said.append(f"{key}: {was[key]}, now {now.get(key)}")
   return "; ".join(said)

@@ -78,7 +78,7 @@ def evaluate(
   batch_size: int,
   num_batches: int,
 ) -> Measured:
-  """Means over the validation examples, and the metrics that they give.
+  """Means over the examples of a split, and the metrics that they give.
 
   Batches are summed in float32 on the device and over batches exactly on
   the host, so that the split into batches does not matter beyond float32.
@@ -86,7 +86,7 @@ def evaluate(
   Args:
     program: the compiled functions.
     state: see `step.evaluation_step`.
-    dataset: gives `evaluation_batches`.
+    dataset: gives `evaluation_batches`; see `build.evaluation_dataset`.
     hyper: the run's scalars.
     batch_size: the program's.
     num_batches: at most so many; 0 takes all.
@@ -170,7 +170,7 @@ def evaluate_corrupted(
   batch_size: int,
   num_batches: int,
 ) -> dict[str, float]:
-  """Means over the validation images under corruptions.
+  """Means over the images of a split under corruptions.
 
   Args:
     program: as in `evaluate`, like `state`, `batch_size` and `num_batches`.

@@ -56,6 +56,7 @@ class Lane:
     self.step, self.diverged_at = 0, -1
     self._config, self._directory, self._observe = config, directory, observe
     self._dataset = build.dataset(config)
+    self._evaluated = build.evaluation_dataset(config)
     self._hyper = program.layout.put_scalars(build.hyper(config))
     self._checkpoints: Checkpoints | None = None
     self._saved_step: int | None = None
@@ -83,6 +84,7 @@ class Lane:
     else:
       problems = [*problems, *self._premise()]
     collected = provenance.collect()
+    fold = getattr(self._dataset, "fold", None)
     kept = sources.snapshot(config, collected["git"])
     self.recorder.begin(
       self.step,
@@ -92,6 +94,8 @@ class Lane:
       work=self._work(),
       facts={
         "program": build.program_key(config),
+        "split": build.evaluated_split(config),
+        **({"fold": fold} if fold else {}),
         "provenance": {
           **collected,
           **kept.facts,
@@ -189,7 +193,7 @@ class Lane:
         self._evaluate(options)
 
   def _evaluate(self, options: Any) -> None:
-    given = self.program, self.state, self._dataset, self._hyper
+    given = self.program, self.state, self._evaluated, self._hyper
     with self.recorder.clock.measure("eval"):
       measured = evaluate.measure(*given, options, corrupted=self.is_last)
     self.recorder.evaluation(self.step, *measured)

@@ -44,6 +44,7 @@ def preview(config: configure.ConfigDict) -> Preview:
     UserError: a model or an optimizer that cannot be built so.
   """
   dataset = build.dataset(config)
+  evaluated = build.evaluation_dataset(config)
   recipe, initialize = program.recipe_and_initialize(config)
   hyper = _shapes(build.hyper(config))
   batch = _shapes(dataset.train_batch(0, 0, config.train.batch_size))
@@ -51,7 +52,7 @@ def preview(config: configure.ConfigDict) -> Preview:
   sums = jax.eval_shape(
     functools.partial(train_step.evaluation_step, recipe),
     state,
-    _shapes(next(dataset.evaluation_batches(config.evaluate.batch_size))),
+    _shapes(next(evaluated.evaluation_batches(config.evaluate.batch_size))),
     hyper,
   )
   measured: Iterable[str] = ()

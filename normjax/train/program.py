@@ -243,7 +243,9 @@ def _compile(
   }
   batches = {
     "training": dataset.train_batch(0, 0, sizes["training"]),
-    "evaluation": next(dataset.evaluation_batches(sizes["evaluation"])),
+    "evaluation": next(
+      build.evaluation_dataset(config).evaluation_batches(sizes["evaluation"])
+    ),
   }
   for name, batch in batches.items():
     dataset_lib.check_batch(dataset, batch, sizes[name])

@@ -79,7 +79,8 @@ def named_dir(tmp_path_factory):
   with tfds_source._quiet():
     for name in ("mnist", "fashion_mnist", "cifar10", "cifar100"):
       prepare(name, images, folder)
-    prepare("cifar10_corrupted/fog_3", {"test": "validation"}, folder)
+    for corruption in ("fog_3", "frost_1"):
+      prepare(f"cifar10_corrupted/{corruption}", {"test": "test"}, folder)
     prepare(
       "imagenet2012", {"train": "train", "validation": "validation"}, folder
     )

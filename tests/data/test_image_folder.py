@@ -93,8 +93,14 @@ def test_a_copy_has_the_same_fingerprint_and_a_changed_byte_another(
 def test_folders_of_splits_are_the_splits(tmp_path):
   for part, count in (("train", 9), ("val", 4), ("test", 3)):
     write_images(tmp_path / part, count=count)
-  made = _make(tmp_path)
-  assert made.provenance["sizes"] == {"train": 18, "validation": 8, "test": 6}
+  tuned = _make(tmp_path, tuning_fraction=0.3)
+  made = _make(tmp_path, tuning_fraction=0.0)
+  sizes = {"train": 18, "tuning": 0, "validation": 8, "test": 6}
+  assert made.provenance["sizes"] == sizes
+  assert tuned.provenance["sizes"] == sizes | {"train": 16, "tuning": 2}
+  assert _names(tuned, "tuning") | _names(tuned, "train") == _names(
+    made, "train"
+  )
   for split, part in (("train", "train"), ("validation", "val")):
     assert {name.partition("/")[0] for name in _names(made, split)} == {part}
   held_out = sum(b["weight"].sum() for b in made.evaluation_batches(3))

@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 import time
@@ -5,10 +6,15 @@ import time
 import numpy as np
 import pytest
 
-from normjax import data, errors
-from normjax.data import named, tfds_source
+from normjax import configure, data, errors
+from normjax.data import cuts, named, splits, tfds_source
 from tests.data import conftest
 
+TENTHS = {
+  "train_split": "train[:80%]",
+  "tuning_split": "train[80%:90%]",
+  "validation_split": "train[90%:]",
+}
 NAMES = [
   *("mnist", "fashion_mnist", "cifar10", "cifar100", "cifar10_corrupted"),
   *("imagenet2012", "c4", "wiki40b", "lm1b"),
@@ -35,7 +41,8 @@ def test_missing_data_says_what_to_run(name, tmp_path, no_network, capfd):
 def test_the_environment_says_where_sets_are(named_dir):
   code = (
     "import sys\nfrom normjax import data\n"
-    "text, images = data.make('c4'), data.make('cifar10')\n"
+    "text = data.make('c4', train_split='train[:90%]')\n"
+    "images = data.make('cifar10')\n"
     "text.train_batch(0, 0, 2), images.train_batch(0, 0, 2)\n"
     "assert 'tensorflow' not in sys.modules\n"
   )
@@ -78,7 +85,13 @@ def test_a_set_without_random_access_is_refused(named_dir, tmp_path):
 
 
 def test_images_are_the_prepared_ones_standardized(named_dir):
-  dataset = data.make("cifar10", data_dir=named_dir)
+  dataset = data.make(
+    "cifar10",
+    train_split="train",
+    validation_split="",
+    test_split="test",
+    data_dir=named_dir,
+  ).on_split("test")
   batches = list(dataset.evaluation_batches(8))
   shown = np.concatenate([b["inputs"][b["weight"] > 0] for b in batches])
   mean, deviation = map(np.asarray, named._CIFAR10)
@@ -88,7 +101,7 @@ def test_images_are_the_prepared_ones_standardized(named_dir):
   ]
   assert {p.tobytes() for p in pixels} == {s.tobytes() for s in source}
   # One epoch of training shows each image once, with its own label.
-  epoch = [dataset.train_batch(2, step, 10) for step in range(4)]
+  epoch = [dataset.train_batch(2, step, 8) for step in range(5)]
   labels = np.concatenate([batch["targets"] for batch in epoch])
   np.testing.assert_array_equal(np.bincount(labels), 4)
   images = {image.tobytes() for batch in epoch for image in batch["inputs"]}
@@ -105,9 +118,82 @@ def test_corrupted_trains_on_the_clean_set(named_dir):
     corrupted.train_batch(0, 5, 4)["inputs"],
   )
   assert corrupted.provenance["train"]["tfds"].startswith("cifar10/")
-  assert corrupted.provenance["validation"]["tfds"].startswith(
+  assert corrupted.provenance["test"]["tfds"].startswith(
     "cifar10_corrupted/fog_3/"
   )
+  # What validates is corrupted by ourselves, what tunes is clean.
+  np.testing.assert_array_equal(
+    next(clean.corrupted("fog_3").evaluation_batches(4))["inputs"],
+    next(corrupted.evaluation_batches(4))["inputs"],
+  )
+  one, other = (
+    next(each.on_split("tuning").evaluation_batches(4))["inputs"]
+    for each in (clean, corrupted)
+  )
+  np.testing.assert_array_equal(one, other)
+  # Of what we cannot make, nothing validates.
+  frost = data.make(
+    "cifar10_corrupted", corruption="frost_1", data_dir=named_dir
+  )
+  message = "no split 'validation'; allowed: 'train', 'tuning', 'test'"
+  with pytest.raises(errors.UserError, match=message):
+    next(frost.evaluation_batches(4))
+  assert next(frost.on_split("test").evaluation_batches(4))["weight"].all()
+
+
+@pytest.mark.parametrize(
+  ("options", "common"),
+  [
+    ({"train_split": "train", "tuning_split": "train[80%:90%]"}, 4),
+    ({"train_split": "train[:80%]", "validation_split": "train[70%:]"}, 4),
+    ({"validation_split": "train[-9:]", "train_split": "train[:35]"}, 4),
+    ({"train_split": "test[:5]+train[:7]", "validation_split": "test"}, 5),
+    ({"validation_split": "test", "test_split": "test"}, 21),
+  ],
+)
+def test_splits_that_overlap_are_refused(named_dir, options, common):
+  with pytest.raises(errors.UserError, match=f"have {common} examples in comm"):
+    data.make("cifar10", data_dir=named_dir, **options)
+
+
+def test_a_part_that_is_nothing_is_refused(named_dir):
+  with pytest.raises(errors.UserError, match="train_split=''"):
+    data.make("mnist", train_split="", data_dir=named_dir)
+  for name in ("mnist", "lm1b"):
+    with pytest.raises(errors.DataError, match="'train.2%:2%.' has no example"):
+      data.make(name, tuning_split="train[2%:2%]", data_dir=named_dir)
+  with pytest.raises(errors.UserError, match="validation_split=''"):
+    data.make("lm1b", validation_split="", data_dir=named_dir)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_cut_of_a_config_is_whole_and_apart(name):
+  import tensorflow_datasets as tfds
+
+  block = configure.component("data", name)
+  there = {"train": 1_281_167, "validation": 50_000, "test": 10_000}
+  infos = {
+    split: tfds.core.SplitInfo(name=split, shard_lengths=[size], num_bytes=0)
+    for split, size in there.items()
+  }
+  texts = [block.get(f"{split}_split", "") for split in splits.NAMES]
+  pieces = [
+    tfds.core.ReadInstruction.from_spec(text).to_absolute(infos)
+    for text in filter(None, texts)
+  ]
+  of_train = sorted(
+    (piece.from_ or 0, piece.to or there["train"])
+    for (piece,) in pieces
+    if piece.splitname == "train"
+  )
+  assert [begin for begin, _ in of_train[1:]] == [e for _, e in of_train[:-1]]
+  assert (of_train[0][0], of_train[-1][1]) == (0, there["train"])
+  others = [p.splitname for (p,) in pieces if p.splitname != "train"]
+  assert len({*others}) == len(others)
+  # A factory's own cut is that of its config.
+  parameters = inspect.signature(getattr(named, name)).parameters
+  for split in ("train", "validation"):
+    assert parameters[f"{split}_split"].default == block[f"{split}_split"]
 
 
 def test_parts_of_splits_do_not_overlap(named_dir):
@@ -117,6 +203,8 @@ def test_parts_of_splits_do_not_overlap(named_dir):
     validation_split="train[80%:]",
     data_dir=named_dir,
   )
+  # Another cut has no part to tune on, and no test set, unless it says so.
+  assert {*dataset.provenance} == {"train", "validation"}
   train = {i.tobytes() for i in dataset.train_batch(0, 0, 32)["inputs"]}
   held_out = {
     image.tobytes()
@@ -140,7 +228,9 @@ def test_augmentation_changes_training_only(named_dir):
 
 
 def test_text_is_the_prepared_one(named_dir):
-  dataset = data.make("lm1b", data_dir=named_dir, sequence_length=16)
+  dataset = data.make(
+    "lm1b", data_dir=named_dir, sequence_length=16, **TENTHS, test_split="test"
+  ).on_split("test")
   stream = b"".join(
     batch["targets"][batch["weight"] > 0].astype(np.uint8).tobytes()
     for batch in dataset.evaluation_batches(3)
@@ -158,6 +248,7 @@ def test_text_by_pairs_of_bytes(named_dir, empty_cache):
     "sequence_length": 12,
     "data_dir": named_dir,
   }
+  options |= TENTHS | {"validation_split": "validation"}
   dataset = data.make("c4", **options)
   batches = list(dataset.evaluation_batches(4))
   tokens = sum(batch["weight"].sum() for batch in batches) + 1
@@ -193,9 +284,9 @@ def test_tfds_mock_data_is_readable(monkeypatch, no_network):
     builder = tfds.builder("cifar10")
     rows = OneByOne(builder.as_data_source("train"))
     monkeypatch.setattr(tfds_source, "source", lambda *_: rows)
-    dataset = named.NamedImages(
-      "cifar10", (builder, "train"), (builder, "test"), named._CIFAR10
-    )
+    monkeypatch.setattr(cuts, "_common", lambda *_: ())
+    parts = {"train": (builder, "train"), "validation": (builder, "test")}
+    dataset = named.NamedImages("cifar10", parts, named._CIFAR10)
     batch = dataset.train_batch(0, 1, 5)
     total = sum(b["weight"].sum() for b in dataset.evaluation_batches(3))
   assert batch["inputs"].shape == (5, 32, 32, 3)

@@ -3,6 +3,7 @@ import pytest
 
 from normjax import errors
 from normjax.data import splits
+from normjax.data.splits import Fractions
 
 
 def _names(prefix, count):
@@ -17,9 +18,11 @@ def _names(prefix, count):
 def test_shares_are_uniform_and_divide_as_asked(places):
   assert places.min() >= 0
   assert places.max() < 1
-  parts = splits.by_share(places, 0.2, 0.1)
+  parts = splits.by_share(places, Fractions(0.1, 0.2, 0.05))
   assert sorted(np.concatenate([*parts.values()])) == list(range(20_000))
-  for split, share in (("train", 0.7), ("validation", 0.2), ("test", 0.1)):
+  for split, share in (
+    ("train", 0.65), ("tuning", 0.05), ("validation", 0.2), ("test", 0.1),
+  ):  # fmt: skip
     deviation = (share * (1 - share) / 20_000) ** 0.5
     assert abs(len(parts[split]) / 20_000 - share) < 5 * deviation
   # Neighbours have nothing to do with one another.
@@ -33,7 +36,7 @@ def test_an_example_stays_in_its_split():
     size: {
       names[index]: split
       for split, found in splits.by_share(
-        splits.shares(names), 0.3, 0.2
+        splits.shares(names), Fractions(0.2, 0.3, 0.1)
       ).items()
       for index in found
     }
@@ -44,12 +47,21 @@ def test_an_example_stays_in_its_split():
     splits.index_shares(10), splits.index_shares(40)[:10]
   )
   for key in more:
-    assert splits.of_key(key, 0.3, 0.2) == split_of["more"][key]
+    fractions = Fractions(0.2, 0.3, 0.1)
+    assert splits.of_key(key, fractions) == split_of["more"][key]
   # A larger validation part takes from the training part alone.
   places = splits.shares(few)
-  narrow, wide = (splits.by_share(places, f, 0.2) for f in (0.1, 0.5))
+  narrow, wide = (
+    splits.by_share(places, Fractions(0.2, f, 0)) for f in (0.1, 0.5)
+  )
   np.testing.assert_array_equal(narrow["test"], wide["test"])
   assert {*narrow["validation"]} < {*wide["validation"]}
+  # So does the part to tune on: the others stay what they are without one.
+  tuned = splits.by_share(places, Fractions(0.2, 0.1, 0.3))
+  for split in ("validation", "test"):
+    np.testing.assert_array_equal(tuned[split], narrow[split])
+  assert {*tuned["tuning"]} < {*narrow["train"]}
+  assert {*tuned["train"]} == {*narrow["train"]} - {*tuned["tuning"]}
 
 
 def test_the_hash_is_the_one_that_past_runs_had():
@@ -67,14 +79,25 @@ def test_the_hash_is_the_one_that_past_runs_had():
 
 
 @pytest.mark.parametrize(
-  ("validation", "test", "message"),
+  ("test", "validation", "tuning", "message"),
   [
-    (1.0, 0.0, "validation_fraction=1.0; allowed"),
-    (0.1, -0.1, "test_fraction=-0.1; allowed"),
-    (0.5, 0.5, "leave nothing to train on; allowed: a sum below 1"),
-    (True, 0.5, "validation_fraction=True"),
+    (0.0, 1.0, 0.0, "validation_fraction=1.0; allowed"),
+    (-0.1, 0.1, 0.0, "test_fraction=-0.1; allowed"),
+    (0.0, 0.1, 2.0, "tuning_fraction=2.0; allowed"),
+    (0.3, 0.5, 0.2, "leave nothing to train on; allowed: a sum below 1"),
+    (0.5, True, 0.0, "validation_fraction=True"),
   ],
 )
-def test_fractions_out_of_range(validation, test, message):
+def test_fractions_out_of_range(test, validation, tuning, message):
   with pytest.raises(errors.UserError, match=message):
-    splits.check_fractions("mine", validation, test)
+    Fractions(test, validation, tuning).check("mine")
+
+
+def test_a_set_without_splits_has_what_validates_alone():
+  class Own:
+    name = "mine"
+
+  own = Own()
+  assert splits.evaluated_on(own, "validation") is own
+  with pytest.raises(errors.UserError, match="'tuning'; allowed: 'validation'"):
+    splits.evaluated_on(own, "tuning")

@@ -35,6 +35,19 @@ def test_features_and_logits_have_the_stated_scale():
   assert np.sqrt(np.mean(logits**2)) == pytest.approx(2.0, rel=0.02)
 
 
+def test_each_split_is_a_draw_of_its_own():
+  dataset = data.make("synthetic", num_validation=50, task_seed=3)
+  parts = [dataset.on_split(s) for s in ("train", "tuning", "test")]
+  rows = np.concatenate([part.validation[0] for part in (dataset, *parts)])
+  assert len(np.unique(rows, axis=0)) == 4 * 50
+  inputs, labels = parts[1].validation
+  assert _loss(inputs @ dataset.teacher_io, labels).mean() == pytest.approx(
+    parts[1].optimum_loss, rel=1e-12
+  )
+  again = data.make("synthetic", num_validation=50, task_seed=3)
+  np.testing.assert_array_equal(again.on_split("tuning").validation[0], inputs)
+
+
 def test_training_examples_do_not_repeat():
   dataset = data.make("synthetic")
   rows = np.concatenate(

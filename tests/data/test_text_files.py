@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from normjax import data, errors
-from normjax.data import files, text_documents, tokenizer
+from normjax.data import files, splits, text_documents, tokenizer
 
 
 def _text(index):
@@ -31,6 +31,7 @@ def _documents(made, split):
   """The texts of a split of bytes."""
   there = {
     "train": made.train,
+    "tuning": made.tuning,
     "validation": made.validation,
     "test": made.test,
   }
@@ -39,7 +40,7 @@ def _documents(made, split):
 
 def test_every_file_is_a_document_of_one_split(folder):
   made = _make(folder, test_fraction=0.2)
-  parts = [_documents(made, s) for s in ("train", "validation", "test")]
+  parts = [_documents(made, split) for split in splits.NAMES]
   assert sum(map(len, parts)) == 24
   assert set().union(*parts) == {_text(index) for index in range(24)}
   assert made.bytes_per_token == 1
@@ -48,7 +49,7 @@ def test_every_file_is_a_document_of_one_split(folder):
   (folder / "0.txt").rename(folder / "inner/zero.txt")
   (folder / "new.md").write_text("A new one.")
   more = _make(folder, test_fraction=0.2)
-  for split, before in zip(("train", "validation", "test"), parts, strict=True):
+  for split, before in zip(splits.NAMES, parts, strict=True):
     assert before <= _documents(more, split)
   assert made.provenance["fingerprint"] != more.provenance["fingerprint"]
   assert more.on_split("test").bytes_per_token == 1
@@ -61,14 +62,17 @@ def test_files_patterns_and_folders(folder):
   given = _make(folder, validation_files=str(folder / "inner/1*.txt"))
   held_out = {_text(i) for i in range(24) if i % 3 and str(i)[0] == "1"}
   assert _documents(given, "validation") == held_out
-  assert len(_documents(given, "train")) == 24 - len(held_out)
+  others = _documents(given, "train") | _documents(given, "tuning")
+  assert len(others) == 24 - len(held_out)
 
 
 def test_jsonl_and_what_files_are_cut_into(folder):
   entries = [{"body": f"entry {index}", "id": index} for index in range(20)]
   lines = "\n".join(map(json.dumps, entries))
   (folder / "a.jsonl").write_text(lines + "\n\n")
-  made = _make(folder / "a.jsonl", jsonl_key="body", sequence_length=4)
+  made = _make(
+    folder / "a.jsonl", jsonl_key="body", sequence_length=4, tuning_fraction=0.0
+  )
   assert _documents(made, "train") | _documents(made, "validation") == {
     entry["body"] for entry in entries
   }

@@ -329,10 +329,25 @@ FAULTS = (
   Fault(
     "a run that goes on with other data",
     "normjax/train/data_change.py",
-    "was[_KEY] == now.get(_KEY)",
-    "was.keys() == now.keys()",
+    "was[_KEY] != now.get(_KEY)",
+    "was.keys() != now.keys()",
     "tests/train/test_own_data.py"
     "::test_a_run_stays_with_the_data_that_it_began_with",
+  ),
+  Fault(
+    "runs that all measure what validates",
+    "normjax/train/lane.py",
+    "self._evaluated = build.evaluation_dataset(config)",
+    "self._evaluated = self._dataset",
+    "tests/runs/test_run.py::test_a_run_evaluates_on_the_split_of_its_config",
+  ),
+  Fault(
+    "what tunes is trained on",
+    "normjax/data/folds.py",
+    "(folds != validates) & (folds != tunes)",
+    "(folds != validates)",
+    "tests/data/test_folds.py"
+    "::test_each_example_validates_at_one_seed_and_tunes_at_another",
   ),
   # ----- Sweeps -----
   Fault(

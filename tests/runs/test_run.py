@@ -12,7 +12,7 @@ import pytest
 from safetensors import numpy as safetensors
 
 import normjax
-from normjax import configure, errors, metrics, train
+from normjax import build, configure, errors, metrics, train
 from normjax.record import files
 from normjax.runs import export
 from tests import support
@@ -98,8 +98,29 @@ def test_data_without_splits_says_so(run):
     name, reads, targets = "own", "tokens", "classes"
     model_options = run.data.model_options
 
-  with pytest.raises(errors.UserError, match=r"split='test'.*own.*no splits"):
+  with pytest.raises(
+    errors.UserError, match=r"split='test'.*own.*'validation'"
+  ):
     run.evaluate(data=Own(), split="test")
+
+
+def test_a_run_evaluates_on_the_split_of_its_config(run, tmp_path):
+  config = support.tiny(CONFIG | {"evaluate.split": "tuning"})
+  # One program serves the runs that choose and those that are measured.
+  assert build.program_key(config) == build.program_key(support.tiny(CONFIG))
+  chosen = train.run(config, tmp_path / "run")
+  assert (chosen["split"], run.result["split"]) == ("tuning", "validation")
+  again = normjax.load_run(tmp_path / "run")
+  told = files.read_json(tmp_path / "run" / files.RUN)
+  assert told["split"] == "tuning"
+  assert again.evaluate()["loss"] == chosen["metrics"]["eval/loss"]
+  # Both were trained alike.
+  for split in ("train", "tuning", "validation"):
+    assert again.evaluate(split=split) == run.evaluate(split=split)
+  losses = [run.evaluate(split=s)["loss"] for s in ("tuning", "validation")]
+  assert losses[0] != losses[1]
+  with pytest.raises(errors.UserError, match="no split 'test'; allowed: 'tra"):
+    run.evaluate(split="test")
 
 
 def test_checkpoints_by_step(directory, run):
@@ -292,3 +313,13 @@ def test_data_that_has_changed_is_said(directory, tmp_path, caplog):
   )
   assert normjax.load_run(path).data
   assert "the data has changed: its fingerprint was 0000" in caplog.text
+
+
+def test_data_that_was_cut_otherwise_is_said(directory, tmp_path, caplog):
+  path = without(
+    directory,
+    tmp_path,
+    lambda v: v["provenance"]["data"]["bytes"].pop("tuning"),
+  )
+  assert normjax.load_run(path).data
+  assert "the data has changed: bytes: {'train': " in caplog.text

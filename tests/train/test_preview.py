@@ -57,8 +57,18 @@ def test_cross_checks():
     (wsd, "schedule.warmup_fraction=0.9 and schedule.decay_fraction=0.2"),
     (
       {"data.name": "iris", "model.name": "mlp", "train.batch_size": 128},
-      "train.batch_size=128 is more than the 120 examples that data 'iris'",
+      "train.batch_size=128 is more than the 90 examples that data 'iris'",
     ),
+    (
+      {"evaluate.split": "test"},
+      "evaluate.split='test': data 'shakespeare' has no split 'test'; allowed:"
+      " 'train', 'tuning', 'validation'",
+    ),
+    (
+      {"evaluate.split": "tuning", "data.tuning_split": False},
+      "'train', 'validation'. data.tuning_split=False gives it none.",
+    ),
+    ({"evaluate.split": "tune"}, "evaluate.split='tune'; allowed: 'validati"),
     ({"optimizer.b1": 2.0}, "optimizer.b1=2.0: "),
     ({"data.sequence_length": 0}, "data.sequence_length=0: "),
     ({"optimizer.eps": 1e-60}, "optimizer.eps=1e-60 must be 0 or between"),
