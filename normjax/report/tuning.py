@@ -62,12 +62,13 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     lines.append(f"Best value on an edge of the grid: {', '.join(edges)}.")
   lines += _repetition(sweep)
   trials = [run for run in sweep.runs if run.stage == "tune"]
-  on_validation = {r.method for r in trials if r.split == "validation"}
-  if on_validation:
-    lines.append(
-      "Tuned on validation, the data of the final numbers, which flatters"
-      f" what is tuned: {few(sorted(on_validation))}."
-    )
+  for split in sorted({r.split for r in sweep.runs if r.stage == "final"}):
+    labels = sorted({run.method for run in trials if run.split == split})
+    if labels:
+      lines.append(
+        f"Tuned on {split}, the data of the final numbers, which flatters what"
+        f" is tuned: {few(labels)}."
+      )
   shared = {run.seed for run in trials} & {
     r.seed for r in sweep.runs if r.stage == "final"
   }

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from normjax import configure
+from normjax import configure, data
 from normjax.configure import ConfigDict
 from normjax.record.comparison import (
   VERDICT,
@@ -248,7 +248,10 @@ class Comparison:
 
     Else it is evaluated as the final runs are, and the report says so.
     """
-    return {}
+    block = self._resolver.plain(overrides).get("data")
+    if block is None or not data.has_tuning_split(block):
+      return {}
+    return {"evaluate.split": "tuning"}
 
   def _program(
     self, overrides: Overrides, seed: int, plain: dict[str, Any]
