@@ -11,20 +11,148 @@ DIVERGENCE = (VERDICT, WORST)
 
 
 @dataclasses.dataclass(frozen=True)
+class Choice:
+  """What one tuning chose for one method.
+
+  Attributes:
+    values: dotted path to chosen value.
+    on_edge: one of them is the outermost that was tried.
+    for_seed: the final seed that they are for; None: all of them.
+  """
+
+  values: Mapping[str, Any]
+  on_edge: bool = False
+  for_seed: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+  """One tuning, in which all methods have equal budgets.
+
+  Attributes:
+    seeds: of the trials; a trial's score is the mean over them.
+    trials: runs per method, as far as they are known. Where a search may end
+      early, the most that a method has.
+    for_seed: the final seed that it chooses for; None: for all of them.
+    later: of the trials, those that results have yet to decide.
+  """
+
+  seeds: tuple[int, ...]
+  trials: int = 0
+  for_seed: int | None = None
+  later: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """How each tuning looks for the best values.
+
+  Attributes:
+    name: "grid", "quasi_random" or "coordinate".
+    second_pass: whether two more trials per numeric axis lie around the best.
+    max_extensions: how often the grids may grow.
+    num_values: of the longest numeric axis of the baseline's first grid; 0
+      where there is none.
+    factor: of neighbours on it, on average; None where they have no ratio.
+  """
+
+  name: str = "grid"
+  second_pass: bool = False
+  max_extensions: int = 0
+  num_values: int = 0
+  factor: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Method:
   """One row of the comparison.
 
   Attributes:
     label: its name in the plan.
     overrides: dotted path to value, over the base config.
-    tuned: dotted path to chosen value; None until it is chosen.
-    on_edge: the chosen value lies on an edge of its grid.
+    choices: of the tunings that are over, in the order of final seeds.
   """
 
   label: str
   overrides: Mapping[str, Any]
-  tuned: Mapping[str, Any] | None = None
-  on_edge: bool = False
+  choices: tuple[Choice, ...] = ()
+
+  @property
+  def on_edge(self) -> bool:
+    """Whether some chosen value lies on an edge of its grid."""
+    return any(choice.on_edge for choice in self.choices)
+
+  def edges(self) -> str:
+    """The method, with the final seeds whose choice is on an edge; or ""."""
+    seeds = [c.for_seed for c in self.choices if c.on_edge]
+    known = [str(seed) for seed in seeds if seed is not None]
+    which = f" (seed{'s' * (len(known) > 1)} {', '.join(known)})"
+    return self.label + (which if known else "") if seeds else ""
+
+  def tuned_for(self, seed: int) -> Mapping[str, Any] | None:
+    """The chosen values of a final seed; None where there are none."""
+    for choice in self.choices:
+      if choice.for_seed in (seed, None):
+        return choice.values
+    return None
+
+  def chosen(self, key: str) -> list[Any]:
+    """The values of a key, one per choice that has it."""
+    return [c.values[key] for c in self.choices if key in c.values]
+
+
+def method(said: Mapping[str, Any]) -> Method:
+  """A method as `plan.json` says it.
+
+  Plans of earlier versions have one choice for all seeds, in two keys.
+  """
+  if "choices" in said:
+    choices = [Choice(**choice) for choice in said["choices"]]
+  elif said.get("tuned"):
+    choices = [Choice(said["tuned"], said.get("on_edge", False))]
+  else:
+    choices = []
+  return Method(said["label"], said["overrides"], tuple(choices))
+
+
+def tunings(plan: Mapping[str, Any]) -> tuple[Tuning, ...]:
+  """The tunings of a `plan.json`; those of earlier versions were shared."""
+  if "tunings" in plan:
+    return tuple(
+      Tuning(tuple(t["seeds"]), t["trials"], t["for_seed"], t["later"])
+      for t in plan["tunings"]
+    )
+  seeds = {p["seed"] for p in plan["points"] if p["stage"] == "tune"}
+  if not seeds:
+    return ()
+  return (Tuning(tuple(sorted(seeds)), plan["trials_per_method"]),)
+
+
+def search(plan: Mapping[str, Any]) -> Search | None:
+  """How a `plan.json` searches; None where it does not say."""
+  said = plan.get("search")
+  return Search(**said) if said else None
+
+
+def budget(every: Sequence[Tuning], num_methods: int, by: Search | None) -> str:
+  """What tuning may spend, in words; "" where nothing is tuned.
+
+  Args:
+    every: tuning of the sweep.
+    num_methods: that are tuned, the baseline too.
+    by: how they search; None: not known.
+  """
+  if not every:
+    return ""
+  # Of a search that may end early, the budget is the most that one has had.
+  most = "at most " if by is not None and by.name == "coordinate" else ""
+  counts = sorted({tuning.trials for tuning in every})
+  total = sum(tuning.trials for tuning in every)
+  said = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+  said = f"{most}{said} tuning trials per method"
+  if every[0].for_seed is not None:
+    said += f" and final seed, {most}{total:,} per method"
+  return f"{said}, {most}{total * num_methods:,} in all"
 
 
 def differing_keys(flat: Sequence[Mapping[str, Any]]) -> list[str]:

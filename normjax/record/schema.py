@@ -23,13 +23,14 @@ class Field(NamedTuple):
     what: in words.
     fits: whether a value is that.
     required: whether the key must be there.
-    items: of a list: what each of its mappings must hold.
+    items: of a list: what each of its mappings must hold, or says of one
+      what it must hold.
   """
 
   what: str
   fits: Callable[[Any], bool]
   required: bool = False
-  items: "Fields | None" = None
+  items: "Fields | Callable[[Any], Fields] | None" = None
 
 
 Fields = Mapping[str, Field]
@@ -85,6 +86,10 @@ def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 def _one_of(*words: str) -> Field:
   words = tuple(map(str, words))
   return Field(" or ".join(words), lambda value: value in words, required=True)
+
+
+def _is_flag(value: Any) -> bool:
+  return isinstance(value, bool)
 
 
 def _is_list(value: Any) -> bool:
@@ -147,22 +152,46 @@ ATTEMPT: Fields = {
   "message": Field("a text or null", _or_null(_is_text)),
   "time_unix_s": _NUMBER,
 }
+_SEED_OR_NULL = Field("a whole number or null", _or_null(is_count))
 POINT: Fields = {
   "run_id": _NAME,
   "stage": _NAME,
   "method": _TEXT._replace(required=True),
   "overrides": _BLOCK,
   "seed": _COUNT._replace(required=True),
+  "for_seed": _SEED_OR_NULL,
   "program": _TEXT._replace(required=True),
+}
+CHOICE: Fields = {
+  "values": _BLOCK,
+  "on_edge": Field("true or false", _is_flag, required=True),
+  "for_seed": _SEED_OR_NULL._replace(required=True),
+}
+TUNING: Fields = {
+  "seeds": Field("a list of whole numbers", _list_of(is_count), True),
+  "trials": _COUNT._replace(required=True),
+  "for_seed": _SEED_OR_NULL._replace(required=True),
+  "later": _COUNT._replace(required=True),
 }
 METHOD: Fields = {
   "label": _TEXT._replace(required=True),
   "overrides": _BLOCK,
-  "tuned": Field("a mapping or null", _or_null(_is_block), required=True),
-  "on_edge": Field(
-    "true or false", lambda value: isinstance(value, bool), required=True
-  ),
+  "choices": Field("a list of choices", _is_list, True, CHOICE),
 }
+# Of plans of earlier versions: one choice for all seeds.
+_SHARED_METHOD: Fields = {
+  "label": _TEXT._replace(required=True),
+  "overrides": _BLOCK,
+  "tuned": Field("a mapping or null", _or_null(_is_block), required=True),
+  "on_edge": Field("true or false", _is_flag, required=True),
+}
+
+
+def _method(value: Any) -> Fields:
+  is_new = isinstance(value, dict) and "choices" in value
+  return METHOD if is_new else _SHARED_METHOD
+
+
 PLAN: Fields = {
   "sweep_id": _NAME,
   "config_file": _TEXT._replace(required=True),
@@ -177,7 +206,10 @@ PLAN: Fields = {
   "baseline": Field("a text or null", _or_null(_is_text), required=True),
   "tuned": Field("a list of texts", _list_of(_is_text), required=True),
   "trials_per_method": _COUNT._replace(required=True),
-  "methods": Field("a list of methods", _is_list, True, METHOD),
+  # Plans of earlier versions have none of these two.
+  "tunings": Field("a list of tunings", _is_list, items=TUNING),
+  "search": Field("a mapping or null", _or_null(_is_block)),
+  "methods": Field("a list of methods", _is_list, True, _method),
   "points": Field("a list of points", _is_list, True, POINT),
 }
 
@@ -205,7 +237,8 @@ def problem(value: Any, fields: Fields) -> str:
       return f"has {path} = {_shown(owner[key])}; {field.what} is needed"
     elif field.items is not None:
       for index, item in enumerate(owner[key]):
-        if found := problem(item, field.items):
+        own = field.items(item) if callable(field.items) else field.items
+        if found := problem(item, own):
           return f"in {path}[{index}] {found}"
   return ""
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from normjax import configure, errors
 from normjax.record import schema, target
-from normjax.record.comparison import differing_keys, short_names
+from normjax.record.comparison import differing_keys
 from normjax.record.directory import RunState
 from normjax.record.failures import Failure, told
-from normjax.report import provenance, samples, stats, verdicts
+from normjax.report import provenance, samples, stats, tuning, verdicts
 from normjax.report.findings import baseline_diverged
 from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING, show_value
@@ -153,7 +153,7 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       "With so few seeds intervals are wide: not distinguishable does not"
       " mean equal."
     )
-  lines += _tuning_limits(sweep, rows)
+  lines += tuning.limits(sweep, rows)
   steps = {row.steps for row in rows if row.steps is not None}
   if len(steps) == 1:
     lines.append(
@@ -178,37 +178,6 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   model, data = flat.get("model.name"), flat.get("data.name")
   if model and data:
     lines.append(f"One model ({model}) on one data set ({data}).")
-  return lines
-
-
-def _tuning_limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
-  if not sweep.tuned_keys:
-    return [
-      "Nothing was tuned: every method ran with the values of its config."
-    ]
-  lines = []
-  counts = {row.trials for row in rows}
-  if len(counts) > 1:
-    least, most = min(counts), max(counts)
-    lines.append(
-      f"Tuning was unequal: {least} to {most} settings tried per method."
-    )
-  names = short_names(sweep.tuned_keys)
-  lines.append(
-    f"Only {', '.join(names[key] for key in sweep.tuned_keys)} was tuned; all"
-    " else is as in the configs."
-  )
-  edges = [row.label for row in rows if row.method.on_edge]
-  if edges:
-    lines.append(f"Best value on an edge of the grid: {', '.join(edges)}.")
-  shared = {r.seed for r in sweep.runs if r.stage == "tune"} & {
-    r.seed for r in sweep.runs if r.stage == "final"
-  }
-  if shared:
-    lines.append(
-      "Final seeds were also used for tuning, which flatters the tuned"
-      f" methods: {', '.join(map(str, sorted(shared)))}."
-    )
   return lines
 
 
@@ -237,16 +206,10 @@ def compared(
   lines += [
     ("Methods", str(len(rows))),
     ("Baseline", sweep.baseline or "none"),
-    ("Final seeds", _seeds(sweep, "final")),
+    ("Final seeds", tuning.seeds(sweep, "final")),
   ]
   if sweep.tuned_keys:
-    lines.append(
-      (
-        "Tuning",
-        f"{', '.join(sweep.tuned_keys)}: {sweep.trials_per_method} trials per"
-        f" method, the baseline too; seeds {_seeds(sweep, 'tune')}",
-      )
-    )
+    lines.append(("Tuning", tuning.budget(sweep)))
   else:
     lines.append(("Tuning", "none"))
   flat = dict(configure.leaves(sweep.config))
@@ -256,11 +219,6 @@ def compared(
   if schema.is_count(steps := flat.get("train.num_steps")):
     lines.append(("Steps", f"{steps:,}"))
   return lines
-
-
-def _seeds(sweep: SweepRecord, stage: str) -> str:
-  seeds = sorted({run.seed for run in sweep.runs if run.stage == stage})
-  return ", ".join(map(str, seeds)) or NOTHING
 
 
 def config_table(
@@ -278,8 +236,12 @@ def config_table(
       leaves = dict(configure.leaves(started[0].record["config"]))
     else:
       leaves = dict(configure.leaves(sweep.config))
-      leaves |= {**method.overrides, **(method.tuned or {})}
+      leaves |= method.overrides
     leaves.pop("seed", None)
+    for key in sweep.tuned_keys:
+      if values := method.chosen(key):
+        agree = all(value == values[0] for value in values)
+        leaves[key] = values[0] if agree else values
     flat.append(leaves)
   keys = sorted(differing_keys(flat))
   return keys, [

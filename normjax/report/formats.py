@@ -16,6 +16,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 
 from normjax import escape
+from normjax.record.comparison import Choice
 from normjax.report import stats, verdicts
 from normjax.report.load import SweepRecord
 from normjax.report.tables import Cell, Table
@@ -60,6 +61,15 @@ def comma_separated(sweep: SweepRecord, rows: Sequence[stats.Row]) -> str:
   return file.getvalue()
 
 
+def _tuned(choices: Sequence[Choice]) -> str | None:
+  """Chosen values as JSON: by final seed where tuning was repeated."""
+  if not choices:
+    return None
+  if choices[0].for_seed is None:
+    return json.dumps(choices[0].values)
+  return json.dumps({str(c.for_seed): c.values for c in choices})
+
+
 def records(
   sweep: SweepRecord, rows: Sequence[stats.Row]
 ) -> list[dict[str, Any]]:
@@ -72,7 +82,7 @@ def records(
     seeds = difference.seeds_needed
     record = {
       "method": row.label,
-      "tuned": json.dumps(row.method.tuned) if row.method.tuned else None,
+      "tuned": _tuned(row.method.choices),
       "on_edge": row.method.on_edge,
       "trials": row.trials,
       "seeds_planned": row.planned,

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from normjax import configure, errors
-from normjax.record import files, target
+from normjax.record import comparison, files, target
 from normjax.record.comparison import (
   VERDICT,
   Method,
+  Search,
+  Tuning,
   differing_keys,
   short_names,
 )
@@ -41,6 +43,7 @@ class Run:
     result: result.json, or {}.
     rows: rows of metrics.jsonl.
     directory: its files; single runs may lie in folders of any name.
+    for_seed: of a trial, the final seed that it chooses for; None: for all.
   """
 
   run_id: str
@@ -56,12 +59,19 @@ class Run:
   result: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   rows: tuple[Mapping[str, Any], ...] = ()
   directory: RunDirectory | None = None
+  for_seed: int | None = None
 
   def metric(self, name: str) -> float | None:
     """The final value of a run that is done; None for any other."""
     if self.state is not RunState.DONE:
       return None
     return self.result["metrics"].get(name)
+
+  @property
+  def split(self) -> str:
+    """The part of the data that its evaluations measured."""
+    asked = self.overrides.get("evaluate.split", "validation")
+    return self.result.get("split", asked)  # Earlier results do not say.
 
   @property
   def gradient_zero_since(self) -> int | None:
@@ -99,6 +109,8 @@ class SweepRecord:
   runs: tuple[Run, ...]
   problems: tuple[str, ...] = ()
   other_metrics: tuple[str, ...] = ()
+  tunings: tuple[Tuning, ...] = ()
+  search: Search | None = None
   num_seeds: int = 0
   divergence: str = VERDICT
 
@@ -146,7 +158,10 @@ def _load_sweep(directory: SweepDirectory) -> SweepRecord:
   for point in plan["points"]:
     run_id = point["run_id"]
     fields = ("run_id", "stage", "method", "overrides", "seed")
-    run = Run(**{field: point[field] for field in fields})
+    run = Run(
+      **{field: point[field] for field in fields},
+      for_seed=point.get("for_seed"),  # Earlier plans have none.
+    )
     run, said = _fill(
       run, directory.run(run_id), attempts.get(run_id, ()), metrics
     )
@@ -162,13 +177,12 @@ def _load_sweep(directory: SweepDirectory) -> SweepRecord:
     baseline=plan["baseline"],
     tuned_keys=tuple(plan["tuned"]),
     trials_per_method=plan["trials_per_method"],
-    methods=tuple(
-      Method(m["label"], m["overrides"], m["tuned"], m["on_edge"])
-      for m in plan["methods"]
-    ),
+    methods=tuple(map(comparison.method, plan["methods"])),
     runs=tuple(runs),
     problems=_relative(problems, directory.out),
     other_metrics=metrics[1:],
+    tunings=comparison.tunings(plan),
+    search=comparison.search(plan),
     num_seeds=plan.get("num_seeds", 0),
     divergence=plan.get("divergence", VERDICT),
   )

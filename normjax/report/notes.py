@@ -94,8 +94,17 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       f"{DEAD_MARK} The gradient was exactly 0 up to the end while the loss was"
       f" not: nothing was learned any more. {since}."
     )
-  if any(r.method.on_edge for r in rows):
-    notes.append(EDGE)
+  repeated = [t.for_seed for t in sweep.tunings if t.for_seed is not None]
+  if len(repeated) > 1:
+    which = ", ".join(map(str, repeated))
+    notes.append(
+      f"Tuned values are those of the final seeds {which}, in this order; one"
+      " value stands for all. Trials are those of all their tunings."
+    )
+  edges = [r.method.edges() for r in rows if r.method.on_edge]
+  if edges:
+    which = f" Here: {', '.join(edges)}." if repeated else ""
+    notes.append(EDGE + which)
   notes.append(TIMES)
   return notes
 

@@ -164,10 +164,12 @@ def _row(
 
 
 def _settings(runs: Sequence[Run]) -> int:
-  """Distinct settings, whatever the seed."""
+  """Distinct settings of all tunings, whatever the seed."""
   return len(
     {
-      json.dumps({k: v for k, v in run.overrides.items() if k != "seed"})
+      json.dumps(
+        [run.for_seed, {k: v for k, v in run.overrides.items() if k != "seed"}]
+      )
       for run in runs
     }
   )

@@ -182,15 +182,24 @@ def _seeds_needed(seeds: Seeds | None) -> str:
 
 
 def _tuned(row: stats.Row, names: Mapping[str, str]) -> Cell:
-  tuned = row.method.tuned
-  if not tuned:
+  choices = row.method.choices
+  if not choices:
     return Cell(NOTHING, None)
-  parts = [f"{names.get(k, k)}={show_value(v)}" for k, v in tuned.items()]
-  if len(names) == 1:
-    parts = [show_value(value) for value in tuned.values()]
-  first = next(iter(tuned.values()))
+  said = {
+    short: list(map(show_value, row.method.chosen(key)))
+    for key, short in names.items()
+  }
+  differ = any(len(set(values)) > 1 for values in said.values())
+  parts = [
+    ("" if len(names) == 1 else f"{short}=")
+    + ", ".join(values if len(set(values)) > 1 else values[:1])
+    for short, values in said.items()
+    if values  # A method may lack a key.
+  ]
+  first = next(iter(choices[0].values.values()))
   return Cell(
-    ", ".join(parts) + (EDGE_MARK if row.method.on_edge else ""),
+    ("; " if differ else ", ").join(parts)
+    + (EDGE_MARK if row.method.on_edge else ""),
     first if isinstance(first, int | float) else str(first),
   )
 

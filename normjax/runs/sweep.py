@@ -64,9 +64,10 @@ class SweepRuns:
         None, all.
 
     Returns:
-      method, seed, stage, run_id, state, the numbers of `result.json`, its
-      metrics by name and, where they differ, the method's own keys. A run that
-      is not done has no metric: a value of one that diverged is none to
+      method, seed, for_seed (of a trial, the final seed that it chooses for;
+      None: all of them), stage, run_id, state, the numbers of `result.json`,
+      its metrics by name and, where they differ, the method's own keys. A run
+      that is not done has no metric: a value of one that diverged is none to
       average.
     """
     if stage not in _STAGES:
@@ -86,6 +87,24 @@ class SweepRuns:
     of the interval of the difference alone.
     """
     return formats.records(self.record, stats.summarize(self.record))
+
+  def tuned(self) -> list[dict[str, Any]]:
+    """What tuning chose: a row per method and final seed.
+
+    Returns:
+      method, seed (None: one choice for all final seeds), on_edge, and the
+      values by dotted path. Nothing where nothing was tuned, or not yet.
+    """
+    return [
+      {
+        "method": method.label,
+        "seed": choice.for_seed,
+        "on_edge": choice.on_edge,
+        **choice.values,
+      }
+      for method in self.record.methods
+      for choice in method.choices
+    ]
 
   @property
   def best(self) -> "Run":
@@ -124,6 +143,7 @@ def _row(run: load.Run) -> dict[str, Any]:
   return {
     "method": run.method,
     "seed": run.seed,
+    "for_seed": run.for_seed,
     "stage": run.stage,
     "run_id": run.run_id,
     "state": str(run.state),

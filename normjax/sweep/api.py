@@ -74,7 +74,7 @@ class Summary:
     if with_failures:
       parts += [f"failed: {line}" for line in self._failures()]
     parts += [f"note: {text}" for text in self.notes]
-    edges = [method.label for method in self.plan.methods if method.on_edge]
+    edges = list(filter(None, (m.edges() for m in self.plan.methods)))
     if edges:
       parts.append(f"best value on the edge of its grid: {', '.join(edges)}")
     if self.chosen is not None:

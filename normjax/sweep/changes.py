@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax import configure, errors
+from normjax.record import comparison as record
 from normjax.record import sources
 from normjax.record.directory import RUNS
 from normjax.sweep.ledger import Ledger
 from normjax.sweep.plan import Comparison, Plan
+from normjax.sweep.spec import Sweep
 
 _MOST_NAMED = 6
 _ABSENT = "absent"
@@ -108,6 +110,7 @@ def of_sweeps(
   for key in ("metric", "mode"):
     if old[key] != getattr(sweep, key):
       said.append(f"{key} was {old[key]!r}, is {getattr(sweep, key)!r}")
+  said += _of_tuning(old, sweep)
   text = _join(said) if said else "the tuning differs"
   finished = [
     point["run_id"]
@@ -119,6 +122,35 @@ def of_sweeps(
     f"{text}; of {len(finished)} finished runs there, {lost} are none of this"
     " one's"
   )
+
+
+def _of_tuning(old: Mapping[str, Any], sweep: Sweep) -> list[str]:
+  """In what the tuning differs, as far as a plan says it."""
+  were = old_repeat, old_seeds = _repeat(record.tunings(old))
+  are = repeat, seeds = _repeat(sweep.tunings)
+  if old_repeat != repeat:
+    return [f"tuning was {old_repeat}, is {repeat}"]
+  if were != are and len(old_seeds) == len(seeds):
+    return [f"the tuning seeds were {old_seeds}, are {seeds}"]
+  search = record.search(old)
+  if search is None or sweep.tune is None:
+    return []
+  return [
+    f"Tune.{key} was {was!r}, is {now!r}"
+    for key, was, now in (
+      ("search", search.name, sweep.tune.search),
+      ("second_pass", search.second_pass, sweep.tune.has_second_pass),
+    )
+    if was != now
+  ]
+
+
+def _repeat(tunings: Sequence[record.Tuning]) -> tuple[str, list[int]]:
+  """How tuning was repeated, as `Tune` calls it, and the seeds of trials."""
+  if not tunings:
+    return "none", []
+  word = "shared" if tunings[0].for_seed is None else "per_seed"
+  return word, [seed for tuning in tunings for seed in tuning.seeds]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

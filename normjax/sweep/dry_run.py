@@ -13,6 +13,7 @@ import rich.table
 
 from normjax import escape, statistics
 from normjax.configure import ConfigDict
+from normjax.record import comparison
 from normjax.record.comparison import WORST
 from normjax.record.durations import seconds
 from normjax.sweep import labels
@@ -41,10 +42,14 @@ def points(state: State, console: rich.console.Console) -> None:
   console.print(
     f"{state.num_chosen()} points ({state.num_chosen() - num_known} of them"
     f" follow the tuning), {state.num_over()} over;"
-    f" {num_programs} program{'s' * (num_programs != 1)};"
-    f" {plan.trials_per_method} tuning trials per method.",
+    f" {num_programs} program{'s' * (num_programs != 1)}.",
     highlight=False,
   )
+  said = comparison.budget(plan.tunings, len(plan.methods), plan.search)
+  said = f"Budget: {said}." if said else "Nothing is tuned."
+  if plan.search is not None and plan.search.max_extensions:
+    said += " Where a best lies on an edge, all grids grow, and the budget too."
+  console.print(said, highlight=False, soft_wrap=True)
   if said := _attainable(state):
     console.print(
       f"What it can decide: {said}", highlight=False, soft_wrap=True
@@ -59,7 +64,7 @@ def _attainable(state: State) -> str:
     return ""
   exact = plan.divergence == WORST
   return str(
-    statistics.attainable(plan.num_seeds, num_comparisons, exact=exact)
+    statistics.attainable(len(plan.seeds), num_comparisons, exact=exact)
   )
 
 
@@ -137,13 +142,12 @@ def _time(times_s: Sequence[float | None]) -> str:
 
 
 def _later(state: State) -> list[Point]:
-  """A stand-in for each final run that the tuning has yet to decide."""
+  """A stand-in for each point that the tuning has yet to decide."""
   firsts = {point.method: point for point in reversed(state.chosen())}
-  decided = {p.method for p in state.chosen() if p.stage == "final"}
   return [
     firsts[label]
-    for label in sorted(state.selection.labels - decided)
-    for _ in state.selection.seeds
+    for label in sorted(state.selection.labels)
+    for _ in range(state.plan.num_coming(label, state.selection.seeds))
   ]
 
 

@@ -1,56 +1,50 @@
 """Which runs a sweep needs, as far as its results so far can tell.
 
-The protocol: every method gets the same number of tuning trials; a best
-value on the edge of its grid makes the grids grow, or marks the method; the
-final runs use other seeds than the trials, the same for every method.
+The protocol: tuning is repeated for each final seed, on a seed of its own; in
+each tuning every method gets the same number of trials, and is asked as
+`Tune.search` says; the final runs use other seeds than the trials, the same for
+every method. Trials are scored on the tuning split, where the data has one.
 `plan` is a pure function: the same results give the same plan, whoever asks
 and however often the sweep was killed.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
-from normjax import configure, errors
+from normjax import configure, data
 from normjax.configure import ConfigDict
-from normjax.record.comparison import VERDICT, Method
-from normjax.record.directory import RunState
+from normjax.record.comparison import (
+  VERDICT,
+  Choice,
+  Method,
+  Search,
+  Tuning,
+)
 from normjax.sweep import labels as labels_lib
+from normjax.sweep import search as search_lib
 from normjax.sweep import tune as tune_lib
+from normjax.sweep.point import Point, Results
 from normjax.sweep.resolve import Resolver
 from normjax.sweep.space import Overrides
 from normjax.sweep.spec import Sweep
+from normjax.sweep.tuner import Tuner
 
-Result = Mapping[str, Any]
 ProgramKey = Callable[[ConfigDict], str]
 Estimate = Callable[[ConfigDict], Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
-  """One run.
+class Plan:
+  """The points that are known now.
 
   Attributes:
-    overrides: of the base config; the method's and the tuned values.
-    tuned: of the overrides, those that tuning varies.
-    program: the key of the program that it compiles to.
-    config: resolved, as plain dicts.
+    tuned: the keys that some method tunes.
+    trials_per_method: the trials of all tunings, as far as they are known.
+    tunings: how many trials each has, those that will follow too.
+    search: how they look for the best values; None where nothing is tuned.
+    seeds: of the final runs.
   """
-
-  run_id: str
-  stage: str
-  method: str
-  overrides: Overrides
-  seed: int
-  program: str
-  tuned: Overrides = dataclasses.field(default_factory=dict)
-  config: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """The points known now; `num_points` counts the final runs to come too."""
 
   sweep_id: str
   config: dict[str, Any]
@@ -60,38 +54,36 @@ class Plan:
   baseline: str | None
   tuned: tuple[str, ...]
   trials_per_method: int
+  tunings: tuple[Tuning, ...]
+  search: Search | None
   methods: tuple[Method, ...]
   points: tuple[Point, ...]
-  num_points: int
-  num_seeds: int = 0
+  seeds: tuple[int, ...]
   divergence: str = VERDICT
 
+  @property
+  def num_points(self) -> int:
+    """Of the whole sweep, those that tuning has yet to decide too."""
+    labels = [method.label for method in self.methods]
+    return len(self.points) + sum(
+      self.num_coming(x, self.seeds) for x in labels
+    )
 
-class Tuning(NamedTuple):
-  """How far the tuning has come.
+  def num_coming(self, label: str, seeds: Collection[int]) -> int:
+    """How many points of a method tuning has yet to decide.
 
-  Attributes:
-    grids: of each method, in the last round.
-    trials: of all rounds.
-    chosen: the best values of each method; empty while a trial has no result.
-    sides: of each method, the axes on whose edge the best lies.
-  """
-
-  grids: Mapping[str, tune_lib.Axes]
-  trials: Sequence[Point]
-  chosen: Mapping[str, tune_lib.Values]
-  sides: Mapping[str, Mapping[int, int]]
-
-
-class Results(Protocol):
-  """How runs ended, by run id: a dict will do."""
-
-  def get(self, run_id: str, /) -> Result | None:
-    """The `result.json` of a run that is over, else None.
-
-    `{"state": "failed"}` says that there is no result and will be none: such
-    a trial is worse than one that diverged, and such a final run is missing.
+    Args:
+      label: of the method.
+      seeds: of final runs; those of other seeds are not counted.
     """
+    choices = next(m.choices for m in self.methods if m.label == label)
+    chosen = {choice.for_seed for choice in choices}
+    coming = 0
+    for tuning in self.tunings:
+      own = seeds if tuning.for_seed is None else {tuning.for_seed} & {*seeds}
+      if own and tuning.for_seed not in chosen:
+        coming += tuning.later + len(own)
+    return coming
 
 
 def plan(
@@ -139,7 +131,12 @@ class Comparison:
     configs = [self._resolver.plain(method) for method in sweep.methods]
     names = list(sweep.labels or labels_lib.labels(sweep.methods, configs))
     self._methods = dict(zip(names, sweep.methods, strict=True))
+    self._leaves = {
+      label: dict(configure.leaves(own))
+      for label, own in zip(names, configs, strict=True)
+    }
     self._grids = self._first_grids()
+    self._tuner = Tuner(sweep, self._grids, self._leaves, self._point)
     self._baseline = labels_lib.baseline(sweep.baseline, names, configs)
     self.sweep_id = self._sweep_id()
 
@@ -162,24 +159,27 @@ class Comparison:
         final runs. Once the others are tuned, its grid may grow again.
     """
     sweep = self.sweep
-    tuning = self._tune(results, self._grids)
-    trials_per_method = len(tuning.trials) // len(self._methods)
-    if each_alone and not tuning.chosen:
-      tuning = self._tune_alone(results, tuning)
-    grids, points, chosen, sides = tuning
+    tuned = {}
+    for tuning in sweep.tunings:
+      found = self._tuner.together(results, tuning)
+      if each_alone and not found.found:
+        found = self._tuner.alone(results, tuning, found)
+      tuned[tuning] = found
     methods = []
     finals = []
     for label, overrides in self._methods.items():
-      values = None
-      if label in chosen:
-        values = dict(zip(grids[label], chosen[label], strict=True))
-      on_edge = label in chosen and bool(sides[label])
-      methods.append(Method(label, dict(overrides), values, on_edge))
-      if values is not None or not grids:
-        finals += [
-          self._point("final", label, values or {}, seed)
-          for seed in sweep.seeds
-        ]
+      choices = tuple(
+        Choice(self._named(label, best), best.on_edge, tuning.for_seed)
+        for tuning, own in tuned.items()
+        if (best := own.found.get(label)) is not None
+      )
+      method = Method(label, dict(overrides), choices)
+      methods.append(method)
+      for seed in sweep.seeds:
+        values = method.tuned_for(seed) if self._grids else {}
+        if values is not None:
+          finals.append(self._point("final", label, values, seed))
+    trials = [point for own in tuned.values() for point in own.trials]
     return Plan(
       sweep_id=self.sweep_id,
       config=self.config,
@@ -187,96 +187,71 @@ class Comparison:
       mode=sweep.mode,
       other_metrics=tuple(sweep.other_metrics),
       baseline=self._baseline,
-      tuned=tuple(dict.fromkeys(k for g in grids.values() for k in g)),
-      trials_per_method=trials_per_method,
+      tuned=tuple(dict.fromkeys(k for g in self._grids.values() for k in g)),
+      trials_per_method=sum(own.size() - own.later for own in tuned.values()),
+      tunings=tuple(
+        dataclasses.replace(tuning, trials=own.size(), later=own.later)
+        for tuning, own in tuned.items()
+      ),
+      search=self._search(),
       methods=tuple(methods),
-      points=(*points, *finals),
-      num_points=len(points) + len(methods) * len(sweep.seeds),
-      num_seeds=len(sweep.seeds),
+      points=(*trials, *finals),
+      seeds=sweep.seeds,
       divergence=sweep.divergence,
     )
 
-  def _tune_alone(self, results: Results, together: Tuning) -> Tuning:
-    """The tuning of each method as if there were no other.
+  def _named(self, label: str, found: search_lib.Found) -> Overrides:
+    """Values by dotted path."""
+    return dict(zip(self._grids[label], found.values, strict=True))
 
-    Args:
-      results: of what is over.
-      together: how far the tuning of all has come; its trials stay.
-    """
-    grids = dict(together.grids)
-    trials, chosen, sides = [], {}, {}
-    for label, grid in self._grids.items():
-      alone = self._tune(results, {label: grid})
-      own = [point for point in together.trials if point.method == label]
-      trials += {p.run_id: p for p in (*own, *alone.trials)}.values()
-      if alone.chosen:
-        grids |= alone.grids
-        chosen |= alone.chosen
-        sides |= alone.sides
-    return Tuning(grids, trials, chosen, sides)
-
-  def _tune(
-    self, results: Results, grids: Mapping[str, tune_lib.Axes]
-  ) -> Tuning:
-    """The trials that are known, and what their results choose.
-
-    Args:
-      results: of what is over.
-      grids: of the methods that are tuned together, before any growth.
-    """
+  def _search(self) -> Search | None:
+    """What a report says of the search; None where nothing is tuned."""
     tune = self.sweep.tune
-    points: dict[tuple[str, tune_lib.Values, int], Point] = {}
-    chosen: dict[str, tune_lib.Values] = {}
-    sides: dict[str, dict[int, int]] = {}
-    extensions = 0
-    while grids:
-      for label, grid in grids.items():
-        for values in tune_lib.trials(grid):
-          tuned = dict(zip(grid, values, strict=True))
-          for seed in tune.seeds:
-            if (label, values, seed) not in points:
-              made = self._point("tune", label, tuned, seed)
-              points[label, values, seed] = made
-      ended = {key: results.get(p.run_id) for key, p in points.items()}
-      if None in ended.values():
-        return Tuning(grids, list(points.values()), {}, sides)
-      for label, grid in grids.items():
-        scores = {
-          values: _mean(
-            [
-              score(self.sweep, ended[label, values, seed])
-              for seed in tune.seeds
-            ]
-          )
-          for values in tune_lib.trials(grid)
-        }
-        chosen[label] = tune_lib.best(grid, scores)
-        sides[label] = tune_lib.edges(grid, scores, chosen[label], tune.limits)
-      if not any(sides.values()) or extensions == tune.max_extensions:
-        break
-      grown = tune_lib.grow_all(grids, chosen, sides, tune.limits)
-      if grown is None:
-        break
-      grids = grown
-      extensions += 1
-    return Tuning(grids, list(points.values()), chosen, sides)
+    if tune is None:
+      return None
+    grid = self._grids[self._baseline or self.labels[0]]
+    values, factor = tune_lib.longest(grid)
+    return Search(
+      tune.search,
+      tune.has_second_pass,
+      0 if tune.search == "quasi_random" else tune.max_extensions,
+      values,
+      factor,
+    )
 
   def _point(
-    self, stage: str, label: str, tuned: Overrides, seed: int
+    self,
+    stage: str,
+    label: str,
+    tuned: Mapping[str, Any],
+    seed: int,
+    for_seed: int | None = None,
   ) -> Point:
     """A run, worked out where it was not before."""
     key = stage, label, seed, *tuned.items()
     if key not in self._points:
       overrides = {**self._methods[label], **tuned}
+      if stage == "tune":
+        overrides |= self._trial_split(overrides)
       plain = self._resolver.plain({**overrides, "seed": seed})
       run_id = configure.digest(plain)
       if run_id not in self._programs:
         self._programs[run_id] = self._program(overrides, seed, plain)
       self._points[key] = Point(
-        run_id, stage, label, overrides, seed, self._programs[run_id], tuned,
-        plain,
+        run_id, stage, label, overrides, seed, self._programs[run_id],
+        dict(tuned), plain, for_seed,
       )  # fmt: skip
     return self._points[key]
+
+  def _trial_split(self, overrides: Overrides) -> Overrides:
+    """Where a trial is evaluated: on data of its own, where there are some.
+
+    Else it is evaluated as the final runs are, and the report says so.
+    """
+    block = self._resolver.plain(overrides).get("data")
+    if block is None or not data.has_tuning_split(block):
+      return {}
+    return {"evaluate.split": "tuning"}
 
   def _program(
     self, overrides: Overrides, seed: int, plain: dict[str, Any]
@@ -297,7 +272,7 @@ class Comparison:
       label: tune_lib.axes(tune, lambda own=own: self._resolver.config(own))
       for label, own in self._methods.items()
     }
-    tune_lib.check_equal(grids)
+    tune_lib.check_all_or_none(grids, self._methods, self._leaves)
     return grids
 
   def _sweep_id(self) -> str:
@@ -310,7 +285,11 @@ class Comparison:
     if sweep.tune is not None:
       tune = {
         "grids": list(self._grids.values()),
-        "seeds": list(sweep.tune.seeds),
+        "seeds": [[t.for_seed, *t.seeds] for t in sweep.tunings],
+        "search": sweep.tune.search,
+        "second_pass": sweep.tune.second_pass,
+        "trials": sweep.tune.trials,
+        "phases": sweep.tune.phases,
         "max_extensions": sweep.tune.max_extensions,
         "limits": {key: list(v) for key, v in sweep.tune.limits.items()},
       }
@@ -326,33 +305,19 @@ class Comparison:
     )
 
 
-def score(sweep: Sweep, result: Result) -> float | None:
-  """A result as a number to minimise: inf diverged, None failed.
-
-  Raises:
-    UserError: the run is done but has no such metric.
-  """
-  if result["state"] == RunState.FAILED:
-    return None
-  if result["state"] == RunState.DIVERGED:
-    return math.inf
-  metrics = result["metrics"]
-  if sweep.metric not in metrics:
-    raise errors.UserError(
-      f"no metric {sweep.metric!r} in the results of run"
-      f" {result.get('run_id')}; there are: {', '.join(sorted(metrics))}."
-    )
-  value = metrics[sweep.metric]
-  if value is None:  # null in JSON: not finite
-    return math.inf
-  return value if sweep.mode == "min" else -value
-
-
 def to_json(plan: Plan, config_file: str) -> dict[str, Any]:
   """What `plan.json` holds."""
   # `dataclasses.asdict` would copy every point's config.
   value = {"config_file": config_file, **vars(plan)}
-  value["methods"] = [vars(method) for method in plan.methods]
+  value["num_points"] = plan.num_points
+  value["num_seeds"] = len(plan.seeds)
+  del value["seeds"]  # The points have them, in the end.
+  value["search"] = vars(plan.search) if plan.search else None
+  value["tunings"] = list(map(vars, plan.tunings))
+  value["methods"] = [
+    {**vars(method), "choices": list(map(vars, method.choices))}
+    for method in plan.methods
+  ]
   value["points"] = [
     {
       "run_id": point.run_id,
@@ -360,13 +325,9 @@ def to_json(plan: Plan, config_file: str) -> dict[str, Any]:
       "method": point.method,
       "overrides": point.overrides,
       "seed": point.seed,
+      "for_seed": point.for_seed,
       "program": point.program,
     }
     for point in plan.points
   ]
   return value
-
-
-def _mean(scores: list[float | None]) -> float | None:
-  known = [value for value in scores if value is not None]
-  return None if len(known) < len(scores) else sum(known) / len(known)

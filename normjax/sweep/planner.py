@@ -49,7 +49,13 @@ class State:
     """What the numbers of a part do not show yet, or ""."""
     if not self.plan.tuned or self.selection.all_methods:
       return ""
-    if all(method.tuned is not None for method in self.plan.methods):
+    wanted = {
+      tuning.for_seed
+      for tuning in self.plan.tunings
+      if self.selection.wants(tuning.for_seed)
+    }
+    known = [{c.for_seed for c in m.choices} for m in self.plan.methods]
+    if all(wanted <= own for own in known):
       return ""
     return (
       "the chosen methods are tuned as if there were no others: once all are"

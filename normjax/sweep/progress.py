@@ -163,6 +163,8 @@ class Progress:
 def describe(point: Point) -> str:
   """A point in a few words."""
   stage = "" if point.stage == "final" else f"({point.stage})"
+  if point.for_seed is not None:
+    stage = f"({point.stage} for seed {point.for_seed})"
   parts = (point.method, labels.tuned(point.tuned), f"seed {point.seed}", stage)
   return " ".join(filter(None, parts))
 

@@ -19,7 +19,8 @@ class Selection:
 
   Attributes:
     labels: of the methods; their trials too.
-    seeds: of final runs. Trials have seeds of their own, and all are needed.
+    seeds: of final runs, and of the trials that choose for them. Trials that
+      choose for all seeds are all needed.
     all_methods: whether no method was left out.
     all_seeds: whether no seed was.
   """
@@ -36,8 +37,8 @@ class Selection:
 
   def has(self, point: Point) -> bool:
     """Whether a point is chosen."""
-    is_seed = point.stage == "tune" or point.seed in self.seeds
-    return point.method in self.labels and is_seed
+    seed = point.for_seed if point.stage == "tune" else point.seed
+    return point.method in self.labels and self.wants(seed)
 
   def of(self, plan: Plan) -> list[Point]:
     """The points that are chosen, of those that are known."""
@@ -45,8 +46,12 @@ class Selection:
 
   def num_points(self, plan: Plan) -> int:
     """How many are chosen, with those that tuning has yet to decide."""
-    trials = sum(p.stage == "tune" for p in self.of(plan))
-    return trials + len(self.labels) * len(self.seeds)
+    coming = sum(plan.num_coming(label, self.seeds) for label in self.labels)
+    return len(self.of(plan)) + coming
+
+  def wants(self, seed: int | None) -> bool:
+    """Whether a final seed is chosen; None stands for all of them."""
+    return seed is None or seed in self.seeds
 
 
 def select(

@@ -2,68 +2,20 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from normjax import configure, errors, fields
 from normjax.record import target
-from normjax.record.comparison import DIVERGENCE, VERDICT
+from normjax.record.comparison import DIVERGENCE, VERDICT, Tuning
 from normjax.sweep import checks
 from normjax.sweep.space import Overrides
+from normjax.sweep.tune_spec import Tune
 
-Axes = Mapping[str, Sequence[Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Tune:
-  """The tuning that every method gets, the baseline too.
-
-  A round of trials is the full grid of `space`. Where some method's best
-  value lies on an edge, every method's grid grows by one notch, so that the
-  number of trials stays equal; after `max_extensions` rounds of growth, a
-  method whose best still lies on an edge is marked. The best value is the
-  one with the best mean of the sweep's metric over `seeds`; a value that
-  diverged for any seed loses to all that did not.
-
-  Attributes:
-    space: dotted path to values, or a function from a method's resolved
-      config to such a mapping; the grids of all methods have one shape.
-    seeds: of the trials; the sweep's final seeds must be others.
-    max_extensions: how often the grids may grow.
-    relative: the values are factors of each method's own value.
-    limits: dotted path to (low, high): growth never goes beyond, and a best
-      value at a limit is not on an edge. For values that are all >= 0 the
-      low limit is 0 unless told otherwise.
-  """
-
-  space: Axes | Callable[[ConfigDict], Axes]
-  seeds: Sequence[int] = (1000,)
-  max_extensions: int = 2
-  relative: bool = False
-  limits: Mapping[str, tuple[float, float]] = dataclasses.field(
-    default_factory=dict
-  )
-
-  def __post_init__(self):
-    """Checks what can be checked without a config."""
-    object.__setattr__(self, "seeds", _seeds("Tune.seeds", self.seeds))
-    if not _is_int(self.max_extensions) or self.max_extensions < 0:
-      raise errors.UserError(
-        "Tune.max_extensions must be >= 0 and an integer, got"
-        f" {self.max_extensions!r}."
-      )
-    if not isinstance(self.relative, bool):
-      raise errors.UserError(
-        f"Tune.relative must be True or False, got {self.relative!r}."
-      )
-    if not callable(self.space):
-      space = checks.axes("Tune.space", self.space)
-      object.__setattr__(self, "space", space)
-    object.__setattr__(self, "limits", checks.limits(self.limits))
-    if not callable(self.space):
-      checks.limits_of("Tune.limits", self.limits, self.space)
+# Tuning seeds are the final seeds plus this, unless told otherwise.
+FIRST_TUNING_SEED = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +57,7 @@ class Sweep:
       raise errors.UserError("Sweep.methods is empty.")
     methods = [_method(method) for method in methods]
     object.__setattr__(self, "methods", methods)
-    object.__setattr__(self, "seeds", _seeds("Sweep.seeds", self.seeds))
+    object.__setattr__(self, "seeds", checks.seeds("Sweep.seeds", self.seeds))
     checks.string("Sweep.metric", self.metric)
     others = checks.items(
       "Sweep.other_metrics", self.other_metrics, "a tuple of names"
@@ -139,16 +91,57 @@ class Sweep:
       object.__setattr__(self, "labels", labels)
     checks.baseline(self.baseline)
 
+  @property
+  def tunings(self) -> tuple[Tuning, ...]:
+    """Which there are, with the seeds of their trials.
+
+    Raises:
+      UserError: `Tune.seeds` has not one seed per final seed.
+    """
+    tune = self.tune
+    if tune is None:
+      return ()
+    if tune.repeat == "shared":
+      return (Tuning(tuple(tune.seeds or (FIRST_TUNING_SEED,))),)
+    seeds = tune.seeds
+    if seeds is None:
+      seeds = {seed: FIRST_TUNING_SEED + seed for seed in self.seeds}
+    elif not isinstance(seeds, Mapping):
+      if len(seeds) != len(self.seeds):
+        raise errors.UserError(
+          f"Tune.seeds {seeds} has {len(seeds)} for the {len(self.seeds)}"
+          f" final seeds {self.seeds}: tuning is repeated for each. Give one"
+          " per final seed, or Tune.repeat='shared'."
+        )
+      seeds = dict(zip(self.seeds, seeds, strict=True))
+    if set(seeds) != set(self.seeds):
+      raise errors.UserError(
+        f"Tune.seeds has the final seeds {sorted(seeds)}; the sweep's are"
+        f" {sorted(self.seeds)}."
+      )
+    return tuple(Tuning((seeds[seed],), 0, seed) for seed in self.seeds)
+
+  def _check_seeds(self, tuning: Tuning) -> None:
+    """Raises UserError for a seed of trials that is a final one too."""
+    whose = (
+      "" if tuning.for_seed is None else f" of final seed {tuning.for_seed}"
+    )
+    for seed in tuning.seeds:
+      problem = fields.FIELDS["seed"].problem(seed)
+      if problem:
+        raise errors.UserError(f"the tuning seed {seed}{whose} {problem}.")
+      if seed in self.seeds:
+        raise errors.UserError(
+          f"the tuning seed {seed}{whose} is a final seed, too: a value tuned"
+          " on a seed looks better on it than it is. Change Tune.seeds or"
+          f" Sweep.seeds {self.seeds}."
+        )
+
   def _check_tune(self, tune: Tune) -> None:
     if not isinstance(tune, Tune):
       raise errors.UserError(f"Sweep.tune must be a Tune, got {tune!r}.")
-    shared = sorted(set(self.seeds) & set(tune.seeds))
-    if shared:
-      raise errors.UserError(
-        f"seeds {shared} are both tuning and final seeds: a value tuned on"
-        " a seed looks better on it than it is. Change Tune.seeds"
-        f" {tuple(tune.seeds)} or Sweep.seeds {tuple(self.seeds)}."
-      )
+    for tuning in self.tunings:
+      self._check_seeds(tuning)
     # A factor, or a function, may well start from the method's own value.
     if tune.relative or callable(tune.space):
       return
@@ -201,10 +194,19 @@ def as_sweep(
 ) -> Sweep:
   """A `Sweep` of a plain list of points: their `seed` keys become seeds.
 
+  A plain list may have one seed: it runs what it says, and compares nothing.
+
   Raises:
-    UserError: methods have different seeds, so that they are not paired.
+    UserError: methods have different seeds, so that they are not paired, or a
+      `Sweep` has one seed.
   """
   if isinstance(value, Sweep):
+    if len(value.methods) > 1 and len(value.seeds) == 1:
+      raise errors.UserError(
+        f"Sweep.seeds is {value.seeds}: one seed has no interval, and decides"
+        " nothing. Give two or more, five to see a large effect; a plain list"
+        " of override dicts just runs."
+      )
     return value
   methods: list[Overrides] = []
   seeds: list[list[int]] = []
@@ -253,28 +255,3 @@ def _method(method: Any) -> Overrides:
     key: checks.plain(f"{key!r} of a method", value)
     for key, value in method.items()
   }
-
-
-def _seeds(name: str, seeds: Any) -> tuple[int, ...]:
-  """Seeds as Python's integers, each once."""
-  values = [
-    configure.plain(s)
-    for s in checks.items(name, seeds, "one or more different whole numbers")
-  ]
-  if (
-    not values
-    or not all(map(_is_int, values))
-    or len(set(values)) < len(values)
-  ):
-    raise errors.UserError(
-      f"{name} needs one or more different whole numbers, got {seeds!r}."
-    )
-  for seed in values:
-    problem = fields.FIELDS["seed"].problem(seed)
-    if problem:
-      raise errors.UserError(f"{name}: seed {seed} {problem}.")
-  return tuple(values)
-
-
-def _is_int(value: Any) -> bool:
-  return isinstance(value, int) and not isinstance(value, bool)

@@ -221,7 +221,11 @@ def _point(said: Mapping[str, Any], keys: Sequence[str]) -> Point:
   names = ("run_id", "stage", "method", "overrides", "seed", "program")
   tuned = {key: said["overrides"][key] for key in keys if key in
            said["overrides"]}  # fmt: skip
-  return Point(**{name: said[name] for name in names}, tuned=tuned)
+  return Point(
+    **{name: said[name] for name in names},
+    tuned=tuned,
+    for_seed=said.get("for_seed"),  # Earlier plans have none.
+  )
 
 
 def _line(record: RunRecord, name: str, metric: str = _METRIC) -> Line:

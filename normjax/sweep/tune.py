@@ -1,4 +1,4 @@
-"""Grids of trials: the best value, its edges, growth by a notch."""
+"""Grids of trials: their values, the best, its edges, equal growth."""
 
 import inspect
 import itertools
@@ -6,16 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from normjax import configure, errors, fields
+from normjax import configure, errors
 from normjax.configure import ConfigDict
-from normjax.sweep import checks
+from normjax.sweep import checks, notches
 from normjax.sweep.checks import is_number
+from normjax.sweep.search import Axes, Scores, Values
 from normjax.sweep.space import readable
-from normjax.sweep.spec import Tune
-
-Values = tuple[Any, ...]
-Axes = dict[str, Values]
-Scores = Mapping[Values, float | None]
+from normjax.sweep.tune_spec import Tune
 
 
 def axes(tune: Tune, config: Callable[[], ConfigDict]) -> Axes:
@@ -125,24 +122,65 @@ def _products(key: str, factors: Values, own: Any) -> Values:
   return values
 
 
-def check_equal(grids: Mapping[str, Axes]) -> None:
-  """Every method's grid has one shape, so that growth keeps them level.
+def check_all_or_none(
+  grids: Mapping[str, Axes],
+  methods: Mapping[str, Mapping[str, Any]],
+  leaves: Mapping[str, Mapping[str, Any]],
+) -> None:
+  """Refuses a key that one method tunes and another has, but does not tune.
+
+  A method that sets the key itself is a row about its value, and may leave it
+  so. A method that has no such key spends the same budget on others.
+
+  Args:
+    grids: by label.
+    methods: the overrides of each.
+    leaves: the resolved config of each, by dotted path.
 
   Raises:
-    UserError: naming the two methods that differ.
+    UserError: names the two methods and the key.
   """
+  for label, grid in grids.items():
+    for other, own in grids.items():
+      for key in grid:
+        if key in own or key in methods[other] or key not in leaves[other]:
+          continue
+        raise errors.UserError(
+          f"{key!r} is tuned for {label!r}, not for {other!r}, which has it"
+          f" ({leaves[other][key]!r}): a number is tuned for all or for none."
+          " Add it there, or set it in the method where the row is about its"
+          " value."
+        )
+
+
+def are_level(grids: Mapping[str, Axes]) -> bool:
+  """Whether all have as many values on each axis, so that growth is alike."""
   shapes = {
-    label: [(len(v), all(map(is_number, v))) for v in own.values()]
-    for label, own in grids.items()
+    tuple((len(v), all(map(is_number, v))) for v in grid.values())
+    for grid in grids.values()
   }
-  first = next(iter(shapes))
-  for label, shape in shapes.items():
-    if shape != shapes[first]:
-      raise errors.UserError(
-        "every method gets the same number of trials:"
-        f" {first!r} has {[size for size, _ in shapes[first]]} values,"
-        f" {label!r} has {[size for size, _ in shape]}."
-      )
+  return len(shapes) == 1
+
+
+def longest(grid: Axes) -> tuple[int, float | None]:
+  """How many values the longest numeric axis has, and their mean ratio.
+
+  Returns:
+    0 and None where there is none; None for values that have no ratio.
+  """
+  numeric = [v for v in grid.values() if all(map(is_number, v))]
+  if not numeric:
+    return 0, None
+  values = max(numeric, key=len)
+  if values[0] <= 0:
+    return len(values), None
+  return len(values), (values[-1] / values[0]) ** (1 / (len(values) - 1))
+
+
+def product_of(counts: Sequence[int]) -> str:
+  """A number of trials, and what it comes from: `9 = 3 x 3`."""
+  total = str(math.prod(counts))
+  return f"{total} = {' x '.join(map(str, counts))}" if counts[1:] else total
 
 
 def trials(grid: Axes) -> list[Values]:
@@ -150,11 +188,11 @@ def trials(grid: Axes) -> list[Values]:
   return list(itertools.product(*grid.values()))
 
 
-def best(grid: Axes, scores: Scores) -> Values:
+def best(tried: Sequence[Values], scores: Scores) -> Values:
   """The values with the lowest score; the first of equals.
 
   Args:
-    grid: of one method.
+    tried: of one method.
     scores: by trial: lower is better, inf diverged, None failed.
   """
   worst = (2, 0.0)
@@ -163,7 +201,7 @@ def best(grid: Axes, scores: Scores) -> Values:
     score = scores[values]
     return worst if score is None else (int(score == math.inf), score)
 
-  return min(trials(grid), key=rank)
+  return min(tried, key=rank)
 
 
 def edges(
@@ -184,7 +222,7 @@ def edges(
     if not all(map(is_number, values)):
       continue
     known = {t[index] for t, score in scores.items() if score is not None}
-    low, high = limit(key, values, limits)
+    low, high = notches.limit(key, values, limits)
     if chosen[index] == min(known) and chosen[index] > low:
       found[index] = -1
     elif chosen[index] == max(known) and chosen[index] < high:
@@ -217,70 +255,12 @@ def grow_all(
       middle = (len(values) - 1) / 2
       near = 1 if values.index(chosen[label][axis]) >= middle else -1
       side = sides[label].get(axis, near)
-      bounds = limit(key, values, limits)
-      new[label] = grow(values, side, bounds) or grow(values, -side, bounds)
+      bounds = notches.limit(key, values, limits)
+      new[label] = notches.grow(values, side, bounds) or notches.grow(
+        values, -side, bounds
+      )
     if all(values is not None for values in new.values()):
       changed = True
       for label, values in new.items():
         grown[label][list(grids[label])[axis]] = values
   return grown if changed else None
-
-
-def grow(
-  values: Values, side: int, bounds: tuple[float, float]
-) -> Values | None:
-  """`values`, sorted numbers, with one more notch on a side.
-
-  The notch continues the grid: by its mean ratio where the values are nearer
-  to equal ratios, else by its mean difference. Where that would reach a
-  bound, it goes half of the way there.
-
-  Returns:
-    None where no value fits.
-  """
-  edge = values[-1] if side > 0 else values[0]
-  bound = bounds[1] if side > 0 else bounds[0]
-  count = len(values) - 1
-  if values[0] > 0 and _is_geometric(values):
-    target = edge * (values[-1] / values[0]) ** (side / count)
-  else:
-    target = edge + side * (values[-1] - values[0]) / count
-  # 0.1 - 0.1 may be 1e-17: what is that near to a bound has reached it.
-  if side * (bound - target) <= 1e-6 * abs(target - edge):
-    target = (edge + bound) / 2
-  if all(isinstance(value, int) for value in values):
-    new: float = round(target)
-    fits = side * (new - edge) > 0 and side * (new - bound) < 0
-    return _put(values, new, side) if fits else None
-  for digits in range(2, 18):
-    new = readable(target, digits)
-    if side * (new - edge) > 0 and side * (new - bound) < 0:
-      return _put(values, new, side)
-  return None
-
-
-def limit(
-  key: str, values: Values, limits: Mapping[str, tuple[float, float]]
-) -> tuple[float, float]:
-  """The (low, high) that growth of an axis never crosses."""
-  if key in limits:
-    return limits[key]
-  natural = 0.0 if all(value >= 0 for value in values) else -math.inf
-  if key not in fields.FIELDS:
-    return natural, math.inf
-  return max(natural, fields.FIELDS[key].low), fields.FIELDS[key].high
-
-
-def _is_geometric(values: Sequence[float]) -> bool:
-  pairs = list(itertools.pairwise(values))
-  ratios = [math.log(b / a) for a, b in pairs]
-  steps = [b - a for a, b in pairs]
-  return _unevenness(ratios) <= _unevenness(steps)
-
-
-def _unevenness(values: Sequence[float]) -> float:
-  return (max(values) - min(values)) / max(values)
-
-
-def _put(values: Values, new: float, side: int) -> Values:
-  return (*values, new) if side > 0 else (new, *values)

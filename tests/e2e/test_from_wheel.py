@@ -42,7 +42,12 @@ def sweep():
       point({"norm.name": "mine", "norm.power": 4.0}),
     ),
     seeds=(0, 1),
-    tune=Tune({"optimizer.momentum": (0.0, 0.9)}, max_extensions=0),
+    tune=Tune(
+      {"optimizer.momentum": (0.0, 0.9)},
+      max_extensions=0,
+      repeat="shared",
+      second_pass=False,
+    ),
     other_metrics=("eval/worst",),
   )
 ''',

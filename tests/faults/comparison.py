@@ -107,4 +107,18 @@ FAULTS = (
     "mean_interval([values[s] for s in seeds])",
     "tests/report/test_stats.py::test_paired_difference_by_hand",
   ),
+  Fault(
+    "second pass that decides nothing",
+    "normjax/sweep/search/second_pass.py",
+    "[best[label], *_trials(best[label], own)]",
+    "[best[label]]",
+    "tests/sweep/test_search.py::test_the_second_pass_finds_what_lies_between",
+  ),
+  Fault(
+    "choice of another seed",
+    "normjax/record/comparison.py",
+    "if choice.for_seed in (seed, None):",
+    "if choice.for_seed is not seed:",
+    "tests/sweep/test_plan.py::test_tuning_is_repeated_for_each_final_seed",
+  ),
 )

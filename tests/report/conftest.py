@@ -122,7 +122,7 @@ def applied(overrides: dict, seed: int) -> dict:
   config["seed"] = seed
   for path, value in overrides.items():
     block, _, key = path.partition(".")
-    config[block] = {**config[block], key: value}
+    config[block] = {**config.get(block, {}), key: value}
   return config
 
 

@@ -116,7 +116,8 @@ def test_page_is_self_contained_and_well_formed(written):
     "Compared with layer_norm+adamw, of 8 methods: 5 better, 1 worse, 1 not"
     " distinguishable, 1 diverged.",
     "normjax sweep configs/sweeps/quickstart.py --out=quickstart",
-    "optimizer.learning_rate: 4 trials per method, the baseline too; seeds 0",
+    "optimizer.learning_rate: 4 tuning trials per method, 36 in all, the"
+    " baseline too; seeds 0",
     "Best value on an edge of the grid: layer_norm+sinkgd",
     "Means over survivors only, which flatters: dyt+sinkgd.",
     "0123abcd",

@@ -32,7 +32,8 @@ def get_config():
 def sweep():
   return Sweep(methods=grid("norm.name", {norms}), seeds={seeds}{tune})
 """
-TUNE = ', tune=Tune({"optimizer.learning_rate": log_grid(0.01, 1.0, 3)})'
+TUNE = """, tune=Tune({"optimizer.learning_rate": log_grid(0.01, 1.0, 3)},
+  repeat="shared", second_pass=False)"""
 
 
 @pytest.fixture
@@ -104,7 +105,10 @@ def test_tuning_that_chooses_otherwise_is_no_change(write, run_toy, tmp_path):
       {"seeds": (0, 7)},
       r"the seeds were \[0, 1\], are \[0, 7\]; of 4 finished .*, 2 are none of",
     ),
-    ({"tune": TUNE}, "the tuning differs; of 4 finished runs there, 4"),
+    (
+      {"tune": TUNE},
+      "tuning was none, is shared; of 4 finished runs there, 4 are none of",
+    ),
   ],
 )
 def test_an_edited_sweep_is_refused_and_told_what_differs(
@@ -115,6 +119,20 @@ def test_an_edited_sweep_is_refused_and_told_what_differs(
   with pytest.raises(errors.RunError, match=message):
     run_toy(write(**edit), out)
   assert len(results(out)) == 4
+
+
+def test_another_tuning_is_told_how_it_differs(write, run_toy, tmp_path):
+  out = tmp_path / "out"
+  run_toy(write(norms=("a",), tune=TUNE), out)
+  for old, new, said in (
+    ("second_pass=False", "second_pass=True", "Tune.second_pass was False, is"),
+    ('repeat="shared", ', "", "tuning was shared, is per_seed"),
+    ("shared", 'shared", seeds=(7, 8), search="grid', "of 5 finished runs"),
+  ):
+    assert old in TUNE
+    edited = write(norms=("a",), tune=TUNE.replace(old, new))
+    with pytest.raises(errors.RunError, match=said):
+      run_toy(edited, out)
 
 
 def test_differences_name_both_values():

@@ -33,7 +33,7 @@ def test_a_point_is_one_line_of_a_narrow_terminal():
   ("changes", "said"),
   [
     ({}, "5 seeds and 3 comparisons: the first verdict needs |t| > 3.96"),
-    ({"num_seeds": 1}, "1 seed and 3 comparisons: no verdict is possible"),
+    ({"seeds": (0,)}, "1 seed and 3 comparisons: no verdict is possible"),
     ({"divergence": "worst"}, "0.0625, and 0.19 after correction: nothing can"),
     ({"baseline": None}, ""),
     ({"methods": "a"}, ""),
@@ -42,7 +42,7 @@ def test_a_point_is_one_line_of_a_narrow_terminal():
 def test_it_says_what_the_seeds_can_decide(changes, said):
   plan = types.SimpleNamespace(
     **{
-      "methods": "abcd", "baseline": "a", "num_seeds": 5,
+      "methods": "abcd", "baseline": "a", "seeds": range(5),
       "divergence": "verdict", **changes,
     }
   )  # fmt: skip

@@ -19,8 +19,9 @@ TROUBLED = """Sweep(
     {"toy.name": "ccc", "toy.trouble": "sigterm:1"},
     {"toy.name": "dddd", "toy.trouble": "bad_input"},
   ],
-  seeds=(0,),
-  tune=Tune({"optimizer.learning_rate": [0.1, 0.2]}, max_extensions=0))"""
+  seeds=(0, 1),
+  tune=Tune({"optimizer.learning_rate": [0.1, 0.2]}, max_extensions=0,
+            repeat="shared", second_pass=False))"""
 
 
 def attempts(out):
@@ -46,23 +47,23 @@ def test_a_sweep_in_this_process_ends_as_one_of_worker_processes(
   while (summary := run_toy(config, here)).interrupted:
     assert summary.exit_code == 130
     num_interrupted += 1
-  assert num_interrupted == 3  # Two trials and the final run of "ccc".
+  assert num_interrupted == 4  # Two trials and the final runs of "ccc".
   elsewhere = run_toy(config, there, executor="local")
   for each in (summary, elsewhere):
-    assert (each.num_done, each.exit_code) == (3 * 3, 1)
+    assert (each.num_done, each.exit_code) == (3 * 4, 1)
     assert set(each.failed.values()) == {"UserError: toy.trouble is bad input"}
   assert results(here) == results(there)
   plan = (here / "plan.json").read_text()
   assert plan == (there / "plan.json").read_text()
   ends = attempts(here)
-  assert ends["a"] == [["done"]] * 3
-  assert ends["bb"] == [["failed", "done"]] * 3
-  assert ends["ccc"] == [["interrupted", "done"]] * 3
+  assert ends["a"] == [["done"]] * 4
+  assert ends["bb"] == [["failed", "done"]] * 4
+  assert ends["ccc"] == [["interrupted", "done"]] * 4
   assert {state for run in ends["dddd"] for state in run} == {"failed"}
   # There, a signal that reaches a worker alone is a failure of its run.
   assert attempts(there) == ends | {
-    "ccc": [["failed", "done"]] * 3,
-    "dddd": [["failed"]] * 3,
+    "ccc": [["failed", "done"]] * 4,
+    "dddd": [["failed"]] * 4,
   }
 
 

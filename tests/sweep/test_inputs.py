@@ -33,8 +33,16 @@ FIELDS = {
   },
   **{
     f"Tune.{name}": lambda value, name=name: _tune(**{name: value})
-    for name in ("space", "seeds", "max_extensions", "relative", "limits")
+    for name in (
+      "space", "seeds", "max_extensions", "relative", "limits", "repeat",
+      "second_pass", "search",
+    )
   },
+  "Tune.trials": lambda value: _tune(trials=value, search="quasi_random"),
+  "Tune.phases": lambda value: _tune(phases=value, search="coordinate"),
+  "quasi-random space": lambda value: _tune(
+    space={RATE: value}, trials=2, search="quasi_random"
+  ),
   "sweep()": lambda value: value,
   "label": lambda value: _sweep(labels=[value, "b"]),
   "space function": lambda value: _tune(space=lambda config: value),
@@ -153,6 +161,28 @@ def test_any_value_gives_a_plan_or_one_message(write, monkeypatch, name):
     (lambda: _tune(limits={"norm.eps": (0, 1)}), "Tune.space does not vary it"),
     (lambda: _tune(max_extensions=1.5), "must be >= 0 and an integer, got 1.5"),
     (lambda: _tune(relative=1), "Tune.relative must be True or False"),
+    (
+      lambda: _tune(
+        space=lambda config: {
+          RATE: (1, 2, 3) if config.norm.name == "dyt" else (1, 2)
+        }
+      ),
+      "every method gets the same number of trials: 'rms_norm' has 2, 'dyt'",
+    ),
+    (
+      lambda: _tune(
+        space=lambda config: {
+          RATE if config.norm.name == "dyt" else "train.gradient_clip": (1, 2)
+        }
+      ),
+      "'optimizer.learning_rate' is tuned for 'dyt', not for 'rms_norm', which",
+    ),
+    (
+      lambda: _tune(
+        search="quasi_random", trials=4, space={RATE: (0.1, 0.2, 0.3)}
+      ),
+      "'quasi_random' needs the limits (low, high), got [0.1, 0.2, 0.3]",
+    ),
     (
       lambda: _tune(space=lambda config: 1 / 0),
       "Tune.space, the function '<lambda>', failed: ZeroDivisionError",

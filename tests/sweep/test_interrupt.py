@@ -10,7 +10,8 @@ from toy_runner import logs, results
 
 SWEEP = """Sweep(
   methods=grid("toy.name", ["a", "bb"]), seeds=(0, 1),
-  tune=Tune({"optimizer.learning_rate": log_grid(0.01, 1.0, 3)}))"""
+  tune=Tune({"optimizer.learning_rate": log_grid(0.01, 1.0, 3)},
+            repeat="shared", second_pass=False))"""
 STUBBORN = """[{"toy.trouble": "stubborn", "toy.step_s": 60.0, "seed": s}
   for s in range(2)]"""
 STEP_S = 0.05

@@ -48,11 +48,12 @@ def test_a_tuned_sweep_runs_all_its_stages(write_config, run_toy, tmp_path):
   summary = run_toy(write_config(TUNED), tmp_path / "out")
   plan = json.loads((tmp_path / "out/plan.json").read_text())
   stages = [point["stage"] for point in plan["points"]]
-  assert (stages.count("tune"), stages.count("final")) == (6, 4)
-  assert [m["tuned"] for m in plan["methods"]] == [
-    {"optimizer.learning_rate": 0.1}
-  ] * 2
-  assert summary.num_done == 10
+  # Of each seed and method three values and two more around the best.
+  assert (stages.count("tune"), stages.count("final")) == (20, 4)
+  assert [
+    (c["for_seed"], c["values"]) for m in plan["methods"] for c in m["choices"]
+  ] == [(seed, {"optimizer.learning_rate": 0.1}) for seed in (0, 1)] * 2
+  assert summary.num_done == plan["num_points"] == 24
 
 
 def test_a_finished_sweep_runs_nothing(
@@ -64,7 +65,7 @@ def test_a_finished_sweep_runs_nothing(
   # Neither workers nor, for jax's sake, program keys.
   monkeypatch.setattr(InProcess, "start", None)
   summary = run_toy(config, tmp_path / "out", program_key=None)
-  assert (summary.num_done, summary.num_ran, summary.exit_code) == (10, 0, 0)
+  assert (summary.num_done, summary.num_ran, summary.exit_code) == (24, 0, 0)
   after = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.json")}
   assert after == before
 
@@ -328,7 +329,7 @@ def test_dry_run_lists_and_writes_nothing(write_config, run_toy, tmp_path):
     # The points are there before anything is compiled, and each program as
     # soon as it is.
     said = console.file.getvalue()
-    assert "10 points" in said
+    assert "24 points" in said
     assert said.count("compiled in 3.0 s") == len(asked)
     asked.append(config.toy.name)
     return {
@@ -355,14 +356,17 @@ def test_dry_run_lists_and_writes_nothing(write_config, run_toy, tmp_path):
   # Memory: 8 bytes per parameter and the optimizer's 8 MB.
   for text in ("1,000,000", "> 16 MB", "8 MB", "2.5", "500"):
     assert text in said
-  # Ten runs of 4 steps of 0.5 s and two compilations, on two workers.
-  assert "10 points (4 of them follow the tuning), 0 over" in said
-  assert "2 programs; 3 tuning trials per method" in said
-  assert "about 13 s on 2 workers" in said
+  # 24 runs of 4 steps of 0.5 s and two compilations, on two workers.
+  assert "24 points (12 of them follow the tuning), 0 over; 2 programs" in said
+  assert (
+    "Budget: 5 tuning trials per method and final seed, 10 per method, 20 in"
+    " all."
+  ) in said
+  assert "about 27 s on 2 workers" in said
   console.file.truncate(0)
   options = {"dry_run": True, "compiles": False, "methods": "bb"}
   run_toy(config, tmp_path / "out", console=console, **options)
-  assert "5 points (2 of them follow the tuning)" in console.file.getvalue()
+  assert "12 points (6 of them follow the tuning)" in console.file.getvalue()
   assert "compiled" not in console.file.getvalue()
 
 

@@ -58,7 +58,10 @@ def distance(optimum):
 
 
 def tuned_sweep(**options):
-  tune = {"seeds": (100,), **options}
+  """Shared by the final seeds, one pass: what all searches have in common."""
+  tune = {
+    "repeat": "shared", "seeds": (100,), "second_pass": False, **options,
+  }  # fmt: skip
   return Sweep(
     METHODS, seeds=(0, 1), tune=Tune({"optimizer.lr": RATES}, **tune)
   )
@@ -75,7 +78,8 @@ def test_without_tuning_every_method_has_every_seed():
   assert made.trials_per_method == 0
   assert made.num_points == 4
   assert made.baseline == "a"
-  assert all(method.tuned is None for method in made.methods)
+  assert all(not method.choices for method in made.methods)
+  assert (made.tunings, made.search) == ((), None)
 
 
 def test_a_run_id_is_the_hash_of_the_resolved_config():
@@ -100,7 +104,7 @@ def test_final_runs_are_unknown_until_every_trial_is_over():
 def test_final_runs_take_the_best_value_and_paired_other_seeds():
   made, stages, _ = run_all(tuned_sweep(), distance({"a": 0.1, "b": 0.1}))
   assert stages == 2
-  assert [m.tuned for m in made.methods] == [{"optimizer.lr": 0.1}] * 2
+  assert [m.tuned_for(1) for m in made.methods] == [{"optimizer.lr": 0.1}] * 2
   assert not any(m.on_edge for m in made.methods)
   finals = [p for p in made.points if p.stage == "final"]
   assert [(p.method, p.seed) for p in finals] == [
@@ -114,7 +118,7 @@ def test_a_best_on_the_edge_grows_every_grid_alike():
   made, stages, _ = run_all(tuned_sweep(), distance({"a": 10.0, "b": 0.1}))
   assert stages == 4  # three values, a fourth, a fifth, final
   assert made.trials_per_method == 5
-  assert made.methods[0].tuned == {"optimizer.lr": 10.0}
+  assert made.methods[0].tuned_for(0) == {"optimizer.lr": 10.0}
   assert not made.methods[0].on_edge
   counts = {
     label: sum(p.method == label and p.stage == "tune" for p in made.points)
@@ -125,7 +129,7 @@ def test_a_best_on_the_edge_grows_every_grid_alike():
 
 def test_what_stays_on_the_edge_is_marked():
   made, _, _ = run_all(tuned_sweep(), distance({"a": 1e6, "b": 0.1}))
-  assert made.methods[0].tuned == {"optimizer.lr": 100.0}
+  assert made.methods[0].tuned_for(0) == {"optimizer.lr": 100.0}
   assert [m.on_edge for m in made.methods] == [True, False]
   assert made.trials_per_method == 5
 
@@ -142,7 +146,10 @@ def test_two_axes_keep_methods_level():
   sweep = Sweep(
     METHODS,
     seeds=(0,),
-    tune=Tune({"optimizer.lr": RATES, "optimizer.b1": [0.5, 0.7, 0.9]}),
+    tune=Tune(
+      {"optimizer.lr": RATES, "optimizer.b1": [0.5, 0.7, 0.9]},
+      second_pass=False,
+    ),
   )
 
   def loss(point):
@@ -153,7 +160,10 @@ def test_two_axes_keep_methods_level():
   made, _, _ = run_all(sweep, loss)
   assert made.trials_per_method == 4 * 3
   assert made.tuned == ("optimizer.lr", "optimizer.b1")
-  assert made.methods[0].tuned == {"optimizer.lr": 1.0, "optimizer.b1": 0.7}
+  assert made.methods[0].tuned_for(0) == {
+    "optimizer.lr": 1.0,
+    "optimizer.b1": 0.7,
+  }
 
 
 def test_a_diverged_trial_is_the_worst_and_an_edge_of_its_own():
@@ -166,7 +176,7 @@ def test_a_diverged_trial_is_the_worst_and_an_edge_of_its_own():
 
   made, stages, _ = run_all(tuned_sweep(), loss)
   assert stages == 2
-  assert made.methods[0].tuned == {"optimizer.lr": 0.1}
+  assert made.methods[0].tuned_for(0) == {"optimizer.lr": 0.1}
   assert not made.methods[0].on_edge
 
 
@@ -177,7 +187,7 @@ def test_one_diverged_seed_spoils_a_value():
     return distance({"a": 0.1, "b": 0.1})(point)
 
   made, _, _ = run_all(tuned_sweep(seeds=(100, 101)), loss)
-  assert made.methods[0].tuned["optimizer.lr"] != 0.1
+  assert made.methods[0].tuned_for(0)["optimizer.lr"] != 0.1
   assert made.trials_per_method % 2 == 0
 
 
@@ -185,7 +195,7 @@ def test_everything_diverged_is_still_a_result():
   made, _, results = run_all(tuned_sweep(), lambda point: "diverged")
   assert all(p.run_id in results for p in made.points)
   # The grid grew towards lower rates, and the lowest is run, and marked.
-  assert made.methods[0].tuned == {"optimizer.lr": 1e-4}
+  assert made.methods[0].tuned_for(0) == {"optimizer.lr": 1e-4}
   assert made.methods[0].on_edge
 
 
@@ -197,7 +207,7 @@ def test_failed_trials_do_not_stop_the_plan():
 
   made, stages, _ = run_all(tuned_sweep(), loss)
   assert stages == 2
-  assert made.methods[0].tuned == {"optimizer.lr": 0.1}
+  assert made.methods[0].tuned_for(0) == {"optimizer.lr": 0.1}
   assert not made.methods[1].on_edge
 
 
@@ -208,7 +218,7 @@ def test_the_mode_turns_the_order_around():
   made, _, _ = run_all(
     sweep, lambda point: -distance({"a": 0.1, "b": 0.1})(point)
   )
-  assert made.methods[0].tuned == {"optimizer.lr": 0.1}
+  assert made.methods[0].tuned_for(0) == {"optimizer.lr": 0.1}
 
 
 def test_a_metric_that_is_not_there_is_named():
@@ -253,6 +263,8 @@ def test_sweep_id_is_that_of_what_decides_the_runs():
   assert sweep_id(sweep) == sweep_id(same)
   others = [
     tuned_sweep(seeds=(101,)),
+    tuned_sweep(second_pass=True),
+    tuned_sweep(repeat="per_seed", seeds=(100, 101)),
     Sweep(METHODS, seeds=(0, 1)),
     Sweep(METHODS[:1], seeds=(0, 1), tune=sweep.tune),
   ]
@@ -269,23 +281,108 @@ def test_plan_json_has_the_schema_that_reports_read():
   assert set(value) == {
     "sweep_id", "config_file", "config", "metric", "mode",
     "other_metrics", "baseline", "tuned", "trials_per_method", "methods",
-    "points", "num_points", "num_seeds", "divergence",
+    "points", "num_points", "num_seeds", "divergence", "tunings", "search",
   }  # fmt: skip
   assert value["tuned"] == ["optimizer.lr"]
   assert value["methods"][0] == {
     "label": "a",
     "overrides": {"toy.name": "a"},
-    "tuned": {"optimizer.lr": 0.1},
-    "on_edge": False,
+    "choices": [
+      {"values": {"optimizer.lr": 0.1}, "on_edge": False, "for_seed": None}
+    ],
   }
+  assert value["tunings"] == [
+    {"seeds": [100], "trials": 3, "for_seed": None, "later": 0}
+  ]
+  assert value["search"] == {
+    "name": "grid", "second_pass": False, "max_extensions": 2,
+    "num_values": 3, "factor": pytest.approx(10.0),
+  }  # fmt: skip
   assert value["points"][-1] == {
     "run_id": made.points[-1].run_id,
     "stage": "final",
     "method": "b",
     "overrides": {"toy.name": "b", "optimizer.lr": 0.1},
     "seed": 1,
+    "for_seed": None,
     "program": "b",
   }
+
+
+def per_seed(best, **options):
+  """A plan of repeated tuning whose optimum is another for each final seed."""
+  tune = Tune({"optimizer.lr": RATES}, **options)
+  sweep = Sweep(METHODS, seeds=(0, 1), tune=tune)
+  by_seed = {s: best[t.for_seed] for t in sweep.tunings for s in t.seeds}
+
+  def loss(point):
+    rate = point.overrides["optimizer.lr"]
+    return abs(math.log10(rate / by_seed.get(point.seed, 0.1)))
+
+  return sweep, loss
+
+
+def test_tuning_is_repeated_for_each_final_seed():
+  made, stages, _ = run_all(*per_seed({0: 0.1, 1: 0.3}))
+  assert stages == 3  # the grid, the second pass, the final runs
+  a, _ = made.methods
+  # Midpoints are geometric: 0.316 lies between 0.1 and 1.
+  assert a.tuned_for(0) == {"optimizer.lr": 0.1}
+  assert a.tuned_for(1) == {"optimizer.lr": 0.316}
+  assert not a.on_edge
+  finals = [p for p in made.points if p.stage == "final"]
+  assert {(p.seed, p.tuned["optimizer.lr"]) for p in finals} == {
+    (0, 0.1), (1, 0.316),
+  }  # fmt: skip
+  trials = [p for p in made.points if p.stage == "tune"]
+  assert {(p.seed, p.for_seed) for p in trials} == {(1000, 0), (1001, 1)}
+  assert [t.trials for t in made.tunings] == [5, 5]
+  assert made.trials_per_method == 10
+
+
+def test_a_dry_run_knows_the_second_pass_that_will_come():
+  sweep, _ = per_seed({0: 0.1, 1: 0.3})
+  made = make_plan(sweep)
+  assert len(made.points) == 2 * 2 * 3
+  assert made.num_points == 2 * 2 * 5 + 2 * 2
+  assert [(t.trials, t.later) for t in made.tunings] == [(5, 2), (5, 2)]
+
+
+def test_one_tuning_grows_alone_and_all_methods_with_it():
+  made, _, _ = run_all(*per_seed({0: 0.1, 1: 10.0}))
+  assert [t.trials for t in made.tunings] == [5, 7]
+  counts = {
+    (label, seed): sum(
+      p.method == label and p.for_seed == seed for p in made.points
+    )
+    for label in "ab"
+    for seed in (0, 1)
+  }
+  assert counts == {("a", 0): 5, ("b", 0): 5, ("a", 1): 7, ("b", 1): 7}
+
+
+def test_a_seed_has_its_final_runs_as_soon_as_it_is_tuned():
+  sweep, loss = per_seed({0: 0.1, 1: 0.3})
+  _, _, results = run_all(sweep, loss)
+  rest = {
+    p.run_id: results[p.run_id]
+    for p in run_all(sweep, loss)[0].points
+    if p.for_seed == 0
+  }
+  made = make_plan(sweep, rest)
+  assert [p.seed for p in made.points if p.stage == "final"] == [0, 0]
+  assert [m.tuned_for(1) for m in made.methods] == [None, None]
+
+
+def test_tuning_of_a_seed_is_the_same_with_and_without_other_seeds():
+  """Seeds may be added to a sweep; what is there stays."""
+  tune = Tune({"optimizer.lr": RATES})
+  few, more = (
+    {p.run_id for p in run_all(Sweep(METHODS, seeds=s, tune=tune),
+                               lambda p: p.overrides["optimizer.lr"])[0].points}
+    for s in ((0, 1), (0, 1, 2))
+  )  # fmt: skip
+  assert few < more
 
 
 def test_what_divergence_is_changes_the_report_alone():
@@ -298,3 +395,34 @@ def test_what_divergence_is_changes_the_report_alone():
   assert plain.sweep_id == worst.sweep_id
   assert [p.run_id for p in plain.points] == [p.run_id for p in worst.points]
   assert make_plan(Sweep(methods=METHODS)) == plain
+
+
+def test_trials_are_scored_on_data_of_their_own():
+  base = ml_collections.ConfigDict(
+    {
+      "seed": 0,
+      "optimizer": {"name": "toy", "lr": 0.1},
+      "data": {"name": "toy", "tuning_fraction": 0.1},
+      "evaluate": {"split": "validation"},
+    }
+  )
+  sweep = Sweep(
+    [{}, {"data.tuning_fraction": 0.0}], seeds=(0, 1), labels=["own", "none"],
+    tune=Tune({"optimizer.lr": RATES}, second_pass=False, max_extensions=0),
+  )  # fmt: skip
+  results = {}
+  for _ in range(2):
+    made = plan.plan(sweep, base, results, program_key=lambda config: "p")
+    results = {
+      p.run_id: {"state": "done", "metrics": {"eval/loss": 1.0}}
+      for p in made.points
+    }
+  splits = {
+    (p.method, p.stage, p.config["evaluate"].get("split", "validation"))
+    for p in made.points
+  }
+  # Where the data keeps no such part, a trial is scored as a final run is.
+  assert splits == {
+    ("own", "tune", "tuning"), ("own", "final", "validation"),
+    ("none", "tune", "validation"), ("none", "final", "validation"),
+  }  # fmt: skip

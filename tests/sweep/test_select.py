@@ -61,25 +61,24 @@ def test_the_plan_is_the_whole_sweeps_and_the_rest_goes_on(
   plan, counts = _plan(out)
   # Tuned alone; the trials and one final run of the chosen method.
   assert counts == {
-    ("a", "tune"): (0, 3), ("bb", "tune"): (3, 3), ("bb", "final"): (1, 2),
+    ("a", "tune"): (0, 6), ("bb", "tune"): (5, 8), ("bb", "final"): (1, 1),
   }  # fmt: skip
-  assert plan["num_points"] == 10
-  assert first.chosen == (4, 4)
+  assert plan["num_points"] == 2 * 2 * 5 + 4
+  assert first.chosen == (6, 6)
   assert first.exit_code == 0
   assert "without --methods and --seeds the same command" in first.text()
 
   assert facts.progress(load.load(out)) == (
-    "3 of 6 tuning runs are over, 1 of 2 final runs are over, no final runs"
+    "5 of 14 tuning runs are over, 1 of 1 final runs are over, no final runs"
     " yet: a"
   )
 
   # What an earlier part has run stays in the plan, and so in the report.
   run_toy(config, out, methods="a")
   _, counts = _plan(out)
-  assert counts["bb", "final"] == (1, 2)
+  assert counts["bb", "final"] == (1, 1)
   assert counts["a", "final"] == (2, 2)
-  num_alone = counts["a", "tune"][1]
-  assert num_alone > 3
+  assert counts["a", "tune"][1] > 2 * 5  # Its grids grew.
 
   whole, reference = run_toy(config, out), run_toy(config, tmp_path / "at_once")
   assert whole.chosen is None
@@ -101,9 +100,9 @@ def test_a_part_is_warned_of_what_the_others_may_change(
   run_toy(config, out, methods="bb", console=console)
   said = console.file.getvalue()
   assert "tuned as if there were no others" in said
-  assert "[1/5] bb learning_rate=0.03 seed 1000 (tune)" in said
+  assert "[1/12] bb learning_rate=0.03 seed 1000 (tune for seed 0)" in said
   assert ", ETA " in said
-  assert "[5/5]" in said
+  assert "[12/12]" in said
 
 
 def test_some_seeds_of_all_methods_are_tuned_together(
@@ -113,6 +112,14 @@ def test_some_seeds_of_all_methods_are_tuned_together(
   part = run_toy(config, out, seeds=[0])
   plan, counts = _plan(out)
   assert counts["a", "tune"] == counts["bb", "tune"]
-  assert counts["a", "final"] == counts["bb", "final"] == (1, 2)
+  assert counts["a", "final"] == counts["bb", "final"] == (1, 1)
+  # Only the tuning of this seed is run.
+  tried = {
+    p["for_seed"]
+    for p in plan["points"]
+    if p["stage"] == "tune" and p["run_id"] in results(out)
+  }
+  assert tried == {0}
   assert part.chosen[0] == part.chosen[1]
-  assert part.chosen[1] == plan["num_points"] - 2
+  assert part.chosen[1] == plan["num_points"] - 2 * (5 + 1)
+  assert part.exit_code == 0

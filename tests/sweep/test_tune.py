@@ -40,19 +40,11 @@ def test_an_axis_needs_two_values(values):
     tune.axes(Tune({"a": values}), lambda: CONFIG)
 
 
-def test_unequal_grids_are_refused():
-  grids = {"one": {"a": (1, 2)}, "two": {"b": (1, 2, 3)}}
-  with pytest.raises(
-    errors.UserError, match=r"'one' has \[2\].*'two' has \[3\]"
-  ):
-    tune.check_equal(grids)
-
-
 def test_best_is_lowest_then_diverged_then_failed():
-  grid = {"a": (1, 2, 3)}
-  assert tune.best(grid, {(1,): 2.0, (2,): 1.0, (3,): INF}) == (2,)
-  assert tune.best(grid, {(1,): None, (2,): INF, (3,): INF}) == (2,)
-  assert tune.best(grid, {(1,): 1.0, (2,): 1.0, (3,): 1.0}) == (1,)
+  tried = [(1,), (2,), (3,)]
+  assert tune.best(tried, {(1,): 2.0, (2,): 1.0, (3,): INF}) == (2,)
+  assert tune.best(tried, {(1,): None, (2,): INF, (3,): INF}) == (2,)
+  assert tune.best(tried, {(1,): 1.0, (2,): 1.0, (3,): 1.0}) == (1,)
 
 
 def test_edges_are_those_of_the_trials_with_a_result():
@@ -78,29 +70,6 @@ def test_a_limit_is_no_edge():
 def test_names_have_no_edge():
   scores = {("x",): 1.0, ("y",): 2.0}
   assert tune.edges({"a": ("x", "y")}, scores, ("x",), {}) == {}
-
-
-@pytest.mark.parametrize(
-  ("values", "side", "bounds", "new"),
-  [
-    ((1e-4, 1e-3, 1e-2), 1, (0, INF), 0.1),
-    ((1e-4, 1e-3, 1e-2), -1, (0, INF), 1e-5),
-    ((1e-4, 3.2e-4, 1e-3), 1, (0, INF), 3.2e-3),
-    ((0.0, 0.1, 0.2), 1, (0, INF), 0.3),
-    ((0.1, 0.2, 0.3), -1, (0, INF), 0.05),
-    ((0.9, 0.95, 0.99), 1, (0, 1), 0.995),
-    ((0.0, 0.1, 0.2), -1, (0, INF), None),
-    ((-1.0, 0.0, 1.0), -1, (-INF, INF), -2.0),
-    ((16, 32, 64), 1, (0, INF), 128),
-    ((1, 2, 4), -1, (0, INF), None),
-    ((2, 3), 1, (0, 3), None),
-  ],
-)
-def test_growth_by_a_notch(values, side, bounds, new):
-  expected = None
-  if new is not None:
-    expected = (*values, new) if side > 0 else (new, *values)
-  assert tune.grow(values, side, bounds) == expected
 
 
 def test_growth_keeps_all_methods_level():
@@ -129,15 +98,20 @@ def test_what_cannot_grow_at_all_stays():
   assert tune.grow_all(grids, chosen, sides, {"a": (0, 3)}) is None
 
 
-def test_growth_stays_in_the_range_of_a_field():
-  assert tune.limit("train.label_smoothing", (0.1, 0.2), {}) == (0, 1)
-  assert tune.limit("train.num_steps", (2, 4), {})[0] == 1
-  assert tune.limit("optimizer.lr", (-1.0, 1.0), {}) == (-INF, INF)
-
-
 def test_factors_of_a_whole_number_are_whole_where_they_can_be():
   config = ml_collections.ConfigDict({"model": {"depth": 8}})
   space = Tune({"model.depth": [0.5, 1, 2]}, relative=True)
   values = tune.axes(space, lambda: config)["model.depth"]
   assert values == (4, 8, 16)
   assert all(type(value) is int for value in values)
+
+
+def test_a_number_is_tuned_for_all_that_have_it_or_for_none():
+  grids = {"muon": {"lr": (1, 2), "b2": (1, 2)}, "adamw": {"lr": (1, 2)}}
+  leaves = {"muon": {"lr": 1, "b2": 0.9}, "adamw": {"lr": 1, "b2": 0.95}}
+  methods = {"muon": {}, "adamw": {}}
+  with pytest.raises(errors.UserError, match=r"'b2'.*'muon', not for 'adamw'"):
+    tune.check_all_or_none(grids, methods, leaves)
+  # A row about its value, and a method without the number, may leave it.
+  tune.check_all_or_none(grids, {"muon": {}, "adamw": {"b2": 0.95}}, leaves)
+  tune.check_all_or_none(grids, methods, {**leaves, "adamw": {"lr": 1}})

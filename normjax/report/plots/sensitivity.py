@@ -42,9 +42,10 @@ def _figure(sweep: SweepRecord, key: str) -> list[Figure]:
     series.append(
       Series(label, tuple(xs), tuple(own[x] for x in xs), look=TRIALS)
     )
-    chosen = (method.tuned or {}).get(key)
-    if chosen in own:
-      series.append(Series(label, (chosen,), (own[chosen],), look=CHOSEN))
+    chosen = sorted({x for x in method.chosen(key) if x in own})
+    if chosen:
+      ys = tuple(own[x] for x in chosen)
+      series.append(Series(label, tuple(chosen), ys, look=CHOSEN))
     if xs := sorted(lost.get(label, set()) - set(own)):
       series.append(Series(label, tuple(xs), (), look=LOST))
   limits, cut = _focus(every, sweep.mode)
@@ -62,6 +63,11 @@ def _figure(sweep: SweepRecord, key: str) -> list[Figure]:
     worse="top" if sweep.mode == "min" else "bottom",
   )
   caption = "Tuning runs; the chosen value is circled."
+  if len(sweep.tunings) > 1:
+    caption = (
+      "Tuning runs, the mean over the final seeds whose tuning tried the value;"
+      " values that some seed chose are circled."
+    )
   if len(sweep.tuned_keys) > 1:
     caption += " Each point is the best over the other tuned values."
   if any(lost.values()):
@@ -82,9 +88,12 @@ def _figure(sweep: SweepRecord, key: str) -> list[Figure]:
 def _tried(
   sweep: SweepRecord, key: str
 ) -> tuple[dict[str, dict[float, float]], dict[str, set[float]]]:
-  """Best metric by method and value, and the values that diverged."""
+  """Metric by method and value, and the values that diverged.
+
+  It is the best over the other values of one tuning, and the mean over tunings.
+  """
   best = min if sweep.mode == "min" else max
-  points: dict[str, dict[float, float]] = {}
+  points: dict[str, dict[float, dict[int | None, float]]] = {}
   lost: dict[str, set[float]] = {}
   for run in (r for m in sweep.methods for r in sweep.trials(m.label)):
     x = run.overrides.get(key)
@@ -93,10 +102,15 @@ def _tried(
     value = run.metric(sweep.metric)
     own = points.setdefault(run.method, {})
     if value is not None:
-      own[x] = best(value, own.get(x, value))
+      tuned = own.setdefault(x, {})
+      tuned[run.for_seed] = best(value, tuned.get(run.for_seed, value))
     elif run.state is RunState.DIVERGED:
       lost.setdefault(run.method, set()).add(x)
-  return points, lost
+  means = {
+    label: {x: float(np.mean([*own[x].values()])) for x in own}
+    for label, own in points.items()
+  }
+  return means, lost
 
 
 def _focus(
