@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from normjax.record import files
+from normjax.record import files, rungs
 from normjax.record.state import RunState
 
 _MOST_SHOWN = 40
@@ -196,7 +196,8 @@ PLAN: Fields = {
   "config": _BLOCK,
   "metric": _NAME._replace(fits=_is_text),
   "mode": _one_of("min", "max"),
-  # Plans of earlier versions have none of these two.
+  # Of a ladder, else null; plans of earlier versions have none of these.
+  "ladder": Field("a ladder or null", _or_null(rungs.fits)),
   "num_points": _COUNT,
   "other_metrics": Field("a list of texts", _list_of(_is_text)),
   "baseline": Field("a text or null", _or_null(_is_text), required=True),
@@ -216,6 +217,9 @@ def stray_method(plan: Mapping[str, Any]) -> str:
   for index, point in enumerate(plan["points"]):
     if point["method"] not in labels:
       return f"in points[{index}] names no method: {_shown(point['method'])}"
+  ladder = plan.get("ladder")
+  if ladder and {row["label"] for row in ladder["rows"]} != labels:
+    return "has a ladder of other rows than its methods"
   return ""
 
 

@@ -22,6 +22,7 @@ CONFIDENCE = 0.95
 _MOST_EXACT = 6  # Seeds: 462 samples.
 _DRAWN = 2000
 _STREAM = 20_260_000
+_ROUNDING = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,4 +94,6 @@ def estimate(value: float, sampled_r: np.ndarray, n: int) -> Estimate:
   chances_r = samples(n)[1]
   mean = chances_r @ sampled_r
   variance = chances_r @ np.square(sampled_r - mean)
-  return Estimate(value, n, math.sqrt(variance * n / (n - 1)))
+  error = math.sqrt(variance * n / (n - 1))
+  # Of seeds that gave the same, what is left is rounding.
+  return Estimate(value, n, error if error > _ROUNDING else 0.0)

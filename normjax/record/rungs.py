@@ -1,0 +1,121 @@
+"""What a sweep over sizes and budgets and its report say of it alike."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+  """What one row of such a sweep is.
+
+  Attributes:
+    method: the method's own label.
+    size: its label.
+    budget: in the ladder's unit.
+  """
+
+  method: str
+  size: str
+  budget: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Rungs:
+  """A ladder as `plan.json` holds it.
+
+  Attributes:
+    rows: a row's label to what it is; methods, sizes and budgets in order.
+    unit: of the budgets: "steps" or "tokens".
+    tuned_at: the size and the budget that the methods are tuned at.
+    transfer: by method, how its values are carried to the other sizes, in
+      words.
+  """
+
+  rows: Mapping[str, Rung]
+  unit: str
+  tuned_at: tuple[str, int]
+  transfer: Mapping[str, str]
+
+  @property
+  def methods(self) -> list[str]:
+    """Labels of the methods, without sizes."""
+    return list(dict.fromkeys(rung.method for rung in self.rows.values()))
+
+  @property
+  def sizes(self) -> list[str]:
+    """Labels, in the order of the config."""
+    return list(dict.fromkeys(rung.size for rung in self.rows.values()))
+
+  @property
+  def budgets(self) -> list[int]:
+    """The smallest first."""
+    return sorted({rung.budget for rung in self.rows.values()})
+
+  def row(self, method: str, size: str, budget: int) -> str:
+    """The label of a row."""
+    return self._labels[Rung(method, size, budget)]
+
+  def beside(self, label: str, other: str) -> str:
+    """The row of the method of `other`, at the size and budget of `label`."""
+    rung = self.rows[label]
+    return self.row(self.rows[other].method, rung.size, rung.budget)
+
+  def tuned_row(self, label: str) -> str:
+    """The row whose tuning a row's values come from."""
+    return self.row(self.rows[label].method, *self.tuned_at)
+
+  @property
+  def _labels(self) -> dict[Rung, str]:
+    return {rung: label for label, rung in self.rows.items()}
+
+
+def fits(value: Any) -> bool:
+  """Whether a file's value is a ladder: each method at each size and budget."""
+  if not isinstance(value, dict) or not isinstance(value.get("rows"), list):
+    return False
+  kinds = {"label": str, "method": str, "size": str, "budget": int}
+  for row in value["rows"]:
+    if not isinstance(row, dict) or any(
+      not isinstance(row.get(key), kind) for key, kind in kinds.items()
+    ):
+      return False
+  found = [(r["method"], r["size"], r["budget"]) for r in value["rows"]]
+  axes = [set(axis) for axis in zip(*found, strict=True)]
+  if len(axes) != 3 or sorted(found) != sorted(itertools.product(*axes)):
+    return False
+  at, transfer = value.get("tuned_at"), value.get("transfer")
+  return (
+    isinstance(value.get("unit"), str)
+    and isinstance(at, list)
+    and at in [[size, budget] for _, size, budget in found]
+    and isinstance(transfer, dict)
+    and transfer.keys() == axes[0]
+    and all(isinstance(rule, str) for rule in transfer.values())
+  )
+
+
+def to_json(rungs: Rungs) -> dict[str, Any]:
+  """What `plan.json` holds."""
+  rows = [
+    {"label": label, **dataclasses.asdict(r)} for label, r in rungs.rows.items()
+  ]
+  return {
+    "unit": rungs.unit,
+    "tuned_at": list(rungs.tuned_at),
+    "transfer": dict(rungs.transfer),
+    "rows": rows,
+  }
+
+
+def from_json(value: Mapping[str, Any]) -> Rungs:
+  """What `to_json` gave."""
+  rows: Sequence[Mapping[str, Any]] = value["rows"]
+  size, budget = value["tuned_at"]
+  return Rungs(
+    rows={r["label"]: Rung(r["method"], r["size"], r["budget"]) for r in rows},
+    unit=value["unit"],
+    tuned_at=(size, budget),
+    transfer=value["transfer"],
+  )
