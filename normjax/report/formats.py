@@ -23,7 +23,7 @@ from normjax.report.tables import Cell, Table
 
 # What a terminal too narrow for all columns shows, the first the longest.
 _CORE = (
-  "method", "metric", "difference", "verdict", "n", "diverged", "tuned",
+  "method", "size", "speedup", "trend", "metric", "difference", "verdict", "n", "diverged", "tuned",
   "train_s", "trials",
 )  # fmt: skip
 # Where a cell may go on two lines.

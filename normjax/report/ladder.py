@@ -19,7 +19,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from normjax.record.directory import RunState
-from normjax.report import curve, resample, stats
+from normjax.report import curve as curve_lib
+from normjax.report import resample, stats
+from normjax.report.curve import Curves
 from normjax.report.load import Run, SweepRecord
 from normjax.report.resample import Estimate
 
@@ -39,9 +41,7 @@ class Speedup:
   Attributes:
     num_params: of the model, embeddings included; None where no run says.
     losses: by budget, the mean over seeds; None where a run has none.
-    floor: E of the method's own curve; None where there is no curve, or beta
-      is not positive.
-    exponent: beta of the method's own curve.
+    curve: the method's own, one sample; None where it has none.
     factors: by budget, the speed-up.
     beyond: budgets whose factor the baseline's curve gives outside of the
       budgets it was measured at.
@@ -53,12 +53,21 @@ class Speedup:
   size: str
   num_params: int | None
   losses: Mapping[int, float | None]
-  floor: float | None = None
-  exponent: float | None = None
+  curve: Curves | None = None
   factors: Mapping[int, float] = dataclasses.field(default_factory=dict)
   beyond: tuple[int, ...] = ()
   log: Estimate | None = None
   problem: str = ""
+
+  @property
+  def floor(self) -> float | None:
+    """E; None where there is no curve, or its beta is not positive."""
+    return _known(self.curve.floors()) if self.curve else None
+
+  @property
+  def exponent(self) -> float | None:
+    """Beta; None where there is no curve."""
+    return _known(self.curve.exponents_r) if self.curve else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,12 +142,10 @@ def _speedup(
   if problem:
     return dataclasses.replace(found, problem=problem)
   budgets_k = np.array(budgets, float)
-  own = curve.fit(
+  own = curve_lib.fit(
     budgets_k, _losses(sweep, method, size, seeds).mean(axis=0)[None]
   )
-  found = dataclasses.replace(
-    found, floor=_known(own.floors()), exponent=_known(own.exponents_r)
-  )
+  found = dataclasses.replace(found, curve=own)
   if method == baseline:
     return found
   logs_rk = _log_factors(sweep, method, size, baseline, seeds)
@@ -241,7 +248,7 @@ def _log_factors(
   n = len(seeds)
   weights_rs = np.vstack([np.full(n, 1 / n), resample.samples(n)[0]])
   budgets_k = np.array(sweep.rungs.budgets, float)
-  curves = curve.fit(
+  curves = curve_lib.fit(
     budgets_k, weights_rs @ _losses(sweep, baseline, size, seeds)
   )
   needed_rk = curves.budgets(weights_rs @ _losses(sweep, method, size, seeds))
@@ -293,10 +300,8 @@ def _mean_loss(
   return sum(known) / len(known) if known and not lost else None
 
 
-def _diverged(
-  sweep: SweepRecord, method: str, size: str, who: str = ""
-) -> str:
-  """"diverged 1 of 3 at 300 steps", or ""."""
+def _diverged(sweep: SweepRecord, method: str, size: str, who: str = "") -> str:
+  """ "diverged 1 of 3 at 300 steps", or ""."""
   said = []
   for budget in sweep.rungs.budgets:
     runs = _finals(sweep, method, size, budget).values()
