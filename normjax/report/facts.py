@@ -85,7 +85,7 @@ def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     noun = "method" if len(compared) == 1 else "methods"
     said = ", ".join(f"{count[word]} {word}" for word in order if count[word])
     sentences.append(
-      f"Compared with {sweep.baseline}, of {len(compared)} {noun}: {said}."
+      f"Compared with {sweep.baseline_name}, of {len(compared)} {noun}: {said}."
     )
     lost = sum(row.verdict != row.verdict_uncorrected for row in compared)
     if lost:
@@ -310,7 +310,7 @@ def compared(
     ]
   lines += [
     ("Methods", str(len(rows))),
-    ("Baseline", sweep.baseline or "none"),
+    ("Baseline", sweep.baseline_name or "none"),
     ("Final seeds", _seeds(sweep, "final")),
   ]
   if sweep.tuned_keys:

@@ -23,8 +23,8 @@ from normjax.report.tables import Cell, Table
 
 # What a terminal too narrow for all columns shows, the first the longest.
 _CORE = (
-  "method", "size", "speedup", "trend", "metric", "difference", "verdict", "n", "diverged", "tuned",
-  "train_s", "trials",
+  "method", "size", "speedup", "trend", "metric", "difference", "verdict", "n",
+  "diverged", "tuned", "train_s", "trials",
 )  # fmt: skip
 # Where a cell may go on two lines.
 FOLD = re.compile(r" (?=[\[(])|(?<=\bnot) |(?<=,) (?=[a-z])")
@@ -89,7 +89,7 @@ def records(
       "ci95_low": row.interval.low,
       "ci95_high": row.interval.high,
       "sd": row.interval.sd,
-      "baseline": sweep.baseline,
+      "baseline": sweep.baseline_of(row.label),
       "pairs": difference.interval.n,
       "difference_mean": difference.interval.mean,
       "difference_ci95_low": difference.interval.low,

@@ -301,7 +301,7 @@ def _mean_loss(
 
 
 def _diverged(sweep: SweepRecord, method: str, size: str, who: str = "") -> str:
-  """ "diverged 1 of 3 at 300 steps", or ""."""
+  """As in "diverged 1 of 3 at 300 steps"; "" where none did."""
   said = []
   for budget in sweep.rungs.budgets:
     runs = _finals(sweep, method, size, budget).values()

@@ -91,7 +91,7 @@ def _factor(log: Estimate | None, times: float = 1.0) -> str:
   return f"{text} [{low:.2f}, {high:.2f}]"
 
 
-def findings(sweep: SweepRecord, ladder: Ladder) -> list[str]:
+def findings(ladder: Ladder) -> list[str]:
   """Of each method, what becomes of its speed-up with size."""
   lines = []
   for trend in ladder.trends:

@@ -6,7 +6,8 @@ from typing import Any
 
 import markupsafe
 
-from normjax.report import facts, formats, stats, tables, web
+from normjax.report import facts, formats, ladder_table, stats, tables, web
+from normjax.report import ladder as ladder_lib
 from normjax.report.figure import GRID, INK, PAPER
 from normjax.report.load import Run, SweepRecord
 from normjax.report.redraw import Drawn
@@ -25,6 +26,9 @@ _VERDICTS = {
   stats.ALL_DIVERGED: "worse",
   stats.SOME_DIVERGED: "worse",
   stats.BASELINE: "baseline",
+  ladder_lib.GROWS: "better",
+  ladder_lib.FADES: "worse",
+  ladder_lib.DIVERGED: "worse",
 }
 
 
@@ -70,6 +74,7 @@ def render(
   table: tables.Table,
   figures: Sequence[Drawn],
   pages: Mapping[str, str],
+  ladder: ladder_lib.Ladder | None = None,
 ) -> str:
   """The report as HTML text.
 
@@ -79,6 +84,7 @@ def render(
     table: the same as text.
     figures: in order.
     pages: file of a run's own page, by run id.
+    ladder: what the sweep says across sizes, if it has several.
   """
   keys, configs = facts.config_table(sweep)
   listed = _first(sweep, _MAX_LISTED)
@@ -92,10 +98,17 @@ def render(
     title=_title(sweep),
     complete=facts.is_complete(sweep),
     progress=facts.progress(sweep),
-    findings=facts.findings(sweep, rows),
-    compared=facts.compared(sweep, rows),
+    findings=[
+      *(ladder_table.findings(ladder) if ladder else []),
+      *facts.findings(sweep, rows),
+    ],
+    compared=[
+      *facts.compared(sweep, rows),
+      *(ladder_table.protocol(sweep) if ladder else []),
+    ],
     table=table,
     verdicts=_VERDICTS,
+    ladder=ladder_table.build(sweep, ladder) if ladder else None,
     figures=[
       (drawn.figure, inline(drawn), web.figure_data(drawn.figure))
       for drawn in figures

@@ -283,10 +283,11 @@ def _row(
     if run.state is RunState.DIVERGED
   }
   difference, word = None, NO_BASELINE
-  if method.label == sweep.baseline:
+  baseline = sweep.baseline_of(method.label)
+  if method.label == baseline:
     word = BASELINE
-  elif sweep.baseline in values:
-    difference = paired_difference(own, values[sweep.baseline])
+  elif baseline in values:
+    difference = paired_difference(own, values[baseline])
     word = verdict(difference.interval, sweep.mode)
   every = (sweep.metric, *sweep.other_metrics)
   reached = {
@@ -296,7 +297,7 @@ def _row(
   }
   if word == TOO_FEW and (
     sweep.metric in reached
-    or _reached(sweep.finals(sweep.baseline or ""), sweep.metric) is not None
+    or _reached(sweep.finals(baseline or ""), sweep.metric) is not None
   ):
     word = NOT_REACHED
   if diverged and not own and len(diverged) == len(finals):

@@ -284,7 +284,7 @@ def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   ]
   if compared:
     notes.append(
-      f"Difference to {sweep.baseline} over common seeds, paired, with its"
+      f"Difference to {sweep.baseline_name} over common seeds, paired, with its"
       " 95% t-interval; not distinguishable where p (Holm) is 0.05 or more."
       + NOTE_SEEDS_NEEDED
     )

@@ -1,13 +1,16 @@
 """Ladders whose speed-ups are known, as records and as folders."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from normjax.record import rungs
 from normjax.record.comparison import Method
 from normjax.record.directory import RunState
 from normjax.record.rungs import Rung, Rungs
 from normjax.report.load import Run, SweepRecord
+from tests.report import conftest
 
 SIZES = {"32": 20_000, "64": 80_000, "128": 320_000}
 BUDGETS = (100, 200, 400)
@@ -104,3 +107,37 @@ def fading(size: str, budget: int) -> float:
 def steady(size: str, budget: int) -> float:
   del size, budget
   return 1.4
+
+
+def write(out: Path, sweep: SweepRecord) -> Path:
+  """The folder of a record's sweep, with as much as a report reads."""
+  for run in sweep.runs:
+    if not run.result:
+      continue
+    folder = out / "runs" / run.run_id
+    config = conftest.applied({}, run.seed)
+    loss = run.result["metrics"]["eval/loss"]
+    lost = 5 if loss is None else None
+    conftest.write_run(folder, config, loss or 3.0, diverged_at_step=lost)
+    path = folder / "result.json"
+    said = json.loads(path.read_text())
+    conftest.write_json(path, said | {"num_params": run.result["num_params"]})
+  plan = {
+    "schema": 1, "sweep_id": sweep.sweep_id, "config_file": sweep.config_file,
+    "config": conftest.base_config(), "metric": sweep.metric,
+    "mode": sweep.mode, "baseline": sweep.baseline, "tuned": [],
+    "trials_per_method": 0, "ladder": rungs.to_json(sweep.rungs),
+    "methods": [
+      {"label": m.label, "overrides": {}, "tuned": None, "on_edge": False}
+      for m in sweep.methods
+    ],
+    "points": [
+      {
+        "run_id": run.run_id, "stage": "final", "method": run.method,
+        "overrides": {}, "seed": run.seed, "program": "p",
+      }
+      for run in sweep.runs
+    ],
+  }  # fmt: skip
+  conftest.write_json(out / "plan.json", plan)
+  return out

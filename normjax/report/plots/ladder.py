@@ -1,5 +1,6 @@
 """The speed-up over the size, and the loss over the budget at each size."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -53,7 +54,7 @@ def _speedups(sweep: SweepRecord, ladder: Ladder) -> Figure | None:
     else (1e3, "thousands")
   )
   params = sorted({s.num_params / unit for s in known})
-  gap = min([b / a for a, b in zip(params, params[1:], strict=False)] or [2.0])
+  gap = min([b / a for a, b in itertools.pairwise(params)] or [2.0])
   methods = [trend.method for trend in ladder.trends]
   series = [
     Series(ladder.baseline, (params[0] / 1.2, params[-1] * 1.2), (1.0, 1.0))
