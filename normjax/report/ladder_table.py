@@ -29,8 +29,10 @@ def build(sweep: SweepRecord, ladder: Ladder) -> Table:
       for b in rungs.budgets
     ),
     Column("speedup", f"speed-up over {ladder.baseline} (95% CI)"),
-    Column("factors", f"at {', '.join(f'{b:,}' for b in rungs.budgets)}"),
-    Column("slope", "times, per 10 × params (95% CI)"),
+    Column(
+      "factors", f"speed-up at {', '.join(f'{b:,}' for b in rungs.budgets)}"
+    ),
+    Column("slope", "speed-up per 10 × params: times (95% CI)"),
     Column("p_holm", "p (Holm)"),
     Column("trend", "trend", numeric=False),
   )

@@ -53,7 +53,8 @@ def _speedups(sweep: SweepRecord, ladder: Ladder) -> Figure | None:
     if max(s.num_params for s in known) >= 1e6
     else (1e3, "thousands")
   )
-  params = sorted({s.num_params / unit for s in known})
+  every = {s.num_params for s in ladder.speedups if s.num_params}
+  params = sorted(count / unit for count in every)
   gap = min([b / a for a, b in itertools.pairwise(params)] or [2.0])
   methods = [trend.method for trend in ladder.trends]
   series = [
