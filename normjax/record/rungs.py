@@ -1,6 +1,7 @@
 """What a sweep over sizes and budgets and its report say of it alike."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,17 +39,17 @@ class Rungs:
   tuned_at: tuple[str, int]
   transfer: Mapping[str, str]
 
-  @property
+  @functools.cached_property
   def methods(self) -> list[str]:
     """Labels of the methods, without sizes."""
     return list(dict.fromkeys(rung.method for rung in self.rows.values()))
 
-  @property
+  @functools.cached_property
   def sizes(self) -> list[str]:
     """Labels, in the order of the config."""
     return list(dict.fromkeys(rung.size for rung in self.rows.values()))
 
-  @property
+  @functools.cached_property
   def budgets(self) -> list[int]:
     """The smallest first."""
     return sorted({rung.budget for rung in self.rows.values()})
@@ -66,9 +67,30 @@ class Rungs:
     """The row whose tuning a row's values come from."""
     return self.row(self.rows[label].method, *self.tuned_at)
 
-  @property
+  @functools.cached_property
   def _labels(self) -> dict[Rung, str]:
     return {rung: label for label, rung in self.rows.items()}
+
+
+def protocol(rungs: Rungs) -> list[tuple[str, str]]:
+  """Name and value of what defines the ladder."""
+  size, budget = rungs.tuned_at
+  rules: dict[str, list[str]] = {}
+  for method, rule in rungs.transfer.items():
+    rules.setdefault(rule, []).append(method)
+  return [
+    ("Sizes", ", ".join(rungs.sizes)),
+    (
+      "Budgets",
+      f"{', '.join(f'{b:,}' for b in rungs.budgets)} {rungs.unit}; each a run"
+      " of its own, whose schedule ends there",
+    ),
+    ("Tuned at", f"size {size}, {budget:,} {rungs.unit}"),
+    *(
+      (f"Carried to other rungs, {', '.join(methods)}", rule)
+      for rule, methods in rules.items()
+    ),
+  ]
 
 
 def fits(value: Any) -> bool:

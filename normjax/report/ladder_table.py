@@ -118,28 +118,6 @@ def findings(ladder: Ladder) -> list[str]:
   return lines
 
 
-def protocol(sweep: SweepRecord) -> list[tuple[str, str]]:
-  """Name and value of what defines the ladder."""
-  rungs = sweep.rungs
-  size, budget = rungs.tuned_at
-  rules: dict[str, list[str]] = {}
-  for method, rule in rungs.transfer.items():
-    rules.setdefault(rule, []).append(method)
-  return [
-    ("Sizes", ", ".join(rungs.sizes)),
-    (
-      "Budgets",
-      f"{', '.join(f'{b:,}' for b in rungs.budgets)} {rungs.unit}; each a run"
-      " of its own, whose schedule ends there",
-    ),
-    ("Tuned at", f"size {size}, {budget:,} {rungs.unit}"),
-    *(
-      (f"Carried to other rungs, {', '.join(methods)}", rule)
-      for rule, methods in rules.items()
-    ),
-  ]
-
-
 def _notes(sweep: SweepRecord, ladder: Ladder) -> list[str]:
   rungs = sweep.rungs
   sizes = len(rungs.sizes)

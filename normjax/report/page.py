@@ -6,6 +6,7 @@ from typing import Any
 
 import markupsafe
 
+from normjax.record import rungs
 from normjax.report import facts, formats, ladder_table, stats, tables, web
 from normjax.report import ladder as ladder_lib
 from normjax.report.figure import GRID, INK, PAPER
@@ -104,7 +105,7 @@ def render(
     ],
     compared=[
       *facts.compared(sweep, rows),
-      *(ladder_table.protocol(sweep) if ladder else []),
+      *(rungs.protocol(sweep.rungs) if ladder else []),
     ],
     table=table,
     verdicts=_VERDICTS,

@@ -96,7 +96,7 @@ def of_sweeps(
   sweep = comparison.sweep
   said = list(differences(old["config"], comparison.config))
   theirs = {_json(m["overrides"]): m["label"] for m in old["methods"]}
-  ours = {_json(dict(method)): dict(method) for method in sweep.methods}
+  ours = {_json(own): own for own in comparison.methods.values()}
   said += [
     f"method {label!r} is gone" for key, label in theirs.items()
     if key not in ours

@@ -151,9 +151,9 @@ class Rows:
   _scales: Mapping[str, Mapping[str, float]]
   _kept: Mapping[str, Overrides]
 
-  def tuned(self) -> list[str]:
-    """The rows at which the methods are tuned."""
-    return [r for r in self.methods if self.rungs.tuned_row(r) == r]
+  def tuned_row_of(self, method: str) -> str:
+    """The row at which a method is tuned."""
+    return self.rungs.row(method, *self.rungs.tuned_at)
 
   def carried(self, label: str, values: Overrides) -> Overrides:
     """The values of a row, from those that were tuned.

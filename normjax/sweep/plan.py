@@ -11,15 +11,18 @@ and however often the sweep was killed.
 import collections
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from normjax import configure, errors
 from normjax.configure import ConfigDict
+from normjax.record import rungs as rungs_lib
 from normjax.record.comparison import Choice, Method, Search, Tuning
 from normjax.record.directory import RunState
+from normjax.record.rungs import Rungs
 from normjax.sweep import checks
 from normjax.sweep import labels as labels_lib
+from normjax.sweep import ladder as ladder_lib
 from normjax.sweep import search as search_lib
 from normjax.sweep import tune as tune_lib
 from normjax.sweep.resolve import Resolver
@@ -64,6 +67,9 @@ class Plan:
     tunings: how many trials each has, those that will follow too.
     search: how they look for the best values; None where nothing is tuned.
     seeds: of the final runs.
+    ladder: what the methods are where they are rows of a ladder.
+    standins: of methods without a point yet, a final run as it would be with
+      the values of a trial, by label. They are not part of the plan's file.
   """
 
   sweep_id: str
@@ -79,6 +85,8 @@ class Plan:
   methods: tuple[Method, ...]
   points: tuple[Point, ...]
   seeds: tuple[int, ...]
+  ladder: Rungs | None = None
+  standins: Mapping[str, Point] = dataclasses.field(default_factory=dict)
 
   @property
   def num_points(self) -> int:
@@ -97,11 +105,12 @@ class Plan:
     """
     choices = next(m.choices for m in self.methods if m.label == label)
     chosen = {choice.for_seed for choice in choices}
+    has_trials = self.ladder is None or self.ladder.tuned_row(label) == label
     coming = 0
     for tuning in self.tunings:
       own = seeds if tuning.for_seed is None else {tuning.for_seed} & {*seeds}
       if own and tuning.for_seed not in chosen:
-        coming += tuning.later + len(own)
+        coming += (tuning.later if has_trials else 0) + len(own)
     return coming
 
 
@@ -180,12 +189,20 @@ class Comparison:
     configs = [self._resolver.plain(method) for method in sweep.methods]
     names = list(sweep.labels or labels_lib.labels(sweep.methods, configs))
     self._methods = dict(zip(names, sweep.methods, strict=True))
+    self._baseline = labels_lib.baseline(sweep.baseline, names, configs)
+    self._rows: ladder_lib.Rows | None = None
+    if sweep.ladder is not None:
+      self._rows = ladder_lib.expand(
+        sweep.ladder, self._methods, self._resolver.plain
+      )
+      self._methods = dict(self._rows.methods)
+      self._baseline = self._rows.tuned_row_of(self._baseline)
+      configs = [self._resolver.plain(own) for own in self._methods.values()]
     self._leaves = {
       label: dict(configure.leaves(own))
-      for label, own in zip(names, configs, strict=True)
+      for label, own in zip(self._methods, configs, strict=True)
     }
     self._grids = self._first_grids()
-    self._baseline = labels_lib.baseline(sweep.baseline, names, configs)
     self.sweep_id = self._sweep_id()
 
   def know_programs(self, programs: Mapping[str, str]) -> None:
@@ -196,6 +213,15 @@ class Comparison:
   def labels(self) -> list[str]:
     """Of the methods."""
     return list(self._methods)
+
+  @property
+  def methods(self) -> dict[str, Overrides]:
+    """The overrides of each."""
+    return dict(self._methods)
+
+  def with_tuned(self, labels: Iterable[str]) -> frozenset[str]:
+    """Methods with those from whose tuning they have their values."""
+    return frozenset(labels) | {self._tuned_row(label) for label in labels}
 
   def plan(self, results: Results, *, each_alone: bool = False) -> Plan:
     """The points that are known from the results so far.
@@ -217,14 +243,16 @@ class Comparison:
     finals = []
     for label, overrides in self._methods.items():
       choices = tuple(
-        Choice(self._named(label, best), best.on_edge, tuning.for_seed)
+        self._choice(label, best, tuning)
         for tuning, own in tuned.items()
-        if (best := own.found.get(label)) is not None
+        if (best := own.found.get(self._tuned_row(label))) is not None
       )
       method = Method(label, dict(overrides), choices)
       methods.append(method)
       for seed in sweep.seeds:
-        values = method.tuned_for(seed) if self._grids else {}
+        values = (
+          method.tuned_for(seed) if self._grids else self._carried(label, {})
+        )
         if values is not None:
           finals.append(self._point("final", label, values, seed))
     trials = [point for own in tuned.values() for point in own.trials]
@@ -245,7 +273,35 @@ class Comparison:
       methods=tuple(methods),
       points=(*trials, *finals),
       seeds=sweep.seeds,
+      ladder=self._rows.rungs if self._rows else None,
+      standins=self._standins((*trials, *finals)),
     )
+
+  def _standins(self, known: Sequence[Point]) -> dict[str, Point]:
+    """See `Plan`; a method that is tuned has trials to stand for it."""
+    firsts = {point.method: point for point in reversed(known)}
+    found = {}
+    for label in self._methods:
+      if label not in firsts:
+        tuned = firsts[self._tuned_row(label)].tuned
+        values = self._carried(label, tuned)
+        found[label] = self._point("final", label, values, self.sweep.seeds[0])
+    return found
+
+  def _tuned_row(self, label: str) -> str:
+    """The method that is tuned for this one: of a ladder, at another rung."""
+    return self._rows.rungs.tuned_row(label) if self._rows else label
+
+  def _carried(self, label: str, values: Overrides) -> Overrides:
+    """Chosen values, as the method has them."""
+    return self._rows.carried(label, values) if self._rows else values
+
+  def _choice(
+    self, label: str, best: search_lib.Found, tuning: Tuning
+  ) -> Choice:
+    row = self._tuned_row(label)
+    values = self._carried(label, self._named(row, best))
+    return Choice(values, best.on_edge and row == label, tuning.for_seed)
 
   def _tune_alone(
     self, results: Results, together: Tuned, tuning: Tuning
@@ -333,7 +389,7 @@ class Comparison:
     tune = self.sweep.tune
     if tune is None:
       return None
-    grid = self._grids[self._baseline or self.labels[0]]
+    grid = self._grids[self._baseline or next(iter(self._grids))]
     values, factor = tune_lib.longest(grid)
     return Search(
       tune.search,
@@ -392,6 +448,7 @@ class Comparison:
     grids = {
       label: tune_lib.axes(tune, lambda own=own: self._resolver.config(own))
       for label, own in self._methods.items()
+      if self._tuned_row(label) == label
     }
     tune_lib.check_all_or_none(grids, self._methods, self._leaves)
     for tuning in self.sweep.tunings:
@@ -425,6 +482,7 @@ class Comparison:
         "metric": sweep.metric,
         "mode": sweep.mode,
       }
+      | ({"ladder": vars(sweep.ladder)} if sweep.ladder else {})
     )
 
 
@@ -455,7 +513,8 @@ def to_json(plan: Plan, config_file: str) -> dict[str, Any]:
   # `dataclasses.asdict` would copy every point's config.
   value = {"config_file": config_file, **vars(plan)}
   value["num_points"] = plan.num_points
-  del value["seeds"]  # The points have them.
+  del value["seeds"], value["standins"]  # The points have them; see `Plan`.
+  value["ladder"] = rungs_lib.to_json(plan.ladder) if plan.ladder else None
   value["search"] = vars(plan.search) if plan.search else None
   value["tunings"] = list(map(vars, plan.tunings))
   value["methods"] = [

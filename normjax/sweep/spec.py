@@ -11,6 +11,7 @@ from normjax import configure, errors, fields
 from normjax.record import target
 from normjax.record.comparison import Tuning
 from normjax.sweep import checks, search
+from normjax.sweep import ladder as ladder_lib
 from normjax.sweep.space import Overrides
 
 Axes = Mapping[str, Sequence[Any]]
@@ -165,6 +166,8 @@ class Sweep:
     mode: "min" or "max".
     other_metrics: of `result.json`, or targets; columns beside the metric,
       which decide nothing.
+    ladder: sizes and budgets at which every method is compared; None: the
+      config's.
     labels: of the methods; None derives the shortest that tell them apart.
   """
 
@@ -176,6 +179,7 @@ class Sweep:
   mode: str = "min"
   labels: Sequence[str] | None = None
   other_metrics: Sequence[str] = ()
+  ladder: ladder_lib.Ladder | None = None
 
   def __post_init__(self):
     """Checks what can be checked without a config."""
@@ -212,6 +216,8 @@ class Sweep:
       checks.labels(labels, len(methods))
       object.__setattr__(self, "labels", labels)
     checks.baseline(self.baseline)
+    if self.ladder is not None:
+      ladder_lib.check(self.ladder, self)
 
   @property
   def tunings(self) -> tuple[Tuning, ...]:
