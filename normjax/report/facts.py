@@ -82,7 +82,8 @@ def findings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       stats.BETTER, stats.WORSE, stats.SAME, stats.SOME_DIVERGED,
       stats.ALL_DIVERGED, stats.NOT_REACHED, stats.TOO_FEW,
     )  # fmt: skip
-    noun = "method" if len(compared) == 1 else "methods"
+    noun = "method" if sweep.rungs is None else "row"
+    noun += "s" * (len(compared) != 1)
     said = ", ".join(f"{count[word]} {word}" for word in order if count[word])
     sentences.append(
       f"Compared with {sweep.baseline_name}, of {len(compared)} {noun}: {said}."
@@ -309,7 +310,7 @@ def compared(
       ("Sweep", sweep.sweep_id),
     ]
   lines += [
-    ("Methods", str(len(rows))),
+    ("Methods", str(len(rows)) if sweep.rungs is None else _rungs(sweep)),
     ("Baseline", sweep.baseline_name or "none"),
     ("Final seeds", _seeds(sweep, "final")),
   ]
@@ -321,9 +322,15 @@ def compared(
   for block in ("model", "data"):
     if name := flat.get(f"{block}.name"):
       lines.append((block.capitalize(), str(name)))
-  if schema.is_count(steps := flat.get("train.num_steps")):
+  steps = flat.get("train.num_steps")
+  if schema.is_count(steps) and sweep.rungs is None:
     lines.append(("Steps", f"{steps:,}"))
   return lines
+
+
+def _rungs(sweep: SweepRecord) -> str:
+  count = len(sweep.rungs.methods)
+  return f"{count}, each at {len(sweep.rungs.rows) // count} rungs"
 
 
 def _tuning(sweep: SweepRecord) -> str:

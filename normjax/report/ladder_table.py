@@ -133,11 +133,12 @@ def _notes(sweep: SweepRecord, ladder: Ladder) -> list[str]:
     " over seeds, the same seeds for both. Intervals are not adjusted for their"
     " number."
   ]
-  if any(each.beyond for each in ladder.speedups):
+  if times := _beyond(sweep, ladder):
     notes.append(
       f"{BEYOND_MARK} Extrapolated: {ladder.baseline} would need less or more"
       f" than the {rungs.budgets[0]:,} to {rungs.budgets[-1]:,} {rungs.unit}"
-      " that it was trained for."
+      f" that it was trained for, at most by a factor {times:.2g}. No interval"
+      " shows what the form of the curve does there; more budgets would."
     )
   change = f"{ladder_lib.SAME_FACTOR - 1:.0%}"
   notes.append(
@@ -158,6 +159,29 @@ def _notes(sweep: SweepRecord, ladder: Ladder) -> list[str]:
     if trend.problem
   ]
   return list(dict.fromkeys(notes))
+
+
+def _beyond(sweep: SweepRecord, ladder: Ladder) -> float:
+  """The largest factor by which a budget is extrapolated; 0 where none is."""
+  first, *_, last = sweep.rungs.budgets
+  needed = [
+    each.factors[budget] * budget
+    for each in ladder.speedups
+    for budget in each.beyond
+  ]
+  return max([max(first / n, n / last) for n in needed], default=0.0)
+
+
+def limits(sweep: SweepRecord) -> list[str]:
+  """What a ladder cannot say."""
+  rungs = sweep.rungs
+  size, budget = rungs.tuned_at
+  tuned = "tuned" if sweep.tuned_keys else "those of the config"
+  return [
+    f"Values are {tuned} at size {size} and {budget:,} {rungs.unit}; at all"
+    " other rungs they are carried there by a rule. A speed-up that grows or"
+    " fades may be the rule's doing: to know, tune at another size too."
+  ]
 
 
 def comma_separated(sweep: SweepRecord, ladder: Ladder) -> str:

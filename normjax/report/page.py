@@ -114,7 +114,10 @@ def render(
       (drawn.figure, inline(drawn), web.figure_data(drawn.figure))
       for drawn in figures
     ],
-    limits=facts.limits(sweep, rows),
+    limits=[
+      *(ladder_table.limits(sweep) if ladder else []),
+      *facts.limits(sweep, rows),
+    ],
     failures=facts.failures(sweep),
     unfinished=facts.unfinished(sweep),
     warnings=facts.warnings(sweep, rows),

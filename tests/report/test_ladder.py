@@ -294,7 +294,7 @@ def test_the_report_of_a_folder(tmp_path, capsys):
     assert "Extrapolated: adamw would need" in text
   for text in (page, printed):
     assert "it fades with size" in text
-    assert "adamw at the same size and budget, of 12 methods" in text
+    assert "adamw at the same size and budget, of 12 rows" in text
   # How the rows came about.
   assert "size 128, 200 steps" in page
   assert "Carried to other rungs, adamw, muon, sinkgd" in page

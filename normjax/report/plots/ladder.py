@@ -75,6 +75,7 @@ def _speedups(sweep: SweepRecord, ladder: Ladder) -> Figure | None:
     tuple(series),
     f"speed-up over {ladder.baseline}",
     log_x=True,
+    y_limits=_limits([end for s in series for end in (*s.y, *s.low, *s.high)]),
     ticks=tuple(params),
   )
   caption = (
@@ -133,12 +134,12 @@ def _losses(sweep: SweepRecord, ladder: Ladder) -> Figure | None:
   )
 
 
-def _limits(losses: Sequence[float]) -> tuple[float, ...]:
-  """One y-axis for all sizes."""
-  if not losses:
+def _limits(values: Sequence[float]) -> tuple[float, ...]:
+  """A y-axis that shows all values."""
+  if not values:
     return ()
-  margin = 0.06 * (max(losses) - min(losses)) or 0.1
-  return (min(losses) - margin, max(losses) + margin)
+  margin = 0.06 * (max(values) - min(values)) or 0.1
+  return (min(values) - margin, max(values) + margin)
 
 
 def _budgets(sweep: SweepRecord, each: Speedup) -> list[Series]:
