@@ -219,6 +219,11 @@ class Comparison:
     """The overrides of each."""
     return dict(self._methods)
 
+  @property
+  def rungs(self) -> Rungs | None:
+    """Of a ladder, what the methods are."""
+    return self._rows.rungs if self._rows else None
+
   def with_tuned(self, labels: Iterable[str]) -> frozenset[str]:
     """Methods with those from whose tuning they have their values."""
     return frozenset(labels) | {self._tuned_row(label) for label in labels}
@@ -273,7 +278,7 @@ class Comparison:
       methods=tuple(methods),
       points=(*trials, *finals),
       seeds=sweep.seeds,
-      ladder=self._rows.rungs if self._rows else None,
+      ladder=self.rungs,
       standins=self._standins((*trials, *finals)),
     )
 
