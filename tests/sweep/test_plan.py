@@ -281,7 +281,7 @@ def test_plan_json_has_the_schema_that_reports_read():
   assert set(value) == {
     "sweep_id", "config_file", "config", "metric", "mode",
     "other_metrics", "baseline", "tuned", "trials_per_method", "methods",
-    "points", "num_points", "tunings", "search",
+    "points", "num_points", "tunings", "search", "ladder",
   }  # fmt: skip
   assert value["tuned"] == ["optimizer.lr"]
   assert value["methods"][0] == {
