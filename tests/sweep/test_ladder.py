@@ -1,13 +1,16 @@
 """A ladder's rows, how values are carried, and what is refused."""
 
+import io
 import json
 import math
 
 import ml_collections
 import pytest
+import rich.console
 
 from normjax import errors
 from normjax.record import rungs, schema
+from normjax.report import ladder, load
 from normjax.sweep import Ladder, Sweep, Tune, grid, plan, select
 
 BASE = ml_collections.ConfigDict(
@@ -280,3 +283,44 @@ def test_what_only_a_config_shows_is_refused(ladder, what):
   sweep = laddered(Ladder(**{"sizes": SIZES, "budgets": (10, 20), **ladder}))
   with pytest.raises(errors.UserError, match=what):
     make_plan(sweep)
+
+
+TOY = """Sweep(
+  methods=grid("toy.name", ["a", "bb"]),
+  seeds=(0, 1),
+  tune=Tune({{"optimizer.learning_rate": (0.03, 0.1, 0.3)}},
+            second_pass=False),
+  ladder=Ladder({{"1": {{"toy.width": 1}}, "2": {{"toy.width": 2}}}}, (2, 4),
+                width="toy.width", transfer="{transfer}"),
+)"""
+
+
+def test_a_ladder_runs_in_parts_and_is_told_from_another(
+  write_config, run_toy, tmp_path
+):
+  def config(transfer):
+    path = write_config(TOY.format(transfer=transfer))
+    path.write_text(path.read_text().replace("grid,", "grid, Ladder,"))
+    return path
+
+  out = tmp_path / "out"
+  file = io.StringIO()
+  console = rich.console.Console(file=file, width=500)
+  # Six trials per method, for two seeds; eight rows of two seeds.
+  run_toy(config("width"), out, dry_run=True, compiles=False, console=console)
+  said = file.getvalue()
+  assert "28 points (16 of them follow the tuning), 0 over; 4 programs." in said
+  assert "Tuned at: size 1, 2 steps." in said
+  assert "a, bb: width: optimizer.learning_rate x 1 / toy.width, of all" in said
+  assert "3 tuning trials per method and final seed, 6 per method, 12" in said
+  # A row brings the row that is tuned for it, and its trials.
+  part = run_toy(config("width"), out, methods="bb @ 2 x 4")
+  assert part.chosen == (6 + 2 + 2, 6 + 2 + 2)
+  done = run_toy(config("width"), out)
+  assert (done.exit_code, done.num_done, done.plan.num_points) == (0, 28, 28)
+  # The loss of the toy does not fall with the budget, and the report says so.
+  found = ladder.analyse(load.load(out))
+  assert "does not fall with the budget" in found.trends[0].problem
+  message = "values of a were carried by 'width: .*', are by 'constant: "
+  with pytest.raises(errors.RunError, match=message):
+    run_toy(config("constant"), out)
