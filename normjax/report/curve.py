@@ -23,7 +23,7 @@ import numpy as np
 from scipy import special
 
 # From a loss that falls faster and faster to one that is flat soon.
-_EXPONENTS = np.linspace(-2.0, 4.0, 61)
+_EXPONENTS = np.linspace(-4.0, 6.0, 101)
 
 
 @dataclasses.dataclass(frozen=True)

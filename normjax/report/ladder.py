@@ -218,17 +218,22 @@ def _p_same(slope: Estimate, margin: float) -> float | None:
 
 
 def _decided(trends: Sequence[Trend]) -> list[Trend]:
-  """The trends with p-values adjusted for their number, and verdicts."""
-  tested = [trend for trend in trends if trend.p_value is not None]
-  differ = stats.holm([trend.p_value for trend in tested])
-  same = stats.holm([trend.p_same for trend in tested])
-  adjusted = {
-    trend.method: dataclasses.replace(
+  """The trends with p-values adjusted for all methods, and verdicts."""
+  # A method that has no trend is one that was asked, too.
+  differ = stats.holm([_or_one(trend.p_value) for trend in trends])
+  same = stats.holm([_or_one(trend.p_same) for trend in trends])
+  return [
+    trend
+    if trend.p_value is None
+    else dataclasses.replace(
       trend, p_holm=p, p_same_holm=p_same, verdict=_verdict(trend, p, p_same)
     )
-    for trend, p, p_same in zip(tested, differ, same, strict=True)
-  }
-  return [adjusted.get(trend.method, trend) for trend in trends]
+    for trend, p, p_same in zip(trends, differ, same, strict=True)
+  ]
+
+
+def _or_one(p_value: float | None) -> float:
+  return 1.0 if p_value is None else p_value
 
 
 def _verdict(trend: Trend, p: float, p_same: float) -> str:
