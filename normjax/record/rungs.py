@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,8 +50,18 @@ class Rungs:
 
   @functools.cached_property
   def budgets(self) -> list[int]:
-    """The smallest first."""
+    """Those of all methods, the smallest first."""
+    return sorted(set.intersection(*(set(self.of(m)) for m in self.methods)))
+
+  @functools.cached_property
+  def all_budgets(self) -> list[int]:
+    """With those of the baseline alone."""
     return sorted({rung.budget for rung in self.rows.values()})
+
+  def of(self, method: str) -> list[int]:
+    """The budgets of a method, the smallest first."""
+    own = {r.budget for r in self.rows.values() if r.method == method}
+    return sorted(own)
 
   def row(self, method: str, size: str, budget: int) -> str:
     """The label of a row."""
@@ -78,12 +87,23 @@ def protocol(rungs: Rungs) -> list[tuple[str, str]]:
   rules: dict[str, list[str]] = {}
   for method, rule in rungs.transfer.items():
     rules.setdefault(rule, []).append(method)
+  more = [b for b in rungs.all_budgets if b not in rungs.budgets]
   return [
     ("Sizes", ", ".join(rungs.sizes)),
     (
       "Budgets",
       f"{', '.join(f'{b:,}' for b in rungs.budgets)} {rungs.unit}; each a run"
       " of its own, whose schedule ends there",
+    ),
+    *(
+      [
+        (
+          "Budgets of the baseline alone",
+          f"{', '.join(f'{b:,}' for b in more)} {rungs.unit}",
+        )
+      ]
+      if more
+      else []
     ),
     ("Tuned at", f"size {size}, {budget:,} {rungs.unit}"),
     *(
@@ -103,17 +123,21 @@ def fits(value: Any) -> bool:
       not isinstance(row.get(key), kind) for key, kind in kinds.items()
     ):
       return False
-  found = [(r["method"], r["size"], r["budget"]) for r in value["rows"]]
-  axes = [set(axis) for axis in zip(*found, strict=True)]
-  if len(axes) != 3 or sorted(found) != sorted(itertools.product(*axes)):
-    return False
+  rows = [(r["method"], r["size"], r["budget"]) for r in value["rows"]]
   at, transfer = value.get("tuned_at"), value.get("transfer")
+  methods = {method for method, _, _ in rows}
+  sizes = {size for _, size, _ in rows}
+  # Each method has its budgets at every size, and one rung is everybody's.
+  own = {m: {b for method, _, b in rows if method == m} for m in methods}
+  whole = [(m, size, b) for m in methods for size in sizes for b in own[m]]
   return (
-    isinstance(value.get("unit"), str)
+    bool(rows)
+    and sorted(rows) == sorted(whole)
+    and isinstance(value.get("unit"), str)
     and isinstance(at, list)
-    and at in [[size, budget] for _, size, budget in found]
+    and all((method, *at) in rows for method in methods)
     and isinstance(transfer, dict)
-    and transfer.keys() == axes[0]
+    and transfer.keys() == methods
     and all(isinstance(rule, str) for rule in transfer.values())
   )
 

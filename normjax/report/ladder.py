@@ -42,7 +42,8 @@ class Speedup:
     num_params: of the model, embeddings included; None where no run says.
     losses: by budget, the mean over seeds; None where a run has none.
     curve: the method's own, one sample; None where it has none.
-    factors: by budget, the speed-up.
+    factors: by budget, the speed-up; of the baseline, what its curve makes of
+      its own losses: 1 where it passes through them.
     beyond: budgets whose factor the baseline's curve gives outside of the
       budgets it was measured at.
     log: the logarithm of the speed-up, the mean over budgets.
@@ -126,7 +127,7 @@ def _speedup(
   sweep: SweepRecord, method: str, size: str, baseline: str
 ) -> Speedup:
   """What the runs say of a method at a size; no factors of the baseline."""
-  budgets = sweep.rungs.budgets
+  budgets = sweep.rungs.of(method)
   found = Speedup(
     method,
     size,
@@ -146,20 +147,24 @@ def _speedup(
     budgets_k, _losses(sweep, method, size, seeds).mean(axis=0)[None]
   )
   found = dataclasses.replace(found, curve=own)
-  if method == baseline:
-    return found
   logs_rk = _log_factors(sweep, method, size, baseline, seeds)
   if not np.isfinite(logs_rk[0]).all():
     return dataclasses.replace(found, problem=_beyond_reach(baseline))
   logs_k = logs_rk[0]
   needed_k = budgets_k * np.exp(logs_k)
-  low, high = budgets[0] * (1 - 1e-9), budgets[-1] * (1 + 1e-9)
+  measured = sweep.rungs.of(baseline)
+  # Rounding puts nothing beyond.
+  low, high = measured[0] * (1 - 1e-6), measured[-1] * (1 + 1e-6)
+  found = dataclasses.replace(
+    found, factors=dict(zip(budgets, np.exp(logs_k).tolist(), strict=True))
+  )
+  if method == baseline:
+    return found
   log = resample.estimate(
     float(logs_k.mean()), logs_rk[1:].mean(axis=1), len(seeds)
   )
   return dataclasses.replace(
     found,
-    factors=dict(zip(budgets, np.exp(logs_k).tolist(), strict=True)),
     beyond=tuple(
       b
       for b, needed in zip(budgets, needed_k, strict=True)
@@ -252,9 +257,10 @@ def _log_factors(
   """Log speed-ups (1 + r, k): of all seeds, and of each sample of them."""
   n = len(seeds)
   weights_rs = np.vstack([np.full(n, 1 / n), resample.samples(n)[0]])
-  budgets_k = np.array(sweep.rungs.budgets, float)
+  budgets_k = np.array(sweep.rungs.of(method), float)
   curves = curve_lib.fit(
-    budgets_k, weights_rs @ _losses(sweep, baseline, size, seeds)
+    np.array(sweep.rungs.of(baseline), float),
+    weights_rs @ _losses(sweep, baseline, size, seeds),
   )
   needed_rk = curves.budgets(weights_rs @ _losses(sweep, method, size, seeds))
   return np.log(needed_rk / budgets_k)
@@ -272,7 +278,7 @@ def _losses(
 ) -> np.ndarray:
   """Final losses (s, k)."""
   columns = [
-    _finals(sweep, method, size, budget) for budget in sweep.rungs.budgets
+    _finals(sweep, method, size, budget) for budget in sweep.rungs.of(method)
   ]
   return np.array(
     [[runs[seed].metric(sweep.metric) for runs in columns] for seed in seeds]
@@ -286,7 +292,7 @@ def _seeds(
   found = []
   for method in methods:
     for size in sizes:
-      for budget in sweep.rungs.budgets:
+      for budget in sweep.rungs.of(method):
         runs = _finals(sweep, method, size, budget)
         found.append(
           {s for s, r in runs.items() if r.metric(sweep.metric) is not None}
@@ -308,7 +314,7 @@ def _mean_loss(
 def _diverged(sweep: SweepRecord, method: str, size: str, who: str = "") -> str:
   """As in "diverged 1 of 3 at 300 steps"; "" where none did."""
   said = []
-  for budget in sweep.rungs.budgets:
+  for budget in sweep.rungs.of(method):
     runs = _finals(sweep, method, size, budget).values()
     lost = sum(run.state is RunState.DIVERGED for run in runs)
     if lost:

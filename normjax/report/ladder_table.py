@@ -15,6 +15,8 @@ from normjax.report.tables import NOTHING, Cell, Column, Table, show_p
 BEYOND_MARK = "*"
 # Slopes are told per tenfold parameters.
 _TENFOLD = math.log(10)
+# A factor of 1% is no misfit to speak of.
+_MISFIT = math.log(1.01)
 
 
 def build(sweep: SweepRecord, ladder: Ladder) -> Table:
@@ -26,7 +28,7 @@ def build(sweep: SweepRecord, ladder: Ladder) -> Table:
     Column("num_params", "params"),
     *(
       Column(f"loss_{b}", f"{sweep.metric} ↓ at {b:,} {rungs.unit}")
-      for b in rungs.budgets
+      for b in rungs.all_budgets
     ),
     Column("speedup", f"speed-up over {ladder.baseline} (95% CI)"),
     Column(
@@ -50,7 +52,7 @@ def build(sweep: SweepRecord, ladder: Ladder) -> Table:
 def _cells(
   sweep: SweepRecord, each: Speedup, trend: Trend | None
 ) -> dict[str, Cell]:
-  budgets = sweep.rungs.budgets
+  budgets = sweep.rungs.all_budgets
   value = None if each.log is None else math.exp(each.log.value)
   slope = trend.slope if trend else None
   return {
@@ -64,6 +66,7 @@ def _cells(
       ", ".join(
         f"{factor:.2f}{BEYOND_MARK if b in each.beyond else ''}"
         for b, factor in each.factors.items()
+        if b in sweep.rungs.budgets
       )
       or NOTHING,
       value,
@@ -75,8 +78,8 @@ def _cells(
     "trend": Cell(trend.verdict if trend else "baseline", None),
   } | {
     f"loss_{b}": Cell(
-      NOTHING if each.losses[b] is None else f"{each.losses[b]:.3f}",
-      each.losses[b],
+      NOTHING if each.losses.get(b) is None else f"{each.losses[b]:.3f}",
+      each.losses.get(b),
     )
     for b in budgets
   }
@@ -123,7 +126,7 @@ def _notes(sweep: SweepRecord, ladder: Ladder) -> list[str]:
   sizes = len(rungs.sizes)
   curve = (
     "a curve L(D) = E + B D^-beta that is fitted to its losses at a size"
-    if len(rungs.budgets) > 2
+    if len(rungs.of(ladder.baseline)) > 2
     else "a line through its two losses at a size over log D"
   )
   notes = [
@@ -133,12 +136,14 @@ def _notes(sweep: SweepRecord, ladder: Ladder) -> list[str]:
     " over seeds, the same seeds for both. Intervals are not adjusted for their"
     " number."
   ]
+  first, *_, last = rungs.of(ladder.baseline)
   if times := _beyond(sweep, ladder):
     notes.append(
       f"{BEYOND_MARK} Extrapolated: {ladder.baseline} would need less or more"
-      f" than the {rungs.budgets[0]:,} to {rungs.budgets[-1]:,} {rungs.unit}"
+      f" than the {first:,} to {last:,} {rungs.unit}"
       f" that it was trained for, at most by a factor {times:.2g}. No interval"
-      " shows what the form of the curve does there; more budgets would."
+      " shows what the form of the curve does there: more budgets of the"
+      " baseline would (Ladder.baseline_budgets)."
     )
   change = f"{ladder_lib.SAME_FACTOR - 1:.0%}"
   notes.append(
@@ -148,6 +153,16 @@ def _notes(sweep: SweepRecord, ladder: Ladder) -> list[str]:
     f" each at 5% after adjustment for {len(ladder.trends)}"
     f" method{'s' * (len(ladder.trends) != 1)} (Holm); else not decided."
   )
+  own = [s for s in ladder.speedups if s.method == ladder.baseline]
+  misfit = max(
+    (abs(math.log(f)) for s in own for f in s.factors.values()), default=0.0
+  )
+  if misfit > _MISFIT:
+    notes.append(
+      f"The curve of {ladder.baseline} misses its own losses by a factor of up"
+      f" to {math.exp(misfit):.2f} in {rungs.unit} (its rows): a speed-up as"
+      " near to 1 as that means nothing."
+    )
   notes += [
     f"{each.method} at {each.size}: {each.problem}."
     for each in ladder.speedups
@@ -163,7 +178,7 @@ def _notes(sweep: SweepRecord, ladder: Ladder) -> list[str]:
 
 def _beyond(sweep: SweepRecord, ladder: Ladder) -> float:
   """The largest factor by which a budget is extrapolated; 0 where none is."""
-  first, *_, last = sweep.rungs.budgets
+  first, *_, last = sweep.rungs.of(ladder.baseline)
   needed = [
     each.factors[budget] * budget
     for each in ladder.speedups
@@ -201,7 +216,7 @@ def comma_separated(sweep: SweepRecord, ladder: Ladder) -> str:
 def _record(
   sweep: SweepRecord, ladder: Ladder, each: Speedup, trend: Trend | None
 ) -> dict[str, Any]:
-  budgets: Sequence[int] = sweep.rungs.budgets
+  budgets: Sequence[int] = sweep.rungs.all_budgets
   return {
     "method": each.method,
     "size": each.size,
@@ -209,12 +224,12 @@ def _record(
     "metric": sweep.metric,
     "unit": sweep.rungs.unit,
     "baseline": ladder.baseline,
-    **{f"loss_{b}": each.losses[b] for b in budgets},
+    **{f"loss_{b}": each.losses.get(b) for b in budgets},
     "floor": each.floor,
     "exponent": each.exponent,
     **{f"speedup_{b}": each.factors.get(b) for b in budgets},
     **{
-      f"extrapolated_{b}": b in each.beyond if each.factors else None
+      f"extrapolated_{b}": b in each.beyond if b in each.factors else None
       for b in budgets
     },
     "seeds": each.log.n if each.log else None,

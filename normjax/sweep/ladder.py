@@ -34,6 +34,9 @@ class Ladder:
       smallest first; two or more.
     budgets: of training; two or more. Three and more carry a floor of the
       loss.
+    baseline_budgets: further ones, of the baseline alone. A faster method has
+      losses for which the baseline needs more than the largest budget, and
+      there its curve would be extrapolated.
     unit: of the budgets: "steps", or "tokens", which are steps times
       `train.batch_size` times `data.sequence_length`.
     tuned_at: the size at which `Sweep.tune` tries its values; None: the
@@ -57,11 +60,18 @@ class Ladder:
   tuned_budget: int | None = None
   transfer: str | Mapping[str, str] = "constant"
   width: str = "model.model_dim"
+  baseline_budgets: Sequence[int] = ()
 
   def __post_init__(self):
     """Checks what can be checked without methods and a config."""
     object.__setattr__(self, "sizes", _sizes(self.sizes))
     object.__setattr__(self, "budgets", _budgets(self.budgets))
+    more = _whole("Ladder.baseline_budgets", self.baseline_budgets)
+    if shared := sorted({*more} & {*self.budgets}):
+      raise errors.UserError(
+        f"Ladder.baseline_budgets has {shared}, which Ladder.budgets has too."
+      )
+    object.__setattr__(self, "baseline_budgets", more)
     if self.unit not in _UNITS:
       raise errors.UserError(
         f"Ladder.unit must be 'steps' or 'tokens', got {self.unit!r}."
@@ -175,6 +185,7 @@ class Rows:
 def expand(
   ladder: Ladder,
   names: Mapping[str, Overrides],
+  baseline: str | None,
   resolve: Callable[[Overrides], dict[str, Any]],
 ) -> Rows:
   """The rows of every method, size and budget, a method's sizes together.
@@ -182,6 +193,7 @@ def expand(
   Args:
     ladder: of the sweep.
     names: label of a method to its overrides.
+    baseline: its label.
     resolve: makes the plain config of overrides.
 
   Raises:
@@ -201,8 +213,10 @@ def expand(
     }
     _check_different(configs)
     texts[name], scaled, kept_here = _rule(ladder, rules[name], configs)
+    budgets = [*ladder.budgets]
+    budgets += ladder.baseline_budgets if name == baseline else ()
     for size, own in ladder.sizes.items():
-      for budget in ladder.budgets:
+      for budget in sorted(budgets):
         label = f"{name} @ {size} x {budget} {ladder.unit}"
         checks.label_length(label)
         rows[label] = Rung(name, size, budget)
@@ -352,15 +366,24 @@ def _sizes(sizes: Any) -> dict[str, Overrides]:
 
 
 def _budgets(budgets: Any) -> tuple[int, ...]:
+  values = _whole("Ladder.budgets", budgets)
+  if len(values) < 2:
+    raise errors.UserError(
+      "Ladder.budgets needs two or more budgets: one gives no curve to read a"
+      f" speed-up from, got {budgets!r}."
+    )
+  return values
+
+
+def _whole(name: str, budgets: Any) -> tuple[int, ...]:
+  """Budgets, the smallest first."""
   values = [
-    configure.plain(b)
-    for b in checks.items("Ladder.budgets", budgets, "whole numbers")
+    configure.plain(b) for b in checks.items(name, budgets, "whole numbers")
   ]
   whole = all(type(value) is int and value > 0 for value in values)
-  if not whole or len(set(values)) < len(values) or len(values) < 2:
+  if not whole or len(set(values)) < len(values):
     raise errors.UserError(
-      "Ladder.budgets needs two or more different whole numbers above 0 (one"
-      f" budget gives no curve to read a speed-up from), got {budgets!r}."
+      f"{name} needs different whole numbers above 0, got {budgets!r}."
     )
   return tuple(sorted(values))
 

@@ -193,7 +193,7 @@ class Comparison:
     self._rows: ladder_lib.Rows | None = None
     if sweep.ladder is not None:
       self._rows = ladder_lib.expand(
-        sweep.ladder, self._methods, self._resolver.plain
+        sweep.ladder, self._methods, self._baseline, self._resolver.plain
       )
       self._methods = dict(self._rows.methods)
       self._baseline = self._rows.tuned_row_of(self._baseline)

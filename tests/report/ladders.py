@@ -35,6 +35,7 @@ def record(
   sizes: Mapping[str, int] = SIZES,
   diverged=(),
   pending=(),
+  baseline_budgets=(),
 ) -> SweepRecord:
   """A ladder in which a method has the baseline's loss at `factor` budgets.
 
@@ -47,11 +48,14 @@ def record(
     sizes: label to parameters.
     diverged: (method, size, budget, seed) of runs that did.
     pending: the like of runs that are not over.
+    baseline_budgets: further ones, of the baseline alone.
   """
   rows, runs = {}, []
+  baseline = next(iter(factors))
   for method, factor in factors.items():
+    own = (*budgets, *(baseline_budgets if method == baseline else ()))
     for size, num_params in sizes.items():
-      for budget in budgets:
+      for budget in own:
         row = label(method, size, budget)
         rows[row] = Rung(method, size, budget)
         for seed in seeds:

@@ -10,6 +10,7 @@ import pytest
 from scipy import special
 
 from normjax import errors, report
+from normjax.record import rungs
 from normjax.report import (
   curve,
   ladder,
@@ -151,6 +152,40 @@ def test_known_speed_ups_and_trends():
   # Holm: the smallest p-value counts for all three methods.
   smallest = min(trends.values(), key=lambda trend: trend.p_value)
   assert smallest.p_holm == pytest.approx(3 * smallest.p_value)
+
+
+def test_the_baseline_may_have_budgets_of_its_own():
+  record = ladders.record(
+    {"adamw": ladders.same, "flat": ladders.steady},
+    noisy(0, 0.002, 0.7),
+    baseline_budgets=(800,),
+  )
+  found = ladder.analyse(record)
+  base, flat = found.speedups[0], found.speedups[3]
+  assert list(base.losses) == [100, 200, 400, 800]
+  assert list(flat.losses) == [100, 200, 400]
+  # Nothing is extrapolated any more.
+  assert flat.beyond == ()
+  assert math.exp(flat.log.value) == pytest.approx(1.4, rel=0.02)
+  # Four losses do not lie on the curve exactly: how far off is said.
+  assert 1e-6 < max(abs(math.log(f)) for f in base.factors.values()) < 0.02
+  notes = "".join(ladder_table.build(record, found).notes)
+  assert "Extrapolated" not in notes
+  wrong = ladders.record(
+    {"adamw": ladders.same, "flat": ladders.steady},
+    lambda method, size, budget, seed: 0.05 * (budget == 400),
+    baseline_budgets=(800,),
+  )
+  notes = "".join(ladder_table.build(wrong, ladder.analyse(wrong)).notes)
+  assert (
+    "The curve of adamw misses its own losses by a factor of up to" in notes
+  )
+  with_more = ladder_table.comma_separated(record, found).splitlines()
+  assert "loss_800" in with_more[0]
+  assert rungs.fits(rungs.to_json(record.rungs))
+  assert ("Budgets of the baseline alone", "800 steps") in rungs.protocol(
+    record.rungs
+  )
 
 
 def test_what_seeds_share_cancels():

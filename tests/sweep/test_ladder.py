@@ -87,6 +87,19 @@ def test_a_row_per_method_size_and_budget():
   assert beside == "a @ 32 x 20 steps"
 
 
+def test_the_baseline_alone_has_further_budgets():
+  made = make_plan(
+    laddered(Ladder(SIZES, (10, 20), baseline_budgets=(80, 5)), baseline="b")
+  )
+  steps = {(r.method, r.budget) for r in made.ladder.rows.values()}
+  assert steps == {
+    ("a", 10), ("a", 20), ("b", 5), ("b", 10), ("b", 20), ("b", 80)
+  }  # fmt: skip
+  assert made.baseline == "b @ 16 x 10 steps"
+  assert rungs.fits(rungs.to_json(made.ladder))
+  assert made.ladder.budgets == [10, 20]
+
+
 def test_one_rung_is_tuned_and_the_others_take_its_values():
   sweep = tuned()
   made = make_plan(sweep)
@@ -225,6 +238,8 @@ def test_part_of_a_ladder_runs_the_rung_that_is_tuned_too():
     ({"sizes": SIZES | {"64": SIZES["8"]}}, "'8' and '64' are the same size"),
     ({"sizes": SIZES | {"64": {"seed": 1}}}, r"\['64'\] sets 'seed'"),
     ({"budgets": (10,)}, r"Ladder.budgets needs two or more .* got \(10,\)"),
+    ({"baseline_budgets": (10, 80)}, r"\[10\], which Ladder.budgets has too"),
+    ({"baseline_budgets": (0.5,)}, "baseline_budgets needs different whole"),
     ({"budgets": (10, 10)}, r"different whole numbers .* got \(10, 10\)"),
     ({"budgets": (10, 0)}, "whole numbers above 0"),
     ({"budgets": 10}, "Ladder.budgets needs whole numbers, got 10"),

@@ -99,7 +99,7 @@ def _point(method: str, x: float, each: Speedup) -> Series:
 
 def _losses(sweep: SweepRecord, ladder: Ladder) -> Figure | None:
   """A panel per size: seeds' means and ranges, and the fitted curves."""
-  budgets = sweep.rungs.budgets
+  budgets = sweep.rungs.all_budgets
   limits = _limits(
     [y for s in ladder.speedups for y in s.losses.values() if y is not None]
   )
