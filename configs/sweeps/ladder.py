@@ -8,11 +8,12 @@ Time: about 30 minutes on two cores, compilation included (by the dry run).
 
 Three sizes, width and depth doubled together, at three budgets, each a run of
 its own; a fourth one of AdamW, so that its curve reaches what the others do.
-Rates are tuned at the middle size and budget, for each seed; AdamW's and
-SinkGD's are carried by width, Muon's as they are, since its updates have one
-spectral norm at every width. AdamW has one rate for all parameters, so that
-its embeddings' rate is scaled with it. `:debug` shrinks all of it to a few
-minutes; its numbers mean nothing.
+Rates are tuned at the middle size and budget, for each seed. SinkGD's are
+carried by width; Muon's as they are, since its updates have one spectral norm
+at every width; AdamW's as they are: it has one rate for all parameters. With
+seed 11, after 300 steps at width 128, the other rule did worse for both: AdamW
+1.957 by width and 1.943 without, SinkGD 1.887 without and 1.872 by width.
+`:debug` shrinks all of it to a few minutes; its numbers mean nothing.
 """
 
 import ml_collections
@@ -69,6 +70,6 @@ def sweep(arg: str = "") -> space.Sweep:
       },
       budgets=(4, 8, 16) if arg else BUDGETS,
       baseline_budgets=(48,) if arg else BASELINE_BUDGETS,
-      transfer={"adamw": "width", "muon": "constant", "sinkgd": "width"},
+      transfer={"adamw": "constant", "muon": "constant", "sinkgd": "width"},
     ),
   )
