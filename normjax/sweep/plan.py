@@ -22,7 +22,7 @@ from normjax.record.directory import RunState
 from normjax.record.rungs import Rungs
 from normjax.sweep import checks
 from normjax.sweep import labels as labels_lib
-from normjax.sweep import ladder as ladder_lib
+from normjax.sweep import rows as rows_lib
 from normjax.sweep import search as search_lib
 from normjax.sweep import tune as tune_lib
 from normjax.sweep.resolve import Resolver
@@ -188,19 +188,17 @@ class Comparison:
     self._points: dict[Any, Point] = {}
     configs = [self._resolver.plain(method) for method in sweep.methods]
     names = list(sweep.labels or labels_lib.labels(sweep.methods, configs))
-    self._methods = dict(zip(names, sweep.methods, strict=True))
+    self._rows = rows_lib.Rows(dict(zip(names, sweep.methods, strict=True)))
     self._baseline = labels_lib.baseline(sweep.baseline, names, configs)
-    self._rows: ladder_lib.Rows | None = None
     if sweep.ladder is not None:
-      self._rows = ladder_lib.expand(
-        sweep.ladder, self._methods, self._baseline, self._resolver.plain
+      self._rows = rows_lib.expand(
+        sweep.ladder, self._rows.methods, self._baseline, self._resolver.plain
       )
-      self._methods = dict(self._rows.methods)
-      self._baseline = self._rows.tuned_row_of(self._baseline)
-      configs = [self._resolver.plain(own) for own in self._methods.values()]
+      self._baseline = self.rungs.row(self._baseline, *self.rungs.tuned_at)
+    self._methods = dict(self._rows.methods)
     self._leaves = {
-      label: dict(configure.leaves(own))
-      for label, own in zip(self._methods, configs, strict=True)
+      label: dict(configure.leaves(self._resolver.plain(own)))
+      for label, own in self._methods.items()
     }
     self._grids = self._first_grids()
     self.sweep_id = self._sweep_id()
@@ -222,11 +220,11 @@ class Comparison:
   @property
   def rungs(self) -> Rungs | None:
     """Of a ladder, what the methods are."""
-    return self._rows.rungs if self._rows else None
+    return self._rows.rungs
 
   def with_tuned(self, labels: Iterable[str]) -> frozenset[str]:
     """Methods with those from whose tuning they have their values."""
-    return frozenset(labels) | {self._tuned_row(label) for label in labels}
+    return frozenset(labels) | {self._rows.tuned_row(label) for label in labels}
 
   def plan(self, results: Results, *, each_alone: bool = False) -> Plan:
     """The points that are known from the results so far.
@@ -250,13 +248,15 @@ class Comparison:
       choices = tuple(
         self._choice(label, best, tuning)
         for tuning, own in tuned.items()
-        if (best := own.found.get(self._tuned_row(label))) is not None
+        if (best := own.found.get(self._rows.tuned_row(label))) is not None
       )
       method = Method(label, dict(overrides), choices)
       methods.append(method)
       for seed in sweep.seeds:
         values = (
-          method.tuned_for(seed) if self._grids else self._carried(label, {})
+          method.tuned_for(seed)
+          if self._grids
+          else self._rows.carried(label, {})
         )
         if values is not None:
           finals.append(self._point("final", label, values, seed))
@@ -288,24 +288,16 @@ class Comparison:
     found = {}
     for label in self._methods:
       if label not in firsts:
-        tuned = firsts[self._tuned_row(label)].tuned
-        values = self._carried(label, tuned)
+        tuned = firsts[self._rows.tuned_row(label)].tuned
+        values = self._rows.carried(label, tuned)
         found[label] = self._point("final", label, values, self.sweep.seeds[0])
     return found
-
-  def _tuned_row(self, label: str) -> str:
-    """The method that is tuned for this one: of a ladder, at another rung."""
-    return self._rows.rungs.tuned_row(label) if self._rows else label
-
-  def _carried(self, label: str, values: Overrides) -> Overrides:
-    """Chosen values, as the method has them."""
-    return self._rows.carried(label, values) if self._rows else values
 
   def _choice(
     self, label: str, best: search_lib.Found, tuning: Tuning
   ) -> Choice:
-    row = self._tuned_row(label)
-    values = self._carried(label, self._named(row, best))
+    row = self._rows.tuned_row(label)
+    values = self._rows.carried(label, self._named(row, best))
     return Choice(values, best.on_edge and row == label, tuning.for_seed)
 
   def _tune_alone(
@@ -453,7 +445,7 @@ class Comparison:
     grids = {
       label: tune_lib.axes(tune, lambda own=own: self._resolver.config(own))
       for label, own in self._methods.items()
-      if self._tuned_row(label) == label
+      if self._rows.tuned_row(label) == label
     }
     tune_lib.check_all_or_none(grids, self._methods, self._leaves)
     for tuning in self.sweep.tunings:
