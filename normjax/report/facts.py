@@ -329,8 +329,11 @@ def compared(
 
 
 def _rungs(sweep: SweepRecord) -> str:
-  count = len(sweep.rungs.methods)
-  return f"{count}, each at {len(sweep.rungs.rows) // count} rungs"
+  rungs = sweep.rungs
+  count, shared = len(rungs.methods), len(rungs.sizes) * len(rungs.budgets)
+  more = len(rungs.rows) - count * shared
+  said = f"{count}, each at {shared} rungs"
+  return f"{said}, the baseline at {more} more" if more else said
 
 
 def _tuning(sweep: SweepRecord) -> str:

@@ -303,6 +303,7 @@ def test_the_report_of_a_folder(tmp_path, capsys):
     noisy(0, 0.002),
     diverged=[("sinkgd", "128", 400, 2)],
     sizes=SMALL,
+    baseline_budgets=(500,),
   )
   out = ladders.write(tmp_path / "out", sweep)
   assert ladder.analyse(load.load(out)) == ladder.analyse(sweep)
@@ -332,6 +333,7 @@ def test_the_report_of_a_folder(tmp_path, capsys):
     assert "adamw at the same size and budget, of 12 rows" in text
   # How the rows came about.
   assert "size 128, 200 steps" in page
+  assert "3, each at 6 rungs, the baseline at 2 more" in page
   assert "Carried to other rungs, adamw, muon, sinkgd" in page
   # Each row with the baseline of its own rung.
   with paths.csv.open() as file:
