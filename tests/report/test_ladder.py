@@ -389,3 +389,15 @@ def test_a_damaged_ladder_is_named(tmp_path, change, what):
   conftest.write_json(out / "plan.json", plan)
   with pytest.raises(errors.RunError, match=what):
     load.load(out)
+
+
+def test_a_wide_interval_does_not_flatten_the_figure():
+  methods = {"adamw": ladders.same, "muon": ladders.fading}
+  sweep = ladders.record(methods, noisy(0, 0.1), seeds=(1, 2))
+  found = ladder.analyse(sweep)
+  figure = plots.build(sweep, found)[0]
+  (panel,) = figure.panels
+  points = [y for series in panel.series for y in series.y]
+  highest = max(end for series in panel.series for end in series.high)
+  assert max(points) < panel.y_limits[1] < 2 * max(points) < highest
+  assert "goes on" in figure.caption

@@ -24,6 +24,8 @@ from normjax.report.plots.intervals import metric_label
 # part of that of neighbouring sizes.
 _ASIDE = 0.06
 _CURVE_POINTS = 40
+# Above the highest speed-up, times.
+_ROOM = 1.7
 
 
 def build(sweep: SweepRecord, ladder: Ladder) -> list[Figure]:
@@ -69,13 +71,16 @@ def _speedups(sweep: SweepRecord, ladder: Ladder) -> Figure | None:
     ys = tuple(math.exp(s.log.value) for s in own)
     series.append(Series(method, xs, ys))
     series += [_point(method, x, s) for x, s in zip(xs, own, strict=True)]
+  # A wide interval must not flatten the rest.
+  top = _ROOM * max(y for one in series for y in one.y)
+  ends = [end for one in series for end in (*one.y, *one.low, *one.high)]
   panel = Lines(
     "",
     f"{word} of parameters, embeddings included",
     tuple(series),
     f"speed-up over {ladder.baseline}",
     log_x=True,
-    y_limits=_limits([end for s in series for end in (*s.y, *s.low, *s.high)]),
+    y_limits=_limits([min(end, top) for end in ends]),
     ticks=tuple(params),
   )
   caption = (
@@ -83,6 +88,8 @@ def _speedups(sweep: SweepRecord, ladder: Ladder) -> Figure | None:
     " same loss: the geometric mean over the budgets, with its 95% bootstrap"
     " t-interval over seeds. The methods of one size stand side by side."
   )
+  if max(ends) > top:
+    caption += " An interval that leaves the axes goes on."
   return Figure(
     "ladder_speedup", "Speed-up by size", caption, (panel,), _styles(sweep)
   )
