@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -325,6 +326,26 @@ def describe_updates(
   block = configure.to_dict(config)["optimizer"]
   options = _with_roles(block["name"], _options(block), roles)
   return optim.describe(block["name"], params, **options)
+
+
+def matrix_dims(config: configure.ConfigDict, params: Any, roles: Roles) -> Any:
+  """The matrices of the optimizer's option `dims`: a tree like params.
+
+  Args:
+    config: a resolved config; of an optimizer without the option the matrices
+      are those of `optim.default_dims`.
+    params: what is trained; shapes will do.
+    roles: of the model's parameters.
+
+  Returns:
+    `MatrixDims`, and None for what is no matrix to it.
+  """
+  from normjax.optim import dims
+
+  block = configure.to_dict(config)["optimizer"]
+  options = _with_roles(block["name"], _options(block), roles)
+  entries = dims.resolve(options.get("dims"), params)
+  return jax.tree.structure(params).unflatten(entries)
 
 
 def _with_roles(

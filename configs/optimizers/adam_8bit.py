@@ -7,7 +7,11 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """The defaults of bitsandbytes' Adam8bit."""
+  """The defaults of bitsandbytes' Adam8bit, but for where the 8 bits are.
+
+  There blocks are cut from the flattened tensor ("flat"), and embeddings have
+  8-bit states too unless they are its own layers; here they keep 32 bits.
+  """
   return ml_collections.ConfigDict(
     {
       "name": "adam_8bit",

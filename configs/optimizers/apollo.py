@@ -7,7 +7,12 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """What the official code runs for LLaMA of 60M: a quarter of its width."""
+  """What the official code runs for LLaMA of 60M: a quarter of its width.
+
+  For 130M it takes rank 192, a quarter too, and for 350M, 1B and 7B rank 256;
+  for 350M at 1,024 tokens scale=2.0 (scripts/pretrain_c4 and
+  pretrain_c4_long_context of zhuhanqing/APOLLO).
+  """
   return ml_collections.ConfigDict(
     {
       "name": "apollo",

@@ -7,9 +7,11 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """What the official code runs for LLaMA of 350M and above.
+  """What the official code runs for LLaMA of 350M and above at 256 tokens.
 
-  For 60M and 130M it sets scale_front=True.
+  For 60M it sets scale_front=True, for 130M that and scale=192.0, a quarter of
+  the width; for 350M at 1,024 tokens scale=384.0 (scripts/pretrain_c4 and
+  pretrain_c4_long_context of zhuhanqing/APOLLO).
   """
   return ml_collections.ConfigDict(
     {

@@ -7,7 +7,11 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """Momentum 0.9; bitsandbytes' SGD8bit leaves both rates to the user."""
+  """Momentum 0.9; bitsandbytes' SGD8bit leaves both rates to the user.
+
+  There blocks are cut from the flattened tensor ("flat"), and embeddings have
+  8-bit states too unless they are its own layers; here they keep 32 bits.
+  """
   return ml_collections.ConfigDict(
     {
       "name": "momentum_8bit",

@@ -7,7 +7,11 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """Projection at every step, as in the paper; Adam's defaults."""
+  """Projection at every step, second-hand as in the paper; Adam's defaults.
+
+  There is no official code, and the paper's text was read in part. It is meant
+  for a model with a norm before every nonlinearity: model.placement="nap".
+  """
   return ml_collections.ConfigDict(
     {
       "name": "nap_adamw",

@@ -7,9 +7,11 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """Five rounds and alpha 0.05 beside a global rate of 0.02, as the paper.
+  """Five rounds and alpha 0.05 beside a global rate of 0.02.
 
-  The paper's AdamW takes the global rate, which is what None means.
+  These are the paper's by what public re-implementations say, which agree;
+  its text beyond the abstract was not available, nor is there official code.
+  Its Adam takes the global rate, which is what None means here.
   """
   return ml_collections.ConfigDict(
     {

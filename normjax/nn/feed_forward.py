@@ -31,6 +31,7 @@ _NORMAL = nnx.initializers.normal(0.02)
 class FeedForward(HasNoise):
   """W_down f(x), f = a(W_gate x) * W_up x with a gate, else a(W_up x).
 
+  A hidden norm normalizes what the nonlinearity a reads, an inner norm f(x).
   Gated: Shazeer 2020, arXiv:2002.05202, equation 6. GELU is
   x Phi(x), Hendrycks, Gimpel 2016, arXiv:1606.08415, section 2: "gelu" its
   tanh form, as in GPT-2 and the official ViT code; "gelu_exact" with erf, as
@@ -56,6 +57,7 @@ class FeedForward(HasNoise):
     activation: str = "swiglu",
     use_bias: bool = False,
     dropout_rate: float = 0.0,
+    hidden_norm: norms.NormSpec | None = None,
     inner_norm: norms.NormSpec | None = None,
     reader_scales: bool = False,
     kernel_init: nnx.Initializer = _NORMAL,
@@ -71,6 +73,8 @@ class FeedForward(HasNoise):
       activation: one of `ACTIVATIONS`.
       use_bias: whether each matrix has one.
       dropout_rate: on the output.
+      hidden_norm: before the nonlinearity, over f features: of W_gate x where
+        there is a gate, else of W_up x.
       inner_norm: before the last matrix, over f features.
       reader_scales: whether each matrix that reads x has a gain of its own
         on it, `gate_scale` and `up_scale`, shape (d,).
@@ -104,6 +108,9 @@ class FeedForward(HasNoise):
     if reader_scales:
       for reader in ("gate", "up") if gated else ("up",):
         setattr(self, f"{reader}_scale", nnx.Param(jnp.ones((model_dim,))))
+    self.has_hidden_norm = hidden_norm is not None
+    if hidden_norm is not None:
+      self.hidden_norm = NormLayer(hidden_norm, (hidden_dim,), rngs=rngs)
     self.has_inner_norm = inner_norm is not None
     if inner_norm is not None:
       self.inner_norm = NormLayer(inner_norm, (hidden_dim,), rngs=rngs)
@@ -125,8 +132,8 @@ class FeedForward(HasNoise):
 
     Args:
       x_btd: what it reads.
-      train: of the inner norm, and whether dropout is on.
-      mask_bt: true for real tokens, for an inner norm with batch statistics.
+      train: of the norms, and whether dropout is on.
+      mask_bt: true for real tokens, for norms with batch statistics.
       key: of dropout; needed where there is some in training.
 
     Raises:
@@ -134,10 +141,12 @@ class FeedForward(HasNoise):
     """
     key = self.noise_key(train, key, dropout_rate=self.dropout_rate)
     activate, gated = ACTIVATIONS[self.activation]
+    hidden_btf = self._read(x_btd, "gate" if gated else "up")
+    if self.has_hidden_norm:
+      hidden_btf = self.hidden_norm(hidden_btf, train=train, mask=mask_bt)
+    hidden_btf = activate(hidden_btf)
     if gated:
-      hidden_btf = activate(self._read(x_btd, "gate")) * self._read(x_btd, "up")
-    else:
-      hidden_btf = activate(self._read(x_btd, "up"))
+      hidden_btf *= self._read(x_btd, "up")
     if self.has_inner_norm:
       hidden_btf = self.inner_norm(hidden_btf, train=train, mask=mask_bt)
     y_btd = dropout(self.down(hidden_btf), self.dropout_rate, key)

@@ -19,9 +19,10 @@ from normjax.nn import initial
 from normjax.registry import Table
 from normjax.types import Array
 
-# Slots of a branch; "inner" is before the branch's last projection, and
-# "query_key" and "value" are inside an attention.
-SLOTS = ("input", "output", "stream", "inner", "query_key", "value")
+# Slots of a branch; "inner" is before the branch's last projection, "query_key"
+# and "value" are inside an attention, "hidden" is before the activation of a
+# feed-forward.
+SLOTS = ("input", "output", "stream", "inner", "query_key", "value", "hidden")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,6 +318,21 @@ TABLE: Table[Placement] = Table(
       init_source="kingoflolz/mesh-transformer-jax, mesh_transformer/layers.py,"
       " which cuts at two deviations",
       source="GPT-J: Wang, Komatsuzaki 2021",
+    ),
+    # A norm between each matrix and what its scale would show in, so that no
+    # matrix of a block has one.
+    Placement(
+      "nap",
+      lambda index, num_layers: Layer(
+        Branch(frozenset({"input", "query_key", "inner", "output"})),
+        Branch(frozenset({"input", "hidden", "inner", "output"})),
+      ),
+      init_source="none: that of pre, of which only directions count",
+      formula="x + N F(N x), N q and N k, N before the activation and before"
+      " F's last kernel",
+      source="a norm before every nonlinearity, as Lyle et al. 2024,"
+      " arXiv:2407.01800, ask for Normalize-and-Project; where exactly in a"
+      " transformer is our reading",
     ),
     # The stream stays on a sphere.
     Placement(

@@ -10,7 +10,7 @@ from normjax.registry import near_misses
 
 _BRANCHES = ("attention", "feed_forward")
 # Of both branches, whatever the placement says; the rest must be its own.
-_INSIDE = ("inner", "query_key", "value")
+_INSIDE = ("inner", "query_key", "value", "hidden")
 _AROUND = ("input", "output", "stream")
 _ENDS = ("embedding", "final")
 _ALLOWED = (

@@ -73,9 +73,10 @@ class Stack(HasNoise):
       dropout_rate: on each branch's output.
       norm: what is in every slot that `slot_norms` leaves out.
       slot_norms: a norm by slot: embedding, input, output, inner, stream,
-        query_key, value, final, or one branch's alone as in attention_input.
-        embedding, query_key, value, inner and final are added where the
-        placement has none; the others must be slots of the placement.
+        query_key, value, hidden, final, or one branch's alone as in
+        attention_input. embedding, query_key, value, inner, hidden and final
+        are added where the placement has none; the others must be slots of the
+        placement.
       placement: where norms sit, one of `placement.TABLE`.
       residual: what multiplies the branches, one of `residual_scaling.TABLE`.
       init: how kernels start, one of `initial.TABLE`: the same for every
@@ -147,6 +148,7 @@ class Stack(HasNoise):
         model_dim,
         hidden_dim,
         activation=activation,
+        hidden_norm=chosen.inside(layer, "feed_forward", "hidden"),
         inner_norm=chosen.inside(layer, "feed_forward", "inner"),
         kernel_init=kernels.inner(gain * inner_gain, *where),
         **shared,

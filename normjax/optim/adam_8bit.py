@@ -140,6 +140,11 @@ def adam_8bit(
   65,536 even steps before it looks for the nearest value, does not repair
   signs, and decays before the step.
 
+  Two defaults are not bitsandbytes': blocks are runs of the last axis, the
+  outputs of a Flax kernel, where it cuts the flattened (outputs, inputs); and
+  embeddings keep float32 moments, which there only its own embedding layers do.
+  `block_layout="flat", keep=None` is its rule, on the leaf as it lies here.
+
   An entry whose gradient is NaN or infinite, or has a square that is, does
   not move, and its moments become 0. It is not cut, as in `adamw`: a block
   cannot hold an outlier, see `quantize_state`.
@@ -216,8 +221,9 @@ def adamw_8bit(
 ) -> optax.GradientTransformationExtraArgs:
   """`adam_8bit` with a decay of 0.01: bitsandbytes' `AdamW8bit`.
 
-  In bitsandbytes the two differ in this default only; both decouple. Arguments
-  and errors as in `adam_8bit`; arXiv:2110.02861, section 2.
+  In bitsandbytes the two differ in this default only; both decouple. Arguments,
+  errors and what differs from it (blocks by rows, embeddings in 32 bits) as in
+  `adam_8bit`; arXiv:2110.02861, section 2.
 
   Example:
     >>> import jax, jax.numpy as jnp, optax

@@ -178,7 +178,7 @@ def apollo(
     b2: decay of the second moment, in [0, 1).
     eps: added to sqrt(v), before the bias correction, >= 0.
     rank: r; None stands for 128. The official code runs a quarter of the
-      width.
+      width for LLaMA of 60M to 350M, and 256 above.
     update_proj_gap: steps from one P to the next, may be traced.
     scale: its root multiplies the matrices' step, >= 0.
     scale_type: "channel" or "tensor", one factor for the whole matrix.

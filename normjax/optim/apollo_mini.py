@@ -44,8 +44,13 @@ def apollo_mini(
 
   arXiv:2412.05270; equations, edge cases and arguments are those of `apollo`.
   ||a|| is that of one row of an Adam step, and so sqrt(k) below that of all k
-  rows, which `scale` makes up for. The official code sets `scale_front` for
-  its LLaMA of 60M and 130M.
+  rows, which `scale` makes up for. The default is that of the official README,
+  128; its scripts (scripts/pretrain_c4, of zhuhanqing/APOLLO) run
+
+      60M                  scale 128, a quarter of the width, scale_front
+      130M                 scale 192, a quarter of the width, scale_front
+      350M, 1B, 7B, 13B    scale 128
+      350M, 1,024 tokens   scale 384
 
   Args:
     learning_rate: number, traced scalar or schedule.

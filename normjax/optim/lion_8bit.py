@@ -89,6 +89,11 @@ def lion_8bit(
   arithmetic is in float32, also for bfloat16 parameters; no eps. An entry
   whose gradient is NaN or infinite does not move, and its momentum becomes 0.
 
+  Two defaults are not bitsandbytes': blocks are runs of the last axis, the
+  outputs of a Flax kernel, where it cuts the flattened (outputs, inputs); and
+  embeddings keep float32 momenta, which there only its own embedding layers do.
+  `block_layout="flat", keep=None` is its rule, on the leaf as it lies here.
+
   Args:
     learning_rate: number, traced scalar or schedule.
     b1: weight of the momentum in the step, in [0, 1).

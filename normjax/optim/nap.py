@@ -18,6 +18,11 @@ from normjax.types import Array, PyTree
 
 __all__ = ["nap_adamw", "normalize_and_project"]
 
+# What it asks of a model, see `state.premise`.
+PREMISE = (
+  "a norm before every nonlinearity (arXiv:2407.01800), which makes matrices"
+  " scale-invariant: model.placement='nap' of the decoders, without biases"
+)
 _METHOD = "normalize_and_project"
 _PER = ("matrix", "unit")
 _VECTORS = ("none", "normalize", "decay")
@@ -76,9 +81,19 @@ def normalize_and_project(
       u = inner(g);  W' = (W + u) ||W_0|| / ||W + u||;  update = W' - W
 
   The projection of arXiv:2407.01800; its other half is a norm layer before
-  every nonlinearity, which makes the function independent of ||W||. The
-  learning rate's implicit decay by growing weights is then gone: give an
-  explicit schedule. A decay of the projected matrices does next to nothing.
+  every nonlinearity, which makes the function independent of ||W||: without it
+  this is another method, which fixes numbers that the model should learn.
+  `scale_invariance` measures whether a model has it; the decoders do with
+  `placement="nap"`. The learning rate's implicit decay by growing weights is
+  then gone: give an explicit schedule. A decay of the projected matrices does
+  next to nothing.
+
+  The abstract was read. Second-hand, from a public audit and
+  public notes, as there is no official code: that the target is the first
+  norm of each hidden matrix, that the output layer is left out and redundant
+  biases are removed, that the projection comes after every update, and that
+  gains and offsets are normalized together or regularized; how strongly was
+  not to be found. `per="unit"` and the decay of `vectors` are ours.
 
   This must be the last of a chain: it needs the step as it will be applied,
   with its sign and learning rate, and what comes after it moves the weights
@@ -239,8 +254,11 @@ def nap_adamw(
       w -= lr (adam(g) + wd w);  W *= ||W_0|| / ||W||    for hidden matrices
 
   `adamw` in `normalize_and_project`, arXiv:2407.01800, whose experiments take
-  Adam. The decay is left to embeddings and heads: a projected matrix's only
-  changes the balance of its step.
+  Adam; there it is said what is second-hand. It asks for a model whose matrices
+  have a norm behind them, before every nonlinearity: `placement="nap"` of the
+  decoders, not their default. A run says where that does not hold. The
+  decay is left to embeddings and heads: a projected matrix's only changes the
+  balance of its step.
 
   Args:
     learning_rate: number, traced scalar or schedule; the paper's point is

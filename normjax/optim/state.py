@@ -11,7 +11,7 @@ from normjax import optim
 from normjax.optim import compose, groups
 from normjax.types import PyTree
 
-__all__ = ["describe", "state_bytes"]
+__all__ = ["describe", "premise", "state_bytes"]
 
 
 def state_bytes(state: PyTree) -> int:
@@ -37,3 +37,20 @@ def describe(name: str, params: PyTree, **options: Any) -> Mapping[str, str]:
   if "dims" in inspect.signature(factory).parameters:
     return compose.routes(name, options.get("dims"), params)
   return {path: name for path, _ in groups.leaves(params)}
+
+
+def premise(name: str) -> str | None:
+  """What an optimizer asks of a model whose matrices it keeps at one norm.
+
+  Its file says it, as `PREMISE`; None of one that does not project matrices.
+  The matrices are those of its option `dims`, and `scale_invariance` measures
+  whether the model has what is asked for.
+
+  Args:
+    name: an optimizer of the table, or "package.module:factory".
+
+  Raises:
+    UnknownNameError: no such optimizer.
+  """
+  module = inspect.getmodule(optim.REGISTRY.get(name))
+  return getattr(module, "PREMISE", None)

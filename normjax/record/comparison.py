@@ -5,6 +5,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+# What a diverged final run is: a verdict of its method, or the worst rank.
+VERDICT, WORST = "verdict", "worst"
+DIVERGENCE = (VERDICT, WORST)
+
 
 @dataclasses.dataclass(frozen=True)
 class Choice:

@@ -20,7 +20,8 @@ CHECKPOINTS = "ckpt"
 
 Row = dict[str, Any]
 # What a row holds beside its metrics; the first of a file the last one too.
-ROW_KEYS = ("step", "kind", "time_s", "run_id")
+EVAL_EXAMPLES = "eval_examples"
+ROW_KEYS = ("step", "kind", "time_s", "run_id", EVAL_EXAMPLES)
 
 
 def finite(value: Any) -> Any:

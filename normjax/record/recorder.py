@@ -56,6 +56,7 @@ class Recorder:
     self._newest: dict[str, float | None] = {}  # "kind/metric" -> value.
     self._zero_gradient = ZeroGradient()
     self._sizes: dict[str, int] = {}
+    self._eval_examples: float | None = None
     self._work: dict[str, float | None] = {}
     # Open from `begin` to `close`, where this process writes.
     self._rows: files.MetricsFile | None = None
@@ -164,9 +165,13 @@ class Recorder:
     if time.perf_counter() - self._status_written_s > _STATUS_EVERY_S:
       self.status(RunState.RUNNING)
 
-  def evaluation(self, step: int, means: Mapping[str, float]) -> None:
-    """Writes what an evaluation gave."""
-    self._row("eval", step, means)
+  def evaluation(
+    self, step: int, means: Mapping[str, float], num_examples: float
+  ) -> None:
+    """Writes what an evaluation gave, and of how many examples."""
+    whole = int(num_examples)
+    count = whole if whole == num_examples else num_examples
+    self._row("eval", step, {files.EVAL_EXAMPLES: count, **means})
     self.status(RunState.RUNNING)
 
   def _row(self, kind: str, step: int, values: Mapping[str, float]) -> None:
@@ -183,6 +188,7 @@ class Recorder:
     """Keeps the newest values, for the result."""
     if row["kind"] == "eval":
       self.evaluated_steps.add(row["step"])
+      self._eval_examples = row.get(files.EVAL_EXAMPLES)
     if row["kind"] == "train":
       self._zero_gradient.see(
         row["step"], row.get("grad_norm"), row.get("loss")
@@ -243,6 +249,7 @@ class Recorder:
       "diverged_at_step": diverged_at_step,
       "gradient_zero_since_step": self._zero_gradient.since_step,
       "metrics": self._newest,
+      files.EVAL_EXAMPLES: self._eval_examples,
       **self._sizes,
       **seconds,
       "wall_s": time.perf_counter() - self._started_s,

@@ -63,6 +63,11 @@ class Rungs:
     own = {r.budget for r in self.rows.values() if r.method == method}
     return sorted(own)
 
+  @property
+  def num_comparisons(self) -> int:
+    """Rows that are compared with the baseline of their rung."""
+    return (len(self.methods) - 1) * len(self.sizes) * len(self.budgets)
+
   def row(self, method: str, size: str, budget: int) -> str:
     """The label of a row."""
     return self._labels[Rung(method, size, budget)]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from normjax.record import files, rungs
+from normjax.record.comparison import DIVERGENCE
 from normjax.record.state import RunState
 
 _MOST_SHOWN = 40
@@ -135,6 +136,7 @@ RESULT: Fields = {
   "steps": _COUNT._replace(required=True),
   "diverged_at_step": _STEP,
   "gradient_zero_since_step": _STEP,
+  files.EVAL_EXAMPLES: _NUMBER,
   "compile_s": _NUMBER,
   "train_s": _NUMBER,
   "eval_s": _NUMBER,
@@ -198,7 +200,10 @@ PLAN: Fields = {
   "mode": _one_of("min", "max"),
   # Of a ladder, else null; plans of earlier versions have none of these.
   "ladder": Field("a ladder or null", _or_null(rungs.fits)),
+  # Plans of earlier versions have none of these four.
+  "divergence": _one_of(*DIVERGENCE)._replace(required=False),
   "num_points": _COUNT,
+  "num_seeds": _COUNT,
   "other_metrics": Field("a list of texts", _list_of(_is_text)),
   "baseline": Field("a text or null", _or_null(_is_text), required=True),
   "tuned": Field("a list of texts", _list_of(_is_text), required=True),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from normjax import configure, errors
+from normjax.record import files
 from normjax.registry import near_misses
 
 _LOG = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def _scalars(row: Mapping[str, Any]) -> dict[str, float]:
   return {
     f"{row['kind']}/{name}": value
     for name, value in row.items()
-    if name not in ("step", "kind") and isinstance(value, int | float)
+    if name not in ("step", "kind", files.EVAL_EXAMPLES)
+    and isinstance(value, int | float)
   }
 
 

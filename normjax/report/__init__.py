@@ -173,7 +173,7 @@ def _print(
 ) -> None:
   from rich.console import Console
 
-  from normjax.report import facts, formats, ladder_table, tables
+  from normjax.report import facts, findings, formats, ladder_table, tables
   from normjax.report import ladder as ladder_lib
 
   console = console or Console()
@@ -183,10 +183,12 @@ def _print(
   def show(text: str, style: str | None = None) -> None:
     console.print(escape.terminal(text, style or ""))
 
-  for sentence in facts.findings(sweep, rows):
+  found = findings.build(sweep, rows)
+  for sentence in found:
     show(sentence)
   for note in table.notes:
-    show(note, style="dim")
+    if note not in found:
+      show(note, style="dim")
   if ladder := ladder_lib.analyse(sweep):
     across = ladder_table.build(sweep, ladder)
     console.print(formats.terminal(across, console))

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from normjax.report import figure as fig
 from normjax.report.figure import (
@@ -136,6 +137,12 @@ def _draw(figure: Figure, layout: _Layout) -> MplFigure:
     ax.set_axis_off()
   if figure.labels:
     _legend(canvas, figure, layout)
+  for panel in figure.panels:
+    if isinstance(panel, Whiskers) and panel.band:
+      canvas.legend(
+        handles=[Patch(color=GRID, label=panel.band.label)],
+        loc="outside lower right",
+      )
   return canvas
 
 
@@ -165,6 +172,7 @@ def _whiskers(
         row.mean, y, xerr=half, fmt=style.marker, color=style.color,
         capsize=3 * layout.scale, markersize=5.5 * layout.scale,
         linewidth=1.6 * layout.scale,
+        markerfacecolor=PAPER if row.hollow else style.color,
       )  # fmt: skip
     ax.plot(
       row.values, [y] * len(row.values), "|",
@@ -178,6 +186,10 @@ def _whiskers(
   _rows(ax, [_short(row.label, layout) + row.mark for row in panel.rows])
   if panel.zero:
     ax.axvline(0, color=INK, linewidth=layout.scale)
+  if panel.band:
+    half = panel.band.half_width
+    # Below the grid, which it would hide.
+    ax.axvspan(-half, half, color=GRID, alpha=0.6, linewidth=0, zorder=0)
   ax.set_xlabel(panel.x_label)
   # In a column a title has the room above the names too.
   ax.set_title(panel.title, loc="right" if layout.stacked else "left")

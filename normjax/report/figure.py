@@ -93,16 +93,31 @@ class Whisker:
   values: tuple[float, ...] = ()
   word: str = ""  # In place of a mean.
   mark: str = ""  # After the name.
+  hollow: bool = False  # A marker that is not filled.
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+  """A grey band around 0, and what the legend calls it."""
+
+  half_width: float
+  label: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Whiskers:
-  """A panel of a row per method."""
+  """A panel of a row per method.
+
+  Attributes:
+    zero: whether 0 is marked.
+    band: around 0.
+  """
 
   title: str
   x_label: str
   rows: tuple[Whisker, ...]
   zero: bool = False
+  band: Band | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,9 +17,11 @@ from rich.table import Table as RichTable
 
 from normjax import escape
 from normjax.record.comparison import Choice
-from normjax.report import stats
+from normjax.report import stats, verdicts
 from normjax.report.load import SweepRecord
 from normjax.report.tables import Cell, Table
+from normjax.report.verdicts import Difference
+from normjax.statistics import Interval
 
 # What a terminal too narrow for all columns shows, the first the longest.
 _CORE = (
@@ -73,9 +75,11 @@ def records(
 ) -> list[dict[str, Any]]:
   """Unrounded numbers, one mapping per method; an unknown number is None."""
   targets = sorted({name for row in rows for name in row.reached})
+  num_comparisons = sum(row.difference is not None for row in rows)
   found = []
   for row in rows:
-    difference = row.difference or stats.Difference(stats.Interval(0))
+    difference = row.difference or Difference(Interval(0))
+    seeds = difference.seeds_needed
     record = {
       "method": row.label,
       "tuned": _tuned(row.method.choices),
@@ -90,13 +94,17 @@ def records(
       "ci95_high": row.interval.high,
       "sd": row.interval.sd,
       "baseline": sweep.baseline_of(row.label),
+      "comparisons": num_comparisons,
+      "test": "signed_rank" if verdicts.is_exact(sweep) else "t",
       "pairs": difference.interval.n,
       "difference_mean": difference.interval.mean,
       "difference_ci95_low": difference.interval.low,
       "difference_ci95_high": difference.interval.high,
       "p_value": difference.p_value,
       "p_value_holm": difference.p_holm,
-      "seeds_needed": difference.seeds_needed,
+      "seeds_needed": seeds and seeds.observed,
+      "seeds_needed_low": seeds and seeds.low,
+      "seeds_needed_high": seeds and seeds.high,
       "verdict": row.verdict,
       "verdict_uncorrected": row.verdict_uncorrected,
       "diverged": len(row.diverged),
@@ -111,7 +119,7 @@ def records(
       "num_params": row.num_params,
     }
     for name in sweep.other_metrics:
-      interval = row.others.get(name, stats.Interval(0))
+      interval = row.others.get(name, Interval(0))
       record |= {
         name: interval.mean,
         f"{name}_ci95_low": interval.low,
@@ -150,13 +158,12 @@ def _encodable(value: Any) -> Any:
   return value.encode("utf-8", "backslashreplace").decode()
 
 
+# Of a verdict's tone.
 _STYLES = {
-  stats.BETTER: "green",
-  stats.WORSE: "red",
-  stats.ALL_DIVERGED: "red",
-  stats.SOME_DIVERGED: "red",
-  stats.SAME: "dim",
-  stats.BASELINE: "bold",
+  verdicts.BETTER: "green",
+  verdicts.WORSE: "red",
+  verdicts.BASELINE: "bold",
+  "": "dim",
 }
 
 
@@ -208,4 +215,4 @@ def _fold(text: str, folded: bool) -> str:
 def _style(table: Table, row: Sequence[Cell], index: int) -> str:
   if table.columns[index].key != "verdict":
     return ""
-  return _STYLES.get(row[index].text, "")
+  return _STYLES[verdicts.tone(row[index].text)]

@@ -18,9 +18,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from normjax import statistics
 from normjax.record.directory import RunState
 from normjax.report import curve as curve_lib
-from normjax.report import resample, stats
+from normjax.report import resample
 from normjax.report.curve import Curves
 from normjax.report.load import Run, SweepRecord
 from normjax.report.resample import Estimate
@@ -225,8 +226,8 @@ def _p_same(slope: Estimate, margin: float) -> float | None:
 def _decided(trends: Sequence[Trend]) -> list[Trend]:
   """The trends with p-values adjusted for all methods, and verdicts."""
   # A method that has no trend is one that was asked, too.
-  differ = stats.holm([_or_one(trend.p_value) for trend in trends])
-  same = stats.holm([_or_one(trend.p_same) for trend in trends])
+  differ = statistics.holm([_or_one(trend.p_value) for trend in trends])
+  same = statistics.holm([_or_one(trend.p_same) for trend in trends])
   return [
     trend
     if trend.p_value is None

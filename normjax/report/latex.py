@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from normjax import escape
-from normjax.report import stats, tables
+from normjax.report import notes, stats, tables
 from normjax.report.load import SweepRecord
 from normjax.report.tables import Table
 
@@ -117,10 +117,10 @@ def _for_column(
   sweep: SweepRecord, rows: Sequence[stats.Row], table: Table
 ) -> tuple[_Grid, list[str]]:
   """The narrow table's text, and its notes."""
-  notes = [
-    note.removesuffix(tables.NOTE_SEEDS_NEEDED)
+  shown = [
+    note.removesuffix(notes.SEEDS_NEEDED)
     for note in table.notes
-    if note not in (tables.NOTE_EDGE, tables.NOTE_TIMES)
+    if not note.startswith((notes.EDGE, notes.TIMES))
   ]
   keys = [column.key for column in table.columns]
 
@@ -130,12 +130,12 @@ def _for_column(
   arrow = "↓" if sweep.mode == "min" else "↑"
   header = sweep.metric
   if len(header) > _LONGEST_HEADER:
-    notes.insert(0, f"Metric: {header}.")
+    shown.insert(0, f"Metric: {header}.")
     header = "metric"
   seeds = sorted({row.interval.n for row in rows})
   if seeds:
     said = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-    notes.insert(0, f"Seeds per method: {said}.")
+    shown.insert(0, f"Seeds per method: {said}.")
   columns = {"method": texts("method"), f"{header} {arrow}": texts("metric")}
   if "difference" in keys:
     decimals = tables.difference_decimals(rows)
@@ -147,7 +147,7 @@ def _for_column(
       tuple(zip(*columns.values(), strict=True)),
       (False, *[True] * (len(columns) - 1)),
     ),
-    notes,
+    shown,
   )
 
 
@@ -158,7 +158,8 @@ def _difference(row: stats.Row, decimals: int) -> str:
     return tables.NOTHING
   mean = f"{interval.mean:+.{decimals}f}".replace("-", "−")
   half = interval.half_width
-  return mean if half is None else f"{mean} ± {half:.{decimals}f}"
+  mark = notes.DIVERGED_MARK if row.difference.of_survivors else ""
+  return (mean if half is None else f"{mean} ± {half:.{decimals}f}") + mark
 
 
 def _taken(widths_em: Iterable[float], points: float) -> float:

@@ -14,6 +14,7 @@ from normjax import configure, errors
 from normjax.record import comparison, files, target
 from normjax.record import rungs as rungs_lib
 from normjax.record.comparison import (
+  VERDICT,
   Method,
   Search,
   Tuning,
@@ -89,7 +90,12 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class SweepRecord:
-  """A comparison: its plan, its runs, and what could not be read."""
+  """A comparison: its plan, its runs, and what could not be read.
+
+  Attributes:
+    num_seeds: of the final runs, per method; 0 where no plan says it.
+    divergence: what a diverged final run is, see `Sweep.divergence`.
+  """
 
   directory: Path
   sweep_id: str
@@ -106,6 +112,8 @@ class SweepRecord:
   other_metrics: tuple[str, ...] = ()
   tunings: tuple[Tuning, ...] = ()
   search: Search | None = None
+  num_seeds: int = 0
+  divergence: str = VERDICT
   rungs: rungs_lib.Rungs | None = None
 
   def baseline_of(self, label: str) -> str | None:
@@ -194,6 +202,8 @@ def _load_sweep(directory: SweepDirectory) -> SweepRecord:
     tunings=comparison.tunings(plan),
     search=comparison.search(plan),
     rungs=rungs_lib.from_json(plan["ladder"]) if plan.get("ladder") else None,
+    num_seeds=plan.get("num_seeds", 0),
+    divergence=plan.get("divergence", VERDICT),
   )
 
 

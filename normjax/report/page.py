@@ -7,7 +7,17 @@ from typing import Any
 import markupsafe
 
 from normjax.record import rungs
-from normjax.report import facts, formats, ladder_table, stats, tables, web
+from normjax.report import (
+  facts,
+  findings,
+  formats,
+  ladder_table,
+  provenance,
+  stats,
+  tables,
+  verdicts,
+  web,
+)
 from normjax.report import ladder as ladder_lib
 from normjax.report.figure import GRID, INK, PAPER
 from normjax.report.load import Run, SweepRecord
@@ -18,15 +28,10 @@ _MAX_LISTED = 500
 # The figures' fixed colours, replaced by the page's own.
 _THEME = {
   INK: "currentColor",
-  PAPER: "none",
+  PAPER: "var(--paper)",
   GRID: "var(--grid)",
 }
-_VERDICTS = {
-  stats.BETTER: "better",
-  stats.WORSE: "worse",
-  stats.ALL_DIVERGED: "worse",
-  stats.SOME_DIVERGED: "worse",
-  stats.BASELINE: "baseline",
+_TRENDS = {
   ladder_lib.GROWS: "better",
   ladder_lib.FADES: "worse",
   ladder_lib.DIVERGED: "worse",
@@ -101,14 +106,15 @@ def render(
     progress=facts.progress(sweep),
     findings=[
       *(ladder_table.findings(ladder) if ladder else []),
-      *facts.findings(sweep, rows),
+      *findings.build(sweep, rows),
     ],
     compared=[
       *facts.compared(sweep, rows),
       *(rungs.protocol(sweep.rungs) if ladder else []),
     ],
     table=table,
-    verdicts=_VERDICTS,
+    tone=verdicts.tone,
+    trends=_TRENDS,
     ladder=ladder_table.build(sweep, ladder) if ladder else None,
     figures=[
       (drawn.figure, inline(drawn), web.figure_data(drawn.figure))
@@ -124,9 +130,9 @@ def render(
     config_keys=keys,
     configs=configs,
     base_config=facts.base_config(sweep),
-    provenance=facts.provenance(sweep),
-    created=facts.created(sweep),
-    diffs=facts.diffs(sweep),
+    provenance=provenance.lines(sweep),
+    created=provenance.created(sweep),
+    diffs=provenance.diffs(sweep),
     runs=[_run_line(run, sweep, pages) for run in listed],
   )
 

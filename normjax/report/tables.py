@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normjax.record.comparison import short_names
-from normjax.report import stats
+from normjax.report import notes, stats, verdicts
 from normjax.report.load import SweepRecord
+from normjax.report.notes import DEAD_MARK, DIVERGED_MARK, EDGE_MARK
+from normjax.report.verdicts import Difference
+from normjax.statistics import MAX_SEEDS, Interval, Seeds
 
 NOTHING = "–"
-DIVERGED_MARK = "†"
-EDGE_MARK = "‡"
-DEAD_MARK = "§"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,20 +33,6 @@ class Cell:
   sort: float | str | None
 
 
-# Of columns that a narrow table leaves out.
-NOTE_SEEDS_NEEDED = (
-  " Seeds needed: for 80% power, if difference and spread are as observed."
-)
-NOTE_EDGE = (
-  f"{EDGE_MARK} The best value lies on an edge of its grid: a better one may"
-  " lie beyond."
-)
-NOTE_TIMES = (
-  "Train s: mean over seeds, without compilation and evaluation. Compile s: of"
-  " the program, by whichever run compiled it first."
-)
-
-
 @dataclasses.dataclass(frozen=True)
 class Table:
   """Columns, one list of cells per method, and footnotes."""
@@ -60,6 +46,7 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
   """The table that people read; columns that would be empty are left out."""
   compared = any(row.difference for row in rows)
   tuned = bool(sweep.tuned_keys)
+  exact = verdicts.is_exact(sweep)
   arrow = "↓" if sweep.mode == "min" else "↑"
   columns = [
     Column("method", "method", numeric=False),
@@ -69,10 +56,11 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
     Column("metric", f"{sweep.metric} {arrow} (95% CI)"),
     *(
       [
-        Column("difference", "difference (95% CI)"),
+        Column("difference", "difference (95% CI, unadjusted)"),
         Column("verdict", "verdict", numeric=False),
         Column("p_holm", "p (Holm)"),
-        Column("seeds_needed", "seeds needed"),
+        # Of a t-test: a rank has no spread to plan with.
+        *([] if exact else [Column("seeds_needed", "seeds needed")]),
       ]
       if compared
       else []
@@ -108,7 +96,7 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
   return Table(
     tuple(columns),
     tuple(tuple(row[c.key] for c in columns) for row in cells),
-    tuple(_notes(sweep, rows)),
+    tuple(notes.build(sweep, rows)),
   )
 
 
@@ -125,7 +113,7 @@ def _cells(
   decimals: int,
   of_difference: int,
 ) -> dict[str, Cell]:
-  difference = row.difference or stats.Difference(stats.Interval(0))
+  difference = row.difference or Difference(Interval(0))
   complete = row.over == row.planned
   n = row.num_done
   return {
@@ -142,13 +130,19 @@ def _cells(
       row.interval.mean,
     ),
     "difference": Cell(
-      show_difference(difference.interval, of_difference),
+      show_difference(difference.interval, of_difference)
+      + (
+        DIVERGED_MARK
+        if difference.of_survivors and difference.interval.n
+        else ""
+      ),
       difference.interval.mean,
     ),
     "verdict": Cell(row.verdict or NOTHING, row.verdict),
     "p_holm": Cell(show_p(difference.p_holm), difference.p_holm),
     "seeds_needed": Cell(
-      _seeds_needed(difference.seeds_needed), difference.seeds_needed
+      _seeds_needed(difference.seeds_needed),
+      difference.seeds_needed and difference.seeds_needed.observed,
     ),
     "diverged": Cell(
       _divergence(row), len(row.diverged) / row.over if row.over else None
@@ -175,10 +169,16 @@ def _trials(row: stats.Row) -> str:
   return str(row.trials)
 
 
-def _seeds_needed(count: int | None) -> str:
-  if count is None:
+def _seeds_needed(seeds: Seeds | None) -> str:
+  """A range, as in "7 to 30"."""
+  if seeds is None:
     return NOTHING
-  return f"> {count:,}" if count >= stats.MAX_SEEDS else str(count)
+  if seeds.low >= MAX_SEEDS:
+    return f"> {MAX_SEEDS:,}"
+  if seeds.low == seeds.high:
+    return str(seeds.low)
+  beyond = seeds.high >= MAX_SEEDS
+  return f"{seeds.low} to {'> ' if beyond else ''}{seeds.high:,}"
 
 
 def _tuned(row: stats.Row, names: Mapping[str, str]) -> Cell:
@@ -215,6 +215,12 @@ def _divergence(row: stats.Row) -> str:
   return f"{len(row.diverged)} of {row.over} (step {steps})"
 
 
+def few(names: Sequence[str], most: int = 6) -> str:
+  """Names, and how many more there are."""
+  more = len(names) - most
+  return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def show_value(value: Any) -> str:
   """A config value, floats in their shortest useful form."""
   if isinstance(value, float):
@@ -239,7 +245,7 @@ def show_p(p_value: float | None) -> str:
   return "< 0.001" if p_value < 1e-3 else f"{p_value:.3f}"
 
 
-def show_interval(interval: stats.Interval, decimals: int) -> str:
+def show_interval(interval: Interval, decimals: int) -> str:
   """Mean ± half width; the mean alone where there is no interval."""
   if interval.mean is None:
     return NOTHING
@@ -248,7 +254,7 @@ def show_interval(interval: stats.Interval, decimals: int) -> str:
   return f"{interval.mean:.{decimals}f} ± {interval.half_width:.{decimals}f}"
 
 
-def show_difference(interval: stats.Interval, decimals: int) -> str:
+def show_difference(interval: Interval, decimals: int) -> str:
   """Signed mean difference with the ends of its interval."""
   if interval.mean is None:
     return NOTHING
@@ -263,7 +269,7 @@ def difference_decimals(rows: Sequence[stats.Row]) -> int:
   return _decimals([row.difference.interval for row in rows if row.difference])
 
 
-def _decimals(intervals: Sequence[stats.Interval]) -> int:
+def _decimals(intervals: Sequence[Interval]) -> int:
   """Digits that show two figures of the typical interval, 2 to 6."""
   halves = sorted(i.half_width for i in intervals if i.half_width)
   if not halves:
@@ -271,66 +277,3 @@ def _decimals(intervals: Sequence[stats.Interval]) -> int:
     return 0 if whole else 4
   typical = halves[(len(halves) - 1) // 2]
   return min(6, max(2, 1 - math.floor(math.log10(typical))))
-
-
-def _notes(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
-  notes = [
-    "Mean over seeds ± half the 95% t-interval;"
-    + (" smaller" if sweep.mode == "min" else " larger")
-    + " is better."
-  ]
-  compared = [
-    r for r in rows if r.difference and r.difference.p_holm is not None
-  ]
-  if compared:
-    notes.append(
-      f"Difference to {sweep.baseline_name} over common seeds, paired, with its"
-      " 95% t-interval; not distinguishable where p (Holm) is 0.05 or more."
-      + NOTE_SEEDS_NEEDED
-    )
-  if len(compared) > 1:
-    lost = [r.label for r in compared if r.verdict != r.verdict_uncorrected]
-    notes.append(
-      f"{len(compared)} comparisons were made; verdicts and p (Holm) are"
-      " adjusted for that, intervals are not."
-      + (
-        f" Not distinguishable by the adjustment alone: {', '.join(lost)}."
-        if lost
-        else ""
-      )
-    )
-  if any(r.reached for r in rows):
-    notes.append(
-      "Reached: how many of the runs that are over reached the target. How long"
-      " the others would need is not known, so there is no mean and no"
-      " difference; the median is over all, where more than half reached it."
-    )
-  if any(r.diverged and r.interval.n for r in rows):
-    notes.append(
-      f"{DIVERGED_MARK} Some seeds diverged: mean and difference are over the"
-      " survivors only, which flatters the method."
-    )
-  dead = [r for r in rows if r.gradient_zero]
-  if dead:
-    since = "; ".join(
-      f"{row.label}, seed {seed}: from step {step:,}"
-      for row in dead
-      for seed, step in row.gradient_zero.items()
-    )
-    notes.append(
-      f"{DEAD_MARK} The gradient was exactly 0 up to the end while the loss was"
-      f" not: nothing was learned any more. {since}."
-    )
-  repeated = [t.for_seed for t in sweep.tunings if t.for_seed is not None]
-  if len(repeated) > 1:
-    seeds = ", ".join(map(str, repeated))
-    notes.append(
-      f"Tuned values are those of the final seeds {seeds}, in this order; one"
-      " value stands for all. Trials are those of all their tunings."
-    )
-  edges = [r.method.edges() for r in rows if r.method.on_edge]
-  if edges:
-    which = f" Here: {', '.join(edges)}." if repeated else ""
-    notes.append(NOTE_EDGE + which)
-  notes.append(NOTE_TIMES)
-  return notes

@@ -313,7 +313,7 @@ class Run:
       self._opened.hyper,
       evaluation.options(self.config, num_batches),
       corrupted=data is None and split == "validation",
-    )
+    ).means
 
   # ----- Building what the config names -----
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from normjax import configure, errors
+from normjax import configure, errors, fields
 from normjax.registry import near_misses
 
 # A longer label fits in no table.
@@ -37,6 +37,25 @@ def one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
       f"{name} must be one of {', '.join(map(repr, allowed))}, got"
       f" {value!r}.{near_misses(str(value), allowed)}"
     )
+
+
+def seeds(name: str, value: Any) -> tuple[int, ...]:
+  """Seeds as Python's integers, each once."""
+  values = [
+    configure.plain(s)
+    for s in items(name, value, "one or more different whole numbers")
+  ]
+  if (
+    not values or not all(map(is_int, values)) or len(set(values)) < len(values)
+  ):
+    raise errors.UserError(
+      f"{name} needs one or more different whole numbers, got {value!r}."
+    )
+  for seed in values:
+    problem = fields.FIELDS["seed"].problem(seed)
+    if problem:
+      raise errors.UserError(f"{name}: seed {seed} {problem}.")
+  return tuple(values)
 
 
 def plain(name: str, value: Any) -> Any:
@@ -188,6 +207,11 @@ def within(
 def is_number(value: Any) -> bool:
   """Whether a value has an order and a notch."""
   return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_int(value: Any) -> bool:
+  """Whether a value is a whole number."""
+  return isinstance(value, int) and not isinstance(value, bool)
 
 
 def frozen(value: Any) -> Any:

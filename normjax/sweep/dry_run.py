@@ -11,9 +11,10 @@ from typing import Any
 import rich.console
 import rich.table
 
-from normjax import escape
+from normjax import escape, statistics
 from normjax.configure import ConfigDict
 from normjax.record import comparison, rungs
+from normjax.record.comparison import WORST
 from normjax.record.durations import seconds
 from normjax.sweep import labels
 from normjax.sweep.plan import Estimate, Point
@@ -54,6 +55,24 @@ def points(state: State, console: rich.console.Console) -> None:
   if plan.search is not None and plan.search.max_extensions:
     said += " Where a best lies on an edge, all grids grow, and the budget too."
   console.print(said, highlight=False, soft_wrap=True)
+  if said := _attainable(state):
+    console.print(
+      f"What it can decide: {said}", highlight=False, soft_wrap=True
+    )
+
+
+def _attainable(state: State) -> str:
+  """What the whole sweep's seeds can decide, or ""."""
+  plan = state.plan
+  num_comparisons = len(plan.methods) - 1
+  if plan.ladder is not None:
+    num_comparisons = plan.ladder.num_comparisons
+  if plan.baseline is None or not num_comparisons:
+    return ""
+  exact = plan.divergence == WORST
+  return str(
+    statistics.attainable(len(plan.seeds), num_comparisons, exact=exact)
+  )
 
 
 def programs(

@@ -8,53 +8,33 @@ every method. Trials are scored on the tuning split, where the data has one.
 and however often the sweep was killed.
 """
 
-import collections
 import dataclasses
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-from normjax import configure, errors
+from normjax import configure
 from normjax.configure import ConfigDict
 from normjax.record import rungs as rungs_lib
-from normjax.record.comparison import Choice, Method, Search, Tuning
-from normjax.record.directory import RunState
+from normjax.record.comparison import (
+  VERDICT,
+  Choice,
+  Method,
+  Search,
+  Tuning,
+)
 from normjax.record.rungs import Rungs
-from normjax.sweep import checks
 from normjax.sweep import labels as labels_lib
 from normjax.sweep import rows as rows_lib
 from normjax.sweep import search as search_lib
 from normjax.sweep import tune as tune_lib
+from normjax.sweep.point import Point, Results
 from normjax.sweep.resolve import Resolver
 from normjax.sweep.space import Overrides
 from normjax.sweep.spec import Sweep
+from normjax.sweep.tuner import Tuner
 
-Result = Mapping[str, Any]
 ProgramKey = Callable[[ConfigDict], str]
 Estimate = Callable[[ConfigDict], Mapping[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-  """One run.
-
-  Attributes:
-    overrides: of the base config; the method's and the tuned values.
-    tuned: of the overrides, those that tuning varies.
-    for_seed: of a trial, the final seed that it chooses for; None: for all.
-    program: the key of the program that it compiles to.
-    config: resolved, as plain dicts.
-  """
-
-  run_id: str
-  stage: str
-  method: str
-  overrides: Overrides
-  seed: int
-  program: str
-  tuned: Overrides = dataclasses.field(default_factory=dict)
-  config: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
-  for_seed: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +65,7 @@ class Plan:
   methods: tuple[Method, ...]
   points: tuple[Point, ...]
   seeds: tuple[int, ...]
+  divergence: str = VERDICT
   ladder: Rungs | None = None
   standins: Mapping[str, Point] = dataclasses.field(default_factory=dict)
 
@@ -112,36 +93,6 @@ class Plan:
       if own and tuning.for_seed not in chosen:
         coming += (tuning.later if has_trials else 0) + len(own)
     return coming
-
-
-class Tuned(NamedTuple):
-  """How far one tuning has come.
-
-  Attributes:
-    trials: of all rounds so far.
-    later: runs per method that will follow in any case.
-    found: the best values of each method; empty while a trial has no result.
-  """
-
-  trials: Sequence[Point]
-  later: int = 0
-  found: Mapping[str, search_lib.Found] = {}
-
-  def size(self) -> int:
-    """The most trials that a method has, those to follow too."""
-    counts = collections.Counter(point.method for point in self.trials)
-    return max(counts.values(), default=0) + self.later
-
-
-class Results(Protocol):
-  """How runs ended, by run id: a dict will do."""
-
-  def get(self, run_id: str, /) -> Result | None:
-    """The `result.json` of a run that is over, else None.
-
-    `{"state": "failed"}` says that there is no result and will be none: such
-    a trial is worse than one that diverged, and such a final run is missing.
-    """
 
 
 def plan(
@@ -201,6 +152,7 @@ class Comparison:
       for label, own in self._methods.items()
     }
     self._grids = self._first_grids()
+    self._tuner = Tuner(sweep, self._grids, self._leaves, self._point)
     self.sweep_id = self._sweep_id()
 
   def know_programs(self, programs: Mapping[str, str]) -> None:
@@ -238,9 +190,9 @@ class Comparison:
     sweep = self.sweep
     tuned = {}
     for tuning in sweep.tunings:
-      found = self._tune(results, self._grids, tuning)
+      found = self._tuner.together(results, tuning)
       if each_alone and not found.found:
-        found = self._tune_alone(results, found, tuning)
+        found = self._tuner.alone(results, tuning, found)
       tuned[tuning] = found
     methods = []
     finals = []
@@ -278,6 +230,7 @@ class Comparison:
       methods=tuple(methods),
       points=(*trials, *finals),
       seeds=sweep.seeds,
+      divergence=sweep.divergence,
       ladder=self.rungs,
       standins=self._standins((*trials, *finals)),
     )
@@ -299,83 +252,6 @@ class Comparison:
     row = self._rows.tuned_row(label)
     values = self._rows.carried(label, self._named(row, best))
     return Choice(values, best.on_edge and row == label, tuning.for_seed)
-
-  def _tune_alone(
-    self, results: Results, together: Tuned, tuning: Tuning
-  ) -> Tuned:
-    """The tuning of each method as if there were no other.
-
-    Args:
-      results: of what is over.
-      together: how far the tuning of all has come; its trials stay.
-      tuning: which.
-    """
-    trials: list[Point] = []
-    later, found = 0, {}
-    for label, grid in self._grids.items():
-      alone = self._tune(results, {label: grid}, tuning)
-      own = [point for point in together.trials if point.method == label]
-      trials += {p.run_id: p for p in (*own, *alone.trials)}.values()
-      later = max(later, alone.later)
-      found |= alone.found
-    return Tuned(trials, later, found)
-
-  def _tune(
-    self,
-    results: Results,
-    grids: Mapping[str, search_lib.Axes],
-    tuning: Tuning,
-  ) -> Tuned:
-    """The trials that are known, and what their results choose.
-
-    Args:
-      results: of what is over.
-      grids: of the methods that are tuned together, before any growth.
-      tuning: which.
-    """
-    points: dict[tuple[str, search_lib.Values], list[Point]] = {}
-    rounds = self._start(grids, tuning)
-    asked = next(rounds)
-    while True:
-      for label, trials in asked.trials.items():
-        for values in trials:
-          if (label, values) not in points:
-            points[label, values] = self._trials(label, values, tuning)
-      known = [point for own in points.values() for point in own]
-      ended = {p.run_id: results.get(p.run_id) for p in known}
-      if None in ended.values():
-        return Tuned(known, asked.later * len(tuning.seeds))
-      scores: dict[str, dict[search_lib.Values, float | None]] = {}
-      for (label, values), own in points.items():
-        scores.setdefault(label, {})[values] = _mean(
-          [score(self.sweep, ended[point.run_id]) for point in own]
-        )
-      try:
-        asked = rounds.send(scores)
-      except StopIteration as over:
-        return Tuned(known, 0, over.value)
-
-  def _start(
-    self, grids: Mapping[str, search_lib.Axes], tuning: Tuning
-  ) -> search_lib.Rounds:
-    """A search of some methods from its beginning."""
-    tune = self.sweep.tune
-    own = {
-      label: tuple(checks.frozen(self._leaves[label].get(key)) for key in grid)
-      for label, grid in grids.items()
-    }
-    search = search_lib.SEARCHES.get(tune.search)
-    return search(grids, tune, own=own, seed=tuning.seeds[0])
-
-  def _trials(
-    self, label: str, values: search_lib.Values, tuning: Tuning
-  ) -> list[Point]:
-    """The runs of one setting, one per seed of the tuning."""
-    tuned = dict(zip(self._grids[label], values, strict=True))
-    return [
-      self._point("tune", label, tuned, seed, tuning.for_seed)
-      for seed in tuning.seeds
-    ]
 
   def _named(self, label: str, found: search_lib.Found) -> Overrides:
     """Values by dotted path."""
@@ -448,15 +324,13 @@ class Comparison:
       if self._rows.tuned_row(label) == label
     }
     tune_lib.check_all_or_none(grids, self._methods, self._leaves)
-    for tuning in self.sweep.tunings:
-      self._start(grids, tuning)  # Or it says what budgets differ.
     return grids
 
   def _sweep_id(self) -> str:
     """The hash of the base config and of all that decides the runs.
 
-    The baseline, the labels and other metrics are left out: they only change
-    the report.
+    The baseline, the labels, other metrics and what divergence is are left
+    out: they only change the report.
     """
     sweep, tune = self.sweep, None
     if sweep.tune is not None:
@@ -483,33 +357,12 @@ class Comparison:
     )
 
 
-def score(sweep: Sweep, result: Result) -> float | None:
-  """A result as a number to minimise: inf diverged, None failed.
-
-  Raises:
-    UserError: the run is done but has no such metric.
-  """
-  if result["state"] == RunState.FAILED:
-    return None
-  if result["state"] == RunState.DIVERGED:
-    return math.inf
-  metrics = result["metrics"]
-  if sweep.metric not in metrics:
-    raise errors.UserError(
-      f"no metric {sweep.metric!r} in the results of run"
-      f" {result.get('run_id')}; there are: {', '.join(sorted(metrics))}."
-    )
-  value = metrics[sweep.metric]
-  if value is None:  # null in JSON: not finite
-    return math.inf
-  return value if sweep.mode == "min" else -value
-
-
 def to_json(plan: Plan, config_file: str) -> dict[str, Any]:
   """What `plan.json` holds."""
   # `dataclasses.asdict` would copy every point's config.
   value = {"config_file": config_file, **vars(plan)}
   value["num_points"] = plan.num_points
+  value["num_seeds"] = len(plan.seeds)
   del value["seeds"], value["standins"]  # The points have them; see `Plan`.
   value["ladder"] = rungs_lib.to_json(plan.ladder) if plan.ladder else None
   value["search"] = vars(plan.search) if plan.search else None
@@ -531,8 +384,3 @@ def to_json(plan: Plan, config_file: str) -> dict[str, Any]:
     for point in plan.points
   ]
   return value
-
-
-def _mean(scores: list[float | None]) -> float | None:
-  known = [value for value in scores if value is not None]
-  return None if len(known) < len(scores) else sum(known) / len(known)

@@ -42,7 +42,8 @@ def check(
     same_machine: whether the runs will see this machine's devices.
 
   Returns:
-    What will fail, one line per fault.
+    What will fail, one line per fault, and what an optimizer asks for that a
+    method's model does not have.
 
   Raises:
     UserError: a number out of range, an option that its factory refuses, a
@@ -102,6 +103,7 @@ def check_here(
   """
   from kernels_pallas import dispatch  # Late: imports jax, as the next do.
   from normjax.train import check as check_lib
+  from normjax.train import premise as premise_lib
   from normjax.train import preview as preview_lib
   from normjax.train import program as program_lib
 
@@ -109,6 +111,7 @@ def check_here(
   seen: set[str] = set()
   unmatched: list[set[str]] = []
   failed: list[Failure] = []
+  unfulfilled: list[Failure] = []
   for name, program, plain in configs:
     config = configure.ConfigDict(plain)
     with _about(name):
@@ -134,6 +137,11 @@ def check_here(
       preview_lib.check_metrics(
         "Sweep.other_metrics", other_metrics, preview.metrics
       )
+      # Said of the method, not of the values that its first trial has.
+      unfulfilled += [
+        Failure(name.partition(" with ")[0], note)
+        for note in premise_lib.before_runs(config)
+      ]
     unmatched.append(set(preview.unmatched(config.log.probes)))
   failures = told(failed, "programs")
   if failures and (strict or len(failed) == len(seen)):
@@ -145,7 +153,10 @@ def check_here(
   if unmatched:
     # What one method lacks, another may have.
     preview_lib.check_probes(sorted(set.intersection(*unmatched)))
-  return [f"runs will fail: {failure}" for failure in failures]
+  return [
+    *(f"runs will fail: {failure}" for failure in failures),
+    *told(unfulfilled, "programs"),
+  ]
 
 
 def _check_norms_are_read(

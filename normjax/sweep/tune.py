@@ -12,7 +12,7 @@ from normjax.sweep import checks, notches
 from normjax.sweep.checks import is_number
 from normjax.sweep.search import Axes, Scores, Values
 from normjax.sweep.space import readable
-from normjax.sweep.spec import Tune
+from normjax.sweep.tune_spec import Tune
 
 
 def axes(tune: Tune, config: Callable[[], ConfigDict]) -> Axes:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +19,19 @@ from normjax.types import Hyper
 CORRUPTED = ("accuracy", "loss")
 
 
+class Measured(NamedTuple):
+  """What an evaluation gave: numbers by name, and of how many examples.
+
+  Attributes:
+    means: of the objective, and the metrics.
+    num_examples: the sum of the examples' weights; of tokens, where each is
+      an example.
+  """
+
+  means: dict[str, float]
+  num_examples: float
+
+
 class Stopped(Exception):
   """A signal asked for the end before the last batch."""
 
@@ -31,7 +44,7 @@ def measure(
   options: Any,
   *,
   corrupted: bool,
-) -> dict[str, float]:
+) -> Measured:
   """What the block `evaluate` of a config asks for.
 
   Args:
@@ -47,12 +60,13 @@ def measure(
     "num_batches": options.num_batches,
   }
   given = program, state, dataset, hyper
-  means = evaluate(*given, **sizes)
-  if corrupted and options.corruptions:
-    means |= evaluate_corrupted(
-      *given, options.corruptions, means["accuracy"], **sizes
-    )
-  return means
+  measured = evaluate(*given, **sizes)
+  if not (corrupted and options.corruptions):
+    return measured
+  more = evaluate_corrupted(
+    *given, options.corruptions, measured.means["accuracy"], **sizes
+  )
+  return measured._replace(means=measured.means | more)
 
 
 def evaluate(
@@ -63,7 +77,7 @@ def evaluate(
   *,
   batch_size: int,
   num_batches: int,
-) -> dict[str, float]:
+) -> Measured:
   """Means over the validation examples, and the metrics that they give.
 
   Batches are summed in float32 on the device and over batches exactly on
@@ -78,7 +92,7 @@ def evaluate(
     num_batches: at most so many; 0 takes all.
 
   Returns:
-    The objective's means, then the program's metrics, by name.
+    The objective's means, then the program's metrics.
 
   Raises:
     Stopped: a signal came.
@@ -109,7 +123,7 @@ def evaluate(
     mean = means[metric.of if isinstance(metric.of, str) else metric.name]
     finished[metric.name] = metric.value(mean, dataset)
   plain = {n: float(mean) for n, mean in means.items() if n not in finished}
-  return plain | finished
+  return Measured(plain | finished, total)
 
 
 def mean_names(
@@ -180,7 +194,7 @@ def evaluate_corrupted(
       hyper,
       batch_size=batch_size,
       num_batches=num_batches,
-    )
+    ).means
     for name in corruptions.expand(names)
   }
   if not results:

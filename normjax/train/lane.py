@@ -1,6 +1,7 @@
 """One run as the loop sees it: config, directory, recorder, and its state."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,11 @@ from normjax import build, configure
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
-from normjax.train import evaluate, fit
+from normjax.train import evaluate, fit, premise
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.program import Program
+
+_LOG = logging.getLogger(__name__)
 
 # Called as ("evaluate" | "save" | "step" | "log", step), before it is done.
 Observer = Callable[[str, int], None]
@@ -77,6 +80,8 @@ class Lane:
     self.step = int(self.state.step)
     if restored:
       self._saved_step = self.step
+    else:
+      problems = [*problems, *self._premise()]
     collected = provenance.collect()
     kept = sources.snapshot(config, collected["git"])
     self.recorder.begin(
@@ -111,6 +116,16 @@ class Lane:
     )
     fit.check_finite(self._config.model.name, state.variables())
     return state
+
+  def _premise(self) -> tuple[str, ...]:
+    """What the optimizer asks for and the model does not have, if anything."""
+    found = premise.get(self._config)
+    if found is None:
+      return ()
+    notes = found.notes(self.state.variables(), self._batch(0)["inputs"])
+    for note in notes:
+      _LOG.warning("%s", note)
+    return notes
 
   def _batch(self, step: int) -> dict[str, jax.Array]:
     """The batch of a step, on the devices."""
@@ -176,8 +191,8 @@ class Lane:
   def _evaluate(self, options: Any) -> None:
     given = self.program, self.state, self._dataset, self._hyper
     with self.recorder.clock.measure("eval"):
-      means = evaluate.measure(*given, options, corrupted=self.is_last)
-    self.recorder.evaluation(self.step, means)
+      measured = evaluate.measure(*given, options, corrupted=self.is_last)
+    self.recorder.evaluation(self.step, *measured)
 
   def save_if_due(self, *, is_stopping: bool) -> None:
     """Starts an asynchronous checkpoint of the state.

@@ -112,4 +112,5 @@ def test_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):
   assert done.returncode == 0, done.stderr
   assert "4" in done.stdout
   assert "program" in done.stdout
+  assert "What it can decide: " in done.stdout
   assert not (tmp_path / "out").exists()

@@ -122,6 +122,23 @@ def test_every_placement_starts_with_the_same_kernels():
       np.testing.assert_array_equal(kernel, want[name], err_msg=placement)
 
 
+def test_nap_has_a_norm_before_every_nonlinearity():
+  """Softmax, activation, what the next block reads; tests/train/test_premise
+  measures that no matrix has a scale.
+  """
+  assert _norms(1, placement="nap") == {
+    "attention_input": (64,),
+    "attention/query": (16,),
+    "attention/key": (16,),
+    "attention/inner": (4 * 16,),
+    "attention_output": (64,),
+    "feed_forward_input": (64,),
+    "feed_forward/hidden": (176,),
+    "feed_forward/inner": (176,),
+    "feed_forward_output": (64,),
+  }
+
+
 @pytest.mark.parametrize(
   ("placement", "gain"),
   [

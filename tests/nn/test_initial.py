@@ -21,6 +21,7 @@ OWN = {
   "pre": (0.02, 0.02, 0.02 / math.sqrt(12)),
   "sandwich": (0.02, 0.02, 0.02 / math.sqrt(12)),
   "peri": (0.02, 0.02, 0.02 / math.sqrt(12)),
+  "nap": (0.02, 0.02, 0.02 / math.sqrt(12)),
   # N(0, 0.02) for all, in the code of the three comparisons.
   "post": (0.02, 0.02, 0.02),
   "mix": (0.02, 0.02, 0.02),

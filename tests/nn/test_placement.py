@@ -43,6 +43,7 @@ def _residual(name, index=1, num_layers=2, x=4.0):
     ("hybrid", 2 + 3 * 2),
     ("hybrid_star", 4 + 3 * 2),
     ("parallel", 4 + 3 * 2),
+    ("nap", 4 + 3 * 2 / 2),
     ("normalized_stream", (4 + 0.05 * (6 - 4)) / 2),
   ],
 )

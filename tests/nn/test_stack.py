@@ -107,6 +107,7 @@ def test_slots_take_norms_of_their_own():
       "query_key": "rms_norm",
       "inner": "layer_norm(use_bias=False)",
       "embedding": "rms_norm",
+      "hidden": "rms_norm",
       "value": None,
     },
   )
@@ -119,6 +120,7 @@ def test_slots_take_norms_of_their_own():
   assert block["attention"]["query_norm"]["scale"].shape == (8,)
   assert block["attention"]["inner_norm"]["scale"].shape == (16,)
   assert block["feed_forward"]["inner_norm"]["scale"].shape == (48,)
+  assert block["feed_forward"]["hidden_norm"]["scale"].shape == (48,)
   assert "value_norm" not in block["attention"]
 
 

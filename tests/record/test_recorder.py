@@ -38,7 +38,7 @@ def tell(recorder, steps):
   """Some steps and evaluations, and the end."""
   for step in steps:
     if step % 2 == 0:
-      recorder.evaluation(step, {"accuracy": 0.5})
+      recorder.evaluation(step, {"accuracy": 0.5}, 360.0)
     recorder.train(step, STEP)
   recorder.finish(steps[-1] + 1, None, None)
   recorder.close()
@@ -62,6 +62,8 @@ def test_what_is_told_is_on_disk(tmp_path, config):
     "train/grad_norm": 1.0,
   }
   assert (result["num_params"], result["steps"]) == (3, 3)
+  # No metric, and a whole number as such.
+  assert repr(result["eval_examples"]) == "360"
   assert files.read_json(tmp_path / files.STATUS)["state"] == "done"
   assert files.read_json(tmp_path / files.RUN)["program"] == "p"
 
@@ -80,7 +82,7 @@ def test_a_run_that_goes_on_with_other_code_says_so(tmp_path, config):
 
 def test_one_process_writes_and_the_others_know_the_same(tmp_path, config):
   first = begin(tmp_path / "run", config)
-  first.evaluation(0, {"accuracy": 0.25})
+  first.evaluation(0, {"accuracy": 0.25}, 4.0)
   first.train(0, STEP)
   first.close()  # Killed here, after a checkpoint of step 1.
   before = {p: p.read_bytes() for p in (tmp_path / "run").iterdir()}
@@ -91,7 +93,7 @@ def test_one_process_writes_and_the_others_know_the_same(tmp_path, config):
   writer = begin(tmp_path / "run", config, step=1)
   assert writer.evaluated_steps == {0}
   tell(writer, range(1, 3))
-  for name in ("state", "steps", "metrics", "num_params"):
+  for name in ("state", "steps", "metrics", "num_params", "eval_examples"):
     assert other.result[name] == writer.result[name]
   assert begin(tmp_path / "new", config, writes=False).result is None
   assert not (tmp_path / "new").exists()

@@ -42,7 +42,7 @@ def drawn(tmp_path_factory):
     tmp_path_factory.mktemp("drawn") / "out",
     norms={"layer_norm": 0.0},
     optimizers={"adamw": (0.0, 1e-3), "muon": (-0.09, 3e-3)},
-    seeds=(100, 101),
+    seeds=(100, 101, 102, 103),
     diverged=(("layer_norm+muon", 101, 140),),
   )
   conftest.add_probes(out)
@@ -70,6 +70,18 @@ def test_figures_are_xml_with_the_methods_names(drawn):
     assert pdf.startswith(b"%PDF-")
     # TrueType: journals refuse Type 3.
     assert b"/Type3" not in pdf
+
+
+def test_the_first_figure_has_the_noise_floor(drawn):
+  out, _ = drawn
+  folder = out / "report" / "figures"
+  text = (folder / "intervals.svg").read_text()
+  assert "noise floor: baseline against itself" in text
+  html = (out / "report" / "report.html").read_text()
+  assert html.index('id="figure-intervals"') == min(
+    html.index(f'id="figure-{name}"') for name in FIGURES
+  )
+  assert "no verdict: seeds are not paired" in html
 
 
 def test_inline_ids_of_two_figures_differ(drawn):

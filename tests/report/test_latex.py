@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from normjax import statistics
 from normjax.report import latex, load, stats, tables
 from tests.report import conftest
 from tests.report.test_names import NASTY
@@ -58,7 +59,7 @@ def _scaled(row, factor):
   def scaled(interval):
     values = dataclasses.asdict(interval)
     n = values.pop("n")
-    return stats.Interval(
+    return statistics.Interval(
       n, **{k: v if v is None else v * factor for k, v in values.items()}
     )
 
@@ -136,9 +137,10 @@ def test_the_column_s_numbers(finished_sweep):
     else:
       interval = row.difference.interval
       mean = f"{interval.mean:+.4f}".replace("-", "$-$")
-      assert cells[1] == rf"{mean} $\pm$ {interval.half_width:.4f}"
+      mark = r"\textsuperscript{\textdagger}" if row.diverged else ""
+      assert cells[1] == rf"{mean} $\pm$ {interval.half_width:.4f}{mark}"
       shown = tables.show_p(row.difference.p_holm)
-      assert cells[2] == shown.replace("< ", r"\textless{}")
+      assert cells[2] == shown.replace("< ", r"\textless{}").replace("–", "--")
   assert "Seeds per method: 2 to 3." in text
   # Nothing of columns that are not there.
   assert "Seeds needed" not in text

@@ -2,9 +2,10 @@
 
 import pytest
 
-from normjax.report import load, stats
+from normjax.report import load, stats, verdicts
 from normjax.report.figure import MAX_POINTS
-from normjax.report.plots import curves, depth, memory
+from normjax.report.plots import curves, depth, intervals, memory
+from normjax.statistics import noise_floor
 from tests.report import conftest
 
 SMALL = {
@@ -37,6 +38,52 @@ def test_probes_by_depth_are_means_of_the_last_step(make_sweep):
     expected = [sum(1 / (d + 2 + s) for s in shifts) / 2 for d in range(4)]
     assert series.y == pytest.approx(expected)
   assert len(panels["gradient_norm/layers/*"].series) == 2
+
+
+def test_the_noise_floor_is_of_the_baseline_alone(make_sweep):
+  out = make_sweep(**(SMALL | {"seeds": (100, 101, 102, 103, 104)}))
+  sweep = load.load(out)
+  rows = stats.summarize(sweep)
+  (figure,) = intervals.build(sweep, rows)
+  means, differences = figure.panels
+  floor = noise_floor(list(rows[0].values.values()))
+  assert means.band is None
+  assert differences.band.half_width == floor.half_width > 0
+  assert "15 ways to take two sets of 2" in figure.caption
+  assert "scaled to 5 seeds per side" in figure.caption
+  # A marker is full where the verdict is decided.
+  hollow = {row.label: row.hollow for row in differences.rows}
+  assert rows[1].verdict == verdicts.BETTER
+  assert not hollow["layer_norm+muon"]
+
+
+@pytest.mark.parametrize(
+  ("options", "why"),
+  [
+    (
+      {"seeds": (100, 101, 102)},
+      "it takes 4 seeds of the baseline, there are 3.",
+    ),
+    (
+      {
+        "seeds": (100, 101, 102, 103, 104),
+        "diverged": [("layer_norm+adamw", 100, 50)],
+      },
+      "some of the baseline's diverged.",
+    ),
+  ],
+)  # fmt: skip
+def test_without_a_noise_floor_the_caption_says_why(make_sweep, options, why):
+  sweep = load.load(make_sweep(**(SMALL | options)))
+  rows = stats.summarize(sweep)
+  (figure,) = intervals.build(sweep, rows)
+  assert figure.panels[1].band is None
+  assert f"No noise floor is drawn: {why}" in figure.caption
+  # Undecided where the baseline diverged.
+  first, _ = figure.panels[1].rows
+  assert first.label == rows[1].label
+  assert first.hollow == (rows[1].verdict != verdicts.BETTER)
+  assert first.hollow == ("diverged" in options)
 
 
 def test_the_metric_against_state_bytes(make_sweep):

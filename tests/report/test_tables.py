@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from normjax import escape
-from normjax.report import facts, formats, latex, load, stats, tables
+from normjax import escape, statistics
+from normjax.report import (
+  facts,
+  formats,
+  latex,
+  load,
+  stats,
+  tables,
+  verdicts,
+)
 
 
 def _small(make_sweep, **options):
@@ -160,7 +168,7 @@ def test_nothing_ran_yet(make_sweep):
   assert cells["n"].text == "0 of 3"
   assert cells["metric"].text == tables.NOTHING
   assert cells["trials"].text == "0 of 4"
-  assert cells["verdict"].text == stats.TOO_FEW
+  assert cells["verdict"].text == verdicts.TOO_FEW
 
 
 @pytest.mark.parametrize(
@@ -173,10 +181,10 @@ def test_show_bytes(count, text):
 
 
 def test_show_interval():
-  interval = stats.Interval(3, 1.23456, 1.2, 1.26912, 0.1)
+  interval = statistics.Interval(3, 1.23456, 1.2, 1.26912, 0.1)
   assert tables.show_interval(interval, 3) == "1.235 ± 0.035"
-  assert tables.show_interval(stats.Interval(1, 1.23456), 3) == "1.235"
-  assert tables.show_interval(stats.Interval(0), 3) == "–"
+  assert tables.show_interval(statistics.Interval(1, 1.23456), 3) == "1.235"
+  assert tables.show_interval(statistics.Interval(0), 3) == "–"
   assert tables.show_p(0.0004) == "< 0.001"
   assert tables.show_p(0.0416) == "0.042"
 

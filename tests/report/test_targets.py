@@ -15,6 +15,7 @@ from normjax.report import (
   redraw,
   stats,
   tables,
+  verdicts,
 )
 
 STEPS = "steps_to(eval/loss<=1.9)"
@@ -57,7 +58,7 @@ def test_where_all_reach_it_it_is_a_metric_as_others_are(make):
   sweep, rows = make()
   assert _cell(sweep, rows, "dyt+adamw", "metric").startswith("150 ")
   assert _cell(sweep, rows, "dyt+adamw", SECONDS).startswith("1.50")
-  assert rows[1].verdict == stats.SAME
+  assert rows[1].verdict == verdicts.SAME
 
 
 @pytest.mark.parametrize("method", ["dyt+adamw", "layer_norm+adamw"])
@@ -66,7 +67,7 @@ def test_one_run_that_does_not_leaves_no_mean_and_no_verdict(make, method):
   assert _cell(sweep, rows, method, "metric") == "reached 2 of 3, median 150"
   assert _cell(sweep, rows, method, SECONDS) == "reached 2 of 3, median 1.5"
   assert _cell(sweep, rows, method, "n") == "3"
-  assert rows[1].verdict == stats.NOT_REACHED
+  assert rows[1].verdict == verdicts.NOT_REACHED
   assert rows[1].difference.interval.mean is None
   notes = " ".join(tables.build(sweep, rows).notes)
   assert "would need is not known" in notes

@@ -34,6 +34,16 @@ def test_the_terminal_shows_the_report_s_warnings(make_sweep):
   assert problem in html
 
 
+def test_what_several_runs_note_is_said_once(make_sweep):
+  out = make_sweep(trials=False)
+  runs = sorted((out / "runs").iterdir())
+  for run in runs:
+    edit(run / "run.json", problems=["the premise does not hold"])
+  said = printed(out)
+  assert said.count("the premise does not hold") == 1
+  assert f"{len(runs)} runs: the premise does not hold; first: " in said
+
+
 def test_compile_time_is_that_of_whichever_run_compiled(make_sweep):
   """A trial compiles, the final runs find the program in their process."""
   out = make_sweep(

@@ -3,6 +3,7 @@
 import io
 import types
 
+import pytest
 import rich.console
 
 from normjax.sweep import dry_run
@@ -26,3 +27,25 @@ def test_a_point_is_one_line_of_a_narrow_terminal():
     "3799f8121c5d", "tune", "own:mean_power", "learning_rate=0.001", "1000",
     "be7671", "pending",
   ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("changes", "said"),
+  [
+    ({}, "5 seeds and 3 comparisons: the first verdict needs |t| > 3.96"),
+    ({"seeds": (0,)}, "1 seed and 3 comparisons: no verdict is possible"),
+    ({"divergence": "worst"}, "0.0625, and 0.19 after correction: nothing can"),
+    ({"baseline": None}, ""),
+    ({"methods": "a"}, ""),
+  ],
+)
+def test_it_says_what_the_seeds_can_decide(changes, said):
+  plan = types.SimpleNamespace(
+    **{
+      "methods": "abcd", "baseline": "a", "seeds": range(5),
+      "divergence": "verdict", "ladder": None, **changes,
+    }
+  )  # fmt: skip
+  found = dry_run._attainable(types.SimpleNamespace(plan=plan))
+  assert said in found
+  assert bool(found) == bool(said)

@@ -9,7 +9,7 @@ import pytest
 
 from normjax import errors
 from normjax.record.directory import RunState, SweepDirectory
-from normjax.sweep import Sweep, grid, plan
+from normjax.sweep import Sweep, grid, tuner
 from normjax.sweep.ledger import Ledger
 from normjax.sweep.planner import Planner
 
@@ -135,4 +135,4 @@ def test_a_target_is_a_metric_of_the_results(tmp_path):
   assert found == [5, None]
   # One that is never reached loses to all others, as one that diverged.
   never = Sweep(methods=[{}], metric=names[1])
-  assert plan.score(never, Ledger(directory, names[1]).get("a1")) == math.inf
+  assert tuner.score(never, Ledger(directory, names[1]).get("a1")) == math.inf

@@ -281,7 +281,8 @@ def test_plan_json_has_the_schema_that_reports_read():
   assert set(value) == {
     "sweep_id", "config_file", "config", "metric", "mode",
     "other_metrics", "baseline", "tuned", "trials_per_method", "methods",
-    "points", "num_points", "tunings", "search", "ladder",
+    "points", "num_points", "num_seeds", "divergence", "tunings", "search",
+    "ladder",
   }  # fmt: skip
   assert value["tuned"] == ["optimizer.lr"]
   assert value["methods"][0] == {
@@ -383,3 +384,15 @@ def test_tuning_of_a_seed_is_the_same_with_and_without_other_seeds():
     for s in ((0, 1), (0, 1, 2))
   )  # fmt: skip
   assert few < more
+
+
+def test_what_divergence_is_changes_the_report_alone():
+  """It is in plan.json, and in no id."""
+  plain, worst = (
+    make_plan(Sweep(methods=METHODS, divergence=word))
+    for word in ("verdict", "worst")
+  )
+  assert (plain.divergence, worst.divergence) == ("verdict", "worst")
+  assert plain.sweep_id == worst.sweep_id
+  assert [p.run_id for p in plain.points] == [p.run_id for p in worst.points]
+  assert make_plan(Sweep(methods=METHODS)) == plain

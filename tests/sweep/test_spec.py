@@ -112,6 +112,10 @@ def test_bad_searches_are_refused(options, message):
     ({"methods": [{}], "seeds": (0.5,)}, "Sweep.seeds needs"),
     ({"methods": [{}], "other_metrics": "eval/loss"}, "a tuple of names"),
     ({"methods": [{}], "mode": "least"}, "'min' or 'max', got 'least'"),
+    (
+      {"methods": [{}], "divergence": "wrost"},
+      "'verdict' or 'worst', got 'wrost'",
+    ),
     ({"methods": [{}], "labels": ["a", "b"]}, "1 different labels"),
   ],
 )

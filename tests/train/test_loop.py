@@ -64,6 +64,9 @@ def test_result_and_rows_say_what_happened(tmp_path):
   # Both describe the state that has taken no step, on other data.
   assert abs(train_rows[0]["loss"] - evaluations[0]["loss"]) < 0.2
   assert result["metrics"]["eval/loss"] == evaluations[-1]["loss"]
+  # Beside the metrics: how many tokens they are means of.
+  assert result["eval_examples"] == evaluations[-1]["eval_examples"] > 0
+  assert "eval/eval_examples" not in result["metrics"]
   assert evaluations[-1]["loss"] < evaluations[0]["loss"]
   status = files.read_json(tmp_path / files.STATUS)
   assert status["state"] == "done"

@@ -364,7 +364,7 @@ def test_evaluation_does_not_depend_on_the_batch_size():
         build.hyper(config),
         batch_size=size,
         num_batches=0,
-      )
+      ).means
     )
   for other in means[1:]:
     assert other["accuracy"] == pytest.approx(means[0]["accuracy"], rel=1e-12)

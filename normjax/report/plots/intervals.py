@@ -2,9 +2,17 @@
 
 from collections.abc import Sequence
 
-from normjax.report import stats
-from normjax.report.figure import Figure, Whisker, Whiskers, name, styles
+from normjax.report import stats, verdicts
+from normjax.report.figure import (
+  Band,
+  Figure,
+  Whisker,
+  Whiskers,
+  name,
+  styles,
+)
 from normjax.report.load import SweepRecord
+from normjax.statistics.noise import LEAST_SEEDS, noise_floor
 
 
 def metric_label(sweep: SweepRecord) -> str:
@@ -39,17 +47,20 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[Figure]:
   )
   if any(r.difference and r.difference.interval.n for r in rows):
     better = "left" if sweep.mode == "min" else "right"
+    band, said = _noise_floor(sweep, rows)
     panels.append(
       Whiskers(
-        f"Paired difference, 95%: better is {better} of 0",
+        f"Paired difference, unadjusted 95%: better is {better} of 0",
         f"difference to {name(str(sweep.baseline_name))}",
         tuple(_difference(row) for row in order),
         zero=True,
+        band=band,
       )
     )
     caption += (
-      " On the right, the difference over common seeds: where its whisker"
-      " crosses 0, the method cannot be told from the baseline."
+      " On the right, the difference over common seeds with its unadjusted"
+      " interval. A full marker is better or worse after the adjustment for the"
+      f" number of comparisons, a hollow one is not. {said}"
     )
   if any(r.diverged and r.interval.n for r in rows):
     caption += " † Survivors only: some seeds diverged."
@@ -77,4 +88,33 @@ def _difference(row: stats.Row) -> Whisker:
   if not row.difference:
     return Whisker(row.label, None)
   interval = row.difference.interval
-  return Whisker(row.label, interval.mean, interval.low, interval.high)
+  return Whisker(
+    row.label,
+    interval.mean,
+    interval.low,
+    interval.high,
+    hollow=row.verdict not in (verdicts.BETTER, verdicts.WORSE),
+  )
+
+
+def _noise_floor(
+  sweep: SweepRecord, rows: Sequence[stats.Row]
+) -> tuple[Band | None, str]:
+  """How far the baseline is from itself, and what a caption says of it."""
+  baseline = next(row for row in rows if row.label == sweep.baseline)
+  floor = noise_floor(list(baseline.values.values()))
+  if baseline.diverged or floor is None:
+    why = (
+      "some of the baseline's diverged"
+      if baseline.diverged
+      else f"it takes {LEAST_SEEDS} seeds of the baseline, there are"
+      f" {len(baseline.values)}"
+    )
+    return None, f"No noise floor is drawn: {why}."
+  return Band(floor.half_width, "noise floor: baseline against itself"), (
+    "The grey band is the noise floor: differences of the baseline to itself,"
+    f" between disjoint sets of its seeds ({floor.num_splits} ways to take two"
+    f" sets of {floor.size}), scaled to {floor.n} seeds per side; 95% of them"
+    f" lie within ±{floor.half_width:.2g}. It is a mark to see sizes by, and no"
+    " verdict: seeds are not paired in it."
+  )

@@ -34,7 +34,7 @@ from normjax.sweep.search import (
   Values,
   second_pass,
 )
-from normjax.sweep.spec import Tune
+from normjax.sweep.tune_spec import Tune
 
 PHASES = 2
 # The grids, the best values and on which sides they lie on an edge.

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from normjax import errors
 from normjax.sweep import tune as tune_lib
 from normjax.sweep.search import Axes, Found, Round, Rounds, Values, second_pass
-from normjax.sweep.spec import Tune
+from normjax.sweep.tune_spec import Tune
 
 
 def search(

@@ -20,7 +20,7 @@ from normjax.sweep import tune as tune_lib
 from normjax.sweep.checks import is_number
 from normjax.sweep.search import Axes, Found, Round, Rounds, Values
 from normjax.sweep.space import readable
-from normjax.sweep.spec import Tune
+from normjax.sweep.tune_spec import Tune
 
 _DIGITS = 3  # Of a value: one that people can read.
 

@@ -1,0 +1,114 @@
+"""What the final runs of a method give to its verdict."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from normjax.record import files, target
+from normjax.record.directory import RunState
+from normjax.report.load import Run, SweepRecord
+
+# A value that is this close to a whole number of examples is a count.
+_WHOLE = 1e-6
+
+
+class Divergence(NamedTuple):
+  """How many of a method's final runs that ended did so by diverging."""
+
+  count: int
+  of: int
+
+  def __str__(self) -> str:
+    """As in "2 of 5"."""
+    return f"{self.count} of {self.of}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """What a verdict sees of a method.
+
+  Attributes:
+    values: seed to final metric, of the runs that are done and have it.
+    diverged: seeds whose run diverged, or ended at a metric that is not finite.
+    num_over: runs that ended, by finishing with the metric or diverging.
+    censored: whether the metric is a target that some run never reached.
+  """
+
+  values: Mapping[int, float]
+  diverged: frozenset[int]
+  num_over: int
+  censored: bool = False
+
+  @property
+  def divergence(self) -> Divergence:
+    """Of the runs that ended."""
+    return Divergence(len(self.diverged), self.num_over)
+
+
+def finals(sweep: SweepRecord) -> dict[str, Sample]:
+  """Of each method, on the sweep's metric."""
+  return {
+    m.label: sample(sweep.finals(m.label), sweep.metric) for m in sweep.methods
+  }
+
+
+def sample(runs: Sequence[Run], metric: str) -> Sample:
+  """What the final runs of a method give to a verdict on a metric.
+
+  Of a target that some run ended without reaching there is no value.
+  """
+  diverged = frozenset(r.seed for r in runs if is_diverged(r, metric))
+  values = {r.seed: r.metric(metric) for r in runs if r.state.over}
+  known = {seed: v for seed, v in values.items() if v is not None}
+  if target.parse(metric) is not None and len(known) < len(values):
+    return Sample({}, diverged, len(values), censored=True)
+  return Sample(known, diverged, len(known) + len(diverged))
+
+
+def is_diverged(run: Run, metric: str) -> bool:
+  """Whether a run diverged, or ended at a metric that is not finite."""
+  if run.state is not RunState.DONE or target.parse(metric) is not None:
+    return run.state is RunState.DIVERGED
+  return run.result["metrics"].get(metric, 0.0) is None
+
+
+def resolution(sweep: SweepRecord) -> float:
+  """The step of a metric that takes steps; 0: it has none that is known.
+
+  1 / N of a metric that is counted over N examples, as an accuracy is: every
+  final value times N is whole. The steps between two evaluations of a target.
+  """
+  goal = target.parse(sweep.metric)
+  if goal is not None:
+    every = sweep.config.get("evaluate", {}).get("every_steps")
+    is_known = goal.unit == "steps" and isinstance(every, int)
+    return float(every) if is_known else 0.0
+  done = [
+    run
+    for run in sweep.runs
+    if run.stage == "final" and run.metric(sweep.metric) is not None
+  ]
+  numbers = {_num_examples(run) for run in done}
+  if not numbers or None in numbers:
+    return 0.0
+  is_count = all(
+    abs(count - round(count)) < _WHOLE
+    for run in done
+    if (count := run.metric(sweep.metric) * _num_examples(run)) is not None
+  )
+  return 1 / min(numbers) if is_count else 0.0
+
+
+def _num_examples(run: Run) -> float | None:
+  """How many examples the evaluation counted; None where nothing says it.
+
+  Results of earlier versions do not: there the size of the split does, which
+  is right where the evaluation took all of it.
+  """
+  said = run.result.get(files.EVAL_EXAMPLES)
+  if said is None:
+    data: Any = run.record.get("provenance", {}).get("data")
+    sizes = data.get("sizes") if isinstance(data, Mapping) else None
+    said = sizes.get("validation") if isinstance(sizes, Mapping) else None
+  is_number = isinstance(said, int | float) and not isinstance(said, bool)
+  return said if is_number and said > 0 else None

@@ -1,0 +1,91 @@
+"""What a report says of tuning: its budget, whose luck it is, whose data."""
+
+from collections.abc import Sequence
+
+from normjax.record import comparison
+from normjax.record.comparison import short_names
+from normjax.report import stats
+from normjax.report.load import SweepRecord
+from normjax.report.tables import NOTHING, few
+
+
+def budget(sweep: SweepRecord) -> str:
+  """What was tuned, how, and with what budget."""
+  num_tuned = len(sweep.rungs.methods if sweep.rungs else sweep.methods)
+  said = f"{', '.join(sweep.tuned_keys)}: "
+  said += comparison.budget(sweep.tunings, num_tuned, sweep.search)
+  said += f", the baseline too; seeds {seeds(sweep, 'tune')}"
+  if sweep.search is not None:
+    said += f"; search {sweep.search.name}"
+    said += ", with a second pass" if sweep.search.second_pass else ""
+  return said
+
+
+def seeds(sweep: SweepRecord, stage: str) -> str:
+  """Of the runs of a stage, in words."""
+  found = sorted({run.seed for run in sweep.runs if run.stage == stage})
+  return ", ".join(map(str, found)) or NOTHING
+
+
+def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
+  """What the tuning cannot say, or takes from the comparison."""
+  if not sweep.tuned_keys:
+    return [
+      "Nothing was tuned: every method ran with the values of its config."
+    ]
+  lines = []
+  counts = {row.trials_planned for row in rows}
+  is_descent = sweep.search is not None and sweep.search.name == "coordinate"
+  if len(counts) > 1:
+    least, most = min(counts), max(counts)
+    lines.append(
+      f"Coordinate descent tried {least} to {most} settings per method: one"
+      " whose best no longer moved spent no more."
+      if is_descent
+      else f"Tuning was unequal: {least} to {most} settings tried per method."
+    )
+  names = short_names(sweep.tuned_keys)
+  lines.append(
+    f"Only {', '.join(names[key] for key in sweep.tuned_keys)}"
+    f" {'were' if len(names) > 1 else 'was'} tuned; all else is as in the"
+    " configs."
+  )
+  for key, short in names.items():
+    without = [
+      r.label for r in rows if r.method.choices and not r.method.chosen(key)
+    ]
+    if without:
+      lines.append(
+        f"{short} was not tuned for {few(without)}: no such number there, or"
+        " the row sets it."
+      )
+  if edges := list(filter(None, (row.method.edges() for row in rows))):
+    lines.append(f"Best value on an edge of the grid: {', '.join(edges)}.")
+  lines += _repetition(sweep)
+  trials = [run for run in sweep.runs if run.stage == "tune"]
+  on_validation = {r.method for r in trials if r.split == "validation"}
+  if on_validation:
+    lines.append(
+      "Tuned on validation, the data of the final numbers, which flatters"
+      f" what is tuned: {few(sorted(on_validation))}."
+    )
+  shared = {run.seed for run in trials} & {
+    r.seed for r in sweep.runs if r.stage == "final"
+  }
+  if shared:
+    lines.append(
+      "Final seeds were also used for tuning, which flatters the tuned"
+      f" methods: {', '.join(map(str, sorted(shared)))}."
+    )
+  return lines
+
+
+def _repetition(sweep: SweepRecord) -> list[str]:
+  """Whether the luck of tuning is in the intervals, and what it costs."""
+  if not sweep.tunings or sweep.tunings[0].for_seed is not None:
+    return []
+  seeds = len(sweep.tunings[0].seeds)
+  return [
+    f"Tuning was shared by all final seeds ({seeds} tuning"
+    f" seed{'s' * (seeds != 1)}): its luck is not in the intervals."
+  ]

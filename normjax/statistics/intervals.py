@@ -1,0 +1,107 @@
+"""Means with t-intervals, and the paired t-test that goes with them."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import special
+
+ALPHA = 0.05  # Of a family of comparisons; intervals are of 1 - ALPHA.
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+  """Mean of n values with its two-sided t-interval.
+
+  Attributes:
+    mean: None where n = 0.
+    low: lower end; None where n < 2.
+    high: upper end; None where n < 2.
+    sd: standard deviation with n - 1, at least what the values' resolution
+      lets it be; None where n < 2, 0 where the values do not tell it.
+  """
+
+  n: int
+  mean: float | None = None
+  low: float | None = None
+  high: float | None = None
+  sd: float | None = None
+
+  @property
+  def half_width(self) -> float | None:
+    """Half the interval's length; None where n < 2."""
+    return None if self.high is None else self.high - self.mean
+
+
+def mean_interval(values: Sequence[float], least_sd: float = 0.0) -> Interval:
+  """Mean and 95% t-interval: mean ± t(0.975, n - 1) sd / sqrt(n).
+
+  Args:
+    values: one per seed; may be empty.
+    least_sd: what sd is at least, see `resolution_sd`.
+  """
+  n = len(values)
+  if n == 0:
+    return Interval(0)
+  mean = float(np.mean(values))
+  if n == 1:
+    return Interval(1, mean)
+  sd = max(float(np.std(values, ddof=1)), least_sd)
+  t = special.stdtrit(n - 1, 1 - ALPHA / 2)
+  half = float(t * sd / math.sqrt(n))
+  return Interval(n, mean, mean - half, mean + half, sd)
+
+
+def resolution_sd(resolution: float) -> float:
+  """Least standard deviation of a difference: resolution / sqrt(6).
+
+  A value that is rounded to a multiple of h, as an accuracy over N examples is
+  to h = 1 / N, is off by a uniform number of width h: of variance h² / 12. The
+  difference of two has twice that.
+  """
+  return resolution / math.sqrt(6)
+
+
+def paired_interval(
+  values: Mapping[int, float],
+  baseline: Mapping[int, float],
+  resolution: float = 0.0,
+) -> Interval:
+  """Mean and 95% t-interval of the differences over the common seeds.
+
+  Args:
+    values: seed to metric of the method.
+    baseline: seed to metric of the baseline.
+    resolution: of the metric; 0: it has none that is known.
+
+  Returns:
+    The interval. Differences that are equal but for the rounding of float32,
+    in which metrics are computed, have sd = 0 where the resolution is 0: their
+    spread is not known.
+  """
+  seeds = sorted(values.keys() & baseline.keys())
+  differences = [values[seed] - baseline[seed] for seed in seeds]
+  interval = mean_interval(differences, resolution_sd(resolution))
+  if interval.n < 2 or not interval.sd:
+    return interval
+  largest = max(abs(v[s]) for v in (values, baseline) for s in seeds)
+  if interval.sd < np.spacing(np.float32(largest)):
+    return Interval(
+      interval.n, interval.mean, interval.mean, interval.mean, 0.0
+    )
+  return interval
+
+
+def t_test(interval: Interval) -> float | None:
+  """Two-sided p-value of mean = 0; None where n < 2 or the spread is not known.
+
+  Values that are all 0 have p = 1. Equal values that are not 0 have none: a
+  spread of 0 in a few seeds does not say that there is none.
+  """
+  if interval.n < 2:
+    return None
+  if not interval.sd:
+    return 1.0 if interval.mean == 0 else None
+  t = interval.mean / (interval.sd / math.sqrt(interval.n))
+  return float(2 * special.stdtr(interval.n - 1, -abs(t)))
