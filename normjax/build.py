@@ -202,7 +202,8 @@ def optimizer(
     roles: of the model's parameters: which of them decay, which are matrices
       and so on, where the config leaves it open. None: by their names.
   """
-  from normjax import optim
+  from normjax import optim, validate
+  from normjax.optim import masks
 
   resolved = configure.to_dict(config)
   block = resolved["optimizer"]
@@ -222,6 +223,8 @@ def optimizer(
         options[key] = values[path]
       if key.endswith("learning_rate") and options[key] is not None:
         options[key] = options[key] * learning_rate_scale
+    if isinstance(options.get("mask"), str):
+      validate.choice(name, "mask", options["mask"], masks.NAMED)
     made = optim.make(name, **_with_roles(name, options, roles))
     return outside.checked_optimizer(name, made)
 
@@ -360,19 +363,20 @@ def _with_roles(
 
   if roles is None:
     return options
-  # The option that goes by names, and what is put in its place.
-  answers = {
-    "mask": ("default", roles.decay_mask),
-    "dims": (None, roles.dims),
-    "non_negative": ("default", roles.non_negative_mask),
-    "exempt": (groups.HEAD_NAMES, roles.outputs()),
-    "keep": (groups.EMBEDDING_NAMES, roles.tables()),
-    "writers": (groups.WRITER_NAMES, roles.writers()),
-  }
+  # The option, the value with which it goes by names, what is put in its place.
+  answers = (
+    ("mask", "default", roles.decay_mask),
+    ("mask", "input_scales", roles.selective_decay_mask),
+    ("dims", None, roles.dims),
+    ("non_negative", "default", roles.non_negative_mask),
+    ("exempt", groups.HEAD_NAMES, roles.outputs()),
+    ("keep", groups.EMBEDDING_NAMES, roles.tables()),
+    ("writers", groups.WRITER_NAMES, roles.writers()),
+  )
   parameters = inspect.signature(optim.REGISTRY.get(name)).parameters
   return options | {
     key: answer
-    for key, (by_name, answer) in answers.items()
+    for key, by_name, answer in answers
     if key in parameters
     and options.get(key, parameters[key].default) == by_name
   }

@@ -50,13 +50,22 @@ COMPONENTS = {
 _NAMED = (*COMPONENTS, "schedule")
 # Leaves that a config may lack, and what they then are. With these values they
 # are left out of a resolved config, so that it is that of a config without.
-OPTIONAL: Mapping[str, Any] = {
+OPTIONAL: dict[str, Any] = {
   "objective.name": "",
+  "optimizer.mask": "",  # The optimizer's own.
   "evaluate.metrics": (),
   "log.wandb_project": "",
   "log.wandb_group": "",
   "log.wandb_name": "",
 }
+# The same of options that components' files have: with these values a config is
+# that of the time before the options were there.
+ADDED: dict[str, Any] = {
+  "model.reader_output_scales": None,
+  "norm.scale_form": "plain",
+}
+# The `field_type` of a FieldReference whose value may be whole or a fraction.
+NUMBER = (int, float)
 
 
 def load(path: str | Path) -> ConfigDict:
@@ -201,14 +210,9 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     if not isinstance(path, str):
       raise errors.ConfigError(f"an override's key is a string, got {path!r}.")
   config = copy.deepcopy(config)
-  for path in OPTIONAL.keys() & overrides.keys():
-    block, _, key = path.rpartition(".")
-    with config.unlocked():
-      if block not in config:
-        config[block] = ConfigDict()
-      if isinstance(config[block], ConfigDict) and key not in config[block]:
-        config[block][key] = OPTIONAL[path]
   for path in sorted(overrides, key=lambda path: not is_component_name(path)):
+    if path in OPTIONAL:
+      _make_room(config, path)
     value = plain(overrides[path])
     block = path.removesuffix(".name")
     if path == "schedule.name" and isinstance(config.get(block), ConfigDict):
@@ -220,6 +224,22 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     else:
       _set(config, path, value)
   return config
+
+
+def _make_room(config: ConfigDict, path: str) -> None:
+  """Puts an optional leaf into a config that lacks it, with its default.
+
+  What a component from outside takes, its factory says.
+  """
+  block, _, key = path.rpartition(".")
+  with config.unlocked():
+    if block not in config:
+      config[block] = ConfigDict()
+    holder = config[block]
+    if not isinstance(holder, ConfigDict) or key in holder:
+      return
+    if not is_outside(str(holder.get("name"))):
+      holder[key] = OPTIONAL[path]
 
 
 def check_leaf(config: ConfigDict, path: str) -> ConfigDict:
@@ -332,12 +352,14 @@ def to_dict(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
           " numbers, strings, booleans, None, and lists or tuples of these."
         ) from error
     raise errors.ConfigError(f"the config is not complete: {error}") from error
-  for path, default in OPTIONAL.items():
+  for path, default in (OPTIONAL | ADDED).items():
     block, _, key = path.rpartition(".")
     holder = resolved.get(block)
-    # JSON has no tuples.
-    if isinstance(holder, dict) and holder.get(key) in (default, [*default]):
-      del holder[key]
+    if isinstance(holder, dict) and key in holder:
+      # JSON has no tuples.
+      value = tuple(v) if isinstance(v := holder[key], list) else v
+      if value == default and not is_outside(str(holder.get("name"))):
+        del holder[key]
     if block in COMPONENTS and not holder:
       resolved.pop(block, None)
   return resolved

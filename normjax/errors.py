@@ -1,8 +1,11 @@
-"""Errors that a user can act on; the command line prints them bare."""
+"""Errors that a user can act on, and how their messages list names.
+
+The command line prints them bare.
+"""
 
 import functools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,21 @@ class RunError(UserError):
 
 class BusyRunError(RunError):
   """A directory that another process uses now: later it may be free."""
+
+
+def few(names: Sequence[str], most: int = 6, separator: str = ", ") -> str:
+  """The first names and how many more there are: "a, b and 2 more"."""
+  shown, more = separator.join(names[:most]), and_more(len(names) - most)
+  if not more:
+    return shown
+  return f"{shown}{'' if separator == ', ' else separator.strip()} {more}"
+
+
+def and_more(count: int, unit: str = "") -> str:
+  """What follows those that are named: "and 2 more faults"; none is ""."""
+  if count <= 0:
+    return ""
+  return f"and {count:,} more" + (f" {unit}{'s' * (count > 1)}" if unit else "")
 
 
 def located(

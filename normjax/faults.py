@@ -82,6 +82,21 @@ def describe(error: OSError) -> str:
   return f"cannot use {where}: {error.strerror or error}"
 
 
+def make_folder(path: Path) -> None:
+  """Makes a folder and those above it, where they are missing.
+
+  Raises:
+    OSError: one of `DISK_ERRORS`, also where Python has no word for it.
+  """
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except FileNotFoundError as error:
+    # As /proc answers: what was to be made does not exist.
+    raise PermissionError(
+      errno.EPERM, "No folder can be made there", str(path)
+    ) from error
+
+
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
   """Adds the file's name to a disk's error, where Python leaves it out."""

@@ -300,8 +300,13 @@ def _own_leaves(
 ) -> dict[str, Any]:
   """The leaves of a component's own config; a sweep asks for each often."""
   del version  # Another file, or one that was edited, is read anew.
-  config = configure.to_dict(configure.component(block, name))
-  return {f"{block}.{path}": v for path, v in configure.leaves(config)}
+  config = configure.component(block, name)
+  found = dict(configure.leaves(configure.to_dict(config)))
+  for key in config:
+    # A whole default that may be a fraction is asked for as a fraction.
+    if config.get_type(key) == configure.NUMBER:
+      found[key] = float(found[key])
+  return {f"{block}.{path}": value for path, value in found.items()}
 
 
 def _version(block: str, name: str) -> tuple[Path, int] | None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pathlib
 import types
 
 import pytest
@@ -51,6 +52,20 @@ def test_other_errors_are_no_disk_s(error):
 def test_memory_that_ran_out(error):
   assert faults.is_memory(error)
   assert faults.disk(error) is None
+
+
+def test_a_folder_where_none_can_be_is_the_disk_s_error(monkeypatch, tmp_path):
+  """As /proc answers; there is no such file system everywhere."""
+  faults.make_folder(tmp_path / "a" / "b")
+  faults.make_folder(tmp_path / "a" / "b")
+
+  def mkdir(path, **_):
+    raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+  monkeypatch.setattr(pathlib.Path, "mkdir", mkdir)
+  with pytest.raises(OSError, match="No folder can be made there") as raised:
+    faults.make_folder(tmp_path / "c")
+  assert faults.disk(raised.value) is raised.value
 
 
 def test_a_full_disk_is_no_lack_of_memory():

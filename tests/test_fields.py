@@ -1,11 +1,13 @@
 """Every leaf of the run blocks has a type, a range and an effect."""
 
+import ast
 import math
 
 import ml_collections
 import pytest
 
 from normjax import build, configure, errors, fields
+from normjax.commands import arguments
 from tests import support
 
 DEFAULT = dict(
@@ -112,7 +114,8 @@ def test_what_a_config_may_lack(path):
   config = configure.load("configs/default.py")
   block, _, key = path.rpartition(".")
   without = configure.override(config, {})
-  del without[block][key]
+  if key in without[block]:
+    del without[block][key]
   fields.check(without)
   assert path not in dict(configure.leaves(configure.to_dict(config)))
   assert configure.run_id(without) == configure.run_id(config)
@@ -121,6 +124,7 @@ def test_what_a_config_may_lack(path):
   value = {
     "objective.name": "squared_error",
     "evaluate.metrics": ("perplexity",),
+    "optimizer.mask": "input_scales",
   }.get(path, "mine")
   changed = configure.override(without, {path: value})
   fields.check(changed)
@@ -129,6 +133,28 @@ def test_what_a_config_may_lack(path):
   assert is_same_program == fields.is_loop(path)
   restored = configure.override(changed, {path: configure.OPTIONAL[path]})
   assert configure.run_id(restored) == configure.run_id(config)
+
+
+@pytest.mark.parametrize("text", ["12.5", "25", "None"])
+def test_a_share_whose_default_is_whole_may_be_a_fraction(text):
+  overrides = ["--config.optimizer.name=dion"]
+  whole, _ = arguments.load_config("configs/default.py", overrides)
+  assert type(whole.optimizer.rank_percent) is int
+  overrides.append(f"--config.optimizer.rank_percent={text}")
+  config, _ = arguments.load_config("configs/default.py", overrides)
+  assert config.optimizer.rank_percent == ast.literal_eval(text)
+  fields.check(config)
+  assert configure.run_id(config) != configure.run_id(whole)
+
+
+@pytest.mark.parametrize("text", ["half", "True", "(1, 2)"])
+def test_a_share_is_a_number(text):
+  overrides = [
+    "--config.optimizer.name=dion",
+    f"--config.optimizer.rank_percent={text}",
+  ]
+  with pytest.raises(errors.ConfigError, match=r"rank_percent.* is no number"):
+    arguments.load_config("configs/default.py", overrides)
 
 
 def test_an_empty_config_names_what_it_lacks():

@@ -29,7 +29,9 @@ def transformer_options() -> dict[str, Any]:
       "value": placeholder(str),
       "final": placeholder(str),
     },
+    # Gains around each matrix that reads an input norm, arXiv:2605.26895.
     "reader_scales": False,
+    "reader_output_scales": placeholder(str),
     # Inside attention.
     "mixing": "softmax",
     # None: as goes with the placement, "joint" for reordered, else "head".

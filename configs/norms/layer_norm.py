@@ -13,6 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
       "use_scale": True,
       "impl": None,
       "zero_centered": False,
+      "scale_form": "plain",
       "eps_placement": "inside",
       "statistics": "two_pass",
     }

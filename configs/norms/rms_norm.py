@@ -12,6 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
       "use_scale": True,
       "impl": ml_collections.config_dict.placeholder(str),
       "zero_centered": False,
+      "scale_form": "plain",
       "eps_placement": "inside",
       "partial": 1.0,
     }

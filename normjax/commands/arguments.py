@@ -13,6 +13,19 @@ from normjax import config_files, configure, errors, fields
 _BRACKETS = ("(", "[", "{")
 
 
+class _NumberParser(flags.ArgumentParser):
+  """Of a leaf that may be whole or a fraction."""
+
+  def parse(self, argument: str) -> int | float | None:
+    value = _literal(argument)
+    if value is None or type(value) in configure.NUMBER:
+      return value
+    raise ValueError(f"{argument!r} is no number")
+
+
+config_flags.register_flag_parser_for_type(configure.NUMBER, _NumberParser())
+
+
 def one(positional: list[str], what: str, usage: str) -> str:
   """The only positional argument.
 

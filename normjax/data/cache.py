@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from normjax import errors
+from normjax import errors, faults
 
 # Written last: the size of every file, as JSON.
 _COMPLETE = "complete"
@@ -74,7 +74,7 @@ def _is_whole(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-  path.parent.mkdir(parents=True, exist_ok=True)
+  faults.make_folder(path.parent)
   with path.open("w") as file:
     fcntl.flock(file, fcntl.LOCK_EX)
     yield

@@ -75,10 +75,9 @@ class BadFiles:
 
   def say(self) -> str:
     """How many, and the first of them with what is wrong."""
-    named = [f"{what} ({why})" for what, why in self.found[:_MOST_NAMED]]
-    more = len(self.found) - len(named)
-    text = f"{len(self.found)} cannot be used: {', '.join(named)}"
-    return text + (f" and {more} more" if more else "")
+    named = [f"{what} ({why})" for what, why in self.found]
+    few = errors.few(named, _MOST_NAMED)
+    return f"{len(named)} cannot be used: {few}"
 
   def notes(self) -> list[str]:
     """What a run notes of it: one sentence, or none."""
@@ -112,11 +111,10 @@ def given_path(option: str, value: Any) -> Path:
     raise errors.UserError(f"{option}={str(value)!r}: {error}.") from error
   above = next((p for p in path.absolute().parents if p.is_dir()), Path("/"))
   there = sorted(p.name for p in above.iterdir() if not is_hidden(p.name))
-  said = ", ".join(there[:_MOST_KEPT]) or "nothing"
-  more = len(there) - _MOST_KEPT
+  said = errors.few(there, _MOST_KEPT) or "nothing"
   raise errors.DataError(
     f"{option}={str(value)!r}: there is no {path.absolute()}. In {above}"
-    f" there is {said}{f' and {more} more' if more > 0 else ''}."
+    f" there is {said}."
   )
 
 

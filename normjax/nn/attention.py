@@ -17,11 +17,14 @@ from normjax.nn import mixing as mixing_lib
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.rotary import RotaryTable, rotate, table
+from normjax.nn.scale_vectors import NO_SCALE_VECTORS, ScaleVectors, gain_roles
 from normjax.nn.switches import HasNoise
 from normjax.norms import modes
 from normjax.types import Array
 
 _NORMAL = nnx.initializers.normal(0.02)
+# What reads x, and the axis of its heads.
+_HEADS_OF = {"query": "heads", "key": "kv_heads", "value": "kv_heads"}
 
 
 class Attention(HasNoise):
@@ -56,7 +59,7 @@ class Attention(HasNoise):
     logit_cap: float | None = None,
     output_gate: Literal["elementwise", "headwise"] | None = None,
     inner_norm: norms.NormSpec | None = None,
-    reader_scales: bool = False,
+    scale_vectors: ScaleVectors = NO_SCALE_VECTORS,
     kernel_init: Initializer = _NORMAL,
     value_init: Initializer | None = None,
     out_init: Initializer = _NORMAL,
@@ -97,8 +100,8 @@ class Attention(HasNoise):
         the gate comes after it.
       inner_norm: over the merged heads, before the output projection
         (arXiv:2210.06423).
-      reader_scales: whether queries, keys and values each have a gain of
-        their own on what they read, `query_scale` and so on, shape (d,).
+      scale_vectors: gains around the query, key and value matrices, as in
+        `query_scale` and `query_output_scale`; see there.
       kernel_init: of the query, key and gate kernels.
       value_init: of the value kernel; None: kernel_init.
       out_init: of the output kernel.
@@ -166,10 +169,11 @@ class Attention(HasNoise):
       dtype=dtype,
       rngs=rngs,
     )
-    self.reader_scales = reader_scales
-    if reader_scales:
-      for reader in ("query", "value") if shared else ("query", "key", "value"):
-        setattr(self, f"{reader}_scale", nnx.Param(jnp.ones((model_dim,))))
+    self.scale_vectors = scale_vectors
+    for reader, heads in _HEADS_OF.items():
+      if reader != "key" or not shared:
+        count = num_heads if heads == "heads" else kv_heads
+        scale_vectors.attach(self, reader, model_dim, count * head_dim)
     self.query_norm = normalize(query_key_norm, num_heads, self.joint)
     self.key_norm = normalize(
       None if shared else query_key_norm, kv_heads, self.joint
@@ -201,16 +205,14 @@ class Attention(HasNoise):
   @property
   def parameter_roles(self) -> dict[str, roles.Role]:
     """See `nn.roles`."""
-    query, key = ("heads", "head_dim"), ("kv_heads", "head_dim")
     said = {}
-    for name, outputs in (("query", query), ("key", key), ("value", key)):
-      said |= {
-        f"{name}/kernel": roles.kernel("embed", *outputs, outputs=2),
-        f"{name}/bias": roles.bias(*outputs),
-        f"{name}_scale": roles.gain("embed"),
+    for reader, heads in _HEADS_OF.items():
+      said |= gain_roles(reader, heads) | {
+        f"{reader}/kernel": roles.kernel("embed", heads, "head_dim", outputs=2),
+        f"{reader}/bias": roles.bias(heads, "head_dim"),
       }
     return said | {
-      "out/kernel": roles.kernel(*query, "embed"),
+      "out/kernel": roles.kernel("heads", "head_dim", "embed"),
       "out/bias": roles.bias("embed"),
       "output_gate/kernel": roles.kernel("embed", "heads"),
       "output_gate/bias": roles.bias("heads"),
@@ -270,11 +272,9 @@ class Attention(HasNoise):
       return layer(x, train=train, mask=mask_bt).reshape(x_bthk.shape)
 
     def read(reader: str) -> Array:
-      scaled_btd = x_btd
-      if self.reader_scales:
-        scale_d = getattr(self, f"{reader}_scale")[...]
-        scaled_btd = x_btd * scale_d.astype(x_btd.dtype)
-      return getattr(self, reader)(scaled_btd)
+      return self.scale_vectors.read(
+        self, reader, x_btd, train=train, mask=mask_bt
+      )
 
     def turn(x_bthk: Array) -> Array:
       assert rotary is not None

@@ -12,6 +12,7 @@ from normjax.nn import roles
 from normjax.nn.activation import gelu_exact
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
+from normjax.nn.scale_vectors import NO_SCALE_VECTORS, ScaleVectors, gain_roles
 from normjax.nn.switches import HasNoise
 from normjax.norms import modes
 from normjax.types import Array
@@ -45,8 +46,8 @@ class FeedForward(HasNoise):
     "gate/bias": roles.bias("mlp"),
     "up/bias": roles.bias("mlp"),
     "down/bias": roles.bias("embed"),
-    "gate_scale": roles.gain("embed"),
-    "up_scale": roles.gain("embed"),
+    **gain_roles("gate", "mlp"),
+    **gain_roles("up", "mlp"),
   }
 
   def __init__(
@@ -59,7 +60,7 @@ class FeedForward(HasNoise):
     dropout_rate: float = 0.0,
     hidden_norm: norms.NormSpec | None = None,
     inner_norm: norms.NormSpec | None = None,
-    reader_scales: bool = False,
+    scale_vectors: ScaleVectors = NO_SCALE_VECTORS,
     kernel_init: nnx.Initializer = _NORMAL,
     out_init: nnx.Initializer = _NORMAL,
     dtype: jnp.dtype = jnp.float32,
@@ -76,8 +77,8 @@ class FeedForward(HasNoise):
       hidden_norm: before the nonlinearity, over f features: of W_gate x where
         there is a gate, else of W_up x.
       inner_norm: before the last matrix, over f features.
-      reader_scales: whether each matrix that reads x has a gain of its own
-        on it, `gate_scale` and `up_scale`, shape (d,).
+      scale_vectors: gains around each matrix that reads x, as in `up_scale`
+        and `up_output_scale`; see there.
       kernel_init: of the matrices that read x.
       out_init: of the last matrix.
       dtype: of the computation; parameters are float32.
@@ -104,21 +105,15 @@ class FeedForward(HasNoise):
       self.gate = linear(model_dim, hidden_dim, kernel_init)
     self.up = linear(model_dim, hidden_dim, kernel_init)
     self.down = linear(hidden_dim, model_dim, out_init)
-    self.reader_scales = reader_scales
-    if reader_scales:
-      for reader in ("gate", "up") if gated else ("up",):
-        setattr(self, f"{reader}_scale", nnx.Param(jnp.ones((model_dim,))))
+    self.scale_vectors = scale_vectors
+    for reader in ("gate", "up") if gated else ("up",):
+      scale_vectors.attach(self, reader, model_dim, hidden_dim)
     self.has_hidden_norm = hidden_norm is not None
     if hidden_norm is not None:
       self.hidden_norm = NormLayer(hidden_norm, (hidden_dim,), rngs=rngs)
     self.has_inner_norm = inner_norm is not None
     if inner_norm is not None:
       self.inner_norm = NormLayer(inner_norm, (hidden_dim,), rngs=rngs)
-
-  def _read(self, x_btd: Array, reader: str) -> Array:
-    if self.reader_scales:
-      x_btd *= getattr(self, f"{reader}_scale")[...].astype(x_btd.dtype)
-    return getattr(self, reader)(x_btd)
 
   def __call__(
     self,
@@ -141,12 +136,18 @@ class FeedForward(HasNoise):
     """
     key = self.noise_key(train, key, dropout_rate=self.dropout_rate)
     activate, gated = ACTIVATIONS[self.activation]
-    hidden_btf = self._read(x_btd, "gate" if gated else "up")
+
+    def read(reader: str) -> Array:
+      return self.scale_vectors.read(
+        self, reader, x_btd, train=train, mask=mask_bt
+      )
+
+    hidden_btf = read("gate" if gated else "up")
     if self.has_hidden_norm:
       hidden_btf = self.hidden_norm(hidden_btf, train=train, mask=mask_bt)
     hidden_btf = activate(hidden_btf)
     if gated:
-      hidden_btf *= self._read(x_btd, "up")
+      hidden_btf *= read("up")
     if self.has_inner_norm:
       hidden_btf = self.inner_norm(hidden_btf, train=train, mask=mask_bt)
     y_btd = dropout(self.down(hidden_btf), self.dropout_rate, key)

@@ -17,7 +17,7 @@ from normjax import errors
 from normjax.nn import roles
 from normjax.nn.variables import value_of
 from normjax.optim import dims as dims_lib
-from normjax.optim import groups
+from normjax.optim import groups, masks
 from normjax.optim.dims import MatrixDims
 from normjax.optim.sign_constrained import non_negative_mask
 from normjax.types import PyTree
@@ -205,7 +205,11 @@ class Roles:
 
   def decay_mask(self, params: PyTree) -> PyTree:
     """What the option `mask` of an optimizer takes."""
-    return self._tree(params, lambda role: role.decays, groups.decay_mask)
+    return self._tree(params, lambda role: role.decays, masks.decay_mask)
+
+  def selective_decay_mask(self, params: PyTree) -> PyTree:
+    """The same, of the mask "input_scales"."""
+    return masks.selective_decay(others=self.decay_mask)(params)
 
   def non_negative_mask(self, params: PyTree) -> PyTree:
     """What the option `non_negative` of an optimizer takes."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from normjax import errors, norms
 from normjax.nn import placement as placement_lib
 from normjax.nn.residual_scaling import ResidualScaling
+from normjax.nn.scale_vectors import ScaleVectors
 from normjax.registry import near_misses
 
 _BRANCHES = ("attention", "feed_forward")
@@ -74,6 +75,43 @@ class Slots:
     if slot in getattr(layer, branch).slots:
       return named or self.default
     return named
+
+  def scale_vectors(
+    self, branch: str, reader_scales: bool, output: str | None
+  ) -> ScaleVectors:
+    """The gains around the readers of a branch, in the form of its input norm.
+
+    Args:
+      branch: "attention" or "feed_forward".
+      reader_scales: see `Stack`.
+      output: `reader_output_scales` of `Stack`.
+
+    Raises:
+      UserError: "normalized" without an input norm, by one whose gain is no
+        option, or by one that another site tells its statistic.
+    """
+    norm = self.around()[f"{branch}_input"]
+    between = None
+    if output == "normalized":
+      asked = "reader_output_scales='normalized'"
+      if not any("input" in getattr(at, branch).slots for at in self.layers):
+        raise errors.UserError(
+          f"{asked} takes the input norm of the {branch} branch; placement"
+          f" {self.placement.name!r} has none. Use 'plain'."
+        )
+      if norm.context_for_next_fn is not None:
+        raise errors.UserError(
+          f"{asked} takes the branch's input norm, and {norm.name!r} as it is"
+          " set takes its statistic from the norm before it. Use"
+          " variance='exact', or 'plain'."
+        )
+      between = _without_gain(norm, asked)
+    return ScaleVectors(
+      inputs=reader_scales,
+      outputs=output is not None,
+      between=between,
+      form=norm.options.get("scale_form", "plain"),
+    )
 
   def ends(self) -> dict[str, norms.Norm]:
     """Those of "embedding" and "final" that there are."""
@@ -205,14 +243,26 @@ class Slots:
     named = dict(self.named)
     for branch in _BRANCHES:
       slot = f"{branch}_input"
-      norm = around[slot]
-      if "use_scale" not in norm.options:
-        raise errors.UserError(
-          "reader_scales=True takes the gain from the norm, which needs the"
-          f" option use_scale; {norm.name!r} has none. Use rms_norm or"
-          " layer_norm, for example."
-        )
-      named[slot] = norms.make(
-        norm.name, **{**norm.options, "use_scale": False}
-      )
+      named[slot] = _without_gain(around[slot], "reader_scales=True")
     return dataclasses.replace(self, named=named)
+
+
+def _without_gain(norm: norms.Norm, asked: str) -> norms.Norm:
+  """The norm without its gain, which sits elsewhere.
+
+  Raises:
+    UserError: the gain is no option of it, or another option is about the gain;
+      the message names what asked.
+  """
+  if "use_scale" not in norm.options:
+    raise errors.UserError(
+      f"{asked} takes the gain from the norm, which needs the option use_scale;"
+      f" {norm.name!r} has none. Use rms_norm or layer_norm, for example."
+    )
+  changed = {"use_scale": False}
+  if "scale_form" in norm.options:
+    changed["scale_form"] = "plain"
+  try:
+    return norms.make(norm.name, **{**norm.options, **changed})
+  except errors.UserError as error:
+    raise type(error)(f"{asked}: {error}") from error

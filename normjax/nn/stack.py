@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import norms
-from normjax.nn import initial, residual_scaling, slots
+from normjax import norms, validate
+from normjax.nn import initial, residual_scaling, scale_vectors, slots
 from normjax.nn import placement as placement_lib
 from normjax.nn import variables as nn_variables
 from normjax.nn.attention import Attention
-from normjax.nn.block import Block
+from normjax.nn.block import BRANCHES, Block
 from normjax.nn.feed_forward import FeedForward
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.switches import HasNoise
@@ -42,6 +42,7 @@ class Stack(HasNoise):
     residual: str | residual_scaling.ResidualScaling = "none",
     init: str | initial.Init | None = initial.DEFAULT,
     reader_scales: bool = False,
+    reader_output_scales: str | None = None,
     mixing: str | Mapping[str, Any] = "softmax",
     query_key_norm_axes: str | None = None,
     query_key_norm_after_rotation: bool = False,
@@ -82,8 +83,12 @@ class Stack(HasNoise):
       init: how kernels start, one of `initial.TABLE`: the same for every
         placement, or "placement" for each placement's own. None is that, too:
         the configs of older runs have it.
-      reader_scales: whether each matrix that reads an input norm has a gain
-        of its own, in place of the norm's `scale` (arXiv:2605.26895).
+      reader_scales: whether each matrix that reads an input norm (those of
+        queries, keys, values, gate and up) has a gain of its own, in place of
+        the norm's `scale` (arXiv:2605.26895), in the form of that.
+      reader_output_scales: "plain": such a matrix has a gain on its output
+        too; "normalized": the input norm, over all its outputs, is before that
+        gain; None: neither. Readings of ours: see `nn.scale_vectors`.
       mixing: how attention mixes, one of `normjax.nn.mixing.TABLE`.
       query_key_norm_axes: "head" or "joint", see `Attention`; None: "joint"
         where the placement normalizes so, else "head".
@@ -108,6 +113,17 @@ class Stack(HasNoise):
     layers = [placed.layer(i + 1, num_layers) for i in range(num_layers)]
     chosen = slots.Slots(placed, layers, norms.resolve(norm), slot_norms or {})
     chosen.check(scaling, model_dim=model_dim, causal=causal)
+    if reader_output_scales is not None:
+      validate.choice(
+        "transformer",
+        "reader_output_scales",
+        reader_output_scales,
+        scale_vectors.OUTPUTS,
+      )
+    readers = {
+      branch: chosen.scale_vectors(branch, reader_scales, reader_output_scales)
+      for branch in BRANCHES
+    }
     if reader_scales:
       chosen = chosen.without_input_scales()
     inner_gain = scaling.inner_gain(2 * num_layers)
@@ -119,7 +135,6 @@ class Stack(HasNoise):
         "out_init": kernels.writer(out_gain, *where),
         "use_bias": use_bias,
         "dropout_rate": dropout_rate,
-        "reader_scales": reader_scales,
         "dtype": dtype,
         "rngs": rngs,
       }
@@ -136,6 +151,7 @@ class Stack(HasNoise):
         query_key_norm_after_rotation=query_key_norm_after_rotation,
         value_norm=chosen.inside(layer, "attention", "value"),
         inner_norm=chosen.inside(layer, "attention", "inner"),
+        scale_vectors=readers["attention"],
         learned_temperature=learned_temperature,
         logit_scale=logit_scale,
         logit_cap=logit_cap,
@@ -150,6 +166,7 @@ class Stack(HasNoise):
         activation=activation,
         hidden_norm=chosen.inside(layer, "feed_forward", "hidden"),
         inner_norm=chosen.inside(layer, "feed_forward", "inner"),
+        scale_vectors=readers["feed_forward"],
         kernel_init=kernels.inner(gain * inner_gain, *where),
         **shared,
       )

@@ -163,11 +163,8 @@ def check_same(problem: str, theirs: Variables, ours: Variables) -> None:
   """
   found = list(_differences(theirs, ours))
   if found:
-    more = len(found) - _MOST_NAMED
-    raise errors.UserError(
-      f"{problem}: {'; '.join(found[:_MOST_NAMED])}"
-      + (f"; and {more} more." if more > 0 else ".")
-    )
+    few = errors.few(found, _MOST_NAMED, "; ")
+    raise errors.UserError(f"{problem}: {few}.")
 
 
 def _differences(theirs: Variables, ours: Variables) -> Iterator[str]:

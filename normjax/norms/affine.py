@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from normjax import errors, validate
-from normjax.norms import base, moments
+from normjax.norms import base, magnitude, moments
 from normjax.types import Array
 
 
@@ -17,6 +17,7 @@ def init(
   use_scale: bool = True,
   use_bias: bool = True,
   zero_centered: bool = False,
+  scale_form: str = "plain",
 ) -> dict[str, Array]:
   """`scale` of gain 1 and `bias` of zeros, for the last axis of `shape`.
 
@@ -26,19 +27,32 @@ def init(
     use_scale: whether there is a `scale`.
     use_bias: whether there is a `bias`.
     zero_centered: `scale` holds the gain less 1; see `gains`.
+    scale_form: "plain", or "magnitude_direction": what `magnitude.init` makes
+      in place of `scale`.
   """
   start = jnp.full(shape[-1:], 0 if zero_centered else 1, dtype)
   scale = {"scale": start} if use_scale else {}
+  if use_scale and scale_form == "magnitude_direction":
+    scale = magnitude.init(shape[-1], dtype)
   bias = {"bias": jnp.zeros(shape[-1:], dtype)} if use_bias else {}
   return scale | bias
 
 
-def check_options(norm: str, use_scale: bool, zero_centered: bool) -> None:
-  """Raises UserError where a scale is zero-centred that is not there.
+def check_options(
+  norm: str, use_scale: bool, zero_centered: bool, scale_form: str
+) -> None:
+  """Raises UserError where something is asked of a scale that is not there.
 
-  And where one of the two is neither True nor False.
+  And where an option is none of its values.
   """
   validate.flags(norm, use_scale=use_scale, zero_centered=zero_centered)
+  validate.choice(norm, "scale_form", scale_form, magnitude.FORMS)
+  if scale_form != "plain" and (zero_centered or not use_scale):
+    raise errors.UserError(
+      f"{norm}: scale_form={scale_form!r} needs use_scale=True and"
+      f" zero_centered=False; got use_scale={use_scale!r} and"
+      f" zero_centered={zero_centered!r}."
+    )
   if zero_centered and not use_scale:
     raise errors.UserError(
       f"{norm}: zero_centered=True is about the scale, and use_scale=False"
@@ -48,7 +62,7 @@ def check_options(norm: str, use_scale: bool, zero_centered: bool) -> None:
 
 def check(norm: str, x: Array, params: Mapping[str, Array]) -> None:
   """Raises UserError unless x has as many channels as the parameters."""
-  for name in ("scale", "bias"):
+  for name in ("scale", "direction", "bias"):
     if name in params:
       base.check_features(norm, x, params[name].size)
 
@@ -56,10 +70,13 @@ def check(norm: str, x: Array, params: Mapping[str, Array]) -> None:
 def gains(
   params: Mapping[str, Array], zero_centered: bool
 ) -> Mapping[str, Array]:
-  """`params` with the gain as `scale`: 1 + scale where it is zero-centred.
+  """`params` with the gain as `scale`, whatever its form.
 
-  The sum is in float32 at least: near 1 a bfloat16 scale would lose its bits.
+  That is 1 + scale where it is zero-centred. The sum is in float32 at least:
+  near 1 a bfloat16 scale would lose its bits.
   """
+  if "direction" in params:
+    return {**params, "scale": magnitude.gain(params)}
   if not zero_centered or "scale" not in params:
     return params
   return {**params, "scale": 1 + moments.promote(params["scale"])}

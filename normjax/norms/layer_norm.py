@@ -17,6 +17,7 @@ def layer_norm(
   zero_centered: bool = False,
   eps_placement: str = "inside",
   statistics: str = "two_pass",
+  scale_form: str = "plain",
 ) -> base.Norm:
   """Layer normalization over the last axis.
 
@@ -40,12 +41,15 @@ def layer_norm(
     eps_placement: "inside" the root, or "outside": / (sqrt(var(x)) + eps).
     statistics: "two_pass"; or "one_pass", an ablation that takes the variance
       as mean(x^2) - mean(x)^2, clipped at 0, and fails on large means.
+    scale_form: "plain", or "magnitude_direction": the gain is magnitude *
+      direction / ||direction||, which start at sqrt(d) and ones; see
+      `normjax.norms.magnitude` (arXiv:2605.26895, our reading).
 
   Raises:
     UserError: an option out of range, or an impl that has not the formula.
   """
   validate.number("layer_norm", "eps", eps, above=0)
-  affine.check_options("layer_norm", use_scale, zero_centered)
+  affine.check_options("layer_norm", use_scale, zero_centered, scale_form)
   validate.flags("layer_norm", use_bias=use_bias)
   validate.choice(
     "layer_norm", "eps_placement", eps_placement, tuple(moments.RECIPROCAL_ROOT)
@@ -70,6 +74,7 @@ def layer_norm(
       "zero_centered": zero_centered,
       "eps_placement": eps_placement,
       "statistics": statistics,
+      "scale_form": scale_form,
     },
     traits=base.NormTraits(
       statistics="per_example",
@@ -93,9 +98,12 @@ def _init(
   use_bias: bool,
   use_scale: bool,
   zero_centered: bool,
+  scale_form: str,
   **_: Any,
 ):
-  params = affine.init(shape, dtype, use_scale, use_bias, zero_centered)
+  params = affine.init(
+    shape, dtype, use_scale, use_bias, zero_centered, scale_form
+  )
   return {"params": params}
 
 

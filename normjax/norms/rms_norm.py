@@ -18,6 +18,7 @@ def rms_norm(
   zero_centered: bool = False,
   eps_placement: str = "inside",
   partial: float = 1.0,
+  scale_form: str = "plain",
 ) -> base.Norm:
   """Root mean square normalization over the last axis.
 
@@ -39,12 +40,15 @@ def rms_norm(
     eps_placement: "inside" the root, or "outside": / (sqrt(mean(x^2)) + eps).
     partial: the paper's pRMSNorm, which has 0.0625: the mean is that of the
       first ceil(partial d) features (the authors' code rounds down). In (0, 1].
+    scale_form: "plain", or "magnitude_direction": the gain is magnitude *
+      direction / ||direction||, which start at sqrt(d) and ones; see
+      `normjax.norms.magnitude` (arXiv:2605.26895, our reading).
 
   Raises:
     UserError: an option out of range, or an impl that has not the formula.
   """
   validate.number("rms_norm", "eps", eps, above=0)
-  affine.check_options("rms_norm", use_scale, zero_centered)
+  affine.check_options("rms_norm", use_scale, zero_centered, scale_form)
   asked = validate.implementations("rms_norm", impl, kernel.IMPLEMENTATIONS)
   validate.choice(
     "rms_norm", "eps_placement", eps_placement, tuple(moments.RECIPROCAL_ROOT)
@@ -65,6 +69,7 @@ def rms_norm(
       "zero_centered": zero_centered,
       "eps_placement": eps_placement,
       "partial": partial,
+      "scale_form": scale_form,
     },
     traits=base.NormTraits(statistics="per_example", scale_invariant=True),
     init_fn=_init,
@@ -76,8 +81,18 @@ def _kernel_has_it(eps_placement: str, partial: float) -> bool:
   return eps_placement == "inside" and partial == 1
 
 
-def _init(shape, dtype, *, use_scale: bool, zero_centered: bool, **_: Any):
-  params = affine.init(shape, dtype, use_scale, False, zero_centered)
+def _init(
+  shape,
+  dtype,
+  *,
+  use_scale: bool,
+  zero_centered: bool,
+  scale_form: str,
+  **_: Any,
+):
+  params = affine.init(
+    shape, dtype, use_scale, False, zero_centered, scale_form
+  )
   return {"params": params}
 
 

@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from normjax import validate
-from normjax.optim import compose, groups, radial, safe
+from normjax.optim import compose, groups, masks, radial, safe
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
@@ -93,7 +93,7 @@ def scale_by_adamp(
       jax.tree.leaves(state.mu),
       jax.tree.leaves(state.nu),
       resolve(params),
-      groups.resolve_mask(mask, params),
+      masks.resolve_mask(mask, params),
       strict=True,
     )
     moved = [

@@ -9,7 +9,7 @@ import optax
 
 from normjax import validate
 from normjax.optim import dims as dims_lib
-from normjax.optim import groups, meshes, safe
+from normjax.optim import groups, masks, meshes, safe
 from normjax.types import Array, PyTree
 
 FALLBACK = "adamw (fallback)"
@@ -28,7 +28,7 @@ def add_decay(
 
   def update(updates, state, params=None):
     need_params(method, params)
-    flags = groups.resolve_mask(mask, params)
+    flags = masks.resolve_mask(mask, params)
     flat, structure = jax.tree.flatten(updates)
     decayed = [
       u + weight_decay * w.astype(u.dtype) if flag else u
@@ -54,7 +54,7 @@ def descend(
     direction: a transform without sign and learning rate.
     learning_rate: number, traced scalar or schedule.
     weight_decay: None where the direction holds the decay already.
-    mask: see `groups.resolve_mask`.
+    mask: see `masks.resolve_mask`.
   """
   validate.learning_rate(method, learning_rate)
   steps = [direction]
@@ -76,7 +76,7 @@ def finish(
 
   def init(params):
     groups.check_leaves(method, params)
-    groups.resolve_mask(mask, params)
+    masks.resolve_mask(mask, params)
     return meshes.place(inner.init(params), params)
 
   def update(updates, state, params=None, **extra_args):
@@ -157,7 +157,7 @@ def route(
     transforms: from the trees of `MatrixDims` and None, and of the mask, to
       the two transforms.
     dims: see `dims.resolve`.
-    mask: see `groups.resolve_mask`.
+    mask: see `masks.resolve_mask`.
   """
   # Options are checked when the optimizer is made.
   transforms(None, None)
@@ -167,7 +167,7 @@ def route(
     entries = dims_lib.resolve(dims, tree)
     matrices, fallback = transforms(
       structure.unflatten(entries),
-      structure.unflatten(groups.resolve_mask(mask, tree)),
+      structure.unflatten(masks.resolve_mask(mask, tree)),
     )
     labels = structure.unflatten(
       FALLBACK if entry is None else method for entry in entries
@@ -305,7 +305,7 @@ def descend_then_decay(
     rows = zip(
       [-rate * u for u in flat],
       jax.tree.leaves(params),
-      groups.resolve_mask(mask, params),
+      masks.resolve_mask(mask, params),
       strict=True,
     )
     moved = [

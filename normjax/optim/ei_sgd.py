@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from normjax import validate
-from normjax.optim import compose, groups, safe
+from normjax.optim import compose, groups, masks, safe
 from normjax.optim.sign_constrained import non_negative_mask, sign_constrained
 from normjax.types import Array, PyTree
 
@@ -120,11 +120,11 @@ def ei_sgd(
 
 def routes(params: PyTree, **options: Any) -> dict[str, str]:
   """Path of each leaf to the name of its update."""
-  flags = groups.resolve_mask(
+  flags = masks.resolve_mask(
     options.get("non_negative", "default"),
     params,
     name="non_negative",
-    default=non_negative_mask,
+    named={"default": non_negative_mask},
   )
   return {
     path: "ei_sgd (>= 0)" if flag else "ei_sgd"

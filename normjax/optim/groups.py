@@ -15,8 +15,6 @@ from jax.tree_util import GetAttrKey
 from normjax import errors
 from normjax.types import PyTree
 
-__all__ = ["decay_mask"]
-
 # A module whose `weight` is a gain, as PyTorch and Equinox call it.
 _NORM_MODULE = r"(\w*[nN]orm(_?\w)?|ln_?\w?|\w*_ln|bn)\d*(_\d+)?"
 # Gains and offsets, also where they have two axes: the biases of Flax's
@@ -199,56 +197,6 @@ def vectors(named: Sequence[tuple[str, Any]]) -> list[bool]:
     return other in ndims and ndims[path] + fewer_axes <= ndims[other]
 
   return [is_vector(path) for path, _ in named]
-
-
-def decay_mask(params: PyTree) -> PyTree:
-  """True for matrices and embeddings, false for gains, offsets and biases."""
-  named = leaves(params)
-  flags = [
-    jnp.ndim(leaf) > 1 and not vector
-    for (_, leaf), vector in zip(named, vectors(named), strict=True)
-  ]
-  return jax.tree.structure(params).unflatten(flags)
-
-
-def resolve_mask(
-  mask: Any,
-  params: PyTree,
-  *,
-  name: str = "mask",
-  default: Callable[[PyTree], PyTree] = decay_mask,
-) -> list[bool]:
-  """Whether each leaf is decayed, or what else `name` says, in order.
-
-  Args:
-    mask: "default" for `default`, None for every leaf, a tree of booleans
-      of the structure of `params` or a prefix of it, or a function from
-      params to such a tree.
-    params: the tree.
-    name: of the option, for messages.
-    default: what "default" stands for.
-
-  Raises:
-    UserError: another structure, or another string.
-    TypeError: a leaf of the mask that is not a boolean.
-  """
-  if mask is None:
-    return [True] * len(jax.tree.leaves(params))
-  if isinstance(mask, str):
-    if mask != "default":
-      raise errors.UserError(
-        f"{name}={mask!r}; allowed: 'default', None, a tree of booleans or a"
-        " function that makes one."
-      )
-    mask = default
-  tree = mask(params) if is_function(mask) else mask
-  flags = align(name, tree, params)
-  for (path, _), flag in zip(leaves(params), flags, strict=True):
-    if not isinstance(flag, bool):
-      raise errors.WrongTypeError(
-        f"{name}: the entry of {show(path)} is {flag!r}; allowed: True, False."
-      )
-  return flags
 
 
 def check_leaves(method: str, params: PyTree) -> None:

@@ -16,10 +16,7 @@ from normjax import validate
 from normjax.optim import groups
 from normjax.types import Array, PyTree
 
-__all__ = ["by_path", "partition_by_path", "scale_by_path", "selective_decay"]
-
-INPUT_NORM_NAMES = r"(.*/)?(\w*input_(layer)?norm|ln_?[12])(_\d+)?/\w+"
-_BIAS_NAMES = r"(.*/)?(\w+_)?(bias|beta|offset)"
+__all__ = ["by_path", "partition_by_path", "scale_by_path"]
 
 
 def by_path(rules: Sequence[tuple[str, Any]]) -> Callable[[PyTree], PyTree]:
@@ -116,38 +113,6 @@ def partition_by_path(
   return optax.partition(
     {n: transform for n, (_, transform) in enumerate(rules)}, labels
   )
-
-
-def selective_decay(
-  input_norms: str = INPUT_NORM_NAMES,
-) -> Callable[[PyTree], PyTree]:
-  """A mask: matrices and the scales of input norms decay, other vectors don't.
-
-  arXiv:2605.26895 finds the decay of scale vectors beneficial in norms that
-  feed a projection (input norms), harmful in those applied to the output of a
-  block. What it says of final norms and of those of queries and keys was not
-  available; like output norms, they do not decay here. Nor do offsets and
-  biases.
-
-  Args:
-    input_norms: pattern of the leaves of input norms; the default knows
-      `*_input_norm`, `input_layernorm` and GPT-2's `ln_1`, `ln_2`.
-
-  Returns:
-    What `mask` of every optimizer takes.
-  """
-  validate.pattern("selective_decay", "input_norms", input_norms)
-  rules = ((_BIAS_NAMES, False), (input_norms, True), (".*", None))
-
-  def mask(params: PyTree) -> PyTree:
-    chosen = groups.match_tree(rules, params).values()
-    default, structure = jax.tree.flatten(groups.decay_mask(params))
-    return structure.unflatten(
-      other if flag is None else flag
-      for flag, other in zip(chosen, default, strict=True)
-    )
-
-  return mask
 
 
 def _check_rules(method: str, given: Any, *, transforms: bool = False) -> None:

@@ -63,7 +63,7 @@ def optimizer(
     direction: a transform without sign and learning rate, made from `dims`.
     learning_rate: number, traced scalar or schedule.
     weight_decay: of the matrices.
-    mask: see `groups.resolve_mask`.
+    mask: see `masks.resolve_mask`.
     dims: see `dims.resolve`.
     fallback: its learning rate and decay are the matrices' where it has None.
     adam: the fallback's direction, of (b1, b2, eps) and the moments' dtypes.

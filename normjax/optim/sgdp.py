@@ -8,7 +8,7 @@ import optax
 from jax.typing import DTypeLike
 
 from normjax import validate
-from normjax.optim import compose, groups, radial, safe
+from normjax.optim import compose, groups, masks, radial, safe
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
@@ -81,7 +81,7 @@ def scale_by_sgdp(
       jax.tree.leaves(params),
       jax.tree.leaves(state.mu),
       resolve(params),
-      groups.resolve_mask(mask, params),
+      masks.resolve_mask(mask, params),
       strict=True,
     )
     moved = [update_leaf(*row) for row in rows]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from normjax import validate
-from normjax.optim import compose, groups, meshes
+from normjax.optim import compose, groups, masks, meshes
 from normjax.types import PyTree
 
 __all__ = ["non_negative_mask", "sign_constrained"]
@@ -53,8 +53,11 @@ def sign_constrained(
   inner = optax.with_extra_args_support(inner)
 
   def flags(params):
-    return groups.resolve_mask(
-      non_negative, params, name="non_negative", default=non_negative_mask
+    return masks.resolve_mask(
+      non_negative,
+      params,
+      name="non_negative",
+      named={"default": non_negative_mask},
     )
 
   def init(params):

@@ -51,7 +51,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
     content: the new one.
     durable: whether it must survive a power cut; costs a flush of the disk.
   """
-  path.parent.mkdir(parents=True, exist_ok=True)
+  faults.make_folder(path.parent)
   # Not `tempfile`: its files are for their owner alone, ours as umask says.
   new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
   try:

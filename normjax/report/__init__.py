@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normjax import errors, escape
+from normjax import errors, escape, faults
 
 if TYPE_CHECKING:
   from rich.console import Console
@@ -121,7 +121,7 @@ _FOLDERS = {"figures": (".svg", ".pdf"), "runs": (".html",)}
 def _replace(report: Path, texts: Mapping[str, str | bytes]) -> None:
   """Puts the files in place and removes what is no longer made."""
   for folder in _FOLDERS:
-    (report / folder).mkdir(parents=True, exist_ok=True)
+    faults.make_folder(report / folder)
   scratch = Path(tempfile.mkdtemp(dir=report, prefix=".new."))
   try:
     for folder in _FOLDERS:

@@ -9,7 +9,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -239,14 +239,28 @@ def _dash(style: Style) -> str | tuple:
   return (0, style.dash) if style.dash else "-"
 
 
+def _plot(
+  ax: Axes,
+  series: Series,
+  style: Style,
+  layout: _Layout,
+  *,
+  width: float,
+  size: float = 0.0,
+  **options: Any,
+) -> None:
+  """The series as a line in its method's style; width and size in points."""
+  ax.plot(
+    series.x, series.y, color=style.color, linestyle=_dash(style),
+    linewidth=width * layout.scale, markersize=size * layout.scale, **options,
+  )  # fmt: skip
+
+
 def _line(
   ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
 ) -> None:
   del panel
-  ax.plot(
-    series.x, series.y, color=style.color, linestyle=_dash(style),
-    linewidth=1.4 * layout.scale,
-  )  # fmt: skip
+  _plot(ax, series, style, layout, width=1.4)
   if series.low:
     ax.fill_between(
       series.x, series.low, series.high, color=style.color, alpha=0.18,
@@ -258,11 +272,7 @@ def _trials(
   ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
 ) -> None:
   del panel
-  ax.plot(
-    series.x, series.y, color=style.color, linestyle=_dash(style),
-    marker=style.marker, markersize=4.5 * layout.scale,
-    linewidth=1.5 * layout.scale,
-  )  # fmt: skip
+  _plot(ax, series, style, layout, width=1.5, size=4.5, marker=style.marker)
 
 
 def _chosen(
@@ -279,10 +289,9 @@ def _diverged(
   ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
 ) -> None:
   del panel
-  ax.plot(
-    series.x, series.y, color=style.color, linewidth=0.9 * layout.scale,
-    linestyle=_dash(style), marker="x", markevery=[-1], alpha=0.8,
-    markersize=6 * layout.scale,
+  _plot(
+    ax, series, style, layout, width=0.9, size=6, marker="x", markevery=[-1],
+    alpha=0.8,
   )  # fmt: skip
 
 

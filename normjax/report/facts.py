@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from normjax import configure
+from normjax import configure, errors
 from normjax.record import schema, target
 from normjax.record.comparison import differing_keys
 from normjax.record.directory import RunState
@@ -15,7 +15,7 @@ from normjax.record.failures import Failure, told
 from normjax.report import provenance, samples, stats, tuning, verdicts
 from normjax.report.findings import baseline_diverged
 from normjax.report.load import Run, SweepRecord
-from normjax.report.tables import NOTHING, few, show_value
+from normjax.report.tables import NOTHING, show_value
 
 
 def progress(sweep: SweepRecord) -> str:
@@ -29,7 +29,7 @@ def progress(sweep: SweepRecord) -> str:
   waiting = [m.label for m in sweep.methods if not sweep.finals(m.label)]
   if waiting and len(waiting) < len(sweep.methods):
     # Part of the sweep was run; the rest is to come.
-    parts.append(f"no final runs yet: {few(waiting)}")
+    parts.append(f"no final runs yet: {errors.few(waiting)}")
   return ", ".join(parts) or "no runs are planned"
 
 

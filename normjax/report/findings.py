@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from normjax import errors
 from normjax.report import samples, stats, verdicts
 from normjax.report.load import SweepRecord
-from normjax.report.tables import few
 
 
 def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
@@ -52,16 +52,16 @@ def _best(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   elif best.tested:
     sentence = (
       f"Best mean {sweep.metric}: {found}, not distinguishable from"
-      f" {few(best.undecided, 3)}."
+      f" {errors.few(best.undecided, 3)}."
     )
   else:
     sentence = (
       f"Best mean {sweep.metric}: {found}, by too few seeds to tell it from"
-      f" {few(best.others, 3)}."
+      f" {errors.few(best.others, 3)}."
     )
   lost = [row.label for row in rows if row.diverged]
   if lost:
-    sentence += f" Seeds diverged, so not ranked: {few(lost)}."
+    sentence += f" Seeds diverged, so not ranked: {errors.few(lost)}."
   return [sentence]
 
 

@@ -215,12 +215,6 @@ def _divergence(row: stats.Row) -> str:
   return f"{len(row.diverged)} of {row.over} (step {steps})"
 
 
-def few(names: Sequence[str], most: int = 6) -> str:
-  """Names, and how many more there are."""
-  more = len(names) - most
-  return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
 def show_value(value: Any) -> str:
   """A config value, floats in their shortest useful form."""
   if isinstance(value, float):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import normjax
-from normjax import configure, errors
+from normjax import configure, errors, faults
 
 
 def save(
@@ -55,7 +55,7 @@ def save(
   }
   new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    faults.make_folder(path.parent)
     new.write_bytes(safetensors.save(tensors, metadata=metadata))
     new.replace(path)
   except OSError as error:

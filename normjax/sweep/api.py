@@ -204,7 +204,7 @@ def run_sweep(
       if compiles:
         dry_run_lib.programs(state, num_slots, console, estimate)
       return _summary(out, state, {}, False, 0, started_s)
-    out.mkdir(parents=True, exist_ok=True)
+    faults.make_folder(out)
     with (
       lock.held(out) as descriptor,
       SweepDirectory(out).open_attempts() as attempts,

@@ -185,6 +185,4 @@ def _show(leaves: Mapping[str, Any], key: str) -> str:
 
 
 def _join(said: Sequence[str]) -> str:
-  more = len(said) - _MOST_NAMED
-  text = "; ".join(said[:_MOST_NAMED])
-  return text + (f"; and {more} more" if more > 0 else "")
+  return errors.few(said, _MOST_NAMED, "; ")

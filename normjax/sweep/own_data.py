@@ -51,11 +51,9 @@ def check(out: Path, plan: Plan, entries: Mapping[str, RunRecord]) -> None:
       for point in points
     }
     if changed := {run_id: text for run_id, text in said.items() if text}:
-      named = ", ".join(list(changed)[:_MOST_NAMED])
-      more = len(changed) - _MOST_NAMED
+      named = errors.few(list(changed), _MOST_NAMED)
       count = "1 run was" if len(changed) == 1 else f"{len(changed)} runs were"
       raise errors.RunError(
-        f"{out}: {count} trained on {next(iter(changed.values()))} ({named}"
-        f"{f' and {more} more' if more > 0 else ''}). Give a new --out, or put"
-        " the old data back."
+        f"{out}: {count} trained on {next(iter(changed.values()))} ({named})."
+        " Give a new --out, or put the old data back."
       )

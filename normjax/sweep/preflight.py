@@ -145,11 +145,8 @@ def check_here(
     unmatched.append(set(preview.unmatched(config.log.probes)))
   failures = told(failed, "programs")
   if failures and (strict or len(failed) == len(seen)):
-    more = len(failures) - 1
-    raise errors.UserError(
-      failures[0]
-      + (f" (and {more} more fault{'s' * (more > 1)})" if more else "")
-    )
+    more = errors.and_more(len(failures) - 1, "fault")
+    raise errors.UserError(failures[0] + (f" ({more})" if more else ""))
   if unmatched:
     # What one method lacks, another may have.
     preview_lib.check_probes(sorted(set.intersection(*unmatched)))

@@ -148,8 +148,8 @@ class Status:
     for cells in table:
       padded = (f"{c:{w}}" for c, w in zip(cells, widths, strict=True))
       yield "  ".join(padded).rstrip()
-    if more := len(self.lines) - len(lines):
-      yield f"… and {more:,} more"
+    if more := errors.and_more(len(self.lines) - len(lines)):
+      yield f"… {more}"
 
 
 class Watch:

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from normjax import faults
+from normjax import errors, faults
 from normjax.record import files
 from normjax.train import digest
 from normjax.train.state import State
@@ -249,10 +249,8 @@ def check_seal(
   }
   wrong = digest.differing(found, expected)
   if wrong:
-    more = len(wrong) - _MOST_NAMED
     raise SealError(
-      f"holds other bits than were saved in {', '.join(wrong[:_MOST_NAMED])}"
-      + (f" and {more} more" if more > 0 else "")
+      f"holds other bits than were saved in {errors.few(wrong, _MOST_NAMED)}"
     )
 
 

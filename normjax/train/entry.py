@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from normjax import build, configure, errors
+from normjax import build, configure, errors, faults
 from normjax.record import lock
 from normjax.record.directory import RunDirectory, RunState
 from normjax.record.recorder import Recorder
@@ -91,7 +91,7 @@ def run_together(runs: Sequence[Run]) -> list[dict[str, Any]]:
     writes = jax.process_index() == 0
     with contextlib.ExitStack() as locks:
       for run in left if writes else ():
-        run.directory.mkdir(parents=True, exist_ok=True)
+        faults.make_folder(run.directory)
         locks.enter_context(lock.held(run.directory, "run"))
       # Another process may have ended some before their locks were free.
       results |= _finished(left)

@@ -7,14 +7,13 @@ import optax
 import pytest
 from flax import linen, nnx
 
-from normjax import build, models, objectives
+from normjax import models
 from normjax.nn import model_roles, roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.linen import LinenNorm
-from normjax.train import state as train_state
 from normjax.train import step
 from tests import support
-from tests.train import own_models
+from tests.train import own_models, plain_step
 
 X = support.normal(16, 4)
 Y = jnp.arange(16) % 3
@@ -92,21 +91,10 @@ def test_it_trains_as_in_a_loop_of_linen_and_optax(norm):
   if norm:
     module = own_models.Linen(3, norm={"name": norm, "warmup_steps": 1})
   model = models.from_linen(module, X, rngs=nnx.Rngs(0))
-  structure, variables = nn_variables.split(model)
+  variables = nn_variables.split(model)[1]
   tx = optax.adamw(0.05, weight_decay=0.1)
-  config = support.tiny({"train.gradient_clip": 0.0, "train.z_loss": 0.0})
-  recipe = step.Recipe(
-    graphdef=structure,
-    make_optimizer=lambda *_: tx,
-    schedule=lambda *_: 1.0,
-    make_objective=lambda _: objectives.make("cross_entropy"),
-    accumulation_steps=1,
-    probes=(),
-    roles=model_roles.of(model),
-  )
-  ours = train_state.create(variables, tx.init(variables["params"]))
+  ours, train_step, hyper = plain_step.around(model, tx)
   batch = {"inputs": X, "targets": Y, "weight": jnp.ones(len(X))}
-  train_step = jax.jit(lambda *given: step.train_step(recipe, *given)[0])
 
   grads = variables["grad_stats"]
   params, stats = variables["params"], variables["stats"]
@@ -135,9 +123,8 @@ def test_it_trains_as_in_a_loop_of_linen_and_optax(norm):
     updates, state = tx.update(gradients, state, params)
     return optax.apply_updates(params, updates), grads, stats, state
 
-  hyper = build.hyper(config)
   for index in range(3):
-    ours = train_step(ours, batch, hyper)
+    ours = train_step(ours, batch)
     key = jax.random.fold_in(step.rng.fold(hyper["seed"], "dropout", index), 0)
     params, grads, stats, state = linen_step(params, grads, stats, state, key)
   # A mean of 16 is 16 products in another order; Adam divides by roots of

@@ -1,14 +1,10 @@
 """Networks without norms: equality, signal propagation, sizes, options."""
 
-import itertools
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from scipy import integrate
 
 from normjax import errors, models
 from normjax.models import norm_free
@@ -264,117 +260,6 @@ def test_the_head_starts_small(model):
   tolerance = 5 / np.sqrt(2 * kernel.size)
   np.testing.assert_allclose(np.std(kernel), 0.01, rtol=tolerance)
   np.testing.assert_array_equal(model.head.bias[...], 0.0)
-
-
-def _count(name, **options):
-  model = nnx.eval_shape(lambda: models.make(name, **options))
-  return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-
-
-def _conv(inputs, outputs, size=1):
-  """Kernel, gain and bias."""
-  return size**2 * inputs * outputs + 2 * outputs
-
-
-@pytest.mark.parametrize(
-  ("depth", "depths"), [(50, (3, 4, 6, 3)), (101, (3, 4, 23, 3))]
-)
-def test_nf_resnets_have_the_official_codes_parameters(depth, depths):
-  """But for the stem's bias, which it adds though with_bias is False."""
-  count, channels = _conv(3, 64, 7) - 64, 64
-  for width, blocks in zip((256, 512, 1024, 2048), depths, strict=True):
-    for index in range(blocks):
-      hidden = width // 4
-      count += _conv(channels, hidden) + _conv(hidden, hidden, 3)
-      count += _conv(hidden, width) + 1
-      count += 0 if index else _conv(channels, width)
-      channels = width
-  count += 2048 * 1000 + 1000
-  assert _count("nf_resnet", depth=depth) == count
-  assert _count("nf_resnet", depth=depth, stem_bias=True) == count + 64
-
-
-@pytest.mark.parametrize(("variant", "millions"), [("F0", 71.5), ("F1", 132.6)])
-def test_nfnets_have_the_papers_parameters(variant, millions):
-  """Table 6 of arXiv:2102.06171, and counted out."""
-  times = int(variant[1]) + 1
-  stem = (3, 16, 32, 64, 128)
-  count = sum(_conv(a, b, 3) for a, b in itertools.pairwise(stem))
-  channels = 128
-  for width, blocks in zip((256, 512, 1536, 1536), (1, 2, 6, 3), strict=True):
-    for index in range(blocks * times):
-      hidden = width // 2
-      count += _conv(channels, hidden) + 2 * _conv(128, hidden, 3)
-      count += _conv(hidden, width) + 1
-      count += 2 * width * (width // 2) + width // 2 + width
-      # A shortcut's convolution where a stage begins.
-      count += 0 if index else _conv(channels, width)
-      channels = width
-  count += _conv(1536, 3072) + 3072 * 1000 + 1000
-  assert _count("nfnet", variant=variant) == count
-  assert round(count / 1e6, 1) == millions
-
-
-def _moments(activate):
-  """Mean and variance of a(z) by quadrature, between the kinks."""
-
-  def mean(f):
-    def weighted(z):
-      return f(z) * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-    return sum(
-      integrate.quad(weighted, *ends, epsabs=1e-14, epsrel=1e-13)[0]
-      for ends in ((-12, 0), (0, 6), (6, 12))
-    )
-
-  first = mean(activate)
-  return first, mean(lambda z: (activate(z) - first) ** 2)
-
-
-_ACTIVATIONS = {
-  "relu": lambda z: max(z, 0.0),
-  "silu": lambda z: z / (1 + math.exp(-z)),
-  "gelu": lambda z: (
-    0.5 * z * (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
-  ),
-  "gelu_exact": lambda z: z * (1 + math.erf(z / math.sqrt(2))) / 2,
-  "tanh": math.tanh,
-  "selu": lambda z: (
-    1.0507009873554805 * (z if z > 0 else 1.6732632423543772 * math.expm1(z))
-  ),
-  "elu": lambda z: z if z > 0 else math.expm1(z),
-  "celu": lambda z: z if z > 0 else math.expm1(z),
-  "leaky_relu": lambda z: z if z > 0 else 0.01 * z,
-  "relu6": lambda z: min(max(z, 0.0), 6.0),
-  "sigmoid": lambda z: 1 / (1 + math.exp(-z)),
-  "log_sigmoid": lambda z: -math.log1p(math.exp(-z)),
-  "softplus": lambda z: math.log1p(math.exp(z)),
-  "soft_sign": lambda z: z / (1 + abs(z)),
-}
-
-
-@pytest.mark.parametrize("name", gains.GAINS)
-def test_gains_make_the_variance_one(name):
-  _, variance = _moments(_ACTIVATIONS[name])
-  exact, official = (gains.GAINS[name][kind] for kind in ("exact", "official"))
-  np.testing.assert_allclose(exact, variance**-0.5, rtol=1e-12)
-  # A Monte Carlo estimate of the authors.
-  np.testing.assert_allclose(official, exact, rtol=1e-3)
-  z = jnp.linspace(-3, 3, 13)
-  # A handful of roundings, of tanh's argument too.
-  np.testing.assert_allclose(
-    gains.resolve(name, "exact")(z),
-    [exact * _ACTIVATIONS[name](v) for v in np.float64(z)],
-    rtol=1e-5,
-    atol=1e-6,
-  )
-
-
-def test_the_gain_of_relu_has_a_formula():
-  exact = gains.GAINS["relu"]["exact"]
-  np.testing.assert_allclose(
-    exact, math.sqrt(2 / (1 - 1 / math.pi)), rtol=1e-15
-  )
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,13 @@ from flax import errors as flax_errors
 from flax import linen, nnx
 from flax.training import train_state as flax_train_state
 
-from normjax import build, norms, objectives
-from normjax.nn import model_roles
+from normjax import norms
 from normjax.nn import variables as nn_variables
 from normjax.nn.linen import LinenNorm
 from normjax.nn.norm_layer import NormLayer
-from normjax.train import state as train_state
-from normjax.train import step
 from tests import support
 from tests.norms import cases
+from tests.train import plain_step
 
 X = support.normal(4, 3, 8) * 2 + 1
 
@@ -148,21 +146,9 @@ def test_backward_statistics_are_those_of_our_train_step(name):
   norm = {"name": name, "warmup_steps": 2}
   targets = jax.random.randint(jax.random.key(1), X.shape[:-1], 0, 4)
   ported = _Nnx(norm, nnx.Rngs(0))
-  structure, variables = nn_variables.split(ported)
+  variables = nn_variables.split(ported)[1]
   tx = optax.adamw(0.05, weight_decay=0.1)
-
-  config = support.tiny({"train.gradient_clip": 0.0, "train.z_loss": 0.0})
-  recipe = step.Recipe(
-    graphdef=structure,
-    make_optimizer=lambda *_: tx,
-    schedule=lambda *_: 1.0,
-    make_objective=lambda _: objectives.make("cross_entropy"),
-    accumulation_steps=1,
-    probes=(),
-    roles=model_roles.of(ported),
-  )
-  ours = train_state.create(variables, tx.init(variables["params"]))
-  train_step = jax.jit(lambda *given: step.train_step(recipe, *given)[0])
+  ours, train_step, _ = plain_step.around(ported, tx)
 
   model = _Linen(norm)
   made = model.init(jax.random.key(0), X, train=True)
@@ -193,7 +179,7 @@ def test_backward_statistics_are_those_of_our_train_step(name):
 
   batch = {"inputs": X, "targets": targets, "weight": jnp.ones(targets.shape)}
   for _ in range(5):
-    ours = train_step(ours, batch, build.hyper(config))
+    ours = train_step(ours, batch)
     theirs = flax_step(theirs)
   first = (ours.params, ours.grad_stats, ours.stats)
   second = (

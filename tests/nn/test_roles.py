@@ -13,7 +13,7 @@ from normjax.nn import mixing, model_roles, roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
 from normjax.norms import weights
-from normjax.optim import dims, groups
+from normjax.optim import dims, groups, masks
 from normjax.optim.dims import MatrixDims
 from normjax.optim.sign_constrained import non_negative_mask
 from tests.contracts import model_contract
@@ -25,6 +25,16 @@ OTHERS: dict[str, str] = {}
 OPTIONS = [
   ("llama", {"use_bias": True, "num_kv_heads": 1, "output_gate": "headwise"}),
   ("llama", {"reader_scales": True, "scaled_embeddings": True}),
+  (
+    "llama",
+    {
+      "norm": "rms_norm(scale_form='magnitude_direction')",
+      "reader_scales": True,
+      "reader_output_scales": "normalized",
+      "num_kv_heads": 1,
+    },
+  ),
+  ("llama", {"reader_output_scales": "plain", "num_kv_heads": 1}),
   ("llama", {"tied_embeddings": True, "activation": "gelu"}),
   (
     "llama",
@@ -79,7 +89,7 @@ def check(model):
   for path, leaf in leaves:
     assert len(found[path].axes) == leaf.ndim, path
     assert found[path].kind is not roles.Kind.OTHER or path in OTHERS
-  assert groups.decay_mask(params) == found.decay_mask(params)
+  assert masks.decay_mask(params) == found.decay_mask(params)
   for default in (dims.default_dims, dims.channel_dims):
     named = dims.resolve(None, params, default)
     typed = dims.resolve(found.dims, params, default)

@@ -12,7 +12,7 @@ from normjax.nn.conv import Conv, convolve
 from normjax.nn.conv_norm import ConvNorm
 from normjax.nn.dense import Dense
 from normjax.norms import weights
-from normjax.optim import groups
+from normjax.optim import masks
 from normjax.train.step import _over_micro_batches
 from tests import support
 
@@ -97,7 +97,7 @@ def test_parameters_are_known_by_path():
     "norm/norm/scale",
     "norm/norm/bias",
   }
-  decays = paths(groups.decay_mask(params))
+  decays = paths(masks.decay_mask(params))
   assert {path for path, decay in decays.items() if decay} == {"conv/kernel"}
 
 

@@ -30,7 +30,12 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "layer_norm": (
     {},
-    {"eps": 0.1, "use_bias": False, "impl": "reference"},
+    {
+      "eps": 0.1,
+      "use_bias": False,
+      "impl": "reference",
+      "scale_form": "magnitude_direction",
+    },
     {"use_bias": False, "use_scale": False},
     {"eps": 0.1, "use_bias": False, "zero_centered": True},
     {"use_bias": False, "use_scale": False, "eps_placement": "outside"},
@@ -40,7 +45,12 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {},
     {"eps": 0.1, "use_scale": False},
     {"impl": "reference", "zero_centered": True},
-    {"eps": 1e-3, "eps_placement": "outside", "partial": 0.5},
+    {
+      "eps": 1e-3,
+      "eps_placement": "outside",
+      "partial": 0.5,
+      "scale_form": "magnitude_direction",
+    },
   ),
   "dyt": (
     {},

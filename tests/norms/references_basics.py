@@ -20,6 +20,9 @@ def affine(params, y, zero_centered=False):
   """A gain and an offset, each if it is there."""
   if "scale" in params:
     y = y * (params["scale"] + (1 if zero_centered else 0))
+  if "direction" in params:
+    v = params["direction"]
+    y = y * params["magnitude"] * v / math.hypot(*v)
   return y + params["bias"] if "bias" in params else y
 
 

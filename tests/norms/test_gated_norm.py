@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from normjax import errors, norms, optim
-from normjax.optim import dims, groups
+from normjax.optim import dims, masks
 from tests import support
 
 X = 3 * support.normal(4, 6, 32)
@@ -69,7 +69,7 @@ def test_the_gate_is_two_matrices_to_the_optimizers():
   """Decayed and orthonormalised, where the inner scale is neither."""
   params = norms.make("gated_norm").init((32,))["params"]
   tree = {"layers": {"input_norm": params}}
-  decayed = groups.decay_mask(tree)["layers"]["input_norm"]
+  decayed = masks.decay_mask(tree)["layers"]["input_norm"]
   assert decayed == {"scale": False, "gate_down": True, "gate_up": True}
   axes = dims.default_dims(tree)["layers"]["input_norm"]
   assert axes["scale"] is None

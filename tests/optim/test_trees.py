@@ -11,7 +11,7 @@ import pytest
 from flax import linen, nnx
 
 from normjax import errors, optim
-from normjax.optim import groups
+from normjax.optim import groups, masks
 from tests.contracts import optimizer_trees
 from tests.optim import cases
 from tests.support import normal
@@ -78,7 +78,7 @@ def test_paths_of_values():
   }
   hidden = jax.tree.map(lambda _: optax.MaskedNode(), tree)
   mask = jax.tree.map(lambda _: True, tree)
-  assert groups.resolve_mask(mask, hidden) == []
+  assert masks.resolve_mask(mask, hidden) == []
 
 
 def test_what_is_a_function():

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import jax.numpy as jnp
-
-from normjax.norms import modes, moments
+from normjax.norms import magnitude, modes
 from normjax.norms.weights import base
 from normjax.types import Array
 
@@ -31,26 +29,21 @@ def weight_norm() -> base.WeightNorm:
   )
 
 
-def _length(kernel: Array) -> Array:
-  """||v|| of each output, its reduced axes kept."""
-  square = jnp.sum(
-    jnp.square(moments.promote(kernel)),
-    axis=tuple(range(kernel.ndim - 1)),
-    keepdims=True,
-  )
-  return moments.root(square)
+def _inputs(kernel: Array) -> range:
+  """The axes of one output's weights."""
+  return range(kernel.ndim - 1)
 
 
 def _init(kernel: Array, key: Array | None, **_: Any):
   del key
-  return {"params": {"gain": _length(kernel).reshape(-1)}}
+  return {
+    "params": {"gain": magnitude.length(kernel, _inputs(kernel)).reshape(-1)}
+  }
 
 
 def _apply(variables: base.Variables, kernel: Array, *, mode: modes.Mode):
   del mode
   shapes = {"gain": kernel.shape[-1:]}
   (gain,) = base.checked_variables("weight_norm", variables, "params", shapes)
-  length = _length(kernel)
-  ratio = gain.astype(length.dtype) / jnp.where(length > 0, length, 1)
-  w = moments.promote(kernel) * jnp.where(length > 0, ratio, 0)
+  w = magnitude.scaled(kernel, gain, _inputs(kernel))
   return w.astype(kernel.dtype), variables["stats"]

@@ -1,0 +1,124 @@
+"""Planted in what a sweep decides and a report says."""
+
+from tests.faults.fault import Fault
+
+FAULTS = (
+  # ----- Sweeps -----
+  Fault(
+    "seeds that are not paired",
+    "normjax/sweep/plan.py",
+    'self._point("final", label, values, seed)',
+    'self._point("final", label, values, seed + len(methods))',
+    "tests/sweep/test_plan.py::test_without_tuning_every_method_has_every_seed",
+  ),
+  Fault(
+    "choice of tuning",
+    "normjax/sweep/tune.py",
+    "return min(tried, key=rank)",
+    "return max(tried, key=rank)",
+    "tests/sweep/test_tune.py::test_best_is_lowest_then_diverged_then_failed",
+  ),
+  Fault(
+    "second pass that decides nothing",
+    "normjax/sweep/search/second_pass.py",
+    "[best[label], *_trials(best[label], own)]",
+    "[best[label]]",
+    "tests/sweep/test_search.py::test_the_second_pass_finds_what_lies_between",
+  ),
+  Fault(
+    "choice of another seed",
+    "normjax/record/comparison.py",
+    "if choice.for_seed in (seed, None):",
+    "if choice.for_seed is not seed:",
+    "tests/sweep/test_plan.py::test_tuning_is_repeated_for_each_final_seed",
+  ),
+  Fault(
+    "mode of the metric",
+    "normjax/sweep/tuner.py",
+    'return value if sweep.mode == "min" else -value',
+    "return value",
+    "tests/sweep/test_plan.py::test_the_mode_turns_the_order_around",
+  ),
+  Fault(
+    "lock that is shared",
+    "normjax/record/lock.py",
+    "fcntl.LOCK_EX | fcntl.LOCK_NB",
+    "fcntl.LOCK_SH | fcntl.LOCK_NB",
+    "tests/sweep/test_launch.py::test_a_directory_in_use_is_refused",
+  ),
+  Fault(
+    "newest word about a run",
+    "normjax/record/directory.py",
+    "state = self._state(status, attempts[-1] if attempts else None)",
+    "state = self._state(status, attempts[0] if attempts else None)",
+    "tests/record/test_directory.py::test_the_state_of_a_run",
+  ),
+  Fault(
+    "result of another run",
+    "normjax/record/directory.py",
+    "    if owner != self.run_id:",
+    "    if not owner:",
+    "tests/report/test_damage.py"
+    "::test_the_sweep_and_the_report_give_one_answer",
+  ),
+  Fault(
+    "leaf that another follows",
+    "normjax/sweep/resolve.py",
+    "    if moved - {path}:",
+    "    if not moved:",
+    "tests/sweep/test_resolve.py"
+    "::test_a_leaf_that_follows_another_does_so_here",
+  ),
+  Fault(
+    "one retry too few",
+    "normjax/sweep/launch.py",
+    "again = retry and count <= self._retries",
+    "again = retry and count < self._retries",
+    "tests/sweep/test_launcher.py::test_a_retry_waits_for_its_turn",
+  ),
+  Fault(
+    "points lost with their slot",
+    "normjax/sweep/launch.py",
+    "self.pending += [p for p in slot.points.values() if p not in blamed]",
+    "self.pending += []",
+    "tests/sweep/test_launcher.py::"
+    "test_what_a_slot_was_at_when_it_died_is_tried_again",
+  ),
+  Fault(
+    "edited part that counts as done",
+    "normjax/record/sources.py",
+    "  return modules if left else []",
+    "  return []",
+    "tests/sweep/test_code_changes.py::test_an_edited_norm_is_not_done",
+  ),
+  # ----- Reports -----
+  Fault(
+    "quantile of the interval",
+    "normjax/report/stats.py",
+    "  t = special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)",
+    "  t = special.stdtrit(n - 1, CONFIDENCE)",
+    "tests/report/test_stats.py::test_interval_of_three",
+  ),
+  Fault(
+    "order of Holm's method",
+    "normjax/report/stats.py",
+    "largest = max(largest, (len(p_values) - rank) * p_values[index])",
+    "largest = max(largest, (rank + 1) * p_values[index])",
+    "tests/report/test_stats.py::test_holm",
+  ),
+  Fault(
+    "verdicts for one comparison each",
+    "normjax/report/stats.py",
+    "p_holm >= 1 - CONFIDENCE",
+    "row.difference.p_value >= 1 - CONFIDENCE",
+    "tests/report/test_stats.py"
+    "::test_verdicts_are_corrected_for_the_number_of_comparisons",
+  ),
+  Fault(
+    "differences that are none",
+    "normjax/report/stats.py",
+    "mean_interval([values[s] - baseline[s] for s in seeds])",
+    "mean_interval([values[s] for s in seeds])",
+    "tests/report/test_stats.py::test_paired_difference_by_hand",
+  ),
+)

@@ -1,0 +1,162 @@
+"""Planted in what a run is made of: layers, steps, data."""
+
+from tests.faults.fault import Fault
+
+FAULTS = (
+  # ----- Layers -----
+  Fault(
+    "sign of a rotation",
+    "normjax/nn/rotary.py",
+    "[first * cosine - second * sine, second * cosine + first * sine]",
+    "[first * cosine + second * sine, second * cosine - first * sine]",
+    "tests/nn/test_attention.py::test_equals_a_float64_transcription"
+    "[num_kv_heads-]",
+  ),
+  Fault(
+    "causal mask off by one",
+    "normjax/nn/mixing/softmax.py",
+    "np.tri(stop - start, keys, start, bool)",
+    "np.tri(stop - start, keys, start + 1, bool)",
+    "tests/nn/test_mixing.py::TestMixing::test_equals_the_transcription"
+    "[softmax0]",
+  ),
+  Fault(
+    "scale of the scores",
+    "normjax/nn/mixing/softmax.py",
+    "1 / math.sqrt(k) if scale is None else scale",
+    "1 / k if scale is None else scale",
+    "tests/nn/test_mixing.py::TestMixing::test_equals_the_transcription"
+    "[softmax0]",
+  ),
+  Fault(
+    "constant of a folded bias",
+    "normjax/nn/folding.py",
+    "shift += bias.astype(shift.dtype)",
+    "shift -= bias.astype(shift.dtype)",
+    "tests/nn/test_folding.py::test_modes_are_the_papers_formulas[bias-tune]",
+  ),
+  # ----- Training -----
+  Fault(
+    "lost carry of a scan",
+    "normjax/train/step.py",
+    "return jax.tree.map(jnp.add, summed, summable), each",
+    "return summable, each",
+    "tests/train/test_step.py::test_accumulated_gradients_are_the_whole_batchs",
+  ),
+  Fault(
+    "gradient clipping",
+    "normjax/train/step.py",
+    "(clip > 0) & (gradient_norm > clip)",
+    "(clip > 0) & (gradient_norm < clip)",
+    "tests/train/test_step.py"
+    "::test_clipping_bounds_the_gradient_and_zero_turns_it_off",
+  ),
+  Fault(
+    "label smoothing",
+    "normjax/objectives/cross_entropy.py",
+    "label_smoothing * (smooth - nll)",
+    "label_smoothing * smooth",
+    "tests/objectives/test_cross_entropy.py::test_equals_a_float64_transcription",
+  ),
+  Fault(
+    "padding in the loss",
+    "normjax/objectives/cross_entropy.py",
+    '"objective": jnp.sum(weight * objective),',
+    '"objective": jnp.sum(objective),',
+    "tests/objectives/test_cross_entropy.py::test_padding_counts_for_nothing",
+  ),
+  Fault(
+    "padding in a metric",
+    "normjax/metrics/base.py",
+    "jnp.where(weight > 0, weight * values",
+    "jnp.where(weight >= 0, values",
+    "tests/objectives/test_metrics.py"
+    "::test_a_function_from_outside_is_a_metric_of_its_name",
+  ),
+  Fault(
+    "evaluation at the trained parameters",
+    "normjax/train/step.py",
+    "optim.evaluation_params(state.optimizer_state, trained)",
+    "trained",
+    "tests/optim/test_evaluation.py"
+    "::test_an_evaluation_uses_them[schedule_free]",
+  ),
+  Fault(
+    "auxiliary losses are not minimized",
+    "normjax/objectives/base.py",
+    "      sums[MINIMIZED] += sums[name]\n",
+    "",
+    "tests/objectives/test_training.py::test_a_model_returns_more_than_logits",
+  ),
+  Fault(
+    "schedule off by one",
+    "normjax/train/schedules.py",
+    "(step + 1) / jnp.maximum(warmup_steps, 1.0)",
+    "step / jnp.maximum(warmup_steps, 1.0)",
+    "tests/train/test_schedules.py"
+    "::test_warmup_rises_linearly_from_the_first_step",
+  ),
+  Fault(
+    "resume off by one",
+    "normjax/train/lane.py",
+    "self.step = int(self.state.step)",
+    "self.step = int(self.state.step) + (restored is not None)",
+    "tests/train/test_loop.py"
+    "::test_a_damaged_checkpoint_falls_back_to_the_one_before",
+  ),
+  Fault(
+    "oldest checkpoint is used",
+    "normjax/train/checkpoint.py",
+    "sorted(self._manager.all_steps(), reverse=True)",
+    "sorted(self._manager.all_steps())",
+    "tests/train/test_loop.py"
+    "::test_a_damaged_checkpoint_falls_back_to_the_one_before",
+  ),
+  Fault(
+    "order of the start's steps",
+    "normjax/nn/start.py",
+    "  for step in steps:\n    with _naming(step):\n      before",
+    "  for step in reversed(steps):\n    with _naming(step):\n      before",
+    "tests/nn/test_start.py"
+    "::test_steps_are_taken_in_order_and_change_no_argument",
+  ),
+  Fault(
+    "a start's structure left out of the program's key",
+    "normjax/build.py",
+    "static |= {_START: changes} if changes else {}",
+    "static |= {}",
+    "tests/train/test_start.py"
+    "::test_steps_that_change_the_structure_are_in_the_programs_key",
+  ),
+  # ----- Data and random numbers -----
+  Fault(
+    "streams that are one",
+    "normjax/rng.py",
+    "jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))",
+    "jax.random.fold_in(jax.random.key(seed), 0)",
+    "tests/test_rng.py::test_streams_seeds_and_steps_are_all_different",
+  ),
+  Fault(
+    "targets that are the inputs",
+    "normjax/data/tokens.py",
+    '"targets": window[:, 1:],',
+    '"targets": window[:, :-1],',
+    "tests/data/test_tokens.py"
+    "::test_targets_follow_inputs_and_lie_in_the_training_text",
+  ),
+  Fault(
+    "splits that go by what stands beside a file",
+    "normjax/data/folder_layout.py",
+    'splits.shares(key.encode(errors="surrogateescape") for key in keys)',
+    "splits.index_shares(len([*keys]))",
+    "tests/data/test_image_folder.py::test_files_that_are_added_move_no_other",
+  ),
+  Fault(
+    "a run that goes on with other data",
+    "normjax/train/data_change.py",
+    "was[_KEY] == now.get(_KEY)",
+    "was.keys() == now.keys()",
+    "tests/train/test_own_data.py"
+    "::test_a_run_stays_with_the_data_that_it_began_with",
+  ),
+)
