@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from normjax import errors
 from normjax.record import comparison
 from normjax.record.comparison import short_names
 from normjax.report import stats
 from normjax.report.load import SweepRecord
-from normjax.report.tables import NOTHING, few
+from normjax.report.tables import NOTHING
 
 
 def budget(sweep: SweepRecord) -> str:
@@ -56,8 +57,8 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     ]
     if without:
       lines.append(
-        f"{short} was not tuned for {few(without)}: no such number there, or"
-        " the row sets it."
+        f"{short} was not tuned for {errors.few(without)}: no such number"
+        " there, or the row sets it."
       )
   if edges := list(filter(None, (row.method.edges() for row in rows))):
     lines.append(f"Best value on an edge of the grid: {', '.join(edges)}.")
@@ -67,7 +68,7 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if on_validation:
     lines.append(
       "Tuned on validation, the data of the final numbers, which flatters"
-      f" what is tuned: {few(sorted(on_validation))}."
+      f" what is tuned: {errors.few(sorted(on_validation))}."
     )
   shared = {run.seed for run in trials} & {
     r.seed for r in sweep.runs if r.stage == "final"
