@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from normjax.record import files
+from normjax.record import files, rungs
 from normjax.record.comparison import DIVERGENCE
 from normjax.record.state import RunState
 
@@ -198,6 +198,8 @@ PLAN: Fields = {
   "config": _BLOCK,
   "metric": _NAME._replace(fits=_is_text),
   "mode": _one_of("min", "max"),
+  # Of a ladder, else null; plans of earlier versions have none of these.
+  "ladder": Field("a ladder or null", _or_null(rungs.fits)),
   # Plans of earlier versions have none of these four.
   "divergence": _one_of(*DIVERGENCE)._replace(required=False),
   "num_points": _COUNT,
@@ -220,6 +222,9 @@ def stray_method(plan: Mapping[str, Any]) -> str:
   for index, point in enumerate(plan["points"]):
     if point["method"] not in labels:
       return f"in points[{index}] names no method: {_shown(point['method'])}"
+  ladder = plan.get("ladder")
+  if ladder and {row["label"] for row in ladder["rows"]} != labels:
+    return "has a ladder of other rows than its methods"
   return ""
 
 

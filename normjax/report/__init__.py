@@ -2,6 +2,7 @@
 
     <out>/report/table.{md,csv,tex}   the table; the TeX fits a column
     <out>/report/table_full.tex       all of its columns, for a page
+    <out>/report/table_ladder.{md,csv} speed-ups, of a sweep with a ladder
     <out>/report/runs.csv             every run
     <out>/report/runs/*.html          a page per run
     <out>/report/report.html          the same with figures, one file
@@ -70,6 +71,7 @@ def write_and_print(out: Path, console: "Console | None" = None) -> ReportPaths:
 def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
   from normjax.report import (
     formats,
+    ladder_table,
     latex,
     page,
     plots,
@@ -78,10 +80,16 @@ def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
     tables,
     web,
   )
+  from normjax.report import ladder as ladder_lib
+  from normjax.report.plots import ladder as ladder_plots
 
   report = sweep.directory / "report"
   table = tables.build(sweep, rows)
-  drawn = redraw.draw(plots.build(sweep, rows), report / "figures")
+  ladder = ladder_lib.analyse(sweep)
+  figures = plots.build(sweep, rows)
+  if ladder:
+    figures = [*ladder_plots.build(sweep, ladder), *figures]
+  drawn = redraw.draw(figures, report / "figures")
   texts: dict[str, str | bytes] = {
     "table.md": formats.markdown(table),
     "table.csv": formats.comma_separated(sweep, rows),
@@ -89,13 +97,17 @@ def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
     "table_full.tex": latex.full(table),
     "runs.csv": formats.runs(sweep),
   }
+  if ladder:
+    across = ladder_table.build(sweep, ladder)
+    texts["table_ladder.md"] = formats.markdown(across)
+    texts["table_ladder.csv"] = ladder_table.comma_separated(sweep, ladder)
   own = run_pages.build(sweep)
   if own:
     texts |= {"runs/page.css": web.css(), "runs/page.js": web.script()}
     texts |= {f"runs/{name}": text for name, text in own.values()}
   # Last: what it links to is there.
   pages = {run_id: f"runs/{name}" for run_id, (name, _) in own.items()}
-  texts["report.html"] = page.render(sweep, rows, table, drawn, pages)
+  texts["report.html"] = page.render(sweep, rows, table, drawn, pages, ladder)
   for each in drawn:
     texts[f"figures/{each.figure.name}.svg"] = each.svg
     texts[f"figures/{each.figure.name}.pdf"] = each.pdf
@@ -161,7 +173,8 @@ def _print(
 ) -> None:
   from rich.console import Console
 
-  from normjax.report import facts, findings, formats, tables
+  from normjax.report import facts, findings, formats, ladder_table, tables
+  from normjax.report import ladder as ladder_lib
 
   console = console or Console()
   table = tables.build(sweep, rows)
@@ -175,6 +188,13 @@ def _print(
     show(sentence)
   for note in table.notes:
     if note not in found:
+      show(note, style="dim")
+  if ladder := ladder_lib.analyse(sweep):
+    across = ladder_table.build(sweep, ladder)
+    console.print(formats.terminal(across, console))
+    for sentence in ladder_table.findings(ladder):
+      show(sentence)
+    for note in across.notes:
       show(note, style="dim")
   if not facts.is_complete(sweep):
     show(f"Not complete: {facts.progress(sweep)}.", style="yellow")

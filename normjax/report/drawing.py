@@ -310,9 +310,11 @@ def _points(
   ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
 ) -> None:
   del panel
-  half = np.subtract(series.high, series.y) if series.high else None
+  ends = [
+    np.subtract(series.y, series.low), np.subtract(series.high, series.y)
+  ] if series.high else None  # fmt: skip
   ax.errorbar(
-    series.x, series.y, yerr=half, fmt=style.marker, color=style.color,
+    series.x, series.y, yerr=ends, fmt=style.marker, color=style.color,
     capsize=3 * layout.scale, markersize=6 * layout.scale,
     linewidth=1.4 * layout.scale,
   )  # fmt: skip
@@ -337,7 +339,7 @@ def _legend(canvas: MplFigure, figure: Figure, layout: _Layout) -> None:
   handles = [
     Line2D(
       [], [], color=figure.styles[label].color,
-      linestyle="" if fig.POINTS in looks else _dash(figure.styles[label]),
+      linestyle="" if looks == {fig.POINTS} else _dash(figure.styles[label]),
       linewidth=1.8 * layout.scale,
       marker=figure.styles[label].marker if looks & _MARKED else None,
       markersize=4.5 * layout.scale, label=_short(label, layout),

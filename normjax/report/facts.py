@@ -204,8 +204,8 @@ def compared(
       ("Sweep", sweep.sweep_id),
     ]
   lines += [
-    ("Methods", str(len(rows))),
-    ("Baseline", sweep.baseline or "none"),
+    ("Methods", str(len(rows)) if sweep.rungs is None else _rungs(sweep)),
+    ("Baseline", sweep.baseline_name or "none"),
     ("Final seeds", tuning.seeds(sweep, "final")),
   ]
   if sweep.tuned_keys:
@@ -216,9 +216,18 @@ def compared(
   for block in ("model", "data"):
     if name := flat.get(f"{block}.name"):
       lines.append((block.capitalize(), str(name)))
-  if schema.is_count(steps := flat.get("train.num_steps")):
+  steps = flat.get("train.num_steps")
+  if schema.is_count(steps) and sweep.rungs is None:
     lines.append(("Steps", f"{steps:,}"))
   return lines
+
+
+def _rungs(sweep: SweepRecord) -> str:
+  rungs = sweep.rungs
+  count, shared = len(rungs.methods), len(rungs.sizes) * len(rungs.budgets)
+  more = len(rungs.rows) - count * shared
+  said = f"{count}, each at {shared} rungs"
+  return f"{said}, the baseline at {more} more" if more else said
 
 
 def config_table(

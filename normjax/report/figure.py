@@ -167,6 +167,8 @@ def styles(sweep: SweepRecord) -> dict[str, Style]:
   Where the methods are a grid of two options, as norm × optimizer, colour
   tells the first and line and marker the second; else both go in cycles.
   """
+  if sweep.rungs is not None:
+    return _rung_styles(sweep)
   overrides = [m.overrides for m in sweep.methods]
   keys = list(dict.fromkeys(key for o in overrides for key in o))
   codes = {key: _codes([str(o.get(key)) for o in overrides]) for key in keys}
@@ -185,6 +187,22 @@ def styles(sweep: SweepRecord) -> dict[str, Style]:
     )
     for method, (a, b) in zip(sweep.methods, pairs, strict=True)
   }
+
+
+def _rung_styles(sweep: SweepRecord) -> dict[str, Style]:
+  """Of a ladder: colour and marker tell the method, the line the size."""
+  rungs = sweep.rungs
+  found = {}
+  for method in sweep.methods:
+    rung = rungs.rows[method.label]
+    color = rungs.methods.index(rung.method)
+    dash = rungs.sizes.index(rung.size)
+    found[method.label] = Style(
+      COLORS[color % len(COLORS)],
+      DASHES[dash % len(DASHES)],
+      MARKERS[color % len(MARKERS)],
+    )
+  return found
 
 
 def _codes(values: Sequence[str]) -> list[int]:

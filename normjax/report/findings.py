@@ -14,16 +14,18 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   sentences = []
   if seeds is not None and not seeds.can_decide:
     sentences.append(str(seeds))
-  sentences += _best(sweep, rows)
+  if sweep.rungs is None:  # Of a ladder the largest model is the best.
+    sentences += _best(sweep, rows)
   compared = [row for row in rows if row.difference]
   if compared:
     count = Counter(verdicts.kind(row.verdict) for row in compared)
-    noun = "method" if len(compared) == 1 else "methods"
+    noun = "method" if sweep.rungs is None else "row"
+    noun += "s" * (len(compared) != 1)
     said = ", ".join(
       f"{count[word]} {word}" for word in verdicts.KINDS if count[word]
     )
     sentences.append(
-      f"Compared with {sweep.baseline}, of {len(compared)} {noun}: {said}."
+      f"Compared with {sweep.baseline_name}, of {len(compared)} {noun}: {said}."
     )
     sentences += baseline_diverged(sweep, rows)
     lost = sum(row.verdict != row.verdict_uncorrected for row in compared)

@@ -25,8 +25,8 @@ from normjax.statistics import Interval
 
 # What a terminal too narrow for all columns shows, the first the longest.
 _CORE = (
-  "method", "metric", "difference", "verdict", "n", "diverged", "tuned",
-  "train_s", "trials",
+  "method", "size", "speedup", "trend", "metric", "difference", "verdict", "n",
+  "diverged", "tuned", "train_s", "trials",
 )  # fmt: skip
 # Where a cell may go on two lines.
 FOLD = re.compile(r" (?=[\[(])|(?<=\bnot) |(?<=,) (?=[a-z])")
@@ -93,7 +93,7 @@ def records(
       "ci95_low": row.interval.low,
       "ci95_high": row.interval.high,
       "sd": row.interval.sd,
-      "baseline": sweep.baseline,
+      "baseline": sweep.baseline_of(row.label),
       "comparisons": num_comparisons,
       "test": "signed_rank" if verdicts.is_exact(sweep) else "t",
       "pairs": difference.interval.n,

@@ -12,6 +12,7 @@ from typing import Any
 
 from normjax import configure, errors
 from normjax.record import comparison, files, target
+from normjax.record import rungs as rungs_lib
 from normjax.record.comparison import (
   VERDICT,
   Method,
@@ -113,13 +114,30 @@ class SweepRecord:
   search: Search | None = None
   num_seeds: int = 0
   divergence: str = VERDICT
+  rungs: rungs_lib.Rungs | None = None
+
+  def baseline_of(self, label: str) -> str | None:
+    """The method that a method is compared with: of a ladder, at its rung."""
+    if self.rungs is None or self.baseline not in self.rungs.rows:
+      return self.baseline
+    return self.rungs.beside(label, self.baseline)
+
+  @property
+  def baseline_name(self) -> str | None:
+    """What the methods are compared with, in words."""
+    if self.rungs is None or self.baseline not in self.rungs.rows:
+      return self.baseline
+    method = self.rungs.rows[self.baseline].method
+    return f"{method} at the same size and budget"
 
   def finals(self, label: str) -> list[Run]:
     """Runs of a method that the table is made from."""
     return self._by_stage.get(("final", label), [])
 
   def trials(self, label: str) -> list[Run]:
-    """Tuning runs of a method."""
+    """Tuning runs of a method: of a ladder, at the rung that is tuned."""
+    if self.rungs is not None:
+      label = self.rungs.tuned_row(label)
     return self._by_stage.get(("tune", label), [])
 
   @functools.cached_property
@@ -183,6 +201,7 @@ def _load_sweep(directory: SweepDirectory) -> SweepRecord:
     other_metrics=metrics[1:],
     tunings=comparison.tunings(plan),
     search=comparison.search(plan),
+    rungs=rungs_lib.from_json(plan["ladder"]) if plan.get("ladder") else None,
     num_seeds=plan.get("num_seeds", 0),
     divergence=plan.get("divergence", VERDICT),
   )

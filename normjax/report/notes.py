@@ -46,7 +46,7 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   tested = any(r.difference.p_holm is not None for r in compared)
   if tested:
     notes.append(
-      f"Difference to {sweep.baseline} over common seeds, paired, with its"
+      f"Difference to {sweep.baseline_name} over common seeds, paired, with its"
       " unadjusted 95% t-interval; better or worse where p (Holm) is below"
       f" {ALPHA}, else not distinguishable."
       + ("" if verdicts.is_exact(sweep) else SEEDS_NEEDED)

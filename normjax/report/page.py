@@ -6,16 +6,19 @@ from typing import Any
 
 import markupsafe
 
+from normjax.record import rungs
 from normjax.report import (
   facts,
   findings,
   formats,
+  ladder_table,
   provenance,
   stats,
   tables,
   verdicts,
   web,
 )
+from normjax.report import ladder as ladder_lib
 from normjax.report.figure import GRID, INK, PAPER
 from normjax.report.load import Run, SweepRecord
 from normjax.report.redraw import Drawn
@@ -27,6 +30,11 @@ _THEME = {
   INK: "currentColor",
   PAPER: "var(--paper)",
   GRID: "var(--grid)",
+}
+_TRENDS = {
+  ladder_lib.GROWS: "better",
+  ladder_lib.FADES: "worse",
+  ladder_lib.DIVERGED: "worse",
 }
 
 
@@ -72,6 +80,7 @@ def render(
   table: tables.Table,
   figures: Sequence[Drawn],
   pages: Mapping[str, str],
+  ladder: ladder_lib.Ladder | None = None,
 ) -> str:
   """The report as HTML text.
 
@@ -81,6 +90,7 @@ def render(
     table: the same as text.
     figures: in order.
     pages: file of a run's own page, by run id.
+    ladder: what the sweep says across sizes, if it has several.
   """
   keys, configs = facts.config_table(sweep)
   listed = _first(sweep, _MAX_LISTED)
@@ -94,15 +104,26 @@ def render(
     title=_title(sweep),
     complete=facts.is_complete(sweep),
     progress=facts.progress(sweep),
-    findings=findings.build(sweep, rows),
-    compared=facts.compared(sweep, rows),
+    findings=[
+      *(ladder_table.findings(ladder) if ladder else []),
+      *findings.build(sweep, rows),
+    ],
+    compared=[
+      *facts.compared(sweep, rows),
+      *(rungs.protocol(sweep.rungs) if ladder else []),
+    ],
     table=table,
     tone=verdicts.tone,
+    trends=_TRENDS,
+    ladder=ladder_table.build(sweep, ladder) if ladder else None,
     figures=[
       (drawn.figure, inline(drawn), web.figure_data(drawn.figure))
       for drawn in figures
     ],
-    limits=facts.limits(sweep, rows),
+    limits=[
+      *(ladder_table.limits(sweep) if ladder else []),
+      *facts.limits(sweep, rows),
+    ],
     failures=facts.failures(sweep),
     unfinished=facts.unfinished(sweep),
     warnings=facts.warnings(sweep, rows),

@@ -12,8 +12,9 @@ from normjax.report.tables import NOTHING
 
 def budget(sweep: SweepRecord) -> str:
   """What was tuned, how, and with what budget."""
+  num_tuned = len(sweep.rungs.methods if sweep.rungs else sweep.methods)
   said = f"{', '.join(sweep.tuned_keys)}: "
-  said += comparison.budget(sweep.tunings, len(sweep.methods), sweep.search)
+  said += comparison.budget(sweep.tunings, num_tuned, sweep.search)
   said += f", the baseline too; seeds {seeds(sweep, 'tune')}"
   if sweep.search is not None:
     said += f"; search {sweep.search.name}"

@@ -108,12 +108,14 @@ def compare(
     sweep: which method is the baseline, which side is better, the test.
     samples: by method.
   """
-  baseline = samples.get(sweep.baseline or "")
   step = resolution(sweep)
+  beside = {label: sweep.baseline_of(label) for label in samples}
+  others = [k for k, b in beside.items() if b in samples and b != k]
   found = {
-    label: difference(sweep, own, baseline, len(samples) - 1, step)
-    for label, own in samples.items()
-    if baseline is not None and label != sweep.baseline
+    label: difference(
+      sweep, samples[label], samples[beside[label]], len(others), step
+    )
+    for label in others
   }
   tested = [k for k, each in found.items() if each.p_value is not None]
   adjusted = statistics.holm([found[k].p_value for k in tested], len(found))
@@ -123,11 +125,12 @@ def compare(
   for label, own in samples.items():
     each = found.get(label)
     if each is None:
-      word = _of_baseline(own) if label == sweep.baseline else NO_BASELINE
+      word = _of_baseline(own) if label == beside[label] else NO_BASELINE
       compared[label] = Compared(None, word, word)
       continue
     words = [
-      _word(sweep, own, baseline, each, p) for p in (each.p_holm, each.p_value)
+      _word(sweep, own, samples[beside[label]], each, p)
+      for p in (each.p_holm, each.p_value)
     ]
     compared[label] = Compared(each, *words)
   return compared
@@ -224,8 +227,11 @@ def attainable(sweep: SweepRecord) -> statistics.Attainable | None:
   num_seeds = sweep.num_seeds or planned
   if sweep.baseline not in labels or len(labels) < 2 or not num_seeds:
     return None
+  num_comparisons = len(labels) - 1
+  if sweep.rungs is not None:
+    num_comparisons = sweep.rungs.num_comparisons
   return statistics.attainable(
-    num_seeds, len(labels) - 1, exact=is_exact(sweep)
+    num_seeds, num_comparisons, exact=is_exact(sweep)
   )
 
 

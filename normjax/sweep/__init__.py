@@ -23,10 +23,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from normjax.sweep.ladder import Ladder
 from normjax.sweep.space import chain, grid, log_grid, point, product, zip_
 from normjax.sweep.spec import Sweep, Tune
 
 __all__ = [
+  "Ladder",
   "Sweep",
   "Tune",
   "chain",

@@ -195,7 +195,7 @@ def run_sweep(
       own_data.check(out, state.plan, state.entries)
       for note in preflight.check(
         state.plan,
-        state.left(),
+        [*state.left(), *state.to_come()],
         strict=dry_run,
         same_machine=place.same_machine,
       ):
@@ -281,6 +281,7 @@ def load(
   config = configure.load(config_path)
   sweep = spec.load(str(config_path), config)
   swept = {key for method in sweep.methods for key in method} | {"seed"}
+  swept |= sweep.ladder.keys if sweep.ladder else set()
   tune = sweep.tune
   if tune is not None and not tune.relative and not callable(tune.space):
     swept |= set(tune.space)

@@ -10,7 +10,7 @@ from typing import Any
 
 from normjax import configure, errors
 from normjax.record import comparison as record
-from normjax.record import sources
+from normjax.record import rungs, sources
 from normjax.record.directory import RUNS
 from normjax.sweep.ledger import Ledger
 from normjax.sweep.plan import Comparison, Plan
@@ -96,7 +96,7 @@ def of_sweeps(
   sweep = comparison.sweep
   said = list(differences(old["config"], comparison.config))
   theirs = {_json(m["overrides"]): m["label"] for m in old["methods"]}
-  ours = {_json(dict(method)): dict(method) for method in sweep.methods}
+  ours = {_json(own): own for own in comparison.methods.values()}
   said += [
     f"method {label!r} is gone" for key, label in theirs.items()
     if key not in ours
@@ -107,6 +107,7 @@ def of_sweeps(
   seeds = sorted({p["seed"] for p in old["points"] if p["stage"] == "final"})
   if seeds and seeds != sorted(sweep.seeds):
     said.append(f"the seeds were {seeds}, are {sorted(sweep.seeds)}")
+  said += _of_ladders(old.get("ladder") or {}, comparison)
   for key in ("metric", "mode"):
     if old[key] != getattr(sweep, key):
       said.append(f"{key} was {old[key]!r}, is {getattr(sweep, key)!r}")
@@ -151,6 +152,25 @@ def _repeat(tunings: Sequence[record.Tuning]) -> tuple[str, list[int]]:
     return "none", []
   word = "shared" if tunings[0].for_seed is None else "per_seed"
   return word, [seed for tuning in tunings for seed in tuning.seeds]
+
+
+def _of_ladders(old: Mapping[str, Any], comparison: Comparison) -> list[str]:
+  """In what ladders of the same rows differ."""
+  if not old or comparison.rungs is None:
+    return []
+  new = rungs.to_json(comparison.rungs)
+  said = []
+  if old["tuned_at"] != new["tuned_at"]:
+    said.append(
+      f"the ladder was tuned at {old['tuned_at']}, is at {new['tuned_at']}"
+    )
+  for method, rule in new["transfer"].items():
+    was = old["transfer"].get(method, rule)
+    if was != rule:
+      said.append(
+        f"values of {method} were carried by {was!r}, are by {rule!r}"
+      )
+  return said
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

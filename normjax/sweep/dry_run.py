@@ -13,7 +13,7 @@ import rich.table
 
 from normjax import escape, statistics
 from normjax.configure import ConfigDict
-from normjax.record import comparison
+from normjax.record import comparison, rungs
 from normjax.record.comparison import WORST
 from normjax.record.durations import seconds
 from normjax.sweep import labels
@@ -45,7 +45,12 @@ def points(state: State, console: rich.console.Console) -> None:
     f" {num_programs} program{'s' * (num_programs != 1)}.",
     highlight=False,
   )
-  said = comparison.budget(plan.tunings, len(plan.methods), plan.search)
+  if plan.ladder is not None:
+    for name, value in rungs.protocol(plan.ladder):
+      text = escape.terminal(f"{name}: {value}.")
+      console.print(text, soft_wrap=True, highlight=False)
+  num_tuned = len(plan.ladder.methods if plan.ladder else plan.methods)
+  said = comparison.budget(plan.tunings, num_tuned, plan.search)
   said = f"Budget: {said}." if said else "Nothing is tuned."
   if plan.search is not None and plan.search.max_extensions:
     said += " Where a best lies on an edge, all grids grow, and the budget too."
@@ -60,6 +65,8 @@ def _attainable(state: State) -> str:
   """What the whole sweep's seeds can decide, or ""."""
   plan = state.plan
   num_comparisons = len(plan.methods) - 1
+  if plan.ladder is not None:
+    num_comparisons = plan.ladder.num_comparisons
   if plan.baseline is None or not num_comparisons:
     return ""
   exact = plan.divergence == WORST
@@ -95,7 +102,8 @@ def programs(
     with console.status(f"compiling {named}"):
       cost = estimate(ConfigDict(point.config))
     own = [p for p in left if p.program == program]
-    labels_here = [p.method for p in state.chosen() if p.program == program]
+    known = (*state.chosen(), *state.to_come())
+    labels_here = [p.method for p in known if p.program == program]
     own_s = [_run_s(cost, p) for p in own]
     if own:
       own_s.append(cost.get("compile_s") or 0.0)
@@ -115,7 +123,7 @@ def programs(
 def _firsts(state: State) -> dict[str, Point]:
   """A point of each program."""
   found: dict[str, Point] = {}
-  for point in state.chosen():
+  for point in (*state.chosen(), *state.to_come()):
     found.setdefault(point.program, point)
   return found
 
@@ -143,7 +151,8 @@ def _time(times_s: Sequence[float | None]) -> str:
 
 def _later(state: State) -> list[Point]:
   """A stand-in for each point that the tuning has yet to decide."""
-  firsts = {point.method: point for point in reversed(state.chosen())}
+  firsts = dict(state.plan.standins)
+  firsts |= {point.method: point for point in reversed(state.chosen())}
   return [
     firsts[label]
     for label in sorted(state.selection.labels)

@@ -9,11 +9,12 @@ and however often the sweep was killed.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from normjax import configure, data
 from normjax.configure import ConfigDict
+from normjax.record import rungs as rungs_lib
 from normjax.record.comparison import (
   VERDICT,
   Choice,
@@ -21,10 +22,12 @@ from normjax.record.comparison import (
   Search,
   Tuning,
 )
+from normjax.record.rungs import Rungs
 from normjax.sweep import labels as labels_lib
+from normjax.sweep import rows as rows_lib
 from normjax.sweep import search as search_lib
 from normjax.sweep import tune as tune_lib
-from normjax.sweep.point import Point, Results
+from normjax.sweep.points import Point, Results
 from normjax.sweep.resolve import Resolver
 from normjax.sweep.space import Overrides
 from normjax.sweep.spec import Sweep
@@ -44,6 +47,9 @@ class Plan:
     tunings: how many trials each has, those that will follow too.
     search: how they look for the best values; None where nothing is tuned.
     seeds: of the final runs.
+    ladder: what the methods are where they are rows of a ladder.
+    standins: of methods without a point yet, a final run as it would be with
+      the values of a trial, by label. They are not part of the plan's file.
   """
 
   sweep_id: str
@@ -60,6 +66,8 @@ class Plan:
   points: tuple[Point, ...]
   seeds: tuple[int, ...]
   divergence: str = VERDICT
+  ladder: Rungs | None = None
+  standins: Mapping[str, Point] = dataclasses.field(default_factory=dict)
 
   @property
   def num_points(self) -> int:
@@ -78,11 +86,12 @@ class Plan:
     """
     choices = next(m.choices for m in self.methods if m.label == label)
     chosen = {choice.for_seed for choice in choices}
+    has_trials = self.ladder is None or self.ladder.tuned_row(label) == label
     coming = 0
     for tuning in self.tunings:
       own = seeds if tuning.for_seed is None else {tuning.for_seed} & {*seeds}
       if own and tuning.for_seed not in chosen:
-        coming += tuning.later + len(own)
+        coming += (tuning.later if has_trials else 0) + len(own)
     return coming
 
 
@@ -130,14 +139,20 @@ class Comparison:
     self._points: dict[Any, Point] = {}
     configs = [self._resolver.plain(method) for method in sweep.methods]
     names = list(sweep.labels or labels_lib.labels(sweep.methods, configs))
-    self._methods = dict(zip(names, sweep.methods, strict=True))
+    self._rows = rows_lib.Rows(dict(zip(names, sweep.methods, strict=True)))
+    self._baseline = labels_lib.baseline(sweep.baseline, names, configs)
+    if sweep.ladder is not None:
+      self._rows = rows_lib.expand(
+        sweep.ladder, self._rows.methods, self._baseline, self._resolver.plain
+      )
+      self._baseline = self.rungs.row(self._baseline, *self.rungs.tuned_at)
+    self._methods = dict(self._rows.methods)
     self._leaves = {
-      label: dict(configure.leaves(own))
-      for label, own in zip(names, configs, strict=True)
+      label: dict(configure.leaves(self._resolver.plain(own)))
+      for label, own in self._methods.items()
     }
     self._grids = self._first_grids()
     self._tuner = Tuner(sweep, self._grids, self._leaves, self._point)
-    self._baseline = labels_lib.baseline(sweep.baseline, names, configs)
     self.sweep_id = self._sweep_id()
 
   def know_programs(self, programs: Mapping[str, str]) -> None:
@@ -148,6 +163,20 @@ class Comparison:
   def labels(self) -> list[str]:
     """Of the methods."""
     return list(self._methods)
+
+  @property
+  def methods(self) -> dict[str, Overrides]:
+    """The overrides of each."""
+    return dict(self._methods)
+
+  @property
+  def rungs(self) -> Rungs | None:
+    """Of a ladder, what the methods are."""
+    return self._rows.rungs
+
+  def with_tuned(self, labels: Iterable[str]) -> frozenset[str]:
+    """Methods with those from whose tuning they have their values."""
+    return frozenset(labels) | {self._rows.tuned_row(label) for label in labels}
 
   def plan(self, results: Results, *, each_alone: bool = False) -> Plan:
     """The points that are known from the results so far.
@@ -169,14 +198,18 @@ class Comparison:
     finals = []
     for label, overrides in self._methods.items():
       choices = tuple(
-        Choice(self._named(label, best), best.on_edge, tuning.for_seed)
+        self._choice(label, best, tuning)
         for tuning, own in tuned.items()
-        if (best := own.found.get(label)) is not None
+        if (best := own.found.get(self._rows.tuned_row(label))) is not None
       )
       method = Method(label, dict(overrides), choices)
       methods.append(method)
       for seed in sweep.seeds:
-        values = method.tuned_for(seed) if self._grids else {}
+        values = (
+          method.tuned_for(seed)
+          if self._grids
+          else self._rows.carried(label, {})
+        )
         if values is not None:
           finals.append(self._point("final", label, values, seed))
     trials = [point for own in tuned.values() for point in own.trials]
@@ -198,7 +231,27 @@ class Comparison:
       points=(*trials, *finals),
       seeds=sweep.seeds,
       divergence=sweep.divergence,
+      ladder=self.rungs,
+      standins=self._standins((*trials, *finals)),
     )
+
+  def _standins(self, known: Sequence[Point]) -> dict[str, Point]:
+    """See `Plan`; a method that is tuned has trials to stand for it."""
+    firsts = {point.method: point for point in reversed(known)}
+    found = {}
+    for label in self._methods:
+      if label not in firsts:
+        tuned = firsts[self._rows.tuned_row(label)].tuned
+        values = self._rows.carried(label, tuned)
+        found[label] = self._point("final", label, values, self.sweep.seeds[0])
+    return found
+
+  def _choice(
+    self, label: str, best: search_lib.Found, tuning: Tuning
+  ) -> Choice:
+    row = self._rows.tuned_row(label)
+    values = self._rows.carried(label, self._named(row, best))
+    return Choice(values, best.on_edge and row == label, tuning.for_seed)
 
   def _named(self, label: str, found: search_lib.Found) -> Overrides:
     """Values by dotted path."""
@@ -209,7 +262,7 @@ class Comparison:
     tune = self.sweep.tune
     if tune is None:
       return None
-    grid = self._grids[self._baseline or self.labels[0]]
+    grid = self._grids[self._baseline or next(iter(self._grids))]
     values, factor = tune_lib.longest(grid)
     return Search(
       tune.search,
@@ -271,6 +324,7 @@ class Comparison:
     grids = {
       label: tune_lib.axes(tune, lambda own=own: self._resolver.config(own))
       for label, own in self._methods.items()
+      if self._rows.tuned_row(label) == label
     }
     tune_lib.check_all_or_none(grids, self._methods, self._leaves)
     return grids
@@ -302,6 +356,7 @@ class Comparison:
         "metric": sweep.metric,
         "mode": sweep.mode,
       }
+      | ({"ladder": vars(sweep.ladder)} if sweep.ladder else {})
     )
 
 
@@ -311,7 +366,8 @@ def to_json(plan: Plan, config_file: str) -> dict[str, Any]:
   value = {"config_file": config_file, **vars(plan)}
   value["num_points"] = plan.num_points
   value["num_seeds"] = len(plan.seeds)
-  del value["seeds"]  # The points have them, in the end.
+  del value["seeds"], value["standins"]  # The points have them; see `Plan`.
+  value["ladder"] = rungs_lib.to_json(plan.ladder) if plan.ladder else None
   value["search"] = vars(plan.search) if plan.search else None
   value["tunings"] = list(map(vars, plan.tunings))
   value["methods"] = [

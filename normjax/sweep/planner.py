@@ -41,6 +41,11 @@ class State:
     """The points to be run, over or not, as far as they are known."""
     return self.selection.of(self.plan)
 
+  def to_come(self) -> list[Point]:
+    """A stand-in for each chosen method that has no point yet."""
+    labels = self.selection.labels
+    return [p for label, p in self.plan.standins.items() if label in labels]
+
   def num_chosen(self) -> int:
     """How many those are, with those that tuning has yet to decide."""
     return self.selection.num_points(self.plan)
@@ -98,8 +103,9 @@ class Planner:
     self._directory = SweepDirectory(out)
     self._ledger = Ledger(self._directory, sweep.metric)
     self._comparison = Comparison(sweep, config, program_key)
-    self._selection = select.select(
-      self._comparison.labels, sweep.seeds, methods, seeds
+    chosen = select.select(self._comparison.labels, sweep.seeds, methods, seeds)
+    self._selection = dataclasses.replace(
+      chosen, labels=self._comparison.with_tuned(chosen.labels)
     )
 
   def claim(self) -> str:

@@ -11,6 +11,7 @@ from normjax import configure, errors, fields
 from normjax.record import target
 from normjax.record.comparison import DIVERGENCE, VERDICT, Tuning
 from normjax.sweep import checks
+from normjax.sweep import ladder as ladder_lib
 from normjax.sweep.space import Overrides
 from normjax.sweep.tune_spec import Tune
 
@@ -34,6 +35,8 @@ class Sweep:
     mode: "min" or "max".
     other_metrics: of `result.json`, or targets; columns beside the metric,
       which decide nothing.
+    ladder: sizes and budgets at which every method is compared; None: the
+      config's.
     labels: of the methods; None derives the shortest that tell them apart.
     divergence: what a diverged final run is in the report. "verdict": the
       method's verdict is "diverged 1 of 5", and nothing is tested on the rest.
@@ -48,6 +51,7 @@ class Sweep:
   mode: str = "min"
   labels: Sequence[str] | None = None
   other_metrics: Sequence[str] = ()
+  ladder: ladder_lib.Ladder | None = None
   divergence: str = VERDICT
 
   def __post_init__(self):
@@ -90,6 +94,8 @@ class Sweep:
       checks.labels(labels, len(methods))
       object.__setattr__(self, "labels", labels)
     checks.baseline(self.baseline)
+    if self.ladder is not None:
+      ladder_lib.check(self.ladder, self)
 
   @property
   def tunings(self) -> tuple[Tuning, ...]:

@@ -26,6 +26,7 @@ def test_rendering_is_the_reviewed_one(name):
     sweep = module.sweep()
     rendered += "".join(f"method {method}\n" for method in sweep.methods)
     rendered += f"seeds {sweep.seeds}\ntune {sweep.tune}\n"
+    rendered += f"ladder {sweep.ladder}\n" if sweep.ladder else ""
   golden = HERE / "rendered" / name.with_suffix(".txt")
   if os.environ.get("NORMJAX_UPDATE_GOLDEN"):
     golden.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ def test_it_says_what_the_seeds_can_decide(changes, said):
   plan = types.SimpleNamespace(
     **{
       "methods": "abcd", "baseline": "a", "seeds": range(5),
-      "divergence": "verdict", **changes,
+      "divergence": "verdict", "ladder": None, **changes,
     }
   )  # fmt: skip
   found = dry_run._attainable(types.SimpleNamespace(plan=plan))

@@ -282,6 +282,7 @@ def test_plan_json_has_the_schema_that_reports_read():
     "sweep_id", "config_file", "config", "metric", "mode",
     "other_metrics", "baseline", "tuned", "trials_per_method", "methods",
     "points", "num_points", "num_seeds", "divergence", "tunings", "search",
+    "ladder",
   }  # fmt: skip
   assert value["tuned"] == ["optimizer.lr"]
   assert value["methods"][0] == {

@@ -51,7 +51,7 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[Figure]:
     panels.append(
       Whiskers(
         f"Paired difference, unadjusted 95%: better is {better} of 0",
-        f"difference to {name(str(sweep.baseline))}",
+        f"difference to {name(str(sweep.baseline_name))}",
         tuple(_difference(row) for row in order),
         zero=True,
         band=band,

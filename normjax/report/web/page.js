@@ -117,9 +117,12 @@ function chart(box, panel, styles, hidden, logs) {
       if (one.look === "diverged") cross(u, one.x.at(-1), one.y.at(-1));
       if (one.look !== "points" || !one.low.length) continue;
       const x = u.valToPos(one.x[0], "x", true);
+      // An interval may go on beyond the axes.
+      const inside = (y) => Math.min(Math.max(u.valToPos(y, "y", true),
+        u.bbox.top), u.bbox.top + u.bbox.height);
       u.ctx.beginPath();
-      u.ctx.moveTo(x, u.valToPos(one.low[0], "y", true));
-      u.ctx.lineTo(x, u.valToPos(one.high[0], "y", true));
+      u.ctx.moveTo(x, inside(one.low[0]));
+      u.ctx.lineTo(x, inside(one.high[0]));
       u.ctx.stroke();
     }
   };
