@@ -24,7 +24,7 @@ from normjax.record.comparison import (
 from normjax.sweep import labels as labels_lib
 from normjax.sweep import search as search_lib
 from normjax.sweep import tune as tune_lib
-from normjax.sweep.point import Point, Results
+from normjax.sweep.points import Point, Results
 from normjax.sweep.resolve import Resolver
 from normjax.sweep.space import Overrides
 from normjax.sweep.spec import Sweep

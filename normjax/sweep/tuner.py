@@ -9,7 +9,7 @@ from normjax import errors
 from normjax.record.comparison import Tuning
 from normjax.record.directory import RunState
 from normjax.sweep import checks
-from normjax.sweep.point import Point, Result, Results
+from normjax.sweep.points import Point, Result, Results
 from normjax.sweep.search import SEARCHES, Axes, Found, Rounds, Values
 from normjax.sweep.spec import Sweep
 
