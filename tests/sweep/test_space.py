@@ -1,9 +1,11 @@
 """The algebra of spaces."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from normjax import errors
+from normjax import errors, sweep
 from normjax.sweep import chain, grid, log_grid, point, product, zip_
 
 
@@ -96,3 +98,9 @@ def test_log_grid_refuses_bad_ranges(arguments):
 def test_a_key_that_is_none_is_not_dropped(given):
   with pytest.raises(errors.UserError, match="grid needs a dotted path"):
     grid(*given)
+
+
+def test_no_file_hides_a_public_name():
+  """A module that is imported takes the place of a function of its name."""
+  files = {path.stem for path in Path(sweep.__file__).parent.iterdir()}
+  assert files & set(sweep.__all__) == set()
