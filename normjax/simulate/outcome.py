@@ -1,0 +1,171 @@
+"""Verdicts on simulated sweeps, counted."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from normjax import errors
+from normjax.simulate import protocol as protocol_lib
+from normjax.simulate import verdicts
+from normjax.simulate.protocol import Protocol
+from normjax.simulate.surface import PAIRED_SD, Surface
+
+SWEEPS = 2000
+# Of `error_of` for sweeps of many runs, and how many runs it draws.
+FEWEST_SWEEPS = 200
+_ERROR_RUNS = 5_000_000
+# Final runs that are drawn at once: what lies in memory is a few 100 MB.
+_BATCH = 200_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """How the verdicts of simulated sweeps were.
+
+  A verdict is wrong where it says better or worse of a method that equals the
+  baseline, or the contrary of what is true.
+
+  Attributes:
+    protocol: of all sweeps.
+    sweeps: how many.
+    family_wise: share of sweeps with a wrong verdict, after Holm's adjustment.
+    unadjusted_family_wise: the same of unadjusted intervals.
+    per_comparison: share of comparisons of equals whose unadjusted interval
+      leaves out 0; None where no method equals the baseline.
+    power: share of methods that are better which are found so, after Holm's
+      adjustment; None where there are none.
+    unadjusted_power: the same of unadjusted intervals.
+  """
+
+  protocol: Protocol
+  sweeps: int
+  family_wise: float
+  unadjusted_family_wise: float
+  per_comparison: float | None
+  power: float | None
+  unadjusted_power: float | None
+
+  @property
+  def family_wise_se(self) -> float:
+    """Monte-Carlo standard error of `family_wise`: sqrt(p (1 - p) / sweeps)."""
+    return math.sqrt(self.family_wise * (1 - self.family_wise) / self.sweeps)
+
+  def __str__(self) -> str:
+    """One sentence, for a dry run and a report."""
+    protocol = self.protocol
+    tuning = {
+      protocol_lib.PER_SEED: "tuned for each seed",
+      protocol_lib.SHARED: "tuned once, with"
+      f" {protocol.tuning_seeds} seed{'s' * (protocol.tuning_seeds > 1)}",
+      protocol_lib.NONE: "at their best",
+    }[protocol.tuning]
+    if protocol.tuning != protocol_lib.NONE:
+      tuning += (
+        f" on {protocol.values} values a factor {protocol.factor:.3g} apart"
+      )
+      tuning += " and a second pass" * protocol.second_pass
+    return (
+      f"Simulated error: with {protocol.methods} equal methods, n ="
+      f" {protocol.seeds}, {tuning}, {_percent(self.family_wise)}"
+      f" (± {_percent(self.family_wise_se)}) of sweeps say better or worse of"
+      " some method."
+    )
+
+
+def simulate(
+  protocol: Protocol,
+  surface: Surface | None = None,
+  *,
+  better: int = 0,
+  effect: float = 1.0,
+  sweeps: int = SWEEPS,
+  seed: int = 0,
+) -> Outcome:
+  """Runs sweeps and counts their verdicts.
+
+  Args:
+    protocol: how each proceeds.
+    surface: what its runs give; the default one unless given.
+    better: methods that are better than the baseline; the others equal it.
+    effect: by how much, in standard deviations of the paired difference of
+      two runs at their optimum: sqrt(2) of a run's.
+    sweeps: how many.
+    seed: of the random stream.
+
+  Raises:
+    UserError: fewer methods than `better` beside the baseline.
+  """
+  surface = surface or Surface()
+  others = protocol.methods - 1
+  if not 0 <= better <= others or sweeps < 1:
+    raise errors.UserError(
+      f"of {others} methods beside the baseline {better} cannot be better, or"
+      f" sweeps = {sweeps} is not >= 1."
+    )
+  if protocol.seeds < 2 or not others:
+    # Nothing is ever decided.
+    return Outcome(
+      protocol, sweeps, 0.0, 0.0, *(0.0 if other else None
+      for other in (others - better, better, better))
+    )  # fmt: skip
+  level = np.zeros(protocol.methods)
+  level[1 : 1 + better] = -effect * PAIRED_SD
+  batch = max(1, _BATCH // (protocol.methods * protocol.seeds))
+  random = np.random.default_rng(seed)
+  p_sm, mean_sm = [], []
+  for start in range(0, sweeps, batch):
+    losses = protocol_lib.final_losses(
+      protocol, surface, level, min(batch, sweeps - start), random
+    )
+    mean, p = verdicts.paired_tests(losses)
+    mean_sm.append(mean)
+    p_sm.append(p)
+  return _count(protocol, np.concatenate(mean_sm), np.concatenate(p_sm), better)
+
+
+@functools.lru_cache
+def error_of(methods: int, seeds: int, **protocol: Any) -> Outcome:
+  """The error of a sweep's protocol where all methods are equal.
+
+  The same numbers give the same answer, in at most a third of a second: a
+  sweep of more runs is simulated less often. `str` of it is one sentence.
+
+  Args:
+    methods: that are compared, the baseline too.
+    seeds: final runs per method.
+    **protocol: how they are tuned, as `Protocol` takes it.
+  """
+  made = Protocol(methods, seeds, **protocol)
+  fitting = _ERROR_RUNS // (methods * seeds * made.runs_per_final)
+  return simulate(made, sweeps=max(FEWEST_SWEEPS, min(SWEEPS, fitting)))
+
+
+def _count(
+  protocol: Protocol, mean: np.ndarray, p: np.ndarray, better: int
+) -> Outcome:
+  """Counts; both are (s, m - 1), and the first `better` are so in truth."""
+  counts = []
+  for adjusted in (p, verdicts.holm(p)):
+    decided = adjusted < verdicts.ALPHA
+    found = decided[:, :better] & (mean[:, :better] < 0)
+    wrong = decided.copy()
+    wrong[:, :better] &= mean[:, :better] > 0
+    counts.append((wrong, found))
+  (wrong, found), (wrong_holm, found_holm) = counts
+  equal = wrong[:, better:]
+  return Outcome(
+    protocol=protocol,
+    sweeps=len(p),
+    family_wise=float(wrong_holm.any(1).mean()),
+    unadjusted_family_wise=float(wrong.any(1).mean()),
+    per_comparison=float(equal.mean()) if equal.size else None,
+    power=float(found_holm.mean()) if better else None,
+    unadjusted_power=float(found.mean()) if better else None,
+  )
+
+
+def _percent(share: float) -> str:
+  return f"{100 * share:.1f}%"

@@ -1,0 +1,60 @@
+"""Simulated tuning chooses what the planner chooses."""
+
+import numpy as np
+import pytest
+
+from normjax import errors
+from normjax.simulate import Protocol
+from normjax.simulate import protocol as protocol_lib
+from tests.simulate.planned import Planned
+
+SHARED = Protocol(4, 2, tuning="shared", second_pass=False)
+
+
+def _scores(protocol, sweeps, seed):
+  """Of every trial that there may be, by half notches: (s, f, m, h)."""
+  random = np.random.default_rng(seed)
+  tunings = 1 if protocol.tuning == "shared" else protocol.seeds
+  count = 2 * protocol.widest + 1
+  halves = (np.arange(count) - (count - 1) / 2) / 2
+  optimum = random.uniform(-2.5, 2.5, (sweeps, tunings, protocol.methods, 1))
+  noise = random.standard_normal((*optimum.shape[:3], count))
+  return np.square(halves - optimum) + noise
+
+
+@pytest.mark.parametrize(
+  "protocol",
+  [SHARED, Protocol(3, 2, 4, 2.0, "shared", second_pass=False)],
+  ids=str,
+)
+def test_it_chooses_what_the_planner_chooses(protocol):
+  sweeps = 40
+  scores = _scores(protocol, sweeps, seed=1)
+  middle = (scores.shape[-1] - 1) // 2
+
+  def score(notch):
+    index = np.rint(2 * notch).astype(int) + middle
+    return np.take_along_axis(scores, index[..., None], -1)[..., 0]
+
+  chosen = protocol_lib.choose(protocol, score, scores.shape[:3])
+  assert np.ptp(chosen) > protocol.values - 1  # Some grids have grown.
+  planned = Planned(protocol)
+  for s in range(sweeps):
+
+    def loss(point, s=s):
+      if point.stage == "final":
+        return 0.0
+      method = int(point.overrides["toy.name"])
+      return scores[s, 0, method, int(2 * planned.notch(point)) + middle]
+
+    made = planned.run(loss)
+    finals = {
+      (int(p.overrides["toy.name"]), p.seed): planned.notch(p)
+      for p in made.points
+      if p.stage == "final"
+    }
+    assert finals == {
+      (m, seed): chosen[s, 0, m]
+      for m in range(protocol.methods)
+      for seed in range(protocol.seeds)
+    }
