@@ -13,7 +13,7 @@ from normjax.simulate import verdicts
 from normjax.simulate.protocol import Protocol
 from normjax.simulate.surface import PAIRED_SD, Surface
 
-SWEEPS = 2000
+SWEEPS = 4000
 # Of `error_of` for sweeps of many runs, and how many runs it draws.
 FEWEST_SWEEPS = 200
 _ERROR_RUNS = 5_000_000
@@ -75,7 +75,7 @@ class Outcome:
     )
 
 
-def simulate(
+def run(
   protocol: Protocol,
   surface: Surface | None = None,
   *,
@@ -96,15 +96,17 @@ def simulate(
     seed: of the random stream.
 
   Raises:
-    UserError: fewer methods than `better` beside the baseline.
+    UserError: fewer methods than `better` beside the baseline, or no sweep.
   """
   surface = surface or Surface()
   others = protocol.methods - 1
-  if not 0 <= better <= others or sweeps < 1:
+  if not 0 <= better <= others:
     raise errors.UserError(
-      f"of {others} methods beside the baseline {better} cannot be better, or"
-      f" sweeps = {sweeps} is not >= 1."
+      f"{better} methods cannot be better: there are {others} beside the"
+      " baseline."
     )
+  if sweeps < 1:
+    raise errors.UserError(f"sweeps must be >= 1, got {sweeps}.")
   if protocol.seeds < 2 or not others:
     # Nothing is ever decided.
     return Outcome(
@@ -127,7 +129,13 @@ def simulate(
 
 
 @functools.lru_cache
-def error_of(methods: int, seeds: int, **protocol: Any) -> Outcome:
+def error_of(
+  methods: int,
+  seeds: int,
+  *,
+  surface: Surface | None = None,
+  **protocol: Any,
+) -> Outcome:
   """The error of a sweep's protocol where all methods are equal.
 
   The same numbers give the same answer, in at most a third of a second: a
@@ -136,11 +144,12 @@ def error_of(methods: int, seeds: int, **protocol: Any) -> Outcome:
   Args:
     methods: that are compared, the baseline too.
     seeds: final runs per method.
+    surface: what the runs give; the default one unless given.
     **protocol: how they are tuned, as `Protocol` takes it.
   """
   made = Protocol(methods, seeds, **protocol)
   fitting = _ERROR_RUNS // (methods * seeds * made.runs_per_final)
-  return simulate(made, sweeps=max(FEWEST_SWEEPS, min(SWEEPS, fitting)))
+  return run(made, surface, sweeps=max(FEWEST_SWEEPS, min(SWEEPS, fitting)))
 
 
 def _count(

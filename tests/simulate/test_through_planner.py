@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pytest
 
 from normjax import simulate
 from normjax.report import stats
@@ -25,7 +24,7 @@ def test_it_agrees_with_the_simulation():
   protocol = Protocol(4, 4, tuning="shared", second_pass=False)
   sweeps = 150
   found = _error(verdicts(protocol, sweeps))
-  outcome = simulate.simulate(protocol)
+  outcome = simulate.run(protocol)
   p = outcome.family_wise
   sd = math.sqrt(p * (1 - p) * (1 / sweeps + 1 / outcome.sweeps))
   assert p > 0.1  # Far from what no tuning gives.

@@ -1,0 +1,114 @@
+"""The tables of `docs/guides/trust.md`, simulated."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from normjax.simulate import outcome
+from normjax.simulate.protocol import NONE, PER_SEED, SHARED, Protocol
+from normjax.simulate.surface import Surface
+
+SWEEPS = 10_000
+# Methods and final seeds: two methods, and the published sweeps' sizes.
+SIZES = ((2, 5), (2, 10), (14, 5), (14, 10), (26, 3))
+TUNINGS = {
+  "shared, 1 seed, no second pass": {
+    "tuning": SHARED,
+    "second_pass": False,
+  },
+  "shared, 1 seed": {"tuning": SHARED},
+  "shared, 3 seeds": {"tuning": SHARED, "tuning_seeds": 3},
+  "per seed, no second pass": {"tuning": PER_SEED, "second_pass": False},
+  "per seed": {"tuning": PER_SEED},
+}
+FACTORS = (2.0, 3.0)
+_LOW, _HIGH = Surface().curvature
+SURFACES = {
+  "as measured": Surface(),
+  "a third of the curvature": Surface((_LOW / 3, _HIGH / 3)),
+  "three times the curvature": Surface((3 * _LOW, 3 * _HIGH)),
+  "the same curvature for all": Surface((_LOW, _LOW)),
+  "half of the noise common to all rates": Surface(own_share=0.5),
+  "first guesses off by up to a factor 9": Surface(
+    misplaced=2 * Surface().misplaced
+  ),
+}
+EFFECTS_SD = (1.0, 2.0, 3.0)
+
+
+def tables(sweeps: int = SWEEPS) -> Iterator[tuple[str, str]]:
+  """Name and Markdown of each table, as soon as it is known."""
+  yield (
+    "Wrong verdicts without tuning, of equal methods",
+    _markdown(("methods", "n", "unadjusted", "Holm"), _corrections(sweeps)),
+  )
+  sizes = [f"{methods} methods, n = {seeds}" for methods, seeds in SIZES]
+  for factor in FACTORS:
+    yield (
+      f"Wrong verdicts (Holm) with rates a factor {factor:g} apart",
+      _markdown(
+        ("tuning", *sizes),
+        (
+          [name, *_errors(sweeps, factor=factor, **options)]
+          for name, options in TUNINGS.items()
+        ),
+      ),
+    )
+  yield (
+    "The same for 14 methods and n = 5, a factor 3, on other surfaces",
+    _markdown(
+      ("surface", *(n for n, o in TUNINGS.items() if "second_pass" not in o)),
+      _surfaces(sweeps),
+    ),
+  )
+  effects = [f"{effect:g} sd" for effect in EFFECTS_SD]
+  yield (
+    "Power: a method that is better by so much, tuned per seed, is found (Holm)",
+    _markdown(("methods", "n", *effects), _powers(sweeps)),
+  )
+
+
+def _corrections(sweeps: int) -> Iterator[list[str]]:
+  for methods, seeds in SIZES:
+    found = outcome.run(Protocol(methods, seeds, tuning=NONE), sweeps=sweeps)
+    yield [
+      str(methods),
+      str(seeds),
+      _share(found.unadjusted_family_wise),
+      _share(found.family_wise),
+    ]
+
+
+def _errors(sweeps: int, **options) -> Iterator[str]:
+  for methods, seeds in SIZES:
+    found = outcome.run(Protocol(methods, seeds, **options), sweeps=sweeps)
+    yield _share(found.family_wise)
+
+
+def _surfaces(sweeps: int) -> Iterator[list[str]]:
+  for name, surface in SURFACES.items():
+    cells = []
+    for options in TUNINGS.values():
+      if "second_pass" not in options:
+        protocol = Protocol(14, 5, **options)
+        found = outcome.run(protocol, surface, sweeps=sweeps)
+        cells.append(_share(found.family_wise))
+    yield [name, *cells]
+
+
+def _powers(sweeps: int) -> Iterator[list[str]]:
+  for methods, seeds in SIZES:
+    cells = []
+    for effect in EFFECTS_SD:
+      found = outcome.run(
+        Protocol(methods, seeds), better=1, effect=effect, sweeps=sweeps
+      )
+      cells.append(_share(found.power))
+    yield [str(methods), str(seeds), *cells]
+
+
+def _share(value: float) -> str:
+  return f"{value:.3f}"
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  lines = [head, ["---"] * len(head), *rows]
+  return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
