@@ -1,5 +1,6 @@
 """The tables of `docs/guides/trust.md`, simulated."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from normjax.simulate import outcome
@@ -31,6 +32,9 @@ SURFACES = {
     misplaced=2 * Surface().misplaced
   ),
 }
+# What a rate one notch off the optimum costs, in runs' standard deviations.
+NOTCH_COSTS_SD = (2, 4, 8, 16, 32)
+NOTCH_SEEDS = (3, 5, 10)
 EFFECTS_SD = (1.0, 2.0, 3.0)
 
 
@@ -57,6 +61,12 @@ def tables(sweeps: int = SWEEPS) -> Iterator[tuple[str, str]]:
     _markdown(
       ("surface", *(n for n, o in TUNINGS.items() if "second_pass" not in o)),
       _surfaces(sweeps),
+    ),
+  )
+  yield (
+    "The same for 14 methods, tuned per seed, by what a notch costs",
+    _markdown(
+      ("a notch costs", *(f"n = {n}" for n in NOTCH_SEEDS)), _notches(sweeps)
     ),
   )
   effects = [f"{effect:g} sd" for effect in EFFECTS_SD]
@@ -92,6 +102,18 @@ def _surfaces(sweeps: int) -> Iterator[list[str]]:
         found = outcome.run(protocol, surface, sweeps=sweeps)
         cells.append(_share(found.family_wise))
     yield [name, *cells]
+
+
+def _notches(sweeps: int) -> Iterator[list[str]]:
+  for cost in NOTCH_COSTS_SD:
+    cells = []
+    for seeds in NOTCH_SEEDS:
+      protocol = Protocol(14, seeds)
+      curvature = cost / math.log(protocol.factor) ** 2
+      surface = Surface((curvature, 2 * curvature))
+      found = outcome.run(protocol, surface, sweeps=sweeps)
+      cells.append(_share(found.family_wise))
+    yield [f"{cost} to {2 * cost} sd", *cells]
 
 
 def _powers(sweeps: int) -> Iterator[list[str]]:
