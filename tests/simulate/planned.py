@@ -32,16 +32,19 @@ class Planned:
     self.protocol = protocol
     tune = None
     if protocol.tuning != protocol_lib.NONE:
+      seeds = None
+      if protocol.tuning == protocol_lib.SHARED:
+        seeds = tuple(1000 + t for t in range(protocol.tuning_seeds))
       middle = (protocol.values - 1) / 2
+      rates = [
+        protocol.factor ** (index - middle) for index in range(protocol.values)
+      ]
       tune = Tune(
-        {
-          RATE: [
-            protocol.factor ** (index - middle)
-            for index in range(protocol.values)
-          ]
-        },
-        seeds=tuple(1000 + t for t in range(protocol.tuning_seeds)),
+        {RATE: rates},
+        seeds=seeds,
         max_extensions=protocol.max_extensions,
+        repeat=protocol.tuning,
+        second_pass=protocol.second_pass,
       )
     self.sweep = Sweep(
       grid("toy.name", [str(m) for m in range(protocol.methods)]),
@@ -80,6 +83,7 @@ class Planned:
         method=point.method,
         overrides=point.overrides,
         seed=point.seed,
+        for_seed=point.for_seed,
         state=RunState.DONE,
         result=self.results[point.run_id],
       )
@@ -97,6 +101,8 @@ class Planned:
         tuned_keys=made.tuned,
         trials_per_method=made.trials_per_method,
         methods=made.methods,
+        tunings=made.tunings,
+        search=made.search,
         runs=runs,
       )
     )

@@ -8,7 +8,12 @@ from normjax.simulate import Protocol
 from normjax.simulate import protocol as protocol_lib
 from tests.simulate.planned import Planned
 
-SHARED = Protocol(4, 2, tuning="shared", second_pass=False)
+PROTOCOLS = (
+  Protocol(4, 2, tuning="shared", second_pass=False),
+  Protocol(3, 2, 4, 2.0, "shared"),
+  Protocol(3, 2),
+  Protocol(2, 3, 5, 2.0, max_extensions=1, second_pass=False),
+)
 
 
 def _scores(protocol, sweeps, seed):
@@ -24,11 +29,11 @@ def _scores(protocol, sweeps, seed):
 
 @pytest.mark.parametrize(
   "protocol",
-  [SHARED, Protocol(3, 2, 4, 2.0, "shared", second_pass=False)],
-  ids=str,
+  PROTOCOLS,
+  ids=lambda p: f"{p.tuning}-{p.values}-{p.factor:g}-{p.second_pass}",
 )
 def test_it_chooses_what_the_planner_chooses(protocol):
-  sweeps = 40
+  sweeps = 20
   scores = _scores(protocol, sweeps, seed=1)
   middle = (scores.shape[-1] - 1) // 2
 
@@ -45,7 +50,8 @@ def test_it_chooses_what_the_planner_chooses(protocol):
       if point.stage == "final":
         return 0.0
       method = int(point.overrides["toy.name"])
-      return scores[s, 0, method, int(2 * planned.notch(point)) + middle]
+      tuning = point.for_seed or 0
+      return scores[s, tuning, method, int(2 * planned.notch(point)) + middle]
 
     made = planned.run(loss)
     finals = {
@@ -54,7 +60,7 @@ def test_it_chooses_what_the_planner_chooses(protocol):
       if p.stage == "final"
     }
     assert finals == {
-      (m, seed): chosen[s, 0, m]
+      (m, seed): chosen[s, seed if chosen.shape[1] > 1 else 0, m]
       for m in range(protocol.methods)
       for seed in range(protocol.seeds)
     }
