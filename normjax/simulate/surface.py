@@ -13,7 +13,8 @@ PAIRED_SD = math.sqrt(2)
 class Surface:
   """The final loss as a function of method, rate and seed.
 
-      loss(m, s, r) = level_m + c_m ln²(r / r*_m) + shared_s + own_ms + trial_msr
+      loss(m, s, r) = level_m + c_m ln²(r / r*_m)
+                      + shared_s + own_ms + trial_msr
 
   The unit is the standard deviation of own + trial: of a method's runs over
   seeds, without what all methods share. Each simulated sweep draws c and r* of

@@ -71,7 +71,7 @@ def tables(sweeps: int = SWEEPS) -> Iterator[tuple[str, str]]:
   )
   effects = [f"{effect:g} sd" for effect in EFFECTS_SD]
   yield (
-    "Power: a method that is better by so much, tuned per seed, is found (Holm)",
+    "Power: the share of methods, better by so much, that are found (Holm)",
     _markdown(("methods", "n", *effects), _powers(sweeps)),
   )
 

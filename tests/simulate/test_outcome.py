@@ -1,4 +1,4 @@
-"""Verdicts on simulated sweeps: their error, their power, what they are told."""
+"""Verdicts on simulated sweeps: their error, their power, their sentence."""
 
 import math
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from normjax import errors
 from normjax.simulate import Protocol
 from normjax.simulate import protocol as protocol_lib
 from tests.simulate.planned import Planned
