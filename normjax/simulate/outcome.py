@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from normjax import errors
+from normjax import errors, statistics
 from normjax.simulate import protocol as protocol_lib
 from normjax.simulate import verdicts
 from normjax.simulate.protocol import Protocol
@@ -158,7 +158,7 @@ def _count(
   """Counts; both are (s, m - 1), and the first `better` are so in truth."""
   counts = []
   for adjusted in (p, verdicts.holm(p)):
-    decided = adjusted < verdicts.ALPHA
+    decided = adjusted < statistics.ALPHA
     found = decided[:, :better] & (mean[:, :better] < 0)
     wrong = decided.copy()
     wrong[:, :better] &= mean[:, :better] > 0

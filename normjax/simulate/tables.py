@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from normjax.simulate import outcome
+from normjax.simulate import decisions, outcome
 from normjax.simulate.protocol import NONE, PER_SEED, SHARED, Protocol
 from normjax.simulate.surface import Surface
 
@@ -36,6 +36,10 @@ SURFACES = {
 NOTCH_COSTS_SD = (2, 4, 8, 16, 32)
 NOTCH_SEEDS = (3, 5, 10)
 EFFECTS_SD = (1.0, 2.0, 3.0)
+DECISION_SEEDS = (3, 5, 6, 10)
+DIVERGING = (0.0, 0.1, 0.4)
+# Examples of an evaluation, and how many of them are right on average.
+COUNTS = ((360, 0.9), (360, 0.98), (360, 0.999), (10_000, 0.95))
 
 
 def tables(sweeps: int = SWEEPS) -> Iterator[tuple[str, str]]:
@@ -70,9 +74,17 @@ def tables(sweeps: int = SWEEPS) -> Iterator[tuple[str, str]]:
     ),
   )
   effects = [f"{effect:g} sd" for effect in EFFECTS_SD]
+  effects.append("1 sd, untuned")
   yield (
     "Power: the share of methods, better by so much, that are found (Holm)",
     _markdown(("methods", "n", *effects), _powers(sweeps)),
+  )
+  yield (
+    "Comparisons of two equal methods that are decided",
+    _markdown(
+      ("metric and test", *(f"n = {n}" for n in DECISION_SEEDS)),
+      _decisions(sweeps),
+    ),
   )
 
 
@@ -124,7 +136,28 @@ def _powers(sweeps: int) -> Iterator[list[str]]:
         Protocol(methods, seeds), better=1, effect=effect, sweeps=sweeps
       )
       cells.append(_share(found.power))
+    untuned = Protocol(methods, seeds, tuning=NONE)
+    found = outcome.run(untuned, better=1, sweeps=sweeps)
+    cells.append(_share(found.power))
     yield [str(methods), str(seeds), *cells]
+
+
+def _decisions(sweeps: int) -> Iterator[list[str]]:
+  for chance in DIVERGING:
+    cells = [
+      _share(decisions.with_divergence(seeds, chance, sweeps))
+      for seeds in DECISION_SEEDS
+    ]
+    yield [f"{chance:.0%} of runs diverge, signed-rank test", *cells]
+  for examples, accuracy in COUNTS:
+    cells = [
+      _share(decisions.of_counts(seeds, examples, accuracy, sweeps))
+      for seeds in DECISION_SEEDS
+    ]
+    yield [
+      f"accuracy {accuracy:.1%} of {examples:,} examples, t-test",
+      *cells,
+    ]
 
 
 def _share(value: float) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from normjax import statistics
 from normjax.report import stats
 from normjax.simulate import Protocol, verdicts
 from tests.simulate.planned import Planned
@@ -28,7 +29,7 @@ def test_they_are_the_report_s():
     assert [d.p_holm for d in found] == pytest.approx(adjusted[s], abs=1e-12)
     told = [row.verdict for row in rows]
     words |= set(told)
-    decided = adjusted[s] < verdicts.ALPHA
+    decided = adjusted[s] < statistics.ALPHA
     better = np.where(mean[s] < 0, stats.BETTER, stats.WORSE)
     assert told == list(np.where(decided, better, stats.SAME))
   assert words == {stats.BETTER, stats.SAME}
