@@ -91,14 +91,20 @@ class Valleys(NamedTuple):
   Attributes:
     curvature: loss per squared notch.
     optimum: in notches from the grid's centre.
+    cliff: times the curvature above the optimum; of all.
   """
 
   curvature: np.ndarray
   optimum: np.ndarray
+  cliff: float = 1.0
 
   def penalty(self, notch: np.ndarray) -> np.ndarray:
     """What a rate off the optimum costs, on average."""
-    return self.curvature * np.square(notch - self.optimum)
+    distance = notch - self.optimum
+    loss = self.curvature * np.square(distance)
+    if self.cliff == 1:
+      return loss
+    return loss * np.where(distance > 0, self.cliff, 1)
 
 
 def draw_valleys(
@@ -115,6 +121,7 @@ def draw_valleys(
   return Valleys(
     np.exp(random.uniform(low, high, shape)) * notch**2,
     random.uniform(-reach, reach, shape),
+    surface.cliff,
   )
 
 

@@ -32,6 +32,7 @@ class Surface:
     curvature: c, in runs' standard deviations per squared e-fold of the rate:
       log-uniform between these two.
     misplaced: |ln(r* / the grid's centre)| is uniform from 0 to this.
+    cliff: above r*, c is this many times as large; 1 makes a parabola.
     shared_sd: of what all methods share on one seed.
     own_share: of the variance of own + trial, the part that all rates of one
       method and seed share. 0 where changing the rate redraws all of it, as
@@ -40,6 +41,7 @@ class Surface:
 
   curvature: tuple[float, float] = (5.0, 10.5)
   misplaced: float = math.log(3)
+  cliff: float = 1.0
   shared_sd: float = 0.17
   own_share: float = 0.0
 
@@ -50,10 +52,10 @@ class Surface:
       raise errors.UserError(
         f"Surface.curvature needs 0 < low <= high, got {self.curvature!r}."
       )
-    for name in ("misplaced", "shared_sd"):
-      if not 0 <= getattr(self, name) < math.inf:
+    for name, low in (("misplaced", 0), ("shared_sd", 0), ("cliff", 1)):
+      if not low <= getattr(self, name) < math.inf:
         raise errors.UserError(
-          f"Surface.{name} must be >= 0, got {getattr(self, name)!r}."
+          f"Surface.{name} must be >= {low}, got {getattr(self, name)!r}."
         )
     if not 0 <= self.own_share < 1:
       raise errors.UserError(

@@ -130,3 +130,12 @@ def test_a_surface_or_an_effect_that_cannot_be_is_named():
     Surface(own_share=1.0)
   with pytest.raises(errors.UserError, match="3 methods cannot be better"):
     simulate.run(Protocol(3, 3), better=3)
+
+
+def test_a_cliff_needs_a_finer_grid():
+  cliff = Surface(cliff=10.0)
+  coarse, fine = (
+    simulate.error_of(6, 5, surface=cliff, factor=factor)
+    for factor in (3.0, 2.0)
+  )
+  assert fine.family_wise < 0.07 < coarse.family_wise
