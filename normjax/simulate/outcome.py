@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from normjax import errors, statistics
+from normjax import errors
 from normjax.simulate import protocol as protocol_lib
 from normjax.simulate import verdicts
 from normjax.simulate.protocol import Protocol
@@ -33,6 +33,8 @@ class Outcome:
     sweeps: how many.
     family_wise: share of sweeps with a wrong verdict, after Holm's adjustment.
     unadjusted_family_wise: the same of unadjusted intervals.
+    best: share of sweeps of equals that call one of them best; None where some
+      method is better in truth.
     per_comparison: share of comparisons of equals whose unadjusted interval
       leaves out 0; None where no method equals the baseline.
     power: share of methods that are better which are found so, after Holm's
@@ -44,6 +46,7 @@ class Outcome:
   sweeps: int
   family_wise: float
   unadjusted_family_wise: float
+  best: float | None
   per_comparison: float | None
   power: float | None
   unadjusted_power: float | None
@@ -109,15 +112,12 @@ def run(
     raise errors.UserError(f"sweeps must be >= 1, got {sweeps}.")
   if protocol.seeds < 2 or not others:
     # Nothing is ever decided.
-    return Outcome(
-      protocol, sweeps, 0.0, 0.0, *(0.0 if other else None
-      for other in (others - better, better, better))
-    )  # fmt: skip
+    return _nothing(protocol, sweeps, better)
   level = np.zeros(protocol.methods)
   level[1 : 1 + better] = -effect * PAIRED_SD
   batch = max(1, _BATCH // (protocol.methods * protocol.seeds))
   random = np.random.default_rng(seed)
-  p_sm, mean_sm = [], []
+  p_sm, mean_sm, best_s = [], [], []
   for start in range(0, sweeps, batch):
     losses = protocol_lib.final_losses(
       protocol, surface, level, min(batch, sweeps - start), random
@@ -125,7 +125,9 @@ def run(
     mean, p = verdicts.paired_tests(losses)
     mean_sm.append(mean)
     p_sm.append(p)
-  return _count(protocol, np.concatenate(mean_sm), np.concatenate(p_sm), better)
+    best_s.append(verdicts.best_is_told(losses))
+  mean, p, best = map(np.concatenate, (mean_sm, p_sm, best_s))
+  return _count(protocol, mean, p, best, better)
 
 
 @functools.lru_cache
@@ -152,13 +154,40 @@ def error_of(
   return run(made, surface, sweeps=max(FEWEST_SWEEPS, min(SWEEPS, fitting)))
 
 
+def _nothing(protocol: Protocol, sweeps: int, better: int) -> Outcome:
+  """Of sweeps that decide nothing."""
+  equal = protocol.methods - 1 - better
+  return Outcome(
+    protocol,
+    sweeps,
+    family_wise=0.0,
+    unadjusted_family_wise=0.0,
+    best=None if better else 0.0,
+    per_comparison=0.0 if equal else None,
+    power=0.0 if better else None,
+    unadjusted_power=0.0 if better else None,
+  )
+
+
 def _count(
-  protocol: Protocol, mean: np.ndarray, p: np.ndarray, better: int
+  protocol: Protocol,
+  mean: np.ndarray,
+  p: np.ndarray,
+  best: np.ndarray,
+  better: int,
 ) -> Outcome:
-  """Counts; both are (s, m - 1), and the first `better` are so in truth."""
+  """Counts verdicts.
+
+  Args:
+    protocol: of all sweeps.
+    mean: differences to the baseline, (s, m - 1).
+    p: of them.
+    best: whether one method was called best, (s,).
+    better: how many methods are so in truth; they are the first.
+  """
   counts = []
   for adjusted in (p, verdicts.holm(p)):
-    decided = adjusted < statistics.ALPHA
+    decided = adjusted < verdicts.ALPHA
     found = decided[:, :better] & (mean[:, :better] < 0)
     wrong = decided.copy()
     wrong[:, :better] &= mean[:, :better] > 0
@@ -170,6 +199,7 @@ def _count(
     sweeps=len(p),
     family_wise=float(wrong_holm.any(1).mean()),
     unadjusted_family_wise=float(wrong.any(1).mean()),
+    best=None if better else float(best.mean()),
     per_comparison=float(equal.mean()) if equal.size else None,
     power=float(found_holm.mean()) if better else None,
     unadjusted_power=float(found.mean()) if better else None,

@@ -9,6 +9,8 @@ import math
 import numpy as np
 from scipy import special
 
+from normjax.statistics import ALPHA
+
 
 def paired_tests(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Two-sided paired t-tests of each method against the first.
@@ -24,6 +26,22 @@ def paired_tests(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   mean = difference.mean(1)
   t = mean / (difference.std(1, ddof=1) / math.sqrt(n))
   return mean, 2 * special.stdtr(n - 1, -np.abs(t))
+
+
+def best_is_told(losses: np.ndarray) -> np.ndarray:
+  """Whether the method with the best mean is distinguishable from the second.
+
+  It is tested against every other method, with Holm's adjustment.
+
+  Args:
+    losses: (s, n, m), n >= 2.
+
+  Returns:
+    Booleans, (s,).
+  """
+  order = np.argsort(losses.mean(1), axis=-1)[:, None, :]
+  _, p = paired_tests(np.take_along_axis(losses, order, -1))
+  return holm(p)[:, 0] < ALPHA
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ def test_many_unadjusted_tests_err_often_and_holm_seldom(
   assert _is_near(found.unadjusted_family_wise, expected, found.sweeps)
   assert found.family_wise < 0.05 + 3 * found.family_wise_se
   assert _is_near(found.per_comparison, 0.05, found.sweeps)
+  assert found.best < 0.05
 
 
 @pytest.mark.parametrize(("methods", "seeds"), [(14, 5), (26, 3), (5, 4)])
@@ -49,6 +50,7 @@ def test_an_effect_is_found_and_is_no_error():
   one = simulate.run(protocol, better=1, effect=1.0)
   three = simulate.run(protocol, better=1, effect=3.0)
   assert equal.power is None
+  assert one.best is None
   assert 0.05 < one.power < one.unadjusted_power < three.power
   assert three.family_wise < 0.06
   # Where all are better there is no equal to err on.
