@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     help="two more trials around the best (yes)",
   )
   add("--max_extensions", type=int, help="of the grids (2)")
+  add("--search", choices=protocol.SEARCHES, help="(grid)")
   add("--sweeps", type=int, help="how many are simulated")
   return parser
 

@@ -66,10 +66,12 @@ class Outcome:
       protocol_lib.NONE: "at their best",
     }[protocol.tuning]
     if protocol.tuning != protocol_lib.NONE:
-      tuning += (
-        f" on {protocol.values} values a factor {protocol.factor:.3g} apart"
-      )
-      tuning += " and a second pass" * protocol.second_pass
+      apart = f"a factor {protocol.factor:.3g} apart"
+      if protocol.search == protocol_lib.QUASI_RANDOM:
+        tuning += f" on {protocol.values} quasi-random points about {apart}"
+      else:
+        tuning += f" on {protocol.values} values {apart}"
+        tuning += " and a second pass" * protocol.second_pass
     return (
       f"Simulated error: with {protocol.methods} equal methods, n ="
       f" {protocol.seeds}, {tuning}, {_percent(self.family_wise)}"

@@ -1,8 +1,9 @@
 """The runs of many sweeps at once: tuning, then the final seeds.
 
 Follows `sweep.plan` and `sweep.tune` on a grid with one axis of equal ratios,
-on which a rate is a number of notches from the grid's centre. A test drives the
-planner itself through the same sweeps, and compares.
+on which a rate is a number of notches from the grid's centre; quasi-random
+points are in notches, too. A test drives the planner itself through the same
+sweeps, and compares.
 
     s sweep   f tuning (of a final seed, or the one that all share)
     m method  k value of the grid, in its largest growth   n final seed
@@ -22,6 +23,9 @@ PER_SEED = "per_seed"
 SHARED = "shared"
 NONE = "none"
 TUNINGS = (PER_SEED, SHARED, NONE)
+GRID = "grid"
+QUASI_RANDOM = "quasi_random"
+SEARCHES = (GRID, QUASI_RANDOM)
 
 Score = Callable[[np.ndarray], np.ndarray]
 
@@ -33,14 +37,18 @@ class Protocol:
   Attributes:
     methods: that are compared, the baseline too.
     seeds: final runs per method.
-    values: of the first grid, per method.
-    factor: between neighbours on the grid.
+    values: of the first grid, or quasi-random points, per method and tuning.
+    factor: between neighbours on the grid; of quasi-random points between
+      limits, (high / low) ** (1 / values).
     tuning: "per_seed": each final seed has a tuning of its own, with one
       other seed; "shared": one tuning decides for all final seeds; "none":
       every run is at its method's optimum.
     tuning_seeds: shared only: a trial's score is its mean over so many.
-    second_pass: two more trials, half a notch below and above the best.
+    second_pass: of a grid: two more trials, half a notch below and above the
+      best.
     max_extensions: how often the grids may grow by a notch.
+    search: "grid" or "quasi_random": one point in each of as many equal parts
+      of the range, the same ones for all methods, others in each tuning.
   """
 
   methods: int
@@ -51,6 +59,7 @@ class Protocol:
   tuning_seeds: int = 1
   second_pass: bool = True
   max_extensions: int = 2
+  search: str = GRID
 
   def __post_init__(self):
     """Checks the numbers."""
@@ -69,14 +78,18 @@ class Protocol:
         )
     if not 1 < self.factor < math.inf:
       raise errors.UserError(f"factor must be > 1, got {self.factor!r}.")
-    if self.tuning not in TUNINGS:
-      raise errors.UserError(
-        f"tuning must be one of {', '.join(TUNINGS)}, got {self.tuning!r}."
-      )
+    for name, known in (("tuning", TUNINGS), ("search", SEARCHES)):
+      value = getattr(self, name)
+      if value not in known:
+        raise errors.UserError(
+          f"{name} must be one of {', '.join(known)}, got {value!r}."
+        )
 
   @property
   def widest(self) -> int:
-    """Values of a grid that has grown as often as it may."""
+    """Values of a grid that has grown as often as it may; points."""
+    if self.search == QUASI_RANDOM:
+      return self.values
     return self.values + 2 * self.max_extensions
 
   @property
@@ -173,9 +186,28 @@ def tune(
     return valleys.penalty(notch_sfm) + trial_sd * noise
 
   tunings = protocol.seeds if per_seed else 1
-  return choose(
-    protocol, score, (len(valleys.optimum), tunings, protocol.methods)
-  )
+  shape = (len(valleys.optimum), tunings, protocol.methods)
+  if protocol.search == QUASI_RANDOM:
+    return _best_of_points(protocol, score, shape, random)
+  return choose(protocol, score, shape)
+
+
+def _best_of_points(
+  protocol: Protocol,
+  score: Score,
+  shape: tuple[int, int, int],
+  random: np.random.Generator,
+) -> np.ndarray:
+  """The best of points that each tuning draws anew, for all methods alike."""
+  points = np.arange(protocol.values) - protocol.values / 2
+  points = points + random.random((*shape[:2], 1, protocol.values))
+  chosen, lowest = np.zeros(shape), np.full(shape, np.inf)
+  for index in range(protocol.values):
+    notch = np.broadcast_to(points[..., index], shape)
+    new = score(notch)
+    chosen = np.where(new < lowest, notch, chosen)
+    lowest = np.minimum(new, lowest)
+  return chosen
 
 
 def choose(

@@ -4,7 +4,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from normjax.simulate import decisions, outcome
-from normjax.simulate.protocol import NONE, PER_SEED, SHARED, Protocol
+from normjax.simulate.protocol import (
+  NONE,
+  PER_SEED,
+  QUASI_RANDOM,
+  SHARED,
+  Protocol,
+)
 from normjax.simulate.surface import Surface
 
 SWEEPS = 10_000
@@ -19,9 +25,18 @@ TUNINGS = {
   "shared, 3 seeds": {"tuning": SHARED, "tuning_seeds": 3},
   "per seed, no second pass": {"tuning": PER_SEED, "second_pass": False},
   "per seed": {"tuning": PER_SEED},
+  "per seed, quasi-random": {
+    "tuning": PER_SEED,
+    "search": QUASI_RANDOM,
+    "values": 8,
+  },
 }
 FACTORS = (2.0, 3.0)
-SURFACE_TUNINGS = ("shared, 1 seed", "per seed")
+SURFACE_TUNINGS = (
+  "shared, 1 seed",
+  "per seed",
+  "per seed, quasi-random",
+)
 _LOW, _HIGH = Surface().curvature
 SURFACES = {
   "as measured": Surface(),
@@ -83,7 +98,7 @@ def tables(sweeps: int = SWEEPS) -> Iterator[tuple[str, str]]:
     ),
   )
   effects = [f"{effect:g} sd" for effect in EFFECTS_SD]
-  effects.append("1 sd, untuned")
+  effects += ["1 sd, quasi-random", "1 sd, untuned"]
   yield (
     "Power: the share of methods, better by so much, that are found (Holm)",
     _markdown(("methods", "n", *effects), _powers(sweeps)),
@@ -146,9 +161,10 @@ def _powers(sweeps: int) -> Iterator[list[str]]:
         Protocol(methods, seeds), better=1, effect=effect, sweeps=sweeps
       )
       cells.append(_share(found.power))
-    untuned = Protocol(methods, seeds, tuning=NONE)
-    found = outcome.run(untuned, better=1, sweeps=sweeps)
-    cells.append(_share(found.power))
+    for options in (TUNINGS["per seed, quasi-random"], {"tuning": NONE}):
+      protocol = Protocol(methods, seeds, **options)
+      found = outcome.run(protocol, better=1, sweeps=sweeps)
+      cells.append(_share(found.power))
     yield [str(methods), str(seeds), *cells]
 
 

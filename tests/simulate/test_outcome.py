@@ -110,6 +110,21 @@ def test_the_sentence_says_the_protocol_and_the_error():
   )
 
 
+def test_quasi_random_points_keep_the_error_and_cost_power():
+  cliff = Surface(cliff=10.0)
+  points = {"search": "quasi_random", "values": 8}
+  found = simulate.error_of(6, 5, surface=cliff, **points)
+  assert found.family_wise < 0.06
+  assert " on 8 quasi-random points about a factor 3 apart," in str(found)
+  shared = simulate.error_of(6, 5, tuning="shared", **points)
+  assert shared.family_wise > 0.2
+  power = [
+    simulate.run(Protocol(2, 10, **options), better=1, sweeps=2000).power
+    for options in ({}, points)
+  ]
+  assert power[1] < power[0]
+
+
 @pytest.mark.parametrize(
   ("options", "said"),
   [
@@ -117,6 +132,7 @@ def test_the_sentence_says_the_protocol_and_the_error():
     ({"seeds": 2.0}, "seeds must be a whole number"),
     ({"values": 1}, "values must be a whole number >= 2"),
     ({"factor": 1.0}, "factor must be > 1"),
+    ({"search": "by hand"}, "search must be one of grid, quasi_random"),
     ({"tuning": "often"}, "tuning must be one of per_seed, shared, none"),
   ],
 )

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from normjax.simulate import Protocol
+from normjax.simulate import Protocol, Surface
 from normjax.simulate import protocol as protocol_lib
+from normjax.sweep.search import quasi_random
 from tests.simulate.planned import Planned
 
 PROTOCOLS = (
@@ -63,3 +64,25 @@ def test_it_chooses_what_the_planner_chooses(protocol):
       for m in range(protocol.methods)
       for seed in range(protocol.seeds)
     }
+
+
+def test_quasi_random_points_are_one_per_part():
+  low, high, count = 0.001, 1.0, 8
+  for seed in (1000, 1001, 1002):
+    drawn = quasi_random.points({"rate": (low, high)}, count, seed)
+    unit = np.log([rate / low for (rate,) in drawn]) / np.log(high / low)
+    assert sorted((unit * count).astype(int)) == list(range(count))
+
+
+def test_quasi_random_points_are_the_same_for_all_methods():
+  protocol = Protocol(3, 2, 8, search="quasi_random", tuning="per_seed")
+  optimum = np.broadcast_to([0.2, 0.2, -3.0], (5, 1, 3))
+  valleys = protocol_lib.Valleys(np.ones((5, 1, 3)), optimum)
+  noiseless = Surface(own_share=1 - 1e-12)
+  chosen = protocol_lib.tune(
+    protocol, noiseless, valleys, np.random.default_rng(0)
+  )
+  assert chosen.shape == (5, 2, 3)
+  np.testing.assert_array_equal(chosen[..., 0], chosen[..., 1])
+  assert np.abs(chosen - optimum).max() < 1
+  assert len(np.unique(chosen[..., 0])) == 10  # Others in each tuning.
