@@ -7,7 +7,7 @@ Without options, the tables of `docs/guides/trust.md`; with `--methods` and
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from normjax import errors
 from normjax.simulate import outcome, protocol, tables
@@ -15,11 +15,10 @@ from normjax.simulate import outcome, protocol, tables
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Prints; returns the exit code."""
-  options = vars(_parser().parse_args(arguments))
-  sweeps = options.pop("sweeps")
-  count = {} if sweeps is None else {"sweeps": sweeps}
-  own = {name: value for name, value in options.items() if value is not None}
   try:
+    options = vars(_parser().parse_args(arguments))
+    own = {name: value for name, value in options.items() if value is not None}
+    count = {"sweeps": own.pop("sweeps")} if "sweeps" in own else {}
     if own:
       print(_sentence(own, **count))
     else:
@@ -38,10 +37,16 @@ def _sentence(own: dict[str, Any], **count: int) -> str:
   return str(outcome.run(protocol.Protocol(**own), **count))
 
 
+class _Parser(argparse.ArgumentParser):
+  """One line for bad input, as everywhere."""
+
+  def error(self, message: str) -> NoReturn:
+    """Raises it, for `main` to tell."""
+    raise errors.UserError(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="python -m normjax.simulate", description=__doc__
-  )
+  parser = _Parser(prog="python -m normjax.simulate", description=__doc__)
   add = parser.add_argument
   add("--methods", type=int, help="that are compared, the baseline too")
   add("--seeds", type=int, help="final runs per method")

@@ -31,6 +31,8 @@ class Outcome:
   Attributes:
     protocol: of all sweeps.
     sweeps: how many.
+    better: methods that are better than the baseline; the others equal it.
+    effect: by how much, see `run`.
     family_wise: share of sweeps with a wrong verdict, after Holm's adjustment.
     unadjusted_family_wise: the same of unadjusted intervals.
     best: share of sweeps of equals that call one of them best; None where some
@@ -44,6 +46,8 @@ class Outcome:
 
   protocol: Protocol
   sweeps: int
+  better: int
+  effect: float
   family_wise: float
   unadjusted_family_wise: float
   best: float | None
@@ -72,11 +76,20 @@ class Outcome:
       else:
         tuning += f" on {protocol.values} values {apart}"
         tuning += " and a second pass" * protocol.second_pass
+    methods = f"{protocol.methods} equal methods"
+    wrong = "say better or worse of some method."
+    if self.better:
+      methods = (
+        f"{protocol.methods} methods, {self.better} better by {self.effect:g}"
+        " sd"
+      )
+      wrong = (
+        f"err; {_percent(self.power)} of the methods that are better are found."
+      )
     return (
-      f"Simulated error: with {protocol.methods} equal methods, n ="
-      f" {protocol.seeds}, {tuning}, {_percent(self.family_wise)}"
-      f" (± {_percent(self.family_wise_se)}) of sweeps say better or worse of"
-      " some method."
+      f"Simulated error: with {methods}, n = {protocol.seeds}, {tuning},"
+      f" {_percent(self.family_wise)} (± {_percent(self.family_wise_se)}) of"
+      f" sweeps {wrong}"
     )
 
 
@@ -114,7 +127,7 @@ def run(
     raise errors.UserError(f"sweeps must be >= 1, got {sweeps}.")
   if protocol.seeds < 2 or not others:
     # Nothing is ever decided.
-    return _nothing(protocol, sweeps, better)
+    return _nothing(protocol, sweeps, better, effect)
   level = np.zeros(protocol.methods)
   level[1 : 1 + better] = -effect * PAIRED_SD
   batch = max(1, _BATCH // (protocol.methods * protocol.seeds))
@@ -129,7 +142,7 @@ def run(
     p_sm.append(p)
     best_s.append(verdicts.best_is_told(losses))
   mean, p, best = map(np.concatenate, (mean_sm, p_sm, best_s))
-  return _count(protocol, mean, p, best, better)
+  return _count(protocol, mean, p, best, better, effect)
 
 
 @functools.lru_cache
@@ -156,12 +169,16 @@ def error_of(
   return run(made, surface, sweeps=max(FEWEST_SWEEPS, min(SWEEPS, fitting)))
 
 
-def _nothing(protocol: Protocol, sweeps: int, better: int) -> Outcome:
+def _nothing(
+  protocol: Protocol, sweeps: int, better: int, effect: float
+) -> Outcome:
   """Of sweeps that decide nothing."""
   equal = protocol.methods - 1 - better
   return Outcome(
     protocol,
     sweeps,
+    better,
+    effect,
     family_wise=0.0,
     unadjusted_family_wise=0.0,
     best=None if better else 0.0,
@@ -177,6 +194,7 @@ def _count(
   p: np.ndarray,
   best: np.ndarray,
   better: int,
+  effect: float,
 ) -> Outcome:
   """Counts verdicts.
 
@@ -186,6 +204,7 @@ def _count(
     p: of them.
     best: whether one method was called best, (s,).
     better: how many methods are so in truth; they are the first.
+    effect: by how much.
   """
   counts = []
   for adjusted in (p, verdicts.holm(p)):
@@ -199,6 +218,8 @@ def _count(
   return Outcome(
     protocol=protocol,
     sweeps=len(p),
+    better=better,
+    effect=effect,
     family_wise=float(wrong_holm.any(1).mean()),
     unadjusted_family_wise=float(wrong.any(1).mean()),
     best=None if better else float(best.mean()),

@@ -21,6 +21,8 @@ def test_a_size_gives_one_sentence(capsys):
 @pytest.mark.parametrize(
   ("arguments", "said"),
   [
+    (["--methods=x"], "argument --methods: invalid int value: 'x'"),
+    (["--tuning=often"], "choose from 'per_seed', 'shared', 'none'"),
     (["--methods=3"], "--seeds must be given"),
     (["--methods=3", "--seeds=0"], "seeds must be a whole number >= 1"),
     (["--methods=3", "--seeds=3", "--sweeps=0"], "sweeps must be >= 1"),

@@ -51,6 +51,8 @@ def test_an_effect_is_found_and_is_no_error():
   three = simulate.run(protocol, better=1, effect=3.0)
   assert equal.power is None
   assert one.best is None
+  assert "with 6 methods, 1 better by 3 sd, n = 5," in str(three)
+  assert f" err; {100 * three.power:.1f}% of the methods" in str(three)
   assert 0.05 < one.power < one.unadjusted_power < three.power
   assert three.family_wise < 0.06
   # Where all are better there is no equal to err on.
