@@ -14,8 +14,9 @@ run's loss looks like is `Surface`, how a sweep proceeds is `Protocol`. Below
 `sweep` and `report`, since both tell what comes out; imports no jax.
 """
 
-from normjax.simulate.outcome import Outcome, error_of, run
+from normjax.simulate.outcome import Outcome
 from normjax.simulate.protocol import Protocol
 from normjax.simulate.surface import Surface
+from normjax.simulate.sweeps import error_of, run
 
 __all__ = ["Outcome", "Protocol", "Surface", "error_of", "run"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from normjax import errors
-from normjax.simulate import outcome, protocol, tables
+from normjax.simulate import protocol, sweeps, tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def _sentence(own: dict[str, Any], **count: int) -> str:
   missing = [f"--{name}" for name in ("methods", "seeds") if name not in own]
   if missing:
     raise errors.UserError(f"{' and '.join(missing)} must be given, too.")
-  return str(outcome.run(protocol.Protocol(**own), **count))
+  return str(sweeps.run(protocol.Protocol(**own), **count))
 
 
 class _Parser(argparse.ArgumentParser):

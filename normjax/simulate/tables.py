@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from normjax.simulate import decisions, outcome
+from normjax.simulate import decisions
 from normjax.simulate.protocol import (
   NONE,
   PER_SEED,
@@ -12,6 +12,7 @@ from normjax.simulate.protocol import (
   Protocol,
 )
 from normjax.simulate.surface import Surface
+from normjax.simulate.sweeps import run
 
 SWEEPS = 10_000
 # Methods and final seeds: two methods, and the published sweeps' sizes.
@@ -114,7 +115,7 @@ def tables(sweeps: int = SWEEPS) -> Iterator[tuple[str, str]]:
 
 def _corrections(sweeps: int) -> Iterator[list[str]]:
   for methods, seeds in SIZES:
-    found = outcome.run(Protocol(methods, seeds, tuning=NONE), sweeps=sweeps)
+    found = run(Protocol(methods, seeds, tuning=NONE), sweeps=sweeps)
     yield [
       str(methods),
       str(seeds),
@@ -126,7 +127,7 @@ def _corrections(sweeps: int) -> Iterator[list[str]]:
 
 def _errors(sweeps: int, **options) -> Iterator[str]:
   for methods, seeds in SIZES:
-    found = outcome.run(Protocol(methods, seeds, **options), sweeps=sweeps)
+    found = run(Protocol(methods, seeds, **options), sweeps=sweeps)
     yield _share(found.family_wise)
 
 
@@ -136,7 +137,7 @@ def _surfaces(sweeps: int) -> Iterator[list[str]]:
     for tuning in SURFACE_TUNINGS:
       for factor in FACTORS:
         protocol = Protocol(14, 5, factor=factor, **TUNINGS[tuning])
-        found = outcome.run(protocol, surface, sweeps=sweeps)
+        found = run(protocol, surface, sweeps=sweeps)
         cells.append(_share(found.family_wise))
     yield [name, *cells]
 
@@ -148,7 +149,7 @@ def _notches(sweeps: int) -> Iterator[list[str]]:
       protocol = Protocol(14, seeds)
       curvature = cost / math.log(protocol.factor) ** 2
       surface = Surface((curvature, 2 * curvature))
-      found = outcome.run(protocol, surface, sweeps=sweeps)
+      found = run(protocol, surface, sweeps=sweeps)
       cells.append(_share(found.family_wise))
     yield [f"{cost} to {2 * cost} sd", *cells]
 
@@ -157,13 +158,13 @@ def _powers(sweeps: int) -> Iterator[list[str]]:
   for methods, seeds in SIZES:
     cells = []
     for effect in EFFECTS_SD:
-      found = outcome.run(
+      found = run(
         Protocol(methods, seeds), better=1, effect=effect, sweeps=sweeps
       )
       cells.append(_share(found.power))
     for options in (TUNINGS["per seed, quasi-random"], {"tuning": NONE}):
       protocol = Protocol(methods, seeds, **options)
-      found = outcome.run(protocol, better=1, sweeps=sweeps)
+      found = run(protocol, better=1, sweeps=sweeps)
       cells.append(_share(found.power))
     yield [str(methods), str(seeds), *cells]
 
