@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from normjax import errors
-from normjax.simulate import protocol as protocol_lib
-from normjax.simulate import verdicts
+from normjax.simulate import runs, verdicts
 from normjax.simulate.outcome import Outcome
 from normjax.simulate.protocol import Protocol
 from normjax.simulate.surface import PAIRED_SD, Surface
@@ -61,7 +60,7 @@ def run(
   random = np.random.default_rng(seed)
   p_sm, mean_sm, best_s = [], [], []
   for start in range(0, sweeps, batch):
-    losses = protocol_lib.final_losses(
+    losses = runs.final_losses(
       protocol, surface, level, min(batch, sweeps - start), random
     )
     mean, p = verdicts.paired_tests(losses)

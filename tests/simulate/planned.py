@@ -10,7 +10,7 @@ import numpy as np
 from normjax.record.directory import RunState
 from normjax.report import stats
 from normjax.report.load import Run, SweepRecord
-from normjax.simulate import Protocol, Surface
+from normjax.simulate import Protocol, Surface, runs
 from normjax.simulate import protocol as protocol_lib
 from normjax.simulate.surface import PAIRED_SD
 from normjax.sweep import Sweep, Tune, grid, plan
@@ -76,7 +76,7 @@ class Planned:
 
   def rows(self, made: plan.Plan) -> tuple[stats.Row, ...]:
     """The report's, of the last run."""
-    runs = tuple(
+    ended = tuple(
       Run(
         run_id=point.run_id,
         stage=point.stage,
@@ -103,7 +103,7 @@ class Planned:
         methods=made.methods,
         tunings=made.tunings,
         search=made.search,
-        runs=runs,
+        runs=ended,
       )
     )
 
@@ -124,7 +124,7 @@ def verdicts(
   level[1 : 1 + better] = -effect * PAIRED_SD
   told = []
   for _ in range(sweeps):
-    valleys = protocol_lib.draw_valleys(protocol, surface, 1, random)
+    valleys = runs.draw_valleys(protocol, surface, 1, random)
     shared = {}
 
     def loss(point, valleys=valleys, shared=shared):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from normjax.simulate import Protocol, Surface
-from normjax.simulate import protocol as protocol_lib
+from normjax.simulate import Protocol, Surface, runs
 from normjax.sweep.search import quasi_random
 from tests.simulate.planned import Planned
 
@@ -41,7 +40,7 @@ def test_it_chooses_what_the_planner_chooses(protocol):
     index = np.rint(2 * notch).astype(int) + middle
     return np.take_along_axis(scores, index[..., None], -1)[..., 0]
 
-  chosen = protocol_lib.choose(protocol, score, scores.shape[:3])
+  chosen = runs.choose(protocol, score, scores.shape[:3])
   assert np.ptp(chosen) > protocol.values - 1  # Some grids have grown.
   planned = Planned(protocol)
   for s in range(sweeps):
@@ -77,11 +76,9 @@ def test_quasi_random_points_are_one_per_part():
 def test_quasi_random_points_are_the_same_for_all_methods():
   protocol = Protocol(3, 2, 8, search="quasi_random", tuning="per_seed")
   optimum = np.broadcast_to([0.2, 0.2, -3.0], (5, 1, 3))
-  valleys = protocol_lib.Valleys(np.ones((5, 1, 3)), optimum)
+  valleys = runs.Valleys(np.ones((5, 1, 3)), optimum)
   noiseless = Surface(own_share=1 - 1e-12)
-  chosen = protocol_lib.tune(
-    protocol, noiseless, valleys, np.random.default_rng(0)
-  )
+  chosen = runs.tune(protocol, noiseless, valleys, np.random.default_rng(0))
   assert chosen.shape == (5, 2, 3)
   np.testing.assert_array_equal(chosen[..., 0], chosen[..., 1])
   assert np.abs(chosen - optimum).max() < 1
