@@ -29,9 +29,9 @@ def paired_tests(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def best_is_told(losses: np.ndarray) -> np.ndarray:
-  """Whether the method with the best mean is distinguishable from the second.
+  """Whether the method with the best mean is told apart from every other.
 
-  It is tested against every other method, with Holm's adjustment.
+  By paired tests, with Holm's adjustment for their number.
 
   Args:
     losses: (s, n, m), n >= 2.
@@ -41,7 +41,7 @@ def best_is_told(losses: np.ndarray) -> np.ndarray:
   """
   order = np.argsort(losses.mean(1), axis=-1)[:, None, :]
   _, p = paired_tests(np.take_along_axis(losses, order, -1))
-  return holm(p)[:, 0] < ALPHA
+  return holm(p).max(1) < ALPHA
 
 
 def holm(p: np.ndarray) -> np.ndarray:

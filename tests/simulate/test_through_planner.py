@@ -8,7 +8,6 @@ import pytest
 from scipy import special
 
 from normjax import simulate
-from normjax.report import stats
 from normjax.simulate import Protocol
 from tests.simulate.planned import verdicts
 
@@ -20,15 +19,13 @@ BOUND = 0.06
 def _error(told, better=0) -> float:
   """Share of sweeps with a wrong verdict; the first `better` are so."""
   return float(
-    np.mean(
-      [stats.WORSE in row or stats.BETTER in row[better:] for row in told]
-    )
+    np.mean(["worse" in row or "better" in row[better:] for row in told])
   )
 
 
 def _power(told) -> float:
   """Share of sweeps in which the first method is found better."""
-  return float(np.mean([row[0] == stats.BETTER for row in told]))
+  return float(np.mean([row[0] == "better" for row in told]))
 
 
 def _is_near(share, expected, sweeps, other_sweeps, sds=3.0):
