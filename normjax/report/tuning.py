@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from normjax import errors, simulate
 from normjax.record import comparison
 from normjax.record.comparison import short_names
-from normjax.report import stats
+from normjax.report import stats, verdicts
 from normjax.report.load import SweepRecord
-from normjax.report.tables import NOTHING, few
+from normjax.report.tables import NOTHING
 
 
 def budget(sweep: SweepRecord) -> str:
@@ -55,7 +56,7 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     ]
     if without:
       lines.append(
-        f"{short} was not tuned for {few(without)}: no such number there, or"
+        f"{short} was not tuned for {errors.few(without)}: no such number there, or"
         " the row sets it."
       )
   if edges := list(filter(None, (row.method.edges() for row in rows))):
@@ -67,7 +68,7 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     if labels:
       lines.append(
         f"Tuned on {split}, the data of the final numbers, which flatters what"
-        f" is tuned: {few(labels)}."
+        f" is tuned: {errors.few(labels)}."
       )
   shared = {run.seed for run in trials} & {
     r.seed for r in sweep.runs if r.stage == "final"
@@ -82,10 +83,20 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
 
 def _repetition(sweep: SweepRecord) -> list[str]:
   """Whether the luck of tuning is in the intervals, and what it costs."""
-  if not sweep.tunings or sweep.tunings[0].for_seed is not None:
-    return []
-  seeds = len(sweep.tunings[0].seeds)
-  return [
-    f"Tuning was shared by all final seeds ({seeds} tuning"
-    f" seed{'s' * (seeds != 1)}): its luck is not in the intervals."
-  ]
+  lines = []
+  if sweep.tunings and sweep.tunings[0].for_seed is None:
+    seeds = len(sweep.tunings[0].seeds)
+    lines.append(
+      f"Tuning was shared by all final seeds ({seeds} tuning"
+      f" seed{'s' * (seeds != 1)}): its luck is not in the intervals."
+    )
+  error = simulate.of_sweep(
+    len(sweep.methods),
+    sweep.num_seeds,
+    sweep.tunings,
+    sweep.search,
+    exact=verdicts.is_exact(sweep),
+  )
+  if error is not None and sweep.baseline is not None:
+    lines.append(str(error))
+  return lines

@@ -1,11 +1,14 @@
 """Simulated sweeps, run and counted."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from normjax import errors
+from normjax.record import comparison
+from normjax.simulate import protocol as protocol_lib
 from normjax.simulate import runs, verdicts
 from normjax.simulate.outcome import Outcome
 from normjax.simulate.protocol import Protocol
@@ -93,6 +96,51 @@ def error_of(
   made = Protocol(methods, seeds, **protocol)
   fitting = _ERROR_RUNS // (methods * seeds * made.runs_per_final)
   return run(made, surface, sweeps=max(FEWEST_SWEEPS, min(SWEEPS, fitting)))
+
+
+def of_sweep(
+  methods: int,
+  seeds: int,
+  tunings: Sequence[comparison.Tuning],
+  search: comparison.Search | None,
+  *,
+  exact: bool = False,
+) -> Outcome | None:
+  """The error of a planned sweep, as `error_of` has it.
+
+  Args:
+    methods: that are compared, the baseline too.
+    seeds: final runs per method.
+    tunings: of the plan.
+    search: of each.
+    exact: whether verdicts are of the signed-rank test.
+
+  Returns:
+    None where nothing is compared or tuned, or it is none that is simulated:
+    the signed-rank test, coordinate descent, no number with a ratio between
+    its values.
+  """
+  if exact or not tunings or search is None or search.factor is None:
+    return None
+  if methods < 2 or seeds < 2 or search.name not in protocol_lib.SEARCHES:
+    return None
+  values, factor = search.num_values, search.factor
+  if search.name == protocol_lib.QUASI_RANDOM:
+    # Its values are the two limits.
+    values = tunings[0].trials // len(tunings[0].seeds)
+    factor **= 1 / values
+  is_shared = tunings[0].for_seed is None
+  return error_of(
+    methods,
+    seeds,
+    values=values,
+    factor=factor,
+    tuning=protocol_lib.SHARED if is_shared else protocol_lib.PER_SEED,
+    tuning_seeds=len(tunings[0].seeds),
+    second_pass=search.second_pass,
+    max_extensions=search.max_extensions,
+    search=search.name,
+  )
 
 
 def _nothing(
