@@ -5,6 +5,7 @@ import math
 
 from normjax.simulate import protocol as protocol_lib
 from normjax.simulate.protocol import Protocol
+from normjax.simulate.surface import Surface
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Outcome:
 
   Attributes:
     protocol: of all sweeps.
+    surface: of all runs.
     sweeps: how many.
     better: methods that are better than the baseline; the others equal it.
     effect: by how much, see `run`.
@@ -31,6 +33,7 @@ class Outcome:
   """
 
   protocol: Protocol
+  surface: Surface
   sweeps: int
   better: int
   effect: float
@@ -62,6 +65,7 @@ class Outcome:
       else:
         tuning += f" on {protocol.values} values {apart}"
         tuning += " and a second pass" * protocol.second_pass
+    runs = " (runs of a small decoder)" * (self.surface == Surface())
     methods = f"{protocol.methods} equal methods"
     wrong = "say better or worse of some method."
     if self.better:
@@ -73,7 +77,7 @@ class Outcome:
         f"err; {_percent(self.power)} of the methods that are better are found."
       )
     return (
-      f"Simulated error: with {methods}, n = {protocol.seeds}, {tuning},"
+      f"Simulated error{runs}: with {methods}, n = {protocol.seeds}, {tuning},"
       f" {_percent(self.family_wise)} (± {_percent(self.family_wise_se)}) of"
       f" sweeps {wrong}"
     )

@@ -56,7 +56,7 @@ def run(
     raise errors.UserError(f"sweeps must be >= 1, got {sweeps}.")
   if protocol.seeds < 2 or not others:
     # Nothing is ever decided.
-    return _nothing(protocol, sweeps, better, effect)
+    return _nothing(protocol, surface, sweeps, better, effect)
   level = np.zeros(protocol.methods)
   level[1 : 1 + better] = -effect * PAIRED_SD
   batch = max(1, _BATCH // (protocol.methods * protocol.seeds))
@@ -71,7 +71,7 @@ def run(
     p_sm.append(p)
     best_s.append(verdicts.best_is_told(losses))
   mean, p, best = map(np.concatenate, (mean_sm, p_sm, best_s))
-  return _count(protocol, mean, p, best, better, effect)
+  return _count(protocol, surface, mean, p, best, better, effect)
 
 
 @functools.lru_cache
@@ -144,12 +144,13 @@ def of_sweep(
 
 
 def _nothing(
-  protocol: Protocol, sweeps: int, better: int, effect: float
+  protocol: Protocol, surface: Surface, sweeps: int, better: int, effect: float
 ) -> Outcome:
   """Of sweeps that decide nothing."""
   equal = protocol.methods - 1 - better
   return Outcome(
     protocol,
+    surface,
     sweeps,
     better,
     effect,
@@ -164,6 +165,7 @@ def _nothing(
 
 def _count(
   protocol: Protocol,
+  surface: Surface,
   mean: np.ndarray,
   p: np.ndarray,
   best: np.ndarray,
@@ -174,6 +176,7 @@ def _count(
 
   Args:
     protocol: of all sweeps.
+    surface: of all runs.
     mean: differences to the baseline, (s, m - 1).
     p: of them.
     best: whether one method was called best, (s,).
@@ -191,6 +194,7 @@ def _count(
   equal = wrong[:, better:]
   return Outcome(
     protocol=protocol,
+    surface=surface,
     sweeps=len(p),
     better=better,
     effect=effect,

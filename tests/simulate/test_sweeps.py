@@ -105,8 +105,8 @@ def test_the_sentence_says_the_protocol_and_the_error():
     4, 3, tuning="shared", tuning_seeds=3, values=5, factor=2.0
   )
   assert str(found) == (
-    "Simulated error: with 4 equal methods, n = 3, tuned once, with 3 seeds on"
-    " 5 values a factor 2 apart and a second pass,"
+    "Simulated error (runs of a small decoder): with 4 equal methods, n = 3,"
+    " tuned once, with 3 seeds on 5 values a factor 2 apart and a second pass,"
     f" {found.family_wise * 100:.1f}% (± {found.family_wise_se * 100:.1f}%) of"
     " sweeps say better or worse of some method."
   )
@@ -117,6 +117,7 @@ def test_quasi_random_points_keep_the_error_and_cost_power():
   points = {"search": "quasi_random", "values": 8}
   found = simulate.error_of(6, 5, surface=cliff, **points)
   assert found.family_wise < 0.06
+  assert str(found).startswith("Simulated error: with 6 equal methods")
   assert " on 8 quasi-random points about a factor 3 apart," in str(found)
   shared = simulate.error_of(6, 5, tuning="shared", **points)
   assert shared.family_wise > 0.2
