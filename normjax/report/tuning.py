@@ -92,7 +92,7 @@ def _repetition(sweep: SweepRecord) -> list[str]:
     )
   error = simulate.of_sweep(
     len(sweep.methods),
-    sweep.num_seeds,
+    verdicts.planned_seeds(sweep),
     sweep.tunings,
     sweep.search,
     exact=verdicts.is_exact(sweep),
