@@ -56,8 +56,8 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     ]
     if without:
       lines.append(
-        f"{short} was not tuned for {errors.few(without)}: no such number there, or"
-        " the row sets it."
+        f"{short} was not tuned for {errors.few(without)}: no such number"
+        " there, or the row sets it."
       )
   if edges := list(filter(None, (row.method.edges() for row in rows))):
     lines.append(f"Best value on an edge of the grid: {', '.join(edges)}.")
