@@ -41,6 +41,7 @@ CONTENTS = {
   },
   "Guides": {
     "Sweeps": "docs/guides/sweeps.md",
+    "What a verdict is worth": "docs/guides/trust.md",
     "Norms": "docs/guides/norms.md",
     "Optimizers": "docs/guides/optimizers.md",
     "Models": "docs/guides/models.md",

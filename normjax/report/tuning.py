@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from normjax import errors
+from normjax import errors, simulate
 from normjax.record import comparison
 from normjax.record.comparison import short_names
-from normjax.report import stats
+from normjax.report import stats, verdicts
 from normjax.report.load import SweepRecord
 from normjax.report.tables import NOTHING
 
@@ -84,10 +84,20 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
 
 def _repetition(sweep: SweepRecord) -> list[str]:
   """Whether the luck of tuning is in the intervals, and what it costs."""
-  if not sweep.tunings or sweep.tunings[0].for_seed is not None:
-    return []
-  seeds = len(sweep.tunings[0].seeds)
-  return [
-    f"Tuning was shared by all final seeds ({seeds} tuning"
-    f" seed{'s' * (seeds != 1)}): its luck is not in the intervals."
-  ]
+  lines = []
+  if sweep.tunings and sweep.tunings[0].for_seed is None:
+    seeds = len(sweep.tunings[0].seeds)
+    lines.append(
+      f"Tuning was shared by all final seeds ({seeds} tuning"
+      f" seed{'s' * (seeds != 1)}): its luck is not in the intervals."
+    )
+  error = simulate.of_sweep(
+    len(sweep.methods),
+    verdicts.planned_seeds(sweep),
+    sweep.tunings,
+    sweep.search,
+    exact=verdicts.is_exact(sweep),
+  )
+  if error is not None and sweep.baseline is not None:
+    lines.append(str(error))
+  return lines

@@ -219,12 +219,19 @@ def _word(
   return word
 
 
+def planned_seeds(sweep: SweepRecord) -> int:
+  """Final seeds per method.
+
+  Plans of earlier versions know the runs that are planned so far alone.
+  """
+  planned = (len(sweep.finals(method.label)) for method in sweep.methods)
+  return sweep.num_seeds or max(planned, default=0)
+
+
 def attainable(sweep: SweepRecord) -> statistics.Attainable | None:
   """What the plan's seeds can decide; None where nothing is compared yet."""
   labels = [method.label for method in sweep.methods]
-  # Plans of earlier versions know the runs that are planned so far alone.
-  planned = max((len(sweep.finals(label)) for label in labels), default=0)
-  num_seeds = sweep.num_seeds or planned
+  num_seeds = planned_seeds(sweep)
   if sweep.baseline not in labels or len(labels) < 2 or not num_seeds:
     return None
   num_comparisons = len(labels) - 1

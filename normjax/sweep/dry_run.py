@@ -11,7 +11,7 @@ from typing import Any
 import rich.console
 import rich.table
 
-from normjax import escape, statistics
+from normjax import escape, simulate, statistics
 from normjax.configure import ConfigDict
 from normjax.record import comparison, rungs
 from normjax.record.comparison import WORST
@@ -59,6 +59,15 @@ def points(state: State, console: rich.console.Console) -> None:
     console.print(
       f"What it can decide: {said}", highlight=False, soft_wrap=True
     )
+  error = simulate.of_sweep(
+    len(plan.methods),
+    len(plan.seeds),
+    plan.tunings,
+    plan.search,
+    exact=plan.divergence == WORST,
+  )
+  if error is not None and plan.baseline is not None:
+    console.print(str(error), highlight=False, soft_wrap=True)
 
 
 def _attainable(state: State) -> str:

@@ -117,6 +117,13 @@ def test_limits_say_whose_luck_and_whose_data_it_is(make_repeated, make_sweep):
 
   said = limits(make_repeated())
   assert "shared" not in said
+  assert "Simulated error" not in said
+  said = limits(make_repeated(num_values=4, factor=3.0))
+  assert (
+    f"Simulated error (runs of a small decoder): with {len(LABELS)} equal"
+    " methods, n = 2, tuned for each seed on 4 values a factor 3 apart and a"
+    " second pass,"
+  ) in said
   assert "Tuned on validation" not in said
   said = limits(make_repeated(split="validation"))
   assert f"which flatters what is tuned: {', '.join(LABELS)}." in said

@@ -362,6 +362,10 @@ def test_dry_run_lists_and_writes_nothing(write_config, run_toy, tmp_path):
     "Budget: 5 tuning trials per method and final seed, 10 per method, 20 in"
     " all."
   ) in said
+  assert (
+    "Simulated error (runs of a small decoder): with 2 equal methods, n = "
+    in said
+  )
   assert "about 27 s on 2 workers" in said
   console.file.truncate(0)
   options = {"dry_run": True, "compiles": False, "methods": "bb"}
