@@ -91,6 +91,9 @@ def _repetition(sweep: SweepRecord) -> list[str]:
       f"Tuning was shared by all final seeds ({seeds} tuning"
       f" seed{'s' * (seeds != 1)}): its luck is not in the intervals."
     )
+  # A ladder's rows take values from another rung's tuning.
+  if sweep.baseline is None or sweep.rungs is not None:
+    return lines
   error = simulate.of_sweep(
     len(sweep.methods),
     verdicts.planned_seeds(sweep),
@@ -98,6 +101,4 @@ def _repetition(sweep: SweepRecord) -> list[str]:
     sweep.search,
     exact=verdicts.is_exact(sweep),
   )
-  if error is not None and sweep.baseline is not None:
-    lines.append(str(error))
-  return lines
+  return lines if error is None else [*lines, str(error)]

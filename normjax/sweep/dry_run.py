@@ -59,15 +59,23 @@ def points(state: State, console: rich.console.Console) -> None:
     console.print(
       f"What it can decide: {said}", highlight=False, soft_wrap=True
     )
-  error = simulate.of_sweep(
+  if (error := _error(state)) is not None:
+    console.print(str(error), highlight=False, soft_wrap=True)
+
+
+def _error(state: State) -> simulate.Outcome | None:
+  """How often the whole sweep's verdicts would be wrong, where simulated."""
+  plan = state.plan
+  # A ladder's rows take values from another rung's tuning.
+  if plan.baseline is None or plan.ladder is not None:
+    return None
+  return simulate.of_sweep(
     len(plan.methods),
     len(plan.seeds),
     plan.tunings,
     plan.search,
     exact=plan.divergence == WORST,
   )
-  if error is not None and plan.baseline is not None:
-    console.print(str(error), highlight=False, soft_wrap=True)
 
 
 def _attainable(state: State) -> str:

@@ -324,6 +324,7 @@ def test_a_ladder_runs_in_parts_and_is_told_from_another(
   # Six trials per method, for two seeds; eight rows of two seeds.
   run_toy(config("width"), out, dry_run=True, compiles=False, console=console)
   said = file.getvalue()
+  assert "Simulated error" not in said  # Its rows are not tuned each.
   assert "28 points (16 of them follow the tuning), 0 over; 4 programs." in said
   assert "Tuned at: size 1, 2 steps." in said
   assert "a, bb: width: optimizer.learning_rate x 1 / toy.width, of all" in said
