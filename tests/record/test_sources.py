@@ -34,6 +34,12 @@ CONFIG = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _beside_nothing(monkeypatch):
+  """Whatever file another test has read a config from."""
+  monkeypatch.setattr(beside, "_place", None)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
   """A user's files, beside a sweep file."""
@@ -42,7 +48,6 @@ def folder(tmp_path, monkeypatch):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
   monkeypatch.setattr(sys, "path", list(sys.path))
-  monkeypatch.setattr(beside, "_place", None)
   beside.search(tmp_path / "sweep.py")
   sources._as_imported.cache_clear()
   return tmp_path
