@@ -8,11 +8,11 @@ batch_norm 97.8, 98.3, 98.0%; E-I 97.4, 98.3, 96.8%; no norm at chance (10%)
 from 4 layers on if it starts as PyTorch's layers do, from 8 layers on with
 He-normal kernels.
 Command: normjax sweep configs/sweeps/excitatory_inhibitory.py
-Time: under 6 minutes on two cores, compilation included.
+Time: not measured since each seed is tuned; `--dry_run` says what runs.
 
 Width 200 where the official MLPs have 500, 12 epochs, T = 4, one optimizer for
 all: the official SGD, which constrains E-I weights alone. Each method tries
-three learning rates of one seed; the official 1e-3 is for 300 epochs.
+three learning rates per seed; the official 1e-3 is for 300 epochs.
 """
 
 import ml_collections
@@ -53,7 +53,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
 
 def sweep() -> space.Sweep:
-  """Four methods at three depths, tuned with one seed, five others."""
+  """Four methods at three depths, tuned for each of five seeds."""
   return space.Sweep(
     methods=[
       {"model.depth": depth} | method for depth in DEPTHS for method in METHODS

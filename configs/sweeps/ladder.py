@@ -53,7 +53,8 @@ def sweep(arg: str = "") -> space.Sweep:
   return space.Sweep(
     methods=[
       quickstart.adamw(3e-3),
-      quickstart.muon(0.02),
+      # What Muon leaves to AdamW has AdamW's rate: none is tuned for one alone.
+      quickstart.muon(0.02) | {"optimizer.fallback_learning_rate": 3e-3},
       quickstart.sinkgd(0.04),
     ],
     seeds=(1, 2) if arg else (1, 2, 3),

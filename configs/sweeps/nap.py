@@ -55,6 +55,6 @@ def sweep() -> space.Sweep:
     baseline="AdamW",
     seeds=(1, 2, 3, 4, 5),
     tune=space.Tune(
-      {"optimizer.learning_rate": (1 / 3, 1.0, 3.0)}, relative=True
+      {"optimizer.learning_rate": (0.5, 1.0, 2.0)}, relative=True
     ),
   )

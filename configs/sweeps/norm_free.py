@@ -5,8 +5,7 @@ variances, reach the accuracy of batch norm (arXiv:2101.08692); adaptive
 gradient clipping keeps them trainable at learning rates where they fail
 without it (arXiv:2102.06171, figure 2).
 Command: normjax sweep configs/sweeps/norm_free.py
-Time: a quarter of an hour on two cores with other work on them; a few minutes
-on idle ones, by its share of them.
+Time: not measured since each seed is tuned; `--dry_run` says what runs.
 
 Residual networks of 20 layers and alike many parameters on real digits, 8x8
 pixels. All are trained by the same Nesterov momentum; without clipping its
@@ -70,7 +69,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def sweep() -> space.Sweep:
-  """Seven methods, tuned with one seed, compared with five others."""
+  """Seven methods, tuned for each of five seeds."""
   return space.Sweep(
     methods=list(METHODS.values()),
     labels=list(METHODS),

@@ -6,7 +6,7 @@ Time: not measured under this protocol; `--dry_run` says what runs.
 
 Each norm is in every slot of a pre-norm LLaMA, with the settings that its paper
 has for such a model. For each of five seeds it tries three learning rates of
-AdamW, a factor 3 apart; where the best of some lies on an edge, all grids grow
+AdamW, a factor 2 apart; where the best of some lies on an edge, all grids grow
 by a notch, twice at most; two more trials are around the best. Nothing else is
 tuned for any. DyT and Derf have alpha 1, that of the narrowest model of their
 papers, and also 16, which AdamW needs at this width (the quick start says why).
@@ -96,6 +96,6 @@ def sweep(arg: str = "") -> space.Sweep:
     labels=names,
     seeds=(1, 2, 3, 4, 5),
     tune=space.Tune(
-      {"optimizer.learning_rate": (1 / 3, 1.0, 3.0)}, relative=True
+      {"optimizer.learning_rate": (0.5, 1.0, 2.0)}, relative=True
     ),
   )

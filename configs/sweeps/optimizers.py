@@ -4,7 +4,7 @@ Claim: none; optimizers under the same tuning budget.
 Command: normjax sweep configs/sweeps/optimizers.py
 Time: not measured under this protocol; `--dry_run` says what runs.
 
-For each of five seeds every optimizer tries three learning rates, a factor 3
+For each of five seeds every optimizer tries three learning rates, a factor 2
 apart, around a first guess; where the best of some lies on an edge, all grids
 grow by a notch, twice at most; two more trials are around the best. Nothing
 else is tuned for any: what an optimizer leaves to AdamW has AdamW's first
@@ -110,6 +110,6 @@ def sweep(arg: str = "") -> space.Sweep:
     baseline="adamw",
     seeds=(1, 2, 3, 4, 5),
     tune=space.Tune(
-      {"optimizer.learning_rate": (1 / 3, 1.0, 3.0)}, relative=True
+      {"optimizer.learning_rate": (0.5, 1.0, 2.0)}, relative=True
     ),
   )

@@ -4,10 +4,11 @@ Claim: none; placements from one start under the same tuning budget.
 Command: normjax sweep configs/sweeps/placements.py
 Time: not measured under this protocol; `--dry_run` says what runs.
 
-The quick start's LLaMA, two blocks with RMSNorm; every placement tries three
-learning rates, a factor 3 apart; where the best of some lies on an edge, all
-grids grow by a notch, twice at most. Two blocks are few for methods about
-depth: with `--config.model.num_layers=12` the question is the papers'.
+The quick start's LLaMA, two blocks with RMSNorm; for each of five seeds every
+placement tries three learning rates, a factor 2 apart; where the best of some
+lies on an edge, all grids grow by a notch, twice at most; two more trials are
+around the best. Two blocks are few for methods about depth: with
+`--config.model.num_layers=12` the question is the papers'.
 
 All rows start with the same kernels, N(0, 0.02): the official code of Mix-LN
 and that of LayerNorm Scaling have it for all rows of their tables, and OLMo 2
@@ -107,6 +108,6 @@ def sweep(arg: str = "") -> space.Sweep:
     labels=list(rows),
     seeds=(1, 2, 3, 4, 5),
     tune=space.Tune(
-      {"optimizer.learning_rate": (1 / 3, 1.0, 3.0)}, relative=True
+      {"optimizer.learning_rate": (0.5, 1.0, 2.0)}, relative=True
     ),
   )
