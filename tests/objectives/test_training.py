@@ -44,7 +44,7 @@ def test_a_regression_from_its_data_to_its_result(tmp_path):
   check.check(config)
   result = train.run(config, tmp_path)
   first, *_, last = support.rows(tmp_path, "eval")
-  assert {*last} - {"step", "kind"} == {
+  assert {*last} - {"step", "kind", "eval_examples"} == {
     "loss",
     "absolute_error",
     "root_mean_squared_error",

