@@ -31,6 +31,14 @@ LEFT_OUT = {
   r"models/test_everywhere.py::.*residual_network\[group_norm-v2": (
     "the contract of the residual networks"
   ),
+  r"models/test_constants.py::test_no_large_constant"
+  r"\[(sew_resnet|nfnet|cifar_nf_resnet|spiking_vgg)-\]": (
+    "their siblings: cifar_resnet, nf_resnet, spiking_mlp"
+  ),
+  r"models/test_contract.py::.*test_one_compilation.*"
+  r"\[(resnet|nf_resnet|spiking_vgg|gpt2|vit)-": (
+    "llama, mlp, cifar_resnet, spiking_mlp"
+  ),
   r"models/test_depth.py::test_gradients_by_depth": "the streams by depth",
   r"models/test_resnet_equality.py::test_equals_a_transcription\[.*-eval\]": (
     "the same networks in training"
@@ -114,6 +122,7 @@ LEFT_OUT = {
   r"train/test_checkpoint.py::test_a_machine_that_fails_.*\[error[01]\]": (
     "one other fault"
   ),
+  r"train/test_premise.py::test_decoders": "the run that notes its premise",
   r"train/test_frozen.py::test_the_command_shows": "the mask of the step",
   r"e2e/test_probes.py::test_probes_are_in_the_rows": "test_step's probes",
   r"bench/test_models.py::test_the_resnet_of_flax": "the LLaMA of Flax",
