@@ -169,8 +169,8 @@ FAULTS = (
   Fault(
     "what tunes is trained on",
     "normjax/data/folds.py",
-    "(folds != validates) & (folds != tunes)",
-    "(folds != validates)",
+    "(folds != fold) & (folds != tunes)",
+    "(folds != fold)",
     "tests/data/test_folds.py"
     "::test_each_example_validates_at_one_seed_and_tunes_at_another",
   ),

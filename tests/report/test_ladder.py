@@ -1,6 +1,7 @@
 """Speed-ups and trends of ladders whose truth is known."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -11,6 +12,7 @@ from scipy import special
 
 from normjax import errors, report, statistics
 from normjax.record import rungs
+from normjax.record.directory import RunState
 from normjax.report import (
   curve,
   ladder,
@@ -223,6 +225,24 @@ def test_nothing_is_read_from_seeds_that_are_left():
   (trend,) = found.trends
   assert (trend.verdict, trend.slope) == ("not decided", None)
   assert "64: the baseline adamw diverged" in trend.problem
+
+
+def test_a_loss_that_is_not_finite_is_divergence_here_too():
+  methods = {"adamw": ladders.same, "up": ladders.growing}
+  lost = ("up", "128", 100, 1)
+  record = ladders.record(methods, noisy(0, 0.002), diverged=[lost])
+  # It ran to its end, where the loss was NaN: null in result.json.
+  runs = [
+    dataclasses.replace(run, state=RunState.DONE)
+    if run.state is RunState.DIVERGED
+    else run
+    for run in record.runs
+  ]
+  found = ladder.analyse(dataclasses.replace(record, runs=tuple(runs)))
+  (said,) = (s for s in found.speedups if (s.method, s.size) == lost[:2])
+  assert said.problem == "diverged 1 of 3 at 100 steps"
+  assert said.losses[100] is None
+  assert found.trends[0].verdict == "diverged"
 
 
 def test_a_method_that_diverged_has_that_verdict():
