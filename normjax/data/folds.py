@@ -87,9 +87,7 @@ def drawn(
     num_folds: k.
   """
   share = (1 - test_fraction) / num_folds
-  behind = (places - test_fraction - fold * share) % (
-    1 - test_fraction
-  )
+  behind = (places - test_fraction - fold * share) % (1 - test_fraction)
   moved = np.where(places < test_fraction, places, test_fraction + behind)
   fractions = splits.Fractions(test_fraction, share, share)
   return splits.by_share(moved, fractions)

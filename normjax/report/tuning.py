@@ -95,7 +95,7 @@ def _of_other_folds(sweep: SweepRecord, trials: Sequence[Run]) -> list[str]:
   another one train or choose on what the final run is measured on.
   """
   folds: dict[int, int | None] = {
-    run.seed: _fold(run) for run in sweep.runs if run.stage == "final"
+    run.seed: run.fold for run in sweep.runs if run.stage == "final"
   }
   return sorted(
     {
@@ -103,15 +103,10 @@ def _of_other_folds(sweep: SweepRecord, trials: Sequence[Run]) -> list[str]:
       for trial in trials
       for seed, fold in folds.items()
       if trial.for_seed in (seed, None)
-      and None not in (fold, _fold(trial))
-      and fold != _fold(trial)
+      and None not in (fold, trial.fold)
+      and fold != trial.fold
     }
   )
-
-
-def _fold(run: Run) -> int | None:
-  """The fold that validates; None where nothing is cross-validated."""
-  return run.record.get("fold", {}).get("number")
 
 
 def _repetition(sweep: SweepRecord) -> list[str]:
