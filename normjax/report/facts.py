@@ -138,13 +138,14 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   """What the comparison cannot say."""
   lines = []
   counts = sorted({row.interval.n for row in rows})
+  noun = "fold" if verdicts.repeated_folds(sweep) else "seed"
   if counts and counts[0] != counts[-1]:
     lines.append(
-      f"Rows rest on {counts[0]} to {counts[-1]} seeds: not all alike."
+      f"Rows rest on {counts[0]} to {counts[-1]} {noun}s: not all alike."
     )
   elif counts:
     n = counts[0]
-    lines.append(f"Every row rests on {n} seed{'s' if n != 1 else ''}.")
+    lines.append(f"Every row rests on {n} {noun}{'s' if n != 1 else ''}.")
   seeds = verdicts.attainable(sweep)
   if seeds is not None and seeds.can_decide:
     lines.append(str(seeds))

@@ -172,7 +172,7 @@ FAULTS = (
     "normjax/statistics/power.py",
     "tail = ALPHA / (2 * num_comparisons)",
     "tail = ALPHA / 2",
-    "tests/statistics/test_power.py::test_seeds_needed_have_the_power",
+    "tests/statistics/test_power.py::test_seeds_needed_have_the_power[13-0.5]",
   ),
   Fault(
     "range of seeds upside down",
@@ -194,7 +194,7 @@ FAULTS = (
     "normjax/report/verdicts.py",
     'worst = math.inf if sweep.mode == "min" else -math.inf',
     'worst = -math.inf if sweep.mode == "min" else math.inf',
-    "tests/report/test_verdicts.py::test_divergence_as_the_worst_rank",
+    "tests/report/test_verdicts.py::test_divergence_as_the_worst_rank[min]",
   ),
   Fault(
     "seeds of one fold that count apart",
@@ -208,14 +208,16 @@ FAULTS = (
     "normjax/report/resample.py",
     "error = math.sqrt(variance * n / (n - 1))",
     "error = math.sqrt(variance)",
-    "tests/report/test_ladder.py::test_of_a_mean_the_interval_is_the_t_interval",
+    "tests/report/test_ladder.py"
+    "::test_of_a_mean_the_interval_is_the_t_interval[3]",
   ),
   Fault(
     "floor of a curve",
     "normjax/report/curve.py",
     "self.levels_r - self.drops_r / exponents_r",
     "self.levels_r - self.drops_r * exponents_r",
-    "tests/report/test_ladder.py::test_a_curve_is_recovered_and_inverted",
+    "tests/report/test_ladder.py"
+    "::test_a_curve_is_recovered_and_inverted[budgets0-1.3-0.4]",
   ),
   Fault(
     "any small change is none",
@@ -252,7 +254,8 @@ FAULTS = (
     "normjax/simulate/runs.py",
     "grows = on_edge.any(-1, keepdims=True)",
     "grows = on_edge",
-    "tests/simulate/test_runs.py::test_it_chooses_what_the_planner_chooses",
+    "tests/simulate/test_runs.py"
+    "::test_it_chooses_what_the_planner_chooses[per_seed-3-3-True]",
   ),
   Fault(
     "simulated effects that are noise",

@@ -164,7 +164,7 @@ FAULTS = (
     "normjax/optim/normalized_weights.py",
     "return [(2,) if re.fullmatch(writers, paths[n]) else (1,)",
     "return [(1,) if re.fullmatch(writers, paths[n]) else (2,)",
-    "tests/optim/test_normalized_weights.py::test_the_matrices_of_a_model",
+    "tests/optim/test_normalized_weights.py::test_the_matrices_of_a_model[True]",
   ),
   Fault(
     "step before it is normalized",

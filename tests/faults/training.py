@@ -179,21 +179,23 @@ FAULTS = (
     "normjax/nn/initial.py",
     "gain / math.sqrt(depth(index, num_layers))",
     "gain / depth(index, num_layers)",
-    "tests/nn/test_initial.py::test_each_placements_own_start_is_its_sources",
+    "tests/nn/test_initial.py"
+    "::test_each_placements_own_start_is_its_sources[pre]",
   ),
   Fault(
-    "gain between norm and matrix lost",
+    "gain behind a matrix lost",
     "normjax/nn/scale_vectors.py",
-    "    y = getattr(module, reader)(x_btd)\n    if not self.outputs:",
-    "    y = getattr(module, reader)(x_btd)\n    if self.outputs:",
-    "tests/nn/test_scale_vectors.py::test_gains_add_no_function",
+    'y_bto *= _value(getattr(module, f"{reader}_output_scale")).astype(y.dtype)',
+    "pass",
+    "tests/nn/test_scale_vectors.py::test_gains_add_no_function[plain]",
   ),
   Fault(
     "stream that does not go to the branch",
     "normjax/nn/placement.py",
     "    y = y - base\n",
     "    y = y + base\n",
-    "tests/nn/test_placement.py::test_each_placement_is_its_formula",
+    "tests/nn/test_placement.py"
+    "::test_each_placement_is_its_formula[normalized_stream-2.05]",
   ),
   Fault(
     "trials that train on what their final run is measured on",
@@ -201,13 +203,14 @@ FAULTS = (
     "return seed % PERIOD % num_folds",
     "return seed % num_folds",
     "tests/data/test_folds.py"
-    "::test_trials_never_see_what_their_final_run_is_measured_on",
+    "::test_trials_never_see_what_their_final_run_is_measured_on[3]",
   ),
   Fault(
     "overlap that is not seen",
     "normjax/data/cuts.py",
     "min(end, last) - max(begin, first)",
     "min(end, last) - max(end, last)",
-    "tests/data/test_named.py::test_splits_that_overlap_are_refused",
+    "tests/data/test_named.py"
+    "::test_splits_that_overlap_are_refused[options0-4]",
   ),
 )
