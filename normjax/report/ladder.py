@@ -243,9 +243,9 @@ def _or_one(p_value: float | None) -> float:
 
 
 def _verdict(trend: Trend, p: float, p_same: float) -> str:
-  if p < 1 - resample.CONFIDENCE:
+  if p < statistics.ALPHA:
     return GROWS if trend.slope.value > 0 else FADES
-  return STAYS if p_same < 1 - resample.CONFIDENCE else UNDECIDED
+  return STAYS if p_same < statistics.ALPHA else UNDECIDED
 
 
 def _log_factors(

@@ -185,8 +185,8 @@ FAULTS = (
   Fault(
     "survivors that are tested",
     "normjax/report/verdicts.py",
-    "  if lost:\n    return Difference(interval, sign=sign, of_survivors=True)\n",
-    "",
+    "  if lost:\n    return Difference(interval, sign=sign,",
+    "  if not interval.n:\n    return Difference(interval, sign=sign,",
     "tests/report/test_verdicts.py::test_survivors_are_tested_by_nothing",
   ),
   Fault(

@@ -185,8 +185,8 @@ FAULTS = (
   Fault(
     "gain behind a matrix lost",
     "normjax/nn/scale_vectors.py",
-    'y_bto *= _value(getattr(module, f"{reader}_output_scale")).astype(y.dtype)',
-    "pass",
+    "    if not self.outputs:\n      return y\n",
+    "    return y\n",
     "tests/nn/test_scale_vectors.py::test_gains_add_no_function[plain]",
   ),
   Fault(

@@ -45,7 +45,11 @@ def test_survivors_are_tested_by_nothing(make_sweep):
   """Three survivors of five had p = .0012 and "better" once."""
   lost = [(_OTHER, seed, 50) for seed in (103, 104)]
   out = make_sweep(**_TWO, seeds=_SEEDS[:5], diverged=lost)
-  row = stats.summarize(load.load(out))[1]
+  sweep = load.load(out)
+  rows = stats.summarize(sweep)
+  limits = " ".join(facts.limits(sweep, rows))
+  assert "same examples (validation): verdicts are of these" in limits
+  row = rows[1]
   assert row.verdict == row.verdict_uncorrected == "diverged 2 of 5"
   assert row.difference.interval.high < 0
   assert row.difference.p_value is row.difference.p_holm is None
@@ -171,6 +175,9 @@ def test_seeds_of_one_fold_are_one_sample(make_sweep):
   notes = " ".join(tables.build(sweep, rows).notes)
   assert "Cross-validated: 10 seeds have 5 folds" in notes
   assert verdicts.attainable(sweep).n == 5
+  limits = facts.limits(sweep, rows)
+  assert "Every row rests on 5 folds." in limits
+  assert any(line.startswith("Folds are measured") for line in limits)
   # As many folds as seeds: each seed is a sample.
   plain = stats.summarize(_folded(load.load(out), 10))[1]
   seeds = scipy.stats.ttest_1samp(other - base, 0.0)
