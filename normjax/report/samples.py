@@ -80,11 +80,6 @@ def sample(runs: Sequence[Run], metric: str) -> Sample:
   return Sample(means, diverged, num_over, units=units)
 
 
-def num_independent(runs: Sequence[Run]) -> int:
-  """As many as there are seeds, or folds that they are measured on."""
-  return len(set(map(_unit, runs)))
-
-
 def _unit(run: Run) -> int:
   """The seed, or a number of its fold that is no seed."""
   return run.seed if run.fold is None else -1 - run.fold

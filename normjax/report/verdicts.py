@@ -15,7 +15,7 @@ from typing import NamedTuple
 from normjax import statistics
 from normjax.record.comparison import WORST
 from normjax.report.load import SweepRecord
-from normjax.report.samples import Sample, num_independent, resolution
+from normjax.report.samples import Sample, resolution
 from normjax.statistics import ALPHA, Interval, Seeds
 
 BETTER = "better"
@@ -217,8 +217,12 @@ def _word(
 
 def repeated_folds(sweep: SweepRecord) -> tuple[int, int] | None:
   """Final seeds and folds, where there are more seeds; None: there are not."""
-  runs = [run for run in sweep.runs if run.stage == "final"]
-  seeds, folds = len({run.seed for run in runs}), num_independent(runs)
+  known = {
+    run.seed: run.fold
+    for run in sweep.runs
+    if run.stage == "final" and run.fold is not None
+  }
+  seeds, folds = len(known), len(set(known.values()))
   return (seeds, folds) if folds < seeds else None
 
 

@@ -24,8 +24,6 @@ from normjax.report.figure import POINTS
 from normjax.report.plots import ladder as plots
 from tests.report import conftest, ladders
 
-BUDGETS = np.array(ladders.BUDGETS, float)
-
 
 def noisy(seed: int, sd: float, shared: float = 0.0):
   """Noise of a run, of which a part is the same for all methods."""
