@@ -126,6 +126,15 @@ def _repetition(sweep: SweepRecord) -> list[str]:
     verdicts.planned_seeds(sweep),
     sweep.tunings,
     sweep.search,
+    num_tuned=len(sweep.tuned_keys),
     exact=verdicts.is_exact(sweep),
   )
-  return lines if error is None else [*lines, str(error)]
+  if error is not None:
+    return [*lines, str(error)]
+  if len(sweep.tuned_keys) > 1:
+    lines.append(
+      f"The error of this protocol is not simulated: {len(sweep.tuned_keys)}"
+      " numbers are tuned. What a grid leaves of each adds up, so that few"
+      " values far apart err more often than 5%."
+    )
+  return lines

@@ -74,6 +74,7 @@ def _error(state: State) -> simulate.Outcome | None:
     _num_independent(plan),
     plan.tunings,
     plan.search,
+    num_tuned=len(plan.tuned),
     exact=plan.divergence == WORST,
   )
 

@@ -126,6 +126,12 @@ def test_limits_say_whose_luck_and_whose_data_it_is(make_repeated, make_sweep):
     " second pass,"
   ) in said
   assert "Tuned on validation" not in said
+  sweep = load.load(make_repeated(num_values=4, factor=3.0))
+  keys = (*sweep.tuned_keys, "optimizer.b2")
+  sweep = dataclasses.replace(sweep, tuned_keys=keys)
+  said = " ".join(facts.limits(sweep, stats.summarize(sweep)))
+  assert "not simulated: 2 numbers are tuned" in said
+  assert "Simulated error" not in said
   said = limits(make_repeated(split="validation"))
   assert f"which flatters what is tuned: {', '.join(LABELS)}." in said
   # A plan of an earlier version: one choice, scored as the final runs are.
