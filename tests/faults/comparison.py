@@ -21,7 +21,7 @@ FAULTS = (
   Fault(
     "second pass that decides nothing",
     "normjax/sweep/search/second_pass.py",
-    "[best[label], *_trials(best[label], own)]",
+    "[best[label], *own]",
     "[best[label]]",
     "tests/sweep/test_search.py::test_the_second_pass_finds_what_lies_between",
   ),
