@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from normjax import errors, rng
-from normjax.data import augment, corruptions, dataset, splits
+from normjax.data import augment, corruptions, dataset, folds, splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,9 @@ class Examples:
 
   def for_seed(self, seed: int) -> "Examples":
     """Itself as runs of a seed have it; see `normjax.data.folds`."""
-    return self.folds[seed % len(self.folds)] if self.folds else self
+    if not self.folds:
+      return self
+    return self.folds[folds.of_seed(seed, len(self.folds))]
 
   def on_split(self, split: str) -> "Examples":
     """The same, evaluated on another split.

@@ -1,12 +1,13 @@
 """Cross-validation: which part of a small set validates, by the run's seed.
 
-    fold(seed) = seed mod num_folds
+    fold(seed) = (seed mod 1000) mod num_folds
 
 validates, the next one tunes, and the others are trained on. All methods of a
 comparison have the same parts at the same seed, so that seeds stay pairs, and
-n seeds see n different parts, up to `num_folds`. Two seeds that differ by a
-multiple of `num_folds` have the same parts: a tuning run with such a seed never
-sees what its final run is validated on.
+n seeds see n different parts, up to `num_folds`. Two seeds that are 1000 apart,
+as those of a final run and of its trials unless a sweep says otherwise, have
+the same parts whatever `num_folds` is: the trials never see what the final run
+is validated on. Trials of another fold do.
 """
 
 import dataclasses
@@ -20,6 +21,13 @@ from normjax.data import splits
 
 # One validates, one tunes, one at least is trained on.
 _LEAST = 3
+# Seeds that are so far apart have the same parts.
+PERIOD = 1000
+
+
+def of_seed(seed: int, num_folds: int) -> int:
+  """The fold that validates at a seed."""
+  return seed % PERIOD % num_folds
 
 
 def check(name: str, num_folds: int, size: int) -> None:
@@ -66,7 +74,7 @@ def numbers(groups: np.ndarray, num_folds: int) -> np.ndarray:
 
 
 def drawn(
-  places: np.ndarray, test_fraction: float, seed: int, num_folds: int
+  places: np.ndarray, test_fraction: float, fold: int, num_folds: int
 ) -> splits.Splits:
   """The same as `parts`, of examples that a hash draws.
 
@@ -75,31 +83,29 @@ def drawn(
   Args:
     places: of `splits.shares`.
     test_fraction: of the examples, in no fold.
-    seed: of the run.
+    fold: which of them validates.
     num_folds: k.
   """
   share = (1 - test_fraction) / num_folds
-  behind = (places - test_fraction - seed % num_folds * share) % (
-    1 - test_fraction
-  )
+  behind = (places - test_fraction - fold * share) % (1 - test_fraction)
   moved = np.where(places < test_fraction, places, test_fraction + behind)
   fractions = splits.Fractions(test_fraction, share, share)
   return splits.by_share(moved, fractions)
 
 
-def parts(folds: np.ndarray, seed: int, num_folds: int) -> splits.Splits:
+def parts(folds: np.ndarray, fold: int, num_folds: int) -> splits.Splits:
   """Split -> indices of its examples, ascending.
 
   Args:
     folds: of `numbers`.
-    seed: of the run.
+    fold: which of them validates.
     num_folds: k.
   """
-  validates, tunes = seed % num_folds, (seed + 1) % num_folds
+  tunes = (fold + 1) % num_folds
   return {
-    splits.TRAIN: np.flatnonzero((folds != validates) & (folds != tunes)),
+    splits.TRAIN: np.flatnonzero((folds != fold) & (folds != tunes)),
     splits.TUNING: np.flatnonzero(folds == tunes),
-    splits.VALIDATION: np.flatnonzero(folds == validates),
+    splits.VALIDATION: np.flatnonzero(folds == fold),
   }
 
 

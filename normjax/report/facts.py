@@ -134,17 +134,35 @@ def _lacks(run: Run, metric: str) -> str:
   return f"has no {metric}; not in the mean"
 
 
+def _examples(sweep: SweepRecord) -> list[str]:
+  """What the examples that are measured on leave open."""
+  runs = [run for run in sweep.runs if run.stage == "final" and run.state.over]
+  if not runs:
+    return []
+  if any(run.fold is not None for run in runs):
+    return [
+      "Folds are measured on examples of their own, and share most of those"
+      " that they train on: a test of 5% errs in 6 to 7% of such comparisons."
+    ]
+  named = ", ".join(sorted({run.split for run in runs}))
+  return [
+    f"All seeds are measured on the same examples ({named}): verdicts are of"
+    " these, and the luck of their draw is in no interval."
+  ]
+
+
 def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   """What the comparison cannot say."""
   lines = []
   counts = sorted({row.interval.n for row in rows})
+  noun = "fold" if verdicts.repeated_folds(sweep) else "seed"
   if counts and counts[0] != counts[-1]:
     lines.append(
-      f"Rows rest on {counts[0]} to {counts[-1]} seeds: not all alike."
+      f"Rows rest on {counts[0]} to {counts[-1]} {noun}s: not all alike."
     )
   elif counts:
     n = counts[0]
-    lines.append(f"Every row rests on {n} seed{'s' if n != 1 else ''}.")
+    lines.append(f"Every row rests on {n} {noun}{'s' if n != 1 else ''}.")
   seeds = verdicts.attainable(sweep)
   if seeds is not None and seeds.can_decide:
     lines.append(str(seeds))
@@ -153,6 +171,7 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       "With so few seeds intervals are wide: not distinguishable does not"
       " mean equal."
     )
+  lines += _examples(sweep)
   lines += tuning.limits(sweep, rows)
   steps = {row.steps for row in rows if row.steps is not None}
   if len(steps) == 1:

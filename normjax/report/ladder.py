@@ -19,12 +19,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from normjax import statistics
-from normjax.record.directory import RunState
 from normjax.report import curve as curve_lib
 from normjax.report import resample
 from normjax.report.curve import Curves
 from normjax.report.load import Run, SweepRecord
 from normjax.report.resample import Estimate
+from normjax.report.samples import is_diverged
 
 GROWS = "grows"
 STAYS = "stays"
@@ -243,9 +243,9 @@ def _or_one(p_value: float | None) -> float:
 
 
 def _verdict(trend: Trend, p: float, p_same: float) -> str:
-  if p < 1 - resample.CONFIDENCE:
+  if p < statistics.ALPHA:
     return GROWS if trend.slope.value > 0 else FADES
-  return STAYS if p_same < 1 - resample.CONFIDENCE else UNDECIDED
+  return STAYS if p_same < statistics.ALPHA else UNDECIDED
 
 
 def _log_factors(
@@ -308,7 +308,7 @@ def _mean_loss(
   runs = _finals(sweep, method, size, budget).values()
   values = [run.metric(sweep.metric) for run in runs]
   known = [value for value in values if value is not None]
-  lost = any(run.state is RunState.DIVERGED for run in runs)
+  lost = any(is_diverged(run, sweep.metric) for run in runs)
   return sum(known) / len(known) if known and not lost else None
 
 
@@ -317,7 +317,7 @@ def _diverged(sweep: SweepRecord, method: str, size: str, who: str = "") -> str:
   said = []
   for budget in sweep.rungs.of(method):
     runs = _finals(sweep, method, size, budget).values()
-    lost = sum(run.state is RunState.DIVERGED for run in runs)
+    lost = sum(is_diverged(run, sweep.metric) for run in runs)
     if lost:
       said.append(
         f"diverged {lost} of {len(runs)} at {budget:,} {sweep.rungs.unit}"

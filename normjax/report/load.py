@@ -75,6 +75,11 @@ class Run:
     return self.result.get("split", asked)  # Earlier results do not say.
 
   @property
+  def fold(self) -> int | None:
+    """The part that validates; None where nothing is cross-validated."""
+    return (self.record.get("fold") or {}).get("number")
+
+  @property
   def gradient_zero_since(self) -> int | None:
     """The step from which to the end the gradient was 0 and the loss not."""
     return self.result.get("gradient_zero_since_step")

@@ -42,6 +42,13 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     + (" smaller" if sweep.mode == "min" else " larger")
     + " is better."
   ]
+  if (repeated := verdicts.repeated_folds(sweep)) is not None:
+    seeds, folds = repeated
+    notes.append(
+      f"Cross-validated: {seeds} seeds have {folds} folds. Seeds of one fold"
+      " are measured on the same examples and count once, by their mean: n"
+      " counts folds."
+    )
   compared = [r for r in rows if r.difference]
   tested = any(r.difference.p_holm is not None for r in compared)
   if tested:

@@ -18,7 +18,8 @@ import math
 import numpy as np
 from scipy import special
 
-CONFIDENCE = 0.95
+from normjax.statistics import ALPHA
+
 _MOST_EXACT = 6  # Seeds: 462 samples.
 _DRAWN = 2000
 _STREAM = 20_260_000
@@ -51,7 +52,7 @@ class Estimate:
 
   @property
   def _half(self) -> float:
-    t = special.stdtrit(self.n - 1, (1 + CONFIDENCE) / 2)
+    t = special.stdtrit(self.n - 1, 1 - ALPHA / 2)
     return float(t * self.error)
 
   def p_value(self, value: float = 0.0) -> float | None:

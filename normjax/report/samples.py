@@ -28,16 +28,25 @@ class Sample:
   """What a verdict sees of a method.
 
   Attributes:
-    values: seed to final metric, of the runs that are done and have it.
+    values: seed to final metric, of the runs that are done and have it. Where
+      the data is cross-validated, the mean over the seeds of each fold: they
+      are measured on the same examples, and are no further sample of them.
     diverged: seeds whose run diverged, or ended at a metric that is not finite.
     num_over: runs that ended, by finishing with the metric or diverging.
     censored: whether the metric is a target that some run never reached.
+    units: seed to its key in `values`: itself, or that of its fold.
   """
 
   values: Mapping[int, float]
   diverged: frozenset[int]
   num_over: int
   censored: bool = False
+  units: Mapping[int, int] = dataclasses.field(default_factory=dict)
+
+  def scored(self, worst: float) -> dict[int, float]:
+    """The values, with `worst` in place of what diverged."""
+    lost = {self.units.get(seed, seed) for seed in self.diverged}
+    return {**self.values, **dict.fromkeys(lost, worst)}
 
   @property
   def divergence(self) -> Divergence:
@@ -62,7 +71,18 @@ def sample(runs: Sequence[Run], metric: str) -> Sample:
   known = {seed: v for seed, v in values.items() if v is not None}
   if target.parse(metric) is not None and len(known) < len(values):
     return Sample({}, diverged, len(values), censored=True)
-  return Sample(known, diverged, len(known) + len(diverged))
+  num_over = len(known) + len(diverged)
+  units = {run.seed: _unit(run) for run in runs}
+  own: dict[int, list[float]] = {}
+  for seed, value in known.items():
+    own.setdefault(units[seed], []).append(value)
+  means = {unit: sum(each) / len(each) for unit, each in own.items()}
+  return Sample(means, diverged, num_over, units=units)
+
+
+def _unit(run: Run) -> int:
+  """The seed, or a number of its fold that is no seed."""
+  return run.seed if run.fold is None else -1 - run.fold
 
 
 def is_diverged(run: Run, metric: str) -> bool:

@@ -6,7 +6,7 @@ from normjax import errors, simulate
 from normjax.record import comparison
 from normjax.record.comparison import short_names
 from normjax.report import stats, verdicts
-from normjax.report.load import SweepRecord
+from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING
 
 
@@ -71,6 +71,12 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
         f"Tuned on {split}, the data of the final numbers, which flatters what"
         f" is tuned: {errors.few(labels)}."
       )
+  if labels := _of_other_folds(sweep, trials):
+    lines.append(
+      "Tuned on validation: some trials had other folds than the final runs"
+      " that they chose for, and read what those are validated on, which"
+      f" flatters what is tuned: {errors.few(labels)}."
+    )
   shared = {run.seed for run in trials} & {
     r.seed for r in sweep.runs if r.stage == "final"
   }
@@ -80,6 +86,27 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       f" methods: {', '.join(map(str, sorted(shared)))}."
     )
   return lines
+
+
+def _of_other_folds(sweep: SweepRecord, trials: Sequence[Run]) -> list[str]:
+  """Methods whose trials have another fold than a final run of theirs.
+
+  Both hold out the validating fold of their own seed, and no other: trials of
+  another one train or choose on what the final run is measured on.
+  """
+  folds: dict[int, int | None] = {
+    run.seed: run.fold for run in sweep.runs if run.stage == "final"
+  }
+  return sorted(
+    {
+      trial.method
+      for trial in trials
+      for seed, fold in folds.items()
+      if trial.for_seed in (seed, None)
+      and None not in (fold, trial.fold)
+      and fold != trial.fold
+    }
+  )
 
 
 def _repetition(sweep: SweepRecord) -> list[str]:
@@ -99,6 +126,15 @@ def _repetition(sweep: SweepRecord) -> list[str]:
     verdicts.planned_seeds(sweep),
     sweep.tunings,
     sweep.search,
+    num_tuned=len(sweep.tuned_keys),
     exact=verdicts.is_exact(sweep),
   )
-  return lines if error is None else [*lines, str(error)]
+  if error is not None:
+    return [*lines, str(error)]
+  if len(sweep.tuned_keys) > 1:
+    lines.append(
+      f"The error of this protocol is not simulated: {len(sweep.tuned_keys)}"
+      " numbers are tuned. What a grid leaves of each adds up, so that few"
+      " values far apart err more often than 5%."
+    )
+  return lines

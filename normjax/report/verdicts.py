@@ -177,11 +177,7 @@ def _ranked(sweep: SweepRecord, own: Sample, other: Sample) -> list[float]:
   Where both diverged they are equal: 0.
   """
   worst = math.inf if sweep.mode == "min" else -math.inf
-
-  def scored(each: Sample) -> dict[int, float]:
-    return {**each.values, **dict.fromkeys(each.diverged, worst)}
-
-  mine, theirs = scored(own), scored(other)
+  mine, theirs = own.scored(worst), other.scored(worst)
   return [
     0.0 if mine[seed] == theirs[seed] else mine[seed] - theirs[seed]
     for seed in sorted(mine.keys() & theirs.keys())
@@ -219,13 +215,27 @@ def _word(
   return word
 
 
+def repeated_folds(sweep: SweepRecord) -> tuple[int, int] | None:
+  """Final seeds and folds, where there are more seeds; None: there are not."""
+  known = {
+    run.seed: run.fold
+    for run in sweep.runs
+    if run.stage == "final" and run.fold is not None
+  }
+  seeds, folds = len(known), len(set(known.values()))
+  return (seeds, folds) if folds < seeds else None
+
+
 def planned_seeds(sweep: SweepRecord) -> int:
-  """Final seeds per method.
+  """Final seeds per method; folds, where seeds have them in common.
 
   Plans of earlier versions know the runs that are planned so far alone.
   """
   planned = (len(sweep.finals(method.label)) for method in sweep.methods)
-  return sweep.num_seeds or max(planned, default=0)
+  repeated = repeated_folds(sweep)
+  return (
+    repeated[1] if repeated else (sweep.num_seeds or max(planned, default=0))
+  )
 
 
 def attainable(sweep: SweepRecord) -> statistics.Attainable | None:

@@ -108,6 +108,7 @@ def of_sweep(
   tunings: Sequence[comparison.Tuning],
   search: comparison.Search | None,
   *,
+  num_tuned: int = 1,
   exact: bool = False,
 ) -> Outcome | None:
   """The error of a planned sweep, as `error_of` has it.
@@ -117,14 +118,21 @@ def of_sweep(
     seeds: final runs per method.
     tunings: of the plan.
     search: of each.
+    num_tuned: numbers that are tuned.
     exact: whether verdicts are of the signed-rank test.
 
   Returns:
     None where nothing is compared or tuned, or it is none that is simulated:
     the signed-rank test, coordinate descent, no number with a ratio between
-    its values.
+    its values, several numbers, whose coarse grids add up.
   """
-  if exact or not tunings or search is None or search.factor is None:
+  if (
+    num_tuned != 1
+    or exact
+    or not tunings
+    or search is None
+    or search.factor is None
+  ):
     return None
   if methods < 2 or seeds < 2 or search.name not in protocol_lib.SEARCHES:
     return None

@@ -17,7 +17,7 @@ from normjax.record import comparison, rungs
 from normjax.record.comparison import WORST
 from normjax.record.durations import seconds
 from normjax.sweep import labels
-from normjax.sweep.plan import Estimate, Point
+from normjax.sweep.plan import Estimate, Plan, Point
 from normjax.sweep.planner import State
 
 BYTES_PER_PARAM = 8  # float32: the value and its gradient
@@ -71,9 +71,10 @@ def _error(state: State) -> simulate.Outcome | None:
     return None
   return simulate.of_sweep(
     len(plan.methods),
-    len(plan.seeds),
+    _num_independent(plan),
     plan.tunings,
     plan.search,
+    num_tuned=len(plan.tuned),
     exact=plan.divergence == WORST,
   )
 
@@ -87,9 +88,24 @@ def _attainable(state: State) -> str:
   if plan.baseline is None or not num_comparisons:
     return ""
   exact = plan.divergence == WORST
-  return str(
-    statistics.attainable(len(plan.seeds), num_comparisons, exact=exact)
-  )
+  count = _num_independent(plan)
+  said = str(statistics.attainable(count, num_comparisons, exact=exact))
+  if count < len(plan.seeds):
+    said += (
+      f" The data is cross-validated: {len(plan.seeds)} seeds have {count}"
+      " folds, and seeds of one fold count once, by their mean."
+    )
+  return said
+
+
+def _num_independent(plan: Plan) -> int:
+  """Final seeds, or the folds that these are measured on."""
+  num_folds = (plan.config.get("data") or {}).get("num_folds")
+  if not num_folds:
+    return len(plan.seeds)
+  from normjax.data import folds  # Late: imports jax.
+
+  return len({folds.of_seed(seed, num_folds) for seed in plan.seeds})
 
 
 def programs(

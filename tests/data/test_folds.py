@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from normjax import build, configure, data, errors
+from normjax import build, configure, data, errors, sweep
 from normjax.data import folds
 
 CLASSES = np.repeat([0, 1, 2], [7, 40, 24])
@@ -26,12 +26,19 @@ def test_each_example_validates_at_one_seed_and_tunes_at_another():
   for split in ("validation", "tuning"):
     seen = np.concatenate([parts[split] for parts in every])
     assert sorted(seen) == list(range(len(CLASSES)))
-  # A tuning run whose seed is 1000 more never sees what its final run is
-  # measured on.
-  again = folds.parts(numbers, 1003, 5)
-  assert {s: [*i] for s, i in again.items()} == {
-    s: [*i] for s, i in every[3].items()
-  }
+
+
+@pytest.mark.parametrize("num_folds", [3, 4, 5, 7, 150])
+def test_trials_never_see_what_their_final_run_is_measured_on(num_folds):
+  methods = [{"model.norm": "a"}, {"model.norm": "b"}]
+  plan = sweep.Sweep(methods, range(12), sweep.Tune({"x": (1, 2)}))
+  made = data.make("iris", num_folds=num_folds)
+  for tuning in plan.tunings:
+    (own,) = tuning.seeds
+    assert made.for_seed(own) is made.for_seed(tuning.for_seed)
+  # As many folds validate as there are seeds.
+  seen = {id(made.for_seed(seed)) for seed in plan.seeds}
+  assert len(seen) == min(12, num_folds)
 
 
 @pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "diabetes"])

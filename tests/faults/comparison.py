@@ -21,7 +21,7 @@ FAULTS = (
   Fault(
     "second pass that decides nothing",
     "normjax/sweep/search/second_pass.py",
-    "[best[label], *_trials(best[label], own)]",
+    "[best[label], *own]",
     "[best[label]]",
     "tests/sweep/test_search.py::test_the_second_pass_finds_what_lies_between",
   ),
@@ -143,5 +143,127 @@ FAULTS = (
     "differences = [values[seed] - baseline[seed] for seed in seeds]",
     "differences = [values[seed] for seed in seeds]",
     "tests/statistics/test_intervals.py::test_paired_difference_by_hand",
+  ),
+  Fault(
+    "ranks of ties",
+    "normjax/statistics/signed_rank.py",
+    "ranks = (2 * last - count + 1)[code]",
+    "ranks = (2 * last)[code]",
+    "tests/statistics/test_signed_rank.py"
+    "::test_equals_all_signs_with_ties_zeros_and_infinities",
+  ),
+  Fault(
+    "rounding of one value, not two",
+    "normjax/statistics/intervals.py",
+    "return resolution / math.sqrt(6)",
+    "return resolution / math.sqrt(12)",
+    "tests/statistics/test_intervals.py"
+    "::test_least_spread_is_that_of_two_roundings",
+  ),
+  Fault(
+    "noise floor of other seeds than there are",
+    "normjax/statistics/noise.py",
+    "math.sqrt(size / n)",
+    "math.sqrt(n / size)",
+    "tests/statistics/test_noise.py::test_by_hand",
+  ),
+  Fault(
+    "seeds needed for one comparison",
+    "normjax/statistics/power.py",
+    "tail = ALPHA / (2 * num_comparisons)",
+    "tail = ALPHA / 2",
+    "tests/statistics/test_power.py::test_seeds_needed_have_the_power[13-0.5]",
+  ),
+  Fault(
+    "range of seeds upside down",
+    "normjax/statistics/power.py",
+    "_seeds(effect / end, num_comparisons)",
+    "_seeds(effect * end, num_comparisons)",
+    "tests/statistics/test_power.py"
+    "::test_the_range_holds_the_right_number_in_95_percent",
+  ),
+  Fault(
+    "survivors that are tested",
+    "normjax/report/verdicts.py",
+    "  if lost:\n    return Difference(interval, sign=sign,",
+    "  if not interval.n:\n    return Difference(interval, sign=sign,",
+    "tests/report/test_verdicts.py::test_survivors_are_tested_by_nothing",
+  ),
+  Fault(
+    "divergence that ranks best",
+    "normjax/report/verdicts.py",
+    'worst = math.inf if sweep.mode == "min" else -math.inf',
+    'worst = -math.inf if sweep.mode == "min" else math.inf',
+    "tests/report/test_verdicts.py::test_divergence_as_the_worst_rank[min]",
+  ),
+  Fault(
+    "seeds of one fold that count apart",
+    "normjax/report/samples.py",
+    "own.setdefault(units[seed], [])",
+    "own.setdefault(seed, [])",
+    "tests/report/test_verdicts.py::test_seeds_of_one_fold_are_one_sample",
+  ),
+  Fault(
+    "error of the samples, not of the seeds",
+    "normjax/report/resample.py",
+    "error = math.sqrt(variance * n / (n - 1))",
+    "error = math.sqrt(variance)",
+    "tests/report/test_curve.py"
+    "::test_of_a_mean_the_interval_is_the_t_interval[3]",
+  ),
+  Fault(
+    "floor of a curve",
+    "normjax/report/curve.py",
+    "self.levels_r - self.drops_r / exponents_r",
+    "self.levels_r - self.drops_r * exponents_r",
+    "tests/report/test_curve.py"
+    "::test_a_curve_is_recovered_and_inverted[budgets0-1.3-0.4]",
+  ),
+  Fault(
+    "any small change is none",
+    "normjax/report/ladder.py",
+    "max(above, 1 - below)",
+    "min(above, 1 - below)",
+    "tests/report/test_ladder.py"
+    "::test_what_stays_is_told_from_the_margin_on_both_sides[0.2]",
+  ),
+  Fault(
+    "trend for one method each",
+    "normjax/report/ladder.py",
+    "statistics.holm([_or_one(trend.p_value) for trend in trends])",
+    "[_or_one(trend.p_value) for trend in trends]",
+    "tests/report/test_ladder.py::test_known_speed_ups_and_trends",
+  ),
+  Fault(
+    "points that are not spread over ratios",
+    "normjax/sweep/search/quasi_random.py",
+    "low * (high / low) ** unit if low > 0 else low",
+    "low",
+    "tests/sweep/test_search.py"
+    "::test_quasi_random_points_lie_between_limits_and_are_equally_many",
+  ),
+  Fault(
+    "descent that forgets what it found",
+    "normjax/sweep/search/coordinate.py",
+    "          best[label] = chosen[label]\n",
+    "",
+    "tests/sweep/test_search.py"
+    "::test_coordinate_descent_goes_from_axis_to_axis",
+  ),
+  Fault(
+    "simulated growth on one's own",
+    "normjax/simulate/runs.py",
+    "grows = on_edge.any(-1, keepdims=True)",
+    "grows = on_edge",
+    "tests/simulate/test_runs.py"
+    "::test_it_chooses_what_the_planner_chooses[per_seed-3-3-True]",
+  ),
+  Fault(
+    "simulated effects that are noise",
+    "normjax/simulate/runs.py",
+    "loss = level + random",
+    "loss = random",
+    "tests/simulate/test_sweeps.py"
+    "::test_power_without_tuning_is_that_of_a_paired_t_test",
   ),
 )

@@ -159,4 +159,26 @@ FAULTS = (
     "tests/optim/test_scale_invariance.py"
     "::test_outputs_in_their_standard_deviations",
   ),
+  Fault(
+    "unit vectors along the other axis",
+    "normjax/optim/normalized_weights.py",
+    "return [(2,) if re.fullmatch(writers, paths[n]) else (1,)",
+    "return [(1,) if re.fullmatch(writers, paths[n]) else (2,)",
+    "tests/optim/test_normalized_weights.py::test_the_matrices_of_a_model[True]",
+  ),
+  Fault(
+    "step before it is normalized",
+    "normjax/optim/normalized_weights.py",
+    "safe.normalize(w + u, along, 0.0) - w",
+    "safe.normalize(w, along, 0.0) + u - w",
+    "tests/optim/test_normalized_weights.py::test_example",
+  ),
+  Fault(
+    "step of another length than the matrix",
+    "normjax/optim/scale_invariance.py",
+    "safe.norm(x, (1, 2)) * safe.normalize(z, (1, 2), 0.0)",
+    "safe.normalize(z, (1, 2), 0.0)",
+    "tests/optim/test_scale_invariance.py"
+    "::test_the_step_to_compare_with_is_as_long_as_the_matrix",
+  ),
 )

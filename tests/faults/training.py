@@ -169,9 +169,48 @@ FAULTS = (
   Fault(
     "what tunes is trained on",
     "normjax/data/folds.py",
-    "(folds != validates) & (folds != tunes)",
-    "(folds != validates)",
+    "(folds != fold) & (folds != tunes)",
+    "(folds != fold)",
     "tests/data/test_folds.py"
     "::test_each_example_validates_at_one_seed_and_tunes_at_another",
+  ),
+  Fault(
+    "depth that is not under a root",
+    "normjax/nn/initial.py",
+    "gain / math.sqrt(depth(index, num_layers))",
+    "gain / depth(index, num_layers)",
+    "tests/nn/test_initial.py"
+    "::test_each_placements_own_start_is_its_sources[pre]",
+  ),
+  Fault(
+    "gain behind a matrix lost",
+    "normjax/nn/scale_vectors.py",
+    "    if not self.outputs:\n      return y\n",
+    "    return y\n",
+    "tests/nn/test_scale_vectors.py::test_gains_add_no_function[plain]",
+  ),
+  Fault(
+    "stream that does not go to the branch",
+    "normjax/nn/placement.py",
+    "    y = y - base\n",
+    "    y = y + base\n",
+    "tests/nn/test_placement.py"
+    "::test_each_placement_is_its_formula[normalized_stream-2.05]",
+  ),
+  Fault(
+    "trials that train on what their final run is measured on",
+    "normjax/data/folds.py",
+    "return seed % PERIOD % num_folds",
+    "return seed % num_folds",
+    "tests/data/test_folds.py"
+    "::test_trials_never_see_what_their_final_run_is_measured_on[3]",
+  ),
+  Fault(
+    "overlap that is not seen",
+    "normjax/data/cuts.py",
+    "min(end, last) - max(begin, first)",
+    "min(end, last) - max(end, last)",
+    "tests/data/test_named.py"
+    "::test_splits_that_overlap_are_refused[options0-4]",
   ),
 )

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from normjax import errors, norms, optim
+from normjax.optim.scale_invariance import measure
 from tests import support
 
 X = np.asarray(support.normal(6, 5), np.float64)
@@ -53,6 +54,17 @@ def test_outputs_in_their_standard_deviations():
   assert optim.scale_dependent(_outputs, params) == {
     "second/kernel": found["second/kernel"]
   }
+
+
+def test_the_step_to_compare_with_is_as_long_as_the_matrix():
+  """Of a map without a norm it moves the outputs by about themselves."""
+  rows = support.normal(64, 5, seed=4)
+  for factor in (0.01, 100.0):
+    params = {"kernel": factor * support.normal(5, 5, seed=3)}
+    measured = measure(lambda p: rows @ p["kernel"], params)
+    scaled, random = map(float, np.ravel(measured))
+    assert scaled == pytest.approx(1.0, rel=0.1)
+    assert 0.5 < random < 2
 
 
 def test_a_loss_in_its_own_size():

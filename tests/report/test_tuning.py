@@ -1,5 +1,6 @@
 """What a report says of tuning: choices per seed, budgets, whose luck it is."""
 
+import dataclasses
 import json
 
 import pytest
@@ -125,9 +126,38 @@ def test_limits_say_whose_luck_and_whose_data_it_is(make_repeated, make_sweep):
     " second pass,"
   ) in said
   assert "Tuned on validation" not in said
+  sweep = load.load(make_repeated(num_values=4, factor=3.0))
+  keys = (*sweep.tuned_keys, "optimizer.b2")
+  sweep = dataclasses.replace(sweep, tuned_keys=keys)
+  said = " ".join(facts.limits(sweep, stats.summarize(sweep)))
+  assert "not simulated: 2 numbers are tuned" in said
+  assert "Simulated error" not in said
   said = limits(make_repeated(split="validation"))
   assert f"which flatters what is tuned: {', '.join(LABELS)}." in said
   # A plan of an earlier version: one choice, scored as the final runs are.
   said = limits(make_sweep(norms={"layer_norm": 0.0}, diverged=()))
   assert "Tuning was shared by all final seeds (1 tuning seed)" in said
   assert "Tuned on validation" in said
+
+
+@pytest.mark.parametrize(
+  ("shift", "said"), [(0, False), (1, True)], ids=["same parts", "others"]
+)
+def test_trials_of_other_folds_saw_what_validates(make_repeated, shift, said):
+  sweep = load.load(make_repeated())
+
+  def with_fold(run):
+    moves = shift if run.stage == "tune" and run.method == LABELS[1] else 0
+    fold = {"number": (run.seed % 1000 + moves) % 7}
+    return dataclasses.replace(run, record={**run.record, "fold": fold})
+
+  runs = tuple(map(with_fold, sweep.runs))
+  sweep = dataclasses.replace(sweep, runs=runs)
+  limits = " ".join(facts.limits(sweep, stats.summarize(sweep)))
+  told = f"validated on, which flatters what is tuned: {LABELS[1]}." in limits
+  assert told == said
+  # One choice for all seeds is made on a part that validates for some of them.
+  runs = tuple(dataclasses.replace(run, for_seed=None) for run in runs)
+  sweep = dataclasses.replace(sweep, runs=runs)
+  limits = " ".join(facts.limits(sweep, stats.summarize(sweep)))
+  assert f"flatters what is tuned: {', '.join(LABELS)}." in limits

@@ -1,12 +1,14 @@
 """Divergence, counted metrics, and where a verdict is said."""
 
 import csv
+import dataclasses
 import io
 import json
 import types
 
 import numpy as np
 import pytest
+import scipy.stats
 from rich.console import Console
 
 from normjax import report
@@ -43,7 +45,11 @@ def test_survivors_are_tested_by_nothing(make_sweep):
   """Three survivors of five had p = .0012 and "better" once."""
   lost = [(_OTHER, seed, 50) for seed in (103, 104)]
   out = make_sweep(**_TWO, seeds=_SEEDS[:5], diverged=lost)
-  row = stats.summarize(load.load(out))[1]
+  sweep = load.load(out)
+  rows = stats.summarize(sweep)
+  limits = " ".join(facts.limits(sweep, rows))
+  assert "same examples (validation): verdicts are of these" in limits
+  row = rows[1]
   assert row.verdict == row.verdict_uncorrected == "diverged 2 of 5"
   assert row.difference.interval.high < 0
   assert row.difference.p_value is row.difference.p_holm is None
@@ -134,6 +140,59 @@ def test_five_seeds_decide_nothing_by_ranks(make_sweep):
   assert "2 / 2^5 = 0.0625" in first
   assert "nothing can be decided" in first
   assert tables.build(sweep, rows).notes[0] == first
+
+
+# ----- Folds -----
+
+
+def _folded(sweep, num_folds):
+  """The sweep as of data that is cross-validated."""
+  return dataclasses.replace(
+    sweep,
+    runs=tuple(
+      dataclasses.replace(
+        run, record={**run.record, "fold": {"number": run.seed % num_folds}}
+      )
+      for run in sweep.runs
+    ),
+  )
+
+
+def test_seeds_of_one_fold_are_one_sample(make_sweep):
+  """Ten seeds of five folds erred in 14 to 22% of equal methods."""
+  out = make_sweep(**_TWO, seeds=range(100, 110), diverged=())
+  sweep = _folded(load.load(out), 5)
+  rows = stats.summarize(sweep)
+  base, other = (
+    np.array([r.metric("eval/loss") for r in sweep.finals(label)])
+    for label in (_BASE, _OTHER)
+  )
+  # Seeds 100 and 105 are one fold, and so on.
+  expected = scipy.stats.ttest_1samp((other - base).reshape(2, 5).mean(0), 0.0)
+  row = rows[1]
+  assert row.difference.p_value == pytest.approx(expected.pvalue)
+  assert (row.interval.n, row.num_done) == (5, 10)
+  notes = " ".join(tables.build(sweep, rows).notes)
+  assert "Cross-validated: 10 seeds have 5 folds" in notes
+  assert verdicts.attainable(sweep).n == 5
+  limits = facts.limits(sweep, rows)
+  assert "Every row rests on 5 folds." in limits
+  assert any(line.startswith("Folds are measured") for line in limits)
+  # As many folds as seeds: each seed is a sample.
+  plain = stats.summarize(_folded(load.load(out), 10))[1]
+  seeds = scipy.stats.ttest_1samp(other - base, 0.0)
+  assert plain.difference.p_value == pytest.approx(seeds.pvalue)
+
+
+def test_a_fold_is_diverged_where_one_of_its_seeds_is(make_sweep):
+  lost = [(_OTHER, 105, 50)]
+  out = make_sweep(**_TWO, seeds=range(100, 114), diverged=lost)
+  row = stats.summarize(_folded(_changed(out, divergence="worst"), 7))[1]
+  # Six folds of seven are better, the seventh has the run that diverged.
+  assert row.difference.interval.n == 7
+  ranked = scipy.stats.wilcoxon([1, 2, 3, 4, 5, 6, -7], method="exact")
+  assert row.difference.p_value == pytest.approx(ranked.pvalue)
+  assert row.verdict == "diverged 1 of 14"
 
 
 # ----- Metrics that are counted -----

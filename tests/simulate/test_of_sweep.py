@@ -33,6 +33,7 @@ def test_what_is_not_simulated():
   assert simulate.of_sweep(1, 5, tunings, GRID) is None
   assert simulate.of_sweep(4, 1, tunings[:1], GRID) is None
   assert simulate.of_sweep(4, 5, tunings, GRID, exact=True) is None
+  assert simulate.of_sweep(4, 5, tunings, GRID, num_tuned=2) is None
   names = Search("grid", True, 2, 0, None)
   assert simulate.of_sweep(4, 5, tunings, names) is None
   descent = Search("coordinate", True, 2, 3, 2.0)

@@ -35,6 +35,14 @@ def test_a_point_is_one_line_of_a_narrow_terminal():
     ({}, "5 seeds and 3 comparisons: the first verdict needs |t| > 3.96"),
     ({"seeds": (0,)}, "1 seed and 3 comparisons: no verdict is possible"),
     ({"divergence": "worst"}, "0.0625, and 0.19 after correction: nothing can"),
+    (
+      {"seeds": range(10), "config": {"data": {"num_folds": 5}}},
+      "5 seeds and 3 comparisons: the first verdict needs |t| > 3.96",
+    ),
+    (
+      {"seeds": range(10), "config": {"data": {"num_folds": 5}}},
+      "10 seeds have 5 folds, and seeds of one fold count once",
+    ),
     ({"baseline": None}, ""),
     ({"methods": "a"}, ""),
   ],
@@ -43,7 +51,7 @@ def test_it_says_what_the_seeds_can_decide(changes, said):
   plan = types.SimpleNamespace(
     **{
       "methods": "abcd", "baseline": "a", "seeds": range(5),
-      "divergence": "verdict", "ladder": None, **changes,
+      "divergence": "verdict", "ladder": None, "config": {}, **changes,
     }
   )  # fmt: skip
   found = dry_run._attainable(types.SimpleNamespace(plan=plan))

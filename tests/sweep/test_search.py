@@ -69,9 +69,14 @@ def test_the_second_pass_moves_one_axis_at_a_time():
   grids = {"x": {"a": RATES, "b": RATES, "c": ("u", "v")}}
   score = lambda _, v: bowl(x=(0.3, 0.1))("x", v[:2])  # noqa: E731
   found, scores, sizes = run("grid", grids, score)
-  assert sizes == [18, 4]  # "u" and "v" have no midpoint
+  assert sizes == [18, 2, 2]  # "u" and "v" have no midpoint
   assert found["x"].values == (0.316, 0.1, "u")
   assert len(scores["x"]) == 22
+  # Each from what the one before it found.
+  score = lambda _, v: bowl(x=(0.3, 0.3))("x", v[:2])  # noqa: E731
+  found, _, sizes = run("grid", grids, score)
+  assert sizes == [18, 2, 2]
+  assert found["x"].values == (0.316, 0.316, "u")
 
 
 def test_whole_numbers_without_room_have_no_second_pass():
@@ -89,7 +94,7 @@ def test_a_method_without_a_key_tries_more_values_of_the_others():
   best = bowl(x=(0.01, 0.1), y=(0.1,))
   found, scores, sizes = run("grid", grids, best)
   # x is on an edge, but a notch would give it more trials than y.
-  assert sizes == [18, 8]
+  assert sizes == [18, 6, 2]
   assert len(scores["x"]) == len(scores["y"]) == 13
   assert found["y"].values == (nine[4],)
   with pytest.raises(errors.UserError, match=r"'x' has 9 = 3 x 3, 'y' has 3"):

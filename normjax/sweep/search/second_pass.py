@@ -1,9 +1,11 @@
 """Trials around the best of a search, between the values that it has tried.
 
-On each numeric axis, the other axes at the best: half a notch below and half a
-notch above. The midpoint is geometric where the grid is, so a factor sqrt(3)
-for values a factor 3 apart, else it is the mean. A grid alone treats a method
-unfairly whose optimum lies between two of its values.
+One numeric axis after the other, the rest at the best so far: half a notch
+below and half a notch above. (With all axes around one point only one of them
+could move, and the others would keep what the grid leaves.) The midpoint is
+geometric where the grid is, so a factor sqrt(3) for values a factor 3 apart,
+else it is the mean. A grid alone treats a method unfairly whose optimum lies
+between two of its values.
 
 Budgets stay equal. Where the best is the outermost value, one of the two lies
 half a notch beyond; where a limit forbids that, both lie within, at thirds. A
@@ -54,7 +56,7 @@ def check(grids: Mapping[str, Axes]) -> None:
 def rounds(
   grids: Mapping[str, Axes], best: Mapping[str, Values], limits: Limits
 ) -> Rounds:
-  """One round of trials; the best of all trials wins.
+  """One round per axis, each around the best so far; the best of all wins.
 
   Args:
     grids: as far as they have grown.
@@ -62,32 +64,37 @@ def rounds(
     limits: of `Tune`.
   """
   added = _around(grids, best, limits)
-  scores = yield Round(
-    {label: _trials(best[label], own) for label, own in added.items()}
-  )
+  best = dict(best)
+  # Equally many for all.
+  total = sum(map(len, next(iter(added.values())).values()))
+  scores, spent = {label: {} for label in added}, dict.fromkeys(added, 0)
+  for number in range(max(1, *map(len, added.values()))):
+    trials = {
+      label: _trials(best[label], *list(own.items())[number])
+      for label, own in added.items()
+      if number < len(own)
+    }
+    for label, own in trials.items():
+      spent[label] += len(own)
+    scores = yield Round(trials, total - max(spent.values()))
+    for label, own in trials.items():
+      best[label] = tune_lib.best([best[label], *own], scores[label])
   found = {}
   for label, own in added.items():
-    values = tune_lib.best(
-      [best[label], *_trials(best[label], own)], scores[label]
-    )
     grid = {
       key: tuple(sorted({*tried, *own.get(index, ())}))
       if index in own
       else tried
       for index, (key, tried) in enumerate(grids[label].items())
     }
-    sides = tune_lib.edges(grid, scores[label], values, limits)
-    found[label] = Found(values, bool(sides))
+    sides = tune_lib.edges(grid, scores[label], best[label], limits)
+    found[label] = Found(best[label], bool(sides))
   return found
 
 
-def _trials(best: Values, added: Mapping[int, Sequence[Any]]) -> list[Values]:
-  """The best, with one value of one axis replaced."""
-  return [
-    (*best[:axis], value, *best[axis + 1 :])
-    for axis, values in added.items()
-    for value in values
-  ]
+def _trials(best: Values, axis: int, added: Sequence[Any]) -> list[Values]:
+  """The best, with the value of one axis replaced."""
+  return [(*best[:axis], value, *best[axis + 1 :]) for value in added]
 
 
 def _around(
