@@ -236,14 +236,18 @@ class Comparison:
     )
 
   def _standins(self, known: Sequence[Point]) -> dict[str, Point]:
-    """See `Plan`; a method that is tuned has trials to stand for it."""
+    """See `Plan`; trials stand for a final run that is evaluated as they are."""
     firsts = {point.method: point for point in reversed(known)}
+    ended = {point.method for point in known if point.stage == "final"}
     found = {}
     for label in self._methods:
-      if label not in firsts:
-        tuned = firsts[self._rows.tuned_row(label)].tuned
-        values = self._rows.carried(label, tuned)
-        found[label] = self._point("final", label, values, self.sweep.seeds[0])
+      if label in ended:
+        continue
+      tuned = firsts[self._rows.tuned_row(label)].tuned
+      values = self._rows.carried(label, tuned)
+      standin = self._point("final", label, values, self.sweep.seeds[0])
+      if label not in firsts or self._trial_split(standin.overrides):
+        found[label] = standin
     return found
 
   def _choice(
