@@ -48,8 +48,9 @@ class Plan:
     search: how they look for the best values; None where nothing is tuned.
     seeds: of the final runs.
     ladder: what the methods are where they are rows of a ladder.
-    standins: of methods without a point yet, a final run as it would be with
-      the values of a trial, by label. They are not part of the plan's file.
+    standins: of methods without a point yet, or whose final runs are evaluated
+      elsewhere than their trials, a final run as it would be with the values of
+      a trial, by label. They are not part of the plan's file.
   """
 
   sweep_id: str
@@ -236,7 +237,7 @@ class Comparison:
     )
 
   def _standins(self, known: Sequence[Point]) -> dict[str, Point]:
-    """See `Plan`; trials stand for a final run that is evaluated as they are."""
+    """See `Plan`; a trial stands for final runs that are evaluated alike."""
     firsts = {point.method: point for point in reversed(known)}
     ended = {point.method for point in known if point.stage == "final"}
     found = {}
