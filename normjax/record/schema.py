@@ -195,6 +195,7 @@ def _method(value: Any) -> Fields:
 PLAN: Fields = {
   "sweep_id": _NAME,
   "config_file": _TEXT._replace(required=True),
+  "overrides": _BLOCK._replace(required=False),
   "config": _BLOCK,
   "metric": _NAME._replace(fits=_is_text),
   "mode": _one_of("min", "max"),

@@ -70,6 +70,7 @@ def write_and_print(out: Path, console: "Console | None" = None) -> ReportPaths:
 
 def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
   from normjax.report import (
+    facts,
     formats,
     ladder_table,
     latex,
@@ -90,11 +91,15 @@ def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
   if ladder:
     figures = [*ladder_plots.build(sweep, ladder), *figures]
   drawn = redraw.draw(figures, report / "figures")
+  # These are copied from here; the page says it at its head.
+  alone = dataclasses.replace(
+    table, notes=(*facts.incomplete(sweep), *table.notes)
+  )
   texts: dict[str, str | bytes] = {
-    "table.md": formats.markdown(table),
+    "table.md": formats.markdown(alone),
     "table.csv": formats.comma_separated(sweep, rows),
-    "table.tex": latex.column(sweep, rows, table),
-    "table_full.tex": latex.full(table),
+    "table.tex": latex.column(sweep, rows, alone),
+    "table_full.tex": latex.full(alone),
     "runs.csv": formats.runs(sweep),
   }
   if ladder:
@@ -196,8 +201,8 @@ def _print(
       show(sentence)
     for note in across.notes:
       show(note, style="dim")
-  if not facts.is_complete(sweep):
-    show(f"Not complete: {facts.progress(sweep)}.", style="yellow")
+  for line in facts.incomplete(sweep):
+    show(line, style="yellow")
   for line in facts.failures(sweep):
     show(line, style="red")
   for line in facts.warnings(sweep, rows):

@@ -40,6 +40,13 @@ def is_complete(sweep: SweepRecord) -> bool:
   )
 
 
+def incomplete(sweep: SweepRecord) -> list[str]:
+  """A sentence where the numbers are not the last ones."""
+  if is_complete(sweep):
+    return []
+  return [f"Not complete: {progress(sweep)}."]
+
+
 def unfinished(sweep: SweepRecord) -> list[str]:
   """What is missing, one line per run."""
   lines = []
@@ -217,6 +224,7 @@ def compared(
             "sweep",
             sweep.config_file,
             f"--out={sweep.directory.name}",
+            *(f"--config.{k}={v}" for k, v in sweep.overrides.items()),
           ]
         ),
       ),
@@ -235,9 +243,26 @@ def compared(
   for block in ("model", "data"):
     if name := flat.get(f"{block}.name"):
       lines.append((block.capitalize(), str(name)))
+  lines += _evaluated(sweep)
   steps = flat.get("train.num_steps")
   if schema.is_count(steps) and sweep.rungs is None:
     lines.append(("Steps", f"{steps:,}"))
+  return lines
+
+
+def _evaluated(sweep: SweepRecord) -> list[tuple[str, str]]:
+  """Which part of the data the final numbers and the choices are of."""
+  lines = []
+  for stage, name in (("tune", "Tuned on"), ("final", "Final numbers on")):
+    # What a run that is not over will read is not known from its files.
+    runs = [run for run in sweep.runs if run.stage == stage and run.result]
+    if splits := sorted({run.split for run in runs}):
+      sizes = list(filter(None, (run.num_examples for run in runs)))
+      said = f"the {' and '.join(splits)} split{'s' * (len(splits) > 1)}"
+      if sizes:
+        ends = dict.fromkeys((min(sizes), max(sizes)))
+        said += f", {' to '.join(f'{size:,}' for size in ends)} targets"
+      lines.append((name, said))
   return lines
 
 

@@ -74,7 +74,10 @@ def baseline_diverged(
   row = next((r for r in rows if r.label == sweep.baseline), None)
   if row is None or not row.diverged:
     return []
-  becomes = "no method is called better or worse than it"
+  becomes = (
+    "no method is called better or worse than it. Another Sweep.baseline needs"
+    " no new runs"
+  )
   if verdicts.is_exact(sweep):
     becomes = "each of these counts as the worst value"
   return [

@@ -85,7 +85,7 @@ def records(
       "tuned": _tuned(row.method.choices),
       "on_edge": row.method.on_edge,
       "trials": row.trials,
-      "seeds_planned": row.planned,
+      "seeds_planned": sweep.num_seeds or row.planned,
       "n": row.interval.n,
       "metric": sweep.metric,
       "mode": sweep.mode,

@@ -120,7 +120,7 @@ def _for_column(
   shown = [
     note.removesuffix(notes.SEEDS_NEEDED)
     for note in table.notes
-    if not note.startswith((notes.EDGE, notes.TIMES))
+    if not note.startswith((notes.EDGE, notes.TUNED, notes.TIMES))
   ]
   keys = [column.key for column in table.columns]
 

@@ -80,6 +80,11 @@ class Run:
     return (self.record.get("fold") or {}).get("number")
 
   @property
+  def num_examples(self) -> int | None:
+    """How many its evaluations counted; None where nothing says it."""
+    return self.result.get(files.EVAL_EXAMPLES)
+
+  @property
   def gradient_zero_since(self) -> int | None:
     """The step from which to the end the gradient was 0 and the loss not."""
     return self.result.get("gradient_zero_since_step")
@@ -100,6 +105,8 @@ class SweepRecord:
   Attributes:
     num_seeds: of the final runs, per method; 0 where no plan says it.
     divergence: what a diverged final run is, see `Sweep.divergence`.
+    overrides: of the base config, given on the command line; plans of earlier
+      versions do not say them.
   """
 
   directory: Path
@@ -120,6 +127,7 @@ class SweepRecord:
   num_seeds: int = 0
   divergence: str = VERDICT
   rungs: rungs_lib.Rungs | None = None
+  overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def baseline_of(self, label: str) -> str | None:
     """The method that a method is compared with: of a ladder, at its rung."""
@@ -209,6 +217,7 @@ def _load_sweep(directory: SweepDirectory) -> SweepRecord:
     rungs=rungs_lib.from_json(plan["ladder"]) if plan.get("ladder") else None,
     num_seeds=plan.get("num_seeds", 0),
     divergence=plan.get("divergence", VERDICT),
+    overrides=plan.get("overrides", {}),
   )
 
 

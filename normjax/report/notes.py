@@ -25,6 +25,7 @@ EDGE = (
   f"{EDGE_MARK} The best value lies on an edge of its grid: a better one may"
   " lie beyond."
 )
+TUNED = "Tuned values are those of the final seeds"
 TIMES = (
   "Train s: mean over seeds, without compilation and evaluation. Compile s: of"
   " the program, by whichever run compiled it first."
@@ -66,7 +67,7 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       f"{len(compared)} comparisons were made; verdicts and p (Holm) are"
       " adjusted for that, intervals are not."
       + (
-        f" Not distinguishable by the adjustment alone: {', '.join(lost)}."
+        f" Undecided by the adjustment alone: {', '.join(lost)}."
         if lost
         else ""
       )
@@ -105,8 +106,8 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if len(repeated) > 1:
     which = ", ".join(map(str, repeated))
     notes.append(
-      f"Tuned values are those of the final seeds {which}, in this order; one"
-      " value stands for all. Trials are those of all their tunings."
+      f"{TUNED} {which}, in this order; one value stands for all. Trials are"
+      " those of all their tunings."
     )
   edges = [r.method.edges() for r in rows if r.method.on_edge]
   if edges:

@@ -1,5 +1,7 @@
 """What a report says of tuning: its budget, whose luck it is, whose data."""
 
+import json
+import math
 from collections.abc import Sequence
 
 from normjax import errors, simulate
@@ -62,6 +64,7 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       )
   if edges := list(filter(None, (row.method.edges() for row in rows))):
     lines.append(f"Best value on an edge of the grid: {', '.join(edges)}.")
+  lines += _ties(sweep)
   lines += _repetition(sweep)
   trials = [run for run in sweep.runs if run.stage == "tune"]
   for split in sorted({r.split for r in sweep.runs if r.stage == "final"}):
@@ -109,6 +112,32 @@ def _of_other_folds(sweep: SweepRecord, trials: Sequence[Run]) -> list[str]:
   )
 
 
+def _ties(sweep: SweepRecord) -> list[str]:
+  """Where the first of several equal values was chosen."""
+  scores: dict[tuple[str, int | None], dict[str, list[float]]] = {}
+  for run in sweep.runs:
+    value = run.metric(sweep.metric)
+    if run.stage == "tune" and value is not None:
+      tuned = {k: run.overrides.get(k) for k in sweep.tuned_keys}
+      own = scores.setdefault((run.method, run.for_seed), {})
+      own.setdefault(json.dumps(tuned), []).append(value)
+  best = min if sweep.mode == "min" else max
+  tied = []
+  for (label, _), own in scores.items():
+    means = [math.fsum(values) / len(values) for values in own.values()]
+    if means.count(best(means)) > 1:
+      tied.append(label)
+  if not tied:
+    return []
+  count = f"{len(tied)} of {len(scores)} tunings"
+  return [
+    f"Several values had the best {sweep.metric} in {count}, and the first, as"
+    " a rule the smallest, was taken: of"
+    f" {errors.few(list(dict.fromkeys(tied)))}. A loss tells values apart"
+    " better than a metric that takes steps."
+  ]
+
+
 def _repetition(sweep: SweepRecord) -> list[str]:
   """Whether the luck of tuning is in the intervals, and what it costs."""
   lines = []
@@ -118,23 +147,15 @@ def _repetition(sweep: SweepRecord) -> list[str]:
       f"Tuning was shared by all final seeds ({seeds} tuning"
       f" seed{'s' * (seeds != 1)}): its luck is not in the intervals."
     )
-  # A ladder's rows take values from another rung's tuning.
-  if sweep.baseline is None or sweep.rungs is not None:
+  if sweep.baseline is None:
     return lines
-  error = simulate.of_sweep(
+  said = simulate.sentence(
     len(sweep.methods),
     verdicts.planned_seeds(sweep),
     sweep.tunings,
     sweep.search,
     num_tuned=len(sweep.tuned_keys),
     exact=verdicts.is_exact(sweep),
+    has_ladder=sweep.rungs is not None,
   )
-  if error is not None:
-    return [*lines, str(error)]
-  if len(sweep.tuned_keys) > 1:
-    lines.append(
-      f"The error of this protocol is not simulated: {len(sweep.tuned_keys)}"
-      " numbers are tuned. What a grid leaves of each adds up, so that few"
-      " values far apart err more often than 5%."
-    )
-  return lines
+  return [*lines, said] if said else lines

@@ -21,13 +21,14 @@ from normjax.statistics import ALPHA, Interval, Seeds
 BETTER = "better"
 WORSE = "worse"
 SAME = "not distinguishable"
-TOO_FEW = "n < 2"
+TOO_FEW = "too few results"
 NOT_REACHED = "not all reached"
 BASELINE = "baseline"
 NO_BASELINE = ""
 _DIVERGED = "diverged "
 _BASELINE_DIVERGED = f"{BASELINE} diverged "
 _NOT_TESTED = "not tested"
+_WITH_TOO_FEW = f"with {TOO_FEW}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +83,15 @@ def kind(verdict: str) -> str:
   """What verdicts are counted by: a word without numbers."""
   if verdict.startswith(_DIVERGED):
     return _DIVERGED.strip()
+  if verdict == TOO_FEW:
+    return _WITH_TOO_FEW
   return _NOT_TESTED if verdict.startswith(_BASELINE_DIVERGED) else verdict
 
 
 # In the order in which a summary counts them.
 KINDS = (
-  BETTER, WORSE, SAME, _DIVERGED.strip(), _NOT_TESTED, NOT_REACHED, TOO_FEW,
+  BETTER, WORSE, SAME, _DIVERGED.strip(), _NOT_TESTED, NOT_REACHED,
+  _WITH_TOO_FEW,
 )  # fmt: skip
 
 

@@ -17,6 +17,14 @@ run's loss looks like is `Surface`, how a sweep proceeds is `Protocol`. Below
 from normjax.simulate.outcome import Outcome
 from normjax.simulate.protocol import Protocol
 from normjax.simulate.surface import Surface
-from normjax.simulate.sweeps import error_of, of_sweep, run
+from normjax.simulate.sweeps import error_of, of_sweep, run, sentence
 
-__all__ = ["Outcome", "Protocol", "Surface", "error_of", "of_sweep", "run"]
+__all__ = [
+  "Outcome",
+  "Protocol",
+  "Surface",
+  "error_of",
+  "of_sweep",
+  "run",
+  "sentence",
+]

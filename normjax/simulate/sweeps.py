@@ -155,6 +155,50 @@ def of_sweep(
   )
 
 
+def sentence(
+  methods: int,
+  seeds: int,
+  tunings: Sequence[comparison.Tuning],
+  search: comparison.Search | None,
+  *,
+  num_tuned: int = 1,
+  exact: bool = False,
+  has_ladder: bool = False,
+) -> str:
+  """What `of_sweep` found, or why there is nothing; for people.
+
+  Args:
+    methods: see `of_sweep`.
+    seeds: likewise.
+    tunings: likewise.
+    search: likewise.
+    num_tuned: likewise.
+    exact: likewise.
+    has_ladder: whether rows take values from another rung's tuning.
+
+  Returns:
+    "" where nothing is tuned, or nothing compared, or a plan of an earlier
+    version does not say how.
+  """
+  if methods < 2 or seeds < 2 or not tunings or search is None:
+    return ""
+  why = "the tuned values have no ratio"
+  if has_ladder:
+    why = "rows of a ladder take values from another rung's tuning"
+  elif exact:
+    why = "verdicts are of the signed-rank test"
+  elif search.name not in protocol_lib.SEARCHES:
+    why = f"the search is {search.name!r}"
+  elif num_tuned > 1:
+    why = (
+      f"{num_tuned} numbers are tuned. What a grid leaves of each adds up, so"
+      " that few values far apart err more often than 5%"
+    )
+  elif error := of_sweep(methods, seeds, tunings, search, num_tuned=num_tuned):
+    return str(error)
+  return f"The error of this protocol is not simulated: {why}."
+
+
 def _nothing(
   protocol: Protocol, surface: Surface, sweeps: int, better: int, effect: float
 ) -> Outcome:

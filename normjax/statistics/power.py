@@ -81,8 +81,9 @@ class Attainable:
     if self.can_decide:
       return f"{text}."
     return (
-      f"{text}. These are few seeds: {LARGE_EFFECT_SD:g} times would give"
-      f" p (Holm) = {p}, with {self.enough_seeds} seeds below {ALPHA}."
+      f"{text}. These are few seeds: a difference of {LARGE_EFFECT_SD:g}"
+      f" standard deviations has p (Holm) = {p}, and below {ALPHA} with"
+      f" {self.enough_seeds} seeds."
     )
 
 

@@ -172,7 +172,14 @@ def run_sweep(
   place = executor_lib.resolve(executor)
   config, sweep = load(config_path, overrides or {})
   planner = Planner(
-    sweep, config, str(config_path), out, program_key, methods, seeds
+    sweep,
+    config,
+    str(config_path),
+    out,
+    program_key,
+    methods,
+    seeds,
+    overrides,
   )
   with _disk_errors(out, resumes=not dry_run):
     planner.claim()

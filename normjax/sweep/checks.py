@@ -1,6 +1,7 @@
 """Checks of what users write in a sweep: each message names the field."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,11 @@ from normjax.registry import near_misses
 
 # A longer label fits in no table.
 MAX_LABEL = 200
+# Words in the names of this project's own metrics, and which mode they ask for.
+_DIRECTIONS = (
+  (re.compile(r"[/_]accuracy(/|$)"), "larger", "max"),
+  (re.compile(r"[/_](loss|perplexity|calibration_error)$"), "smaller", "min"),
+)
 
 
 def items(name: str, value: Any, what: str) -> list[Any]:
@@ -37,6 +43,21 @@ def one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
       f"{name} must be one of {', '.join(map(repr, allowed))}, got"
       f" {value!r}.{near_misses(str(value), allowed)}"
     )
+
+
+def direction(metric: str, mode: str) -> None:
+  """Raises UserError for a mode that would choose the worst as the best.
+
+  Args:
+    metric: of `Sweep`; of one that is not known nothing is said.
+    mode: "min" or "max".
+  """
+  for name, better, right in _DIRECTIONS:
+    if mode != right and name.search(metric):
+      raise errors.UserError(
+        f"Sweep.metric {metric!r} is better where it is {better}, but"
+        f" Sweep.mode is {mode!r}. Give Sweep(mode={right!r})."
+      )
 
 
 def seeds(name: str, value: Any) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ def points(state: State, console: rich.console.Console) -> None:
   num_known, num_programs = len(state.chosen()), len(_firsts(state))
   console.print(
     f"{state.num_chosen()} points ({state.num_chosen() - num_known} of them"
-    f" follow the tuning), {state.num_over()} over;"
+    f" follow the tuning), {state.num_over()} of them over;"
     f" {num_programs} program{'s' * (num_programs != 1)}.",
     highlight=False,
   )
@@ -59,23 +59,23 @@ def points(state: State, console: rich.console.Console) -> None:
     console.print(
       f"What it can decide: {said}", highlight=False, soft_wrap=True
     )
-  if (error := _error(state)) is not None:
-    console.print(str(error), highlight=False, soft_wrap=True)
+  if said := _error(state):
+    console.print(said, highlight=False, soft_wrap=True)
 
 
-def _error(state: State) -> simulate.Outcome | None:
+def _error(state: State) -> str:
   """How often the whole sweep's verdicts would be wrong, where simulated."""
   plan = state.plan
-  # A ladder's rows take values from another rung's tuning.
-  if plan.baseline is None or plan.ladder is not None:
-    return None
-  return simulate.of_sweep(
+  if plan.baseline is None:
+    return ""
+  return simulate.sentence(
     len(plan.methods),
     _num_independent(plan),
     plan.tunings,
     plan.search,
     num_tuned=len(plan.tuned),
     exact=plan.divergence == WORST,
+    has_ladder=plan.ladder is not None,
   )
 
 

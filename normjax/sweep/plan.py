@@ -48,8 +48,9 @@ class Plan:
     search: how they look for the best values; None where nothing is tuned.
     seeds: of the final runs.
     ladder: what the methods are where they are rows of a ladder.
-    standins: of methods without a point yet, a final run as it would be with
-      the values of a trial, by label. They are not part of the plan's file.
+    standins: of methods without a point yet, or whose final runs are evaluated
+      elsewhere than their trials, a final run as it would be with the values of
+      a trial, by label. They are not part of the plan's file.
   """
 
   sweep_id: str
@@ -236,14 +237,18 @@ class Comparison:
     )
 
   def _standins(self, known: Sequence[Point]) -> dict[str, Point]:
-    """See `Plan`; a method that is tuned has trials to stand for it."""
+    """See `Plan`; a trial stands for final runs that are evaluated alike."""
     firsts = {point.method: point for point in reversed(known)}
+    ended = {point.method for point in known if point.stage == "final"}
     found = {}
     for label in self._methods:
-      if label not in firsts:
-        tuned = firsts[self._rows.tuned_row(label)].tuned
-        values = self._rows.carried(label, tuned)
-        found[label] = self._point("final", label, values, self.sweep.seeds[0])
+      if label in ended:
+        continue
+      tuned = firsts[self._rows.tuned_row(label)].tuned
+      values = self._rows.carried(label, tuned)
+      standin = self._point("final", label, values, self.sweep.seeds[0])
+      if label not in firsts or self._trial_split(standin.overrides):
+        found[label] = standin
     return found
 
   def _choice(

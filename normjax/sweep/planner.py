@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from normjax import errors
+from normjax import configure, errors
 from normjax.configure import ConfigDict
 from normjax.record.directory import RunRecord, SweepDirectory
 from normjax.sweep import changes, select
@@ -84,6 +85,7 @@ class Planner:
     program_key: plan_lib.ProgramKey | None = None,
     methods: str | None = None,
     seeds: Iterable[int] | None = None,
+    overrides: Mapping[str, Any] | None = None,
   ):
     """Resolves the sweep's methods; reads nothing yet.
 
@@ -95,11 +97,15 @@ class Planner:
       program_key: of a config; None: `normjax.build.program_key`.
       methods: which to run, like `seeds`; see `select.select`.
       seeds: of the final runs.
+      overrides: that made the config; for its plan's file alone.
 
     Raises:
       UserError: a sweep that breaks the protocol, or a choice of nothing.
     """
     self._file = file
+    self._overrides = {
+      key: configure.plain(value) for key, value in (overrides or {}).items()
+    }
     self._directory = SweepDirectory(out)
     self._ledger = Ledger(self._directory, sweep.metric)
     self._comparison = Comparison(sweep, config, program_key)
@@ -167,4 +173,5 @@ class Planner:
 
   def write(self, plan: Plan) -> None:
     """Writes `plan.json` where it says something new."""
-    self._directory.write_plan(plan_lib.to_json(plan, self._file))
+    said = plan_lib.to_json(plan, self._file)
+    self._directory.write_plan(said | {"overrides": self._overrides})

@@ -102,6 +102,7 @@ def check_here(
     UserError: the first problem, with the name of the method.
   """
   from kernels_pallas import dispatch  # Late: imports jax, as the next do.
+  from normjax import build
   from normjax.train import check as check_lib
   from normjax.train import premise as premise_lib
   from normjax.train import preview as preview_lib
@@ -109,6 +110,7 @@ def check_here(
 
   _check_norms_are_read(configs)
   seen: set[str] = set()
+  known_splits: set[str] = set()
   unmatched: list[set[str]] = []
   failed: list[Failure] = []
   unfulfilled: list[Failure] = []
@@ -116,6 +118,12 @@ def check_here(
     config = configure.ConfigDict(plain)
     with _about(name):
       check_lib.check(config)
+    # Trials and final runs share a program, not the data that they evaluate.
+    split = configure.digest([plain["data"], configure.evaluated_split(config)])
+    if split not in known_splits:
+      known_splits.add(split)
+      with _about(name):
+        build.evaluation_dataset(config)
     # Runs of one program may start from different folders.
     start = configure.digest([program, plain["train"]["initialize_from"]])
     if start in seen:

@@ -32,7 +32,8 @@ class Sweep:
       override dict that only it satisfies. None: the first.
     metric: of `result.json`, or a target such as `steps_to(eval/loss<=2.0)`
       (see `record.target`); decides the tuning and orders the report.
-    mode: "min" or "max".
+    mode: "min" or "max": which side of the metric is better. One that is not
+      that of a loss or an accuracy is refused.
     other_metrics: of `result.json`, or targets; columns beside the metric,
       which decide nothing.
     ladder: sizes and budgets at which every method is compared; None: the
@@ -82,6 +83,8 @@ class Sweep:
       raise errors.UserError(
         f"Sweep.mode must be 'min' or 'max', got {self.mode!r}."
       )
+    if target.parse(self.metric) is None:
+      checks.direction(self.metric, self.mode)
     if self.divergence not in DIVERGENCE:
       raise errors.UserError(
         f"Sweep.divergence must be {' or '.join(map(repr, DIVERGENCE))}, got"

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from normjax import statistics
+from normjax.record.comparison import Tuning
 from normjax.report import latex, load, stats, tables
 from tests.report import conftest
 from tests.report.test_names import NASTY
@@ -157,3 +158,12 @@ def test_the_page_has_every_column_once(finished_sweep):
   assert len(headers) > 1
   assert shown.count("method") == len(headers)
   assert len(shown) - len(headers) == len(table.columns) - 1
+
+
+def test_no_note_is_of_a_column_that_a_narrow_table_lacks(tmp_path):
+  sweep, rows = _loaded(tmp_path)
+  tunings = tuple(Tuning((1000 + k,), 4, k) for k in (100, 101, 102))
+  sweep = dataclasses.replace(sweep, tunings=tunings)
+  table = tables.build(sweep, rows)
+  assert "Tuned values" in latex.full(table)
+  assert "Tuned values" not in latex.column(sweep, rows, table)

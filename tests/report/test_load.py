@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from normjax import errors
+from normjax import errors, report
 from normjax.record import comparison
 from normjax.report import facts, load
 
@@ -53,6 +53,10 @@ def test_half_finished(make_sweep):
     f"layer_norm+adamw, seed 100, final ({first}): pending",
     f"layer_norm+adamw, seed 101, final ({second}): running at step 120 of 300",
   ]
+  # Tables are copied into papers: each says it by itself.
+  paths = report.write_report(out)
+  for path in (paths.markdown, paths.tex):
+    assert "Not complete: 36 of 36 tuning runs" in path.read_text()
 
 
 @pytest.mark.parametrize("line", ['{"step": 3, "ki', "[1]", "nonsense", "{}"])

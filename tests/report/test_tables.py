@@ -169,6 +169,7 @@ def test_nothing_ran_yet(make_sweep):
   assert cells["metric"].text == tables.NOTHING
   assert cells["trials"].text == "0 of 4"
   assert cells["verdict"].text == verdicts.TOO_FEW
+  assert verdicts.kind(verdicts.TOO_FEW) in verdicts.KINDS  # It is counted.
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,42 @@ def test_trials_of_other_folds_saw_what_validates(make_repeated, shift, said):
   sweep = dataclasses.replace(sweep, runs=runs)
   limits = " ".join(facts.limits(sweep, stats.summarize(sweep)))
   assert f"flatters what is tuned: {', '.join(LABELS)}." in limits
+
+
+def test_equal_best_scores_are_said(make_repeated):
+  out = make_repeated()
+  plan = json.loads((out / "plan.json").read_text())
+
+  def ties():
+    sweep = load.load(out)
+    said = " ".join(facts.limits(sweep, stats.summarize(sweep)))
+    return said[said.find("Several values") :].partition(". ")[0]
+
+  assert not ties().startswith("Several")
+  for point in plan["points"]:
+    if point["stage"] == "tune" and point["method"] == LABELS[1]:
+      path = out / "runs" / point["run_id"] / "result.json"
+      result = json.loads(path.read_text())
+      result["metrics"]["eval/loss"] = 1.0
+      path.write_text(json.dumps(result))
+  assert ties() == (
+    "Several values had the best eval/loss in 2 of 4 tunings, and the first,"
+    f" as a rule the smallest, was taken: of {LABELS[1]}"
+  )
+
+
+def test_a_report_says_which_data_its_numbers_are_of(make_repeated):
+  out = make_repeated()
+  for path in (out / "runs").glob("f*/result.json"):
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "split": "test", "eval_examples": 9}))
+  plan = json.loads((out / "plan.json").read_text())
+  plan["overrides"] = {"train.num_steps": 9, "data.files": "a b"}
+  (out / "plan.json").write_text(json.dumps(plan))
+  sweep = load.load(out)
+  said = dict(facts.compared(sweep, stats.summarize(sweep)))
+  assert said["Final numbers on"] == "the test split, 9 targets"
+  assert said["Tuned on"] == "the tuning split"
+  assert said["Command"].endswith(
+    " --out=out --config.train.num_steps=9 '--config.data.files=a b'"
+  )

@@ -70,7 +70,7 @@ def test_a_baseline_that_diverged_is_said_of_all(make_sweep):
   ]
   said = (
     "The baseline diverged for 1 of 5 seeds: no method is called better or"
-    " worse than it."
+    " worse than it. Another Sweep.baseline needs no new runs."
   )
   said_first = findings.build(sweep, rows)
   assert said in said_first

@@ -1,11 +1,13 @@
 """Verdicts on simulated sweeps: their error, their power, their sentence."""
 
+import dataclasses
 import math
 
 import pytest
 from scipy import special
 
 from normjax import errors, simulate
+from normjax.record.comparison import Search, Tuning
 from normjax.simulate import Protocol, Surface
 
 
@@ -160,3 +162,15 @@ def test_a_cliff_needs_a_finer_grid():
     for factor in (3.0, 2.0)
   )
   assert fine.family_wise < 0.07 < coarse.family_wise
+
+
+def test_a_protocol_that_is_not_simulated_says_so():
+  tunings = (Tuning((1000,), 5, 0), Tuning((1001,), 5, 1))
+  coordinate = Search("coordinate", True, 2, 3, 3.0)
+  said = simulate.sentence(2, 2, tunings, coordinate)
+  assert said.endswith("is not simulated: the search is 'coordinate'.")
+  grid = dataclasses.replace(coordinate, name="grid")
+  said = simulate.sentence(2, 2, tunings, grid, exact=True)
+  assert said.endswith("verdicts are of the signed-rank test.")
+  assert simulate.sentence(2, 2, (), None) == ""
+  assert simulate.sentence(2, 1, tunings, coordinate) == ""

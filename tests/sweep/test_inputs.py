@@ -141,6 +141,12 @@ def test_any_value_gives_a_plan_or_one_message(write, monkeypatch, name):
     (lambda: _sweep(baseline=3), "must be a label, an override dict or None"),
     (lambda: _sweep(baseline="dyte"), "Sweep.baseline 'dyte' fits no method"),
     (lambda: _sweep(mode="mni"), "'min' or 'max', got 'mni'"),
+    (lambda: _sweep(metric="eval/accuracy"), "Give Sweep(mode='max')"),
+    (
+      lambda: _sweep(metric="eval/mean_corrupted_accuracy"),
+      "is better where it is larger",
+    ),
+    (lambda: _sweep(metric="eval/loss", mode="max"), "Give Sweep(mode='min')"),
     (lambda: _sweep(tune={RATE: [1, 2]}), "Sweep.tune must be a Tune"),
     (lambda: _tune(space={RATE: 0.1}), "needs a list of values, got 0.1"),
     (lambda: _tune(space={RATE: []}), "needs two or more different values"),

@@ -275,6 +275,8 @@ def test_overrides_reach_every_method(write_config, run_toy, tmp_path):
   assert {
     point["overrides"]["optimizer.learning_rate"] for point in plan["points"]
   } == {0.2}
+  # A report's command says them.
+  assert plan["overrides"]["train.num_steps"] == 2
 
 
 def test_bad_input_is_refused_before_anything_is_written(
@@ -357,7 +359,10 @@ def test_dry_run_lists_and_writes_nothing(write_config, run_toy, tmp_path):
   for text in ("1,000,000", "> 16 MB", "8 MB", "2.5", "500"):
     assert text in said
   # 24 runs of 4 steps of 0.5 s and two compilations, on two workers.
-  assert "24 points (12 of them follow the tuning), 0 over; 2 programs" in said
+  assert (
+    "24 points (12 of them follow the tuning), 0 of them over; 2 programs"
+    in said
+  )
   assert (
     "Budget: 5 tuning trials per method and final seed, 10 per method, 20 in"
     " all."

@@ -46,7 +46,7 @@ def run_all(sweep, loss, results=None):
       else:
         results[point.run_id] = {
           "state": "done",
-          "metrics": {"eval/loss": value},
+          "metrics": {sweep.metric: value},
         }
 
 
@@ -213,8 +213,9 @@ def test_failed_trials_do_not_stop_the_plan():
 
 def test_the_mode_turns_the_order_around():
   sweep = Sweep(
-    METHODS, seeds=(0,), mode="max", tune=Tune({"optimizer.lr": RATES})
-  )
+    METHODS, seeds=(0,), metric="eval/accuracy", mode="max",
+    tune=Tune({"optimizer.lr": RATES}),
+  )  # fmt: skip
   made, _, _ = run_all(
     sweep, lambda point: -distance({"a": 0.1, "b": 0.1})(point)
   )
@@ -224,8 +225,12 @@ def test_the_mode_turns_the_order_around():
 def test_a_metric_that_is_not_there_is_named():
   sweep = Sweep(METHODS, seeds=(0,), metric="eval/acc",
                 tune=Tune({"optimizer.lr": RATES}))  # fmt: skip
+  results = {
+    point.run_id: {"state": "done", "metrics": {"eval/loss": 1.0}}
+    for point in make_plan(sweep).points
+  }
   with pytest.raises(errors.UserError, match=r"'eval/acc'.*eval/loss"):
-    run_all(sweep, lambda point: 1.0)
+    make_plan(sweep, results)
 
 
 def test_plan_is_pure():
@@ -427,3 +432,22 @@ def test_trials_are_scored_on_data_of_their_own():
     ("own", "tune", "tuning"), ("own", "final", "validation"),
     ("none", "tune", "validation"), ("none", "final", "validation"),
   }  # fmt: skip
+
+
+def test_a_final_run_stands_in_where_it_is_evaluated_elsewhere():
+  base = ml_collections.ConfigDict(
+    {
+      "seed": 0,
+      "optimizer": {"name": "toy", "lr": 0.1},
+      "data": {"name": "toy", "tuning_fraction": 0.1},
+      "evaluate": {"split": "test"},
+    }
+  )
+  sweep = Sweep(
+    [{}, {"data.tuning_fraction": 0.0}], seeds=(0, 1), labels=["own", "none"],
+    tune=Tune({"optimizer.lr": RATES}),
+  )  # fmt: skip
+  made = plan.plan(sweep, base, {}, program_key=lambda config: "p")
+  (own,) = made.standins.values()
+  assert (own.method, own.stage) == ("own", "final")
+  assert own.config["evaluate"]["split"] == "test"

@@ -1,5 +1,7 @@
 """Checks of a sweep where its own process must not open an accelerator."""
 
+import dataclasses
+
 import pytest
 
 from normjax import build, configure, errors
@@ -55,3 +57,19 @@ def test_seeds_are_no_points_of_their_own():
   plan = _plan(seeds=range(5))
   assert len(plan.points) == 5
   assert len(preflight._distinct(plan.points)) == 1
+
+
+def test_a_split_that_only_final_runs_read_is_looked_for_before_tuning():
+  plan = _plan(seeds=(0,))
+  trial, final = (
+    dataclasses.replace(point, config=_on(point.config, split))
+    for point in plan.points
+    for split in ("tuning", "test")
+  )
+  assert trial.program == final.program
+  with pytest.raises(errors.UserError, match="split='test'.* has no split"):
+    preflight.check(plan, [trial, final])
+
+
+def _on(config, split):
+  return {**config, "evaluate": {**config["evaluate"], "split": split}}
