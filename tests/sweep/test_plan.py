@@ -208,7 +208,11 @@ def test_failed_trials_do_not_stop_the_plan():
   made, stages, _ = run_all(tuned_sweep(), loss)
   assert stages == 2
   assert made.methods[0].tuned_for(0) == {"optimizer.lr": 0.1}
-  assert not made.methods[1].on_edge
+  # Nothing chose a value for it, so that no final run has one.
+  assert made.methods[1].choices == ()
+  finals = [p for p in made.points if p.stage == "final"]
+  assert {point.method for point in finals} == {"a"}
+  assert made.num_points == len(made.points) + len(finals)
 
 
 def test_the_mode_turns_the_order_around():
