@@ -305,7 +305,7 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
   try:
     if problem is None:
       holder[last] = value
-  except TypeError as error:
+  except (TypeError, OverflowError) as error:
     problem = error
   if problem is not None:
     raise errors.ConfigError(

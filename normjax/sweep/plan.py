@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from normjax import configure
+from normjax import configure, errors
 from normjax.configure import ConfigDict
 from normjax.record import rungs as rungs_lib
 from normjax.record.comparison import (
@@ -24,6 +24,7 @@ from normjax.record.comparison import (
 )
 from normjax.record.rungs import Rungs
 from normjax.sweep import labels as labels_lib
+from normjax.sweep import ladder as ladder_lib
 from normjax.sweep import rows as rows_lib
 from normjax.sweep import search as search_lib
 from normjax.sweep import trial_data
@@ -319,7 +320,7 @@ class Comparison:
     if tune is None:
       return {}
     grids = {
-      label: tune_lib.axes(tune, lambda own=own: self._resolver.config(own))
+      label: self._first_grid(label, own)
       for label, own in self._methods.items()
       if self._rows.tuned_row(label) == label
     }
@@ -328,6 +329,19 @@ class Comparison:
       block = self._resolver.plain(self._methods[label]).get("data", {})
       trial_data.check_folds(label, block, self.sweep.tunings)
     return grids
+
+  def _first_grid(self, label: str, method: Overrides) -> tune_lib.Axes:
+    """The same of one, which is named where its own values are at fault."""
+    tune, ladder = self.sweep.tune, self.sweep.ladder
+    try:
+      grid = tune_lib.axes(tune, lambda: self._resolver.config(method))
+    except errors.UserError as error:
+      if not tune.relative and not callable(tune.space):
+        raise
+      raise type(error)(f"method {label!r}: {error}") from error
+    if ladder is not None:
+      ladder_lib.check_space(ladder, grid)
+    return grid
 
   def _sweep_id(self) -> str:
     """The hash of the base config and of all that decides the runs.
