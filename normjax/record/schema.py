@@ -168,7 +168,11 @@ CHOICE: Fields = {
   "for_seed": _SEED_OR_NULL._replace(required=True),
 }
 TUNING: Fields = {
-  "seeds": Field("a list of whole numbers", _list_of(is_count), True),
+  "seeds": Field(
+    "a list of one whole number or more",
+    lambda value: bool(value) and _list_of(is_count)(value),
+    True,
+  ),
   "trials": _COUNT._replace(required=True),
   "for_seed": _SEED_OR_NULL._replace(required=True),
   "later": _COUNT._replace(required=True),

@@ -154,7 +154,10 @@ def test_any_value_gives_a_plan_or_one_message(write, monkeypatch, name):
     (lambda: _tune(space={RATE: []}), "needs two or more different values"),
     (lambda: _tune(space={RATE: [0.1, math.nan]}), "nan is not finite"),
     (lambda: _tune(space={RATE: [1, 10**400]}), "is not finite as a float"),
-    (lambda: _sweep(methods=[{RATE: 10**400}]), f"'{RATE}' is float (0.3); got 1000"),
+    (
+      lambda: _sweep(methods=[{RATE: 10**400}]),
+      f"'{RATE}' is float (0.3); got 1000",
+    ),
     (lambda: _tune(space={RATE: [0.1, 0.1]}), "two or more different"),
     (
       lambda: _tune(space={"evaluate.split": ["validation", "test"]}),
