@@ -249,7 +249,7 @@ class Comparison:
       tuned = firsts[self._rows.tuned_row(label)].tuned
       values = self._rows.carried(label, tuned)
       standin = self._point("final", label, values, self.sweep.seeds[0])
-      if label not in firsts or self._trial_split(standin.overrides):
+      if label not in firsts or trial_data.split(standin.config):
         found[label] = standin
     return found
 

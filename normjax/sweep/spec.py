@@ -131,7 +131,9 @@ class Sweep:
     for seed in tuning.seeds:
       problem = fields.FIELDS["seed"].problem(seed)
       if problem:
-        raise errors.UserError(f"the tuning seed {seed}{whose} {problem}.")
+        raise errors.UserError(
+          f"the tuning seed {seed}{whose} {problem}: give Tune.seeds."
+        )
       if seed in self.seeds:
         raise errors.UserError(
           f"the tuning seed {seed}{whose} is a final seed, too: a value tuned"

@@ -355,6 +355,21 @@ def test_tuned_values_are_checked_too(write_whole, monkeypatch):
     )
 
 
+def test_what_final_runs_measure_is_checked_before_the_trials(
+  write_whole, monkeypatch
+):
+  # Trials measure the tuning split, which the data has.
+  method = {**support.DECODER, "evaluate.split": "test"}
+  tune = Tune({RATE: [0.1, 0.2]})
+  with pytest.raises(errors.UserError, match="has no split 'test'; allowed"):
+    _plan(
+      write_whole,
+      monkeypatch,
+      lambda: _sweep(methods=[method], tune=tune),
+      runner=api.RUNNER,
+    )
+
+
 def test_a_probe_of_one_method_alone_is_no_error(write_whole, monkeypatch):
   methods = [
     {**support.DECODER, "log.probes": ("scale/",), "norm.name": name}
