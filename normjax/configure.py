@@ -305,11 +305,11 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
   try:
     if problem is None:
       holder[last] = value
-  except TypeError as error:
+  except (TypeError, OverflowError) as error:
     problem = error
   if problem is not None:
     raise errors.ConfigError(
-      f"config key {path!r} is {type(holder[last]).__name__}"
+      f"config key {path!r} is {holder.get_type(last).__name__}"
       f" ({holder[last]!r}); got {value!r} ({type(value).__name__})."
     ) from problem
 

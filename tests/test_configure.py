@@ -179,3 +179,10 @@ def test_a_config_file_may_have_any_name(tmp_path, name):
 def test_what_is_no_config_file_is_one_clear_error(name, message):
   with pytest.raises(errors.ConfigError, match=message):
     configure.load(name)
+
+
+def test_an_empty_key_names_the_type_that_it_takes():
+  empty = ml_collections.config_dict.placeholder(int)
+  config = ml_collections.ConfigDict({"toy": {"dim": empty}})
+  with pytest.raises(errors.ConfigError, match=r"is int \(None\); got 'a' "):
+    configure.override(config, {"toy.dim": "a"})

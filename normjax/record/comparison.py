@@ -107,7 +107,7 @@ def method(said: Mapping[str, Any]) -> Method:
   Plans of earlier versions have one choice for all seeds, in two keys.
   """
   if "choices" in said:
-    choices = [Choice(**choice) for choice in said["choices"]]
+    choices = [_of(Choice, choice) for choice in said["choices"]]
   elif said.get("tuned"):
     choices = [Choice(said["tuned"], said.get("on_edge", False))]
   else:
@@ -131,7 +131,13 @@ def tunings(plan: Mapping[str, Any]) -> tuple[Tuning, ...]:
 def search(plan: Mapping[str, Any]) -> Search | None:
   """How a `plan.json` searches; None where it does not say."""
   said = plan.get("search")
-  return Search(**said) if said else None
+  return _of(Search, said) if said else None
+
+
+def _of(kind: type, said: Mapping[str, Any]) -> Any:
+  """An object of its own keys; others are of a version to come."""
+  names = [field.name for field in dataclasses.fields(kind)]
+  return kind(**{name: said[name] for name in names if name in said})
 
 
 def budget(every: Sequence[Tuning], num_methods: int, by: Search | None) -> str:

@@ -168,10 +168,21 @@ CHOICE: Fields = {
   "for_seed": _SEED_OR_NULL._replace(required=True),
 }
 TUNING: Fields = {
-  "seeds": Field("a list of whole numbers", _list_of(is_count), True),
+  "seeds": Field(
+    "a list of one whole number or more",
+    lambda value: bool(value) and _list_of(is_count)(value),
+    True,
+  ),
   "trials": _COUNT._replace(required=True),
   "for_seed": _SEED_OR_NULL._replace(required=True),
   "later": _COUNT._replace(required=True),
+}
+SEARCH: Fields = {
+  "name": _TEXT._replace(required=True),
+  "second_pass": Field("true or false", _is_flag, required=True),
+  "max_extensions": _COUNT,
+  "num_values": _COUNT,
+  "factor": _NUMBER,
 }
 METHOD: Fields = {
   "label": _TEXT._replace(required=True),
@@ -190,6 +201,10 @@ _SHARED_METHOD: Fields = {
 def _method(value: Any) -> Fields:
   is_new = isinstance(value, dict) and "choices" in value
   return METHOD if is_new else _SHARED_METHOD
+
+
+def _is_search(value: Any) -> bool:
+  return not problem(value, SEARCH)
 
 
 PLAN: Fields = {
@@ -211,7 +226,7 @@ PLAN: Fields = {
   "trials_per_method": _COUNT._replace(required=True),
   # Plans of earlier versions have none of these two.
   "tunings": Field("a list of tunings", _is_list, items=TUNING),
-  "search": Field("a mapping or null", _or_null(_is_block)),
+  "search": Field("a search or null", _or_null(_is_search)),
   "methods": Field("a list of methods", _is_list, True, _method),
   "points": Field("a list of points", _is_list, True, POINT),
 }

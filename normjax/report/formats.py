@@ -53,7 +53,7 @@ def comma_separated(sweep: SweepRecord, rows: Sequence[stats.Row]) -> str:
   file = io.StringIO()
   writer = None
   for record in records(sweep, rows):
-    record = {key: _encodable(value) for key, value in record.items()}
+    record = {key: encodable(value) for key, value in record.items()}
     if writer is None:
       writer = csv.DictWriter(file, list(record), lineterminator="\n")
       writer.writeheader()
@@ -147,11 +147,11 @@ def runs(sweep: SweepRecord) -> str:
       run.metric(sweep.metric), run.result.get("train_s"), json.dumps(tuned),
       *map(run.metric, sweep.other_metrics),
     )  # fmt: skip
-    writer.writerow(map(_encodable, line))
+    writer.writerow(map(encodable, line))
   return file.getvalue()
 
 
-def _encodable(value: Any) -> Any:
+def encodable(value: Any) -> Any:
   """A text without what is no character at all, which no file can hold."""
   if not isinstance(value, str):
     return value

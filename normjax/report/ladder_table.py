@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from normjax.report import ladder as ladder_lib
+from normjax.report.formats import encodable
 from normjax.report.ladder import Ladder, Speedup, Trend
 from normjax.report.load import SweepRecord
 from normjax.report.resample import Estimate
@@ -209,7 +210,9 @@ def comma_separated(sweep: SweepRecord, ladder: Ladder) -> str:
   file = io.StringIO()
   writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
   writer.writeheader()
-  writer.writerows(rows)
+  writer.writerows(
+    {key: encodable(value) for key, value in row.items()} for row in rows
+  )
   return file.getvalue()
 
 

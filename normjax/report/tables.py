@@ -265,7 +265,12 @@ def difference_decimals(rows: Sequence[stats.Row]) -> int:
 
 def _decimals(intervals: Sequence[Interval]) -> int:
   """Digits that show two figures of the typical interval, 2 to 6."""
-  halves = sorted(i.half_width for i in intervals if i.half_width)
+  # Of numbers whose squares overflow the width is infinite.
+  halves = sorted(
+    i.half_width
+    for i in intervals
+    if i.half_width and math.isfinite(i.half_width)
+  )
   if not halves:
     whole = all(float(i.mean or 0.0).is_integer() for i in intervals)
     return 0 if whole else 4

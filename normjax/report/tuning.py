@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from normjax import errors, simulate
 from normjax.record import comparison
 from normjax.record.comparison import short_names
+from normjax.record.directory import RunState
 from normjax.report import stats, verdicts
 from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING
@@ -46,6 +47,12 @@ def limits(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
       " whose best no longer moved spent no more."
       if is_descent
       else f"Tuning was unequal: {least} to {most} settings tried per method."
+    )
+  lost = {r.label: _num_failed(sweep, r.label) for r in rows}
+  if said := [f"{label} {count}" for label, count in lost.items() if count]:
+    lines.append(
+      "Trials that failed could not be chosen, so that budgets differ by them:"
+      f" {errors.few(said)}. The same command tries them again."
     )
   names = short_names(sweep.tuned_keys)
   lines.append(
@@ -136,6 +143,12 @@ def _ties(sweep: SweepRecord) -> list[str]:
     f" {errors.few(list(dict.fromkeys(tied)))}. A loss tells values apart"
     " better than a metric that takes steps."
   ]
+
+
+def _num_failed(sweep: SweepRecord, label: str) -> int:
+  """Trials of a method whose last attempt failed."""
+  trials = sweep.trials(label)
+  return sum(run.state is RunState.FAILED for run in trials)
 
 
 def _repetition(sweep: SweepRecord) -> list[str]:

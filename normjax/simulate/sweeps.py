@@ -1,6 +1,7 @@
 """Simulated sweeps, run and counted."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,8 +124,8 @@ def of_sweep(
 
   Returns:
     None where nothing is compared or tuned, or it is none that is simulated:
-    the signed-rank test, coordinate descent, no number with a ratio between
-    its values, several numbers, whose coarse grids add up.
+    the signed-rank test, coordinate descent, one trial, no number with a ratio
+    between its values, several numbers, whose coarse grids add up.
   """
   if (
     num_tuned != 1
@@ -140,7 +141,9 @@ def of_sweep(
   if search.name == protocol_lib.QUASI_RANDOM:
     # Its values are the two limits.
     values = tunings[0].trials // len(tunings[0].seeds)
-    factor **= 1 / values
+    factor = factor ** (1 / values) if values and factor > 1 else 1.0
+  if values < 2 or not 1 < factor < math.inf:
+    return None
   is_shared = tunings[0].for_seed is None
   return error_of(
     methods,

@@ -268,7 +268,8 @@ def _run_stages(
     launcher.grace_s = 0.0
   finally:
     launcher.stop()
-  return changed, before, planner.plan(launcher.failed)
+  after = planner.plan(launcher.failed)
+  return [*changed, *planner.replaced(after.plan)], before, after
 
 
 def load(

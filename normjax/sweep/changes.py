@@ -63,6 +63,40 @@ def of_points(old: Mapping[str, Any], plan: Plan, ledger: Ledger) -> list[str]:
   ]
 
 
+def of_choices(old: Mapping[str, Any], plan: Plan, ledger: Ledger) -> list[str]:
+  """Which finished final runs tuning no longer asks for.
+
+  As where a trial that had failed has its result now.
+
+  Args:
+    old: the `plan.json` that a call began with.
+    plan: of the same sweep, now.
+    ledger: of the folder.
+
+  Returns:
+    One sentence, or none.
+  """
+  now = {
+    (p.method, p.seed): _json(p.overrides)
+    for p in plan.points
+    if p.stage == "final"
+  }
+  replaced = [
+    f"{point['method']} seed {point['seed']} ({point['run_id']})"
+    for point in old["points"]
+    if point["stage"] == "final"
+    and ledger.record(point["run_id"]).state.over
+    and now.get((point["method"], point["seed"]), "")
+    not in ("", _json(point["overrides"]))
+  ]
+  if not replaced:
+    return []
+  return [
+    "tuning chooses otherwise than it did: other runs stand for"
+    f" {_join(replaced)}; what those left stays in {RUNS}/"
+  ]
+
+
 def of_code(plan: Plan, ledger: Ledger) -> str:
   """Which begun runs are of other code of the user's own, in one sentence.
 

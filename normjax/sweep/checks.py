@@ -1,11 +1,11 @@
 """Checks of what users write in a sweep: each message names the field."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from normjax import configure, errors, fields
+from normjax.record import schema
 from normjax.registry import near_misses
 
 # A longer label fits in no table.
@@ -141,7 +141,7 @@ def axes(name: str, space: Any) -> dict[str, tuple[Any, ...]]:
 
   Raises:
     UserError: not a mapping from strings to lists of two or more different
-      values, or a number that is not finite.
+      values, a number that is not finite, or a key that says what is measured.
   """
   if not isinstance(space, Mapping):
     raise errors.UserError(
@@ -154,13 +154,19 @@ def axes(name: str, space: Any) -> dict[str, tuple[Any, ...]]:
       raise errors.UserError(f"{where}: a key is a dotted path.")
     if key == "seed":
       raise errors.UserError(f"{where}: seeds go into Tune.seeds.")
+    if key.startswith("evaluate."):
+      raise errors.UserError(
+        f"{where}: that is what trials are measured by, and no choice."
+      )
     axis = tuple(
       frozen(plain(f"a value of {where}", value))
       for value in items(where, values, "a list of values")
     )
     for value in axis:
-      if isinstance(value, float) and not math.isfinite(value):
-        raise errors.UserError(f"{where}: {value!r} is not finite.")
+      if is_number(value) and not schema.is_number(value):
+        raise errors.UserError(
+          f"{where}: {str(value)[:40]} is not finite as a float."
+        )
     if len(axis) < 2 or len(set(axis)) < len(axis):
       raise errors.UserError(
         f"{where} needs two or more different values, got {list(axis)}."

@@ -1,7 +1,7 @@
 """A comparison over sizes and budgets, as a sweep asks for it; see `rows`."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from normjax import configure, errors
@@ -61,10 +61,7 @@ class Ladder:
         f"Ladder.baseline_budgets has {shared}, which Ladder.budgets has too."
       )
     object.__setattr__(self, "baseline_budgets", more)
-    if self.unit not in _UNITS:
-      raise errors.UserError(
-        f"Ladder.unit must be 'steps' or 'tokens', got {self.unit!r}."
-      )
+    checks.one_of("Ladder.unit", self.unit, _UNITS)
     at = _chosen("tuned_at", self.tuned_at, list(self.sizes))
     budget = _chosen("tuned_budget", self.tuned_budget, list(self.budgets))
     object.__setattr__(self, "tuned_at", at)
@@ -129,7 +126,13 @@ def check(ladder: Any, sweep: Any) -> None:
       " amounts of data. Give Ladder(unit='tokens')."
     )
   space = sweep.tune.space if sweep.tune is not None else ()
-  for key in () if callable(space) else space:
+  if not callable(space):  # Else each method's own is checked.
+    check_space(ladder, space)
+
+
+def check_space(ladder: Ladder, space: Iterable[str]) -> None:
+  """Raises UserError for keys of a space that the ladder sets."""
+  for key in space:
     if key in ladder.keys:
       raise errors.UserError(
         f"Tune.space varies {key!r}, which Sweep.ladder sets."
@@ -209,7 +212,7 @@ def _whole(name: str, budgets: Any) -> tuple[int, ...]:
 def _chosen(name: str, value: Any, among: list[Any]) -> Any:
   if value is None:
     return among[(len(among) - 1) // 2]
-  if value not in among:
+  if type(value) is not type(among[0]) or value not in among:
     raise errors.UserError(
       f"Ladder.{name} is {value!r}, which is none of {among}."
     )

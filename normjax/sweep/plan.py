@@ -3,7 +3,7 @@
 The protocol: tuning is repeated for each final seed, on a seed of its own; in
 each tuning every method gets the same number of trials, and is asked as
 `Tune.search` says; the final runs use other seeds than the trials, the same for
-every method. Trials are scored on the tuning split, where the data has one.
+every method. What trials are scored on, `trial_data` says.
 `plan` is a pure function: the same results give the same plan, whoever asks
 and however often the sweep was killed.
 """
@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from normjax import configure, data
+from normjax import configure, errors
 from normjax.configure import ConfigDict
 from normjax.record import rungs as rungs_lib
 from normjax.record.comparison import (
@@ -24,8 +24,10 @@ from normjax.record.comparison import (
 )
 from normjax.record.rungs import Rungs
 from normjax.sweep import labels as labels_lib
+from normjax.sweep import ladder as ladder_lib
 from normjax.sweep import rows as rows_lib
 from normjax.sweep import search as search_lib
+from normjax.sweep import trial_data
 from normjax.sweep import tune as tune_lib
 from normjax.sweep.points import Point, Results
 from normjax.sweep.resolve import Resolver
@@ -247,7 +249,7 @@ class Comparison:
       tuned = firsts[self._rows.tuned_row(label)].tuned
       values = self._rows.carried(label, tuned)
       standin = self._point("final", label, values, self.sweep.seeds[0])
-      if label not in firsts or self._trial_split(standin.overrides):
+      if label not in firsts or trial_data.split(standin.config):
         found[label] = standin
     return found
 
@@ -290,7 +292,8 @@ class Comparison:
     if key not in self._points:
       overrides = {**self._methods[label], **tuned}
       if stage == "tune":
-        overrides |= self._trial_split(overrides)
+        split = trial_data.split(self._resolver.plain(overrides))
+        overrides |= {"evaluate.split": split} if split else {}
       plain = self._resolver.plain({**overrides, "seed": seed})
       run_id = configure.digest(plain)
       if run_id not in self._programs:
@@ -300,16 +303,6 @@ class Comparison:
         dict(tuned), plain, for_seed,
       )  # fmt: skip
     return self._points[key]
-
-  def _trial_split(self, overrides: Overrides) -> Overrides:
-    """Where a trial is evaluated: on data of its own, where there are some.
-
-    Else it is evaluated as the final runs are, and the report says so.
-    """
-    block = self._resolver.plain(overrides).get("data")
-    if block is None or not data.has_tuning_split(block):
-      return {}
-    return {"evaluate.split": "tuning"}
 
   def _program(
     self, overrides: Overrides, seed: int, plain: dict[str, Any]
@@ -327,12 +320,28 @@ class Comparison:
     if tune is None:
       return {}
     grids = {
-      label: tune_lib.axes(tune, lambda own=own: self._resolver.config(own))
+      label: self._first_grid(label, own)
       for label, own in self._methods.items()
       if self._rows.tuned_row(label) == label
     }
     tune_lib.check_all_or_none(grids, self._methods, self._leaves)
+    for label in grids:
+      block = self._resolver.plain(self._methods[label]).get("data", {})
+      trial_data.check_folds(label, block, self.sweep.tunings)
     return grids
+
+  def _first_grid(self, label: str, method: Overrides) -> tune_lib.Axes:
+    """The same of one, which is named where its own values are at fault."""
+    tune, ladder = self.sweep.tune, self.sweep.ladder
+    try:
+      grid = tune_lib.axes(tune, lambda: self._resolver.config(method))
+    except errors.UserError as error:
+      if not tune.relative and not callable(tune.space):
+        raise
+      raise type(error)(f"method {label!r}: {error}") from error
+    if ladder is not None:
+      ladder_lib.check_space(ladder, grid)
+    return grid
 
   def _sweep_id(self) -> str:
     """The hash of the base config and of all that decides the runs.

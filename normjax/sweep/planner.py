@@ -108,6 +108,7 @@ class Planner:
     }
     self._directory = SweepDirectory(out)
     self._ledger = Ledger(self._directory, sweep.metric)
+    self._old: Mapping[str, Any] | None = None
     self._comparison = Comparison(sweep, config, program_key)
     chosen = select.select(self._comparison.labels, sweep.seeds, methods, seeds)
     self._selection = dataclasses.replace(
@@ -124,6 +125,7 @@ class Planner:
       RunError: the directory holds another sweep.
     """
     old, problem = self._directory.read_plan()[:2]
+    self._old = old
     if problem:
       return f"{problem}; made anew from the config"
     if old is not None:
@@ -166,6 +168,12 @@ class Planner:
     """In what the plan differs from the one that lies there, if anything."""
     old = self._directory.read_plan().value
     return changes.of_points(old, plan, self._ledger) if old is not None else []
+
+  def replaced(self, plan: Plan) -> list[str]:
+    """Which final runs of the plan that was claimed are none any more."""
+    if self._old is None:
+      return []
+    return changes.of_choices(self._old, plan, self._ledger)
 
   def changed_code(self, plan: Plan) -> str:
     """Which begun runs are of other code, in one sentence, or ""."""

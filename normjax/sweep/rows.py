@@ -119,7 +119,7 @@ def _rules(
     name: resolve(method).get("optimizer", {}).get("name")
     for name, method in names.items()
   }
-  known = [*names, *dict.fromkeys(optimizers.values())]
+  known = [*dict.fromkeys((*names, *optimizers.values()))]
   for key in ladder.transfer:
     if key not in known:
       raise errors.UserError(
@@ -192,10 +192,11 @@ def _steps(ladder: Ladder, budget: int, config: Mapping[str, Any]) -> int:
     )
   per_step = config[BATCH_KEY] * length
   if budget % per_step:
+    below = budget - budget % per_step
+    near = [str(tokens) for tokens in (below, below + per_step) if tokens]
     raise errors.UserError(
       f"Ladder.budgets: {budget} tokens are no whole number of steps of"
       f" {per_step} tokens ({BATCH_KEY} x {_LENGTH_KEY}); the next that are:"
-      f" {budget - budget % per_step or per_step} and"
-      f" {budget - budget % per_step + per_step}."
+      f" {' and '.join(near)}."
     )
   return budget // per_step

@@ -72,6 +72,7 @@ class Sweep:
     if len(set(others)) < len(others):
       raise errors.UserError(f"Sweep.other_metrics: one is twice in {others}.")
     object.__setattr__(self, "other_metrics", tuple(others))
+    checks.one_of("Sweep.mode", self.mode, ("min", "max"))
     for name in (self.metric, *others):
       target.parse(name)  # Or says what is wrong with it.
     if target.parse(self.metric) is not None and self.mode == "max":
@@ -79,17 +80,9 @@ class Sweep:
         f"Sweep.metric {self.metric!r} is better where it is smaller, but"
         " Sweep.mode is 'max'."
       )
-    if self.mode not in ("min", "max"):
-      raise errors.UserError(
-        f"Sweep.mode must be 'min' or 'max', got {self.mode!r}."
-      )
     if target.parse(self.metric) is None:
       checks.direction(self.metric, self.mode)
-    if self.divergence not in DIVERGENCE:
-      raise errors.UserError(
-        f"Sweep.divergence must be {' or '.join(map(repr, DIVERGENCE))}, got"
-        f" {self.divergence!r}."
-      )
+    checks.one_of("Sweep.divergence", self.divergence, DIVERGENCE)
     if self.tune is not None:
       self._check_tune(self.tune)
     if self.labels is not None:
@@ -138,7 +131,9 @@ class Sweep:
     for seed in tuning.seeds:
       problem = fields.FIELDS["seed"].problem(seed)
       if problem:
-        raise errors.UserError(f"the tuning seed {seed}{whose} {problem}.")
+        raise errors.UserError(
+          f"the tuning seed {seed}{whose} {problem}: give Tune.seeds."
+        )
       if seed in self.seeds:
         raise errors.UserError(
           f"the tuning seed {seed}{whose} is a final seed, too: a value tuned"

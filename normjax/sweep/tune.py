@@ -32,6 +32,8 @@ def axes(tune: Tune, config: Callable[[], ConfigDict]) -> Axes:
   checks.limits_of("Tune.limits", tune.limits, space)
   own = {}
   if tune.relative:
+    for key in space:
+      configure.check_leaf(config(), key)
     own = dict(configure.leaves(configure.to_dict(config())))
   grids: Axes = {}
   for key, values in checks.axes("Tune.space", space).items():
@@ -103,7 +105,8 @@ def _products(key: str, factors: Values, own: Any) -> Values:
   """The factors times the method's own value."""
   if not is_number(own) or own == 0:
     raise errors.UserError(
-      f"Tune.relative needs a number other than 0 at {key!r}, got {own!r}."
+      f"Tune.relative needs a number other than 0 at {key!r}, got {own!r}; set"
+      " one in the method, or give values with Tune.relative=False."
     )
   if not all(map(is_number, factors)):
     raise errors.UserError(

@@ -136,7 +136,7 @@ class Tune:
           "Tune.search 'quasi_random' needs Tune.trials, the points per method"
           " and tuning."
         )
-      if self.limits:
+      if checks.limits(self.limits):
         raise errors.UserError(
           "Tune.limits bounds growth, and 'quasi_random' has none: its limits"
           " are the (low, high) of Tune.space."

@@ -21,6 +21,7 @@ class Tuned(NamedTuple):
     trials: of all rounds so far.
     later: runs per method that will follow in any case.
     found: the best values of each method; empty while a trial has no result.
+      One whose every trial failed has none.
   """
 
   trials: Sequence[Point]
@@ -118,7 +119,14 @@ class Tuner:
       try:
         asked = rounds.send(scores)
       except StopIteration as over:
-        return Tuned(known, 0, over.value)
+        # Of a method whose every trial failed nobody knows a good value: it
+        # has no final runs, rather than some at values that nothing chose.
+        found = {
+          label: best
+          for label, best in over.value.items()
+          if any(each is not None for each in scores[label].values())
+        }
+        return Tuned(known, 0, found)
 
   def _start(self, grids: Mapping[str, Axes], tuning: Tuning) -> Rounds:
     """A search from its beginning."""

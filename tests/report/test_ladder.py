@@ -317,6 +317,25 @@ def test_the_figures(tmp_path):
   assert plots.build(nothing, ladder.analyse(nothing)) == []
 
 
+def test_names_may_hold_anything():
+  methods = {"adamw": ladders.same, "muon": ladders.fading}
+  sweep = ladders.record(methods, noisy(0, 0.002), sizes=SMALL)
+  names = {
+    label: rungs.Rung(
+      f"{rung.method}\udcff", f"{rung.size}\x1b[31m", rung.budget
+    )
+    for label, rung in sweep.rungs.rows.items()
+  }
+  renamed = dataclasses.replace(sweep.rungs, rows=names)
+  sweep = dataclasses.replace(sweep, rungs=renamed)
+  found = ladder.analyse(sweep)
+  text = ladder_table.comma_separated(sweep, found)
+  assert "adamw\\udcff" in text.encode().decode()
+  for figure in plots.build(sweep, found):
+    for panel in figure.panels:
+      assert (panel.title + panel.y_label).isprintable()
+
+
 @pytest.mark.parametrize(
   ("change", "what"),
   [

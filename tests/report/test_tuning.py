@@ -200,3 +200,15 @@ def test_a_report_says_which_data_its_numbers_are_of(make_repeated):
   assert said["Command"].endswith(
     " --out=out --config.train.num_steps=9 '--config.data.files=a b'"
   )
+
+
+def test_failed_trials_are_counted(make_repeated):
+  out = make_repeated()
+  (first, *_) = load.load(out).trials(LABELS[0])
+  (out / "runs" / first.run_id / "result.json").unlink()
+  row = {"run_id": first.run_id, "state": "failed", "message": "boom"}
+  with (out / "attempts.jsonl").open("a") as file:
+    file.write(json.dumps(row) + "\n")
+  sweep = load.load(out)
+  said = " ".join(facts.limits(sweep, stats.summarize(sweep)))
+  assert f"budgets differ by them: {LABELS[0]} 1." in said

@@ -36,5 +36,11 @@ def test_what_is_not_simulated():
   assert simulate.of_sweep(4, 5, tunings, GRID, num_tuned=2) is None
   names = Search("grid", True, 2, 0, None)
   assert simulate.of_sweep(4, 5, tunings, names) is None
+  one_point = Search("quasi_random", False, 0, 2, 256.0)
+  assert simulate.of_sweep(4, 5, (Tuning((7,), 1),), one_point) is None
+  # Values that are nearly one, or further apart than a float says.
+  for factor in (1.0, float("inf")):
+    close = Search("grid", True, 2, 3, factor)
+    assert simulate.of_sweep(4, 5, tunings, close) is None
   descent = Search("coordinate", True, 2, 3, 2.0)
   assert simulate.of_sweep(4, 5, tunings, descent) is None

@@ -1,6 +1,7 @@
 """A folder whose runs had other configs: what differs is said."""
 
 import io
+import json
 
 import pytest
 import rich.console
@@ -80,13 +81,26 @@ def test_a_changed_default_is_said_and_the_points_run_again(
   assert run_toy(changed, out).notes == ()
 
 
-def test_tuning_that_chooses_otherwise_is_no_change(write, run_toy, tmp_path):
+def test_tuning_that_chooses_otherwise_says_what_it_replaces(
+  write, run_toy, tmp_path
+):
   out = tmp_path / "out"
   config = write(tune=TUNE)
   run_toy(config, out)
-  for path in (out / "runs").glob("*/result.json"):
-    path.write_text(path.read_text().replace('"done"', '"diverged"'))
-    break
+  made = json.loads((out / "plan.json").read_text())
+  (choice,) = made["methods"][0]["choices"]
+  (trial,) = (
+    p
+    for p in made["points"]
+    if p["stage"] == "tune"
+    and p["method"] == made["methods"][0]["label"]
+    and choice["values"].items() <= p["overrides"].items()
+  )
+  path = out / "runs" / trial["run_id"] / "result.json"
+  path.write_text(path.read_text().replace('"done"', '"diverged"'))
+  (note,) = run_toy(config, out).notes
+  assert note.startswith("tuning chooses otherwise than it did: ")
+  assert note.count(f"{trial['method']} seed ") == 2
   assert run_toy(config, out).notes == ()
 
 

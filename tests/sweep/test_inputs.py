@@ -140,18 +140,37 @@ def test_any_value_gives_a_plan_or_one_message(write, monkeypatch, name):
     (lambda: _sweep(labels=["a", "x" * 300]), "has 300 characters; allowed"),
     (lambda: _sweep(baseline=3), "must be a label, an override dict or None"),
     (lambda: _sweep(baseline="dyte"), "Sweep.baseline 'dyte' fits no method"),
-    (lambda: _sweep(mode="mni"), "'min' or 'max', got 'mni'"),
     (lambda: _sweep(metric="eval/accuracy"), "Give Sweep(mode='max')"),
     (
       lambda: _sweep(metric="eval/mean_corrupted_accuracy"),
       "is better where it is larger",
     ),
     (lambda: _sweep(metric="eval/loss", mode="max"), "Give Sweep(mode='min')"),
+    (lambda: _sweep(mode="mni"), "'min', 'max', got 'mni'"),
+    (lambda: _sweep(mode=np.ones(2)), "must be one of 'min', 'max', got arr"),
+    (lambda: _sweep(divergence=np.ones(2)), "one of 'verdict', 'worst', got"),
     (lambda: _sweep(tune={RATE: [1, 2]}), "Sweep.tune must be a Tune"),
     (lambda: _tune(space={RATE: 0.1}), "needs a list of values, got 0.1"),
     (lambda: _tune(space={RATE: []}), "needs two or more different values"),
     (lambda: _tune(space={RATE: [0.1, math.nan]}), "nan is not finite"),
+    (lambda: _tune(space={RATE: [1, 10**400]}), "is not finite as a float"),
+    (
+      lambda: _sweep(methods=[{RATE: 10**400}]),
+      f"'{RATE}' is float (0.3); got 1000",
+    ),
     (lambda: _tune(space={RATE: [0.1, 0.1]}), "two or more different"),
+    (
+      lambda: _tune(space={"evaluate.split": ["validation", "test"]}),
+      "evaluate.split']: that is what trials are measured by",
+    ),
+    (
+      lambda: _tune(space={"norm.name": [1, 2]}, relative=True),
+      "method 'rms_norm': Tune.relative needs a number other than 0 at 'norm",
+    ),
+    (
+      lambda: _tune(space={"optimizer.larning_rate": [1, 2]}, relative=True),
+      "unknown config key 'optimizer.larning_rate'. Did you mean 'learning_ra",
+    ),
     (lambda: _tune(space={"foo": [1, 2]}), "unknown config key 'foo'"),
     (lambda: _tune(space={"seed": [1, 2]}), "seeds go into Tune.seeds"),
     (
@@ -332,6 +351,21 @@ def test_tuned_values_are_checked_too(write_whole, monkeypatch):
       write_whole,
       monkeypatch,
       lambda: _sweep(methods=[support.DECODER], tune=tune),
+      runner=api.RUNNER,
+    )
+
+
+def test_what_final_runs_measure_is_checked_before_the_trials(
+  write_whole, monkeypatch
+):
+  # Trials measure the tuning split, which the data has.
+  method = {**support.DECODER, "evaluate.split": "test"}
+  tune = Tune({RATE: [0.1, 0.2]})
+  with pytest.raises(errors.UserError, match="has no split 'test'; allowed"):
+    _plan(
+      write_whole,
+      monkeypatch,
+      lambda: _sweep(methods=[method], tune=tune),
       runner=api.RUNNER,
     )
 

@@ -5,6 +5,7 @@ import json
 import math
 
 import ml_collections
+import numpy as np
 import pytest
 import rich.console
 
@@ -243,9 +244,14 @@ def test_part_of_a_ladder_runs_the_rung_that_is_tuned_too():
     ({"budgets": (10, 10)}, r"different whole numbers .* got \(10, 10\)"),
     ({"budgets": (10, 0)}, "whole numbers above 0"),
     ({"budgets": 10}, "Ladder.budgets needs whole numbers, got 10"),
-    ({"unit": "epochs"}, "'steps' or 'tokens', got 'epochs'"),
+    ({"unit": "epochs"}, "'steps', 'tokens', got 'epochs'"),
     ({"tuned_at": "64"}, r"tuned_at is '64', which is none of \['8', '16'"),
     ({"tuned_budget": 30}, r"tuned_budget is 30, which is none of \[10, 20"),
+    (
+      {"tuned_budget": 10.0},
+      r"tuned_budget is 10.0, which is none of \[10, 20",
+    ),
+    ({"tuned_at": np.ones(2)}, "tuned_at is array"),
     ({"transfer": "mup"}, "no model of normjax has muP's initialization"),
     ({"transfer": {"a": "depth"}}, "has no rule 'depth'; allowed: .*'width'"),
     ({"transfer": 2}, "must be a rule, or a mapping"),
@@ -298,6 +304,13 @@ def test_what_only_a_config_shows_is_refused(ladder, what):
   sweep = laddered(Ladder(**{"sizes": SIZES, "budgets": (10, 20), **ladder}))
   with pytest.raises(errors.UserError, match=what):
     make_plan(sweep)
+
+
+def test_a_function_s_space_leaves_alone_what_the_ladder_sets():
+  space = Tune(lambda config: {"model.model_dim": (1, 2)})
+  what = "Tune.space varies 'model.model_dim', which Sweep.ladder sets"
+  with pytest.raises(errors.UserError, match=what):
+    make_plan(laddered(tune=space))
 
 
 TOY = """Sweep(

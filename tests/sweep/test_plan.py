@@ -1,5 +1,6 @@
 """The protocol of a comparison, as a pure function of results."""
 
+import functools
 import json
 import math
 
@@ -7,7 +8,7 @@ import ml_collections
 import pytest
 
 from normjax import configure, errors
-from normjax.record import schema
+from normjax.record import comparison, directory, schema
 from normjax.sweep import Sweep, Tune, grid, plan
 
 BASE = ml_collections.ConfigDict(
@@ -208,7 +209,11 @@ def test_failed_trials_do_not_stop_the_plan():
   made, stages, _ = run_all(tuned_sweep(), loss)
   assert stages == 2
   assert made.methods[0].tuned_for(0) == {"optimizer.lr": 0.1}
-  assert not made.methods[1].on_edge
+  # Nothing chose a value for it, so that no final run has one.
+  assert made.methods[1].choices == ()
+  finals = [p for p in made.points if p.stage == "final"]
+  assert {point.method for point in finals} == {"a"}
+  assert made.num_points == len(made.points) + len(finals)
 
 
 def test_the_mode_turns_the_order_around():
@@ -448,6 +453,33 @@ def test_a_final_run_stands_in_where_it_is_evaluated_elsewhere():
     tune=Tune({"optimizer.lr": RATES}),
   )  # fmt: skip
   made = plan.plan(sweep, base, {}, program_key=lambda config: "p")
-  (own,) = made.standins.values()
-  assert (own.method, own.stage) == ("own", "final")
-  assert own.config["evaluate"]["split"] == "test"
+  assert list(made.standins) == ["own", "none"]  # No trial reads the test set.
+  for own in made.standins.values():
+    assert (own.stage, own.config["evaluate"]["split"]) == ("final", "test")
+
+
+@pytest.mark.parametrize(
+  ("path", "value", "what"),
+  [
+    (("search",), {"name": "grid"}, "plan.json has search = "),
+    (("search", "second_pass"), None, "plan.json has search = "),
+    (("search", "max_extensions"), True, "plan.json has search = "),
+    (("search", "factor"), "x", "plan.json has search = "),
+    (("tunings", 0, "seeds"), [], "plan.json in tunings[0] has seeds = []"),
+  ],
+)
+def test_a_damaged_plan_is_named(tmp_path, path, value, what):
+  made, _, _ = run_all(tuned_sweep(), distance({"a": 0.1, "b": 0.1}))
+  said = json.loads(json.dumps(plan.to_json(made, "c.py")))
+  *blocks, last = path
+  functools.reduce(lambda block, key: block[key], blocks, said)[last] = value
+  (tmp_path / "plan.json").write_text(json.dumps(said))
+  assert what in directory.SweepDirectory(tmp_path).read_plan().problem
+
+
+def test_what_a_later_version_adds_to_a_plan_is_passed_over():
+  made, _, _ = run_all(tuned_sweep(), distance({"a": 0.1, "b": 0.1}))
+  said = json.loads(json.dumps(plan.to_json(made, "c.py")))
+  said["search"]["new"] = said["methods"][0]["choices"][0]["new"] = 1
+  assert comparison.search(said) == made.search
+  assert comparison.method(said["methods"][0]) == made.methods[0]

@@ -111,10 +111,10 @@ def test_bad_searches_are_refused(options, message):
     ({"methods": [{}], "seeds": ()}, "Sweep.seeds needs"),
     ({"methods": [{}], "seeds": (0.5,)}, "Sweep.seeds needs"),
     ({"methods": [{}], "other_metrics": "eval/loss"}, "a tuple of names"),
-    ({"methods": [{}], "mode": "least"}, "'min' or 'max', got 'least'"),
+    ({"methods": [{}], "mode": "least"}, "'min', 'max', got 'least'"),
     (
       {"methods": [{}], "divergence": "wrost"},
-      "'verdict' or 'worst', got 'wrost'",
+      "'verdict', 'worst', got 'wrost'",
     ),
     ({"methods": [{}], "labels": ["a", "b"]}, "1 different labels"),
   ],

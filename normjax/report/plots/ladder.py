@@ -15,6 +15,7 @@ from normjax.report.figure import (
   Lines,
   Series,
   Style,
+  name,
 )
 from normjax.report.ladder import Ladder, Speedup
 from normjax.report.load import SweepRecord
@@ -78,7 +79,7 @@ def _speedups(sweep: SweepRecord, ladder: Ladder) -> Figure | None:
     "",
     f"{word} of parameters, embeddings included",
     tuple(series),
-    f"speed-up over {ladder.baseline}",
+    f"speed-up over {name(ladder.baseline)}",
     log_x=True,
     y_limits=_limits([min(end, top) for end in ends]),
     ticks=tuple(params),
@@ -119,7 +120,7 @@ def _losses(sweep: SweepRecord, ladder: Ladder) -> Figure | None:
     if series:
       panels.append(
         Lines(
-          f"size {size}",
+          f"size {name(size)}",
           f"training budget, {sweep.rungs.unit}",
           tuple(series),
           metric_label(sweep),
