@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from normjax import configure, errors
+from normjax import configure
 from normjax.configure import ConfigDict
 from normjax.record import rungs as rungs_lib
 from normjax.record.comparison import (
@@ -320,28 +320,19 @@ class Comparison:
     if tune is None:
       return {}
     grids = {
-      label: self._first_grid(label, own)
+      label: tune_lib.axes_of(
+        label, tune, lambda own=own: self._resolver.config(own)
+      )
       for label, own in self._methods.items()
       if self._rows.tuned_row(label) == label
     }
     tune_lib.check_all_or_none(grids, self._methods, self._leaves)
-    for label in grids:
+    for label, grid in grids.items():
+      if self.sweep.ladder is not None:
+        ladder_lib.check_space(self.sweep.ladder, grid)
       block = self._resolver.plain(self._methods[label]).get("data", {})
       trial_data.check_folds(label, block, self.sweep.tunings)
     return grids
-
-  def _first_grid(self, label: str, method: Overrides) -> tune_lib.Axes:
-    """The same of one, which is named where its own values are at fault."""
-    tune, ladder = self.sweep.tune, self.sweep.ladder
-    try:
-      grid = tune_lib.axes(tune, lambda: self._resolver.config(method))
-    except errors.UserError as error:
-      if not tune.relative and not callable(tune.space):
-        raise
-      raise type(error)(f"method {label!r}: {error}") from error
-    if ladder is not None:
-      ladder_lib.check_space(ladder, grid)
-    return grid
 
   def _sweep_id(self) -> str:
     """The hash of the base config and of all that decides the runs.

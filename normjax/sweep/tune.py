@@ -48,6 +48,16 @@ def axes(tune: Tune, config: Callable[[], ConfigDict]) -> Axes:
   return grids
 
 
+def axes_of(label: str, tune: Tune, config: Callable[[], ConfigDict]) -> Axes:
+  """`axes` of a method, which is named where its own values are at fault."""
+  try:
+    return axes(tune, config)
+  except errors.UserError as error:
+    if not tune.relative and not callable(tune.space):
+      raise
+    raise type(error)(f"method {label!r}: {error}") from error
+
+
 def check_own_values(
   tune: Tune, methods: Sequence[Mapping[str, Any]], config: ConfigDict
 ) -> None:
