@@ -20,7 +20,7 @@ and time. `:full` has all.
 
 import ml_collections
 
-from normjax import configure, errors
+from normjax import configure
 from normjax import sweep as space
 
 NAMES = (
@@ -63,24 +63,13 @@ OPTIONS = {
   "power_norm": {"norm.warmup_steps": 100},
   "unified_norm": {"norm.warmup_steps": 100},
 }
+_ARGUMENTS = ("debug", "full")
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The run that all points share; `:debug` shrinks it."""
-  debug = ":debug" if "debug" in _words(arg) else ""
+  debug = ":debug" if "debug" in space.words(arg, _ARGUMENTS) else ""
   return configure.load(f"configs/default.py{debug}")
-
-
-def _words(arg: str) -> list[str]:
-  """The parts of an argument as `full` or `full,debug`."""
-  words = arg.split(",") if arg else []
-  for word in words:
-    if word not in ("debug", "full"):
-      raise errors.UserError(
-        f"unknown argument {word!r}; allowed: debug, full, and both with a"
-        " comma."
-      )
-  return words
 
 
 def _method(label: str) -> dict:
@@ -90,7 +79,7 @@ def _method(label: str) -> dict:
 
 def sweep(arg: str = "") -> space.Sweep:
   """Norms, each tuned for each of five seeds, compared with RMSNorm."""
-  names = FULL if "full" in _words(arg) else NAMES
+  names = FULL if "full" in space.words(arg, _ARGUMENTS) else NAMES
   return space.Sweep(
     methods=[_method(name) for name in names],
     labels=names,

@@ -22,7 +22,7 @@ quarter of this width would be 16.
 
 import ml_collections
 
-from normjax import configure, errors, optim
+from normjax import configure, optim
 from normjax import sweep as space
 
 # Of each question the method and what it is compared with.
@@ -69,24 +69,13 @@ OPTIONS = {
 # asks for scale-invariant matrices, and none is here: configs/sweeps/nap.py.
 # ngpt_adam goes with a normalized stream: configs/sweeps/placements.py.
 ELSEWHERE = ("ei_sgd", "nap_adamw", "ngpt_adam")
+_ARGUMENTS = ("debug", "full")
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The run that all points share; `:debug` shrinks it."""
-  debug = ":debug" if "debug" in _words(arg) else ""
+  debug = ":debug" if "debug" in space.words(arg, _ARGUMENTS) else ""
   return configure.load(f"configs/default.py{debug}")
-
-
-def _words(arg: str) -> list[str]:
-  """The parts of an argument as `full` or `full,debug`."""
-  words = arg.split(",") if arg else []
-  for word in words:
-    if word not in ("debug", "full"):
-      raise errors.UserError(
-        f"unknown argument {word!r}; allowed: debug, full, and both with a"
-        " comma."
-      )
-  return words
 
 
 def method(name: str) -> dict:
@@ -103,7 +92,7 @@ def method(name: str) -> dict:
 def sweep(arg: str = "") -> space.Sweep:
   """Optimizers, each tuned for each of five seeds, compared with AdamW."""
   names = NAMES
-  if "full" in _words(arg):
+  if "full" in space.words(arg, _ARGUMENTS):
     names = [name for name in optim.names() if name not in ELSEWHERE]
   return space.Sweep(
     methods=[method(name) for name in names],

@@ -74,13 +74,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
 def _words(arg: str) -> list[str]:
   """The parts of an argument as `full` or `own_starts,debug`."""
-  words = arg.split(",") if arg else []
-  for word in words:
-    if word not in _ARGUMENTS:
-      raise errors.UserError(
-        f"unknown argument {word!r}; allowed: {', '.join(_ARGUMENTS)}, and"
-        " several with commas."
-      )
+  words = space.words(arg, _ARGUMENTS)
   if {"own_starts", "full"} <= set(words):
     raise errors.UserError("own_starts and full exclude each other.")
   return words

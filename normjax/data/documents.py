@@ -89,13 +89,7 @@ class Documents:
     """
     if split == splits.VALIDATION:
       return self
-    there = {
-      splits.TRAIN: self.train,
-      splits.TUNING: self.tuning,
-      splits.VALIDATION: self.validation,
-      splits.TEST: self.test,
-    }
-    rows = splits.chosen(self.name, split, there)
+    rows = splits.part(self, split)
     sample = texts(rows, list(range(min(SAMPLE_DOCUMENTS, len(rows)))))
     ratio = sum(map(len, sample)) / sum(map(len, self.encode(sample)))
     return dataclasses.replace(self, validation=rows, bytes_per_token=ratio)

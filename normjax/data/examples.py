@@ -142,13 +142,7 @@ class Examples:
     """
     if split == splits.VALIDATION:
       return self
-    there = {
-      splits.TRAIN: self.train,
-      splits.TUNING: self.tuning,
-      splits.VALIDATION: self.validation,
-      splits.TEST: self.test,
-    }
-    part = splits.chosen(self.name, split, there)
+    part = splits.part(self, split)
     return dataclasses.replace(self, validation=part, order=None)
 
   def in_order(self, order: np.ndarray) -> "Examples":

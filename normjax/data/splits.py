@@ -120,6 +120,16 @@ def chosen(name: str, split: str, there: Mapping[str, Any]) -> Any:
   return there[split]
 
 
+def part(data: Any, split: str) -> Any:
+  """The part of a data set that has an attribute per split.
+
+  Raises:
+    UserError: there is no such split; the message names those there are.
+  """
+  there = {each: getattr(data, each) for each in NAMES}
+  return chosen(data.name, split, there)
+
+
 def evaluated_on(
   data: Any, split: str, options: Mapping[str, Any] | None = None
 ) -> Any:

@@ -72,13 +72,7 @@ class TokenStream:
     Raises:
       UserError: it has no such split.
     """
-    there = {
-      splits.TRAIN: self.train,
-      splits.TUNING: self.tuning,
-      splits.VALIDATION: self.validation,
-      splits.TEST: self.test,
-    }
-    part = splits.chosen(self.name, split, there)
+    part = splits.part(self, split)
     ratio = self.bytes_per_token
     if self.split_bytes is not None:
       ratio = self.split_bytes[split] / len(part)

@@ -24,7 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from normjax.sweep.ladder import Ladder
-from normjax.sweep.space import chain, grid, log_grid, point, product, zip_
+from normjax.sweep.space import (
+  chain,
+  grid,
+  log_grid,
+  point,
+  product,
+  words,
+  zip_,
+)
 from normjax.sweep.spec import Sweep, Tune
 
 __all__ = [
@@ -37,6 +45,7 @@ __all__ = [
   "point",
   "product",
   "run_sweep",
+  "words",
   "zip_",
 ]
 

@@ -6,7 +6,7 @@ print them with ordinary Python.
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from normjax import configure, errors
@@ -111,6 +111,26 @@ def log_grid(low: float, high: float, num: int) -> list[float]:
 def readable(value: float, digits: int = 2) -> float:
   """`value` rounded to so many significant digits."""
   return float(f"{value:.{digits - 1}e}")
+
+
+def words(arg: str, allowed: Collection[str]) -> list[str]:
+  """The words of an argument of a sweep file, as in `file.py:full,debug`.
+
+  Args:
+    arg: of `get_config` and `sweep`; "" has none.
+    allowed: those that the file knows.
+
+  Raises:
+    UserError: another word.
+  """
+  found = arg.split(",") if arg else []
+  for word in found:
+    if word not in allowed:
+      raise errors.UserError(
+        f"unknown argument {word!r}; allowed: {', '.join(allowed)}, and several"
+        " with commas."
+      )
+  return found
 
 
 def _merge(*parts: Mapping[str, Any]) -> Overrides:
