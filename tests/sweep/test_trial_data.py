@@ -68,7 +68,9 @@ def test_trials_are_scored_on_data_of_their_own():
   )
   sweep = Sweep(
     [{}, {"data.tuning_fraction": 0.0}], seeds=(0, 1), labels=["own", "none"],
-    tune=Tune({"optimizer.lr": [0.01, 0.1, 1.0]}, second_pass=False, max_extensions=0),
+    tune=Tune(
+      {"optimizer.lr": [0.01, 0.1, 1.0]}, second_pass=False, max_extensions=0
+    ),
   )  # fmt: skip
   results = {}
   for _ in range(2):
