@@ -1,8 +1,7 @@
 """What is expected of a table's cells, written down before it is measured.
 
 Each statement bounds a weighted sum of cells, seed by seed: that a is above b
-is a - b > 0, that a gap is less than half another is
-(c - d) / 2 - (a - b) > 0,
+is a - b > 0; that a gap is less than half another is (c - d) / 2 - (a - b) > 0;
 that a value is exact bounds it from both sides.
 """
 
