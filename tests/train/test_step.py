@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from normjax import build, objectives, train
+from normjax import build, objectives
 from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
@@ -91,8 +91,8 @@ def test_eight_devices_give_what_one_gives(kind):
 
 def test_clipping_bounds_the_gradient_and_zero_turns_it_off():
   sgd_like = {"optimizer.name": "adamw", "optimizer.weight_decay": 0.0}
-  clipped = _run(support.tiny(sgd_like | {"train.gradient_clip": 1e-3}))
-  free = _run(support.tiny(sgd_like | {"train.gradient_clip": 0.0}))
+  clipped = _run(support.tiny_mlp(sgd_like | {"train.gradient_clip": 1e-3}))
+  free = _run(support.tiny_mlp(sgd_like | {"train.gradient_clip": 0.0}))
   # The norm that is logged is the one before clipping.
   np.testing.assert_array_equal(
     clipped[1][0]["grad_norm"], free[1][0]["grad_norm"]
@@ -123,7 +123,7 @@ def test_bfloat16_keeps_float32_parameters_and_trains():
 
 
 def test_the_logged_learning_rate_is_the_one_used():
-  config = support.tiny(
+  config = support.tiny_mlp(
     {"schedule.name": "constant", "schedule.warmup_fraction": 0.5}
     | {"train.num_steps": 4, "optimizer.learning_rate": 0.5}
   )
