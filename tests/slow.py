@@ -70,6 +70,10 @@ LEFT_OUT = {
   ),
   r"nn/test_linen.py::test_backward_statistics_.*\[unified": "power_norm",
   r"nn/test_weight_norm_layer.py::test_every_hidden_.*\[cifar": "mlp",
+  r"nn/test_folding.py::test_modes_are_the_papers_formulas"
+  r"\[(bias|grouped|strided)": "plain and depthwise convolutions",
+  r"nn/test_norm_layer.py::test_(is_the_norm|training_step_under_jit)"
+  rf"\[({_LAYER_LIKE})": "one norm of each other family",
   r"nn/test_stable_embedding.py::test_optimizer_.*\[(momentum|lion)": (
     "adam_8bit"
   ),
@@ -157,6 +161,8 @@ LEFT_OUT = {
   r"norms/test_weights.py::.*test_zero_and_constant_.*-unbiased": (
     "the biased ones"
   ),
+  r"norms/test_contract.py::TestNorm::test_(mask|evaluation_keeps_statistics)"
+  r"\[(layer|rms|batch|crms|l2|gated|power|unified)_norm-": "their defaults",
   r"norms/test_contract.py::TestNorm::test_declared_invariances"
   r"\[\w+-(?!num_groups=2\])": "every norm with its defaults",
   r"norms/test_contract.py::TestNorm::test_statistics_in_float32\[float16": (
