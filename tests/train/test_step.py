@@ -328,15 +328,16 @@ def test_a_warm_up_counts_steps_not_micro_batches():
   _assert_close(whole[0], parts[0], REORDERED)
 
 
-def test_evaluation_does_not_depend_on_the_batch_size():
+def test_evaluation_depends_on_neither_batch_size_nor_devices():
   """Exact weighted means: up to float32 sums."""
   from normjax.train.evaluate import evaluate
 
   means = []
-  for size in (16, 24, 359):
+  for size, num_devices in ((16, 1), (24, 8), (359, 1)):
     config = support.tiny_mlp(
       {
         "norm.name": "batch_norm",
+        "train.num_devices": num_devices,
         "evaluate.batch_size": size,
         "evaluate.num_batches": 0,
         "evaluate.metrics": ("calibration_error", "top5_accuracy"),
