@@ -22,10 +22,10 @@ SHAPES = leaves.llama(2, 8, 12, 16)
 @pytest.mark.parametrize(
   "names",
   [
-    ("adamw", "muon", "sinkgd"),
+    ("adamw", "sinkgd"),
     pytest.param(optim.names(), marks=pytest.mark.slow),
   ],
-  ids=("three", "all"),
+  ids=("two", "all"),
 )
 def test_optimizers_are_measured(names, tmp_path, capsys):
   code = cli.main(
@@ -53,10 +53,11 @@ def test_optimizers_are_measured(names, tmp_path, capsys):
   # The scalars of a state are counted, too.
   per_entry = {n: r["state_bytes_per_entry"] for n, r in results.items()}
   assert per_entry["sinkgd"] == pytest.approx(0, abs=0.01)
-  assert per_entry["muon"] == pytest.approx(4, abs=0.01)
   markdown = (tmp_path / "optim.md").read_text()
   assert "| optax.adamw |" in markdown
-  assert "| optax.contrib.muon |" in markdown
+  if "muon" in names:
+    assert per_entry["muon"] == pytest.approx(4, abs=0.01)
+    assert "| optax.contrib.muon |" in markdown
 
 
 def test_packages_that_are_missing_are_named(capsys):

@@ -83,8 +83,8 @@ def test_scanned_and_rematerialized_layers_are_the_unrolled_ones(
 
 
 def test_remat_without_a_loop():
-  structure, variables = _parts()
-  other, _ = _parts(remat=True)
+  structure, variables = _parts(num_layers=1)
+  other, _ = _parts(num_layers=1, remat=True)
   _assert_equal(_step(other, variables), _step(structure, variables))
 
 

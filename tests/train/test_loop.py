@@ -240,7 +240,7 @@ def test_runs_that_differ_in_scalars_compile_once(tmp_path, monkeypatch):
     program, "_compile", lambda *given: compiled.append(1) or real(*given)
   )
   losses = [
-    train.run(support.tiny(change), tmp_path / str(index))["metrics"]
+    train.run(support.tiny_mlp(change), tmp_path / str(index))["metrics"]
     for index, change in enumerate(
       (
         {"optimizer.learning_rate": 1e-3},

@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from normjax import build, objectives, train
+from normjax import build, objectives
 from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
@@ -50,10 +50,16 @@ def _assert_close(first, second, rtol):
 REORDERED = 1e-4
 
 
-def test_accumulated_gradients_are_the_whole_batchs():
-  whole = support.tiny({"train.batch_size": 16})
-  parts = support.tiny({"train.batch_size": 16, "train.accumulation_steps": 4})
+@pytest.mark.parametrize("num_devices", [1, 8])
+def test_accumulated_gradients_are_the_whole_batchs(num_devices):
+  """Of one device's, also where each micro-batch is spread over eight."""
+  whole = support.tiny({"train.batch_size": 32})
+  parts = support.tiny(
+    {"train.batch_size": 32, "train.accumulation_steps": 4}
+    | {"train.num_devices": num_devices}
+  )
   (first, metrics), (second, other) = _run(whole), _run(parts)
+  assert program.get(parts)[0].layout.mesh.size == num_devices
   _assert_close(first.params, second.params, REORDERED)
   for a, b in zip(metrics, other, strict=True):
     np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-6)
@@ -63,7 +69,7 @@ def test_accumulated_gradients_are_the_whole_batchs():
 @pytest.mark.parametrize(
   "kind",
   [
-    # `test_eight_devices_with_accumulation` has a decoder, too.
+    # With accumulation a decoder is on eight devices, too.
     pytest.param("decoder", marks=pytest.mark.slow),
     "resnet with batch_norm",
   ],
@@ -83,27 +89,10 @@ def test_eight_devices_give_what_one_gives(kind):
     np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
 
 
-def test_eight_devices_with_accumulation(tmp_path):
-  config = support.tiny(
-    {"train.batch_size": 32, "train.accumulation_steps": 2}
-    | {"train.num_devices": 8, "train.num_steps": 4}
-  )
-  single = support.tiny(
-    {"train.batch_size": 32, "train.accumulation_steps": 2}
-    | {"train.num_devices": 1, "train.num_steps": 4}
-  )
-  results = [
-    train.run(c, tmp_path / str(i)) for i, c in enumerate((config, single))
-  ]
-  np.testing.assert_allclose(
-    *(result["metrics"]["eval/loss"] for result in results), rtol=1e-5
-  )
-
-
 def test_clipping_bounds_the_gradient_and_zero_turns_it_off():
   sgd_like = {"optimizer.name": "adamw", "optimizer.weight_decay": 0.0}
-  clipped = _run(support.tiny(sgd_like | {"train.gradient_clip": 1e-3}))
-  free = _run(support.tiny(sgd_like | {"train.gradient_clip": 0.0}))
+  clipped = _run(support.tiny_mlp(sgd_like | {"train.gradient_clip": 1e-3}))
+  free = _run(support.tiny_mlp(sgd_like | {"train.gradient_clip": 0.0}))
   # The norm that is logged is the one before clipping.
   np.testing.assert_array_equal(
     clipped[1][0]["grad_norm"], free[1][0]["grad_norm"]
@@ -134,7 +123,7 @@ def test_bfloat16_keeps_float32_parameters_and_trains():
 
 
 def test_the_logged_learning_rate_is_the_one_used():
-  config = support.tiny(
+  config = support.tiny_mlp(
     {"schedule.name": "constant", "schedule.warmup_fraction": 0.5}
     | {"train.num_steps": 4, "optimizer.learning_rate": 0.5}
   )
@@ -339,14 +328,16 @@ def test_a_warm_up_counts_steps_not_micro_batches():
   _assert_close(whole[0], parts[0], REORDERED)
 
 
-def test_evaluation_does_not_depend_on_the_batch_size():
+def test_evaluation_depends_on_neither_batch_size_nor_devices():
   """Exact weighted means: up to float32 sums."""
   from normjax.train.evaluate import evaluate
 
   means = []
-  for size in (16, 24, 359):
-    config = support.tiny_resnet(
-      **{
+  for size, num_devices in ((16, 1), (24, 8), (359, 1)):
+    config = support.tiny_mlp(
+      {
+        "norm.name": "batch_norm",
+        "train.num_devices": num_devices,
         "evaluate.batch_size": size,
         "evaluate.num_batches": 0,
         "evaluate.metrics": ("calibration_error", "top5_accuracy"),
