@@ -62,6 +62,7 @@ OPTIONAL: dict[str, Any] = {
 # The same of options that components' files have: with these values a config is
 # that of the time before the options were there.
 ADDED: dict[str, Any] = {
+  "model.drop_path_rate": 0.0,
   "model.reader_output_scales": None,
   "norm.scale_form": "plain",
 }

@@ -4,6 +4,8 @@
     y = output_norm(branch(h))
     x <- stream_norm(stream_gain * r + branch_gain * y),   r = x or h
 
+In training, drop path may zero y.
+
 A slot without a norm passes its input on, and a gain that is not named is 1.
 The block reads the description; no code asks for a placement's name.
 """
@@ -371,6 +373,7 @@ def residual(
   structure: Branch = ADDED,
   gains: Gains = NO_GAINS,
   branch_gain: float | Array = 1.0,
+  drop: Fn | None = None,
 ) -> Array:
   """One residual branch with its norms: the formula at the top.
 
@@ -381,6 +384,8 @@ def residual(
     structure: what the branch is added to and how.
     gains: the block's constants.
     branch_gain: multiplies what is added; with `interpolate` it is |a|.
+    drop: of what is added, in training: after the output norm, which would
+      undo it.
 
   Returns:
     The stream after the branch.
@@ -392,5 +397,7 @@ def residual(
   base = normalized if structure.residual == "input" else x
   if structure.interpolate:
     y = y - base
+  if drop is not None:
+    y = drop(y)
   x = scaled(base, gains.stream) + scaled(y, branch_gain)
   return norms["stream"](x) if "stream" in norms else x
