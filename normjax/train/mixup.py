@@ -14,8 +14,7 @@ What is mixed is a function of the run's seed and the step. The padding of a
 batch, examples of weight 0, is mixed into nothing.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,18 +22,12 @@ import jax.numpy as jnp
 from normjax import configure, errors, objectives
 from normjax.metrics import Batch
 from normjax.nn.output import Output
-from normjax.types import Array
+from normjax.types import Array, Hyper
 
-# What is drawn once: for the batch; for each example; or for each example
-# with cutmix on the last ones and mixup on the others, as in deepmind-research
-# nfnets/dataset.py (whose partners are further images of the data set).
-MODES = ("batch", "element", "halves")
 ALPHAS = ("train.mixup_alpha", "train.cutmix_alpha")
-_OTHERS = (
-  "train.mixup_probability",
-  "train.mixup_switch_probability",
-  "train.mixup_mode",
-)
+PROBABILITY = "train.mixup_probability"
+SWITCH = "train.mixup_switch_probability"
+MODE = "train.mixup_mode"
 # What a mixed batch has beside its three parts: the share of its own target
 # in each example, and the target of what is mixed in.
 SHARE, OTHER = "share", "other_targets"
@@ -44,7 +37,10 @@ class Options(NamedTuple):
   """How to mix; numbers may be traced.
 
   Attributes:
-    mode: one of `MODES`.
+    mode: what is drawn once. "batch": for the batch; "element": for each
+      example; "halves": for each, with cutmix for the last ones and mixup for
+      the others, as in deepmind-research nfnets/dataset.py (whose partners are
+      further images of the data set).
     mixup_alpha: of its Beta distribution; None: no mixup.
     cutmix_alpha: the same of cutmix; one of both is there.
     probability: that anything is mixed.
@@ -59,59 +55,23 @@ class Options(NamedTuple):
   switch_probability: Array | float = 0.5
 
 
-def options(
-  config: configure.ConfigDict, values: Mapping[str, Any]
-) -> Options | None:
+def of_scalars(mode: str, scalars: Hyper) -> Options | None:
   """What a config asks for; None: nothing is mixed.
 
   Args:
-    config: a resolved config.
-    values: dotted path to number, traced or not; what is not there has its
-      default.
+    mode: `train.mixup_mode` of the config.
+    scalars: the run's, by dotted path; those at their defaults are not there.
   """
-  if not any(map(values.__contains__, ALPHAS)):
+  if not any(path in scalars for path in ALPHAS):
     return None
   return Options(
-    configure.optional(config, "train.mixup_mode"),
-    *map(values.get, ALPHAS),
-    *(values.get(path, configure.OPTIONAL[path]) for path in _OTHERS[:2]),
+    mode,
+    *(scalars.get(path) for path in ALPHAS),
+    *(
+      scalars.get(path, configure.OPTIONAL[path])
+      for path in (PROBABILITY, SWITCH)
+    ),
   )
-
-
-def check(config: configure.ConfigDict, dataset: Any) -> None:
-  """Refuses what cannot be mixed, and options that nothing would read.
-
-  Raises:
-    UserError: data that are no images with classes, an odd batch, or an option
-      without what it is for.
-  """
-  given = dict(configure.leaves(configure.to_dict(config)))
-  set_ = [path for path in (*ALPHAS, *_OTHERS) if path in given]
-  if not set_:
-    return
-  first = f"{set_[0]}={given[set_[0]]!r}"
-  if not any(path in given for path in ALPHAS):
-    raise errors.UserError(
-      f"{first}: nothing is mixed; set {' or '.join(ALPHAS)} above 0."
-    )
-  if "train.mixup_switch_probability" in given and not all(
-    path in given for path in ALPHAS
-  ):
-    raise errors.UserError(
-      "train.mixup_switch_probability="
-      f"{given['train.mixup_switch_probability']!r} chooses between mixup and"
-      f" cutmix; set both {' and '.join(ALPHAS)} above 0."
-    )
-  if dataset.reads != "images" or dataset.targets != "classes":
-    raise errors.UserError(
-      f"{first}: data {dataset.name!r} gives {dataset.reads} with targets that"
-      f" are {dataset.targets}; only images with classes are mixed. Allowed: 0."
-    )
-  if config.train.batch_size % 2:
-    raise errors.UserError(
-      f"{first}: train.batch_size={config.train.batch_size} is odd, and the"
-      " example in its middle would be mixed with itself; allowed: an even one."
-    )
 
 
 def mix(batch: Batch, options: Options, key: Array) -> Batch:
@@ -135,47 +95,104 @@ def mix(batch: Batch, options: Options, key: Array) -> Batch:
       f"train.mixup_alpha, train.cutmix_alpha: inputs of shape {images.shape};"
       " only images, (batch, height, width, channels), are mixed."
     )
-  b, height, width, _ = images.shape
-  is_cut, share = _draw(options, b, key)
-  inside, outside_share = _box(share, height, width, jax.random.fold_in(key, 1))
-  own_byx = jnp.where(
-    is_cut[:, None, None],
-    jnp.where(inside, 0.0, 1.0),
-    share[:, None, None],
+  size, height, width, _ = images.shape
+  # One draw for all examples, or one for each.
+  n = 1 if options.mode == "batch" else size
+  draw_key, y_key, x_key = jax.random.split(key, 3)
+  is_cut, share = _draw(options, n, size, draw_key)
+  inside, rest = box(
+    share,
+    jax.random.randint(y_key, (n,), 0, height),
+    jax.random.randint(x_key, (n,), 0, width),
+    (height, width),
   )
-  share = jnp.where(is_cut, outside_share, share)
+  share_yx = jnp.where(
+    is_cut[:, None, None], jnp.where(inside, 0.0, 1.0), share[:, None, None]
+  )
+  share = jnp.where(is_cut, rest, share)
   is_real = jnp.flip(batch["weight"], 0) > 0
-  own_byx = jnp.where(is_real[:, None, None], own_byx, 1.0)
-  dtype = jnp.promote_types(images.dtype, jnp.bfloat16)
-  own_byxc = own_byx[..., None].astype(dtype)
-  mixed = own_byxc * images + (1 - own_byxc) * jnp.flip(images, 0)
+  share_yx = jnp.where(is_real[:, None, None], share_yx, 1.0)
+  # Whole numbers become float32; other floats stay.
+  own = share_yx[..., None].astype(
+    images.dtype if jnp.issubdtype(images.dtype, jnp.floating) else jnp.float32
+  )
   return {
     **batch,
-    "inputs": mixed,
+    "inputs": own * images + (1 - own) * jnp.flip(images, 0),
     SHARE: jnp.where(is_real, share, 1.0),
     OTHER: jnp.flip(batch["targets"], 0),
   }
 
 
-def _draw(options: Options, size: int, key: Array) -> tuple[Array, Array]:
-  """Of each example: whether it is cut, and the share that it keeps."""
-  shape = (1,) if options.mode == "batch" else (size,)
+def _draw(
+  options: Options, n: int, size: int, key: Array
+) -> tuple[Array, Array]:
+  """Whether cutmix is drawn, and the share that stays; (n,) or (size,) each."""
   keys = jax.random.split(key, 4)
 
   def beta(key: Array, alpha: Array | float | None) -> Array:
-    if alpha is None:
-      return jnp.ones(shape)
-    return jax.random.beta(key, alpha, alpha, shape)
+    return (
+      jnp.ones(n) if alpha is None else jax.random.beta(key, alpha, alpha, (n,))
+    )
 
-  if options.cutmix_alpha is None or options.mixup_alpha is None:
-    is_cut = jnp.full(shape, options.mixup_alpha is None)
+  if options.mixup_alpha is None or options.cutmix_alpha is None:
+    is_cut = jnp.full(n, options.mixup_alpha is None)
   elif options.mode == "halves":
     is_cut = jnp.arange(size) >= (1 - options.switch_probability) * size
   else:
-    is_cut = jax.random.uniform(keys[0], shape) < options.switch_probability
+    is_cut = jax.random.uniform(keys[0], (n,)) < options.switch_probability
   share = jnp.where(
-    is_cut, beta(keys[1], options.cutmix_alpha), beta(keys[2], options.mixup_alpha)
+    is_cut,
+    beta(keys[1], options.cutmix_alpha),
+    beta(keys[2], options.mixup_alpha),
   )
-  is_mixed = jax.random.uniform(keys[3], shape) < options.probability
-  share = jnp.where(is_mixed, share, 1.0)
-  return jnp.broadcast_to(is_cut, size), jnp.broadcast_to(share, size)
+  is_mixed = jax.random.uniform(keys[3], (n,)) < options.probability
+  return is_cut, jnp.where(is_mixed, share, 1.0)
+
+
+def box(
+  share: Array, center_y: Array, center_x: Array, shape: tuple[int, int]
+) -> tuple[Array, Array]:
+  """The box that cutmix fills, and what is left outside of it.
+
+  Its sides are floor(side sqrt(1 - share)) of the image's, less one where that
+  is odd; the part beyond the image's edge is cut off.
+
+  Args:
+    share: to be left, (n,).
+    center_y: rows, (n,), int.
+    center_x: columns, (n,), int.
+    shape: height and width.
+
+  Returns:
+    Whether each pixel is inside, (n, y, x), and the share outside, (n,).
+  """
+
+  def within(center: Array, side: int) -> Array:
+    half = (side * jnp.sqrt(1 - share)).astype(jnp.int32) // 2
+    places = jnp.arange(side)
+    low, high = (center - half)[:, None], (center + half)[:, None]
+    return (places >= low) & (places < high)
+
+  rows, columns = within(center_y, shape[0]), within(center_x, shape[1])
+  inside = rows[:, :, None] & columns[:, None, :]
+  return inside, 1 - jnp.mean(inside, axis=(1, 2), dtype=jnp.float32)
+
+
+def sums(
+  objective: objectives.Objective, output: Output, batch: Batch
+) -> objectives.Sums:
+  """The sums of an objective, over a batch that is mixed or not.
+
+  Of a mixed one each is that of the own targets, weighted by their share, and
+  that of the others by the rest: an accuracy counts a hit of each so.
+  """
+  if SHARE not in batch:
+    return objective.sums(output, batch)
+  weight, share = batch["weight"], batch[SHARE]
+  own = objective.sums(output, {**batch, "weight": weight * share})
+  other = objective.sums(
+    output,
+    {**batch, "targets": batch[OTHER], "weight": weight * (1 - share)},
+  )
+  return {name: own[name] + other[name] for name in own}

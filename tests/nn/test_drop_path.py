@@ -20,7 +20,10 @@ SMALL = {"num_heads": 2, "model_dim": 16}
 @pytest.mark.parametrize("traced", [False, True])
 def test_examples_are_dropped_whole_and_the_rest_is_rescaled(traced):
   x = np.random.default_rng(0).normal(size=(400, 3, 2)).astype(np.float32)
-  drop = lambda x, rate: dropout.drop_examples(x, rate, KEY, rescaled=True)
+
+  def drop(x, rate):
+    return dropout.drop_examples(x, rate, KEY, rescaled=True)
+
   y = np.asarray(jax.jit(drop)(x, 0.25) if traced else drop(x, 0.25))
   kept = np.any(y != 0, axis=(1, 2))
   want = x.astype(np.float64) / 0.75 * kept[:, None, None]
@@ -57,7 +60,10 @@ def _one_of(got, candidates):
 
 def _streams(model, inputs, key):
   """The stream after each block, in training."""
-  call = lambda model: model(inputs, train=True, key=key)
+
+  def call(model):
+    return model(inputs, train=True, key=key)
+
   _, captured = nnx.capture(call, nnx.Intermediate)(model)
   layers = nnx.to_pure_dict(captured)["layers"]
   return [np.asarray(layers[n]["stream"][0]) for n in sorted(layers)]
@@ -160,7 +166,10 @@ def test_what_is_dropped_adds_nothing(name):
   After the output norm: one that follows would make a zero its offset.
   """
   structure = placement.resolve(name).layer(2, 2).feed_forward
-  shift = lambda x: x / 2 + 1
+
+  def shift(x):
+    return x / 2 + 1
+
   options = {"structure": structure, "drop": jnp.zeros_like}
   got = placement.residual(
     jnp.asarray(4.0), lambda x: 3 * x, dict.fromkeys(structure.slots, shift),
