@@ -4,8 +4,6 @@
     y = output_norm(branch(h))
     x <- stream_norm(stream_gain * r + branch_gain * y),   r = x or h
 
-In training, drop path may zero y.
-
 A slot without a norm passes its input on, and a gain that is not named is 1.
 The block reads the description; no code asks for a placement's name.
 """
@@ -384,8 +382,7 @@ def residual(
     structure: what the branch is added to and how.
     gains: the block's constants.
     branch_gain: multiplies what is added; with `interpolate` it is |a|.
-    drop: of what is added, in training: after the output norm, which would
-      undo it.
+    drop: of y, in training: drop path, which a norm after it would undo.
 
   Returns:
     The stream after the branch.
