@@ -11,9 +11,9 @@ from normjax.types import Array, PyTree
 __all__ = ["decay_by_layer", "layer_factors"]
 
 
-def layer_factors[T: (float, Array)](
-  decay: T, layers: Sequence[str]
-) -> list[tuple[str, T | float]]:
+def layer_factors(
+  decay: float | Array, layers: Sequence[str]
+) -> list[tuple[str, float | Array]]:
   """Rules (pattern, factor of the updates); see `decay_by_layer`."""
   last = len(layers)
   rules = [(path, decay ** (last - n)) for n, path in enumerate(layers)]
