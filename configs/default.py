@@ -51,6 +51,22 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.train.precision = "float32"  # or bfloat16: compute only
   config.train.label_smoothing = 0.0
   config.train.z_loss = 0.0  # times mean(logsumexp(logits)^2)
+  # Mixup (arXiv:1710.09412) and CutMix (arXiv:1905.04899) of images, as timm
+  # has them: alpha is of the Beta distribution, 0 turns one off.
+  config.train.mixup_alpha = 0.0
+  config.train.cutmix_alpha = 0.0
+  config.train.mixup_probability = 1.0  # that anything is mixed
+  config.train.mixup_switch_probability = 0.5  # cutmix, where both are on
+  # What is drawn once: "batch", each "element", or those with cutmix on one of
+  # the batch's "halves" (NFNets).
+  config.train.mixup_mode = "batch"
+  # An exponential average of weights and running statistics, from their start;
+  # 0: none. With warm-up it is at most (1 + step) / (10 + step) (NFNets).
+  config.train.ema_decay = 0.0
+  config.train.ema_warmup = False
+  # Updates of layer l of n times this^(n - l), weight decay included: the
+  # embedding is layer 0, the head n (BEiT, MAE, timm).
+  config.train.layer_decay = 1.0
   config.train.max_loss = 100.0  # a larger or non-finite loss is divergence
   config.train.num_devices = 0  # data parallel over so many; 0: all there are
   # What training starts from: the folder of a run with checkpoints, whose last
@@ -77,6 +93,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # Of the data: "validation"; "tuning", which choices are made on (a sweep sets
   # it for its trials); or "test", which nothing reads unless it is asked for.
   config.evaluate.split = "validation"
+  config.evaluate.weights = "trained"  # or "ema", the average
   # After the last step also on corrupted images of that split: kinds of
   # arXiv:1903.12261 by TFDS's names, such as "fog_3", "fog" (its five
   # severities), "common" (14 of the benchmark's 15 kinds) and "all" (17).

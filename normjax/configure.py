@@ -19,7 +19,7 @@ from typing import Any
 
 import ml_collections
 
-from normjax import errors, own_parts
+from normjax import errors, optional_leaves, own_parts
 from normjax.config_files import (
   component_file,
   component_files,
@@ -31,6 +31,8 @@ from normjax.config_files import (
   configs_dir as configs_dir,
 )
 from normjax.imports import dotted_hint, is_outside
+from normjax.optional_leaves import ADDED as ADDED
+from normjax.optional_leaves import OPTIONAL as OPTIONAL
 from normjax.registry import near_misses, parse_call
 
 ConfigDict = ml_collections.ConfigDict
@@ -48,23 +50,6 @@ COMPONENTS = {
 # Blocks whose `name` brings options. Of schedules only one from outside does:
 # all of ours read the same, and so may one's own.
 _NAMED = (*COMPONENTS, "schedule")
-# Leaves that a config may lack, and what they then are. With these values they
-# are left out of a resolved config, so that it is that of a config without.
-OPTIONAL: dict[str, Any] = {
-  "objective.name": "",
-  "optimizer.mask": "",  # The optimizer's own.
-  "evaluate.metrics": (),
-  "evaluate.split": "validation",
-  "log.wandb_project": "",
-  "log.wandb_group": "",
-  "log.wandb_name": "",
-}
-# The same of options that components' files have: with these values a config is
-# that of the time before the options were there.
-ADDED: dict[str, Any] = {
-  "model.reader_output_scales": None,
-  "norm.scale_form": "plain",
-}
 # The `field_type` of a FieldReference whose value may be whole or a fraction.
 NUMBER = (int, float)
 
@@ -353,23 +338,19 @@ def to_dict(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
           " numbers, strings, booleans, None, and lists or tuples of these."
         ) from error
     raise errors.ConfigError(f"the config is not complete: {error}") from error
-  for path, default in (OPTIONAL | ADDED).items():
-    block, _, key = path.rpartition(".")
-    holder = resolved.get(block)
-    if isinstance(holder, dict) and key in holder:
-      # JSON has no tuples.
-      value = tuple(v) if isinstance(v := holder[key], list) else v
-      if value == default and not is_outside(str(holder.get("name"))):
-        del holder[key]
-    if block in COMPONENTS and not holder:
-      resolved.pop(block, None)
+  optional_leaves.leave_out(resolved, COMPONENTS)
   return resolved
 
 
+def optional(config: ConfigDict | dict[str, Any], path: str) -> Any:
+  """The value of a leaf of `OPTIONAL`, which a resolved config may lack."""
+  block, _, key = path.rpartition(".")
+  return to_dict(config)[block].get(key, OPTIONAL[path])
+
+
 def evaluated_split(config: ConfigDict | dict[str, Any]) -> str:
-  """What a run's evaluations measure; a resolved config may leave it out."""
-  block = to_dict(config)["evaluate"]
-  return block.get("split", OPTIONAL["evaluate.split"])
+  """What a run's evaluations measure."""
+  return optional(config, "evaluate.split")
 
 
 def _is_json(value: Any) -> bool:

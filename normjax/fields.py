@@ -152,6 +152,18 @@ FIELDS: Mapping[str, Field] = {
   # At 1 the targets would have no weight at all.
   "train.label_smoothing": _scalar(0, 1, below=True),
   "train.z_loss": _scalar(0),
+  # Without an alpha above 0 nothing is mixed.
+  "train.mixup_alpha": _scalar(0),
+  "train.cutmix_alpha": _scalar(0),
+  "train.mixup_probability": _scalar(0, 1),
+  "train.mixup_switch_probability": _scalar(0, 1),
+  "train.mixup_mode": Field(
+    str, Effect.STATIC, choices=("batch", "element", "halves")
+  ),
+  # At 1 the average would stay where it began.
+  "train.ema_decay": _scalar(0, 1, below=True),
+  "train.ema_warmup": _FLAG,
+  "train.layer_decay": _scalar(0, 1, above=True),
   "train.max_loss": _scalar(0, above=True),
   "train.num_devices": _int(Effect.STATIC, 0),
   "train.initialize_from": Field(TEXTS, Effect.LOOP),
@@ -162,6 +174,7 @@ FIELDS: Mapping[str, Field] = {
   "evaluate.split": Field(
     str, Effect.LOOP, choices=("validation", "tuning", "test")
   ),
+  "evaluate.weights": Field(str, Effect.STATIC, choices=("trained", "ema")),
   "evaluate.corruptions": Field(tuple, Effect.LOOP),
   # The table of metrics says which names there are.
   "evaluate.metrics": Field(tuple, Effect.STATIC),

@@ -46,7 +46,7 @@ def test_every_number_has_a_bound_on_either_side():
     field = fields.FIELDS[path]
     assert math.isfinite(field.low), path
     assert math.isfinite(field.high), path
-    assert not field.problem(DEFAULT[path]), path
+    assert not field.problem((configure.OPTIONAL | DEFAULT)[path]), path
 
 
 @pytest.mark.parametrize("path", NUMBERS)
@@ -126,7 +126,12 @@ def test_what_a_config_may_lack(path):
     "evaluate.metrics": ("perplexity",),
     "optimizer.mask": "input_scales",
     "evaluate.split": "tuning",
+    "evaluate.weights": "ema",
+    "train.mixup_mode": "element",
+    "train.ema_warmup": True,
   }.get(path, "mine")
+  if isinstance(configure.OPTIONAL[path], float):
+    value = 0.75
   changed = configure.override(without, {path: value})
   fields.check(changed)
   assert configure.run_id(changed) != configure.run_id(config)
@@ -174,10 +179,17 @@ def test_the_role_decides_the_program():
   for path, field in fields.FIELDS.items():
     value = dict(configure.leaves(config))[path]
     change = other.get(field.kind, lambda v: f"{v}x")
+    first = key
+    if path in configure.OPTIONAL and field.effect is fields.Effect.TRACED:
+      # Off, it is another program; on, its number is none.
+      value = change(value)
+      first = build.program_key(configure.override(config, {path: value}))
+      assert first != key
     changed = build.program_key(
       configure.override(config, {path: change(value)})
     )
-    assert (changed == key) == (field.effect is not fields.Effect.STATIC), path
+    is_same = field.effect is not fields.Effect.STATIC
+    assert (changed == first) == is_same, path
 
 
 def test_an_integer_where_a_float_is_meant_is_traced_as_one():

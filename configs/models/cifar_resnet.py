@@ -18,6 +18,8 @@ def get_config() -> ml_collections.ConfigDict:
       "bias_init": 0.0,
       # "eval" or "tune" go on with what "train" has trained.
       "conv_norm_mode": "train",
+      # Stochastic depth of the last block; linear in depth, timm's drop path.
+      "drop_path_rate": 0.0,
       # Of the kernels of convolutions; None: none.
       "weight_norm": placeholder(str),
     }

@@ -32,6 +32,8 @@ def transformer_options() -> dict[str, Any]:
     # Gains around each matrix that reads an input norm, arXiv:2605.26895.
     "reader_scales": False,
     "reader_output_scales": placeholder(str),
+    # Stochastic depth of the last block; linear in depth, timm's drop path.
+    "drop_path_rate": 0.0,
     # Inside attention.
     "mixing": "softmax",
     # None: as goes with the placement, "joint" for reordered, else "head".

@@ -7,8 +7,10 @@ from ml_collections.config_dict import placeholder
 def get_config() -> ml_collections.ConfigDict:
   """F0; classes and image shape come from the data.
 
-  It goes with `norm.name=identity`. The official ImageNet runs have a
-  stochastic depth of 0.25, label smoothing 0.1 and `nfnet_sgd`.
+  It goes with `norm.name=identity`. The official ImageNet runs
+  (nfnets/experiment_nfnets.py) have a stochastic depth of 0.25, label smoothing
+  0.1 and `nfnet_sgd`; of `train`, mixup_alpha 0.2, cutmix_alpha 1, mixup_mode
+  "halves", ema_decay 0.99999 and ema_warmup; and RandAugment.
   """
   return ml_collections.ConfigDict(
     {

@@ -37,7 +37,7 @@ def run(
 
   from normjax import build, train
   from normjax.record import probes
-  from normjax.train import check, frozen, preview, program
+  from normjax.train import check, frozen, layer_decay, preview, program
 
   check.check(config)
   program.check_start(config)
@@ -55,7 +55,7 @@ def run(
   moving = frozen.select(state.params, recipe.trained)
   if config.log.probes:
     preview.check_probes(preview.preview(config).unmatched(config.log.probes))
-  updates = build.describe_updates(config, moving, recipe.roles)
+  updates = layer_decay.describe_updates(config, moving, recipe.roles)
   table = Table(title="parameters", box=box.SIMPLE)
   for header in ("parameter", "role", "shape", "count", "update"):
     is_path = header == "parameter"

@@ -16,6 +16,8 @@ from normjax import errors, norms, validate
 from normjax.nn import saved_residuals
 from normjax.nn.conv import Conv
 from normjax.nn.conv_norm import ConvNorm, NormActivation
+from normjax.nn.dropout import drop_examples
+from normjax.nn.switches import HasNoise
 from normjax.norms import modes, weights
 from normjax.types import Array
 
@@ -182,7 +184,7 @@ def pad_shortcut(x_byxc: Array, channels: int, stride: int) -> Array:
   return jnp.pad(x_byxc, ((0, 0), (0, 0), (0, 0), (0, missing)))
 
 
-class Block(nnx.Module):
+class Block(HasNoise):
   """What both versions share: the branch's shape and the shortcut's kind."""
 
   def __init__(
@@ -192,6 +194,7 @@ class Block(nnx.Module):
     *,
     shortcut: str,
     project: Callable[..., nnx.Module],
+    drop_path_rate: float,
   ):
     """Makes the shortcut.
 
@@ -200,7 +203,9 @@ class Block(nnx.Module):
       branch: the convolutions.
       shortcut: one of `SHORTCUTS`, where the shape changes.
       project: makes the projection, as `Layers.conv`.
+      drop_path_rate: of the branch, by example, in training.
     """
+    self.drop_path_rate = drop_path_rate
     validate.choice("residual_blocks", "shortcut", shortcut, SHORTCUTS)
     self.outputs = branch[-1].outputs
     self.stride = max(conv.stride for conv in branch)
@@ -217,6 +222,13 @@ class Block(nnx.Module):
     if self.project is not None:
       return self.project(x_byxc, train=train)
     return pad_shortcut(x_byxc, self.outputs, self.stride)
+
+  def dropped(
+    self, h_byxc: Array, *, train: modes.Train, key: Array | None
+  ) -> Array:
+    """What the branch gives, after drop path."""
+    key = self.noise_key(train, key, drop_path_rate=self.drop_path_rate)
+    return drop_examples(h_byxc, self.drop_path_rate, key, rescaled=True)
 
 
 class PostActivation(Block):
@@ -235,6 +247,7 @@ class PostActivation(Block):
     shortcut: str = "project",
     zero_gamma: bool = False,
     first: bool = False,
+    drop_path_rate: float = 0.0,
   ):
     """Makes the convolutions and norms.
 
@@ -247,13 +260,20 @@ class PostActivation(Block):
         so that the block starts as its shortcut: arXiv:1706.02677, section
         5.1.
       first: the network's first block; like the others here.
+      drop_path_rate: of the branch, by example, in training.
     """
     del first
 
     def normalized(inputs: int, outputs: int, **options: Any) -> ConvNorm:
       return layers.conv_norm(inputs, outputs, activation=None, **options)
 
-    super().__init__(inputs, branch, shortcut=shortcut, project=normalized)
+    super().__init__(
+      inputs,
+      branch,
+      shortcut=shortcut,
+      project=normalized,
+      drop_path_rate=drop_path_rate,
+    )
     convs = []
     for kernel_size, outputs, stride in branch[:-1]:
       convs.append(
@@ -271,11 +291,14 @@ class PostActivation(Block):
     )
     self.convs = nnx.List(convs)
 
-  def __call__(self, x_byxc: Array, *, train: modes.Train = None) -> Array:
-    """The stream after the block."""
+  def __call__(
+    self, x_byxc: Array, *, train: modes.Train = None, key: Array | None = None
+  ) -> Array:
+    """The stream after the block; the key is of drop path."""
     h_byxc = x_byxc
     for conv in self.convs:
       h_byxc = conv(h_byxc, train=train)
+    h_byxc = self.dropped(h_byxc, train=train, key=key)
     x_byxc = saved_residuals.relu(h_byxc + self.shortcut(x_byxc, train=train))
     self.sow(nnx.Intermediate, "stream", x_byxc, capture_noop=True)
     return x_byxc
@@ -301,6 +324,7 @@ class PreActivation(Block):
     shortcut: str = "project",
     zero_gamma: bool = False,
     first: bool = False,
+    drop_path_rate: float = 0.0,
   ):
     """Makes the convolutions and norms; see `PostActivation`.
 
@@ -313,7 +337,13 @@ class PreActivation(Block):
         " v2 a ReLU and a convolution follow the last norm: with a scale of"
         " zero they pass no gradient, and the branch would never start."
       )
-    super().__init__(inputs, branch, shortcut=shortcut, project=layers.conv)
+    super().__init__(
+      inputs,
+      branch,
+      shortcut=shortcut,
+      project=layers.conv,
+      drop_path_rate=drop_path_rate,
+    )
     self.norm = None if first else layers.norm(inputs)
     convs, between = [], []
     for kernel_size, outputs, stride in branch:
@@ -325,8 +355,10 @@ class PreActivation(Block):
       inputs = outputs
     self.convs, self.norms = nnx.List(convs), nnx.List(between)
 
-  def __call__(self, x_byxc: Array, *, train: modes.Train = None) -> Array:
-    """The stream after the block."""
+  def __call__(
+    self, x_byxc: Array, *, train: modes.Train = None, key: Array | None = None
+  ) -> Array:
+    """The stream after the block; the key is of drop path."""
     h_byxc = x_byxc if self.norm is None else self.norm(x_byxc, train=train)
     if self.changes_shape:
       x_byxc = self.shortcut(h_byxc, train=train)
@@ -334,7 +366,7 @@ class PreActivation(Block):
     h_byxc = first(h_byxc, train=train)
     for norm, conv in zip(self.norms, rest, strict=True):
       h_byxc = conv(norm(h_byxc, train=train), train=train)
-    x_byxc = x_byxc + h_byxc
+    x_byxc = x_byxc + self.dropped(h_byxc, train=train, key=key)
     self.sow(nnx.Intermediate, "stream", x_byxc, capture_noop=True)
     return x_byxc
 

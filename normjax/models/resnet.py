@@ -9,13 +9,15 @@ from flax import nnx
 from normjax import errors, norms, validate
 from normjax.models import residual_blocks as blocks
 from normjax.nn import checks, roles
+from normjax.nn.dropout import drop_path_keys, drop_path_rates
+from normjax.nn.switches import HasNoise
 from normjax.norms import modes, weights
 from normjax.types import Array
 
 Shape = tuple[int, int, int]
 
 
-class ResNet(nnx.Module):
+class ResNet(HasNoise):
   """Stem, stages of blocks, the mean over pixels, and a linear head.
 
   In version 2 a norm and an activation follow the last block. Kernels start
@@ -39,6 +41,7 @@ class ResNet(nnx.Module):
     scale_init: str,
     bias_init: float,
     conv_norm_mode: str,
+    drop_path_rate: float,
     norm: norms.NormSpec,
     weight_norm: weights.WeightNormSpec | None,
     compute_dtype: str,
@@ -58,6 +61,7 @@ class ResNet(nnx.Module):
       scale_init: one of `SCALE_INITS`.
       bias_init: where the norms' biases start.
       conv_norm_mode: of every `ConvNorm`.
+      drop_path_rate: of the last block's branch.
       norm: at every site.
       weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
@@ -92,11 +96,20 @@ class ResNet(nnx.Module):
       blocks.check_starts(norms.resolve(norm), inputs, "scale", option)
     self.pools = pools
     self.stem = layers.conv_norm(input_shape[-1], **stem)
+    self.drop_path_rate = drop_path_rate
+    rates = drop_path_rates("resnet", drop_path_rate, len(branches))
     made = []
-    for branch in branches:
+    for branch, rate in zip(branches, rates, strict=True):
       options = {"shortcut": shortcut, "zero_gamma": zero_gamma}
       made.append(
-        block(inputs, branch, layers=layers, first=not made, **options)
+        block(
+          inputs,
+          branch,
+          layers=layers,
+          first=not made,
+          drop_path_rate=rate,
+          **options,
+        )
       )
       inputs = branch[-1].outputs
     self.layers = nnx.List(made)
@@ -120,18 +133,22 @@ class ResNet(nnx.Module):
 
     Args:
       images_byxc: standardized, any float dtype.
-      train: of the norms; see `NormLayer`.
-      key: unused; there is no dropout.
+      train: of the norms, and whether drop path is on; see `NormLayer`.
+      key: of drop path; needed where there is some in training.
 
     Returns:
       (b, classes), float32.
+
+    Raises:
+      UserError: drop path in training without a key.
     """
-    del key
+    key = self.noise_key(train, key, drop_path_rate=self.drop_path_rate)
+    keys = drop_path_keys(key, len(self.layers))
     x_byxc = self.stem(images_byxc, train=train)
     if self.pools:
       x_byxc = nnx.max_pool(x_byxc, (3, 3), (2, 2), ((1, 1), (1, 1)))
-    for layer in self.layers:
-      x_byxc = layer(x_byxc, train=train)
+    for layer, layer_key in zip(self.layers, keys, strict=True):
+      x_byxc = layer(x_byxc, train=train, key=layer_key)
     if self.norm is not None:
       x_byxc = self.norm(x_byxc, train=train)
     return self.head(jnp.mean(x_byxc, axis=(1, 2)))
@@ -153,6 +170,7 @@ class CifarResNet(ResNet):
     scale_init: str = "ones",
     bias_init: float = 0.0,
     conv_norm_mode: str = "train",
+    drop_path_rate: float = 0.0,
     norm: norms.NormSpec = "batch_norm",
     weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
@@ -179,6 +197,9 @@ class CifarResNet(ResNet):
       conv_norm_mode: "train"; v1 only, for going on with a trained network,
         "eval", whose running statistics are constants, or "tune", the same in
         less memory (arXiv:2305.11624).
+      drop_path_rate: stochastic depth, timm's drop path: in training the branch
+        of block i of n, from 0, is dropped at i / (n - 1) times this, an
+        example at a time, and divided by what is kept.
       norm: at every site, by name.
       weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
@@ -203,6 +224,7 @@ class CifarResNet(ResNet):
       scale_init=scale_init,
       bias_init=bias_init,
       conv_norm_mode=conv_norm_mode,
+      drop_path_rate=drop_path_rate,
       norm=norm,
       weight_norm=weight_norm,
       compute_dtype=compute_dtype,
@@ -238,6 +260,7 @@ class ImageNetResNet(ResNet):
     scale_init: str = "ones",
     bias_init: float = 0.0,
     conv_norm_mode: str = "train",
+    drop_path_rate: float = 0.0,
     norm: norms.NormSpec = "batch_norm",
     weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
@@ -261,6 +284,7 @@ class ImageNetResNet(ResNet):
       scale_init: how all other scales start.
       bias_init: where the norms' biases start.
       conv_norm_mode: "train", "eval" or "tune".
+      drop_path_rate: stochastic depth.
       norm: at every site, by name.
       weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
@@ -293,6 +317,7 @@ class ImageNetResNet(ResNet):
       scale_init=scale_init,
       bias_init=bias_init,
       conv_norm_mode=conv_norm_mode,
+      drop_path_rate=drop_path_rate,
       norm=norm,
       weight_norm=weight_norm,
       compute_dtype=compute_dtype,

@@ -158,7 +158,7 @@ class _Decoder(Stack):
       UserError: tokens or positions out of range, tokens that are not (b, t),
         or dropout in training without a key.
     """
-    keys = split(key, 2, self.dropout_rate)
+    keys = split(key, 2, self.dropout_rate, self.drop_path_rate)
     own_key = self.noise_key(train, keys[0], dropout_rate=self.dropout_rate)
     checks.check_sequences("tokens", tokens_bt)
     checks.check_ids(

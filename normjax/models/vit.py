@@ -188,7 +188,7 @@ class ViT(Stack):
       UserError: images of another shape, or dropout in training without a key.
     """
     checks.check_examples(images_byxc, self.input_shape)
-    keys = split(key, 2, self.dropout_rate)
+    keys = split(key, 2, self.dropout_rate, self.drop_path_rate)
     own_key = self.noise_key(train, keys[0], dropout_rate=self.dropout_rate)
     patches = self.patch_conv(images_byxc)
     b, *_, d = patches.shape

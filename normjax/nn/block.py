@@ -12,6 +12,7 @@ from normjax import norms
 from normjax.nn import placement as placement_lib
 from normjax.nn import roles
 from normjax.nn.attention import Attention
+from normjax.nn.dropout import drop_examples, drop_path_keys
 from normjax.nn.feed_forward import FeedForward
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.residual_scaling import ResidualScaling
@@ -114,6 +115,8 @@ class Block(nnx.Module):
     mask_bt: Array | None = None,
     rotary: RotaryTable | None = None,
     key: Array | None = None,
+    drop_path_rate: float | Array = 0.0,
+    drop_path_key: Array | None = None,
   ) -> Array:
     """The stream after the block.
 
@@ -124,7 +127,10 @@ class Block(nnx.Module):
       mask_bt: true for real tokens.
       rotary: see `Attention`.
       key: of dropout; needed where there is some in training.
+      drop_path_rate: what each addition to an example's stream is dropped with.
+      drop_path_key: of that; None: nothing is dropped.
     """
+    drops = _drops(drop_path_rate, drop_path_key)
     keys = (None, None) if key is None else jax.random.split(key)
     attend = self._branch(
       "attention", train, key=keys[0], mask_bt=mask_bt, rotary=rotary
@@ -139,12 +145,14 @@ class Block(nnx.Module):
           attend(h_btd), factors[0]
         ) + placement_lib.scaled(feed(h_btd), factors[1])
 
-      x_btd = placement_lib.residual(x_btd, both, slots, gains=gains)
+      x_btd = placement_lib.residual(
+        x_btd, both, slots, gains=gains, drop=drops[0]
+      )
     else:
       context = self._context_for_next(x_btd, gains, mask_bt)
-      x_btd = self._add(x_btd, 0, attend, slots, gains)
+      x_btd = self._add(x_btd, 0, attend, slots, gains, drops[0])
       slots = self._norms(1, train, mask_bt, context)
-      x_btd = self._add(x_btd, 1, feed, slots, gains)
+      x_btd = self._add(x_btd, 1, feed, slots, gains, drops[1])
     self.sow(nnx.Intermediate, "stream", x_btd, capture_noop=True)
     return x_btd
 
@@ -202,7 +210,7 @@ class Block(nnx.Module):
 
     return {slot: normalize(slot) for slot in self.around[branch]}
 
-  def _add(self, x_btd, branch: int, function, slots, gains) -> Array:
+  def _add(self, x_btd, branch: int, function, slots, gains, drop) -> Array:
     return placement_lib.residual(
       x_btd,
       function,
@@ -210,4 +218,18 @@ class Block(nnx.Module):
       structure=self.structures[branch],
       gains=gains,
       branch_gain=self._factor(branch),
+      drop=drop,
     )
+
+
+def _drops(
+  rate: float | Array, key: Array | None
+) -> list[placement_lib.Fn | None]:
+  """Drop path of each branch."""
+
+  def of(key: Array | None) -> placement_lib.Fn | None:
+    if key is None:
+      return None
+    return lambda y: drop_examples(y, rate, key, rescaled=True)
+
+  return [of(own) for own in drop_path_keys(key, len(BRANCHES))]

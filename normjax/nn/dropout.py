@@ -1,6 +1,7 @@
 """Dropout as a function of an explicit key: modules hold no random state."""
 
 import math
+import zlib
 from collections.abc import Callable
 
 import jax
@@ -48,22 +49,64 @@ def dropout(x: Array, rate: float, key: Array | None) -> Array:
   return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))
 
 
-def drop_examples(x: Array, rate: float, key: Array | None) -> Array:
-  """Zeroes whole examples with probability `rate`; the rest stays as it is.
+def drop_examples(
+  x: Array,
+  rate: float | Array,
+  key: Array | None,
+  *,
+  rescaled: bool = False,
+) -> Array:
+  """Zeroes whole examples with probability `rate`.
 
-  Stochastic depth (arXiv:1603.09382) without its factor in evaluation, as in
-  deepmind-research nfnets/base.py.
+  Stochastic depth (arXiv:1603.09382) of a branch. Instead of its factor in
+  evaluation, what is kept stays as it is, as in deepmind-research
+  nfnets/base.py, or is divided by 1 - rate, timm's drop path.
 
   Args:
     x: (b, …).
-    rate: in [0, 1).
+    rate: in [0, 1); may be traced, as in a scan over layers.
     key: None (or a rate of 0) leaves x as it is: evaluation.
+    rescaled: whether what is kept is divided by 1 - rate.
   """
-  if key is None or rate == 0.0:
+  if key is None or (isinstance(rate, float | int) and rate == 0):
     return x
   shape = (x.shape[0],) + (1,) * (x.ndim - 1)
   keep = jax.random.bernoulli(key, 1.0 - rate, shape)
-  return jnp.where(keep, x, jnp.zeros_like(x))
+  kept = (x / (1.0 - rate)).astype(x.dtype) if rescaled else x
+  return jnp.where(keep, kept, jnp.zeros_like(x))
+
+
+def drop_path_rates(owner: str, rate: float, num_blocks: int) -> list[float]:
+  """The rate of each block, from 0 to `rate`: rate i / (n - 1), timm's rule.
+
+  arXiv:1603.09382 itself has rate i / n, i from 1.
+
+  Args:
+    owner: the model, for messages.
+    rate: of the last block, its option `drop_path_rate`.
+    num_blocks: n.
+
+  Raises:
+    UserError: a rate out of range, or one above 0 of a single block, which the
+      rule never drops.
+  """
+  validate.rates(owner, drop_path_rate=rate)
+  if rate and num_blocks == 1:
+    validate.refuse(
+      owner, "drop_path_rate", rate, "0 with a single block, which always stays"
+    )
+  return [rate * i / max(num_blocks - 1, 1) for i in range(num_blocks)]
+
+
+def drop_path_keys(key: Array | None, count: int) -> Keys:
+  """A key per block or branch for its drop path; Nones where there is none.
+
+  A stream of its own: `key` and what `split` makes of it serve dropout.
+  """
+  if key is None:
+    return [None] * count
+  own = jax.random.fold_in(key, zlib.crc32(b"drop_path"))
+  return list(jax.random.split(own, count))
 
 
 def alpha_dropout(

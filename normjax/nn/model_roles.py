@@ -237,6 +237,40 @@ class Roles:
       groups.WRITER_NAMES,
     )
 
+  def layers(self, asked: str) -> list[str]:
+    """The option `layers` of `optim.decay_by_layer`: a pattern for each layer.
+
+    Layer 0 has what comes before the blocks: the input layer and all that is
+    in one module with it, tables, tokens and a norm of the embedding. Layer
+    i + 1 is block i, "layers/<i>". All else, as the last norm and the head, is
+    the last layer, which has no pattern. So it is in BEiT's optim_factory.py.
+
+    Args:
+      asked: what asks, for the message.
+
+    Raises:
+      UserError: the model has no "layers/<i>".
+    """
+    blocks = {
+      int(found[1])
+      for path, _ in self.params()
+      if (found := re.match(r"layers/(\d+)/", path))
+    }
+    if not blocks:
+      raise errors.UserError(
+        f"{asked}: {self.model} has no layers called layers/0, layers/1 and so"
+        " on; allowed: 1.0."
+      )
+    firsts = {
+      re.escape(path.partition("/")[0])
+      for path, role in self.params()
+      if _is_before_blocks(path, role)
+    }
+    first = f"({'|'.join(sorted(firsts))})(/.*)?" if firsts else "(?!)"
+    # Of a multilayer perceptron the norms are a list beside the layers.
+    each = (rf"(layers|norms)/{n}/.*" for n in range(max(blocks) + 1))
+    return [first, *each]
+
   @property
   def dims(self) -> dims_lib.Matrices:
     """What the option `dims` of an optimizer takes."""
@@ -278,6 +312,16 @@ class Roles:
 
 def _is_other(role: roles.Role) -> bool:
   return role.kind is roles.Kind.OTHER
+
+
+def _is_before_blocks(path: str, role: roles.Role) -> bool:
+  if role.layer == "output" or path.startswith("layers/"):
+    return False
+  return (
+    role.layer == "input"
+    or role.kind in {*roles.TABLE_KINDS, roles.Kind.TOKEN}
+    or path.startswith(("embedding_", "stem_"))
+  )
 
 
 def _hidden(role: roles.Role) -> MatrixDims | None:

@@ -371,6 +371,7 @@ def residual(
   structure: Branch = ADDED,
   gains: Gains = NO_GAINS,
   branch_gain: float | Array = 1.0,
+  drop: Fn | None = None,
 ) -> Array:
   """One residual branch with its norms: the formula at the top.
 
@@ -381,6 +382,7 @@ def residual(
     structure: what the branch is added to and how.
     gains: the block's constants.
     branch_gain: multiplies what is added; with `interpolate` it is |a|.
+    drop: of y, in training: drop path, which a norm after it would undo.
 
   Returns:
     The stream after the branch.
@@ -392,5 +394,7 @@ def residual(
   base = normalized if structure.residual == "input" else x
   if structure.interpolate:
     y = y - base
+  if drop is not None:
+    y = drop(y)
   x = scaled(base, gains.stream) + scaled(y, branch_gain)
   return norms["stream"](x) if "stream" in norms else x

@@ -13,6 +13,7 @@ from normjax.nn import placement as placement_lib
 from normjax.nn import variables as nn_variables
 from normjax.nn.attention import Attention
 from normjax.nn.block import BRANCHES, Block
+from normjax.nn.dropout import drop_path_keys, drop_path_rates
 from normjax.nn.feed_forward import FeedForward
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.switches import HasNoise
@@ -36,6 +37,7 @@ class Stack(HasNoise):
     activation: str = "swiglu",
     use_bias: bool = False,
     dropout_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
     norm: norms.NormSpec = "rms_norm",
     slot_norms: Mapping[str, norms.NormSpec | None] | None = None,
     placement: str | placement_lib.Placement = "pre",
@@ -72,6 +74,9 @@ class Stack(HasNoise):
       activation: of the feed-forward, one of `feed_forward.ACTIVATIONS`.
       use_bias: whether the dense layers have biases.
       dropout_rate: on each branch's output.
+      drop_path_rate: stochastic depth, timm's drop path: in training branches
+        of block i of n, from 0, are dropped at i / (n - 1) times this, an
+        example at a time, and divided by what is kept.
       norm: what is in every slot that `slot_norms` leaves out.
       slot_norms: a norm by slot: embedding, input, output, inner, stream,
         query_key, value, hidden, final, or one branch's alone as in
@@ -181,6 +186,10 @@ class Stack(HasNoise):
         rngs=rngs,
       )
 
+    self.drop_path_rate = drop_path_rate
+    self.drop_path_rates = tuple(
+      drop_path_rates("transformer", drop_path_rate, num_layers)
+    )
     self.layers = nnx.List([block(i, layer) for i, layer in enumerate(layers)])
     self.gains = tuple(layer.gains for layer in layers)
     # What a head of the model starts with.
@@ -218,7 +227,8 @@ class Stack(HasNoise):
       train: of the norms and of dropout.
       mask_bt: true for real tokens.
       positions: (t,) or (b, t), of the rotation; None: 0 to t - 1.
-      key: of dropout; needed where there is some in training.
+      key: of dropout and drop path; needed where there is one of them in
+        training.
     """
     ends = {"train": train, "mask": mask_bt}
     if positions is None:
@@ -227,6 +237,8 @@ class Stack(HasNoise):
     rotary = self.layers[0].attention.rotary_table(positions, x_btd.dtype)
     options = {"train": train, "mask_bt": mask_bt, "rotary": rotary}
     x_btd = self.normalize_end("embedding", x_btd, **ends)
+    drop_key = self.noise_key(train, key, drop_path_rate=self.drop_path_rate)
+    drop_keys = drop_path_keys(drop_key, len(self.layers))
     keys = None if key is None else jax.random.split(key, len(self.layers))
     # Captured activations have no way out of a loop.
     capturing = hasattr(self, "__captures__")
@@ -236,6 +248,8 @@ class Stack(HasNoise):
           x_btd,
           gains=self.gains[i],
           key=None if keys is None else keys[i],
+          drop_path_rate=self.drop_path_rates[i],
+          drop_path_key=drop_keys[i],
           **options,
         )
     else:
@@ -243,7 +257,7 @@ class Stack(HasNoise):
       for group in self._groups([structure for structure, _ in parts]):
         variables = [parts[i][1] for i in group]
         x_btd = self._run_group(
-          x_btd, group, parts[group[0]][0], variables, keys, options
+          x_btd, group, parts[group[0]][0], variables, keys, drop_keys, options
         )
     return self.normalize_end("final", x_btd, **ends)
 
@@ -258,18 +272,31 @@ class Stack(HasNoise):
     return groups
 
   def _run_group(
-    self, x_btd, group: list[int], structure, variables, keys, options
+    self,
+    x_btd,
+    group: list[int],
+    structure,
+    variables,
+    keys,
+    drop_keys,
+    options,
   ) -> Array:
     """The stream through like layers; `variables` has those of each."""
-    gains = [self.gains[i] for i in group]
-    # Gains that are the same everywhere stay static floats.
-    varying = len(set(gains)) > 1
+    constants = [(self.gains[i], self.drop_path_rates[i]) for i in group]
+    # Constants that are the same everywhere stay static floats.
+    varying = len(set(constants)) > 1
 
-    def apply(x_btd: Array, inputs: tuple[Any, Any, Any]):
-      variables, key, gain = inputs
+    def apply(x_btd: Array, inputs: tuple[Any, ...]):
+      variables, key, drop_key, traced = inputs
       layer = nn_variables.merge(structure, variables)
+      gain, rate = traced if varying else constants[0]
       x_btd = layer(
-        x_btd, gains=gain if varying else gains[0], key=key, **options
+        x_btd,
+        gains=gain,
+        key=key,
+        drop_path_rate=rate,
+        drop_path_key=drop_key,
+        **options,
       )
       return x_btd, nn_variables.split(layer)[1]["stats"]
 
@@ -277,8 +304,8 @@ class Stack(HasNoise):
       # In a loop nothing can merge the two computations anyway.
       apply = jax.checkpoint(apply, prevent_cse=len(group) == 1)
     per_layer = [
-      (own, None if keys is None else keys[i], self.gains[i])
-      for i, own in zip(group, variables, strict=True)
+      (own, None if keys is None else keys[i], drop_keys[i], constant)
+      for i, own, constant in zip(group, variables, constants, strict=True)
     ]
     if len(group) == 1:
       x_btd, stats = apply(x_btd, per_layer[0])

@@ -23,6 +23,8 @@ PREMISE = (
   "a norm before every nonlinearity (arXiv:2407.01800), which makes matrices"
   " scale-invariant: model.placement='nap' of the decoders, without biases"
 )
+# See `state.keeps_norms`.
+KEEPS_NORMS = True
 _METHOD = "normalize_and_project"
 _PER = ("matrix", "unit")
 _VECTORS = ("none", "normalize", "decay")

@@ -17,6 +17,8 @@ from normjax.types import Array, PyTree
 
 __all__ = ["ngpt_adam", "normalized_weights"]
 
+# See `state.keeps_norms`.
+KEEPS_NORMS = True
 _METHOD = "normalized_weights"
 
 

@@ -11,7 +11,7 @@ from normjax import optim
 from normjax.optim import compose, groups
 from normjax.types import PyTree
 
-__all__ = ["describe", "premise", "state_bytes"]
+__all__ = ["describe", "keeps_norms", "premise", "state_bytes"]
 
 
 def state_bytes(state: PyTree) -> int:
@@ -54,3 +54,18 @@ def premise(name: str) -> str | None:
   """
   module = inspect.getmodule(optim.REGISTRY.get(name))
   return getattr(module, "PREMISE", None)
+
+
+def keeps_norms(name: str) -> bool:
+  """Whether an optimizer's updates put matrices back to a norm.
+
+  Its file says it, as `KEEPS_NORMS`.
+
+  Args:
+    name: an optimizer of the table, or "package.module:factory".
+
+  Raises:
+    UnknownNameError: no such optimizer.
+  """
+  module = inspect.getmodule(optim.REGISTRY.get(name))
+  return getattr(module, "KEEPS_NORMS", False)

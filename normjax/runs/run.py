@@ -207,7 +207,9 @@ class Run:
   def model(self) -> nnx.Module:
     """The model of the step, in evaluation mode: `run.model(inputs)`.
 
-    With the parameters that its optimizer has for evaluations.
+    With the variables that its evaluations read: the average where
+    `evaluate.weights` says so, else the trained ones or those that its
+    optimizer has for evaluations.
     """
     return reopen.model(self._opened, self.state)
 

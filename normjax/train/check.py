@@ -5,7 +5,7 @@ from typing import Any
 from normjax import build, configure, errors, fields, objectives
 from normjax.data import corruptions
 from normjax.record import probes, sinks
-from normjax.train import evaluate, schedules
+from normjax.train import average, evaluate, layer_decay, mixup, schedules
 
 
 def check(config: configure.ConfigDict) -> None:
@@ -25,6 +25,9 @@ def check(config: configure.ConfigDict) -> None:
   _check_batch(config)
   build.start_steps(config)
   _check_corruptions(config)
+  _check_mixup(config)
+  average.check(config)
+  layer_decay.check(config)
   build.optimizer(config)
   build.evaluation_dataset(config)
   build.metrics(config)
@@ -52,6 +55,32 @@ def _check_batch(config: configure.ConfigDict) -> None:
     raise errors.UserError(
       f"train.batch_size={batch_size} is more than the {size} examples that"
       f" data {config.data.name!r} has to train on."
+    )
+
+
+def _check_mixup(config: configure.ConfigDict) -> None:
+  flat = dict(configure.leaves(configure.to_dict(config)))
+  alphas = [path for path in mixup.ALPHAS if path in flat]
+  for path in (mixup.PROBABILITY, mixup.SWITCH, mixup.MODE):
+    # The switch is between the two.
+    needed, word = (2, "and") if path == mixup.SWITCH else (1, "or")
+    if path in flat and len(alphas) < needed:
+      raise errors.UserError(
+        f"{path}={flat[path]!r}: nothing reads it without"
+        f" {f' {word} '.join(mixup.ALPHAS)} above 0."
+      )
+  if not alphas:
+    return
+  given, data = f"{alphas[0]}={flat[alphas[0]]!r}", build.dataset(config)
+  if (data.reads, data.targets) != ("images", "classes"):
+    raise errors.UserError(
+      f"{given}: data {config.data.name!r} gives {data.reads} with targets that"
+      f" are {data.targets}; only images with classes are mixed. Allowed: 0."
+    )
+  if config.train.batch_size % 2:
+    raise errors.UserError(
+      f"{given}: train.batch_size={config.train.batch_size} must be even; the"
+      " example in the middle would be mixed with itself."
     )
 
 

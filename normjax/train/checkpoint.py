@@ -63,7 +63,7 @@ class Checkpoints:
       state: buffers that no later step overwrites.
       clock: seconds by activity.
     """
-    tree = state._asdict()
+    tree = state.branches()
     with self._disk_errors():
       self._manager.save(
         int(state.step),
@@ -121,7 +121,7 @@ class Checkpoints:
       SealError: it is not what was saved, or another run's.
     """
     items: dict[str, Any] = {
-      "state": ocp.args.StandardRestore(abstract_state._asdict()),
+      "state": ocp.args.StandardRestore(abstract_state.branches()),
       "clock": ocp.args.JsonRestore(),
     }
     sealed = has_seal(self._directory / str(step))
@@ -177,7 +177,7 @@ def read(directory: Path, abstract_state: State, run_id: str) -> State:
     Exception: whatever a damaged file makes the readers raise.
   """
   directory = directory.absolute()  # As Orbax wants it.
-  item = abstract_state._asdict()
+  item = abstract_state.branches()
   found = ocp.PyTreeCheckpointHandler().restore(
     directory / "state",
     args=ocp.args.PyTreeRestore(

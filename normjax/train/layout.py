@@ -118,6 +118,8 @@ class Layout:
         state.optimizer_state, variables["params"]
       ),
       diverged_at=abstract(state.diverged_at, self.everywhere),
+      average=state.average
+      and {name: self._variables(x) for name, x in state.average.items()},
     )
 
   def _variables(self, tree: PyTree) -> PyTree:

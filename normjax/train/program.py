@@ -18,7 +18,7 @@ from normjax.data import dataset as dataset_lib
 from normjax.metrics import Metric
 from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
-from normjax.train import fit, schedules
+from normjax.train import average, fit, layer_decay, mixup, schedules
 from normjax.train import frozen as frozen_lib
 from normjax.train import layout as layout_lib
 from normjax.train import state as train_state
@@ -172,10 +172,11 @@ def recipe_and_initialize(
     structure, which are the same for all runs of the program.
 
   Raises:
-    UserError: what `drawing` and the start steps raise.
+    UserError: what `drawing`, the start steps and `average.check` raise.
   """
   # Captures an immutable copy: the caller may go on editing its config.
   frozen = configure.override(config, {})
+  average.check(frozen)
   drawn = drawing(frozen)
   changes = _changes(config)
   structure, shapes = start.in_shapes(changes, drawn.model, drawn.shapes)
@@ -189,7 +190,7 @@ def recipe_and_initialize(
 
   recipe = train_step.Recipe(
     graphdef=structure,
-    make_optimizer=functools.partial(build.optimizer, frozen, roles=roles),
+    make_optimizer=layer_decay.make_optimizer(frozen, roles),
     schedule=schedules.of_block(configure.to_dict(config)["schedule"]),
     make_objective=lambda hyper: build.objective(frozen, hyper),
     accumulation_steps=config.train.accumulation_steps,
@@ -199,6 +200,9 @@ def recipe_and_initialize(
     metrics=build.metrics(config),
     model_name=config.model.name,
     num_outputs=fit.num_outputs(build.dataset(config)),
+    mixup_mode=configure.optional(config, mixup.MODE),
+    ema_warmup=configure.optional(config, average.WARMUP),
+    weights=configure.optional(config, average.WEIGHTS),
   )
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)
 

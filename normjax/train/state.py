@@ -17,6 +17,9 @@ class State(NamedTuple):
   grad_stats: PyTree  # Statistics of the backward pass, float32.
   optimizer_state: PyTree
   diverged_at: Array  # (), int32: first step with a bad loss, or -1.
+  # Of what is trained and of the forward statistics: {"params", "stats"} as
+  # `train.average` makes it; None where there is none.
+  average: PyTree = None
 
   def variables(self) -> dict[str, PyTree]:
     """What a model is merged from."""
@@ -26,8 +29,17 @@ class State(NamedTuple):
       "grad_stats": self.grad_stats,
     }
 
+  def branches(self) -> dict[str, PyTree]:
+    """What a checkpoint holds: a state without an average has none."""
+    tree = self._asdict()
+    return {name: branch for name, branch in tree.items() if branch is not None}
 
-def create(variables: dict[str, PyTree], optimizer_state: PyTree) -> State:
+
+def create(
+  variables: dict[str, PyTree],
+  optimizer_state: PyTree,
+  average: PyTree = None,
+) -> State:
   """The state before the first step."""
   return State(
     step=jnp.zeros((), jnp.int32),
@@ -36,6 +48,7 @@ def create(variables: dict[str, PyTree], optimizer_state: PyTree) -> State:
     grad_stats=variables["grad_stats"],
     optimizer_state=optimizer_state,
     diverged_at=jnp.full((), -1, jnp.int32),
+    average=average,
   )
 
 

@@ -16,7 +16,7 @@ from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
 from normjax.record import probes
 from normjax.record.files import ROW_KEYS
-from normjax.train import frozen, measure
+from normjax.train import average, frozen, measure, mixup
 from normjax.train.state import State, create
 from normjax.types import Array, Hyper, PyTree
 
@@ -42,12 +42,18 @@ class Recipe(NamedTuple):
   metrics: tuple[Metric, ...] = ()  # Of an evaluation, beside the means.
   model_name: str = ""  # As in the config, for messages.
   num_outputs: int | None = None  # The data's classes; None: any number.
+  mixup_mode: str = "batch"  # See `mixup.Options`; scalars say whether.
+  ema_warmup: bool = False  # See `average`.
+  weights: str = "trained"  # What an evaluation reads, or "ema".
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
     """The state before step 0 on these variables."""
     moving = frozen.select(variables["params"], self.trained)
-    optimizer = self.make_optimizer(hyper)
-    return create(variables, optimizer.init(moving))
+    optimizer_state = self.make_optimizer(hyper).init(moving)
+    averaged = None
+    if average.DECAY in hyper:
+      averaged = average.start(moving, variables["stats"])
+    return create(variables, optimizer_state, averaged)
 
 
 def forward(
@@ -140,7 +146,7 @@ def _gradients(
       train=True,
       key=jax.random.fold_in(key, index),
     )
-    sums = objective.sums(output, micro)
+    sums = mixup.sums(objective, output, micro)
     means = {name: value / total for name, value in sums.items()}
     return means.pop(objectives.MINIMIZED), (stats, means, measured)
 
@@ -200,6 +206,9 @@ def train_step(
   Returns:
     The state after t + 1 updates, and metrics of the state given.
   """
+  if mixing := mixup.of_scalars(recipe.mixup_mode, hyper):
+    key = rng.fold(hyper["seed"], "mixup", state.step)
+    batch = mixup.mix(batch, mixing, key)
   gradients, stats, grad_stats, metrics = _gradients(
     recipe, state, batch, hyper
   )
@@ -227,16 +236,22 @@ def train_step(
   )
   measured |= measure.of_update(updates, trained, recipe.probes, recipe.roles)
   loss = metrics[objectives.LOSS]
+  moved = optax.apply_updates(trained, updates)
+  averaged = state.average
+  if averaged is not None:
+    decay = average.decay_at(state.step, hyper, warmup=recipe.ema_warmup)
+    averaged = average.update(averaged, moved, stats, decay)
   bad = ~(jnp.isfinite(loss) & (loss <= hyper["train.max_loss"]))
   new_state = State(
     step=state.step + 1,
-    params=frozen.put_back(state.params, optax.apply_updates(trained, updates)),
+    params=frozen.put_back(state.params, moved),
     stats=stats,
     grad_stats=grad_stats,
     optimizer_state=optimizer_state,
     diverged_at=jnp.where(
       (state.diverged_at < 0) & bad, state.step, state.diverged_at
     ),
+    average=averaged,
   )
   metrics.pop(objectives.WEIGHT)
   _check_names(metrics, (*MEASURED, "diverged_at"))
@@ -251,10 +266,23 @@ def train_step(
 
 
 def evaluation_variables(recipe: Recipe, state: State) -> dict[str, PyTree]:
-  """What a model is evaluated with: the optimizer may have its own."""
+  """What a model is evaluated with: the average, or what the optimizer has.
+
+  Raises:
+    UserError: both.
+  """
   trained = frozen.select(state.params, recipe.trained)
   chosen = optim.evaluation_params(state.optimizer_state, trained)
-  return state.variables() | {"params": frozen.put_back(state.params, chosen)}
+  stats = state.stats
+  if recipe.weights == "ema":
+    if chosen is not trained:
+      raise errors.UserError(
+        "evaluate.weights='ema': the optimizer evaluates at parameters of its"
+        " own; allowed: 'trained'."
+      )
+    chosen, stats = state.average["params"], state.average["stats"]
+  params = frozen.put_back(state.params, chosen)
+  return state.variables() | {"params": params, "stats": stats}
 
 
 def evaluation_step(
@@ -264,8 +292,7 @@ def evaluation_step(
 
   Args:
     recipe: static choices.
-    state: evaluated with its running statistics, and with the parameters that
-      its optimizer has for evaluations.
+    state: evaluated with `evaluation_variables`.
     batch: as in `train_step`.
     hyper: as in `train_step`.
   """

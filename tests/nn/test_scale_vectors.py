@@ -264,6 +264,7 @@ def test_a_run_without_them_keeps_its_name():
   flat = dict(configure.leaves(configure.to_dict(config)))
   assert not configure.ADDED.keys() & flat.keys()
   for path, value in {
+    "model.drop_path_rate": 0.1,
     "model.reader_output_scales": "plain",
     "norm.scale_form": "magnitude_direction",
   }.items():

@@ -1,0 +1,61 @@
+"""Leaves that a config may lack, and what they then are.
+
+With these values they are in no resolved config, so that a run's name is that
+of the time before they were there.
+"""
+
+from collections.abc import Container
+from typing import Any
+
+from normjax.imports import is_outside
+
+OPTIONAL: dict[str, Any] = {
+  "objective.name": "",
+  "optimizer.mask": "",  # The optimizer's own.
+  "evaluate.metrics": (),
+  "evaluate.split": "validation",
+  "evaluate.weights": "trained",
+  "train.cutmix_alpha": 0.0,
+  "train.ema_decay": 0.0,
+  "train.ema_warmup": False,
+  "train.layer_decay": 1.0,
+  "train.mixup_alpha": 0.0,
+  "train.mixup_mode": "batch",
+  "train.mixup_probability": 1.0,
+  "train.mixup_switch_probability": 0.5,
+  "log.wandb_project": "",
+  "log.wandb_group": "",
+  "log.wandb_name": "",
+}
+# Options that components' files have: a config that has such a component has
+# them, a resolved one only where they are not at these values.
+ADDED: dict[str, Any] = {
+  "model.drop_path_rate": 0.0,
+  "model.reader_output_scales": None,
+  "norm.scale_form": "plain",
+}
+
+
+def leave_out(resolved: dict[str, Any], components: Container[str]) -> None:
+  """Takes the leaves at their defaults out of a resolved config.
+
+  Args:
+    resolved: plain dicts and lists, changed in place.
+    components: blocks that may be left out as a whole.
+  """
+  for path, default in (OPTIONAL | ADDED).items():
+    block, _, key = path.rpartition(".")
+    holder = resolved.get(block)
+    if isinstance(holder, dict) and key in holder:
+      # JSON has no tuples.
+      value = tuple(v) if isinstance(v := holder[key], list) else v
+      # To Python True is 1; here it is a mistake, which is named elsewhere.
+      same_kind = isinstance(value, bool) == isinstance(default, bool)
+      if (
+        same_kind
+        and value == default
+        and not is_outside(str(holder.get("name")))
+      ):
+        del holder[key]
+    if block in components and not holder:
+      resolved.pop(block, None)
