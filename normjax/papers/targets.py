@@ -1,0 +1,397 @@
+"""What papers printed: `experiments/<paper>/targets.toml`, strictly read.
+
+Every number says where it was read. `paper`: in the paper itself or its
+official repository. `secondary`: in somebody else's copy or run. `unverified`:
+from memory; it is never given as the paper's. What is wrong with a file is an
+error that names file, table, method and column.
+"""
+
+import collections
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from normjax import errors
+from normjax.papers import places, toml
+from normjax.papers.table import Cell, Table
+from normjax.registry import near_misses
+
+PAPER, SECONDARY, UNVERIFIED = MARKS = ("paper", "secondary", "unverified")
+INDEPENDENT = "independent"
+KINDS = ("result", "headline", "memory", "speed", "count", INDEPENDENT)
+DIRECTIONS = ("lower", "higher", "none")
+FILE = "targets.toml"
+
+_TOP = ("title", "arxiv", "code", "claim")
+_TOP_MORE = ("venue", "other_arxiv", "counts", "tables", "protocol", "traps")
+_TABLE = ("id", "kind", "metric", "direction", "rows")
+_TABLE_MORE = (
+  "source", "units", "model", "dataset", "budget", "batch", "schedule", "seeds",
+  "note",
+)  # fmt: skip
+_ROW = ("method", "column", "mark")
+_ROW_MORE = ("value", "text", "pm", "source")
+# A table's short name, where its id has one: "Table 1" of "Table 1 374M".
+_SHORT = re.compile(r"(?:Table|Figure) \w+")
+
+Place = tuple[str, str, str]  # Table, method, column.
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+  """A number as it is printed.
+
+  Attributes:
+    value: None where a word stands in its place.
+    text: the word, as in "diverged"; else "".
+    pm: the printed plus-minus; None where there is none.
+    mark: "paper", "secondary" or "unverified".
+    source: where it was read.
+    is_percent: whether it is a percentage.
+    independent: whether it is of a run by others than the authors.
+  """
+
+  value: float | None
+  text: str
+  pm: float | None
+  mark: str
+  source: str
+  is_percent: bool = False
+  independent: bool = False
+
+  @property
+  def second_hand(self) -> bool:
+    """Whether it is somebody else's copy, or somebody else's run."""
+    return self.mark == SECONDARY or self.independent
+
+  @property
+  def rounding(self) -> float:
+    """Half of the last digit that is printed."""
+    if self.value is None or float(self.value).is_integer():
+      return 0.0
+    digits = re.fullmatch(r"-?\d+\.(\d+)", repr(self.value))
+    return 0.5 * 10.0 ** -len(digits[1]) if digits else 0.0
+
+  def __str__(self) -> str:
+    """As the paper has it, as in "26.95 ± 0.02"."""
+    if self.value is None:
+      return self.text
+    pm = "" if self.pm is None else f" ± {self.pm:g}"
+    return f"{self.value}{pm}" + ("%" if self.is_percent else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class PrintedTable:
+  """A table of a paper.
+
+  Attributes:
+    id: its name, as in "Table 1".
+    facts: what else the file says of it, as "dataset" or "note".
+    numbers: by method and column, unverified ones too.
+  """
+
+  id: str
+  kind: str
+  metric: str
+  direction: str
+  facts: Mapping[str, str]
+  numbers: Mapping[tuple[str, str], Number]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trap:
+  """What goes wrong where a table is copied or run again."""
+
+  text: str
+  mark: str
+  source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+  """A paper's numbers, protocol and traps.
+
+  Attributes:
+    path: the file.
+    arxiv: identifier; "" where there is none.
+    code: owner/name of the official repository, or why there is none.
+    tables: by id.
+    protocol: hyper-parameters; each says what it applies to, its mark and its
+      source.
+  """
+
+  path: Path
+  title: str
+  arxiv: str
+  code: str
+  claim: str
+  tables: Mapping[str, PrintedTable]
+  protocol: Sequence[Mapping[str, Any]] = ()
+  traps: Sequence[Trap] = ()
+
+  def entry(self, table_id: str, method: str, column: str) -> Number:
+    """A number of the file, also one that is unverified.
+
+    Raises:
+      UserError: the file does not have it.
+    """
+    table = self.tables.get(table_id)
+    if table is None:
+      raise errors.UserError(
+        f"{self.path} has no table {table_id!r}."
+        f"{near_misses(table_id, self.tables)} Tables:"
+        f" {errors.few(list(map(repr, self.tables))) or 'none'}."
+      )
+    if (method, column) in table.numbers:
+      return table.numbers[method, column]
+    methods = list(dict.fromkeys(m for m, _ in table.numbers))
+    where = f"{self.path}, table {table_id!r}"
+    if method not in methods:
+      raise errors.UserError(
+        f"{where}: no method {method!r}.{near_misses(method, methods)} Methods:"
+        f" {errors.few(list(map(repr, methods)), 12) or 'none'}."
+      )
+    columns = [c for m, c in table.numbers if m == method]
+    raise errors.UserError(
+      f"{where}, method {method!r}: no column {column!r}."
+      f"{near_misses(column, columns)} Columns:"
+      f" {errors.few(list(map(repr, columns)), 12)}."
+    )
+
+  def number(self, table_id: str, method: str, column: str) -> Number | None:
+    """A number that may be given as the paper's; None: it is unverified.
+
+    Raises:
+      UserError: the file does not have it.
+    """
+    found = self.entry(table_id, method, column)
+    return None if found.mark == UNVERIFIED else found
+
+  def traps_of(self, table_id: str | None) -> list[Trap]:
+    """Traps that concern a table: all but those that name other tables only.
+
+    Args:
+      table_id: None: those that name no table.
+    """
+    short = {key: _short(key) for key in self.tables}
+    own = None if table_id is None else short.get(table_id, table_id)
+    kept = []
+    for trap in self.traps:
+      named = {s for s in short.values() if _says(trap.text, s)}
+      if trap.mark != UNVERIFIED and (not named or own in named):
+        kept.append(trap)
+    return kept
+
+
+def place(table: Table, cell: Cell) -> Place | None:
+  """Where the paper's number of a cell stands; None: the paper has none.
+
+  Raises:
+    UserError: the cell names no table, and the table has no target.
+  """
+  if cell.paper is None:
+    return None
+  if len(cell.paper) == 3:
+    return (cell.paper[0], cell.paper[1], cell.paper[2])
+  if table.target is None:
+    raise errors.UserError(
+      f"cell {cell.row!r}: paper={cell.paper!r} names no table, and"
+      " Table.target is None; allowed: (table, method, column)."
+    )
+  return (table.target, cell.paper[0], cell.paper[1])
+
+
+def check(table: Table) -> "Targets":
+  """The targets of a table, after a look at every number that it asks for.
+
+  Raises:
+    UserError: the file is not right, or lacks a number.
+  """
+  targets = read(table.paper)
+  if table.target is not None and table.target not in targets.tables:
+    targets.entry(table.target, "", "")  # It names what there is.
+  for cell in table.cells:
+    if (where := place(table, cell)) is not None:
+      targets.entry(*where)
+  return targets
+
+
+def papers() -> list[str]:
+  """The folders of experiments that have a `targets.toml`."""
+  found = {
+    path.parent.name for each in places.folders() for path in each.glob(f"*/{FILE}")
+  }
+  return sorted(found)
+
+
+def read(paper: str) -> Targets:
+  """The targets of a paper.
+
+  Args:
+    paper: a folder of `experiments`.
+
+  Raises:
+    UserError: there is none, or it is not right.
+  """
+  path = places.find(paper, FILE) if Path(paper).name == paper else None
+  if path is None:
+    known = papers()
+    raise errors.UserError(
+      f"no experiments/{paper}/{FILE}.{near_misses(paper, known)} Papers:"
+      f" {errors.few(known, 12) or 'none'}."
+    )
+  return load(path)
+
+
+def load(path: Path) -> Targets:
+  """Reads a file.
+
+  Raises:
+    UserError: it is not right; the message names the number.
+  """
+  said = toml.load(path)
+  where = str(path)
+  toml.check_keys(where, said, _TOP, _TOP_MORE)
+  tables: dict[str, PrintedTable] = {}
+  for index, record in enumerate(toml.records(where, said, "tables"), 1):
+    table = _table(where, index, record)
+    if table.id in tables:
+      raise errors.UserError(f"{where}: table {table.id!r} is there twice.")
+    tables[table.id] = table
+  _check_counts(where, said, tables)
+  return Targets(
+    path,
+    toml.text(where, said, "title"),
+    toml.text(where, said, "arxiv", empty=True),
+    toml.text(where, said, "code", empty=True),
+    toml.text(where, said, "claim"),
+    tables,
+    [
+      _protocol(f"{where}, protocol {index}", record)
+      for index, record in enumerate(toml.records(where, said, "protocol"), 1)
+    ],
+    [
+      _trap(f"{where}, trap {index}", record)
+      for index, record in enumerate(toml.records(where, said, "traps"), 1)
+    ],
+  )
+
+
+def _table(where: str, index: int, record: Any) -> PrintedTable:
+  """A record of `[[tables]]`."""
+  is_named = isinstance(record, Mapping) and isinstance(record.get("id"), str)
+  where += f", table {record['id']!r}" if is_named else f", table {index}"
+  toml.check_keys(where, record, _TABLE, _TABLE_MORE)
+  kind = toml.word(where, record, "kind", KINDS)
+  units = toml.text(where, record, "units", empty=True)
+  numbers: dict[tuple[str, str], Number] = {}
+  for number, row in enumerate(toml.records(where, record, "rows"), 1):
+    place, found = _row(where, number, row, record)
+    if place in numbers:
+      raise errors.UserError(
+        f"{where}, method {place[0]!r}, column {place[1]!r}: it is there twice."
+      )
+    numbers[place] = dataclasses.replace(
+      found, is_percent=units == "%", independent=kind == INDEPENDENT
+    )
+  return PrintedTable(
+    toml.text(where, record, "id"),
+    kind,
+    toml.text(where, record, "metric"),
+    toml.word(where, record, "direction", DIRECTIONS),
+    {
+      key: toml.text(where, record, key, empty=True)
+      for key in _TABLE_MORE
+      if key in record
+    },
+    numbers,
+  )
+
+
+def _row(
+  where: str, index: int, row: Any, table: toml.Record
+) -> tuple[tuple[str, str], Number]:
+  """A record of `rows`: its method and column, and the number."""
+  where = _row_name(where, index, row)
+  toml.check_keys(where, row, _ROW, _ROW_MORE)
+  if ("value" in row) == ("text" in row):
+    both = "both" if "value" in row else "neither"
+    raise errors.UserError(
+      f"{where}: {both} of value and text; allowed: one of them."
+    )
+  if "pm" in row and "value" not in row:
+    raise errors.UserError(f"{where}: pm={row['pm']!r} without a value.")
+  source = row.get("source", table.get("source"))
+  if not isinstance(source, str) or not source.strip():
+    raise errors.UserError(
+      f"{where}: no source, nor has its table one; allowed: where it was read."
+    )
+  found = Number(
+    toml.number(where, row, "value", -math.inf) if "value" in row else None,
+    toml.text(where, row, "text") if "text" in row else "",
+    toml.number(where, row, "pm", 0.0) if "pm" in row else None,
+    toml.word(where, row, "mark", MARKS),
+    source,
+  )
+  names = toml.text(where, row, "method"), toml.text(where, row, "column")
+  return names, found
+
+
+def _row_name(where: str, index: int, row: Any) -> str:
+  """A row as messages name it: by method and column where it has them."""
+  if not isinstance(row, Mapping):
+    return f"{where}, row {index}"
+  names = [f", {key} {row[key]!r}" for key in ("method", "column") if key in row]
+  return where + ("".join(names) if len(names) == 2 else f", row {index}")
+
+
+def _protocol(where: str, record: Any) -> Mapping[str, Any]:
+  """A record of `[[protocol]]`: free keys beside three that it must have."""
+  needed = ("applies", "mark", "source")
+  toml.check_keys(where, record, needed, record)
+  toml.word(where, record, "mark", MARKS)
+  for key in ("applies", "source"):
+    toml.text(where, record, key)
+  return record
+
+
+def _trap(where: str, record: Any) -> Trap:
+  toml.check_keys(where, record, ("text", "mark", "source"), ())
+  return Trap(
+    toml.text(where, record, "text"),
+    toml.word(where, record, "mark", MARKS),
+    toml.text(where, record, "source"),
+  )
+
+
+def _check_counts(
+  where: str, said: toml.Record, tables: Mapping[str, PrintedTable]
+) -> None:
+  """Checks `counts`, where the file has it: a copy may have lost a row."""
+  if "counts" not in said:
+    return
+  toml.check_keys(f"{where}, counts", said["counts"], (), MARKS)
+  marks = collections.Counter(
+    number.mark for table in tables.values() for number in table.numbers.values()
+  )
+  for mark in MARKS:
+    if said["counts"].get(mark, 0) != marks[mark]:
+      raise errors.UserError(
+        f"{where}: counts.{mark}={said['counts'].get(mark, 0)!r}, but"
+        f" {marks[mark]} numbers have that mark. Of a part of a paper's tables,"
+        " leave counts out."
+      )
+
+
+def _short(table_id: str) -> str:
+  """A table's short name, as texts have it."""
+  found = _SHORT.match(table_id)
+  return found[0] if found else table_id
+
+
+def _says(text: str, name: str) -> bool:
+  """Whether a text has a name as words of its own."""
+  return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
