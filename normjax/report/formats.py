@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich import box
@@ -167,26 +167,39 @@ _STYLES = {
 }
 
 
-def terminal(table: Table, console: Console) -> RichTable:
+def terminal(
+  table: Table,
+  console: Console,
+  matter: Sequence[str] = _CORE,
+  tone: Callable[[str], str] = verdicts.tone,
+) -> RichTable:
   """A rich table: all columns where they fit, else those that matter most.
 
   Where space is short, long cells first go on two lines, then columns are
   left out from the end of the list of what matters.
+
+  Args:
+    table: as text.
+    console: that it has to fit.
+    matter: keys of columns, the first matters most.
+    tone: of a verdict's text, see `verdicts.tone`.
   """
   keys = [column.key for column in table.columns]
-  core = [key for key in _CORE if key in keys]
+  core = [key for key in matter if key in keys]
   layouts = [(keys, False), (core, False)]
   layouts += [(core[:count], True) for count in range(len(core), 1, -1)]
   # A table is never measured as wider than its console.
   unbounded = console.options.update(max_width=10_000)
   for shown, folded in layouts:
-    view = _terminal(table, [k for k in keys if k in shown], folded)
+    view = _terminal(table, [k for k in keys if k in shown], folded, tone)
     if Measurement.get(console, unbounded, view).maximum <= console.width:
       break
   return view
 
 
-def _terminal(table: Table, keys: Sequence[str], folded: bool) -> RichTable:
+def _terminal(
+  table: Table, keys: Sequence[str], folded: bool, tone: Callable[[str], str]
+) -> RichTable:
   view = RichTable(
     box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0)
   )
@@ -201,7 +214,7 @@ def _terminal(table: Table, keys: Sequence[str], folded: bool) -> RichTable:
   for row in table.rows:
     view.add_row(
       *(
-        escape.terminal(_fold(row[i].text, folded), _style(table, row, i))
+        escape.terminal(_fold(row[i].text, folded), _style(table, row, i, tone))
         for i in chosen
       )
     )
@@ -212,7 +225,9 @@ def _fold(text: str, folded: bool) -> str:
   return FOLD.sub("\n", text) if folded else text
 
 
-def _style(table: Table, row: Sequence[Cell], index: int) -> str:
+def _style(
+  table: Table, row: Sequence[Cell], index: int, tone: Callable[[str], str]
+) -> str:
   if table.columns[index].key != "verdict":
     return ""
-  return _STYLES[verdicts.tone(row[index].text)]
+  return _STYLES[tone(row[index].text)]

@@ -92,13 +92,18 @@ def is_diverged(run: Run, metric: str) -> bool:
   return run.result["metrics"].get(metric, 0.0) is None
 
 
-def resolution(sweep: SweepRecord) -> float:
+def resolution(sweep: SweepRecord, metric: str | None = None) -> float:
   """The step of a metric that takes steps; 0: it has none that is known.
 
   1 / N of a metric that is counted over N examples, as an accuracy is: every
   final value times N is whole. The steps between two evaluations of a target.
+
+  Args:
+    sweep: with its final runs.
+    metric: None: the sweep's own.
   """
-  goal = target.parse(sweep.metric)
+  metric = sweep.metric if metric is None else metric
+  goal = target.parse(metric)
   if goal is not None:
     every = sweep.config.get("evaluate", {}).get("every_steps")
     is_known = goal.unit == "steps" and isinstance(every, int)
@@ -106,7 +111,7 @@ def resolution(sweep: SweepRecord) -> float:
   done = [
     run
     for run in sweep.runs
-    if run.stage == "final" and run.metric(sweep.metric) is not None
+    if run.stage == "final" and run.metric(metric) is not None
   ]
   numbers = {_num_examples(run) for run in done}
   if not numbers or None in numbers:
@@ -114,7 +119,7 @@ def resolution(sweep: SweepRecord) -> float:
   is_count = all(
     abs(count - round(count)) < _WHOLE
     for run in done
-    if (count := run.metric(sweep.metric) * _num_examples(run)) is not None
+    if (count := run.metric(metric) * _num_examples(run)) is not None
   )
   return 1 / min(numbers) if is_count else 0.0
 

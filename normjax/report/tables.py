@@ -73,10 +73,10 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
     Column("optimizer_state_bytes", "optimizer state"),
     Column("num_params", "params"),
   ]
-  decimals = _decimals([row.interval for row in rows])
+  decimals = decimals_of([row.interval for row in rows])
   names = short_names(sweep.tuned_keys)
   other_decimals = {
-    name: _decimals([row.others[name] for row in rows])
+    name: decimals_of([row.others[name] for row in rows])
     for name in sweep.other_metrics
   }
   cells = [
@@ -260,10 +260,10 @@ def show_difference(interval: Interval, decimals: int) -> str:
 
 def difference_decimals(rows: Sequence[stats.Row]) -> int:
   """Digits that the differences of a table are shown with."""
-  return _decimals([row.difference.interval for row in rows if row.difference])
+  return decimals_of([row.difference.interval for row in rows if row.difference])
 
 
-def _decimals(intervals: Sequence[Interval]) -> int:
+def decimals_of(intervals: Sequence[Interval]) -> int:
   """Digits that show two figures of the typical interval, 2 to 6."""
   # Of numbers whose squares overflow the width is infinite.
   halves = sorted(

@@ -20,7 +20,9 @@ from normjax.statistics.intervals import (
   mean_interval,
   paired_interval,
   resolution_sd,
+  sum_interval,
   t_test,
+  weighted_resolution_sd,
 )
 from normjax.statistics.noise import NoiseFloor, noise_floor
 from normjax.statistics.power import (
@@ -50,5 +52,7 @@ __all__ = [
   "resolution_sd",
   "seeds_needed",
   "signed_rank",
+  "sum_interval",
   "t_test",
+  "weighted_resolution_sd",
 ]

@@ -63,6 +63,23 @@ def resolution_sd(resolution: float) -> float:
   return resolution / math.sqrt(6)
 
 
+def weighted_resolution_sd(
+  weights: Sequence[float], resolutions: Sequence[float]
+) -> float:
+  """Least standard deviation of a weighted sum: sqrt(sum (w h)^2 / 12).
+
+  Each value is off by a uniform number of width h, independently of the
+  others; w times it has variance (w h)² / 12. Of weights 1 and -1 and one h it
+  is `resolution_sd`.
+
+  Args:
+    weights: one per term.
+    resolutions: of the terms' metrics; 0: it has none that is known.
+  """
+  widths = (w * h for w, h in zip(weights, resolutions, strict=True))
+  return math.hypot(*widths) / math.sqrt(12)
+
+
 def paired_interval(
   values: Mapping[int, float],
   baseline: Mapping[int, float],
@@ -76,16 +93,33 @@ def paired_interval(
     resolution: of the metric; 0: it has none that is known.
 
   Returns:
-    The interval. Differences that are equal but for the rounding of float32,
-    in which metrics are computed, have sd = 0 where the resolution is 0: their
-    spread is not known.
+    The interval, as `sum_interval` has it.
   """
-  seeds = sorted(values.keys() & baseline.keys())
-  differences = [values[seed] - baseline[seed] for seed in seeds]
-  interval = mean_interval(differences, resolution_sd(resolution))
+  return sum_interval(
+    ((1.0, values), (-1.0, baseline)), resolution_sd(resolution)
+  )
+
+
+def sum_interval(
+  terms: Sequence[tuple[float, Mapping[int, float]]], least_sd: float = 0.0
+) -> Interval:
+  """Mean and 95% t-interval of a weighted sum over the common seeds.
+
+  Args:
+    terms: weight, and seed to metric, of each.
+    least_sd: what sd is at least, see `weighted_resolution_sd`.
+
+  Returns:
+    The interval. Sums that are equal but for the rounding of float32, in which
+    metrics are computed, have sd = 0 where `least_sd` is 0: their spread is not
+    known.
+  """
+  seeds = sorted(set.intersection(*(set(values) for _, values in terms)))
+  sums = [sum(w * values[seed] for w, values in terms) for seed in seeds]
+  interval = mean_interval(sums, least_sd)
   if interval.n < 2 or not interval.sd:
     return interval
-  largest = max(abs(v[s]) for v in (values, baseline) for s in seeds)
+  largest = max(abs(w * values[s]) for w, values in terms for s in seeds)
   if interval.sd < np.spacing(np.float32(largest)):
     return Interval(
       interval.n, interval.mean, interval.mean, interval.mean, 0.0

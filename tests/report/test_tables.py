@@ -235,5 +235,5 @@ def test_an_interval_that_overflows_sets_no_digits():
   # A perplexity of e^400: its squares are beyond a float.
   wide = statistics.Interval(3, 1e173, -math.inf, math.inf, math.inf)
   narrow = statistics.Interval(3, 1.0, 0.9, 1.1, 0.04)
-  assert tables._decimals([wide, narrow]) == tables._decimals([narrow]) == 2
-  assert tables._decimals([wide]) == 0
+  assert tables.decimals_of([wide, narrow]) == tables.decimals_of([narrow]) == 2
+  assert tables.decimals_of([wide]) == 0

@@ -1,0 +1,344 @@
+"""Committed results of a table: `experiments/<paper>/results/<name>_<scale>.json`.
+
+Small, and stable under git: a line per cell and statement, numbers rounded to
+the digits that float32 has. What was expected is in it by its digest, so that a
+result of other statements, or of another protocol, is told from a current one.
+"""
+
+import collections
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from normjax import errors
+from normjax.papers import places, toml
+from normjax.papers.table import SCALES
+from normjax.record import files
+
+# Of how runs are made and judged: a change that moves verdicts raises it.
+PROTOCOL = 1
+SCHEMA = 1
+CONFIRMED, CONTRADICTED, UNDECIDED = VERDICTS = (
+  "confirmed", "contradicted", "undecided",
+)  # fmt: skip
+_DIGITS = 7  # Of float32.
+_SHORT_DIGITS = 3  # Of p-values and times.
+
+
+@dataclasses.dataclass(frozen=True)
+class CellResult:
+  """What was measured of a cell.
+
+  Attributes:
+    values: seed to value, of the runs that are done; of cross-validated data
+      the key is -1 minus the fold.
+    diverged: seeds of final runs that diverged.
+    planned: final runs.
+  """
+
+  row: str
+  column: str
+  part: str
+  method: str
+  metric: str
+  planned: int
+  values: Mapping[int, float]
+  diverged: Sequence[int] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class StatementResult:
+  """What became of a statement.
+
+  Attributes:
+    mean: of the weighted sum over seeds; None where it was not measured.
+    low: of its 95% interval, unadjusted; None where there is none.
+    high: its upper end.
+    p_holm: adjusted over the table's statements; None where nothing was tested.
+    reason: why it is undecided, or what it was decided by where by no test.
+  """
+
+  claim: str
+  verdict: str
+  n: int
+  mean: float | None = None
+  low: float | None = None
+  high: float | None = None
+  p_holm: float | None = None
+  reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+  """How and when results were made.
+
+  Attributes:
+    date: ISO, of the day.
+    commit: of the code; "" outside a repository.
+    versions: of packages.
+    device: as jax calls it.
+    cores: of the machine.
+    cpu_s: seconds of all processes; None where it is not known.
+    wall_s: seconds from the first run to the last.
+    runs: how many runs, trials too.
+  """
+
+  date: str
+  commit: str
+  versions: Mapping[str, str]
+  device: str
+  cores: int
+  cpu_s: float | None
+  wall_s: float | None
+  runs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+  """A table as it was measured.
+
+  Attributes:
+    statements: digest of what was expected, see `papers.digest`.
+    plans: sweep id by part: the digest of the configs that were run.
+    verdict: of the table.
+  """
+
+  name: str
+  paper: str
+  scale: str
+  statements: str
+  plans: Mapping[str, str]
+  verdict: str
+  cells: Sequence[CellResult]
+  expected: Sequence[StatementResult]
+  made: Made
+  protocol: int = PROTOCOL
+
+  def stale(self, statements: str) -> str:
+    """Why it does not stand for the table as it is now; "" where it does."""
+    if self.protocol != PROTOCOL:
+      return f"made under protocol {self.protocol}, this is {PROTOCOL}"
+    if self.statements != statements:
+      return "made under other statements"
+    return ""
+
+  @property
+  def summary(self) -> str:
+    """As in "contradicted 1 of 4"."""
+    return summary(self.verdict, [each.verdict for each in self.expected])
+
+
+def summary(verdict: str, verdicts: Iterable[str]) -> str:
+  """A table's verdict, and how many of its statements have it.
+
+  Of an undecided table also how many are confirmed.
+  """
+  count = collections.Counter(verdicts)
+  if not count:
+    return f"{verdict}, nothing was stated"
+  of = count.total()
+  more = ""
+  if verdict == UNDECIDED and count[CONFIRMED]:
+    more = f", confirmed {count[CONFIRMED]}"
+  return f"{verdict} {count[verdict]} of {of}{more}"
+
+
+def verdict_of(verdicts: Sequence[str]) -> str:
+  """Of a table: contradicted if a statement is, confirmed if all are."""
+  if CONTRADICTED in verdicts:
+    return CONTRADICTED
+  is_all = bool(verdicts) and all(each == CONFIRMED for each in verdicts)
+  return CONFIRMED if is_all else UNDECIDED
+
+
+def file_name(name: str, scale: str) -> str:
+  """Of a table at a scale."""
+  return f"{name}_{scale}.json"
+
+
+def path(paper: str, name: str, scale: str) -> Path | None:
+  """Where results are read: a user's own first; None where there are none."""
+  return places.find(paper, "results", file_name(name, scale))
+
+
+def find(paper: str, name: str, scale: str) -> Results | None:
+  """The results of a table at a scale; None where there are none.
+
+  Raises:
+    RunError: the file is not right.
+  """
+  found = path(paper, name, scale)
+  return None if found is None else read(found)
+
+
+def write(file: Path, results: Results) -> None:
+  """Writes a file, at once or not at all."""
+  files.write_text(file, dumps(results))
+
+
+def dumps(results: Results) -> str:
+  """The file's text: a line per cell and statement."""
+  said = dataclasses.asdict(results)
+  said["made"] |= {
+    key: rounded(said["made"][key], _SHORT_DIGITS) for key in ("cpu_s", "wall_s")
+  }
+  for each in said["expected"]:
+    each["p_holm"] = rounded(each["p_holm"], _SHORT_DIGITS)
+  said = files.finite(rounded({"schema": SCHEMA, **said}))
+  lines = []
+  for key, value in said.items():
+    if isinstance(value, list) and value:
+      inner = ",\n".join(f"    {_line(item)}" for item in value)
+      lines.append(f"  {_line(key)}: [\n{inner}\n  ]")
+    else:
+      lines.append(f"  {_line(key)}: {_line(value)}")
+  return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _line(value: Any) -> str:
+  return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def rounded(value: Any, digits: int = _DIGITS) -> Any:
+  """Floats of a tree at so many significant digits; whole ones as integers."""
+  if isinstance(value, Mapping):
+    return {str(key): rounded(item, digits) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [rounded(item, digits) for item in value]
+  if not isinstance(value, float) or not math.isfinite(value):
+    return value
+  short = float(f"{value:.{digits}g}")
+  is_whole = value.is_integer() and abs(value) < 10**_DIGITS
+  return int(value) if is_whole else short
+
+
+def read(file: Path) -> Results:
+  """Reads a file.
+
+  Raises:
+    RunError: it is not what `write` writes; the message names the key.
+  """
+  said = files.read_json(file)
+  if said is None:
+    raise errors.RunError(f"{file} is not there.")
+  try:
+    return _parsed(str(file), said)
+  except errors.RunError:
+    raise
+  except errors.UserError as error:
+    raise errors.RunError(
+      f"{error} `normjax reproduce NAME --save` writes it anew."
+    ) from error
+
+
+def _parsed(where: str, said: Any) -> Results:
+  names = [field.name for field in dataclasses.fields(Results)]
+  toml.check_keys(where, said, ("schema", *names), ())
+  if said["schema"] != SCHEMA:
+    raise errors.UserError(
+      f"{where}: schema={said['schema']!r}; allowed: {SCHEMA}."
+    )
+  if type(said["protocol"]) is not int:
+    raise errors.UserError(
+      f"{where}: protocol={said['protocol']!r}; allowed: a whole number."
+    )
+  return Results(
+    name=toml.text(where, said, "name"),
+    paper=toml.text(where, said, "paper"),
+    scale=toml.word(where, said, "scale", SCALES),
+    statements=toml.text(where, said, "statements"),
+    plans=_texts(where, said, "plans"),
+    verdict=toml.word(where, said, "verdict", VERDICTS),
+    cells=[
+      _cell(f"{where}, cell {index}", each)
+      for index, each in enumerate(toml.records(where, said, "cells"), 1)
+    ],
+    expected=[
+      _statement(f"{where}, statement {index}", each)
+      for index, each in enumerate(toml.records(where, said, "expected"), 1)
+    ],
+    made=_made(f"{where}, made", said["made"]),
+    protocol=said["protocol"],
+  )
+
+
+def _fields(kind: type, where: str, said: Any) -> None:
+  toml.check_keys(where, said, [f.name for f in dataclasses.fields(kind)], ())
+
+
+def _cell(where: str, said: Any) -> CellResult:
+  _fields(CellResult, where, said)
+  texts = {
+    key: toml.text(where, said, key, empty=key in ("column", "metric"))
+    for key in ("row", "column", "part", "method", "metric")
+  }
+  values = said["values"]
+  if not isinstance(values, Mapping):
+    raise errors.UserError(f"{where}: values={values!r}; allowed: a mapping.")
+  return CellResult(
+    **texts,
+    planned=_whole(where, said, "planned"),
+    values={
+      _seed(where, key): toml.number(where, values, key, -math.inf)
+      for key in values
+    },
+    diverged=tuple(
+      _seed(where, each) for each in toml.records(where, said, "diverged")
+    ),
+  )
+
+
+def _statement(where: str, said: Any) -> StatementResult:
+  _fields(StatementResult, where, said)
+  return StatementResult(
+    toml.text(where, said, "claim"),
+    toml.word(where, said, "verdict", VERDICTS),
+    _whole(where, said, "n"),
+    *(_optional(where, said, key) for key in ("mean", "low", "high", "p_holm")),
+    toml.text(where, said, "reason", empty=True),
+  )
+
+
+def _made(where: str, said: Any) -> Made:
+  _fields(Made, where, said)
+  return Made(
+    date=toml.text(where, said, "date"),
+    commit=toml.text(where, said, "commit", empty=True),
+    versions=_texts(where, said, "versions"),
+    device=toml.text(where, said, "device", empty=True),
+    cores=_whole(where, said, "cores"),
+    cpu_s=_optional(where, said, "cpu_s"),
+    wall_s=_optional(where, said, "wall_s"),
+    runs=_whole(where, said, "runs"),
+  )
+
+
+def _texts(where: str, said: toml.Record, key: str) -> dict[str, str]:
+  value = said[key]
+  if not isinstance(value, Mapping):
+    raise errors.UserError(f"{where}: {key}={value!r}; allowed: a mapping.")
+  return {name: toml.text(f"{where}, {key}", value, name) for name in value}
+
+
+def _optional(where: str, said: toml.Record, key: str) -> float | None:
+  return None if said[key] is None else toml.number(where, said, key, -math.inf)
+
+
+def _whole(where: str, said: toml.Record, key: str) -> int:
+  if type(said[key]) is not int or said[key] < 0:
+    raise errors.UserError(
+      f"{where}: {key}={said[key]!r}; allowed: a whole number >= 0."
+    )
+  return said[key]
+
+
+def _seed(where: str, key: Any) -> int:
+  try:
+    return int(key)
+  except (TypeError, ValueError) as error:
+    raise errors.UserError(
+      f"{where}: {key!r} is no seed; allowed: a whole number."
+    ) from error

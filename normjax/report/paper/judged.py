@@ -1,0 +1,150 @@
+"""A table with its verdicts, and what of it is committed."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from normjax import papers, statistics
+from normjax.papers import results as results_lib
+from normjax.papers import targets
+from normjax.papers.statements import Ref
+from normjax.papers.targets import Targets
+from normjax.report.paper import numbers, statements
+from normjax.report.paper.measure import Measured
+from normjax.report.paper.numbers import Beside
+from normjax.report.paper.statements import Statement
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+  """A table at a scale, as far as it was measured.
+
+  Attributes:
+    printed: what the paper printed.
+    cells: in the table's order.
+    statements: one per `table.expected`.
+    head: what a reader must know first, as that it is part of a table.
+  """
+
+  table: papers.Table
+  scale: str
+  printed: Targets
+  cells: tuple[Beside, ...]
+  statements: tuple[Statement, ...]
+  head: tuple[str, ...] = ()
+
+  @property
+  def verdict(self) -> str:
+    """Contradicted if a statement is, confirmed if all are, else undecided."""
+    return results_lib.verdict_of([each.verdict for each in self.statements])
+
+  @property
+  def summary(self) -> str:
+    """As in "contradicted 1 of 4"."""
+    verdicts = [each.verdict for each in self.statements]
+    return results_lib.summary(self.verdict, verdicts)
+
+  @property
+  def is_complete(self) -> bool:
+    """Whether every final run of every cell is over."""
+    return all(each.measured.is_complete for each in self.cells)
+
+  @property
+  def untuned(self) -> tuple[str, ...]:
+    """Parts whose sweeps tune nothing."""
+    found = {
+      each.cell.part: None
+      for each in self.cells
+      if each.measured.is_tuned is False
+    }
+    return tuple(found)
+
+
+def judge(
+  table: papers.Table,
+  scale: str,
+  measured: Mapping[Ref, Measured],
+  head: Sequence[str] = (),
+) -> Judged:
+  """The verdicts on a table.
+
+  Args:
+    table: cells, and what is expected of them.
+    scale: at "paper" the paper's numbers are compared too.
+    measured: by cell, see `measure.measured`.
+    head: what a reader must know first.
+
+  Raises:
+    UserError: `targets.toml` is not right, or lacks a number.
+  """
+  printed = targets.check(table)
+  return Judged(
+    table,
+    scale,
+    printed,
+    numbers.beside(table, scale, measured, printed),
+    statements.judge(table, measured),
+    tuple(head),
+  )
+
+
+def attainable(
+  table: papers.Table, num_seeds: int
+) -> statistics.Attainable | None:
+  """What so many seeds can decide; None where no statement needs a test."""
+  count = statements.num_tests(table)
+  return statistics.attainable(num_seeds, count) if count else None
+
+
+def results(
+  judged: Judged,
+  name: str,
+  plans: Mapping[str, str],
+  made: results_lib.Made,
+) -> results_lib.Results:
+  """What of a table is committed.
+
+  Args:
+    judged: the table.
+    name: of its config file.
+    plans: sweep id by part.
+    made: how, by what and when.
+  """
+  return results_lib.Results(
+    name=name,
+    paper=judged.table.paper,
+    scale=judged.scale,
+    statements=papers.digest(judged.table),
+    plans=dict(plans),
+    verdict=judged.verdict,
+    cells=[_cell(each) for each in judged.cells],
+    expected=[_statement(each) for each in judged.statements],
+    made=made,
+  )
+
+
+def _cell(each: Beside) -> results_lib.CellResult:
+  own = each.measured
+  return results_lib.CellResult(
+    each.cell.row,
+    each.cell.column,
+    each.cell.part,
+    each.cell.label,
+    own.metric,
+    own.num_planned,
+    dict(sorted(own.values.items())),
+    sorted(own.diverged),
+  )
+
+
+def _statement(each: Statement) -> results_lib.StatementResult:
+  interval = each.interval
+  return results_lib.StatementResult(
+    each.expected.claim,
+    each.verdict,
+    interval.n,
+    interval.mean,
+    interval.low,
+    interval.high,
+    each.p_holm,
+    each.reason,
+  )
