@@ -33,7 +33,16 @@ from normjax.papers.statements import (
   trains,
   within,
 )
-from normjax.papers.table import MEASURE, SCALES, SWEEP, Cell, Table, argument
+from normjax.papers.table import (
+  MEASURE,
+  SCALES,
+  SWEEP,
+  Cell,
+  Table,
+  argument,
+  digest,
+  told,
+)
 
 __all__ = [
   "MEASURE",
@@ -48,10 +57,12 @@ __all__ = [
   "at_most",
   "below",
   "between",
+  "digest",
   "diverges",
   "exactly",
   "ratio_above",
   "ratio_below",
+  "told",
   "trains",
   "within",
 ]

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
-from normjax import errors
+from normjax import configure, errors
 from normjax.papers.statements import Expected, Ref, shown
 
 SCALES = ("proxy", "small", "paper")
@@ -119,3 +120,27 @@ class Table:
 def argument(scale: str, part: str) -> str:
   """What `get_config` and `sweep` are called with for a part."""
   return scale if part == SWEEP else f"{scale},{part}"
+
+
+def told(table: Table) -> list[dict[str, Any]]:
+  """The statements, each with what its cells are measured by.
+
+  Returns:
+    As JSON has it: `Expected.told()`, and under "cells" the part, the method
+    and the metric of each.
+  """
+  return [
+    {
+      **each.told(),
+      "cells": [
+        [cell.part, cell.label, cell.metric]
+        for cell in map(table.cell, each.terms)
+      ],
+    }
+    for each in table.expected
+  ]
+
+
+def digest(table: Table) -> str:
+  """What other statements, or the same about other cells, have not."""
+  return configure.digest(told(table))
