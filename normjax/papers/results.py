@@ -183,7 +183,8 @@ def dumps(results: Results) -> str:
   """The file's text: a line per cell and statement."""
   said = dataclasses.asdict(results)
   said["made"] |= {
-    key: rounded(said["made"][key], _SHORT_DIGITS) for key in ("cpu_s", "wall_s")
+    key: rounded(said["made"][key], _SHORT_DIGITS)
+    for key in ("cpu_s", "wall_s")
   }
   for each in said["expected"]:
     each["p_holm"] = rounded(each["p_holm"], _SHORT_DIGITS)

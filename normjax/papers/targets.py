@@ -222,7 +222,9 @@ def check(table: Table) -> "Targets":
 def papers() -> list[str]:
   """The folders of experiments that have a `targets.toml`."""
   found = {
-    path.parent.name for each in places.folders() for path in each.glob(f"*/{FILE}")
+    path.parent.name
+    for each in places.folders()
+    for path in each.glob(f"*/{FILE}")
   }
   return sorted(found)
 
@@ -344,7 +346,9 @@ def _row_name(where: str, index: int, row: Any) -> str:
   """A row as messages name it: by method and column where it has them."""
   if not isinstance(row, Mapping):
     return f"{where}, row {index}"
-  names = [f", {key} {row[key]!r}" for key in ("method", "column") if key in row]
+  names = [
+    f", {key} {row[key]!r}" for key in ("method", "column") if key in row
+  ]
   return where + ("".join(names) if len(names) == 2 else f", row {index}")
 
 
@@ -375,7 +379,9 @@ def _check_counts(
     return
   toml.check_keys(f"{where}, counts", said["counts"], (), MARKS)
   marks = collections.Counter(
-    number.mark for table in tables.values() for number in table.numbers.values()
+    number.mark
+    for table in tables.values()
+    for number in table.numbers.values()
   )
   for mark in MARKS:
     if said["counts"].get(mark, 0) != marks[mark]:

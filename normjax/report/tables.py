@@ -260,7 +260,9 @@ def show_difference(interval: Interval, decimals: int) -> str:
 
 def difference_decimals(rows: Sequence[stats.Row]) -> int:
   """Digits that the differences of a table are shown with."""
-  return decimals_of([row.difference.interval for row in rows if row.difference])
+  return decimals_of(
+    [row.difference.interval for row in rows if row.difference]
+  )
 
 
 def decimals_of(intervals: Sequence[Interval]) -> int:

@@ -20,7 +20,15 @@ UNVERIFIED = "unverified: not printed"
 CELLS_MATTER = (
   "row", "column", "paper", "measured", "verdict", "difference", "interval", "n",
 )  # fmt: skip
-STATEMENTS_MATTER = ("claim", "verdict", "sum", "bound", "p_holm", "n", "source")
+STATEMENTS_MATTER = (
+  "claim",
+  "verdict",
+  "sum",
+  "bound",
+  "p_holm",
+  "n",
+  "source",
+)
 _TONES = {
   "confirmed": verdicts.BETTER,
   "contradicted": verdicts.WORSE,
@@ -51,7 +59,8 @@ def lead(judged: Judged) -> list[str]:
     f"Otherwise than the paper: {_sentence(judged.table.differs)}",
   ]
   if judged.untuned:
-    parts = "" if len(judged.table.parts) == 1 else f" ({_few(judged.untuned)})"
+    trained = [part for part in judged.table.parts if part != papers.MEASURE]
+    parts = "" if len(trained) == 1 else f" ({_few(judged.untuned)})"
     lines.append(
       f"Untuned{parts}: rates are fixed, by the paper or by its source."
     )
@@ -105,7 +114,9 @@ def _arrow(table: papers.Table) -> str:
   return f" {'↓' if table.direction == 'lower' else '↑'}{units}"
 
 
-def _cell(each: Beside, decimals: int, second: Sequence[str]) -> dict[str, Cell]:
+def _cell(
+  each: Beside, decimals: int, second: Sequence[str]
+) -> dict[str, Cell]:
   """A line of the table, by key of its columns."""
   interval = each.interval
   difference = each.difference

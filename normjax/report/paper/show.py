@@ -39,7 +39,9 @@ def write(out: Path, judged: Judged) -> Paths:
     RunError: `out` cannot be written.
   """
   out = Path(out)
-  paths = Paths(*(out / f"table.{end}" for end in ("md", "csv", "json", "html")))
+  paths = Paths(
+    *(out / f"table.{end}" for end in ("md", "csv", "json", "html"))
+  )
   try:
     files.write_text(paths.markdown, markdown(judged))
     files.write_text(paths.csv, comma_separated(judged))
@@ -152,9 +154,7 @@ def as_json(judged: Judged) -> dict[str, Any]:
     "complete": judged.is_complete,
     "verdict": judged.verdict,
     "statements": [
-      _statement(each)
-      | each.expected.told()
-      | {"p_value": each.p_value}
+      _statement(each) | each.expected.told() | {"p_value": each.p_value}
       for each in judged.statements
     ],
     "cells": [

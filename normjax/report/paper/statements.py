@@ -125,8 +125,10 @@ def _judge(
     if missing:
       return Statement(expected, Interval(0), reason=missing), None
     return _of_divergence(expected, cells), None
+  if reason := missing or _lost(cells):  # No mean of a part, nor of survivors.
+    return Statement(expected, Interval(0), reason=reason), None
   interval, sums = _sum(expected, cells)
-  reason = missing or _lost(cells) or _unusable(interval, sums, cells)
+  reason = _unusable(interval, sums, cells)
   if reason:
     return Statement(expected, interval, reason=reason), None
   if expected.at_least == expected.at_most:
