@@ -1,6 +1,6 @@
-"""Committed results of a table: `experiments/<paper>/results/<name>_<scale>.json`.
+"""Committed results of a table.
 
-Small, and stable under git: a line per cell and statement, numbers rounded to
+In `experiments/<paper>/results/<name>_<scale>.json`. Small, and stable under git: a line per cell and statement, numbers rounded to
 the digits that float32 has. What was expected is in it by its digest, so that a
 result of other statements, or of another protocol, is told from a current one.
 """

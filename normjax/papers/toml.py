@@ -1,4 +1,4 @@
-"""Records of a TOML file, read strictly: what is wrong is named with its place."""
+"""Records of TOML and JSON files, read strictly: a fault is named by its place."""
 
 import math
 import tomllib

@@ -12,11 +12,11 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from normjax.report.paper.statements import Statement
   from normjax.report.paper.judged import Judged, attainable, judge, results
   from normjax.report.paper.measure import Measured, measured
   from normjax.report.paper.numbers import Beside
   from normjax.report.paper.show import Paths, print_table, write
+  from normjax.report.paper.statements import Statement
 
 # Imported when asked for: the list of tables must not wait for scipy.
 _LAZY = {

@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 
 from normjax import papers
-from normjax.papers.statements import DIVERGENCE, Expected, shown
+from normjax.papers.statements import DIVERGENCE, Expected
 from normjax.papers.targets import Number
-from normjax.report import notes, tables, verdicts
+from normjax.report import tables, verdicts
 from normjax.report.notes import DIVERGED_MARK, EDGE_MARK
-from normjax.report.paper import numbers
-from normjax.report.paper.judged import Judged, attainable
+from normjax.report.paper import footnotes, numbers
+from normjax.report.paper.judged import Judged
 from normjax.report.paper.numbers import Beside
 from normjax.report.paper.statements import Statement
 from normjax.report.tables import NOTHING, Cell, Column, Table
@@ -18,7 +18,8 @@ from normjax.statistics import Interval
 UNVERIFIED = "unverified: not printed"
 # What a narrow terminal shows, the first the longest.
 CELLS_MATTER = (
-  "row", "column", "paper", "measured", "verdict", "difference", "interval", "n",
+  "row", "column", "paper", "measured", "verdict", "difference", "interval",
+  "n",
 )  # fmt: skip
 STATEMENTS_MATTER = (
   "claim",
@@ -56,25 +57,15 @@ def lead(judged: Judged) -> list[str]:
     f"Verdict: {judged.summary}.",
     f"Paper: {paper.title}{number}."
     + (f" {judged.table.target}." if judged.table.target else ""),
-    f"Otherwise than the paper: {_sentence(judged.table.differs)}",
+    f"Otherwise than the paper: {footnotes.sentence(judged.table.differs)}",
   ]
   if judged.untuned:
     trained = [part for part in judged.table.parts if part != papers.MEASURE]
-    parts = "" if len(trained) == 1 else f" ({_few(judged.untuned)})"
+    parts = "" if len(trained) == 1 else f" ({', '.join(judged.untuned)})"
     lines.append(
       f"Untuned{parts}: rates are fixed, by the paper or by its source."
     )
   return lines
-
-
-def _few(names: Sequence[str]) -> str:
-  return ", ".join(names)
-
-
-def _sentence(text: str) -> str:
-  """With a full stop at its end."""
-  text = text.strip()
-  return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def cells(judged: Judged) -> Table:
@@ -95,7 +86,7 @@ def cells(judged: Judged) -> Table:
     Column("n", "n"),
     *([Column("verdict", "verdict", numeric=False)] if is_paper else []),
   ]
-  second = second_hand(judged)
+  second = footnotes.second_hand(judged)
   decimals = {
     metric: tables.decimals_of(
       [each.interval for each in every if each.measured.metric == metric]
@@ -106,7 +97,7 @@ def cells(judged: Judged) -> Table:
   for each in every:
     said = _cell(each, decimals[each.measured.metric], second)
     rows.append(tuple(said[column.key] for column in columns))
-  return Table(tuple(columns), tuple(rows), tuple(_notes_on_cells(judged)))
+  return Table(tuple(columns), tuple(rows), tuple(footnotes.on_cells(judged)))
 
 
 def _arrow(table: papers.Table) -> str:
@@ -148,16 +139,6 @@ def _mark(number: Number, second: Sequence[str]) -> str:
   if not number.second_hand:
     return ""
   return f" [{second.index(number.source) + 1}]"
-
-
-def second_hand(judged: Judged) -> list[str]:
-  """Sources of second-hand numbers, in the order of their marks."""
-  sources = [
-    each.number.source
-    for each in judged.cells
-    if each.number is not None and each.number.second_hand
-  ]
-  return list(dict.fromkeys(sources))
 
 
 def _measured(each: Beside, decimals: int) -> str:
@@ -234,7 +215,7 @@ def statements(judged: Judged) -> Table:
       Cell(tables.show_p(each.p_holm), each.p_holm),
       Cell(said(each), each.verdict),
     ))  # fmt: skip
-  return Table(columns, tuple(rows), tuple(_notes_on_statements(judged)))
+  return Table(columns, tuple(rows), tuple(footnotes.on_statements(judged)))
 
 
 def said(statement: Statement) -> str:
@@ -253,83 +234,3 @@ def bound(expected: Expected) -> str:
   if low is None or high is None:
     return f"> {low:g}" if high is None else f"< {high:g}"
   return f"{low:g} to {high:g}"
-
-
-def _notes_on_cells(judged: Judged) -> list[str]:
-  """What a reader must know to read the table."""
-  found = [_sentence(note) for note in judged.table.notes]
-  if judged.scale == "paper":
-    found.append(
-      "agrees: the 95% t-interval of the measured mean, widened by the paper's"
-      " plus-minus where it prints one and by half of its last digit, holds the"
-      " paper's number; differs: it does not, adjusted by Holm for the number of"
-      " cells. A wide interval agrees with much."
-    )
-  else:
-    found.append(
-      f"At {judged.scale} scale nothing is said of the paper's numbers: what is"
-      " judged are the statements."
-    )
-  found += _notes_on_sources(judged)
-  lost = [
-    f"{shown(each.cell.ref)} {len(each.measured.diverged)} of"
-    f" {each.measured.num_over}"
-    for each in judged.cells
-    if each.measured.diverged and each.interval.n
-  ]
-  if lost:
-    found.append(
-      f"{DIVERGED_MARK} Diverged: {_few(lost)}. The mean is over the survivors"
-      " only, which flatters; nothing is tested on them."
-    )
-  if any(each.measured.on_edge for each in judged.cells):
-    found.append(notes.EDGE)
-  if any(each.number and each.number.is_percent for each in judged.cells):
-    if judged.table.units != "%":
-      found.append("The paper's numbers are percentages, ours fractions.")
-  found += [
-    f"Known of the paper: {_sentence(trap.text)} ({trap.source})"
-    for trap in judged.printed.traps_of(judged.table.target)
-  ]
-  return found
-
-
-def _notes_on_sources(judged: Judged) -> list[str]:
-  """Where the paper's numbers were read."""
-  given = [each.number for each in judged.cells if each.number is not None]
-  own = dict.fromkeys(n.source for n in given if not n.second_hand)
-  found = [f"The paper's numbers: {'; '.join(own)}."] if own else []
-  found += [
-    f"[{index}] Second-hand, not read in the paper: {source}."
-    for index, source in enumerate(second_hand(judged), 1)
-  ]
-  unverified = [shown(e.cell.ref) for e in judged.cells if e.unverified]
-  if unverified:
-    found.append(
-      f"Unverified numbers are not printed as the paper's: {_few(unverified)}."
-    )
-  return found
-
-
-def _notes_on_statements(judged: Judged) -> list[str]:
-  """How statements were judged."""
-  if not judged.statements:
-    return ["Nothing was stated beforehand, so that there is nothing to judge."]
-  found = []
-  tested = [each for each in judged.statements if each.p_holm is not None]
-  planned = [
-    each.measured.num_planned
-    for each in judged.cells
-    if each.measured.num_planned and not each.measured.computed
-  ]
-  seeds = attainable(judged.table, min(planned)) if planned else None
-  if seeds is not None and not seeds.can_decide:
-    found.append(str(seeds))
-  if tested:
-    found.append(
-      "Measured is the weighted sum of the statement's cells, seed by seed, with"
-      " its unadjusted 95% t-interval. confirmed: the interval lies inside of"
-      " what is needed; contradicted: outside; both with p (Holm), adjusted over"
-      " the table's statements, below 0.05; else undecided."
-    )
-  return found

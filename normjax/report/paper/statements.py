@@ -9,12 +9,12 @@ its mean mu, each bound one-sided at half of alpha, as by a 95% t-interval:
 
 The p-value of a statement is the smaller one. It holds its level wherever mu
 is: off the bounds one of the two verdicts alone is wrong, and on a bound both
-are, but a wrong one needs |t| at that bound above the two-sided quantile. So a
-family of statements with mu on their bounds is one of valid p-values, and Holm's
-adjustment keeps the rate of tables with any wrong verdict at 5%, however cells
-are shared. With some statements off their bounds this is Holm's test with
-directions, which is shown for independent statements (Shaffer,
-doi:10.1214/aos/1176345197) and simulated here for shared cells.
+are, but each then needs |t| at that bound above the two-sided quantile. So
+Holm's adjustment keeps the rate of tables with any wrong verdict below 5% where
+all statements have mu on a bound, however they share cells. Where some have
+not, it is Holm's test with directions: shown for independent statements
+(Shaffer, Annals of Statistics 8, 1980, 1342), simulated for shared cells in
+this module's test.
 
 What no chance is in needs no test and takes no part in the adjustment: a
 statement of an exact value, of divergence, or of computed values alone.
