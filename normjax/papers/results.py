@@ -1,8 +1,9 @@
 """Committed results of a table.
 
-In `experiments/<paper>/results/<name>_<scale>.json`. Small, and stable under git: a line per cell and statement, numbers rounded to
-the digits that float32 has. What was expected is in it by its digest, so that a
-result of other statements, or of another protocol, is told from a current one.
+In `experiments/<paper>/results/<name>_<scale>.json`: small, and stable under
+git, with a line per cell and statement and numbers rounded to the digits that
+float32 has. What was expected is in it by its digest, so that a result of other
+statements, or of another protocol, is told from a current one.
 """
 
 import collections

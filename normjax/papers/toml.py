@@ -1,4 +1,4 @@
-"""Records of TOML and JSON files, read strictly: a fault is named by its place."""
+"""Records of TOML and JSON files, read strictly: faults name their place."""
 
 import math
 import tomllib

@@ -46,8 +46,8 @@ def on_cells(judged: Judged) -> list[str]:
   ]
   if lost:
     found.append(
-      f"{DIVERGED_MARK} Diverged: {', '.join(lost)}. The mean is over the survivors"
-      " only, which flatters; nothing is tested on them."
+      f"{DIVERGED_MARK} Diverged: {', '.join(lost)}. The mean is over the"
+      " survivors only, which flatters; nothing is tested on them."
     )
   if any(each.measured.on_edge for each in judged.cells):
     found.append(notes.EDGE)
@@ -73,7 +73,8 @@ def _notes_on_sources(judged: Judged) -> list[str]:
   unverified = [shown(e.cell.ref) for e in judged.cells if e.unverified]
   if unverified:
     found.append(
-      f"Unverified numbers are not printed as the paper's: {', '.join(unverified)}."
+      "Unverified numbers are not printed as the paper's:"
+      f" {', '.join(unverified)}."
     )
   return found
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from normjax import papers, statistics
 from normjax.papers import results as results_lib
 from normjax.papers import targets
+from normjax.papers.printed import Targets
 from normjax.papers.statements import Ref
-from normjax.papers.targets import Targets
 from normjax.report.paper import numbers, statements
 from normjax.report.paper.measure import Measured
 from normjax.report.paper.numbers import Beside

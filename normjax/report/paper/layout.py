@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 
 from normjax import papers
+from normjax.papers.printed import Number
 from normjax.papers.statements import DIVERGENCE, Expected
-from normjax.papers.targets import Number
 from normjax.report import tables, verdicts
 from normjax.report.notes import DIVERGED_MARK, EDGE_MARK
 from normjax.report.paper import footnotes, numbers

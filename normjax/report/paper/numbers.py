@@ -15,8 +15,8 @@ from scipy import special
 
 from normjax import papers, statistics
 from normjax.papers import targets
+from normjax.papers.printed import Number, Targets
 from normjax.papers.statements import Ref
-from normjax.papers.targets import Number, Targets
 from normjax.report.paper.measure import Measured
 from normjax.statistics import ALPHA, Interval
 
