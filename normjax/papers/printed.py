@@ -1,4 +1,4 @@
-"""A paper's numbers as objects: what is asked of them, and what is not given."""
+"""A paper's numbers as objects: what they are asked, what they do not give."""
 
 import dataclasses
 import re

@@ -20,7 +20,8 @@ from normjax.papers.statements import Ref
 from normjax.report.paper.measure import Measured
 from normjax.statistics import ALPHA, Interval
 
-AGREES, DIFFERS, ONE_RUN = "agrees", "differs", "one run"
+AGREES, DIFFERS = "agrees", "differs"
+ONE_RUN, NO_SPREAD = "one run", "no spread known"
 _RELATIVE = 1e-6
 
 
@@ -132,6 +133,6 @@ def _said(
   if interval.n < 2:
     return ONE_RUN, None
   if not interval.sd:
-    return (AGREES if exact else ""), None
+    return (AGREES if exact else NO_SPREAD), None
   t = (gap - slack) / (interval.sd / math.sqrt(interval.n))
   return "", min(1.0, 2 * float(special.stdtr(interval.n - 1, -t)))

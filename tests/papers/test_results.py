@@ -1,0 +1,129 @@
+"""Committed results: written small, read strictly, stale where they are."""
+
+import dataclasses
+import json
+
+import pytest
+
+from normjax import errors
+from normjax.papers import results
+
+MADE = results.Made(
+  "2026-01-02", "0123abc", {"jax": "0.11.2"}, "cpu", 2, 123.456, None, 20
+)
+SAMPLE = results.Results(
+  name="depth",
+  paper="norms",
+  scale="proxy",
+  statements="0123456789ab",
+  plans={"sweep": "9f86d081884c"},
+  verdict="contradicted",
+  cells=[
+    results.CellResult(
+      "sélu | 32", "", "sweep", "selu", "eval/accuracy", 2,
+      {100: 0.1 + 0.2, 101: 0.96}, (102,),
+    ),
+    results.CellResult("n", "c", "measure", "n", "", 1, {0: 308.0}),
+  ],
+  expected=[
+    results.StatementResult(
+      "a is above b", "contradicted", 2, -1 / 3, -0.5, -0.1, 0.01234567
+    ),
+    results.StatementResult("a diverges", "undecided", 2, reason="in 1 of 2"),
+  ],
+  made=MADE,
+)  # fmt: skip
+
+
+def test_what_is_written_is_read_again(tmp_path):
+  file = tmp_path / "x" / "depth_proxy.json"
+  results.write(file, SAMPLE)
+  found = results.read(file)
+  assert found.cells[0].values == {100: 0.3, 101: 0.96}
+  assert found.cells[1].values == {0: 308}
+  assert found.expected[0].mean == pytest.approx(-1 / 3, rel=1e-6)
+  assert found.expected[0].p_holm == 0.0123
+  assert found.made == dataclasses.replace(MADE, cpu_s=123)
+  # So that a second saving changes nothing.
+  assert results.dumps(found) == file.read_text()
+
+
+def test_a_cell_and_a_statement_have_a_line_of_their_own():
+  lines = results.dumps(SAMPLE).splitlines()
+  assert sum("sélu | 32" in line for line in lines) == 1
+  assert sum('"claim"' in line for line in lines) == 2
+
+
+@pytest.mark.parametrize(
+  ("path", "value", "said"),
+  [
+    (("verdict",), "better", "verdict='better'; allowed: confirmed, contra"),
+    (("schema",), 2, "schema=2; allowed: 1"),
+    (("scale",), "tiny", "scale='tiny'"),
+    (("protocol",), "1", "protocol='1'"),
+    (("protocol",), True, "protocol=True"),
+    (("more",), 1, "unknown key 'more'"),
+    (("cells", 0, "planned"), -1, "cell 1: planned=-1"),
+    (("cells", 0, "values"), {"a": 1.0}, "cell 1: 'a' is no seed"),
+    (("cells", 0, "values"), {"1": None}, "cell 1: 1=None; allowed: a finite"),
+    (("cells", 0, "values"), [1], "cell 1: values=[1]; allowed: a mapping"),
+    (("cells", 1, "row"), "", "cell 2: row=''"),
+    (("expected", 1, "verdict"), None, "statement 2: verdict=None"),
+    (("expected", 0, "mean"), "x", "statement 1: mean='x'"),
+    (("made", "cores"), 1.5, "made: cores=1.5"),
+    (("made",), None, "made: None is no table of keys"),
+    (("cells",), {}, "cells={}; allowed: a list"),
+  ],
+)
+def test_a_faulty_file_is_refused_with_the_key(tmp_path, path, value, said):
+  record = json.loads(results.dumps(SAMPLE))
+  inner = record
+  for key in path[:-1]:
+    inner = inner[key]
+  inner[path[-1]] = value
+  file = tmp_path / "r.json"
+  file.write_text(json.dumps(record))
+  with pytest.raises(errors.RunError, match=r"r\.json") as error:
+    results.read(file)
+  assert said in str(error.value)
+
+
+def test_a_file_that_is_no_json_is_named(tmp_path):
+  (tmp_path / "r.json").write_text("{")
+  with pytest.raises(errors.RunError, match="is not valid JSON"):
+    results.read(tmp_path / "r.json")
+  (tmp_path / "r.json").write_text("[]")
+  with pytest.raises(errors.RunError, match="is no table of keys"):
+    results.read(tmp_path / "r.json")
+
+
+def test_other_statements_and_another_protocol_are_stale():
+  assert SAMPLE.stale("0123456789ab") == ""
+  assert "other statements" in SAMPLE.stale("ba9876543210")
+  old = dataclasses.replace(SAMPLE, protocol=results.PROTOCOL - 1)
+  assert "under protocol 0" in old.stale("0123456789ab")
+
+
+@pytest.mark.parametrize(
+  ("verdicts", "verdict", "summary"),
+  [
+    (["confirmed"] * 2, "confirmed", "confirmed 2 of 2"),
+    (["confirmed", "contradicted", "undecided"], "contradicted",
+     "contradicted 1 of 3"),
+    (["confirmed", "undecided"], "undecided",
+     "undecided 1 of 2, confirmed 1"),
+    ([], "undecided", "undecided, nothing was stated"),
+  ],
+)  # fmt: skip
+def test_a_table_is_as_good_as_its_worst_statement(verdicts, verdict, summary):
+  assert results.verdict_of(verdicts) == verdict
+  assert results.summary(verdict, verdicts) == summary
+
+
+def test_results_are_looked_for_beside_first(write_targets, tmp_path):
+  write_targets()
+  assert results.find("norms", "depth", "proxy") is None
+  file = tmp_path / "experiments" / "norms" / "results" / "depth_proxy.json"
+  results.write(file, SAMPLE)
+  assert results.path("norms", "depth", "proxy") == file
+  assert results.find("norms", "depth", "proxy").summary == "contradicted 1 of 2"
