@@ -1,7 +1,6 @@
 """Where papers' numbers and committed results lie: the folders `experiments`.
 
-A folder `experiments` beside the file that a command was given comes before
-ours, as `configs` does.
+A user's own come before ours, as `configs` does.
 """
 
 from collections.abc import Iterator
@@ -22,12 +21,17 @@ def experiments_dir() -> Path:
 
 
 def folders() -> tuple[Path, ...]:
-  """Folders of experiments, the first first: a user's own, then ours."""
-  ours = experiments_dir()
-  own = beside.folder()
-  if own is None or (own / EXPERIMENTS).resolve() == ours.resolve():
-    return (ours,)
-  return (own / EXPERIMENTS, ours)
+  """Folders of experiments, the first first.
+
+  A user's own is where parts are looked for (`beside`), or in the current
+  folder; then come ours.
+  """
+  here = beside.folder()
+  own = [Path()] if here is None else [here, Path()]
+  first: dict[Path, Path] = {}
+  for folder in (*(place / EXPERIMENTS for place in own), experiments_dir()):
+    first.setdefault(folder.resolve(), folder)
+  return tuple(first.values())
 
 
 def tries(*parts: str) -> Iterator[Path]:

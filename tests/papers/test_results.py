@@ -126,4 +126,6 @@ def test_results_are_looked_for_beside_first(write_targets, tmp_path):
   file = tmp_path / "experiments" / "norms" / "results" / "depth_proxy.json"
   results.write(file, SAMPLE)
   assert results.path("norms", "depth", "proxy") == file
-  assert results.find("norms", "depth", "proxy").summary == "contradicted 1 of 2"
+  assert (
+    results.find("norms", "depth", "proxy").summary == "contradicted 1 of 2"
+  )

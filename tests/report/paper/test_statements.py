@@ -184,9 +184,7 @@ def test_equal_values_of_trained_runs_decide_nothing(judge):
 
 def test_a_diverged_run_leaves_a_statement_on_values_open(judge):
   lost = trained({0: 0.5, 1: 0.5}, diverged=(2, 3, 4))
-  found = _one(
-    judge, papers.above("a", "b"), a=trained(around(9, 0.1)), b=lost
-  )
+  found = _one(judge, papers.above("a", "b"), a=trained(around(9, 0.1)), b=lost)
   assert (found.verdict, found.reason) == (
     "undecided", "b diverged 3 of 5",
   )  # fmt: skip
