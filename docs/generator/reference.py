@@ -6,7 +6,14 @@
 import functools
 from pathlib import Path
 
-from docs.generator import component, kinds, measured, sweep_pages, text
+from docs.generator import (
+  component,
+  kinds,
+  measured,
+  paper_pages,
+  sweep_pages,
+  text,
+)
 
 NOTE = "<!-- Made by `make docs` from the sources; edit those. -->\n"
 
@@ -21,6 +28,7 @@ def pages() -> dict[str, str]:
       found[f"{kind.folder}/{name}.md"] = component.page(kind, name)
   found |= sweep_pages.pages()
   found |= {"speed.md": measured.speed(), "claims.md": measured.claims()}
+  found["papers.md"] = paper_pages.page()
   found["licences.md"] = measured.licences()
   return {
     path: NOTE + kinds.papers(page).rstrip() + "\n"
@@ -47,6 +55,7 @@ def _index() -> str:
     ),
     "",
     "- [Sweeps](sweeps.md): the comparisons that come with the project",
+    "- [Published tables](papers.md): what was reproduced, and what is missing",
     "- [Fields of a config](default.md): every key, with its default",
     "- [Papers' claims, measured small](claims.md)",
     "- [Speed](speed.md)",

@@ -1,0 +1,186 @@
+"""The page of published tables: what is there, and what is not there yet."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from docs import generator
+from docs.generator import text
+from normjax import escape, papers
+from normjax.papers import results, toml
+from normjax.reproduce import listing
+
+NOT_YET = generator.ROOT / "experiments" / "not_yet.toml"
+_INTRO = """\
+A table is one file of `configs/papers`, at one or more scales. `paper` is the
+paper's own: its model, its data, its budget. `small` needs one accelerator for
+minutes, `proxy` two CPU cores for minutes. `normjax reproduce NAME` plans,
+tunes, runs, resumes and judges it; `normjax reproduce --list` prints this list.
+
+What is expected was written down before it was run. At a scale that is not the
+paper's, statements are judged, as an order or a ratio, and never a number.
+**Confirmed**: the 95% interval over seeds lies inside of what was stated;
+**contradicted**: outside, both adjusted for the number of statements;
+**undecided**: neither, or runs diverged. A contradiction at proxy scale is one
+of the statement at that scale, and of the paper's own scale it says nothing."""
+_MISSING = """\
+Of these papers numbers are known, and what is missing to run their tables is
+said. Where a paper has more tables than are named, the others are above, or
+could be."""
+
+
+def page() -> str:
+  """docs/reference/papers.md."""
+  entries, problems = listing.entries()
+  if problems:
+    raise ValueError("; ".join(problems))
+  by_name: dict[str, list[Any]] = {}
+  for entry in entries:
+    by_name.setdefault(entry.source.name, []).append(entry)
+  blocks = ["# Published tables", _INTRO]
+  if entries:
+    blocks.append(_overview(entries))
+  for name, own in by_name.items():
+    blocks += _section(name, own)
+  blocks += ["## Not there yet", _MISSING, _not_yet()]
+  return "\n\n".join(blocks)
+
+
+def _overview(entries: Sequence[Any]) -> str:
+  return text.table(
+    ("table", "asks", "scale", "status", "time", "hardware"),
+    [
+      (
+        f"[`{each.source.name}`](#{each.source.name})",
+        each.source.headline,
+        each.scale,
+        _strong(each.status),
+        _time(each),
+        each.table.hardware,
+      )
+      for each in entries
+    ],
+  )
+
+
+def _strong(status: str) -> str:
+  """Contradictions as prominent as confirmations."""
+  word, _, more = status.partition(" ")
+  is_verdict = word in (results.CONFIRMED, results.CONTRADICTED)
+  return f"**{word}** {more}" if is_verdict else status
+
+
+def _time(entry: Any) -> str:
+  """As measured where results say it, else as the table does."""
+  made = entry.results and entry.results.made
+  if not made or made.wall_s is None:
+    return entry.table.time or "not measured"
+  return f"{made.wall_s / 60:.1f} min on {made.cores} cores"
+
+
+def _section(name: str, entries: Sequence[Any]) -> list[str]:
+  """A table at all its scales."""
+  first = entries[0]
+  link = f"[`configs/papers/{name}.py`](papers/{name}.md)"
+  number = f", arXiv:{first.arxiv}" if first.arxiv else ""
+  blocks = [
+    f"## {name}",
+    f"{first.source.headline} Config: {link}; numbers:"
+    f" `experiments/{first.table.paper}/targets.toml`{number}.",
+  ]
+  for entry in entries:
+    blocks += _scale(name, entry)
+  return blocks
+
+
+def _scale(name: str, entry: Any) -> list[str]:
+  """A table at one scale: command, status, statements with their verdicts."""
+  blocks = [
+    f"**At {entry.scale} scale**: {_strong(entry.status)}."
+    f" `normjax reproduce {name} --scale={entry.scale}`, {entry.table.hardware},"
+    f" {_time(entry)}. {_sentence(entry.table.differs)}",
+  ]
+  known = entry.results
+  is_current = known is not None and not known.stale(papers.digest(entry.table))
+  if not entry.table.expected:
+    return blocks
+  rows = []
+  for index, expected in enumerate(entry.table.expected):
+    found = known.expected[index] if is_current else None
+    rows.append((
+      escape.markdown(expected.claim),
+      escape.markdown(expected.source),
+      _measured(found),
+      _verdict(found),
+    ))  # fmt: skip
+  header = ("stated beforehand", "source", "measured", "verdict")
+  return [*blocks, text.table(header, rows), *_made(known, is_current)]
+
+
+def _measured(found: results.StatementResult | None) -> str:
+  """The statement's sum with its interval, as committed."""
+  if found is None or found.mean is None:
+    return ""
+  if found.low is None or found.high is None:
+    return f"{found.mean:.4g}"
+  return f"{found.mean:.4g} [{found.low:.4g}, {found.high:.4g}]"
+
+
+def _verdict(found: results.StatementResult | None) -> str:
+  if found is None:
+    return ""
+  p_holm = "" if found.p_holm is None else f", p {found.p_holm:.2g}"
+  reason = f" ({escape.markdown(found.reason)})" if found.reason else ""
+  return f"{_strong(found.verdict)}{reason}{p_holm}"
+
+
+def _made(known: results.Results | None, is_current: bool) -> list[str]:
+  """By what and when the results were made."""
+  if known is None or not is_current:
+    return []
+  made = known.made
+  versions = ", ".join(f"{key} {value}" for key, value in made.versions.items())
+  spent = "" if made.cpu_s is None else f", {made.cpu_s:.0f} s of CPU"
+  return [
+    f"{made.runs} runs{spent}, {made.device}, {made.date}; {versions}."
+  ]  # fmt: skip
+
+
+def _sentence(said: str) -> str:
+  said = said.strip()
+  return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
+def not_yet(file: Path = NOT_YET) -> list[Mapping[str, Any]]:
+  """The tables that are not there: paper, title, arXiv, what is missing.
+
+  Raises:
+    UserError: the file is not right.
+  """
+  said = toml.load(file)
+  toml.check_keys(str(file), said, ("papers",), ())
+  found = toml.records(str(file), said, "papers")
+  for index, record in enumerate(found, 1):
+    where = f"{file}, paper {index}"
+    needed = ("paper", "title", "arxiv", "missing")
+    toml.check_keys(where, record, needed, ("tables", "rows"))
+    for key in needed:
+      toml.text(where, record, key, empty=key == "arxiv")
+    toml.records(where, record, "tables")
+    toml.text(where, record, "rows", empty=True)
+  return found
+
+
+def _not_yet() -> str:
+  rows = []
+  for record in not_yet():
+    tables = ", ".join(record.get("tables", ())) or "all"
+    if "rows" in record:
+      tables += f" (rows of {record['rows']})"
+    rows.append((
+      escape.markdown(record["title"]),
+      f"arXiv:{record['arxiv']}" if record["arxiv"] else "",
+      escape.markdown(tables),
+      escape.markdown(record["missing"]),
+    ))  # fmt: skip
+  return text.table(("paper", "arXiv", "tables", "what is missing"), rows)
