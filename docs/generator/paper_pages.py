@@ -97,8 +97,9 @@ def _scale(name: str, entry: Any) -> list[str]:
   """A table at one scale: command, status, statements with their verdicts."""
   blocks = [
     f"**At {entry.scale} scale**: {_strong(entry.status)}."
-    f" `normjax reproduce {name} --scale={entry.scale}`, {entry.table.hardware},"
-    f" {_time(entry)}. {_sentence(entry.table.differs)}",
+    f" `normjax reproduce {name} --scale={entry.scale}`,"
+    f" {entry.table.hardware}, {_time(entry)}."
+    f" {_sentence(entry.table.differs)}",
   ]
   known = entry.results
   is_current = known is not None and not known.stale(papers.digest(entry.table))

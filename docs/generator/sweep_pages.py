@@ -23,8 +23,7 @@ def _overview(files: list[Path]) -> str:
     (
       f"[`{file.parent.name}/{file.stem}`]({file.parent.name}/{file.stem}.md)",
       text.head(file).partition("\n")[0],
-      str(len(sweeps.spec(file).methods)),
-      str(len(sweeps.spec(file).seeds)),
+      *_counts(file),
     )
     for file in files
   ]
@@ -38,16 +37,38 @@ def _overview(files: list[Path]) -> str:
   )
 
 
+def _counts(file: Path) -> tuple[str, str]:
+  """Of methods and of seeds; nothing of a table that is computed alone."""
+  if not sweeps.is_sweep(file):
+    return "", ""
+  sweep = sweeps.spec(file)
+  return str(len(sweep.methods)), str(len(sweep.seeds))
+
+
 def _page(file: Path) -> str:
   path = f"configs/{file.parent.name}/{file.name}"
   head = text.head(file)
   question, _, more = head.partition("\n\n")
-  sweep = sweeps.spec(file)
   blocks = [
     f"# {file.stem}",
     question,
     f"Source: [`{path}`](../../../{path}).",
     more.replace("\nCommand:", "\n\nCommand:").replace("\nTime:", "\n\nTime:"),
+  ]
+  if file.parent.name == "papers":
+    blocks.append(
+      f"What became of it: [published tables](../papers.md#{file.stem})."
+    )
+  if sweeps.is_sweep(file):
+    blocks += _compared(file)
+  return "\n\n".join(blocks)
+
+
+def _compared(file: Path) -> list[str]:
+  """Metric, seeds, tuning and methods of a sweep, and where its results are."""
+  path = f"configs/{file.parent.name}/{file.name}"
+  sweep = sweeps.spec(file)
+  blocks = [
     "## What it compares",
     f"By `{sweep.metric}`"
     f" ({'higher' if sweep.mode == 'max' else 'lower'} is better),"
@@ -74,7 +95,7 @@ def _page(file: Path) -> str:
         for entry in entries
       ),
     ]
-  return "\n\n".join(blocks)
+  return blocks
 
 
 def _method(method: Mapping[str, Any]) -> str:

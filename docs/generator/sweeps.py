@@ -5,15 +5,21 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from docs.generator import text
 from normjax import configure
 
 
 def files() -> list[Path]:
-  """The sweep files of configs/sweeps and configs/papers."""
+  """The files of configs/sweeps and configs/papers."""
   found = []
   for folder in ("sweeps", "papers"):
     found += sorted((configure.configs_dir() / folder).glob("*.py"))
   return found
+
+
+def is_sweep(file: Path) -> bool:
+  """Whether a file has a sweep: a table may be computed alone."""
+  return text.defines(file, "sweep")
 
 
 @functools.cache
@@ -30,7 +36,7 @@ def users(key: str) -> dict[str, list[Path]]:
     key: dotted, such as "norm.name"; options of a value are left out.
   """
   found: dict[str, list[Path]] = defaultdict(list)
-  for file in files():
+  for file in filter(is_sweep, files()):
     base = dict(configure.leaves(configure.to_dict(configure.load(file))))
     for method in spec(file).methods:
       value = str(method.get(key, base.get(key, ""))).partition("(")[0]

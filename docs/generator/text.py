@@ -18,6 +18,20 @@ def head(file: Path) -> str:
   return ast.get_docstring(ast.parse(file.read_text())) or ""
 
 
+def defines(file: Path, name: str) -> bool:
+  """Whether a file, which is not run, defines or imports that name."""
+  bound: set[str] = set()
+  for node in ast.parse(file.read_text()).body:
+    if isinstance(node, ast.FunctionDef):
+      bound.add(node.name)
+    elif isinstance(node, ast.ImportFrom):
+      bound.update(alias.asname or alias.name for alias in node.names)
+    elif isinstance(node, ast.Assign):
+      named = (n for target in node.targets for n in ast.walk(target))
+      bound.update(n.id for n in named if isinstance(n, ast.Name))
+  return name in bound
+
+
 def first_line(text: str) -> str:
   """Of a docstring."""
   return text.partition("\n")[0].rstrip(".")

