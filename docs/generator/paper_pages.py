@@ -7,7 +7,9 @@ from typing import Any
 from docs import generator
 from docs.generator import text
 from normjax import escape, papers
-from normjax.papers import results, toml
+from normjax.papers import results, targets, toml
+from normjax.report import paper
+from normjax.report.paper import layout
 from normjax.reproduce import listing
 
 NOT_YET = generator.ROOT / "experiments" / "not_yet.toml"
@@ -67,7 +69,7 @@ def _strong(status: str) -> str:
   """Contradictions as prominent as confirmations."""
   word, _, more = status.partition(" ")
   is_verdict = word in (results.CONFIRMED, results.CONTRADICTED)
-  return f"**{word}** {more}" if is_verdict else status
+  return f"**{word}** {more}".strip() if is_verdict else status
 
 
 def _time(entry: Any) -> str:
@@ -90,7 +92,21 @@ def _section(name: str, entries: Sequence[Any]) -> list[str]:
   ]
   for entry in entries:
     blocks += _scale(name, entry)
+  if known := _known(entries):
+    blocks.append("\n".join(f"- {escape.markdown(line)}" for line in known))
   return blocks
+
+
+def _known(entries: Sequence[Any]) -> list[str]:
+  """What a reader has to know of the numbers, each once."""
+  said = [_sentence(note) for each in entries for note in each.table.notes]
+  for each in entries:
+    traps = targets.read(each.table.paper).traps_of(each.table.target)
+    said += [
+      f"Known of the paper: {_sentence(trap.text)} ({trap.source})"
+      for trap in traps
+    ]
+  return list(dict.fromkeys(said))
 
 
 def _scale(name: str, entry: Any) -> list[str]:
@@ -115,7 +131,22 @@ def _scale(name: str, entry: Any) -> list[str]:
       _verdict(found),
     ))  # fmt: skip
   header = ("stated beforehand", "source", "measured", "verdict")
-  return [*blocks, text.table(header, rows), *_made(known, is_current)]
+  blocks.append(text.table(header, rows))
+  if is_current:
+    blocks += [_numbers(entry), _made(known.made)]
+  return blocks
+
+
+def _numbers(entry: Any) -> str:
+  """The paper's numbers beside those that are committed."""
+  judged = paper.judge(
+    entry.table, entry.scale, paper.committed(entry.table, entry.results)
+  )
+  cells = layout.cells(judged)
+  return text.table(
+    [column.header for column in cells.columns],
+    [[escape.markdown(cell.text) for cell in row] for row in cells.rows],
+  )
 
 
 def _measured(found: results.StatementResult | None) -> str:
@@ -135,16 +166,12 @@ def _verdict(found: results.StatementResult | None) -> str:
   return f"{_strong(found.verdict)}{reason}{p_holm}"
 
 
-def _made(known: results.Results | None, is_current: bool) -> list[str]:
-  """By what and when the results were made."""
-  if known is None or not is_current:
-    return []
-  made = known.made
+def _made(made: results.Made) -> str:
+  """By what and when results were made."""
   versions = ", ".join(f"{key} {value}" for key, value in made.versions.items())
   spent = "" if made.cpu_s is None else f", {made.cpu_s:.0f} s of CPU"
-  return [
-    f"{made.runs} runs{spent}, {made.device}, {made.date}; {versions}."
-  ]  # fmt: skip
+  runs = f"{made.runs} runs" if made.runs else "Computed"
+  return f"{runs}{spent}, {made.device}, {made.date}; {versions}."
 
 
 def _sentence(said: str) -> str:
@@ -173,14 +200,17 @@ def not_yet(file: Path = NOT_YET) -> list[Mapping[str, Any]]:
 
 
 def _not_yet() -> str:
-  rows = []
+  rows: list[tuple[str, str, str, str]] = []
+  before = ""
   for record in not_yet():
+    is_first, before = record["paper"] != before, record["paper"]
+    number = f"arXiv:{record['arxiv']}" if record["arxiv"] else ""
     tables = ", ".join(record.get("tables", ())) or "all"
     if "rows" in record:
       tables += f" (rows of {record['rows']})"
     rows.append((
-      escape.markdown(record["title"]),
-      f"arXiv:{record['arxiv']}" if record["arxiv"] else "",
+      escape.markdown(record["title"]) if is_first else "",
+      number if is_first else "",
       escape.markdown(tables),
       escape.markdown(record["missing"]),
     ))  # fmt: skip

@@ -37,7 +37,10 @@ class CellResult:
     values: seed to value, of the runs that are done; of cross-validated data
       the key is -1 minus the fold.
     diverged: seeds of final runs that diverged.
-    planned: final runs.
+    planned: final runs, all over.
+    resolution: the step of a metric that takes steps; 0: none is known.
+    censored: whether it is a target that some run did not reach.
+    tuned: whether its part tunes; None of what is computed.
   """
 
   row: str
@@ -48,6 +51,9 @@ class CellResult:
   planned: int
   values: Mapping[int, float]
   diverged: Sequence[int] = ()
+  resolution: float = 0.0
+  censored: bool = False
+  tuned: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,7 +296,20 @@ def _cell(where: str, said: Any) -> CellResult:
     diverged=tuple(
       _seed(where, each) for each in toml.records(where, said, "diverged")
     ),
+    resolution=toml.number(where, said, "resolution", 0.0),
+    censored=_one_of(where, said, "censored", (True, False)),
+    tuned=_one_of(where, said, "tuned", (True, False, None)),
   )
+
+
+def _one_of(
+  where: str, said: toml.Record, key: str, allowed: Sequence[Any]
+) -> Any:
+  if not any(said[key] is each for each in allowed):
+    raise errors.UserError(
+      f"{where}: {key}={said[key]!r}; allowed: {json.dumps(allowed)[1:-1]}."
+    )
+  return said[key]
 
 
 def _statement(where: str, said: Any) -> StatementResult:

@@ -18,7 +18,7 @@ direction = "lower"
 source = "Table 1 of the paper"
 rows = [
   { method = "ours", column = "60M", value = 26.95, pm = 0.02, mark = "paper" },
-  { method = "theirs", column = "60M", value = 27, mark = "secondary", source = "s" },
+  {method="theirs", column="60M", value=27, mark="secondary", source="s"},
   { method = "none", column = "60M", text = "diverged", mark = "paper" },
   { method = "memory", column = "60M", value = 30.5, mark = "unverified" },
 ]

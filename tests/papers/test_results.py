@@ -68,6 +68,8 @@ def test_a_cell_and_a_statement_have_a_line_of_their_own():
     (("cells", 0, "values"), {"1": None}, "cell 1: 1=None; allowed: a finite"),
     (("cells", 0, "values"), [1], "cell 1: values=[1]; allowed: a mapping"),
     (("cells", 1, "row"), "", "cell 2: row=''"),
+    (("cells", 1, "tuned"), 1, "tuned=1; allowed: true, false, null"),
+    (("cells", 1, "resolution"), -1, "cell 2: resolution=-1"),
     (("expected", 1, "verdict"), None, "statement 2: verdict=None"),
     (("expected", 0, "mean"), "x", "statement 1: mean='x'"),
     (("made", "cores"), 1.5, "made: cores=1.5"),

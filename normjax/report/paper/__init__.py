@@ -12,7 +12,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from normjax.report.paper.judged import Judged, attainable, judge, results
+  from normjax.report.paper.judged import (
+    Judged,
+    attainable,
+    committed,
+    judge,
+    results,
+  )
   from normjax.report.paper.measure import Measured, measured
   from normjax.report.paper.numbers import Beside
   from normjax.report.paper.show import Paths, print_table, write
@@ -26,6 +32,7 @@ _LAZY = {
   "Paths": "show",
   "Statement": "statements",
   "attainable": "judged",
+  "committed": "judged",
   "judge": "judged",
   "measured": "measure",
   "print_table": "show",
@@ -40,6 +47,7 @@ __all__ = [
   "Paths",
   "Statement",
   "attainable",
+  "committed",
   "judge",
   "measured",
   "print_table",

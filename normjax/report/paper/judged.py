@@ -122,6 +122,37 @@ def results(
   )
 
 
+def committed(
+  table: papers.Table, found: results_lib.Results
+) -> dict[Ref, Measured]:
+  """The cells of a table as they were committed: `judge` judges them again.
+
+  Args:
+    table: that the results are of, see `Results.stale`.
+    found: all of its cells.
+  """
+  return {
+    cell.ref: _committed(each)
+    for cell, each in zip(table.cells, found.cells, strict=True)
+  }
+
+
+def _committed(each: results_lib.CellResult) -> Measured:
+  seeds = frozenset(each.values) | frozenset(each.diverged)
+  return Measured(
+    each.values,
+    frozenset(each.diverged),
+    each.planned,
+    each.planned,
+    each.resolution,
+    seeds,
+    each.censored,
+    computed=each.part == papers.MEASURE,
+    is_tuned=each.tuned,
+    metric=each.metric,
+  )
+
+
 def _cell(each: Beside) -> results_lib.CellResult:
   own = each.measured
   return results_lib.CellResult(
@@ -133,6 +164,9 @@ def _cell(each: Beside) -> results_lib.CellResult:
     own.num_planned,
     dict(sorted(own.values.items())),
     sorted(own.diverged),
+    own.resolution,
+    own.censored,
+    own.is_tuned,
   )
 
 

@@ -15,6 +15,7 @@ from normjax.report.paper.statements import Statement
 from normjax.report.tables import NOTHING, Cell, Column, Table
 from normjax.statistics import Interval
 
+VERDICT = "Verdict: "
 UNVERIFIED = "unverified: not printed"
 # What a narrow terminal shows, the first the longest.
 CELLS_MATTER = (
@@ -52,11 +53,11 @@ def lead(judged: Judged) -> list[str]:
   """The first sentences: the verdict, and what every number is short of."""
   paper = judged.printed
   number = f", arXiv:{paper.arxiv}" if paper.arxiv else ""
+  where = f", {judged.table.target}" if judged.table.target else ""
   lines = [
     *judged.head,
-    f"Verdict: {judged.summary}.",
-    f"Paper: {paper.title}{number}."
-    + (f" {judged.table.target}." if judged.table.target else ""),
+    f"{VERDICT}{judged.summary}.",
+    f"Paper: {paper.title}{number}{where}.",
     f"Otherwise than the paper: {footnotes.sentence(judged.table.differs)}",
   ]
   if judged.untuned:

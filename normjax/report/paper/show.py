@@ -222,6 +222,7 @@ def print_table(judged: Judged, console: Console | None = None) -> None:
       formats.terminal(stated, console, layout.STATEMENTS_MATTER, layout.tone)
     )
   for line in layout.lead(judged):
-    console.print(escape.terminal(line))
+    is_verdict = line.startswith(layout.VERDICT)
+    console.print(escape.terminal(line, "bold" if is_verdict else ""))
   for note in (*stated.notes, *numbers.notes):
     console.print(escape.terminal(note, "dim"))

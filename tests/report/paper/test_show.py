@@ -10,9 +10,11 @@ import pytest
 from rich.console import Console
 
 from normjax import errors, papers
+from normjax.papers import results
 from normjax.report import paper
 from tests.report.paper.conftest import around, computed, stated, trained
 
+MADE = results.Made("2026-01-02", "", {}, "cpu", 2, 1.0, 2.0, 10)
 GOLDEN = (Path(__file__).parent / "table_golden.md").read_text()
 CELLS = [
   papers.Cell("ours", "60M", paper=("ours", "60M")),
@@ -193,8 +195,7 @@ def test_a_folder_that_cannot_be_written_is_named(judged, tmp_path):
 
 
 def test_what_is_committed_is_what_was_judged(judged):
-  made = papers_made()
-  found = paper.results(judged(), "depth", {"sweep": "9f86"}, made)
+  found = paper.results(judged(), "depth", {"sweep": "9f86"}, MADE)
   assert (found.verdict, found.scale, found.paper) == (
     "contradicted", "proxy", "norms",
   )  # fmt: skip
@@ -206,8 +207,18 @@ def test_what_is_committed_is_what_was_judged(judged):
   ]  # fmt: skip
 
 
-def papers_made():
-  """How a result was made."""
-  from normjax.papers import results
-
-  return results.Made("2026-01-02", "", {}, "cpu", 2, 1.0, 2.0, 10)
+def test_what_is_committed_is_judged_as_it_was(judged, tmp_path):
+  """From the file alone, with the resolution that decides the last one."""
+  before = judged()
+  steps = stated(papers.at_least("a", 0.5), refs="a")
+  cells = {"a": trained([0.9] * 5, resolution=0.1)}
+  for each in (before, paper.judge(steps, "proxy", cells)):
+    file = tmp_path / "r.json"
+    results.write(file, paper.results(each, "depth", {}, MADE))
+    cells = paper.committed(each.table, results.read(file))
+    again = paper.judge(each.table, "proxy", cells)
+    assert [(s.verdict, s.reason) for s in again.statements] == [
+      (s.verdict, s.reason) for s in each.statements
+    ]
+    assert again.untuned == each.untuned
+  assert again.verdict == "confirmed"
