@@ -9,7 +9,7 @@ from docs.generator import text
 from normjax import escape, papers
 from normjax.papers import results, targets, toml
 from normjax.report import paper
-from normjax.report.paper import layout
+from normjax.report.paper import footnotes, layout
 from normjax.reproduce import listing
 
 NOT_YET = generator.ROOT / "experiments" / "not_yet.toml"
@@ -133,20 +133,22 @@ def _scale(name: str, entry: Any) -> list[str]:
   header = ("stated beforehand", "source", "measured", "verdict")
   blocks.append(text.table(header, rows))
   if is_current:
-    blocks += [_numbers(entry), _made(known.made)]
+    blocks += [*_numbers(entry), _made(known.made)]
   return blocks
 
 
-def _numbers(entry: Any) -> str:
-  """The paper's numbers beside those that are committed."""
+def _numbers(entry: Any) -> list[str]:
+  """The paper's numbers beside those that are committed, and their sources."""
   judged = paper.judge(
     entry.table, entry.scale, paper.committed(entry.table, entry.results)
   )
   cells = layout.cells(judged)
-  return text.table(
+  numbers = text.table(
     [column.header for column in cells.columns],
     [[escape.markdown(cell.text) for cell in row] for row in cells.rows],
   )
+  sources = footnotes.on_sources(judged)
+  return [numbers, "\n".join(f"- {escape.markdown(line)}" for line in sources)]
 
 
 def _measured(found: results.StatementResult | None) -> str:

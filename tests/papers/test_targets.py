@@ -76,7 +76,7 @@ WHERE = "table 'Table 1', method 'ours', column '60M': "
     ("pm = 0.02", "pn = 0.02", WHERE + "unknown key 'pn'. Did you mean 'pm'"),
     ('text = "diverged"', 'text = "d", pm = 1.0', "pm=1.0 without a value"),
     ('text = "diverged"', 'text = " "', "text=' '; allowed: a text that is n"),
-    ('method = "theirs"', 'method = "ours"', WHERE + "it is there twice"),
+    ('method="theirs"', 'method="ours"', WHERE + "it is there twice"),
     ('source = "Table 1 of the paper"\n', "", WHERE + "no source, nor has its"),
     ('kind = "result"', 'kind = "r"', "table 'Table 1': kind='r'; allowed: re"),
     ('id = "Table 12"', 'id = "Table 1"', "table 'Table 1' is there twice"),

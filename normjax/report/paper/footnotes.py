@@ -37,7 +37,7 @@ def on_cells(judged: Judged) -> list[str]:
       f"At {judged.scale} scale nothing is said of the paper's numbers: what is"
       " judged are the statements."
     )
-  found += _notes_on_sources(judged)
+  found += on_sources(judged)
   lost = [
     f"{shown(each.cell.ref)} {len(each.measured.diverged)} of"
     f" {each.measured.num_over}"
@@ -61,7 +61,7 @@ def on_cells(judged: Judged) -> list[str]:
   return found
 
 
-def _notes_on_sources(judged: Judged) -> list[str]:
+def on_sources(judged: Judged) -> list[str]:
   """Where the paper's numbers were read."""
   given = [each.number for each in judged.cells if each.number is not None]
   own = dict.fromkeys(n.source for n in given if not n.second_hand)
