@@ -1,6 +1,7 @@
 """What pyproject.toml, constraints.txt and the Makefile promise."""
 
 import re
+import shutil
 import subprocess
 import tomllib
 
@@ -60,4 +61,26 @@ def test_the_wheel_has_what_a_report_s_pages_embed():
     f"{web}/uplot/LICENSE",
     f"{web}/uplot/uPlot.iife.min.js",
     f"{web}/uplot/uPlot.min.css",
+  }
+
+
+def test_the_wheel_has_papers_numbers_and_results(tmp_path):
+  shutil.copy(support.ROOT / "pyproject.toml", tmp_path)
+  paper = "experiments/selu"
+  for name in (
+    "normjax/__init__.py", "kernels_pallas/__init__.py", "configs/default.py",
+    f"{paper}/targets.toml", f"{paper}/results/depth_proxy.json",
+    f"{paper}/README.md", f"{paper}/plot.py",
+    "experiments/LOG.md", "experiments/claims.toml",
+    "experiments/speed/train.toml",
+  ):  # fmt: skip
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+  built = WheelBuilder(str(tmp_path)).recurse_included_files()
+  assert {file.distribution_path for file in built} == {
+    "normjax/__init__.py",
+    "kernels_pallas/__init__.py",
+    f"normjax/{paper}/targets.toml",
+    f"normjax/{paper}/results/depth_proxy.json",
+    "normjax/configs/default.py",
   }
