@@ -1,0 +1,159 @@
+"""The page of published tables, of a user's own small table and of ours."""
+
+import dataclasses
+
+import pytest
+
+from docs.generator import paper_pages
+from normjax import errors, papers
+from normjax.papers import results, targets
+from normjax.reproduce import listing, source
+from tests.papers.conftest import write_targets as write_targets
+
+HEAD = '''\
+"""Does a | norm help?
+
+Claim: it does.
+Command: normjax reproduce tiny
+"""
+
+from normjax import papers
+
+SCALES = ("proxy", "paper")
+
+
+def get_config(arg="proxy"):
+  raise AssertionError("nothing is built")
+
+
+def table(scale):
+  return papers.Table(
+    "A table", "norms", "Table 1",
+    [
+      papers.Cell("ours", paper=("ours", "60M")),
+      papers.Cell("theirs", paper=("theirs", "60M")),
+    ],
+    [papers.below("ours", "theirs"), papers.trains("ours")],
+    "two cores", "Smaller", time="3 min", notes=["Baselines disagree"],
+  )
+'''
+MADE = results.Made("2026-01-02", "", {"jax": "0.11"}, "cpu", 2, 61, 90, 12)
+
+
+@pytest.fixture
+def entries(write_targets, tmp_path, monkeypatch):
+  """The table at both scales, with results at the first one."""
+  write_targets()
+  file = tmp_path / "configs" / "papers" / "tiny.py"
+  file.parent.mkdir(parents=True)
+  file.write_text(HEAD)
+
+  def entries(**changes):
+    table = source.read(str(file)).table("proxy")
+    cells = [
+      results.CellResult(
+        row, "", "sweep", row, "eval/loss", 2, {0: mean, 1: mean + 0.1},
+        tuned=True,
+      )
+      for row, mean in (("ours", 27.0), ("theirs", 30.0))
+    ]  # fmt: skip
+    stated = [
+      results.StatementResult("x", "contradicted", 2, -3.0, -3.5, -2.5, 0.004),
+      results.StatementResult("y", "confirmed", 2, 0.0, reason="in 2 of 2"),
+    ]
+    known = results.Results(
+      "tiny", "norms", "proxy", papers.digest(table), {"sweep": "9f"},
+      "contradicted", cells, stated, MADE,
+    )  # fmt: skip
+    folder = tmp_path / "experiments" / "norms" / "results"
+    results.write(
+      folder / "tiny_proxy.json", dataclasses.replace(known, **changes)
+    )
+    return listing.of(source.read(str(file)))
+
+  return entries
+
+
+def _page(monkeypatch, found) -> str:
+  monkeypatch.setattr(listing, "entries", lambda: (found, []))
+  return paper_pages.page()
+
+
+def test_a_verdict_stands_with_what_was_measured(entries, monkeypatch):
+  page = _page(monkeypatch, entries())
+  assert "| **contradicted** 1 of 2 | 1.5 min on 2 cores |" in page
+  assert "Does a \\| norm help?" in page
+  assert (
+    "| ours is below theirs |  | -3 [-3.5, -2.5] | **contradicted**, p 0.004 |"
+  ) in page
+  assert (
+    "| ours diverges in no run |  | 0 | **confirmed** (in 2 of 2) |" in page
+  )
+  assert "| ours | 26.95 ± 0.02 | 27.05 |" in page
+  assert "| theirs | 27 [1] | 30.05 |" in page
+  assert "- [1] Second-hand, not read in the paper: s." in page.replace(
+    "\\", ""
+  )
+  assert "12 runs, 61 s of CPU, cpu, 2026-01-02; jax 0.11." in page
+  assert "- Baselines disagree." in page
+  assert page.count("Known of the paper: The loss is divided") == 1
+  assert "`normjax reproduce tiny --scale=paper`, two cores, 3 min. Sm" in page
+  assert "**At paper scale**: not run." in page
+
+
+@pytest.mark.parametrize(
+  "changes", [{"statements": "0123456789ab"}, {"protocol": 0}]
+)
+def test_of_stale_results_no_number_is_shown(entries, monkeypatch, changes):
+  page = _page(monkeypatch, entries(**changes))
+  assert "stale: made under" in page
+  assert "**contradicted**" not in page
+  assert "27.05" not in page
+
+
+def test_what_is_not_there_yet_says_what_is_missing():
+  found = paper_pages.not_yet()
+  page = paper_pages.page()
+  assert len(found) > 40
+  for record in found:
+    assert record["missing"] in page.replace("\\", "")
+
+
+def test_what_is_there_is_not_called_missing():
+  """An entry goes where its table has come."""
+  entries, problems = listing.entries()
+  assert problems == []
+  there = {(e.table.paper, e.table.target) for e in entries}
+  for record in paper_pages.not_yet():
+    name = record["paper"]
+    if "rows" in record:
+      continue
+    if "tables" not in record:
+      assert name not in {paper for paper, _ in there}, name
+    for table in record.get("tables", ()):
+      assert (name, table) not in there, (name, table)
+
+
+def test_tables_that_are_missing_are_those_of_the_targets():
+  """As far as the paper's targets are here."""
+  known = targets.papers()
+  for record in paper_pages.not_yet():
+    if record["paper"] in known:
+      tables = targets.read(record["paper"]).tables
+      assert set(record.get("tables", ())) <= set(tables), record["paper"]
+
+
+@pytest.mark.parametrize(
+  ("text", "said"),
+  [
+    ('[[papers]]\npaper = "a"\n', "paper 1: no 'title'"),
+    ("[[paper]]\n", "unknown key 'paper'"),
+    ('papers = "x"\n', "allowed: a list"),
+  ],
+)
+def test_a_faulty_list_is_refused(tmp_path, text, said):
+  file = tmp_path / "not_yet.toml"
+  file.write_text(text)
+  with pytest.raises(errors.UserError, match="not_yet") as error:
+    paper_pages.not_yet(file)
+  assert said in str(error.value)
