@@ -107,7 +107,7 @@ def test_a_verdict_stands_with_what_was_measured(entries, monkeypatch):
 def test_of_stale_results_no_number_is_shown(entries, monkeypatch, changes):
   page = _page(monkeypatch, entries(**changes))
   assert "stale: made under" in page
-  assert "**contradicted**" not in page
+  assert "| **contradicted**" not in page
   assert "27.05" not in page
 
 

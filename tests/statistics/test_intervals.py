@@ -123,3 +123,27 @@ def test_holm():
   assert statistics.holm([]) == []
   # Comparisons without a p-value count.
   assert statistics.holm([0.01, 0.02], 5) == pytest.approx([0.05, 0.08])
+
+
+def test_the_least_spread_of_a_sum_is_that_of_its_roundings():
+  """sqrt(sum (w h)² / 12), of which a difference is the case 1, -1."""
+  assert statistics.weighted_resolution_sd([1, -1], [0.3, 0.3]) == (
+    pytest.approx(statistics.resolution_sd(0.3))
+  )
+  weights, steps = [1.0, -1.0, 0.5], [0.1, 0.1, 0.3]
+  rng = np.random.default_rng(3)
+  exact = rng.normal(size=(20_000, 3))
+  off = np.round(exact / steps) * steps - exact
+  assert statistics.weighted_resolution_sd(weights, steps) == pytest.approx(
+    (off @ weights).std(), rel=0.03
+  )
+  assert statistics.weighted_resolution_sd(weights, [0.0] * 3) == 0.0
+
+
+def test_a_sum_is_formed_seed_by_seed():
+  a, b, c = {1: 4.0, 2: 6.0, 3: 1.0}, {1: 1.0, 2: 2.0, 4: 9.0}, {2: 3.0, 1: 2}
+  found = statistics.sum_interval([(1.0, a), (-2.0, b), (0.5, c)])
+  assert found == statistics.mean_interval([3.0, 3.5])
+  pair = statistics.sum_interval([(1.0, a), (-1.0, b)])
+  assert pair == statistics.paired_interval(a, b)
+  assert statistics.sum_interval([(1.0, a), (1.0, {9: 1.0})]).n == 0
