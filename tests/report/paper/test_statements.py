@@ -253,6 +253,25 @@ def test_seeds_that_only_one_cell_has_do_not_count(judge):
   assert (found.verdict, found.interval.n) == ("confirmed", 3)
 
 
+def test_folds_count_once_however_many_seeds_have_them(judge):
+  """Six seeds of three folds: values by fold, divergence by seed."""
+
+  def cell(mean, lost=()):
+    values = {-1 - f: v for f, v in around(mean, 0.1, 3).items()}
+    return paper.Measured(
+      values, frozenset(lost), 6, 6, seeds=frozenset(range(6))
+    )
+
+  found = judge(
+    [papers.above("a", "b"), papers.trains("a")], a=cell(9.0), b=cell(1.0)
+  )
+  assert found.verdict == "confirmed"
+  assert [s.interval.n for s in found.statements] == [3, 6]
+  both = papers.Expected("x", {"a": 1.0, "b": 1.0}, at_least=1, of="divergence")
+  lost = _one(judge, both, a=cell(9.0, (0, 1, 2)), b=cell(1.0, (3, 4, 5)))
+  assert (lost.verdict, lost.reason) == ("confirmed", "in 6 of 6 runs")
+
+
 def test_a_target_that_was_not_reached_leaves_a_statement_open(judge):
   late = paper.Measured({}, frozenset(), 3, 3, censored=True)
   found = _one(judge, papers.above("a", "b"), a=late, b=trained([1.0] * 3))
