@@ -26,8 +26,8 @@ paper's, statements are judged, as an order or a ratio, and never a number.
 **undecided**: neither, or runs diverged. A contradiction at proxy scale is one
 of the statement at that scale, and of the paper's own scale it says nothing."""
 _MISSING = """\
-Of these tables numbers are known, and what is missing to run them at the paper's
-own scale is said. A proxy of some is above."""
+Of these tables numbers are known, and what is missing to run them at the
+paper's own scale is said. A proxy of some is above."""
 
 
 def page() -> str:
