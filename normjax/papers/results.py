@@ -26,6 +26,7 @@ CONFIRMED, CONTRADICTED, UNDECIDED = VERDICTS = (
   "confirmed", "contradicted", "undecided",
 )  # fmt: skip
 _DIGITS = 7  # Of float32.
+_MOST_EXACT = 2**53  # Of whole numbers, that a float has.
 _SHORT_DIGITS = 3  # Of p-values and times.
 
 
@@ -218,9 +219,9 @@ def rounded(value: Any, digits: int = _DIGITS) -> Any:
     return [rounded(item, digits) for item in value]
   if not isinstance(value, float) or not math.isfinite(value):
     return value
-  short = float(f"{value:.{digits}g}")
-  is_whole = value.is_integer() and abs(value) < 10**_DIGITS
-  return int(value) if is_whole else short
+  if value.is_integer() and abs(value) <= _MOST_EXACT:
+    return int(value)  # A count, which an exact statement may be about.
+  return float(f"{value:.{digits}g}")
 
 
 def read(file: Path) -> Results:

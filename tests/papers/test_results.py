@@ -48,6 +48,12 @@ def test_what_is_written_is_read_again(tmp_path):
   assert results.dumps(found) == file.read_text()
 
 
+def test_whole_numbers_are_kept_exactly():
+  assert results.rounded([123456789.0, 2.0**53, 1 / 3, 1e300]) == [
+    123456789, 2**53, 0.3333333, 1e300,
+  ]  # fmt: skip
+
+
 def test_a_cell_and_a_statement_have_a_line_of_their_own():
   lines = results.dumps(SAMPLE).splitlines()
   assert sum("sélu | 32" in line for line in lines) == 1

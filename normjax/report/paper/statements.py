@@ -1,4 +1,4 @@
-"""What the measured values say of each statement, and of the paper's numbers.
+"""What the measured values say of each statement.
 
 A statement bounds a weighted sum of cells. Its sum is formed seed by seed over
 all of its terms, so that what seeds share cancels, and two tests are made of
@@ -98,7 +98,7 @@ def judge(
       p_value=test.p_value,
       p_holm=p_holm,
       verdict=test.verdict if p_holm < ALPHA else UNDECIDED,
-      reason=_undecided(judged[index].interval, num_tested, test, p_holm),
+      reason=_undecided(num_tested, test, p_holm),
     )
   return tuple(judged)
 
@@ -295,9 +295,7 @@ def _test(expected: Expected, interval: Interval) -> _Test | None:
   return _Test(min(1.0, 2 * confirm), min(1.0, 2 * contradict))
 
 
-def _undecided(
-  interval: Interval, num_tested: int, test: _Test, p_holm: float
-) -> str:
+def _undecided(num_tested: int, test: _Test, p_holm: float) -> str:
   """Why a tested statement is undecided; "" where it is not."""
   if p_holm < ALPHA:
     return ""

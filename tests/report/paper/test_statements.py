@@ -1,6 +1,7 @@
 """Verdicts on statements: by tests, by counts, by facts, and none at all."""
 
 import math
+import random
 
 import numpy as np
 import pytest
@@ -289,3 +290,47 @@ def test_what_seeds_can_decide_is_said_beforehand():
 
 def test_nothing_stated_is_nothing_confirmed(judge):
   assert judge([], a=trained([1.0])).verdict == "undecided"
+
+
+NUMBERS = (
+  0.0,
+  -0.0,
+  1.0,
+  0.3,
+  5e-324,
+  1e-308,
+  1e200,
+  -1e308,
+  1e308,
+  3.0,
+  123.0,
+)
+
+
+def test_no_numbers_break_a_verdict():
+  """Sums that overflow, cancel or vanish, in any state of the runs."""
+  draw = random.Random(0)
+
+  def cell():
+    seeds = draw.sample(range(-2, 6), draw.randint(0, 5))
+    lost = frozenset(s for s in seeds if draw.random() < 0.15)
+    return paper.Measured(
+      {s: draw.choice(NUMBERS) for s in seeds if s not in lost}, lost,
+      len(seeds), len(seeds) + (draw.random() < 0.1),
+      draw.choice((0.0, 0.1, 1e300)), frozenset(seeds),
+      computed=draw.random() < 0.3,
+    )  # fmt: skip
+
+  found = set()
+  for _ in range(200):
+    low = draw.choice((None, *NUMBERS))
+    high = draw.choice((None, low)) if low is not None else draw.choice(NUMBERS)
+    refs = draw.sample("abcd", draw.randint(1, 3))
+    terms = {ref: draw.choice((1.0, -1.0, 1e300, -1e-300)) for ref in refs}
+    kind = draw.choice(("value", "value", "divergence"))
+    table = stated(papers.Expected("x", terms, low, high, "", kind))
+    for each in statements.judge(table, {ref: cell() for ref in "abcd"}):
+      assert each.reason or each.verdict != "undecided"
+      assert each.p_holm is None or 0 <= each.p_holm <= 1
+      found.add(each.verdict)
+  assert found == {"confirmed", "contradicted", "undecided"}
