@@ -30,6 +30,7 @@ COMMANDS = {
   "show": ("show", "a resolved config, its parameters, cost and memory"),
   "train": ("train", "one run"),
   "sweep": ("sweep", "all runs of a sweep file, then its report"),
+  "reproduce": ("reproduce", "a published table again, and what of it holds"),
   "status": ("status", "where the runs of a directory are, from any shell"),
   "report": ("report", "the report of a sweep directory, from its files"),
   "completion": ("completion", "completion for bash or zsh"),

@@ -14,7 +14,7 @@ from normjax.configure import COMPONENTS, ConfigDict
 from normjax.record import lock
 from normjax.record.directory import RunState, SweepDirectory
 from normjax.sweep import executor as executor_lib
-from normjax.sweep import launch, own_data, preflight, progress, spec
+from normjax.sweep import launch, own_data, preflight, progress, select, spec
 from normjax.sweep import tune as tune_lib
 from normjax.sweep.plan import Estimate, ProgramKey
 from normjax.sweep.planner import Planner, State
@@ -127,7 +127,7 @@ class Prepared:
     console: rich.console.Console | None = None,
     grace_s: float = launch.GRACE_S,
     executor: str | type[executor_lib.Executor] = "local",
-    methods: str | None = None,
+    methods: select.Methods | None = None,
     seeds: Iterable[int] | None = None,
     other_metrics: Iterable[str] = (),
   ):
