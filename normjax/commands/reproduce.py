@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags
 
-from normjax import errors, escape, papers
+from normjax import errors, papers
 from normjax.commands import arguments
 
 USAGE = (
@@ -91,7 +91,7 @@ def run(
     saving.check(plan)
   outcome = plan.run()
   if values["save"].value:
-    print(escape.lines(saving.save(plan, outcome)))
+    saving.save(plan, outcome)
   return outcome.exit_code
 
 

@@ -28,9 +28,6 @@ def run(
   seeds: Iterable[int] | None = None,
   out: str | Path | None = None,
   overrides: Mapping[str, Any] | None = None,
-  workers: int | None = None,
-  retries: int = 1,
-  accept_code_change: bool = False,
   save: bool = False,
   **options: Any,
 ) -> "Outcome":
@@ -45,11 +42,8 @@ def run(
     out: folder; None: `runs/<name>_<scale>`.
     overrides: of the configs, dotted path to value. What is run is then
       another question, and nothing is judged.
-    workers: processes at once, see `normjax.sweep.run_sweep`.
-    retries: how often a run that failed is tried again.
-    accept_code_change: keep results of runs whose own parts have changed since.
     save: also write `experiments/<paper>/results/<name>_<scale>.json`.
-    **options: of `planned.Planned`.
+    **options: of `normjax.sweep.api.run_sweep`, as `workers` and `console`.
 
   Returns:
     The table as it was measured, as far as it was.
@@ -68,9 +62,6 @@ def run(
     seeds=seeds,
     out=out,
     overrides=overrides,
-    workers=workers,
-    retries=retries,
-    accept_code_change=accept_code_change,
     **options,
   )
   if save:

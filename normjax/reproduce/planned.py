@@ -12,7 +12,7 @@ from normjax.papers import targets
 from normjax.record import directory, files
 from normjax.report import load
 from normjax.reproduce import expected, source, spent
-from normjax.sweep import api, executor, select
+from normjax.sweep import api, select
 from normjax.sweep.summary import Summary
 
 if TYPE_CHECKING:
@@ -60,11 +60,8 @@ class Planned:
     seeds: Iterable[int] | None = None,
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
-    workers: int | None = None,
-    retries: int = 1,
-    accept_code_change: bool = False,
     console: rich.console.Console | None = None,
-    place: str | type[executor.Executor] = "local",
+    **options: Any,
   ):
     """Plans; see `normjax.reproduce.run`."""
     self._console = console or rich.console.Console()
@@ -81,14 +78,11 @@ class Planned:
         self.source.config(self.scale, part),
         self.out / part,
         overrides=self.overrides,
-        workers=workers,
-        retries=retries,
-        accept_code_change=accept_code_change,
         console=self._console,
-        executor=place,
         methods=lambda labels, part=part: self._methods(part, labels, rows),
         seeds=seeds,
         other_metrics=[c.metric for c in self._cells(part) if c.metric],
+        **options,
       )
       for part in self.table.parts
       if part != papers.MEASURE and self._wants(part)
@@ -144,10 +138,10 @@ class Planned:
       UserError: bad input; data that is missing is a DataError.
     """
     for text in self._head():
-      self._console.print(escape.terminal(text), soft_wrap=True)
+      self.say(text)
     for part, prepared in self._sweeps.items():
       if len(self.table.parts) > 1:
-        self._console.print(escape.terminal(f"part {part}:", "bold"))
+        self.say(f"Part {part}:")
       prepared.show()
       self._check(part, prepared, strict=True)
       if compiles:
@@ -187,6 +181,10 @@ class Planned:
         raise
       said = str(error).replace("Sweep.other_metrics", "Cell.metric")
       raise type(error)(f"cell {errors.few(cells)}: {said}") from error
+
+  def say(self, text: str) -> None:
+    """Prints a line."""
+    self._console.print(escape.terminal(text), soft_wrap=True)
 
   # ----- Running -----
 
@@ -242,8 +240,8 @@ class Planned:
     paper.print_table(judged, self._console)
     for part, summary in summaries.items():
       own = f"{part}: " if len(self.table.parts) > 1 else ""
-      print(escape.lines(f"{own}{summary.text()}"))
-    print(escape.lines(f"table: {paths.html}"))
+      self.say(f"{own}{summary.text(choosing='--rows and --seeds')}")
+    self.say(f"table: {paths.html}")
     codes = [summary.exit_code for summary in summaries.values()]
     return Outcome(judged, self.out, summaries, max(codes, default=0))
 

@@ -25,11 +25,8 @@ def check(plan: Planned) -> None:
     raise errors.UserError(f"--save: {overridden(plan.overrides)}.")
 
 
-def save(plan: Planned, outcome: Outcome) -> str:
+def save(plan: Planned, outcome: Outcome) -> None:
   """Writes the results of a table that is all there.
-
-  Returns:
-    What was done, in a line.
 
   Raises:
     RunError: some final runs are missing, and none of them failed just now.
@@ -45,7 +42,8 @@ def save(plan: Planned, outcome: Outcome) -> str:
     )
     said = f"not saved: final runs are missing ({missing})"
     if outcome.exit_code:
-      return f"{said}; the same command goes on"
+      plan.say(f"{said}; the same command goes on")
+      return
     raise errors.RunError(
       f"{said}. Without --rows and --seeds the same command runs the rest."
     )
@@ -54,7 +52,7 @@ def save(plan: Planned, outcome: Outcome) -> str:
   made = _made(plan, records)
   path = _folder(plan) / results.file_name(name, plan.scale)
   results.write(path, paper.results(outcome.judged, name, plans, made))
-  return f"saved: {path}"
+  plan.say(f"saved: {path}")
 
 
 def _folder(plan: Planned) -> Path:

@@ -117,6 +117,10 @@ def find(asked: str) -> Source:
     ConfigError: the file does not import, or is no table's.
   """
   config_files.search_here()
+  if arg := config_files.split_argument(asked)[1]:
+    raise errors.UserError(
+      f"{asked}: a table's scale is given as --scale={arg}."
+    )
   known = names()
   path = f"configs/{FOLDER}/{asked}.py" if asked in known else asked
   if asked not in known and not _is_path(asked):

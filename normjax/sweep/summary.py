@@ -46,11 +46,17 @@ class Summary:
     """0: every point has a result; 1: some failed; 130: interrupted."""
     return INTERRUPTED if self.interrupted else int(bool(self.failed))
 
-  def text(self, *, with_failures: bool = True) -> str:
+  def text(
+    self,
+    *,
+    with_failures: bool = True,
+    choosing: str = "--methods and --seeds",
+  ) -> str:
     """One paragraph for people.
 
     Args:
       with_failures: whether to say what failed, where nobody else does.
+      choosing: the flags that chose a part of the sweep.
     """
     over = self.num_done + self.num_diverged
     parts = [
@@ -68,7 +74,7 @@ class Summary:
       over, count = self.chosen
       parts.append(
         f"of the {count} points that were chosen {over} are over; without"
-        " --methods and --seeds the same command runs the rest"
+        f" {choosing} the same command runs the rest"
       )
     if self.interrupted:
       parts.append("interrupted; the same command goes on from here")
