@@ -113,8 +113,11 @@ class Call(NamedTuple):
   def goes_on(self) -> bool:
     """Whether the same command goes on where this one was cut short."""
     resumes = getattr(self.module, "RESUMES", False)
-    is_dry = "dry_run" in self.values and self.values["dry_run"].value
-    return resumes and not is_dry
+    only_tells = any(
+      name in self.values and self.values[name].value
+      for name in ("dry_run", "list")
+    )
+    return resumes and not only_tells
 
 
 def _parse(command: str, arguments: list[str]) -> Call:

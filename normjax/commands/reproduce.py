@@ -19,6 +19,7 @@ USAGE = (
   " [--config.key=value …]"
 )
 RESUMES = True  # The same command goes on.
+NAMES_FROM = "papers"  # Of `configs`; what a shell completes.
 
 
 def define_flags(values: flags.FlagValues) -> None:

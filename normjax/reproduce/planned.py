@@ -161,9 +161,16 @@ class Planned:
       return [*lines, f"{overridden(self.overrides)}: nothing is judged."]
     lines.append("Expected, before it is measured:")
     for each in table.expected:
-      source_ = f" ({each.source})" if each.source else ""
-      lines.append(f"  {each.claim}{source_}")
-    return lines
+      lines.append(f"  {each.claim}{each.source and f' ({each.source})'}")
+    return [*lines, *self._attainable()]
+
+  def _attainable(self) -> list[str]:
+    """What the seeds can decide of the statements that need a test."""
+    from normjax.report import paper
+
+    numbers = [len(each.sweep.seeds) for each in self._sweeps.values()]
+    found = paper.attainable(self.table, min(numbers)) if numbers else None
+    return [f"What it can decide of these: {found}"] if found else []
 
   def _check(
     self, part: str, prepared: api.Prepared, *, strict: bool = False
