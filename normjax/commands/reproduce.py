@@ -41,8 +41,8 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     "rows",
     None,
-    "Run only the rows that this regular expression matches; the rest can be"
-    " run later.",
+    "Run only the cells whose row or column this regular expression matches;"
+    " the rest can be run later.",
     flag_values=values,
   )
   flags.DEFINE_bool(

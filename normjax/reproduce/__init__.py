@@ -36,8 +36,8 @@ def run(
   Args:
     name: of a file in `configs/papers`, or a file's path.
     scale: "proxy", "small" or "paper", where the file has it; None: its first.
-    rows: only those that this regular expression matches; the rest can be
-      measured later.
+    rows: only cells whose row or column this regular expression matches; the
+      rest can be measured later.
     seeds: only these of the final seeds.
     out: folder; None: `runs/<name>_<scale>`.
     overrides: of the configs, dotted path to value. What is run is then

@@ -273,12 +273,21 @@ def overridden(overrides: Mapping[str, Any]) -> str:
 
 
 def _chosen(table: papers.Table, rows: str | None) -> set[papers.Ref]:
-  """The cells of the rows that --rows chooses.
+  """The cells that --rows chooses: by row, by column, or by both.
 
   Raises:
     UserError: it matches none.
   """
-  names = list(dict.fromkeys(cell.row for cell in table.cells))
-  if rows is not None:
-    names = select.matching(names, rows, "--rows", "row")
-  return {cell.ref for cell in table.cells if cell.row in names}
+  names = {
+    cell.ref: {cell.row, cell.column, papers.shown(cell.ref)} - {""}
+    for cell in table.cells
+  }
+  if rows is None:
+    return set(names)
+  listed = dict.fromkeys(
+    [cell.row for cell in table.cells]
+    + [cell.column for cell in table.cells if cell.column]
+  )
+  every = sorted(set().union(*names.values()))
+  found = set(select.matching(every, rows, "--rows", "row", list(listed)))
+  return {ref for ref, own in names.items() if own & found}

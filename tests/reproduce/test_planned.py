@@ -87,6 +87,17 @@ def test_a_part_without_a_chosen_row_is_not_run(project):
   assert not (outcome.out / "measure").exists()
 
 
+@pytest.mark.parametrize("rows", ["y", "a, y", "^y$"])
+def test_a_column_is_chosen_as_a_row_is(project, rows):
+  project.write(
+    cells='papers.Cell("a", "x"),'
+    ' papers.Cell("a", "y", method="ccc", part="more")',
+    expected='papers.below(("a", "x"), ("a", "y"))',
+    parts='"sweep", "more"',
+  )
+  assert set(project.run(rows=rows).summaries) == {"more"}
+
+
 def test_overrides_are_another_question(project):
   outcome = project.run(overrides={"toy.width": 3})
   assert outcome.judged.statements == ()
