@@ -9,7 +9,7 @@ import rich.console
 
 from normjax import errors, escape, papers, report
 from normjax.papers import targets
-from normjax.record import directory, files
+from normjax.record import directory, files, target
 from normjax.report import load
 from normjax.reproduce import expected, source, spent
 from normjax.sweep import api, select
@@ -182,7 +182,9 @@ class Planned:
       cells = [
         papers.shown(cell.ref)
         for cell in self._cells(part)
-        if cell.metric and f"Sweep.other_metrics {cell.metric!r}" in str(error)
+        if cell.metric
+        and f"Sweep.other_metrics {target.measured(cell.metric)!r}"
+        in str(error)
       ]
       if not cells:
         raise
@@ -209,6 +211,8 @@ class Planned:
     computed = None
     with spent.counted(self.out) as count:
       for part in self.table.parts:
+        if len(self.table.parts) > 1 and self._wants(part):
+          self.say(f"Part {part}:")
         if part == papers.MEASURE and self._wants(part):
           count.runs += not (self.out / papers.MEASURE / VALUES).exists()
           computed = self._measure()
@@ -284,10 +288,11 @@ def _chosen(table: papers.Table, rows: str | None) -> set[papers.Ref]:
   }
   if rows is None:
     return set(names)
-  listed = dict.fromkeys(
-    [cell.row for cell in table.cells]
-    + [cell.column for cell in table.cells if cell.column]
-  )
+  own_rows = dict.fromkeys(cell.row for cell in table.cells)
+  columns = dict.fromkeys(cell.column for cell in table.cells if cell.column)
+  listed = f"Rows: {', '.join(own_rows)}"
+  if columns:
+    listed += f"; columns: {', '.join(columns)}"
   every = sorted(set().union(*names.values()))
-  found = set(select.matching(every, rows, "--rows", "row", list(listed)))
+  found = set(select.matching(every, rows, "--rows", "row", listed))
   return {ref for ref, own in names.items() if own & found}

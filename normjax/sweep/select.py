@@ -105,7 +105,7 @@ def matching(
   asked: str,
   flag: str = "--methods",
   what: str = "method",
-  listed: Sequence[str] = (),
+  listed: str = "",
 ) -> list[str]:
   """The labels in which a pattern, or the text itself, is found.
 
@@ -114,7 +114,7 @@ def matching(
     asked: the pattern.
     flag: that gave it, for messages.
     what: is chosen, in the singular.
-    listed: what a message lists; empty: the labels.
+    listed: what a message says there is; "": the labels.
 
   Raises:
     UserError: no regular expression, or it matches nothing.
@@ -131,7 +131,7 @@ def matching(
     raise errors.UserError(
       f"{flag}={asked!r} matches no {what}."
       f"{near_misses(asked, [*labels, *_words(labels)])}"
-      f" {what.capitalize()}s: {', '.join(listed or labels)}."
+      f" {listed or f'{what.capitalize()}s: {", ".join(labels)}'}."
     )
   return found
 

@@ -106,3 +106,13 @@ def test_a_dry_run_prints_what_is_expected(capsys, folder):
   assert "Needs a lot; 1 h." in out
   assert "What it can decide of these: 3 seeds" in out
   assert not (folder / "runs").exists()
+
+
+def test_a_cell_whose_metric_no_run_will_have_is_named(capsys, folder):
+  path = folder / "configs" / "papers" / "mine_table.py"
+  cell = 'papers.Cell("dyt", metric="steps_to(eval/lss<=2)")'
+  path.write_text(path.read_text().replace('papers.Cell("dyt")', cell))
+  assert cli.main(["reproduce", "mine_table"]) == 2
+  said = "cell dyt: method 'dyt': Cell.metric 'eval/lss' will be in no result."
+  assert said in capsys.readouterr().err
+  assert not (folder / "runs").exists()

@@ -144,6 +144,14 @@ def test_a_metric_that_no_run_has(project):
       " proxy, paper.",
     ),
     ({}, {"rows": "z"}, "--rows='z' matches no row. Rows: a, b."),
+    (
+      {
+        "cells": 'papers.Cell("a"), papers.Cell("b", "x", method="bb")',
+        "expected": "",
+      },
+      {"rows": "z"},
+      "--rows='z' matches no row. Rows: a, b; columns: x.",
+    ),
     ({}, {"rows": "("}, "--rows='(' is not a regular expression"),
     ({}, {"seeds": [7]}, "--seeds: the sweep has no seed 7; its seeds: 1, 2."),
     (
