@@ -57,6 +57,14 @@ def test_parts_have_folders_of_their_own(project):
   assert [*_values(outcome)["exact"].values()] == [2.0]
 
 
+def test_who_takes_the_tables_folder_for_a_sweeps_is_told_its_parts(project):
+  from normjax.report import load
+
+  out = project.run().out
+  with pytest.raises(errors.RunError, match="sweep: runs/toy_proxy/sweep"):
+    load.load(out)
+
+
 def test_an_interrupted_table_goes_on(project):
   project.write(**TWO_PARTS, trouble="sigterm:1")
   outcome = project.run()
