@@ -4,6 +4,7 @@ Runs that were made under some statements are never judged by others: who has
 seen a result could write down what it says.
 """
 
+import datetime
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from normjax import errors, papers
 from normjax.papers import results
-from normjax.record import files
+from normjax.record import files, provenance
 
 FILE = "expected.json"
 _OTHER_OUT = "Give another --out"
@@ -68,9 +69,18 @@ def check(out: Path, now: Mapping[str, Any], has_runs: bool) -> None:
 
 
 def write(out: Path, now: Mapping[str, Any]) -> None:
-  """Writes the file where it says something new."""
-  if files.read_json(out / FILE) != now:
-    files.write_json(out / FILE, now)
+  """Writes the file where it says something new, with when that was."""
+  before = files.read_json(out / FILE)
+  if isinstance(before, Mapping) and {**before, "written": None} == {
+    **now,
+    "written": None,
+  }:
+    return
+  when = {
+    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    "commit": (provenance.git() or {}).get("commit", ""),
+  }
+  files.write_json(out / FILE, {**now, "written": when})
 
 
 def _difference(

@@ -330,11 +330,12 @@ def load(
     for key, value in overrides.items()
     if key.partition(".")[0] in COMPONENTS
   }
-  asked = dict.fromkeys([*sweep.other_metrics, *other_metrics])
+  own = sweep.other_metrics
+  asked = [m for m in other_metrics if m not in (sweep.metric, *own)]
   return config, dataclasses.replace(
     sweep,
     methods=[{**common, **method} for method in sweep.methods],
-    other_metrics=[name for name in asked if name != sweep.metric],
+    other_metrics=[*own, *dict.fromkeys(asked)],
   )
 
 

@@ -7,6 +7,14 @@ import pytest
 from normjax import errors
 
 
+def test_it_says_when_it_was_written_and_is_not_written_again(project):
+  path = project.run().out / "expected.json"
+  before = path.read_text()
+  assert json.loads(before)["written"]["time"]
+  project.run()
+  assert path.read_text() == before
+
+
 def test_other_statements_are_refused_and_both_are_named(project):
   project.run()
   project.write(expected='papers.below("a", "b", by=0.1)')

@@ -217,6 +217,11 @@ def test_a_metric_that_no_run_has(project):
       "defines no measure(scale)",
     ),
     (
+      {"parts": '"sweep", "../up"'},
+      {},
+      "Table.parts: '../up' in ['sweep', '../up']; each is a folder",
+    ),
+    (
       {
         "cells": 'papers.Cell("exact", part="measure")',
         "expected": "",
