@@ -70,7 +70,7 @@ def run(
     raise errors.UserError("--nocompile is for --dry_run: a sweep compiles.")
   if dry and values["save"].value:
     raise errors.UserError("--save is not for --dry_run: there are no results.")
-  from normjax.reproduce import planned, saving, source
+  from normjax.reproduce import dry_run, planned, running, saving, source
 
   found = source.find(name)
   scale = found.scale(values["scale"].value)
@@ -86,11 +86,11 @@ def run(
     accept_code_change=values["accept_code_change"].value,
   )
   if dry:
-    plan.show(compiles=values["compile"].value)
+    dry_run.show(plan, compiles=values["compile"].value)
     return 0
   if values["save"].value:
     saving.check(plan)
-  outcome = plan.run()
+  outcome = running.run(plan)
   if values["save"].value:
     saving.save(plan, outcome)
   return outcome.exit_code

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from normjax.reproduce.planned import Outcome
+  from normjax.reproduce.running import Outcome
 
 __all__ = ["run"]
 
@@ -53,7 +53,7 @@ def run(
     RunError: the folder holds runs of another sweep or under other statements,
       or `save` is asked for and something is missing.
   """
-  from normjax.reproduce import planned, saving
+  from normjax.reproduce import planned, running, saving
 
   plan = planned.Planned(
     name,
@@ -66,7 +66,7 @@ def run(
   )
   if save:
     saving.check(plan)
-  outcome = plan.run()
+  outcome = running.run(plan)
   if save:
     saving.save(plan, outcome)
   return outcome

@@ -6,7 +6,7 @@ from normjax import config_files, errors, papers
 from normjax.papers import results, targets
 from normjax.reproduce import source
 
-NOT_RUN, STALE = "not run", "stale"
+NOT_RUN, STALE, UNREADABLE = "not run", "stale", "results cannot be read"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Entry:
     table: at that scale.
     arxiv: of the paper; "" where it has none.
     results: that are committed; None where there are none.
-    status: "not run", as "confirmed 4 of 4", or "stale" with why.
+    status: "not run", as "confirmed 4 of 4", "stale" with why, or that its
+      results cannot be read.
   """
 
   source: source.Source
@@ -41,29 +42,30 @@ def entries() -> tuple[list[Entry], list[str]]:
   problems: list[str] = []
   for name in source.names():
     try:
-      found += of(source.read(f"configs/{source.FOLDER}/{name}.py"))
+      file = source.read(f"configs/{source.FOLDER}/{name}.py")
+      found += [_entry(file, scale, problems) for scale in file.scales]
     except errors.UserError as error:
       problems.append(str(error))
   return found, problems
 
 
-def of(file: source.Source) -> list[Entry]:
-  """A table at all scales of its file.
+def _entry(file: source.Source, scale: str, problems: list[str]) -> Entry:
+  """A table at a scale; notes what is wrong with its results.
 
   Raises:
-    UserError: the file, the paper's numbers or results are not right.
+    UserError: the file or the paper's numbers are not right.
   """
-  return [_entry(file, scale) for scale in file.scales]
-
-
-def _entry(file: source.Source, scale: str) -> Entry:
   table = file.table(scale)
-  known = results.find(table.paper, file.name, scale)
-  status = NOT_RUN
+  arxiv = targets.read(table.paper).arxiv
+  known, status = None, NOT_RUN
+  try:
+    known = results.find(table.paper, file.name, scale)
+  except errors.RunError as error:
+    problems.append(str(error))
+    status = UNREADABLE
   if known is not None:
     stale = known.stale(papers.digest(table))
     status = f"{STALE}: {stale}" if stale else known.summary
-  arxiv = targets.read(table.paper).arxiv
   return Entry(file, scale, table, arxiv, known, status)
 
 

@@ -1,42 +1,19 @@
-"""A published table that is planned: checked, shown, or run part by part."""
+"""A published table that is planned: its sweeps, and which of its cells."""
 
-import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich.console
 
-from normjax import errors, escape, papers, report
+from normjax import errors, escape, papers
 from normjax.papers import targets
-from normjax.record import directory, files, target
+from normjax.record import directory, target
 from normjax.report import load
-from normjax.reproduce import expected, source, spent
+from normjax.reproduce import expected, source
 from normjax.sweep import api, select
-from normjax.sweep.summary import Summary
-
-if TYPE_CHECKING:
-  from normjax.report import paper
 
 VALUES = "values.json"  # Of the part that is computed.
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-  """A table as it was measured, as far as it was.
-
-  Attributes:
-    judged: its cells, and the verdicts on what was expected.
-    out: the folder with the table's files, and with a folder per part.
-    summaries: how the sweep of each part ended.
-    exit_code: 0: all that was chosen is over; 1: some runs failed; 130:
-      interrupted.
-  """
-
-  judged: "paper.Judged"
-  out: Path
-  summaries: Mapping[str, Summary]
-  exit_code: int
 
 
 class Planned:
@@ -49,6 +26,9 @@ class Planned:
     targets: what the paper printed.
     out: the folder of the table.
     overrides: of the parts' configs, which are then others than the table's.
+    sweeps: by part, those that were chosen; none of the part that is computed.
+    said: what `expected.json` is to hold.
+    console: to print on.
   """
 
   def __init__(
@@ -64,7 +44,7 @@ class Planned:
     **options: Any,
   ):
     """Plans; see `normjax.reproduce.run`."""
-    self._console = console or rich.console.Console()
+    self.console = console or rich.console.Console()
     self.source = source.find(name)
     self.scale = self.source.scale(scale)
     self.table = self.source.table(self.scale)
@@ -73,32 +53,33 @@ class Planned:
     self.overrides = dict(overrides or {})
     self._chosen = _chosen(self.table, rows)
     seeds = None if seeds is None else list(seeds)
-    self._sweeps = {
+    self.sweeps = {
       part: api.Prepared(
         self.source.config(self.scale, part),
         self.out / part,
         overrides=self.overrides,
-        console=self._console,
+        console=self.console,
         methods=lambda labels, part=part: self._methods(part, labels, rows),
         seeds=seeds,
         other_metrics=[c.metric for c in self._cells(part) if c.metric],
         **options,
       )
       for part in self.table.parts
-      if part != papers.MEASURE and self._wants(part)
+      if part != papers.MEASURE and self.wants(part)
     }
-    if self.overrides and not self._sweeps:
+    if self.overrides and not self.sweeps:
       raise errors.UserError(
         f"override of {next(iter(self.overrides))!r} has no effect:"
         f" {self.source.path} trains nothing at this scale."
       )
-    self._said = expected.said(self.source.name, self.scale, self.table)
-    expected.check(self.out, self._said, self._has_runs())
+    self.said = expected.said(self.source.name, self.scale, self.table)
+    expected.check(self.out, self.said, self._has_runs())
 
   def _cells(self, part: str) -> list[papers.Cell]:
     return [cell for cell in self.table.cells if cell.part == part]
 
-  def _wants(self, part: str) -> bool:
+  def wants(self, part: str) -> bool:
+    """Whether some cell of a part was chosen."""
     return any(cell.ref in self._chosen for cell in self._cells(part))
 
   def _methods(
@@ -126,65 +107,23 @@ class Planned:
     found = (f"*/{directory.RUNS}/*", f"{papers.MEASURE}/{VALUES}")
     return any(True for pattern in found for _ in self.out.glob(pattern))
 
-  # ----- Without running -----
-
-  def show(self, *, compiles: bool = True) -> None:
-    """Prints what is expected, and what would run; writes nothing.
+  def check(self, part: str, *, strict: bool = False) -> None:
+    """Checks what a part has left to run, and prints what will not go well.
 
     Args:
-      compiles: whether each program is compiled, for its memory and time.
+      part: one of `sweeps`.
+      strict: see `sweep.preflight.check`.
 
     Raises:
       UserError: bad input; data that is missing is a DataError.
     """
-    for text in self._head():
-      self.say(text)
-    for part, prepared in self._sweeps.items():
-      if len(self.table.parts) > 1:
-        self.say(f"Part {part}:")
-      prepared.show()
-      self._check(part, prepared, strict=True)
-      if compiles:
-        prepared.show_programs()
-
-  def _head(self) -> list[str]:
-    table = self.table
-    lines = [
-      f"{self.source.name}: {table.title} (scale {self.scale}; arXiv"
-      f" {self.targets.arxiv or 'none'})",
-      f"Needs {table.hardware}"
-      + (f"; {table.time}" if table.time else "; time not measured")
-      + ".",
-      f"Otherwise than the paper: {table.differs}",
-    ]
-    if self.overrides:
-      return [*lines, f"{overridden(self.overrides)}: nothing is judged."]
-    lines.append("Expected, before it is measured:")
-    for each in table.expected:
-      lines.append(f"  {each.claim}{each.source and f' ({each.source})'}")
-    return [*lines, *self._attainable()]
-
-  def _attainable(self) -> list[str]:
-    """What the seeds can decide of the statements that need a test."""
-    from normjax.report import paper
-
-    numbers = [len(each.sweep.seeds) for each in self._sweeps.values()]
-    found = paper.attainable(self.table, min(numbers)) if numbers else None
-    return [f"What it can decide of these: {found}"] if found else []
-
-  def _check(
-    self, part: str, prepared: api.Prepared, *, strict: bool = False
-  ) -> None:
-    """Checks what is left to run, and names cells where a metric is wrong."""
     try:
-      prepared.check(strict=strict)
+      self.sweeps[part].check(strict=strict)
     except errors.UserError as error:
       cells = [
         papers.shown(cell.ref)
         for cell in self._cells(part)
-        if cell.metric
-        and f"Sweep.other_metrics {target.measured(cell.metric)!r}"
-        in str(error)
+        if cell.metric and _blames(error, cell.metric)
       ]
       if not cells:
         raise
@@ -193,68 +132,12 @@ class Planned:
 
   def say(self, text: str) -> None:
     """Prints a line."""
-    self._console.print(escape.terminal(text), soft_wrap=True)
+    self.console.print(escape.terminal(text), soft_wrap=True)
 
-  # ----- Running -----
-
-  def run(self) -> Outcome:
-    """Measures what is left, part by part, and writes the table.
-
-    Raises:
-      UserError: bad input, before anything has run.
-      RunError: a folder is in use, or full.
-    """
-    for part, prepared in self._sweeps.items():
-      self._check(part, prepared)
-    expected.write(self.out, self._said)
-    summaries: dict[str, Summary] = {}
-    computed = None
-    with spent.counted(self.out) as count:
-      for part in self.table.parts:
-        if len(self.table.parts) > 1 and self._wants(part):
-          self.say(f"Part {part}:")
-        if part == papers.MEASURE and self._wants(part):
-          count.runs += not (self.out / papers.MEASURE / VALUES).exists()
-          computed = self._measure()
-        elif part in self._sweeps:
-          summary = summaries[part] = self._sweeps[part].run()
-          count.runs += summary.num_ran
-          if summary.interrupted:
-            break
-    return self._tell(summaries, computed)
-
-  def _measure(self) -> Mapping[papers.Ref, Any]:
-    """The values of the part that is computed; they stay beside the runs."""
-    values = self.source.measure(self.scale)
-    plain = {papers.shown(ref): list(own) for ref, own in values.items()}
-    files.write_json(self.out / papers.MEASURE / VALUES, plain)
-    return values
-
-  def _tell(
-    self,
-    summaries: Mapping[str, Summary],
-    computed: Mapping[papers.Ref, Any] | None,
-  ) -> Outcome:
-    """Writes and prints the table, and what went wrong."""
-    from normjax.report import paper
-
-    records = self.records()
-    for part in records:
-      report.write_report(self.out / part)
-    measured = paper.measured(self.table, records, computed)
-    head, table = [], self.table
-    if self.overrides:  # Another question: the statements are not about it.
-      head = [overridden(self.overrides)]
-      table = dataclasses.replace(table, expected=())
-    judged = paper.judge(table, self.scale, measured, head=head)
-    paths = paper.write(self.out, judged)
-    paper.print_table(judged, self._console)
-    for part, summary in summaries.items():
-      own = f"{part}: " if len(self.table.parts) > 1 else ""
-      self.say(f"{own}{summary.text(choosing='--rows and --seeds')}")
-    self.say(f"table: {paths.html}")
-    codes = [summary.exit_code for summary in summaries.values()]
-    return Outcome(judged, self.out, summaries, max(codes, default=0))
+  @property
+  def has_parts(self) -> bool:
+    """Whether there are several, which are then told apart."""
+    return len(self.table.parts) > 1
 
   def records(self) -> dict[str, load.SweepRecord]:
     """What each part's sweep has left, where it was begun."""
@@ -263,6 +146,12 @@ class Planned:
       for part in self.table.parts
       if part != papers.MEASURE and (self.out / part / directory.PLAN).is_file()
     }
+
+
+def _blames(error: errors.UserError, metric: str) -> bool:
+  """Whether an error is about a metric that was asked beside the sweep's."""
+  named = {metric, target.measured(metric)}
+  return any(f"Sweep.other_metrics {each!r}" in str(error) for each in named)
 
 
 def default_out(name: str, scale: str) -> Path:

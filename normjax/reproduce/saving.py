@@ -9,7 +9,8 @@ from normjax.record import provenance
 from normjax.report import load, paper
 from normjax.report.provenance import git
 from normjax.reproduce import spent
-from normjax.reproduce.planned import VALUES, Outcome, Planned, overridden
+from normjax.reproduce.planned import VALUES, Planned, overridden
+from normjax.reproduce.running import Outcome
 from normjax.sweep import machine
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")

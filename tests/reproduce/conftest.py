@@ -20,6 +20,7 @@ Time: none.
 """
 
 import ml_collections
+import numpy as np
 from normjax import papers
 from normjax.sweep import Sweep
 

@@ -240,6 +240,35 @@ def test_bad_input_is_named_and_writes_nothing(project, change, options, said):
   assert not (project.folder / "runs").exists()
 
 
+@pytest.mark.parametrize(
+  ("values", "said"),
+  [
+    ("3.0", "a mapping from a cell to a value per seed is needed"),
+    ('{"exact": 3.0}', "measure() gives 3.0 of cell 'exact'"),
+    ('{"exact": ["x"]}', "of cell 'exact'; allowed: a list of numbers"),
+    ('{"exat": [3.0]}', "no values of cell 'exact'; it gives: exat"),
+    ("1 / 0", "measure('proxy') of configs/papers/toy.py failed: ZeroDiv"),
+  ],
+)
+def test_computed_values_that_are_none_are_named(project, values, said):
+  project.write(
+    cells='papers.Cell("exact", part="measure")',
+    expected="",
+    parts='"measure",',
+    replacing=('{"exact": [2.0]}', values),
+  )
+  with pytest.raises(errors.UserError) as caught:
+    project.run()
+  assert said in str(caught.value)
+  assert not (project.folder / "runs" / "toy_proxy" / "measure").exists()
+
+
+def test_computed_values_may_be_an_arrays(project):
+  project.write(**TWO_PARTS, replacing=("[2.0]", "np.float32([2, 2])"))
+  outcome = project.run(rows="exact")
+  assert [*_values(outcome)["exact"].values()] == [2.0, 2.0]
+
+
 def test_the_second_parts_bad_input_ends_before_the_first_part(project):
   cells = TWO_PARTS["cells"].replace("ccc", "cc")
   project.write(**{**TWO_PARTS, "cells": cells})
@@ -258,14 +287,15 @@ def test_a_target_without_provenance_is_no_target(project):
 def test_a_dry_run_says_what_is_expected_and_writes_nothing(project):
   import toy_runner
 
-  from normjax.reproduce import planned
+  from normjax.reproduce import dry_run, planned
 
-  planned.Planned(
+  plan = planned.Planned(
     "toy",
     console=project.console,
     runner="toy_runner:run",
     program_key=toy_runner.program_key,
-  ).show(compiles=False)
+  )
+  dry_run.show(plan, compiles=False)
   said = project.said()
   assert "Expected, before it is measured:\n  a is below b by 0.5" in said
   assert "It is a toy." in said

@@ -46,6 +46,14 @@ def test_results_of_another_protocol_are_stale(project):
   assert _status(project)["proxy"].startswith("stale: made under protocol 0")
 
 
+def test_results_that_cannot_be_read_are_told_after_the_list(project):
+  project.run(save=True)
+  _file(project).write_text("{}")
+  text, problems = listing.told()
+  assert "results cannot be read" in text
+  assert "toy_proxy.json" in problems[0]
+
+
 def test_part_of_a_table_is_not_kept(project):
   with pytest.raises(errors.RunError, match=r"not saved.*missing \(a 1 of 2"):
     project.run(save=True, seeds=[1])
