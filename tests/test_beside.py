@@ -285,7 +285,7 @@ def test_with_one_of_our_configs_parts_lie_in_the_current_folder(
 
 
 def test_a_file_inside_configs_has_its_parts_beside_configs(folder):
-  """As `configs/papers/x.py`, whose experiments/ and norms are the project's."""
+  """As `configs/papers/x.py`: experiments/ and own norms lie beside configs."""
   (folder / "configs" / "sweeps").mkdir()
   file = folder / "configs" / "sweeps" / "run.py"
   (folder / "run.py").rename(file)
