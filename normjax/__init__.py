@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     norms,
     objectives,
     optim,
+    papers,
     report,
+    reproduce,
     runs,
     sweep,
     train,
@@ -39,7 +41,8 @@ _LAZY = {
     name: f"normjax.{name}"
     for name in (
       *("build", "configure", "convert", "data", "metrics", "models", "nn"),
-      *("norms", "objectives", "optim", "report", "runs", "sweep", "train"),
+      *("norms", "objectives", "optim", "papers", "report", "reproduce"),
+      *("runs", "sweep", "train"),
     )
   },
   "Run": "normjax.runs.run:Run",
@@ -63,7 +66,9 @@ __all__ = [
   "norms",
   "objectives",
   "optim",
+  "papers",
   "report",
+  "reproduce",
   "runs",
   "sweep",
   "train",

@@ -1,8 +1,9 @@
 """The folder of the config file that a command was given: a user's own parts.
 
-Where that file is one of ours, it is the current folder. Python finds the
-modules there, after all that it finds elsewhere, and a folder `configs` there
-comes before ours. A child process is told by its environment.
+Of a file in `configs/sweeps`, or in another folder of `configs`, it is the one
+that `configs` is in. Where the file is one of ours, it is the current folder.
+Python finds the modules there, after all that it finds elsewhere, and a folder
+`configs` there comes before ours. A child process is told by its environment.
 """
 
 import importlib
@@ -24,10 +25,11 @@ def search(place: Path | None) -> None:
   """
   global _place
   _place = None if place is None else place.resolve()
-  here = folder()
-  if here is not None and str(here) not in sys.path:
-    sys.path.append(str(here))
-    importlib.invalidate_caches()  # It may be new.
+  file = config_file()
+  for here in filter(None, (folder(), file and file.parent)):
+    if str(here) not in sys.path:
+      sys.path.append(str(here))
+      importlib.invalidate_caches()  # It may be new.
 
 
 def config_file() -> Path | None:
@@ -38,7 +40,10 @@ def config_file() -> Path | None:
 def folder() -> Path | None:
   """Where a user's parts are looked for."""
   file = config_file()
-  return _place if file is None else file.parent
+  if file is None:
+    return _place
+  is_inside = len(file.parents) > 2 and file.parents[1].name == "configs"
+  return file.parents[2] if is_inside else file.parent
 
 
 def environment() -> dict[str, str]:

@@ -30,6 +30,7 @@ COMMANDS = {
   "show": ("show", "a resolved config, its parameters, cost and memory"),
   "train": ("train", "one run"),
   "sweep": ("sweep", "all runs of a sweep file, then its report"),
+  "reproduce": ("reproduce", "a published table again, and what of it holds"),
   "status": ("status", "where the runs of a directory are, from any shell"),
   "report": ("report", "the report of a sweep directory, from its files"),
   "completion": ("completion", "completion for bash or zsh"),
@@ -112,8 +113,11 @@ class Call(NamedTuple):
   def goes_on(self) -> bool:
     """Whether the same command goes on where this one was cut short."""
     resumes = getattr(self.module, "RESUMES", False)
-    is_dry = "dry_run" in self.values and self.values["dry_run"].value
-    return resumes and not is_dry
+    only_tells = any(
+      name in self.values and self.values[name].value
+      for name in ("dry_run", "list")
+    )
+    return resumes and not only_tells
 
 
 def _parse(command: str, arguments: list[str]) -> Call:

@@ -282,3 +282,18 @@ def test_with_one_of_our_configs_parts_lie_in_the_current_folder(
   )
   assert beside.config_file() is None
   assert beside.environment()["NORMJAX_CONFIG_FILE"] == str(folder)
+
+
+def test_a_file_inside_configs_has_its_parts_beside_configs(folder):
+  """As `configs/papers/x.py`: experiments/ and own norms lie beside configs."""
+  (folder / "configs" / "sweeps").mkdir()
+  file = folder / "configs" / "sweeps" / "run.py"
+  (folder / "run.py").rename(file)
+  config_files.search_beside(str(file))
+  assert beside.folder() == folder
+  assert beside.config_file() == file
+  assert {str(folder), str(file.parent)} <= {*sys.path}
+  (folder / "configs" / "norms" / "mine.py").write_text(
+    MINE.replace("NAME", "ours_own:norm")
+  )
+  assert configure.component("norm", "mine").power == 3

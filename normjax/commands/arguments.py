@@ -164,6 +164,63 @@ def define_accept_code_change(values: flags.FlagValues) -> None:
   )
 
 
+def define_running(values: flags.FlagValues) -> None:
+  """The flags of what runs sweeps."""
+  flags.DEFINE_integer(
+    "workers",
+    None,
+    "Processes that train side by side. Default: one per core on a machine"
+    " without an accelerator, else one.",
+    lower_bound=1,
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "retries",
+    1,
+    "How often a failed point is tried again.",
+    lower_bound=0,
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    "seeds",
+    None,
+    "Run only these of the sweep's final seeds.",
+    flag_values=values,
+  )
+  flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "List the points, check them, and train nothing. Each program is compiled,"
+    " for its memory and time.",
+    flag_values=values,
+  )
+  define_accept_code_change(values)
+  flags.DEFINE_bool(
+    "compile",
+    True,
+    "Whether --dry_run compiles the programs.",
+    flag_values=values,
+  )
+
+
+def seeds(values: flags.FlagValues) -> list[int] | None:
+  """The numbers of --seeds; None where it is not given.
+
+  Raises:
+    UserError: something else than whole numbers.
+  """
+  texts = values["seeds"].value
+  if texts is None:
+    return None
+  try:
+    return [int(text) for text in texts]
+  except ValueError:
+    raise errors.UserError(
+      f"--seeds={','.join(texts)}: whole numbers with commas between them are"
+      " needed, as in --seeds=1,2."
+    ) from None
+
+
 def define_out(values: flags.FlagValues, what: str) -> None:
   """The flag --out."""
   flags.DEFINE_string("out", None, what, flag_values=values)
@@ -171,11 +228,16 @@ def define_out(values: flags.FlagValues, what: str) -> None:
 
 def out_directory(values: flags.FlagValues, config_path: str) -> Path:
   """--out, or `runs/<name of the config file>`."""
-  if values["out"].value == "":  # As of a shell's variable that is not set.
+  stem = Path(configure.split_argument(config_path)[0]).stem
+  return out_folder(values) or Path("runs") / stem
+
+
+def out_folder(values: flags.FlagValues) -> Path | None:
+  """--out; None where it is not given."""
+  given = values["out"].value
+  if given == "":  # As of a shell's variable that is not set.
     raise errors.UserError("--out= is empty; needed: the path of a folder.")
-  if values["out"].value:
-    return folder("--out", values["out"].value)
-  return Path("runs") / Path(configure.split_argument(config_path)[0]).stem
+  return None if given is None else folder("--out", given)
 
 
 def folder(what: str, path: str) -> Path:

@@ -105,6 +105,7 @@ def words() -> dict[str, list[str]]:
     **{
       name: [
         *_choices(module),
+        *_names(module),
         *_flags(module),
         *(keys if slips.OVERRIDE in module.USAGE else []),
       ]
@@ -141,6 +142,12 @@ def _choices(module: ModuleType) -> list[str]:
   positional = re.sub(r"\[?-\S*", "", module.USAGE)
   found = re.findall(r"[\w]+(?:\|[\w]+)+", positional)
   return [word for choice in found for word in choice.split("|")]
+
+
+def _names(module: ModuleType) -> list[str]:
+  """Names of config files that a command takes without their folder."""
+  folder = getattr(module, "NAMES_FROM", "")
+  return list(configure.component_files(folder)) if folder else []
 
 
 def _defined(module: ModuleType) -> list[flags.Flag]:

@@ -17,21 +17,6 @@ def define_flags(values: flags.FlagValues) -> None:
   arguments.define_out(
     values, "The sweep's folder: plan, runs, report. Default: runs/<config>."
   )
-  flags.DEFINE_integer(
-    "workers",
-    None,
-    "Processes that train side by side. Default: one per core on a machine"
-    " without an accelerator, else one.",
-    lower_bound=1,
-    flag_values=values,
-  )
-  flags.DEFINE_integer(
-    "retries",
-    1,
-    "How often a failed point is tried again.",
-    lower_bound=0,
-    flag_values=values,
-  )
   flags.DEFINE_string(
     "methods",
     None,
@@ -39,44 +24,7 @@ def define_flags(values: flags.FlagValues) -> None:
     " rest can be run later.",
     flag_values=values,
   )
-  flags.DEFINE_list(
-    "seeds",
-    None,
-    "Run only these of the sweep's final seeds.",
-    flag_values=values,
-  )
-  flags.DEFINE_bool(
-    "dry_run",
-    False,
-    "List the points, check them, and train nothing. Each program is compiled,"
-    " for its memory and time.",
-    flag_values=values,
-  )
-  arguments.define_accept_code_change(values)
-  flags.DEFINE_bool(
-    "compile",
-    True,
-    "Whether --dry_run compiles the programs.",
-    flag_values=values,
-  )
-
-
-def _seeds(values: flags.FlagValues) -> list[int] | None:
-  """The numbers of --seeds; None where it is not given.
-
-  Raises:
-    UserError: something else than whole numbers.
-  """
-  texts = values["seeds"].value
-  if texts is None:
-    return None
-  try:
-    return [int(text) for text in texts]
-  except ValueError:
-    raise errors.UserError(
-      f"--seeds={','.join(texts)}: whole numbers with commas between them are"
-      " needed, as in --seeds=1,2."
-    ) from None
+  arguments.define_running(values)
 
 
 def run(
@@ -100,7 +48,7 @@ def run(
     accept_code_change=values["accept_code_change"].value,
     compiles=values["compile"].value,
     methods=values["methods"].value,
-    seeds=_seeds(values),
+    seeds=arguments.seeds(values),
   )
   if values["dry_run"].value:
     return 0

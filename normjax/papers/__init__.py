@@ -21,6 +21,7 @@ Nothing here imports jax.
 
 from normjax.papers.statements import (
   Expected,
+  Ref,
   above,
   at_least,
   at_most,
@@ -30,6 +31,7 @@ from normjax.papers.statements import (
   exactly,
   ratio_above,
   ratio_below,
+  shown,
   trains,
   within,
 )
@@ -50,6 +52,7 @@ __all__ = [
   "SWEEP",
   "Cell",
   "Expected",
+  "Ref",
   "Table",
   "above",
   "argument",
@@ -62,6 +65,7 @@ __all__ = [
   "exactly",
   "ratio_above",
   "ratio_below",
+  "shown",
   "told",
   "trains",
   "within",

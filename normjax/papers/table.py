@@ -1,6 +1,7 @@
 """A published table: its cells, and what is expected of them."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from normjax.papers.statements import Expected, Ref, shown
 SCALES = ("proxy", "small", "paper")
 SWEEP = "sweep"  # The part that is the file's own sweep.
 MEASURE = "measure"  # The part that is computed by `measure(scale)`.
+_PART = re.compile(r"\w[\w.-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +94,12 @@ class Table:
       raise errors.UserError(
         f"Table.direction={self.direction!r}; allowed: 'lower', 'higher'."
       )
+    for part in self.parts:
+      if not _PART.fullmatch(part) or self.parts.count(part) > 1:
+        raise errors.UserError(
+          f"Table.parts: {part!r} in {list(self.parts)}; each is a folder:"
+          " letters, digits, '_', '-' and '.', and there once."
+        )
     refs = [cell.ref for cell in self.cells]
     if not refs:
       raise errors.UserError(f"table {self.title!r} has no cells.")

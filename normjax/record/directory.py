@@ -347,6 +347,11 @@ def find_runs(out: Path) -> list[Path]:
     for path in out.glob(pattern)
   )
   if not found:
+    if parts := sorted(path.parent for path in out.glob(f"*/{PLAN}")):
+      raise errors.RunError(
+        f"{out} is the folder of a published table; each of its parts is a"
+        f" sweep: {errors.few(list(map(str, parts)))}."
+      )
     raise errors.RunError(
       f"{out} has no {PLAN} and no runs: expected the directory that"
       " `normjax sweep CONFIG --out=DIR` wrote (plan.json, runs/), or a"

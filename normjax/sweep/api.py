@@ -11,101 +11,17 @@ import rich.console
 
 from normjax import config_files, configure, errors, escape, faults
 from normjax.configure import COMPONENTS, ConfigDict
-from normjax.record import failures, lock
+from normjax.record import lock
 from normjax.record.directory import RunState, SweepDirectory
-from normjax.record.durations import seconds
 from normjax.sweep import executor as executor_lib
-from normjax.sweep import launch, own_data, preflight, progress, spec
+from normjax.sweep import launch, own_data, preflight, progress, select, spec
 from normjax.sweep import tune as tune_lib
-from normjax.sweep.plan import Estimate, Plan, ProgramKey
+from normjax.sweep.plan import Estimate, ProgramKey
 from normjax.sweep.planner import Planner, State
 from normjax.sweep.spec import Sweep
+from normjax.sweep.summary import Summary
 
-INTERRUPTED = 130
 RUNNER = "normjax.train:run"
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-  """How a sweep ended.
-
-  Attributes:
-    out: its directory.
-    plan: the last.
-    num_done: points with a result that did not diverge.
-    num_diverged: points that diverged.
-    num_ran: of these, how many this call ran.
-    failed: message by run id, of the points that failed for good.
-    interrupted: a signal ended it; the same call goes on.
-    wall_s: of this call.
-    notes: in what the folder's earlier runs differ.
-    chosen: of a part of a sweep, how many of its points are over, and how many
-      it has; None where all were to be run.
-  """
-
-  out: Path
-  plan: Plan
-  num_done: int
-  num_diverged: int
-  num_ran: int
-  failed: Mapping[str, str]
-  interrupted: bool
-  wall_s: float
-  notes: tuple[str, ...] = ()
-  chosen: tuple[int, int] | None = None
-
-  @property
-  def exit_code(self) -> int:
-    """0: every point has a result; 1: some failed; 130: interrupted."""
-    return INTERRUPTED if self.interrupted else int(bool(self.failed))
-
-  def text(self, *, with_failures: bool = True) -> str:
-    """One paragraph for people.
-
-    Args:
-      with_failures: whether to say what failed, where nobody else does.
-    """
-    over = self.num_done + self.num_diverged
-    parts = [
-      f"{over} of {self.plan.num_points} points over"
-      f" ({self.num_diverged} diverged), {self.num_ran} of them now, in"
-      f" {seconds(self.wall_s)}: {self.out}"
-    ]
-    if with_failures:
-      parts += [f"failed: {line}" for line in self._failures()]
-    parts += [f"note: {text}" for text in self.notes]
-    edges = list(filter(None, (m.edges() for m in self.plan.methods)))
-    if edges:
-      parts.append(f"best value on the edge of its grid: {', '.join(edges)}")
-    if self.chosen is not None:
-      over, count = self.chosen
-      parts.append(
-        f"of the {count} points that were chosen {over} are over; without"
-        " --methods and --seeds the same command runs the rest"
-      )
-    if self.interrupted:
-      parts.append("interrupted; the same command goes on from here")
-    elif self.failed:
-      count = len(self.failed)
-      parts.append(
-        f"{count} point{'s' * (count > 1)} failed; the same command tries"
-        f" {'them' if count > 1 else 'it'} again"
-      )
-    return "\n".join(parts)
-
-  def _failures(self) -> list[str]:
-    """A line per fault."""
-    points = {point.run_id: point for point in self.plan.points}
-    return failures.told(
-      failures.Failure(
-        f"{progress.describe(points[run_id])} ({run_id})"
-        if run_id in points
-        else run_id,
-        message,
-        run_id,
-      )
-      for run_id, message in self.failed.items()
-    )
 
 
 def run_sweep(
@@ -162,77 +78,178 @@ def run_sweep(
     RunError: `out` holds another sweep, or runs of other code of the user's
       own, or is in use, or is full.
   """
-  started_s = time.monotonic()
-  out = Path(out)
-  console = console or rich.console.Console()
-  if retries < 0 or (workers is not None and workers < 1):
-    raise errors.UserError(
-      f"needs workers >= 1 and retries >= 0, got {workers} and {retries}."
-    )
-  place = executor_lib.resolve(executor)
-  config, sweep = load(config_path, overrides or {})
-  planner = Planner(
-    sweep,
-    config,
-    str(config_path),
+  prepared = Prepared(
+    config_path,
     out,
-    program_key,
-    methods,
-    seeds,
-    overrides,
+    overrides=overrides,
+    workers=workers,
+    retries=retries,
+    accept_code_change=accept_code_change,
+    runner=runner,
+    program_key=program_key,
+    console=console,
+    grace_s=grace_s,
+    executor=executor,
+    methods=methods,
+    seeds=seeds,
   )
-  with _disk_errors(out, resumes=not dry_run):
-    planner.claim()
-    state = planner.plan({})  # bad input ends here: nothing is written
-    if (code := planner.changed_code(state.plan)) and not accept_code_change:
+  if dry_run:
+    prepared.show()
+    prepared.check(strict=True)
+    if compiles:
+      prepared.show_programs(estimate)
+    return prepared.summary()
+  prepared.check()
+  return prepared.run()
+
+
+class Prepared:
+  """A sweep that is planned from what lies in its folder; nothing is written.
+
+  Attributes:
+    out: its directory.
+    config: the base config.
+    sweep: what it compares.
+    state: the plan, and what its runs have left.
+  """
+
+  def __init__(
+    self,
+    config_path: str | Path,
+    out: str | Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    retries: int = 1,
+    accept_code_change: bool = False,
+    runner: str = RUNNER,
+    program_key: ProgramKey | None = None,
+    console: rich.console.Console | None = None,
+    grace_s: float = launch.GRACE_S,
+    executor: str | type[executor_lib.Executor] = "local",
+    methods: select.Methods | None = None,
+    seeds: Iterable[int] | None = None,
+    other_metrics: Iterable[str] = (),
+  ):
+    """Plans; see `run_sweep` for what it is given, and what it raises.
+
+    `other_metrics` are asked of the runs beside those that the sweep names.
+    """
+    self._started_s = time.monotonic()
+    self.out = Path(out)
+    self._console = console or rich.console.Console()
+    if retries < 0 or (workers is not None and workers < 1):
+      raise errors.UserError(
+        f"needs workers >= 1 and retries >= 0, got {workers} and {retries}."
+      )
+    self._retries, self._runner, self._grace_s = retries, runner, grace_s
+    self._place = executor_lib.resolve(executor)
+    self.config, self.sweep = load(config_path, overrides or {}, other_metrics)
+    self._planner = Planner(
+      self.sweep,
+      self.config,
+      str(config_path),
+      self.out,
+      program_key,
+      methods,
+      seeds,
+      overrides,
+    )
+    with _disk_errors(self.out, resumes=False):
+      self._planner.claim()
+      self.state = self._planner.plan({})  # bad input ends here
+      code = self._planner.changed_code(self.state.plan)
+    if code and not accept_code_change:
       raise errors.RunError(
-        f"{out}: {code}. Give another --out, or --accept_code_change to keep"
-        " what there is."
+        f"{self.out}: {code}. Give another --out, or --accept_code_change to"
+        " keep what there is."
       )
     if code:
-      console.print(escape.terminal(f"note: {code}"), soft_wrap=True)
-    num_slots = _num_slots(workers or place.default_num_slots(), state)
-    if dry_run:
-      from normjax.sweep import dry_run as dry_run_lib
+      self._note(code)
+    self._num_slots = _num_slots(
+      workers or self._place.default_num_slots(), self.state
+    )
 
-      for text in filter(None, [*planner.changed(state.plan), state.warning()]):
-        console.print(escape.terminal(f"note: {text}"), soft_wrap=True)
-      dry_run_lib.points(state, console)
-    if runner == RUNNER:  # Of another one we know neither fields nor metrics.
-      own_data.check(out, state.plan, state.entries)
+  def check(self, *, strict: bool = False) -> None:
+    """Checks what is left to run, and prints what will not go well.
+
+    Args:
+      strict: see `preflight.check`.
+
+    Raises:
+      UserError: bad input; data that is missing is a DataError.
+    """
+    if self._runner != RUNNER:  # Its fields and metrics are not known.
+      return
+    with _disk_errors(self.out, resumes=False):
+      state = self.state
+      own_data.check(self.out, state.plan, state.entries)
       for note in preflight.check(
         state.plan,
         [*state.left(), *state.to_come()],
-        strict=dry_run,
-        same_machine=place.same_machine,
+        strict=strict,
+        same_machine=self._place.same_machine,
       ):
-        console.print(escape.terminal(f"note: {note}"), soft_wrap=True)
-    if dry_run:
-      if compiles:
-        dry_run_lib.programs(state, num_slots, console, estimate)
-      return _summary(out, state, {}, False, 0, started_s)
-    faults.make_folder(out)
-    with (
-      lock.held(out) as descriptor,
-      SweepDirectory(out).open_attempts() as attempts,
-      progress.Progress(out, console, num_slots) as show,
-      launch.stop_signals() as stopping,
-    ):
-      launcher = launch.Launcher(
-        place(out=out, runner=runner, num_slots=num_slots, lock=descriptor),
-        directory=SweepDirectory(out),
-        num_slots=num_slots,
-        retries=retries,
-        attempts=attempts,
-        stopping=stopping,
-        watcher=show,
-        grace_s=grace_s,
-      )
-      notes, before, state = _run_stages(planner, launcher, show)
-      num_ran = state.num_over() - before.num_over()
-      return _summary(
-        out, state, launcher.failed, stopping(), num_ran, started_s, notes
-      )
+        self._note(note)
+
+  def show(self) -> None:
+    """Prints the methods and the points."""
+    from normjax.sweep import dry_run
+
+    changed = self._planner.changed(self.state.plan)
+    for text in filter(None, [*changed, self.state.warning()]):
+      self._note(text)
+    dry_run.points(self.state, self._console)
+
+  def show_programs(self, estimate: Estimate | None = None) -> None:
+    """Compiles each program, and prints its memory and time."""
+    from normjax.sweep import dry_run
+
+    dry_run.programs(self.state, self._num_slots, self._console, estimate)
+
+  def summary(self) -> Summary:
+    """Where it is, with nothing run."""
+    return _summary(self.out, self.state, {}, False, 0, self._started_s)
+
+  def run(self) -> Summary:
+    """Runs what is left."""
+    with _disk_errors(self.out, resumes=True):
+      faults.make_folder(self.out)
+      with (
+        lock.held(self.out) as descriptor,
+        SweepDirectory(self.out).open_attempts() as attempts,
+        progress.Progress(self.out, self._console, self._num_slots) as show,
+        launch.stop_signals() as stopping,
+      ):
+        place = self._place(
+          out=self.out,
+          runner=self._runner,
+          num_slots=self._num_slots,
+          lock=descriptor,
+        )
+        launcher = launch.Launcher(
+          place,
+          directory=SweepDirectory(self.out),
+          num_slots=self._num_slots,
+          retries=self._retries,
+          attempts=attempts,
+          stopping=stopping,
+          watcher=show,
+          grace_s=self._grace_s,
+        )
+        notes, before, state = _run_stages(self._planner, launcher, show)
+        return _summary(
+          self.out,
+          state,
+          launcher.failed,
+          stopping(),
+          state.num_over() - before.num_over(),
+          self._started_s,
+          notes,
+        )
+
+  def _note(self, text: str) -> None:
+    self._console.print(escape.terminal(f"note: {text}"), soft_wrap=True)
 
 
 def _run_stages(
@@ -273,13 +290,20 @@ def _run_stages(
 
 
 def load(
-  config_path: str | Path, overrides: Mapping[str, Any]
+  config_path: str | Path,
+  overrides: Mapping[str, Any],
+  other_metrics: Iterable[str] = (),
 ) -> tuple[ConfigDict, Sweep]:
   """The base config with overrides, and the sweep.
 
   Overrides of a component's options become part of every method: a method
   that changes the component's name brings its defaults, which must not hide
   what was asked for.
+
+  Args:
+    config_path: `file.py` or `file.py:arg`.
+    overrides: dotted path to value.
+    other_metrics: of the sweep's, beside those that it has.
 
   Raises:
     ConfigError: the file or an override does not fit.
@@ -306,8 +330,13 @@ def load(
     for key, value in overrides.items()
     if key.partition(".")[0] in COMPONENTS
   }
-  methods = [{**common, **method} for method in sweep.methods]
-  return config, dataclasses.replace(sweep, methods=methods)
+  own = sweep.other_metrics
+  asked = [m for m in other_metrics if m not in (sweep.metric, *own)]
+  return config, dataclasses.replace(
+    sweep,
+    methods=[{**common, **method} for method in sweep.methods],
+    other_metrics=[*own, *dict.fromkeys(asked)],
+  )
 
 
 def _num_slots(asked: int, state: State) -> int:

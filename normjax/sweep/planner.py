@@ -83,7 +83,7 @@ class Planner:
     file: str,
     out: Path,
     program_key: plan_lib.ProgramKey | None = None,
-    methods: str | None = None,
+    methods: select.Methods | None = None,
     seeds: Iterable[int] | None = None,
     overrides: Mapping[str, Any] | None = None,
   ):

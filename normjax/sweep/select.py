@@ -6,11 +6,15 @@ runs. The rest can be run later, by the same command without it.
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from normjax import errors
 from normjax.registry import near_misses
 from normjax.sweep.plan import Plan, Point
+
+# A regular expression or a part of a label; or those of all labels that one's
+# own function chooses.
+Methods = str | Callable[[Sequence[str]], Collection[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Selection:
 def select(
   labels: Sequence[str],
   all_seeds: Sequence[int],
-  methods: str | None,
+  methods: Methods | None,
   seeds: Iterable[int] | None,
 ) -> Selection:
   """What `--methods` and `--seeds` choose.
@@ -66,14 +70,19 @@ def select(
     labels: of all methods.
     all_seeds: of the final runs.
     methods: a regular expression that is searched for in the labels, or a
-      part of a label as it is written; None: all.
+      part of a label as it is written, or a function that chooses; None: all.
     seeds: None: all.
 
   Raises:
     UserError: no regular expression, or it matches nothing; a seed that the
       sweep does not have.
   """
-  chosen = list(labels) if methods is None else _matching(labels, methods)
+  if methods is None:
+    chosen: Collection[str] = labels
+  elif isinstance(methods, str):
+    chosen = matching(labels, methods)
+  else:
+    chosen = methods(labels)
   wanted = list(all_seeds) if seeds is None else list(seeds)
   for seed in wanted:
     if seed not in all_seeds:
@@ -91,23 +100,38 @@ def select(
   )
 
 
-def _matching(labels: Sequence[str], methods: str) -> list[str]:
-  """The labels in which a pattern, or the text itself, is found."""
+def matching(
+  labels: Sequence[str],
+  asked: str,
+  flag: str = "--methods",
+  what: str = "method",
+  listed: str = "",
+) -> list[str]:
+  """The labels in which a pattern, or the text itself, is found.
+
+  Args:
+    labels: of all.
+    asked: the pattern.
+    flag: that gave it, for messages.
+    what: is chosen, in the singular.
+    listed: what a message says there is; "": the labels.
+
+  Raises:
+    UserError: no regular expression, or it matches nothing.
+  """
   try:
-    pattern = re.compile(methods)
+    pattern = re.compile(asked)
   except re.error as error:
     raise errors.UserError(
-      f"--methods={methods!r} is not a regular expression: {error}."
+      f"{flag}={asked!r} is not a regular expression: {error}."
     ) from error
-  found = [
-    label for label in labels if methods in label or pattern.search(label)
-  ]
+  found = [label for label in labels if asked in label or pattern.search(label)]
   # A text that is empty, as of an unset variable, was not meant as all.
-  if not found or not methods:
+  if not found or not asked:
     raise errors.UserError(
-      f"--methods={methods!r} matches no method."
-      f"{near_misses(methods, [*labels, *_words(labels)])} Methods:"
-      f" {', '.join(labels)}."
+      f"{flag}={asked!r} matches no {what}."
+      f"{near_misses(asked, [*labels, *_words(labels)])}"
+      f" {listed or f'{what.capitalize()}s: {", ".join(labels)}'}."
     )
   return found
 

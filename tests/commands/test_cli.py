@@ -68,8 +68,10 @@ def test_the_version_names_what_numbers_depend_on():
   [
     (["train", "c.py"], "normjax: interrupted; the same command goes on."),
     (["sweep", "c.py"], "normjax: interrupted; the same command goes on."),
+    (["reproduce", "x"], "normjax: interrupted; the same command goes on."),
     (["sweep", "c.py", "--dry_run"], "normjax: interrupted."),
     (["show", "c.py"], "normjax: interrupted."),
+    (["reproduce", "--list"], "normjax: interrupted."),
     (["list"], "normjax: interrupted."),
     (["report", "x"], "normjax: interrupted."),
   ],

@@ -33,6 +33,8 @@ CASES = {
   "normjax train c.py --config.norm.name=rms": ["rms_norm "],
   "normjax train --config.log.wandb=": ["True ", "False "],
   "normjax bench --model=lla": ["llama_60m "],
+  "normjax reproduce --sca": ["--scale="],
+  "normjax reproduce x --scale=pro": ["proxy "],
   "normjax report --config.": [""],  # It reads no config.
   "normjax train configs/de": [""],  # The shell's own: files.
   "normjax train ": [""],

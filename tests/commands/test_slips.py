@@ -18,7 +18,7 @@ CONFIG = "configs/default.py"
     (["--conifg.seed=1"], "so: --config.seed=1."),
     (["--seed=1"], "so: --config.seed=1."),
     (["--config=x.py"], "normjax train FILE"),
-    (["--workers=2"], "It is one of normjax sweep."),
+    (["--workers=2"], "It is one of normjax sweep and normjax reproduce."),
     (["optimizer.b1=1"], "is written --config.optimizer.b1=1: usage"),
     (["--", "--out=x"], "--out=x: after `--` nothing is a flag"),
     ([CONFIG], f"{CONFIG} is given 2 times: usage"),

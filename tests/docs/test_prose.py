@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from normjax import beside, cli
 from tests import support
 
 PAGES = sorted(
@@ -113,6 +114,21 @@ def test_a_part_of_ones_own_is_found_beside_the_sweep_file(folder):
   _run("normjax sweep sweep.py --dry_run --nocompile", folder)
   norm = "--config.norm.name=own:mean_power(power=3)"
   _run(f"normjax show sweep.py --nocompile '{norm}'", folder)
+
+
+def test_a_table_of_ones_own_is_planned(folder, capsys, monkeypatch):
+  monkeypatch.setattr(beside, "_place", None)
+  page = "docs/tutorials/reproduce_a_table.md"
+  run_blocks(page, folder)
+  text = (support.ROOT / page).read_text()
+  name, numbers = re.findall(r"```toml\n# (\S+)\n(.*?)```", text, re.DOTALL)[0]
+  (folder / name).parent.mkdir(parents=True)
+  (folder / name).write_text(numbers)
+  assert "    normjax reproduce mine.py --dry_run --nocompile\n" in text
+  assert cli.main(["reproduce", "mine.py", "--dry_run", "--nocompile"]) == 0
+  out = capsys.readouterr().out
+  assert "LayerNorm is below no norm (Table 1)" in out
+  assert "10 points" in out
 
 
 def test_commands_name_files_that_exist():

@@ -82,7 +82,7 @@ def on_sources(judged: Judged) -> list[str]:
 def on_statements(judged: Judged) -> list[str]:
   """How statements were judged."""
   if not judged.statements:
-    return ["Nothing was stated beforehand, so that there is nothing to judge."]
+    return ["No statement is judged: none was made, or none is of these runs."]
   found = []
   tested = [each for each in judged.statements if each.p_holm is not None]
   planned = [

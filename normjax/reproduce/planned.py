@@ -1,0 +1,187 @@
+"""A published table that is planned: its sweeps, and which of its cells."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rich.console
+
+from normjax import errors, escape, papers
+from normjax.papers import targets
+from normjax.record import directory, target
+from normjax.report import load
+from normjax.reproduce import expected, source
+from normjax.sweep import api, select
+
+VALUES = "values.json"  # Of the part that is computed.
+
+
+class Planned:
+  """A table whose sweeps are planned; nothing is written.
+
+  Attributes:
+    source: the file that it is from.
+    scale: one of the file's.
+    table: at that scale.
+    targets: what the paper printed.
+    out: the folder of the table.
+    overrides: of the parts' configs, which are then others than the table's.
+    sweeps: by part, those that were chosen; none of the part that is computed.
+    said: what `expected.json` is to hold.
+    console: to print on.
+  """
+
+  def __init__(
+    self,
+    name: str,
+    *,
+    scale: str | None = None,
+    rows: str | None = None,
+    seeds: Iterable[int] | None = None,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    console: rich.console.Console | None = None,
+    **options: Any,
+  ):
+    """Plans; see `normjax.reproduce.run`."""
+    self.console = console or rich.console.Console()
+    self.source = source.find(name)
+    self.scale = self.source.scale(scale)
+    self.table = self.source.table(self.scale)
+    self.targets = targets.check(self.table)
+    self.out = Path(out or default_out(self.source.name, self.scale))
+    self.overrides = dict(overrides or {})
+    self._chosen = _chosen(self.table, rows)
+    seeds = None if seeds is None else list(seeds)
+    self.sweeps = {
+      part: api.Prepared(
+        self.source.config(self.scale, part),
+        self.out / part,
+        overrides=self.overrides,
+        console=self.console,
+        methods=lambda labels, part=part: self._methods(part, labels, rows),
+        seeds=seeds,
+        other_metrics=[c.metric for c in self._cells(part) if c.metric],
+        **options,
+      )
+      for part in self.table.parts
+      if part != papers.MEASURE and self.wants(part)
+    }
+    if self.overrides and not self.sweeps:
+      raise errors.UserError(
+        f"override of {next(iter(self.overrides))!r} has no effect:"
+        f" {self.source.path} trains nothing at this scale."
+      )
+    self.said = expected.said(self.source.name, self.scale, self.table)
+    expected.check(self.out, self.said, self._has_runs())
+
+  def _cells(self, part: str) -> list[papers.Cell]:
+    return [cell for cell in self.table.cells if cell.part == part]
+
+  def wants(self, part: str) -> bool:
+    """Whether some cell of a part was chosen."""
+    return any(cell.ref in self._chosen for cell in self._cells(part))
+
+  def _methods(
+    self, part: str, labels: Sequence[str], rows: str | None
+  ) -> Collection[str]:
+    """The methods of a part that measure what was chosen.
+
+    Raises:
+      UserError: a cell is of a method that the part's sweep does not have.
+    """
+    cells = self._cells(part)
+    for cell in cells:
+      if cell.label not in labels:
+        raise errors.UserError(
+          f"{self.source.path}: cell {papers.shown(cell.ref)!r} is of method"
+          f" {cell.label!r}, which the sweep of part {part!r} does not have."
+          f" Methods: {errors.few(list(labels), 12)}."
+        )
+    if rows is None:
+      return labels
+    return {cell.label for cell in cells if cell.ref in self._chosen}
+
+  def _has_runs(self) -> bool:
+    """Whether something was measured in the folder."""
+    found = (f"*/{directory.RUNS}/*", f"{papers.MEASURE}/{VALUES}")
+    return any(True for pattern in found for _ in self.out.glob(pattern))
+
+  def check(self, part: str, *, strict: bool = False) -> None:
+    """Checks what a part has left to run, and prints what will not go well.
+
+    Args:
+      part: one of `sweeps`.
+      strict: see `sweep.preflight.check`.
+
+    Raises:
+      UserError: bad input; data that is missing is a DataError.
+    """
+    try:
+      self.sweeps[part].check(strict=strict)
+    except errors.UserError as error:
+      cells = [
+        papers.shown(cell.ref)
+        for cell in self._cells(part)
+        if cell.metric and _blames(error, cell.metric)
+      ]
+      if not cells:
+        raise
+      said = str(error).replace("Sweep.other_metrics", "Cell.metric")
+      raise type(error)(f"cell {errors.few(cells)}: {said}") from error
+
+  def say(self, text: str) -> None:
+    """Prints a line."""
+    self.console.print(escape.terminal(text), soft_wrap=True)
+
+  @property
+  def has_parts(self) -> bool:
+    """Whether there are several, which are then told apart."""
+    return len(self.table.parts) > 1
+
+  def records(self) -> dict[str, load.SweepRecord]:
+    """What each part's sweep has left, where it was begun."""
+    return {
+      part: load.load(self.out / part)
+      for part in self.table.parts
+      if part != papers.MEASURE and (self.out / part / directory.PLAN).is_file()
+    }
+
+
+def _blames(error: errors.UserError, metric: str) -> bool:
+  """Whether an error is about a metric that was asked beside the sweep's."""
+  named = {metric, target.measured(metric)}
+  return any(f"Sweep.other_metrics {each!r}" in str(error) for each in named)
+
+
+def default_out(name: str, scale: str) -> Path:
+  """The folder of a table that is not told another."""
+  return Path("runs") / f"{name}_{scale}"
+
+
+def overridden(overrides: Mapping[str, Any]) -> str:
+  """What a table with overrides says at its head."""
+  values = ", ".join(f"{key}={value}" for key, value in overrides.items())
+  return f"overridden: {values}; this does not reproduce the table"
+
+
+def _chosen(table: papers.Table, rows: str | None) -> set[papers.Ref]:
+  """The cells that --rows chooses: by row, by column, or by both.
+
+  Raises:
+    UserError: it matches none.
+  """
+  names = {
+    cell.ref: {cell.row, cell.column, papers.shown(cell.ref)} - {""}
+    for cell in table.cells
+  }
+  if rows is None:
+    return set(names)
+  own_rows = dict.fromkeys(cell.row for cell in table.cells)
+  columns = dict.fromkeys(cell.column for cell in table.cells if cell.column)
+  listed = f"Rows: {', '.join(own_rows)}"
+  if columns:
+    listed += f"; columns: {', '.join(columns)}"
+  every = sorted(set().union(*names.values()))
+  found = set(select.matching(every, rows, "--rows", "row", listed))
+  return {ref for ref, own in names.items() if own & found}

@@ -1,0 +1,98 @@
+"""Measures a table part by part, and writes and prints it."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from normjax import papers, report
+from normjax.record import files
+from normjax.reproduce import expected, spent
+from normjax.reproduce.planned import VALUES, Planned, overridden
+from normjax.sweep.summary import Summary
+
+if TYPE_CHECKING:
+  from normjax.report import paper
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """A table as it was measured, as far as it was.
+
+  Attributes:
+    judged: its cells, and the verdicts on what was expected.
+    out: the folder with the table's files, and with a folder per part.
+    summaries: how the sweep of each part ended.
+    exit_code: 0: all that was chosen is over; 1: some runs failed; 130:
+      interrupted.
+  """
+
+  judged: "paper.Judged"
+  out: Path
+  summaries: Mapping[str, Summary]
+  exit_code: int
+
+
+def run(plan: Planned) -> Outcome:
+  """Measures what is left, part by part, and writes the table.
+
+  Raises:
+    UserError: bad input, before anything has run.
+    RunError: a folder is in use, or full.
+  """
+  for part in plan.sweeps:
+    plan.check(part)
+  expected.write(plan.out, plan.said)
+  summaries: dict[str, Summary] = {}
+  computed = None
+  with spent.counted(plan.out) as count:
+    for part in filter(plan.wants, plan.table.parts):
+      if plan.has_parts:
+        plan.say(f"Part {part}:")
+      if part == papers.MEASURE:
+        count.runs += not (plan.out / papers.MEASURE / VALUES).exists()
+        computed = _measure(plan)
+        continue
+      summary = summaries[part] = plan.sweeps[part].run()
+      count.runs += summary.num_ran
+      if summary.interrupted:
+        break
+  return _tell(plan, summaries, computed)
+
+
+def _measure(plan: Planned) -> Mapping[papers.Ref, Any]:
+  """The values of the part that is computed; they stay beside the runs."""
+  from normjax.report import paper
+
+  values = plan.source.measure(plan.scale)
+  paper.measured(plan.table, {}, values)  # Or says what is wrong with them.
+  plain = {papers.shown(r): [*map(float, own)] for r, own in values.items()}
+  files.write_json(plan.out / papers.MEASURE / VALUES, plain)
+  return values
+
+
+def _tell(
+  plan: Planned,
+  summaries: Mapping[str, Summary],
+  computed: Mapping[papers.Ref, Any] | None,
+) -> Outcome:
+  """Writes and prints the table, and what went wrong."""
+  from normjax.report import paper
+
+  records = plan.records()
+  for part in records:
+    report.write_report(plan.out / part)
+  measured = paper.measured(plan.table, records, computed)
+  head, table = [], plan.table
+  if plan.overrides:  # Another question: the statements are not about it.
+    head = [overridden(plan.overrides)]
+    table = dataclasses.replace(table, expected=())
+  judged = paper.judge(table, plan.scale, measured, head=head)
+  paths = paper.write(plan.out, judged)
+  paper.print_table(judged, plan.console)
+  for part, summary in summaries.items():
+    own = f"{part}: " if plan.has_parts else ""
+    plan.say(f"{own}{summary.text(choosing='--rows and --seeds')}")
+  plan.say(f"table: {paths.html}")
+  codes = [summary.exit_code for summary in summaries.values()]
+  return Outcome(judged, plan.out, summaries, max(codes, default=0))

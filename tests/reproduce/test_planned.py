@@ -1,0 +1,337 @@
+"""A table is planned, run, resumed and judged, part by part."""
+
+import json
+import re
+
+import pytest
+
+from normjax import errors, reproduce
+
+TWO_PARTS = {
+  "cells": 'papers.Cell("a"), papers.Cell("c", method="ccc", part="more"),'
+  ' papers.Cell("exact", part="measure")',
+  "expected": 'papers.above("c", "a"), papers.exactly("exact", 2)',
+  "parts": '"sweep", "more", "measure"',
+}
+
+
+def _values(outcome):
+  return {
+    each.cell.row: dict(each.measured.values) for each in outcome.judged.cells
+  }
+
+
+def test_a_table_is_run_once_and_judged_again(project):
+  first = project.run()
+  assert first.exit_code == 0
+  assert str(first.out) == "runs/toy_proxy"
+  assert first.judged.verdict == "confirmed"
+  assert "confirmed" in project.said()
+  assert (first.out / "table.md").is_file()
+  again = project.run()
+  assert _values(again) == _values(first)
+  assert again.summaries["sweep"].num_ran == 0
+
+
+def test_what_is_expected_is_on_disk_before_the_first_run(project, monkeypatch):
+  project.write(trouble="raise")
+  outcome = project.run()
+  assert outcome.exit_code == 1
+  said = json.loads((outcome.out / "expected.json").read_text())
+  assert said["scale"] == "proxy"
+  assert said["expected"][0]["claim"] == "a is below b by 0.5"
+  assert said["expected"][0]["cells"] == [
+    ["sweep", "bb", None],
+    ["sweep", "a", None],
+  ]
+
+
+def test_parts_have_folders_of_their_own(project):
+  project.write(**TWO_PARTS)
+  outcome = project.run()
+  assert outcome.judged.verdict == "confirmed"
+  assert set(outcome.summaries) == {"sweep", "more"}
+  assert (outcome.out / "more" / "plan.json").is_file()
+  values = json.loads((outcome.out / "measure" / "values.json").read_text())
+  assert values == {"exact": [2.0]}
+  assert [*_values(outcome)["exact"].values()] == [2.0]
+
+
+def test_who_takes_the_tables_folder_for_a_sweeps_is_told_its_parts(project):
+  from normjax.report import load
+
+  out = project.run().out
+  with pytest.raises(errors.RunError, match="sweep: runs/toy_proxy/sweep"):
+    load.load(out)
+
+
+def test_an_interrupted_table_goes_on(project):
+  project.write(**TWO_PARTS, trouble="sigterm:1")
+  outcome = project.run()
+  assert outcome.exit_code == 130
+  assert set(outcome.summaries) == {"sweep"}  # The second part is left.
+  assert outcome.judged.verdict == "undecided"
+  for _ in range(8):
+    if not (outcome := project.run()).exit_code:
+      break
+  assert outcome.judged.verdict == "confirmed"
+
+
+def test_some_rows_and_seeds_make_a_partial_table(project):
+  outcome = project.run(rows="^a$", seeds=[2])
+  assert outcome.exit_code == 0
+  found = _values(outcome)
+  assert set(found["a"]) == {2}
+  assert found["b"] == {}
+  assert outcome.judged.verdict == "undecided"
+  assert "without --rows and --seeds the same command" in project.said()
+  assert project.run().judged.verdict == "confirmed"
+
+
+def test_a_part_without_a_chosen_row_is_not_run(project):
+  project.write(**TWO_PARTS)
+  outcome = project.run(rows="^c$")
+  assert set(outcome.summaries) == {"more"}
+  assert not (outcome.out / "measure").exists()
+
+
+@pytest.mark.parametrize("rows", ["y", "a, y", "^y$"])
+def test_a_column_is_chosen_as_a_row_is(project, rows):
+  project.write(
+    cells='papers.Cell("a", "x"),'
+    ' papers.Cell("a", "y", method="ccc", part="more")',
+    expected='papers.below(("a", "x"), ("a", "y"))',
+    parts='"sweep", "more"',
+  )
+  assert set(project.run(rows=rows).summaries) == {"more"}
+
+
+def test_overrides_are_another_question(project):
+  outcome = project.run(overrides={"toy.width": 3})
+  assert outcome.judged.statements == ()
+  assert outcome.judged.verdict == "undecided"
+  head = "overridden: toy.width=3; this does not reproduce the table"
+  assert outcome.judged.head == (head,)
+  assert head in project.said()
+  with pytest.raises(errors.RunError, match="toy.width"):
+    project.run()  # The folder holds other runs.
+
+
+def test_metrics_of_cells_are_asked_of_the_runs(project):
+  target = "steps_to(eval/loss<=5)"
+  project.write(
+    cells=f'papers.Cell("a"), papers.Cell("b", metric="{target}", method="bb")'
+  )
+  outcome = project.run()
+  plan = json.loads((outcome.out / "sweep" / "plan.json").read_text())
+  assert plan["other_metrics"] == [target]
+
+
+def test_a_metric_that_no_run_has(project):
+  project.write(
+    cells='papers.Cell("a", metric="eval/lss"), papers.Cell("b", method="bb")'
+  )
+  with pytest.raises(errors.UserError, match=r"cell 'a'.*eval/lss.*eval/loss"):
+    project.run()
+
+
+@pytest.mark.parametrize(
+  ("change", "options", "said"),
+  [
+    ({}, {"name": "tyo"}, "no table 'tyo'. Did you mean 'toy'"),
+    ({}, {"name": "nowhere/toy.py"}, "no config file 'nowhere/toy.py'"),
+    (
+      {},
+      {"name": "configs/papers/toy.py:proxy"},
+      "a table's scale is given as --scale=proxy",
+    ),
+    (
+      {},
+      {"scale": "small"},
+      "--scale=small: configs/papers/toy.py does not have it; its scales:"
+      " proxy, paper.",
+    ),
+    ({}, {"rows": "z"}, "--rows='z' matches no row. Rows: a, b."),
+    (
+      {
+        "cells": 'papers.Cell("a"), papers.Cell("b", "x", method="bb")',
+        "expected": "",
+      },
+      {"rows": "z"},
+      "--rows='z' matches no row. Rows: a, b; columns: x.",
+    ),
+    ({}, {"rows": "("}, "--rows='(' is not a regular expression"),
+    ({}, {"seeds": [7]}, "--seeds: the sweep has no seed 7; its seeds: 1, 2."),
+    (
+      {"cells": 'papers.Cell("a"), papers.Cell("b")'},
+      {},
+      "cell 'b' is of method 'b', which the sweep of part 'sweep' does not"
+      " have. Methods: a, bb.",
+    ),
+    (
+      {
+        "cells": 'papers.Cell("a", paper=("x", "loss")),'
+        ' papers.Cell("b", method="bb")'
+      },
+      {},
+      "no method 'x'",
+    ),
+    (
+      {"replacing": ("def table", "def tabel")},
+      {},
+      "configs/papers/toy.py defines no table()",
+    ),
+    (
+      {"replacing": ("SCALES =", "SCALE =")},
+      {},
+      "configs/papers/toy.py: SCALES=None; needed: some of proxy, small, paper",
+    ),
+    (
+      {"replacing": ('("proxy", "paper")', '("proxy", "tiny")')},
+      {},
+      "SCALES=('proxy', 'tiny'); needed",
+    ),
+    (
+      {"replacing": ('title="Names"', 'title="Names" + 1')},
+      {},
+      "table('proxy') of configs/papers/toy.py failed: TypeError",
+    ),
+    (
+      {"replacing": ("return papers.Table", "return dict")},
+      {},
+      "returned dict; a papers.Table is needed",
+    ),
+    (
+      {"replacing": ("def sweep", "def swep")},
+      {},
+      "toy.py:proxy defines no sweep()|toy.py defines no sweep()",
+    ),
+    (
+      {
+        "cells": 'papers.Cell("a", part="measure")',
+        "expected": "",
+        "parts": '"measure",',
+        "replacing": ("def measure", "def mesure"),
+      },
+      {},
+      "defines no measure(scale)",
+    ),
+    (
+      {"parts": '"sweep", "../up"'},
+      {},
+      "Table.parts: '../up' in ['sweep', '../up']; each is a folder",
+    ),
+    (
+      {
+        "cells": 'papers.Cell("exact", part="measure")',
+        "expected": "",
+        "parts": '"measure",',
+      },
+      {"overrides": {"toy.width": 3}},
+      "override of 'toy.width' has no effect",
+    ),
+  ],
+)
+def test_bad_input_is_named_and_writes_nothing(project, change, options, said):
+  project.write(**change)
+  with pytest.raises(errors.UserError) as caught:
+    project.run(**options)
+  assert any(each in str(caught.value) for each in said.split("|"))
+  assert not (project.folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+  ("values", "said"),
+  [
+    ("3.0", "a mapping from a cell to a value per seed is needed"),
+    ('{"exact": 3.0}', "measure() gives 3.0 of cell 'exact'"),
+    ('{"exact": ["x"]}', "of cell 'exact'; allowed: a list of numbers"),
+    ('{"exat": [3.0]}', "no values of cell 'exact'; it gives: exat"),
+    ("1 / 0", "measure('proxy') of configs/papers/toy.py failed: ZeroDiv"),
+  ],
+)
+def test_computed_values_that_are_none_are_named(project, values, said):
+  project.write(
+    cells='papers.Cell("exact", part="measure")',
+    expected="",
+    parts='"measure",',
+    replacing=('{"exact": [2.0]}', values),
+  )
+  with pytest.raises(errors.UserError) as caught:
+    project.run()
+  assert said in str(caught.value)
+  assert not (project.folder / "runs" / "toy_proxy" / "measure").exists()
+
+
+def test_computed_values_may_be_an_arrays(project):
+  project.write(**TWO_PARTS, replacing=("[2.0]", "np.float32([2, 2])"))
+  outcome = project.run(rows="exact")
+  assert [*_values(outcome)["exact"].values()] == [2.0, 2.0]
+
+
+def test_the_second_parts_bad_input_ends_before_the_first_part(project):
+  cells = TWO_PARTS["cells"].replace("ccc", "cc")
+  project.write(**{**TWO_PARTS, "cells": cells})
+  with pytest.raises(errors.UserError, match="part 'more' does not have"):
+    project.run()
+  assert not (project.folder / "runs").exists()
+
+
+def test_a_target_without_provenance_is_no_target(project):
+  text = project.targets.read_text()
+  project.targets.write_text(text.replace(', mark = "paper"', ""))
+  with pytest.raises(errors.UserError, match=r"targets.toml.*'a'.*mark"):
+    project.run()
+
+
+def test_a_dry_run_says_what_is_expected_and_writes_nothing(project):
+  import toy_runner
+
+  from normjax.reproduce import dry_run, planned
+
+  plan = planned.Planned(
+    "toy",
+    console=project.console,
+    runner="toy_runner:run",
+    program_key=toy_runner.program_key,
+  )
+  dry_run.show(plan, compiles=False)
+  said = project.said()
+  assert "Expected, before it is measured:\n  a is below b by 0.5" in said
+  assert "It is a toy." in said
+  assert re.search(r"4 points .* 2 programs", said)
+  assert not (project.folder / "runs").exists()
+
+
+def test_a_table_of_digits_is_trained(project):
+  """The one that trains; all else is the toy's."""
+  from in_process import InProcess
+
+  text = (project.folder / "configs" / "papers" / "toy.py").read_text()
+  start, end = text.index("def get_config"), text.index("def measure")
+  own = """
+def get_config(arg="proxy"):
+  from normjax import configure
+  config = configure.load("configs/default.py")
+  config.model = configure.component("model", "mlp", hidden_dim=8)
+  config.data = configure.component("data", "digits")
+  config.optimizer = configure.component("optimizer", "sgd", learning_rate=0.1)
+  return configure.override(config, {
+    "train.num_steps": 4, "train.batch_size": 16, "train.num_devices": 1,
+    "evaluate.every_steps": 4, "evaluate.num_batches": 1,
+    "checkpoint.every_steps": 0, "log.every_steps": 4})
+
+
+def sweep(arg="proxy"):
+  return Sweep(methods=[{"norm.name": "layer_norm"}, {"norm.name": "identity"}],
+               labels=("a", "bb"), seeds=(1, 2))
+
+
+"""
+  (project.folder / "configs" / "papers" / "toy.py").write_text(
+    text[:start] + own + text[end:]
+  )
+  outcome = reproduce.run("toy", console=project.console, executor=InProcess)
+  assert outcome.exit_code == 0
+  assert outcome.judged.is_complete
+  assert len(_values(outcome)["b"]) == 2

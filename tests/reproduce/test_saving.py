@@ -1,0 +1,107 @@
+"""Results that are kept, and the list of tables that reads them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from normjax import errors, reproduce
+from normjax.papers import results
+from normjax.reproduce import listing
+
+
+def _file(project):
+  return project.folder / "experiments/toys/results/toy_proxy.json"
+
+
+def _status(project):
+  found, problems = listing.entries()
+  assert problems == []
+  return {e.scale: e.status for e in found if e.source.name == "toy"}
+
+
+def test_results_are_kept_beside_the_papers_numbers(project):
+  assert _status(project) == {"proxy": "not run", "paper": "not run"}
+  project.run(save=True)
+  kept = results.read(_file(project))
+  assert kept.verdict == "confirmed"
+  assert kept.made.runs == 4
+  assert kept.made.cpu_s > 0
+  assert kept.plans.keys() == {"sweep"}
+  assert _status(project)["proxy"] == "confirmed 1 of 1"
+  assert _file(project).stat().st_size < 3000
+
+
+def test_results_under_other_statements_are_stale(project):
+  project.run(save=True)
+  project.write(expected='papers.below("a", "b", by=0.1)')
+  assert _status(project)["proxy"] == "stale: made under other statements"
+
+
+def test_results_of_another_protocol_are_stale(project):
+  project.run(save=True)
+  kept = json.loads(_file(project).read_text()) | {"protocol": 0}
+  _file(project).write_text(json.dumps(kept))
+  assert _status(project)["proxy"].startswith("stale: made under protocol 0")
+
+
+def test_results_that_cannot_be_read_are_told_after_the_list(project):
+  project.run(save=True)
+  _file(project).write_text("{}")
+  text, problems = listing.told()
+  assert "results cannot be read" in text
+  assert "toy_proxy.json" in problems[0]
+
+
+def test_part_of_a_table_is_not_kept(project):
+  with pytest.raises(errors.RunError, match=r"not saved.*missing \(a 1 of 2"):
+    project.run(save=True, seeds=[1])
+  assert not _file(project).exists()
+  project.run(save=True, seeds=[2])  # Now all is there.
+  assert _file(project).exists()
+
+
+def test_of_a_table_with_failures_nothing_is_kept(project):
+  project.write(trouble="raise")
+  assert project.run(save=True).exit_code == 1
+  assert "not saved: final runs are missing" in project.said()
+  assert not _file(project).exists()
+
+
+def test_an_overridden_table_is_refused_before_it_runs(project):
+  with pytest.raises(errors.UserError, match="--save: overridden: toy"):
+    project.run(save=True, overrides={"toy.width": 3})
+  assert not (project.folder / "runs").exists()
+
+
+def test_what_runs_took_is_not_told_where_a_call_was_killed(project):
+  outcome = project.run()
+  (outcome.out / "spent.json").unlink()  # As of a call that was killed.
+  project.run(save=True)
+  assert results.read(_file(project)).made.cpu_s is None
+
+
+def test_the_list_names_broken_files_and_shows_the_rest(project):
+  (project.folder / "configs" / "papers" / "broken.py").write_text("1 / 0")
+  text, problems = listing.told()
+  assert "toy " in text
+  assert "2601.00001" in text
+  assert len(problems) == 1
+  assert "broken.py does not import: ZeroDivisionError" in problems[0]
+
+
+def test_the_list_imports_no_jax(project):
+  code = (
+    "import sys; from normjax.reproduce import listing;"
+    "text, problems = listing.told(); assert 'toy' in text, text;"
+    "sys.exit(len({'jax', 'scipy', 'matplotlib'} & {*sys.modules}))"
+  )
+  path = f"{reproduce.__path__[0]}/../.."
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    env={"PYTHONPATH": path},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
