@@ -204,6 +204,7 @@ def run_sweep(
         state.plan,
         [*state.left(), *state.to_come()],
         strict=dry_run,
+        shapes_suffice=dry_run,
         same_machine=place.same_machine,
       ):
         console.print(escape.terminal(f"note: {note}"), soft_wrap=True)

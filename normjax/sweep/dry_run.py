@@ -244,6 +244,10 @@ def _megabytes(value: int | None) -> str:
 
 
 def _estimate() -> Estimate:
-  from normjax import train
+  from normjax import build, train
 
-  return train.estimate
+  def estimate(config: ConfigDict) -> dict[str, float]:
+    with build.shapes_suffice():
+      return train.estimate(config)
+
+  return estimate

@@ -116,7 +116,8 @@ def before_runs(config: configure.ConfigDict) -> tuple[str, ...]:
 
   A large model's runs say it when they begin.
   """
-  found = get(config)
+  # Of shapes alone nothing can be told.
+  found = get(config) if build.has_data(config) else None
   if found is None:
     return ()
   size = config.train.batch_size

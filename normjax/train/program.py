@@ -336,10 +336,31 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   Returns:
     What `Program.sizes` says, `peak_bytes` (arguments,
     temporaries and outputs of a step, as the compiler reports them),
-    `flops_per_step` (the compiler's count), `step_s` (median of three),
-    `compile_s`.
+    `flops_per_step` (the compiler's count), `compile_s` and, where the data is
+    there, `step_s` (median of three).
   """
   program, _ = get(config)
+  timed = _timed(program, config) if build.has_data(config) else {}
+  memory = program.step.memory_analysis()
+  cost = program.step.cost_analysis() or {}
+  return {
+    **program.sizes(program.abstract_state),
+    "peak_bytes": (
+      memory.argument_size_in_bytes
+      + memory.output_size_in_bytes
+      - memory.alias_size_in_bytes
+      + memory.temp_size_in_bytes
+    ),
+    "flops_per_step": cost.get("flops", float("nan")),
+    **timed,
+    "compile_s": program.compile_s,
+  }
+
+
+def _timed(
+  program: Program, config: configure.ConfigDict
+) -> dict[str, float]:
+  """Seconds of a step, the median of three behind a first one."""
   dataset = build.dataset(config)
   hyper = program.layout.put_scalars(build.hyper(config))
   batch = program.layout.put_batch(
@@ -352,17 +373,4 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
     state, metrics = program.step(state, batch, hyper)
     jax.block_until_ready((state, metrics))
     times_s.append(time.perf_counter() - start_s)
-  memory = program.step.memory_analysis()
-  cost = program.step.cost_analysis() or {}
-  return {
-    **program.sizes(state),
-    "peak_bytes": (
-      memory.argument_size_in_bytes
-      + memory.output_size_in_bytes
-      - memory.alias_size_in_bytes
-      + memory.temp_size_in_bytes
-    ),
-    "flops_per_step": cost.get("flops", float("nan")),
-    "step_s": float(np.median(times_s[1:])),
-    "compile_s": program.compile_s,
-  }
+  return {"step_s": float(np.median(times_s[1:]))}
