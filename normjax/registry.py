@@ -204,9 +204,7 @@ class Registry:
     """
     return self.call(name, self.get(name), *args, **options)
 
-  def call(
-    self, name: str, factory: Any, *args: Any, **options: Any
-  ) -> Any:
+  def call(self, name: str, factory: Any, *args: Any, **options: Any) -> Any:
     """Calls a factory as `make` does that of the table.
 
     Args:

@@ -181,7 +181,11 @@ class Documents:
       size = min(len(tokens), t + 1)
       row[:size] = tokens[:size]
       real[: max(size - 1, 0)] = 1.0
-    return {"inputs": window[:, :-1], "targets": window[:, 1:], "weight": weight}
+    return {
+      "inputs": window[:, :-1],
+      "targets": window[:, 1:],
+      "weight": weight,
+    }
 
 
 def texts(rows: Any, index: list[int]) -> list[bytes]:

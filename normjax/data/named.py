@@ -19,10 +19,10 @@ from normjax.data import (
   cuts,
   dataset,
   documents,
+  specs,
   splits,
   tfds_source,
 )
-from normjax.data import specs
 
 # Mean and standard deviation a channel of the training images over 255, as
 # the official ResNet codes use them; grey sets share one value.

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from normjax import configure, errors, validate
-from normjax.data import cuts, documents, splits, tfds_source, tokenizer
-from normjax.data import specs
+from normjax.data import cuts, documents, specs, splits, tfds_source, tokenizer
 from normjax.data.named import SPLITS
 
 

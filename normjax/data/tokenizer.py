@@ -1,4 +1,4 @@
-"""Bytes to tokens: one a byte, byte-pair encoding trained on the text, a file."""
+"""Bytes to tokens: one a byte, byte-pair encoding of the text, or a file."""
 
 import hashlib
 import importlib.metadata
@@ -246,7 +246,8 @@ def file_encoder(
   def encode_documents(documents: list[bytes]) -> list[np.ndarray]:
     texts = [text.removesuffix(b"\0").decode() for text in documents]
     encoded = [
-      np.asarray(encoding.ids, np.int32) for encoding in model.encode_batch(texts)
+      np.asarray(encoding.ids, np.int32)
+      for encoding in model.encode_batch(texts)
     ]
     for tokens, shown in zip(encoded, texts, strict=True):
       if tokens.max(initial=0) >= vocab_size:

@@ -45,8 +45,8 @@ def check(
       missing whose shapes are known.
 
   Returns:
-    What will fail, one line per fault, which data is missing, and what an optimizer asks for that a
-    method's model does not have.
+    What will fail, one line per fault, which data is missing, and what an
+    optimizer asks for that a method's model does not have.
 
   Raises:
     UserError: a number out of range, an option that its factory refuses, a

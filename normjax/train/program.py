@@ -357,9 +357,7 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   }
 
 
-def _timed(
-  program: Program, config: configure.ConfigDict
-) -> dict[str, float]:
+def _timed(program: Program, config: configure.ConfigDict) -> dict[str, float]:
   """Seconds of a step, the median of three behind a first one."""
   dataset = build.dataset(config)
   hyper = program.layout.put_scalars(build.hyper(config))
