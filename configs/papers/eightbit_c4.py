@@ -39,7 +39,7 @@ def sweep(arg: str = "paper") -> space.Sweep:
   return space.Sweep(
     methods=[method(size) for method in METHODS.values()],
     labels=list(METHODS),
-    seeds=(1, 2, 3),
+    seeds=llama_c4.SEEDS,
     metric=llama_c4.LOSS,
     other_metrics=(llama_c4.METRIC,),
   )

@@ -51,7 +51,7 @@ def sweep(arg: str = "paper") -> space.Sweep:
   return space.Sweep(
     methods=[method(size) for method in METHODS.values()],
     labels=list(METHODS),
-    seeds=(1,),
+    seeds=llama_c4.SEEDS,
     metric=llama_c4.METRIC,
     other_metrics=(llama_c4.LOSS,),
   )

@@ -230,11 +230,38 @@ def evaluation_function(
   return jax.jit(evaluation, out_shardings=layout.everywhere)
 
 
-def _compile(
-  config: configure.ConfigDict, kernels: dict[str, list[str]]
-) -> Program:
-  enable_cache()
-  start_s = time.perf_counter()
+class Lowered(NamedTuple):
+  """The functions of a program, traced and not yet compiled.
+
+  Attributes:
+    recipe: what they are made from.
+    layout: where arrays lie.
+    initialize: see `recipe_and_initialize`.
+    hyper: its first argument, abstract.
+    batch: its second.
+    state: what it gives, abstract.
+    shardings: of the state.
+    step: lowered, and so on as in `Program`.
+    evaluate: likewise.
+  """
+
+  recipe: train_step.Recipe
+  layout: layout_lib.Layout
+  initialize: Callable[..., train_state.State]
+  hyper: Any
+  batch: Any
+  state: train_state.State
+  shardings: train_state.State
+  step: Any
+  evaluate: Any
+
+
+def lower(config: configure.ConfigDict) -> Lowered:
+  """Traces the functions of a program, in shapes alone.
+
+  Raises:
+    UserError: what does not fit.
+  """
   recipe, initialize = recipe_and_initialize(config)
   layout = layout_lib.create(config.train.num_devices, recipe.roles)
   micro_size = config.train.batch_size // config.train.accumulation_steps
@@ -261,35 +288,55 @@ def _compile(
   )
   state = layout.abstract_state(jax.eval_shape(initialize, hyper, batch))
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-  step = (
-    jax.jit(
-      functools.partial(train_step.train_step, recipe),
-      donate_argnums=0,
-      out_shardings=(shardings, layout.everywhere),
-    )
-    .lower(state, batch, hyper)
-    .compile(_compiler_options(config))
+  step = jax.jit(
+    functools.partial(train_step.train_step, recipe),
+    donate_argnums=0,
+    out_shardings=(shardings, layout.everywhere),
+  ).lower(state, batch, hyper)
+  evaluate = evaluation_function(recipe, layout).lower(
+    state, evaluation_batch, hyper
   )
-  evaluate = (
-    evaluation_function(recipe, layout)
-    .lower(state, evaluation_batch, hyper)
-    .compile()
+  return Lowered(
+    recipe,
+    layout,
+    initialize,
+    hyper,
+    batch,
+    state,
+    shardings,
+    step,
+    evaluate,
   )
+
+
+def _compile(
+  config: configure.ConfigDict, kernels: dict[str, list[str]]
+) -> Program:
+  enable_cache()
+  start_s = time.perf_counter()
+  lowered = lower(config)
+  shardings = lowered.shardings
+  step = lowered.step.compile(_compiler_options(config))
+  evaluate = lowered.evaluate.compile()
   return Program(
-    layout=layout,
+    layout=lowered.layout,
     initialize=_initializer(
-      initialize, hyper, batch, shardings, is_whole=not _changes(config)
+      lowered.initialize,
+      lowered.hyper,
+      lowered.batch,
+      shardings,
+      is_whole=not _changes(config),
     ),
     step=step,
     evaluate=evaluate,
     snapshot=jax.jit(
       lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings
     ),
-    abstract_state=state,
+    abstract_state=lowered.state,
     compile_s=time.perf_counter() - start_s,
     kernels=kernels,
-    trained=recipe.trained,
-    metrics=recipe.metrics,
+    trained=lowered.recipe.trained,
+    metrics=lowered.recipe.metrics,
   )
 
 
