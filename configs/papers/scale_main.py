@@ -43,8 +43,9 @@ LEAN = [name for name in METHODS if name not in (ADAM, TUNED, "GaLore")]
 
 def get_config(arg: str = "small") -> ml_collections.ConfigDict:
   """The run that all rows of a size share."""
+  size = llama_c4.size_of(arg, others=("small",))
   if arg != "small":
-    return _of_60m_as_published(arg)
+    return _as_published(size)
   config = configure.override(
     llama_c4.config(llama_c4.SMALLEST),
     {
@@ -63,8 +64,7 @@ def get_config(arg: str = "small") -> ml_collections.ConfigDict:
   return config
 
 
-def _of_60m_as_published(arg: str) -> ml_collections.ConfigDict:
-  size = llama_c4.size_of(arg, SCALES)
+def _as_published(size: str) -> ml_collections.ConfigDict:
   config = llama_c4.config(size)
   if size == "60M":  # 1.4B tokens, where GaLore's tables have 1.3B.
     return configure.override(config, {"train.num_steps": 11_000})
@@ -73,7 +73,7 @@ def _of_60m_as_published(arg: str) -> ml_collections.ConfigDict:
 
 def sweep(arg: str = "small") -> space.Sweep:
   """The rows of a size."""
-  size = llama_c4.size_of(arg, SCALES)
+  size = llama_c4.size_of(arg, others=("small",))
   return space.Sweep(
     methods=[method(size) for method in METHODS.values()],
     labels=list(METHODS),

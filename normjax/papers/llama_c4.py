@@ -54,22 +54,24 @@ _EVALUATION_BATCH = 128
 _LENGTH = 256
 
 
-def size_of(arg: str, scales: Collection[str] = ("paper",)) -> str:
+def size_of(arg: str, others: Collection[str] = ()) -> str:
   """The size that an argument of a config file asks for.
 
   Args:
-    arg: "<scale>" or "<scale>,<size>"; without a size, the smallest.
-    scales: of the file.
+    arg: "paper" or "paper,<size>"; without a size, the smallest.
+    others: scales of the file that have the smallest alone.
 
   Raises:
     UserError: another scale or size.
   """
   scale, _, size = arg.partition(",")
-  size = size or SMALLEST
-  if scale not in scales or size not in SIZES:
+  if arg in others or arg == "paper":
+    return SMALLEST
+  if scale != "paper" or size not in SIZES:
+    said = "".join(f"{other!r}, " for other in others)
     raise errors.UserError(
-      f"unknown argument {arg!r}; allowed: {' or '.join(scales)}, alone or"
-      f" with a comma and one of {', '.join(LARGER)}."
+      f"unknown argument {arg!r}; allowed: {said}'paper', 'paper,' with one of"
+      f" {', '.join(SIZES)}."
     )
   return size
 
