@@ -54,10 +54,10 @@ def table(scale: str) -> papers.Table:
     target=TARGET,
     cells=llama_c4.cells(rows),
     expected=[
-      # The largest of the table's gaps, at 60M: 34.88 / 34.06.
+      # Twice the largest of the table's gaps, 2.4% at 60M.
       *(
         papers.ratio_below(
-          (GALORE, size), (ADAM, size), 34.88 / 34.06, source="Table 2"
+          (GALORE, size), (ADAM, size), 1.05, source="34.88 / 34.06 at 60M"
         )
         for size in llama_c4.SIZES
       ),

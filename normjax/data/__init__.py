@@ -59,7 +59,7 @@ def spec(name: str, **options: Any) -> Any:
   from normjax.data import specs  # Late: imports jax.
 
   factory = _REGISTRY.get(name)
-  if hasattr(factory, "spec"):
+  if name in TABLE and hasattr(factory, "spec"):
     return _REGISTRY.call(name, factory.spec, **options)
   return specs.of_dataset(make(name, **options))
 
