@@ -7,13 +7,11 @@ program, so that two runs which differ only in scalars share one compilation.
 `fields` says which is which; of optimizers and objectives, their factories.
 """
 
-import contextlib
-import contextvars
 import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,6 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import configure, errors, fields, naming, outside, own_parts
+from normjax import data as data_lib
 from normjax.imports import is_outside
 from normjax.nn import calling
 from normjax.nn.model_roles import Roles
@@ -125,66 +124,15 @@ def _options(block: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=2)
 def _dataset(block_json: str) -> Any:
-  from normjax import data  # Late: the table is light, its sources are not.
-
   block = json.loads(block_json)
-  return data.make(block["name"], **_options(block))
-
-
-_SHAPES_SERVE = "Without it its shapes serve: nothing is timed, nothing trains."
-# Block of the data -> its spec and the message of what is missing; None: data
-# that is missing is an error.
-_missing: contextvars.ContextVar[dict[str, tuple[Any, str]] | None] = (
-  contextvars.ContextVar("missing", default=None)
-)
-
-
-@contextlib.contextmanager
-def shapes_suffice() -> Iterator[Callable[[], list[str]]]:
-  """Within it, data that is not there is known by its shapes: `data.spec`.
-
-  For what builds and compiles, and never trains.
-
-  Yields:
-    What says which data is missing, a line per data set, of those that were
-    asked for so far.
-  """
-  found: dict[str, tuple[Any, str]] = {}
-  token = _missing.set(found)
-  try:
-    yield lambda: list(dict.fromkeys(message for _, message in found.values()))
-  finally:
-    _missing.reset(token)
-
-
-def has_data(config: configure.ConfigDict) -> bool:
-  """Whether the data is there, and not only its shapes."""
-  from normjax.data import specs
-
-  return not isinstance(dataset(config), specs.Spec)
-
-
-def _dataset_or_spec(block: Mapping[str, Any]) -> Any:
-  text, missing = json.dumps(block), _missing.get()
-  if missing is None:
-    return _dataset(text)
-  if text not in missing:
-    try:
-      return _dataset(text)
-    except errors.MissingDataError as error:
-      from normjax import data
-
-      found = data.spec(block["name"], **_options(block))
-      message = " ".join(str(error).split())
-      missing[text] = found, f"{message} {_SHAPES_SERVE}"
-  return missing[text][0]
+  return data_lib.make(block["name"], **_options(block))
 
 
 def dataset(config: configure.ConfigDict) -> Any:
   """The data set, as runs of the config's seed have it; kept in memory."""
   resolved = configure.to_dict(config)
   with naming.block(resolved, "data"):
-    made = _dataset_or_spec(resolved["data"])
+    made = data_lib.or_spec(resolved["data"], _dataset)
     made = outside.checked_dataset(resolved["data"]["name"], made)
   return made.for_seed(resolved["seed"]) if hasattr(made, "for_seed") else made
 

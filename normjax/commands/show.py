@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from absl import flags
 
-from normjax import configure, escape
+from normjax import configure, data, escape
 from normjax.commands import arguments
 
 USAGE = "show CONFIG [--nocompile] [--config.key=value …]"
@@ -32,9 +32,7 @@ def run(
   """Prints the three parts."""
   path = arguments.one(positional, "config file", USAGE)
   config, _ = arguments.load_config(path, overrides)
-  from normjax import build  # Late: `normjax --help` must not pay for jax.
-
-  with build.shapes_suffice() as missing:
+  with data.shapes_suffice() as missing:
     _show(config, missing, compiles=values["compile"].value)
   return 0
 
@@ -45,7 +43,7 @@ def _show(
   *,
   compiles: bool,
 ) -> None:
-  import jax
+  import jax  # Late: `normjax --help` must not pay for it.
   from rich import box
   from rich.console import Console
   from rich.table import Table

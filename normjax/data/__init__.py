@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from normjax.data.cache import cache_dir
+from normjax.data.missing import or_spec, shapes_suffice
 from normjax.registry import Registry
 
 _EMBEDDED = "normjax.data.embedded"
@@ -84,4 +85,13 @@ def has_tuning_split(block: Mapping[str, Any]) -> bool:
   )
 
 
-__all__ = ["TABLE", "cache_dir", "has_tuning_split", "make", "names", "spec"]
+__all__ = [
+  "TABLE",
+  "cache_dir",
+  "has_tuning_split",
+  "make",
+  "names",
+  "or_spec",
+  "shapes_suffice",
+  "spec",
+]

@@ -75,6 +75,11 @@ class Spec:
       yield self.train_batch(0, 0, batch_size)
 
 
+def is_spec(made: Any) -> bool:
+  """Whether a data set is its shapes alone: there is nothing to learn."""
+  return isinstance(made, Spec)
+
+
 def of_images(
   name: str, model_options: Mapping[str, Any], there: Collection[str]
 ) -> Spec:

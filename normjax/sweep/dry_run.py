@@ -244,10 +244,10 @@ def _megabytes(value: int | None) -> str:
 
 
 def _estimate() -> Estimate:
-  from normjax import build, train
+  from normjax import data, train
 
   def estimate(config: ConfigDict) -> dict[str, float]:
-    with build.shapes_suffice():
+    with data.shapes_suffice():
       return train.estimate(config)
 
   return estimate

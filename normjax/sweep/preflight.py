@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from normjax import beside, configure, errors
+from normjax import beside, configure, data, errors
 from normjax.imports import is_outside
 from normjax.record import target
 from normjax.record.failures import Failure, told
@@ -107,11 +107,9 @@ def check_here(
   Raises:
     UserError: the first problem, with the name of the method.
   """
-  from normjax import build  # Late: imports jax, as what is checked by.
-
   if not shapes_suffice:
     return _check(configs, metric, other_metrics, strict, same_devices)
-  with build.shapes_suffice() as missing:
+  with data.shapes_suffice() as missing:
     said = _check(configs, metric, other_metrics, strict, same_devices)
     return [*missing(), *said]
 

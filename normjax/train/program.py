@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from kernels_pallas import dispatch
@@ -375,47 +374,3 @@ def _compiler_options(config: configure.ConfigDict) -> dict[str, Any] | None:
   if not config.train.deterministic or jax.default_backend() != "gpu":
     return None
   return {"xla_gpu_deterministic_ops": True}
-
-
-def estimate(config: configure.ConfigDict) -> dict[str, float]:
-  """Size and speed of a program, from compiling it and timing three steps.
-
-  Returns:
-    What `Program.sizes` says, `peak_bytes` (arguments,
-    temporaries and outputs of a step, as the compiler reports them),
-    `flops_per_step` (the compiler's count), `compile_s` and, where the data is
-    there, `step_s` (median of three).
-  """
-  program, _ = get(config)
-  timed = _timed(program, config) if build.has_data(config) else {}
-  memory = program.step.memory_analysis()
-  cost = program.step.cost_analysis() or {}
-  return {
-    **program.sizes(program.abstract_state),
-    "peak_bytes": (
-      memory.argument_size_in_bytes
-      + memory.output_size_in_bytes
-      - memory.alias_size_in_bytes
-      + memory.temp_size_in_bytes
-    ),
-    "flops_per_step": cost.get("flops", float("nan")),
-    **timed,
-    "compile_s": program.compile_s,
-  }
-
-
-def _timed(program: Program, config: configure.ConfigDict) -> dict[str, float]:
-  """Seconds of a step, the median of three behind a first one."""
-  dataset = build.dataset(config)
-  hyper = program.layout.put_scalars(build.hyper(config))
-  batch = program.layout.put_batch(
-    dataset.train_batch(0, 0, config.train.batch_size)
-  )
-  state = program.initialize(hyper, batch)
-  times_s = []
-  for _ in range(4):
-    start_s = time.perf_counter()
-    state, metrics = program.step(state, batch, hyper)
-    jax.block_until_ready((state, metrics))
-    times_s.append(time.perf_counter() - start_s)
-  return {"step_s": float(np.median(times_s[1:]))}

@@ -74,7 +74,7 @@ def _config(tmp_path, **changes):
 
 def test_shapes_suffice_only_where_that_is_said(tmp_path):
   config = _config(tmp_path)
-  with build.shapes_suffice() as missing:
+  with data.shapes_suffice() as missing:
     assert not missing()
     spec = build.dataset(config)
     assert isinstance(spec, specs.Spec)
@@ -91,7 +91,7 @@ def test_shapes_suffice_only_where_that_is_said(tmp_path):
   # One's own files say by themselves what they give.
   own = configure.override(config, {"data.name": "text_files"})
   own = configure.override(own, {"data.files": str(tmp_path)})
-  with build.shapes_suffice() as missing, pytest.raises(errors.DataError):
+  with data.shapes_suffice() as missing, pytest.raises(errors.DataError):
     build.dataset(own)
   assert not missing()
 
@@ -107,7 +107,7 @@ def test_a_program_of_shapes_is_measured_but_not_timed(tmp_path):
     "train.batch_size": 8,
     "evaluate.batch_size": 8,
   }
-  with build.shapes_suffice():
+  with data.shapes_suffice():
     facts = train.estimate(_config(tmp_path, **small))
   there = configure.override(configure.load("configs/default.py"), small)
   timed = train.estimate(there)

@@ -5,7 +5,7 @@ import tomllib
 import jax
 import pytest
 
-from normjax import build, configure, papers
+from normjax import build, configure, data, papers
 from normjax.sweep import labels, spec
 from normjax.train import program
 from tests import support
@@ -117,7 +117,7 @@ def _num_parameters_of_lowered(config):
   """Tables share programs: each is lowered once."""
   key = build.program_key(config)
   if key not in _LOWERED:
-    with build.shapes_suffice():
+    with data.shapes_suffice():
       lowered = program.lower(_small_batches(config))
     assert lowered.step.as_text().startswith("module")
     leaves = jax.tree.leaves(lowered.state.params)
