@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from normjax import build, configure
+from normjax.data import specs
 from normjax.train import program as program_lib
 
 
@@ -19,7 +20,8 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
     there, `step_s` (median of three).
   """
   program, _ = program_lib.get(config)
-  timed = _timed(program, config) if build.has_data(config) else {}
+  is_there = not specs.is_spec(build.dataset(config))
+  timed = _timed(program, config) if is_there else {}
   memory = program.step.memory_analysis()
   cost = program.step.cost_analysis() or {}
   return {

@@ -79,9 +79,11 @@ def test_shapes_suffice_only_where_that_is_said(tmp_path):
     spec = build.dataset(config)
     assert isinstance(spec, specs.Spec)
     assert build.evaluation_dataset(config) is spec
-    assert not build.has_data(config)
+    assert specs.is_spec(spec)
     assert build.objective(config).name == "cross_entropy"
-    assert build.has_data(configure.load("configs/default.py"))
+    assert not specs.is_spec(
+      build.dataset(configure.load("configs/default.py"))
+    )
     (message,) = missing()
   assert "\n" not in message
   assert "tfds build c4/en" in message
