@@ -86,6 +86,11 @@ def _check_tokenizer(owner: str, name: str, vocab_size: int) -> None:
   """Checks what can be told without a file."""
   if tokenizer.is_file(name):
     validate.count(owner, "vocab_size", vocab_size, 1)
+  elif name not in ("bytes", "bpe"):
+    validate.refuse(
+      owner, "tokenizer", name,
+      "'bytes', 'bpe' or the path of a tokenizer.json",
+    )  # fmt: skip
   else:
     tokenizer.check(name, vocab_size)
 

@@ -58,6 +58,8 @@ def test_wrong_options_of_a_spec_are_those_of_the_set():
     data.spec("cifar10", scaling="unti")
   with pytest.raises(errors.UserError, match="'document'"):
     data.spec("c4", window="documents")
+  with pytest.raises(errors.UserError, match=r"'t5'.*path of a tokenizer.json"):
+    data.spec("c4", tokenizer="t5")
   with pytest.raises(errors.UserError, match="more than 256"):
     data.spec("c4", tokenizer="bpe")
   with pytest.raises(errors.UserError, match="vocab_size"):
