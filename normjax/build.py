@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import configure, errors, fields, naming, outside, own_parts
+from normjax import data as data_lib
 from normjax.imports import is_outside
 from normjax.nn import calling
 from normjax.nn.model_roles import Roles
@@ -123,17 +124,15 @@ def _options(block: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=2)
 def _dataset(block_json: str) -> Any:
-  from normjax import data  # Late: the table is light, its sources are not.
-
   block = json.loads(block_json)
-  return data.make(block["name"], **_options(block))
+  return data_lib.make(block["name"], **_options(block))
 
 
 def dataset(config: configure.ConfigDict) -> Any:
   """The data set, as runs of the config's seed have it; kept in memory."""
   resolved = configure.to_dict(config)
   with naming.block(resolved, "data"):
-    made = _dataset(json.dumps(resolved["data"]))
+    made = data_lib.or_spec(resolved["data"], _dataset)
     made = outside.checked_dataset(resolved["data"]["name"], made)
   return made.for_seed(resolved["seed"]) if hasattr(made, "for_seed") else made
 

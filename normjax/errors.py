@@ -30,6 +30,10 @@ class DataError(UserError):
   """Data that is missing or malformed; the message says what to run."""
 
 
+class MissingDataError(DataError):
+  """Data that is not there; `data.spec` may know what it would give."""
+
+
 class CacheError(DataError):
   """The cache of prepared data cannot be written."""
 

@@ -202,7 +202,20 @@ class Registry:
       UserError: an option that the factory does not have, or a text where
         it has a flag or a number.
     """
-    factory = self.get(name)
+    return self.call(name, self.get(name), *args, **options)
+
+  def call(self, name: str, factory: Any, *args: Any, **options: Any) -> Any:
+    """Calls a factory as `make` does that of the table.
+
+    Args:
+      name: for messages.
+      factory: to be called.
+      *args: of it.
+      **options: of it.
+
+    Raises:
+      UserError: what `make` raises.
+    """
     if not callable(factory):
       raise errors.UserError(
         f"{self.kind} {name!r} is a {type(factory).__name__}; needed: a"

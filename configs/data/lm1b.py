@@ -13,9 +13,14 @@ def get_config() -> ml_collections.ConfigDict:
     {
       "name": "lm1b",
       "sequence_length": 256,
+      # "bytes"; "bpe", trained on the first documents; or the path of a
+      # tokenizer.json, with the vocabulary of the model.
       "tokenizer": "bytes",
       "vocab_size": 256,
       "tokenizer_documents": 20_000,
+      # What fills the window of a short document: those behind it ("stream"),
+      # or padding, and a long one is cut ("document").
+      "window": "stream",
       "train_split": "train[:98%]",
       "tuning_split": "train[98%:99%]",  # to make choices on
       "validation_split": "train[99%:]",

@@ -4,9 +4,11 @@ Prints the resolved config, the parameters with what each is and the update
 that it gets, and what the compiler says of a step's cost and memory.
 """
 
+from collections.abc import Callable
+
 from absl import flags
 
-from normjax import configure, escape
+from normjax import configure, data, escape
 from normjax.commands import arguments
 
 USAGE = "show CONFIG [--nocompile] [--config.key=value …]"
@@ -30,6 +32,17 @@ def run(
   """Prints the three parts."""
   path = arguments.one(positional, "config file", USAGE)
   config, _ = arguments.load_config(path, overrides)
+  with data.shapes_suffice() as missing:
+    _show(config, missing, compiles=values["compile"].value)
+  return 0
+
+
+def _show(
+  config: configure.ConfigDict,
+  missing: Callable[[], list[str]],
+  *,
+  compiles: bool,
+) -> None:
   import jax  # Late: `normjax --help` must not pay for it.
   from rich import box
   from rich.console import Console
@@ -45,6 +58,9 @@ def run(
   if not console.is_terminal:
     # For grep: a parameter is one line.
     console = Console(width=_WIDTH_CHARS)
+  for message in missing():
+    text = escape.terminal(f"note: {message}")
+    console.print(text, soft_wrap=True, highlight=False)
   console.print(f"run {configure.run_id(config)}", highlight=False)
   console.print(escape.terminal(configure.render(config)))
   minimized = build.objective(config).name
@@ -75,14 +91,14 @@ def run(
   for update, count in counts.items():
     console.print(escape.terminal(f"{update}: {count:,} parameters"))
   console.print(f"total: {sum(counts.values()):,} parameters", highlight=False)
-  if values["compile"].value:
+  if compiles:
     facts = train.estimate(config)
+    step_s = facts.get("step_s")
+    timed = "" if step_s is None else f", {1e3 * step_s:.3g} ms here"
     console.print(
-      f"step: {facts['flops_per_step']:.4g} FLOPs,"
-      f" {1e3 * facts['step_s']:.3g} ms here;"
+      f"step: {facts['flops_per_step']:.4g} FLOPs{timed};"
       f" peak {facts['peak_bytes'] / 2**20:.1f} MiB,"
       f" optimizer state {facts['optimizer_state_bytes'] / 2**20:.2f} MiB;"
       f" compiled in {facts['compile_s']:.1f} s",
       highlight=False,
     )
-  return 0

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from normjax.data.cache import cache_dir
+from normjax.data.missing import or_spec, shapes_suffice
 from normjax.registry import Registry
 
 _EMBEDDED = "normjax.data.embedded"
@@ -30,13 +31,39 @@ TABLE = {
   "cifar100": f"{_NAMED}:cifar100",
   "cifar10_corrupted": f"{_NAMED}:cifar10_corrupted",
   "imagenet2012": f"{_NAMED}:imagenet2012",
-  "c4": f"{_NAMED}:c4",
-  "wiki40b": f"{_NAMED}:wiki40b",
-  "lm1b": f"{_NAMED}:lm1b",
+  "c4": f"{_NAMED}_text:c4",
+  "wiki40b": f"{_NAMED}_text:wiki40b",
+  "lm1b": f"{_NAMED}_text:lm1b",
 }
 _REGISTRY = Registry("data", TABLE, from_outside=True)
 names = _REGISTRY.names
 make = _REGISTRY.make
+
+
+def spec(name: str, **options: Any) -> Any:
+  """What a data set gives, without its files where TFDS knows it.
+
+  Batch shapes, `reads`, `targets`, `model_options` and the splits: all that a
+  model is built from and a program compiled by. A set that comes inside a
+  package, or one's own, is opened to tell.
+
+  Args:
+    name: as for `make`.
+    **options: as for `make`.
+
+  Returns:
+    A `normjax.data.specs.Spec`.
+
+  Raises:
+    UserError: what `make` raises, but for files of TFDS that are not there.
+  """
+  from normjax.data import specs  # Late: imports jax.
+
+  factory = _REGISTRY.get(name)
+  if name in TABLE and hasattr(factory, "spec"):
+    return _REGISTRY.call(name, factory.spec, **options)
+  return specs.of_dataset(make(name, **options))
+
 
 # Drawn anew for each split.
 _ALWAYS_TUNES = frozenset({"synthetic"})
@@ -58,4 +85,13 @@ def has_tuning_split(block: Mapping[str, Any]) -> bool:
   )
 
 
-__all__ = ["TABLE", "cache_dir", "has_tuning_split", "make", "names"]
+__all__ = [
+  "TABLE",
+  "cache_dir",
+  "has_tuning_split",
+  "make",
+  "names",
+  "or_spec",
+  "shapes_suffice",
+  "spec",
+]

@@ -11,6 +11,8 @@ from normjax import rng, validate
 from normjax.data import dataset, splits, tokenizer
 
 _CHUNK_DOCUMENTS = 64
+# What fills the window of a short document: those behind it, or padding.
+STREAM, DOCUMENT = WINDOWS = ("stream", "document")
 # Bytes per token are measured on so many documents.
 SAMPLE_DOCUMENTS = 1_000
 
@@ -46,6 +48,11 @@ class Documents:
   one stream, in windows that do not overlap; each token but the first is a
   target once. (TFDS shuffles when it prepares.)
 
+  With windows of a document each, a longer one is cut behind its first tokens
+  and a shorter one padded, in training and in evaluation; padding has no
+  weight. So do the scripts of GaLore (arXiv:2403.03507) and of its followers,
+  whose perplexities are of documents' beginnings.
+
   Attributes:
     name: as in a config.
     train: random access to examples with a "text".
@@ -57,6 +64,7 @@ class Documents:
     provenance: sizes, versions.
     tuning: as `validation`; None where there is none.
     test: likewise.
+    window: "stream" or "document".
   """
 
   name: str
@@ -71,9 +79,11 @@ class Documents:
   targets: str = "classes"
   tuning: Sequence[Mapping[str, Any]] | None = None
   test: Sequence[Mapping[str, Any]] | None = None
+  window: str = STREAM
 
   def __post_init__(self):
     """Checks the window."""
+    validate.choice(self.name, "window", self.window, WINDOWS)
     validate.count(self.name, "sequence_length", self.sequence_length, 1)
 
   @property
@@ -98,6 +108,8 @@ class Documents:
     """Batch number `step`: a pure function of the arguments."""
     length = self.sequence_length + 1
     heads = chosen(seed, step, batch_size, len(self.train))
+    if self.window == DOCUMENT:
+      return self._padded(self.train, heads, batch_size)
     parts = [[tokens] for tokens in self.encode(texts(self.train, heads))]
     behind = 0
     while short := [
@@ -125,6 +137,13 @@ class Documents:
     self, batch_size: int, num_batches: int | None = None
   ) -> Iterator[dataset.Batch]:
     """Validation windows in stored order; reads only what is asked for."""
+    if self.window == DOCUMENT:
+      starts = range(0, len(self.validation), batch_size)
+      for start in starts[:num_batches]:
+        stop = min(start + batch_size, len(self.validation))
+        index = list(range(start, stop))
+        yield self._padded(self.validation, index, batch_size)
+      return
     t = self.sequence_length
     per_batch = batch_size * t
     stream = np.zeros(0, np.int32)
@@ -149,6 +168,24 @@ class Documents:
       }
       stream = stream[real:]
       made += 1
+
+  def _padded(
+    self, rows: Any, index: list[int], batch_size: int
+  ) -> dataset.Batch:
+    """The beginning of each document, a window each."""
+    t = self.sequence_length
+    window = np.zeros((batch_size, t + 1), np.int32)
+    weight = np.zeros((batch_size, t), np.float32)
+    encoded = self.encode(texts(rows, index))
+    for row, real, tokens in zip(window, weight, encoded, strict=False):
+      size = min(len(tokens), t + 1)
+      row[:size] = tokens[:size]
+      real[: max(size - 1, 0)] = 1.0
+    return {
+      "inputs": window[:, :-1],
+      "targets": window[:, 1:],
+      "weight": weight,
+    }
 
 
 def texts(rows: Any, index: list[int]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Data sets by their TFDS name, read from a prepared folder.
+"""Sets of images by their TFDS name, read from a prepared folder.
 
 Reading needs no TensorFlow: files are array_record, random access goes
 through TFDS's data sources and the order through Grain. Nothing is downloaded;
@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from normjax import configure, rng, validate
+from normjax import rng
 from normjax.data import (
   augment,
   corruptions,
   cuts,
   dataset,
   documents,
+  specs,
   splits,
   tfds_source,
-  tokenizer,
 )
 
 # Mean and standard deviation a channel of the training images over 255, as
@@ -77,13 +77,7 @@ class NamedImages:
     self._mean, self._deviation = (np.asarray(c) for c in constants)
     self._augmented, self._mirror = augmented, mirror
     self._corruption, self._corruption_of = "", dict(corruption_of or {})
-    features = parts[splits.TRAIN][0].info.features
-    shape = features["image"].shape
-    side = (size, size) if size else shape[:2]
-    self.model_options = {
-      "num_classes": features["label"].num_classes,
-      "input_shape": (*side, shape[-1]),
-    }
+    self.model_options = _model_options(parts[splits.TRAIN][0], size)
     self.provenance = {
       split: tfds_source.provenance(parts[split][0], rows)
       | ({"corruption": c} if (c := self._corruption_of.get(split)) else {})
@@ -188,8 +182,19 @@ class NamedImages:
       yield {**batch, "weight": weight}
 
 
+def _model_options(builder: Any, size: int | None) -> dict[str, Any]:
+  """What a model of the images needs to know; the files need not be there."""
+  features = builder.info.features
+  shape = features["image"].shape
+  side = (size, size) if size else shape[:2]
+  return {
+    "num_classes": features["label"].num_classes,
+    "input_shape": (*side, shape[-1]),
+  }
+
+
 # Of the options of a cut, in docstrings.
-_SPLITS = """      train_split: a TFDS split or a part of it, as in {0!r}.
+SPLITS = """      train_split: a TFDS split or a part of it, as in {0!r}.
       tuning_split: likewise, to make choices on; None is {1!r} unless another
         part is trained on or validates, and "" none.
       validation_split: likewise, {2!r}.
@@ -200,7 +205,7 @@ _SPLITS = """      train_split: a TFDS split or a part of it, as in {0!r}.
 def _images(name, constants, cut=cuts.TENTHS, size=None, mirror=True):
   """The factory of a set of images."""
 
-  def make(
+  def begin(
     augment: bool = False,
     train_split: str = cut.train,
     tuning_split: str | None = None,
@@ -208,24 +213,32 @@ def _images(name, constants, cut=cuts.TENTHS, size=None, mirror=True):
     test_split: str | None = None,
     scaling: str = "standardize",
     data_dir: str | None = None,
-  ) -> NamedImages:
-    builder = tfds_source.prepared(name, data_dir)
+  ) -> specs.Opening:
+    dataset.check_scaling(name, scaling)
+    builder = tfds_source.known(name, data_dir)
     asked = cut.given(train_split, tuning_split, validation_split, test_split)
-    return NamedImages(
-      name,
-      asked.parts(builder),
-      constants,
-      size=size,
-      augmented=augment,
-      mirror=mirror,
-      scaling=scaling,
-    )
+    parts = asked.parts(builder)
 
-  make.__doc__ = f"""The TFDS set {name!r}.
+    def opened() -> NamedImages:
+      tfds_source.check_prepared(name, builder)
+      return NamedImages(
+        name,
+        parts,
+        constants,
+        size=size,
+        augmented=augment,
+        mirror=mirror,
+        scaling=scaling,
+      )
+
+    options = _model_options(builder, size)
+    return specs.Opening(specs.of_images(name, options, parts), opened)
+
+  begin.__doc__ = f"""The TFDS set {name!r}.
 
     Args:
       augment: random crops and mirror images in training.
-{_SPLITS.format(*cut)}
+{SPLITS.format(*cut)}
       scaling: "standardize", or "unit": pixels in [0, 1].
       data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
@@ -233,7 +246,7 @@ def _images(name, constants, cut=cuts.TENTHS, size=None, mirror=True):
       UserError: another scaling, or splits that overlap.
       DataError: it is not prepared there; the message says what to run.
     """
-  return make
+  return specs.factory(begin)
 
 
 mnist = _images("mnist", _MNIST, mirror=False)
@@ -249,6 +262,7 @@ imagenet2012 = _images(
 )
 
 
+@specs.factory
 def cifar10_corrupted(
   corruption: str = "gaussian_noise_1",
   augment: bool = False,
@@ -257,7 +271,7 @@ def cifar10_corrupted(
   validation_split: str = cuts.TENTHS.validation,
   scaling: str = "standardize",
   data_dir: str | None = None,
-) -> NamedImages:
+) -> specs.Opening:
   """CIFAR-10 to train on, CIFAR-10-C as the test split: arXiv:1903.12261.
 
   Its images are those of CIFAR-10's test set. So what validates is the last
@@ -282,97 +296,26 @@ def cifar10_corrupted(
   """
   kind, severity = corruptions.split(corruption)
   corruptions.check_severity(kind, severity)
-  corrupted = tfds_source.prepared(f"cifar10_corrupted/{corruption}", data_dir)
-  clean = tfds_source.prepared("cifar10", data_dir)
+  dataset.check_scaling("cifar10_corrupted", scaling)
+  corrupted = tfds_source.known(f"cifar10_corrupted/{corruption}", data_dir)
+  clean = tfds_source.known("cifar10", data_dir)
   cut = cuts.TENTHS.given(train_split, tuning_split, validation_split, "")
   parts = cut.parts(clean) | {splits.TEST: (corrupted, "test")}
   if kind not in corruptions.KINDS:
     parts.pop(splits.VALIDATION, None)
-  return NamedImages(
-    "cifar10_corrupted",
-    parts,
-    _CIFAR10,
-    augmented=augment,
-    scaling=scaling,
-    corruption_of={splits.VALIDATION: corruption},
-  )
 
-
-def _text(tfds_name, cut):
-  """The factory of a set of text."""
-  name = tfds_name.partition("/")[0]
-
-  def make(
-    sequence_length: int = 256,
-    tokenizer: str = "bytes",
-    vocab_size: int = 256,
-    tokenizer_documents: int = 20_000,
-    train_split: str = cut.train,
-    tuning_split: str | None = None,
-    validation_split: str = cut.validation,
-    test_split: str | None = None,
-    data_dir: str | None = None,
-  ) -> documents.Documents:
-    validate.count(name, "tokenizer_documents", tokenizer_documents, 1)
-    builder = tfds_source.prepared(tfds_name, data_dir)
-    asked = cut.given(train_split, tuning_split, validation_split, test_split)
-    needed = splits.TRAIN, splits.VALIDATION
-    sources = cuts.sources(name, asked.parts(builder), needed)
-    encode, bytes_per_token = _encoder(
-      tokenizer, vocab_size, tokenizer_documents, builder, sources
-    )
-    return documents.Documents(
-      name=name,
-      **sources,
-      encode=encode,
-      vocab_size=vocab_size,
-      sequence_length=sequence_length,
-      bytes_per_token=bytes_per_token,
-      provenance={
-        role: tfds_source.provenance(builder, rows)
-        for role, rows in sources.items()
-      },
+  def opened() -> NamedImages:
+    tfds_source.check_prepared(f"cifar10_corrupted/{corruption}", corrupted)
+    tfds_source.check_prepared("cifar10", clean)
+    return NamedImages(
+      "cifar10_corrupted",
+      parts,
+      _CIFAR10,
+      augmented=augment,
+      scaling=scaling,
+      corruption_of={splits.VALIDATION: corruption},
     )
 
-  make.__doc__ = f"""The TFDS set {tfds_name!r}; see `documents.Documents`.
-
-    Args:
-      sequence_length: tokens of a window.
-      tokenizer: "bytes" or "bpe".
-      vocab_size: 256 for bytes, more for "bpe".
-      tokenizer_documents: "bpe" is trained on so many, from the first on.
-{_SPLITS.format(*cut)}
-      data_dir: TFDS's folder of prepared sets; None is TFDS's default.
-
-    Raises:
-      UserError: an option out of range, or splits that overlap.
-      DataError: it is not prepared there; the message says what to run.
-    """
-  return make
-
-
-def _encoder(name, vocab_size, num_documents, builder, sources):
-  def sample(role, limit):
-    rows = sources[role]
-    return lambda: documents.texts(rows, list(range(min(limit, len(rows)))))
-
-  version = builder.info.full_name.replace("/", "-")
-  parts = configure.digest(
-    [str(sources[role].split) for role in (splits.TRAIN, splits.VALIDATION)]
-  )
-  return tokenizer.document_encoder(
-    name,
-    vocab_size,
-    f"{version}-{parts}-{num_documents}",
-    sample("train", num_documents),
-    sample("validation", documents.SAMPLE_DOCUMENTS),
-  )
-
-
-c4 = _text("c4/en", cuts.Cut("train[:99%]", "train[99%:]", "validation", ""))
-wiki40b = _text(
-  "wiki40b/en", cuts.Cut("train[:99%]", "train[99%:]", "validation", "test")
-)
-lm1b = _text(
-  "lm1b", cuts.Cut("train[:98%]", "train[98%:99%]", "train[99%:]", "test")
-)
+  options = _model_options(clean, None)
+  found = specs.of_images("cifar10_corrupted", options, parts)
+  return specs.Opening(found, opened)

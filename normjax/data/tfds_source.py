@@ -28,8 +28,8 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity(before)
 
 
-def prepared(name: str, data_dir: str | None) -> Any:
-  """The TFDS builder of a set that is on disk.
+def known(name: str, data_dir: str | None) -> Any:
+  """The TFDS builder of a set, whose files need not be there.
 
   Args:
     name: "name" or "name/config".
@@ -37,7 +37,7 @@ def prepared(name: str, data_dir: str | None) -> Any:
       `~/tensorflow_datasets`).
 
   Raises:
-    DataError: TFDS does not know it, or it is not prepared as array_record.
+    DataError: TFDS does not know it.
   """
   import tensorflow_datasets as tfds
 
@@ -52,14 +52,28 @@ def prepared(name: str, data_dir: str | None) -> Any:
       f"{near_misses(config, configs)}"
     )
   with _quiet():
-    builder = tfds.builder(name, data_dir=data_dir)
+    return tfds.builder(name, data_dir=data_dir)
+
+
+def check_prepared(name: str, builder: Any) -> None:
+  """Checks that the files of a set are there.
+
+  Args:
+    name: see `known`.
+    builder: that it gave.
+
+  Raises:
+    MissingDataError: they are not; the message says what to run.
+    DataError: they are, but not as array_record.
+  """
+  with _quiet():
     is_prepared = builder.is_prepared()
   root = builder._data_dir_root
   build = f"  tfds build {name} --file_format=array_record --data_dir="
   # Asking first: TFDS would try to download, and wait minutes for a network.
   if not is_prepared:
-    by_hand = _BY_HAND.get(set_name)
-    raise errors.DataError(
+    by_hand = _BY_HAND.get(name)
+    raise errors.MissingDataError(
       f"data {name!r} is not prepared: there is no {builder.data_dir}."
       " On a machine with a network and TensorFlow"
       + (f" put {by_hand} into {root}/downloads/manual and" if by_hand else "")
@@ -74,7 +88,6 @@ def prepared(name: str, data_dir: str | None) -> Any:
       f" is TensorFlow, prepare it in another folder:\n{build}NEW_FOLDER\n"
       "and set data.data_dir to that."
     )
-  return builder
 
 
 def source(builder: Any, split: str) -> Any:

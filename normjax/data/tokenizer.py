@@ -1,4 +1,4 @@
-"""Bytes to tokens: one a byte, or byte-pair encoding trained on the text."""
+"""Bytes to tokens: one a byte, byte-pair encoding of the text, or a file."""
 
 import hashlib
 import importlib.metadata
@@ -197,3 +197,73 @@ def document_encoder(
     lambda texts: _encode(model, [text.decode() for text in texts]),
     facts["bytes_per_token"],
   )
+
+
+def is_file(name: str) -> bool:
+  """Whether a tokenizer is named by the path of a tokenizer.json."""
+  return name.endswith(".json")
+
+
+def file_encoder(
+  name: str,
+  vocab_size: int,
+  key: str,
+  validation_sample: Callable[[], list[bytes]],
+) -> tuple[Encoder, float]:
+  """As `document_encoder`, by a file; it adds what the file says to add.
+
+  That is mostly a token at an end, in place of the NUL that documents have.
+
+  Args:
+    name: the path of a tokenizer.json.
+    vocab_size: of the model: more than any token but those that the file lists
+      as added, which text has only where it spells them out.
+    key: names the sample, so that it is read only once.
+    validation_sample: see `document_encoder`.
+
+  Raises:
+    UserError: a vocabulary that the file does not fit.
+    DataError: it holds no tokenizer.
+  """
+  text = Path(name).expanduser().read_bytes()
+  try:
+    model = from_json(text)
+  except Exception as error:  # The package raises plain Exceptions.
+    raise errors.DataError(
+      f"data.tokenizer={name!r} cannot be read: {error}; needed: a file that"
+      " the package tokenizers writes (tokenizer.json)."
+    ) from error
+  added = model.get_added_tokens_decoder()
+  needed = 1 + max(set(model.get_vocab().values()) - set(added), default=0)
+  if vocab_size < needed:
+    raise errors.UserError(
+      f"data.vocab_size={vocab_size}; with tokenizer={name!r} it must be at"
+      f" least {needed}."
+    )
+  model.no_padding()
+  model.no_truncation()
+
+  def encode_documents(documents: list[bytes]) -> list[np.ndarray]:
+    texts = [text.removesuffix(b"\0").decode() for text in documents]
+    encoded = [
+      np.asarray(encoding.ids, np.int32)
+      for encoding in model.encode_batch(texts)
+    ]
+    for tokens, shown in zip(encoded, texts, strict=True):
+      if tokens.max(initial=0) >= vocab_size:
+        raise errors.DataError(
+          f"a document has the token {tokens.max()}, which a model of"
+          f" data.vocab_size={vocab_size} does not have: {shown[:60]!r} …"
+        )
+    return encoded
+
+  def prepare(draft: Path) -> None:
+    sample = validation_sample()
+    num_tokens = sum(map(len, encode_documents(sample)))
+    facts = {"bytes_per_token": sum(map(len, sample)) / num_tokens}
+    (draft / _FACTS).write_text(json.dumps(facts))
+
+  digest = hashlib.sha256(text).hexdigest()[:16]
+  folder = cache.entry(f"tokens/file-{digest}-{vocab_size}-{key}", prepare)
+  facts = json.loads((folder / _FACTS).read_text())
+  return encode_documents, facts["bytes_per_token"]

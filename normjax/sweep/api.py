@@ -188,6 +188,7 @@ class Prepared:
         state.plan,
         [*state.left(), *state.to_come()],
         strict=strict,
+        shapes_suffice=strict,
         same_machine=self._place.same_machine,
       ):
         self._note(note)

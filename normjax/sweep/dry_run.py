@@ -244,6 +244,10 @@ def _megabytes(value: int | None) -> str:
 
 
 def _estimate() -> Estimate:
-  from normjax import train
+  from normjax import data, train
 
-  return train.estimate
+  def estimate(config: ConfigDict) -> dict[str, float]:
+    with data.shapes_suffice():
+      return train.estimate(config)
+
+  return estimate

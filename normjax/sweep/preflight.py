@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from normjax import beside, configure, errors
+from normjax import beside, configure, data, errors
 from normjax.imports import is_outside
 from normjax.record import target
 from normjax.record.failures import Failure, told
@@ -29,6 +29,7 @@ def check(
   *,
   strict: bool = False,
   same_machine: bool = True,
+  shapes_suffice: bool = False,
 ) -> list[str]:
   """Checks the configs of points, and the names that the sweep asks for.
 
@@ -40,10 +41,12 @@ def check(
     points: those without a result.
     strict: whether a model that cannot be built is an error, too.
     same_machine: whether the runs will see this machine's devices.
+    shapes_suffice: whether nothing will be trained, so that data may be
+      missing whose shapes are known.
 
   Returns:
-    What will fail, one line per fault, and what an optimizer asks for that a
-    method's model does not have.
+    What will fail, one line per fault, which data is missing, and what an
+    optimizer asks for that a method's model does not have.
 
   Raises:
     UserError: a number out of range, an option that its factory refuses, a
@@ -58,6 +61,7 @@ def check(
     "metric": target.measured(plan.metric),
     "other_metrics": list(map(target.measured, plan.other_metrics)),
     "strict": strict,
+    "shapes_suffice": shapes_suffice,
   }
   if same_machine and machine.has_accelerator():
     return _check_elsewhere(request)
@@ -87,6 +91,7 @@ def check_here(
   *,
   strict: bool = False,
   same_devices: bool = True,
+  shapes_suffice: bool = False,
 ) -> list[str]:
   """Checks (name, program, config) triples in this process.
 
@@ -97,10 +102,26 @@ def check_here(
     strict: see `check`, like what is returned.
     same_devices: whether the workers will see the devices that this process
       does; only then it can tell whether a kernel will run.
+    shapes_suffice: see `check`.
 
   Raises:
     UserError: the first problem, with the name of the method.
   """
+  if not shapes_suffice:
+    return _check(configs, metric, other_metrics, strict, same_devices)
+  with data.shapes_suffice() as missing:
+    said = _check(configs, metric, other_metrics, strict, same_devices)
+    return [*missing(), *said]
+
+
+def _check(
+  configs: Sequence[tuple[str, str, Mapping[str, Any]]],
+  metric: str,
+  other_metrics: Sequence[str],
+  strict: bool,
+  same_devices: bool,
+) -> list[str]:
+  """See `check_here`."""
   from kernels_pallas import dispatch  # Late: imports jax, as the next do.
   from normjax import build
   from normjax.train import check as check_lib

@@ -3,7 +3,7 @@
 result = train.run(config, directory)
 """
 
+from normjax.train.cost import estimate
 from normjax.train.entry import run
-from normjax.train.program import estimate
 
 __all__ = ["estimate", "run"]

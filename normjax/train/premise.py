@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from normjax import build, configure, optim, rng
+from normjax.data import specs
 from normjax.optim.scale_invariance import (
   measure,
   names,
@@ -117,7 +118,7 @@ def before_runs(config: configure.ConfigDict) -> tuple[str, ...]:
   A large model's runs say it when they begin.
   """
   found = get(config)
-  if found is None:
+  if found is None or specs.is_spec(build.dataset(config)):
     return ()
   size = config.train.batch_size
   batch = dict(build.dataset(config).train_batch(config.seed, 0, size))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from kernels_pallas import dispatch
@@ -230,11 +229,38 @@ def evaluation_function(
   return jax.jit(evaluation, out_shardings=layout.everywhere)
 
 
-def _compile(
-  config: configure.ConfigDict, kernels: dict[str, list[str]]
-) -> Program:
-  enable_cache()
-  start_s = time.perf_counter()
+class Lowered(NamedTuple):
+  """The functions of a program, traced and not yet compiled.
+
+  Attributes:
+    recipe: what they are made from.
+    layout: where arrays lie.
+    initialize: see `recipe_and_initialize`.
+    hyper: its first argument, abstract.
+    batch: its second.
+    state: what it gives, abstract.
+    shardings: of the state.
+    step: lowered, and so on as in `Program`.
+    evaluate: likewise.
+  """
+
+  recipe: train_step.Recipe
+  layout: layout_lib.Layout
+  initialize: Callable[..., train_state.State]
+  hyper: Any
+  batch: Any
+  state: train_state.State
+  shardings: train_state.State
+  step: Any
+  evaluate: Any
+
+
+def lower(config: configure.ConfigDict) -> Lowered:
+  """Traces the functions of a program, in shapes alone.
+
+  Raises:
+    UserError: what does not fit.
+  """
   recipe, initialize = recipe_and_initialize(config)
   layout = layout_lib.create(config.train.num_devices, recipe.roles)
   micro_size = config.train.batch_size // config.train.accumulation_steps
@@ -261,35 +287,55 @@ def _compile(
   )
   state = layout.abstract_state(jax.eval_shape(initialize, hyper, batch))
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-  step = (
-    jax.jit(
-      functools.partial(train_step.train_step, recipe),
-      donate_argnums=0,
-      out_shardings=(shardings, layout.everywhere),
-    )
-    .lower(state, batch, hyper)
-    .compile(_compiler_options(config))
+  step = jax.jit(
+    functools.partial(train_step.train_step, recipe),
+    donate_argnums=0,
+    out_shardings=(shardings, layout.everywhere),
+  ).lower(state, batch, hyper)
+  evaluate = evaluation_function(recipe, layout).lower(
+    state, evaluation_batch, hyper
   )
-  evaluate = (
-    evaluation_function(recipe, layout)
-    .lower(state, evaluation_batch, hyper)
-    .compile()
+  return Lowered(
+    recipe,
+    layout,
+    initialize,
+    hyper,
+    batch,
+    state,
+    shardings,
+    step,
+    evaluate,
   )
+
+
+def _compile(
+  config: configure.ConfigDict, kernels: dict[str, list[str]]
+) -> Program:
+  enable_cache()
+  start_s = time.perf_counter()
+  lowered = lower(config)
+  shardings = lowered.shardings
+  step = lowered.step.compile(_compiler_options(config))
+  evaluate = lowered.evaluate.compile()
   return Program(
-    layout=layout,
+    layout=lowered.layout,
     initialize=_initializer(
-      initialize, hyper, batch, shardings, is_whole=not _changes(config)
+      lowered.initialize,
+      lowered.hyper,
+      lowered.batch,
+      shardings,
+      is_whole=not _changes(config),
     ),
     step=step,
     evaluate=evaluate,
     snapshot=jax.jit(
       lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings
     ),
-    abstract_state=state,
+    abstract_state=lowered.state,
     compile_s=time.perf_counter() - start_s,
     kernels=kernels,
-    trained=recipe.trained,
-    metrics=recipe.metrics,
+    trained=lowered.recipe.trained,
+    metrics=lowered.recipe.metrics,
   )
 
 
@@ -328,41 +374,3 @@ def _compiler_options(config: configure.ConfigDict) -> dict[str, Any] | None:
   if not config.train.deterministic or jax.default_backend() != "gpu":
     return None
   return {"xla_gpu_deterministic_ops": True}
-
-
-def estimate(config: configure.ConfigDict) -> dict[str, float]:
-  """Size and speed of a program, from compiling it and timing three steps.
-
-  Returns:
-    What `Program.sizes` says, `peak_bytes` (arguments,
-    temporaries and outputs of a step, as the compiler reports them),
-    `flops_per_step` (the compiler's count), `step_s` (median of three),
-    `compile_s`.
-  """
-  program, _ = get(config)
-  dataset = build.dataset(config)
-  hyper = program.layout.put_scalars(build.hyper(config))
-  batch = program.layout.put_batch(
-    dataset.train_batch(0, 0, config.train.batch_size)
-  )
-  state = program.initialize(hyper, batch)
-  times_s = []
-  for _ in range(4):
-    start_s = time.perf_counter()
-    state, metrics = program.step(state, batch, hyper)
-    jax.block_until_ready((state, metrics))
-    times_s.append(time.perf_counter() - start_s)
-  memory = program.step.memory_analysis()
-  cost = program.step.cost_analysis() or {}
-  return {
-    **program.sizes(state),
-    "peak_bytes": (
-      memory.argument_size_in_bytes
-      + memory.output_size_in_bytes
-      - memory.alias_size_in_bytes
-      + memory.temp_size_in_bytes
-    ),
-    "flops_per_step": cost.get("flops", float("nan")),
-    "step_s": float(np.median(times_s[1:])),
-    "compile_s": program.compile_s,
-  }

@@ -191,7 +191,7 @@ def test_the_cut_of_a_config_is_whole_and_apart(name):
   others = [p.splitname for (p,) in pieces if p.splitname != "train"]
   assert len({*others}) == len(others)
   # A factory's own cut is that of its config.
-  parameters = inspect.signature(getattr(named, name)).parameters
+  parameters = inspect.signature(data._REGISTRY.get(name)).parameters
   for split in ("train", "validation"):
     assert parameters[f"{split}_split"].default == block[f"{split}_split"]
 

@@ -1,0 +1,76 @@
+"""Does SWAN, without any state on matrices, train LLaMA on C4 as Adam does?
+
+Claim: it matches or beats Adam, and reaches Adam's loss with half the tokens at
+350M and 1.3B (arXiv:2412.13148, abstract).
+Command: normjax reproduce swan_c4 --scale=paper
+Time: not measured. 10,000 to 100,000 steps of 131,072 tokens per row.
+
+One sweep per size; that of 60M is `configs/papers/swan_c4.py:paper`, the next
+`…:paper,130M`. SWAN's own rates were not found: those of SinkGD, by the same
+authors, stand in.
+"""
+
+import ml_collections
+
+from normjax import papers
+from normjax import sweep as space
+from normjax.papers import llama_c4
+
+SCALES = ("paper",)
+PARAMETERS = llama_c4.parameters()
+TARGET = "SWAN row quoted by SCALE"
+ADAM, SWAN, HALF = "Adam", "SWAN", "SWAN, half the steps"
+METHODS = {
+  ADAM: llama_c4.adam,
+  SWAN: llama_c4.swan,
+  HALF: lambda size: llama_c4.swan(size) | llama_c4.shorter(size, 0.5),
+}
+
+
+def get_config(arg: str = "paper") -> ml_collections.ConfigDict:
+  """The run that all rows of a size share."""
+  return llama_c4.config(llama_c4.size_of(arg))
+
+
+def sweep(arg: str = "paper") -> space.Sweep:
+  """The rows of a size."""
+  size = llama_c4.size_of(arg)
+  return space.Sweep(
+    methods=[method(size) for method in METHODS.values()],
+    labels=list(METHODS),
+    seeds=llama_c4.SEEDS,
+    metric=llama_c4.METRIC,
+    other_metrics=(llama_c4.LOSS,),
+  )
+
+
+def table(scale: str) -> papers.Table:
+  """Perplexity by optimizer and size."""
+  del scale
+  rows = {ADAM: "Adam (same table)", SWAN: "SWAN", HALF: ""}
+  return papers.Table(
+    title="Perplexity of LLaMA on C4: SWAN",
+    paper="swan",
+    target=TARGET,
+    cells=llama_c4.cells(rows),
+    expected=[
+      *(
+        papers.below((SWAN, size), (ADAM, size), source="abstract")
+        for size in llama_c4.SIZES
+      ),
+      *(
+        papers.below((HALF, size), (ADAM, size), source="abstract")
+        for size in ("350M", "1B")
+      ),
+    ],
+    hardware=llama_c4.HARDWARE,
+    differs=f"SWAN's rates are SinkGD's. {llama_c4.DIFFERS}",
+    notes=(
+      llama_c4.ONE_RUN,
+      llama_c4.BASELINES,
+      llama_c4.divided_note("SWAN of 60M", 30.0),
+      "SWAN's own table could not be read: the numbers are SCALE's copy, which"
+      " says nothing of the last layer nor of the tuning.",
+    ),
+    parts=llama_c4.PARTS,
+  )

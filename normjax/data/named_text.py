@@ -1,0 +1,140 @@
+"""Sets of text by their TFDS name, read from a prepared folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from normjax import configure, errors, validate
+from normjax.data import cuts, documents, specs, splits, tfds_source, tokenizer
+from normjax.data.named import SPLITS
+
+
+def _text(tfds_name, cut):
+  """The factory of a set of text."""
+  name = tfds_name.partition("/")[0]
+
+  def begin(
+    sequence_length: int = 256,
+    tokenizer: str = "bytes",
+    vocab_size: int = 256,
+    tokenizer_documents: int = 20_000,
+    window: str = documents.STREAM,
+    train_split: str = cut.train,
+    tuning_split: str | None = None,
+    validation_split: str = cut.validation,
+    test_split: str | None = None,
+    data_dir: str | None = None,
+  ) -> specs.Opening:
+    validate.count(name, "tokenizer_documents", tokenizer_documents, 1)
+    validate.count(name, "sequence_length", sequence_length, 1)
+    validate.choice(name, "window", window, documents.WINDOWS)
+    _check_tokenizer(name, tokenizer, vocab_size)
+    builder = tfds_source.known(tfds_name, data_dir)
+    asked = cut.given(train_split, tuning_split, validation_split, test_split)
+    parts = asked.parts(builder)
+
+    def opened() -> documents.Documents:
+      tfds_source.check_prepared(tfds_name, builder)
+      needed = splits.TRAIN, splits.VALIDATION
+      sources = cuts.sources(name, parts, needed)
+      encode, bytes_per_token = _encoder(
+        name, tokenizer, vocab_size, tokenizer_documents, builder, sources
+      )
+      return documents.Documents(
+        name=name,
+        **sources,
+        encode=encode,
+        vocab_size=vocab_size,
+        sequence_length=sequence_length,
+        bytes_per_token=bytes_per_token,
+        window=window,
+        provenance={
+          role: tfds_source.provenance(builder, rows)
+          for role, rows in sources.items()
+        },
+      )
+
+    found = specs.of_tokens(
+      name,
+      vocab_size,
+      sequence_length,
+      1.0 if tokenizer == "bytes" else float("nan"),
+      parts,
+    )
+    return specs.Opening(found, opened)
+
+  begin.__doc__ = f"""The TFDS set {tfds_name!r}; see `documents.Documents`.
+
+    Args:
+      sequence_length: tokens of a window.
+      tokenizer: "bytes", "bpe", or the path of a tokenizer.json.
+      vocab_size: 256 for bytes, more for "bpe", that of the model for a file.
+      tokenizer_documents: "bpe" is trained on so many, from the first on.
+      window: "stream": what follows a short document fills its window;
+        "document": padding does, and a long one is cut.
+{SPLITS.format(*cut)}
+      data_dir: TFDS's folder of prepared sets; None is TFDS's default.
+
+    Raises:
+      UserError: an option out of range, or splits that overlap.
+      DataError: it is not prepared there; the message says what to run.
+    """
+  return specs.factory(begin)
+
+
+def _check_tokenizer(owner: str, name: str, vocab_size: int) -> None:
+  """Checks what can be told without a file."""
+  if tokenizer.is_file(name):
+    validate.count(owner, "vocab_size", vocab_size, 1)
+  elif name not in ("bytes", "bpe"):
+    validate.refuse(
+      owner, "tokenizer", name,
+      "'bytes', 'bpe' or the path of a tokenizer.json",
+    )  # fmt: skip
+  else:
+    tokenizer.check(name, vocab_size)
+
+
+def _encoder(
+  owner: str,
+  name: str,
+  vocab_size: int,
+  num_documents: int,
+  builder: Any,
+  sources: Mapping[str, Any],
+) -> tuple[tokenizer.Encoder, float]:
+  def sample(role, limit):
+    rows = sources[role]
+    return lambda: documents.texts(rows, list(range(min(limit, len(rows)))))
+
+  version = builder.info.full_name.replace("/", "-")
+  parts = configure.digest(
+    [str(sources[role].split) for role in (splits.TRAIN, splits.VALIDATION)]
+  )
+  held_out = sample("validation", documents.SAMPLE_DOCUMENTS)
+  if tokenizer.is_file(name):
+    if not Path(name).expanduser().is_file():
+      raise errors.MissingDataError(
+        f"data {owner!r}: there is no tokenizer {name!r}. Put the"
+        " tokenizer.json of the model that is meant there (of T5 it comes with"
+        " its weights), or set data.tokenizer to where it is."
+      )
+    return tokenizer.file_encoder(
+      name, vocab_size, f"{version}-{parts}", held_out
+    )
+  return tokenizer.document_encoder(
+    name,
+    vocab_size,
+    f"{version}-{parts}-{num_documents}",
+    sample("train", num_documents),
+    held_out,
+  )
+
+
+c4 = _text("c4/en", cuts.Cut("train[:99%]", "train[99%:]", "validation", ""))
+wiki40b = _text(
+  "wiki40b/en", cuts.Cut("train[:99%]", "train[99%:]", "validation", "test")
+)
+lm1b = _text(
+  "lm1b", cuts.Cut("train[:98%]", "train[98%:99%]", "train[99%:]", "test")
+)

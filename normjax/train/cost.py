@@ -1,0 +1,57 @@
+"""Size and speed of a program, before a run is paid for."""
+
+import time
+
+import jax
+import numpy as np
+
+from normjax import build, configure
+from normjax.data import specs
+from normjax.train import program as program_lib
+
+
+def estimate(config: configure.ConfigDict) -> dict[str, float]:
+  """Size and speed of a program, from compiling it and timing three steps.
+
+  Returns:
+    What `Program.sizes` says, `peak_bytes` (arguments,
+    temporaries and outputs of a step, as the compiler reports them),
+    `flops_per_step` (the compiler's count), `compile_s` and, where the data is
+    there, `step_s` (median of three).
+  """
+  program, _ = program_lib.get(config)
+  is_there = not specs.is_spec(build.dataset(config))
+  timed = _timed(program, config) if is_there else {}
+  memory = program.step.memory_analysis()
+  cost = program.step.cost_analysis() or {}
+  return {
+    **program.sizes(program.abstract_state),
+    "peak_bytes": (
+      memory.argument_size_in_bytes
+      + memory.output_size_in_bytes
+      - memory.alias_size_in_bytes
+      + memory.temp_size_in_bytes
+    ),
+    "flops_per_step": cost.get("flops", float("nan")),
+    **timed,
+    "compile_s": program.compile_s,
+  }
+
+
+def _timed(
+  program: program_lib.Program, config: configure.ConfigDict
+) -> dict[str, float]:
+  """Seconds of a step, the median of three behind a first one."""
+  dataset = build.dataset(config)
+  hyper = program.layout.put_scalars(build.hyper(config))
+  batch = program.layout.put_batch(
+    dataset.train_batch(0, 0, config.train.batch_size)
+  )
+  state = program.initialize(hyper, batch)
+  times_s = []
+  for _ in range(4):
+    start_s = time.perf_counter()
+    state, metrics = program.step(state, batch, hyper)
+    jax.block_until_ready((state, metrics))
+    times_s.append(time.perf_counter() - start_s)
+  return {"step_s": float(np.median(times_s[1:]))}
