@@ -30,6 +30,7 @@ OPTIONAL: dict[str, Any] = {
 # Options that components' files have: a config that has such a component has
 # them, a resolved one only where they are not at these values.
 ADDED: dict[str, Any] = {
+  "data.train_bytes": None,
   "model.drop_path_rate": 0.0,
   "model.reader_output_scales": None,
   "norm.scale_form": "plain",
