@@ -31,6 +31,7 @@ OPTIONAL: dict[str, Any] = {
 # them, a resolved one only where they are not at these values.
 ADDED: dict[str, Any] = {
   "data.train_bytes": None,
+  "model.embedding_std": 0.02,
   "model.drop_path_rate": 0.0,
   "model.reader_output_scales": None,
   "norm.scale_form": "plain",

@@ -26,9 +26,7 @@ def test_a_few_batches_sample_the_whole_split():
 
 
 def test_less_text_to_train_on():
-  whole, some = (
-    data.make("shakespeare", train_bytes=n) for n in (None, 2000)
-  )
+  whole, some = (data.make("shakespeare", train_bytes=n) for n in (None, 2000))
   num_bytes = len(some.train)
   assert 1900 < num_bytes <= 2000
   assert bytes(some.train[-1:]) == b"\n"
