@@ -82,6 +82,9 @@ def table(scale: str) -> papers.Table:
     notes=(
       "The paper's numbers are differences of perplexities and of BLEU: they"
       " stand in the statements, not beside cells.",
+      "Before this table was written, a tuned sweep of a LLaMA of this size had"
+      " PowerNorm and BatchNorm on a par with LayerNorm, and Unified"
+      " Normalization worse, for its running gradient (lab log, 2026-11-21).",
       "A user of the official code got PowerNorm worse than LayerNorm on"
       " IWSLT14 (sIncerass/powernorm, issue 7).",
     ),

@@ -98,21 +98,21 @@ def parameters(
   }
 
 
-def size_of(arg: str, sizes: Sizes) -> Size:
+def size_of(arg: str, sizes: Sizes, more: Iterable[str] = ()) -> Size:
   """The size that an argument of a config file asks for.
 
   Args:
     arg: "paper", or "paper,<size>" for those after the first.
     sizes: of the table.
+    more: what the file's functions take beside these.
 
   Raises:
     UserError: another argument.
   """
   known = _by_argument(sizes)
   if arg not in known:
-    raise errors.UserError(
-      f"unknown argument {arg!r}; allowed: {'; '.join(known)}."
-    )
+    allowed = "; ".join((*more, *known))
+    raise errors.UserError(f"unknown argument {arg!r}; allowed: {allowed}.")
   return known[arg]
 
 
