@@ -80,8 +80,9 @@ def table(scale: str) -> papers.Table:
     notes=(
       "There is no official code, and the paper's text was not read.",
       "Before this table was written, a tuned sweep of this LLaMA had SeeDNorm"
-      " worse than RMSNorm at every rate (lab log, 2026-11-21). DyT with alpha 1"
-      " stays near the loss of single bytes under AdamW at this width.",
+      " worse than RMSNorm at every rate (lab log, 2026-11-21).",
+      "DyT with alpha 1 stays near the loss of single bytes under AdamW at this"
+      " width.",
     ),
     units="nats per token",
   )
