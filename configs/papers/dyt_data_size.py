@@ -87,10 +87,20 @@ def table(scale: str) -> papers.Table:
       for amount in TRAIN_BYTES
     ],
     expected=[
-      papers.below(("DyT", "scarce"), ("LayerNorm", "scarce"), source=source),
-      papers.above(("DyT", "ample"), ("LayerNorm", "ample"), source=source),
+      papers.below(
+        ("DyT", "scarce"),
+        ("LayerNorm", "scarce"),
+        claim="Where text is scarce, DyT ends below LayerNorm",
+        source=source,
+      ),
+      papers.above(
+        ("DyT", "ample"),
+        ("LayerNorm", "ample"),
+        claim="Where text is ample, DyT ends above LayerNorm",
+        source=source,
+      ),
       papers.Expected(
-        "DyT loses more to LayerNorm, or wins less, where text is ample",
+        "DyT less LayerNorm is larger where text is ample",
         gains,
         at_least=0.0,
         source=source,

@@ -97,7 +97,6 @@ def sweep(arg: str = "proxy") -> space.Sweep:
 def _proxy_table() -> papers.Table:
   """Losses, and the variance of the stream by block."""
   last = _column(BLOCKS[-1])
-  source = "Table 1, 250M"
   return papers.Table(
     title="Placements of norms in 24 blocks",
     paper="lns",
@@ -112,12 +111,36 @@ def _proxy_table() -> papers.Table:
     ],
     expected=[
       papers.at_least(
-        (POST, LOSS), 3.0, "Post-LN stays near the loss of single bytes, 3.31"
+        (POST, LOSS),
+        3.0,
+        "Post-LN stays near the loss of single bytes, 3.31",
+        "Table 1, 250M",
       ),
-      papers.above((POST, LOSS), (PRE, LOSS), by=0.5, source=source),
-      papers.below((MIX, LOSS), (PRE, LOSS), source=source),
-      papers.below((LNS, LOSS), (PRE, LOSS), source=source),
-      papers.below((LNS, last), (PRE, last), source="abstract"),
+      papers.above(
+        (POST, LOSS),
+        (PRE, LOSS),
+        0.5,
+        "Pre-LN ends 0.5 below Post-LN",
+        "Table 1, 250M",
+      ),
+      papers.below(
+        (MIX, LOSS),
+        (PRE, LOSS),
+        claim="Mix-LN ends below Pre-LN",
+        source="Table 1, 250M",
+      ),
+      papers.below(
+        (LNS, LOSS),
+        (PRE, LOSS),
+        claim="LayerNorm Scaling ends below Pre-LN",
+        source="Table 1, 250M",
+      ),
+      papers.below(
+        (LNS, last),
+        (PRE, last),
+        claim="LayerNorm Scaling holds the variance after the last block down",
+        source="abstract",
+      ),
     ],
     hardware="two CPU cores",
     differs=(
