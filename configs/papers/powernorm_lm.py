@@ -7,7 +7,8 @@ Expected here, before it was run: PowerNorm < LayerNorm < BatchNorm in loss, and
 Unified Normalization no more than 1% above LayerNorm: in its README's tables it
 is 0.7% below at worst.
 Command: normjax reproduce powernorm_lm --scale=proxy
-Time: about 6 minutes on two cores, compilation included.
+Time: not measured whole; one seed of all rows takes 84 CPU seconds,
+compilation included.
 
 GPT-2 with two blocks on plays of Shakespeare. Both papers have encoders and
 decoders with thousands of steps; the statistics of a batch mix positions, so
@@ -78,7 +79,6 @@ def table(scale: str) -> papers.Table:
       " of six or more on PTB and WikiText-103; pre-norm; one rate for all,"
       " untuned."
     ),
-    time="6 min",
     notes=(
       "The paper's numbers are differences of perplexities and of BLEU: they"
       " stand in the statements, not beside cells.",

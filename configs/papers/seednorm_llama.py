@@ -6,7 +6,8 @@ second-hand). Expected here, before it was run: the same orders. The paper's gap
 is 0.022 nats after 500 billion tokens; five seeds may not tell so small a one
 apart.
 Command: normjax reproduce seednorm_llama --scale=proxy
-Time: about 6 minutes on two cores, compilation included.
+Time: not measured whole; one seed of all rows takes 80 CPU seconds,
+compilation included.
 
 The quick start's LLaMA, two blocks of width 64. DyT is as its paper has it for
 the narrowest LLaMA, alpha 1 and a learned factor on the embeddings.
@@ -76,7 +77,6 @@ def table(scale: str) -> papers.Table:
       " of SeeDNorm's vectors beyond the optimizer's; one rate for all,"
       " untuned."
     ),
-    time="6 min",
     notes=(
       "There is no official code, and the paper's text was not read.",
       "Before this table was written, a tuned sweep of this LLaMA had SeeDNorm"
