@@ -31,6 +31,8 @@ OPTIONAL: dict[str, Any] = {
 # them, a resolved one only where they are not at these values.
 ADDED: dict[str, Any] = {
   "data.window": "stream",
+  "data.train_bytes": None,
+  "model.embedding_std": 0.02,
   "model.drop_path_rate": 0.0,
   "model.reader_output_scales": None,
   "norm.scale_form": "plain",

@@ -5,6 +5,7 @@ You Like It and Julius Caesar tune; the other 34 are trained on.
 """
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -17,5 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
       "vocab_size": 256,
       # Two of the plays are to make choices on; False trains on them.
       "tuning_split": True,
+      # Train on the first lines, so many bytes of them; None: on all.
+      "train_bytes": placeholder(int),
     }
   )

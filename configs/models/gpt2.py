@@ -28,6 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
       "dropout_rate": 0.0,
       "tied_embeddings": True,
       "scaled_embeddings": False,
+      "embedding_std": 0.02,
       **llama.transformer_options(),
     }
   )

@@ -68,6 +68,7 @@ def get_config() -> ml_collections.ConfigDict:
       "dropout_rate": 0.0,
       "tied_embeddings": False,
       "scaled_embeddings": False,
+      "embedding_std": 0.02,
       **transformer_options(),
     }
   )

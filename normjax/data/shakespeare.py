@@ -48,6 +48,7 @@ def shakespeare(
   tokenizer: str = "bytes",
   vocab_size: int = 256,
   tuning_split: bool = True,
+  train_bytes: int | None = None,
 ) -> TokenStream:
   """38 plays attributed to Shakespeare, 5.3 MB; four held out whole.
 
@@ -59,6 +60,8 @@ def shakespeare(
       plays, once, and kept in the cache.
     vocab_size: 256 for bytes; up to what is wanted for "bpe".
     tuning_split: False trains on the two that tune, too.
+    train_bytes: trains on the first lines that have no more bytes together;
+      None: on all.
 
   Raises:
     UserError: an option out of range.
@@ -80,6 +83,8 @@ def shakespeare(
     for split in splits.NAMES
     if split in plays
   }
+  if train_bytes is not None:
+    text[splits.TRAIN] = _first_lines(text[splits.TRAIN], train_bytes)
   encoded, size = tokenizer_lib.encode(tokenizer, vocab_size, text)
   num_bytes = {split: len(array) for split, array in text.items()}
   num_tokens = {split: len(array) for split, array in encoded.items()}
@@ -101,6 +106,25 @@ def shakespeare(
       "tokenizer": tokenizer,
     },
   )
+
+
+def _first_lines(text: np.ndarray, num_bytes: int) -> np.ndarray:
+  """The first lines of a text that have no more bytes together.
+
+  Raises:
+    UserError: the text has not so many bytes, or its first line has more.
+  """
+  validate.count("shakespeare", "train_bytes", num_bytes)
+  (ends,) = np.nonzero(text[:num_bytes] == ord("\n"))
+  if num_bytes > len(text) or not len(ends):
+    validate.refuse(
+      "shakespeare",
+      "train_bytes",
+      num_bytes,
+      f"at most {len(text)}, the bytes of the training text, and a line of it"
+      " at least",
+    )
+  return text[: ends[-1] + 1]
 
 
 def _title(play: np.ndarray) -> str:

@@ -14,7 +14,7 @@ from normjax.norms import modes
 from normjax.registry import near_misses
 from normjax.types import Array
 
-_EMBEDDING = nnx.initializers.normal(0.02)
+_STD = 0.02  # Of embeddings and positions.
 
 
 def _size(layers: int, heads: int, model: int, hidden: int | None):
@@ -87,6 +87,7 @@ class _Decoder(Stack):
     dropout_rate: float,
     tied_embeddings: bool,
     scaled_embeddings: bool,
+    embedding_std: float,
     max_length: int | None,
     compute_dtype: str,
     rngs: nnx.Rngs,
@@ -97,14 +98,21 @@ class _Decoder(Stack):
     dtype = checks.compute_dtype(compute_dtype)
     model_dim = dimensions["model_dim"]
     self.dropout_rate = dropout_rate
+    validate.number("transformer", "embedding_std", embedding_std, above=0.0)
     self.embedding = nnx.Embed(
-      vocab_size, model_dim, embedding_init=_EMBEDDING, dtype=dtype, rngs=rngs
+      vocab_size,
+      model_dim,
+      embedding_init=nnx.initializers.normal(embedding_std),
+      dtype=dtype,
+      rngs=rngs,
     )
     self.max_length = max_length
     if max_length is not None:
       validate.counts("transformer", max_length=max_length)
       self.position_embedding = nnx.Param(
-        _EMBEDDING(rngs.params(), (max_length, model_dim), jnp.float32)
+        nnx.initializers.normal(_STD)(
+          rngs.params(), (max_length, model_dim), jnp.float32
+        )
       )
     self.scaled_embeddings = scaled_embeddings
     if scaled_embeddings:
@@ -239,6 +247,7 @@ class Llama(_Decoder):
     dropout_rate: float = 0.0,
     tied_embeddings: bool = False,
     scaled_embeddings: bool = False,
+    embedding_std: float = _STD,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
     **stack: Any,
@@ -261,6 +270,8 @@ class Llama(_Decoder):
       tied_embeddings: whether the head is the embedding's transpose.
       scaled_embeddings: whether a learned scalar, sqrt(d) at first, multiplies
         the embeddings, as LLaMA with DyT has it (arXiv:2503.10622, section 5).
+      embedding_std: standard deviation with which the embeddings of tokens
+        start; Mix-LN's code (pixeli99/MixLN) has sqrt(2 / 5).
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
         logits are float32 either way.
       rngs: stream "params".
@@ -292,6 +303,7 @@ class Llama(_Decoder):
       dropout_rate=dropout_rate,
       tied_embeddings=tied_embeddings,
       scaled_embeddings=scaled_embeddings,
+      embedding_std=embedding_std,
       max_length=None,
       compute_dtype=compute_dtype,
       rngs=rngs,
@@ -318,6 +330,7 @@ class GPT2(_Decoder):
     dropout_rate: float = 0.0,
     tied_embeddings: bool = True,
     scaled_embeddings: bool = False,
+    embedding_std: float = _STD,
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
     **stack: Any,
@@ -339,6 +352,7 @@ class GPT2(_Decoder):
       dropout_rate: on the embedding and on each branch's output.
       tied_embeddings: whether the head is the embedding's transpose.
       scaled_embeddings: see `Llama`.
+      embedding_std: see `Llama`.
       compute_dtype: see `Llama`.
       rngs: stream "params".
       **stack: the other options of `normjax.nn.stack.Stack`.
@@ -367,6 +381,7 @@ class GPT2(_Decoder):
       dropout_rate=dropout_rate,
       tied_embeddings=tied_embeddings,
       scaled_embeddings=scaled_embeddings,
+      embedding_std=embedding_std,
       max_length=max_length,
       compute_dtype=compute_dtype,
       rngs=rngs,

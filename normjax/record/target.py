@@ -10,6 +10,10 @@ more than it had. So it is never left out of a mean: where one run of a method
 has not reached the target, the method has no mean, and no difference; what is
 told is how many reached it, and the median over all runs where more than half
 did. A run that diverged has not reached it, whatever it saw before.
+
+What `log.probes` measured is a metric, too, from the rows in the same way:
+
+    last(scale/final_norm/scale/rms)  of the last training row
 """
 
 import dataclasses
@@ -26,6 +30,7 @@ _BEGIN = re.compile(r"\s*(\w+)_to\s*\(")
 _FORM = re.compile(
   r"(steps|seconds)_to\((eval/[^<>=()\s]+)\s*(<=|>=)\s*([^()\s]+)\)"
 )
+_LAST = re.compile(r"last\((.+)\)")
 Rows = Iterable[Mapping[str, Any]]
 
 
@@ -110,23 +115,40 @@ def measured(name: str) -> str:
   return name if found is None else found.measured
 
 
+def last(probe: str) -> str:
+  """The metric that is the last value of a probe."""
+  return f"last({probe})"
+
+
+def _last_value(probe: str, rows: Sequence[Mapping[str, Any]]) -> float | None:
+  """Of the last row that has the probe; None: none has, or it is not finite."""
+  for row in reversed(rows):
+    if row["kind"] == "probe" and probe in row:
+      return row[probe]
+  return None
+
+
 def add(
   result: Mapping[str, Any],
   names: Iterable[str],
   rows: Callable[[], Rows],
 ) -> Mapping[str, Any]:
-  """A result with the targets among the names as metrics of its own.
+  """A result with what the names ask of the rows as metrics of its own.
 
   Args:
     result: what `result.json` holds.
-    names: metrics; those that are no targets are left as they are.
+    names: metrics; those that are neither targets nor last values of probes are
+      left as they are.
     rows: gives the rows of the run, where they are needed.
   """
+  names = tuple(names)
   targets = [found for name in names if (found := parse(name)) is not None]
-  if not targets:
+  lasts = {name: found[1] for name in names if (found := _LAST.fullmatch(name))}
+  if not targets and not lasts:
     return result
   read = list(rows())
   own = {each.name: each.reached(read) for each in targets}
+  own |= {name: _last_value(probe, read) for name, probe in lasts.items()}
   return {**result, "metrics": {**result["metrics"], **own}}
 
 

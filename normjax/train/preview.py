@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from normjax import build, configure, errors
-from normjax.record import sources
+from normjax.record import sources, target
 from normjax.registry import near_misses
 from normjax.train import evaluate, program
 from normjax.train import step as train_step
@@ -21,7 +21,7 @@ class Preview(NamedTuple):
   """Names that a run will write.
 
   Attributes:
-    metrics: of `result.json`.
+    metrics: of `result.json`, and those that the rows of probes give.
     probes: of the probe rows, without the statistic at their end.
   """
 
@@ -67,6 +67,7 @@ def preview(config: configure.ConfigDict) -> Preview:
     metrics=(
       *(f"eval/{name}" for name in names),
       *(f"train/{name}" for name in (*means, *train_step.MEASURED)),
+      *(target.last(name) for name in measured if "/" in name),
     ),
     probes=tuple(_place(name) for name in measured if "/" in name),
   )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from normjax import data
+from normjax import data, errors
 from normjax.data import tokenizer
 
 
@@ -23,6 +23,25 @@ def test_a_few_batches_sample_the_whole_split():
   }
   first = next(text.evaluation_batches(64))["inputs"]
   assert sum(row.tobytes() in starts for row in first) < 20
+
+
+def test_less_text_to_train_on():
+  whole, some = (data.make("shakespeare", train_bytes=n) for n in (None, 2000))
+  num_bytes = len(some.train)
+  assert 1900 < num_bytes <= 2000
+  assert bytes(some.train[-1:]) == b"\n"
+  np.testing.assert_array_equal(some.train, whole.train[:num_bytes])
+  np.testing.assert_array_equal(some.validation, whole.validation)
+  assert some.provenance["bytes"]["train"] == num_bytes
+
+
+@pytest.mark.parametrize(
+  ("train_bytes", "said"),
+  [(0, "train_bytes=0; "), (1, "allowed: at most 4834688, the"), (10**8, "at")],
+)
+def test_as_much_text_as_there_is_not(train_bytes, said):
+  with pytest.raises(errors.UserError, match=said):
+    data.make("shakespeare", train_bytes=train_bytes)
 
 
 def test_bpe_gives_the_text_back():

@@ -70,6 +70,18 @@ def test_grouped_queries_and_tied_embeddings_shrink_the_tree():
   assert "head" not in params
 
 
+def test_embeddings_start_as_wide_as_asked():
+  plain, wide = (
+    models.make("llama", **TINY, embedding_std=std, rngs=nnx.Rngs(0))
+    for std in (0.02, 0.2)
+  )
+  ratio = wide.embedding.embedding[...] / plain.embedding.embedding[...]
+  np.testing.assert_allclose(ratio, 10.0, rtol=1e-5)
+  np.testing.assert_array_equal(wide.head.kernel[...], plain.head.kernel[...])
+  with pytest.raises(errors.UserError, match="embedding_std=0.0; allowed"):
+    models.make("llama", **TINY, embedding_std=0.0)
+
+
 def test_scaled_embeddings_have_one_learned_scalar():
   """Learned, and sqrt(d) at first: it lifts the stream to unit size."""
   model = models.make("llama", **TINY, scaled_embeddings=True, norm="identity")

@@ -26,7 +26,10 @@ def test_names_are_those_of_a_step():
   plain = {name for name in metrics if "/" not in name}
   assert plain - {"diverged_at"} == TRAINING
   found = preview.preview(config)
+  probes = {name for name in metrics if "/" in name}
+  assert "scale/final_norm/scale/rms" in probes
   assert set(found.metrics) == {
+    *(f"last({name})" for name in probes),
     *(f"train/{name}" for name in TRAINING),
     "eval/loss",
     "eval/accuracy",
