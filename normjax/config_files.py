@@ -129,7 +129,8 @@ def load_module(path: str | Path) -> ModuleType:
   `configs/`.
 
   Raises:
-    ConfigError: the file is missing, does not import, or lacks `get_config`.
+    ConfigError: the file is missing, does not import, or has neither
+      `get_config` nor, as tables whose numbers are computed, `measure`.
   """
   found = _find(str(path))
   if found is None:
@@ -156,6 +157,7 @@ def load_module(path: str | Path) -> ModuleType:
     found, f"config file {found} does not import", spec.loader.exec_module
   )
   run(module)
-  if not callable(getattr(module, "get_config", None)):
+  made_by = ("get_config", "measure")
+  if not any(callable(getattr(module, name, None)) for name in made_by):
     raise errors.ConfigError(f"config file {found} defines no get_config().")
   return module

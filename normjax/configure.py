@@ -63,6 +63,11 @@ def load(path: str | Path) -> ConfigDict:
   """
   file, arg = split_argument(path)
   module = load_module(file)
+  if not hasattr(module, "get_config"):
+    raise errors.ConfigError(
+      f"{file} has no get_config(): its numbers are computed, not trained;"
+      f" `normjax reproduce {Path(file).stem}` shows them."
+    )
   get_config = errors.located(
     module.__file__ or file,
     f"get_config({repr(arg) if arg else ''}) of {file} failed",
