@@ -11,7 +11,7 @@ dropout and no residual stream. The norms are before the activation; the
 paper's code for figure 1 has BatchNorm after it. The paper's 121 data sets are
 not here. Each row tunes its learning rate for each seed: three values, a factor
 3 apart, around 0.03 for 2 layers and 0.003 for 32; where the best of some lies
-on an edge, all grids grow by a notch, once.
+on an edge, all grids grow by a notch, once; there is no second pass.
 """
 
 import ml_collections
@@ -81,6 +81,7 @@ def sweep(arg: str = "proxy") -> space.Sweep:
       {"optimizer.learning_rate": (1 / 3, 1.0, 3.0)},
       max_extensions=1,
       relative=True,
+      second_pass=False,
     ),
     baseline=_label(SELU, 32),
     metric="eval/accuracy",
