@@ -99,7 +99,7 @@ def table(scale: str) -> papers.Table:
   def ref(method, depth):
     return method, f"{depth} layers"
 
-  source = "README"
+  source = "README, the direction; a trial before, the points"
   return papers.Table(
     title="Accuracy of spiking networks by depth",
     paper="ei_spiking",
@@ -119,10 +119,10 @@ def table(scale: str) -> papers.Table:
       "Perceptrons of width 200 on digits for 12 epochs, in place of VGG and"
       " ResNet on CIFAR-10 for 300; learning rates tuned."
     ),
-    time="4 min",
     notes=(
       "The README says that E-I trains without batch norm, and has numbers of"
-      " E-I alone; 90% and 20% are of a trial of its code on digits before.",
+      " E-I alone. 90% and 20% are from a trial before, of the official code on"
+      " digits: 95.8% of E-I, 98.3% of batch norm, 9.7% of none at 8 layers.",
     ),
     direction="higher",
   )

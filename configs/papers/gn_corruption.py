@@ -99,7 +99,6 @@ def table(scale: str) -> papers.Table:
       "A ResNet-8 that classifies 28x28 digits, in place of instance"
       " segmentation; 14 common kinds of corruption."
     ),
-    time="7 min",
     notes=(
       "The paper's other claim, that batch norm generalises better across data"
       " sets, is not tested.",

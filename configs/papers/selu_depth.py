@@ -96,6 +96,7 @@ def table(scale: str) -> papers.Table:
   def ref(network, depth):
     return network, f"{depth} layers"
 
+  source = "abstract, the direction; a trial before, the points"
   return papers.Table(
     title="Accuracy of plain networks by depth",
     paper="selu",
@@ -107,11 +108,11 @@ def table(scale: str) -> papers.Table:
     ],
     expected=[
       *(
-        papers.above(ref(SELU, 32), ref(other, 32), by=0.1, source="abstract")
+        papers.above(ref(SELU, 32), ref(other, 32), by=0.1, source=source)
         for other in OTHERS
       ),
       *(
-        papers.within(ref(SELU, 2), ref(other, 2), of=0.015, source="abstract")
+        papers.within(ref(SELU, 2), ref(other, 2), of=0.015, source=source)
         for other in OTHERS
       ),
     ],
@@ -120,10 +121,11 @@ def table(scale: str) -> papers.Table:
       "1,797 images of digits in place of 121 data sets; learning rates tuned,"
       " no dropout, width 64."
     ),
-    time="5 min",
     notes=(
       "The paper's abstract says which is better, without a number of this"
-      " experiment; 10 and 1.5 points are of a trial of ours before.",
+      " experiment. 10 and 1.5 points are from a trial before, of two seeds at"
+      " one rate: 97.7% of SELU, 63.6, 81.5 and 9.6% of the others at 32"
+      " layers.",
     ),
     direction="higher",
   )

@@ -84,7 +84,6 @@ def table(scale: str) -> papers.Table:
     differs=(
       "0.5 million parameters and bytes of Shakespeare, untuned: fixed rates."
     ),
-    time="4 min",
     notes=(
       "The paper's own tables could not be read; the abstract says that quality"
       " stays. 0.02 nats are below the least loss of 4-bit states, 0.0205 in"
