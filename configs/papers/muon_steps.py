@@ -12,7 +12,7 @@ The default LLaMA of two blocks of width 64 on bytes of Shakespeare, 300 steps
 of 16 x 64. Each row tunes its learning rate for each seed: three values, a
 factor 2 apart, around 0.003 of AdamW and 0.02 of Muon and NorMuon; where the
 best of some lies on an edge, all grids grow by a notch, twice at most. The
-AdamW beside Muon has AdamW's first guess. Steps are counted at evaluations, 20
+AdamW beside Muon has AdamW's first guess. Steps are counted at evaluations, 30
 apart.
 """
 
@@ -42,8 +42,8 @@ def get_config(arg: str = "proxy") -> ml_collections.ConfigDict:
   return configure.override(
     configure.load("configs/default.py"),
     {
-      "evaluate.every_steps": 20,
-      "evaluate.num_batches": 8,
+      "evaluate.every_steps": 30,
+      "evaluate.num_batches": 4,
       "checkpoint.every_steps": 0,
     },
   )
