@@ -110,9 +110,21 @@ def table(scale: str) -> papers.Table:
       for depth in DEPTHS
     ],
     expected=[
-      papers.at_least(ref(EI, 8), 0.9, source=source),
-      papers.at_most(ref(NONE, 8), 0.2, source=source),
-      papers.above(ref(BATCH_NORM, 8), ref(EI, 8), source=source),
+      papers.at_least(
+        ref(EI, 8), 0.9, claim="E-I of 8 layers is above 90%", source=source
+      ),
+      papers.at_most(
+        ref(NONE, 8),
+        0.2,
+        claim="no norm of 8 layers is below 20%",
+        source=source,
+      ),
+      papers.above(
+        ref(BATCH_NORM, 8),
+        ref(EI, 8),
+        claim="batch_norm of 8 layers is above E-I",
+        source=source,
+      ),
     ],
     hardware="two CPU cores",
     differs=(

@@ -89,9 +89,24 @@ def table(scale: str) -> papers.Table:
       )
     ],
     expected=[
-      papers.below((MUON, loss), (ADAMW, loss), source=source),
-      papers.below((NORMUON, loss), (MUON, loss), source=source),
-      papers.below((MUON, steps), (ADAMW, steps), source=source),
+      papers.below(
+        (MUON, loss),
+        (ADAMW, loss),
+        claim="at equal steps Muon's loss is below AdamW's",
+        source=source,
+      ),
+      papers.below(
+        (NORMUON, loss),
+        (MUON, loss),
+        claim="at equal steps NorMuon's loss is at most Muon's",
+        source=source,
+      ),
+      papers.below(
+        (MUON, steps),
+        (ADAMW, steps),
+        claim="Muon is at the target in fewer steps than AdamW",
+        source=source,
+      ),
     ],
     hardware="two CPU cores",
     differs=(
