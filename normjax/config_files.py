@@ -8,8 +8,10 @@ import difflib
 import functools
 import importlib.util
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from normjax import beside, errors
 
@@ -161,3 +163,17 @@ def load_module(path: str | Path) -> ModuleType:
   if not any(callable(getattr(module, name, None)) for name in made_by):
     raise errors.ConfigError(f"config file {found} defines no get_config().")
   return module
+
+
+def maker(module: ModuleType, file: str) -> Callable[..., Any]:
+  """A config file's `get_config`.
+
+  Raises:
+    ConfigError: a table's file that has none, as its numbers are computed.
+  """
+  if not callable(getattr(module, "get_config", None)):
+    raise errors.ConfigError(
+      f"{file} has no get_config(): its numbers are computed, not trained;"
+      f" `normjax reproduce {Path(file).stem}` shows them."
+    )
+  return module.get_config

@@ -24,6 +24,7 @@ from normjax.config_files import (
   component_file,
   component_files,
   load_module,
+  maker,
   shortened,
   split_argument,
 )
@@ -63,15 +64,10 @@ def load(path: str | Path) -> ConfigDict:
   """
   file, arg = split_argument(path)
   module = load_module(file)
-  if not hasattr(module, "get_config"):
-    raise errors.ConfigError(
-      f"{file} has no get_config(): its numbers are computed, not trained;"
-      f" `normjax reproduce {Path(file).stem}` shows them."
-    )
   get_config = errors.located(
     module.__file__ or file,
     f"get_config({repr(arg) if arg else ''}) of {file} failed",
-    module.get_config,
+    maker(module, file),
   )
   config = get_config(arg) if arg else get_config()
   if not isinstance(config, ConfigDict):
