@@ -8,8 +8,10 @@ import difflib
 import functools
 import importlib.util
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from normjax import beside, errors
 
@@ -129,7 +131,8 @@ def load_module(path: str | Path) -> ModuleType:
   `configs/`.
 
   Raises:
-    ConfigError: the file is missing, does not import, or lacks `get_config`.
+    ConfigError: the file is missing, does not import, or has neither
+      `get_config` nor, as tables whose numbers are computed, `measure`.
   """
   found = _find(str(path))
   if found is None:
@@ -156,6 +159,21 @@ def load_module(path: str | Path) -> ModuleType:
     found, f"config file {found} does not import", spec.loader.exec_module
   )
   run(module)
-  if not callable(getattr(module, "get_config", None)):
+  made_by = ("get_config", "measure")
+  if not any(callable(getattr(module, name, None)) for name in made_by):
     raise errors.ConfigError(f"config file {found} defines no get_config().")
   return module
+
+
+def maker(module: ModuleType, file: str) -> Callable[..., Any]:
+  """A config file's `get_config`.
+
+  Raises:
+    ConfigError: a table's file that has none, as its numbers are computed.
+  """
+  if not callable(getattr(module, "get_config", None)):
+    raise errors.ConfigError(
+      f"{file} has no get_config(): its numbers are computed, not trained;"
+      f" `normjax reproduce {Path(file).stem}` shows them."
+    )
+  return module.get_config

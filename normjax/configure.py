@@ -24,6 +24,7 @@ from normjax.config_files import (
   component_file,
   component_files,
   load_module,
+  maker,
   shortened,
   split_argument,
 )
@@ -66,7 +67,7 @@ def load(path: str | Path) -> ConfigDict:
   get_config = errors.located(
     module.__file__ or file,
     f"get_config({repr(arg) if arg else ''}) of {file} failed",
-    module.get_config,
+    maker(module, file),
   )
   config = get_config(arg) if arg else get_config()
   if not isinstance(config, ConfigDict):

@@ -72,6 +72,7 @@ def test_bad_overrides_name_key_value_and_what_is_allowed(overrides, message):
       r"failed: SystemExit: bye \(line 2\)",
     ),
     ("get_config = 3", "defines no get_config"),
+    ("def measure(scale): return {}", "no get_config.*`normjax reproduce"),
     ("x = = 1", "does not import: SyntaxError: .*line 1"),
     ("x = '\0'", "does not import: SyntaxError"),
     (f"{CONFIG}({{'a': b'x'}})", r"'a' is b'x' \(bytes\); allowed: numbers"),

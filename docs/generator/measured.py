@@ -79,11 +79,11 @@ def claims() -> str:
   rows = []
   for claim in found["claims"]:
     file = claim["sweep"].partition(":")[0]
-    stem = file.rpartition("/")[2].removesuffix(".py")
+    page = file.removeprefix("configs/").removesuffix(".py")
     rows.append(
       (
         claim["claim"],
-        f"[`{claim['sweep'].rpartition('/')[2]}`](sweeps/{stem}.md)",
+        f"[`{claim['sweep'].rpartition('/')[2]}`]({page}.md)",
         claim["measured"],
         claim["distinguishable"],
       )

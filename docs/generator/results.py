@@ -61,7 +61,7 @@ def log() -> tuple[Measured, ...]:
   for line in [*text.splitlines(), ""]:
     if line.startswith("## "):
       entry, sweep = line[3:], ""
-    if named := re.search(r"configs/sweeps/\w+\.py(?::\w+)?", line):
+    if named := re.search(r"configs/(?:sweeps|papers)/\w+\.py(?::\w+)?", line):
       sweep = named[0]
     if line.startswith("|"):
       lines.append(line)

@@ -8,10 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from normjax import errors, optim
+from normjax import configure, errors, optim
 from normjax.optim import logistic
 from tests.contracts import optimizer_contract
 from tests.optim import cases
+
+TABLE = configure.load_module("configs/papers/normalized_lr_gd.py")
 
 
 @pytest.mark.parametrize(
@@ -62,56 +64,21 @@ def test_eps_is_added_to_the_norm():
   np.testing.assert_allclose(u["bias"], [0.0, 12 / 26], rtol=1e-6)
 
 
-def worst_case(n):
-  """The hard set of arXiv:2412.08424: one example against all others."""
-  a = np.tile([-0.5, -1.0], (n, 1))
-  a[0] = 0.5, -1.0
-  y = -np.ones(n)
-  y[0] = 1.0
-  return a, y
-
-
-def iterations(tx, dtype, n=1000, limit=1000):
-  """How many updates, from 0, until every example is on its side."""
-  a, y = worst_case(n)
-  with jax.enable_x64(dtype == "float64"):
-    a, y = jnp.asarray(a, dtype), jnp.asarray(y, dtype)
-
-    def objective(w):
-      return jnp.mean(jax.nn.softplus(-y * (a @ w)))
-
-    def step(carry):
-      t, w, state = carry
-      updates, state = tx.update(
-        jax.grad(objective)(w),
-        state,
-        w,
-        mean_residual=optim.mean_residual(a @ w, y),
-      )
-      return t + 1, optax.apply_updates(w, updates), state
-
-    def wrong(carry):
-      t, w, _ = carry
-      return (t < limit) & ~jnp.all(y * (a @ w) > 0)
-
-    w = jnp.zeros(2, dtype)
-    start = jnp.zeros((), jnp.int32), w, tx.init(w)
-    return int(jax.jit(lambda c: jax.lax.while_loop(wrong, step, c))(start)[0])
-
-
 # Table 1 of arXiv:2412.08424, the worst case.
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
   ("rate", "expected"), [(100.0, 2), (10.0, 2), (1.0, 16), (0.1, 157)]
 )
 def test_worst_case(rate, expected, dtype):
-  assert iterations(optim.normalized_logistic_gd(rate), dtype) == expected
+  with jax.enable_x64(dtype == "float64"):
+    assert TABLE.num_steps(optim.normalized_logistic_gd(rate)) == expected
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_worst_case_of_plain_gradient_descent(dtype):
   plain = optax.with_extra_args_support(optax.sgd(100.0))
-  assert iterations(plain, dtype) == 308
+  with jax.enable_x64(dtype == "float64"):
+    assert TABLE.num_steps(plain) == 308
 
 
 def test_mean_residual():
