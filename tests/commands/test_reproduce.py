@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
   ("given", "said"),
   [
     ([], "needs one table, got 0: usage: normjax reproduce --list | NAME"),
-    (["mine_tabel"], "no table 'mine_tabel'. Did you mean 'mine_table'?"),
+    (["mine_tabel"], "no table 'mine_tabel'. Did you mean 'mine_table'"),
     (["mine_table", "--scale=tiny"], "proxy|small|paper"),
     (["mine_table", "--scale=paper"], "does not have it; its scales: proxy."),
     (["mine_table", "--rows=x"], "--rows='x' matches no row. Rows: dyt."),
