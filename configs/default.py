@@ -111,7 +111,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # Regular expressions; what matches is a row beside each training row:
   # "activation/<path>", "gradient/<path>", "update/<path>" as mean, variance,
   # rms and max; "gradient_norm/layers/0", by depth; "scale/<path>", norms'
-  # parameters, as mean, rms, min and max; "effective_learning_rate/<path>";
+  # parameters, as mean, rms, min and max; "weight_norm/<path>", of any
+  # parameter; "effective_learning_rate/<path>";
   # "spectrum/<path>", of an update's singular values the largest, stable_rank
   # and effective_rank (an SVD per step: choose few).
   config.log.probes = ()
