@@ -36,6 +36,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.schedule.warmup_fraction = 0.1  # of train.num_steps, rising linearly
   config.schedule.decay_fraction = 0.2  # wsd only: the last part, falling
   config.schedule.final_fraction = 0.1  # of the peak, at the last step
+  # Another name is step_decay: at each of these fractions of all steps the rate
+  # falls to a tenth.
+  config.schedule.milestones = ()
 
   config.train = ml_collections.ConfigDict()
   config.train.num_steps = 300  # optimizer steps; the schedule ends here

@@ -129,6 +129,7 @@ def test_what_a_config_may_lack(path):
     "evaluate.weights": "ema",
     "train.mixup_mode": "element",
     "train.ema_warmup": True,
+    "schedule.milestones": (0.5,),
   }.get(path, "mine")
   if isinstance(configure.OPTIONAL[path], float):
     value = 0.75
