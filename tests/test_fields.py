@@ -175,7 +175,7 @@ def test_the_role_decides_the_program():
   key = build.program_key(config)
   other = {
     bool: lambda v: not v, int: lambda v: v + 8, float: lambda v: v / 2 + 0.01,
-    tuple: lambda v: (*v, "x"),
+    tuple: lambda v: (*v, "x"), fields.FRACTIONS: lambda v: (*v, 0.5),
   }  # fmt: skip
   for path, field in fields.FIELDS.items():
     value = dict(configure.leaves(config))[path]
