@@ -1,0 +1,272 @@
+"""What do the modes of a convolution with batch norm change in fine-tuning?
+
+Claim: "tune", the norm folded into the kernel in each step, computes what
+"eval" does, and its gradients, and keeps less for the backward pass; "deploy",
+folded for good, trains otherwise and is unstable (arXiv:2305.11624, abstract
+and the comparison in its repository).
+Command: normjax reproduce convbn_modes --scale=proxy
+Time: about 4 minutes on two cores, compilation included.
+
+Computed: a stack of three layers in float64, with drawn weights and statistics,
+and the arrays that the backward pass of a ResNet-20 keeps, of 64 images of
+32x32 pixels, in shapes alone.
+
+Trained: ResNet-8 learns digits that are turned by 90 degrees, then goes on with
+upright ones, by momentum 0.9 along a cosine; the rate of the first is high, so
+that the folded kernels differ in scale from those that they are made of.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import ml_collections
+
+from normjax import configure, papers
+from normjax import sweep as space
+
+SCALES = ("proxy",)
+SEEDS = (1, 2, 3, 4, 5)
+EVAL, TUNE, DEPLOY = "Eval", "Tune", "Deploy"
+_SOURCE = "pretrained(quarter_turns=1, learning_rate=1.0)"
+MODES = {
+  EVAL: {"model.conv_norm_mode": "eval", "train.initialize_from": (_SOURCE,)},
+  TUNE: {"model.conv_norm_mode": "tune", "train.initialize_from": (_SOURCE,)},
+  DEPLOY: {"train.initialize_from": (_SOURCE, "deploy")},
+}
+LOW, HIGH = RATES = (0.01, 0.1)
+FUNCTION, GRADIENT = "function", "gradient"
+KEPT = "kept for the backward pass, MiB"
+
+
+def _at(rate: float) -> str:
+  return f"rate {rate}"
+
+
+def get_config(arg: str = "proxy") -> ml_collections.ConfigDict:
+  """The run that all points share."""
+  space.words(arg, SCALES)
+  config = configure.load("configs/default.py")
+  config.model = configure.component("model", "cifar_resnet", depth=8, width=8)
+  config.norm = configure.component("norm", "batch_norm")
+  config.optimizer = configure.component("optimizer", "sgd", momentum=0.9)
+  # Nothing is tuned: all that is held out validates.
+  config.data = configure.component("data", "digits", tuning_split=False)
+  return configure.override(
+    config,
+    {
+      "schedule.warmup_fraction": 0.0,
+      "schedule.final_fraction": 0.0,
+      "train.num_steps": 100,
+      "train.batch_size": 64,
+      "train.gradient_clip": 0.0,
+      "evaluate.every_steps": 100,
+      "evaluate.num_batches": 0,
+      "checkpoint.every_steps": 0,
+      "log.every_steps": 10,
+    },
+  )
+
+
+def sweep(arg: str = "proxy") -> space.Sweep:
+  """Three modes at two rates."""
+  space.words(arg, SCALES)
+  rows = {
+    f"{mode}, {_at(rate)}": method | {"optimizer.learning_rate": rate}
+    for mode, method in MODES.items()
+    for rate in RATES
+  }
+  return space.Sweep(
+    methods=list(rows.values()),
+    labels=list(rows),
+    seeds=SEEDS,
+    metric="eval/accuracy",
+    mode="max",
+  )
+
+
+def table(scale: str) -> papers.Table:
+  """Modes, computed and trained."""
+  del scale
+  eval_high, tune_high, deploy_high = ((mode, _at(HIGH)) for mode in MODES)
+  return papers.Table(
+    title="Modes of convolution and norm in fine-tuning",
+    paper="convbn_tune",
+    target=None,
+    cells=[
+      *(
+        papers.Cell(mode, _at(rate), method=f"{mode}, {_at(rate)}")
+        for mode in MODES
+        for rate in RATES
+      ),
+      *(
+        papers.Cell(TUNE, _difference(what), part=papers.MEASURE)
+        for what in (FUNCTION, GRADIENT)
+      ),
+      *(papers.Cell(mode, KEPT, part=papers.MEASURE) for mode in (EVAL, TUNE)),
+    ],
+    expected=[
+      *(
+        papers.at_most(
+          (TUNE, _difference(what)),
+          1e-12,
+          claim=f"Tune has the {what} of Eval, to rounding in float64",
+          source="comparison in the repository",
+        )
+        for what in (FUNCTION, GRADIENT)
+      ),
+      papers.ratio_below(
+        (TUNE, KEPT),
+        (EVAL, KEPT),
+        0.7,
+        claim="Tune keeps at least 30% less than Eval",
+        source="torch.compile pass: -44%",
+      ),
+      papers.ratio_above(
+        (TUNE, KEPT),
+        (EVAL, KEPT),
+        0.5,
+        claim="Tune keeps at least half of what Eval keeps",
+        source="torch.compile pass: -44%",
+      ),
+      papers.trains(eval_high, source="abstract"),
+      papers.trains(tune_high, source="abstract"),
+      papers.diverges(deploy_high, source="abstract"),
+    ],
+    hardware="two CPU cores",
+    differs=(
+      "ResNet-8 of width 8, from turned digits to upright ones, in place of"
+      " ResNet-50 from ImageNet; untuned."
+    ),
+    parts=(papers.SWEEP, papers.MEASURE),
+    direction="higher",
+  )
+
+
+def _difference(what: str) -> str:
+  return f"difference to Eval, {what}"
+
+
+def measure(scale: str) -> Mapping[tuple[str, str], Sequence[float]]:
+  """Differences of each seed's network, and what backward passes keep."""
+  del scale
+  found = [_differences(seed) for seed in SEEDS]
+  return {
+    (TUNE, _difference(FUNCTION)): [function for function, _ in found],
+    (TUNE, _difference(GRADIENT)): [gradient for _, gradient in found],
+    (EVAL, KEPT): [_kept_mib("eval")],
+    (TUNE, KEPT): [_kept_mib("tune")],
+  }
+
+
+def _differences(seed: int) -> tuple[float, float]:
+  """Of "tune" to "eval": largest of the outputs, and of the gradients.
+
+  Relative to the largest entry of each array, float64.
+  """
+  import jax
+  import jax.numpy as jnp
+  from flax import nnx
+
+  from normjax.nn import variables as nn_variables
+  from normjax.nn.conv_norm import ConvNorm
+
+  def drawn(key, leaf):
+    return 0.5 + jax.random.uniform(key, leaf.shape, jnp.float64)
+
+  def outputs(mode, variables, images):
+    structures, _ = zip(*made[mode], strict=True)
+    for structure, own in zip(structures, variables, strict=True):
+      images = nn_variables.merge(structure, own)(images, train=True)
+    return images
+
+  with jax.enable_x64(True):
+    made = {
+      mode: [
+        nn_variables.split(
+          ConvNorm(
+            4,
+            4,
+            mode=mode,
+            dtype=jnp.float64,
+            rngs=nnx.Rngs(seed * 10 + layer),
+          )
+        )
+        for layer in range(3)
+      ]
+      for mode in ("eval", "tune")
+    }
+    # Kernels are as they start; all else is in (0.5, 1.5).
+    key = jax.random.key(seed)
+    variables = []
+    for layer, (_, start) in enumerate(made["eval"]):
+      leaves, tree = jax.tree.flatten(start)
+      keys = jax.random.split(jax.random.fold_in(key, layer), len(leaves))
+      variables.append(
+        tree.unflatten(
+          leaf.astype(jnp.float64) if leaf.ndim > 1 else drawn(each, leaf)
+          for each, leaf in zip(keys, leaves, strict=True)
+        )
+      )
+    images = jax.random.normal(key, (8, 8, 8, 4), jnp.float64)
+    weights = jax.random.normal(jax.random.key(1), images.shape, jnp.float64)
+
+    def both(mode):
+      def summed(params):
+        own = [
+          {**v, "params": p} for v, p in zip(variables, params, strict=True)
+        ]
+        y = outputs(mode, own, images)
+        return jnp.sum(y * weights), y
+
+      params = [each["params"] for each in variables]
+      gradient, y = jax.grad(summed, has_aux=True)(params)
+      assert y.dtype == jnp.float64
+      return y, gradient
+
+    def worst(ours, theirs):
+      return max(
+        float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b)))
+        for a, b in zip(
+          jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True
+        )
+      )
+
+    (tune, tune_gradient), (frozen, frozen_gradient) = map(
+      both, ("tune", "eval")
+    )
+    return worst(tune, frozen), worst(tune_gradient, frozen_gradient)
+
+
+def _kept_mib(mode: str) -> float:
+  """Of a ResNet-20's step: the arrays between forward and backward pass."""
+  import jax
+  import jax.numpy as jnp
+  from flax import nnx
+
+  from normjax import models
+  from normjax.nn import variables as nn_variables
+
+  structure, variables = nn_variables.split(
+    models.make(
+      "cifar_resnet",
+      depth=20,
+      norm="batch_norm",
+      conv_norm_mode=mode,
+      rngs=nnx.Rngs(0),
+    )
+  )
+  params = variables.pop("params")
+
+  def backward(params, images):
+    def loss(params):
+      model = nn_variables.merge(structure, {**variables, "params": params})
+      return jnp.mean(model(images, train=True))
+
+    return jax.vjp(loss, params)[1]
+
+  kept = jax.eval_shape(
+    backward, params, jax.ShapeDtypeStruct((64, 32, 32, 3), jnp.float32)
+  )
+  return (
+    sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+    / 2**20
+  )
