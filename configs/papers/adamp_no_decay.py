@@ -22,9 +22,10 @@ import ml_collections
 
 from normjax import configure, papers
 from normjax import sweep as space
+from normjax.papers import imagenet
 
 SCALES = ("proxy", "paper")
-PARAMETERS = 11_689_512  # Of ResNet-18, as torchvision's.
+PARAMETERS = {"paper": 11_689_512}  # ResNet-18, as torchvision's.
 DECAYS, NONE = "with weight decay", "without"
 ADAM, ADAMP, SGD, SGDP = "Adam", "AdamP", "SGD", "SGDP"
 _ADAM = {"optimizer.learning_rate": 1e-3, "optimizer.mask": "all"}
@@ -90,35 +91,7 @@ def _proxy() -> ml_collections.ConfigDict:
 
 
 def _paper() -> ml_collections.ConfigDict:
-  config = configure.load("configs/default.py")
-  config.model = configure.component("model", "resnet", depth=18)
-  config.norm = configure.component("norm", "batch_norm")
-  config.optimizer = configure.component("optimizer", "adamw")
-  config.data = configure.component(
-    "data",
-    "imagenet2012",
-    augment=True,
-    train_split="train",
-    tuning_split="",
-    validation_split="",
-  )
-  epoch = 1_281_167 // 256
-  return configure.override(
-    config,
-    {
-      "schedule.warmup_fraction": 0.0,
-      "schedule.final_fraction": 0.0,
-      "train.num_steps": 100 * epoch,
-      "train.batch_size": 256,
-      "train.gradient_clip": 0.0,
-      "evaluate.split": "test",
-      "evaluate.num_batches": 0,
-      "evaluate.batch_size": 200,
-      "evaluate.every_steps": 10 * epoch,
-      "checkpoint.every_steps": epoch,
-      "log.every_steps": 100,
-    },
-  )
+  return imagenet.config({"model.depth": 18, **imagenet.epochs(100, 256)})
 
 
 def sweep(arg: str = "proxy") -> space.Sweep:
@@ -134,7 +107,7 @@ def sweep(arg: str = "proxy") -> space.Sweep:
   return space.Sweep(
     methods=list(rows.values()),
     labels=list(rows),
-    seeds=(1, 2, 3, 4, 5) if scale == "proxy" else (1,),
+    seeds=(1, 2, 3, 4, 5) if scale == "proxy" else imagenet.SEEDS,
     metric="eval/accuracy",
     mode="max",
     other_metrics=tuple(GROWTH.values()) if scale == "proxy" else (),

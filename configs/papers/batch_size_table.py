@@ -22,6 +22,7 @@ import ml_collections
 
 from normjax import configure, papers
 from normjax import sweep as space
+from normjax.papers import imagenet
 
 SCALES = ("proxy", "paper")
 BN, GN, SN = "BN", "GN", "SN"
@@ -54,8 +55,17 @@ NORMS = {
 # (GPUs, images a GPU), as the repository's table has them.
 PLACES = ((8, 32), (8, 16), (8, 8), (8, 4), (8, 2), (1, 16), (1, 32), (8, 1))
 PLACES += ((1, 8),)
-NUM_IMAGES = 1_281_167
-PARAMETERS = 25_557_032  # Of ResNet-50 with BN or GN.
+
+
+_RESNET_50 = 25_557_032  # torchvision's.
+_SWITCHES = 53 * 6  # Logits of SN, at each site.
+PARAMETERS = {
+  "paper": {
+    f"{norm} ({gpus},{images})": _RESNET_50 + (_SWITCHES if norm == SN else 0)
+    for norm in (BN, GN, SN)
+    for gpus, images in PLACES
+  }
+}
 
 
 def _scale(arg: str) -> str:
@@ -89,32 +99,14 @@ def _proxy() -> ml_collections.ConfigDict:
 
 
 def _paper() -> ml_collections.ConfigDict:
-  config = configure.load("configs/default.py")
-  config.model = configure.component("model", "resnet", depth=50)
-  config.norm = configure.component("norm", "batch_norm")
-  config.optimizer = configure.component(
-    "optimizer", "sgd", learning_rate=0.1, weight_decay=1e-4
-  )
-  config.data = configure.component(
-    "data",
-    "imagenet2012",
-    augment=True,
-    train_split="train",
-    tuning_split="",
-    validation_split="",
-  )
-  return configure.override(
-    config,
+  return imagenet.config(
     {
+      "model.depth": 50,
+      "optimizer.weight_decay": 1e-4,
       "optimizer.mask": "all",
       "schedule.name": "step_decay",
       "schedule.milestones": (0.3, 0.6, 0.9),
-      "schedule.warmup_fraction": 0.0,
-      "train.gradient_clip": 0.0,
-      "evaluate.split": "test",
-      "evaluate.num_batches": 0,
-      "evaluate.batch_size": 200,
-    },
+    }
   )
 
 
@@ -133,18 +125,14 @@ def _smaller(size: int) -> dict[str, int | float]:
 def _placed(norm: str, gpus: int, images: int) -> dict[str, int | float | str]:
   """A norm on so many GPUs of so many images each."""
   batch = gpus * images
-  epoch = NUM_IMAGES // batch
+  seen = images if gpus > 1 else None  # None: the whole step.
   options = {
-    BN: {"norm.name": "batch_norm", "norm.virtual_batch_size": images},
+    BN: {"norm.name": "batch_norm", "norm.virtual_batch_size": seen},
     GN: {"norm.name": "group_norm", "norm.num_groups": 32},
     SN: {"norm.name": "switchable_norm"},
   }
   return options[norm] | {
-    "train.batch_size": batch,
-    "train.num_steps": 100 * epoch,
-    "evaluate.every_steps": 10 * epoch,
-    "checkpoint.every_steps": epoch,
-    "log.every_steps": 100,
+    **imagenet.epochs(100, batch),
     "optimizer.learning_rate": 0.1 * batch / 256,
   }
 
@@ -172,7 +160,7 @@ def sweep(arg: str = "proxy") -> space.Sweep:
   return space.Sweep(
     methods=list(rows.values()),
     labels=list(map(" ".join, rows)),
-    seeds=(1, 2, 3, 4, 5) if scale == "proxy" else (1,),
+    seeds=(1, 2, 3, 4, 5) if scale == "proxy" else imagenet.SEEDS,
     metric="eval/accuracy",
     mode="max",
   )

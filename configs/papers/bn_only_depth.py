@@ -28,6 +28,8 @@ SCALES = ("proxy", "paper")
 NORMS = "batch norm"
 OUTPUT = "output layer"
 ALL = "all"
+# What the targets call them.
+_TARGETS = {NORMS: "BN only", ALL: "all parameters"}
 TRAINED = {
   NORMS: {"train.output_frozen": True, "train.others_frozen": True},
   OUTPUT: {"train.norms_frozen": True, "train.others_frozen": True},
@@ -44,8 +46,8 @@ ROWS = {
   ],
   "paper": [(trained, size) for trained in (NORMS, ALL) for size in PAPER],
 }
-# Of the paper's networks; those of batch norm are in its table, too.
-PARAMETERS = {
+# Of the paper's networks.
+COUNTS = {
   14: 175_258,
   32: 466_906,
   56: 855_770,
@@ -53,15 +55,6 @@ PARAMETERS = {
   218: 3_480_602,
   434: 6_980_378,
   866: 13_979_930,
-}
-BATCH_NORM_PARAMETERS = {
-  14: 1_120,
-  32: 2_464,
-  56: 4_256,
-  110: 8_288,
-  218: 16_352,
-  434: 32_480,
-  866: 64_736,
 }
 
 
@@ -72,6 +65,15 @@ def _column(size: tuple[int, int]) -> str:
 
 def _label(trained: str, size: tuple[int, int]) -> str:
   return f"{trained}, {_column(size)}"
+
+
+PARAMETERS = {
+  "paper": {
+    _label(trained, size): COUNTS[size[0]]
+    for trained in (NORMS, ALL)
+    for size in PAPER
+  }
+}
 
 
 def get_config(arg: str = "proxy") -> ml_collections.ConfigDict:
@@ -171,7 +173,12 @@ def _proxy_table() -> papers.Table:
     title="Training batch norm alone, by depth and width",
     paper="bn_only",
     target="depth",
-    cells=_cells("proxy"),
+    cells=_cells(
+      "proxy",
+      lambda trained, size: (
+        (_TARGETS[trained], "ResNet-14") if size == (14, 16) else None
+      ),
+    ),
     expected=[
       papers.above((NORMS, middle), (NORMS, small), source="abstract"),
       papers.above((NORMS, deep), (NORMS, middle), source="abstract"),
@@ -194,7 +201,6 @@ def _proxy_table() -> papers.Table:
 
 def _paper_table() -> papers.Table:
   targets = {14, 110, 866}
-  name = {NORMS: "BN only", ALL: "all parameters"}
   return papers.Table(
     title="Training batch norm alone, by depth",
     paper="bn_only",
@@ -202,7 +208,7 @@ def _paper_table() -> papers.Table:
     cells=_cells(
       "paper",
       lambda trained, size: (
-        (name[trained], _column(size)) if size[0] in targets else None
+        (_TARGETS[trained], _column(size)) if size[0] in targets else None
       ),
     ),
     expected=[
