@@ -22,24 +22,12 @@ import ml_collections
 
 from normjax import configure, papers
 from normjax import sweep as space
-from normjax.papers import imagenet
+from normjax.papers import adamp, imagenet
 
 SCALES = ("proxy", "paper")
 PARAMETERS = {"paper": 11_689_512}  # ResNet-18, as torchvision's.
 DECAYS, NONE = "with weight decay", "without"
 ADAM, ADAMP, SGD, SGDP = "Adam", "AdamP", "SGD", "SGDP"
-_ADAM = {"optimizer.learning_rate": 1e-3, "optimizer.mask": "all"}
-_SGD = {"optimizer.learning_rate": 0.1, "optimizer.mask": "all"}
-OPTIMIZERS = {
-  ADAM: ({"optimizer.name": "adamw", **_ADAM}, 0.1),
-  ADAMP: ({"optimizer.name": "adamp", **_ADAM}, 0.1),
-  SGD: (
-    {"optimizer.name": "sgd", "optimizer.nesterov": True, **_SGD},
-    1e-4,
-  ),
-  # Decoupled, over 1 - momentum: as much as SGD's coupled 1e-4.
-  SGDP: ({"optimizer.name": "sgdp", **_SGD}, 1e-5),
-}
 ROWS = {"proxy": (ADAM, ADAMP), "paper": (SGD, SGDP, ADAM, ADAMP)}
 CONVOLUTIONS = {"stem": "stem/conv/kernel"} | {
   f"block {block}, {place}": f"layers/{block - 1}/convs/{index}/conv/kernel"
@@ -98,10 +86,8 @@ def sweep(arg: str = "proxy") -> space.Sweep:
   """Optimizers with and without decay."""
   scale = _scale(arg)
   rows = {
-    _label(name, decay): method
-    | {"optimizer.weight_decay": rate if decay == DECAYS else 0.0}
+    _label(name, decay): adamp.method(name, decays=decay == DECAYS)
     for name in ROWS[scale]
-    for method, rate in [OPTIMIZERS[name]]
     for decay in (DECAYS, NONE)
   }
   return space.Sweep(
