@@ -19,8 +19,10 @@ SCALES = ("paper",)
 NETWORKS = {
   "ResNet-18": {"model.depth": 18},
   "ResNet-50": {"model.depth": 50},
+  "ResNet-50 + CutMix": {"model.depth": 50, "train.cutmix_alpha": 1.0},
 }
 _COUNTS = {"ResNet-18": 11_689_512, "ResNet-50": 25_557_032}
+_COUNTS["ResNet-50 + CutMix"] = _COUNTS["ResNet-50"]
 # Where the table has each of the optimizers.
 _GAINS = (("AdamP", "Adam"), ("SGDP", "SGD"))
 
