@@ -131,6 +131,7 @@ def table(scale: str) -> papers.Table:
         "Epochs, batch and schedule are the usual ones of ResNet-18; the page"
         " does not say them."
       ),
+      notes=(imagenet.ONE_RUN,),
       direction="higher",
     )
   growth = [

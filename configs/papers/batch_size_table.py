@@ -237,6 +237,7 @@ def _paper_table() -> papers.Table:
       " images, on the paper's GPUs of one GPU's. SN has the rows of one GPU"
       " alone: its batch statistics here are always of the whole step."
     ),
+    notes=(imagenet.ONE_RUN,),
     direction="higher",
   )
 

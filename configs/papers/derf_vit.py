@@ -120,5 +120,6 @@ def table(scale: str) -> papers.Table:
       " here. No class token, and the last norm is before the mean over"
       " patches, in timm after it."
     ),
+    notes=(imagenet.ONE_RUN,),
     direction="higher",
   )

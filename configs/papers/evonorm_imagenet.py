@@ -88,5 +88,6 @@ def table(scale: str) -> papers.Table:
       " table could not be read: here 4, 90, and random parts and mirror"
       " images."
     ),
+    notes=(imagenet.ONE_RUN,),
     direction="higher",
   )

@@ -93,5 +93,6 @@ def table(scale: str) -> papers.Table:
       "224 pixels in training and evaluation, where the code has 192 and 256"
       " for F0 and more for the others; no RandAugment."
     ),
+    notes=(imagenet.ONE_RUN,),
     direction="higher",
   )
