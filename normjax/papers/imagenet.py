@@ -10,8 +10,8 @@ from normjax import configure
 NUM_IMAGES = 1_281_167
 SEEDS = (1, 2, 3)
 ONE_RUN = (
-  "The paper has one run per row. `--seeds=1` trains as many, which decides"
-  " nothing; the three of a whole table decide what is large."
+  "`--seeds=1` trains one run per row, which decides nothing; the three of a"
+  " whole table decide what is large."
 )
 METRIC = "eval/accuracy"
 
