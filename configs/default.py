@@ -36,6 +36,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.schedule.warmup_fraction = 0.1  # of train.num_steps, rising linearly
   config.schedule.decay_fraction = 0.2  # wsd only: the last part, falling
   config.schedule.final_fraction = 0.1  # of the peak, at the last step
+  # Another name is step_decay: at each of these fractions of all steps the rate
+  # falls to a tenth.
+  config.schedule.milestones = ()
 
   config.train = ml_collections.ConfigDict()
   config.train.num_steps = 300  # optimizer steps; the schedule ends here
@@ -111,7 +114,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # Regular expressions; what matches is a row beside each training row:
   # "activation/<path>", "gradient/<path>", "update/<path>" as mean, variance,
   # rms and max; "gradient_norm/layers/0", by depth; "scale/<path>", norms'
-  # parameters, as mean, rms, min and max; "effective_learning_rate/<path>";
+  # parameters, as mean, rms, min and max; "weight_norm/<path>", of any
+  # parameter; "effective_learning_rate/<path>";
   # "spectrum/<path>", of an update's singular values the largest, stable_rank
   # and effective_rank (an SVD per step: choose few).
   config.log.probes = ()

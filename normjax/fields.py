@@ -8,9 +8,10 @@ without a line is a misspelt one: nothing would read it.
 import dataclasses
 import enum
 import functools
+import itertools
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ MIN_FLOAT32 = 1.1754943508222875e-38
 
 # The kind of a leaf that is a string or a tuple of strings.
 TEXTS = str | tuple
+# That of one that is parts of a whole, in the order in which they come.
+FRACTIONS = tuple[float, ...]
 
 
 class Effect(enum.Enum):
@@ -45,8 +48,8 @@ class Field:
   """What one leaf may be.
 
   Attributes:
-    kind: bool, int, float, str, tuple (of strings), or TEXTS: one of the last
-      two.
+    kind: bool, int, float, str, tuple (of strings), TEXTS: one of the last
+      two, or FRACTIONS.
     effect: see `Effect`.
     low: the smallest number allowed.
     high: the largest.
@@ -75,6 +78,8 @@ class Field:
       return "a tuple of strings"
     if self.kind == TEXTS:
       return "a string or a tuple of strings"
+    if self.kind == FRACTIONS:
+      return "a tuple of rising numbers above 0 and below 1"
     kind = "an integer" if self.kind is int else "a finite number"
     return f"{kind}, {self.range()}"
 
@@ -112,6 +117,8 @@ class Field:
   def _has_type(self, value: Any) -> bool:
     if self.kind == TEXTS and isinstance(value, str):
       return True
+    if self.kind == FRACTIONS:
+      return isinstance(value, list | tuple) and _rise(value)
     if self.kind in (tuple, TEXTS):
       return isinstance(value, list | tuple) and all(
         isinstance(item, str) for item in value
@@ -121,6 +128,15 @@ class Field:
     if self.kind is float:
       return isinstance(value, int | float)
     return isinstance(value, self.kind)
+
+
+def _rise(values: Iterable[Any]) -> bool:
+  """Whether they are numbers between 0 and 1, each above the one before."""
+  numbers = [0.0, *values, 1.0]
+  return all(
+    isinstance(each, float | int) and not isinstance(each, bool)
+    for each in numbers
+  ) and all(a < b for a, b in itertools.pairwise(numbers))
 
 
 def _int(effect: Effect, low: int, high: int = MAX_INT32) -> Field:
@@ -141,6 +157,7 @@ FIELDS: Mapping[str, Field] = {
   "schedule.warmup_fraction": _scalar(0, 1),
   "schedule.decay_fraction": _scalar(0, 1),
   "schedule.final_fraction": _scalar(0, 1),
+  "schedule.milestones": Field(FRACTIONS, Effect.STATIC),
   "train.num_steps": _int(Effect.TRACED, 1),
   "train.batch_size": _int(Effect.STATIC, 1),
   "train.accumulation_steps": _int(Effect.STATIC, 1),

@@ -12,6 +12,7 @@ from normjax.imports import is_outside
 OPTIONAL: dict[str, Any] = {
   "objective.name": "",
   "optimizer.mask": "",  # The optimizer's own.
+  "schedule.milestones": (),
   "evaluate.metrics": (),
   "evaluate.split": "validation",
   "evaluate.weights": "trained",

@@ -129,6 +129,7 @@ def test_what_a_config_may_lack(path):
     "evaluate.weights": "ema",
     "train.mixup_mode": "element",
     "train.ema_warmup": True,
+    "schedule.milestones": (0.5,),
   }.get(path, "mine")
   if isinstance(configure.OPTIONAL[path], float):
     value = 0.75
@@ -174,7 +175,7 @@ def test_the_role_decides_the_program():
   key = build.program_key(config)
   other = {
     bool: lambda v: not v, int: lambda v: v + 8, float: lambda v: v / 2 + 0.01,
-    tuple: lambda v: (*v, "x"),
+    tuple: lambda v: (*v, "x"), fields.FRACTIONS: lambda v: (*v, 0.5),
   }  # fmt: skip
   for path, field in fields.FIELDS.items():
     value = dict(configure.leaves(config))[path]

@@ -14,6 +14,7 @@ from normjax.registry import Registry, is_outside
 TABLE = {
   "run": "normjax.train.from_run:from_run",
   "deploy": "normjax.convert.deploy:start_step",
+  "pretrained": "normjax.train.pretrained:pretrained",
 }
 _KIND = "start step"
 _REGISTRY = Registry(_KIND, TABLE, from_outside=True)

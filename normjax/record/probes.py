@@ -3,7 +3,7 @@
 A probe is a regular expression searched in names such as
 "activation/layers/0/attention/output", "gradient/layers/0/…/kernel",
 "gradient_norm/layers/0", "scale/final_norm/scale", "update/…",
-"spectrum/…" and "effective_learning_rate/…".
+"spectrum/…", "weight_norm/…" and "effective_learning_rate/…".
 """
 
 import re
@@ -190,6 +190,14 @@ def spectrum(
       jnp.where(largest_b > 0, jnp.exp(entropy_b), 0.0)
     )
   return values
+
+
+def weight_norms(params: PyTree, patterns: tuple[str, ...]) -> dict[str, Array]:
+  """The L2 norm ||w|| of each chosen leaf, float32."""
+  return {
+    name: jnp.linalg.norm(leaf.ravel())
+    for name, leaf in _chosen("weight_norm", params, patterns)
+  }
 
 
 def effective_learning_rate(

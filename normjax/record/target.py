@@ -10,10 +10,6 @@ more than it had. So it is never left out of a mean: where one run of a method
 has not reached the target, the method has no mean, and no difference; what is
 told is how many reached it, and the median over all runs where more than half
 did. A run that diverged has not reached it, whatever it saw before.
-
-What `log.probes` measured is a metric, too, from the rows in the same way:
-
-    last(scale/final_norm/scale/rms)  of the last training row
 """
 
 import dataclasses
@@ -24,13 +20,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from normjax import errors
+from normjax.record import probed
 
 _WHAT = {"steps": "step", "seconds": "time_s"}  # Unit to key of a row.
 _BEGIN = re.compile(r"\s*(\w+)_to\s*\(")
 _FORM = re.compile(
   r"(steps|seconds)_to\((eval/[^<>=()\s]+)\s*(<=|>=)\s*([^()\s]+)\)"
 )
-_LAST = re.compile(r"last\((.+)\)")
 Rows = Iterable[Mapping[str, Any]]
 
 
@@ -110,22 +106,11 @@ def parse(name: str) -> Target | None:
 
 
 def measured(name: str) -> str:
-  """The metric that results have: a target's measured one, else the name."""
-  found = parse(name)
-  return name if found is None else found.measured
-
-
-def last(probe: str) -> str:
-  """The metric that is the last value of a probe."""
-  return f"last({probe})"
-
-
-def _last_value(probe: str, rows: Sequence[Mapping[str, Any]]) -> float | None:
-  """Of the last row that has the probe; None: none has, or it is not finite."""
-  for row in reversed(rows):
-    if row["kind"] == "probe" and probe in row:
-      return row[probe]
-  return None
+  """The metric that rows have: what a target or a probe's metric is made of."""
+  if (goal := parse(name)) is not None:
+    return goal.measured
+  found = probed.parse(name)
+  return name if found is None else f"probe/{found.probe}"
 
 
 def add(
@@ -133,22 +118,21 @@ def add(
   names: Iterable[str],
   rows: Callable[[], Rows],
 ) -> Mapping[str, Any]:
-  """A result with what the names ask of the rows as metrics of its own.
+  """A result with what its rows say more: targets and probes' metrics.
 
   Args:
     result: what `result.json` holds.
-    names: metrics; those that are neither targets nor last values of probes are
-      left as they are.
+    names: metrics; others are left as they are.
     rows: gives the rows of the run, where they are needed.
   """
   names = tuple(names)
   targets = [found for name in names if (found := parse(name)) is not None]
-  lasts = {name: found[1] for name in names if (found := _LAST.fullmatch(name))}
-  if not targets and not lasts:
+  probes = [found for name in names if (found := probed.parse(name))]
+  if not targets and not probes:
     return result
   read = list(rows())
-  own = {each.name: each.reached(read) for each in targets}
-  own |= {name: _last_value(probe, read) for name, probe in lasts.items()}
+  own: dict[str, float | None] = {t.name: t.reached(read) for t in targets}
+  own |= {each.name: each.value(read) for each in probes}
   return {**result, "metrics": {**result["metrics"], **own}}
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from normjax import beside, configure, data, errors
 from normjax.imports import is_outside
-from normjax.record import target
 from normjax.record.failures import Failure, told
 from normjax.sweep import labels, machine
 from normjax.sweep.plan import Plan, Point
@@ -58,8 +57,8 @@ def check(
     return []
   request = {
     "configs": configs,
-    "metric": target.measured(plan.metric),
-    "other_metrics": list(map(target.measured, plan.other_metrics)),
+    "metric": plan.metric,
+    "other_metrics": list(plan.other_metrics),
     "strict": strict,
     "shapes_suffice": shapes_suffice,
   }
@@ -162,10 +161,8 @@ def _check(
       continue
     with _about(name):
       program_lib.check_start(config)
-      preview_lib.check_metrics("Sweep.metric", [metric], preview.metrics)
-      preview_lib.check_metrics(
-        "Sweep.other_metrics", other_metrics, preview.metrics
-      )
+      preview_lib.check_metrics("Sweep.metric", [metric], preview)
+      preview_lib.check_metrics("Sweep.other_metrics", other_metrics, preview)
       # Said of the method, not of the values that its first trial has.
       unfulfilled += [
         Failure(name.partition(" with ")[0], note)

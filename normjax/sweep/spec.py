@@ -30,11 +30,12 @@ class Sweep:
     tune: None runs every method as its config says.
     baseline: the method that the others are compared with: its label or an
       override dict that only it satisfies. None: the first.
-    metric: of `result.json`, or a target such as `steps_to(eval/loss<=2.0)`
-      (see `record.target`); decides the tuning and orders the report.
+    metric: of `result.json`, a target such as `steps_to(eval/loss<=2.0)` (see
+      `record.target`), or a probe's as `last(weight_norm/head/kernel)` (see
+      `record.probed`); decides the tuning and orders the report.
     mode: "min" or "max": which side of the metric is better. One that is not
       that of a loss or an accuracy is refused.
-    other_metrics: of `result.json`, or targets; columns beside the metric,
+    other_metrics: of these kinds, too; columns beside the metric,
       which decide nothing.
     ladder: sizes and budgets at which every method is compared; None: the
       config's.
@@ -74,7 +75,7 @@ class Sweep:
     object.__setattr__(self, "other_metrics", tuple(others))
     checks.one_of("Sweep.mode", self.mode, ("min", "max"))
     for name in (self.metric, *others):
-      target.parse(name)  # Or says what is wrong with it.
+      target.measured(name)  # Or says what is wrong with it.
     if target.parse(self.metric) is not None and self.mode == "max":
       raise errors.UserError(
         f"Sweep.metric {self.metric!r} is better where it is smaller, but"

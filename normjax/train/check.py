@@ -40,6 +40,12 @@ def _check_schedule(schedule: Any) -> None:
       f"schedule.warmup_fraction={rise} and schedule.decay_fraction={fall}"
       " overlap: of 'wsd', their sum is at most 1."
     )
+  if (schedule.name == "step_decay") != bool(schedule.get("milestones")):
+    raise errors.UserError(
+      f"schedule.milestones={tuple(schedule.get('milestones', ()))} with"
+      f" schedule.name={schedule.name!r}: they are of 'step_decay', which needs"
+      " some, as in (0.5, 0.75)."
+    )
 
 
 def _check_batch(config: configure.ConfigDict) -> None:

@@ -33,6 +33,7 @@ def of_update(
   return (
     probes.statistics("update", updates, patterns)
     | probes.effective_learning_rate(updates, params, patterns)
+    | probes.weight_norms(params, patterns)
     | probes.norm_parameters(params, patterns, norms)
     | probes.spectrum(_matrices(updates, roles), patterns)
   )

@@ -8,25 +8,30 @@ from typing import Any, NamedTuple
 import jax
 
 from normjax import build, configure, errors
-from normjax.record import sources, target
+from normjax.record import probed, sources, target
 from normjax.registry import near_misses
 from normjax.train import evaluate, program
 from normjax.train import step as train_step
 
 # The probes whose value is the whole name; others end in a statistic.
-_SINGLE = ("gradient_norm", "effective_learning_rate")
+_SINGLE = ("gradient_norm", "effective_learning_rate", "weight_norm")
 
 
 class Preview(NamedTuple):
   """Names that a run will write.
 
   Attributes:
-    metrics: of `result.json`, and those that the rows of probes give.
-    probes: of the probe rows, without the statistic at their end.
+    metrics: of `result.json`.
+    values: of the probe rows.
   """
 
   metrics: tuple[str, ...]
-  probes: tuple[str, ...]
+  values: tuple[str, ...]
+
+  @property
+  def probes(self) -> tuple[str, ...]:
+    """The names of values without the statistic at their end."""
+    return tuple(map(_place, self.values))
 
   def unmatched(self, patterns: Iterable[str]) -> list[str]:
     """Those of `log.probes` that choose nothing."""
@@ -67,19 +72,23 @@ def preview(config: configure.ConfigDict) -> Preview:
     metrics=(
       *(f"eval/{name}" for name in names),
       *(f"train/{name}" for name in (*means, *train_step.MEASURED)),
-      *(target.last(name) for name in measured if "/" in name),
     ),
-    probes=tuple(_place(name) for name in measured if "/" in name),
+    values=tuple(name for name in measured if "/" in name),
   )
 
 
-def check_metrics(
-  option: str, wanted: Iterable[str], known: Iterable[str]
-) -> None:
-  """Raises UserError for a name that no result will have."""
-  known = tuple(known)
-  for name in wanted:
-    if name not in known:
+def check_metrics(option: str, wanted: Iterable[str], preview: Preview) -> None:
+  """Raises UserError for a metric that no result, or no row, will have."""
+  for metric in wanted:
+    asked = probed.parse(metric)
+    if asked is not None and asked.probe not in preview.values:
+      raise errors.UserError(
+        f"{option} {metric!r}: no probe row will have {asked.probe!r}."
+        f"{near_misses(asked.probe, preview.values)} log.probes chooses"
+        f" {len(preview.values)} values."
+      )
+    name, known = target.measured(metric), preview.metrics
+    if asked is None and name not in known:
       raise errors.UserError(
         f"{option} {name!r} will be in no result.{near_misses(name, known)}"
         f" There will be: {', '.join(known)}."
@@ -93,8 +102,8 @@ def check_probes(unmatched: Iterable[str]) -> None:
     raise errors.UserError(
       f"log.probes: nothing matches {', '.join(map(repr, patterns))}; names"
       " begin with activation/, gradient/, gradient_norm/, update/, scale/,"
-      " effective_learning_rate/ or spectrum/, and go on with a path that"
-      " `normjax show` prints."
+      " weight_norm/, effective_learning_rate/ or spectrum/, and go on with a"
+      " path that `normjax show` prints."
     )
 
 

@@ -18,6 +18,7 @@ TABLE = {
   "linear": "normjax.train.schedules:linear",
   "warmup_cosine": "normjax.train.schedules:warmup_cosine",
   "wsd": "normjax.train.schedules:wsd",
+  "step_decay": "normjax.train.schedules:step_decay",
 }
 _REGISTRY = Registry("schedule", TABLE, from_outside=True)
 names = _REGISTRY.names
@@ -79,7 +80,11 @@ def of_block(block: Mapping[str, Any]) -> Schedule:
     for key, value in block.items()
     if key != "name" and f"schedule.{key}" not in fields.FIELDS
   }
-  return get(block["name"], own)
+  found = get(block["name"], own)
+  if "milestones" not in block:
+    return found
+  given = {"milestones": tuple(block["milestones"])}
+  return lambda step, scalars: found(step, {**scalars, **given})
 
 
 def _warmup(step: Array, scalars: Scalars) -> Array:
@@ -119,3 +124,15 @@ def wsd(step: Array, scalars: Scalars) -> Array:
   start = (1.0 - scalars["decay_fraction"]) * scalars["num_steps"]
   fall = (1.0 - scalars["final_fraction"]) * _progress(step, scalars, start)
   return _warmup(step, scalars) * (1.0 - fall)
+
+
+def step_decay(step: Array, scalars: Scalars) -> Array:
+  """Warm-up, then 1, a tenth of it at each of the milestones, fractions of all.
+
+  As in He et al., arXiv:1512.03385: a step at t = m num_steps is the first of
+  the lower rate. There is no final fraction.
+  """
+  at = jnp.asarray(scalars.get("milestones", ()), jnp.float32)
+  # Half a step off: products such as 0.3 * 100 are not whole in float32.
+  passed = jnp.sum(step + 0.5 > at * scalars["num_steps"])
+  return _warmup(step, scalars) * 0.1**passed

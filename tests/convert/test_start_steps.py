@@ -32,9 +32,21 @@ def _deploy(folder):
 
 
 # By name: (a folder) -> an entry, and a model that the step takes.
+def _pretrained(folder):
+  model = models.make(
+    "cifar_resnet",
+    depth=8,
+    width=2,
+    input_shape=(8, 8, 1),
+    conv_norm_mode="eval",
+  )
+  return "pretrained(num_steps=2, batch_size=4, quarter_turns=1)", model
+
+
 CASES = {
   "run": _run,
   "deploy": _deploy,
+  "pretrained": _pretrained,
 }
 
 

@@ -84,7 +84,7 @@ def _small_batches(config):
   return configure.override(
     config,
     {
-      "train.batch_size": 16,
+      "train.batch_size": max(16, config.norm.get("virtual_batch_size") or 0),
       "train.accumulation_steps": 1,
       "evaluate.batch_size": 16,
     },

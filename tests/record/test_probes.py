@@ -52,6 +52,12 @@ def test_norms_by_depth_join_a_layers_leaves():
   assert set(one) == {"gradient_norm/layers/0"}
 
 
+def test_weight_norms_of_what_matches():
+  values = probes.weight_norms(TREE, ("weight_norm/layers",))
+  assert set(values) == {"weight_norm/layers/0/kernel"}
+  np.testing.assert_allclose(values["weight_norm/layers/0/kernel"], 5.0)
+
+
 def test_norm_parameters_are_those_of_norms():
   params = {
     "final_norm": {"scale": jnp.asarray([-1.0, 3.0])},

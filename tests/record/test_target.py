@@ -32,22 +32,6 @@ def test_the_first_evaluation_that_is_so(name, value):
   assert name not in result["metrics"]
 
 
-@pytest.mark.parametrize(
-  ("probe", "value"),
-  [("scale/final_norm/scale/rms", 1.5), ("scale/other/rms", None)],
-)
-def test_the_last_value_of_a_probe_is_a_metric(probe, value):
-  rows = [
-    *ROWS,
-    {"kind": "probe", "step": 0, "scale/final_norm/scale/rms": 1.0},
-    {"kind": "probe", "step": 150, "scale/final_norm/scale/rms": 1.5},
-  ]
-  name = target.last(probe)
-  assert name == f"last({probe})"
-  told = target.add({"metrics": {"eval/loss": 2.5}}, [name], lambda: rows)
-  assert told["metrics"] == {"eval/loss": 2.5, name: value}
-
-
 def test_rows_are_read_only_where_a_target_asks():
   assert target.add({"metrics": {}}, ["eval/loss"], None) == {"metrics": {}}
 

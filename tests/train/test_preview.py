@@ -11,7 +11,7 @@ from normjax.train import step as train_step
 from tests import support
 
 TRAINING = {"loss", "accuracy", "grad_norm", "update_norm", "learning_rate"}
-PROBES = ("scale/", "gradient_norm/", "update/head")
+PROBES = ("scale/", "gradient_norm/", "update/head", "weight_norm/head")
 
 
 def test_names_are_those_of_a_step():
@@ -29,15 +29,23 @@ def test_names_are_those_of_a_step():
   probes = {name for name in metrics if "/" in name}
   assert "scale/final_norm/scale/rms" in probes
   assert set(found.metrics) == {
-    *(f"last({name})" for name in probes),
     *(f"train/{name}" for name in TRAINING),
     "eval/loss",
     "eval/accuracy",
     "eval/bits_per_byte",
   }
+  assert set(found.values) == probes
   assert found.unmatched(PROBES) == []
   assert found.unmatched(("scale/", "nothing", "mean")) == ["nothing", "mean"]
   assert found.unmatched(("final_norm/scale$",)) == []
+  wanted = ["eval/loss", "last(weight_norm/head/kernel)"]
+  preview.check_metrics("Sweep.metric", wanted, found)
+  for name, said in (
+    ("last(weight_norm/hed/kernel)", "Did you mean 'weight_norm/head/kernel'"),
+    ("probe/weight_norm/head/kernel", "will be in no result"),
+  ):
+    with pytest.raises(errors.UserError, match=said):
+      preview.check_metrics("Sweep.metric", [name], found)
 
 
 def test_corruptions_have_names():

@@ -5,7 +5,8 @@ import optax
 import pytest
 
 from normjax import errors
-from normjax.train import schedules
+from normjax.train import check, schedules
+from tests import support
 
 SCALARS = {
   "num_steps": 200,
@@ -46,6 +47,30 @@ def test_linear_and_wsd_end_near_the_final_fraction():
   np.testing.assert_allclose(
     wsd[150:], 1 - 0.95 * np.arange(50) / 50, rtol=1e-5
   )
+
+
+def test_step_decay_equals_optax():
+  block = {"name": "step_decay", "milestones": [0.3, 0.5]}
+  ours = jax.vmap(lambda t: schedules.of_block(block)(t, SCALARS))
+  theirs = optax.piecewise_constant_schedule(1.0, {60: 0.1, 100: 0.1})
+  t = jnp.arange(20, 200)
+  np.testing.assert_allclose(ours(t), theirs(t), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "said"),
+  [
+    ("step_decay", (), r"milestones=\(\) with schedule.name='step_decay'"),
+    ("linear", (0.5,), "they are of 'step_decay'"),
+    ("step_decay", (0.5, 0.5), "must be a tuple of rising numbers above 0"),
+    ("step_decay", (1.0,), "must be a tuple of rising numbers above 0"),
+    ("step_decay", ("half",), "must be a tuple of rising numbers above 0"),
+  ],
+)
+def test_milestones_that_are_none(name, value, said):
+  changes = {"schedule.name": name, "schedule.milestones": value}
+  with pytest.raises(errors.UserError, match=said):
+    check.check(support.tiny(changes))
 
 
 def test_constant_and_no_warmup():

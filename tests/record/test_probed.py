@@ -1,0 +1,48 @@
+"""Metrics that are made of a probe's rows."""
+
+import pytest
+
+from normjax import errors
+from normjax.record import probed, target
+
+ROWS = [
+  {"kind": "train", "step": 0, "loss": 2.0},
+  {"kind": "probe", "step": 0, "weight_norm/a": 2.0, "weight_norm/b": 0.0},
+  {"kind": "probe", "step": 10, "weight_norm/a": 3.0, "weight_norm/b": 1.0},
+  {"kind": "eval", "step": 20, "weight_norm/a": 9.0},
+]
+
+
+@pytest.mark.parametrize(
+  ("name", "value"),
+  [
+    ("last(weight_norm/a)", 3.0),
+    ("growth(weight_norm/a)", 1.5),
+    ("growth(weight_norm/b)", None),  # From 0 there is no ratio.
+    ("last(weight_norm/c)", None),
+  ],
+)
+def test_values_of_the_probes_rows(name, value):
+  told = target.add({"metrics": {}}, ["eval/loss", name], lambda: ROWS)
+  assert told["metrics"] == {name: value}
+
+
+def test_a_number_that_was_not_finite_has_no_last():
+  rows = [*ROWS, {"kind": "probe", "step": 20, "weight_norm/a": None}]
+  told = target.add({"metrics": {}}, ["last(weight_norm/a)"], lambda: rows)
+  assert told["metrics"] == {"last(weight_norm/a)": None}
+
+
+def test_beside_targets():
+  names = ["steps_to(eval/weight_norm/a>=9)", "last(weight_norm/a)"]
+  told = target.add({"metrics": {}}, names, lambda: ROWS)
+  assert told["metrics"] == dict(zip(names, (20, 3.0), strict=True))
+  assert target.measured("last(weight_norm/a)") == "probe/weight_norm/a"
+
+
+@pytest.mark.parametrize(
+  "name", ["last()", "growth(a b)", "last (weight_norm/a)", "last(x"]
+)
+def test_what_begins_as_one_must_be_one(name):
+  with pytest.raises(errors.UserError, match="is not last"):
+    probed.parse(name)
