@@ -63,7 +63,7 @@ def table(scale: str) -> papers.Table:
     notes=(
       llama_c4.ONE_RUN,
       llama_c4.BASELINES,
-      llama_c4.divided_note("APOLLO of 60M", 30.94),
+      llama_c4.divided_note(("APOLLO of 60M", 30.94, 512)),
       "Numbers are SCALE's runs of APOLLO (60M: 11,000 steps). RACS prints"
       " 31.93, 23.84, 17.18 and 14.17 for APOLLO-Mini.",
       "Not run: 7B, whose rates are not known.",

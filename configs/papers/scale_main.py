@@ -149,7 +149,7 @@ def _paper() -> papers.Table:
     notes=(
       llama_c4.ONE_RUN,
       llama_c4.BASELINES,
-      llama_c4.divided_note("Adam of 60M", 30.05),
+      llama_c4.divided_note(("Adam of 60M", 30.05, 512)),
       "SCALE's Adam stands beside Adam at 3e-3, since 1e-3 does not give its"
       " number: which rate it had is not said.",
       "Not run: SCALE itself and Stable-SPAM. SinkGD and RACS are not in the"

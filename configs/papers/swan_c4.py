@@ -68,7 +68,7 @@ def table(scale: str) -> papers.Table:
     notes=(
       llama_c4.ONE_RUN,
       llama_c4.BASELINES,
-      llama_c4.divided_note("SWAN of 60M", 30.0),
+      llama_c4.divided_note(("SWAN of 60M", 30.0, None)),
       "SWAN's own table could not be read: the numbers are SCALE's copy, which"
       " says nothing of the last layer nor of the tuning.",
     ),
