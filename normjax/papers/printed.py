@@ -44,9 +44,14 @@ class Number:
 
   @property
   def rounding(self) -> float:
-    """Half of the last digit that is printed."""
-    if self.value is None or float(self.value).is_integer():
+    """Half of the last digit that is printed; of a count there is none.
+
+    A whole number is a count, unless it is a percentage: 82% is 81.5 to 82.5.
+    """
+    if self.value is None:
       return 0.0
+    if isinstance(self.value, int):
+      return 0.5 if self.is_percent else 0.0
     digits = re.fullmatch(r"-?\d+\.(\d+)", repr(self.value))
     return 0.5 * 10.0 ** -len(digits[1]) if digits else 0.0
 
