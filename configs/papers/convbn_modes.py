@@ -96,7 +96,7 @@ def table(scale: str) -> papers.Table:
 def _keeps_less(column: str) -> list[papers.Expected]:
   """Between 30% and 50%, about what the authors' networks save."""
   tune, frozen = (TUNE, column), (EVAL, column)
-  source = "torch.compile pass: -44%"
+  source = "torch.compile pass: -44%; the band about it is ours"
   return [
     papers.ratio_below(
       tune,
@@ -116,15 +116,12 @@ def _keeps_less(column: str) -> list[papers.Expected]:
 
 
 def _paper_table() -> papers.Table:
-  column = "ResNet-50, batch 64, 224 px"
-  numbers = {EVAL: "eager", TUNE: "torch.compile with the pass"}
   return papers.Table(
     title="Memory of a ResNet-50 by mode",
     paper="convbn_tune",
-    target="torch.compile pass",
+    target=None,
     cells=[
-      papers.Cell(mode, KEPT_GB, part=papers.MEASURE, paper=(number, column))
-      for mode, number in numbers.items()
+      papers.Cell(mode, KEPT_GB, part=papers.MEASURE) for mode in (EVAL, TUNE)
     ],
     expected=_keeps_less(KEPT_GB),
     hardware="one CPU core, half a minute",
@@ -132,6 +129,12 @@ def _paper_table() -> papers.Table:
       "Arrays that the backward pass keeps, in shapes alone; the paper's"
       " numbers are the peak of PyTorch's memory, weights and temporaries"
       " included."
+    ),
+    notes=(
+      "The authors' pass of torch.compile takes this network from a peak of"
+      " 5.18 GB to one of 2.88. A peak is another quantity than what is kept:"
+      " the two numbers do not stand beside the cells, and of them the"
+      " statements take the ratio alone.",
     ),
     parts=(papers.MEASURE,),
     units="GB",

@@ -117,8 +117,9 @@ def table(scale: str) -> papers.Table:
     hardware="32 GPUs for ViT-B, 64 for ViT-L, as the authors had",
     differs=(
       "Without RandAugment and random erasing, which are not among the recipes"
-      " here. No class token, and the last norm is before the mean over"
-      " patches, in timm after it."
+      " here. The table of positions decays, in timm it does not. No class"
+      " token, and the last norm is before the mean over patches, in timm after"
+      " it."
     ),
     notes=(imagenet.ONE_RUN,),
     direction="higher",

@@ -24,7 +24,7 @@ PARAMETERS = {
 }
 ADAM, EIGHT = "Adam", "8-bit Adam"
 METHODS = {ADAM: llama_c4.adam, EIGHT: llama_c4.adam_8bit}
-# What 4-bit states cost at 130M, in nats.
+# What TorchAO's 4-bit states cost a LLaMA of 130M, in nats: the least of them.
 FOUR_BITS = 0.0205
 
 
@@ -59,9 +59,12 @@ def table(scale: str) -> papers.Table:
         (EIGHT, size),
         (ADAM, size),
         of=FOUR_BITS,
-        claim=f"8-bit Adam of {size} is nearer to Adam than 4-bit states are",
-        source="abstract; the bound is of another paper: what 4-bit states cost"
-        " a LLaMA of 130M, three paired seeds",
+        claim=(
+          f"8-bit Adam of {size} is nearer to Adam than TorchAO's 4-bit states"
+          " were"
+        ),
+        source="abstract; the bound is of another paper: what TorchAO's 4-bit"
+        " states cost a LLaMA of 130M, three paired seeds",
       )
       for size in COLUMNS
     ],

@@ -86,7 +86,8 @@ def table(scale: str) -> papers.Table:
     differs=(
       "Images per worker, epochs and augmentation of the paper's small-batch"
       " table could not be read: here 4, 90, and random parts and mirror"
-      " images."
+      " images. S0 trains once, with steps of 1,024 images: beside batch norm"
+      " of few images, the paper's S0 may have had small steps, too."
     ),
     notes=(imagenet.ONE_RUN,),
     direction="higher",

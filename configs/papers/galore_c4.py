@@ -74,7 +74,7 @@ def table(scale: str) -> papers.Table:
     notes=(
       llama_c4.ONE_RUN,
       llama_c4.BASELINES,
-      llama_c4.divided_note("Full-rank Adam of 60M", 34.06),
+      llama_c4.divided_note(("Full-rank Adam of 60M", 34.06, 256)),
       "GaLore's rate was chosen per size from five; the chosen ones are not"
       " released, and the scripts say 0.01 for all. Of 1B the paper's rank is"
       " 512, the script's in the repository 1024.",

@@ -72,6 +72,11 @@ def table(scale: str) -> papers.Table:
       "LayerScale starts at 1e-4, and depth-scaled init is DS-Init: the paper's"
       f" scripts have neither. {deep_llama.DIFFERS}"
     ),
-    notes=(llama_c4.ONE_RUN, llama_c4.divided_note("Pre-LN of 130M", 26.73)),
+    notes=(
+      llama_c4.ONE_RUN,
+      llama_c4.divided_note(
+        ("Pre-LN of 130M", 26.73, 64), ("Pre-LN of 250M", 21.92, 512)
+      ),
+    ),
     parts=deep_llama.parts(SIZES),
   )

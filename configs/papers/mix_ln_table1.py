@@ -75,7 +75,7 @@ def table(scale: str) -> papers.Table:
     differs=deep_llama.DIFFERS,
     notes=(
       llama_c4.ONE_RUN,
-      llama_c4.divided_note("Pre-LN of 130M", 26.78),
+      llama_c4.divided_note(("Pre-LN of 130M", 26.78, 256)),
       deep_llama.DEEP_NORM_NOTE,
       "Tables disagree: Pre-LN of 250M is 21.92 here and 23.39 in the paper's"
       " Table 6, of 130M 26.78 here and 32.18 in its Table 8; Mix-LN of 1B is"

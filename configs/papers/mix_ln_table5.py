@@ -80,6 +80,6 @@ def table(scale: str) -> papers.Table:
     differs=deep_llama.DIFFERS,
     notes=(
       llama_c4.ONE_RUN,
-      llama_c4.divided_note("Mix-LN of 25 %", 18.18),
+      llama_c4.divided_note(("Mix-LN of 25 %", 18.18, 128)),
     ),
   )

@@ -75,7 +75,7 @@ def table(scale: str) -> papers.Table:
     notes=(
       llama_c4.ONE_RUN,
       llama_c4.BASELINES,
-      llama_c4.divided_note("Adam (theirs) of 60M", 33.94),
+      llama_c4.divided_note(("Adam (theirs) of 60M", 33.94, None)),
       "Not run: Alice and Alice-0, Apollo-svd (APOLLO here draws its subspace)"
       " and the rows whose last layer is a matrix like the others.",
     ),

@@ -84,5 +84,5 @@ def table(scale: str) -> papers.Table:
       "DyT with alpha 1 stays near the loss of single bytes under AdamW at this"
       " width.",
     ),
-    units="nats per token",
+    units="nats per byte; the paper's per token",
   )

@@ -1,8 +1,9 @@
 """Do SELU networks train at a depth where others need a norm?
 
-Claim: a self-normalizing network of 32 layers trains, where ReLU networks with
-batch norm, layer norm or neither fall behind by more than 10 points; of 2
-layers all are alike (arXiv:1706.02515, abstract; it has no number of this).
+Claim: self-normalizing networks train at many layers, and outperform plain
+networks with other norms (arXiv:1706.02515, abstract; it has no number of
+this). Expected here, after a trial: of 32 layers ReLU networks with batch norm,
+layer norm or neither fall behind by more than 10 points; of 2 all are alike.
 Command: normjax reproduce selu_depth --scale=proxy
 Time: about 5 minutes on two cores, compilation included.
 
@@ -96,7 +97,7 @@ def table(scale: str) -> papers.Table:
   def ref(network, depth):
     return network, f"{depth} layers"
 
-  source = "abstract, the direction; a trial before, the points"
+  trial = "a trial before"
   return papers.Table(
     title="Accuracy of plain networks by depth",
     paper="selu",
@@ -113,7 +114,7 @@ def table(scale: str) -> papers.Table:
           ref(other, 32),
           by=0.1,
           claim=f"of 32 layers SELU is above {other} by 10 points",
-          source=source,
+          source=f"abstract, the direction; {trial}, the points",
         )
         for other in OTHERS
       ),
@@ -123,7 +124,7 @@ def table(scale: str) -> papers.Table:
           ref(other, 2),
           of=0.015,
           claim=f"of 2 layers SELU is within 1.5 points of {other}",
-          source=source,
+          source=trial,
         )
         for other in OTHERS
       ),

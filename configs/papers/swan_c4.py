@@ -1,7 +1,7 @@
 """Does SWAN, without any state on matrices, train LLaMA on C4 as Adam does?
 
-Claim: it matches or beats Adam, and reaches Adam's loss with half the tokens at
-350M and 1.3B (arXiv:2412.13148, abstract).
+Claim: it is similar to Adam or better, and reaches Adam's perplexity with half
+the tokens at 350M and 1.3B (arXiv:2412.13148, abstract).
 Command: normjax reproduce swan_c4 --scale=paper
 Time: not measured. 10,000 to 100,000 steps of 131,072 tokens per row.
 
@@ -26,6 +26,15 @@ METHODS = {
   HALF: lambda size: llama_c4.swan(size) | llama_c4.shorter(size, 0.5),
 }
 
+_ABSTRACT = "abstract: Adam's perplexity with half of the tokens"
+# The abstract says of all sizes only that it is similar to Adam, or better.
+_SOURCES = {
+  "60M": "SCALE's copy, 30.00; 34.06 of Adam in GaLore's lineage",
+  "130M": "SCALE's copy, 22.83; 25.08 of Adam in GaLore's lineage",
+  "350M": _ABSTRACT,
+  "1B": _ABSTRACT,
+}
+
 
 def get_config(arg: str = "paper") -> ml_collections.ConfigDict:
   """The run that all rows of a size share."""
@@ -47,7 +56,7 @@ def sweep(arg: str = "paper") -> space.Sweep:
 def table(scale: str) -> papers.Table:
   """Perplexity by optimizer and size."""
   del scale
-  rows = {ADAM: "Adam (same table)", SWAN: "SWAN", HALF: ""}
+  rows = {ADAM: "", SWAN: "SWAN", HALF: ""}
   return papers.Table(
     title="Perplexity of LLaMA on C4: SWAN",
     paper="swan",
@@ -55,12 +64,13 @@ def table(scale: str) -> papers.Table:
     cells=llama_c4.cells(rows),
     expected=[
       *(
-        papers.below((SWAN, size), (ADAM, size), source="abstract")
-        for size in llama_c4.SIZES
+        papers.below((SWAN, size), (ADAM, size), source=source)
+        for size, source in _SOURCES.items()
       ),
       *(
-        papers.below((HALF, size), (ADAM, size), source="abstract")
-        for size in ("350M", "1B")
+        papers.below((HALF, size), (ADAM, size), source=source)
+        for size, source in _SOURCES.items()
+        if source == _ABSTRACT
       ),
     ],
     hardware=llama_c4.HARDWARE,
@@ -68,9 +78,12 @@ def table(scale: str) -> papers.Table:
     notes=(
       llama_c4.ONE_RUN,
       llama_c4.BASELINES,
-      llama_c4.divided_note("SWAN of 60M", 30.0),
+      llama_c4.divided_note(("SWAN of 60M", 30.0, None)),
       "SWAN's own table could not be read: the numbers are SCALE's copy, which"
-      " says nothing of the last layer nor of the tuning.",
+      " says nothing of the last layer nor of the tuning. Adam has 30.05,"
+      " 23.13, 18.77 and 16.52 there, at a rate that is not said and with"
+      " 11,000 steps at 60M: another Adam than this one, beside which they are"
+      " not put.",
     ),
     parts=llama_c4.PARTS,
   )

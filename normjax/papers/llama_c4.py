@@ -52,6 +52,7 @@ METRIC, LOSS = "eval/perplexity", "eval/loss"
 _EVALUATED = 10_000_000
 _EVALUATION_BATCH = 128
 _LENGTH = 256
+_FILLED = 0.8  # Of a window, by a document, on the average.
 
 
 def size_of(arg: str, others: Collection[str] = ()) -> str:
@@ -286,21 +287,45 @@ def undivided(perplexity: float, num_batches: int) -> float:
   return perplexity ** ((num_batches + 1) / num_batches)
 
 
-def divided_note(name: str, perplexity: float) -> str:
-  """What a printed perplexity is where the script's mean is a mean.
+def _num_batches(sequences: int) -> int:
+  """Batches of an evaluation of GaLore's scripts.
 
   Args:
-    name: of the row and the column.
-    perplexity: as printed.
+    sequences: of a forward pass on all GPUs.
   """
-  true = {n: undivided(perplexity, n) for n in (190, 95)}
+  return int(_EVALUATED / (sequences * _LENGTH * _FILLED))
+
+
+def divided_note(*printed: tuple[str, float, int | None]) -> str:
+  """What printed perplexities are where the script's mean is a mean.
+
+  Args:
+    *printed: name of row and column, the perplexity as printed, and the
+      sequences of a forward pass of the script that it is from, on all GPUs;
+      None: there is no official code, and two numbers are tried.
+  """
+  said = []
+  for name, perplexity, sequences in printed:
+    tried = {
+      each: undivided(perplexity, _num_batches(each))
+      for each in ((256, 512) if sequences is None else (sequences,))
+    }
+    told = " and ".join(
+      f"{true:.2f} with {each} sequences per forward pass"
+      f" (n = {_num_batches(each)})"
+      for each, true in tried.items()
+    )
+    said.append(
+      f"{name}, printed {perplexity:g}, is {told}, as its script has them."
+      if sequences
+      else f"{name}, printed {perplexity:g}, was evaluated by code that is not"
+      f" public; were it GaLore's, it would be {told}."
+    )
   return (
     "GaLore's evaluation, which seven other repositories took over, divides the"
     " summed loss of n batches by n + 1; n depends on GPUs and batch, and is in"
-    f" no table. {name}, printed {perplexity:g}, is {true[190]:.2f} with 256"
-    " sequences per forward pass, as GaLore's script of 60M has them (n = 190,"
-    " where documents fill four fifths of the windows), and"
-    f" {true[95]:.2f} with 512 (n = 95). Here the mean is a mean."
+    f" no table. {' '.join(said)} Documents are taken to fill four fifths of"
+    " the windows. Here the mean is a mean."
   )
 
 

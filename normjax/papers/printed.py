@@ -15,6 +15,12 @@ PAPER, SECONDARY, UNVERIFIED = MARKS = ("paper", "secondary", "unverified")
 _SHORT = re.compile(r"(?:Table|Figure) \w+")
 
 
+def decimals(value: float | None) -> int:
+  """Digits behind the point, without trailing zeros but the first."""
+  found = re.fullmatch(r"-?\d+\.(\d+)", repr(value))
+  return len(found[1]) if found else 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Number:
   """A number as it is printed.
@@ -27,6 +33,7 @@ class Number:
     source: where it was read.
     is_percent: whether it is a percentage.
     independent: whether it is of a run by others than the authors.
+    decimals: the most of its column: a printed 22.10 is read as 22.1.
   """
 
   value: float | None
@@ -36,6 +43,7 @@ class Number:
   source: str
   is_percent: bool = False
   independent: bool = False
+  decimals: int = 0
 
   @property
   def second_hand(self) -> bool:
@@ -44,11 +52,15 @@ class Number:
 
   @property
   def rounding(self) -> float:
-    """Half of the last digit that is printed."""
-    if self.value is None or float(self.value).is_integer():
+    """Half of the last digit that is printed; of a count there is none.
+
+    A whole number is a count, unless it is a percentage: 82% is 81.5 to 82.5.
+    """
+    if self.value is None:
       return 0.0
-    digits = re.fullmatch(r"-?\d+\.(\d+)", repr(self.value))
-    return 0.5 * 10.0 ** -len(digits[1]) if digits else 0.0
+    if isinstance(self.value, int):
+      return 0.5 if self.is_percent else 0.0
+    return 0.5 * 10.0 ** -max(decimals(self.value), self.decimals)
 
   def __str__(self) -> str:
     """As the paper has it, as in "26.95 ± 0.02"."""

@@ -15,7 +15,14 @@ from typing import Any
 
 from normjax import errors
 from normjax.papers import places, toml
-from normjax.papers.printed import MARKS, Number, PrintedTable, Targets, Trap
+from normjax.papers.printed import (
+  MARKS,
+  Number,
+  PrintedTable,
+  Targets,
+  Trap,
+  decimals,
+)
 from normjax.papers.table import Cell, Table
 from normjax.registry import near_misses
 
@@ -149,6 +156,13 @@ def _table(where: str, index: int, record: Any) -> PrintedTable:
     numbers[place] = dataclasses.replace(
       found, is_percent=units == "%", independent=kind == INDEPENDENT
     )
+  most = collections.Counter[str]()
+  for (_, column), each in numbers.items():
+    most[column] = max(most[column], decimals(each.value))
+  numbers = {
+    place: dataclasses.replace(each, decimals=most[place[1]])
+    for place, each in numbers.items()
+  }
   return PrintedTable(
     toml.text(where, record, "id"),
     kind,

@@ -69,7 +69,8 @@ def entries(write_targets, tmp_path, monkeypatch):
     results.write(
       folder / "tiny_proxy.json", dataclasses.replace(known, **changes)
     )
-    return listing.of(source.read(str(file)))
+    tiny = source.read(str(file))
+    return [listing._entry(tiny, scale, []) for scale in tiny.scales]
 
   return entries
 

@@ -54,6 +54,8 @@ def test_cells_are_measured_and_their_numbers_are_the_papers(name, scale):
   assert scale in papers.SCALES
   table = module.table(scale)
   numbers = _targets(table.paper)
+  for each in table.expected:
+    assert each.source, f"{each.claim!r} says not where it is from"
   for cell in table.cells:
     if cell.paper is not None:
       place = (

@@ -13,10 +13,17 @@ def test_a_loss_divided_by_one_batch_too_many_is_put_right():
     total, batches = total + 3.4, batches + 1
   printed = math.exp(total / batches)
   assert llama_c4.undivided(printed, 95) == pytest.approx(math.exp(3.4))
-  note = llama_c4.divided_note("Adam of 60M", 30.05)
-  assert "printed 30.05" in note
-  assert "30.59" in note
-  assert "31.15" in note
+  note = llama_c4.divided_note(("Adam", 30.05, 512), ("Pre-LN", 26.73, 64))
+  assert "Adam, printed 30.05, is 31.15 with 512 sequences" in note
+  assert "Pre-LN, printed 26.73, is 26.85 with 64 sequences" in note
+  assert "30.59" not in note
+
+
+def test_of_code_that_is_not_public_no_fault_is_claimed():
+  note = llama_c4.divided_note(("SWAN", 30.05, None))
+  assert "printed 30.05, was evaluated by code that is not public" in note
+  assert "it would be 30.59 with 256" in note
+  assert "31.15 with 512" in note
 
 
 def test_an_argument_names_a_scale_and_a_size():

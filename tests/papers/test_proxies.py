@@ -3,6 +3,7 @@
 import pytest
 
 from normjax import configure, papers
+from normjax.papers import targets
 
 
 def test_computed_counts_are_those_of_the_paper():
@@ -37,3 +38,44 @@ def test_optimizers_of_8_and_32_bits_differ_in_bits_alone(optimizer):
   }
   assert set(wide) ^ set(narrow) <= of_bits | not_there
   assert not any(wide.get(key) for key in not_there)
+
+
+def _table(name):
+  return configure.load_module(f"configs/papers/{name}.py").table("proxy")
+
+
+def test_what_a_norm_may_lose_is_what_the_papers_lost():
+  (loses,) = (
+    e for e in _table("batch_size_table").expected if "1.3" in e.claim
+  )
+  printed = targets.read("switchable_norm_small_batch")
+  large, small = (
+    printed.number("README table", "SN", column).value
+    for column in ("(8,32)", "(8,2)")
+  )
+  assert loses.at_least == pytest.approx((small - large) / 100)
+  assert loses.at_most is None  # To gain is not to lose.
+
+
+def test_a_claim_stands_beside_its_own_paper():
+  table = _table("dyt_data_size")
+  printed = targets.read(table.paper)
+  assert printed.arxiv == "2604.23434"
+  scarce, ample = (
+    printed.number("abstract", "DyT", column).value
+    for column in ("64M, 1M", "64M, 118M")
+  )
+  assert scarce < 0 < ample
+
+
+def test_the_bound_of_8_bits_is_below_what_torchao_loses_with_4():
+  printed = targets.read("adamw4bit_rounding").tables["Table 4, gap to 32-bit"]
+  losses = {
+    column: number.value
+    for (method, column), number in printed.numbers.items()
+    if method == "TorchAO 4-bit"
+  }
+  module = configure.load_module("configs/papers/state_bits.py")
+  paper = configure.load_module("configs/papers/eightbit_c4.py")
+  assert min(losses.values()) > module.BOUND_NATS
+  assert losses["Llama 130M"] == paper.FOUR_BITS == min(losses.values())

@@ -29,6 +29,11 @@ def test_numbers_have_their_mark_and_source(read):
   theirs = found.number("Table 1", "theirs", "60M")
   assert (theirs.source, theirs.second_hand) == ("s", True)
   assert (str(theirs), theirs.rounding) == ("27", 0.0)
+  # 27.0 beside 26.95 was printed as 27.00; a whole percentage is rounded, too.
+  other = read(("value=27", "value=27.0")).number("Table 1", "theirs", "60M")
+  assert other.rounding == pytest.approx(0.005)
+  share = read(("97.7", "82")).number("Table 12", "ours", "top-1")
+  assert (str(share), share.rounding) == ("82%", 0.5)
   assert str(found.number("Table 1", "none", "60M")) == "diverged"
 
 

@@ -25,17 +25,17 @@ def sentence(text: str) -> str:
 def on_cells(judged: Judged) -> list[str]:
   """What a reader must know to read the table."""
   found = [sentence(note) for note in judged.table.notes]
-  if judged.scale == "paper":
+  if judged.scale != "paper":
+    found.append(
+      f"At {judged.scale} scale nothing is said of the paper's numbers: what is"
+      " judged are the statements."
+    )
+  elif any(each.number and not each.number.text for each in judged.cells):
     found.append(
       "agrees: the 95% t-interval of the measured mean, widened by the paper's"
       " plus-minus where it prints one and by half of its last digit, holds"
       " the paper's number; differs: it does not, adjusted by Holm for the"
       " number of cells. A wide interval agrees with much."
-    )
-  else:
-    found.append(
-      f"At {judged.scale} scale nothing is said of the paper's numbers: what is"
-      " judged are the statements."
     )
   found += on_sources(judged)
   lost = [

@@ -12,6 +12,7 @@ from rich.console import Console
 from normjax import errors, papers
 from normjax.papers import results
 from normjax.report import paper
+from normjax.report.paper import footnotes
 from tests.report.paper.conftest import around, computed, stated, trained
 
 MADE = results.Made("2026-01-02", "", {}, "cpu", 2, 1.0, 2.0, 10)
@@ -52,6 +53,14 @@ def judged(write_targets):
     return paper.judge(table, scale, MEASURED, **more)
 
   return judged
+
+
+def test_without_the_papers_numbers_no_word_says_what_agrees(write_targets):
+  write_targets()
+  table = stated(cells=[papers.Cell("steps", part="measure")],
+                 parts=("measure",))  # fmt: skip
+  judged = paper.judge(table, "paper", {"steps": computed(308)})
+  assert "agrees" not in " ".join(footnotes.on_cells(judged))
 
 
 def test_markdown(judged, tmp_path):
