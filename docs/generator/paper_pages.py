@@ -20,7 +20,8 @@ minutes, `proxy` two CPU cores for minutes. `normjax reproduce NAME` plans,
 tunes, runs, resumes and judges it; `normjax reproduce --list` prints this list.
 
 What is expected was written down before it was run. At a scale that is not the
-paper's, statements are judged, as an order or a ratio, and never a number.
+paper's, these statements are judged, mostly an order or a ratio, and not the
+numbers of the paper's table.
 *Measured* is what a statement bounds: of "a is below b" it is b less a, and
 above 0 where that is so.
 **Confirmed**: the 95% interval over seeds lies inside of what was stated;
