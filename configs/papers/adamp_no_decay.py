@@ -165,5 +165,5 @@ def table(scale: str) -> papers.Table:
       "Columns of growth are norms of weights at the end over those at the"
       " start, trained without decay.",
     ),
-    direction="higher",
+    direction="",
   )

@@ -235,7 +235,7 @@ def _paper_table() -> papers.Table:
       papers.within((GN, "(8,2)"), (GN, "(8,32)"), of=0.01, source=source),
       papers.diverges((BN, "(8,1)"), source=source),
     ],
-    hardware="8 GPUs; small batches take the most of the time",
+    hardware="eight GPUs; small batches take the most of the time",
     differs=(
       "Version 1.5 of ResNet-50; running statistics are of the whole step's"
       " images, on the paper's GPUs of one GPU's. SN has the rows of one GPU"

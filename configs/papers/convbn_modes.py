@@ -180,7 +180,7 @@ def _proxy_table() -> papers.Table:
       " ResNet-50 from ImageNet; untuned."
     ),
     parts=(papers.SWEEP, papers.MEASURE),
-    direction="higher",
+    direction="",
   )
 
 

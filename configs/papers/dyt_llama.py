@@ -114,8 +114,8 @@ def table(scale: str) -> papers.Table:
       for size in SIZES
     ],
     hardware=(
-      "parameters, gradients and Adam's states are replicated: 108 GB per"
-      " device at 7B, 208 GB at 13B; C4 and LLaMA's tokenizer"
+      "devices of 108 GB at 7B, of 208 GB at 13B, as parameters, gradients and"
+      " Adam's states are replicated; C4 and LLaMA's tokenizer"
     ),
     differs=(
       "C4 in place of the Pile, whose losses are others: no number of the paper"

@@ -20,7 +20,10 @@ minutes, `proxy` two CPU cores for minutes. `normjax reproduce NAME` plans,
 tunes, runs, resumes and judges it; `normjax reproduce --list` prints this list.
 
 What is expected was written down before it was run. At a scale that is not the
-paper's, statements are judged, as an order or a ratio, and never a number.
+paper's, these statements are judged, mostly an order or a ratio, and not the
+numbers of the paper's table.
+*Measured* is what a statement bounds: of "a is below b" it is b less a, and
+above 0 where that is so.
 **Confirmed**: the 95% interval over seeds lies inside of what was stated;
 **contradicted**: outside, both adjusted for the number of statements;
 **undecided**: neither, or runs diverged. A contradiction at proxy scale is one
@@ -56,7 +59,7 @@ def _overview(entries: Sequence[Any]) -> str:
         each.source.headline,
         each.scale,
         _strong(each.status),
-        _time(each),
+        each.time or "not measured",
         each.table.hardware,
       )
       for each in entries
@@ -69,14 +72,6 @@ def _strong(status: str) -> str:
   word, _, more = status.partition(" ")
   is_verdict = word in (results.CONFIRMED, results.CONTRADICTED)
   return f"**{word}** {more}".strip() if is_verdict else status
-
-
-def _time(entry: Any) -> str:
-  """As measured where results say it, else as the table does."""
-  made = entry.results and entry.results.made
-  if not made or made.wall_s is None:
-    return entry.table.time or "not measured"
-  return f"{made.wall_s / 60:.1f} min on {made.cores} cores"
 
 
 def _section(name: str, entries: Sequence[Any]) -> list[str]:
@@ -112,9 +107,9 @@ def _scale(name: str, entry: Any) -> list[str]:
   """A table at one scale: command, status, statements with their verdicts."""
   blocks = [
     f"**At {entry.scale} scale**: {_strong(entry.status)}."
-    f" `normjax reproduce {name} --scale={entry.scale}`,"
-    f" {entry.table.hardware}, {_time(entry)}."
-    f" {_sentence(entry.table.differs)}",
+    f" `normjax reproduce {name} --scale={entry.scale}` needs"
+    f" {entry.table.hardware}; {entry.time or 'time not measured'}. Otherwise"
+    f" than the paper: {_sentence(entry.table.differs)}",
   ]
   known = entry.results
   is_current = known is not None and not known.stale(papers.digest(entry.table))
@@ -126,10 +121,11 @@ def _scale(name: str, entry: Any) -> list[str]:
     rows.append((
       escape.markdown(expected.claim),
       escape.markdown(expected.source),
+      escape.markdown(layout.bound(expected)),
       _measured(found),
       _verdict(found),
     ))  # fmt: skip
-  header = ("stated beforehand", "source", "measured", "verdict")
+  header = ("stated beforehand", "source", "needs", "measured", "verdict")
   blocks.append(text.table(header, rows))
   if is_current:
     blocks += [*_numbers(entry), _made(known.made)]

@@ -34,7 +34,7 @@ def _text(tfds_name, cut):
     parts = asked.parts(builder)
 
     def opened() -> documents.Documents:
-      tfds_source.check_prepared(tfds_name, builder)
+      _check_files(tfds_name, builder, tokenizer)
       needed = splits.TRAIN, splits.VALIDATION
       sources = cuts.sources(name, parts, needed)
       encode, bytes_per_token = _encoder(
@@ -95,6 +95,30 @@ def _check_tokenizer(owner: str, name: str, vocab_size: int) -> None:
     tokenizer.check(name, vocab_size)
 
 
+def _check_files(tfds_name: str, builder: Any, name: str) -> None:
+  """Says all that is missing at once: to prepare a set may take days.
+
+  Raises:
+    MissingDataError: the set, the tokenizer's file, or both are.
+    DataError: the set is there in a form that cannot be read.
+  """
+  lacking = ""
+  if tokenizer.is_file(name) and not Path(name).expanduser().is_file():
+    lacking = (
+      f"there is no tokenizer {name!r}. Put the tokenizer.json of the model"
+      " that is meant there (of T5 it comes with its weights), or set"
+      " data.tokenizer to where it is."
+    )
+  try:
+    tfds_source.check_prepared(tfds_name, builder)
+  except errors.MissingDataError as error:
+    if not lacking:
+      raise
+    raise errors.MissingDataError(f"{error}\nAlso, {lacking}") from error
+  if lacking:
+    raise errors.MissingDataError(f"data {tfds_name!r}: {lacking}")
+
+
 def _encoder(
   owner: str,
   name: str,
@@ -113,12 +137,6 @@ def _encoder(
   )
   held_out = sample("validation", documents.SAMPLE_DOCUMENTS)
   if tokenizer.is_file(name):
-    if not Path(name).expanduser().is_file():
-      raise errors.MissingDataError(
-        f"data {owner!r}: there is no tokenizer {name!r}. Put the"
-        " tokenizer.json of the model that is meant there (of T5 it comes with"
-        " its weights), or set data.tokenizer to where it is."
-      )
     return tokenizer.file_encoder(
       name, vocab_size, f"{version}-{parts}", held_out
     )

@@ -10,7 +10,7 @@ from normjax import configure
 NUM_IMAGES = 1_281_167
 SEEDS = (1, 2, 3)
 ONE_RUN = (
-  "`--seeds=1` trains one run per row, which decides nothing; the three of a"
+  "--seeds=1 trains one run per row, which decides nothing; the three of a"
   " whole table decide what is large."
 )
 METRIC = "eval/accuracy"

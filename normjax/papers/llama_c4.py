@@ -344,7 +344,7 @@ DIFFERS = (
 # As few as can tell a large difference from none.
 SEEDS = (1, 2, 3)
 ONE_RUN = (
-  "The paper has one run per row. `--seeds=1` trains as many, which decides"
+  "The paper has one run per row. --seeds=1 trains as many, which decides"
   " nothing; the three of a whole table decide what is large."
 )
 HARDWARE = "one GPU of 80 GB up to 350M, eight for 1B; C4 and T5's tokenizer"

@@ -71,7 +71,8 @@ class Table:
     parts: sweeps that cells are from. The argument of the file's functions is
       the scale for "sweep", and "scale,part" for others; "measure" are the
       values that `measure(scale)` gives.
-    direction: which side of the numbers is better, "lower" or "higher".
+    direction: which side of the numbers is better, "lower" or "higher"; "" of
+      cells that do not have the same.
     units: of the numbers; "" where they have none.
   """
 
@@ -90,9 +91,9 @@ class Table:
 
   def __post_init__(self):
     """Checks that names mean something."""
-    if self.direction not in ("lower", "higher"):
+    if self.direction not in ("lower", "higher", ""):
       raise errors.UserError(
-        f"Table.direction={self.direction!r}; allowed: 'lower', 'higher'."
+        f"Table.direction={self.direction!r}; allowed: 'lower', 'higher', ''."
       )
     for part in self.parts:
       if not _PART.fullmatch(part) or self.parts.count(part) > 1:

@@ -41,7 +41,8 @@ def run(
     seeds: only these of the final seeds.
     out: folder; None: `runs/<name>_<scale>`.
     overrides: of the configs, dotted path to value. What is run is then
-      another question, and nothing is judged.
+      another question, and nothing is judged; but for where data and a
+      tokenizer's file lie.
     save: also write `experiments/<paper>/results/<name>_<scale>.json`.
     **options: of `normjax.sweep.api.run_sweep`, as `workers` and `console`.
 

@@ -33,8 +33,8 @@ def _head(plan: Planned) -> list[str]:
     f"Needs {table.hardware}; {table.time or 'time not measured'}.",
     f"Otherwise than the paper: {table.differs}",
   ]
-  if plan.overrides:
-    return [*lines, f"{overridden(plan.overrides)}: nothing is judged."]
+  if plan.another:
+    return [*lines, f"{overridden(plan.another)}: nothing is judged."]
   lines.append("Expected, before it is measured:")
   for each in table.expected:
     lines.append(f"  {each.claim}{each.source and f' ({each.source})'}")

@@ -30,6 +30,16 @@ class Entry:
   results: results.Results | None
   status: str
 
+  @property
+  def time(self) -> str:
+    """As measured where results say it, else as the table does, or ""."""
+    made = self.results and self.results.made
+    if not made or made.wall_s is None:
+      return self.table.time
+    if made.wall_s < 60:
+      return f"{made.wall_s:.0f} s on {made.cores} cores"
+    return f"{made.wall_s / 60:.1f} min on {made.cores} cores"
+
 
 def entries() -> tuple[list[Entry], list[str]]:
   """All tables that are found from the current folder, at all their scales.
@@ -82,7 +92,7 @@ def told() -> tuple[str, list[str]]:
       each.arxiv if is_first else "",
       each.scale,
       each.status,
-      each.table.time or "not measured",
+      each.time or "not measured",
       each.source.headline if is_first else "",
     ))  # fmt: skip
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

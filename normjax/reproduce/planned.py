@@ -25,7 +25,8 @@ class Planned:
     table: at that scale.
     targets: what the paper printed.
     out: the folder of the table.
-    overrides: of the parts' configs, which are then others than the table's.
+    overrides: of the parts' configs.
+    another: those of them that make it another question than the table's.
     sweeps: by part, those that were chosen; none of the part that is computed.
     said: what `expected.json` is to hold.
     console: to print on.
@@ -51,6 +52,11 @@ class Planned:
     self.targets = targets.check(self.table)
     self.out = Path(out or default_out(self.source.name, self.scale))
     self.overrides = dict(overrides or {})
+    self.another = {
+      key: value
+      for key, value in self.overrides.items()
+      if not _is_place(key, value)
+    }
     self._chosen = _chosen(self.table, rows)
     seeds = None if seeds is None else list(seeds)
     self.sweeps = {
@@ -152,6 +158,16 @@ def _blames(error: errors.UserError, metric: str) -> bool:
   """Whether an error is about a metric that was asked beside the sweep's."""
   named = {metric, target.measured(metric)}
   return any(f"Sweep.other_metrics {each!r}" in str(error) for each in named)
+
+
+def _is_place(key: str, value: Any) -> bool:
+  """Whether an override says where files lie, and nothing of what they are.
+
+  A tokenizer's file has the table's `vocab_size` still.
+  """
+  return key == "data.data_dir" or (
+    key == "data.tokenizer" and str(value).endswith(".json")
+  )
 
 
 def default_out(name: str, scale: str) -> Path:

@@ -84,8 +84,8 @@ def _tell(
     report.write_report(plan.out / part)
   measured = paper.measured(plan.table, records, computed)
   head, table = [], plan.table
-  if plan.overrides:  # Another question: the statements are not about it.
-    head = [overridden(plan.overrides)]
+  if plan.another:  # The statements are not about it.
+    head = [overridden(plan.another)]
     table = dataclasses.replace(table, expected=())
   judged = paper.judge(table, plan.scale, measured, head=head)
   paths = paper.write(plan.out, judged)

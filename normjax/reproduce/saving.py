@@ -22,8 +22,8 @@ def check(plan: Planned) -> None:
   Raises:
     UserError: the table's configs are overridden.
   """
-  if plan.overrides:
-    raise errors.UserError(f"--save: {overridden(plan.overrides)}.")
+  if plan.another:
+    raise errors.UserError(f"--save: {overridden(plan.another)}.")
 
 
 def save(plan: Planned, outcome: Outcome) -> None:

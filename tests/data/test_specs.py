@@ -100,6 +100,14 @@ def test_shapes_suffice_only_where_that_is_said(tmp_path):
   assert not missing()
 
 
+def test_a_missing_set_and_its_missing_tokenizer_are_said_at_once(tmp_path):
+  changes = {"data.tokenizer": "none/tokenizer.json", "data.vocab_size": 300}
+  with pytest.raises(errors.MissingDataError) as found:
+    build.dataset(_config(tmp_path, **changes))
+  assert "tfds build c4/en" in str(found.value)
+  assert "there is no tokenizer 'none/tokenizer.json'" in str(found.value)
+
+
 def test_a_program_of_shapes_is_measured_but_not_timed(tmp_path):
   from normjax import train
 

@@ -85,11 +85,13 @@ def test_a_verdict_stands_with_what_was_measured(entries, monkeypatch):
   assert "| **contradicted** 1 of 2 | 1.5 min on 2 cores |" in page
   assert "Does a \\| norm help?" in page
   assert (
-    "| ours is below theirs |  | -3 [-3.5, -2.5] | **contradicted**, p 0.004 |"
+    "| ours is below theirs |  | > 0 | -3 [-3.5, -2.5] | **contradicted**, p"
+    " 0.004 |"
   ) in page
   assert (
-    "| ours diverges in no run |  | 0 | **confirmed** (in 2 of 2) |" in page
-  )
+    "| ours diverges in no run |  | no run diverges | 0 | **confirmed** (in 2"
+    " of 2) |"
+  ) in page
   assert "| ours | 26.95 ± 0.02 | 27.05 |" in page
   assert "| theirs | 27 [1] | 30.05 |" in page
   assert "- [1] Second-hand, not read in the paper: s." in page.replace(
@@ -98,7 +100,10 @@ def test_a_verdict_stands_with_what_was_measured(entries, monkeypatch):
   assert "12 runs, 61 s of CPU, cpu, 2026-01-02; jax 0.11." in page
   assert "- Baselines disagree." in page
   assert page.count("Known of the paper: The loss is divided") == 1
-  assert "`normjax reproduce tiny --scale=paper`, two cores, 3 min. Sm" in page
+  assert (
+    "`normjax reproduce tiny --scale=paper` needs two cores; 3 min. Otherwise"
+    " than the paper: Smaller."
+  ) in page
   assert "**At paper scale**: not run." in page
 
 

@@ -1,9 +1,11 @@
 """A paper's numbers: what is given, and what a faulty file is refused for."""
 
+import re
+
 import pytest
 
 from normjax import errors, papers
-from normjax.papers import targets
+from normjax.papers import places, targets
 from tests.papers.conftest import TARGETS
 
 
@@ -141,3 +143,13 @@ def test_every_number_that_cells_ask_for_is_looked_at(read):
     targets.check(_table(ours, target=None))
   with pytest.raises(errors.UserError, match="no table 'Table 3'"):
     targets.check(_table(papers.Cell("a"), target="Table 3"))
+
+
+def test_sources_are_what_a_reader_can_look_up():
+  hidden = re.compile(
+    r"specs/|\bby the spec\b|the spec\"|\(R\d\)|do not (use|publ)"
+  )
+  files = [*places.experiments_dir().glob("*/*.toml")]
+  assert len(files) > 20
+  for file in files:
+    assert not hidden.search(file.read_text()), file

@@ -117,6 +117,16 @@ def test_overrides_are_another_question(project):
     project.run()  # The folder holds other runs.
 
 
+def test_where_files_lie_is_no_other_question(project):
+  file = project.folder / "configs" / "papers" / "toy.py"
+  own = '"data": {"data_dir": "", "tokenizer": "a.json"}, "toy": {'
+  file.write_text(file.read_text().replace('"toy": {', own))
+  places = {"data.data_dir": "there", "data.tokenizer": "there/b.json"}
+  outcome = project.run(overrides=places)
+  assert outcome.judged.head == ()
+  assert outcome.judged.verdict == "confirmed"
+
+
 def test_metrics_of_cells_are_asked_of_the_runs(project):
   target = "steps_to(eval/loss<=5)"
   project.write(

@@ -25,10 +25,10 @@ def sentence(text: str) -> str:
 def on_cells(judged: Judged) -> list[str]:
   """What a reader must know to read the table."""
   found = [sentence(note) for note in judged.table.notes]
-  if judged.scale != "paper":
+  if judged.scale != "paper" and any(each.number for each in judged.cells):
     found.append(
-      f"At {judged.scale} scale nothing is said of the paper's numbers: what is"
-      " judged are the statements."
+      f"At {judged.scale} scale the paper's numbers stand beside, and are not"
+      " judged."
     )
   elif any(each.number and not each.number.text for each in judged.cells):
     found.append(
@@ -95,7 +95,8 @@ def on_statements(judged: Judged) -> list[str]:
     found.append(str(seeds))
   if tested:
     found.append(
-      "Measured is the weighted sum of the statement's cells, seed by seed,"
+      "Measured is the weighted sum of the statement's cells, seed by seed, of"
+      ' "a is below b" b less a,'
       " with its unadjusted 95% t-interval. confirmed: the interval lies inside"
       " of what is needed; contradicted: outside; both with p (Holm), adjusted"
       " over the table's statements, below 0.05; else undecided."

@@ -56,7 +56,7 @@ def lead(judged: Judged) -> list[str]:
   where = f", {judged.table.target}" if judged.table.target else ""
   lines = [
     *judged.head,
-    f"{VERDICT}{judged.summary}.",
+    f"{VERDICT}{_summary(judged)}.",
     f"Paper: {paper.title}{number}{where}.",
     f"Otherwise than the paper: {footnotes.sentence(judged.table.differs)}",
   ]
@@ -64,9 +64,16 @@ def lead(judged: Judged) -> list[str]:
     trained = [part for part in judged.table.parts if part != papers.MEASURE]
     parts = "" if len(trained) == 1 else f" ({', '.join(judged.untuned)})"
     lines.append(
-      f"Untuned{parts}: rates are fixed, by the paper or by its source."
+      f"Untuned{parts}: rates were fixed beforehand, none was searched for."
     )
   return lines
+
+
+def _summary(judged: Judged) -> str:
+  """The verdict; none of runs that the statements are not about."""
+  if judged.head and not judged.statements:
+    return "none, as what was stated is not about these runs"
+  return judged.summary
 
 
 def cells(judged: Judged) -> Table:
@@ -103,7 +110,8 @@ def cells(judged: Judged) -> Table:
 
 def _arrow(table: papers.Table) -> str:
   units = f", {table.units}" if table.units else ""
-  return f" {'↓' if table.direction == 'lower' else '↑'}{units}"
+  arrow = {"lower": " ↓", "higher": " ↑", "": ""}[table.direction]
+  return f"{arrow}{units}"
 
 
 def _cell(

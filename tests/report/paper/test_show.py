@@ -12,7 +12,7 @@ from rich.console import Console
 from normjax import errors, papers
 from normjax.papers import results
 from normjax.report import paper
-from normjax.report.paper import footnotes
+from normjax.report.paper import footnotes, show
 from tests.report.paper.conftest import around, computed, stated, trained
 
 MADE = results.Made("2026-01-02", "", {}, "cpu", 2, 1.0, 2.0, 10)
@@ -74,7 +74,7 @@ def test_what_is_said_at_a_proxy_scale(judged, tmp_path):
   assert "agrees" not in text
   assert "differs" not in text
   assert "measured - paper" not in text
-  assert "nothing is said of the paper's numbers" in text
+  assert "the paper's numbers stand beside, and are not judged" in text
   assert "| 27 [1] |" in text
   assert "[1] Second-hand, not read in the paper: s." in text
   assert "30.5" not in text
@@ -92,6 +92,19 @@ def test_a_contradiction_is_as_prominent_as_a_confirmation(judged, tmp_path):
   assert '<p class="lead">Verdict: contradicted 1 of 5.</p>' in page
   assert '<span class="verdict better">confirmed</span>' in page
   assert '<span class="verdict worse">contradicted</span>' in page
+
+
+def test_of_other_runs_the_statements_have_no_verdict(write_targets):
+  write_targets()
+  cells = [papers.Cell("ours"), papers.Cell("theirs")]
+  values = {"ours": trained([1.0, 2.0]), "theirs": trained([2.0, 3.0])}
+  for direction, arrow in (("lower", "measured ↓"), ("", "measured")):
+    table = stated(cells=cells, direction=direction)
+    judged = paper.judge(table, "proxy", values, head=["overridden: seed=1"])
+    text = show.markdown(judged)
+    assert "Verdict: none, as what was stated is not about these runs." in text
+    assert f"| {arrow} |" in text
+    assert "undecided" not in text
 
 
 def test_csv_and_json_have_unrounded_numbers(judged, tmp_path):
