@@ -59,20 +59,27 @@ class Planned:
     }
     self._chosen = _chosen(self.table, rows)
     seeds = None if seeds is None else list(seeds)
-    self.sweeps = {
-      part: api.Prepared(
+    self.sweeps: dict[str, api.Prepared] = {}
+    for part in self.table.parts:
+      wanted = self.wants(part)
+      # What lies there of other parts comes into the table too: a folder with
+      # another sweep than the table's, as of other overrides, is refused.
+      if part == papers.MEASURE or not (wanted or self._is_begun(part)):
+        continue
+      prepared = api.Prepared(
         self.source.config(self.scale, part),
         self.out / part,
         overrides=self.overrides,
         console=self.console,
-        methods=lambda labels, part=part: self._methods(part, labels, rows),
-        seeds=seeds,
+        methods=lambda labels, part=part, rows=rows if wanted else None: (
+          self._methods(part, labels, rows)
+        ),
+        seeds=seeds if wanted else None,
         other_metrics=[c.metric for c in self._cells(part) if c.metric],
         **options,
       )
-      for part in self.table.parts
-      if part != papers.MEASURE and self.wants(part)
-    }
+      if wanted:
+        self.sweeps[part] = prepared
     if self.overrides and not self.sweeps:
       raise errors.UserError(
         f"override of {next(iter(self.overrides))!r} has no effect:"
@@ -150,8 +157,12 @@ class Planned:
     return {
       part: load.load(self.out / part)
       for part in self.table.parts
-      if part != papers.MEASURE and (self.out / part / directory.PLAN).is_file()
+      if part != papers.MEASURE and self._is_begun(part)
     }
+
+  def _is_begun(self, part: str) -> bool:
+    """Whether the folder has a plan of a part."""
+    return (self.out / part / directory.PLAN).is_file()
 
 
 def _blames(error: errors.UserError, metric: str) -> bool:

@@ -1,16 +1,18 @@
 """`<out>/spent.json`: what a table's runs took, over all calls.
 
 A call that is killed leaves nothing here; then less runs are counted than are
-there, and how long they took is not known.
+there, and how long they took is not known. So it is of a file that is damaged:
+what was measured does not depend on it.
 """
 
 import contextlib
 import dataclasses
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from normjax import errors
 from normjax.record import files
 
 FILE = "spent.json"
@@ -32,9 +34,17 @@ class Count:
 
 
 def read(out: Path) -> Count:
-  """Of all calls until now."""
-  found = files.read_json(out / FILE)
-  return Count(**found) if found else Count()
+  """Of all calls until now; nothing where the file is damaged."""
+  try:
+    found = files.read_json(out / FILE)
+  except (errors.RunError, OSError):
+    return Count()
+  names = [field.name for field in dataclasses.fields(Count)]
+  if not isinstance(found, Mapping) or sorted(found) != sorted(names):
+    return Count()
+  numbers = [found[name] for name in names]
+  are_numbers = all(type(each) in (int, float) for each in numbers)
+  return Count(*numbers) if are_numbers else Count()
 
 
 @contextlib.contextmanager

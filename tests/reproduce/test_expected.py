@@ -82,3 +82,15 @@ def test_what_was_computed_counts_as_a_run(project):
   project.write(**computed, expected='papers.exactly("exact", 2)')
   with pytest.raises(errors.RunError, match="other statements"):
     project.run()
+
+
+@pytest.mark.parametrize(
+  "expected",
+  [3, [{"claim": 1, "terms": 3}], [{"terms": [["a", "b"]]}], [{"terms": [1]}]],
+)
+def test_statements_that_a_hand_has_changed_are_refused(project, expected):
+  path = project.run().out / "expected.json"
+  other = {"digest": "", "expected": expected}
+  path.write_text(json.dumps(json.loads(path.read_text()) | other))
+  with pytest.raises(errors.RunError, match="made under other statements"):
+    project.run()

@@ -95,6 +95,29 @@ def test_a_part_without_a_chosen_row_is_not_run(project):
   assert not (outcome.out / "measure").exists()
 
 
+def test_what_lies_there_of_other_rows_must_be_the_tables(project):
+  """Else half a table of other settings would be judged, and kept."""
+  project.write(**TWO_PARTS)
+  project.run(rows="^a$", overrides={"toy.width": 30})
+  for rows in ("c", "exact"):
+    with pytest.raises(errors.RunError, match=r"toy\.width was 30, is 1"):
+      project.run(rows=rows)
+  assert not (project.folder / "runs/toy_proxy/more").exists()
+  project.run(rows="c", out="own")
+  changed = ('"width": 1', '"width": 7 if "," in arg else 1')
+  project.write(**TWO_PARTS, replacing=changed)
+  with pytest.raises(errors.RunError, match=r"toy\.width was 1, is 7"):
+    project.run(rows="^a$", out="own")
+
+
+def test_a_seed_is_chosen_in_the_parts_that_have_chosen_rows(project):
+  other = ("seeds=(1, 2)", "seeds=(3, 4) if ',' in arg else (1, 2)")
+  project.write(**TWO_PARTS, replacing=other)
+  project.run(rows="^a$")
+  assert project.run(rows="c", seeds=[3]).exit_code == 0
+
+
+
 @pytest.mark.parametrize("rows", ["y", "a, y", "^y$"])
 def test_a_column_is_chosen_as_a_row_is(project, rows):
   project.write(

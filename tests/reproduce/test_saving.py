@@ -82,6 +82,19 @@ def test_what_runs_took_is_not_told_where_a_call_was_killed(project):
   assert results.read(_file(project)).made.cpu_s is None
 
 
+@pytest.mark.parametrize(
+  "text", ["{", "[1]", '{"more": 1}', '{"runs": "4", "cpu_s": 1, "wall_s": 1}']
+)
+def test_a_damaged_count_costs_no_table(project, text):
+  (project.folder / "out").mkdir()
+  (project.folder / "out" / "spent.json").write_text(text)
+  outcome = project.run(out="out")
+  assert outcome.judged.verdict == "confirmed"
+  (outcome.out / "spent.json").write_text(text)
+  project.run(out="out", save=True)
+  assert results.read(_file(project)).made.cpu_s is None
+
+
 def test_the_list_names_broken_files_and_shows_the_rest(project):
   (project.folder / "configs" / "papers" / "broken.py").write_text("1 / 0")
   text, problems = listing.told()
