@@ -1,11 +1,12 @@
 """Measures a table part by part, and writes and prints it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normjax import papers, report
+from normjax import errors, papers, report
 from normjax.record import files
 from normjax.reproduce import expected, spent
 from normjax.reproduce.planned import VALUES, Planned, overridden
@@ -65,8 +66,19 @@ def _measure(plan: Planned) -> Mapping[papers.Ref, Any]:
   from normjax.report import paper
 
   values = plan.source.measure(plan.scale)
-  paper.measured(plan.table, {}, values)  # Or says what is wrong with them.
-  plain = {papers.shown(r): [*map(float, own)] for r, own in values.items()}
+  found = paper.measured(plan.table, {}, values)  # Or says what is wrong.
+  values = {
+    cell.ref: [
+      found[cell.ref].values.get(seed, math.nan)
+      for seed in sorted(found[cell.ref].seeds)
+    ]
+    for cell in plan.table.cells
+    if cell.part == papers.MEASURE
+  }
+  plain = {papers.shown(ref): own for ref, own in values.items()}
+  for name, own in plain.items():
+    if not own:
+      raise errors.UserError(f"measure() gives no value of cell {name!r}.")
   files.write_json(plan.out / papers.MEASURE / VALUES, plain)
   return values
 

@@ -117,7 +117,6 @@ def test_a_seed_is_chosen_in_the_parts_that_have_chosen_rows(project):
   assert project.run(rows="c", seeds=[3]).exit_code == 0
 
 
-
 @pytest.mark.parametrize("rows", ["y", "a, y", "^y$"])
 def test_a_column_is_chosen_as_a_row_is(project, rows):
   project.write(
@@ -279,6 +278,10 @@ def test_bad_input_is_named_and_writes_nothing(project, change, options, said):
     ("3.0", "a mapping from a cell to a value per seed is needed"),
     ('{"exact": 3.0}', "measure() gives 3.0 of cell 'exact'"),
     ('{"exact": ["x"]}', "of cell 'exact'; allowed: a list of numbers"),
+    ('{"exact": "12"}', "gives '12' of cell 'exact'; allowed: a list of numbe"),
+    ('{"exact": {3: 1.0}}', "gives {3: 1.0} of cell 'exact'"),
+    ('{"exact": []}', "measure() gives no value of cell 'exact'"),
+    ("{1: [3.0]}", "no values of cell 'exact'; it gives: 1"),
     ('{"exat": [3.0]}', "no values of cell 'exact'; it gives: exat"),
     ("1 / 0", "measure('proxy') of configs/papers/toy.py failed: ZeroDiv"),
   ],
@@ -294,6 +297,14 @@ def test_computed_values_that_are_none_are_named(project, values, said):
     project.run()
   assert said in str(caught.value)
   assert not (project.folder / "runs" / "toy_proxy" / "measure").exists()
+
+
+@pytest.mark.parametrize("values", ['"exact": iter([2.0])', '"x": "y", 1: [3]'])
+def test_computed_values_are_read_once_and_others_not_at_all(project, values):
+  given = '{"exact": [2.0]'
+  project.write(**TWO_PARTS, replacing=(given, f"{given}, {values}"))
+  outcome = project.run(rows="exact")
+  assert [*_values(outcome)["exact"].values()] == [2.0]
 
 
 def test_computed_values_may_be_an_arrays(project):
