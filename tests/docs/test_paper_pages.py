@@ -58,8 +58,12 @@ def entries(write_targets, tmp_path, monkeypatch):
       for row, mean in (("ours", 27.0), ("theirs", 30.0))
     ]  # fmt: skip
     stated = [
-      results.StatementResult("x", "contradicted", 2, -3.0, -3.5, -2.5, 0.004),
-      results.StatementResult("y", "confirmed", 2, 0.0, reason="in 2 of 2"),
+      results.StatementResult(
+        "ours is below theirs", "contradicted", 2, -3.0, -3.5, -2.5, 0.004
+      ),
+      results.StatementResult(
+        "ours diverges in no run", "confirmed", 2, 0.0, reason="in 2 of 2"
+      ),
     ]
     known = results.Results(
       "tiny", "norms", "proxy", papers.digest(table), {"sweep": "9f"},
