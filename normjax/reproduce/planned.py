@@ -86,6 +86,14 @@ class Planned:
         f" {self.source.path} trains nothing at this scale."
       )
     self.said = expected.said(self.source.name, self.scale, self.table)
+    self.check_expected()
+
+  def check_expected(self) -> None:
+    """Refuses a folder whose runs were made under other statements.
+
+    Raises:
+      RunError: see `expected.check`.
+    """
     expected.check(self.out, self.said, self._has_runs())
 
   def _cells(self, part: str) -> list[papers.Cell]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normjax import errors, papers, report
-from normjax.record import files
+from normjax import errors, faults, papers, report
+from normjax.record import files, lock
 from normjax.reproduce import expected, spent
 from normjax.reproduce.planned import VALUES, Planned, overridden
 from normjax.sweep.summary import Summary
@@ -39,11 +39,19 @@ def run(plan: Planned) -> Outcome:
 
   Raises:
     UserError: bad input, before anything has run.
-    RunError: a folder is in use, or full.
+    RunError: a folder is in use, or full, or holds other statements.
   """
   for part in plan.sweeps:
     plan.check(part)
-  expected.write(plan.out, plan.said)
+  faults.make_folder(plan.out)
+  with lock.held(plan.out, by="table"):
+    plan.check_expected()  # Again: another call may have been here meanwhile.
+    expected.write(plan.out, plan.said)
+    return _run(plan)
+
+
+def _run(plan: Planned) -> Outcome:
+  """Measures what is left, in a folder where nobody else does."""
   summaries: dict[str, Summary] = {}
   computed = None
   with spent.counted(plan.out) as count:
