@@ -64,6 +64,7 @@ def _run(plan: Planned) -> Outcome:
         continue
       summary = summaries[part] = plan.sweeps[part].run()
       count.runs += summary.num_ran
+      count.begun |= summary.exit_code != 0  # Some go on in another call.
       if summary.interrupted:
         break
   return _tell(plan, summaries, computed)

@@ -76,7 +76,9 @@ def _made(plan: Planned, records: dict[str, load.SweepRecord]) -> results.Made:
     commits = [(provenance.git() or {}).get("commit", "")]
   is_computed = (plan.out / papers.MEASURE / VALUES).exists()
   count = spent.read(plan.out)
-  is_known = count.runs == len(runs) + is_computed
+  is_known = (
+    count.begun == count.ended and count.runs == len(runs) + is_computed
+  )
   versions = {
     "normjax": told.get("normjax") or provenance.normjax.__version__,
     **(told.get("packages") or provenance.packages()),

@@ -76,8 +76,20 @@ def test_an_overridden_table_is_refused_before_it_runs(project):
 
 
 def test_what_runs_took_is_not_told_where_a_call_was_killed(project):
+  """Also where the next one went on with the run that it left."""
+  project.write(trouble="raise:1")
+  file = project.run().out / "spent.json"
+  now = json.loads(file.read_text())
+  assert (now["begun"], now["ended"], now["runs"]) == (1, 1, 0)
+  assert now["cpu_s"] > 0  # Of a call that could end.
+  file.write_text(json.dumps(now | {"begun": 2}))  # Not so of another one.
+  assert project.run(save=True).exit_code == 0
+  assert results.read(_file(project)).made.cpu_s is None
+
+
+def test_what_runs_took_is_not_told_where_its_file_was_lost(project):
   outcome = project.run()
-  (outcome.out / "spent.json").unlink()  # As of a call that was killed.
+  (outcome.out / "spent.json").unlink()
   project.run(save=True)
   assert results.read(_file(project)).made.cpu_s is None
 
