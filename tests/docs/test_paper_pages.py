@@ -7,6 +7,7 @@ import pytest
 from docs.generator import paper_pages
 from normjax import errors, papers
 from normjax.papers import results, targets
+from normjax.report import paper
 from normjax.reproduce import listing, source
 from tests.papers.conftest import write_targets as write_targets
 
@@ -119,6 +120,23 @@ def test_of_stale_results_no_number_is_shown(entries, monkeypatch, changes):
   assert "stale: made under" in page
   assert "| **contradicted**" not in page
   assert "27.05" not in page
+
+
+def test_kept_verdicts_follow_from_the_kept_values():
+  """Of all that is committed: a number or a verdict that was edited shows."""
+  for entry in listing.entries()[0]:
+    if entry.results is None or entry.results.stale(entry.table):
+      continue
+    cells = paper.committed(entry.table, entry.results)
+    again = paper.judge(entry.table, entry.scale, cells).statements
+    for now, kept in zip(again, entry.results.expected, strict=True):
+      where = (entry.source.name, entry.scale, kept.claim)
+      assert (now.verdict, now.reason) == (kept.verdict, kept.reason), where
+      assert now.interval.n == kept.n, where
+      if kept.mean is not None:
+        # A sum of values that are rounded may cancel.
+        size = max(abs(v) for c in cells.values() for v in c.values.values())
+        assert abs(now.interval.mean - kept.mean) <= 1e-5 * size, where
 
 
 def test_what_is_not_there_yet_says_what_is_missing():
