@@ -80,6 +80,10 @@ class Planned:
       )
       if wanted:
         self.sweeps[part] = prepared
+      elif problem := directory.SweepDirectory(self.out / part).read_plan()[1]:
+        raise errors.RunError(
+          f"{problem}. Without --rows the same command makes it anew."
+        )
     if self.overrides and not self.sweeps:
       raise errors.UserError(
         f"override of {next(iter(self.overrides))!r} has no effect:"

@@ -110,6 +110,18 @@ def test_what_lies_there_of_other_rows_must_be_the_tables(project):
     project.run(rows="^a$", out="own")
 
 
+def test_a_damaged_plan_of_other_rows_ends_before_anything_runs(project):
+  project.write(**TWO_PARTS)
+  plan = project.run(rows="^a$").out / "sweep" / "plan.json"
+  plan.write_text("{")
+  with pytest.raises(
+    errors.RunError, match="plan.json is not valid JSON.*rows"
+  ):
+    project.run(rows="c")
+  assert not (project.folder / "runs/toy_proxy/more").exists()
+  assert project.run().judged.verdict == "confirmed"
+
+
 def test_a_seed_is_chosen_in_the_parts_that_have_chosen_rows(project):
   other = ("seeds=(1, 2)", "seeds=(3, 4) if ',' in arg else (1, 2)")
   project.write(**TWO_PARTS, replacing=other)
