@@ -87,6 +87,28 @@ def test_what_runs_took_is_not_told_where_a_call_was_killed(project):
   assert results.read(_file(project)).made.cpu_s is None
 
 
+def test_every_version_and_device_that_runs_were_made_with_is_told(project):
+  outcome = project.run()
+  for index, run in enumerate(sorted(outcome.out.glob("sweep/runs/*"))):
+    record = {
+      "schema": 1,
+      "run_id": run.name,
+      "config": {},
+      "provenance": {
+        "normjax": "1.0",
+        "packages": {"jax": f"0.{index % 2}", "scipy": "1"},
+        "devices": ["cpu", f"gpu {index % 2}"],
+      },
+    }
+    (run / "run.json").write_text(json.dumps(record))
+  project.run(save=True)
+  made = results.read(_file(project)).made
+  assert sorted(made.versions["jax"].split(", ")) == ["0.0", "0.1"]
+  assert made.versions["normjax"] == "1.0"
+  assert made.versions["numpy"]  # No run says it: today's.
+  assert sorted(made.device.split(", ")) == ["cpu", "gpu 0", "gpu 1"]
+
+
 def test_what_runs_took_is_not_told_where_its_file_was_lost(project):
   outcome = project.run()
   (outcome.out / "spent.json").unlink()
