@@ -6,7 +6,7 @@ from typing import Any
 
 from docs import generator
 from docs.generator import text
-from normjax import escape, papers
+from normjax import escape
 from normjax.papers import results, targets, toml
 from normjax.report import paper
 from normjax.report.paper import footnotes, layout
@@ -112,7 +112,7 @@ def _scale(name: str, entry: Any) -> list[str]:
     f" than the paper: {_sentence(entry.table.differs)}",
   ]
   known = entry.results
-  is_current = known is not None and not known.stale(papers.digest(entry.table))
+  is_current = known is not None and not known.stale(entry.table)
   if not entry.table.expected:
     return blocks
   rows = []

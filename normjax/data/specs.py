@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from normjax import errors
 from normjax.data import dataset, splits
 
 # Part of a batch -> shape of an example's, and dtype.
@@ -133,13 +134,19 @@ def of_dataset(made: Any) -> Spec:
     model_options=dict(made.model_options),
     bytes_per_token=made.bytes_per_token,
     parts={part: (a.shape[1:], a.dtype) for part, a in batch.items()},
-    splits=[
-      split
-      for split in splits.NAMES
-      if split in (splits.TRAIN, splits.VALIDATION)
-      or getattr(made, split, None) is not None
-    ],
+    splits=[split for split in splits.NAMES if _has(made, split)],
   )
+
+
+def _has(made: Any, split: str) -> bool:
+  """Whether a data set can be evaluated on a split."""
+  if not hasattr(made, "on_split"):
+    return split == splits.VALIDATION
+  try:
+    made.on_split(split)
+  except errors.UserError:
+    return False
+  return True
 
 
 class Opening(NamedTuple):

@@ -10,13 +10,14 @@ import collections
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from normjax import errors
 from normjax.papers import places, toml
-from normjax.papers.table import SCALES
+from normjax.papers.table import SCALES, Table, digest
 from normjax.record import files
 
 # Of how runs are made and judged: a change that moves verdicts raises it.
@@ -125,12 +126,22 @@ class Results:
   made: Made
   protocol: int = PROTOCOL
 
-  def stale(self, statements: str) -> str:
-    """Why it does not stand for the table as it is now; "" where it does."""
+  def stale(self, table: Table) -> str:
+    """Why it does not stand for a table as it is now; "" where it does."""
     if self.protocol != PROTOCOL:
       return f"made under protocol {self.protocol}, this is {PROTOCOL}"
-    if self.statements != statements:
+    claims = [each.claim for each in self.expected]
+    if self.statements != digest(table) or claims != [
+      each.claim for each in table.expected
+    ]:
       return "made under other statements"
+    if [_place(each) for each in self.cells] != [
+      (cell.row, cell.column, cell.part, cell.label) for cell in table.cells
+    ] or any(
+      cell.metric not in (None, each.metric)
+      for cell, each in zip(table.cells, self.cells, strict=True)
+    ):
+      return "made with other cells"
     return ""
 
   @property
@@ -152,6 +163,10 @@ def summary(verdict: str, verdicts: Iterable[str]) -> str:
   if verdict == UNDECIDED and count[CONFIRMED]:
     more = f", confirmed {count[CONFIRMED]}"
   return f"{verdict} {count[verdict]} of {of}{more}"
+
+
+def _place(each: CellResult) -> tuple[str, str, str, str]:
+  return each.row, each.column, each.part, each.method
 
 
 def verdict_of(verdicts: Sequence[str]) -> str:
@@ -176,10 +191,19 @@ def find(paper: str, name: str, scale: str) -> Results | None:
   """The results of a table at a scale; None where there are none.
 
   Raises:
-    RunError: the file is not right.
+    RunError: the file is not right, or of another table.
   """
-  found = path(paper, name, scale)
-  return None if found is None else read(found)
+  file = path(paper, name, scale)
+  if file is None:
+    return None
+  found = read(file)
+  for key, needed in (("paper", paper), ("name", name), ("scale", scale)):
+    if getattr(found, key) != needed:
+      raise errors.RunError(
+        f"{file}: {key}={getattr(found, key)!r}; where it lies it is"
+        f" {needed!r}. It was copied from another table's."
+      )
+  return found
 
 
 def write(file: Path, results: Results) -> None:
@@ -254,7 +278,7 @@ def _parsed(where: str, said: Any) -> Results:
     raise errors.UserError(
       f"{where}: protocol={said['protocol']!r}; allowed: a whole number."
     )
-  return Results(
+  found = Results(
     name=toml.text(where, said, "name"),
     paper=toml.text(where, said, "paper"),
     scale=toml.word(where, said, "scale", SCALES),
@@ -272,6 +296,12 @@ def _parsed(where: str, said: Any) -> Results:
     made=_made(f"{where}, made", said["made"]),
     protocol=said["protocol"],
   )
+  needed = verdict_of([each.verdict for each in found.expected])
+  if found.verdict != needed:
+    raise errors.UserError(
+      f"{where}: verdict={found.verdict!r}; of its statements it is {needed!r}."
+    )
+  return found
 
 
 def _fields(kind: type, where: str, said: Any) -> None:
@@ -287,16 +317,26 @@ def _cell(where: str, said: Any) -> CellResult:
   values = said["values"]
   if not isinstance(values, Mapping):
     raise errors.UserError(f"{where}: values={values!r}; allowed: a mapping.")
+  known = {
+    _seed(where, key): toml.number(where, values, key, -math.inf)
+    for key in values
+  }
+  diverged = [
+    _seed(where, each) for each in toml.records(where, said, "diverged")
+  ]
+  planned = _whole(where, said, "planned")
+  # Of cross-validated data values are of folds, and fewer than runs.
+  most = planned - len(diverged)
+  if len({*diverged}) < len(diverged) or len(values) > most or most < 0:
+    raise errors.UserError(
+      f"{where}: {len(values)} values and {len(diverged)} diverged of"
+      f" planned={planned} runs; allowed: each run once."
+    )
   return CellResult(
     **texts,
-    planned=_whole(where, said, "planned"),
-    values={
-      _seed(where, key): toml.number(where, values, key, -math.inf)
-      for key in values
-    },
-    diverged=tuple(
-      _seed(where, each) for each in toml.records(where, said, "diverged")
-    ),
+    planned=planned,
+    values=known,
+    diverged=tuple(diverged),
     resolution=toml.number(where, said, "resolution", 0.0),
     censored=_one_of(where, said, "censored", (True, False)),
     tuned=_one_of(where, said, "tuned", (True, False, None)),
@@ -358,9 +398,12 @@ def _whole(where: str, said: toml.Record, key: str) -> int:
 
 
 def _seed(where: str, key: Any) -> int:
-  try:
-    return int(key)
-  except (TypeError, ValueError) as error:
+  """A seed as `write` has it: so that none is there twice."""
+  is_seed = type(key) is int or (
+    isinstance(key, str) and re.fullmatch(r"0|-?[1-9][0-9]{0,18}", key)
+  )
+  if not is_seed:
     raise errors.UserError(
       f"{where}: {key!r} is no seed; allowed: a whole number."
-    ) from error
+    )
+  return int(key)

@@ -40,6 +40,12 @@ class Expected:
 
   def __post_init__(self):
     """Raises UserError for a statement that says nothing."""
+    check_name("Expected.claim", self.claim)
+    if self.of not in (VALUE, DIVERGENCE):
+      raise errors.UserError(
+        f"expected {self.claim!r}: of={self.of!r}; allowed: {VALUE!r},"
+        f" {DIVERGENCE!r}."
+      )
     bounds = [b for b in (self.at_least, self.at_most) if b is not None]
     if not self.terms or not bounds or not all(map(math.isfinite, bounds)):
       raise errors.UserError(
@@ -76,12 +82,42 @@ def shown(ref: Ref) -> str:
   return ref if isinstance(ref, str) else ", ".join(ref)
 
 
+def check_name(what: str, name: object, empty: bool = False) -> None:
+  """Refuses a name that files could not have, or nobody could read.
+
+  Args:
+    what: it is, for the message.
+    name: given by a table's file.
+    empty: whether it may be "".
+
+  Raises:
+    UserError: it is no text, or blank, or has no bytes in UTF-8.
+  """
+  fits = isinstance(name, str) and (name.strip() or (empty and not name))
+  if fits:
+    fits = name.encode("utf-8", "ignore").decode() == name
+  if not fits:
+    kind = "a text" if empty else "a text that is not empty"
+    raise errors.UserError(f"{what}={name!r}; allowed: {kind}.")
+
+
+def _two(a: Ref, weight_a: float, b: Ref, weight_b: float) -> dict[Ref, float]:
+  """The terms of a statement about two cells.
+
+  Raises:
+    UserError: both are one cell; the second weight would replace the first.
+  """
+  if a == b:
+    raise errors.UserError(f"a statement compares {shown(a)!r} with itself.")
+  return {a: weight_a, b: weight_b}
+
+
 def above(
   a: Ref, b: Ref, by: float = 0.0, claim: str | None = None, source: str = ""
 ) -> Expected:
   """The statement a - b > by."""
   text = f"{shown(a)} is above {shown(b)}" + (f" by {by:g}" if by else "")
-  return Expected(claim or text, {a: 1.0, b: -1.0}, by, None, source)
+  return Expected(claim or text, _two(a, 1.0, b, -1.0), by, None, source)
 
 
 def below(
@@ -89,7 +125,7 @@ def below(
 ) -> Expected:
   """The statement b - a > by."""
   text = f"{shown(a)} is below {shown(b)}" + (f" by {by:g}" if by else "")
-  return Expected(claim or text, {b: 1.0, a: -1.0}, by, None, source)
+  return Expected(claim or text, _two(b, 1.0, a, -1.0), by, None, source)
 
 
 def within(
@@ -97,7 +133,7 @@ def within(
 ) -> Expected:
   """The statement |a - b| < of."""
   text = f"{shown(a)} is within {of:g} of {shown(b)}"
-  return Expected(claim or text, {a: 1.0, b: -1.0}, -of, of, source)
+  return Expected(claim or text, _two(a, 1.0, b, -1.0), -of, of, source)
 
 
 def between(
@@ -137,7 +173,7 @@ def ratio_below(
 ) -> Expected:
   """The statement a / b < ratio, of positive numbers."""
   text = f"{shown(a)} is below {ratio:g} times {shown(b)}"
-  return Expected(claim or text, {b: ratio, a: -1.0}, 0.0, None, source)
+  return Expected(claim or text, _two(b, ratio, a, -1.0), 0.0, None, source)
 
 
 def ratio_above(
@@ -145,7 +181,7 @@ def ratio_above(
 ) -> Expected:
   """The statement a / b > ratio, of positive numbers."""
   text = f"{shown(a)} is above {ratio:g} times {shown(b)}"
-  return Expected(claim or text, {a: 1.0, b: -ratio}, 0.0, None, source)
+  return Expected(claim or text, _two(a, 1.0, b, -ratio), 0.0, None, source)
 
 
 def diverges(a: Ref, claim: str | None = None, source: str = "") -> Expected:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from normjax import configure, errors
-from normjax.papers.statements import Expected, Ref, shown
+from normjax.papers.statements import Expected, Ref, check_name, shown
 
 SCALES = ("proxy", "small", "paper")
 SWEEP = "sweep"  # The part that is the file's own sweep.
@@ -36,8 +36,16 @@ class Cell:
   paper: tuple[str, ...] | None = None
 
   def __post_init__(self):
-    """Raises UserError where the place of the paper's number is none."""
-    if self.paper is not None and len(self.paper) not in (2, 3):
+    """Raises UserError for names that are none, or a place that is none."""
+    check_name("Cell.row", self.row)
+    check_name("Cell.column", self.column, empty=True)
+    if self.method is not None:
+      check_name("Cell.method", self.method)
+    if self.metric is not None:
+      check_name("Cell.metric", self.metric)
+    if self.paper is not None and (
+      not isinstance(self.paper, tuple | list) or len(self.paper) not in (2, 3)
+    ):
       raise errors.UserError(
         f"cell {shown(self.ref)!r}: paper={self.paper!r}; allowed: (method,"
         " column) or (table, method, column)."
@@ -104,9 +112,10 @@ class Table:
     refs = [cell.ref for cell in self.cells]
     if not refs:
       raise errors.UserError(f"table {self.title!r} has no cells.")
-    for ref in refs:
-      if refs.count(ref) > 1:
-        raise errors.UserError(f"Table.cells: {shown(ref)!r} is there twice.")
+    names = list(map(shown, refs))  # As files and messages have them.
+    for name in names:
+      if names.count(name) > 1:
+        raise errors.UserError(f"Table.cells: {name!r} is there twice.")
     for cell in self.cells:
       if cell.part not in self.parts:
         raise errors.UserError(

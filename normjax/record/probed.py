@@ -9,6 +9,7 @@ that of the greatest multiple of `log.every_steps` below s.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -33,18 +34,27 @@ class Probed:
   what: str
   probe: str
 
-  def value(self, rows: Iterable[Mapping[str, Any]]) -> float | None:
-    """Of a run with these rows; None where there is no such number."""
-    values = [
-      row.get(self.probe)
+  def values(self, rows: Iterable[Mapping[str, Any]]) -> list[float | None]:
+    """Of a run with these rows: one number, or none.
+
+    None is one that is not finite, as of a run that diverged. There is none
+    where no row has the probe, nor from 0, over which there is no growth: of
+    that nobody may conclude that the run diverged.
+    """
+    found = [
+      row[self.probe]
       for row in rows
       if row["kind"] == "probe" and self.probe in row
     ]
-    if not values or values[-1] is None:
-      return None
+    if not found:
+      return []
+    first, last = found[0], found[-1]
     if self.what == "last":
-      return values[-1]
-    return values[-1] / values[0] if values[0] else None
+      return [last]
+    if first is None or last is None:
+      return [None]
+    ratio = last / first if first else math.nan
+    return [ratio] if math.isfinite(ratio) else []
 
 
 def parse(name: str) -> Probed | None:

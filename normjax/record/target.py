@@ -132,7 +132,7 @@ def add(
     return result
   read = list(rows())
   own: dict[str, float | None] = {t.name: t.reached(read) for t in targets}
-  own |= {each.name: each.value(read) for each in probes}
+  own |= {each.name: v for each in probes for v in each.values(read)}
   return {**result, "metrics": {**result["metrics"], **own}}
 
 

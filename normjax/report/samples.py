@@ -69,10 +69,10 @@ def sample(runs: Sequence[Run], metric: str) -> Sample:
   diverged = frozenset(r.seed for r in runs if is_diverged(r, metric))
   values = {r.seed: r.metric(metric) for r in runs if r.state.over}
   known = {seed: v for seed, v in values.items() if v is not None}
-  if target.parse(metric) is not None and len(known) < len(values):
-    return Sample({}, diverged, len(values), censored=True)
-  num_over = len(known) + len(diverged)
   units = {run.seed: _unit(run) for run in runs}
+  if target.parse(metric) is not None and len(known) < len(values):
+    return Sample({}, diverged, len(values), censored=True, units=units)
+  num_over = len(known) + len(diverged)
   own: dict[int, list[float]] = {}
   for seed, value in known.items():
     own.setdefault(units[seed], []).append(value)

@@ -60,7 +60,7 @@ def check(out: Path, now: Mapping[str, Any], has_runs: bool) -> None:
         f" {_OTHER_OUT}."
       )
   if before.get("digest") != now["digest"]:
-    was, is_now = _difference(before.get("expected") or (), now["expected"])
+    was, is_now = _difference(before.get("expected"), now["expected"])
     raise errors.RunError(
       f"{out} has runs that were made under other statements: {was}; now"
       f" {is_now}. What is expected is written down before it is measured:"
@@ -84,12 +84,13 @@ def write(out: Path, now: Mapping[str, Any]) -> None:
 
 
 def _difference(
-  before: Sequence[Any], now: Sequence[Mapping[str, Any]]
+  before: Any, now: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str]:
   """The first statement that is not the same, as it was and as it is."""
-  for was, is_now in itertools.zip_longest(before, now):
-    if was != is_now:
-      return _text(was), _text(is_now)
+  if isinstance(before, list):
+    for was, is_now in itertools.zip_longest(before, now):
+      if was != is_now:
+        return _text(was), _text(is_now)
   return "others", "these"  # The file was written by hand.
 
 
@@ -102,5 +103,8 @@ def _text(statement: Any) -> str:
     for key in ("at_least", "at_most")
     if statement.get(key) is not None
   ]
-  cells = ", ".join(f"{w:g} {ref}" for ref, w in statement.get("terms", ()))
+  try:
+    cells = ", ".join(f"{w:g} {ref}" for ref, w in statement.get("terms", ()))
+  except (TypeError, ValueError):  # Written by hand too.
+    cells = f"terms={statement['terms']!r}"
   return f"{statement.get('claim')!r} ({'; '.join([cells, *bounds])})"

@@ -74,7 +74,7 @@ def _entry(file: source.Source, scale: str, problems: list[str]) -> Entry:
     problems.append(str(error))
     status = UNREADABLE
   if known is not None:
-    stale = known.stale(papers.digest(table))
+    stale = known.stale(table)
     status = f"{STALE}: {stale}" if stale else known.summary
   return Entry(file, scale, table, arxiv, known, status)
 

@@ -59,26 +59,45 @@ class Planned:
     }
     self._chosen = _chosen(self.table, rows)
     seeds = None if seeds is None else list(seeds)
-    self.sweeps = {
-      part: api.Prepared(
+    self.sweeps: dict[str, api.Prepared] = {}
+    for part in self.table.parts:
+      wanted = self.wants(part)
+      # What lies there of other parts comes into the table too: a folder with
+      # another sweep than the table's, as of other overrides, is refused.
+      if part == papers.MEASURE or not (wanted or self._is_begun(part)):
+        continue
+      prepared = api.Prepared(
         self.source.config(self.scale, part),
         self.out / part,
         overrides=self.overrides,
         console=self.console,
-        methods=lambda labels, part=part: self._methods(part, labels, rows),
-        seeds=seeds,
+        methods=lambda labels, part=part, rows=rows if wanted else None: (
+          self._methods(part, labels, rows)
+        ),
+        seeds=seeds if wanted else None,
         other_metrics=[c.metric for c in self._cells(part) if c.metric],
         **options,
       )
-      for part in self.table.parts
-      if part != papers.MEASURE and self.wants(part)
-    }
+      if wanted:
+        self.sweeps[part] = prepared
+      elif problem := directory.SweepDirectory(self.out / part).read_plan()[1]:
+        raise errors.RunError(
+          f"{problem}. Without --rows the same command makes it anew."
+        )
     if self.overrides and not self.sweeps:
       raise errors.UserError(
         f"override of {next(iter(self.overrides))!r} has no effect:"
         f" {self.source.path} trains nothing at this scale."
       )
     self.said = expected.said(self.source.name, self.scale, self.table)
+    self.check_expected()
+
+  def check_expected(self) -> None:
+    """Refuses a folder whose runs were made under other statements.
+
+    Raises:
+      RunError: see `expected.check`.
+    """
     expected.check(self.out, self.said, self._has_runs())
 
   def _cells(self, part: str) -> list[papers.Cell]:
@@ -150,8 +169,12 @@ class Planned:
     return {
       part: load.load(self.out / part)
       for part in self.table.parts
-      if part != papers.MEASURE and (self.out / part / directory.PLAN).is_file()
+      if part != papers.MEASURE and self._is_begun(part)
     }
+
+  def _is_begun(self, part: str) -> bool:
+    """Whether the folder has a plan of a part."""
+    return (self.out / part / directory.PLAN).is_file()
 
 
 def _blames(error: errors.UserError, metric: str) -> bool:

@@ -1,12 +1,13 @@
 """Measures a table part by part, and writes and prints it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normjax import papers, report
-from normjax.record import files
+from normjax import errors, faults, papers, report
+from normjax.record import files, lock
 from normjax.reproduce import expected, spent
 from normjax.reproduce.planned import VALUES, Planned, overridden
 from normjax.sweep.summary import Summary
@@ -38,11 +39,19 @@ def run(plan: Planned) -> Outcome:
 
   Raises:
     UserError: bad input, before anything has run.
-    RunError: a folder is in use, or full.
+    RunError: a folder is in use, or full, or holds other statements.
   """
   for part in plan.sweeps:
     plan.check(part)
-  expected.write(plan.out, plan.said)
+  faults.make_folder(plan.out)
+  with lock.held(plan.out, by="table"):
+    plan.check_expected()  # Again: another call may have been here meanwhile.
+    expected.write(plan.out, plan.said)
+    return _run(plan)
+
+
+def _run(plan: Planned) -> Outcome:
+  """Measures what is left, in a folder where nobody else does."""
   summaries: dict[str, Summary] = {}
   computed = None
   with spent.counted(plan.out) as count:
@@ -55,6 +64,7 @@ def run(plan: Planned) -> Outcome:
         continue
       summary = summaries[part] = plan.sweeps[part].run()
       count.runs += summary.num_ran
+      count.begun |= summary.exit_code != 0  # Some go on in another call.
       if summary.interrupted:
         break
   return _tell(plan, summaries, computed)
@@ -65,8 +75,19 @@ def _measure(plan: Planned) -> Mapping[papers.Ref, Any]:
   from normjax.report import paper
 
   values = plan.source.measure(plan.scale)
-  paper.measured(plan.table, {}, values)  # Or says what is wrong with them.
-  plain = {papers.shown(r): [*map(float, own)] for r, own in values.items()}
+  found = paper.measured(plan.table, {}, values)  # Or says what is wrong.
+  values = {
+    cell.ref: [
+      found[cell.ref].values.get(seed, math.nan)
+      for seed in sorted(found[cell.ref].seeds)
+    ]
+    for cell in plan.table.cells
+    if cell.part == papers.MEASURE
+  }
+  plain = {papers.shown(ref): own for ref, own in values.items()}
+  for name, own in plain.items():
+    if not own:
+      raise errors.UserError(f"measure() gives no value of cell {name!r}.")
   files.write_json(plan.out / papers.MEASURE / VALUES, plain)
   return values
 

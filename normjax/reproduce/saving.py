@@ -1,6 +1,7 @@
 """Results that are kept: small, beside the paper's numbers."""
 
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 
 from normjax import errors, papers
@@ -70,26 +71,34 @@ def _made(plan: Planned, records: dict[str, load.SweepRecord]) -> results.Made:
   runs = [
     run for record in records.values() for run in record.runs if run.state.over
   ]
-  told = runs[0].record.get("provenance", {}) if runs else {}
+  told = [run.record.get("provenance") or {} for run in runs]
   commits = sorted({git(run).get("commit", "") for run in runs} - {""})
   if not runs:
     commits = [(provenance.git() or {}).get("commit", "")]
   is_computed = (plan.out / papers.MEASURE / VALUES).exists()
   count = spent.read(plan.out)
-  is_known = count.runs == len(runs) + is_computed
-  versions = {
-    "normjax": told.get("normjax") or provenance.normjax.__version__,
-    **(told.get("packages") or provenance.packages()),
-  }
+  is_known = (
+    count.begun == count.ended and count.runs == len(runs) + is_computed
+  )
+  now = {"normjax": provenance.normjax.__version__, **provenance.packages()}
+  versions: dict[str, dict[str, None]] = {}
+  for each in told:  # More than one where a table was run over some time.
+    packages = each.get("packages")
+    own = packages if isinstance(packages, Mapping) else {}
+    for key, version in {**own, "normjax": each.get("normjax")}.items():
+      if isinstance(version, str) and key in ("normjax", *_PACKAGES):
+        versions.setdefault(key, {})[version] = None
+  lists = [each.get("devices") for each in told]
+  devices = [str(d) for own in lists if isinstance(own, list) for d in own]
   return results.Made(
     date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     commit=" ".join(commits),
     versions={
-      key: version
-      for key, version in versions.items()
-      if key in ("normjax", *_PACKAGES)
+      key: ", ".join(versions.get(key, {now[key]: None}))
+      for key in ("normjax", *_PACKAGES)
+      if key in versions or key in now
     },
-    device=", ".join(dict.fromkeys(told.get("devices") or ["cpu"])),
+    device=", ".join(dict.fromkeys(devices or ["cpu"])),
     cores=len(machine.usable_cores()),
     cpu_s=count.cpu_s if is_known else None,
     wall_s=count.wall_s if is_known else None,

@@ -9,7 +9,9 @@ from tests.data.conftest import DOCUMENTS
 from tests.data.test_contract import NAMED, given, make
 
 
-@pytest.mark.parametrize("name", ["iris", "diabetes", "shakespeare", *NAMED])
+@pytest.mark.parametrize(
+  "name", ["iris", "diabetes", "shakespeare", "synthetic", *NAMED]
+)
 def test_a_spec_says_what_the_set_gives(name, request, tmp_path):
   made = make(name, request)
   options = given(name, request)

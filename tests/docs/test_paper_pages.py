@@ -7,6 +7,7 @@ import pytest
 from docs.generator import paper_pages
 from normjax import errors, papers
 from normjax.papers import results, targets
+from normjax.report import paper
 from normjax.reproduce import listing, source
 from tests.papers.conftest import write_targets as write_targets
 
@@ -58,8 +59,12 @@ def entries(write_targets, tmp_path, monkeypatch):
       for row, mean in (("ours", 27.0), ("theirs", 30.0))
     ]  # fmt: skip
     stated = [
-      results.StatementResult("x", "contradicted", 2, -3.0, -3.5, -2.5, 0.004),
-      results.StatementResult("y", "confirmed", 2, 0.0, reason="in 2 of 2"),
+      results.StatementResult(
+        "ours is below theirs", "contradicted", 2, -3.0, -3.5, -2.5, 0.004
+      ),
+      results.StatementResult(
+        "ours diverges in no run", "confirmed", 2, 0.0, reason="in 2 of 2"
+      ),
     ]
     known = results.Results(
       "tiny", "norms", "proxy", papers.digest(table), {"sweep": "9f"},
@@ -115,6 +120,23 @@ def test_of_stale_results_no_number_is_shown(entries, monkeypatch, changes):
   assert "stale: made under" in page
   assert "| **contradicted**" not in page
   assert "27.05" not in page
+
+
+def test_kept_verdicts_follow_from_the_kept_values():
+  """Of all that is committed: a number or a verdict that was edited shows."""
+  for entry in listing.entries()[0]:
+    if entry.results is None or entry.results.stale(entry.table):
+      continue
+    cells = paper.committed(entry.table, entry.results)
+    again = paper.judge(entry.table, entry.scale, cells).statements
+    for now, kept in zip(again, entry.results.expected, strict=True):
+      where = (entry.source.name, entry.scale, kept.claim)
+      assert (now.verdict, now.reason) == (kept.verdict, kept.reason), where
+      assert now.interval.n == kept.n, where
+      if kept.mean is not None:
+        # A sum of values that are rounded may cancel.
+        size = max(abs(v) for c in cells.values() for v in c.values.values())
+        assert abs(now.interval.mean - kept.mean) <= 1e-5 * size, where
 
 
 def test_what_is_not_there_yet_says_what_is_missing():

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from normjax import errors
+from normjax import errors, papers
 from normjax.papers import results
 
 MADE = results.Made(
@@ -20,7 +20,7 @@ SAMPLE = results.Results(
   verdict="contradicted",
   cells=[
     results.CellResult(
-      "sélu | 32", "", "sweep", "selu", "eval/accuracy", 2,
+      "sélu | 32", "", "sweep", "selu", "eval/accuracy", 3,
       {100: 0.1 + 0.2, 101: 0.96}, (102,),
     ),
     results.CellResult("n", "c", "measure", "n", "", 1, {0: 308.0}),
@@ -72,6 +72,11 @@ def test_a_cell_and_a_statement_have_a_line_of_their_own():
     (("cells", 0, "planned"), -1, "cell 1: planned=-1"),
     (("cells", 0, "values"), {"a": 1.0}, "cell 1: 'a' is no seed"),
     (("cells", 0, "values"), {"1": None}, "cell 1: 1=None; allowed: a finite"),
+    (("cells", 0, "values"), {"01": 1.0}, "cell 1: '01' is no seed"),
+    (("cells", 0, "diverged"), [1.5], "cell 1: 1.5 is no seed"),
+    (("cells", 0, "planned"), 2, "cell 1: 2 values and 1 diverged of planned"),
+    (("cells", 0, "diverged"), [1, 1], "cell 1: 2 values and 2 diverged"),
+    (("verdict",), "confirmed", "of its statements it is 'contradicted'"),
     (("cells", 0, "values"), [1], "cell 1: values=[1]; allowed: a mapping"),
     (("cells", 1, "row"), "", "cell 2: row=''"),
     (("cells", 1, "tuned"), 1, "tuned=1; allowed: true, false, null"),
@@ -106,10 +111,36 @@ def test_a_file_that_is_no_json_is_named(tmp_path):
 
 
 def test_other_statements_and_another_protocol_are_stale():
-  assert SAMPLE.stale("0123456789ab") == ""
-  assert "other statements" in SAMPLE.stale("ba9876543210")
-  old = dataclasses.replace(SAMPLE, protocol=results.PROTOCOL - 1)
-  assert "under protocol 0" in old.stale("0123456789ab")
+  table = papers.Table(
+    "t", "norms", None,
+    [papers.Cell("sélu | 32", method="selu"), papers.Cell("n", "c", part="m")],
+    [papers.above("sélu | 32", ("n", "c"), claim="a is above b")],
+    "", "", parts=("sweep", "m"),
+  )  # fmt: skip
+  sample = dataclasses.replace(
+    SAMPLE,
+    statements=papers.digest(table),
+    expected=SAMPLE.expected[:1],
+    cells=[SAMPLE.cells[0], dataclasses.replace(SAMPLE.cells[1], part="m")],
+  )
+  assert sample.stale(table) == ""
+  other = dataclasses.replace(sample, statements="0123456789ab")
+  assert "other statements" in other.stale(table)
+  old = dataclasses.replace(sample, protocol=results.PROTOCOL - 1)
+  assert "under protocol 0" in old.stale(table)
+  # A page has cells in the table's order, and statements in theirs.
+  less = dataclasses.replace(sample, expected=[])
+  assert "other statements" in less.stale(table)
+  for cells in (
+    [*table.cells, papers.Cell("more")],
+    table.cells[::-1],
+    [dataclasses.replace(table.cells[0], metric="eval/loss"), table.cells[1]],
+  ):
+    changed = dataclasses.replace(table, cells=cells)
+    if papers.digest(changed) == sample.statements:
+      assert sample.stale(changed) == "made with other cells"
+    else:
+      assert "other statements" in sample.stale(changed)
 
 
 @pytest.mark.parametrize(
@@ -137,3 +168,6 @@ def test_results_are_looked_for_beside_first(write_targets, tmp_path):
   assert (
     results.find("norms", "depth", "proxy").summary == "contradicted 1 of 2"
   )
+  file.rename(file.with_name("width_proxy.json"))
+  with pytest.raises(errors.RunError, match="name='depth'; where it lies"):
+    results.find("norms", "width", "proxy")

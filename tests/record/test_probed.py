@@ -14,23 +14,32 @@ ROWS = [
 
 
 @pytest.mark.parametrize(
-  ("name", "value"),
+  ("name", "values"),
   [
-    ("last(weight_norm/a)", 3.0),
-    ("growth(weight_norm/a)", 1.5),
-    ("growth(weight_norm/b)", None),  # From 0 there is no ratio.
-    ("last(weight_norm/c)", None),
+    ("last(weight_norm/a)", [3.0]),
+    ("growth(weight_norm/a)", [1.5]),
+    ("growth(weight_norm/b)", []),  # From 0 there is no ratio.
+    ("growth(weight_norm/d)", []),  # Nor one that a float has.
+    ("last(weight_norm/c)", []),
   ],
 )
-def test_values_of_the_probes_rows(name, value):
-  told = target.add({"metrics": {}}, ["eval/loss", name], lambda: ROWS)
-  assert told["metrics"] == {name: value}
+def test_values_of_the_probes_rows(name, values):
+  """What is not there is no null: that would count as diverged."""
+  rows = [
+    *ROWS,
+    {"kind": "probe", "step": 0, "weight_norm/d": 1e-300},
+    {"kind": "probe", "step": 10, "weight_norm/d": 1e300},
+  ]
+  told = target.add({"metrics": {}}, ["eval/loss", name], lambda: rows)
+  assert told["metrics"] == dict.fromkeys([name] * len(values), *values)
 
 
-def test_a_number_that_was_not_finite_has_no_last():
+@pytest.mark.parametrize("what", ["last", "growth"])
+def test_a_number_that_was_not_finite_has_diverged(what):
   rows = [*ROWS, {"kind": "probe", "step": 20, "weight_norm/a": None}]
-  told = target.add({"metrics": {}}, ["last(weight_norm/a)"], lambda: rows)
-  assert told["metrics"] == {"last(weight_norm/a)": None}
+  name = f"{what}(weight_norm/a)"
+  told = target.add({"metrics": {}}, [name], lambda: rows)
+  assert told["metrics"] == {name: None}
 
 
 def test_beside_targets():

@@ -82,3 +82,45 @@ def test_what_was_computed_counts_as_a_run(project):
   project.write(**computed, expected='papers.exactly("exact", 2)')
   with pytest.raises(errors.RunError, match="other statements"):
     project.run()
+
+
+@pytest.mark.parametrize(
+  "expected",
+  [3, [{"claim": 1, "terms": 3}], [{"terms": [["a", "b"]]}], [{"terms": [1]}]],
+)
+def test_statements_that_a_hand_has_changed_are_refused(project, expected):
+  path = project.run().out / "expected.json"
+  other = {"digest": "", "expected": expected}
+  path.write_text(json.dumps(json.loads(path.read_text()) | other))
+  with pytest.raises(errors.RunError, match="made under other statements"):
+    project.run()
+
+
+def test_of_two_calls_at_once_one_writes_what_is_expected(project):
+  """Else the statements of one would stand beside the runs of the other."""
+  from normjax.record import lock
+
+  out = project.folder / "out"
+  out.mkdir()
+  with (
+    lock.held(out, by="table"),
+    pytest.raises(errors.BusyRunError, match="in use by another table"),
+  ):
+    project.run(out=out)
+  assert not (out / "expected.json").exists()
+
+
+def test_what_was_run_since_the_plan_was_made_counts(project, monkeypatch):
+  from normjax.reproduce import planned
+
+  check = planned.Planned.check
+
+  def other_call(plan, part, **options):
+    monkeypatch.setattr(planned.Planned, "check", check)
+    project.write(expected='papers.below("a", "b", by=0.1)')
+    project.run()
+    check(plan, part, **options)
+
+  monkeypatch.setattr(planned.Planned, "check", other_call)
+  with pytest.raises(errors.RunError, match="other statements"):
+    project.run()

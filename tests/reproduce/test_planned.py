@@ -95,6 +95,40 @@ def test_a_part_without_a_chosen_row_is_not_run(project):
   assert not (outcome.out / "measure").exists()
 
 
+def test_what_lies_there_of_other_rows_must_be_the_tables(project):
+  """Else half a table of other settings would be judged, and kept."""
+  project.write(**TWO_PARTS)
+  project.run(rows="^a$", overrides={"toy.width": 30})
+  for rows in ("c", "exact"):
+    with pytest.raises(errors.RunError, match=r"toy\.width was 30, is 1"):
+      project.run(rows=rows)
+  assert not (project.folder / "runs/toy_proxy/more").exists()
+  project.run(rows="c", out="own")
+  changed = ('"width": 1', '"width": 7 if "," in arg else 1')
+  project.write(**TWO_PARTS, replacing=changed)
+  with pytest.raises(errors.RunError, match=r"toy\.width was 1, is 7"):
+    project.run(rows="^a$", out="own")
+
+
+def test_a_damaged_plan_of_other_rows_ends_before_anything_runs(project):
+  project.write(**TWO_PARTS)
+  plan = project.run(rows="^a$").out / "sweep" / "plan.json"
+  plan.write_text("{")
+  with pytest.raises(
+    errors.RunError, match="plan.json is not valid JSON.*rows"
+  ):
+    project.run(rows="c")
+  assert not (project.folder / "runs/toy_proxy/more").exists()
+  assert project.run().judged.verdict == "confirmed"
+
+
+def test_a_seed_is_chosen_in_the_parts_that_have_chosen_rows(project):
+  other = ("seeds=(1, 2)", "seeds=(3, 4) if ',' in arg else (1, 2)")
+  project.write(**TWO_PARTS, replacing=other)
+  project.run(rows="^a$")
+  assert project.run(rows="c", seeds=[3]).exit_code == 0
+
+
 @pytest.mark.parametrize("rows", ["y", "a, y", "^y$"])
 def test_a_column_is_chosen_as_a_row_is(project, rows):
   project.write(
@@ -256,6 +290,10 @@ def test_bad_input_is_named_and_writes_nothing(project, change, options, said):
     ("3.0", "a mapping from a cell to a value per seed is needed"),
     ('{"exact": 3.0}', "measure() gives 3.0 of cell 'exact'"),
     ('{"exact": ["x"]}', "of cell 'exact'; allowed: a list of numbers"),
+    ('{"exact": "12"}', "gives '12' of cell 'exact'; allowed: a list of numbe"),
+    ('{"exact": {3: 1.0}}', "gives {3: 1.0} of cell 'exact'"),
+    ('{"exact": []}', "measure() gives no value of cell 'exact'"),
+    ("{1: [3.0]}", "no values of cell 'exact'; it gives: 1"),
     ('{"exat": [3.0]}', "no values of cell 'exact'; it gives: exat"),
     ("1 / 0", "measure('proxy') of configs/papers/toy.py failed: ZeroDiv"),
   ],
@@ -271,6 +309,14 @@ def test_computed_values_that_are_none_are_named(project, values, said):
     project.run()
   assert said in str(caught.value)
   assert not (project.folder / "runs" / "toy_proxy" / "measure").exists()
+
+
+@pytest.mark.parametrize("values", ['"exact": iter([2.0])', '"x": "y", 1: [3]'])
+def test_computed_values_are_read_once_and_others_not_at_all(project, values):
+  given = '{"exact": [2.0]'
+  project.write(**TWO_PARTS, replacing=(given, f"{given}, {values}"))
+  outcome = project.run(rows="exact")
+  assert [*_values(outcome)["exact"].values()] == [2.0]
 
 
 def test_computed_values_may_be_an_arrays(project):

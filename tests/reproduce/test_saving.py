@@ -76,9 +76,56 @@ def test_an_overridden_table_is_refused_before_it_runs(project):
 
 
 def test_what_runs_took_is_not_told_where_a_call_was_killed(project):
+  """Also where the next one went on with the run that it left."""
+  project.write(trouble="raise:1")
+  file = project.run().out / "spent.json"
+  now = json.loads(file.read_text())
+  assert (now["begun"], now["ended"], now["runs"]) == (1, 1, 0)
+  assert now["cpu_s"] > 0  # Of a call that could end.
+  file.write_text(json.dumps(now | {"begun": 2}))  # Not so of another one.
+  assert project.run(save=True).exit_code == 0
+  assert results.read(_file(project)).made.cpu_s is None
+
+
+def test_every_version_and_device_that_runs_were_made_with_is_told(project):
   outcome = project.run()
-  (outcome.out / "spent.json").unlink()  # As of a call that was killed.
+  for index, run in enumerate(sorted(outcome.out.glob("sweep/runs/*"))):
+    record = {
+      "schema": 1,
+      "run_id": run.name,
+      "config": {},
+      "provenance": {
+        "normjax": "1.0",
+        "packages": {"jax": f"0.{index % 2}", "scipy": "1"},
+        "devices": ["cpu", f"gpu {index % 2}"],
+      },
+    }
+    (run / "run.json").write_text(json.dumps(record))
   project.run(save=True)
+  made = results.read(_file(project)).made
+  assert sorted(made.versions["jax"].split(", ")) == ["0.0", "0.1"]
+  assert made.versions["normjax"] == "1.0"
+  assert made.versions["numpy"]  # No run says it: today's.
+  assert sorted(made.device.split(", ")) == ["cpu", "gpu 0", "gpu 1"]
+
+
+def test_what_runs_took_is_not_told_where_its_file_was_lost(project):
+  outcome = project.run()
+  (outcome.out / "spent.json").unlink()
+  project.run(save=True)
+  assert results.read(_file(project)).made.cpu_s is None
+
+
+@pytest.mark.parametrize(
+  "text", ["{", "[1]", '{"more": 1}', '{"runs": "4", "cpu_s": 1, "wall_s": 1}']
+)
+def test_a_damaged_count_costs_no_table(project, text):
+  (project.folder / "out").mkdir()
+  (project.folder / "out" / "spent.json").write_text(text)
+  outcome = project.run(out="out")
+  assert outcome.judged.verdict == "confirmed"
+  (outcome.out / "spent.json").write_text(text)
+  project.run(out="out", save=True)
   assert results.read(_file(project)).made.cpu_s is None
 
 

@@ -13,6 +13,8 @@ from normjax.report.paper.measure import Measured
 from normjax.report.paper.numbers import Beside
 from normjax.report.paper.statements import Statement
 
+_NO_SEED = -(10**9)  # Below the numbers of folds.
+
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
@@ -138,14 +140,17 @@ def committed(
 
 
 def _committed(each: results_lib.CellResult) -> Measured:
-  seeds = frozenset(each.values) | frozenset(each.diverged)
+  seeds = {*each.values, *each.diverged}
+  # Of a target that was not reached no seed has a value, and of folds there are
+  # fewer than runs: those are counted, by numbers that are no seed's.
+  seeds |= {_NO_SEED - index for index in range(each.planned - len(seeds))}
   return Measured(
     each.values,
     frozenset(each.diverged),
     each.planned,
     each.planned,
     each.resolution,
-    seeds,
+    frozenset(seeds),
     each.censored,
     computed=each.part == papers.MEASURE,
     is_tuned=each.tuned,

@@ -95,12 +95,15 @@ def _computed(
     return Measured(computed=True)
   name = shown(cell.ref)
   if cell.ref not in computed:
-    given = ", ".join(map(shown, computed)) or "none"
+    names = [ref if isinstance(ref, str) else repr(ref) for ref in computed]
+    given = errors.few(names, 12) or "none"
     raise errors.UserError(
       f"measure() gives no values of cell {name!r}; it gives: {given}."
     )
   values: Any = computed[cell.ref]
   try:
+    if isinstance(values, str | bytes | Mapping):
+      raise TypeError("its items are no numbers")
     numbers = [float(value) for value in values]
   except (TypeError, ValueError, OverflowError) as error:
     raise errors.UserError(

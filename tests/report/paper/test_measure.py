@@ -61,6 +61,8 @@ def test_a_target_that_the_sweep_does_not_name_is_read_from_the_rows(sweep):
     papers.Cell("ln", method=LABEL, metric="steps_to(eval/loss<=0.1)"),
   )["ln"]
   assert (never.censored, never.values) == (True, {})
+  # Whether they diverged is known nevertheless.
+  assert len(never.seeds) == never.num_over == 3
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_what_is_committed_is_what_was_judged(judged):
   assert (found.verdict, found.scale, found.paper) == (
     "contradicted", "proxy", "norms",
   )  # fmt: skip
-  assert found.stale(papers.digest(judged().table)) == ""
+  assert found.stale(judged().table) == ""
   assert found.cells[2].diverged == [1, 2, 3, 4]
   assert found.cells[0].values == MEASURED["ours", "60M"].values
   assert [each.verdict for each in found.expected] == [
@@ -244,3 +244,37 @@ def test_what_is_committed_is_judged_as_it_was(judged, tmp_path):
     ]
     assert again.untuned == each.untuned
   assert again.verdict == "confirmed"
+
+
+@pytest.mark.parametrize(
+  ("cell", "verdict", "reason"),
+  [
+    # A target that two runs ended without reaching; one has diverged.
+    (
+      {"values": {}, "diverged": [3], "seeds": {1, 2, 3}, "censored": True},
+      "undecided", "in 2 of 3 runs",
+    ),
+    # Three runs on two folds.
+    (
+      {"values": {-1: 0.1, -2: 0.2}, "diverged": [], "seeds": {1, 2, 3}},
+      "confirmed", "in 3 of 3 runs",
+    ),
+  ],
+)  # fmt: skip
+def test_divergence_is_kept_where_runs_have_no_value(
+  judged, tmp_path, cell, verdict, reason
+):
+  judged()  # Its targets are there.
+  cell = {**cell, "diverged": frozenset(cell["diverged"])}
+  cells = {
+    "a": paper.Measured(num_over=3, num_planned=3, is_tuned=True, **cell)
+  }
+  table, file = stated(papers.trains("a"), refs="a"), tmp_path / "r.json"
+  before = paper.judge(table, "proxy", cells)
+  results.write(file, paper.results(before, "depth", {}, MADE))
+  again = paper.judge(
+    table, "proxy", paper.committed(table, results.read(file))
+  )
+  for each in (before, again):
+    found = each.statements[0]
+    assert (found.verdict, found.reason) == (verdict, reason)
