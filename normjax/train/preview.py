@@ -53,7 +53,7 @@ def preview(config: configure.ConfigDict) -> Preview:
   recipe, initialize = program.recipe_and_initialize(config)
   hyper = _shapes(build.hyper(config))
   batch = _shapes(dataset.train_batch(0, 0, config.train.batch_size))
-  state = jax.eval_shape(initialize, hyper, batch)
+  state = program.state_in_shapes(config, recipe, initialize, hyper, batch)
   sums = jax.eval_shape(
     functools.partial(train_step.evaluation_step, recipe),
     state,

@@ -17,6 +17,7 @@ from normjax.data import dataset as dataset_lib
 from normjax.metrics import Metric
 from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
+from normjax.record import sources
 from normjax.train import average, fit, layer_decay, mixup, schedules
 from normjax.train import frozen as frozen_lib
 from normjax.train import layout as layout_lib
@@ -102,11 +103,21 @@ class Drawing(NamedTuple):
       one.
     model: its structure.
     shapes: of its variables.
+    reads_batch: whether it has `initialize_on`.
+    non_negative_inputs: whether it says that of itself.
   """
 
   draw: Callable[..., start.Variables]
   model: nn_variables.Structure
   shapes: start.Variables
+  reads_batch: bool = False
+  non_negative_inputs: bool = False
+
+
+# The last drawings of our own models: programs that differ in the optimizer
+# have the model in common, and a deep one takes a second to build in shapes.
+_DRAWINGS: dict[str, Drawing] = {}
+_NUM_DRAWINGS = 4
 
 
 def drawing(config: configure.ConfigDict) -> Drawing:
@@ -116,6 +127,62 @@ def drawing(config: configure.ConfigDict) -> Drawing:
     UserError: what `build.model` raises; inputs below 0 for a model that
       says `non_negative_inputs`.
   """
+  key = _model_key(config)
+  found = _DRAWINGS.get(key) if key else None
+  if found is None:
+    found = _draw_in_shapes(configure.override(config, {}))
+    if key:
+      while len(_DRAWINGS) >= _NUM_DRAWINGS:
+        del _DRAWINGS[next(iter(_DRAWINGS))]
+      _DRAWINGS[key] = found
+  if found.non_negative_inputs:
+    fit.check_inputs(config, build.dataset(config))
+  return found
+
+
+def _model_key(config: configure.ConfigDict) -> str:
+  """Equal for configs whose models are drawn alike; "": of code not ours.
+
+  The module of one's own may be another the next time.
+  """
+  leaves = dict(configure.leaves(configure.to_dict(config)))
+  if sources.components(config):
+    return ""
+  blocks = ("model.", "norm.", "data.", "train.precision")
+  own = {k: v for k, v in leaves.items() if k.startswith(blocks)}
+  dataset = build.dataset(config)
+  x64 = jax.config.jax_enable_x64
+  options = dict(dataset.model_options)
+  return configure.digest([own, dataset.reads, options, x64])
+
+
+def state_in_shapes(
+  config: configure.ConfigDict,
+  recipe: train_step.Recipe,
+  initialize: Callable[..., train_state.State],
+  hyper: Any,
+  batch: Any,
+) -> train_state.State:
+  """The state that `initialize(hyper, batch)` gives, in shapes.
+
+  The model is not drawn again where its shapes say it all.
+
+  Args:
+    config: of the run.
+    recipe: of `recipe_and_initialize`.
+    initialize: beside it.
+    hyper: abstract.
+    batch: abstract.
+  """
+  if _model_key(config) and not _changes(config):
+    drawn = drawing(config)
+    if not drawn.reads_batch:
+      return jax.eval_shape(recipe.start, drawn.shapes, hyper)
+  return jax.eval_shape(initialize, hyper, batch)
+
+
+def _draw_in_shapes(config: configure.ConfigDict) -> Drawing:
+  """See `drawing`; the config stays as it is."""
   dataset = build.dataset(config)
 
   def make_model(seed):
@@ -125,8 +192,6 @@ def drawing(config: configure.ConfigDict) -> Drawing:
     return build.model(config, dataset.reads, dataset.model_options, rngs)
 
   model = nnx.eval_shape(lambda: make_model(0))
-  if getattr(model, "non_negative_inputs", False):
-    fit.check_inputs(config, dataset)
 
   def draw(hyper, batch=None):
     model = make_model(hyper["seed"])
@@ -135,7 +200,12 @@ def drawing(config: configure.ConfigDict) -> Drawing:
       model.initialize_on(batch["inputs"], key)
     return nn_variables.split(model)[1]
 
-  return Drawing(draw, *nn_variables.split(model))
+  return Drawing(
+    draw,
+    *nn_variables.split(model),
+    reads_batch=hasattr(model, "initialize_on"),
+    non_negative_inputs=bool(getattr(model, "non_negative_inputs", False)),
+  )
 
 
 def check_start(config: configure.ConfigDict, *, resumes: bool = False) -> None:
@@ -151,8 +221,8 @@ def check_start(config: configure.ConfigDict, *, resumes: bool = False) -> None:
   """
   steps = build.start_steps(config)
   if steps:
-    _, model, shapes = drawing(config)
-    start.check(steps, model, shapes, resumes=resumes)
+    drawn = drawing(config)
+    start.check(steps, drawn.model, drawn.shapes, resumes=resumes)
 
 
 def _changes(config: configure.ConfigDict) -> tuple[start.StartStep, ...]:

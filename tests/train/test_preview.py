@@ -88,3 +88,22 @@ def test_cross_checks():
     with pytest.raises(errors.UserError) as error:
       check.check(configure.override(base, change))
     assert message in str(error.value)
+
+
+def test_a_model_is_built_once_for_programs_that_share_it(monkeypatch):
+  """Two optimizers, one model: the second's shapes are known."""
+  config = support.tiny()
+  first = preview.preview(config)
+  monkeypatch.setattr(build, "model", None)
+  other = configure.override(config, {"optimizer.name": "sgd"})
+  assert preview.preview(other) == first
+
+
+def test_shapes_of_a_state_are_those_of_its_initialization():
+  config = support.tiny()
+  recipe, initialize = program.recipe_and_initialize(config)
+  hyper = build.hyper(config)
+  batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
+  drawn = jax.eval_shape(initialize, hyper, batch)
+  told = program.state_in_shapes(config, recipe, initialize, hyper, batch)
+  assert jax.tree.all(jax.tree.map(lambda a, b: a == b, told, drawn))
