@@ -21,7 +21,7 @@ from normjax import (
 from normjax.data import dataset
 from normjax.nn import placement
 from normjax.norms import base
-from normjax.train import check, preview, program, schedules
+from normjax.train import check, drawing, preview, schedules
 from tests import support
 from tests.objectives import toys
 
@@ -59,7 +59,7 @@ class Unwrapped(linen.Module):
 
 def _draw(**changes):
   config = configure.override(configure.load("configs/default.py"), changes)
-  return program.drawing(config)
+  return drawing.of(config)
 
 
 LINE = {"data.name": "tests.objectives.toys:line"}

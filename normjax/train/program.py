@@ -9,16 +9,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from kernels_pallas import dispatch
-from normjax import build, configure, data, errors, rng
+from normjax import build, configure, data, errors
 from normjax.data import dataset as dataset_lib
 from normjax.metrics import Metric
 from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
-from normjax.record import sources
-from normjax.train import average, fit, layer_decay, mixup, schedules
+from normjax.train import average, drawing, fit, layer_decay, mixup, schedules
 from normjax.train import frozen as frozen_lib
 from normjax.train import layout as layout_lib
 from normjax.train import state as train_state
@@ -94,68 +92,6 @@ def get(config: configure.ConfigDict) -> tuple[Program, bool]:
   return _PROGRAMS[key], True
 
 
-class Drawing(NamedTuple):
-  """The model of a config as it is drawn, before any start step.
-
-  Attributes:
-    draw: (hyper, batch=None) -> variables. A model that has a method
-      `initialize_on(inputs, key)` gets the inputs of the batch, if there is
-      one.
-    model: its structure.
-    shapes: of its variables.
-    reads_batch: whether it has `initialize_on`.
-    non_negative_inputs: whether it says that of itself.
-  """
-
-  draw: Callable[..., start.Variables]
-  model: nn_variables.Structure
-  shapes: start.Variables
-  reads_batch: bool = False
-  non_negative_inputs: bool = False
-
-
-# The last drawings of our own models: programs that differ in the optimizer
-# have the model in common, and a deep one takes a second to build in shapes.
-_DRAWINGS: dict[str, Drawing] = {}
-_NUM_DRAWINGS = 4
-
-
-def drawing(config: configure.ConfigDict) -> Drawing:
-  """How the model is drawn; nothing is computed.
-
-  Raises:
-    UserError: what `build.model` raises; inputs below 0 for a model that
-      says `non_negative_inputs`.
-  """
-  key = _model_key(config)
-  found = _DRAWINGS.get(key) if key else None
-  if found is None:
-    found = _draw_in_shapes(configure.override(config, {}))
-    if key:
-      while len(_DRAWINGS) >= _NUM_DRAWINGS:
-        del _DRAWINGS[next(iter(_DRAWINGS))]
-      _DRAWINGS[key] = found
-  if found.non_negative_inputs:
-    fit.check_inputs(config, build.dataset(config))
-  return found
-
-
-def _model_key(config: configure.ConfigDict) -> str:
-  """Equal for configs whose models are drawn alike; "": of code not ours.
-
-  The module of one's own may be another the next time.
-  """
-  leaves = dict(configure.leaves(configure.to_dict(config)))
-  if sources.components(config):
-    return ""
-  blocks = ("model.", "norm.", "data.", "train.precision")
-  own = {k: v for k, v in leaves.items() if k.startswith(blocks)}
-  dataset = build.dataset(config)
-  x64 = jax.config.jax_enable_x64
-  options = dict(dataset.model_options)
-  return configure.digest([own, dataset.reads, options, x64])
-
-
 def state_in_shapes(
   config: configure.ConfigDict,
   recipe: train_step.Recipe,
@@ -174,38 +110,11 @@ def state_in_shapes(
     hyper: abstract.
     batch: abstract.
   """
-  if _model_key(config) and not _changes(config):
-    drawn = drawing(config)
+  if drawing.key(config) and not _changes(config):
+    drawn = drawing.of(config)
     if not drawn.reads_batch:
       return jax.eval_shape(recipe.start, drawn.shapes, hyper)
   return jax.eval_shape(initialize, hyper, batch)
-
-
-def _draw_in_shapes(config: configure.ConfigDict) -> Drawing:
-  """See `drawing`; the config stays as it is."""
-  dataset = build.dataset(config)
-
-  def make_model(seed):
-    # The default stream is for what a user's own model draws beside them.
-    default = rng.fold(seed, "init_streams")
-    rngs = nnx.Rngs(default, params=rng.fold(seed, "init"))
-    return build.model(config, dataset.reads, dataset.model_options, rngs)
-
-  model = nnx.eval_shape(lambda: make_model(0))
-
-  def draw(hyper, batch=None):
-    model = make_model(hyper["seed"])
-    if batch is not None and hasattr(model, "initialize_on"):
-      key = rng.fold(hyper["seed"], "init_on_data")
-      model.initialize_on(batch["inputs"], key)
-    return nn_variables.split(model)[1]
-
-  return Drawing(
-    draw,
-    *nn_variables.split(model),
-    reads_batch=hasattr(model, "initialize_on"),
-    non_negative_inputs=bool(getattr(model, "non_negative_inputs", False)),
-  )
 
 
 def check_start(config: configure.ConfigDict, *, resumes: bool = False) -> None:
@@ -217,11 +126,11 @@ def check_start(config: configure.ConfigDict, *, resumes: bool = False) -> None:
 
   Raises:
     UserError: a step that does not fit the model it would get, or that does
-      not find what it reads; what `drawing` raises.
+      not find what it reads; what `drawing.of` raises.
   """
   steps = build.start_steps(config)
   if steps:
-    drawn = drawing(config)
+    drawn = drawing.of(config)
     start.check(steps, drawn.model, drawn.shapes, resumes=resumes)
 
 
@@ -241,12 +150,12 @@ def recipe_and_initialize(
     structure, which are the same for all runs of the program.
 
   Raises:
-    UserError: what `drawing`, the start steps and `average.check` raise.
+    UserError: what `drawing.of`, the start steps and `average.check` raise.
   """
   # Captures an immutable copy: the caller may go on editing its config.
   frozen = configure.override(config, {})
   average.check(frozen)
-  drawn = drawing(frozen)
+  drawn = drawing.of(frozen)
   changes = _changes(config)
   structure, shapes = start.in_shapes(changes, drawn.model, drawn.shapes)
   roles = model_roles.of(nn_variables.merge(structure, shapes))
