@@ -140,8 +140,8 @@ FAULTS = (
   Fault(
     "differences that are none",
     "normjax/statistics/intervals.py",
-    "differences = [values[seed] - baseline[seed] for seed in seeds]",
-    "differences = [values[seed] for seed in seeds]",
+    "((1.0, values), (-1.0, baseline)), resolution_sd(resolution)",
+    "((1.0, values), (0.0, baseline)), resolution_sd(resolution)",
     "tests/statistics/test_intervals.py::test_paired_difference_by_hand",
   ),
   Fault(
