@@ -159,7 +159,9 @@ LEFT_OUT = {
     "evonorm_b0 and evonorm_s0"
   ),
   r"norms/test_contract.py::TestNorm::test_statistics_in_float32"
-  r"\[\w+-\w+-(?!num_groups=2\])": "every norm with its defaults",
+  r"\[\w+-((layer|rms|batch|crms|l2|gated|power|unified)_norm|seednorm|dyt)-": (
+    "their defaults"
+  ),
   r"norms/test_weights.py::.*test_jit_and_vmap.*-un": "the biased ones",
   r"norms/test_weights.py::.*test_zero_and_constant_.*-unbiased": (
     "the biased ones"
@@ -167,7 +169,9 @@ LEFT_OUT = {
   r"norms/test_contract.py::TestNorm::test_(mask|evaluation_keeps_statistics)"
   r"\[(layer|rms|batch|crms|l2|gated|power|unified)_norm-": "their defaults",
   r"norms/test_contract.py::TestNorm::test_declared_invariances"
-  r"\[\w+-(?!num_groups=2\])": "every norm with its defaults",
+  r"\[((layer|rms|batch|crms|l2|gated|power|unified)_norm|seednorm|dyt)-": (
+    "their defaults"
+  ),
   r"norms/test_contract.py::TestNorm::test_statistics_in_float32\[float16": (
     "bfloat16 and float32"
   ),
