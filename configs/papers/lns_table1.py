@@ -90,8 +90,7 @@ def sweep(arg: str = "proxy") -> space.Sweep:
     measured["other_metrics"] = tuple(map(_variance, BLOCKS))
   else:
     deep_llama.size_of(arg, SIZES, SCALES[:1])
-    measured = {"seeds": llama_c4.SEEDS, "metric": llama_c4.METRIC}
-    measured["other_metrics"] = (llama_c4.LOSS,)
+    measured = llama_c4.READ
   return space.Sweep(
     methods=list(placements.values()),
     labels=list(placements),

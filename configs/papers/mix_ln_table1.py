@@ -43,10 +43,8 @@ def sweep(arg: str = "paper") -> space.Sweep:
   return space.Sweep(
     methods=list(METHODS.values()),
     labels=list(METHODS),
-    seeds=llama_c4.SEEDS,
-    metric=llama_c4.METRIC,
-    other_metrics=(llama_c4.LOSS,),
     baseline=PRE,
+    **llama_c4.READ,
   )
 
 

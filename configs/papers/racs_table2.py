@@ -47,14 +47,8 @@ def get_config(arg: str = "paper") -> ml_collections.ConfigDict:
 
 def sweep(arg: str = "paper") -> space.Sweep:
   """The rows of a size, at the paper's rates."""
-  size = llama_c4.size_of(arg)
-  return space.Sweep(
-    methods=[method(size) for method in METHODS.values()],
-    labels=list(METHODS),
-    seeds=llama_c4.SEEDS,
-    metric=llama_c4.METRIC,
-    other_metrics=(llama_c4.LOSS,),
-  )
+  rows = llama_c4.rows(arg, METHODS)
+  return space.Sweep(**rows)
 
 
 def table(scale: str) -> papers.Table:

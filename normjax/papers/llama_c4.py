@@ -7,7 +7,7 @@ told stands here once, with the protocol entry of `experiments` that says it.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -248,6 +248,23 @@ def shorter(size: str, fraction: float) -> dict[str, Any]:
   return {"train.num_steps": round(fraction * SIZES[size].num_steps)}
 
 
+def rows(
+  arg: str, methods: Mapping[str, Callable[[str], dict[str, Any]]]
+) -> dict[str, Any]:
+  """Arguments of the `Sweep` of a size: its rows, and how they are read.
+
+  Args:
+    arg: of the config file.
+    methods: label to the row's overrides, which a size decides.
+  """
+  size = size_of(arg)
+  return {
+    "methods": [method(size) for method in methods.values()],
+    "labels": list(methods),
+    **READ,
+  }
+
+
 def cells(
   rows: Mapping[str, str],
   target: str | None = None,
@@ -343,6 +360,8 @@ DIFFERS = (
 )
 # As few as can tell a large difference from none.
 SEEDS = (1, 2, 3)
+# Arguments of each `Sweep`: what is run, and what is read of it.
+READ = {"seeds": SEEDS, "metric": METRIC, "other_metrics": (LOSS,)}
 ONE_RUN = (
   "The paper has one run per row. --seeds=1 trains as many, which decides"
   " nothing; the three of a whole table decide what is large."
