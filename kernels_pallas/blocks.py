@@ -12,11 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import AxisType
 from jax.typing import DTypeLike
 
 from kernels_pallas import dispatch
-from kernels_pallas.dispatch import Shapes
+from kernels_pallas.dispatch import Shapes, Target
 
 _ROWS = 256
 _FEWEST_ROWS = 16
@@ -32,29 +31,18 @@ def rows(shape: tuple[int, ...]) -> int:
 
 
 def supports(
-  platform: str, shapes: Shapes, dtypes: Sequence[DTypeLike]
+  target: Target, shapes: Shapes, dtypes: Sequence[DTypeLike]
 ) -> str | None:
   """Why an op should not go block by block."""
   del dtypes
   shape = shapes[0]
-  if platform != "cpu":
-    return f"is for CPUs, this is {platform}"
+  if target.platform != "cpu":
+    return f"is for CPUs, this is {target.platform}"
   if math.prod(shape) < _LEAST_VALUES:
     return f"needs {_LEAST_VALUES} values or more, not shape {shape}"
   if rows(shape) < _FEWEST_ROWS:
     return f"needs a multiple of {_FEWEST_ROWS} rows, not shape {shape}"
-  if not alone():
-    return "with several devices it must be called inside jax.shard_map"
-  return None
-
-
-def alone() -> bool:
-  """Whether arrays are on one device, here at least: inside shard_map."""
-  mesh = jax.sharding.get_abstract_mesh()
-  manual = bool(mesh.axis_names) and all(
-    kind == AxisType.Manual for kind in mesh.axis_types
-  )
-  return manual or jax.device_count() == 1
+  return dispatch.one_device(target)
 
 
 def scan(
@@ -81,7 +69,7 @@ def scan(
 
 def pay(x: Array) -> bool:
   """Whether an op on x should go block by block here."""
-  return supports(dispatch.platform(), [x.shape], [x.dtype]) is None
+  return supports(dispatch.target(x), [x.shape], [x.dtype]) is None
 
 
 def reduce(

@@ -14,11 +14,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import AbstractMesh
 from jax.typing import DTypeLike
 
 Shapes = Sequence[tuple[int, ...]]
-# (platform, shapes, dtypes) of the op's arrays to why not, or None.
-Supports = Callable[[str, Shapes, Sequence[DTypeLike]], str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """What a program is compiled for.
+
+  Attributes:
+    platform: "cpu", "gpu" or "tpu".
+    device_kind: as the device names itself, "NVIDIA H200".
+    devices: how many the program has; 1 where each device runs code of its
+      own, inside `jax.shard_map`.
+  """
+
+  platform: str
+  device_kind: str
+  devices: int
+
+
+# (target, shapes, dtypes) to why not, or None. Shapes and dtypes are those of
+# the arrays among the op's arguments, in their order.
+Supports = Callable[[Target, Shapes, Sequence[DTypeLike]], str | None]
 
 
 class UnsupportedError(ValueError):
@@ -26,10 +46,10 @@ class UnsupportedError(ValueError):
 
 
 def anywhere(
-  platform: str, shapes: Shapes, dtypes: Sequence[DTypeLike]
+  target: Target, shapes: Shapes, dtypes: Sequence[DTypeLike]
 ) -> str | None:
   """Supports of an implementation that runs everywhere."""
-  del platform, shapes, dtypes
+  del target, shapes, dtypes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +60,48 @@ class Candidate:
     name: what `impl` calls it.
     function: takes the op's arguments.
     supports: why it cannot run on such arrays, or None when it can.
+    silicon: it is a kernel that the compiler takes on trust. It runs without
+      being asked for only where its contract has passed on such a device.
   """
 
   name: str
   function: Callable[..., Any]
   supports: Supports = anywhere
+  silicon: bool = False
 
 
-def platform() -> str:
-  """The platform traced for: an abstract device's, else the default one's."""
-  device = jax.sharding.get_abstract_mesh().abstract_device
-  return jax.default_backend() if device is None else device.platform
+def target(*arrays: Array) -> Target:
+  """What the program being traced is compiled for.
+
+  The mesh that `jax.set_mesh` set decides, or else that which is in the type of
+  an array; without any all the devices here may be meant.
+  """
+  meshes = [
+    jax.sharding.get_abstract_mesh(),
+    *(jax.typeof(array).sharding.mesh for array in arrays),
+  ]
+  device = next((m.abstract_device for m in meshes if m.abstract_device), None)
+  if device is None:
+    first = jax.devices()[0]
+    return Target(first.platform, first.device_kind, _devices(meshes))
+  return Target(device.platform, device.device_kind, _devices(meshes))
+
+
+def _devices(meshes: Sequence[AbstractMesh]) -> int:
+  for mesh in meshes:
+    if mesh.axis_names:
+      return 1 if mesh.are_all_axes_manual else mesh.size
+  # An abstract device that no mesh is made of.
+  if any(mesh.abstract_device for mesh in meshes):
+    return 1
+  return jax.device_count()
+
+
+def one_device(target: Target) -> str | None:
+  """Why a kernel that no compiler can split over devices cannot run."""
+  if target.devices == 1:
+    return None
+  return "with several devices it must be called inside jax.shard_map"
 
 
 _RECORD: contextvars.ContextVar[dict[str, list[str]] | None] = (
@@ -94,21 +145,25 @@ class Op:
   ) -> Any:
     """Checks the arguments, and runs the candidate that `choose` gives."""
     self.check(x, *arguments)
-    return self.choose(impl, x).function(x, *arguments)
+    return self.choose(impl, x, *arguments).function(x, *arguments)
 
-  def choose(self, impl: str | Sequence[str] | None, x: Array) -> Candidate:
-    """The first candidate, of those asked for, that supports the array.
+  def choose(
+    self, impl: str | Sequence[str] | None, *arguments: Any
+  ) -> Candidate:
+    """The first candidate, of those asked for, that supports the arrays.
 
     Args:
       impl: None for all, or the names allowed, in order of preference.
-      x: its shape and dtype decide; a tracer will do.
+      *arguments: of the op; the arrays among them, or tracers, decide.
 
     Raises:
       UnsupportedError: an unknown name, or none is supported.
     """
     by_name = {candidate.name: candidate for candidate in self.candidates}
     names = (impl,) if isinstance(impl, str) else impl
-    here, shapes, dtypes = platform(), [x.shape], [x.dtype]
+    arrays = [a for a in arguments if hasattr(a, "dtype")]
+    here = target(*arrays)
+    shapes, dtypes = [a.shape for a in arrays], [a.dtype for a in arrays]
     reasons = []
     for name in self.implementations if names is None else names:
       if name not in by_name:
@@ -116,16 +171,19 @@ class Op:
           f"{self.name} has no implementation {name!r};"
           f" known: {', '.join(by_name)}."
         )
-      reason = by_name[name].supports(here, shapes, dtypes)
+      candidate = by_name[name]
+      reason = candidate.supports(here, shapes, dtypes)
+      if reason is None and candidate.silicon and names is None:
+        reason = f"not proved on {here.device_kind}"
       if reason is None:
         record = _RECORD.get()
         if record is not None and name not in record.setdefault(self.name, []):
           record[self.name].append(name)
-        return by_name[name]
+        return candidate
       reasons.append(f"{name}: {reason}")
     raise UnsupportedError(
       f"{self.name}: none of the implementations asked for can run here"
-      f" ({here}, shapes {shapes}). {'; '.join(reasons)}."
+      f" ({here.device_kind}, shapes {shapes}). {'; '.join(reasons)}."
     )
 
 

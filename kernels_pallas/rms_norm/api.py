@@ -59,14 +59,14 @@ def _pallas_tpu(x: Array, scale: Array | None, eps: float) -> Array:
 
 
 def _tpu_supports(
-  platform: str, shapes: dispatch.Shapes, dtypes: Sequence[DTypeLike]
+  target: dispatch.Target, shapes: dispatch.Shapes, dtypes: Sequence[DTypeLike]
 ) -> str | None:
   """Why the TPU kernel cannot run."""
-  if platform != "tpu":
-    return f"needs a TPU, this is {platform}"
+  if target.platform != "tpu":
+    return f"needs a TPU, this is {target.platform}"
   from kernels_pallas.rms_norm import tpu
 
-  (shape,), (dtype,) = shapes, dtypes
+  shape, dtype = shapes[0], dtypes[0]
   width = shape[-1]
   if dtype not in (jnp.float32, jnp.bfloat16):
     return f"needs float32 or bfloat16, not {dtype}"
@@ -74,15 +74,13 @@ def _tpu_supports(
     return f"needs rows of a multiple of {_LANES} values, not shape {shape}"
   if tpu.block_rows(width) is None:
     return f"rows of {width} values do not fit the kernel's memory"
-  if not blocks_lib.alone():
-    return "with several devices it must be called inside jax.shard_map"
-  return None
+  return dispatch.one_device(target)
 
 
 OP = dispatch.Op(
   "rms_norm",
   (
-    dispatch.Candidate("pallas_tpu", _pallas_tpu, _tpu_supports),
+    dispatch.Candidate("pallas_tpu", _pallas_tpu, _tpu_supports, silicon=True),
     dispatch.Candidate("xla_blocks", blocks.rms_norm, blocks_lib.supports),
     dispatch.Candidate("xla", xla.rms_norm),
     dispatch.Candidate("reference", ref.rms_norm),

@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from kernels_pallas import dispatch
 
 
 def refuses(reason):
-  return lambda platform, shapes, dtypes: reason
+  return lambda target, shapes, dtypes: reason
 
 
 def positive_rank(x):
@@ -23,7 +25,7 @@ OP = dispatch.Op(
     dispatch.Candidate(
       "narrow",
       lambda x: x + 1,
-      lambda platform, shapes, dtypes: (
+      lambda target, shapes, dtypes: (
         None if shapes[0][-1] < 8 else f"{shapes[0][-1]} is too wide"
       ),
     ),
@@ -73,9 +75,57 @@ def test_an_abstract_device_decides_the_platform():
     device_kind="TPU v6 lite", num_cores=1, platform="tpu"
   )
   mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
-  assert dispatch.platform() == "cpu"
   with jax.sharding.use_abstract_mesh(mesh):
-    assert dispatch.platform() == "tpu"
+    assert dispatch.target() == dispatch.Target("tpu", "TPU v6 lite", 1)
+
+
+def test_the_program_decides_the_number_of_devices():
+  """Where nothing says how many a program has, all that are here may be it."""
+  seen = []
+
+  def note(x):
+    seen.append(dispatch.target(x).devices)
+    return x
+
+  mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+  first = jax.make_mesh(
+    (1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1]
+  )
+
+  def on(mesh, spec):
+    return jax.ShapeDtypeStruct(
+      (8, 4), "float32", sharding=NamedSharding(mesh, spec)
+    )
+
+  split = P("data")
+  jax.eval_shape(note, jnp.ones((8, 4)))
+  jax.eval_shape(note, on(mesh, split))
+  jax.eval_shape(note, on(first, split))
+  jax.eval_shape(
+    lambda x: note(jnp.tanh(x) @ jnp.ones((4, 4))), on(first, split)
+  )
+  jax.eval_shape(
+    jax.shard_map(note, mesh=mesh, in_specs=split, out_specs=split),
+    on(mesh, split),
+  )
+  with jax.set_mesh(first):
+    jax.eval_shape(note, jnp.ones((8, 4)))
+  assert seen == [8, 8, 1, 1, 1, 1]
+
+
+def test_a_kernel_that_no_chip_has_proved_is_for_those_who_ask():
+  op = dispatch.Op(
+    "op",
+    (
+      dispatch.Candidate("kernel", lambda x: x, silicon=True),
+      dispatch.Candidate("plain", lambda x: x + 1),
+    ),
+    positive_rank,
+  )
+  x = jnp.ones((2, 4))
+  assert op.choose(None, x).name == "plain"
+  assert op.choose("kernel", x).name == "kernel"
+  assert op.choose(("kernel", "plain"), x).name == "kernel"
 
 
 def test_the_check_comes_before_the_choice():

@@ -167,15 +167,16 @@ def test_blocks_write_nothing_of_the_size_of_x():
 
 def test_blocks_are_for_one_cpu_and_large_x(monkeypatch):
   supports = functools.partial(blocks_lib.supports, dtypes=[jnp.float32])
+  cpu, tpu = (dispatch.Target(name, name, 1) for name in ("cpu", "tpu"))
   large = [(8192, 1024)]
-  assert "several devices" in supports("cpu", large)
-  monkeypatch.setattr(jax, "device_count", lambda: 1)
-  assert supports("cpu", large) is None
-  assert supports("cpu", [(16, 512, 1024)]) is None
-  assert "for CPUs, this is tpu" in supports("tpu", large)
-  assert "values or more" in supports("cpu", [(4, 8, 64)])
-  assert "multiple of 16 rows" in supports("cpu", [(8191, 1024)])
+  assert "several devices" in supports(dispatch.Target("cpu", "cpu", 8), large)
+  assert supports(cpu, large) is None
+  assert supports(cpu, [(16, 512, 1024)]) is None
+  assert "for CPUs, this is tpu" in supports(tpu, large)
+  assert "values or more" in supports(cpu, [(4, 8, 64)])
+  assert "multiple of 16 rows" in supports(cpu, [(8191, 1024)])
   x = jax.ShapeDtypeStruct((8192, 1024), jnp.float32)
+  monkeypatch.setattr(jax, "device_count", lambda: 1)
   with dispatch.recording() as chosen:
     jax.eval_shape(layer_norm, x)
   assert chosen == {"layer_norm": ["xla_blocks"]}

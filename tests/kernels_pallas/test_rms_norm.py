@@ -158,23 +158,20 @@ def test_an_unmet_wish_says_why():
 
 
 @pytest.mark.parametrize(
-  ("shape", "dtype", "reason"),
+  ("devices", "shape", "dtype", "reason"),
   [
-    ((4, 128), jnp.float32, "several devices"),
-    ((4, 100), jnp.float32, "multiple of 128"),
-    ((0, 128), jnp.float32, "multiple of 128"),
-    ((4, 128), jnp.float16, "float32 or bfloat16"),
-    ((4, 2**20), jnp.float32, "do not fit"),
+    (8, (4, 128), jnp.float32, "several devices"),
+    (1, (4, 100), jnp.float32, "multiple of 128"),
+    (1, (0, 128), jnp.float32, "multiple of 128"),
+    (1, (4, 128), jnp.float16, "float32 or bfloat16"),
+    (1, (4, 2**20), jnp.float32, "do not fit"),
+    (1, (4, 128), jnp.bfloat16, None),
   ],
 )
-def test_what_the_tpu_kernel_refuses(shape, dtype, reason):
-  assert reason in api._tpu_supports("tpu", [shape], [jnp.dtype(dtype)])
-
-
-def test_one_tpu_takes_the_kernel(monkeypatch):
-  monkeypatch.setattr(jax, "device_count", lambda: 1)
-  supports = api._tpu_supports
-  assert supports("tpu", [(4, 128)], [jnp.dtype(jnp.bfloat16)]) is None
+def test_what_the_tpu_kernel_refuses(devices, shape, dtype, reason):
+  tpu = dispatch.Target("tpu", "TPU v6 lite", devices)
+  said = api._tpu_supports(tpu, [shape], [jnp.dtype(dtype)])
+  assert reason in said if reason else said is None
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
