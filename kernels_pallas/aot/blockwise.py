@@ -48,7 +48,7 @@ def _is_program(value: Any) -> bool:
 
 def _call(equation: core.JaxprEqn) -> Call:
   mapping = equation.params["grid_mapping"]
-  arrays = [v.aval for v in (*equation.invars, *equation.outvars)]
+  arrays: list[Any] = [v.aval for v in (*equation.invars, *equation.outvars)]
   # Before the arrays in blocks stand scalars that every step may read.
   blocked = arrays[len(arrays) - len(mapping.block_mappings) :]
   total = sum(
@@ -80,12 +80,11 @@ def _indices(program: Any, grid: tuple[Any, ...]) -> np.ndarray | None:
     return None
   if len(program.jaxpr.invars) != len(grid):
     return None
-  steps = np.indices(grid).reshape(len(grid), -1).astype(np.int32)
+  steps = np.indices(grid, np.int32).reshape(len(grid), math.prod(grid))
 
   def block(*step):
     return [
-      jax.numpy.asarray(index)
-      for index in jax.core.eval_jaxpr(program.jaxpr, program.consts, *step)
+      jax.numpy.asarray(index) for index in core.jaxpr_as_fun(program)(*step)
     ]
 
   if not grid:

@@ -82,13 +82,14 @@ def compile(
     stack.enter_context(_as_users_compile())
     reports = stack.enter_context(ptxas.reported()) if on_gpu else []
     program = lowered.compile()
-  text = program.as_text()
+  text, memory = program.as_text(), program.memory_analysis()
+  if text is None or memory is None:
+    raise RuntimeError(f"the compiler for {target} says nothing of programs.")
   launches = hlo.kernels(
     text,
     tiled=not on_gpu,
     moved=None if on_gpu else blockwise.moved(traced.jaxpr.jaxpr),
   )
-  memory = program.memory_analysis()
   return Compiled(
     bytes=sum(kernel.bytes * kernel.times for kernel in launches),
     kernels=sum(kernel.times for kernel in launches),
