@@ -1,1 +1,7 @@
 """Pallas kernels with a pure-jnp reference each; usable without normjax."""
+
+# Each is a package: a function of that name, its `OP`, and `specs.SPECS`.
+OPS = {
+  "layer_norm": "kernels_pallas.layer_norm",
+  "rms_norm": "kernels_pallas.rms_norm",
+}

@@ -1,0 +1,125 @@
+"""A function compiled for a chip, and the facts of its program."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from kernels_pallas.aot import blockwise, hlo, ptxas, targets
+
+
+class MissingError(RuntimeError):
+  """What compiles for the target is not installed; says what to install."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """A program for one chip, as its compiler left it.
+
+  Attributes:
+    bytes: that its kernels read and write. A body of a loop counts as often as
+      it runs, where the compiler knows; of a conditional all branches count.
+    kernels: launched, likewise.
+    temporary_bytes: of memory beside arguments and results.
+    registers: per thread, the most of a Mosaic GPU kernel; 0 without one.
+    spilled_bytes: stored for want of registers, summed over those kernels.
+    launches: the kernels by name, those of the most bytes first.
+    text: the optimized program.
+  """
+
+  bytes: int
+  kernels: int
+  temporary_bytes: int
+  registers: int
+  spilled_bytes: int
+  launches: tuple[hlo.Kernel, ...] = dataclasses.field(repr=False)
+  text: str = dataclasses.field(repr=False)
+
+
+def compile(
+  function: Callable[..., Any],
+  *shapes: Any,
+  target: str,
+  devices: int = 1,
+  donate: int | Sequence[int] = (),
+) -> Compiled:
+  """Compiles `jax.jit(function)(*shapes)` for a chip that need not be here.
+
+  Args:
+    function: of arrays; traced as on the chip.
+    *shapes: trees of `jax.ShapeDtypeStruct`. A leaf without a sharding is
+      replicated.
+    target: "h200", "v5e" or "v6e".
+    devices: of the program. Shardings of more than one are of a mesh of
+      `described(target, devices)`.
+    donate: positions of arguments that the results may overwrite.
+
+  Returns:
+    What the program moves and needs, per device.
+
+  Raises:
+    MissingError: the compiler is not installed.
+    ValueError: no such target.
+  """
+  chip = targets.chip(target)
+  reason = targets.missing(target)
+  if reason is not None:
+    raise MissingError(reason)
+  mesh = Mesh(np.array(targets.described(target, devices)), ("devices",))
+  arguments = jax.tree.map(
+    lambda leaf: _placed(leaf, NamedSharding(mesh, PartitionSpec())), shapes
+  )
+  with targets.abstract(target):
+    traced = jax.jit(function, donate_argnums=donate).trace(*arguments)
+    lowered = traced.lower()
+  on_gpu = chip.platform == "gpu"
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(_as_users_compile())
+    reports = stack.enter_context(ptxas.reported()) if on_gpu else []
+    program = lowered.compile()
+  text, memory = program.as_text(), program.memory_analysis()
+  if text is None or memory is None:
+    raise RuntimeError(f"the compiler for {target} says nothing of programs.")
+  launches = hlo.kernels(
+    text,
+    tiled=not on_gpu,
+    moved=None if on_gpu else blockwise.moved(traced.jaxpr.jaxpr),
+  )
+  return Compiled(
+    bytes=sum(kernel.bytes * kernel.times for kernel in launches),
+    kernels=sum(kernel.times for kernel in launches),
+    temporary_bytes=memory.temp_size_in_bytes,
+    registers=max((report.registers for report in reports), default=0),
+    spilled_bytes=sum(report.spilled_bytes for report in reports),
+    launches=launches,
+    text=text,
+  )
+
+
+def _placed(leaf: Any, replicated: NamedSharding) -> jax.ShapeDtypeStruct:
+  sharding = getattr(leaf, "sharding", None) or replicated
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+@contextlib.contextmanager
+def _as_users_compile() -> Iterator[None]:
+  """Optimized, and anew: a kept program of a device that is not here fails."""
+  options = {
+    "jax_disable_most_optimizations": False,
+    "jax_enable_compilation_cache": False,
+  }
+  before = {name: jax.config.values[name] for name in options}
+  for name, value in options.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  try:
+    yield
+  finally:
+    for name, value in before.items():
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()
