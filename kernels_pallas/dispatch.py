@@ -8,34 +8,39 @@ every reason. An explicit wish is never replaced in silence.
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.sharding import AbstractMesh
 from jax.typing import DTypeLike
 
+from kernels_pallas import programs, proved
+from kernels_pallas.programs import (
+  Cut,
+  Target,
+  one_device,
+  rows_over,
+  target,
+)
+
+__all__ = [
+  "Candidate",
+  "Op",
+  "Shapes",
+  "Supports",
+  "Target",
+  "UnsupportedError",
+  "anywhere",
+  "check_rows",
+  "one_device",
+  "recording",
+  "refusals",
+  "rows_over",
+  "target",
+]
+
 Shapes = Sequence[tuple[int, ...]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-  """What a program is compiled for.
-
-  Attributes:
-    platform: "cpu", "gpu" or "tpu".
-    device_kind: as the device names itself, "NVIDIA H200".
-    devices: how many the program has; 1 where each device runs code of its
-      own, inside `jax.shard_map`.
-  """
-
-  platform: str
-  device_kind: str
-  devices: int
-
-
 # (target, shapes, dtypes) to why not, or None. Shapes and dtypes are those of
 # the arrays among the op's arguments, in their order.
 Supports = Callable[[Target, Shapes, Sequence[DTypeLike]], str | None]
@@ -70,42 +75,11 @@ class Candidate:
   silicon: bool = False
 
 
-def target(*arrays: Array) -> Target:
-  """What the program being traced is compiled for.
-
-  The mesh that `jax.set_mesh` set decides, or else that which is in the type of
-  an array; without any all the devices here may be meant.
-  """
-  meshes = [
-    jax.sharding.get_abstract_mesh(),
-    *(jax.typeof(array).sharding.mesh for array in arrays),
-  ]
-  device = next((m.abstract_device for m in meshes if m.abstract_device), None)
-  if device is None:
-    first = jax.devices()[0]
-    return Target(first.platform, first.device_kind, _devices(meshes))
-  return Target(device.platform, device.device_kind, _devices(meshes))
-
-
-def _devices(meshes: Sequence[AbstractMesh]) -> int:
-  for mesh in meshes:
-    if mesh.axis_names:
-      return 1 if mesh.are_all_axes_manual else mesh.size
-  # An abstract device that no mesh is made of.
-  if any(mesh.abstract_device for mesh in meshes):
-    return 1
-  return jax.device_count()
-
-
-def one_device(target: Target) -> str | None:
-  """Why a kernel that no compiler can split over devices cannot run."""
-  if target.devices == 1:
-    return None
-  return "with several devices it must be called inside jax.shard_map"
-
-
-_RECORD: contextvars.ContextVar[dict[str, list[str]] | None] = (
-  contextvars.ContextVar("record", default=None)
+_CHOSEN: contextvars.ContextVar[dict[str, list[str]] | None] = (
+  contextvars.ContextVar("chosen", default=None)
+)
+_REFUSED: contextvars.ContextVar[dict[str, dict[str, list[str]]] | None] = (
+  contextvars.ContextVar("refused", default=None)
 )
 
 
@@ -113,11 +87,22 @@ _RECORD: contextvars.ContextVar[dict[str, list[str]] | None] = (
 def recording() -> Iterator[dict[str, list[str]]]:
   """Notes the implementations chosen in the block: names by op."""
   chosen: dict[str, list[str]] = {}
-  token = _RECORD.set(chosen)
+  token = _CHOSEN.set(chosen)
   try:
     yield chosen
   finally:
-    _RECORD.reset(token)
+    _CHOSEN.reset(token)
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[dict[str, dict[str, list[str]]]]:
+  """Notes why those before the chosen one were not: reasons by op and name."""
+  refused: dict[str, dict[str, list[str]]] = {}
+  token = _REFUSED.set(refused)
+  try:
+    yield refused
+  finally:
+    _REFUSED.reset(token)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +114,19 @@ class Op:
     candidates: in order of preference; each takes the op's arguments.
     check: raises TypeError or ValueError for arguments that no candidate
       takes; it is given them all.
+    rows: positions of the arguments that are rows, and among each other have
+      the same leading axes; the results have them too. Each device of a program
+      may then run a kernel on the rows that it has. Empty for an op that is not
+      one of rows.
+    leading: how many of their axes, the first ones, do not meet in the op;
+      None for all but the last.
   """
 
   name: str
   candidates: tuple[Candidate, ...]
   check: Callable[..., None]
+  rows: tuple[int, ...] = ()
+  leading: int | None = None
 
   @property
   def implementations(self) -> tuple[str, ...]:
@@ -145,7 +138,11 @@ class Op:
   ) -> Any:
     """Checks the arguments, and runs the candidate that `choose` gives."""
     self.check(x, *arguments)
-    return self.choose(impl, x, *arguments).function(x, *arguments)
+    arguments = (x, *arguments)
+    candidate, cut = self._choose(impl, arguments)
+    if cut is None:
+      return candidate.function(*arguments)
+    return cut.run(candidate.function, arguments, self.rows)
 
   def choose(
     self, impl: str | Sequence[str] | None, *arguments: Any
@@ -159,12 +156,17 @@ class Op:
     Raises:
       UnsupportedError: an unknown name, or none is supported.
     """
+    return self._choose(impl, arguments)[0]
+
+  def _choose(
+    self, impl: str | Sequence[str] | None, arguments: Sequence[Any]
+  ) -> tuple[Candidate, Cut | None]:
+    """See `choose`; and how the rows are cut, if the candidate must be told."""
     by_name = {candidate.name: candidate for candidate in self.candidates}
     names = (impl,) if isinstance(impl, str) else impl
-    arrays = [a for a in arguments if hasattr(a, "dtype")]
-    here = target(*arrays)
-    shapes, dtypes = [a.shape for a in arrays], [a.dtype for a in arrays]
-    reasons = []
+    arrays = {n: a for n, a in enumerate(arguments) if hasattr(a, "dtype")}
+    here = target(*arrays.values())
+    reasons: dict[str, str] = {}
     for name in self.implementations if names is None else names:
       if name not in by_name:
         raise UnsupportedError(
@@ -172,19 +174,59 @@ class Op:
           f" known: {', '.join(by_name)}."
         )
       candidate = by_name[name]
-      reason = candidate.supports(here, shapes, dtypes)
-      if reason is None and candidate.silicon and names is None:
-        reason = f"not proved on {here.device_kind}"
-      if reason is None:
-        record = _RECORD.get()
-        if record is not None and name not in record.setdefault(self.name, []):
-          record[self.name].append(name)
-        return candidate
-      reasons.append(f"{name}: {reason}")
+      fit = self._fit(candidate, here, arrays)
+      if candidate.silicon and names is None and not isinstance(fit, str):
+        fit = self._unproved(candidate, here) or fit
+      if not isinstance(fit, str):
+        self._note(name, reasons)
+        return candidate, fit
+      reasons[name] = fit
+    every = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     raise UnsupportedError(
       f"{self.name}: none of the implementations asked for can run here"
-      f" ({here.device_kind}, shapes {shapes}). {'; '.join(reasons)}."
+      f" ({here.device_kind}, shapes {[a.shape for a in arrays.values()]})."
+      f" {every}."
     )
+
+  def _fit(
+    self, candidate: Candidate, here: Target, arrays: Mapping[int, Array]
+  ) -> Cut | str | None:
+    """None: it can run here; a cut: it can on each device; or why not."""
+    shapes = {n: array.shape for n, array in arrays.items()}
+    dtypes = [array.dtype for array in arrays.values()]
+    reason = candidate.supports(here, [*shapes.values()], dtypes)
+    if reason is None or here.devices == 1:
+      return reason
+    cut = self._cut(arrays)
+    if isinstance(cut, Cut):
+      shapes |= {n: cut.local(shapes[n]) for n in self.rows if n in shapes}
+    alone = dataclasses.replace(here, devices=1)
+    return candidate.supports(alone, [*shapes.values()], dtypes) or cut
+
+  def _unproved(self, candidate: Candidate, here: Target) -> str | None:
+    """Why a kernel that only a chip can prove is no default here."""
+    return proved.missing(
+      self.name, candidate.name, candidate.function, here.device_kind
+    )
+
+  def _cut(self, arrays: Mapping[int, Array]) -> Cut | str:
+    """How the rows lie on the devices of the program."""
+    if not self.rows:
+      return "it is no op of rows; it must be called inside jax.shard_map"
+    x = arrays[self.rows[0]]
+    return programs.cut(x, x.ndim - 1 if self.leading is None else self.leading)
+
+  def _note(self, name: str, reasons: Mapping[str, str]) -> None:
+    """Keeps, for who asked, the name and why those before it were not taken."""
+    chosen, refused = _CHOSEN.get(), _REFUSED.get()
+    if chosen is not None and name not in chosen.setdefault(self.name, []):
+      chosen[self.name].append(name)
+    if refused is None:
+      return
+    for other, reason in reasons.items():
+      kept = refused.setdefault(self.name, {}).setdefault(other, [])
+      if reason not in kept:
+        kept.append(reason)
 
 
 def check_rows(op: str, x: Array, **vectors: Array | None) -> None:

@@ -14,7 +14,7 @@ class ArgumentSpec:
 
   Attributes:
     name: for tables, as in "8192 x 4096 bfloat16".
-    shapes: the positional arguments that are arrays.
+    shapes: the positional arguments that are arrays; None for one left out.
     ideal_bytes: each input read once and each output written once.
     options: keyword arguments of the op.
     differentiated: positions of the arguments that a backward pass
@@ -24,7 +24,7 @@ class ArgumentSpec:
   """
 
   name: str
-  shapes: tuple[jax.ShapeDtypeStruct, ...]
+  shapes: tuple[jax.ShapeDtypeStruct | None, ...]
   ideal_bytes: int
   options: Mapping[str, Any] = MappingProxyType({})
   differentiated: tuple[int, ...] = ()

@@ -276,12 +276,6 @@ LEFT_OUT = {
   r"sweep/test_interrupt.py::test_killed_at_five": "killed from outside",
   r"sweep/test_interrupt.py::test_an_interrupted_sweep_.*\[15": "SIGINT",
   r"sweep/test_interrupt.py::test_a_signal_that_is_ignored.*\[1\]": "SIGTERM",
-  **{
-    rf"kernels_pallas/{file}.py::test_forward_and_backward\[\(600, 128\)": (
-      "(3, 17, 128) and (1, 256)"
-    )
-    for file in ("test_rms_norm", "test_layer_norm")
-  },
   r"bench/test_optim.py::test_packages_that_are_missing": (
     "test_a_peer_whose_package_is_missing"
   ),

@@ -58,5 +58,6 @@ OP = dispatch.Op(
     dispatch.Candidate("reference", ref.layer_norm),
   ),
   _check,
+  rows=(0,),
 )
 IMPLEMENTATIONS = OP.implementations

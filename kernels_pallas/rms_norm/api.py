@@ -86,5 +86,6 @@ OP = dispatch.Op(
     dispatch.Candidate("reference", ref.rms_norm),
   ),
   _check,
+  rows=(0,),
 )
 IMPLEMENTATIONS = OP.implementations

@@ -14,11 +14,10 @@ import pytest
 
 from kernels_pallas import blocks as blocks_lib
 from kernels_pallas import dispatch
-from kernels_pallas.layer_norm import api, blocks, layer_norm, ref, xla
+from kernels_pallas.layer_norm import blocks, layer_norm, ref, xla
+from tests.kernels_pallas import contract
 
 EPS = 1e-5
-# In blocks of one row, of one row in all, and of 256 rows, twice.
-SHAPES = [(3, 17, 128), (1, 256), (2, 256, 128)]
 IMPLEMENTATIONS = {
   "reference": ref.layer_norm,
   "xla": xla.layer_norm,
@@ -26,10 +25,10 @@ IMPLEMENTATIONS = {
 }
 
 
-def numpy_layer_norm(x, scale, bias, dy):
+def numpy_layer_norm(x, scale, bias, dy, eps=EPS):
   """y, dx, dscale and dbias in float64, written out."""
   d = x.shape[-1]
-  std = np.sqrt(x.var(-1, keepdims=True) + EPS)
+  std = np.sqrt(x.var(-1, keepdims=True) + eps)
   normalized, g = (x - x.mean(-1, keepdims=True)) / std, dy * scale
   inner = (g * normalized).sum(-1, keepdims=True) / d
   dx = (g - g.sum(-1, keepdims=True) / d - normalized * inner) / std
@@ -62,28 +61,11 @@ def both(name, x, scale, bias, dy):
   return y, *vjp(dy)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_forward_and_backward(name, dtype, shape):
-  arrays = data(shape, dtype)
-  actual = both(name, *arrays)
-  single = jnp.float32
-  assert [a.dtype for a in actual] == [dtype, dtype, single, single]
-  expected = numpy_layer_norm(*(np.float64(a) for a in arrays))
-  rows, width = arrays[0].size // shape[-1], shape[-1]
-  rounding = float(jnp.finfo(dtype).eps) / 2 if dtype != single else 0
-  terms = [width, width, rows + width, rows + width]
-  for a, e, n, magnitude in zip(
-    actual, expected, terms, [1, 1, rows, rows], strict=True
-  ):
-    # The rounding of y is relative to it, not to x, whose mean is its std.
-    np.testing.assert_allclose(
-      np.float64(a),
-      e,
-      rtol=rounding if a.dtype == dtype else 0,
-      atol=(n + 8) * 2**-24 * magnitude * max(1, np.abs(e).max() / magnitude),
-    )
+class TestContract(contract.Contract):
+  """Against the formulas above."""
+
+  name = "layer_norm"
+  transcription = staticmethod(numpy_layer_norm)
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
@@ -124,18 +106,6 @@ def test_without_scale_and_bias(name):
   )
   np.testing.assert_array_equal(y, full)
   np.testing.assert_array_equal(vjp(dy)[0], with_ones(dy)[0])
-
-
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
-def test_vmap_is_a_loop(name):
-  x, scale, bias, _ = data((3, 16, 128), jnp.float32)
-
-  def run(x):
-    return IMPLEMENTATIONS[name](x, scale, bias, EPS)
-
-  np.testing.assert_allclose(
-    jax.vmap(run)(x), jnp.stack([run(row) for row in x]), rtol=0, atol=1e-5
-  )
 
 
 @pytest.mark.parametrize("name", ["xla", "xla_blocks"])
@@ -220,9 +190,3 @@ def test_reference_has_forward_mode():
 def test_wrong_input(x, scale, bias, error):
   with pytest.raises(error, match="layer_norm needs"):
     layer_norm(x, scale, bias)
-
-
-def test_an_unknown_implementation_is_named():
-  known = ", ".join(api.IMPLEMENTATIONS)
-  with pytest.raises(dispatch.UnsupportedError, match=f"known: {known}"):
-    layer_norm(jnp.ones((4, 128)), impl="pallas_tpu")

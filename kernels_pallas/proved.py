@@ -1,0 +1,119 @@
+"""Which kernels a device has proved: `results/<device>.json`.
+
+A Mosaic kernel that compiles, and is right when interpreted, may still be wrong
+on a chip. It is a default only where its contract has passed on one of the kind
+at the source that is here: a change of what the kernel is made of takes the
+proof away, and `python -m kernels_pallas.prove` on such a device gives it back.
+"""
+
+import ast
+import functools
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+_ROOT = Path(__file__).parent
+# They choose; no kernel is made of them.
+_AROUND = {_ROOT / f"{name}.py" for name in ("dispatch", "programs", "proved")}
+
+
+def path(device_kind: str) -> Path:
+  """Where the results of devices of a kind are."""
+  name = re.sub(r"[^a-z0-9]+", "_", device_kind.lower()).strip("_")
+  return RESULTS / f"{name}.json"
+
+
+def missing(
+  op: str, name: str, function: Callable[..., Any], device_kind: str
+) -> str | None:
+  """Why a kernel is no default on such a device, or None where it is proved.
+
+  Args:
+    op: its name.
+    name: of the candidate.
+    function: of the candidate.
+    device_kind: as the device names itself.
+  """
+  proof = _proofs(path(device_kind)).get(f"{op}/{name}")
+  if proof is None:
+    return f"its contract has not passed on {device_kind}; ask by impl={name!r}"
+  if proof["source"] != digest(function):
+    return (
+      f"it has changed since its contract passed on {device_kind}; ask by"
+      f" impl={name!r}"
+    )
+  return None
+
+
+def keep(device_kind: str, proofs: Mapping[str, Mapping[str, str]]) -> Path:
+  """Writes proofs beside what else is known of devices of a kind.
+
+  Args:
+    device_kind: as the device names itself.
+    proofs: "op/candidate" to what `digest` says of it, as "source", and to
+      what a reader may want to know.
+
+  Returns:
+    The file.
+  """
+  file = path(device_kind)
+  content = json.loads(file.read_text()) if file.exists() else {}
+  content["device_kind"] = device_kind
+  content["proved"] = {**content.get("proved", {}), **proofs}
+  file.parent.mkdir(exist_ok=True)
+  file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+  _proofs.cache_clear()
+  return file
+
+
+@functools.cache
+def digest(function: Callable[..., Any]) -> str:
+  """Of the source that a candidate is made of.
+
+  These are the modules of kernels that its function imports, its own if it
+  imports none, and those that they import.
+  """
+  tree = ast.parse(inspect.cleandoc(inspect.getsource(function)))
+  files = set(_imported(tree)) or {Path(inspect.getfile(function))}
+  waiting = [*files]
+  while waiting:
+    found = set(_imported(ast.parse(waiting.pop().read_bytes()))) - files
+    files |= found
+    waiting += found
+  content = hashlib.sha256()
+  for file in sorted(files):
+    content.update(file.name.encode() + b"\0" + file.read_bytes())
+  return content.hexdigest()
+
+
+def _imported(tree: ast.AST) -> Iterator[Path]:
+  """Files of this package that a syntax tree imports."""
+  for node in ast.walk(tree):
+    if not isinstance(node, ast.ImportFrom) or not node.module:
+      continue
+    first, *rest = node.module.split(".")
+    if first != _ROOT.name:
+      continue
+    folder = _ROOT.joinpath(*rest)
+    for alias in node.names:
+      files = (
+        folder / f"{alias.name}.py",
+        folder.with_suffix(".py"),
+        folder / alias.name / "__init__.py",
+        folder / "__init__.py",
+      )
+      file = next(file for file in files if file.exists())
+      if file not in _AROUND:
+        yield file
+
+
+@functools.cache
+def _proofs(file: Path) -> Mapping[str, Mapping[str, str]]:
+  if not file.exists():
+    return {}
+  return json.loads(file.read_text())["proved"]
