@@ -4,7 +4,7 @@ Claim: none of ours; arXiv:2509.02046 finds that the speed-up of matrix methods
 over a tuned AdamW shrinks with size, from 1.4 at 0.1B parameters to 1.1 at
 1.2B. Here the largest model has 0.9M: what is shown is how to ask.
 Command: normjax sweep configs/sweeps/ladder.py
-Time: about 30 minutes on two cores, compilation included (by the dry run).
+Time: about 25 minutes on two cores, compilation included.
 
 Three sizes, width and depth doubled together, at three budgets, each a run of
 its own; a fourth one of AdamW, so that its curve reaches what the others do.

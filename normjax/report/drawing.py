@@ -227,12 +227,17 @@ def _lines(ax: Axes, panel: Lines, figure: Figure, layout: _Layout) -> None:
     ax.minorticks_off()
     # Every second one has room in a column.
     ticks = panel.ticks[:: 2 if layout.stacked and len(panel.ticks) > 6 else 1]
-    ax.set_xticks(ticks, [f"{x:.3g}" for x in ticks])
+    ax.set_xticks(ticks, [tick_label(x) for x in ticks])
   if panel.y_limits:
     ax.set_ylim(*panel.y_limits)
   ax.set_xlabel(panel.x_label)
   ax.set_ylabel(panel.y_label)
   ax.set_title(panel.title)
+
+
+def tick_label(value: float) -> str:
+  """A number on an axis: 0.003, 29.8, 1,200; 1e+06 from a million on."""
+  return f"{value:,.0f}" if 1e3 <= value < 1e6 else f"{value:.3g}"
 
 
 def _dash(style: Style) -> str | tuple:

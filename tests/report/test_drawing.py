@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from normjax.report import load, page, plots, redraw, stats
+from normjax.report import drawing, load, page, plots, redraw, stats
 from tests.report import conftest
 
 # Writes the report of argv[1]; tells what that imported.
@@ -98,3 +98,12 @@ def test_inline_ids_of_two_figures_differ(drawn):
 def test_a_report_again_imports_no_plotting_library(drawn):
   out, _ = drawn
   assert not {"jax", "matplotlib", "scipy.stats"} & _written(out)
+
+
+@pytest.mark.parametrize(
+  ("value", "label"),
+  [(1e-3, "0.001"), (29.79, "29.8"), (400, "400"), (1200, "1,200"),
+   (1e6, "1e+06")],
+)  # fmt: skip
+def test_steps_and_rates_are_told_as_in_the_tables(value, label):
+  assert drawing.tick_label(value) == label
