@@ -39,13 +39,15 @@ def one_device(target: Target) -> str | None:
   return "with several devices it must be called inside jax.shard_map"
 
 
-_ROWS: contextvars.ContextVar[tuple[Mesh, str] | None] = contextvars.ContextVar(
+# The mesh of the program, and its axis that cuts rows.
+_Rows = tuple[AbstractMesh, str]
+_ROWS: contextvars.ContextVar[_Rows | None] = contextvars.ContextVar(
   "rows", default=None
 )
 
 
 @contextlib.contextmanager
-def rows_over(mesh: Mesh, axis: str) -> Iterator[None]:
+def rows_over(mesh: Mesh | AbstractMesh, axis: str) -> Iterator[None]:
   """Says of the arrays of rows traced in the block how they are cut.
 
   With `AxisType.Auto` their types do not tell. What is said wrongly costs time,
@@ -55,7 +57,7 @@ def rows_over(mesh: Mesh, axis: str) -> Iterator[None]:
     mesh: of the program.
     axis: that of the mesh which cuts the first axis of the arrays.
   """
-  token = _ROWS.set((mesh, axis))
+  token = _ROWS.set((mesh.abstract_mesh, axis))
   try:
     yield
   finally:
@@ -89,7 +91,7 @@ def _mesh(arrays: Sequence[Array]) -> AbstractMesh | None:
   meshes = [
     context,
     *(jax.typeof(array).sharding.mesh for array in arrays),
-    *(() if said is None else [said[0].abstract_mesh]),
+    *(() if said is None else [said[0]]),
   ]
   named = next((mesh for mesh in meshes if mesh.axis_names), None)
   return named or (context if context.abstract_device else None)

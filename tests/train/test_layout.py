@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from kernels_pallas import dispatch, programs
 from normjax import build, configure, errors
 from normjax.nn.roles import Kind
 from normjax.train import layout, program
@@ -87,6 +88,28 @@ def test_a_rule_on_roles_reaches_parameters_and_their_moments(uncompiled):
     f"{owner}/layers/0/kernel"
     for owner in ("params", "optimizer_state/0/mu", "optimizer_state/0/nu")
   }
+
+
+def test_kernels_are_told_how_activations_are_cut(uncompiled):
+  made = layout.create(2, uncompiled[0].roles)
+  seen = []
+
+  def note(x):
+    seen.append((dispatch.target(x).devices, programs.cut(x, 1)))
+    return x
+
+  batch = layout.abstract(np.zeros((8, 64), np.float32), made.batch)
+  jax.eval_shape(made.traced(note), batch)
+  # A plan for machines with more devices than are here.
+  shape = jax.ShapeDtypeStruct((32, 64), np.float32)
+  for num_devices in (1, 16, 0):
+    jax.eval_shape(layout.traced_in_shapes(note, num_devices), shape)
+  devices, cuts = zip(*seen, strict=True)
+  assert devices == (2, 1, 16, jax.device_count())
+  for size, found in zip(devices, cuts, strict=True):
+    assert found.mesh.size == size
+    assert found.spec == PartitionSpec("data")
+    assert found.local((32, 64)) == (32 // size, 64)
 
 
 @pytest.mark.slow
