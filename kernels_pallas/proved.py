@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,22 +74,29 @@ def keep(device_kind: str, proofs: Mapping[str, Mapping[str, str]]) -> Path:
 
 @functools.cache
 def digest(function: Callable[..., Any]) -> str:
-  """Of the source that a candidate is made of.
+  """Of the source that a candidate is made of."""
+  content = hashlib.sha256()
+  for file in sources(function):
+    content.update(f"{file.parent.name}/{file.name}\0".encode())
+    content.update(file.read_bytes())
+  return content.hexdigest()
 
-  These are the modules of kernels that its function imports, its own if it
-  imports none, and those that they import.
+
+def sources(function: Callable[..., Any]) -> list[Path]:
+  """Files of what a candidate's function imports, and of what those import.
+
+  Its own file is among them if it imports nothing itself: what chooses between
+  back ends is no part of one.
   """
-  tree = ast.parse(inspect.cleandoc(inspect.getsource(function)))
+  function = inspect.unwrap(function)
+  tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
   files = set(_imported(tree)) or {Path(inspect.getfile(function))}
   waiting = [*files]
   while waiting:
     found = set(_imported(ast.parse(waiting.pop().read_bytes()))) - files
     files |= found
     waiting += found
-  content = hashlib.sha256()
-  for file in sorted(files):
-    content.update(file.name.encode() + b"\0" + file.read_bytes())
-  return content.hexdigest()
+  return sorted(files)
 
 
 def _imported(tree: ast.AST) -> Iterator[Path]:
