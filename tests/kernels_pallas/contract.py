@@ -126,7 +126,7 @@ class Contract:
     ]
     moved = _COLLECTIVE.findall(compiled.as_text())
     assert {kind for _, kind in moved} <= {"all-reduce"}
-    assert _values_moved(moved) == sum(map(np.prod, shared))
+    assert values_moved(moved) == sum(map(np.prod, shared))
 
   def test_refusals_have_reasons(self, refused):
     """Without being asked for, another implementation runs."""
@@ -192,7 +192,7 @@ def _eight_rows(spec, rows):
   return dataclasses.replace(spec, shapes=tuple(shapes))
 
 
-def _values_moved(moved):
+def values_moved(moved):
   """How many values the collectives of a compiled program take."""
   shapes = re.findall(r"\[([\d,]*)\]", " ".join(shape for shape, _ in moved))
   return sum(
