@@ -176,8 +176,8 @@ def cut(x: Array, leading: int) -> Cut | str:
   spec = _spec(x, mesh)
   if spec is None:
     return (
-      "its type does not say how x is cut; use explicit axes,"
-      " dispatch.rows_over or jax.shard_map"
+      f"its type does not say how x is cut over {mesh.size} devices; use"
+      " explicit axes, dispatch.rows_over or jax.shard_map"
     )
   if any(spec[leading:]):
     return f"{spec} cuts x inside of what the op reads together"

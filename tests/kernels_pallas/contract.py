@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from kernels_pallas import contract, dispatch
 
-_COLLECTIVE = re.compile(
+COLLECTIVE = re.compile(
   r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all"
   r"|collective-permute)(?:-start)?\("
 )
@@ -124,7 +124,7 @@ class Contract:
       for n in sample.spec.differentiated
       if n not in op.rows
     ]
-    moved = _COLLECTIVE.findall(compiled.as_text())
+    moved = COLLECTIVE.findall(compiled.as_text())
     assert {kind for _, kind in moved} <= {"all-reduce"}
     assert values_moved(moved) == sum(map(np.prod, shared))
 
