@@ -1,17 +1,18 @@
 """One place says what is split over devices, and its rules reach every part."""
 
 import dataclasses
+import functools
 import re
 
 import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
-from kernels_pallas import dispatch, programs
+from kernels_pallas import aot, dispatch, programs
 from normjax import build, configure, errors
 from normjax.nn.roles import Kind
-from normjax.train import layout, program
+from normjax.train import layout, program, step
 from tests import support
 
 MLP = {
@@ -110,6 +111,34 @@ def test_kernels_are_told_how_activations_are_cut(uncompiled):
     assert found.mesh.size == size
     assert found.spec == PartitionSpec("data")
     assert found.local((32, 64)) == (32 // size, 64)
+
+
+@pytest.mark.slow
+def test_kernels_of_a_step_for_four_chips():
+  """From a host of other devices; nothing of the activations is gathered."""
+  if (reason := aot.missing("v6e")) is not None:
+    pytest.skip(reason)
+  config = support.tiny(
+    {"model.model_dim": 128, "norm.impl": "pallas_tpu"},
+  )
+  recipe, initialize = program.recipe_and_initialize(config)
+  mesh = Mesh(np.array(aot.described("v6e", 4)), ("data",))
+  made = layout.Layout(mesh, recipe.roles)
+  hyper = layout.abstract(build.hyper(config), made.everywhere)
+  batch = dict(build.dataset(config).train_batch(0, 0, 8))
+  state = made.abstract_state(jax.eval_shape(initialize, hyper, batch))
+  with dispatch.recording() as kernels:
+    compiled = aot.compile(
+      made.traced(functools.partial(step.train_step, recipe)),
+      state,
+      layout.abstract(batch, made.batch),
+      hyper,
+      target="v6e",
+      devices=4,
+    )
+  assert kernels == {"rms_norm": ["pallas_tpu"]}
+  assert "tpu_custom_call" in compiled.text
+  assert "all-gather" not in compiled.text
 
 
 @pytest.mark.slow
