@@ -19,9 +19,11 @@ from kernels_pallas import programs, proved
 from kernels_pallas.programs import (
   Cut,
   Target,
+  on_each_device,
   one_device,
   rows_over,
   target,
+  whole_on,
 )
 
 __all__ = [
@@ -33,11 +35,13 @@ __all__ = [
   "UnsupportedError",
   "anywhere",
   "check_rows",
+  "on_each_device",
   "one_device",
   "recording",
   "refusals",
   "rows_over",
   "target",
+  "whole_on",
 ]
 
 Shapes = Sequence[tuple[int, ...]]

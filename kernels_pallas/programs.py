@@ -64,6 +64,46 @@ def rows_over(mesh: Mesh | AbstractMesh, axis: str) -> Iterator[None]:
     _ROWS.reset(token)
 
 
+_WHOLE: contextvars.ContextVar[AbstractMesh | None] = contextvars.ContextVar(
+  "whole", default=None
+)
+
+
+@contextlib.contextmanager
+def whole_on(mesh: Mesh | AbstractMesh) -> Iterator[None]:
+  """Says of parameters in the block that every device has the whole of them.
+
+  So with their gradients and what an optimizer holds of them: see
+  `on_each_device`.
+  """
+  token = _WHOLE.set(mesh.abstract_mesh)
+  try:
+    yield
+  finally:
+    _WHOLE.reset(token)
+
+
+def on_each_device(function: Callable[..., Any], *trees: Any) -> Any:
+  """function(*trees), by each device for itself where it has whole arrays.
+
+  Inside, a kernel that no compiler can split finds one device. Without
+  `whole_on`, or already inside of `jax.shard_map`, it is a plain call.
+
+  Args:
+    function: of parameters, gradients and state, trees of arrays.
+    *trees: its arguments.
+  """
+  mesh = _WHOLE.get()
+  if mesh is None or mesh.size == 1:
+    return function(*trees)
+  if jax.sharding.get_abstract_mesh().manual_axes:
+    return function(*trees)
+  whole = PartitionSpec()
+  return jax.shard_map(
+    function, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False
+  )(*trees)
+
+
 def target(*arrays: Array) -> Target:
   """What the program being traced is compiled for.
 

@@ -10,6 +10,7 @@ The optimizer's state follows its parameter; scalars and metrics are
 everywhere.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -83,8 +84,8 @@ class Layout:
     return self.mesh.size > 1 and first.platform == "cpu"
 
   def traced[**P, R](self, function: Callable[P, R]) -> Callable[P, R]:
-    """The function, whose kernels will know how activations are cut."""
-    return _told(function, self.mesh, self.rules.batch)
+    """The function, whose kernels will know where arrays lie."""
+    return _told(function, self.mesh, self.rules)
 
   def check_batch(self, key: str, size: int) -> None:
     """Every device must get the same number of examples.
@@ -181,15 +182,18 @@ def traced_in_shapes[**P, R](
   """
   size = num_devices or jax.device_count()
   mesh = AbstractMesh((size,), (DATA_PARALLEL.batch,))
-  return _told(function, mesh, DATA_PARALLEL.batch)
+  return _told(function, mesh, DATA_PARALLEL)
 
 
 def _told[**P, R](
-  function: Callable[P, R], mesh: Mesh | AbstractMesh, axis: str
+  function: Callable[P, R], mesh: Mesh | AbstractMesh, rules: Rules
 ) -> Callable[P, R]:
   @functools.wraps(function, updated=())
   def told(*args: P.args, **kwargs: P.kwargs) -> R:
-    with dispatch.rows_over(mesh, axis):
+    with contextlib.ExitStack() as said:
+      said.enter_context(dispatch.rows_over(mesh, rules.batch))
+      if rules.variable is _replicate:
+        said.enter_context(dispatch.whole_on(mesh))
       return function(*args, **kwargs)
 
   # What profiles call the program; a partial has no name.

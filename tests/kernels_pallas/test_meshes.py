@@ -1,5 +1,6 @@
 """What an op knows of a mesh, and what kernels make of one."""
 
+import contextlib
 import functools
 import re
 
@@ -106,6 +107,33 @@ def test_a_shard_map_that_leaves_axes_to_the_compiler():
   ((devices, reason),) = said
   assert devices > 1
   assert "leaves axes of" in reason
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_parameters_that_every_device_has(is_told):
+  """The gradients are summed over the devices, and nothing else moves."""
+  mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
+  devices = []
+
+  def update(w, gradient):
+    devices.append(dispatch.target(w).devices)
+    return w - gradient
+
+  def step(w, x):
+    gradient = jax.grad(lambda w: jnp.sum(jnp.tanh(x @ w)))(w)
+    return dispatch.on_each_device(update, w, gradient)
+
+  told = dispatch.whole_on(mesh) if is_told else contextlib.nullcontext()
+  w, x = jnp.ones((4, 2)), jnp.arange(64.0).reshape(16, 4) / 64
+  placed = (
+    jax.device_put(value, NamedSharding(mesh, spec))
+    for value, spec in ((w, P()), (x, P("data")))
+  )
+  with told:
+    run = jax.jit(step).lower(*placed).compile()
+  assert devices == [1 if is_told else 8]
+  moved = COLLECTIVE.findall(run.as_text())
+  assert [kind for _, kind in moved] == ["all-reduce"]
 
 
 def kernels():

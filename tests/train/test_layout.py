@@ -93,18 +93,23 @@ def test_a_rule_on_roles_reaches_parameters_and_their_moments(uncompiled):
 
 def test_kernels_are_told_how_activations_are_cut(uncompiled):
   made = layout.create(2, uncompiled[0].roles)
-  seen = []
+  seen, alone = [], []
 
   def note(x):
     seen.append((dispatch.target(x).devices, programs.cut(x, 1)))
+    dispatch.on_each_device(lambda w: alone.append(dispatch.target(w)), x)
     return x
 
   batch = layout.abstract(np.zeros((8, 64), np.float32), made.batch)
   jax.eval_shape(made.traced(note), batch)
+  split = _split_layout(uncompiled[0].roles)
+  split.traced(lambda: dispatch.on_each_device(alone.append, "unknown"))()
+  assert alone.pop() == "unknown"
   # A plan for machines with more devices than are here.
   shape = jax.ShapeDtypeStruct((32, 64), np.float32)
   for num_devices in (1, 16, 0):
     jax.eval_shape(layout.traced_in_shapes(note, num_devices), shape)
+  assert {target.devices for target in alone} == {1}
   devices, cuts = zip(*seen, strict=True)
   assert devices == (2, 1, 16, jax.device_count())
   for size, found in zip(devices, cuts, strict=True):
