@@ -14,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from kernels_pallas import contract, dispatch
+from kernels_pallas.specs import ArgumentSpec
 
 COLLECTIVE = re.compile(
   r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all"
@@ -136,7 +137,7 @@ class Contract:
 @dataclasses.dataclass(frozen=True)
 class _Refused:
   name: str
-  spec: contract.ArgumentSpec
+  spec: ArgumentSpec
   reason: str
 
   def __str__(self):

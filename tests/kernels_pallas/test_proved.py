@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels_pallas import contract, dispatch, prove, proved
+from kernels_pallas import dispatch, prove, proved
+from kernels_pallas.contract import cases
 from kernels_pallas.rms_norm import api, specs
 
 
@@ -46,7 +47,7 @@ def here(monkeypatch):
   def use(function):
     its = dataclasses.replace(specs.CONTRACT, specs=specs.CONTRACT.specs[:2])
     its = dataclasses.replace(its, more=())
-    monkeypatch.setattr(contract, "of", lambda name: (op(function), its))
+    monkeypatch.setattr(cases, "of", lambda name: (op(function), its))
     monkeypatch.setattr(prove, "OPS", {"rms_norm": "kernels_pallas.rms_norm"})
 
   return use
