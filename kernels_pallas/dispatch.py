@@ -188,7 +188,8 @@ class Op:
     every = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     raise UnsupportedError(
       f"{self.name}: none of the implementations asked for can run here"
-      f" ({here.device_kind}, shapes {[a.shape for a in arrays.values()]})."
+      f" ({here.devices} x {here.device_kind}, shapes"
+      f" {[a.shape for a in arrays.values()]})."
       f" {every}."
     )
 
