@@ -191,7 +191,7 @@ class Cut:
     )
 
   def _laid(self, x: Array, spec: PartitionSpec) -> Array:
-    """X as `jax.shard_map` wants what has explicit axes."""
+    """As `jax.shard_map` wants what has explicit axes."""
     mesh = jax.typeof(x).sharding.mesh
     if not mesh.explicit_axes:
       return x
@@ -212,7 +212,8 @@ def cut(x: Array, leading: int) -> Cut | str:
       " device too, or use jax.set_mesh"
     )
   if mesh.manual_axes:
-    return f"this jax.shard_map leaves axes of {mesh} to the compiler"
+    left = [a for a in mesh.axis_names if a not in mesh.manual_axes]
+    return f"this jax.shard_map leaves {', '.join(left)} to the compiler"
   spec = _spec(x, mesh)
   if spec is None:
     return (

@@ -13,7 +13,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,26 +102,32 @@ def sources(function: Callable[..., Any]) -> list[Path]:
 def _imported(tree: ast.AST) -> Iterator[Path]:
   """Files of this package that a syntax tree imports."""
   for node in ast.walk(tree):
-    if not isinstance(node, ast.ImportFrom) or not node.module:
-      continue
-    first, *rest = node.module.split(".")
-    if first != _ROOT.name:
-      continue
-    folder = _ROOT.joinpath(*rest)
-    for alias in node.names:
-      files = (
-        folder / f"{alias.name}.py",
-        folder.with_suffix(".py"),
-        folder / alias.name / "__init__.py",
-        folder / "__init__.py",
-      )
-      file = next(file for file in files if file.exists())
-      if file not in _AROUND:
+    names = []
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      names = [f"{node.module}.{alias.name}" for alias in node.names]
+    for name in names:
+      first, *rest = name.split(".")
+      file = _file(rest) if first == _ROOT.name else None
+      if file is not None and file not in _AROUND:
         yield file
+
+
+def _file(parts: Sequence[str]) -> Path | None:
+  """Of a module, or of the one that has the last part as a name."""
+  for path in (parts, parts[:-1]):
+    for file in (
+      _ROOT.joinpath(*path).with_suffix(".py"),
+      _ROOT.joinpath(*path, "__init__.py"),
+    ):
+      if file.exists():
+        return file
+  return None
 
 
 @functools.cache
 def _proofs(file: Path) -> Mapping[str, Mapping[str, str]]:
   if not file.exists():
     return {}
-  return json.loads(file.read_text())["proved"]
+  return json.loads(file.read_text()).get("proved", {})

@@ -61,6 +61,7 @@ class Sample:
     kinds = jax.tree.leaves(self.results) + [
       self.arguments[n] for n in self.spec.differentiated
     ]
+    assert len(actual) in (len(jax.tree.leaves(self.results)), len(kinds))
     for value, expected, kind in zip(actual, self.truth, kinds, strict=False):
       assert (value.shape, value.dtype) == (kind.shape, kind.dtype)
       value = np.asarray(value)

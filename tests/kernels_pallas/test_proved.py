@@ -1,5 +1,6 @@
 """A kernel is a default where its contract passed at this source."""
 
+import ast
 import dataclasses
 import json
 
@@ -75,6 +76,7 @@ def test_a_kernel_that_passes_becomes_the_default(here, results, capsys):
 
 def test_what_else_a_file_knows_of_a_device_is_kept(results):
   (results / "nvidia_h200.json").write_text('{"copy_bytes_per_s": 4e12}')
+  assert "not passed" in proved.missing("a", "gpu", kernel, "NVIDIA H200")
   proof = {"source": "x"}
   for name in ("a/gpu", "b/gpu"):
     proved.keep("NVIDIA H200", {name: proof})
@@ -114,3 +116,20 @@ def test_the_digest_is_of_all_that_the_kernel_is_made_of():
   made_of = {file.name for file in proved.sources(kernel)}
   assert {"xla.py", "ref.py"} <= made_of
   assert "tpu.py" not in made_of
+  # Each way to import counts.
+  statements = (
+    "import kernels_pallas.precision, os",
+    "from kernels_pallas import precision, dispatch",
+    "from kernels_pallas.moments import divide",
+    "from kernels_pallas.aot.hlo import Kernel as K",
+  )
+  found = [
+    {file.name for file in proved._imported(ast.parse(statement))}
+    for statement in statements
+  ]
+  assert found == [
+    {"precision.py"},
+    {"precision.py"},
+    {"moments.py"},
+    {"hlo.py"},
+  ]
