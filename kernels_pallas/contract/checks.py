@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,9 @@ def check_donation(case: Case) -> None:
     lambda *arguments: case.function(*arguments, **sample.spec.options),
     donate_argnums=donated,
   )
-  given = [None if x is None else jnp.copy(x) for x in sample.arguments]
+  given: list[Any] = [
+    None if x is None else jnp.copy(x) for x in sample.arguments
+  ]
   sample.check(jax.tree.leaves(run(*given)))
   assert all(given[n].is_deleted() for n in donated)
 

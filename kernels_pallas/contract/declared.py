@@ -38,9 +38,10 @@ def row_bounds(spec: ArgumentSpec, shape: tuple[int, ...]) -> tuple[int, float]:
   What has the shape of the rows sums over a row; a gradient of a vector sums
   over the rows, with terms near 1, what each of them has from its row.
   """
-  rows = spec.shapes[0].shape
-  width, count = rows[-1], math.prod(rows[:-1])
-  return (width, 1) if shape == rows else (count + width, count)
+  first: Any = spec.shapes[0]
+  *leading, width = first.shape
+  count = math.prod(leading)
+  return (width, 1) if shape == first.shape else (count + width, count)
 
 
 @dataclasses.dataclass(frozen=True)

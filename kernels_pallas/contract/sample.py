@@ -80,7 +80,8 @@ class Sample:
 
 
 def _widened(x: np.ndarray) -> np.ndarray:
-  return np.float64(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+  is_real = jnp.issubdtype(x.dtype, jnp.floating)
+  return np.asarray(x, np.float64) if is_real else x
 
 
 def _reference(op: dispatch.Op) -> Callable[..., Any]:
