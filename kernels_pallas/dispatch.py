@@ -19,9 +19,11 @@ from kernels_pallas import programs, proved
 from kernels_pallas.programs import (
   Cut,
   Target,
+  on_each_device,
   one_device,
   rows_over,
   target,
+  whole_on,
 )
 
 __all__ = [
@@ -33,11 +35,13 @@ __all__ = [
   "UnsupportedError",
   "anywhere",
   "check_rows",
+  "on_each_device",
   "one_device",
   "recording",
   "refusals",
   "rows_over",
   "target",
+  "whole_on",
 ]
 
 Shapes = Sequence[tuple[int, ...]]
@@ -184,7 +188,8 @@ class Op:
     every = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     raise UnsupportedError(
       f"{self.name}: none of the implementations asked for can run here"
-      f" ({here.device_kind}, shapes {[a.shape for a in arrays.values()]})."
+      f" ({here.devices} x {here.device_kind}, shapes"
+      f" {[a.shape for a in arrays.values()]})."
       f" {every}."
     )
 

@@ -39,13 +39,15 @@ def one_device(target: Target) -> str | None:
   return "with several devices it must be called inside jax.shard_map"
 
 
-_ROWS: contextvars.ContextVar[tuple[Mesh, str] | None] = contextvars.ContextVar(
+# The mesh of the program, and its axis that cuts rows.
+_Rows = tuple[AbstractMesh, str]
+_ROWS: contextvars.ContextVar[_Rows | None] = contextvars.ContextVar(
   "rows", default=None
 )
 
 
 @contextlib.contextmanager
-def rows_over(mesh: Mesh, axis: str) -> Iterator[None]:
+def rows_over(mesh: Mesh | AbstractMesh, axis: str) -> Iterator[None]:
   """Says of the arrays of rows traced in the block how they are cut.
 
   With `AxisType.Auto` their types do not tell. What is said wrongly costs time,
@@ -55,11 +57,51 @@ def rows_over(mesh: Mesh, axis: str) -> Iterator[None]:
     mesh: of the program.
     axis: that of the mesh which cuts the first axis of the arrays.
   """
-  token = _ROWS.set((mesh, axis))
+  token = _ROWS.set((mesh.abstract_mesh, axis))
   try:
     yield
   finally:
     _ROWS.reset(token)
+
+
+_WHOLE: contextvars.ContextVar[AbstractMesh | None] = contextvars.ContextVar(
+  "whole", default=None
+)
+
+
+@contextlib.contextmanager
+def whole_on(mesh: Mesh | AbstractMesh) -> Iterator[None]:
+  """Says of parameters in the block that every device has the whole of them.
+
+  So with their gradients and what an optimizer holds of them: see
+  `on_each_device`.
+  """
+  token = _WHOLE.set(mesh.abstract_mesh)
+  try:
+    yield
+  finally:
+    _WHOLE.reset(token)
+
+
+def on_each_device(function: Callable[..., Any], *trees: Any) -> Any:
+  """function(*trees), by each device for itself where it has whole arrays.
+
+  Inside, a kernel that no compiler can split finds one device. Without
+  `whole_on`, or already inside of `jax.shard_map`, it is a plain call.
+
+  Args:
+    function: of parameters, gradients and state, trees of arrays.
+    *trees: its arguments.
+  """
+  mesh = _WHOLE.get()
+  if mesh is None or mesh.size == 1:
+    return function(*trees)
+  if jax.sharding.get_abstract_mesh().manual_axes:
+    return function(*trees)
+  whole = PartitionSpec()
+  return jax.shard_map(
+    function, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False
+  )(*trees)
 
 
 def target(*arrays: Array) -> Target:
@@ -89,7 +131,7 @@ def _mesh(arrays: Sequence[Array]) -> AbstractMesh | None:
   meshes = [
     context,
     *(jax.typeof(array).sharding.mesh for array in arrays),
-    *(() if said is None else [said[0].abstract_mesh]),
+    *(() if said is None else [said[0]]),
   ]
   named = next((mesh for mesh in meshes if mesh.axis_names), None)
   return named or (context if context.abstract_device else None)
@@ -149,7 +191,7 @@ class Cut:
     )
 
   def _laid(self, x: Array, spec: PartitionSpec) -> Array:
-    """X as `jax.shard_map` wants what has explicit axes."""
+    """As `jax.shard_map` wants what has explicit axes."""
     mesh = jax.typeof(x).sharding.mesh
     if not mesh.explicit_axes:
       return x
@@ -170,12 +212,13 @@ def cut(x: Array, leading: int) -> Cut | str:
       " device too, or use jax.set_mesh"
     )
   if mesh.manual_axes:
-    return f"this jax.shard_map leaves axes of {mesh} to the compiler"
+    left = [a for a in mesh.axis_names if a not in mesh.manual_axes]
+    return f"this jax.shard_map leaves {', '.join(left)} to the compiler"
   spec = _spec(x, mesh)
   if spec is None:
     return (
-      "its type does not say how x is cut; use explicit axes,"
-      " dispatch.rows_over or jax.shard_map"
+      f"its type does not say how x is cut over {mesh.size} devices; use"
+      " explicit axes, dispatch.rows_over or jax.shard_map"
     )
   if any(spec[leading:]):
     return f"{spec} cuts x inside of what the op reads together"

@@ -12,7 +12,8 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,47 +74,60 @@ def keep(device_kind: str, proofs: Mapping[str, Mapping[str, str]]) -> Path:
 
 @functools.cache
 def digest(function: Callable[..., Any]) -> str:
-  """Of the source that a candidate is made of.
+  """Of the source that a candidate is made of."""
+  content = hashlib.sha256()
+  for file in sources(function):
+    content.update(f"{file.parent.name}/{file.name}\0".encode())
+    content.update(file.read_bytes())
+  return content.hexdigest()
 
-  These are the modules of kernels that its function imports, its own if it
-  imports none, and those that they import.
+
+def sources(function: Callable[..., Any]) -> list[Path]:
+  """Files of what a candidate's function imports, and of what those import.
+
+  Its own file is among them if it imports nothing itself: what chooses between
+  back ends is no part of one.
   """
-  tree = ast.parse(inspect.cleandoc(inspect.getsource(function)))
+  function = inspect.unwrap(function)
+  tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
   files = set(_imported(tree)) or {Path(inspect.getfile(function))}
   waiting = [*files]
   while waiting:
     found = set(_imported(ast.parse(waiting.pop().read_bytes()))) - files
     files |= found
     waiting += found
-  content = hashlib.sha256()
-  for file in sorted(files):
-    content.update(file.name.encode() + b"\0" + file.read_bytes())
-  return content.hexdigest()
+  return sorted(files)
 
 
 def _imported(tree: ast.AST) -> Iterator[Path]:
   """Files of this package that a syntax tree imports."""
   for node in ast.walk(tree):
-    if not isinstance(node, ast.ImportFrom) or not node.module:
-      continue
-    first, *rest = node.module.split(".")
-    if first != _ROOT.name:
-      continue
-    folder = _ROOT.joinpath(*rest)
-    for alias in node.names:
-      files = (
-        folder / f"{alias.name}.py",
-        folder.with_suffix(".py"),
-        folder / alias.name / "__init__.py",
-        folder / "__init__.py",
-      )
-      file = next(file for file in files if file.exists())
-      if file not in _AROUND:
+    names = []
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      names = [f"{node.module}.{alias.name}" for alias in node.names]
+    for name in names:
+      first, *rest = name.split(".")
+      file = _file(rest) if first == _ROOT.name else None
+      if file is not None and file not in _AROUND:
         yield file
+
+
+def _file(parts: Sequence[str]) -> Path | None:
+  """Of a module, or of the one that has the last part as a name."""
+  for path in (parts, parts[:-1]):
+    for file in (
+      _ROOT.joinpath(*path).with_suffix(".py"),
+      _ROOT.joinpath(*path, "__init__.py"),
+    ):
+      if file.exists():
+        return file
+  return None
 
 
 @functools.cache
 def _proofs(file: Path) -> Mapping[str, Mapping[str, str]]:
   if not file.exists():
     return {}
-  return json.loads(file.read_text())["proved"]
+  return json.loads(file.read_text()).get("proved", {})

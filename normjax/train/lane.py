@@ -102,6 +102,7 @@ class Lane:
           "num_devices": self.program.layout.mesh.size,
           "cores": len(os.sched_getaffinity(0)),
           "kernels": self.program.kernels,
+          "kernels_refused": self.program.kernels_refused,
           "data": self._dataset.provenance,
         },
       },

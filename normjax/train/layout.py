@@ -10,14 +10,17 @@ The optimizer's state follows its parameter; scalars and metrics are
 everywhere.
 """
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
+from kernels_pallas import dispatch
 from normjax import errors
 from normjax.nn.model_roles import Roles
 from normjax.nn.roles import Role
@@ -79,6 +82,10 @@ class Layout:
     """
     first = self.mesh.devices.flat[0]
     return self.mesh.size > 1 and first.platform == "cpu"
+
+  def traced[**P, R](self, function: Callable[P, R]) -> Callable[P, R]:
+    """The function, whose kernels will know where arrays lie."""
+    return _told(function, self.mesh, self.rules)
 
   def check_batch(self, key: str, size: int) -> None:
     """Every device must get the same number of examples.
@@ -160,8 +167,38 @@ def create(num_devices: int, roles: Roles) -> Layout:
       f"train.num_devices={num_devices}; allowed: 0 (all) to {len(devices)},"
       " the devices that jax sees here."
     )
-  mesh = Mesh(np.array(devices[: num_devices or None]), ("data",))
-  return Layout(mesh, roles)
+  used = np.array(devices[: num_devices or None])
+  return Layout(Mesh(used, (DATA_PARALLEL.batch,)), roles)
+
+
+def traced_in_shapes[**P, R](
+  function: Callable[P, R], num_devices: int
+) -> Callable[P, R]:
+  """As `Layout.traced`, for shapes that are on no devices.
+
+  Args:
+    function: traced only.
+    num_devices: see `create`; there need not be as many here.
+  """
+  size = num_devices or jax.device_count()
+  mesh = AbstractMesh((size,), (DATA_PARALLEL.batch,))
+  return _told(function, mesh, DATA_PARALLEL)
+
+
+def _told[**P, R](
+  function: Callable[P, R], mesh: Mesh | AbstractMesh, rules: Rules
+) -> Callable[P, R]:
+  @functools.wraps(function, updated=())
+  def told(*args: P.args, **kwargs: P.kwargs) -> R:
+    with contextlib.ExitStack() as said:
+      said.enter_context(dispatch.rows_over(mesh, rules.batch))
+      if rules.variable is _replicate:
+        said.enter_context(dispatch.whole_on(mesh))
+      return function(*args, **kwargs)
+
+  # What profiles call the program; a partial has no name.
+  told.__name__ = getattr(function, "func", function).__name__
+  return told
 
 
 def abstract(tree: PyTree, sharding: NamedSharding) -> PyTree:

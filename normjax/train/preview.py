@@ -10,7 +10,7 @@ import jax
 from normjax import build, configure, errors
 from normjax.record import probed, sources, target
 from normjax.registry import near_misses
-from normjax.train import evaluate, program
+from normjax.train import evaluate, layout, program
 from normjax.train import step as train_step
 
 # The probes whose value is the whole name; others end in a statistic.
@@ -54,8 +54,11 @@ def preview(config: configure.ConfigDict) -> Preview:
   hyper = _shapes(build.hyper(config))
   batch = _shapes(dataset.train_batch(0, 0, config.train.batch_size))
   state = program.state_in_shapes(config, recipe, initialize, hyper, batch)
+  traced = functools.partial(
+    layout.traced_in_shapes, num_devices=config.train.num_devices
+  )
   sums = jax.eval_shape(
-    functools.partial(train_step.evaluation_step, recipe),
+    traced(functools.partial(train_step.evaluation_step, recipe)),
     state,
     _shapes(next(evaluated.evaluation_batches(config.evaluate.batch_size))),
     hyper,
@@ -64,7 +67,10 @@ def preview(config: configure.ConfigDict) -> Preview:
   # What a user's own part does wrong in a step is seen before it is compiled.
   if recipe.probes or sources.components(config):
     _, measured = jax.eval_shape(
-      functools.partial(train_step.train_step, recipe), state, batch, hyper
+      traced(functools.partial(train_step.train_step, recipe)),
+      state,
+      batch,
+      hyper,
     )
   means = evaluate.mean_names(sums, recipe.metrics)
   names = evaluate.names(means, recipe.metrics, config.evaluate.corruptions)

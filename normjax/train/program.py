@@ -49,6 +49,7 @@ class Program:
     abstract_state: shapes, dtypes and shardings.
     compile_s: seconds of tracing and compilation, all functions.
     kernels: op to the implementations that were chosen while tracing.
+    kernels_refused: op to why those that it prefers were not.
     trained: paths of the parameters that move; None: all.
     metrics: what an evaluation finishes its sums with.
   """
@@ -61,6 +62,7 @@ class Program:
   abstract_state: train_state.State
   compile_s: float
   kernels: dict[str, list[str]]
+  kernels_refused: dict[str, dict[str, list[str]]]
   trained: frozen_lib.Trained
   metrics: tuple[Metric, ...]
 
@@ -85,8 +87,7 @@ def get(config: configure.ConfigDict) -> tuple[Program, bool]:
   if key in _PROGRAMS:
     return _PROGRAMS[key], False
   try:
-    with dispatch.recording() as kernels:
-      _PROGRAMS[key] = _compile(config, kernels)
+    _PROGRAMS[key] = _compile(config)
   except dispatch.UnsupportedError as error:
     raise errors.UserError(str(error)) from error
   return _PROGRAMS[key], True
@@ -205,7 +206,7 @@ def evaluation_function(
 ) -> Any:
   """(State, batch, hyper) -> sums, jitted."""
   evaluation = functools.partial(train_step.evaluation_step, recipe)
-  return jax.jit(evaluation, out_shardings=layout.everywhere)
+  return jax.jit(layout.traced(evaluation), out_shardings=layout.everywhere)
 
 
 class Lowered(NamedTuple):
@@ -267,7 +268,7 @@ def lower(config: configure.ConfigDict) -> Lowered:
   state = layout.abstract_state(jax.eval_shape(initialize, hyper, batch))
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
   step = jax.jit(
-    functools.partial(train_step.train_step, recipe),
+    layout.traced(functools.partial(train_step.train_step, recipe)),
     donate_argnums=0,
     out_shardings=(shardings, layout.everywhere),
   ).lower(state, batch, hyper)
@@ -287,12 +288,11 @@ def lower(config: configure.ConfigDict) -> Lowered:
   )
 
 
-def _compile(
-  config: configure.ConfigDict, kernels: dict[str, list[str]]
-) -> Program:
+def _compile(config: configure.ConfigDict) -> Program:
   enable_cache()
   start_s = time.perf_counter()
-  lowered = lower(config)
+  with dispatch.recording() as kernels, dispatch.refusals() as refused:
+    lowered = lower(config)
   shardings = lowered.shardings
   step = lowered.step.compile(_compiler_options(config))
   evaluate = lowered.evaluate.compile()
@@ -313,6 +313,7 @@ def _compile(
     abstract_state=lowered.state,
     compile_s=time.perf_counter() - start_s,
     kernels=kernels,
+    kernels_refused=refused,
     trained=lowered.recipe.trained,
     metrics=lowered.recipe.metrics,
   )

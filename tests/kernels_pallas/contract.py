@@ -7,14 +7,16 @@ import dataclasses
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from kernels_pallas import contract, dispatch
+from kernels_pallas.specs import ArgumentSpec
 
-_COLLECTIVE = re.compile(
+COLLECTIVE = re.compile(
   r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all"
   r"|collective-permute)(?:-start)?\("
 )
@@ -92,41 +94,28 @@ class Contract:
   @pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto], ids=str)
   def test_each_device_takes_its_rows(self, plain, kind):
     """The gradients of what is shared are summed over devices, no more."""
-    op, its = contract.of(self.name)
-    if not op.rows:
-      pytest.skip("it is no op of rows; it is called inside jax.shard_map")
-    sample = contract.Sample(op, its, _eight_rows(plain.sample.spec, op.rows))
+    sample, run = _of_eight_rows(plain)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
-    split, whole = (NamedSharding(mesh, P(*axes)) for axes in (["data"], []))
-    given = [
-      x if x is None else jax.device_put(x, split if n in op.rows else whole)
-      for n, x in enumerate(sample.arguments)
-    ]
-    cotangents = jax.device_put(sample.cotangents, split)
-    alone = dataclasses.replace(
-      op, candidates=(_on_one_device(plain.candidate, plain.function),)
-    )
-
-    def run(*arguments, **options):
-      return alone(*arguments, *options.values(), impl=plain.name)
-
+    given = _placed(sample, (sample.arguments, sample.cotangents), mesh)
     with dispatch.rows_over(mesh, "data"):
-      compiled = (
-        jax.jit(contract.values(run, sample.spec))
-        .lower(given, cotangents)
-        .compile()
-      )
-    actual = compiled(given, cotangents)
+      compiled = jax.jit(run).lower(*given).compile()
+    actual = compiled(*given)
     sample.check(actual)
-    assert actual[0].sharding.is_equivalent_to(split, actual[0].ndim)
-    shared = [
-      sample.arguments[n].shape
-      for n in sample.spec.differentiated
-      if n not in op.rows
-    ]
-    moved = _COLLECTIVE.findall(compiled.as_text())
-    assert {kind for _, kind in moved} <= {"all-reduce"}
-    assert _values_moved(moved) == sum(map(np.prod, shared))
+    assert actual[0].sharding.spec[0] == "data"
+    _check_collectives(compiled, sample)
+
+  @pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto], ids=str)
+  def test_each_device_takes_its_rows_of_members(self, kernel, kind):
+    """So under the `vmap` of a population."""
+    sample, run = _of_eight_rows(kernel)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+    members = jax.tree.map(
+      lambda x: jnp.stack([x] * 3), (sample.arguments, sample.cotangents)
+    )
+    given = _placed(sample, members, mesh, lanes=[None])
+    with dispatch.rows_over(mesh, "data"):
+      compiled = jax.jit(jax.vmap(run)).lower(*given).compile()
+    _check_collectives(compiled, sample, members=3)
 
   def test_refusals_have_reasons(self, refused):
     """Without being asked for, another implementation runs."""
@@ -148,7 +137,7 @@ class Contract:
 @dataclasses.dataclass(frozen=True)
 class _Refused:
   name: str
-  spec: contract.ArgumentSpec
+  spec: ArgumentSpec
   reason: str
 
   def __str__(self):
@@ -182,6 +171,22 @@ def _on_one_device(candidate, function):
   )
 
 
+def _of_eight_rows(case):
+  """A sample, and values and gradients by the op under the case's name."""
+  op, its = contract.of(case.sample.op.name)
+  if not op.rows:
+    pytest.skip("it is no op of rows; it is called inside jax.shard_map")
+  sample = contract.Sample(op, its, _eight_rows(case.sample.spec, op.rows))
+  alone = dataclasses.replace(
+    op, candidates=(_on_one_device(case.candidate, case.function),)
+  )
+
+  def run(*arguments, **options):
+    return alone(*arguments, *options.values(), impl=case.name)
+
+  return sample, contract.values(run, sample.spec)
+
+
 def _eight_rows(spec, rows):
   """The same with 8 as the first axis of what is cut."""
   shapes = list(spec.shapes)
@@ -192,7 +197,29 @@ def _eight_rows(spec, rows):
   return dataclasses.replace(spec, shapes=tuple(shapes))
 
 
-def _values_moved(moved):
+def _placed(sample, given, mesh, lanes=()):
+  """Arguments and cotangents, rows and results cut over the mesh."""
+  arguments, cotangents = given
+  split, whole = (NamedSharding(mesh, P(*lanes, *a)) for a in (["data"], []))
+  rows = sample.op.rows
+  return [
+    x if x is None else jax.device_put(x, split if n in rows else whole)
+    for n, x in enumerate(arguments)
+  ], jax.device_put(cotangents, split)
+
+
+def _check_collectives(compiled, sample, members=1):
+  shared = [
+    members * np.prod(sample.arguments[n].shape)
+    for n in sample.spec.differentiated
+    if n not in sample.op.rows
+  ]
+  moved = COLLECTIVE.findall(compiled.as_text())
+  assert {kind for _, kind in moved} <= {"all-reduce"}
+  assert values_moved(moved) == sum(shared)
+
+
+def values_moved(moved):
   """How many values the collectives of a compiled program take."""
   shapes = re.findall(r"\[([\d,]*)\]", " ".join(shape for shape, _ in moved))
   return sum(

@@ -1,16 +1,18 @@
 """One place says what is split over devices, and its rules reach every part."""
 
 import dataclasses
+import functools
 import re
 
 import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
+from kernels_pallas import aot, dispatch, programs
 from normjax import build, configure, errors
 from normjax.nn.roles import Kind
-from normjax.train import layout, program
+from normjax.train import layout, program, step
 from tests import support
 
 MLP = {
@@ -87,6 +89,61 @@ def test_a_rule_on_roles_reaches_parameters_and_their_moments(uncompiled):
     f"{owner}/layers/0/kernel"
     for owner in ("params", "optimizer_state/0/mu", "optimizer_state/0/nu")
   }
+
+
+def test_kernels_are_told_how_activations_are_cut(uncompiled):
+  made = layout.create(2, uncompiled[0].roles)
+  seen, alone = [], []
+
+  def note(x):
+    seen.append((dispatch.target(x).devices, programs.cut(x, 1)))
+    dispatch.on_each_device(lambda w: alone.append(dispatch.target(w)), x)
+    return x
+
+  batch = layout.abstract(np.zeros((8, 64), np.float32), made.batch)
+  jax.eval_shape(made.traced(note), batch)
+  split = _split_layout(uncompiled[0].roles)
+  split.traced(lambda: dispatch.on_each_device(alone.append, "unknown"))()
+  assert alone.pop() == "unknown"
+  # A plan for machines with more devices than are here.
+  shape = jax.ShapeDtypeStruct((32, 64), np.float32)
+  for num_devices in (1, 16, 0):
+    jax.eval_shape(layout.traced_in_shapes(note, num_devices), shape)
+  assert {target.devices for target in alone} == {1}
+  devices, cuts = zip(*seen, strict=True)
+  assert devices == (2, 1, 16, jax.device_count())
+  for size, found in zip(devices, cuts, strict=True):
+    assert found.mesh.size == size
+    assert found.spec == PartitionSpec("data")
+    assert found.local((32, 64)) == (32 // size, 64)
+
+
+@pytest.mark.slow
+def test_kernels_of_a_step_for_four_chips():
+  """From a host of other devices; nothing of the activations is gathered."""
+  if (reason := aot.missing("v6e")) is not None:
+    pytest.skip(reason)
+  config = support.tiny(
+    {"model.model_dim": 128, "norm.impl": "pallas_tpu"},
+  )
+  recipe, initialize = program.recipe_and_initialize(config)
+  mesh = Mesh(np.array(aot.described("v6e", 4)), ("data",))
+  made = layout.Layout(mesh, recipe.roles)
+  hyper = layout.abstract(build.hyper(config), made.everywhere)
+  batch = dict(build.dataset(config).train_batch(0, 0, 8))
+  state = made.abstract_state(jax.eval_shape(initialize, hyper, batch))
+  with dispatch.recording() as kernels:
+    compiled = aot.compile(
+      made.traced(functools.partial(step.train_step, recipe)),
+      state,
+      layout.abstract(batch, made.batch),
+      hyper,
+      target="v6e",
+      devices=4,
+    )
+  assert kernels == {"rms_norm": ["pallas_tpu"]}
+  assert "tpu_custom_call" in compiled.text
+  assert "all-gather" not in compiled.text
 
 
 @pytest.mark.slow

@@ -1,0 +1,76 @@
+"""Runs the contract of kernels on the device here, and keeps what passed.
+
+    python -m kernels_pallas.prove [--op=rms_norm]
+
+A kernel that passes all checks on all samples becomes a default on devices of
+this kind: commit the file of `results` that it writes. Exit code 1: one failed,
+and the file says nothing of it.
+"""
+
+import argparse
+import datetime
+import sys
+from collections.abc import Sequence
+
+import jax
+
+from kernels_pallas import OPS, contract, dispatch, proved
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """The command; returns its exit code."""
+  parser = argparse.ArgumentParser(prog="kernels_pallas.prove")
+  parser.add_argument("--op", choices=sorted(OPS), help="one; without it all")
+  asked = parser.parse_args(arguments).op
+  kind = dispatch.target().device_kind
+  passed, failed = prove([asked] if asked else sorted(OPS))
+  if not passed and not failed:
+    print(f"No kernel of {asked or 'any op'} is for {kind}.", file=sys.stderr)
+    return 2
+  if passed:
+    print(f"wrote {proved.keep(kind, passed)}")
+  return 1 if failed else 0
+
+
+def prove(
+  ops: Sequence[str],
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+  """Proofs of the kernels that passed, and the names of those that did not.
+
+  Args:
+    ops: their names.
+  """
+  passed, failed = {}, []
+  for op in ops:
+    cases: dict[str, list[contract.Case]] = {}
+    for case in contract.on_device(op):
+      cases.setdefault(case.name, []).append(case)
+    for name, its in cases.items():
+      if all([_passes(case) for case in its]):
+        passed[f"{op}/{name}"] = {
+          "source": proved.digest(its[0].candidate.function),
+          "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+          "jax": jax.__version__,
+        }
+      else:
+        failed.append(f"{op}/{name}")
+  return passed, failed
+
+
+def _passes(case: contract.Case) -> bool:
+  is_plainest = case.sample.spec is case.sample.contract.specs[0]
+  checks = contract.CHECKS if is_plainest else ("values",)
+  fine = True
+  for check in checks:
+    try:
+      contract.CHECKS[check](case)
+      said = "passed"
+    # Whatever a compiler or a device raises is a check that did not pass.
+    except Exception as error:
+      fine, said = False, f"{type(error).__name__}: {error}"
+    print(f"{case.sample.op.name} {case} {check}: {said}", flush=True)
+  return fine
+
+
+if __name__ == "__main__":
+  sys.exit(main())
