@@ -166,6 +166,9 @@ FIELDS: Mapping[str, Field] = {
   "train.output_frozen": _FLAG,
   "train.others_frozen": _FLAG,
   "train.precision": Field(str, Effect.STATIC, choices=("float32", "bfloat16")),
+  "train.matmul_precision": Field(
+    str, Effect.STATIC, choices=("float32", "tf32", "bfloat16", "default")
+  ),
   # At 1 the targets would have no weight at all.
   "train.label_smoothing": _scalar(0, 1, below=True),
   "train.z_loss": _scalar(0),
