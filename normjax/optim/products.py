@@ -41,7 +41,7 @@ def matmul(x: Array, y: Array) -> Array:
   ).astype(dtype)
 
 
-def newton_schulz_dtype(asked: DTypeLike | None, x: Array) -> DTypeLike:
+def newton_schulz_dtype(asked: DTypeLike | None, x: Array) -> jnp.dtype:
   """What an iteration towards the polar factor of x is computed in.
 
   Args:
@@ -49,7 +49,10 @@ def newton_schulz_dtype(asked: DTypeLike | None, x: Array) -> DTypeLike:
       code of Muon does there, and the dtype of x otherwise.
     x: the matrices.
   """
-  if asked is not None:
-    return asked
-  is_short = dispatch.target(x).platform in _SHORT_IS_FAST
-  return jnp.bfloat16 if is_short and x.dtype == jnp.float32 else x.dtype
+  dtype = jnp.dtype(x.dtype if asked is None else asked)
+  is_fast = dispatch.target(x).platform in _SHORT_IS_FAST
+  if asked is None and is_fast and dtype == jnp.float32:
+    dtype = jnp.dtype(jnp.bfloat16)
+  # run.json has it beside the kernels.
+  dispatch.note("newton_schulz", dtype.name)
+  return dtype

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kernels_pallas import dispatch
 from normjax import optim
 from normjax.optim import projection, whitening
 from tests import products
@@ -23,9 +24,13 @@ def test_accelerators_iterate_in_bfloat16_with_float32_sums(name):
   """As the official code; a CPU, and whoever says so, in float32."""
   make = optim.REGISTRY.get(name)
   for platform in ("gpu", "tpu"):
-    with products.compiled_for(platform):
+    with (
+      products.compiled_for(platform),
+      dispatch.recording() as chosen,
+    ):
       short = update_products(make(0.1))
       said = update_products(make(0.1, ns_dtype=jnp.float32))
+    assert chosen == {"newton_schulz": ["bfloat16", "float32"]}
     assert {each.dtypes for each in short} == {("bfloat16",) * 2}
     assert {each.sums for each in short} == {"float32"}
     assert {each.dtypes for each in said} == {("float32",) * 2}
