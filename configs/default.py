@@ -52,6 +52,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.train.output_frozen = False
   config.train.others_frozen = False
   config.train.precision = "float32"  # or bfloat16: compute only
+  # What the operands of the model's float32 products are rounded to, on a
+  #              CPU       GPU                           TPU
+  #   float32    float32   float32                       float32
+  #   tf32       float32   tf32                          three bfloat16 parts
+  #   bfloat16   float32   bfloat16, convolutions tf32   bfloat16
+  #   default    float32   tf32                          bfloat16
+  # Sums are float32. Optimizers state their own; bfloat16 compute has hardly
+  # any such product. run.json says what it was.
+  config.train.matmul_precision = "float32"
   config.train.label_smoothing = 0.0
   config.train.z_loss = 0.0  # times mean(logsumexp(logits)^2)
   # Mixup (arXiv:1710.09412) and CutMix (arXiv:1905.04899) of images, as timm

@@ -98,6 +98,13 @@ def recording() -> Iterator[dict[str, list[str]]]:
     _CHOSEN.reset(token)
 
 
+def note(op: str, name: str) -> None:
+  """Notes for `recording` what was chosen, also where no `Op` chose it."""
+  chosen = _CHOSEN.get()
+  if chosen is not None and name not in chosen.setdefault(op, []):
+    chosen[op].append(name)
+
+
 @contextlib.contextmanager
 def refusals() -> Iterator[dict[str, dict[str, list[str]]]]:
   """Notes why those before the chosen one were not: reasons by op and name."""
@@ -223,9 +230,8 @@ class Op:
 
   def _note(self, name: str, reasons: Mapping[str, str]) -> None:
     """Keeps, for who asked, the name and why those before it were not taken."""
-    chosen, refused = _CHOSEN.get(), _REFUSED.get()
-    if chosen is not None and name not in chosen.setdefault(self.name, []):
-      chosen[self.name].append(name)
+    note(self.name, name)
+    refused = _REFUSED.get()
     if refused is None:
       return
     for other, reason in reasons.items():

@@ -24,7 +24,6 @@ MAX_INT32 = 2**31 - 1
 MAX_FLOAT32 = 3.4028234663852886e38
 MIN_FLOAT32 = 1.1754943508222875e-38
 
-
 # The kind of a leaf that is a string or a tuple of strings.
 TEXTS = str | tuple
 # That of one that is parts of a whole, in the order in which they come.
@@ -147,6 +146,10 @@ def _scalar(low: float, high: float = MAX_FLOAT32, **ends: bool) -> Field:
   return Field(float, Effect.TRACED, low, high, **ends)
 
 
+def _one_of(*choices: str, effect: Effect = Effect.STATIC) -> Field:
+  return Field(str, effect, choices=choices)
+
+
 _FLAG = Field(bool, Effect.STATIC)
 _LOOP_FLAG = Field(bool, Effect.LOOP)
 
@@ -165,7 +168,8 @@ FIELDS: Mapping[str, Field] = {
   "train.norms_frozen": _FLAG,
   "train.output_frozen": _FLAG,
   "train.others_frozen": _FLAG,
-  "train.precision": Field(str, Effect.STATIC, choices=("float32", "bfloat16")),
+  "train.precision": _one_of("float32", "bfloat16"),
+  "train.matmul_precision": _one_of("float32", "tf32", "bfloat16", "default"),
   # At 1 the targets would have no weight at all.
   "train.label_smoothing": _scalar(0, 1, below=True),
   "train.z_loss": _scalar(0),
@@ -174,9 +178,7 @@ FIELDS: Mapping[str, Field] = {
   "train.cutmix_alpha": _scalar(0),
   "train.mixup_probability": _scalar(0, 1),
   "train.mixup_switch_probability": _scalar(0, 1),
-  "train.mixup_mode": Field(
-    str, Effect.STATIC, choices=("batch", "element", "halves")
-  ),
+  "train.mixup_mode": _one_of("batch", "element", "halves"),
   # At 1 the average would stay where it began.
   "train.ema_decay": _scalar(0, 1, below=True),
   "train.ema_warmup": _FLAG,
@@ -188,10 +190,8 @@ FIELDS: Mapping[str, Field] = {
   "evaluate.every_steps": _int(Effect.LOOP, 1),
   "evaluate.num_batches": _int(Effect.LOOP, 0),
   "evaluate.batch_size": _int(Effect.STATIC, 1),
-  "evaluate.split": Field(
-    str, Effect.LOOP, choices=("validation", "tuning", "test")
-  ),
-  "evaluate.weights": Field(str, Effect.STATIC, choices=("trained", "ema")),
+  "evaluate.split": _one_of("validation", "tuning", "test", effect=Effect.LOOP),
+  "evaluate.weights": _one_of("trained", "ema"),
   "evaluate.corruptions": Field(tuple, Effect.LOOP),
   # The table of metrics says which names there are.
   "evaluate.metrics": Field(tuple, Effect.STATIC),

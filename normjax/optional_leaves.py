@@ -20,6 +20,7 @@ OPTIONAL: dict[str, Any] = {
   "train.ema_decay": 0.0,
   "train.ema_warmup": False,
   "train.layer_decay": 1.0,
+  "train.matmul_precision": "float32",
   "train.mixup_alpha": 0.0,
   "train.mixup_mode": "batch",
   "train.mixup_probability": 1.0,

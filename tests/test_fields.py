@@ -127,6 +127,7 @@ def test_what_a_config_may_lack(path):
     "optimizer.mask": "input_scales",
     "evaluate.split": "tuning",
     "evaluate.weights": "ema",
+    "train.matmul_precision": "tf32",
     "train.mixup_mode": "element",
     "train.ema_warmup": True,
     "schedule.milestones": (0.5,),

@@ -14,6 +14,7 @@ from normjax.optim import (
   compose,
   groups,
   meshes,
+  products,
   projection,
   routed,
   safe,
@@ -100,7 +101,7 @@ def scale_by_conda(
     if rerotate_second_moment:
       # The variances of C g, were the entries of g uncorrelated.
       change = [
-        safe.promote(b) @ safe.promote(old).mT
+        products.matmul(safe.promote(b), safe.promote(old).mT)
         for old, b in zip(basis, new, strict=True)
       ]
       nu = [

@@ -15,6 +15,7 @@ from normjax.optim import (
   draws,
   groups,
   meshes,
+  products,
   projection,
   routed,
   safe,
@@ -50,8 +51,8 @@ def power_iteration(m_nio: Array, basis_nir: Array) -> tuple[Array, ...]:
     (n, 1, r).
   """
   scaled = safe.divide(m_nio, safe.largest(m_nio, (1, 2)))
-  p, _ = jnp.linalg.qr(scaled.mT @ basis_nir)
-  r = m_nio @ p
+  p, _ = jnp.linalg.qr(products.matmul(scaled.mT, basis_nir))
+  r = products.matmul(m_nio, p)
   norm = safe.norm(r, (1,))
   rounding = 4 * math.sqrt(sum(m_nio.shape[1:])) * jnp.finfo(r.dtype).eps
   # A NaN is no rounding.
@@ -113,8 +114,8 @@ def scale_by_dion(
     p, r, norm = power_iteration(m, basis)
     inputs, outputs = g.shape[1:]
     size = math.sqrt(outputs / inputs)
-    moved = size * safe.divide(r, norm + eps) @ p.mT
-    m = m - (1 - momentum) * r @ p.mT
+    moved = products.matmul(size * safe.divide(r, norm + eps), p.mT)
+    m = m - products.matmul((1 - momentum) * r, p.mT)
     return moved, m, jnp.where(norm == 0, basis, safe.divide(r, norm))
 
   def update(updates, state, params=None, **extra_args):

@@ -13,35 +13,30 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from normjax.optim import safe, stacking
+from normjax.optim import products, safe, stacking
 from normjax.types import Array
-
-
-def _product(x: Array, y: Array) -> Array:
-  # Bases must stay orthogonal, where the default may be a shorter format.
-  return jnp.matmul(x, y, precision=lax.Precision.HIGHEST)
 
 
 def rotate(x: Array, input_basis: Array, output_basis: Array) -> Array:
   """U^T X V; a basis of size 0 stands for the identity."""
   if input_basis.size:
-    x = _product(input_basis.mT, x)
-  return _product(x, output_basis) if output_basis.size else x
+    x = products.matmul(input_basis.mT, x)
+  return products.matmul(x, output_basis) if output_basis.size else x
 
 
 def rotate_back(x: Array, input_basis: Array, output_basis: Array) -> Array:
   """U X V^T, the inverse of `rotate`."""
   if input_basis.size:
-    x = _product(input_basis, x)
-  return _product(x, output_basis.mT) if output_basis.size else x
+    x = products.matmul(input_basis, x)
+  return products.matmul(x, output_basis.mT) if output_basis.size else x
 
 
 def outer_products(x: Array, like: Sequence[Array]) -> tuple[Array, Array]:
   """(X X^T, X^T X), but of size 0 where `like` is."""
   input_gram, output_gram = like
   return (
-    _product(x, x.mT) if input_gram.size else input_gram,
-    _product(x.mT, x) if output_gram.size else output_gram,
+    products.matmul(x, x.mT) if input_gram.size else input_gram,
+    products.matmul(x.mT, x) if output_gram.size else output_gram,
   )
 
 
@@ -68,7 +63,7 @@ def _turn(gram: Array, basis: Array) -> tuple[Array, Array]:
   Returns:
     The new basis, and the order in which it holds the old directions.
   """
-  product = _product(_unit(gram), basis)
+  product = products.matmul(_unit(gram), basis)
   estimates = jnp.sum(basis * product, axis=1)
   order = jnp.argsort(estimates, axis=1, descending=True)
   product = jnp.take_along_axis(product, order[:, None, :], axis=2)

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from normjax import validate
 from normjax.optim import compose, groups, meshes, routed, safe, stacking
 from normjax.optim import dims as dims_lib
+from normjax.optim.products import matmul, newton_schulz_dtype
 from normjax.types import Array, PyTree
 
 __all__ = ["muon", "orthogonalize", "scale_by_muon"]
@@ -56,8 +57,8 @@ def orthogonalize(
   x = safe.normalize(safe.promote(x), (-2, -1), eps).astype(dtype)
 
   def step(_, x):
-    gram = x @ x.mT
-    return a * x + (b * gram + c * (gram @ gram)) @ x
+    gram = matmul(x, x.mT)
+    return a * x + matmul(b * gram + c * matmul(gram, gram), x)
 
   x = lax.fori_loop(0, ns_steps, step, x)
   return x.mT if tall else x
@@ -74,7 +75,7 @@ def polar_factors(
 
   A matrix and its transpose share a group: only the wide one is iterated.
   """
-  cast = [m if ns_dtype is None else m.astype(ns_dtype) for m in matrices]
+  cast = [m.astype(newton_schulz_dtype(ns_dtype, m)) for m in matrices]
   tall = [m.shape[1] > m.shape[2] for m in cast]
   polar = stacking.stacked(
     lambda x: orthogonalize(x, ns_coeffs, ns_steps, eps),
@@ -220,7 +221,8 @@ def muon(
     mu_dtype: of the stored momentum; None takes the parameter's.
     nesterov: whether the gradient is mixed in once more.
     scaling: "spectral" or "moonlight".
-    ns_dtype: of the iteration; None takes float32, the reference bfloat16.
+    ns_dtype: of the iteration, whose products accumulate in float32; None
+      takes bfloat16 on a GPU or TPU, as the reference, and float32 on a CPU.
     dims: the matrices: a tree of `MatrixDims` and None, or a function from
       params to one; None for `default_dims`.
     fallback: moves the leaves without dims; None for AdamW, as follows.

@@ -173,7 +173,8 @@ def normuon(
       at least.
     nesterov: whether the gradient is mixed in once more.
     scaling: "spectral" or "rms".
-    ns_dtype: of the iteration; None takes float32, the reference bfloat16.
+    ns_dtype: of the iteration, whose products accumulate in float32; None
+      takes bfloat16 on a GPU or TPU, as the reference, and float32 on a CPU.
     dims: the matrices: a tree of `MatrixDims` and None, or a function from
       params to one; None for `default_dims`.
     fallback: moves the leaves without dims; None for AdamW, as follows.

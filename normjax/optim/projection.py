@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from normjax.optim import compose, meshes, safe, stacking
+from normjax.optim import compose, meshes, products, safe, stacking
 from normjax.optim import dims as dims_lib
 from normjax.types import Array, PyTree
 
@@ -119,15 +119,15 @@ def reduced_axis(y_nio: Array) -> int:
 def project(x_nio: Array, basis_nrk: Array) -> Array:
   """The coordinates of x in the basis: B X or, on the outputs, X B^T."""
   if _acts_on_inputs(x_nio):
-    return basis_nrk @ x_nio
-  return x_nio @ basis_nrk.mT
+    return products.matmul(basis_nrk, x_nio)
+  return products.matmul(x_nio, basis_nrk.mT)
 
 
 def project_back(y_nio: Array, basis_nrk: Array) -> Array:
   """The matrix of these coordinates: B^T Y or, on the outputs, Y B."""
   if _acts_on_inputs(y_nio):
-    return basis_nrk.mT @ y_nio
-  return y_nio @ basis_nrk
+    return products.matmul(basis_nrk.mT, y_nio)
+  return products.matmul(y_nio, basis_nrk)
 
 
 def chosen(

@@ -5,6 +5,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from normjax.optim import meshes, safe
+from normjax.optim.products import matmul
 from normjax.types import Array
 
 __all__ = ["whiten"]
@@ -37,13 +38,13 @@ def _inverse_root(
 
   def step(_, carry):
     y, z = carry
-    t = 3 * eye - z @ y
-    return ns_beta * (y @ t), ns_beta * (t @ z)
+    t = 3 * eye - matmul(z, y)
+    return ns_beta * matmul(y, t), ns_beta * matmul(t, z)
 
   carry = a_bmm, _identities(a_bmm)
   y, z = lax.fori_loop(0, ns_steps - 1, step, carry)
   # The last Y would not be read.
-  return ns_beta * ((3 * eye - z @ y) @ z)
+  return ns_beta * matmul(3 * eye - matmul(z, y), z)
 
 
 def _diagonal_inverse_root(
@@ -99,7 +100,7 @@ def whiten(
   x = safe.promote(x_bio)
   x = safe.normalize(x, (-2, -1), 0.0)
   tall = x.shape[-2] > x.shape[-1]
-  gram = x.mT @ x if tall else x @ x.mT
+  gram = matmul(x.mT, x) if tall else matmul(x, x.mT)
   if prenorm == "gram":
     gram = safe.normalize(gram, (-2, -1), 0.0)
   if ns_dtype is not None:
@@ -107,4 +108,5 @@ def whiten(
   root = _diagonal_inverse_root if diagonal else _inverse_root
   z = root(gram, ns_steps, ns_beta).astype(x.dtype)
   # Z is symmetric but for the diagonal variant's.
-  return root_mean_square_one(x @ z.mT if tall else z @ x).astype(x_bio.dtype)
+  whitened = matmul(x, z.mT) if tall else matmul(z, x)
+  return root_mean_square_one(whitened).astype(x_bio.dtype)

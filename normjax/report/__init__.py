@@ -70,6 +70,7 @@ def write_and_print(out: Path, console: "Console | None" = None) -> ReportPaths:
 
 def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
   from normjax.report import (
+    arithmetic,
     facts,
     formats,
     ladder_table,
@@ -93,7 +94,12 @@ def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
   drawn = redraw.draw(figures, report / "figures")
   # These are copied from here; the page says it at its head.
   alone = dataclasses.replace(
-    table, notes=(*facts.incomplete(sweep), *table.notes)
+    table,
+    notes=(
+      *facts.incomplete(sweep),
+      *arithmetic.differences(sweep),
+      *table.notes,
+    ),
   )
   texts: dict[str, str | bytes] = {
     "table.md": formats.markdown(alone),

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from normjax import errors
-from normjax.report import samples, stats, verdicts
+from normjax.report import arithmetic, samples, stats, verdicts
 from normjax.report.load import SweepRecord
 
 
 def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   """The result in sentences, no stronger than the intervals."""
   seeds = verdicts.attainable(sweep)
-  sentences = []
+  sentences = arithmetic.differences(sweep)
   if seeds is not None and not seeds.can_decide:
     sentences.append(str(seeds))
   if sweep.rungs is None:  # Of a ladder the largest model is the best.

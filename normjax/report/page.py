@@ -8,6 +8,7 @@ import markupsafe
 
 from normjax.record import rungs
 from normjax.report import (
+  arithmetic,
   facts,
   findings,
   formats,
@@ -93,6 +94,7 @@ def render(
     ladder: what the sweep says across sizes, if it has several.
   """
   keys, configs = facts.config_table(sweep)
+  ran_with, ran = arithmetic.table(sweep)
   listed = _first(sweep, _MAX_LISTED)
   return web.template(
     "page.html.j2", folded=folded, breakable=web.breakable
@@ -130,6 +132,8 @@ def render(
     config_keys=keys,
     configs=configs,
     base_config=facts.base_config(sweep),
+    ran_with=ran_with,
+    ran=ran,
     provenance=provenance.lines(sweep),
     created=provenance.created(sweep),
     diffs=provenance.diffs(sweep),

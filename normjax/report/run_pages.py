@@ -8,7 +8,7 @@ from typing import Any
 
 from normjax import configure, escape
 from normjax.record import files
-from normjax.report import sketch, web
+from normjax.report import arithmetic, sketch, web
 from normjax.report.figure import (
   COLORS,
   MAX_POINTS,
@@ -48,6 +48,7 @@ def _content(run: Run, sweep: SweepRecord) -> dict[str, Any]:
       ("stage", run.stage),
       ("state", str(run.state)),
       *((key, show_value(value)) for key, value in run.overrides.items()),
+      *arithmetic.of_run(run).items(),
     ],
     "notes": [
       *filter(None, [run.message]),

@@ -101,6 +101,7 @@ class Lane:
           **kept.facts,
           "num_devices": self.program.layout.mesh.size,
           "cores": len(os.sched_getaffinity(0)),
+          "matmul_precision": self.program.matmul_precision,
           "kernels": self.program.kernels,
           "kernels_refused": self.program.kernels_refused,
           "data": self._dataset.provenance,

@@ -16,7 +16,15 @@ from normjax.data import dataset as dataset_lib
 from normjax.metrics import Metric
 from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
-from normjax.train import average, drawing, fit, layer_decay, mixup, schedules
+from normjax.train import (
+  average,
+  drawing,
+  fit,
+  layer_decay,
+  mixup,
+  precision,
+  schedules,
+)
 from normjax.train import frozen as frozen_lib
 from normjax.train import layout as layout_lib
 from normjax.train import state as train_state
@@ -50,6 +58,7 @@ class Program:
     compile_s: seconds of tracing and compilation, all functions.
     kernels: op to the implementations that were chosen while tracing.
     kernels_refused: op to why those that it prefers were not.
+    matmul_precision: what the operands of float32 products are rounded to.
     trained: paths of the parameters that move; None: all.
     metrics: what an evaluation finishes its sums with.
   """
@@ -63,6 +72,7 @@ class Program:
   compile_s: float
   kernels: dict[str, list[str]]
   kernels_refused: dict[str, dict[str, list[str]]]
+  matmul_precision: str
   trained: frozen_lib.Trained
   metrics: tuple[Metric, ...]
 
@@ -182,10 +192,15 @@ def recipe_and_initialize(
     mixup_mode=configure.optional(config, mixup.MODE),
     ema_warmup=configure.optional(config, average.WARMUP),
     weights=configure.optional(config, average.WEIGHTS),
+    matmul_precision=precision.choice(config),
   )
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)
 
   def initialize(hyper, batch=None, steps=()):
+    with precision.applied(recipe.matmul_precision):
+      return begun(hyper, batch, steps)
+
+  def begun(hyper, batch, steps):
     if not (steps := steps or changes):
       return recipe.start(drawn.draw(hyper, batch), hyper)
     # Steps stay outside: what one reads from disk is no constant of a program.
@@ -314,6 +329,7 @@ def _compile(config: configure.ConfigDict) -> Program:
     compile_s=time.perf_counter() - start_s,
     kernels=kernels,
     kernels_refused=refused,
+    matmul_precision=precision.meaning(precision.choice(config)).operands,
     trained=lowered.recipe.trained,
     metrics=lowered.recipe.metrics,
   )

@@ -1,7 +1,8 @@
 """The pure training and evaluation steps."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
 from normjax.record import probes
 from normjax.record.files import ROW_KEYS
-from normjax.train import average, frozen, measure, mixup
+from normjax.train import average, frozen, measure, mixup, precision
 from normjax.train.state import State, create
 from normjax.types import Array, Hyper, PyTree
 
@@ -45,6 +46,7 @@ class Recipe(NamedTuple):
   mixup_mode: str = "batch"  # See `mixup.Options`; scalars say whether.
   ema_warmup: bool = False  # See `average`.
   weights: str = "trained"  # What an evaluation reads, or "ema".
+  matmul_precision: str = "float32"  # See `precision`.
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
     """The state before step 0 on these variables."""
@@ -56,6 +58,20 @@ class Recipe(NamedTuple):
     return create(variables, optimizer_state, averaged)
 
 
+def _in_its_precision[**P, T](
+  function: Callable[Concatenate[Recipe, P], T],
+) -> Callable[Concatenate[Recipe, P], T]:
+  """The function of a recipe, its products as the recipe says."""
+
+  @functools.wraps(function)
+  def wrapped(recipe: Recipe, *args: P.args, **kwargs: P.kwargs) -> T:
+    with precision.applied(recipe.matmul_precision):
+      return function(recipe, *args, **kwargs)
+
+  return wrapped
+
+
+@_in_its_precision
 def forward(
   recipe: Recipe,
   variables: dict[str, PyTree],
@@ -192,6 +208,7 @@ def _over_micro_batches(values: Array) -> Array:
   return jnp.max(values, axis=0)
 
 
+@_in_its_precision
 def train_step(
   recipe: Recipe, state: State, batch: Batch, hyper: Hyper
 ) -> tuple[State, dict[str, Array]]:
@@ -285,6 +302,7 @@ def evaluation_variables(recipe: Recipe, state: State) -> dict[str, PyTree]:
   return state.variables() | {"params": params, "stats": stats}
 
 
+@_in_its_precision
 def evaluation_step(
   recipe: Recipe, state: State, batch: Batch, hyper: Hyper
 ) -> objectives.Sums:

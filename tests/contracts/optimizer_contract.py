@@ -18,6 +18,7 @@ from flax import nnx
 from jax.interpreters import partial_eval
 
 from normjax import optim
+from tests import products
 from tests.contracts import optimizer_options
 
 
@@ -269,6 +270,15 @@ class OptimizerContract:
     for _ in range(2):
       updates, state = update(zero, state, params)
       assert all_zero(updates)
+
+  def test_products_say_their_precision(self, case):
+    """None is left to the platform; operands of 16 bits cannot be rounded."""
+    init, update = compiled(case)
+    params = small_tree()
+    traced = update.func.trace(
+      *update.args, params, jax.eval_shape(init, params), params
+    )
+    assert not [p for p in products.of(traced.jaxpr) if p.is_rounded]
 
   def test_empty_tree(self, case):
     tx = case.make()

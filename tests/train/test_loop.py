@@ -78,6 +78,7 @@ def test_result_and_rows_say_what_happened(tmp_path):
   assert run["provenance"]["kernels"] == {"rms_norm": ["xla"]}
   refused = run["provenance"]["kernels_refused"]["rms_norm"]
   assert refused["pallas_tpu"] == ["needs a TPU, this is cpu"]
+  assert run["provenance"]["matmul_precision"] == "float32"
 
 
 def test_divergence_is_a_result_with_its_step(tmp_path):
