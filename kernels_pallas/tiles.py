@@ -1,0 +1,147 @@
+"""Tiles of kernels over rows: how many rows a step of a grid has, and how.
+
+The one place that chooses them, for every op whose unit is a row. Nothing of
+Pallas is imported, so that asking whether a kernel can run costs nothing.
+
+On a GPU, a memory of 4.8 TB/s that answers after some 0.6 us keeps busy only
+with 22 KB on their way to each multiprocessor (Little's law); the tiles aim at
+32 KB. What limits them is the register file. The estimate of registers is
+within 10 of what ptxas reports for each kernel of `rms_norm` and `layer_norm`
+at 1024 to 8192 values.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+_LANES = 128
+
+_MULTIPROCESSORS = 132  # of an H100 or H200
+_THREADS = 128  # of a warpgroup
+_REGISTERS = 65536  # of a multiprocessor
+_MOST_REGISTERS = 240  # of a thread: ptxas spills from 255 on
+_OTHER_REGISTERS = 45  # addresses, counters, sums
+_LOAD_BYTES = 16  # the widest load of a thread
+_BLOCK_BYTES = 8192
+_MOST_ROWS = 8  # of a block: they are unrolled
+_MOST_WIDTH = 8192
+
+# Half of the 16 MiB that a TPU kernel gets.
+_VMEM_BYTES = 8 * 2**20
+_SUBLANES = 16  # rows of a bfloat16 tile; float32 has 8
+_MOST_TPU_ROWS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class GpuTile:
+  """How a Mosaic GPU kernel goes over rows, with one warpgroup per CTA.
+
+  Attributes:
+    ctas: in the grid; each goes on with the block `ctas` further on.
+    rows: of a block, whose loads are on their way together; it divides the
+      number of rows.
+    vector: values of one load of a thread, 16 bytes if the width allows.
+    ahead: whether the next block is loaded before this one is computed.
+    wide: whether registers do not hold the vectors of the row's size: those
+      that are read are read anew for each row, sums are in shared memory.
+  """
+
+  ctas: int
+  rows: int
+  vector: int
+  ahead: bool
+  wide: bool
+
+
+def gpu(
+  rows: int,
+  width: int,
+  dtype: DTypeLike,
+  *,
+  arrays: int,
+  vectors: int,
+  per_multiprocessor: int = 8,
+  ahead: bool = False,
+) -> GpuTile:
+  """The tile for rows of `width` values.
+
+  Args:
+    rows: how many there are.
+    width: a multiple of 128.
+    dtype: of the rows in memory.
+    arrays: how many arrays of rows are read.
+    vectors: of the row's size, read or summed up.
+    per_multiprocessor: the most CTAs that shall run beside each other; each
+      leaves a row of partial sums, where there are any.
+    ahead: whether to load ahead, if registers allow.
+  """
+  itemsize = jnp.dtype(dtype).itemsize
+  most = max(1, min(_MOST_ROWS, _BLOCK_BYTES // (width * itemsize)))
+  block = math.gcd(rows, 2 ** (most.bit_length() - 1))
+
+  def registers(ahead: bool, wide: bool) -> int:
+    values = arrays * block + (1 if wide else vectors)
+    values += arrays * block * itemsize / 4 if ahead else 0
+    return _OTHER_REGISTERS + math.ceil(values * width / _THREADS)
+
+  options = [(True, False)] if ahead else []
+  options += [(False, False)]
+  ahead, wide = next(
+    (o for o in options if registers(*o) <= _MOST_REGISTERS), (False, True)
+  )
+  resident = _REGISTERS // (_THREADS * registers(ahead, wide))
+  ctas = _MULTIPROCESSORS * min(max(1, resident), per_multiprocessor)
+  return GpuTile(
+    ctas=min(ctas, rows // block),
+    rows=block,
+    vector=math.gcd(width // _THREADS, _LOAD_BYTES // itemsize),
+    ahead=ahead,
+    wide=wide,
+  )
+
+
+def gpu_refuses(shape: tuple[int, ...], dtype: DTypeLike) -> str | None:
+  """Why a Mosaic GPU kernel cannot take such rows, or None."""
+  return _rows_refuse(shape, dtype) or (
+    f"takes rows of {_MOST_WIDTH} values at most, not shape {shape}: more do"
+    " not fit the registers"
+    if shape[-1] > _MOST_WIDTH
+    else None
+  )
+
+
+def tpu_rows(width: int, arrays: int) -> int | None:
+  """Rows of a TPU kernel's block; None if not one tile fits.
+
+  A step holds each array twice (double buffering) and some four temporaries,
+  float32 at most.
+
+  Args:
+    width: values of a row.
+    arrays: of rows, read and written.
+  """
+  rows = _VMEM_BYTES // (4 * (2 * arrays + 4) * width)
+  rows = min(rows, _MOST_TPU_ROWS) // _SUBLANES * _SUBLANES
+  return rows or None
+
+
+def tpu_refuses(
+  shape: tuple[int, ...], dtype: DTypeLike, arrays: int
+) -> str | None:
+  """Why a Mosaic TPU kernel cannot take such rows, or None."""
+  return _rows_refuse(shape, dtype) or (
+    f"rows of {shape[-1]} values do not fit the kernel's memory"
+    if tpu_rows(shape[-1], arrays) is None
+    else None
+  )
+
+
+def _rows_refuse(shape: Sequence[int], dtype: DTypeLike) -> str | None:
+  if dtype not in (jnp.float32, jnp.bfloat16):
+    return f"needs float32 or bfloat16, not {dtype}"
+  if shape[-1] % _LANES or not all(shape):
+    return f"needs rows of a multiple of {_LANES} values, not shape {shape}"
+  return None
