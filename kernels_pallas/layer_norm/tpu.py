@@ -56,7 +56,7 @@ def _layer_norm(
 
   def body(arrays, vectors):
     # As h is read backward, and by whoever reads the sum.
-    h = sum(arrays).astype(x_bd.dtype).astype(jnp.float32)
+    h = sum(arrays[1:], arrays[0]).astype(x_bd.dtype).astype(jnp.float32)
     center, r = rows_lib.center_and_reciprocal(h, eps, row_blocks.row_sum)
     y = ref.affine((h - center) * r, *vectors)
     return [y, h][: len(read)], []

@@ -66,7 +66,8 @@ def _rms_norm(
       return [warpgroup.load(ref.at[row], tile) for ref in refs]
 
     def compute(row, fetched, _):
-      h_d = sum(value.astype(jnp.float32) for value in fetched)
+      h_d, *residual_d = (value.astype(jnp.float32) for value in fetched)
+      h_d = sum(residual_d, h_d)
       if h_ref is not None:
         h_ref[row] = h_d.astype(h_ref.dtype)
         # As it is read backward, and by whoever reads the sum.

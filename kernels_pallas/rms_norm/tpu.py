@@ -50,7 +50,7 @@ def _rms_norm(
 
   def body(arrays, vectors):
     # As h is read backward, and by whoever reads the sum.
-    h = sum(arrays).astype(x_bd.dtype).astype(jnp.float32)
+    h = sum(arrays[1:], arrays[0]).astype(x_bd.dtype).astype(jnp.float32)
     y = ref.rms_norm(h, vectors[0], eps)
     return [y, h][: len(read)], []
 
