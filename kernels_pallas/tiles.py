@@ -13,13 +13,19 @@ such that `rms_norm` and `layer_norm` spill nothing up to 8192 values.
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from kernels_pallas.programs import Target, one_device
+
+Shapes = Sequence[tuple[int, ...]]
+
 _LANES = 128
 
+_HOPPER = re.compile(r"\bG?H\d+")
 _MULTIPROCESSORS = 132  # of an H100 or H200
 _THREADS = 128  # of a warpgroup
 _REGISTERS = 65536  # of a multiprocessor
@@ -105,14 +111,23 @@ def gpu(
   )
 
 
-def gpu_refuses(shape: tuple[int, ...], dtype: DTypeLike) -> str | None:
+def gpu_supports(
+  target: Target, shapes: Shapes, dtypes: Sequence[DTypeLike]
+) -> str | None:
   """Why a Mosaic GPU kernel cannot take such rows, or None."""
-  return _rows_refuse(shape, dtype) or (
-    f"takes rows of {_MOST_WIDTH} values at most, not shape {shape}: more do"
-    " not fit the registers"
-    if shape[-1] > _MOST_WIDTH
-    else None
-  )
+  if target.platform != "gpu":
+    return f"needs a GPU, this is {target.platform}"
+  if not _HOPPER.search(target.device_kind):
+    return f"is for GPUs of Hopper, this is {target.device_kind}"
+  reason = _rows_refuse(shapes[0], dtypes[0])
+  if reason is not None:
+    return reason
+  if shapes[0][-1] > _MOST_WIDTH:
+    return (
+      f"rows of {shapes[0][-1]} values do not fit the registers, which have"
+      f" {_MOST_WIDTH}"
+    )
+  return one_device(target)
 
 
 def tpu_rows(width: int) -> int | None:
@@ -126,16 +141,22 @@ def tpu_rows(width: int) -> int | None:
   return rows or None
 
 
-def tpu_refuses(shape: tuple[int, ...], dtype: DTypeLike) -> str | None:
+def tpu_supports(
+  target: Target, shapes: Shapes, dtypes: Sequence[DTypeLike]
+) -> str | None:
   """Why a Mosaic TPU kernel cannot take such rows, or None."""
-  return _rows_refuse(shape, dtype) or (
-    f"rows of {shape[-1]} values do not fit the kernel's memory"
-    if tpu_rows(shape[-1]) is None
-    else None
-  )
+  if target.platform != "tpu":
+    return f"needs a TPU, this is {target.platform}"
+  reason = _rows_refuse(shapes[0], dtypes[0])
+  if reason is not None:
+    return reason
+  width = shapes[0][-1]
+  if tpu_rows(width) is None:
+    return f"rows of {width} values do not fit the kernel's memory"
+  return one_device(target)
 
 
-def _rows_refuse(shape: Sequence[int], dtype: DTypeLike) -> str | None:
+def _rows_refuse(shape: tuple[int, ...], dtype: DTypeLike) -> str | None:
   if dtype not in (jnp.float32, jnp.bfloat16):
     return f"needs float32 or bfloat16, not {dtype}"
   if shape[-1] % _LANES or not all(shape):

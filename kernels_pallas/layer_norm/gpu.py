@@ -25,10 +25,10 @@ _Residuals = tuple[Array, Array | None, Array | None, Array, Array]
 
 def layer_norm(
   x: Array,
-  scale: Array | None,
-  bias: Array | None,
-  eps: float,
+  scale: Array | None = None,
+  bias: Array | None = None,
   residual: Array | None = None,
+  eps: float = 1e-6,
   *,
   interpret: Any = None,
 ) -> Array | tuple[Array, Array]:

@@ -19,10 +19,10 @@ from kernels_pallas.layer_norm import rows as rows_lib
 
 def layer_norm(
   x: Array,
-  scale: Array | None,
-  bias: Array | None,
-  eps: float,
+  scale: Array | None = None,
+  bias: Array | None = None,
   residual: Array | None = None,
+  eps: float = 1e-6,
   *,
   interpret: Any = False,
 ) -> Array | tuple[Array, Array]:

@@ -21,9 +21,9 @@ _CTAS_WITH_SUMS = 2
 
 def rms_norm(
   x: Array,
-  scale: Array | None,
-  eps: float,
+  scale: Array | None = None,
   residual: Array | None = None,
+  eps: float = 1e-6,
   *,
   interpret: Any = None,
 ) -> Array | tuple[Array, Array]:

@@ -18,9 +18,9 @@ from kernels_pallas.rms_norm import ref
 
 def rms_norm(
   x: Array,
-  scale: Array | None,
-  eps: float,
+  scale: Array | None = None,
   residual: Array | None = None,
+  eps: float = 1e-6,
   *,
   interpret: Any = False,
 ) -> Array | tuple[Array, Array]:

@@ -14,7 +14,7 @@ import pytest
 
 from kernels_pallas import blocks as blocks_lib
 from kernels_pallas import dispatch
-from kernels_pallas.layer_norm import blocks, layer_norm, ref, xla
+from kernels_pallas.layer_norm import blocks, gpu, layer_norm, ref, tpu, xla
 from tests.kernels_pallas import contract
 
 EPS = 1e-5
@@ -22,6 +22,9 @@ IMPLEMENTATIONS = {
   "reference": ref.layer_norm,
   "xla": xla.layer_norm,
   "xla_blocks": blocks.layer_norm,
+  "pallas_tpu": lambda x, scale, bias, eps: tpu.layer_norm(
+    x, scale, bias, None, eps, interpret=True
+  ),
 }
 
 
@@ -61,11 +64,20 @@ def both(name, x, scale, bias, dy):
   return y, *vjp(dy)
 
 
+def transcription(x, scale, bias, residual, dy, dh=0, eps=EPS):
+  """Of the op: y, with a residual h as well, and the gradients."""
+  h = x if residual is None else x + residual
+  y, dx, *others = numpy_layer_norm(h, scale, bias, dy, eps)
+  if residual is None:
+    return y, dx, *others
+  return y, h, dx + dh, *others, dx + dh
+
+
 class TestContract(contract.Contract):
   """Against the formulas above."""
 
   name = "layer_norm"
-  transcription = staticmethod(numpy_layer_norm)
+  transcription = staticmethod(transcription)
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)

@@ -1,0 +1,75 @@
+"""Specs of ops of rows whose last array is a residual, or None."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from kernels_pallas import contract
+from kernels_pallas.specs import ArgumentSpec
+
+Shapes = Callable[
+  [tuple[int, ...], DTypeLike], Sequence[jax.ShapeDtypeStruct | None]
+]
+
+_ROWS = 8192  # tokens of a step, as of 32 sequences of 256
+# Of a decoder's features: 768 is no multiple of 1024, 8192 the widest.
+_BFLOAT16_WIDTHS = (512, 768, 1024, 4096, 8192)
+_FLOAT32_WIDTHS = (4096,)
+_RESIDUAL_WIDTHS = (4096,)
+
+
+def specs(
+  shapes: Shapes, differentiated: tuple[int, ...]
+) -> tuple[ArgumentSpec, ...]:
+  """What a benchmark runs.
+
+  Args:
+    shapes: (shape of the rows, their dtype) -> the arguments', without a
+      residual.
+    differentiated: see `ArgumentSpec`.
+  """
+
+  def spec(width: int, dtype: DTypeLike, residual: bool) -> ArgumentSpec:
+    x, *vectors, _ = shapes((_ROWS, width), dtype)
+    x_bytes, vectors_bytes = _bytes([x]), _bytes(vectors)
+    # x and y, x and dy and dx; h as well, and twice the gradient that it has.
+    passes, backward = (4, 4) if residual else (2, 3)
+    return ArgumentSpec(
+      name=f"{_ROWS} x {width} {jnp.dtype(dtype).name}"
+      + (" + residual" if residual else ""),
+      shapes=(x, *vectors, x if residual else None),
+      ideal_bytes=passes * x_bytes + vectors_bytes,
+      differentiated=differentiated,
+      # Of the vectors one is read, the gradients of all are written.
+      ideal_backward_bytes=backward * x_bytes + vectors_bytes + 4 * width,
+    )
+
+  return (
+    *(spec(width, jnp.bfloat16, False) for width in _BFLOAT16_WIDTHS),
+    *(spec(width, jnp.float32, False) for width in _FLOAT32_WIDTHS),
+    *(spec(width, jnp.bfloat16, True) for width in _RESIDUAL_WIDTHS),
+  )
+
+
+def with_residual(plain: contract.Contract) -> contract.Contract:
+  """The contract, and its first spec with a residual.
+
+  That is float32: in bfloat16 plain operations round the gradient of x before
+  they add that of the sum, and a kernel does not.
+  """
+  first = plain.specs[0]
+  added = dataclasses.replace(
+    first,
+    name=f"{first.name}_residual",
+    shapes=(*first.shapes[:-1], first.shapes[0]),
+    differentiated=(*first.differentiated, len(first.shapes) - 1),
+  )
+  return dataclasses.replace(plain, specs=(*plain.specs, added))
+
+
+def _bytes(shapes: Sequence[jax.ShapeDtypeStruct]) -> int:
+  return sum(math.prod(s.shape) * s.dtype.itemsize for s in shapes)
