@@ -43,6 +43,7 @@ def specs(
       + (" + residual" if residual else ""),
       shapes=(x, *vectors, x if residual else None),
       ideal_bytes=passes * x_bytes + vectors_bytes,
+      options={"eps": 1e-6},
       differentiated=differentiated,
       # Of the vectors one is read, the gradients of all are written.
       ideal_backward_bytes=backward * x_bytes + vectors_bytes + 4 * width,
