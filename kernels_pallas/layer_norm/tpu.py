@@ -100,8 +100,7 @@ def _backward(
     normalized = (h - center) * r
     dx = rows_lib.gradient(normalized, dy * scale, r, row_blocks.row_sum)
     sums = [
-      jnp.sum(values, axis=0, keepdims=True)
-      for values in (dy * normalized, dy)
+      jnp.sum(values, axis=0, keepdims=True) for values in (dy * normalized, dy)
     ]
     return [sum(dh, dx)], sums
 

@@ -72,9 +72,7 @@ def rms_norm(
   return OP(x, scale, residual, eps, impl=impl)
 
 
-def _check(
-  x: Array, scale: Array | None, residual: Array | None, eps: float
-):
+def _check(x: Array, scale: Array | None, residual: Array | None, eps: float):
   del eps
   dispatch.check_rows("rms_norm", x, scale=scale)
   dispatch.check_residual("rms_norm", x, residual)

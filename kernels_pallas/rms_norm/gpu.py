@@ -110,7 +110,7 @@ def _backward(
 ):
   """With r = 1 / rms(h) and g = dy scale, all sums over the row:
 
-      dh += r (g - h r^2 sum(g h) / d), dscale = sum over rows of dy h r
+  dh += r (g - h r^2 sum(g h) / d), dscale = sum over rows of dy h r
   """
   h_bd, scale_d = residuals
   dy_bd, dh_bd = cotangents

@@ -129,9 +129,7 @@ def test_rows_of_a_constant_on_a_gpu(dtype):
 def test_a_residual_is_rounded_before(module, interpret):
   """What is normalised is the sum that is given out, in its bfloat16."""
   x, scale, bias, residual = data((4, 128), jnp.bfloat16)
-  y, h = module.layer_norm(
-    x, scale, bias, residual, EPS, interpret=interpret
-  )
+  y, h = module.layer_norm(x, scale, bias, residual, EPS, interpret=interpret)
   np.testing.assert_array_equal(h, x + residual)
   expected = layer_norm(x + residual, scale, bias, EPS, "xla")
   np.testing.assert_allclose(

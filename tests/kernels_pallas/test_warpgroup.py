@@ -5,6 +5,7 @@ import importlib
 import itertools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from kernels_pallas import contract, dispatch, tiles
 
 H200 = contract.BACK_ENDS["mosaic_gpu"].target
 V6E = contract.BACK_ENDS["pallas_tpu"].target
+OPS = [("rms_norm", 1), ("layer_norm", 2)]
 WIDTHS = [128, 384, 512, 768, 1024, 2048, 4096, 5504, 8192]
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["registers", "shared"])
-@pytest.mark.parametrize(("op", "vectors"), [("rms_norm", 1), ("layer_norm", 2)])
+@pytest.mark.parametrize(("op", "vectors"), OPS)
 def test_a_few_ctas_take_all_rows(op, vectors, wide, monkeypatch, capfd):
   """14 rows, as 7 blocks, over 2 CTAs: the walks are of unequal length."""
   monkeypatch.setattr(tiles, "_MULTIPROCESSORS", 1)
@@ -49,6 +51,27 @@ def test_a_few_ctas_take_all_rows(op, vectors, wide, monkeypatch, capfd):
     bound = (128 + 14 + 8) * 2**-24 * max(1, jnp.abs(expected).max())
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
   assert "RACE DETECTED" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+  ("module", "platform", "call"),
+  [("gpu", "cuda", "mosaic_gpu_v2"), ("tpu", "tpu", "tpu_custom_call")],
+)
+@pytest.mark.parametrize(("op", "vectors"), OPS)
+def test_lowers(op, vectors, module, platform, call):
+  """Mosaic accepts both kernels, and their blocks of 600 rows."""
+  function = getattr(
+    importlib.import_module(f"kernels_pallas.{op}.{module}"), op
+  )
+
+  def loss(x, *vectors):
+    return jnp.sum(jnp.float32(function(x, *vectors)))
+
+  x = jax.ShapeDtypeStruct((600, 256), jnp.bfloat16)
+  given = x, *[jax.ShapeDtypeStruct((256,), jnp.float32)] * vectors
+  gradient = jax.value_and_grad(loss, argnums=range(len(given)))
+  exported = jax.export.export(jax.jit(gradient), platforms=[platform])(*given)
+  assert exported.mlir_module().count(f"@{call}") == 2
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
