@@ -72,5 +72,5 @@ def with_residual(plain: contract.Contract) -> contract.Contract:
   return dataclasses.replace(plain, specs=(*plain.specs, added))
 
 
-def _bytes(shapes: Sequence[jax.ShapeDtypeStruct]) -> int:
-  return sum(math.prod(s.shape) * s.dtype.itemsize for s in shapes)
+def _bytes(shapes: Sequence[jax.ShapeDtypeStruct | None]) -> int:
+  return sum(math.prod(s.shape) * s.dtype.itemsize for s in shapes if s)

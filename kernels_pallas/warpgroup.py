@@ -52,6 +52,24 @@ def load(ref: Any, tile: GpuTile) -> Array:
   return plgpu.load(ref, layout=layout, optimized=False)
 
 
+def load_rows(tile: GpuTile, row: Array, *refs: Any) -> list[Array]:
+  """A row of each of the refs that are not None."""
+  return [load(ref.at[row], tile) for ref in refs if ref is not None]
+
+
+def total(loaded: Sequence[Array], ref: Any, row: Array) -> Array:
+  """The sum of rows, in float32; stored, if there is a ref for it.
+
+  It is then rounded as stored: what is read of it later is the same.
+  """
+  first, *others = (values.astype(jnp.float32) for values in loaded)
+  result = sum(others, first)
+  if ref is None:
+    return result
+  ref[row] = result.astype(ref.dtype)
+  return result.astype(ref.dtype).astype(jnp.float32)
+
+
 def vector(ref: Any, tile: GpuTile) -> Callable[[], Array] | None:
   """A vector that each row needs, in float32, as a function; None stays None.
 

@@ -8,7 +8,7 @@ so that the same rows give the same bits.
 """
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from kernels_pallas.layer_norm import rows as rows_lib
 _CTAS_WITH_SUMS = 2
 
 _Residuals = tuple[Array, Array | None, Array | None, Array, Array]
+
+_Results = tuple[Array, Array | None]
 
 
 def layer_norm(
@@ -37,12 +39,12 @@ def layer_norm(
   `interpret`, of `plgpu.InterpretGPUParams`, runs it anywhere.
   """
   x_bd = x.reshape(-1, x.shape[-1])
-  if residual is None:
-    y_bd, _ = _layer_norm(x_bd, None, scale, bias, eps, interpret)
-    return y_bd.reshape(x.shape)
-  y_bd, h_bd = _layer_norm(
-    x_bd, residual.reshape(x_bd.shape), scale, bias, eps, interpret
+  residual_bd = None if residual is None else residual.reshape(x_bd.shape)
+  y_bd, h_bd = cast(
+    _Results, _layer_norm(x_bd, residual_bd, scale, bias, eps, interpret)
   )
+  if h_bd is None:
+    return y_bd.reshape(x.shape)
   return y_bd.reshape(x.shape), h_bd.reshape(x.shape)
 
 
@@ -97,16 +99,10 @@ def _run_forward(
     bias = warpgroup.vector(bias_ref, tile)
 
     def fetch(row):
-      refs = (x_ref,) if residual_ref is None else (x_ref, residual_ref)
-      return [warpgroup.load(ref.at[row], tile) for ref in refs]
+      return warpgroup.load_rows(tile, row, x_ref, residual_ref)
 
     def compute(row, fetched, _):
-      h_d, *residual_d = (value.astype(jnp.float32) for value in fetched)
-      h_d = sum(residual_d, h_d)
-      if h_ref is not None:
-        h_ref[row] = h_d.astype(h_ref.dtype)
-        # As it is read backward, and by whoever reads the sum.
-        h_d = h_d.astype(h_ref.dtype).astype(jnp.float32)
+      h_d = warpgroup.total(fetched, h_ref, row)
       center, r = rows_lib.center_and_reciprocal(h_d, eps, jnp.sum)
       if keep:
         center_ref[row] = center
@@ -162,8 +158,7 @@ def _backward(
     sums = warpgroup.RowSums(tile, width, refs)
 
     def fetch(row):
-      vectors = (h_ref, dy_ref) + (() if dh_ref is None else (dh_ref,))
-      loaded = [warpgroup.load(ref.at[row], tile) for ref in vectors]
+      loaded = warpgroup.load_rows(tile, row, h_ref, dy_ref, dh_ref)
       return loaded, center_ref[row], r_ref[row]
 
     def compute(row, fetched, carry):

@@ -32,7 +32,12 @@ def center_and_reciprocal(
 
 
 def gradient(normalized: Array, g: Array, r: Array, total: Total) -> Array:
-  """dx = r (g - mean(g) - n mean(g n)), of n = (x - center) r."""
+  """The gradient of x.
+
+      dx = r (g - mean(g) - n mean(g n)), n = (x - center) r, g = dy scale
+
+  Means are those of the row.
+  """
   width = g.shape[-1]
   along = total(g * normalized) / width
   return (g - total(g) / width - normalized * along) * r

@@ -6,7 +6,7 @@ float32 a row would be padded to 128 lanes in memory.
 """
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from jax import Array
 from kernels_pallas import row_blocks
 from kernels_pallas.layer_norm import ref
 from kernels_pallas.layer_norm import rows as rows_lib
+
+_Results = tuple[Array, Array | None]
 
 
 def layer_norm(
@@ -26,19 +28,22 @@ def layer_norm(
   *,
   interpret: Any = False,
 ) -> Array | tuple[Array, Array]:
-  """See `kernels_pallas.layer_norm.layer_norm`; `interpret` runs it anywhere."""
+  """See `kernels_pallas.layer_norm.layer_norm`.
+
+  `interpret` runs it anywhere.
+  """
   width = x.shape[-1]
   if scale is None:
     scale = jnp.ones((width,), jnp.float32)
   if bias is None:
     bias = jnp.zeros((width,), jnp.float32)
   x_bd = x.reshape(-1, width)
-  if residual is None:
-    y_bd, _ = _layer_norm(x_bd, None, scale, bias, eps, interpret)
-    return y_bd.reshape(x.shape)
-  y_bd, h_bd = _layer_norm(
-    x_bd, residual.reshape(x_bd.shape), scale, bias, eps, interpret
+  residual_bd = None if residual is None else residual.reshape(x_bd.shape)
+  y_bd, h_bd = cast(
+    _Results, _layer_norm(x_bd, residual_bd, scale, bias, eps, interpret)
   )
+  if h_bd is None:
+    return y_bd.reshape(x.shape)
   return y_bd.reshape(x.shape), h_bd.reshape(x.shape)
 
 
@@ -55,8 +60,10 @@ def _layer_norm(
   read = [x_bd] if residual_bd is None else [x_bd, residual_bd]
 
   def body(arrays, vectors):
+    x, *others = arrays
+    h = jnp.add(x, *others) if others else x
     # As h is read backward, and by whoever reads the sum.
-    h = sum(arrays[1:], arrays[0]).astype(x_bd.dtype).astype(jnp.float32)
+    h = h.astype(x_bd.dtype).astype(jnp.float32)
     center, r = rows_lib.center_and_reciprocal(h, eps, row_blocks.row_sum)
     y = ref.affine((h - center) * r, *vectors)
     return [y, h][: len(read)], []
@@ -80,7 +87,9 @@ def _forward(
   eps: float,
   interpret: Any,
 ):
-  y_bd, h_bd = _layer_norm(x_bd, residual_bd, scale_d, bias_d, eps, interpret)
+  y_bd, h_bd = cast(
+    _Results, _layer_norm(x_bd, residual_bd, scale_d, bias_d, eps, interpret)
+  )
   return (y_bd, h_bd), (x_bd if h_bd is None else h_bd, scale_d, bias_d)
 
 

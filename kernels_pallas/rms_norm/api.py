@@ -1,10 +1,9 @@
 """The op and its implementations."""
 
 from collections.abc import Callable, Sequence
-from typing import overload
+from typing import Any, overload
 
 from jax import Array
-from jax.typing import DTypeLike
 
 from kernels_pallas import blocks as blocks_lib
 from kernels_pallas import dispatch, tiles
@@ -78,9 +77,7 @@ def _check(x: Array, scale: Array | None, residual: Array | None, eps: float):
   dispatch.check_residual("rms_norm", x, residual)
 
 
-def _plain(
-  function: Callable[[Array, Array | None, float], Array],
-) -> Callable[..., _Results]:
+def _plain(function: Callable[..., Any]) -> Callable[..., _Results]:
   """The op by a function that knows of no residual."""
 
   def run(

@@ -7,7 +7,7 @@ adds up: without atomics, so that the same rows give the same bits.
 """
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from kernels_pallas import tiles, warpgroup
 
 # Backward, each CTA leaves a row of partial sums.
 _CTAS_WITH_SUMS = 2
+
+_Results = tuple[Array, Array | None]
 
 
 def rms_norm(
@@ -32,11 +34,12 @@ def rms_norm(
   `interpret`, of `plgpu.InterpretGPUParams`, runs it anywhere.
   """
   x_bd = x.reshape(-1, x.shape[-1])
-  if residual is None:
-    return _rms_norm(x_bd, None, scale, eps, interpret)[0].reshape(x.shape)
-  y_bd, h_bd = _rms_norm(
-    x_bd, residual.reshape(x_bd.shape), scale, eps, interpret
+  residual_bd = None if residual is None else residual.reshape(x_bd.shape)
+  y_bd, h_bd = cast(
+    _Results, _rms_norm(x_bd, residual_bd, scale, eps, interpret)
   )
+  if h_bd is None:
+    return y_bd.reshape(x.shape)
   return y_bd.reshape(x.shape), h_bd.reshape(x.shape)
 
 
@@ -62,16 +65,10 @@ def _rms_norm(
     scale = warpgroup.vector(scale_ref, tile)
 
     def fetch(row):
-      refs = (x_ref,) if residual_ref is None else (x_ref, residual_ref)
-      return [warpgroup.load(ref.at[row], tile) for ref in refs]
+      return warpgroup.load_rows(tile, row, x_ref, residual_ref)
 
     def compute(row, fetched, _):
-      h_d, *residual_d = (value.astype(jnp.float32) for value in fetched)
-      h_d = sum(residual_d, h_d)
-      if h_ref is not None:
-        h_ref[row] = h_d.astype(h_ref.dtype)
-        # As it is read backward, and by whoever reads the sum.
-        h_d = h_d.astype(h_ref.dtype).astype(jnp.float32)
+      h_d = warpgroup.total(fetched, h_ref, row)
       y_d = h_d * lax.rsqrt(jnp.sum(h_d * h_d) / width + eps)
       y_d = y_d if scale is None else y_d * scale()
       y_ref[row] = y_d.astype(y_ref.dtype)
@@ -98,7 +95,9 @@ def _forward(
   eps: float,
   interpret: Any,
 ):
-  y_bd, h_bd = _rms_norm(x_bd, residual_bd, scale_d, eps, interpret)
+  y_bd, h_bd = cast(
+    _Results, _rms_norm(x_bd, residual_bd, scale_d, eps, interpret)
+  )
   return (y_bd, h_bd), (x_bd if h_bd is None else h_bd, scale_d)
 
 
@@ -108,9 +107,11 @@ def _backward(
   residuals: tuple[Array, Array | None],
   cotangents: tuple[Array, Array | None],
 ):
-  """With r = 1 / rms(h) and g = dy scale, all sums over the row:
+  """With r = 1 / rms(h) and g = dy scale:
 
-  dh += r (g - h r^2 sum(g h) / d), dscale = sum over rows of dy h r
+      dx = r (g - h r^2 mean(g h)) + dh, dscale = sum over rows of dy h r
+
+  The mean is that of the row; both of its sums are taken at once.
   """
   h_bd, scale_d = residuals
   dy_bd, dh_bd = cotangents
@@ -131,8 +132,7 @@ def _backward(
     sums = warpgroup.RowSums(tile, width, scratch)
 
     def fetch(row):
-      refs = (h_ref, dy_ref) + (() if dh_ref is None else (dh_ref,))
-      return [warpgroup.load(ref.at[row], tile) for ref in refs]
+      return warpgroup.load_rows(tile, row, h_ref, dy_ref, dh_ref)
 
     def compute(row, fetched, carry):
       h_d, dy_d, *dh_d = (value.astype(jnp.float32) for value in fetched)

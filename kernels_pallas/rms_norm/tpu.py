@@ -6,7 +6,7 @@ float32 a row would be padded to 128 lanes in memory.
 """
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ from jax import Array
 
 from kernels_pallas import row_blocks
 from kernels_pallas.rms_norm import ref
+
+_Results = tuple[Array, Array | None]
 
 
 def rms_norm(
@@ -29,11 +31,12 @@ def rms_norm(
   if scale is None:
     scale = jnp.ones((width,), jnp.float32)
   x_bd = x.reshape(-1, width)
-  if residual is None:
-    return _rms_norm(x_bd, None, scale, eps, interpret)[0].reshape(x.shape)
-  y_bd, h_bd = _rms_norm(
-    x_bd, residual.reshape(x_bd.shape), scale, eps, interpret
+  residual_bd = None if residual is None else residual.reshape(x_bd.shape)
+  y_bd, h_bd = cast(
+    _Results, _rms_norm(x_bd, residual_bd, scale, eps, interpret)
   )
+  if h_bd is None:
+    return y_bd.reshape(x.shape)
   return y_bd.reshape(x.shape), h_bd.reshape(x.shape)
 
 
@@ -49,8 +52,10 @@ def _rms_norm(
   read = [x_bd] if residual_bd is None else [x_bd, residual_bd]
 
   def body(arrays, vectors):
+    x, *others = arrays
+    h = jnp.add(x, *others) if others else x
     # As h is read backward, and by whoever reads the sum.
-    h = sum(arrays[1:], arrays[0]).astype(x_bd.dtype).astype(jnp.float32)
+    h = h.astype(x_bd.dtype).astype(jnp.float32)
     y = ref.rms_norm(h, vectors[0], eps)
     return [y, h][: len(read)], []
 
@@ -72,7 +77,9 @@ def _forward(
   eps: float,
   interpret: Any,
 ):
-  y_bd, h_bd = _rms_norm(x_bd, residual_bd, scale_d, eps, interpret)
+  y_bd, h_bd = cast(
+    _Results, _rms_norm(x_bd, residual_bd, scale_d, eps, interpret)
+  )
   return (y_bd, h_bd), (x_bd if h_bd is None else h_bd, scale_d)
 
 
