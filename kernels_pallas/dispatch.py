@@ -268,6 +268,10 @@ def check_residual(op: str, x: Array, residual: Array | None) -> None:
   """
   if residual is None:
     return
+  if not hasattr(residual, "dtype"):
+    raise TypeError(
+      f"{op} needs a residual that is an array; got {residual!r}."
+    )
   if residual.dtype != x.dtype:
     raise TypeError(
       f"{op} needs a residual of the dtype of x; got {residual.dtype} and x of"

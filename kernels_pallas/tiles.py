@@ -124,9 +124,12 @@ def gpu_supports(
     return reason
   if shapes[0][-1] > _MOST_WIDTH:
     return (
-      f"rows of {shapes[0][-1]} values do not fit the registers, which have"
-      f" {_MOST_WIDTH}"
+      f"rows of {shapes[0][-1]} values do not fit the registers; {_MOST_WIDTH}"
+      " do"
     )
+  if math.prod(shapes[0]) >= 2**31:
+    # What the compiler makes of offsets is 32 bits wide in places.
+    return f"takes fewer than 2^31 values, not shape {shapes[0]}"
   return one_device(target)
 
 

@@ -168,6 +168,7 @@ def test_a_residual_is_rounded_before(module, interpret):
   ("residual", "error", "words"),
   [
     (jnp.ones((4, 128), jnp.bfloat16), TypeError, "the dtype of x; got bfloat"),
+    (1.0, TypeError, "an array; got 1.0"),
     (jnp.ones((1, 128)), ValueError, "the shape of x; got \\(1, 128\\)"),
   ],
 )

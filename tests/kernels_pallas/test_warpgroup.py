@@ -124,3 +124,8 @@ def test_tiles_fit_the_rows(dtype):
 def test_refusals(supports, target, width, reason):
   said = supports(target, [(4, width)], [jnp.dtype(jnp.float32)])
   assert (said is None) if reason is None else (reason in said)
+
+
+def test_offsets_have_32_bits():
+  shape, dtype = (2**18, 8192), jnp.dtype(jnp.bfloat16)
+  assert "fewer than 2^31 values" in tiles.gpu_supports(H200, [shape], [dtype])
