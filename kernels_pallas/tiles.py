@@ -54,7 +54,8 @@ class GpuTile:
     vector: values of one load of a thread, 16 bytes if the width allows.
     ahead: whether the next block is loaded before this one is computed.
     wide: whether registers do not hold the vectors of the row's size: those
-      that are read are read anew for each row, sums are in shared memory.
+      that are read are read anew for each row, sums are in shared memory, and
+      a third array of rows is read when it is needed.
   """
 
   ctas: int
@@ -91,7 +92,7 @@ def gpu(
   block = math.gcd(rows, 2 ** (most.bit_length() - 1))
 
   def registers(ahead: bool, wide: bool) -> int:
-    values = arrays * block + (1 if wide else vectors)
+    values = (2 if wide else arrays) * block + (1 if wide else vectors)
     values += arrays * block * itemsize / 4 if ahead else 0
     return _OTHER_REGISTERS + math.ceil(values * width / _THREADS)
 

@@ -48,8 +48,7 @@ def cta() -> Array:
 
 def load(ref: Any, tile: GpuTile) -> Array:
   """A vector from memory to registers, in its own dtype."""
-  layout = plgpu.Layout.WG_STRIDED(ref.shape, vec_size=tile.vector)
-  return plgpu.load(ref, layout=layout, optimized=False)
+  return plgpu.load(ref, layout=_layout(ref, tile), optimized=False)
 
 
 def load_rows(tile: GpuTile, row: Array, *refs: Any) -> list[Array]:
@@ -81,6 +80,11 @@ def vector(ref: Any, tile: GpuTile) -> Callable[[], Array] | None:
     return lambda: load(ref, tile).astype(jnp.float32)
   value = load(ref, tile).astype(jnp.float32)
   return lambda: value
+
+
+def scaled(values: Array, scale: Callable[[], Array] | None) -> Array:
+  """Values times a `vector`, if there is one."""
+  return values if scale is None else values * scale()
 
 
 def over_rows(
@@ -125,6 +129,10 @@ def over_rows(
   return lax.fori_loop(0, steps, step, (carry, fetch_block(first)))[0]
 
 
+def _layout(vector: Any, tile: GpuTile) -> Any:
+  return plgpu.Layout.WG_STRIDED(vector.shape, vec_size=tile.vector)
+
+
 class RowSums:
   """Sums over this CTA's rows, each of the row's size, in float32.
 
@@ -147,8 +155,10 @@ class RowSums:
     """The first carry."""
     if not self._tile.wide:
       return (self._zero,) * count
+    # In the layout that they are read in: of itself a zero has none.
+    zero = plgpu.layout_cast(self._zero, _layout(self._zero, self._tile))
     for ref in self._refs:
-      ref[...] = self._zero
+      ref[...] = zero
     return ()
 
   def add(self, carry: tuple[Array, ...], *values: Array) -> tuple[Array, ...]:

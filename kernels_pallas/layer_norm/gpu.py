@@ -108,7 +108,7 @@ def _run_forward(
         center_ref[row] = center
         r_ref[row] = r
       y_d = (h_d - center) * r
-      y_d = y_d if scale is None else y_d * scale()
+      y_d = warpgroup.scaled(y_d, scale)
       y_d = y_d if bias is None else y_d + bias()
       y_ref[row] = y_d.astype(y_ref.dtype)
 
@@ -155,19 +155,24 @@ def _backward(
     h_ref, scale_ref, center_ref, r_ref, dy_ref, dh_ref, dx_ref, sums_ref, *refs
   ):
     scale = warpgroup.vector(scale_ref, tile)
+    early_ref, late_ref = (None, dh_ref) if tile.wide else (dh_ref, None)
     sums = warpgroup.RowSums(tile, width, refs)
 
     def fetch(row):
-      loaded = warpgroup.load_rows(tile, row, h_ref, dy_ref, dh_ref)
+      loaded = warpgroup.load_rows(tile, row, h_ref, dy_ref, early_ref)
       return loaded, center_ref[row], r_ref[row]
 
     def compute(row, fetched, carry):
       loaded, center, r = fetched
       h_d, dy_d, *dh_d = (value.astype(jnp.float32) for value in loaded)
       normalized_d = (h_d - center) * r
-      g_d = dy_d if scale is None else dy_d * scale()
-      dx_d = rows_lib.gradient(normalized_d, g_d, r, jnp.sum)
-      dx_ref[row] = sum(dh_d, dx_d).astype(dx_ref.dtype)
+      g_d = warpgroup.scaled(dy_d, scale)
+      means = rows_lib.gradient_means(normalized_d, g_d, jnp.sum)
+      # Anew, for registers that would have to hold it meanwhile.
+      g_d = warpgroup.scaled(dy_d, scale)
+      dx_d = rows_lib.gradient(normalized_d, g_d, r, means)
+      dx_d = sum([*dh_d, *warpgroup.load_rows(tile, row, late_ref)], dx_d)
+      dx_ref[row] = dx_d.astype(dx_ref.dtype)
       added = () if scale is None else (dy_d * normalized_d,)
       added += () if bias_d is None else (dy_d,)
       return sums.add(carry, *added)

@@ -31,13 +31,22 @@ def center_and_reciprocal(
   return first + rest, lax.rsqrt(variance + eps)
 
 
-def gradient(normalized: Array, g: Array, r: Array, total: Total) -> Array:
+def gradient_means(
+  normalized: Array, g: Array, total: Total
+) -> tuple[Array, Array]:
+  """mean(g) and mean(g n) of each row, for `gradient`."""
+  width = g.shape[-1]
+  return total(g) / width, total(g * normalized) / width
+
+
+def gradient(
+  normalized: Array, g: Array, r: Array, means: tuple[Array, Array]
+) -> Array:
   """The gradient of x.
 
       dx = r (g - mean(g) - n mean(g n)), n = (x - center) r, g = dy scale
 
   Means are those of the row.
   """
-  width = g.shape[-1]
-  along = total(g * normalized) / width
-  return (g - total(g) / width - normalized * along) * r
+  mean, along = means
+  return (g - mean - normalized * along) * r

@@ -107,7 +107,9 @@ def _backward(
     (h, dy, *dh), (scale,) = arrays, vectors
     center, r = rows_lib.center_and_reciprocal(h, eps, row_blocks.row_sum)
     normalized = (h - center) * r
-    dx = rows_lib.gradient(normalized, dy * scale, r, row_blocks.row_sum)
+    g = dy * scale
+    means = rows_lib.gradient_means(normalized, g, row_blocks.row_sum)
+    dx = rows_lib.gradient(normalized, g, r, means)
     sums = [
       jnp.sum(values, axis=0, keepdims=True) for values in (dy * normalized, dy)
     ]

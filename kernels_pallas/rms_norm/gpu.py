@@ -70,8 +70,7 @@ def _rms_norm(
     def compute(row, fetched, _):
       h_d = warpgroup.total(fetched, h_ref, row)
       y_d = h_d * lax.rsqrt(jnp.sum(h_d * h_d) / width + eps)
-      y_d = y_d if scale is None else y_d * scale()
-      y_ref[row] = y_d.astype(y_ref.dtype)
+      y_ref[row] = warpgroup.scaled(y_d, scale).astype(y_ref.dtype)
 
     warpgroup.over_rows(tile, rows, fetch, compute)
 
@@ -109,9 +108,9 @@ def _backward(
 ):
   """With r = 1 / rms(h) and g = dy scale:
 
-      dx = r (g - h r^2 mean(g h)) + dh, dscale = sum over rows of dy h r
+      n = h r, dx = r (g - n r mean(g h)) + dh, dscale = sum over rows of dy n
 
-  The mean is that of the row; both of its sums are taken at once.
+  The mean is that of the row.
   """
   h_bd, scale_d = residuals
   dy_bd, dh_bd = cotangents
@@ -129,19 +128,24 @@ def _backward(
 
   def body(h_ref, scale_ref, dy_ref, dh_ref, dx_ref, dscale_ref, *scratch):
     scale = warpgroup.vector(scale_ref, tile)
+    early_ref, late_ref = (None, dh_ref) if tile.wide else (dh_ref, None)
     sums = warpgroup.RowSums(tile, width, scratch)
 
     def fetch(row):
-      return warpgroup.load_rows(tile, row, h_ref, dy_ref, dh_ref)
+      return warpgroup.load_rows(tile, row, h_ref, dy_ref, early_ref)
 
     def compute(row, fetched, carry):
       h_d, dy_d, *dh_d = (value.astype(jnp.float32) for value in fetched)
-      g_d = dy_d if scale is None else dy_d * scale()
       r = lax.rsqrt(jnp.sum(h_d * h_d) / width + eps)
-      along = r * r * (jnp.sum(g_d * h_d) / width)
-      dx_d = sum(dh_d, (g_d - h_d * along) * r)
+      along = r * (jnp.sum(warpgroup.scaled(dy_d, scale) * h_d) / width)
+      normalized_d = h_d * r
+      # First, so that dy is needed no longer than its product with the scale.
+      if scale is not None:
+        carry = sums.add(carry, dy_d * normalized_d)
+      dx_d = (warpgroup.scaled(dy_d, scale) - normalized_d * along) * r
+      dx_d = sum([*dh_d, *warpgroup.load_rows(tile, row, late_ref)], dx_d)
       dx_ref[row] = dx_d.astype(dx_ref.dtype)
-      return carry if scale is None else sums.add(carry, dy_d * (h_d * r))
+      return carry
 
     carry = warpgroup.over_rows(tile, rows, fetch, compute, sums.start(count))
     if scale is not None:
