@@ -119,7 +119,7 @@ def over_rows(
     if not tile.ahead:
       return compute(block, fetch_block(block), state)
     carry, fetched = state
-    # The last one's next is itself: it is read again, and not computed.
+    # After its last block a CTA reads the last of all, and does not compute it.
     ahead = fetch_block(jnp.minimum(block + tile.ctas, blocks - 1))
     return compute(block, fetched, carry), ahead
 
