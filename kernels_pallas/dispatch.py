@@ -34,6 +34,7 @@ __all__ = [
   "Target",
   "UnsupportedError",
   "anywhere",
+  "check_residual",
   "check_rows",
   "on_each_device",
   "one_device",
@@ -256,3 +257,28 @@ def check_rows(op: str, x: Array, **vectors: Array | None) -> None:
         f"{op} needs x (..., d) and {name} (d,); got x of shape"
         f" {x.shape} and {name} of shape {shape}."
       )
+
+
+def check_residual(op: str, x: Array, residual: Array | None) -> None:
+  """Checks what is to be added to rows.
+
+  Raises:
+    TypeError: of another dtype.
+    ValueError: of another shape; None always fits.
+  """
+  if residual is None:
+    return
+  if not hasattr(residual, "dtype"):
+    raise TypeError(
+      f"{op} needs a residual that is an array; got {residual!r}."
+    )
+  if residual.dtype != x.dtype:
+    raise TypeError(
+      f"{op} needs a residual of the dtype of x; got {residual.dtype} and x of"
+      f" {x.dtype}."
+    )
+  if residual.shape != x.shape:
+    raise ValueError(
+      f"{op} needs a residual of the shape of x; got {residual.shape} and x of"
+      f" shape {x.shape}."
+    )

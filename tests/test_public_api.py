@@ -19,10 +19,18 @@ def _name(path: Path) -> str:
   return str(path.relative_to(support.ROOT))
 
 
+def _is_overload(node: ast.AST) -> bool:
+  """Whether it is a signature alone; the function below it is documented."""
+  decorators = getattr(node, "decorator_list", ())
+  return any(ast.unparse(d) == "overload" for d in decorators)
+
+
 def _public(tree: ast.Module):
   """Public functions, classes and methods of public classes."""
   kinds = ast.FunctionDef | ast.ClassDef
   for node in tree.body:
+    if _is_overload(node):
+      continue
     if isinstance(node, kinds) and not node.name.startswith("_"):
       yield node.name, node
       for child in getattr(node, "body", ()):

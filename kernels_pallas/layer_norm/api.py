@@ -1,12 +1,38 @@
 """The op and its implementations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 from jax import Array
 
 from kernels_pallas import blocks as blocks_lib
-from kernels_pallas import dispatch
+from kernels_pallas import dispatch, tiles
 from kernels_pallas.layer_norm import blocks, ref, xla
+
+_Results = Array | tuple[Array, Array]
+
+
+@overload
+def layer_norm(
+  x: Array,
+  scale: Array | None = None,
+  bias: Array | None = None,
+  eps: float = 1e-6,
+  impl: str | Sequence[str] | None = None,
+  residual: None = None,
+) -> Array: ...
+
+
+@overload
+def layer_norm(
+  x: Array,
+  scale: Array | None = None,
+  bias: Array | None = None,
+  eps: float = 1e-6,
+  impl: str | Sequence[str] | None = None,
+  *,
+  residual: Array,
+) -> tuple[Array, Array]: ...
 
 
 def layer_norm(
@@ -15,10 +41,12 @@ def layer_norm(
   bias: Array | None = None,
   eps: float = 1e-6,
   impl: str | Sequence[str] | None = None,
-) -> Array:
+  residual: Array | None = None,
+) -> _Results:
   """Layer normalization over the last axis.
 
-      y = (x - mean(x)) / sqrt(var(x) + eps) * scale + bias
+      y = (h - mean(h)) / sqrt(var(h) + eps) * scale + bias,
+      h = x or x + residual
 
   arXiv:1607.06450, equations 3 and 4, with the biased variance. Two passes,
   accumulated in float32 (float64 for float64); y is rounded once, to the dtype
@@ -29,35 +57,97 @@ def layer_norm(
     scale: (d,), or None for 1.
     bias: (d,), or None for 0.
     eps: inside the square root.
-    impl: "xla_blocks", for large x on one CPU: block by block of rows; "xla",
-      plain operations with a hand-written backward pass; "reference", plain
-      operations and autodiff, also forward-mode. None takes the first that
-      runs here; a tuple is tried in its order.
+    impl: "mosaic_gpu", for Hopper; "pallas_tpu"; "xla_blocks", for large x on
+      one CPU: block by block of rows; "xla", plain operations with a
+      hand-written backward pass; "reference", plain operations and autodiff,
+      also forward-mode. None takes the first that runs here, a kernel only if
+      a device of the kind has proved it; a tuple is tried in its order.
+    residual: added to x first, of its shape and dtype; a kernel does it while
+      the row is at hand.
 
   Returns:
-    Of the shape and dtype of x.
+    Of the shape and dtype of x: y; with a residual y and h, which is rounded
+    before it is normalised.
 
   Raises:
-    TypeError: an x that is not floating.
-    ValueError: a scale or bias that does not fit.
+    TypeError: an x that is not floating, a residual of another dtype.
+    ValueError: a scale, bias or residual that does not fit.
     UnsupportedError: no implementation that was asked for runs here.
   """
-  return OP(x, scale, bias, eps, impl=impl)
+  return OP(x, scale, bias, residual, eps, impl=impl)
 
 
-def _check(x: Array, scale: Array | None, bias: Array | None, eps: float):
+def _check(
+  x: Array,
+  scale: Array | None,
+  bias: Array | None,
+  residual: Array | None,
+  eps: float,
+):
   del eps
   dispatch.check_rows("layer_norm", x, scale=scale, bias=bias)
+  dispatch.check_residual("layer_norm", x, residual)
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., _Results]:
+  """The op by a function that knows of no residual."""
+
+  def run(
+    x: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    residual: Array | None = None,
+    eps: float = 1e-6,
+  ) -> _Results:
+    if residual is None:
+      return function(x, scale, bias, eps)
+    h = x + residual
+    return function(h, scale, bias, eps), h
+
+  return run
+
+
+# Pallas costs half a second to import; only an accelerator has use for it.
+def _mosaic_gpu(
+  x: Array,
+  scale: Array | None,
+  bias: Array | None,
+  residual: Array | None,
+  eps: float,
+) -> _Results:
+  from kernels_pallas.layer_norm import gpu
+
+  return gpu.layer_norm(x, scale, bias, residual, eps)
+
+
+def _pallas_tpu(
+  x: Array,
+  scale: Array | None,
+  bias: Array | None,
+  residual: Array | None,
+  eps: float,
+) -> _Results:
+  from kernels_pallas.layer_norm import tpu
+
+  return tpu.layer_norm(x, scale, bias, residual, eps)
 
 
 OP = dispatch.Op(
   "layer_norm",
   (
-    dispatch.Candidate("xla_blocks", blocks.layer_norm, blocks_lib.supports),
-    dispatch.Candidate("xla", xla.layer_norm),
-    dispatch.Candidate("reference", ref.layer_norm),
+    dispatch.Candidate(
+      "mosaic_gpu", _mosaic_gpu, tiles.gpu_supports, silicon=True
+    ),
+    dispatch.Candidate(
+      "pallas_tpu", _pallas_tpu, tiles.tpu_supports, silicon=True
+    ),
+    dispatch.Candidate(
+      "xla_blocks", _plain(blocks.layer_norm), blocks_lib.supports
+    ),
+    dispatch.Candidate("xla", _plain(xla.layer_norm)),
+    dispatch.Candidate("reference", _plain(ref.layer_norm)),
   ),
   _check,
-  rows=(0,),
+  rows=(0, 3),
 )
 IMPLEMENTATIONS = OP.implementations

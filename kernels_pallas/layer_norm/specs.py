@@ -1,14 +1,17 @@
-"""What the op is tried on."""
+"""What the op is tried on, and what its benchmark runs."""
 
 import jax
 import jax.numpy as jnp
 
-from kernels_pallas import contract
+from kernels_pallas import contract, row_specs
 
 
 def _shapes(rows, dtype):
   vector = jax.ShapeDtypeStruct(rows[-1:], jnp.float32)
-  return jax.ShapeDtypeStruct(rows, dtype), vector, vector
+  return jax.ShapeDtypeStruct(rows, dtype), vector, vector, None
 
 
-CONTRACT = contract.row_contract(_shapes, differentiated=(0, 1, 2), eps=1e-5)
+CONTRACT = row_specs.with_residual(
+  contract.row_contract(_shapes, differentiated=(0, 1, 2), eps=1e-5)
+)
+SPECS = row_specs.specs(_shapes, differentiated=(0, 1, 2))

@@ -1,16 +1,36 @@
 """The op and its implementations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
-import jax.numpy as jnp
 from jax import Array
-from jax.typing import DTypeLike
 
 from kernels_pallas import blocks as blocks_lib
-from kernels_pallas import dispatch
+from kernels_pallas import dispatch, tiles
 from kernels_pallas.rms_norm import blocks, ref, xla
 
-_LANES = 128
+_Results = Array | tuple[Array, Array]
+
+
+@overload
+def rms_norm(
+  x: Array,
+  scale: Array | None = None,
+  eps: float = 1e-6,
+  impl: str | Sequence[str] | None = None,
+  residual: None = None,
+) -> Array: ...
+
+
+@overload
+def rms_norm(
+  x: Array,
+  scale: Array | None = None,
+  eps: float = 1e-6,
+  impl: str | Sequence[str] | None = None,
+  *,
+  residual: Array,
+) -> tuple[Array, Array]: ...
 
 
 def rms_norm(
@@ -18,10 +38,11 @@ def rms_norm(
   scale: Array | None = None,
   eps: float = 1e-6,
   impl: str | Sequence[str] | None = None,
-) -> Array:
+  residual: Array | None = None,
+) -> _Results:
   """Root mean square normalization over the last axis.
 
-      y = x / sqrt(mean(x^2) + eps) * scale
+      y = h / sqrt(mean(h^2) + eps) * scale, h = x or x + residual
 
   arXiv:1910.07467, equation 4. Accumulates in float32 (float64 for float64);
   the product with `scale` is rounded once, to the dtype of x.
@@ -30,62 +51,82 @@ def rms_norm(
     x: (..., d), floating.
     scale: (d,), or None for 1.
     eps: inside the square root.
-    impl: "pallas_tpu"; "xla_blocks", for large x on one CPU: block by block of
-      rows; "xla", plain operations with a hand-written backward pass;
-      "reference", plain operations and autodiff, also forward-mode. None takes
-      the first that runs here; a tuple is tried in its order.
+    impl: "mosaic_gpu", for Hopper; "pallas_tpu"; "xla_blocks", for large x on
+      one CPU: block by block of rows; "xla", plain operations with a
+      hand-written backward pass; "reference", plain operations and autodiff,
+      also forward-mode. None takes the first that runs here, a kernel only if
+      a device of the kind has proved it; a tuple is tried in its order.
+    residual: added to x first, of its shape and dtype; a kernel does it while
+      the row is at hand.
 
   Returns:
-    Of the shape and dtype of x.
+    Of the shape and dtype of x: y; with a residual y and h, which is rounded
+    before it is normalised.
 
   Raises:
-    TypeError: an x that is not floating.
-    ValueError: a scale that does not fit.
+    TypeError: an x that is not floating, a residual of another dtype.
+    ValueError: a scale or residual that does not fit.
     UnsupportedError: no implementation that was asked for runs here.
   """
-  return OP(x, scale, eps, impl=impl)
+  return OP(x, scale, residual, eps, impl=impl)
 
 
-def _check(x: Array, scale: Array | None, eps: float):
+def _check(x: Array, scale: Array | None, residual: Array | None, eps: float):
   del eps
   dispatch.check_rows("rms_norm", x, scale=scale)
+  dispatch.check_residual("rms_norm", x, residual)
 
 
-def _pallas_tpu(x: Array, scale: Array | None, eps: float) -> Array:
-  # Pallas costs half a second to import; only a TPU has use for it.
+def _plain(function: Callable[..., Any]) -> Callable[..., _Results]:
+  """The op by a function that knows of no residual."""
+
+  def run(
+    x: Array,
+    scale: Array | None = None,
+    residual: Array | None = None,
+    eps: float = 1e-6,
+  ) -> _Results:
+    if residual is None:
+      return function(x, scale, eps)
+    h = x + residual
+    return function(h, scale, eps), h
+
+  return run
+
+
+# Pallas costs half a second to import; only an accelerator has use for it.
+def _mosaic_gpu(
+  x: Array, scale: Array | None, residual: Array | None, eps: float
+) -> _Results:
+  from kernels_pallas.rms_norm import gpu
+
+  return gpu.rms_norm(x, scale, residual, eps)
+
+
+def _pallas_tpu(
+  x: Array, scale: Array | None, residual: Array | None, eps: float
+) -> _Results:
   from kernels_pallas.rms_norm import tpu
 
-  return tpu.rms_norm(x, scale, eps)
-
-
-def _tpu_supports(
-  target: dispatch.Target, shapes: dispatch.Shapes, dtypes: Sequence[DTypeLike]
-) -> str | None:
-  """Why the TPU kernel cannot run."""
-  if target.platform != "tpu":
-    return f"needs a TPU, this is {target.platform}"
-  from kernels_pallas.rms_norm import tpu
-
-  shape, dtype = shapes[0], dtypes[0]
-  width = shape[-1]
-  if dtype not in (jnp.float32, jnp.bfloat16):
-    return f"needs float32 or bfloat16, not {dtype}"
-  if width % _LANES or not all(shape):
-    return f"needs rows of a multiple of {_LANES} values, not shape {shape}"
-  if tpu.block_rows(width) is None:
-    return f"rows of {width} values do not fit the kernel's memory"
-  return dispatch.one_device(target)
+  return tpu.rms_norm(x, scale, residual, eps)
 
 
 OP = dispatch.Op(
   "rms_norm",
   (
-    dispatch.Candidate("pallas_tpu", _pallas_tpu, _tpu_supports, silicon=True),
-    dispatch.Candidate("xla_blocks", blocks.rms_norm, blocks_lib.supports),
-    dispatch.Candidate("xla", xla.rms_norm),
-    dispatch.Candidate("reference", ref.rms_norm),
+    dispatch.Candidate(
+      "mosaic_gpu", _mosaic_gpu, tiles.gpu_supports, silicon=True
+    ),
+    dispatch.Candidate(
+      "pallas_tpu", _pallas_tpu, tiles.tpu_supports, silicon=True
+    ),
+    dispatch.Candidate(
+      "xla_blocks", _plain(blocks.rms_norm), blocks_lib.supports
+    ),
+    dispatch.Candidate("xla", _plain(xla.rms_norm)),
+    dispatch.Candidate("reference", _plain(ref.rms_norm)),
   ),
   _check,
-  rows=(0,),
+  rows=(0, 2),
 )
 IMPLEMENTATIONS = OP.implementations

@@ -54,12 +54,12 @@ def test_rows_past_the_end_are_not_zero():
   assert np.isnan(sums_of_rows("arbitrary", strict, jnp.ones((12, 128)))).all()
 
 
-def wrong_gradient(x, scale, eps):
+def wrong_gradient(x, scale, _, eps):
   y = xla.rms_norm(x, scale, eps)
   return y + 1e-3 * (y - jax.lax.stop_gradient(y))
 
 
-def wrong_dtype(x, scale, eps):
+def wrong_dtype(x, scale, _, eps):
   return xla.rms_norm(x, scale, eps).astype(jnp.bfloat16)
 
 
@@ -80,7 +80,7 @@ def test_a_member_that_reads_another():
   def _(size, batched, x):
     return jnp.roll(x, 1, axis=0), True
 
-  def function(x, scale, eps):
+  def function(x, scale, _, eps):
     return xla.rms_norm(mixed(x), scale, eps)
 
   plain = case(function)

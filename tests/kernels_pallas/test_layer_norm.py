@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from kernels_pallas import blocks as blocks_lib
+from kernels_pallas import contract as contract_lib
 from kernels_pallas import dispatch
-from kernels_pallas.layer_norm import blocks, layer_norm, ref, xla
+from kernels_pallas.layer_norm import blocks, gpu, layer_norm, ref, tpu, xla
 from tests.kernels_pallas import contract
 
 EPS = 1e-5
@@ -22,6 +23,9 @@ IMPLEMENTATIONS = {
   "reference": ref.layer_norm,
   "xla": xla.layer_norm,
   "xla_blocks": blocks.layer_norm,
+  "pallas_tpu": lambda x, scale, bias, eps: tpu.layer_norm(
+    x, scale, bias, None, eps, interpret=True
+  ),
 }
 
 
@@ -61,11 +65,20 @@ def both(name, x, scale, bias, dy):
   return y, *vjp(dy)
 
 
+def transcription(x, scale, bias, residual, dy, dh=0, eps=EPS):
+  """Of the op: y, with a residual h as well, and the gradients."""
+  h = x if residual is None else x + residual
+  y, dx, *others = numpy_layer_norm(h, scale, bias, dy, eps)
+  if residual is None:
+    return y, dx, *others
+  return y, h, dx + dh, *others, dx + dh
+
+
 class TestContract(contract.Contract):
   """Against the formulas above."""
 
   name = "layer_norm"
-  transcription = staticmethod(numpy_layer_norm)
+  transcription = staticmethod(transcription)
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
@@ -94,6 +107,34 @@ def test_rows_of_a_constant_are_the_bias(name, dtype):
   compiled = jax.jit(lambda x: IMPLEMENTATIONS[name](x, bias, bias, 1e-6))
   expected = jnp.broadcast_to(bias.astype(dtype), x.shape)
   np.testing.assert_array_equal(compiled(x), expected)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_rows_of_a_constant_on_a_gpu(dtype):
+  """As above; of rows that its kernel takes."""
+  constants = jnp.asarray([3.3, 1e4, -1234.567, 1e15], dtype)
+  x = jnp.broadcast_to(constants[:, None], (4, 384))
+  bias = jnp.linspace(-1, 1, 384)
+  interpret = contract_lib.BACK_ENDS["mosaic_gpu"].interpreter()
+  y = gpu.layer_norm(x, bias, bias, interpret=interpret)
+  expected = jnp.broadcast_to(bias.astype(dtype), x.shape)
+  np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize(
+  ("module", "interpret"),
+  [(gpu, contract_lib.BACK_ENDS["mosaic_gpu"].strict()), (tpu, True)],
+  ids=["mosaic_gpu", "pallas_tpu"],
+)
+def test_a_residual_is_rounded_before(module, interpret):
+  """What is normalised is the sum that is given out, in its bfloat16."""
+  x, scale, bias, residual = data((4, 128), jnp.bfloat16)
+  y, h = module.layer_norm(x, scale, bias, residual, EPS, interpret=interpret)
+  np.testing.assert_array_equal(h, x + residual)
+  expected = layer_norm(x + residual, scale, bias, EPS, "xla")
+  np.testing.assert_allclose(
+    np.float32(y), np.float32(expected), rtol=2**-7, atol=0
+  )
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)

@@ -8,13 +8,13 @@ output in bfloat16 adds half a unit of bfloat16.
 import functools
 
 import jax
-import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels_pallas import dispatch
-from kernels_pallas.rms_norm import api, blocks, ref, rms_norm, tpu, xla
+from kernels_pallas import contract as contract_lib
+from kernels_pallas import dispatch, tiles
+from kernels_pallas.rms_norm import blocks, gpu, ref, rms_norm, tpu, xla
 from tests.kernels_pallas import contract
 
 EPS = 1e-5
@@ -22,7 +22,9 @@ IMPLEMENTATIONS = {
   "reference": ref.rms_norm,
   "xla": xla.rms_norm,
   "xla_blocks": blocks.rms_norm,
-  "pallas_tpu": functools.partial(tpu.rms_norm, interpret=True),
+  "pallas_tpu": lambda x, scale, eps: tpu.rms_norm(
+    x, scale, None, eps, interpret=True
+  ),
 }
 
 
@@ -34,6 +36,15 @@ def numpy_rms_norm(x, scale, dy, eps=EPS):
   dx = g / rms - x * inner / rms**3
   dscale = (dy * normalized).reshape(-1, x.shape[-1]).sum(0)
   return normalized * scale, dx, dscale
+
+
+def transcription(x, scale, residual, dy, dh=0, eps=EPS):
+  """Of the op: y, with a residual h as well, and the gradients."""
+  h = x if residual is None else x + residual
+  y, dx, dscale = numpy_rms_norm(h, scale, dy, eps)
+  if residual is None:
+    return y, dx, dscale
+  return y, h, dx + dh, dscale, dx + dh
 
 
 def data(shape, dtype):
@@ -51,7 +62,7 @@ class TestContract(contract.Contract):
   """Against the formulas above."""
 
   name = "rms_norm"
-  transcription = staticmethod(numpy_rms_norm)
+  transcription = staticmethod(transcription)
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
@@ -79,10 +90,10 @@ def test_xla_keeps_one_number_a_row():
 
 def test_garbage_past_the_last_row_reaches_nothing():
   """600 rows in blocks of 512: the interpreter pads the rest with NaN."""
-  assert 600 % tpu.block_rows(128)
+  assert 600 % tiles.tpu_rows(128)
   x, scale, dy = data((600, 128), jnp.float32)
   y, vjp = jax.vjp(
-    lambda x, s: tpu.rms_norm(x, s, EPS, interpret=True), x, scale
+    lambda x, s: IMPLEMENTATIONS["pallas_tpu"](x, s, EPS), x, scale
   )
   for value in (y, *vjp(dy)):
     assert np.isfinite(value).all()
@@ -136,22 +147,34 @@ def test_an_unmet_wish_says_why():
 )
 def test_what_the_tpu_kernel_refuses(devices, shape, dtype, reason):
   tpu = dispatch.Target("tpu", "TPU v6 lite", devices)
-  said = api._tpu_supports(tpu, [shape], [jnp.dtype(dtype)])
+  said = tiles.tpu_supports(tpu, [shape], [jnp.dtype(dtype)])
   assert reason in said if reason else said is None
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_lowers_for_tpu(dtype):
-  """Mosaic accepts both kernels; what a chip makes of them is untested."""
-  x, scale, _ = data((600, 256), dtype)
+@pytest.mark.parametrize(
+  ("module", "interpret"),
+  [(gpu, contract_lib.BACK_ENDS["mosaic_gpu"].strict()), (tpu, True)],
+  ids=["mosaic_gpu", "pallas_tpu"],
+)
+def test_a_residual_is_rounded_before(module, interpret):
+  """What is normalised is the sum that is given out, in its bfloat16."""
+  x, scale, residual = data((4, 128), jnp.bfloat16)
+  y, h = module.rms_norm(x, scale, residual, EPS, interpret=interpret)
+  np.testing.assert_array_equal(h, x + residual)
+  np.testing.assert_array_equal(y, rms_norm(x + residual, scale, EPS, "xla"))
 
-  def loss(x, scale):
-    return jnp.sum(jnp.float32(tpu.rms_norm(x, scale, EPS)))
 
-  exported = jax.export.export(
-    jax.jit(jax.value_and_grad(loss, argnums=(0, 1))), platforms=["tpu"]
-  )(x, scale)
-  assert exported.mlir_module().count("tpu_custom_call") == 2
+@pytest.mark.parametrize(
+  ("residual", "error", "words"),
+  [
+    (jnp.ones((4, 128), jnp.bfloat16), TypeError, "the dtype of x; got bfloat"),
+    (1.0, TypeError, "an array; got 1.0"),
+    (jnp.ones((1, 128)), ValueError, "the shape of x; got \\(1, 128\\)"),
+  ],
+)
+def test_a_residual_that_does_not_fit(residual, error, words):
+  with pytest.raises(error, match=words):
+    rms_norm(jnp.ones((4, 128)), residual=residual)
 
 
 @pytest.mark.parametrize(

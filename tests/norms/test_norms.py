@@ -42,12 +42,12 @@ def test_config_is_the_factory_with_its_defaults(name):
     ({"name": "rms_norm", "eps": 0}, "eps=0; allowed: .* > 0"),
     (
       {"name": "rms_norm", "impl": "cuda"},
-      "impl='cuda'; allowed: 'pallas_tpu'",
+      "impl='cuda'; allowed: 'mosaic_gpu', 'pallas_tpu'",
     ),
-    ({"name": "rms_norm", "impl": -1}, "rms_norm: impl=-1; allowed: 'pallas"),
+    ({"name": "rms_norm", "impl": -1}, "rms_norm: impl=-1; allowed: 'mosaic"),
     (
-      {"name": "layer_norm", "impl": "pallas_tpu"},
-      "impl='pallas_tpu'; allowed: 'xla_blocks', 'xla', 'reference'",
+      {"name": "layer_norm", "impl": "pallas"},
+      "impl='pallas'; allowed: 'mosaic_gpu', 'pallas_tpu', 'xla_blocks'",
     ),
     (
       {"name": "layer_norm", "eps": "1e-5"},

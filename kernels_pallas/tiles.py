@@ -1,0 +1,168 @@
+"""Tiles of kernels over rows: how many rows a step of a grid has, and how.
+
+The one place that chooses them, for every op whose unit is a row. Nothing of
+Pallas is imported, so that asking whether a kernel can run costs nothing.
+
+On a GPU, a memory of 4.8 TB/s that answers after some 0.6 us keeps busy only
+with 22 KB on their way to each multiprocessor (Little's law); the tiles aim at
+32 KB. What limits them is the register file, which the next power of two of
+rows, or another load ahead, would overflow into memory. The estimate of it is
+rough (ptxas reports up to 30 fewer forward, up to 40 more backward), and chosen
+such that `rms_norm` and `layer_norm` spill nothing up to 8192 values.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from kernels_pallas.programs import Target, one_device
+
+Shapes = Sequence[tuple[int, ...]]
+
+_LANES = 128
+
+_HOPPER = re.compile(r"\bG?H\d+")
+_MULTIPROCESSORS = 132  # of an H100 or H200
+_THREADS = 128  # of a warpgroup
+_REGISTERS = 65536  # of a multiprocessor
+_MOST_REGISTERS = 240  # of a thread: ptxas spills from 255 on
+_OTHER_REGISTERS = 45  # addresses, counters, sums
+_LOAD_BYTES = 16  # the widest load of a thread
+_BLOCK_BYTES = 8192
+_MOST_ROWS = 8  # of a block: they are unrolled
+_MOST_WIDTH = 8192
+
+# Half of the 16 MiB that a TPU kernel gets.
+_VMEM_BYTES = 8 * 2**20
+_VMEM_BYTES_PER_VALUE = 48
+_SUBLANES = 16  # rows of a bfloat16 tile; float32 has 8
+_MOST_TPU_ROWS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class GpuTile:
+  """How a Mosaic GPU kernel goes over rows, with one warpgroup per CTA.
+
+  Attributes:
+    ctas: in the grid; each goes on with the block `ctas` further on.
+    rows: of a block, whose loads are on their way together; it divides the
+      number of rows.
+    vector: values of one load of a thread, 16 bytes if the width allows.
+    ahead: whether the next block is loaded before this one is computed.
+    wide: whether registers do not hold the vectors of the row's size: those
+      that are read are read anew for each row, sums are in shared memory, and
+      a third array of rows is read when it is needed.
+  """
+
+  ctas: int
+  rows: int
+  vector: int
+  ahead: bool
+  wide: bool
+
+
+def gpu(
+  rows: int,
+  width: int,
+  dtype: DTypeLike,
+  *,
+  arrays: int,
+  vectors: int,
+  per_multiprocessor: int = 8,
+  ahead: bool = False,
+) -> GpuTile:
+  """The tile for rows of `width` values.
+
+  Args:
+    rows: how many there are.
+    width: a multiple of 128.
+    dtype: of the rows in memory.
+    arrays: how many arrays of rows are read.
+    vectors: of the row's size, read or summed up.
+    per_multiprocessor: the most CTAs that shall run beside each other; each
+      leaves a row of partial sums, where there are any.
+    ahead: whether to load ahead, if registers allow.
+  """
+  itemsize = jnp.dtype(dtype).itemsize
+  most = max(1, min(_MOST_ROWS, _BLOCK_BYTES // (width * itemsize)))
+  block = math.gcd(rows, 2 ** (most.bit_length() - 1))
+
+  def registers(ahead: bool, wide: bool) -> int:
+    values = (2 if wide else arrays) * block + (1 if wide else vectors)
+    values += arrays * block * itemsize / 4 if ahead else 0
+    return _OTHER_REGISTERS + math.ceil(values * width / _THREADS)
+
+  options = [(True, False)] if ahead else []
+  options += [(False, False)]
+  ahead, wide = next(
+    (o for o in options if registers(*o) <= _MOST_REGISTERS), (False, True)
+  )
+  resident = _REGISTERS // (_THREADS * registers(ahead, wide))
+  ctas = _MULTIPROCESSORS * min(max(1, resident), per_multiprocessor)
+  return GpuTile(
+    ctas=min(ctas, rows // block),
+    rows=block,
+    vector=math.gcd(width // _THREADS, _LOAD_BYTES // itemsize),
+    ahead=ahead,
+    wide=wide,
+  )
+
+
+def gpu_supports(
+  target: Target, shapes: Shapes, dtypes: Sequence[DTypeLike]
+) -> str | None:
+  """Why a Mosaic GPU kernel cannot take such rows, or None."""
+  if target.platform != "gpu":
+    return f"needs a GPU, this is {target.platform}"
+  if not _HOPPER.search(target.device_kind):
+    return f"is for GPUs of Hopper, this is {target.device_kind}"
+  reason = _rows_refuse(shapes[0], dtypes[0])
+  if reason is not None:
+    return reason
+  if shapes[0][-1] > _MOST_WIDTH:
+    return (
+      f"rows of {shapes[0][-1]} values do not fit the registers; {_MOST_WIDTH}"
+      " do"
+    )
+  if math.prod(shapes[0]) >= 2**31:
+    # What the compiler makes of offsets is 32 bits wide in places.
+    return f"takes fewer than 2^31 values, not shape {shapes[0]}"
+  return one_device(target)
+
+
+def tpu_rows(width: int) -> int | None:
+  """Rows of a TPU kernel's block; None if not one tile fits.
+
+  A step holds four arrays of rows at most, each twice (double buffering), and
+  some four temporaries: 48 bytes per value in float32.
+  """
+  rows = _VMEM_BYTES // (_VMEM_BYTES_PER_VALUE * width)
+  rows = min(rows, _MOST_TPU_ROWS) // _SUBLANES * _SUBLANES
+  return rows or None
+
+
+def tpu_supports(
+  target: Target, shapes: Shapes, dtypes: Sequence[DTypeLike]
+) -> str | None:
+  """Why a Mosaic TPU kernel cannot take such rows, or None."""
+  if target.platform != "tpu":
+    return f"needs a TPU, this is {target.platform}"
+  reason = _rows_refuse(shapes[0], dtypes[0])
+  if reason is not None:
+    return reason
+  width = shapes[0][-1]
+  if tpu_rows(width) is None:
+    return f"rows of {width} values do not fit the kernel's memory"
+  return one_device(target)
+
+
+def _rows_refuse(shape: tuple[int, ...], dtype: DTypeLike) -> str | None:
+  if dtype not in (jnp.float32, jnp.bfloat16):
+    return f"needs float32 or bfloat16, not {dtype}"
+  if shape[-1] % _LANES or not all(shape):
+    return f"needs rows of a multiple of {_LANES} values, not shape {shape}"
+  return None
