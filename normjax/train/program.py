@@ -167,9 +167,11 @@ def recipe_and_initialize(
   frozen = configure.override(config, {})
   average.check(frozen)
   drawn = drawing.of(frozen)
-  changes = _changes(config)
-  structure, shapes = start.in_shapes(changes, drawn.model, drawn.shapes)
-  roles = model_roles.of(nn_variables.merge(structure, shapes))
+  structure, shapes, roles = drawn.model, drawn.shapes, None
+  if changes := _changes(config):
+    structure, shapes = start.in_shapes(changes, structure, shapes)
+    roles = model_roles.of(nn_variables.merge(structure, shapes))
+  roles = roles or drawn.roles()
   trained = frozen_lib.trained_paths(
     roles,
     norms_frozen=config.train.norms_frozen,
