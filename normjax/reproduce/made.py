@@ -15,9 +15,7 @@ from normjax.sweep import machine
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def of(
-  plan: Planned, records: Mapping[str, load.SweepRecord]
-) -> results.Made:
+def of(plan: Planned, records: Mapping[str, load.SweepRecord]) -> results.Made:
   """Where a table's numbers came from, and what they took.
 
   Args:

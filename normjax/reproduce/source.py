@@ -79,7 +79,9 @@ class Source:
     """A part's sweep, as `normjax sweep` would be given it."""
     return f"{self.path}:{papers.argument(scale, part)}"
 
-  def sweep(self, scale: str, part: str) -> tuple[configure.ConfigDict, "Sweep"]:
+  def sweep(
+    self, scale: str, part: str
+  ) -> tuple[configure.ConfigDict, "Sweep"]:
     """The base config and the sweep of a part, as the file has them now.
 
     Raises:
