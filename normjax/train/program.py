@@ -88,6 +88,8 @@ class Program:
     }
 
 
+# What a GPU's compiler is told by `train.deterministic`.
+DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 _PROGRAMS: dict[str, Program] = {}
 
 
@@ -371,4 +373,4 @@ def _initializer(
 def _compiler_options(config: configure.ConfigDict) -> dict[str, Any] | None:
   if not config.train.deterministic or jax.default_backend() != "gpu":
     return None
-  return {"xla_gpu_deterministic_ops": True}
+  return dict(DETERMINISTIC)
