@@ -12,7 +12,7 @@ from tests import support
 
 # What a machine with jax and its kin alone does not have.
 _MISSING = (
-  "rich", "scipy", "grain", "tensorflow_datasets", "matplotlib", "jinja2",
+  "scipy", "grain", "tensorflow_datasets", "matplotlib", "jinja2",
   "mlxtend", "tensorboardX", "torch", "transformers", "pandas",
 )  # fmt: skip
 
@@ -64,6 +64,16 @@ def test_a_spent_budget_is_told(stages, tmp_path):
   assert parent.run({"out": tmp_path, "budget_s": 4}) == 1
   said = json.loads((tmp_path / "unknown.json").read_text())["bench"]
   assert said["steps"]["error"] == "not begun: the budget is spent"
+
+
+def test_a_cpu_is_not_measured_as_an_accelerator(stages, tmp_path, capsys):
+  stages(device="on a CPU", steps="hangs")
+  assert cli.main(["bench", "gpu", f"--out={tmp_path}"]) == 2
+  assert "no accelerator here" in capsys.readouterr().err
+  assert not any(tmp_path.iterdir())
+  (tmp_path / "file").touch()
+  assert cli.main(["bench", "gpu", f"--out={tmp_path}/file"]) == 2
+  assert f"{tmp_path}/file" in capsys.readouterr().err
 
 
 def test_an_unknown_stage_is_named(capsys):

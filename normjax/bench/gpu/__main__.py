@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from normjax import errors
-from normjax.bench.gpu.parent import STAGES, run
+from normjax.bench.gpu.parent import run
 
 
 def _main() -> int:
@@ -16,8 +16,8 @@ def _main() -> int:
   given = vars(parser.parse_args())
   try:
     return run({k: v for k, v in given.items() if v is not None})
-  except errors.UserError as error:
-    print(f"{error} Stages: {', '.join(STAGES)}.", file=sys.stderr)
+  except (errors.UserError, OSError) as error:
+    print(error, file=sys.stderr)
     return 2
 
 

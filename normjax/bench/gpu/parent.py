@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from normjax import errors
+from normjax import errors, faults
 from normjax.record import files
 from normjax.registry import near_misses
 
@@ -47,7 +47,8 @@ def run(options: Mapping[str, Any]) -> int:
     options: those that were given of `budget_s`, `stages`, `tiny` and `out`.
 
   Raises:
-    UserError: an unknown stage.
+    UserError: an unknown stage; a machine without an accelerator.
+    OSError: the folder of results cannot be made.
   """
   budget_s = options.get("budget_s", BUDGET_S)
   tiny = options.get("tiny", False)
@@ -59,19 +60,32 @@ def run(options: Mapping[str, Any]) -> int:
         f" Allowed: {', '.join(STAGES)}."
       )
   # Its rates are what others are measured by, and it names the file.
-  stages = ["device", *(name for name in STAGES if name in stages[:])]
+  stages = ["device", *(name for name in STAGES if name in stages)]
   stages = list(dict.fromkeys(stages))
   end_s = time.monotonic() + budget_s
-  results = Results(Path(options.get("out") or OUT), tiny)
+  out = Path(options.get("out") or OUT)
+  faults.make_folder(out)
+  results = Results(out, tiny)
   for name in stages:
     left_s = end_s - time.monotonic()
     if left_s < _LEAST_S:
       results.keep(name, {"error": "not begun: the budget is spent"})
       continue
     limit_s = min(STAGES[name], left_s)
-    results.keep(name, _stage(name, limit_s, results.facts, tiny))
+    found = _stage(name, limit_s, results.facts, tiny)
+    if any(_is_cpu(each) for each in found["results"]) and not tiny:
+      raise errors.UserError(
+        "jax sees no accelerator here: it would measure a CPU. --tiny tries"
+        " the benchmark on one."
+      )
+    results.keep(name, found)
   print(f"wrote {results.path}")
   return int(any("error" in found for found in results.stages.values()))
+
+
+def _is_cpu(found: Mapping[str, Any]) -> bool:
+  """Whether a result says that the device is a CPU."""
+  return found.get("facts", {}).get("platform") == "cpu"
 
 
 class Results:
