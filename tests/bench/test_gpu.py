@@ -10,9 +10,9 @@ from normjax import cli
 from normjax.bench.gpu import parent
 from tests import support
 
-# What a machine with jax and its kin alone does not have.
+# What does not come with jax, flax, optax and orbax.
 _MISSING = (
-  "scipy", "grain", "tensorflow_datasets", "matplotlib", "jinja2",
+  "grain", "tensorflow_datasets", "matplotlib", "jinja2",
   "mlxtend", "tensorboardX", "torch", "transformers", "pandas",
 )  # fmt: skip
 
