@@ -20,6 +20,7 @@ import ml_collections
 
 from normjax import configure, papers
 from normjax import sweep as space
+from normjax.papers import depths
 
 SCALES = ("proxy",)
 DEPTHS = (2, 8)
@@ -39,10 +40,6 @@ METHODS = {
   NONE: {"norm.name": "identity"},  # PyTorch's start, as in the code.
   HE: {"norm.name": "identity", "model.kernel_init": "he_normal"},
 }
-
-
-def _label(method: str, depth: int) -> str:
-  return f"{method}, {depth} layers"
 
 
 def get_config(arg: str = "proxy") -> ml_collections.ConfigDict:
@@ -73,7 +70,7 @@ def sweep(arg: str = "proxy") -> space.Sweep:
   """Four methods at two depths, tuned for each of five seeds."""
   space.words(arg, SCALES)
   rows = {
-    _label(label, depth): {"model.depth": depth} | method
+    depths.label(label, depth): {"model.depth": depth} | method
     for depth in DEPTHS
     for label, method in METHODS.items()
   }
@@ -87,7 +84,7 @@ def sweep(arg: str = "proxy") -> space.Sweep:
       relative=True,
       second_pass=False,
     ),
-    baseline=_label(BATCH_NORM, DEPTHS[-1]),
+    baseline=depths.label(BATCH_NORM, DEPTHS[-1]),
     metric="eval/accuracy",
     mode="max",
   )
@@ -97,35 +94,28 @@ def table(scale: str) -> papers.Table:
   """Methods by depth."""
   del scale
 
-  def ref(method, depth):
-    return method, f"{depth} layers"
-
   trial = "a trial before, of the official code"
   return papers.Table(
     title="Accuracy of spiking networks by depth",
     paper="ei_spiking",
     target=None,
-    cells=[
-      papers.Cell(*ref(method, depth), method=_label(method, depth))
-      for method in METHODS
-      for depth in DEPTHS
-    ],
+    cells=depths.cells(METHODS, DEPTHS),
     expected=[
       papers.at_least(
-        ref(EI, 8),
+        depths.ref(EI, 8),
         0.9,
         claim="E-I of 8 layers is above 90%",
         source=f"README, that it trains; {trial}, the points",
       ),
       papers.at_most(
-        ref(NONE, 8),
+        depths.ref(NONE, 8),
         0.2,
         claim="no norm of 8 layers is below 20%",
         source=trial,
       ),
       papers.above(
-        ref(BATCH_NORM, 8),
-        ref(EI, 8),
+        depths.ref(BATCH_NORM, 8),
+        depths.ref(EI, 8),
         claim="batch_norm of 8 layers is above E-I",
         source=trial,
       ),

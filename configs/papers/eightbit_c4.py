@@ -35,14 +35,8 @@ def get_config(arg: str = "paper") -> ml_collections.ConfigDict:
 
 def sweep(arg: str = "paper") -> space.Sweep:
   """The rows of a size."""
-  size = llama_c4.size_of(arg)
-  return space.Sweep(
-    methods=[method(size) for method in METHODS.values()],
-    labels=list(METHODS),
-    seeds=llama_c4.SEEDS,
-    metric=llama_c4.LOSS,
-    other_metrics=(llama_c4.METRIC,),
-  )
+  rows = llama_c4.rows(arg, METHODS) | llama_c4.READ_LOSS
+  return space.Sweep(**rows)
 
 
 def table(scale: str) -> papers.Table:

@@ -42,6 +42,7 @@ METHODS = {
   SINKGD: llama_c4.sinkgd,
   RACS: llama_c4.racs,
 }
+SMALL_READ = llama_c4.READ_LOSS | {"seeds": (1, 2, 3, 4, 5)}
 LEAN = [name for name in METHODS if name not in (ADAM, TUNED, "GaLore")]
 
 
@@ -81,10 +82,8 @@ def sweep(arg: str = "small") -> space.Sweep:
   return space.Sweep(
     methods=[method(size) for method in METHODS.values()],
     labels=list(METHODS),
-    seeds=(1, 2, 3, 4, 5) if arg == "small" else llama_c4.SEEDS,
     baseline=TUNED,
-    metric=llama_c4.LOSS if arg == "small" else llama_c4.METRIC,
-    other_metrics=(llama_c4.METRIC if arg == "small" else llama_c4.LOSS,),
+    **(SMALL_READ if arg == "small" else llama_c4.READ),
   )
 
 

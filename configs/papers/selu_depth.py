@@ -19,6 +19,7 @@ import ml_collections
 
 from normjax import configure, papers
 from normjax import sweep as space
+from normjax.papers import depths
 
 SCALES = ("proxy",)
 # Of a depth the first guess of the learning rate.
@@ -34,10 +35,6 @@ NETWORKS = {
   "ReLU and layer_norm": {"norm.name": "layer_norm"},
 }
 SELU, *OTHERS = NETWORKS
-
-
-def _label(network: str, depth: int) -> str:
-  return f"{network}, {depth} layers"
 
 
 def get_config(arg: str = "proxy") -> ml_collections.ConfigDict:
@@ -69,7 +66,7 @@ def sweep(arg: str = "proxy") -> space.Sweep:
   """Four networks at two depths, tuned for each of five seeds."""
   space.words(arg, SCALES)
   rows = {
-    _label(label, depth): network
+    depths.label(label, depth): network
     | {"model.num_layers": depth, "optimizer.learning_rate": rate}
     for depth, rate in DEPTHS.items()
     for label, network in NETWORKS.items()
@@ -84,7 +81,7 @@ def sweep(arg: str = "proxy") -> space.Sweep:
       relative=True,
       second_pass=False,
     ),
-    baseline=_label(SELU, 32),
+    baseline=depths.label(SELU, 32),
     metric="eval/accuracy",
     mode="max",
   )
@@ -94,24 +91,17 @@ def table(scale: str) -> papers.Table:
   """Networks by depth."""
   del scale
 
-  def ref(network, depth):
-    return network, f"{depth} layers"
-
   trial = "a trial before"
   return papers.Table(
     title="Accuracy of plain networks by depth",
     paper="selu",
     target=None,
-    cells=[
-      papers.Cell(*ref(network, depth), method=_label(network, depth))
-      for network in NETWORKS
-      for depth in DEPTHS
-    ],
+    cells=depths.cells(NETWORKS, DEPTHS),
     expected=[
       *(
         papers.above(
-          ref(SELU, 32),
-          ref(other, 32),
+          depths.ref(SELU, 32),
+          depths.ref(other, 32),
           by=0.1,
           claim=f"of 32 layers SELU is above {other} by 10 points",
           source=f"abstract, the direction; {trial}, the points",
@@ -120,8 +110,8 @@ def table(scale: str) -> papers.Table:
       ),
       *(
         papers.within(
-          ref(SELU, 2),
-          ref(other, 2),
+          depths.ref(SELU, 2),
+          depths.ref(other, 2),
           of=0.015,
           claim=f"of 2 layers SELU is within 1.5 points of {other}",
           source=trial,

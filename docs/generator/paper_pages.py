@@ -10,6 +10,7 @@ from normjax import escape
 from normjax.papers import results, targets, toml
 from normjax.report import paper
 from normjax.report.paper import footnotes, layout
+from normjax.report.paper.origin import making
 from normjax.reproduce import listing
 
 NOT_YET = generator.ROOT / "experiments" / "not_yet.toml"
@@ -128,7 +129,7 @@ def _scale(name: str, entry: Any) -> list[str]:
   header = ("stated beforehand", "source", "needs", "measured", "verdict")
   blocks.append(text.table(header, rows))
   if is_current:
-    blocks += [*_numbers(entry), _made(known.made)]
+    blocks += [*_numbers(entry), making(known.made)]
   return blocks
 
 
@@ -161,14 +162,6 @@ def _verdict(found: results.StatementResult | None) -> str:
   p_holm = "" if found.p_holm is None else f", p {found.p_holm:.2g}"
   reason = f" ({escape.markdown(found.reason)})" if found.reason else ""
   return f"{_strong(found.verdict)}{reason}{p_holm}"
-
-
-def _made(made: results.Made) -> str:
-  """By what and when results were made."""
-  versions = ", ".join(f"{key} {value}" for key, value in made.versions.items())
-  spent = "" if made.cpu_s is None else f", {made.cpu_s:.0f} s of CPU"
-  runs = f"{made.runs} runs" if made.runs else "Computed"
-  return f"{runs}{spent}, {made.device}, {made.date}; {versions}."
 
 
 def _sentence(said: str) -> str:

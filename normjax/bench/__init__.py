@@ -10,6 +10,10 @@ TABLE = {
   "models": "normjax.bench.models:run",
   "conv_norm": "normjax.bench.conv_norm:run",
 }
+# Run by its name alone, with the flags that were given; returns an exit code.
+ALONE = {"gpu": "normjax.bench.gpu:run"}
 _REGISTRY = Registry("benchmark", TABLE)
+_ALONE = Registry("benchmark", ALONE)
+alone = _ALONE.get
 names = _REGISTRY.names
 get = _REGISTRY.get

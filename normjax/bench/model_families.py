@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen, nnx
 
@@ -76,12 +77,15 @@ def ours(
   Raises:
     UserError: options that the model does not take.
   """
-
-  def make():
-    return models.make(
+  return of(
+    lambda: models.make(
       family.name, **family.options(sizes), **options, rngs=nnx.Rngs(0)
     )
+  )
 
+
+def of(make: Callable[[], nnx.Module]) -> tuple[Init, Apply]:
+  """A model of ours, as `ours`."""
   structure, variables = nn_variables.split(nnx.eval_shape(make))
   backward = variables["grad_stats"]
 
@@ -112,6 +116,30 @@ def flax(model: linen.Module, sample: Array) -> tuple[Init, Apply]:
     return logits, changed.get("batch_stats", {})
 
   return init, apply
+
+
+def state_of(init: Init, tx: optax.GradientTransformation) -> Any:
+  """What `step_of` steps: parameters, statistics, the optimizer's state."""
+  params, stats = jax.jit(init)()
+  return params, stats, jax.jit(tx.init)(params)
+
+
+def step_of(apply: Apply, tx: optax.GradientTransformation) -> Any:
+  """((params, stats, optimizer's), inputs, targets) -> the new ones, loss."""
+
+  def step(state, inputs, targets):
+    params, stats, optimizer_state = state
+
+    def mean_loss(params):
+      logits, new = apply(params, stats, inputs)
+      losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+      return jnp.mean(losses), new
+
+    (loss, new), gradients = jax.value_and_grad(mean_loss, has_aux=True)(params)
+    updates, optimizer_state = tx.update(gradients, optimizer_state, params)
+    return (optax.apply_updates(params, updates), new, optimizer_state), loss
+
+  return step
 
 
 def _tokens(sizes: Sizes, options: Mapping[str, Any]) -> tuple[Array, Array]:

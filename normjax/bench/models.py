@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
 from rich.console import Console
 
 from normjax import errors
 from normjax.bench import contest, model_families, tables, torch_client
-from normjax.bench.model_families import FAMILIES, MODELS, Apply, Init
+from normjax.bench.model_families import FAMILIES, MODELS
 
 _COMPILATIONS = 3
 _DEEP_VARIANT = "scanned"
@@ -20,29 +18,6 @@ _COLUMNS = (
   "model", "ms", "peer", "its ms", "ms, ours/its", "compile s",
   "compile, ours/its", "temporary MiB",
 )  # fmt: skip
-
-
-def _state(init: Init, tx: optax.GradientTransformation):
-  params, stats = jax.jit(init)()
-  return params, stats, jax.jit(tx.init)(params)
-
-
-def _step(apply: Apply, tx: optax.GradientTransformation):
-  """((params, stats, optimizer's), inputs, targets) -> the new ones, loss."""
-
-  def step(state, inputs, targets):
-    params, stats, optimizer_state = state
-
-    def mean_loss(params):
-      logits, new = apply(params, stats, inputs)
-      losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-      return jnp.mean(losses), new
-
-    (loss, new), gradients = jax.value_and_grad(mean_loss, has_aux=True)(params)
-    updates, optimizer_state = tx.update(gradients, optimizer_state, params)
-    return (optax.apply_updates(params, updates), new, optimizer_state), loss
-
-  return step
 
 
 def _contestants(
@@ -59,13 +34,17 @@ def _contestants(
     except (TypeError, ValueError, errors.UserError) as error:
       failed[label] = str(error)
       continue
-    state = _state(init, tx)
-    own.append(contest.from_step(label, _step(apply, tx), state, *batch))
+    state = model_families.state_of(init, tx)
+    own.append(
+      contest.from_step(label, model_families.step_of(apply, tx), state, *batch)
+    )
   tx = family.flax_optimizer()
   for label, make in family.flax.items():
     init, apply = model_families.flax(make(sizes), batch[0][:1])
-    state = _state(init, tx)
-    theirs.append(contest.from_step(label, _step(apply, tx), state, *batch))
+    state = model_families.state_of(init, tx)
+    theirs.append(
+      contest.from_step(label, model_families.step_of(apply, tx), state, *batch)
+    )
   return own, theirs, failed
 
 
@@ -140,7 +119,7 @@ def _depths(
     params, stats = jax.eval_shape(init)
     state = params, stats, jax.eval_shape(tx.init, params)
     _, facts = contest.compile_step(
-      _step(apply, tx), state, *batch, donated=(0,)
+      model_families.step_of(apply, tx), state, *batch, donated=(0,)
     )
     return facts["compile_s"]
 

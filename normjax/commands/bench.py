@@ -5,13 +5,16 @@ leaves; `norms` the forward and backward pass of every norm; `models` the
 training step of a LLaMA or a ResNet; `conv_norm` a ResNet's in each mode of its
 convolutions and norms. They take turns, round by round. The PyTorch peers run
 in an interpreter of their own.
+
+`gpu` is a first look at an accelerator, by stages, within --budget_s.
 """
 
 from absl import flags
 
 from normjax import bench
+from normjax.commands import arguments
 
-USAGE = f"bench [{'|'.join(bench.names())}]"
+USAGE = f"bench [{'|'.join((*bench.names(), *bench.ALONE))}]"
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -21,10 +24,14 @@ def define_flags(values: flags.FlagValues) -> None:
     ("norms", "", "norms: which; none for all."),
     ("shape", "", "norms: of x; none for the family's."),
     ("images", "64,32,32,3", "conv_norm: of the batch, (b, y, x, c)."),
+    ("stages", "", "gpu: which; none for all."),
   ):
     flags.DEFINE_list(name, default, what, flag_values=values)
   flags.DEFINE_bool(
     "peers", True, "Whether PyTorch peers are measured too.", flag_values=values
+  )
+  flags.DEFINE_bool(
+    "tiny", False, "gpu: small sizes, to try it.", flag_values=values
   )
   flags.DEFINE_string(
     "peer_python",
@@ -34,7 +41,11 @@ def define_flags(values: flags.FlagValues) -> None:
   )
   for name, default, what in (
     ("repeats", 7, "Rounds, at most."),
-    ("budget_s", 4, "Seconds a pair; three rounds are made anyway."),
+    (
+      "budget_s",
+      4,
+      "Seconds a pair; three rounds are made anyway. gpu: of all, 480.",
+    ),
     ("num_layers", 12, "optim: layers of the LLaMA that is updated."),
     ("model_dim", 512, "optim: its width."),
     ("hidden_dim", 1376, "optim: of its feed-forward."),
@@ -61,7 +72,7 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     "out",
     None,
-    "Folder of <benchmark>.json and .md.",
+    "Folder of <benchmark>.json and .md; of gpu, of <device>.json.",
     flag_values=values,
   )
 
@@ -69,8 +80,13 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(
   positional: list[str], overrides: list[str], values: flags.FlagValues
 ) -> int:
-  """Runs the named benchmarks, or all."""
+  """Runs the named benchmarks, or all but those that are run alone."""
   del overrides
+  if {*positional} & {*bench.ALONE}:
+    given = {
+      name: values[name].value for name in values if values[name].present
+    }
+    return bench.alone(arguments.one(positional, "benchmark", USAGE))(given)
   benchmarks = [bench.get(name) for name in positional or bench.names()]
   from rich.console import Console
 

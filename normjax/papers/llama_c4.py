@@ -362,6 +362,7 @@ DIFFERS = (
 SEEDS = (1, 2, 3)
 # Arguments of each `Sweep`: what is run, and what is read of it.
 READ = {"seeds": SEEDS, "metric": METRIC, "other_metrics": (LOSS,)}
+READ_LOSS = READ | {"metric": LOSS, "other_metrics": (METRIC,)}
 ONE_RUN = (
   "The paper has one run per row. --seeds=1 trains as many, which decides"
   " nothing; the three of a whole table decide what is large."

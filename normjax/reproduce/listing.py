@@ -7,6 +7,7 @@ from normjax.papers import results, targets
 from normjax.reproduce import source
 
 NOT_RUN, STALE, UNREADABLE = "not run", "stale", "results cannot be read"
+CHANGED = "config changed since"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Entry:
     table: at that scale.
     arxiv: of the paper; "" where it has none.
     results: that are committed; None where there are none.
-    status: "not run", as "confirmed 4 of 4", "stale" with why, or that its
-      results cannot be read.
+    status: "not run", as "confirmed 4 of 4", the same with "config changed
+      since", "stale" with why, or that its results cannot be read.
   """
 
   source: source.Source
@@ -76,7 +77,30 @@ def _entry(file: source.Source, scale: str, problems: list[str]) -> Entry:
   if known is not None:
     stale = known.stale(table)
     status = f"{STALE}: {stale}" if stale else known.summary
+    if not stale and _has_changed(file, scale, known, problems):
+      status += f", {CHANGED}"
   return Entry(file, scale, table, arxiv, known, status)
+
+
+def _has_changed(
+  file: source.Source,
+  scale: str,
+  known: results.Results,
+  problems: list[str],
+) -> bool:
+  """Whether some part would be run otherwise today than it was.
+
+  What was stated is still what was judged, and of its own runs the verdict
+  stands; the command would make other ones.
+  """
+  try:
+    return any(
+      file.sweep_id(scale, part) != sweep_id
+      for part, sweep_id in known.plans.items()
+    )
+  except errors.UserError as error:
+    problems.append(str(error))
+    return True
 
 
 def told() -> tuple[str, list[str]]:

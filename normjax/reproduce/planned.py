@@ -1,5 +1,6 @@
 """A published table that is planned: its sweeps, and which of its cells."""
 
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ class Planned:
       for key, value in self.overrides.items()
       if not _is_place(key, value)
     }
+    self._name = name
     self._chosen = _chosen(self.table, rows)
-    seeds = None if seeds is None else list(seeds)
+    self._seeds = None if seeds is None else self._by_part(list(seeds))
     self.sweeps: dict[str, api.Prepared] = {}
     for part in self.table.parts:
       wanted = self.wants(part)
@@ -74,7 +76,7 @@ class Planned:
         methods=lambda labels, part=part, rows=rows if wanted else None: (
           self._methods(part, labels, rows)
         ),
-        seeds=seeds if wanted else None,
+        seeds=self._seeds[part] if wanted and self._seeds else None,
         other_metrics=[c.metric for c in self._cells(part) if c.metric],
         **options,
       )
@@ -104,8 +106,47 @@ class Planned:
     return [cell for cell in self.table.cells if cell.part == part]
 
   def wants(self, part: str) -> bool:
-    """Whether some cell of a part was chosen."""
+    """Whether some cell of a part was chosen, and some seed of its sweep."""
+    if self._seeds is not None and self._seeds.get(part) == []:
+      return False
     return any(cell.ref in self._chosen for cell in self._cells(part))
+
+  def _by_part(self, seeds: list[int]) -> dict[str, list[int]]:
+    """The chosen seeds of each part with chosen cells that trains.
+
+    Raises:
+      UserError: a seed that none of them has, or none.
+    """
+    parts = dict.fromkeys(
+      cell.part for cell in self.table.cells if cell.ref in self._chosen
+    )
+    own = {
+      part: self.source.sweep(self.scale, part)[1].seeds
+      for part in parts
+      if part != papers.MEASURE
+    }
+    if not own:
+      raise errors.UserError(
+        f"--seeds has no effect: what was chosen of {self.source.path} is"
+        " computed, and not trained."
+      )
+    if not seeds:
+      raise errors.UserError("--seeds: names no seed.")
+    known = sorted(set().union(*own.values()))
+    for seed in seeds:
+      if seed not in known:
+        raise errors.UserError(
+          f"--seeds: what was chosen has no seed {seed}; its seeds:"
+          f" {', '.join(map(str, known))}."
+        )
+    return {part: [s for s in seeds if s in has] for part, has in own.items()}
+
+  @property
+  def command(self) -> str:
+    """What makes the whole table, as a shell takes it."""
+    given = [f"--config.{key}={x}" for key, x in self.overrides.items()]
+    scale = f"--scale={self.scale}"
+    return shlex.join(["normjax", "reproduce", self._name, scale, *given])
 
   def _methods(
     self, part: str, labels: Sequence[str], rows: str | None

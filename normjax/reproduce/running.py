@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normjax import errors, faults, papers, report
+from normjax.papers import results
 from normjax.record import files, lock
-from normjax.reproduce import expected, spent
+from normjax.reproduce import expected, made, spent
 from normjax.reproduce.planned import VALUES, Planned, overridden
 from normjax.sweep.summary import Summary
 
@@ -24,6 +25,7 @@ class Outcome:
     judged: its cells, and the verdicts on what was expected.
     out: the folder with the table's files, and with a folder per part.
     summaries: how the sweep of each part ended.
+    made: by what, on what and when.
     exit_code: 0: all that was chosen is over; 1: some runs failed; 130:
       interrupted.
   """
@@ -31,6 +33,7 @@ class Outcome:
   judged: "paper.Judged"
   out: Path
   summaries: Mapping[str, Summary]
+  made: results.Made
   exit_code: int
 
 
@@ -109,11 +112,12 @@ def _tell(
     head = [overridden(plan.another)]
     table = dataclasses.replace(table, expected=())
   judged = paper.judge(table, plan.scale, measured, head=head)
-  paths = paper.write(plan.out, judged)
+  how = made.of(plan, records)
+  paths = paper.write(plan.out, judged, paper.Origin(plan.command, how))
   paper.print_table(judged, plan.console)
   for part, summary in summaries.items():
     own = f"{part}: " if plan.has_parts else ""
     plan.say(f"{own}{summary.text(choosing='--rows and --seeds')}")
   plan.say(f"table: {paths.html}")
   codes = [summary.exit_code for summary in summaries.values()]
-  return Outcome(judged, plan.out, summaries, max(codes, default=0))
+  return Outcome(judged, plan.out, summaries, how, max(codes, default=0))

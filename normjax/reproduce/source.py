@@ -9,10 +9,13 @@ import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from normjax import config_files, errors, papers
+from normjax import config_files, configure, errors, papers
 from normjax.registry import near_misses
+
+if TYPE_CHECKING:
+  from normjax.sweep.spec import Sweep
 
 FOLDER = "papers"
 
@@ -75,6 +78,31 @@ class Source:
   def config(self, scale: str, part: str) -> str:
     """A part's sweep, as `normjax sweep` would be given it."""
     return f"{self.path}:{papers.argument(scale, part)}"
+
+  def sweep(
+    self, scale: str, part: str
+  ) -> tuple[configure.ConfigDict, "Sweep"]:
+    """The base config and the sweep of a part, as the file has them now.
+
+    Raises:
+      ConfigError: `get_config` or `sweep` fails, or returns something else.
+    """
+    from normjax.sweep import spec  # Late: most tables of a list need none.
+
+    path = self.config(scale, part)
+    config = configure.load(path)
+    return config, spec.load(path, config)
+
+  def sweep_id(self, scale: str, part: str) -> str:
+    """What the runs of a part are known by: see `sweep.plan.Comparison`.
+
+    Raises:
+      UserError: what `sweep` raises, and a sweep that breaks the protocol.
+    """
+    from normjax.sweep import plan
+
+    config, sweep = self.sweep(scale, part)
+    return plan.Comparison(sweep, config).sweep_id
 
   def measure(self, scale: str) -> Mapping[papers.Ref, Any]:
     """The values of the part that is computed.

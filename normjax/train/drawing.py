@@ -1,5 +1,6 @@
 """A model as it is drawn from a seed, in shapes."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 from flax import nnx
 
 from normjax import build, configure, rng
-from normjax.nn import start
+from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
 from normjax.record import sources
 from normjax.train import fit
@@ -22,6 +23,7 @@ class Drawing(NamedTuple):
       one.
     model: its structure.
     shapes: of its variables.
+    roles: of them, read once.
     reads_batch: whether it has `initialize_on`.
     non_negative_inputs: whether it says that of itself.
   """
@@ -29,6 +31,7 @@ class Drawing(NamedTuple):
   draw: Callable[..., start.Variables]
   model: nn_variables.Structure
   shapes: start.Variables
+  roles: Callable[[], model_roles.Roles]
   reads_batch: bool = False
   non_negative_inputs: bool = False
 
@@ -94,9 +97,12 @@ def _draw_in_shapes(config: configure.ConfigDict) -> Drawing:
       model.initialize_on(batch["inputs"], key)
     return nn_variables.split(model)[1]
 
+  structure, shapes = nn_variables.split(model)
   return Drawing(
     draw,
-    *nn_variables.split(model),
+    structure,
+    shapes,
+    roles=functools.cache(lambda: model_roles.of(model)),
     reads_batch=hasattr(model, "initialize_on"),
     non_negative_inputs=bool(getattr(model, "non_negative_inputs", False)),
   )

@@ -2,15 +2,15 @@
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 
-from normjax import build, configure, errors
+from normjax import build, configure, errors, objectives
 from normjax.record import probed, sources, target
 from normjax.registry import near_misses
-from normjax.train import evaluate, layout, program
+from normjax.train import drawing, evaluate, layout, program
 from normjax.train import step as train_step
 
 # The probes whose value is the whole name; others end in a statistic.
@@ -54,20 +54,15 @@ def preview(config: configure.ConfigDict) -> Preview:
   hyper = _shapes(build.hyper(config))
   batch = _shapes(dataset.train_batch(0, 0, config.train.batch_size))
   state = program.state_in_shapes(config, recipe, initialize, hyper, batch)
-  traced = functools.partial(
-    layout.traced_in_shapes, num_devices=config.train.num_devices
+  evaluation_batch = _shapes(
+    next(evaluated.evaluation_batches(config.evaluate.batch_size))
   )
-  sums = jax.eval_shape(
-    traced(functools.partial(train_step.evaluation_step, recipe)),
-    state,
-    _shapes(next(evaluated.evaluation_batches(config.evaluate.batch_size))),
-    hyper,
-  )
+  sums = _sums(config, recipe, state, evaluation_batch, hyper)
   measured: Iterable[str] = ()
   # What a user's own part does wrong in a step is seen before it is compiled.
   if recipe.probes or sources.components(config):
     _, measured = jax.eval_shape(
-      traced(functools.partial(train_step.train_step, recipe)),
+      _traced(config, functools.partial(train_step.train_step, recipe)),
       state,
       batch,
       hyper,
@@ -81,6 +76,58 @@ def preview(config: configure.ConfigDict) -> Preview:
     ),
     values=tuple(name for name in measured if "/" in name),
   )
+
+
+# Of the last evaluations of our own models, see `_evaluation_key`.
+_SUMS: dict[str, objectives.Sums] = {}
+_NUM_SUMS = 16
+
+
+def _sums(
+  config: configure.ConfigDict,
+  recipe: train_step.Recipe,
+  state: Any,
+  batch: Any,
+  hyper: Any,
+) -> objectives.Sums:
+  """What an evaluation sums, in shapes; traced once per `_evaluation_key`."""
+  variables = jax.eval_shape(
+    functools.partial(train_step.evaluation_variables, recipe), state
+  )
+  key = _evaluation_key(config)
+  if key in _SUMS:
+    return _SUMS[key]
+  found = jax.eval_shape(
+    _traced(config, functools.partial(train_step.evaluation_sums, recipe)),
+    variables,
+    batch,
+    hyper,
+  )
+  if key:
+    while len(_SUMS) >= _NUM_SUMS:
+      del _SUMS[next(iter(_SUMS))]
+    _SUMS[key] = found
+  return found
+
+
+def _traced(
+  config: configure.ConfigDict, function: Callable[..., Any]
+) -> Callable[..., Any]:
+  """The function as it is traced for the run's devices."""
+  return layout.traced_in_shapes(function, num_devices=config.train.num_devices)
+
+
+def _evaluation_key(config: configure.ConfigDict) -> str:
+  """Equal for configs that differ in how they train alone; "": code not ours.
+
+  Rows of a table are optimizers of one model, and tracing a deep one takes
+  most of a preview.
+  """
+  drawn = drawing.key(config)
+  leaves = dict(configure.leaves(configure.to_dict(config)))
+  blocks = ("optimizer.", "schedule.", "seed")
+  own = {k: v for k, v in leaves.items() if not k.startswith(blocks)}
+  return drawn and configure.digest([drawn, own])
 
 
 def check_metrics(option: str, wanted: Iterable[str], preview: Preview) -> None:

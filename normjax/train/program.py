@@ -88,6 +88,8 @@ class Program:
     }
 
 
+# What a GPU's compiler is told by `train.deterministic`.
+DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 _PROGRAMS: dict[str, Program] = {}
 
 
@@ -167,9 +169,11 @@ def recipe_and_initialize(
   frozen = configure.override(config, {})
   average.check(frozen)
   drawn = drawing.of(frozen)
-  changes = _changes(config)
-  structure, shapes = start.in_shapes(changes, drawn.model, drawn.shapes)
-  roles = model_roles.of(nn_variables.merge(structure, shapes))
+  structure, shapes, roles = drawn.model, drawn.shapes, None
+  if changes := _changes(config):
+    structure, shapes = start.in_shapes(changes, structure, shapes)
+    roles = model_roles.of(nn_variables.merge(structure, shapes))
+  roles = roles or drawn.roles()
   trained = frozen_lib.trained_paths(
     roles,
     norms_frozen=config.train.norms_frozen,
@@ -369,4 +373,4 @@ def _initializer(
 def _compiler_options(config: configure.ConfigDict) -> dict[str, Any] | None:
   if not config.train.deterministic or jax.default_backend() != "gpu":
     return None
-  return {"xla_gpu_deterministic_ops": True}
+  return dict(DETERMINISTIC)

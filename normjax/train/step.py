@@ -315,6 +315,13 @@ def evaluation_step(
     hyper: as in `train_step`.
   """
   variables = evaluation_variables(recipe, state)
+  return evaluation_sums(recipe, variables, batch, hyper)
+
+
+def evaluation_sums(
+  recipe: Recipe, variables: dict[str, PyTree], batch: Batch, hyper: Hyper
+) -> objectives.Sums:
+  """The same of a model's variables: the optimizer has no part in it."""
   output, _, _ = forward(recipe, variables, batch["inputs"], train=False)
   sums = recipe.make_objective(hyper).sums(output, batch)
   del sums[objectives.MINIMIZED]

@@ -45,6 +45,8 @@ MADE = results.Made("2026-01-02", "", {"jax": "0.11"}, "cpu", 2, 61, 90, 12)
 def entries(write_targets, tmp_path, monkeypatch):
   """The table at both scales, with results at the first one."""
   write_targets()
+  # That of the config, which is none here.
+  monkeypatch.setattr(source.Source, "sweep_id", lambda *_: "9f")
   file = tmp_path / "configs" / "papers" / "tiny.py"
   file.parent.mkdir(parents=True)
   file.write_text(HEAD)
@@ -120,6 +122,12 @@ def test_of_stale_results_no_number_is_shown(entries, monkeypatch, changes):
   assert "stale: made under" in page
   assert "| **contradicted**" not in page
   assert "27.05" not in page
+
+
+def test_of_another_config_since_the_numbers_stay(entries, monkeypatch):
+  page = _page(monkeypatch, entries(plans={"sweep": "another"}))
+  assert "| **contradicted** 1 of 2, config changed since | 1.5 min" in page
+  assert "| theirs | 27 [1] | 30.05 |" in page
 
 
 def test_kept_verdicts_follow_from_the_kept_values():

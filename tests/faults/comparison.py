@@ -30,7 +30,7 @@ FAULTS = (
     "normjax/record/comparison.py",
     "if choice.for_seed in (seed, None):",
     "if choice.for_seed is not seed:",
-    "tests/sweep/test_plan.py::test_tuning_is_repeated_for_each_final_seed",
+    "tests/sweep/test_plan_per_seed.py::test_tuning_is_repeated_for_each_final_seed",
   ),
   Fault(
     "rate the wrong way round",
@@ -60,7 +60,7 @@ FAULTS = (
     "normjax/sweep/tuner.py",
     'return value if sweep.mode == "min" else -value',
     "return value",
-    "tests/sweep/test_plan.py::test_the_mode_turns_the_order_around",
+    "tests/sweep/test_plan_tuning.py::test_the_mode_turns_the_order_around",
   ),
   Fault(
     "lock that is shared",

@@ -1,6 +1,5 @@
 """Float64 NumPy transcriptions of the baselines; see `references`."""
 
-import jax
 import numpy as np
 import optax
 
@@ -81,6 +80,28 @@ def sgd(
   return w
 
 
+def ei_sgd(
+  kind,
+  w,
+  gradient,
+  steps,
+  *,
+  learning_rate,
+  momentum=0.9,
+  weight_decay=5e-4,
+):
+  """The buffer is made of the first gradient, which is then added again."""
+  del kind
+  buffer = None
+  for t in range(1, steps + 1):
+    d = gradient(t, w) + weight_decay * w
+    if buffer is None:
+      buffer = d.copy()
+    buffer = momentum * buffer + d
+    w = w - learning_rate * buffer
+  return w
+
+
 def _rms(x):
   return np.sqrt(np.mean(x**2))
 
@@ -126,177 +147,6 @@ def adafactor(
   return w
 
 
-def _modes(x, bases, axis):
-  """Rotates x on each side that has a basis; `axis` of it is summed."""
-  for side, q in enumerate(bases):
-    if q is not None:
-      x = np.moveaxis(np.tensordot(x, q, axes=(side, axis)), -1, side)
-  return x
-
-
-def soap(
-  kind,
-  w,
-  gradient,
-  steps,
-  *,
-  learning_rate,
-  b1=0.95,
-  b2=0.95,
-  eps=1e-8,
-  precondition_frequency=10,
-  max_precond_dim=10000,
-  weight_decay=0.01,
-):
-  """`SOAP.step` of nikhilvyas/SOAP, for a matrix (out, in)."""
-  assert kind == "matrix"
-  m, v = np.zeros_like(w), np.zeros_like(w)
-  grams = [
-    None if side > max_precond_dim else np.zeros((side, side))
-    for side in w.shape
-  ]
-  bases = None
-  for step in range(steps):  # The official state["step"].
-    g = gradient(step + 1, w)
-    if step > 0:
-      projected = _modes(g, bases, 0)
-      m = b1 * m + (1 - b1) * projected
-      v = b2 * v + (1 - b2) * projected**2
-      size = learning_rate * np.sqrt(1 - b2**step) / (1 - b1**step)
-      w = w - size * _modes(m / (np.sqrt(v) + eps), bases, 1)
-      w = w - learning_rate * weight_decay * w
-      m = _modes(m, bases, 1)
-    outer = g @ g.T, g.T @ g
-    grams = [
-      None if gram is None else b2 * gram + (1 - b2) * new
-      for gram, new in zip(grams, outer, strict=True)
-    ]
-    if bases is None:
-      bases = [
-        None if gram is None else np.linalg.eigh(gram)[1][:, ::-1]
-        for gram in grams
-      ]
-    elif step % precondition_frequency == 0:
-      for side, gram in enumerate(grams):
-        if gram is None:
-          continue
-        q = bases[side]
-        order = np.argsort(-np.diag(q.T @ gram @ q), kind="stable")
-        v = np.take(v, order, axis=side)
-        bases[side] = np.linalg.qr(gram @ q[:, order])[0]
-    if step > 0:
-      m = _modes(m, bases, 0)
-  return w
-
-
-def normalized_gd(
-  kind,
-  w,
-  gradient,
-  steps,
-  *,
-  learning_rate,
-  eps=0.0,
-  per="leaf",
-  weight_decay=0.0,
-):
-  """Algorithm 1 of arXiv:1507.02030, of each leaf; vectors do not decay."""
-  assert per == "leaf"
-  decay = 0.0 if kind == "vector" else weight_decay
-  for t in range(1, steps + 1):
-    g = gradient(t, w)
-    w = w - learning_rate * (g / (np.linalg.norm(g) + eps) + decay * w)
-  return w
-
-
-def nap_adamw(
-  kind,
-  w,
-  gradient,
-  steps,
-  *,
-  learning_rate,
-  b1=0.9,
-  b2=0.999,
-  eps=1e-8,
-  weight_decay=0.0,
-  per="matrix",
-  every=1,
-):
-  """Adam, then W <- ||W_0|| / ||W|| W, as arXiv:2407.01800 has it."""
-  m = v = np.zeros_like(w)
-  decay = 0.0 if kind == "vector" else weight_decay
-  rows = 1 if per == "matrix" else len(w)
-
-  def norms(w):
-    return np.linalg.norm(w.reshape(rows, -1), axis=1, keepdims=True)
-
-  first = norms(w)
-  for t in range(1, steps + 1):
-    g = gradient(t, w)
-    m = b1 * m + (1 - b1) * g
-    v = b2 * v + (1 - b2) * g**2
-    adam = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
-    w = w - learning_rate * (adam + decay * w)
-    if kind == "matrix" and t % every == 0:
-      w = (first / norms(w) * w.reshape(rows, -1)).reshape(w.shape)
-  return w
-
-
-def ngpt_adam(
-  kind,
-  w,
-  gradient,
-  steps,
-  *,
-  learning_rate,
-  b1=0.9,
-  b2=0.95,
-  eps=1e-8,
-  weight_decay=0.0,
-):
-  """`AdamW.step`, then `normalize_matrices` of NVIDIA/ngpt.
-
-  `justnorm(x, dim)` with dim 1, or 0 for att_c_proj and mlp_c_proj, in the
-  order n_proj, n_embd. Here n_embd is 6.
-  """
-  m = v = np.zeros_like(w)
-  for t in range(1, steps + 1):
-    g = gradient(t, w)
-    m = b1 * m + (1 - b1) * g
-    v = b2 * v + (1 - b2) * g**2
-    adam = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
-    decay = 0.0 if kind == "vector" else weight_decay
-    w = w - learning_rate * (adam + decay * w)
-    if kind != "vector":
-      x = w.reshape(len(w), -1)
-      dim = 0 if len(x) == 6 else 1
-      w = (x / np.linalg.norm(x, axis=dim, keepdims=True)).reshape(w.shape)
-  return w
-
-
-def ei_sgd(
-  kind,
-  w,
-  gradient,
-  steps,
-  *,
-  learning_rate,
-  momentum=0.9,
-  weight_decay=5e-4,
-):
-  """The buffer is made of the first gradient, which is then added again."""
-  del kind
-  buffer = None
-  for t in range(1, steps + 1):
-    d = gradient(t, w) + weight_decay * w
-    if buffer is None:
-      buffer = d.copy()
-    buffer = momentum * buffer + d
-    w = w - learning_rate * buffer
-  return w
-
-
 _DECAYING = {"learning_rate": optax.linear_schedule(0.01, 0.0, 4000)}
 
 CASES = (
@@ -329,6 +179,15 @@ CASES = (
     # Sums of twelve terms.
     rounding=1e-6,
   ),
+  # The projection is in test_sign_constrained.
+  Case(
+    "ei_sgd",
+    ei_sgd,
+    variants=({}, {"momentum": 0.5, "weight_decay": 0.3}),
+    # Sums of twelve terms.
+    rounding=1e-6,
+    bad={"non_negative": (("some", ValueError),)},
+  ),
   Case(
     "adafactor",
     adafactor,
@@ -351,67 +210,5 @@ CASES = (
       "min_dim_size_to_factor": ((0, ValueError),),
       "min_parameter_scale": ((-1.0, ValueError),),
     },
-  ),
-  # Its reference is of one matrix, in test_soap. It composes itself: the rate
-  # waits for the bases.
-  Case(
-    "soap",
-    # Gram matrix and basis in float32, of sides (8, 8), (8, 24) and (1, 1).
-    fixed_bytes=4 * 2 * (64 + 64 + 64 + 576 + 1 + 1),
-    keeps_whole=True,
-    bad={
-      "precondition_frequency": ((0, ValueError),),
-      "max_precond_dim": ((-1, ValueError),),
-    },
-  ),
-  # A norm of the whole tree is in test_normalized_gd.
-  Case(
-    "normalized_gd",
-    normalized_gd,
-    like="adamw",
-    variants=(
-      {"per": "leaf"},
-      {"per": "leaf", "eps": 0.5, "weight_decay": 0.3},
-    ),
-    # A norm of up to 120 terms, and two quotients.
-    rounding=1e-6,
-    convergence=_DECAYING,
-  ),
-  Case(
-    "nap_adamw",
-    nap_adamw,
-    variants=({}, {"per": "unit", "every": 5, "weight_decay": 0.3}),
-    # Adam's. The projection rounds the weights, not the step.
-    rounding=4e-5,
-    # The parabolas' matrices start at zero and would stay there.
-    convergence={"dims": lambda params: jax.tree.map(lambda _: None, params)},
-    # The norms of three matrices in float32.
-    fixed_bytes=4 * 3,
-    bad={
-      "every": ((0, ValueError),),
-      "vectors": (("some", ValueError),),
-      "vector_decay": ((1.0, ValueError),),
-    },
-    silent={"vector_decay": 'acts where vectors="decay"'},
-  ),
-  Case(
-    "ngpt_adam",
-    ngpt_adam,
-    like="nap_adamw",
-    variants=({}, {"b1": 0.5, "b2": 0.9, "weight_decay": 0.3}),
-    # Adam's. The projection rounds the weights, not the step.
-    rounding=4e-5,
-    # The parabolas' matrices start at zero, and end at no unit vectors.
-    convergence={"dims": lambda params: jax.tree.map(lambda _: None, params)},
-    bad={"writers": (("(", ValueError),)},
-  ),
-  # The projection is in test_sign_constrained.
-  Case(
-    "ei_sgd",
-    ei_sgd,
-    variants=({}, {"momentum": 0.5, "weight_decay": 0.3}),
-    # Sums of twelve terms.
-    rounding=1e-6,
-    bad={"non_negative": (("some", ValueError),)},
   ),
 )

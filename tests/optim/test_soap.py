@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from normjax import optim
-from tests.optim import references_baselines
+from tests.optim import references_soap
 
 STEPS = 24
 
@@ -59,7 +59,7 @@ _VARIANTS = [
 )
 def test_equals_the_official_code(shape, options, dtype):
   w, gradients = normal(*shape), spread_gradients(shape)
-  expected = references_baselines.soap(
+  expected = references_soap.soap(
     "matrix",
     w,
     lambda t, _: gradients[t - 1],

@@ -122,11 +122,15 @@ def test_a_damaged_plan_of_other_rows_ends_before_anything_runs(project):
   assert project.run().judged.verdict == "confirmed"
 
 
-def test_a_seed_is_chosen_in_the_parts_that_have_chosen_rows(project):
-  other = ("seeds=(1, 2)", "seeds=(3, 4) if ',' in arg else (1, 2)")
+def test_a_seed_is_chosen_in_the_parts_that_have_it(project):
+  other = ("seeds=(1, 2)", "seeds=(2, 3) if ',' in arg else (1, 2)")
   project.write(**TWO_PARTS, replacing=other)
-  project.run(rows="^a$")
-  assert project.run(rows="c", seeds=[3]).exit_code == 0
+  first = project.run(seeds=[1])
+  assert [set(v) for v in _values(first).values()] == [{1}, set(), {0}]
+  second = project.run(seeds=[2, 3])
+  assert [set(v) for v in _values(second).values()] == [{1, 2}, {2, 3}, {0}]
+  with pytest.raises(errors.UserError, match="no seed 1; its seeds: 2, 3"):
+    project.run(rows="c", seeds=[1])
 
 
 @pytest.mark.parametrize("rows", ["y", "a, y", "^y$"])
@@ -205,7 +209,13 @@ def test_a_metric_that_no_run_has(project):
       "--rows='z' matches no row. Rows: a, b; columns: x.",
     ),
     ({}, {"rows": "("}, "--rows='(' is not a regular expression"),
-    ({}, {"seeds": [7]}, "--seeds: the sweep has no seed 7; its seeds: 1, 2."),
+    ({}, {"seeds": [7]}, "has no seed 7; its seeds: 1, 2."),
+    ({}, {"seeds": []}, "--seeds: names no seed."),
+    (
+      TWO_PARTS,
+      {"rows": "exact", "seeds": [1]},
+      "--seeds has no effect: what was chosen of configs/papers/toy.py is",
+    ),
     (
       {"cells": 'papers.Cell("a"), papers.Cell("b")'},
       {},

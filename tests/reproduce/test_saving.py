@@ -39,6 +39,25 @@ def test_results_under_other_statements_are_stale(project):
   assert _status(project)["proxy"] == "stale: made under other statements"
 
 
+def test_a_config_that_was_changed_since_is_told(project):
+  """The verdict on the old runs stays to be read."""
+  project.run(save=True)
+  project.write(replacing=('"width": 1', '"width": 2'))
+  changed = "confirmed 1 of 1, config changed since"
+  assert _status(project)["proxy"] == changed
+  project.write(replacing=('"seed": 0', '"seed": 0 / 0'))
+  text, problems = listing.told()
+  assert changed in text
+  assert "ZeroDivisionError" in problems[0]
+
+
+def test_where_files_lie_is_no_change_of_a_config(project):
+  place = ('"toy": {', '"data": {"data_dir": ""}, "toy": {')
+  project.write(replacing=place)
+  project.run(save=True, overrides={"data.data_dir": "/elsewhere"})
+  assert _status(project)["proxy"] == "confirmed 1 of 1"
+
+
 def test_results_of_another_protocol_are_stale(project):
   project.run(save=True)
   kept = json.loads(_file(project).read_text()) | {"protocol": 0}
@@ -129,6 +148,17 @@ def test_a_damaged_count_costs_no_table(project, text):
   assert results.read(_file(project)).made.cpu_s is None
 
 
+def test_a_table_says_how_it_was_made(project):
+  page = project.run(overrides={"toy.width": 3}).out / "table.html"
+  command = "normjax reproduce toy --scale=proxy --config.toy.width=3"
+  assert f"<li>Command: {command}</li>" in page.read_text()
+  said = json.loads(page.with_suffix(".json").read_text())["made"]
+  assert said["command"] == command
+  assert said["versions"]["numpy"] in page.read_text()
+  assert said["date"] in page.with_suffix(".md").read_text()
+  assert '<a href="https://arxiv.org/abs/2601.00001">' in page.read_text()
+
+
 def test_the_list_names_broken_files_and_shows_the_rest(project):
   (project.folder / "configs" / "papers" / "broken.py").write_text("1 / 0")
   text, problems = listing.told()
@@ -139,9 +169,11 @@ def test_the_list_names_broken_files_and_shows_the_rest(project):
 
 
 def test_the_list_imports_no_jax(project):
+  project.run(save=True)  # Results are compared with their configs.
   code = (
     "import sys; from normjax.reproduce import listing;"
-    "text, problems = listing.told(); assert 'toy' in text, text;"
+    "text, problems = listing.told();"
+    "assert 'confirmed 1 of 1' in text, text;"
     "sys.exit(len({'jax', 'scipy', 'matplotlib'} & {*sys.modules}))"
   )
   path = f"{reproduce.__path__[0]}/../.."

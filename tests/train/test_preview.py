@@ -99,6 +99,17 @@ def test_a_model_is_built_once_for_programs_that_share_it(monkeypatch):
   assert preview.preview(other) == first
 
 
+def test_an_evaluation_is_traced_once_for_programs_that_share_it(monkeypatch):
+  config = support.tiny({"log.probes": ()})
+  first = preview.preview(config)
+  monkeypatch.setattr(train_step, "forward", None)
+  other = configure.override(config, {"optimizer.name": "sgd"})
+  assert preview.preview(other) == first
+  changed = configure.override(other, {"evaluate.metrics": ("perplexity",)})
+  with pytest.raises(TypeError):  # Another evaluation: `forward` is called.
+    preview.preview(changed)
+
+
 def test_shapes_of_a_state_are_those_of_its_initialization():
   config = support.tiny()
   recipe, initialize = program.recipe_and_initialize(config)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   )
   from normjax.report.paper.measure import Measured, measured
   from normjax.report.paper.numbers import Beside
+  from normjax.report.paper.origin import Origin
   from normjax.report.paper.show import Paths, print_table, write
   from normjax.report.paper.statements import Statement
 
@@ -29,6 +30,7 @@ _LAZY = {
   "Beside": "numbers",
   "Judged": "judged",
   "Measured": "measure",
+  "Origin": "origin",
   "Paths": "show",
   "Statement": "statements",
   "attainable": "judged",
@@ -44,6 +46,7 @@ __all__ = [
   "Beside",
   "Judged",
   "Measured",
+  "Origin",
   "Paths",
   "Statement",
   "attainable",

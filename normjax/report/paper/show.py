@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from normjax.report import formats, web
 from normjax.report.paper import layout
 from normjax.report.paper.judged import Judged
 from normjax.report.paper.numbers import Beside
+from normjax.report.paper.origin import Origin
 from normjax.report.paper.statements import Statement
 from normjax.statistics import Interval
+
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})\b")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +35,13 @@ class Paths:
   html: Path
 
 
-def write(out: Path, judged: Judged) -> Paths:
+def write(out: Path, judged: Judged, origin: Origin | None = None) -> Paths:
   """Writes `<out>/table.{md,csv,json,html}`; a reader sees no half of a file.
+
+  Args:
+    out: the folder of the table.
+    judged: the table.
+    origin: how it was made; None: nothing is said of it.
 
   Raises:
     RunError: `out` cannot be written.
@@ -42,10 +51,11 @@ def write(out: Path, judged: Judged) -> Paths:
     *(out / f"table.{end}" for end in ("md", "csv", "json", "html"))
   )
   try:
-    files.write_text(paths.markdown, markdown(judged))
+    files.write_text(paths.markdown, markdown(judged, origin))
     files.write_text(paths.csv, comma_separated(judged))
-    files.write_json(paths.json, as_json(judged))
-    files.write_text(paths.html, page(judged, _reports(out, judged)))
+    files.write_json(paths.json, as_json(judged, origin))
+    html = page(judged, _reports(out, judged), origin)
+    files.write_text(paths.html, html)
   except OSError as error:
     raise errors.RunError(f"cannot write {out}: {error}") from error
   return paths
@@ -57,7 +67,7 @@ def _reports(out: Path, judged: Judged) -> dict[str, str]:
   return {part: link for part, link in links.items() if (out / link).is_file()}
 
 
-def markdown(judged: Judged) -> str:
+def markdown(judged: Judged, origin: Origin | None = None) -> str:
   """The statements, then the table, in GitHub's Markdown."""
   blocks = [
     f"# {escape.markdown(layout.title(judged))}",
@@ -66,6 +76,7 @@ def markdown(judged: Judged) -> str:
   if judged.statements:
     blocks.append(formats.markdown(layout.statements(judged)).rstrip())
   blocks.append(formats.markdown(layout.cells(judged)).rstrip())
+  blocks += map(escape.markdown_item, origin.lines() if origin else ())
   return "\n\n".join(blocks) + "\n"
 
 
@@ -137,7 +148,7 @@ def comma_separated(judged: Judged) -> str:
   return file.getvalue()
 
 
-def as_json(judged: Judged) -> dict[str, Any]:
+def as_json(judged: Judged, origin: Origin | None = None) -> dict[str, Any]:
   """All that is known, for programs."""
   table, paper = judged.table, judged.printed
   return {
@@ -151,6 +162,7 @@ def as_json(judged: Judged) -> dict[str, Any]:
     "differs": table.differs,
     "untuned": list(judged.untuned),
     "complete": judged.is_complete,
+    "made": origin and origin.told(),
     "verdict": judged.verdict,
     "statements": [
       _statement(each) | each.expected.told() | {"p_value": each.p_value}
@@ -169,15 +181,21 @@ def as_json(judged: Judged) -> dict[str, Any]:
   }
 
 
-def page(judged: Judged, reports: Mapping[str, str]) -> str:
+def page(
+  judged: Judged, reports: Mapping[str, str], origin: Origin | None = None
+) -> str:
   """One self-contained HTML file.
 
   Args:
     judged: the table.
     reports: part to the link to its report.
+    origin: how it was made.
   """
   return web.template(
-    "paper/page.html.j2", folded=_folded, breakable=web.breakable
+    "paper/page.html.j2",
+    folded=_folded,
+    breakable=web.breakable,
+    linked=_linked,
   ).render(
     css=markupsafe.Markup(web.css()),
     script=markupsafe.Markup(web.script()),
@@ -194,7 +212,15 @@ def page(judged: Judged, reports: Mapping[str, str]) -> str:
     ],
     tone=layout.tone,
     reports=reports,
+    made=origin.lines() if origin else [],
   )
+
+
+def _linked(text: str) -> markupsafe.Markup:
+  """A sentence whose arXiv numbers are links."""
+  safe = str(markupsafe.escape(web.shown(text)))
+  link = r'<a href="https://arxiv.org/abs/\1">\g<0></a>'
+  return markupsafe.Markup(_ARXIV.sub(link, safe))
 
 
 def _folded(text: str) -> markupsafe.Markup:

@@ -253,7 +253,12 @@ def _of_runs(
 def _by_runs(
   expected: Expected, interval: Interval, agree: Sequence[bool]
 ) -> Statement:
-  """Confirmed where all runs agree, contradicted where none does."""
+  """Confirmed where all runs agree, contradicted where none does.
+
+  Of "diverges in no run" one of five that did is neither: a paper's sentence is
+  about what a method does as a rule, and five seeds leave open whether its
+  share is 1% or 70%. The reason says how many.
+  """
   verdict = UNDECIDED
   if all(agree) or not any(agree):
     verdict = CONFIRMED if agree[0] else CONTRADICTED

@@ -1,0 +1,112 @@
+"""`normjax bench gpu`: stages that end, hang and fail; a whole one, tiny."""
+
+import json
+import os
+import sys
+
+import pytest
+
+from normjax import cli
+from normjax.bench.gpu import parent
+from tests import support
+
+# What does not come with jax, flax, optax and orbax.
+_MISSING = (
+  "grain", "tensorflow_datasets", "matplotlib", "jinja2",
+  "mlxtend", "tensorboardX", "torch", "transformers", "pandas",
+)  # fmt: skip
+
+
+@pytest.fixture
+def stages(monkeypatch):
+  """Sets what each stage does, in place of measuring."""
+  monkeypatch.setenv("PYTHONPATH", str(support.ROOT))
+
+  def stages(limit_s=60.0, **what):
+    monkeypatch.setattr(parent, "STAGES", dict.fromkeys(what, limit_s))
+    commands = {
+      name: ("tests.bench.gpu_stage", "{out}", each)
+      for name, each in what.items()
+    }
+    monkeypatch.setattr(parent, "_COMMANDS", commands)
+
+  return stages
+
+
+def test_each_stage_costs_no_more_than_itself(stages, tmp_path, capsys):
+  stages(device="ends", contract="fails", kernels="keeps")
+  file = tmp_path / "a_chip_9.json"
+  file.write_text(json.dumps({"proved": {"op": 1}, "bench": {"steps": 2}}))
+  assert cli.main(["bench", "gpu", f"--out={tmp_path}"]) == 1
+  said = json.loads(file.read_text())
+  assert said["device_kind"] == "A Chip 9"
+  assert (said["proved"], said["bench"]["steps"]) == ({"op": 1}, 2)
+  failed = said["bench"]["contract"]
+  assert failed["error"] == "ended with code 3"
+  assert failed["log"] == ["kernel.py: no such instruction"]
+  assert failed["results"][0]["item"] == "facts"
+  assert said["bench"]["kernels"]["results"] == [{"op": "rms_norm"}]
+  assert "error" not in said["bench"]["kernels"]
+  assert f"wrote {file}" in capsys.readouterr().out
+
+
+def test_one_that_hangs_is_stopped_and_what_it_found_is_kept(stages, tmp_path):
+  stages(limit_s=2.0, device="ends", steps="hangs", kernels="ends")
+  assert parent.run({"out": tmp_path}) == 1
+  said = json.loads((tmp_path / "a_chip_9.json").read_text())["bench"]
+  assert said["steps"]["error"] == "stopped after 2 s"
+  assert [each["item"] for each in said["steps"]["results"]] == ["facts"]
+  assert "error" not in said["kernels"]
+
+
+def test_a_spent_budget_is_told(stages, tmp_path):
+  stages(device="ends", steps="hangs")
+  assert parent.run({"out": tmp_path, "budget_s": 4}) == 1
+  said = json.loads((tmp_path / "unknown.json").read_text())["bench"]
+  assert said["steps"]["error"] == "not begun: the budget is spent"
+
+
+def test_a_cpu_is_not_measured_as_an_accelerator(stages, tmp_path, capsys):
+  stages(device="on a CPU", steps="hangs")
+  assert cli.main(["bench", "gpu", f"--out={tmp_path}"]) == 2
+  assert "no accelerator here" in capsys.readouterr().err
+  assert not any(tmp_path.iterdir())
+  (tmp_path / "file").touch()
+  assert cli.main(["bench", "gpu", f"--out={tmp_path}/file"]) == 2
+  assert f"{tmp_path}/file" in capsys.readouterr().err
+
+
+def test_an_unknown_stage_is_named(capsys):
+  assert cli.main(["bench", "gpu", "--stages=stepps"]) == 2
+  assert "no stage 'stepps'. Did you mean 'steps'" in capsys.readouterr().err
+  assert cli.main(["bench", "gpu", "norms"]) == 2
+  assert "needs one benchmark, got 2" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_tiny_sizes_are_measured_without_what_such_a_machine_lacks(
+  tmp_path, monkeypatch
+):
+  for name in _MISSING:
+    (tmp_path / f"{name}.py").write_text("raise ImportError('not here')")
+  path = os.pathsep.join([str(tmp_path), str(support.ROOT)])
+  monkeypatch.setenv("PYTHONPATH", path)
+  monkeypatch.setattr(sys, "argv", ["normjax.bench.gpu"])
+  asked = ["steps", "optimizers", "deterministic"]
+  options = {"out": tmp_path, "tiny": True, "stages": asked, "budget_s": 3000}
+  monkeypatch.setattr(parent, "STAGES", dict.fromkeys(parent.STAGES, 900.0))
+  assert parent.run(options) == 0
+  said = json.loads((tmp_path / "cpu_tiny.json").read_text())["bench"]
+  assert set(said) == {"device", *asked}
+  steps = {each["item"]: each for each in said["steps"]["results"]}
+  assert set(steps) == {
+    f"{who} tiny {precision}"
+    for who in ("normjax", "flax.linen")
+    for precision in ("bfloat16", "float32")
+  }
+  for each in steps.values():
+    assert each["examples_per_s"] > 0
+    assert each["unit"] == "tokens"
+    assert each["tflop_per_step"] > 0
+  assert all(each["equal"] for each in said["deterministic"]["results"])
+  assert "muon" in str(said["optimizers"]["results"])
