@@ -62,9 +62,9 @@ def scan(
   carry, out = lax.scan(
     lambda carry, blocks: body(carry, *blocks),
     carry,
-    tuple(a.reshape(-1, size, *a.shape[1:]) for a in arrays_bd),
+    tuple(_split(a, size) for a in arrays_bd),
   )
-  return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
+  return carry, jax.tree.map(_join, out)
 
 
 def pay(x: Array) -> bool:
@@ -123,12 +123,41 @@ def by_image(function: Callable[..., Any], *arrays: Array) -> Any:
   x = arrays[0]
   if not pay(x):
     return function(*arrays)
-  most = max(1, _IMAGE_VALUES // math.prod(x.shape[1:]))
-  size = math.gcd(x.shape[0], 2 ** (most.bit_length() - 1))
-  _, out = lax.scan(
-    lambda _, blocks: (None, function(*blocks)),
-    None,
-    tuple(a.reshape(-1, size, *a.shape[1:]) for a in arrays),
-  )
-  out = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
-  return lax.optimization_barrier(out)
+  return lax.optimization_barrier(by_block(function, images(x.shape), *arrays))
+
+
+def images(shape: tuple[int, ...]) -> int:
+  """How many images of an array (b, y, x, c) a block has."""
+  most = max(1, _IMAGE_VALUES // math.prod(shape[1:]))
+  return math.gcd(shape[0], 2 ** (most.bit_length() - 1))
+
+
+def by_block(function: Callable[..., Any], size: int, *arrays: Array) -> Any:
+  """`function(*arrays)`, for `size` of their first axis at a time.
+
+  Args:
+    function: from arrays to such as have that axis, too; what it does at one
+      place of it depends on no other.
+    size: divides the axis.
+    *arrays: of equal first axes.
+  """
+  # Blocks of one without an axis of size 1: XLA would copy all to make it.
+  split = arrays if size == 1 else [_split(a, size) for a in arrays]
+
+  def body(_, blocks):
+    if size > 1:
+      return None, function(*blocks)
+    out = function(*(block[None] for block in blocks))
+    return None, jax.tree.map(lambda a: a[0], out)
+
+  _, out = lax.scan(body, None, tuple(split))
+  return out if size == 1 else jax.tree.map(_join, out)
+
+
+def _split(a: Array, size: int) -> Array:
+  """(n, ...) to (n / size, size, ...)."""
+  return a.reshape(-1, size, *a.shape[1:])
+
+
+def _join(a: Array) -> Array:
+  return a.reshape(-1, *a.shape[2:])

@@ -1,5 +1,7 @@
 """Bounded hyperbolic tanh: arXiv:2601.09719."""
 
+import functools
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from normjax import errors, validate
-from normjax.norms import affine, base, moments
+from normjax.norms import affine, base, moments, pointwise, recompute
 from normjax.types import Array
 
 
@@ -103,16 +105,29 @@ def _apply(
 ):
   params = variables["params"]
   affine.check("bhyt", x, params)
+  given = ()
+  if context is not None:
+    _check_context(context, x, variance)
+    given = (context,)
+  bound = functools.partial(_bound, kappa, eps)
+  return recompute.by_rows(bound, params, x, *given), variables["stats"]
+
+
+def _bound(
+  kappa: float,
+  eps: float,
+  params: Mapping[str, Array],
+  x: Array,
+  mean_square: Array | None = None,
+) -> Array:
   # Widened once: a second cast would round the gradient of x twice.
   wide = moments.promote(x)
-  if context is None:
-    mean_square = moments.mean_square(wide, axes=(-1,))
-  else:
-    _check_context(context, x, variance)
-    mean_square = context.astype(wide.dtype)
+  if mean_square is None:
+    mean_square = recompute.kept(moments.mean_square(wide, axes=(-1,)))
   slope = params["lam"].astype(wide.dtype) / kappa
-  y = jnp.tanh(slope * wide * lax.rsqrt(mean_square + eps))
-  return affine.apply(y, params).astype(x.dtype), variables["stats"]
+  slope *= lax.rsqrt(mean_square.astype(wide.dtype) + eps)
+  y = pointwise.tanh(slope * wide)
+  return affine.apply(y, params).astype(x.dtype)
 
 
 def _check_context(context: Any, x: Array, variance: str) -> None:

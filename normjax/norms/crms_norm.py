@@ -1,12 +1,14 @@
 """Compressed RMS normalization: Jiang et al. 2023, arXiv:2305.14858."""
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
 from normjax import errors, validate
-from normjax.norms import affine, base, moments
+from normjax.norms import affine, base, moments, recompute
 from normjax.types import Array
 
 
@@ -62,9 +64,16 @@ def _init(shape, dtype, *, use_scale: bool, use_bias: bool, **_: Any):
 def _apply(variables: base.Variables, x: Array, *, eps: float, **_: Any):
   affine.check("crms_norm", x, variables["params"])
   _check_size(x.shape[-1])
+  normalize = functools.partial(_normalize, eps)
+  return recompute.by_rows(normalize, variables["params"], x), variables[
+    "stats"
+  ]
+
+
+def _normalize(eps: float, params: Mapping[str, Array], x: Array) -> Array:
   wide = moments.promote(x)
   squares = jnp.sum(wide * wide, axis=-1, keepdims=True)
   left_out = jnp.sum(wide, axis=-1, keepdims=True)
   square = (squares + left_out * left_out) / (x.shape[-1] + 1)
-  y = affine.apply(wide * lax.rsqrt(square + eps), variables["params"])
-  return y.astype(x.dtype), variables["stats"]
+  y = affine.apply(wide * lax.rsqrt(square + eps), params)
+  return y.astype(x.dtype)

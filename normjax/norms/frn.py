@@ -1,13 +1,15 @@
 """Filter response normalization: Singh, Krishnan 2019, arXiv:1911.09737."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from normjax import validate
-from normjax.norms import affine, base, moments
+from normjax.norms import affine, base, channel_groups, moments, recompute
 from normjax.types import Array
 
 
@@ -94,14 +96,54 @@ def _apply(
   base.check_positions("frn", x)
   params = variables["params"]
   affine.check("frn", x, params)
-  wide = moments.promote(x)
   if mask is not None:
-    mask = moments.broadcast_mask(mask, wide)
-  positions = tuple(range(1, x.ndim - 1))
-  power = moments.mean_square(wide, positions, mask) + eps
+    mask = channel_groups.as_images(moments.broadcast_mask(mask, x))
+  respond = functools.partial(_respond, eps, mask)
+  # With a mask not in blocks, which would have to take parts of it.
+  apply = recompute.by_images if mask is None else recompute.keep_input
+  y = apply(respond, params, channel_groups.as_images(x))
+  return y.reshape(x.shape), variables["stats"]
+
+
+def _respond(
+  eps: float, mask: Array | None, params: Mapping[str, Array], x: Array
+) -> Array:
+  # Widened once: a second cast would round the gradient of x twice.
+  wide = moments.promote(x)
+  power = recompute.kept(moments.mean_square(wide, (1, 2), mask)) + eps
   if "eps_l" in params:
     power += jnp.abs(params["eps_l"]).astype(wide.dtype)
-  y = affine.apply(wide * lax.rsqrt(power), params)
-  if "tau" in params:
-    y = jnp.maximum(y, params["tau"].astype(wide.dtype))
-  return y.astype(x.dtype), variables["stats"]
+  # One per image: their gradients are sums over pixels, as that of the power.
+  own = {
+    name: lax.optimization_barrier(
+      jnp.broadcast_to(params[name].astype(wide.dtype), power.shape)
+    )
+    for name in ("scale", "bias", "tau")
+    if name in params
+  }
+  gain = lax.rsqrt(power) * own["scale"]
+  if "tau" not in own:
+    return (wide * gain + own["bias"]).astype(x.dtype)
+  y = _thresholded(wide, gain, own["bias"], own["tau"])
+  return y.astype(x.dtype)
+
+
+@jax.custom_jvp
+def _thresholded(x: Array, gain: Array, bias: Array, tau: Array) -> Array:
+  """max(x * gain + bias, tau)."""
+  return jnp.maximum(x * gain + bias, tau)
+
+
+@_thresholded.defjvp
+def _thresholded_jvp(primals, tangents):
+  """Which of the two it is; where both are equal, half of both.
+
+  As halves in 8 bits, for XLA writes it, of the size of x, for all sums and dx.
+  """
+  x, gain, bias, tau = primals
+  dx, dgain, dbias, dtau = tangents
+  y = x * gain + bias
+  halves = (y > tau).astype(jnp.int8) + (y >= tau).astype(jnp.int8)
+  share = lax.optimization_barrier(halves).astype(y.dtype) / 2
+  dy = x * dgain + dbias + gain * dx
+  return _thresholded(*primals), share * dy + (1 - share) * dtau

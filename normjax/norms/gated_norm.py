@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -10,7 +11,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from normjax import errors, norms, validate
-from normjax.norms import base, modes, moments
+from normjax.norms import base, modes, moments, recompute
 from normjax.types import Array
 
 GateInit = Literal["half", "one", "random"]
@@ -114,18 +115,27 @@ def _apply(
 ):
   params = variables["params"]
   base.check_features("gated_norm", x, params["gate_down"].shape[0])
-  # Widened once: a second cast would round the gradient of x twice.
-  wide = moments.promote(x)
-  y, stats = inner.apply(
-    variables, wide, train=mode, mask=mask, context=context
-  )
-  down, up = (
-    params[name].astype(wide.dtype) for name in ("gate_down", "gate_up")
-  )
+  largest = 2 if gate_init == "one" else 1
+
+  def gated(params, x, *contexts):
+    # Widened once: a second cast would round the gradient of x twice.
+    wide = moments.promote(x)
+    given = contexts[0] if contexts else context
+    y, _ = inner.apply(
+      {"params": params}, wide, train=mode, mask=mask, context=given
+    )
+    return (largest * _gate(params, y) * y).astype(x.dtype)
+
+  if inner.traits.mixes_positions or mask is not None:
+    return recompute.keep_input(gated, params, x), variables["stats"]
+  of_rows = () if context is None else (context,)
+  return recompute.by_rows(gated, params, x, *of_rows), variables["stats"]
+
+
+def _gate(params: Mapping[str, Array], y: Array) -> Array:
+  """sigmoid(silu(y W_down) W_up), of the shape of y."""
+  down, up = (params[name].astype(y.dtype) for name in ("gate_down", "gate_up"))
   # Unasked, some devices round the factors of a float32 product.
   hidden = jnp.matmul(y, down, precision=lax.Precision.HIGHEST)
-  logits = jnp.matmul(jax.nn.silu(hidden), up, precision=lax.Precision.HIGHEST)
-  gate = jax.nn.sigmoid(logits)
-  if gate_init == "one":
-    gate = 2 * gate
-  return (gate * y).astype(x.dtype), stats
+  hidden = jax.nn.silu(recompute.kept(hidden))
+  return jax.nn.sigmoid(jnp.matmul(hidden, up, precision=lax.Precision.HIGHEST))

@@ -1,9 +1,11 @@
 """Euclidean normalization, as in nGPT: Loshchilov et al., arXiv:2410.01131."""
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 from normjax import validate
-from normjax.norms import affine, base, moments
+from normjax.norms import affine, base, moments, recompute
 from normjax.types import Array
 
 
@@ -42,7 +44,13 @@ def _init(shape, dtype, *, use_scale: bool, **_: Any):
 
 def _apply(variables: base.Variables, x: Array, *, eps: float, **_: Any):
   affine.check("l2_norm", x, variables["params"])
+  normalize = functools.partial(_normalize, eps)
+  return recompute.by_rows(normalize, variables["params"], x), variables[
+    "stats"
+  ]
+
+
+def _normalize(eps: float, params: Mapping[str, Array], x: Array) -> Array:
   wide = moments.promote(x)
   unit = wide * moments.reciprocal_length(wide, eps)
-  y = affine.apply(unit, variables["params"])
-  return y.astype(x.dtype), variables["stats"]
+  return affine.apply(unit, params).astype(x.dtype)

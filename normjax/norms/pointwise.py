@@ -1,21 +1,41 @@
 """What the norms without statistics share: a bounded map of alpha x + shift."""
 
+import functools
 from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
 from normjax import validate
-from normjax.norms import affine, base, moments
+from normjax.norms import affine, base, moments, recompute
 from normjax.types import Array
 
+
+@jax.custom_jvp
+def tanh(u: Array) -> Array:
+  """The tanh of u, with the derivative 4 e / (1 + e)^2, e = exp(-2 |u|).
+
+  It is 1 - tanh(u)^2 without the cancellation, and without tanh(u): that XLA
+  would write, of the size of x, for all that read it in the backward pass.
+  """
+  return jnp.tanh(u)
+
+
+@tanh.defjvp
+def _tanh_jvp(primals, tangents):
+  (u,), (du,) = primals, tangents
+  e = jnp.exp(-2 * jnp.abs(u))
+  return tanh(u), 4 * e / jnp.square(1 + e) * du
+
+
 FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
-  "tanh": jnp.tanh,
+  "tanh": tanh,
   "erf": lax.erf,
   "hardtanh": lambda u: jnp.clip(u, -1, 1),
-  "sigmoid": lambda u: (1 + jnp.tanh(u / 2)) / 2,
+  "sigmoid": lambda u: (1 + tanh(u / 2)) / 2,
   "isru": lambda u: u * lax.rsqrt(1 + u * u),
   "smoothsign": lambda u: u / (1 + jnp.abs(u)),
   "arctan": lambda u: 2 / np.pi * jnp.arctan(u),
@@ -84,9 +104,51 @@ def _init(
 def _apply(variables: base.Variables, x: Array, *, function: str, **_: object):
   params = variables["params"]
   affine.check(f"the norm with {function}", x, params)
+  bounded = functools.partial(_bounded, FUNCTIONS[function])
+  return recompute.by_rows(bounded, params, x), variables["stats"]
+
+
+def _bounded(
+  function: Callable[[Array], Array], params: Mapping[str, Array], x: Array
+) -> Array:
+  """Returns scale * function(alpha x + shift) + bias."""
   wide = moments.promote(x)
-  inner = params["alpha"].astype(wide.dtype) * wide
-  if "shift" in params:
-    inner = inner + params["shift"].astype(wide.dtype)
-  y = affine.apply(FUNCTIONS[function](inner), params)
-  return y.astype(x.dtype), variables["stats"]
+  # One per channel: their gradients are sums over rows, as all others.
+  alpha, shift = (
+    jnp.broadcast_to(params[name].astype(wide.dtype), x.shape[-1:])
+    if name in params
+    else None
+    for name in ("alpha", "shift")
+  )
+  y = _of_line(function, recompute.again(wide, x), wide, alpha, shift)
+  return affine.apply(y, params).astype(x.dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _of_line(
+  function: Callable[[Array], Array],
+  again: Array,
+  x: Array,
+  alpha: Array,
+  shift: Array | None,
+) -> Array:
+  """function(alpha x + shift); `again` is x."""
+  del again
+  return function(_line(x, alpha, shift))
+
+
+@_of_line.defjvp
+def _of_line_jvp(function, primals, tangents):
+  """The slope is found twice: for the sums, and for dx. Once, it is written."""
+  again, x, alpha, shift = primals
+  _, dx, dalpha, dshift = tangents
+
+  def slope(x, change):
+    return jax.jvp(function, (_line(x, alpha, shift),), (change,))[1]
+
+  by_params = slope(again, _line(again, dalpha, dshift))
+  return function(_line(x, alpha, shift)), by_params + slope(x, alpha * dx)
+
+
+def _line(x: Array, alpha: Array, shift: Array | None) -> Array:
+  return alpha * x if shift is None else alpha * x + shift

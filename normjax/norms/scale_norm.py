@@ -1,12 +1,14 @@
 """ScaleNorm: Nguyen, Salazar 2019, arXiv:1910.05895."""
 
+import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
 from normjax import validate
-from normjax.norms import base, moments
+from normjax.norms import base, moments, recompute
 from normjax.types import Array
 
 
@@ -41,8 +43,14 @@ def _init(shape, dtype, **_: Any):
 
 
 def _apply(variables: base.Variables, x: Array, *, eps: float, **_: Any):
+  normalize = functools.partial(_normalize, eps)
+  return recompute.by_rows(normalize, variables["params"], x), variables[
+    "stats"
+  ]
+
+
+def _normalize(eps: float, params: Mapping[str, Array], x: Array) -> Array:
   wide = moments.promote(x)
   square = jnp.sum(wide * wide, axis=-1, keepdims=True)
   length = jnp.maximum(moments.root(square), eps)
-  scale = variables["params"]["scale"].astype(wide.dtype)
-  return (wide * (scale / length)).astype(x.dtype), variables["stats"]
+  return (wide * (params["scale"].astype(wide.dtype) / length)).astype(x.dtype)

@@ -1,5 +1,7 @@
 """Self-rescaled dynamic normalization: arXiv:2510.22777."""
 
+import functools
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from normjax import errors, validate
-from normjax.norms import affine, base, moments
+from normjax.norms import affine, base, moments, recompute
 from normjax.types import Array
 
 DotDivisor = Literal["none", "features", "head_features"]
@@ -109,21 +111,33 @@ def _apply(
 ):
   params = variables["params"]
   affine.check("seednorm", x, params)
-  # Widened once: a second cast would round the gradient of x twice.
-  wide = moments.promote(x)
-  alpha, beta, scale = (
-    params[name].astype(wide.dtype) for name in ("alpha", "beta", "scale")
-  )
   features = x.shape[-1]
-  # A sum of products: a matrix product may be rounded to bfloat16.
-  heads = (*x.shape[:-1], num_heads, features // num_heads)
-  dot = jnp.sum((wide * beta).reshape(heads), axis=-1, keepdims=True)
   divisor = {
     "none": 1,
     "features": features,
     "head_features": features // num_heads,
   }[dot_divisor]
+  rescale = functools.partial(_rescale, num_heads, divisor, eps)
+  return recompute.by_rows(rescale, params, x), variables["stats"]
+
+
+def _rescale(
+  num_heads: int,
+  divisor: int,
+  eps: float,
+  params: Mapping[str, Array],
+  x: Array,
+) -> Array:
+  # Widened once: a second cast would round the gradient of x twice.
+  wide = moments.promote(x)
+  alpha, beta, scale = (
+    params[name].astype(wide.dtype) for name in ("alpha", "beta", "scale")
+  )
+  square = recompute.kept(moments.mean_square(wide, axes=(-1,)))
+  # A sum of products: a matrix product may be rounded to bfloat16.
+  heads = (*x.shape[:-1], num_heads, x.shape[-1] // num_heads)
+  dot = jnp.sum((wide * beta).reshape(heads), axis=-1, keepdims=True)
+  dot = recompute.kept(dot)
   dynamic = jnp.broadcast_to(jnp.tanh(dot / divisor), heads).reshape(x.shape)
-  gain = dynamic * alpha + scale
-  y = gain * wide * lax.rsqrt(moments.mean_square(wide, axes=(-1,)) + eps)
-  return y.astype(x.dtype), variables["stats"]
+  y = (dynamic * alpha + scale) * (wide * lax.rsqrt(square + eps))
+  return y.astype(x.dtype)
