@@ -103,6 +103,29 @@ def _cells(signed: bool) -> np.ndarray:
   return ((below << _BELOW) + carry).astype(np.int32)
 
 
+def finite(x: Array) -> Array:
+  """x, and 0 where it is NaN or infinite."""
+  # Mosaic has no `is_finite`.
+  return jnp.where(jnp.abs(x) < jnp.inf, x, 0)
+
+
+def relative(x: Array, absmax: Array, signed: bool, sign_repair: bool) -> Array:
+  """The arithmetic codes, int32, of finite entries of blocks of this absmax."""
+  y = jnp.abs(x)
+  found = rank(y / jnp.maximum(jnp.where(absmax == 0, 1, absmax), y), signed)
+  if not signed:
+    return found
+  negative = lax.bitcast_convert_type(x, jnp.int32) < 0
+  return with_sign(found, negative, sign_repair)
+
+
+def of_block(x: Array, signed: bool, sign_repair: bool) -> tuple[Array, Array]:
+  """Codes, int32, and absmax (rows, 1) of rows that are a block each."""
+  x = finite(x)
+  absmax = jnp.max(jnp.abs(x), axis=1, keepdims=True)
+  return relative(x, absmax, signed, sign_repair), absmax
+
+
 def _take(table: np.ndarray, index: Array) -> Array:
   return jnp.asarray(table).at[index].get(mode="promise_in_bounds")
 

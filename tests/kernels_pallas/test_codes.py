@@ -27,7 +27,8 @@ def test_all_values_are_within_two_units_in_the_last_place(signed):
 @SIGNS
 def test_all_ranks_are_the_tables_but_for_ties(signed):
   """Between two midpoints a rank is constant: it does not fall, and is equal
-  at both ends."""
+  at both ends.
+  """
   offsets = np.arange(-8, 9)
   bits = midpoints(signed).view(np.int32)[:, None] + offsets
   bits = np.append(bits.ravel(), [0, np.float32(1.0).view(np.int32)])
