@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from kernels_pallas.adam_8bit_update import (
+  IMPLEMENTATIONS,
   Scalars,
   adam_8bit_update,
   ref,
@@ -119,6 +120,7 @@ def _alias(
   impl: str | Sequence[str] | None,
   **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
+  asked = validate.implementations(method, impl, IMPLEMENTATIONS)
   step = compose.descend_then_decay(
     method,
     scale_by_adam_8bit(
@@ -170,7 +172,7 @@ def _alias(
       block_size=BLOCK_SIZE if block_size is None else block_size,
       block_layout=block_layout,
       sign_repair=sign_repair,
-      impl=impl,
+      impl=asked,
     )
     mu_codes, mu_absmax, nu_codes, nu_absmax = (
       structure.unflatten(

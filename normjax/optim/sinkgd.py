@@ -68,9 +68,12 @@ def scale_by_sinkhorn(
   """
   validate.traced_count("scale_by_sinkhorn", "num_iters", num_iters)
   validate.choice("scale_by_sinkhorn", "first", first, _FIRST)
+  asked = validate.implementations(
+    "scale_by_sinkhorn", impl, kernels.IMPLEMENTATIONS
+  )
 
   def balance(matrices):
-    names = {kernels.OP.choose(impl, x).name for x in matrices}
+    names = {kernels.OP.choose(asked, x).name for x in matrices}
     if names <= {_REFERENCE}:
       return stacking.stacked(
         lambda x: kernels.sinkhorn(x, num_iters, first, _REFERENCE),
@@ -78,7 +81,7 @@ def scale_by_sinkhorn(
         in_cache=True,
       )
     # A kernel takes many buffers, and needs no stack of them.
-    return kernels.sinkhorn(matrices, num_iters, first, impl)
+    return kernels.sinkhorn(matrices, num_iters, first, asked)
 
   def direction(leaves, entries):
     matrices = [
@@ -173,6 +176,7 @@ def sinkgd(
     5.32
   """
   validate.scalars("sinkgd", matrix_scale=matrix_scale)
+  validate.implementations("sinkgd", impl, kernels.IMPLEMENTATIONS)
 
   def direction(dims):
     return optax.chain(
