@@ -1,23 +1,48 @@
 """Adam with 8-bit moments: Dettmers et al. 2022, arXiv:2110.02861."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from kernels_pallas.adam_8bit_update import (
+  IMPLEMENTATIONS,
+  Scalars,
+  adam_8bit_update,
+  ref,
+)
 from normjax import validate
-from normjax.optim import compose, groups, safe
-from normjax.optim.quantize_state import describe_bits, quantize_state
+from normjax.optim import compose, groups, in_place, masks, safe
+from normjax.optim.blockwise import Quantized
+from normjax.optim.quantize_state import (
+  BLOCK_SIZE,
+  describe_bits,
+  quantize_state,
+)
 from normjax.types import Array, PyTree
 
 __all__ = ["adam_8bit", "adamw_8bit", "scale_by_adam_8bit"]
 
 
-def _is_good(g: Array) -> Array:
-  """Whether the second moment of a gradient is a number."""
-  return jnp.isfinite(g * g)
+def _scalars(
+  b1: float | Array,
+  b2: float | Array,
+  eps: float | Array,
+  count: Array,
+  dtype: Any,
+  **others: Any,
+) -> Scalars:
+  """The numbers of the step with this count."""
+  return Scalars(
+    **{"learning_rate": 0.0, "weight_decay": 0.0, **others},
+    b1=b1,
+    b2=b2,
+    eps=eps,
+    first=1 / safe.bias_correction(b1, count, dtype),
+    second=jax.lax.rsqrt(safe.bias_correction(b2, count, dtype)),
+  )
 
 
 def _adam(
@@ -32,13 +57,6 @@ def _adam(
       nu=compose.zeros(params, None),
     )
 
-  def update_leaf(g, m, v, first, second):
-    good = _is_good(g)
-    m = jnp.where(good, b1 * m + (1 - b1) * g, 0)
-    v = jnp.where(good, b2 * v + (1 - b2) * g * g, 0)
-    root = jnp.sqrt(v) * second
-    return safe.divide(m * first, root + eps), m, v
-
   def update(updates, state, params=None):
     del params
     count = optax.safe_increment(state.count)
@@ -47,13 +65,7 @@ def _adam(
       flat, jax.tree.leaves(state.mu), jax.tree.leaves(state.nu), strict=True
     )
     moved = [
-      update_leaf(
-        g,
-        m,
-        v,
-        1 / safe.bias_correction(b1, count, g.dtype),
-        jax.lax.rsqrt(safe.bias_correction(b2, count, g.dtype)),
-      )
+      ref.direction(g, m, v, _scalars(b1, b2, eps, count, g.dtype))
       for g, m, v in rows
     ]
     direction, mu, nu = (
@@ -98,17 +110,88 @@ def _alias(
   learning_rate: optax.ScalarOrSchedule,
   weight_decay: float | Array,
   mask: Any,
-  *arguments: Any,
+  b1: float | Array,
+  b2: float | Array,
+  eps: float | Array,
+  *,
+  block_size: int | None,
+  block_layout: str,
+  sign_repair: bool,
+  impl: str | Sequence[str] | None,
   **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
+  asked = validate.implementations(method, impl, IMPLEMENTATIONS)
   step = compose.descend_then_decay(
     method,
-    scale_by_adam_8bit(*arguments, **options),
+    scale_by_adam_8bit(
+      b1,
+      b2,
+      eps,
+      block_size=block_size,
+      block_layout=block_layout,
+      sign_repair=sign_repair,
+      **options,
+    ),
     learning_rate,
     weight_decay=weight_decay,
     mask=mask,
   )
-  return compose.finish(method, compose.skip_entries(step, _is_good), mask)
+  transform = compose.finish(
+    method, compose.skip_entries(step, ref.is_good), mask
+  )
+
+  def apply(gradients, state, params, **extra_args):
+    del extra_args
+    quantized, schedule = state
+    adam = quantized.inner
+    count = optax.safe_increment(adam.count)
+    rate = learning_rate
+    if callable(rate):
+      rate = rate(schedule.count)
+    flat, structure = jax.tree.flatten(params)
+    columns = [
+      [None if isinstance(x, optax.MaskedNode) else x for x in column]
+      for column in (
+        structure.flatten_up_to(tree)
+        for tree in (gradients, *adam.mu, *adam.nu)
+      )
+    ]
+    moved, *moments = adam_8bit_update(
+      flat,
+      *columns,
+      _scalars(
+        b1,
+        b2,
+        eps,
+        count,
+        jnp.float32,
+        learning_rate=rate,
+        weight_decay=weight_decay,
+      ),
+      decayed=masks.resolve_mask(mask, params),
+      block_size=BLOCK_SIZE if block_size is None else block_size,
+      block_layout=block_layout,
+      sign_repair=sign_repair,
+      impl=asked,
+    )
+    mu_codes, mu_absmax, nu_codes, nu_absmax = (
+      structure.unflatten(
+        optax.MaskedNode() if x is None else x for x in column
+      )
+      for column in moments
+    )
+    adam = adam._replace(
+      count=count,
+      mu=Quantized(mu_codes, mu_absmax),
+      nu=Quantized(nu_codes, nu_absmax),
+    )
+    schedule = schedule._replace(count=optax.safe_increment(schedule.count))
+    return structure.unflatten(moved), (
+      quantized._replace(inner=adam),
+      schedule,
+    )
+
+  return in_place.InPlace(transform, apply)
 
 
 @validate.options
@@ -125,6 +208,7 @@ def adam_8bit(
   block_layout: str = "rows",
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,
+  impl: str | Sequence[str] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Adam whose moments are held in 8 bits, about 2.03 bytes per parameter.
 
@@ -166,6 +250,8 @@ def adam_8bit(
       embeddings; None for none.
     sign_repair: keeps a negative m from rounding to 0, as bitsandbytes does on
       GPUs; not on CPUs.
+    impl: which kernel `optim.apply` takes, see
+      `kernels_pallas.adam_8bit_update`; None for the first that is proved here.
 
   Raises:
     UserError: a concrete number out of range, or a mask of another structure.
@@ -201,6 +287,7 @@ def adam_8bit(
     block_layout=block_layout,
     keep=keep,
     sign_repair=sign_repair,
+    impl=impl,
   )
 
 
@@ -218,6 +305,7 @@ def adamw_8bit(
   block_layout: str = "rows",
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,
+  impl: str | Sequence[str] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   """`adam_8bit` with a decay of 0.01: bitsandbytes' `AdamW8bit`.
 
@@ -253,6 +341,7 @@ def adamw_8bit(
     block_layout=block_layout,
     keep=keep,
     sign_repair=sign_repair,
+    impl=impl,
   )
 
 

@@ -4,10 +4,24 @@ import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
+from kernels_pallas.safe import divide, rsqrt
 from normjax.types import Array
+
+__all__ = [
+  "bias_correction",
+  "bounded",
+  "clip_for_square",
+  "compute_dtype",
+  "divide",
+  "largest",
+  "norm",
+  "normalize",
+  "promote",
+  "rsqrt",
+  "square_limit",
+]
 
 
 def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
@@ -18,18 +32,6 @@ def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
 def promote(x: Array) -> Array:
   """Casts x to the dtype of the arithmetic."""
   return x.astype(compute_dtype(x.dtype))
-
-
-def divide(x: Array, y: ArrayLike) -> Array:
-  """Divides x by y; 0 where y is 0."""
-  zero = jnp.equal(y, 0)
-  return jnp.where(zero, 0, x / jnp.where(zero, 1, y))
-
-
-def rsqrt(x: Array) -> Array:
-  """1 / sqrt(x), and 0 where x is 0."""
-  zero = x == 0
-  return jnp.where(zero, 0, lax.rsqrt(jnp.where(zero, 1, x)))
 
 
 def largest(x: Array, axes: Sequence[int]) -> Array:

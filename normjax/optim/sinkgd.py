@@ -1,21 +1,21 @@
 """SinkGD: Scetbon, Ma, Gong, Meeds 2025, arXiv:2502.06742."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import optax
 from jax.typing import DTypeLike
 
+from kernels_pallas import sinkhorn as kernels
 from normjax import validate
+from normjax.optim import compose, meshes, routed, stacking
 from normjax.optim import dims as dims_lib
-from normjax.optim import multi_norm, routed
 from normjax.types import Array
 
 __all__ = ["scale_by_sinkhorn", "sinkgd", "sinkhorn"]
 
-_FIRST = {
-  "output": ("row_l2", "column_l2"),
-  "reduction": ("column_l2", "row_l2"),
-}
+_FIRST = ("output", "reduction")
+_REFERENCE = "reference"
 
 
 def sinkhorn(
@@ -44,29 +44,56 @@ def sinkhorn(
   Returns:
     The shape and dtype of x.
   """
-  validate.choice("sinkhorn", "first", first, tuple(_FIRST))
+  validate.choice("sinkhorn", "first", first, _FIRST)
   (entry,) = dims_lib.resolve(dims, x)
   if entry is None:
     return x
-  balanced = multi_norm.alternate(
-    dims_lib.to_matrices(x, entry), _FIRST[first], num_iters
+  balanced = kernels.sinkhorn(
+    dims_lib.to_matrices(x, entry), num_iters, first, _REFERENCE
   )
   return dims_lib.from_matrices(balanced, x.shape, entry)
 
 
+@meshes.on_any_mesh
 def scale_by_sinkhorn(
   num_iters: int | Array = 5,
   *,
   first: str = "output",
   dims: dims_lib.DimsSpec = None,
+  impl: str | Sequence[str] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   """`sinkhorn` of every matrix; stateless, other leaves pass unchanged.
 
   Arguments as in `sinkgd`.
   """
   validate.traced_count("scale_by_sinkhorn", "num_iters", num_iters)
-  validate.choice("scale_by_sinkhorn", "first", first, tuple(_FIRST))
-  return multi_norm.scale_by_multi_norm(_FIRST[first], num_iters, dims=dims)
+  validate.choice("scale_by_sinkhorn", "first", first, _FIRST)
+  asked = validate.implementations(
+    "scale_by_sinkhorn", impl, kernels.IMPLEMENTATIONS
+  )
+
+  def balance(matrices):
+    names = {kernels.OP.choose(asked, x).name for x in matrices}
+    if names <= {_REFERENCE}:
+      return stacking.stacked(
+        lambda x: kernels.sinkhorn(x, num_iters, first, _REFERENCE),
+        matrices,
+        in_cache=True,
+      )
+    # A kernel takes many buffers, and needs no stack of them.
+    return kernels.sinkhorn(matrices, num_iters, first, asked)
+
+  def direction(leaves, entries):
+    matrices = [
+      dims_lib.to_matrices(x, entry)
+      for x, entry in zip(leaves, entries, strict=True)
+    ]
+    return [
+      dims_lib.from_matrices(y, x.shape, entry)
+      for x, y, entry in zip(leaves, balance(matrices), entries, strict=True)
+    ]
+
+  return compose.per_leaf("scale_by_sinkhorn", direction, dims)
 
 
 @validate.options
@@ -87,6 +114,7 @@ def sinkgd(
   fallback_weight_decay: float | Array | None = None,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
+  impl: str | Sequence[str] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Gradient descent with each matrix's gradient balanced on both sides.
 
@@ -123,6 +151,7 @@ def sinkgd(
     fallback_weight_decay: of AdamW; None takes `weight_decay`.
     mu_dtype: of AdamW's first moment; None takes the parameter's.
     nu_dtype: of AdamW's second moment; None takes float32 at least.
+    impl: of `kernels_pallas.sinkhorn`; None for the first that is proved here.
 
   Raises:
     UserError: a concrete number out of range, a mask or dims of another
@@ -147,10 +176,11 @@ def sinkgd(
     5.32
   """
   validate.scalars("sinkgd", matrix_scale=matrix_scale)
+  validate.implementations("sinkgd", impl, kernels.IMPLEMENTATIONS)
 
   def direction(dims):
     return optax.chain(
-      scale_by_sinkhorn(num_iters, first=first, dims=dims),
+      scale_by_sinkhorn(num_iters, first=first, dims=dims, impl=impl),
       optax.scale(matrix_scale),
     )
 

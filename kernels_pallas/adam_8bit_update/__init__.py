@@ -1,0 +1,17 @@
+"""One step of Adam with 8-bit moments, in place: arXiv:2110.02861."""
+
+from kernels_pallas.adam_8bit_update.api import (
+  IMPLEMENTATIONS,
+  OP,
+  adam_8bit_update,
+)
+from kernels_pallas.adam_8bit_update.ref import Blocks, Leaf, Scalars
+
+__all__ = [
+  "IMPLEMENTATIONS",
+  "OP",
+  "Blocks",
+  "Leaf",
+  "Scalars",
+  "adam_8bit_update",
+]

@@ -1,0 +1,238 @@
+"""The op and its implementations."""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from kernels_pallas import codes, dispatch
+from kernels_pallas.adam_8bit_update import ref
+from kernels_pallas.adam_8bit_update.ref import Blocks, Leaf, Scalars
+from kernels_pallas.codes import Quantized
+
+_DTYPES = (jnp.float32, jnp.bfloat16)
+
+
+def adam_8bit_update(
+  parameters: Any,
+  gradients: Any,
+  mu_codes: Any,
+  mu_absmax: Any,
+  nu_codes: Any,
+  nu_absmax: Any,
+  scalars: Scalars | Array,
+  *,
+  decayed: Any = True,
+  block_size: int = 256,
+  block_layout: str = "rows",
+  sign_repair: bool = True,
+  impl: str | Sequence[str] | None = None,
+) -> tuple[Any, Any, Any, Any, Any]:
+  """One step of Adam whose moments are held in 8 bits, block by block.
+
+      m = b1 m + (1 - b1) g            v = b2 v + (1 - b2) g^2
+      w -= lr first m / (second sqrt(v) + eps);  w -= lr wd w
+      m, v = quantize(m), quantize(v)
+
+  arXiv:2110.02861, section 2, as `normjax.optim.adam_8bit`, whose arithmetic
+  it is. With its arguments donated a kernel works in place and moves each
+  buffer once; the kernels take many leaves per launch.
+
+  Args:
+    parameters: one array or a tree of them, float32 or bfloat16 in a kernel.
+    gradients: of the parameters' structure, as all that follows.
+    mu_codes: uint8, of the parameters' shapes; or the moment itself, float32.
+    mu_absmax: scales of the blocks, float32: (..., ceil(last / block_size)) or,
+      flat, (ceil(size / block_size),); None where the moment is float32.
+    nu_codes: as `mu_codes`, of the second moment, without signs.
+    nu_absmax: as `mu_absmax`.
+    scalars: `Scalars`, or an array (7,) in their order; traced.
+    decayed: whether a leaf decays; one boolean, or a tree of them.
+    block_size: entries that share a scale.
+    block_layout: "rows" or "flat".
+    sign_repair: keeps negative entries of m from rounding to 0.
+    impl: "mosaic_gpu", for NVIDIA's Hopper; "pallas_tpu"; "xla", plain
+      operations with arithmetic codes; "reference", the same with the table.
+      None takes, for each leaf, the first that runs here; a tuple is tried in
+      its order.
+
+  Returns:
+    Parameters, mu_codes, mu_absmax, nu_codes, nu_absmax after the step.
+
+  Raises:
+    TypeError: a parameter that is not floating.
+    ValueError: shapes that do not fit.
+    UnsupportedError: no implementation that was asked for runs here.
+  """
+  flat, structure = jax.tree.flatten(parameters)
+  columns = [
+    structure.flatten_up_to(tree)
+    for tree in (gradients, mu_codes, mu_absmax, nu_codes, nu_absmax)
+  ]
+  if isinstance(decayed, bool):
+    decayed = [decayed] * len(flat)
+  else:
+    decayed = structure.flatten_up_to(decayed)
+  options = Blocks(block_size, block_layout, sign_repair)
+  rows = list(zip(flat, *columns, strict=True))
+  chosen: dict[str, list[int]] = {}
+  for n, row in enumerate(rows):
+    _check(*row, blocks=options)
+    name = _op(options).choose(impl, *row).name
+    chosen.setdefault(name, []).append(n)
+  moved: list[Any] = [None] * len(rows)
+  for name, members in chosen.items():
+    leaves = [_leaf(*rows[n]) for n in members]
+    new = _FUNCTIONS[name](
+      leaves,
+      [rows[n][1] for n in members],
+      Scalars(*scalars),
+      decayed=[decayed[n] for n in members],
+      blocks=options,
+    )
+    for n, leaf in zip(members, new, strict=True):
+      moved[n] = (leaf.parameter, *leaf.mu, *leaf.nu)
+  out = zip(*moved, strict=True) if moved else [[]] * 5
+  parameters, *moments = (structure.unflatten(column) for column in out)
+  return (parameters, *moments)
+
+
+def _leaf(w, g, mu_codes, mu_absmax, nu_codes, nu_absmax) -> Leaf:
+  del g
+  return Leaf(w, Quantized(mu_codes, mu_absmax), Quantized(nu_codes, nu_absmax))
+
+
+def _check(w, g, mu_codes, mu_absmax, nu_codes, nu_absmax, *, blocks: Blocks):
+  if not jnp.issubdtype(w.dtype, jnp.floating):
+    raise TypeError(
+      f"adam_8bit_update needs floating parameters; got dtype {w.dtype}."
+    )
+  shape = scale_shape(w.shape, blocks)
+  for name, x, expected in (
+    ("a gradient", g, w.shape),
+    ("mu_codes", mu_codes, w.shape),
+    ("nu_codes", nu_codes, w.shape),
+    ("mu_absmax", mu_absmax, shape),
+    ("nu_absmax", nu_absmax, shape),
+  ):
+    if x is not None and x.shape != expected:
+      raise ValueError(
+        f"adam_8bit_update needs {name} of shape {expected} beside a parameter"
+        f" of shape {w.shape}; got {x.shape}."
+      )
+  if (mu_absmax is None) != (nu_absmax is None):
+    raise ValueError(
+      "adam_8bit_update needs both mu_absmax and nu_absmax, or neither."
+    )
+
+
+def scale_shape(shape: tuple[int, ...], blocks: Blocks) -> tuple[int, ...]:
+  """The shape of absmax, of a leaf of this shape."""
+  if blocks.layout == "flat" or not shape:
+    shape = (math.prod(shape),)
+  size = max(1, min(blocks.size, shape[-1]))
+  return (*shape[:-1], math.ceil(shape[-1] / size))
+
+
+def _plain(form: str):
+  def function(leaves, gradients, scalars, *, decayed, blocks):
+    rows = zip(leaves, gradients, decayed, strict=True)
+    return [
+      ref.update_leaf(leaf, g, scalars, decayed=decay, blocks=blocks, form=form)
+      for leaf, g, decay in rows
+    ]
+
+  return function
+
+
+def _kernel(module: str):
+  """A kernel's function; under `vmap` the plain operations take its place."""
+
+  def function(leaves, gradients, scalars, *, decayed, blocks):
+    # Pallas costs half a second to import.
+    from kernels_pallas.adam_8bit_update import gpu, tpu
+
+    update = {"gpu": gpu, "tpu": tpu}[module].update
+    options = {"decayed": decayed, "blocks": blocks}
+
+    @jax.custom_batching.custom_vmap
+    def run(leaves, gradients, scalars):
+      return update(leaves, gradients, scalars, **options)
+
+    @run.def_vmap
+    def _(size, batched, *arguments):
+      del size
+      axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
+      plain = functools.partial(_FUNCTIONS["xla"], **options)
+      out = jax.vmap(plain, in_axes=axes)(*arguments)
+      return out, jax.tree.map(lambda _: True, out)
+
+    scalars = Scalars(*(jnp.asarray(s, jnp.float32) for s in scalars))
+    return run(leaves, gradients, scalars)
+
+  return function
+
+
+_FUNCTIONS = {
+  "mosaic_gpu": _kernel("gpu"),
+  "pallas_tpu": _kernel("tpu"),
+  "xla": _plain("arithmetic"),
+  "reference": _plain("table"),
+}
+
+
+def _supports(platform: str, module: str, blocks: Blocks) -> dispatch.Supports:
+  def supports(
+    target: dispatch.Target,
+    shapes: dispatch.Shapes,
+    dtypes: Sequence[DTypeLike],
+  ) -> str | None:
+    if target.platform != platform:
+      return f"needs a {platform.upper()}, this is {target.platform}"
+    from kernels_pallas.adam_8bit_update import gpu, tpu
+
+    for dtype in dtypes[:2]:
+      if dtype not in _DTYPES:
+        return f"needs float32 or bfloat16, not {dtype}"
+    # Without scales, a leaf has four arrays.
+    reason = {"gpu": gpu, "tpu": tpu}[module].supports(
+      shapes[0], blocks, exact=len(shapes) == 4
+    )
+    return reason or dispatch.one_device(target)
+
+  return supports
+
+
+def _not_cpu(target, shapes, dtypes) -> str | None:
+  del shapes, dtypes
+  if codes.form(target) == "arithmetic":
+    return None
+  return "a CPU reads the table faster"
+
+
+@functools.cache
+def _op(blocks: Blocks) -> dispatch.Op:
+  """The op for blocks of this kind, of one leaf: what `choose` decides by."""
+
+  def candidate(name, supports=dispatch.anywhere, silicon=False):
+    return dispatch.Candidate(name, _FUNCTIONS[name], supports, silicon)
+
+  return dispatch.Op(
+    "adam_8bit_update",
+    (
+      candidate("mosaic_gpu", _supports("gpu", "gpu", blocks), silicon=True),
+      candidate("pallas_tpu", _supports("tpu", "tpu", blocks), silicon=True),
+      candidate("xla", _not_cpu),
+      candidate("reference"),
+    ),
+    functools.partial(_check, blocks=blocks),
+  )
+
+
+OP = _op(Blocks())
+IMPLEMENTATIONS = OP.implementations

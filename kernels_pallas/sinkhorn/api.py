@@ -1,0 +1,157 @@
+"""The op and its implementations."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from kernels_pallas import dispatch
+from kernels_pallas.sinkhorn import ref
+
+
+def sinkhorn(
+  x: Any,
+  num_iters: int | Array = 5,
+  first: str = "output",
+  impl: str | Sequence[str] | None = None,
+) -> Any:
+  """Scales the outputs and the inputs of matrices in turn, to an RMS of 1 each.
+
+      X = X diag(sqrt(m) / |columns of X|);  X = diag(sqrt(n) / |rows of X|) X
+
+  num_iters times: arXiv:2502.06742, algorithm 3. The iterate is diag(u) X
+  diag(v) with two vectors, so that X is read and never written. Plain
+  operations read it twice per round; a kernel reads it once, since it sums the
+  columns of a row that it has just scaled. Entries below 1e-19 times the
+  largest count as zero; zero rows and columns stay zero.
+
+  Args:
+    x: (batch, inputs, outputs), or a tree of such arrays, which kernels take
+      together. In float32 at least.
+    num_iters: rounds, at least 1. May be traced, but not for a kernel.
+    first: the side that a round begins with: "output" scales each column, the
+      inputs of an output; "reduction" each row.
+    impl: "mosaic_gpu", for NVIDIA's Hopper; "pallas_tpu"; "reference", plain
+      operations. None takes, for each array, the first that runs here; a tuple
+      is tried in its order.
+
+  Returns:
+    Of the shapes and dtypes of x.
+
+  Raises:
+    TypeError: an x that is not floating.
+    ValueError: an x of other than three axes.
+    UnsupportedError: no implementation that was asked for runs here.
+  """
+  flat, structure = jax.tree.flatten(x)
+  op = _op(isinstance(num_iters, int))
+  chosen: dict[str, list[int]] = {}
+  for n, leaf in enumerate(flat):
+    _check(leaf)
+    chosen.setdefault(op.choose(impl, leaf).name, []).append(n)
+  for name, members in chosen.items():
+    moved = _FUNCTIONS[name]([flat[n] for n in members], num_iters, first)
+    for n, leaf in zip(members, moved, strict=True):
+      flat[n] = leaf
+  return structure.unflatten(flat)
+
+
+def _check(x: Array, num_iters: Any = 5, first: str = "output") -> None:
+  del num_iters, first
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise TypeError(f"sinkhorn needs a floating x; got dtype {x.dtype}.")
+  if x.ndim != 3:
+    raise ValueError(
+      f"sinkhorn needs x (batch, inputs, outputs); got shape {x.shape}."
+    )
+
+
+def _reference(xs, num_iters, first):
+  return [ref.sinkhorn(x, num_iters, first) for x in xs]
+
+
+def _kernel(module: str):
+  """A kernel's function; under `vmap` the members are a batch."""
+
+  def function(xs, num_iters, first):
+    # Pallas costs half a second to import.
+    from kernels_pallas.sinkhorn import gpu, tpu
+
+    balance = {"gpu": gpu, "tpu": tpu}[module].balance
+
+    @jax.custom_batching.custom_vmap
+    def run(xs):
+      return balance(xs, num_iters, first)
+
+    @run.def_vmap
+    def _(size, batched, xs):
+      del batched  # All are: one reads what the gradients of a member are.
+      out = run([x.reshape(-1, *x.shape[2:]) for x in xs])
+      out = [y.reshape(size, -1, *y.shape[1:]) for y in out]
+      return out, [True] * len(out)
+
+    return run(xs)
+
+  return function
+
+
+_FUNCTIONS = {
+  "mosaic_gpu": _kernel("gpu"),
+  "pallas_tpu": _kernel("tpu"),
+  "reference": _reference,
+}
+
+
+def _supports(platform: str, module: str, fixed: bool) -> dispatch.Supports:
+  def supports(
+    target: dispatch.Target,
+    shapes: dispatch.Shapes,
+    dtypes: Sequence[DTypeLike],
+  ) -> str | None:
+    if target.platform != platform:
+      return f"needs a {platform.upper()}, this is {target.platform}"
+    if not fixed:
+      return "needs a fixed number of rounds"
+    from kernels_pallas.sinkhorn import gpu, tpu
+
+    if dtypes[0] not in (jnp.float32, jnp.bfloat16):
+      return f"needs float32 or bfloat16, not {dtypes[0]}"
+    if not all(shapes[0]):
+      return f"needs entries, not shape {shapes[0]}"
+    reason = {"gpu": gpu, "tpu": tpu}[module].supports(shapes[0])
+    return reason or dispatch.one_device(target)
+
+  return supports
+
+
+@functools.cache
+def _op(fixed: bool) -> dispatch.Op:
+  """The op of one array; `fixed`: whether the rounds are."""
+
+  def candidate(name, supports=dispatch.anywhere, silicon=False):
+    function = _FUNCTIONS[name]
+
+    def of_one(x, num_iters=5, first="output"):
+      return function([x], num_iters, first)[0]
+
+    return dispatch.Candidate(name, of_one, supports, silicon)
+
+  return dispatch.Op(
+    "sinkhorn",
+    (
+      candidate("mosaic_gpu", _supports("gpu", "gpu", fixed), silicon=True),
+      candidate("pallas_tpu", _supports("tpu", "tpu", fixed), silicon=True),
+      candidate("reference"),
+    ),
+    _check,
+    rows=(0,),
+    leading=1,
+  )
+
+
+OP = _op(True)
+IMPLEMENTATIONS = OP.implementations

@@ -1,0 +1,68 @@
+"""Whole steps: parameters and state moved in one pass over memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import optax
+
+from normjax.types import PyTree
+
+__all__ = ["InPlace", "apply"]
+
+# (gradients, state, params) -> (params, state).
+Apply = Callable[..., tuple[PyTree, PyTree]]
+
+
+class InPlace(optax.GradientTransformationExtraArgs):
+  """A transform that can also take the whole step; see `apply`.
+
+  Attributes:
+    apply: what `update` and `optax.apply_updates` give together.
+  """
+
+  apply: Apply
+
+  def __new__(cls, transform: optax.GradientTransformation, apply: Apply):
+    """Adds `apply` to a transform."""
+    self = super().__new__(cls, *optax.with_extra_args_support(transform)[:2])
+    self.apply = apply
+    return self
+
+
+def apply(
+  tx: optax.GradientTransformation,
+  gradients: PyTree,
+  state: PyTree,
+  params: PyTree,
+  **extra_args: Any,
+) -> tuple[PyTree, PyTree]:
+  """One step of an optimizer: its update, added to the parameters.
+
+  The same as `update` and `optax.apply_updates`, which write the updates and
+  read them again. An optimizer that is an `InPlace` may have a kernel without
+  that; where state and params are donated, it works in their memory.
+
+  Args:
+    tx: the optimizer.
+    gradients: of the parameters' structure.
+    state: of the optimizer.
+    params: the parameters.
+    **extra_args: what else `tx.update` takes.
+
+  Returns:
+    The parameters and the state after the step.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from normjax import optim
+    >>> tx = optim.adam_8bit(0.1)
+    >>> w = jnp.ones((16, 256))
+    >>> w, state = optim.apply(tx, jnp.ones_like(w), tx.init(w), w)
+    >>> print(f"{w[0, 0]:.1f}")
+    0.9
+  """
+  if isinstance(tx, InPlace):
+    return tx.apply(gradients, state, params, **extra_args)
+  tx = optax.with_extra_args_support(tx)
+  updates, state = tx.update(gradients, state, params, **extra_args)
+  return optax.apply_updates(params, updates), state

@@ -1,0 +1,180 @@
+"""One step of 8-bit Adam by kernels, interpreted, against the reference."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.pallas import mosaic_gpu as plgpu
+from jax.experimental.pallas import tpu as pltpu
+
+from kernels_pallas import adam_8bit_update as op
+from kernels_pallas import codes, dispatch
+from kernels_pallas.adam_8bit_update import gpu, ref, tpu
+from kernels_pallas.codes import Quantized
+
+SCALARS = op.Scalars(1e-3, 0.9, 0.999, 1e-8, 0.1, 10.0, 31.6)
+U = 2.0**-24
+
+
+def draw(shape, exact=False, dtype=jnp.float32, seed=0):
+  """A leaf and its gradient, with an entry of no good and a block of zeros."""
+  rng = np.random.default_rng(seed)
+  w, g, m, v = (
+    jnp.asarray(rng.normal(size=shape) * scale, jnp.float32)
+    for scale in (1, 1e-2, 1e-3, 3e-3)
+  )
+  v = v**2
+  if not exact:
+    g, m, v = (x.at[0, :256].set(0) for x in (g, m, v))
+    g = g.at[-1, :3].set(jnp.array([jnp.nan, jnp.inf, 1e30]))
+  mu, nu = (
+    Quantized(x, None)
+    if exact
+    else codes.quantize(x, 256, signed, "rows", signed, "table")
+    for x, signed in ((m, True), (v, False))
+  )
+  return op.Leaf(w.astype(dtype), mu, nu), g.astype(dtype)
+
+
+def assert_step(actual, leaf, g, *, decayed):
+  """Parameters to rounding, and codes that are equal."""
+  expected = jax.jit(
+    lambda leaf, g: ref.update_leaf(
+      leaf, g, SCALARS, decayed=decayed, blocks=op.Blocks(), form="table"
+    )
+  )(leaf, g)
+  w = np.float64(leaf.parameter)
+  if leaf.parameter.dtype == jnp.float32:
+    # Ten roundings of the step, which is the learning rate at most.
+    bound = 2 * U * np.abs(w) + 20 * U * np.abs(w).max()
+    apart = np.abs(np.float64(actual.parameter) - expected.parameter)
+    assert (apart <= bound).all()
+  else:
+    np.testing.assert_array_equal(actual.parameter, expected.parameter)
+  for new, held in zip(actual[1:], expected[1:], strict=True):
+    if held.absmax is None:
+      # The kernel's 1 - b1 is one of float32.
+      largest = np.abs(held.codes).max()
+      np.testing.assert_allclose(
+        new.codes, held.codes, rtol=0, atol=8 * U * largest
+      )
+    else:
+      np.testing.assert_array_equal(new.codes, held.codes)
+      np.testing.assert_allclose(new.absmax, held.absmax, rtol=16 * U)
+
+
+def test_mosaic_gpu(capfd):
+  """Leaves of several shapes and short blocks in few launches, no race."""
+  leaves, gradients = zip(
+    draw((8, 256)),
+    draw((4, 600), seed=1),
+    draw((384,), exact=True, seed=2),
+    draw((8, 256), dtype=jnp.bfloat16, seed=3),
+    strict=True,
+  )
+  decayed = [True, False, True, False]
+  moved = jax.jit(
+    lambda leaves, gradients: gpu.update(
+      leaves,
+      gradients,
+      SCALARS,
+      decayed=decayed,
+      blocks=op.Blocks(),
+      ctas=3,
+      interpret=plgpu.InterpretGPUParams(detect_races=True),
+    )
+  )(leaves, gradients)
+  assert "RACE DETECTED" not in "".join(capfd.readouterr())
+  for row in zip(moved, leaves, gradients, decayed, strict=True):
+    assert_step(*row[:3], decayed=row[3])
+
+
+def test_pallas_tpu(capfd):
+  leaf, g = draw((36, 600))
+  (moved,) = jax.jit(
+    lambda leaf, g: tpu.update(
+      [leaf],
+      [g],
+      SCALARS,
+      decayed=[True],
+      blocks=op.Blocks(),
+      interpret=pltpu.InterpretParams(
+        detect_races=True, num_cores_or_threads=2
+      ),
+    )
+  )(leaf, g)
+  assert "RACE DETECTED" not in "".join(capfd.readouterr())
+  assert_step(moved, leaf, g, decayed=True)
+
+
+def arguments(leaf, g, scalars=SCALARS):
+  return leaf.parameter, g, *leaf.mu, *leaf.nu, jnp.array(scalars)
+
+
+def abstract(platform, kind):
+  device = jax.sharding.AbstractDevice(
+    device_kind=kind, num_cores=1, platform=platform
+  )
+  mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+  return jax.sharding.use_abstract_mesh(mesh)
+
+
+@pytest.mark.parametrize(
+  ("impl", "platform", "kind", "call"),
+  [
+    ("mosaic_gpu", "gpu", "NVIDIA H200", "mosaic_gpu"),
+    ("pallas_tpu", "tpu", "TPU v6 lite", "tpu_custom_call"),
+  ],
+)
+def test_export_takes_the_kernel_when_asked(impl, platform, kind, call):
+  """Under a population's `vmap` the plain operations take its place."""
+  given = arguments(*draw((32, 512)))
+
+  def run(*given):
+    return op.adam_8bit_update(*given, impl=impl)
+
+  def text(function, *given):
+    name = "cuda" if platform == "gpu" else platform
+    with abstract(platform, kind):
+      exported = jax.export.export(jax.jit(function), platforms=[name])
+      return exported(*given).mlir_module()
+
+  assert call in text(run, *given)
+  twice = jax.tree.map(lambda x: jnp.stack([x, x]), given)
+  assert call not in text(jax.vmap(run), *twice)
+  with abstract(platform, kind):
+    # Nothing has proved it on silicon.
+    assert op.OP.choose(None, *given[:6]).name == "xla"
+
+
+@pytest.mark.parametrize(
+  ("shape", "options", "reason"),
+  [
+    ((6, 256), {}, "a multiple of 4 rows"),
+    ((8, 250), {}, "rows of 256 or more, in eights"),
+    ((8, 512), {"block_size": 64}, "blocks of 256, not 64"),
+  ],
+)
+def test_refusals_have_reasons(shape, options, reason):
+  w = jax.ShapeDtypeStruct(shape, jnp.float32)
+  q = jax.ShapeDtypeStruct(shape, jnp.uint8)
+  blocks = op.Blocks(size=options.get("block_size", 256))
+  s = jax.ShapeDtypeStruct(op.api.scale_shape(shape, blocks), jnp.float32)
+  with (
+    abstract("gpu", "NVIDIA H200"),
+    pytest.raises(dispatch.UnsupportedError, match=reason),
+  ):
+    jax.eval_shape(
+      lambda *given: op.adam_8bit_update(
+        *given, SCALARS, impl="mosaic_gpu", **options
+      ),
+      *(w, w, q, s, q, s),
+    )
+
+
+def test_shapes_that_do_not_fit():
+  w, g, mu, absmax, nu, _, scalars = arguments(*draw((8, 300)))
+  with pytest.raises(ValueError, match=r"nu_absmax of shape \(8, 2\)"):
+    op.adam_8bit_update(w, g, mu, absmax, nu, absmax[:, :1], scalars)
+  with pytest.raises(ValueError, match="both mu_absmax and nu_absmax"):
+    op.adam_8bit_update(w, g, mu, absmax, nu, None, scalars)

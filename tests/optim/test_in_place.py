@@ -1,0 +1,73 @@
+"""`optim.apply`: the whole step of an optimizer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kernels_pallas import dispatch
+from normjax import optim
+
+
+def leaves(dtype):
+  """8-bit and float32 moments; a short block, and no good entries."""
+  keys = iter(jax.random.split(jax.random.key(0), 8))
+  params = {
+    "kernel": jax.random.normal(next(keys), (20, 300), dtype),
+    "bias": jax.random.normal(next(keys), (300,), dtype),
+    "embedding": jax.random.normal(next(keys), (40, 256), dtype),
+  }
+  gradients = jax.tree.map(
+    lambda w: jax.random.normal(next(keys), w.shape, dtype), params
+  )
+  bad = jnp.array([jnp.nan, jnp.inf, 1e30, 0], dtype)
+  gradients["kernel"] = gradients["kernel"].at[0, :4].set(bad)
+  return params, gradients
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"weight_decay": 0.1, "mask": "default", "b1": jnp.float32(0.9)},
+    {"block_layout": "flat", "learning_rate": optax.linear_schedule(1, 0, 9)},
+    {"dtype": jnp.bfloat16, "block_size": 64, "sign_repair": False},
+  ],
+  ids=["decay", "flat", "bfloat16"],
+)
+def test_it_is_the_update_and_the_sum(options):
+  """Bit for bit: the kernels' reference is the optimizer's own arithmetic."""
+  options = {"learning_rate": 0.1, **options}
+  params, gradients = leaves(options.pop("dtype", jnp.float32))
+  tx = optim.adam_8bit(**options)
+
+  @jax.jit
+  def by_update(gradients, state, params):
+    updates, state = tx.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state
+
+  by_apply = jax.jit(lambda *given: optim.apply(tx, *given))
+  expected = actual = params, tx.init(params)
+  for _ in range(2):
+    expected = by_update(gradients, *expected[::-1])
+    actual = by_apply(gradients, *actual[::-1])
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def test_other_optimizers():
+  params, gradients = leaves(jnp.float32)
+  tx = optax.sgd(0.1)
+  moved, _ = optim.apply(tx, gradients, tx.init(params), params)
+  np.testing.assert_allclose(
+    moved["bias"], params["bias"] - 0.1 * gradients["bias"], rtol=1e-6
+  )
+
+
+def test_a_kernel_that_cannot_run_says_why():
+  params, gradients = leaves(jnp.float32)
+  tx = optim.adam_8bit(0.1, impl=("mosaic_gpu", "pallas_tpu"))
+  state = tx.init(params)
+  with pytest.raises(
+    dispatch.UnsupportedError, match="mosaic_gpu: .*; pallas_tpu: needs a TPU"
+  ):
+    optim.apply(tx, gradients, state, params)
