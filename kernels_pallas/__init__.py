@@ -2,6 +2,7 @@
 
 # Each is a package: a function of that name, its `OP`, and `specs.SPECS`.
 OPS = {
+  "attention": "kernels_pallas.attention",
   "layer_norm": "kernels_pallas.layer_norm",
   "rms_norm": "kernels_pallas.rms_norm",
 }

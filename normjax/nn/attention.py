@@ -306,6 +306,7 @@ class Attention(HasNoise):
       ),
       logit_cap=self.logit_cap,
       rotate=turn if self.rope_theta else None,
+      weights=hasattr(self, "__captures__"),
     )
     o_bthk = normalize(self.inner_norm, mixed.values_bthk, merged=True)
     if self.output_gate is not None:
