@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from kernels_pallas import attention, dispatch
-from normjax import errors
+from normjax import build, configure, errors
 from normjax.nn import mixing
 from normjax.nn.attention import Attention
 from tests.nn import references_mixing
@@ -200,10 +200,12 @@ def test_attention_asks_for_weights_where_activations_are_captured(
     nnx.capture(layer, nnx.Intermediate)(x)
 
 
-def test_an_unknown_implementation_names_those_that_there_are():
-  message = "impl='cuda'.*'cudnn', 'flash_tpu', 'reference'"
+def test_an_unknown_implementation_names_its_key_and_what_there_is():
+  config = configure.load("configs/default.py")
+  wrong = configure.override(config, {"model.mixing": "softmax(impl='cuda')"})
+  message = "^model.mixing=.*no implementation 'cuda'; known: cudnn, flash_tpu"
   with pytest.raises(errors.UserError, match=message):
-    mixing.make("softmax", impl="cuda")
+    build.model(wrong, "tokens", {"vocab_size": 7}, nnx.Rngs(0))
 
 
 def test_what_ran_is_recorded():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kernels_pallas import attention
 from kernels_pallas.attention import ref
-from normjax import validate
+from normjax import errors
 from normjax.nn import roles
 from normjax.nn.mixing import base
 from normjax.types import Array
@@ -36,7 +36,12 @@ def softmax(impl: str | Sequence[str] | None = None) -> base.Mixing:
   if isinstance(impl, Sequence) and not isinstance(impl, str):
     impl = tuple(impl)
   for name in (impl,) if isinstance(impl, str) else impl or ():
-    validate.choice("softmax", "impl", name, attention.IMPLEMENTATIONS)
+    if name not in attention.IMPLEMENTATIONS:
+      # Not as impl=…, which a config has of its norm too.
+      raise errors.UserError(
+        f"mixing 'softmax' has no implementation {name!r}; known:"
+        f" {', '.join(attention.IMPLEMENTATIONS)}."
+      )
   traits = base.MixingTraits(logits=True, optional_weights=True)
   return base.Mixing("softmax", {"impl": impl}, traits, _softmax)
 
