@@ -1,6 +1,7 @@
 """What the op is tried on."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def _spec(
   )
 
 
-def _draw(spec: ArgumentSpec, seed: int) -> contract.Arguments:
+def _draw(spec: ArgumentSpec, seed: int) -> tuple[Any, ...]:
   """Normal values: scores near 1, weights that differ."""
   rng = np.random.default_rng(seed)
   return tuple(

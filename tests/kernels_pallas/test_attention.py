@@ -1,11 +1,13 @@
 """Every implementation of attention against float64 NumPy, and why not."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels_pallas import dispatch
+from kernels_pallas import aot, dispatch
 from kernels_pallas.attention import api, attention, refusing
 from tests.kernels_pallas import contract
 
@@ -158,3 +160,19 @@ def test_shapes_that_do_not_fit():
     attention(q, k, v)
   with pytest.raises(TypeError, match="floating arrays; got dtype int32"):
     attention(q.astype(int), q, q)
+
+
+@pytest.mark.slow
+def test_flash_compiles_for_a_tpu_that_is_not_here():
+  if (reason := aot.missing("v6e")) is not None:
+    pytest.skip(reason)
+  q, k, v = _arrays((2, 256, 2, 64))
+
+  def run(q, k, v, do):
+    forward = functools.partial(attention, impl="flash_tpu")
+    o, backward = jax.vjp(forward, q, k, v)
+    return o, *backward(do)
+
+  found = aot.compile(run, q, k, v, q, target="v6e")
+  # Forward, and one for dk and dv and one for dq.
+  assert found.text.count('custom_call_target="tpu_custom_call"') == 3
