@@ -44,7 +44,7 @@ def _draw(spec: ArgumentSpec, seed: int) -> tuple[Any, ...]:
   """Normal values: scores near 1, weights that differ."""
   rng = np.random.default_rng(seed)
   return tuple(
-    jnp.asarray(rng.normal(size=s.shape), s.dtype) for s in spec.shapes
+    jnp.asarray(rng.normal(size=s.shape), s.dtype) for s in spec.shapes if s
   )
 
 
@@ -55,9 +55,11 @@ def _bounds(spec: ArgumentSpec, shape: tuple[int, ...]) -> tuple[int, float]:
   they are multiplied, each by at most 2^15 units of float32 (bfloat16).
   """
   del shape
-  (_, t, h, k), g = spec.shapes[0].shape, spec.shapes[1].shape[2]
-  terms = k + 3 * t * h // g
-  if spec.shapes[0].dtype.itemsize < 4:
+  query: Any = spec.shapes[0]
+  key: Any = spec.shapes[1]
+  _, t, h, k = query.shape
+  terms = k + 3 * t * h // key.shape[2]
+  if query.dtype.itemsize < 4:
     terms += 3 * 2**15
   # A weighted mean of normal values, and gradients near it.
   return terms, 4.0

@@ -88,11 +88,19 @@ def _softmax(
   **options: Any,
 ) -> base.Mixed:
   del params
+  q_bthk, k_bsgk, v_bsgk = arrays
   op = attention.refusing(_only_in_the_reference(weights, **options))
   if op.choose(impl, *arrays).name == "reference":
     return _attend(*arrays, **options)
-  kept = {key: options[key] for key in ("causal", "scale")}
-  return base.Mixed(attention.attention(*arrays, **kept, impl=impl))
+  values_bthk = attention.attention(
+    q_bthk,
+    k_bsgk,
+    v_bsgk,
+    causal=options["causal"],
+    scale=options["scale"],
+    impl=impl,
+  )
+  return base.Mixed(values_bthk)
 
 
 def _only_in_the_reference(
