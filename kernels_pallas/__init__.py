@@ -3,6 +3,7 @@
 # Each is a package: a function of that name, its `OP`, and `specs.SPECS`.
 OPS = {
   "adam_8bit_update": "kernels_pallas.adam_8bit_update",
+  "attention": "kernels_pallas.attention",
   "layer_norm": "kernels_pallas.layer_norm",
   "rms_norm": "kernels_pallas.rms_norm",
   "sinkhorn": "kernels_pallas.sinkhorn",

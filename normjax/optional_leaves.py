@@ -38,6 +38,7 @@ ADDED: dict[str, Any] = {
   "model.drop_path_rate": 0.0,
   "model.reader_output_scales": None,
   "norm.scale_form": "plain",
+  "objective.logits_dtype": "float32",
 }
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms, validate
-from normjax.nn import attention_checks, checks, roles
+from normjax.nn import attention_checks, checks, products, roles
 from normjax.nn.dropout import dropout, split
 from normjax.nn.stack import Stack
 from normjax.norms import modes
@@ -134,6 +134,7 @@ class _Decoder(Stack):
         kernel_init=self.head_init,
         dtype=dtype,
         preferred_element_type=jnp.float32,
+        dot_general=products.dot_general,
         rngs=rngs,
       )
 

@@ -12,7 +12,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from normjax import norms
-from normjax.nn import attention_checks, roles
+from normjax.nn import attention_checks, products, roles
 from normjax.nn import mixing as mixing_lib
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
@@ -190,6 +190,7 @@ class Attention(HasNoise):
       use_bias=use_bias,
       kernel_init=kernel_init,
       dtype=dtype,
+      dot_general=products.dot_general,
       rngs=rngs,
     )
     # No key is drawn where there is nothing to draw, so that the kernels of a
@@ -305,6 +306,7 @@ class Attention(HasNoise):
       ),
       logit_cap=self.logit_cap,
       rotate=turn if self.rope_theta else None,
+      weights=hasattr(self, "__captures__"),
     )
     o_bthk = normalize(self.inner_norm, mixed.values_bthk, merged=True)
     if self.output_gate is not None:

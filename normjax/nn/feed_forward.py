@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms, validate
-from normjax.nn import roles
+from normjax.nn import products, roles
 from normjax.nn.activation import gelu_exact
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
@@ -98,6 +98,7 @@ class FeedForward(HasNoise):
         use_bias=use_bias,
         kernel_init=init,
         dtype=dtype,
+        dot_general=products.dot_general,
         rngs=rngs,
       )
 

@@ -5,6 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from kernels_pallas import dispatch
+from normjax import validate
 from normjax.metrics.base import Batch, Metric
 from normjax.nn import checks
 from normjax.nn.output import Output
@@ -16,13 +18,16 @@ def _bits(nats, dataset) -> float:
   return float(nats) / math.log(2) / dataset.bytes_per_token
 
 
+LOGITS_DTYPES = ("float32", "bfloat16")
 BITS_PER_BYTE = Metric(
   "bits_per_byte", of=base.LOSS, finish=_bits, needs="bytes_per_token"
 )
 
 
 def cross_entropy(
-  label_smoothing: Array | float = 0.0, z_loss: Array | float = 0.0
+  label_smoothing: Array | float = 0.0,
+  z_loss: Array | float = 0.0,
+  logits_dtype: str = "float32",
 ) -> base.Objective:
   """The objective; see `weighted_sums`.
 
@@ -32,7 +37,12 @@ def cross_entropy(
   Args:
     label_smoothing: s, `train.label_smoothing` of a config.
     z_loss: zeta, `train.z_loss` of a config.
+    logits_dtype: see `weighted_sums`.
+
+  Raises:
+    UserError: another dtype.
   """
+  validate.choice("cross_entropy", "logits_dtype", logits_dtype, LOGITS_DTYPES)
 
   def sums(output: Output, batch: Batch) -> base.Sums:
     targets = batch["targets"]
@@ -44,6 +54,7 @@ def cross_entropy(
       batch["weight"],
       label_smoothing=label_smoothing,
       z_loss=z_loss,
+      logits_dtype=logits_dtype,
     )
 
   return base.Objective(
@@ -62,6 +73,7 @@ def weighted_sums(
   *,
   label_smoothing: Array | float = 0.0,
   z_loss: Array | float = 0.0,
+  logits_dtype: str = "float32",
 ) -> base.Sums:
   """Sums of the softmax cross-entropy and of the hits over the examples.
 
@@ -75,6 +87,9 @@ def weighted_sums(
     weight: (...), 0 for padding.
     label_smoothing: s, Szegedy et al. 2015 (arXiv:1512.00567, section 7).
     z_loss: zeta, the auxiliary loss of PaLM (arXiv:2204.02311, section 5).
+    logits_dtype: that of the logits, and of their gradient, where they are
+      written. "bfloat16" halves what the loss of a large vocabulary moves and
+      keeps; all sums stay float32.
 
   Returns:
     float32 scalars: "objective" (what is minimized), "loss" (the plain nll)
@@ -84,10 +99,9 @@ def weighted_sums(
     UserError: a target that is no class, where that is known.
   """
   checks.check_ids("targets", targets, logits.shape[-1], "num_classes")
-  logits = logits.astype(jnp.float32)
+  logits = logits.astype(logits_dtype).astype(jnp.float32)
   log_normalizer = jax.nn.logsumexp(logits, axis=-1)
-  picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-  nll = log_normalizer - picked
+  nll = log_normalizer - picked(logits, targets)
   smooth = log_normalizer - jnp.mean(logits, axis=-1)
   objective = nll + label_smoothing * (smooth - nll)
   objective += z_loss * jnp.square(log_normalizer)
@@ -97,3 +111,48 @@ def weighted_sums(
     "loss": jnp.sum(weight * nll),
     "accuracy": jnp.sum(weight * hit),
   }
+
+
+def picked(logits: Array, targets: Array) -> Array:
+  """z_i[y_i]: one number in three forms, of which each platform has its best.
+
+  The gradient of a gather is a scatter. CPUs add it in place to the rest of the
+  gradient. GPUs write zeros of the size of the logits first, and add both in a
+  further pass; there a comparison within the pass that writes the rest is free.
+  TPUs have that comparison forwards too: it joins another sum over the logits,
+  and a gather would have them in float32 that may be bfloat16.
+
+  Args:
+    logits: z, (..., c).
+    targets: y, (...), int.
+  """
+  platform = dispatch.target(logits).platform
+  return _FORMS.get(platform, gathered_summed_back)(logits, targets)
+
+
+def gathered(values: Array, targets: Array) -> Array:
+  """v_i[y_i], (...), of values (..., c)."""
+  return jnp.take_along_axis(values, targets[..., None], axis=-1)[..., 0]
+
+
+def summed(values: Array, targets: Array) -> Array:
+  """sum_c [c = y_i] v_ic, (...), of values (..., c)."""
+  classes = jax.lax.broadcasted_iota(
+    targets.dtype, values.shape, values.ndim - 1
+  )
+  return jnp.sum(jnp.where(classes == targets[..., None], values, 0), axis=-1)
+
+
+@jax.custom_jvp
+def gathered_summed_back(values: Array, targets: Array) -> Array:
+  """`gathered`, with the gradient of `summed`."""
+  return gathered(values, targets)
+
+
+@gathered_summed_back.defjvp
+def _gathered_summed_back_jvp(primals, tangents):
+  values, targets = primals
+  return gathered(values, targets), summed(tangents[0], targets)
+
+
+_FORMS = {"cpu": gathered, "tpu": summed}

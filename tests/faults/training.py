@@ -14,7 +14,7 @@ FAULTS = (
   ),
   Fault(
     "causal mask off by one",
-    "normjax/nn/mixing/softmax.py",
+    "kernels_pallas/attention/ref.py",
     "np.tri(stop - start, keys, start, bool)",
     "np.tri(stop - start, keys, start + 1, bool)",
     "tests/nn/test_mixing.py::TestMixing::test_equals_the_transcription"
@@ -22,7 +22,7 @@ FAULTS = (
   ),
   Fault(
     "scale of the scores",
-    "normjax/nn/mixing/softmax.py",
+    "kernels_pallas/attention/ref.py",
     "1 / math.sqrt(k) if scale is None else scale",
     "1 / k if scale is None else scale",
     "tests/nn/test_mixing.py::TestMixing::test_equals_the_transcription"

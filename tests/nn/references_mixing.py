@@ -30,7 +30,10 @@ def _heads(k, h):
   return [i * k.shape[1] // h for i in range(h)]
 
 
-def softmax(params, q, k, v, visible, *, scale=None, logit_cap=None, sink=None):
+def softmax(
+  params, q, k, v, visible, *, scale=None, logit_cap=None, sink=None, impl=None
+):
+  del impl  # Who computes it.
   t, h, size = q.shape
   scale = np.broadcast_to(size**-0.5 if scale is None else scale, h)
   if "sink" in params:

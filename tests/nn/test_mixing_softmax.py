@@ -1,8 +1,15 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from flax import nnx
 
+from kernels_pallas import attention, dispatch
+from normjax import build, configure, errors
 from normjax.nn import mixing
+from normjax.nn.attention import Attention
 from tests.nn import references_mixing
 
 
@@ -129,3 +136,81 @@ def test_scores_of_bfloat16_are_float32():
   # 8 x 0.5 x 0.5 = 2 between the scores.
   expected = np.exp([0, -2]) / (1 + np.exp(-2))
   np.testing.assert_allclose(weights[0, 0, 0], expected, rtol=1e-6)
+
+
+# ----- Who computes it -----
+
+
+def _calls(monkeypatch, **options):
+  """What a kernel is given in place of the reference, on a GPU with cuDNN."""
+  seen = []
+
+  def kernel(q, k, v, causal, scale):
+    seen.append((causal, scale))
+    return v
+
+  cudnn = dataclasses.replace(
+    attention.OP.candidates[0], function=kernel, supports=dispatch.anywhere
+  )
+  op = dataclasses.replace(
+    attention.OP, candidates=(cudnn, attention.OP.candidates[-1])
+  )
+  monkeypatch.setattr(attention.api, "OP", op)
+  impl = options.pop("impl", None)
+  given = {"causal": True, "weights": False} | options
+  mixed = mixing.make("softmax", impl=impl).apply({}, *_qkv(), **given)
+  return seen, mixed
+
+
+def test_a_kernel_runs_by_its_name_and_gives_no_weights(monkeypatch):
+  seen, mixed = _calls(monkeypatch, impl="cudnn", scale=0.5)
+  assert seen == [(True, 0.5)]
+  assert mixed.first_token_mass_h is None
+  assert not _calls(monkeypatch)[0]  # No chip has proved it.
+  monkeypatch.setattr(dispatch.proved, "missing", lambda *_: None)
+  assert _calls(monkeypatch)[0] == [(True, None)]
+
+
+@pytest.mark.parametrize(
+  ("options", "reason"),
+  [
+    ({"weights": True}, "has no weights for probes"),
+    ({"mask_bs": jnp.ones((2, 6), bool)}, "has no masks"),
+    ({"scale": jnp.ones(2)}, "has no factor per head"),
+    ({"logit_cap": 30.0}, "has no logit_cap"),
+  ],
+)
+def test_what_only_the_reference_can_is_a_reason(monkeypatch, options, reason):
+  monkeypatch.setattr(dispatch.proved, "missing", lambda *_: None)
+  assert not _calls(monkeypatch, **options)[0]
+  with pytest.raises(dispatch.UnsupportedError, match=f"cudnn: {reason}"):
+    _calls(monkeypatch, impl="cudnn", **options)
+  several = _calls(monkeypatch, impl=["cudnn", "reference"], **options)
+  assert not several[0]
+
+
+def test_attention_asks_for_weights_where_activations_are_captured(
+  monkeypatch,
+):
+  layer = Attention(8, 2, mixing="softmax(impl='cudnn')", rngs=nnx.Rngs(0))
+  x = jnp.ones((1, 4, 8))
+  _calls(monkeypatch, impl="cudnn")  # Puts the kernel in place.
+  assert layer(x).shape == x.shape
+  with pytest.raises(dispatch.UnsupportedError, match="weights for probes"):
+    nnx.capture(layer, nnx.Intermediate)(x)
+
+
+def test_an_unknown_implementation_names_its_key_and_what_there_is():
+  config = configure.load("configs/default.py")
+  wrong = configure.override(config, {"model.mixing": "softmax(impl='cuda')"})
+  message = "^model.mixing=.*no implementation 'cuda'; known: cudnn, flash_tpu"
+  with pytest.raises(errors.UserError, match=message):
+    build.model(wrong, "tokens", {"vocab_size": 7}, nnx.Rngs(0))
+
+
+def test_what_ran_is_recorded():
+  with dispatch.recording() as ran:
+    jax.eval_shape(
+      lambda *qkv: mixing.make("softmax").apply({}, *qkv, causal=True), *_qkv()
+    )
+  assert ran == {"attention": ["reference"]}

@@ -26,6 +26,8 @@ class MixingTraits:
     logits: whether there are scores that a scale and a cap act on.
     rotation: where rotary positions act: on the "projections" q and k, on the
       method's own "features" of them, or nowhere, "none".
+    optional_weights: whether its function is told, as `weights`, if the weights
+      are asked for.
   """
 
   causal: bool = True
@@ -34,6 +36,7 @@ class MixingTraits:
   shared_query_key: bool = False
   logits: bool = False
   rotation: Literal["projections", "features", "none"] = "projections"
+  optional_weights: bool = False
 
 
 class Mixed(NamedTuple):
@@ -42,7 +45,8 @@ class Mixed(NamedTuple):
   Attributes:
     values_bthk: in the dtype of v.
     first_token_mass_h: the mean weight on the first real position, over
-      examples and real queries; None where there are no weights.
+      examples and real queries; None where there are no weights, or where
+      they were not asked for.
   """
 
   values_bthk: Array
@@ -90,6 +94,7 @@ class Mixing:
     scale: float | Array | None = None,
     logit_cap: float | None = None,
     rotate: Rotate | None = None,
+    weights: bool = True,
   ) -> Mixed:
     """Mixes the values.
 
@@ -105,24 +110,30 @@ class Mixing:
         methods with `traits.logits` read it and `logit_cap`.
       logit_cap: c of c tanh(score / c), before masks; None: no cap.
       rotate: of the features, where `traits.rotation` is "features".
+      weights: whether `first_token_mass_h` is asked for. A kernel that keeps no
+        weights then cannot serve.
 
     Raises:
       UserError: a direction that the method does not have, or a number of
         tokens that does not fit its landmarks.
     """
     self.check_direction(causal)
-    return self.apply_fn(
-      params,
-      q_bthk,
-      k_bsgk,
-      v_bsgk,
-      causal=causal,
-      mask_bs=mask_bs,
-      scale=scale,
-      logit_cap=logit_cap,
-      rotate=rotate,
-      **self.options,
-    )
+    told = {"weights": weights} if self.traits.optional_weights else {}
+    # For profiles, and tables of what a step moves.
+    with jax.named_scope("attention"):
+      return self.apply_fn(
+        params,
+        q_bthk,
+        k_bsgk,
+        v_bsgk,
+        causal=causal,
+        mask_bs=mask_bs,
+        scale=scale,
+        logit_cap=logit_cap,
+        rotate=rotate,
+        **told,
+        **self.options,
+      )
 
   def check_direction(self, causal: bool) -> None:
     """Raises UserError where the method cannot be causal, or only that."""

@@ -1,31 +1,49 @@
 """Softmax attention, plain, off by one, and with a learned sink."""
 
-import itertools
-import math
-from collections.abc import Mapping
+import numbers
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
+from kernels_pallas import attention
+from kernels_pallas.attention import ref
+from normjax import errors
 from normjax.nn import roles
 from normjax.nn.mixing import base
 from normjax.types import Array
 
-# Of the queries, where causal: each run sees its own past only.
-_MOST_BLOCKS, _LEAST_BLOCK = 4, 128
 _TRAITS = base.MixingTraits(logits=True)
 
 
-def softmax() -> base.Mixing:
+def softmax(impl: str | Sequence[str] | None = None) -> base.Mixing:
   """Softmax attention.
 
       w_s = exp(x_s) / sum_r exp(x_r),  x_s = scale <q, k_s>
 
   arXiv:1706.03762, equation 1. Scores and weights are float32 (float64 for
   float64), subtracted by their maximum; the weights are cast to the dtype of v.
+
+  Args:
+    impl: of `kernels_pallas.attention`: "cudnn", "flash_tpu", "reference" or
+      several in order of preference. None: the first that can and has proved
+      that it is right on such a device. Only the reference takes masks, a
+      factor per head or a cap, and gives weights to probes.
+
+  Raises:
+    UserError: no such implementation.
   """
-  return base.Mixing("softmax", {}, _TRAITS, _softmax)
+  if isinstance(impl, Sequence) and not isinstance(impl, str):
+    impl = tuple(impl)
+  for name in (impl,) if isinstance(impl, str) else impl or ():
+    if name not in attention.IMPLEMENTATIONS:
+      # Not as impl=…, which a config has of its norm too.
+      raise errors.UserError(
+        f"mixing 'softmax' has no implementation {name!r}; known:"
+        f" {', '.join(attention.IMPLEMENTATIONS)}."
+      )
+  traits = base.MixingTraits(logits=True, optional_weights=True)
+  return base.Mixing("softmax", {"impl": impl}, traits, _softmax)
 
 
 def softmax_off_by_one() -> base.Mixing:
@@ -62,153 +80,68 @@ def softmax_sink() -> base.Mixing:
   )
 
 
-@jax.custom_jvp
-def softmax_and_total(x: Array) -> tuple[Array, Array]:
-  """Softmax over the last axis, and log sum exp of it, an axis of 1.
-
-  As jax.nn.softmax with jax.nn.logsumexp, in one pass over x.
-  """
-  largest = jnp.max(x, axis=-1, keepdims=True)
-  weights = jnp.exp(x - largest)
-  total = jnp.sum(weights, axis=-1, keepdims=True)
-  return weights / total, largest + jnp.log(total)
-
-
-@softmax_and_total.defjvp
-def _softmax_and_total_jvp(primals, tangents):
-  # Through the weights: the exponentials are not kept for the backward.
-  weights, total = softmax_and_total(*primals)
-  mean = jnp.sum(weights * tangents[0], axis=-1, keepdims=True)
-  return (weights, total), (weights * (tangents[0] - mean), mean)
-
-
-def _softmax(params: Mapping[str, Array], *args: Array, **options: Any):
+def _softmax(
+  params: Mapping[str, Array],
+  *arrays: Array,
+  impl: str | tuple[str, ...] | None,
+  weights: bool,
+  **options: Any,
+) -> base.Mixed:
   del params
-  return _attend(*args, sink_h=None, **options)
+  q_bthk, k_bsgk, v_bsgk = arrays
+  op = attention.refusing(_only_in_the_reference(weights, **options))
+  if op.choose(impl, *arrays).name == "reference":
+    return _attend(*arrays, **options)
+  values_bthk = attention.attention(
+    q_bthk,
+    k_bsgk,
+    v_bsgk,
+    causal=options["causal"],
+    scale=options["scale"],
+    impl=impl,
+  )
+  return base.Mixed(values_bthk)
+
+
+def _only_in_the_reference(
+  weights: bool,
+  *,
+  mask_bs: Array | None,
+  scale: float | Array | None,
+  logit_cap: float | None,
+  **_: Any,
+) -> str | None:
+  """What no kernel can, as a reason; None: all can."""
+  asked = {
+    "masks": mask_bs is not None,
+    "factor per head": not isinstance(scale, numbers.Real | None),
+    "logit_cap": logit_cap is not None,
+    "weights for probes": weights,
+  }
+  found = [name for name, is_asked in asked.items() if is_asked]
+  return f"has no {', no '.join(found)}" if found else None
 
 
 def _softmax_off_by_one(
-  params: Mapping[str, Array], *args: Array, **options: Any
-):
+  params: Mapping[str, Array], *arrays: Array, **options: Any
+) -> base.Mixed:
   del params
-  return _attend(*args, sink_h=0.0, **options)
+  return _attend(*arrays, sink_h=0.0, **options)
 
 
-def _softmax_sink(params: Mapping[str, Array], *args: Array, **options: Any):
-  return _attend(*args, sink_h=params["sink"], **options)
+def _softmax_sink(
+  params: Mapping[str, Array], *arrays: Array, **options: Any
+) -> base.Mixed:
+  return _attend(*arrays, sink_h=params["sink"], **options)
+
+
+def _attend(
+  *arrays: Array, rotate: base.Rotate | None, **options: Any
+) -> base.Mixed:
+  del rotate
+  return base.Mixed(*ref.attend(*arrays, **options))
 
 
 def _init_sink(key: Array, num_heads: int, head_dim: int):
   del key, head_dim
   return {"sink": jnp.zeros(num_heads, jnp.float32)}
-
-
-def _per_head(value: float | Array, num_groups: int, dtype) -> Array:
-  """A number, or one per head, against scores of axes b, g, r, t, s."""
-  value = jnp.asarray(value, dtype)
-  return value.reshape(num_groups, -1, 1, 1) if value.ndim else value
-
-
-def _attend(
-  q_bthk: Array,
-  k_bsgk: Array,
-  v_bsgk: Array,
-  *,
-  causal: bool,
-  mask_bs: Array | None,
-  rotate: base.Rotate | None,
-  **options: Any,
-) -> base.Mixed:
-  del rotate
-  t = q_bthk.shape[1]
-  real_bs = None if mask_bs is None else mask_bs.astype(bool)
-  first_b = None if real_bs is None else jnp.argmax(real_bs, axis=1)
-  values, masses = [], []
-  for start, stop in _blocks(t) if causal else [(0, t)]:
-    keys = stop if causal else k_bsgk.shape[1]
-    # In the program, not a constant of it: t^2 / 2 bytes per layer.
-    visible = jnp.tri(stop - start, keys, start, bool) if causal else None
-    if real_bs is not None:
-      real = real_bs[:, None, None, None, :keys]
-      visible = real if visible is None else real & visible
-    block, mass_bth = _attend_block(
-      q_bthk[:, start:stop],
-      k_bsgk[:, :keys],
-      v_bsgk[:, :keys],
-      visible,
-      first_b=first_b,
-      **options,
-    )
-    values.append(block)
-    masses.append(mass_bth)
-  mass_bth = jnp.concatenate(masses, axis=1)
-  return base.Mixed(
-    jnp.concatenate(values, axis=1), _over_tokens(mass_bth, mask_bs)
-  )
-
-
-def _blocks(length: int) -> list[tuple[int, int]]:
-  """Runs of queries: with n, (n - 1) / 2n of the scores is never computed."""
-  count = max(1, min(_MOST_BLOCKS, length // _LEAST_BLOCK))
-  bounds = [length * i // count for i in range(count + 1)]
-  return list(itertools.pairwise(bounds))
-
-
-def _attend_block(
-  q_bthk: Array,
-  k_bsgk: Array,
-  v_bsgk: Array,
-  visible: Array | None,
-  *,
-  first_b: Array | None,
-  sink_h: float | Array | None,
-  scale: float | Array | None,
-  logit_cap: float | None,
-) -> tuple[Array, Array]:
-  """The values, and the weights on position `first_b`, (b, t, h)."""
-  b, t, h, k = q_bthk.shape
-  s, g = k_bsgk.shape[1:3]
-  dtype = jnp.promote_types(q_bthk.dtype, jnp.float32)
-  # m is the h / g query heads and the positions as one axis: XLA multiplies
-  # matrices of more axes slowly on a CPU.
-  q_bgmk = base.split_groups(q_bthk, g).transpose(0, 2, 3, 1, 4)
-  scores = jnp.einsum(
-    "bgmk,bsgk->bgms",
-    q_bgmk.reshape(b, g, -1, k),
-    k_bsgk,
-    preferred_element_type=dtype,
-  ).reshape(b, g, h // g, t, s)
-  scores *= _per_head(1 / math.sqrt(k) if scale is None else scale, g, dtype)
-  if logit_cap is not None:
-    scores = logit_cap * jnp.tanh(scores / logit_cap)
-  if visible is not None:
-    scores = jnp.where(visible, scores, jnp.finfo(dtype).min)
-  weights, total = softmax_and_total(scores)
-  mixed = jnp.einsum(
-    "bgms,bsgk->bgmk",
-    weights.astype(v_bsgk.dtype).reshape(b, g, -1, s),
-    v_bsgk,
-  ).reshape(b, g, h // g, t, -1)
-  if first_b is None:
-    mass = weights[..., :1]
-  else:
-    # Beyond the keys of this block there is no real query.
-    index = jnp.minimum(first_b, s - 1).reshape(b, 1, 1, 1, 1)
-    mass = jnp.take_along_axis(weights, index, axis=-1)
-  if sink_h is not None:
-    # The share of what is not the sink: one number per query, off the scores.
-    share = jax.nn.sigmoid(total - _per_head(sink_h, g, dtype))
-    mixed, mass = (mixed * share).astype(mixed.dtype), mass * share
-
-  def by_position(x_bgrtk: Array) -> Array:
-    return x_bgrtk.transpose(0, 3, 1, 2, 4).reshape(b, t, h, -1)
-
-  return by_position(mixed), by_position(mass)[..., 0]
-
-
-def _over_tokens(mass_bth: Array, mask_bs: Array | None) -> Array:
-  """The mean over examples and real positions, (h,)."""
-  if mask_bs is None:
-    return jnp.mean(mass_bth, axis=(0, 1))
-  real = mask_bs.astype(mass_bth.dtype)[..., None]
-  return jnp.sum(mass_bth * real, axis=(0, 1)) / jnp.maximum(jnp.sum(real), 1)
