@@ -96,7 +96,7 @@ def test_compile_only(tmp_path, capsys, no_compiler):
   assert failed["error"].endswith("forward: out of memory")
   text = capsys.readouterr().out
   assert "double  64 float32  h200    kernel  forward" in text
-  assert text.count("needs a GPU") == 1
+  assert "needs a GPU" in text
 
 
 def test_timed_on_a_cpu_in_a_tiny_mode(tmp_path, capsys):
