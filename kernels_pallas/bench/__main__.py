@@ -67,7 +67,7 @@ def _records(arguments: argparse.Namespace) -> Iterable[_Record]:
   for name in arguments.op:
     specs = passes.specs(name)
     if arguments.tiny:
-      specs = [min(specs, key=lambda spec: spec.ideal_bytes)]
+      specs = sorted(specs, key=lambda spec: spec.ideal_bytes)[:1]
     asked = arguments.impl.split(",") if arguments.impl else None
     implementations = asked or passes.implementations(name)
     for spec in specs:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 import kernels_pallas
+from kernels_pallas import dispatch
 from kernels_pallas.specs import ArgumentSpec
 
 
@@ -81,7 +82,7 @@ def differentiated(
   ]
 
 
-def of_op(name: str, spec: ArgumentSpec, impl: str) -> list[Pass]:
+def of_op(name: str, spec: ArgumentSpec, impl: str | None) -> list[Pass]:
   """Forward and, where there is one, backward pass of an op.
 
   Raises:
@@ -118,10 +119,20 @@ def ideal_bytes(spec: ArgumentSpec, name: str) -> int:
 
 
 def specs(name: str) -> Sequence[ArgumentSpec]:
-  """What the op is tried on."""
-  return importlib.import_module(f"{kernels_pallas.OPS[name]}.specs").SPECS
+  """What the op is measured on; nothing if it names nothing."""
+  module = importlib.import_module(f"{kernels_pallas.OPS[name]}.specs")
+  return getattr(module, "SPECS", ())
 
 
 def implementations(name: str) -> tuple[str, ...]:
   """What the op's `impl` may name."""
-  return importlib.import_module(kernels_pallas.OPS[name]).OP.implementations
+  return _op(name).implementations
+
+
+def kernels(name: str) -> tuple[str, ...]:
+  """Those of them that are Pallas kernels."""
+  return tuple(each.name for each in _op(name).candidates if each.silicon)
+
+
+def _op(name: str) -> dispatch.Op:
+  return importlib.import_module(f"{kernels_pallas.OPS[name]}.api").OP

@@ -46,10 +46,13 @@ DIFFERENTIATED = {"differentiated": (0,), "ideal_backward_bytes": 8}
 def pretend(monkeypatch):
   """A package of an op, as OPS names it."""
   package = types.ModuleType("pretend")
-  package.double, package.OP = double, OP
+  package.double = double
+  api = types.ModuleType("pretend.api")
+  api.OP = OP
   specs = types.ModuleType("pretend.specs")
   specs.SPECS = (spec(64, **DIFFERENTIATED), spec(16, donated=(0,)))
   monkeypatch.setitem(sys.modules, "pretend", package)
+  monkeypatch.setitem(sys.modules, "pretend.api", api)
   monkeypatch.setitem(sys.modules, "pretend.specs", specs)
   monkeypatch.setattr(kernels_pallas, "OPS", {"double": "pretend"})
 
