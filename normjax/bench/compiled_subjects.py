@@ -20,8 +20,8 @@ _OF_ANY_SHAPE = ("batch_norm", "batch_renorm", "layer_norm")
 
 
 def fits(name: str, shape: tuple[int, ...]) -> bool:
-  """Whether the norm is measured at the shape of x."""
-  of_images = norms.make(name).traits.spatial_only
+  """Whether the norm is measured at the shape of x, rows or images."""
+  of_images = norms.make(name).traits.mixes_positions
   if len(shape) == 4:
     return of_images or name in _OF_ANY_SHAPE
   return not of_images
