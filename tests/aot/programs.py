@@ -64,7 +64,8 @@ def _gradient(name: str, **options) -> list[passes.Pass]:
   def gradient(variables, inputs):
     def loss(params):
       model = nn_variables.merge(structure, {**variables, "params": params})
-      return jnp.mean(jnp.square(model(inputs).astype(jnp.float32)))
+      logits = model(inputs, train=True, key=jax.random.key(0))
+      return jnp.mean(jnp.square(logits.astype(jnp.float32)))
 
     return jax.value_and_grad(loss)(variables["params"])
 
