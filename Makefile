@@ -8,7 +8,8 @@ PYTHON := $(shell for p in python3.12 python3.13 python3.14 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 
-.PHONY: setup quickstart test test-all lint format golden bench docs notebooks clean
+.PHONY: setup quickstart test test-all lint format golden bench aot \
+	aot-budgets aot-full docs notebooks clean
 
 setup: $(INSTALLED)
 
@@ -47,6 +48,26 @@ golden: setup
 
 bench: setup
 	$(BIN)/normjax bench
+
+# What compiles for accelerators, without drivers; and its tests.
+AOT := $(VENV)/.installed-aot
+$(AOT): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[aot]'
+	@touch $@
+
+aot: $(AOT)
+	$(PYTEST) -m "slow or not slow" tests/aot
+
+# Rewrites tests/aot/budgets.json after a change that was meant.
+aot-budgets: $(AOT)
+	NORMJAX_UPDATE_BUDGETS=1 $(BIN)/python -m pytest -m slow tests/aot
+
+# The tables at full size: an hour or more.
+aot-full: $(AOT)
+	$(BIN)/python -m kernels_pallas.bench --compile-only \
+	  --out=runs/aot/kernels.json
+	$(BIN)/normjax bench compiled --target=h200,v6e \
+	  --precisions=float32,bfloat16 --out=runs/aot
 
 # Rewrites docs/reference and makes site/, whose links are checked.
 docs: setup

@@ -21,6 +21,8 @@ class ArgumentSpec:
       differentiates; empty for an op that has none.
     ideal_backward_bytes: of the backward pass alone, with what the forward pass
       must keep at least.
+    donated: positions of the arguments that an op that updates in place
+      overwrites; its first results take their places, in this order.
   """
 
   name: str
@@ -29,3 +31,4 @@ class ArgumentSpec:
   options: Mapping[str, Any] = MappingProxyType({})
   differentiated: tuple[int, ...] = ()
   ideal_backward_bytes: int = 0
+  donated: tuple[int, ...] = ()

@@ -70,11 +70,12 @@ def compile(
   reason = targets.missing(target)
   if reason is not None:
     raise MissingError(reason)
-  mesh = Mesh(np.array(targets.described(target, devices)), ("devices",))
+  mesh = _mesh(shapes, target, devices)
   arguments = jax.tree.map(
     lambda leaf: _placed(leaf, NamedSharding(mesh, PartitionSpec())), shapes
   )
-  with targets.abstract(target):
+  one = mesh.size == 1
+  with targets.abstract(target) if one else jax.set_mesh(mesh):
     traced = jax.jit(function, donate_argnums=donate).trace(*arguments)
     lowered = traced.lower()
   on_gpu = chip.platform == "gpu"
@@ -101,9 +102,28 @@ def compile(
   )
 
 
+def _mesh(shapes: Any, target: str, devices: int) -> Mesh:
+  """That of the shardings, or one of all the devices."""
+  meshes = [s.mesh for s in map(_sharding, jax.tree.leaves(shapes)) if s]
+  if not meshes:
+    return Mesh(np.array(targets.described(target, devices)), ("devices",))
+  if meshes[0].size != devices:
+    raise ValueError(f"devices={devices}, and a mesh of {meshes[0].size}.")
+  return meshes[0]
+
+
+def _sharding(leaf: Any) -> NamedSharding | None:
+  """On described devices; what tracing has noted is of none."""
+  sharding = getattr(leaf, "sharding", None)
+  if not isinstance(sharding, NamedSharding):
+    return None
+  return sharding if isinstance(sharding.mesh, Mesh) else None
+
+
 def _placed(leaf: Any, replicated: NamedSharding) -> jax.ShapeDtypeStruct:
-  sharding = getattr(leaf, "sharding", None) or replicated
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+  return jax.ShapeDtypeStruct(
+    leaf.shape, leaf.dtype, sharding=_sharding(leaf) or replicated
+  )
 
 
 @contextlib.contextmanager

@@ -31,7 +31,8 @@ _TRIPS = re.compile(r"known_trip_count[^\d]*(\d+)")
 # They move nothing, or what the instruction that began it has counted.
 _FREE = frozenset(
   {
-    "after-all", "async-done", "async-update", "bitcast", "constant",
+    "after-all", "all-gather-done", "all-reduce-done", "async-done",
+    "async-update", "bitcast", "collective-permute-done", "constant",
     "copy-done", "get-tuple-element", "iota", "opt-barrier",
     "optimization-barrier", "parameter", "partition-id", "replica-id",
     "slice-done", "tuple",

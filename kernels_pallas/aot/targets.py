@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import os
+import shutil
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -33,7 +34,8 @@ class Chip:
   wheels: tuple[str, ...]
 
 
-_CUDA = ("jax-cuda13-plugin", "jax-cuda13-pjrt")
+_ASSEMBLER = "nvidia-cuda-nvcc"
+_CUDA = ("jax-cuda13-plugin", "jax-cuda13-pjrt", _ASSEMBLER)
 _TPU = ("libtpu",)
 TARGETS = {
   "h200": Chip("gpu", "NVIDIA H200", 132, 4.8e12, _CUDA),
@@ -78,6 +80,9 @@ def missing(target: str) -> str | None:
 
 
 def _installed(wheel: str) -> bool:
+  # NVIDIA's toolkit has it too.
+  if wheel == _ASSEMBLER and shutil.which("ptxas"):
+    return True
   try:
     importlib.metadata.version(wheel)
   except importlib.metadata.PackageNotFoundError:

@@ -9,9 +9,12 @@ TABLE = {
   "norms": "normjax.bench.norms:run",
   "models": "normjax.bench.models:run",
   "conv_norm": "normjax.bench.conv_norm:run",
+  "compiled": "normjax.bench.compiled:run",
 }
 # Run by its name alone, with the flags that were given; returns an exit code.
 ALONE = {"gpu": "normjax.bench.gpu:run"}
+# Those that time something: what runs if none is named.
+TIMED = tuple(name for name in TABLE if name != "compiled")
 _REGISTRY = Registry("benchmark", TABLE)
 _ALONE = Registry("benchmark", ALONE)
 alone = _ALONE.get

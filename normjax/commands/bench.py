@@ -7,6 +7,9 @@ convolutions and norms. They take turns, round by round. The PyTorch peers run
 in an interpreter of their own.
 
 `gpu` is a first look at an accelerator, by stages, within --budget_s.
+
+`compiled` runs nothing: it compiles norms, optimizers' updates and training
+steps for accelerators that need not be here, and counts bytes.
 """
 
 from absl import flags
@@ -20,8 +23,12 @@ USAGE = f"bench [{'|'.join((*bench.names(), *bench.ALONE))}]"
 def define_flags(values: flags.FlagValues) -> None:
   """The benchmark `train` reads none of them."""
   for name, default, what in (
-    ("methods", "", "optim: optimizers; none for all."),
-    ("norms", "", "norms: which; none for all."),
+    ("methods", "", "optim, compiled: optimizers; none for all."),
+    ("norms", "", "norms, compiled: which; none for all."),
+    ("target", "h200", "compiled: of h200, v5e, v6e."),
+    ("subjects", "norms,optim,steps", "compiled: which of these."),
+    ("steps", "", "compiled: models of training steps; none for all."),
+    ("precisions", "bfloat16", "compiled: of steps; float32, bfloat16."),
     ("shape", "", "norms: of x; none for the family's."),
     ("images", "64,32,32,3", "conv_norm: of the batch, (b, y, x, c)."),
     ("stages", "", "gpu: which; none for all."),
@@ -46,7 +53,7 @@ def define_flags(values: flags.FlagValues) -> None:
       4,
       "Seconds a pair; three rounds are made anyway. gpu: of all, 480.",
     ),
-    ("num_layers", 12, "optim: layers of the LLaMA that is updated."),
+    ("num_layers", 12, "optim, compiled: layers of the LLaMA that is updated."),
     ("model_dim", 512, "optim: its width."),
     ("hidden_dim", 1376, "optim: of its feed-forward."),
     ("vocab_size", 4096, "optim: rows of its embedding."),
@@ -80,14 +87,14 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(
   positional: list[str], overrides: list[str], values: flags.FlagValues
 ) -> int:
-  """Runs the named benchmarks, or all but those that are run alone."""
+  """Runs the named benchmarks, or all that time something here."""
   del overrides
   if {*positional} & {*bench.ALONE}:
     given = {
       name: values[name].value for name in values if values[name].present
     }
     return bench.alone(arguments.one(positional, "benchmark", USAGE))(given)
-  benchmarks = [bench.get(name) for name in positional or bench.names()]
+  benchmarks = [bench.get(name) for name in positional or bench.TIMED]
   from rich.console import Console
 
   for benchmark in benchmarks:

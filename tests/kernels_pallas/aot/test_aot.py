@@ -53,6 +53,7 @@ def test_words_pass_when_the_compiler_fails(capfd):
 def test_what_is_missing_says_which_extra(monkeypatch):
   monkeypatch.setattr(targets, "_installed", lambda wheel: False)
   assert "jax-cuda13-plugin" in aot.missing("h200")
+  assert "nvidia-cuda-nvcc" in aot.missing("h200")
   assert aot.missing("v6e") == (
     "compiling for v6e needs libtpu: pip install 'normjax[aot]'"
   )
@@ -60,6 +61,13 @@ def test_what_is_missing_says_which_extra(monkeypatch):
     aot.compile(jnp.sin, jax.ShapeDtypeStruct((8,), jnp.float32), target="v5e")
   monkeypatch.setattr(targets, "_installed", lambda wheel: True)
   assert aot.missing("h200") is None
+
+
+def test_the_toolkits_assembler_will_do(monkeypatch):
+  found = {"ptxas": "/usr/bin/ptxas"}
+  monkeypatch.setattr(targets.shutil, "which", found.get)
+  assert targets._installed("nvidia-cuda-nvcc")
+  assert not targets._installed("jax-of-nowhere")
 
 
 def test_an_unknown_target_lists_the_known():
