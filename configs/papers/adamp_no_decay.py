@@ -5,7 +5,7 @@ that, so that their norms grow less, and accuracy falls less where nothing
 decays: by 0.31 points with AdamP, by 1.89 with Adam (arXiv:2006.08217, the
 official page's table on weight decay).
 Command: normjax reproduce adamp_no_decay --scale=proxy
-Time: about 3 minutes on two cores, compilation included.
+Time: about a minute on two cores, compilation included.
 
 All rows train with a rate of 1e-3 and a decay of 0.1 or 0 on all parameters, as
 the authors say (clovaai/AdamP, issue 10: PyTorch's convention, which is also

@@ -4,7 +4,7 @@ Claim: training only them, accuracy rises with depth and with width
 (arXiv:2003.00152, whose abstract says so of depth). Expected here too, after a
 trial: training only the output layer, it does not rise with depth.
 Command: normjax reproduce bn_only_depth --scale=proxy
-Time: about 4 minutes on two cores, compilation included.
+Time: about 3 minutes on two cores, compilation included.
 
 ResNets of the paper's code: a projection where the shape changes, scales drawn
 uniformly from (0, 1), SGD with momentum 0.9 and rate 0.1, no tuning. Running

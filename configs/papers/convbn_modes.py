@@ -5,7 +5,7 @@ Claim: "tune", the norm folded into the kernel in each step, computes what
 folded for good, trains otherwise and is unstable (arXiv:2305.11624, abstract
 and the comparison in its repository).
 Command: normjax reproduce convbn_modes --scale=proxy
-Time: about 4 minutes on two cores, compilation included.
+Time: about 2 minutes on two cores, compilation included.
 
 Computed: a stack of three layers in float64, with drawn weights and statistics,
 and the arrays that the backward pass of a ResNet-20 keeps, of 64 images of

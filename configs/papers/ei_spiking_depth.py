@@ -5,7 +5,7 @@ normalization. Expected here, after a trial of that code on digits, of 8 layers:
 E-I above 90%; no norm below 20% (chance is 10%), as the network falls silent;
 batch norm above E-I.
 Command: normjax reproduce ei_spiking_depth --scale=proxy
-Time: about 4 minutes on two cores, compilation included.
+Time: about 2 minutes on two cores, compilation included.
 
 Spiking perceptrons on digits of 8x8 pixels, T = 4, 12 epochs, width 200 where
 the official ones have 500; the code's own numbers are of CIFAR-10, VGG-8 to

@@ -6,7 +6,7 @@ under-tuned (KellerJordan/modded-nanogpt, track 3). Here of the order alone: at
 equal steps NorMuon's loss is at most Muon's, and Muon's is below AdamW's; Muon
 is at a loss of 2.2 in fewer steps.
 Command: normjax reproduce muon_steps --scale=proxy
-Time: about 5 minutes on two cores, compilation included.
+Time: about 6 minutes on two cores, compilation included.
 
 The default LLaMA of two blocks of width 64 on bytes of Shakespeare, 300 steps
 of 16 x 64. Each row tunes its learning rate for each seed: three values, a

@@ -6,8 +6,7 @@ second-hand). Expected here, before it was run: the same orders. The paper's gap
 is 0.022 nats after 500 billion tokens; five seeds may not tell so small a one
 apart.
 Command: normjax reproduce seednorm_llama --scale=proxy
-Time: not measured whole; one seed of all rows takes 80 CPU seconds,
-compilation included.
+Time: about 2 minutes on two cores, compilation included.
 
 The quick start's LLaMA, two blocks of width 64. DyT is as its paper has it for
 the narrowest LLaMA, alpha 1 and a learned factor on the embeddings.

@@ -5,7 +5,7 @@ Claim: with block-wise quantization they do, at unchanged hyper-parameters
 states of 4 bits lose at least: 0.0205, of a Llama of 130M, in Table 4 of
 "Rounding in Preconditioner Space" (nubank/adamw4bit).
 Command: normjax reproduce state_bits --scale=proxy
-Time: about 4 minutes on two cores, compilation included.
+Time: about 5 minutes on two cores, compilation included.
 
 A LLaMA of 0.5 million parameters on bytes of Shakespeare, 300 steps of 16 x 64.
 Blocks of 256 entries of the flattened tensor and embeddings in 32 bits, as in
