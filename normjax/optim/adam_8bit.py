@@ -191,7 +191,7 @@ def _alias(
       schedule,
     )
 
-  return in_place.InPlace(transform, apply)
+  return in_place.add(transform, apply)
 
 
 @validate.options
