@@ -162,6 +162,21 @@ def test_shapes_that_do_not_fit():
     attention(q.astype(int), q, q)
 
 
+def test_more_queries_than_keys_and_no_examples():
+  """The last queries see all keys."""
+  rng = np.random.default_rng(0)
+  q, k, v = (rng.normal(size=(1, n, 1, 4)) for n in (5, 3, 3))
+  o = jax.jit(attention)(*map(jnp.float32, (q, k, v)))
+  weights = np.exp(q[0, 2:, 0] @ k[0, :, 0].T / 2)
+  want = weights @ v[0, :, 0] / weights.sum(1, keepdims=True)
+  np.testing.assert_allclose(o[0, 2:, 0], want, rtol=1e-5, atol=1e-6)
+  few = jax.eval_shape(attention, q[:0], k[:0], v[:0])
+  assert few.shape == (0, 5, 1, 4)
+  for empty in (k[:, :0], k[..., :0]):
+    with pytest.raises(ValueError, match="a key and a feature; got keys of"):
+      attention(q[..., : empty.shape[-1]], empty, empty)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
 def test_flash_in_a_model_that_says_float32(monkeypatch, dtype):
   """The compiler refuses products of 16 bits that are asked to be more.
