@@ -102,3 +102,14 @@ def test_a_missing_compiler(monkeypatch, capsys):
   monkeypatch.setattr(aot.targets, "_installed", lambda wheel: False)
   assert cli.main(["bench", "compiled", "--subjects=norms"]) == 2
   assert "pip install 'normjax[aot]'" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_anything_compiles(
+  tmp_path, capsys, traced
+):
+  (tmp_path / "file").touch()
+  asked = ["--subjects=norms", "--norms=rms_norm", f"--out={tmp_path}/file/a"]
+  assert cli.main(["bench", "compiled", *asked]) == 2
+  said = capsys.readouterr()
+  assert f"{tmp_path}/file" in said.err
+  assert "rms_norm" not in said.out + said.err
