@@ -79,6 +79,17 @@ def apply(
     raise ValueError("optim.apply needs params as its fourth argument.")
   if isinstance(tx, InPlace) and tx.apply is not None:
     return tx.apply(gradients, state, params, **extra_args)
+  return by_update(tx, gradients, state, params, **extra_args)
+
+
+def by_update(
+  tx: optax.GradientTransformation,
+  gradients: PyTree,
+  state: PyTree,
+  params: PyTree,
+  **extra_args: Any,
+) -> tuple[PyTree, PyTree]:
+  """`apply` without a way of the optimizer's own."""
   tx = optax.with_extra_args_support(tx)
   updates, state = tx.update(gradients, state, params, **extra_args)
   return optax.apply_updates(params, updates), state

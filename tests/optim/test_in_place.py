@@ -78,6 +78,15 @@ def test_a_transform_that_was_changed_is_taken_by_its_update():
   )
 
 
+def test_float64_is_computed_in_float64():
+  with jax.enable_x64(True):
+    w = jnp.linspace(0.1, 1, 8, dtype=jnp.float64)
+    tx = optim.adam_8bit(0.1, b2=0.99)
+    moved, _ = optim.apply(tx, w, tx.init(w), w)
+    updates, _ = tx.update(w, tx.init(w), w)
+    np.testing.assert_array_equal(moved, w + updates)
+
+
 def test_no_parameters():
   tx = optim.adam_8bit(0.1)
   w = jnp.ones(3)
