@@ -88,6 +88,7 @@ def test_it_runs_only_when_named():
   ("flag", "words"),
   [
     ("--target=h100", "--target=h100: no h100; known: h200, v5e, v6e."),
+    ("--target=", "--target=: it names nothing to compile."),
     ("--subjects=norm", "--subjects=norm: no norm; known: norms, optim, steps"),
     ("--steps=llama", "known: llama_60m, gpt2_small, vit_small, resnet50."),
     ("--norms=rms", "rms_norm"),

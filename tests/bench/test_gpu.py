@@ -95,6 +95,8 @@ def test_an_unknown_stage_is_named(capsys):
   assert "no stage 'stepps'. Did you mean 'steps'" in capsys.readouterr().err
   assert cli.main(["bench", "gpu", "norms"]) == 2
   assert "needs one benchmark, got 2" in capsys.readouterr().err
+  assert cli.main(["bench", "gqu"]) == 2
+  assert "Did you mean 'gpu'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
