@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels_pallas import blocks
+from kernels_pallas import blocks, dispatch
 from normjax import norms
 from normjax.norms import pointwise, recompute
 from tests import support
@@ -140,3 +140,11 @@ def test_again_is_x_with_its_derivatives():
   np.testing.assert_allclose(jax.grad(cubed)(x), 3 * x * x, rtol=4 * 2**-24)
   second = jax.jvp(jax.grad(cubed), (x,), (jnp.ones_like(x),))[1]
   np.testing.assert_allclose(second, 6 * x, rtol=4 * 2**-24)
+
+
+def test_what_a_norm_is_made_of_is_no_kernel_of_its_own():
+  """Else a report tells rms_norm's row that this one computed otherwise."""
+  norm = norms.make("pre_affine")
+  with dispatch.recording() as chosen:
+    norm.apply(norm.init(8), jnp.ones((2, 8)), train=True)
+  assert chosen == {}
