@@ -166,6 +166,7 @@ class Op:
       *arguments: of the op; the arrays among them, or tracers, decide.
 
     Raises:
+      TypeError: an `impl` that is neither a name nor several.
       UnsupportedError: an unknown name, or none is supported.
     """
     return self._choose(impl, arguments)[0]
@@ -175,16 +176,11 @@ class Op:
   ) -> tuple[Candidate, Cut | None]:
     """See `choose`; and how the rows are cut, if the candidate must be told."""
     by_name = {candidate.name: candidate for candidate in self.candidates}
-    names = (impl,) if isinstance(impl, str) else impl
+    names = self._names(impl)
     arrays = {n: a for n, a in enumerate(arguments) if hasattr(a, "dtype")}
     here = target(*arrays.values())
     reasons: dict[str, str] = {}
     for name in self.implementations if names is None else names:
-      if name not in by_name:
-        raise UnsupportedError(
-          f"{self.name} has no implementation {name!r};"
-          f" known: {', '.join(by_name)}."
-        )
       candidate = by_name[name]
       fit = self._fit(candidate, here, arrays)
       if candidate.silicon and names is None and not isinstance(fit, str):
@@ -200,6 +196,25 @@ class Op:
       f" {[a.shape for a in arrays.values()]})."
       f" {every}."
     )
+
+  def _names(self, impl: str | Sequence[str] | None) -> Sequence[str] | None:
+    """Those asked for. All are known: a typo is found where it is not taken."""
+    if impl is None:
+      return None
+    names = [impl] if isinstance(impl, str) else impl
+    if not isinstance(names, list | tuple):
+      raise TypeError(
+        f"{self.name} needs an impl that is a name, several, or None; got"
+        f" {impl!r}."
+      )
+    known = self.implementations
+    for name in names or [""]:
+      if name not in known:
+        raise UnsupportedError(
+          f"{self.name} has no implementation {name!r};"
+          f" known: {', '.join(known)}."
+        )
+    return names
 
   def _fit(
     self, candidate: Candidate, here: Target, arrays: Mapping[int, Array]
@@ -245,9 +260,12 @@ def check_rows(op: str, x: Array, **vectors: Array | None) -> None:
   """Checks rows, and vectors of their size.
 
   Raises:
-    TypeError: an x that is not floating.
+    TypeError: an x that is not floating, or what is no array.
     ValueError: no rows, or a vector that does not fit; None always does.
   """
+  for name, value in {"x": x, **vectors}.items():
+    if not hasattr(value, "dtype") and (name == "x" or value is not None):
+      raise TypeError(f"{op} needs {name} as an array; got {value!r}.")
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise TypeError(f"{op} needs a floating x; got dtype {x.dtype}.")
   for name, value in vectors.items():

@@ -13,7 +13,13 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Collection,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +46,15 @@ def missing(
     function: of the candidate.
     device_kind: as the device names itself.
   """
-  proof = _proofs(path(device_kind)).get(f"{op}/{name}")
+  file = path(device_kind)
+  proofs = _proofs(file)
+  if proofs is None:
+    return f"{file.name} is damaged; ask by impl={name!r}"
+  proof = proofs.get(f"{op}/{name}")
   if proof is None:
     return f"its contract has not passed on {device_kind}; ask by impl={name!r}"
-  if proof["source"] != digest(function):
+  source = proof.get("source") if isinstance(proof, Mapping) else None
+  if source != digest(function):
     return (
       f"it has changed since its contract passed on {device_kind}; ask by"
       f" impl={name!r}"
@@ -51,23 +62,39 @@ def missing(
   return None
 
 
-def keep(device_kind: str, proofs: Mapping[str, Mapping[str, str]]) -> Path:
+def keep(
+  device_kind: str,
+  proofs: Mapping[str, Mapping[str, str]],
+  failed: Collection[str] = (),
+) -> Path:
   """Writes proofs beside what else is known of devices of a kind.
 
   Args:
     device_kind: as the device names itself.
     proofs: "op/candidate" to what `digest` says of it, as "source", and to
       what a reader may want to know.
+    failed: "op/candidate" of which the file shall say nothing any more.
 
   Returns:
-    The file.
+    The file. It is whole or as it was; a damaged one is put aside.
+
+  Raises:
+    OSError: it cannot be written.
   """
   file = path(device_kind)
-  content = json.loads(file.read_text()) if file.exists() else {}
+  if not proofs and not file.exists():
+    return file
+  content = _content(file)
+  if content is None:
+    file.replace(file.with_name(f"{file.name}.damaged"))
+    content = {}
+  before = {**content.get("proved", {}), **proofs}
   content["device_kind"] = device_kind
-  content["proved"] = {**content.get("proved", {}), **proofs}
+  content["proved"] = {k: v for k, v in before.items() if k not in failed}
   file.parent.mkdir(exist_ok=True)
-  file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+  new = file.with_name(f".{file.name}.new")
+  new.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+  new.replace(file)
   _proofs.cache_clear()
   return file
 
@@ -127,7 +154,20 @@ def _file(parts: Sequence[str]) -> Path | None:
 
 
 @functools.cache
-def _proofs(file: Path) -> Mapping[str, Mapping[str, str]]:
+def _proofs(file: Path) -> Mapping[str, Any] | None:
+  """None: the file is damaged, and proves nothing."""
+  content = _content(file)
+  return None if content is None else content.get("proved", {})
+
+
+def _content(file: Path) -> dict[str, Any] | None:
+  """What the file says; {} where there is none, None if it is damaged."""
   if not file.exists():
     return {}
-  return json.loads(file.read_text()).get("proved", {})
+  try:
+    content = json.loads(file.read_text())
+  except (ValueError, RecursionError):
+    return None
+  if not isinstance(content, dict):
+    return None
+  return content if isinstance(content.get("proved", {}), dict) else None

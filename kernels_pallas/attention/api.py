@@ -99,6 +99,10 @@ def _check(
       "attention needs q (b, t, h, k) and k and v (b, s, g, k), g a divisor of"
       f" h; got {', '.join(map(str, shapes))}."
     )
+  if not shapes[1][1] or not shapes[1][3]:
+    raise ValueError(
+      f"attention needs a key and a feature; got keys of shape {shapes[1]}."
+    )
 
 
 def _cudnn_supports(

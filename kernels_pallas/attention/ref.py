@@ -84,7 +84,7 @@ def attend(
   first_b = None if real_bs is None else jnp.argmax(real_bs, axis=1)
   values, masses = [], []
   for start, stop in _blocks(t) if causal else [(0, t)]:
-    keys = stop if causal else k_bsgk.shape[1]
+    keys = min(stop, k_bsgk.shape[1]) if causal else k_bsgk.shape[1]
     # In the program, not a constant of it: t^2 / 2 bytes per layer.
     visible = jnp.tri(stop - start, keys, start, bool) if causal else None
     if real_bs is not None:
@@ -133,7 +133,7 @@ def _attend_block(
   q_bgmk = q_bthk.reshape(b, t, g, h // g, k).transpose(0, 2, 3, 1, 4)
   scores = jnp.einsum(
     "bgmk,bsgk->bgms",
-    q_bgmk.reshape(b, g, -1, k),
+    q_bgmk.reshape(b, g, h // g * t, k),
     k_bsgk,
     preferred_element_type=dtype,
   ).reshape(b, g, h // g, t, s)
@@ -145,9 +145,9 @@ def _attend_block(
   weights, total = softmax_and_total(scores)
   mixed = jnp.einsum(
     "bgms,bsgk->bgmk",
-    weights.astype(v_bsgk.dtype).reshape(b, g, -1, s),
+    weights.astype(v_bsgk.dtype).reshape(b, g, h // g * t, s),
     v_bsgk,
-  ).reshape(b, g, h // g, t, -1)
+  ).reshape(b, g, h // g, t, v_bsgk.shape[-1])
   if first_b is None:
     mass = weights[..., :1]
   else:
@@ -160,7 +160,7 @@ def _attend_block(
     mixed, mass = (mixed * share).astype(mixed.dtype), mass * share
 
   def by_position(x_bgrtk: Array) -> Array:
-    return x_bgrtk.transpose(0, 3, 1, 2, 4).reshape(b, t, h, -1)
+    return x_bgrtk.transpose(0, 3, 1, 2, 4).reshape(b, t, h, x_bgrtk.shape[-1])
 
   return by_position(mixed), by_position(mass)[..., 0]
 

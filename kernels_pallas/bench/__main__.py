@@ -2,8 +2,10 @@
 
 import argparse
 import datetime
+import itertools
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,23 +40,50 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
   arguments = parser.parse_args(given)
   arguments.target = _known("--target", arguments.target, aot.TARGETS)
   arguments.op = _known("--op", arguments.op, kernels_pallas.OPS)
+  ours = [passes.implementations(name) for name in arguments.op]
+  # An op may lack one that another has.
+  arguments.impl = arguments.impl and _known(
+    "--impl", arguments.impl, dict.fromkeys(itertools.chain(*ours))
+  )
+  if arguments.repeats < 1:
+    raise _refused(f"--repeats={arguments.repeats}: 1 or more.")
   for target in arguments.target if arguments.compile_only else ():
     reason = aot.missing(target)
     if reason is not None:
-      parser.error(reason)
+      raise _refused(f"--target={target}: {reason}")
+  if arguments.out:
+    _check_out(Path(arguments.out))
   return arguments
 
 
 def _known(flag: str, text: str, known: Iterable[str]) -> list[str]:
   names = text.split(",")
-  unknown = [name for name in names if name not in known]
+  unknown = [name or "''" for name in names if name not in known]
   if unknown:
-    print(
-      f"{flag}={text}: no {', '.join(unknown)}; known: {', '.join(known)}.",
-      file=sys.stderr,
+    raise _refused(
+      f"{flag}={text}: no {', '.join(unknown)}; known: {', '.join(known)}."
     )
-    raise SystemExit(2)
   return names
+
+
+def _refused(text: str) -> SystemExit:
+  """Exit code 2, after one line."""
+  print(text, file=sys.stderr)
+  return SystemExit(2)
+
+
+def _check_out(path: Path) -> None:
+  """Before hours of measuring, not after."""
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+      raise IsADirectoryError(0, "it is a folder")
+    with tempfile.TemporaryFile(dir=path.parent):
+      pass
+  except OSError as error:
+    raise _refused(
+      f"--out={path}: cannot write it: {error.strerror}."
+    ) from None
 
 
 def _records(arguments: argparse.Namespace) -> Iterable[_Record]:
@@ -68,8 +97,10 @@ def _records(arguments: argparse.Namespace) -> Iterable[_Record]:
     specs = passes.specs(name)
     if arguments.tiny:
       specs = sorted(specs, key=lambda spec: spec.ideal_bytes)[:1]
-    asked = arguments.impl.split(",") if arguments.impl else None
-    implementations = asked or passes.implementations(name)
+    known = passes.implementations(name)
+    implementations = [
+      impl for impl in arguments.impl or known if impl in known
+    ]
     for spec in specs:
       if not arguments.compile_only:
         rotated = {"rotated_bytes": 0} if arguments.tiny else {}

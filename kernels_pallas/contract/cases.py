@@ -95,6 +95,11 @@ def of(name: str) -> tuple[dispatch.Op, Contract]:
   )
 
 
+def is_declared(name: str) -> bool:
+  """Whether the op says how it is checked; else nothing can prove it."""
+  return hasattr(importlib.import_module(f"{OPS[name]}.specs"), "CONTRACT")
+
+
 def interpreted(name: str, *, more: bool = False) -> list[Case]:
   """Cases for any machine, of an op's name.
 

@@ -1,6 +1,7 @@
 """The op and its implementations."""
 
 import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from jax.typing import DTypeLike
 
 from kernels_pallas import dispatch
 from kernels_pallas.sinkhorn import ref
+
+_SIDES = ("output", "reduction")
 
 
 def sinkhorn(
@@ -43,10 +46,15 @@ def sinkhorn(
     Of the shapes and dtypes of x.
 
   Raises:
-    TypeError: an x that is not floating.
-    ValueError: an x of other than three axes.
+    TypeError: an x that is not floating, rounds that are no integer.
+    ValueError: an x of other than three axes, no rounds, an unknown side.
     UnsupportedError: no implementation that was asked for runs here.
   """
+  num_iters = _rounds(num_iters)
+  if first not in _SIDES:
+    raise ValueError(
+      f"sinkhorn has no first={first!r}; known: {', '.join(_SIDES)}."
+    )
   flat, structure = jax.tree.flatten(x)
   op = _op(isinstance(num_iters, int))
   chosen: dict[str, list[int]] = {}
@@ -58,6 +66,25 @@ def sinkhorn(
     for n, leaf in zip(members, moved, strict=True):
       flat[n] = leaf
   return structure.unflatten(flat)
+
+
+def _rounds(num_iters: Any) -> int | Array:
+  """The rounds; Python's own integer where it is known and not an array."""
+  if isinstance(num_iters, Array):
+    if num_iters.shape or not jnp.issubdtype(num_iters.dtype, jnp.integer):
+      raise TypeError(
+        f"sinkhorn needs one integer as num_iters; got {jax.typeof(num_iters)}."
+      )
+    return num_iters
+  try:
+    rounds = operator.index(num_iters)
+  except TypeError:
+    raise TypeError(
+      f"sinkhorn needs an integer num_iters; got {num_iters!r}."
+    ) from None
+  if rounds < 1:
+    raise ValueError(f"sinkhorn needs num_iters of 1 or more; got {rounds}.")
+  return rounds
 
 
 def _check(x: Array, num_iters: Any = 5, first: str = "output") -> None:

@@ -15,8 +15,6 @@ TABLE = {
 ALONE = {"gpu": "normjax.bench.gpu:run"}
 # Those that time something: what runs if none is named.
 TIMED = tuple(name for name in TABLE if name != "compiled")
-_REGISTRY = Registry("benchmark", TABLE)
-_ALONE = Registry("benchmark", ALONE)
-alone = _ALONE.get
+_REGISTRY = Registry("benchmark", TABLE | ALONE)
 names = _REGISTRY.names
 get = _REGISTRY.get

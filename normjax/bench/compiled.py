@@ -148,6 +148,9 @@ def _check(options: Mapping[str, Any]) -> None:
         f"--{flag}={','.join(options[flag])}: no {', '.join(unknown)};"
         f" known: {', '.join(known)}."
       )
+  for flag in ("target", "subjects", "precisions"):
+    if not options[flag]:
+      raise errors.UserError(f"--{flag}=: it names nothing to compile.")
   for target in options["target"]:
     if reason := aot.missing(target):
       raise errors.UserError(f"--target={target}: {reason}")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from normjax import faults
 from normjax.bench import torch_client
 from normjax.record import files, provenance
 
@@ -108,7 +109,12 @@ class Report:
       note: printed below.
       out: the folder of the files, or None.
       **facts: what goes into the JSON file beside the results.
+
+    Raises:
+      OSError: the folder cannot be made.
     """
+    if out:  # Before all is measured, not after.
+      faults.make_folder(Path(out))
     self._console, self._name, self._note, self._out = console, name, note, out
     self._columns, self._facts = tuple(columns), facts
     self._provenance = provenance.collect()

@@ -17,7 +17,7 @@ from absl import flags
 from normjax import bench
 from normjax.commands import arguments
 
-USAGE = f"bench [{'|'.join((*bench.names(), *bench.ALONE))}]"
+USAGE = f"bench [{'|'.join(bench.names())}]"
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -93,7 +93,7 @@ def run(
     given = {
       name: values[name].value for name in values if values[name].present
     }
-    return bench.alone(arguments.one(positional, "benchmark", USAGE))(given)
+    return bench.get(arguments.one(positional, "benchmark", USAGE))(given)
   benchmarks = [bench.get(name) for name in positional or bench.TIMED]
   from rich.console import Console
 

@@ -126,9 +126,13 @@ def _apply(
     )
     return (largest * _gate(params, y) * y).astype(x.dtype)
 
-  if inner.traits.mixes_positions or mask is not None:
-    return recompute.keep_input(gated, params, x), variables["stats"]
   of_rows = () if context is None else (context,)
+  # What has not the rows of x cannot be cut with them: the inner norm says so.
+  is_cut = all(
+    getattr(each, "shape", ())[:-1] == x.shape[:-1] for each in of_rows
+  )
+  if inner.traits.mixes_positions or mask is not None or not is_cut:
+    return recompute.keep_input(gated, params, x), variables["stats"]
   return recompute.by_rows(gated, params, x, *of_rows), variables["stats"]
 
 

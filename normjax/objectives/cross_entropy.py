@@ -136,11 +136,18 @@ def gathered(values: Array, targets: Array) -> Array:
 
 
 def summed(values: Array, targets: Array) -> Array:
-  """sum_c [c = y_i] v_ic, (...), of values (..., c)."""
-  classes = jax.lax.broadcasted_iota(
-    targets.dtype, values.shape, values.ndim - 1
-  )
-  return jnp.sum(jnp.where(classes == targets[..., None], values, 0), axis=-1)
+  """sum_c [c = y_i] v_ic, (...), of values (..., c).
+
+  As a gather has it: of a negative y the class that counts from the end, NaN
+  of one beyond it.
+  """
+  count = values.shape[-1]
+  # Targets of 8 bits may be too narrow to count the classes in.
+  ids = targets.astype(jnp.int32)
+  ids = jnp.where(ids < 0, ids + count, ids)
+  classes = jax.lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 1)
+  found = jnp.sum(jnp.where(classes == ids[..., None], values, 0), axis=-1)
+  return jnp.where((ids >= 0) & (ids < count), found, jnp.nan)
 
 
 @jax.custom_jvp

@@ -17,16 +17,27 @@ class InPlace(optax.GradientTransformationExtraArgs):
   """A transform that can also take the whole step; see `apply`.
 
   Attributes:
-    apply: what `update` and `optax.apply_updates` give together.
+    apply: what `update` and `optax.apply_updates` give together; None where
+      the transform is not the one that it was made for.
   """
 
-  apply: Apply
+  apply: Apply | None = None
 
-  def __new__(cls, transform: optax.GradientTransformation, apply: Apply):
-    """Adds `apply` to a transform."""
-    self = super().__new__(cls, *optax.with_extra_args_support(transform)[:2])
+  def __new__(
+    cls,
+    init: optax.TransformInitFn,
+    update: optax.TransformUpdateExtraArgsFn,
+    apply: Apply | None = None,
+  ):
+    """A transform's two functions, and the third."""
+    self = super().__new__(cls, init, update)
     self.apply = apply
     return self
+
+
+def add(transform: optax.GradientTransformation, apply: Apply) -> InPlace:
+  """The transform with `apply`."""
+  return InPlace(*optax.with_extra_args_support(transform)[:2], apply)
 
 
 def apply(
@@ -52,6 +63,9 @@ def apply(
   Returns:
     The parameters and the state after the step.
 
+  Raises:
+    ValueError: no parameters.
+
   Example:
     >>> import jax.numpy as jnp
     >>> from normjax import optim
@@ -61,8 +75,21 @@ def apply(
     >>> print(f"{w[0, 0]:.1f}")
     0.9
   """
-  if isinstance(tx, InPlace):
+  if params is None:
+    raise ValueError("optim.apply needs params as its fourth argument.")
+  if isinstance(tx, InPlace) and tx.apply is not None:
     return tx.apply(gradients, state, params, **extra_args)
+  return by_update(tx, gradients, state, params, **extra_args)
+
+
+def by_update(
+  tx: optax.GradientTransformation,
+  gradients: PyTree,
+  state: PyTree,
+  params: PyTree,
+  **extra_args: Any,
+) -> tuple[PyTree, PyTree]:
+  """`apply` without a way of the optimizer's own."""
   tx = optax.with_extra_args_support(tx)
   updates, state = tx.update(gradients, state, params, **extra_args)
   return optax.apply_updates(params, updates), state

@@ -9,7 +9,7 @@ import contextlib
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from normjax import configure
@@ -135,6 +135,11 @@ class Recorder:
         f"before step {resumed_at_steps[-1]} it ran with other code of"
         f" {', '.join(other)}",
       ]
+    for step in resumed_at_steps:
+      told = _other_arithmetic(
+        noted.get("provenance"), facts.get("provenance", {})
+      )
+      problems = [*problems, *(f"before step {step} {each}" for each in told)]
     self._directory.write_run(
       config=configure.to_dict(self._config),
       **self._sizes,
@@ -307,3 +312,21 @@ class ZeroGradient:
       self.since_step = None
     elif self.since_step is None:
       self.since_step = step
+
+
+def _other_arithmetic(before: Any, now: Mapping[str, Any]) -> Iterator[str]:
+  """In what a run that goes on differs from what it was."""
+  if not isinstance(before, Mapping) or "matmul_precision" not in now:
+    return
+  # Of versions that did not say it: a CPU has one, others their default.
+  only_cpu = {*before.get("devices", ())} == {"cpu"}
+  unsaid = "float32" if only_cpu else "as the device has them by default"
+  was = before.get("matmul_precision", unsaid)
+  if was != now["matmul_precision"]:
+    yield f"float32 products were {was}, now {now['matmul_precision']}"
+  kernels = before.get("kernels")
+  if not isinstance(kernels, Mapping):
+    return
+  for op, names in now.get("kernels", {}).items():
+    if (old := kernels.get(op)) and not {*old} & {*names}:
+      yield f"{op} ran as {', '.join(old)}, now as {', '.join(names)}"

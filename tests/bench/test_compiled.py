@@ -88,6 +88,7 @@ def test_it_runs_only_when_named():
   ("flag", "words"),
   [
     ("--target=h100", "--target=h100: no h100; known: h200, v5e, v6e."),
+    ("--target=", "--target=: it names nothing to compile."),
     ("--subjects=norm", "--subjects=norm: no norm; known: norms, optim, steps"),
     ("--steps=llama", "known: llama_60m, gpt2_small, vit_small, resnet50."),
     ("--norms=rms", "rms_norm"),
@@ -102,3 +103,14 @@ def test_a_missing_compiler(monkeypatch, capsys):
   monkeypatch.setattr(aot.targets, "_installed", lambda wheel: False)
   assert cli.main(["bench", "compiled", "--subjects=norms"]) == 2
   assert "pip install 'normjax[aot]'" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_anything_compiles(
+  tmp_path, capsys, traced
+):
+  (tmp_path / "file").touch()
+  asked = ["--subjects=norms", "--norms=rms_norm", f"--out={tmp_path}/file/a"]
+  assert cli.main(["bench", "compiled", *asked]) == 2
+  said = capsys.readouterr()
+  assert f"{tmp_path}/file" in said.err
+  assert "rms_norm" not in said.out + said.err

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from normjax import cli
+from normjax import cli, errors
 from normjax.bench.gpu import parent
 from tests import support
 
@@ -50,6 +50,20 @@ def test_each_stage_costs_no_more_than_itself(stages, tmp_path, capsys):
   assert f"wrote {file}" in capsys.readouterr().out
 
 
+def test_a_file_that_somebody_else_wrote(stages, tmp_path):
+  stages(device="ends")
+  file = tmp_path / "a_chip_9.json"
+  file.write_text('{"bench": 5}')
+  assert parent.run({"out": tmp_path}) == 0
+  assert json.loads(file.read_text())["bench"]["device"]["results"]
+
+
+def test_a_budget_for_nothing(tmp_path):
+  with pytest.raises(errors.UserError, match="--budget_s=0; allowed: 1 or m"):
+    parent.run({"out": tmp_path, "budget_s": 0})
+  assert list(tmp_path.iterdir()) == []
+
+
 def test_one_that_hangs_is_stopped_and_what_it_found_is_kept(stages, tmp_path):
   stages(limit_s=2.0, device="ends", steps="hangs", kernels="ends")
   assert parent.run({"out": tmp_path}) == 1
@@ -81,6 +95,8 @@ def test_an_unknown_stage_is_named(capsys):
   assert "no stage 'stepps'. Did you mean 'steps'" in capsys.readouterr().err
   assert cli.main(["bench", "gpu", "norms"]) == 2
   assert "needs one benchmark, got 2" in capsys.readouterr().err
+  assert cli.main(["bench", "gqu"]) == 2
+  assert "Did you mean 'gpu'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -162,6 +162,54 @@ def test_shapes_that_do_not_fit():
     attention(q.astype(int), q, q)
 
 
+def test_more_queries_than_keys_and_no_examples():
+  """The last queries see all keys."""
+  rng = np.random.default_rng(0)
+  q, k, v = (rng.normal(size=(1, n, 1, 4)) for n in (5, 3, 3))
+  o = jax.jit(attention)(*map(jnp.float32, (q, k, v)))
+  weights = np.exp(q[0, 2:, 0] @ k[0, :, 0].T / 2)
+  want = weights @ v[0, :, 0] / weights.sum(1, keepdims=True)
+  np.testing.assert_allclose(o[0, 2:, 0], want, rtol=1e-5, atol=1e-6)
+  few = jax.eval_shape(attention, q[:0], k[:0], v[:0])
+  assert few.shape == (0, 5, 1, 4)
+  for empty in (k[:, :0], k[..., :0]):
+    with pytest.raises(ValueError, match="a key and a feature; got keys of"):
+      attention(q[..., : empty.shape[-1]], empty, empty)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_flash_in_a_model_that_says_float32(monkeypatch, dtype):
+  """The compiler refuses products of 16 bits that are asked to be more.
+
+  Backwards too, which is traced when the caller's block is.
+  """
+  from kernels_pallas.attention import tpu
+
+  seen = []
+
+  @jax.custom_vjp
+  def kernel(q, k, v):
+    return q + k + v
+
+  def backward(_, do):
+    seen.append(jax.config.jax_default_matmul_precision)
+    return do, do, do
+
+  def forward(q, k, v):
+    seen.append(jax.config.jax_default_matmul_precision)
+    return q + k + v, None
+
+  kernel.defvjp(forward, backward)
+  monkeypatch.setattr(
+    tpu.flash_attention, "flash_attention", lambda *qkv, **_: kernel(*qkv)
+  )
+  q = jnp.ones((1, 2, 1, 8), dtype)
+  with jax.default_matmul_precision("float32"):
+    o, back = jax.vjp(lambda *qkv: tpu.attention(*qkv, True), q, q, q)
+    assert back(o)[0].dtype == dtype
+  assert seen == ["float32" if dtype == jnp.float32 else "default"] * 2
+
+
 @pytest.mark.slow
 def test_flash_compiles_for_a_tpu_that_is_not_here():
   if (reason := aot.missing("v6e")) is not None:
@@ -173,6 +221,8 @@ def test_flash_compiles_for_a_tpu_that_is_not_here():
     o, backward = jax.vjp(forward, q, k, v)
     return o, *backward(do)
 
-  found = aot.compile(run, q, k, v, q, target="v6e")
+  # As a model is traced.
+  with jax.default_matmul_precision("float32"):
+    found = aot.compile(run, q, k, v, q, target="v6e")
   # Forward, and one for dk and dv and one for dq.
   assert found.text.count('custom_call_target="tpu_custom_call"') == 3

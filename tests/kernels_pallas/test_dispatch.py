@@ -7,6 +7,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from kernels_pallas import dispatch
+from kernels_pallas.rms_norm import rms_norm
 
 
 def refuses(reason):
@@ -138,3 +139,24 @@ def test_what_ran_is_recorded():
     OP(jnp.ones((1, 4)), impl=None)
     OP(jnp.ones((1, 9)), impl=None)
   assert chosen_names == {"op": ["narrow", "plain"]}
+
+
+@pytest.mark.parametrize(
+  ("impl", "error", "words"),
+  [
+    (5, TypeError, "needs an impl that is a name, several, or None; got 5"),
+    ((), dispatch.UnsupportedError, "no implementation ''; known: mosaic_gpu"),
+    # Also where the first one serves.
+    (("xla", "xl"), dispatch.UnsupportedError, "no implementation 'xl'; known"),
+  ],
+)
+def test_an_impl_that_names_nothing(impl, error, words):
+  with pytest.raises(error, match=f"rms_norm.*{words}"):
+    rms_norm(jnp.ones((2, 8)), impl=impl)
+
+
+def test_what_is_no_array():
+  with pytest.raises(TypeError, match="rms_norm needs x as an array; got .1"):
+    rms_norm([1.0, 2.0])
+  with pytest.raises(TypeError, match="needs scale as an array; got 2.0"):
+    rms_norm(jnp.ones((2, 8)), 2.0)

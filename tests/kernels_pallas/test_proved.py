@@ -94,6 +94,43 @@ def test_a_kernel_that_fails_is_not_kept(here, results, capsys):
   assert list(results.iterdir()) == []
 
 
+def test_a_kernel_that_fails_loses_its_proof(here, results):
+  here(halved_last_row)
+  proofs = {"rms_norm/kernel": {"source": "x"}, "other/gpu": {"source": "y"}}
+  proved.keep("cpu", proofs)
+  assert prove.main([]) == 1
+  kept = json.loads((results / "cpu.json").read_text())["proved"]
+  assert kept == {"other/gpu": {"source": "y"}}
+
+
+def test_ops_without_a_contract_are_passed_over(monkeypatch, capsys):
+  ops = {"a": "kernels_pallas.adam_8bit_update", "b": "kernels_pallas.rms_norm"}
+  monkeypatch.setattr(prove, "OPS", ops)
+  monkeypatch.setattr(cases, "OPS", ops)
+  assert prove.main([]) == 2
+  assert "a has no contract" in capsys.readouterr().out
+
+
+def test_a_folder_that_takes_no_file(here, results, monkeypatch, capsys):
+  here(kernel)
+  (results / "file").touch()
+  monkeypatch.setattr(proved, "RESULTS", results / "file")
+  assert prove.main([]) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith("cannot write")
+
+
+@pytest.mark.parametrize(
+  "text", ["{", "[]", '{"proved": []}', '{"proved": {"rms_norm/kernel": 1}}']
+)
+def test_a_damaged_file_proves_nothing(results, text):
+  (results / "cpu.json").write_text(text)
+  proved._proofs.cache_clear()
+  assert choice() == "xla"
+  proved.keep("cpu", {"rms_norm/kernel": {"source": proved.digest(kernel)}})
+  assert choice() == "kernel"
+
+
 def test_no_kernel_for_the_device_here(capsys):
   assert prove.main(["--op=rms_norm"]) == 2
   assert "No kernel of rms_norm is for cpu" in capsys.readouterr().err

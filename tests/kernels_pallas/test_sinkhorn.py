@@ -119,3 +119,10 @@ def test_refusals_have_reasons():
       sinkhorn.sinkhorn(x, jnp.int32(2), impl="mosaic_gpu")
   with pytest.raises(ValueError, match=r"\(batch, inputs, outputs\)"):
     sinkhorn.sinkhorn(x[0])
+  for rounds, error in ((0, ValueError), (2.5, TypeError), ("2", TypeError)):
+    with pytest.raises(error, match=f"num_iters.*{rounds}"):
+      sinkhorn.sinkhorn(x, rounds)
+  with pytest.raises(TypeError, match="one integer as num_iters; got float32"):
+    sinkhorn.sinkhorn(x, jnp.float32(2))
+  with pytest.raises(ValueError, match="no first='rows'; known: output, red"):
+    sinkhorn.sinkhorn(x, first="rows")

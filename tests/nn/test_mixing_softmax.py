@@ -206,6 +206,9 @@ def test_an_unknown_implementation_names_its_key_and_what_there_is():
   message = "^model.mixing=.*no implementation 'cuda'; known: cudnn, flash_tpu"
   with pytest.raises(errors.UserError, match=message):
     build.model(wrong, "tokens", {"vocab_size": 7}, nnx.Rngs(0))
+  with pytest.raises(errors.UserError, match="no implementation 5; known"):
+    mixing.make("softmax", impl=5)
+  assert mixing.make("softmax", impl=()).options["impl"] is None
 
 
 def test_what_ran_is_recorded():

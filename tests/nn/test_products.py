@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from normjax.nn import products
 from normjax.nn.feed_forward import FeedForward
@@ -40,6 +42,20 @@ def test_on_cpus_the_rows_are_one_axis(platform):
   with jax.sharding.use_abstract_mesh(mesh):
     ranks = _ranks(apply, params, support.normal(2, 3, 8))
   assert ranks == ({2} if platform == "cpu" else {2, 3})
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_positions_may_lie_on_several_devices(kind):
+  """As one axis with the examples, they would all be gathered, or refused."""
+  mesh = jax.make_mesh((8,), ("positions",), axis_types=(kind,))
+  x = jax.device_put(
+    jnp.ones((2, 8, 4)), NamedSharding(mesh, P(None, "positions"))
+  )
+  kernel = jax.device_put(jnp.ones((4, 3)), NamedSharding(mesh, P()))
+  apply = jax.jit(lambda x, kernel: products.dot_general(x, kernel, _NUMBERS))
+  compiled = apply.lower(x, kernel).compile()
+  assert "all-gather" not in compiled.as_text()
+  assert compiled.output_shardings.spec[1] == "positions"
 
 
 def test_both_forms_give_the_same_bits():

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels_pallas import blocks
-from normjax import norms
+from kernels_pallas import blocks, dispatch
+from normjax import errors, norms
 from normjax.norms import pointwise, recompute
 from tests import support
 from tests.contracts import norm_values
@@ -140,3 +140,25 @@ def test_again_is_x_with_its_derivatives():
   np.testing.assert_allclose(jax.grad(cubed)(x), 3 * x * x, rtol=4 * 2**-24)
   second = jax.jvp(jax.grad(cubed), (x,), (jnp.ones_like(x),))[1]
   np.testing.assert_allclose(second, 6 * x, rtol=4 * 2**-24)
+
+
+def test_what_a_norm_is_made_of_is_no_kernel_of_its_own():
+  """Else a report tells rms_norm's row that this one computed otherwise."""
+  norm = norms.make("pre_affine")
+  with dispatch.recording() as chosen:
+    norm.apply(norm.init((8,)), jnp.ones((2, 8)), train=True)
+  assert chosen == {}
+
+
+def test_a_context_that_does_not_fit_is_named_where_x_is_cut_too():
+  norm = norms.make("gated_norm", inner="bhyt")
+  variables = jax.eval_shape(lambda: norm.init((1024,), key=jax.random.key(0)))
+  x = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
+  context = jax.ShapeDtypeStruct((512, 1), jnp.float32)
+  with pytest.raises(errors.UserError, match="bhyt: the context is"):
+    jax.eval_shape(
+      lambda v, x, c: norm.apply(v, x, train=True, context=c),
+      variables,
+      x,
+      context,
+    )

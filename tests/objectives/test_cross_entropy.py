@@ -157,3 +157,21 @@ def test_the_dtype_of_logits_is_a_key_that_older_runs_lack():
   message = "logits_dtype='float16'.*'float32', 'bfloat16'"
   with pytest.raises(errors.UserError, match=message):
     build.objective(wrong)
+
+
+@pytest.mark.parametrize("form", ["summed", "gathered_summed_back"])
+def test_every_form_counts_classes_as_a_gather_does(form):
+  """In 8 bits classes would count from 0 again; a wrong target is NaN."""
+  values = jnp.arange(1.0, 301.0).reshape(1, 300) * jnp.ones((3, 1))
+  function = getattr(cross_entropy, form)
+  for targets in (
+    jnp.array([0, 43, 255], jnp.uint8),
+    jnp.array([299, -1, 300]),
+  ):
+    got, back = jax.vjp(lambda v, y=targets: function(v, y), values)
+    want, gathered_back = jax.vjp(
+      lambda v, y=targets: cross_entropy.gathered(v, y), values
+    )
+    np.testing.assert_array_equal(got, want)
+    ones = jnp.ones(3)
+    np.testing.assert_array_equal(back(ones)[0], gathered_back(ones)[0])

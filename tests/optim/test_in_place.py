@@ -1,5 +1,7 @@
 """`optim.apply`: the whole step of an optimizer."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +63,35 @@ def test_other_optimizers():
   np.testing.assert_allclose(
     moved["bias"], params["bias"] - 0.1 * gradients["bias"], rtol=1e-6
   )
+
+
+def test_a_transform_that_was_changed_is_taken_by_its_update():
+  """As optax's own, it can be copied, and one of its functions replaced."""
+  params = jnp.ones((2, 3))
+  tx = optim.adam_8bit(0.1)
+  state = tx.init(params)
+  kept = optim.apply(copy.deepcopy(tx), params, state, params)[0]
+  np.testing.assert_allclose(kept, 0.9, rtol=1e-6)
+  still = tx._replace(update=lambda g, state, _=None: (0 * g, state))
+  np.testing.assert_array_equal(
+    optim.apply(still, params, state, params)[0], params
+  )
+
+
+def test_float64_is_computed_in_float64():
+  with jax.enable_x64(True):
+    w = jnp.linspace(0.1, 1, 8, dtype=jnp.float64)
+    tx = optim.adam_8bit(0.1, b2=0.99)
+    moved, _ = optim.apply(tx, w, tx.init(w), w)
+    updates, _ = tx.update(w, tx.init(w), w)
+    np.testing.assert_array_equal(moved, w + updates)
+
+
+def test_no_parameters():
+  tx = optim.adam_8bit(0.1)
+  w = jnp.ones(3)
+  with pytest.raises(ValueError, match="optim.apply needs params"):
+    optim.apply(tx, w, tx.init(w), None)
 
 
 def test_a_kernel_that_cannot_run_says_why():

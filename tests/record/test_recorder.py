@@ -16,7 +16,7 @@ def config():
   return configure.override(base, {"evaluate.every_steps": 2})
 
 
-def begin(path, config, step=0, *, writes=True, modules=None):
+def begin(path, config, step=0, *, writes=True, modules=None, **told):
   """A recorder of a run that starts, or goes on, at a step."""
   directory = RunDirectory(path, configure.run_id(config))
   recorder = Recorder(directory, config, writes=writes)
@@ -27,7 +27,7 @@ def begin(path, config, step=0, *, writes=True, modules=None):
     sizes={"num_params": 3},
     facts={
       "program": "p",
-      "provenance": {"own": {"modules": modules or {}}},
+      "provenance": {"own": {"modules": modules or {}}, **told},
     },
     problems=[],
   )
@@ -78,6 +78,34 @@ def test_a_run_that_goes_on_with_other_code_says_so(tmp_path, config):
     for text in files.read_json(tmp_path / files.RUN)["problems"]
     if "code" in text
   ] == ["before step 5 it ran with other code of own"]
+
+
+def test_a_run_that_goes_on_with_other_arithmetic_says_so(tmp_path, config):
+  """What run.json says of it is of the last process."""
+  told = [
+    {"devices": ["cpu"]},  # As before it was told.
+    {"matmul_precision": "float32", "devices": ["cpu"]},
+    {"matmul_precision": "tf32", "kernels": {"attention": ["cudnn"]}},
+    {
+      "matmul_precision": "tf32",
+      "kernels": {"attention": ["cudnn", "reference"], "rms_norm": ["xla"]},
+    },
+    {"matmul_precision": "tf32", "kernels": {"rms_norm": ["mosaic_gpu"]}},
+    {"devices": ["NVIDIA H200"]},
+    {"matmul_precision": "float32", "devices": ["NVIDIA H200"]},
+  ]
+  for step, each in enumerate(told):
+    begin(tmp_path, config, step=step, **each).close()
+  assert [
+    text
+    for text in files.read_json(tmp_path / files.RUN)["problems"]
+    if ", now " in text
+  ] == [
+    "before step 2 float32 products were float32, now tf32",
+    "before step 4 rms_norm ran as xla, now as mosaic_gpu",
+    "before step 6 float32 products were as the device has them by default,"
+    " now float32",
+  ]
 
 
 def test_one_process_writes_and_the_others_know_the_same(tmp_path, config):

@@ -47,10 +47,13 @@ def run(options: Mapping[str, Any]) -> int:
     options: those that were given of `budget_s`, `stages`, `tiny` and `out`.
 
   Raises:
-    UserError: an unknown stage; a machine without an accelerator.
+    UserError: an unknown stage; a budget for none; a machine without an
+      accelerator.
     OSError: the folder of results cannot be made.
   """
   budget_s = options.get("budget_s", BUDGET_S)
+  if budget_s < 1:
+    raise errors.UserError(f"--budget_s={budget_s}; allowed: 1 or more.")
   tiny = options.get("tiny", False)
   stages = list(options.get("stages") or STAGES)
   for name in stages:
@@ -120,7 +123,8 @@ class Results:
     self.stages[stage] = found
     content = files.read_json(self.path)
     content = content if isinstance(content, dict) else {}
-    before = content.get("bench", {})
+    before = content.get("bench")
+    before = before if isinstance(before, dict) else {}
     content["device_kind"] = self.facts.get("device_kind", "unknown")
     content["bench"] = before | files.finite(self.stages)
     files.write_json(self.path, content)

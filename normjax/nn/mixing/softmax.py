@@ -33,9 +33,10 @@ def softmax(impl: str | Sequence[str] | None = None) -> base.Mixing:
   Raises:
     UserError: no such implementation.
   """
-  if isinstance(impl, Sequence) and not isinstance(impl, str):
-    impl = tuple(impl)
-  for name in (impl,) if isinstance(impl, str) else impl or ():
+  if isinstance(impl, list | tuple):
+    impl = tuple(impl) or None
+  names = impl if isinstance(impl, tuple) else (impl,)
+  for name in () if impl is None else names:
     if name not in attention.IMPLEMENTATIONS:
       # Not as impl=…, which a config has of its norm too.
       raise errors.UserError(
