@@ -100,12 +100,26 @@ def test_no_kernel_for_the_device_here(capsys):
 
 
 def test_a_changed_source_loses_its_proof():
-  proved.keep("cpu", {"rms_norm/kernel": {"source": proved.digest(kernel)}})
+  proved.keep("cpu", {"rms_norm/kernel": proved.of(kernel)})
   assert choice() == "kernel"
-  proved.keep("cpu", {"rms_norm/kernel": {"source": "of another day"}})
+  proof = {**proved.of(kernel), "source": "of another day"}
+  proved.keep("cpu", {"rms_norm/kernel": proof})
   with dispatch.refusals() as refused:
     assert choice() == "xla"
   assert "has changed" in refused["rms_norm"]["kernel"][0]
+
+
+@pytest.mark.parametrize("jax_version", ["0.1.2", None])
+def test_another_jax_compiles_another_kernel(jax_version):
+  """Or brings it: the attention of TPUs is jax's own."""
+  proof = proved.of(kernel)
+  del proof["jax"]
+  proof |= {"jax": jax_version} if jax_version else {}
+  proved.keep("cpu", {"rms_norm/kernel": proof})
+  with dispatch.refusals() as refused:
+    assert choice() == "xla"
+  said = refused["rms_norm"]["kernel"][0]
+  assert said.startswith(f"its contract passed on cpu with jax {jax_version}, ")
 
 
 def test_the_digest_is_of_all_that_the_kernel_is_made_of():
