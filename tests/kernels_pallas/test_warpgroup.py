@@ -74,6 +74,17 @@ def test_lowers(op, vectors, module, platform, call):
   assert exported.mlir_module().count(f"@{call}") == 2
 
 
+@pytest.mark.parametrize(("op", "vectors"), OPS)
+def test_rows_past_the_end_reach_no_sum(op, vectors):
+  """Whatever they hold, and where no eps makes a row of zeros finite."""
+  module = importlib.import_module(f"kernels_pallas.{op}.tpu")
+  run = functools.partial(getattr(module, op), eps=0.0, interpret=True)
+  given = jnp.ones((3, 128)).at[:, ::2].set(2), *[jnp.ones(128)] * vectors
+  _, *sums = jax.grad(lambda *a: jnp.sum(run(*a)), range(1 + vectors))(*given)
+  for total in sums:
+    assert jnp.all(jnp.isfinite(total))
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_tiles_fit_the_rows(dtype):
   for width, rows, backward in itertools.product(
