@@ -128,7 +128,7 @@ def on_device(name: str) -> list[Case]:
   return [
     Case(candidate, candidate.function, Sample(op, contract, spec))
     for candidate in op.candidates
-    for spec in (*contract.specs, *contract.more)
+    for spec in (*contract.specs, *contract.more, *contract.largest)
     if candidate.silicon and reason(candidate, spec, here) is None
   ]
 

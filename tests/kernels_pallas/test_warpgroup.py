@@ -109,6 +109,32 @@ def test_tiles_fit_the_rows(dtype):
       assert loaded * (1 + backward) >= 22_000 * 132 or width < 512
 
 
+@pytest.mark.parametrize(("op", "vectors"), OPS)
+def test_a_device_proves_a_kernel_that_goes_on(op, vectors):
+  """In each form of a tile a CTA has more than one block, some one more."""
+  _, its = contract.of(op)
+  forms = set()
+  for spec in its.largest:
+    rows, width = spec.shapes[0].shape
+    residual = spec.shapes[-1] is not None
+    for backward in (False, True):
+      tile = tiles.gpu(
+        rows,
+        width,
+        spec.shapes[0].dtype,
+        arrays=1 + backward + residual,
+        vectors=vectors + backward,
+        per_multiprocessor=2 if backward else 8,
+        ahead=backward,
+      )
+      blocks = rows // tile.rows
+      assert blocks > tile.ctas
+      assert blocks % tile.ctas
+      forms.add((tile.ahead, tile.wide, residual))
+  assert {(True, False, False), (False, True, False)} <= forms
+  assert (False, True, True) in forms
+
+
 @pytest.mark.parametrize(
   ("supports", "target", "width", "reason"),
   [
