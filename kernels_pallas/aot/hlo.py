@@ -1,11 +1,12 @@
 """Bytes that the kernels of an optimized XLA program read and write.
 
-A kernel reads its operands once and writes its results once. Of a fusion, an
-operand that is only sliced counts as its slices, and a result that is updated
-in place counts as the update. The body of a loop counts as often as the loop
-runs, if the compiler knows; of a conditional every branch counts. Caches are
-not modelled. On a TPU arrays count with the padding of their tiles, and those
-in the chip's own memory do not count.
+A kernel is taken to read its operands once and to write its results once: what
+one reads twice, be it XLA's or a Mosaic GPU kernel, is not seen. Of a fusion,
+an operand that is only sliced counts as its slices, and a result that is
+updated in place counts as the update. The body of a loop counts as often as the
+loop runs, if the compiler knows; of a conditional every branch counts. Caches
+are not modelled. On a TPU arrays count with the padding of their tiles, and
+those in the chip's own memory do not count.
 """
 
 import dataclasses

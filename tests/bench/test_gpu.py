@@ -4,10 +4,13 @@ import json
 import os
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from normjax import cli
-from normjax.bench.gpu import parent
+from normjax.bench import model_families
+from normjax.bench.gpu import clock, deterministic, parent, steps, worker
 from tests import support
 
 # What does not come with jax, flax, optax and orbax.
@@ -48,6 +51,27 @@ def test_each_stage_costs_no_more_than_itself(stages, tmp_path, capsys):
   assert said["bench"]["kernels"]["results"] == [{"op": "rms_norm"}]
   assert "error" not in said["bench"]["kernels"]
   assert f"wrote {file}" in capsys.readouterr().out
+
+
+def test_deterministic_steps_are_those_of_train(monkeypatch):
+  """In float32, also where a platform would round products if unasked."""
+  seen = []
+
+  def step_of(*_):
+    def step(state, *_):
+      seen.append(jax.config.jax_default_matmul_precision)
+      return state, state[0]
+
+    return step
+
+  monkeypatch.setattr(model_families, "step_of", step_of)
+  monkeypatch.setattr(model_families, "state_of", lambda *_: (jnp.zeros(2),))
+  monkeypatch.setattr(steps, "ours", lambda *_: (None,) * 3)
+  monkeypatch.setattr(clock, "timed", lambda _: {})
+  found = []
+  deterministic.run(worker.Stage({}, tiny=True, write=found.append))
+  assert [each["equal"] for each in found] == [True, True]
+  assert seen == ["highest", "highest"]
 
 
 def test_one_that_hangs_is_stopped_and_what_it_found_is_kept(stages, tmp_path):
