@@ -87,12 +87,18 @@ class Case:
 
 
 def of(name: str) -> tuple[dispatch.Op, Contract]:
-  """An op and its contract."""
+  """An op and its contract, which it must have."""
   package = OPS[name]
   return (
     importlib.import_module(f"{package}.api").OP,
     importlib.import_module(f"{package}.specs").CONTRACT,
   )
+
+
+def is_declared(name: str) -> bool:
+  """Whether the op has a contract: without one no kernel of it is proved."""
+  module = importlib.import_module(f"{OPS[name]}.specs")
+  return hasattr(module, "CONTRACT")
 
 
 def interpreted(name: str, *, more: bool = False) -> list[Case]:

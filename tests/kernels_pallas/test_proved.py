@@ -47,7 +47,7 @@ def here(monkeypatch):
 
   def use(function):
     its = dataclasses.replace(specs.CONTRACT, specs=specs.CONTRACT.specs[:2])
-    its = dataclasses.replace(its, more=())
+    its = dataclasses.replace(its, more=(), largest=())
     monkeypatch.setattr(cases, "of", lambda name: (op(function), its))
     monkeypatch.setattr(prove, "OPS", {"rms_norm": "kernels_pallas.rms_norm"})
 
@@ -97,6 +97,23 @@ def test_a_kernel_that_fails_is_not_kept(here, results, capsys):
 def test_no_kernel_for_the_device_here(capsys):
   assert prove.main(["--op=rms_norm"]) == 2
   assert "No kernel of rms_norm is for cpu" in capsys.readouterr().err
+
+
+def test_ops_without_a_contract_stop_no_other(monkeypatch, results, capsys):
+  """Each op's proofs are on disk before the next begins."""
+  known = {"adam_8bit_update", "layer_norm", "rms_norm"}
+  monkeypatch.setattr(prove, "OPS", known)
+  seen = []
+
+  def one(ops):
+    seen.append((ops, len(list(results.iterdir()))))
+    return {f"{ops[0]}/kernel": {"source": "x"}}, []
+
+  monkeypatch.setattr(prove, "prove", one)
+  assert prove.main([]) == 0
+  assert seen == [(["layer_norm"], 0), (["rms_norm"], 1)]
+  assert prove.main(["--op=adam_8bit_update"]) == 2
+  assert "adam_8bit_update has no contract" in capsys.readouterr().err
 
 
 def test_a_changed_source_loses_its_proof():
