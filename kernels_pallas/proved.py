@@ -2,8 +2,9 @@
 
 A Mosaic kernel that compiles, and is right when interpreted, may still be wrong
 on a chip. It is a default only where its contract has passed on one of the kind
-at the source that is here: a change of what the kernel is made of takes the
-proof away, and `python -m kernels_pallas.prove` on such a device gives it back.
+at the source and with the jax that are here: a change of what the kernel is
+made of, or of what compiles it (some kernels are jax's own), takes the proof
+away, and `python -m kernels_pallas.prove` on such a device gives it back.
 """
 
 import ast
@@ -22,6 +23,8 @@ from collections.abc import (
 )
 from pathlib import Path
 from typing import Any
+
+import jax
 
 RESULTS = Path(__file__).parent / "results"
 _ROOT = Path(__file__).parent
@@ -59,7 +62,17 @@ def missing(
       f"it has changed since its contract passed on {device_kind}; ask by"
       f" impl={name!r}"
     )
+  if proof.get("jax") != jax.__version__:
+    return (
+      f"its contract passed on {device_kind} with jax {proof.get('jax')}, this"
+      f" is {jax.__version__}; ask by impl={name!r}"
+    )
   return None
+
+
+def of(function: Callable[..., Any]) -> dict[str, str]:
+  """What a proof of a candidate's function holds for; see `missing`."""
+  return {"source": digest(function), "jax": jax.__version__}
 
 
 def keep(
@@ -71,8 +84,8 @@ def keep(
 
   Args:
     device_kind: as the device names itself.
-    proofs: "op/candidate" to what `digest` says of it, as "source", and to
-      what a reader may want to know.
+    proofs: "op/candidate" to what `of` says of it, and to what a reader may
+      want to know.
     failed: "op/candidate" of which the file shall say nothing any more.
 
   Returns:

@@ -30,14 +30,14 @@ def launch(
   """Arrays of rows, and sums over all rows, block by block.
 
   Args:
-    body: from float32 blocks (r, d) of the arrays, whose rows past the end are
-      zero, and vectors (1, d) to blocks of the results and to sums (1, d) over
-      the block's rows, float32.
+    body: from float32 blocks (r, d) of the arrays and vectors (1, d) to blocks
+      of the results and to float32 blocks whose rows are to be summed up. Rows
+      past the end hold anything, and so may what becomes of them.
     name: of the kernel.
     arrays_bd: read, of equal shape and dtype.
     vectors_d: read, of the row's size.
     arrays: how many the body puts out, of the shape and dtype of those read.
-    sums: how many.
+    sums: how many sums over rows.
     interpret: False, or True or `pltpu.InterpretParams` to run anywhere.
   """
   rows, width = arrays_bd[0].shape
@@ -52,14 +52,13 @@ def launch(
     step = pl.program_id(0)
 
     def live(values):
-      # Rows past the end hold anything, and must not reach a sum.
-      if not sums or not rows % block:
+      if not rows % block:
         return values
       row = lax.broadcasted_iota(jnp.int32, values.shape, 0) + step * block
       return jnp.where(row < rows, values, 0)
 
     results, added = body(
-      [live(ref[...].astype(jnp.float32)) for ref in read],
+      [ref[...].astype(jnp.float32) for ref in read],
       [ref[...].astype(jnp.float32) for ref in vectors],
     )
     for ref, value in zip(given[:arrays], results, strict=True):
@@ -70,7 +69,7 @@ def launch(
       def _(ref=ref):
         ref[...] = jnp.zeros_like(ref)
 
-      ref[...] += value
+      ref[...] += jnp.sum(live(value), axis=0, keepdims=True)
 
   array = pl.BlockSpec((block, width), lambda i: (i, 0))
   whole = pl.BlockSpec((1, width), lambda i: (0, 0))

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,19 +60,29 @@ def specs(
 
 
 def with_residual(plain: contract.Contract) -> contract.Contract:
-  """The contract, and its first spec with a residual.
+  """The contract, with a residual too: its first spec, and the widest.
 
-  That is float32: in bfloat16 plain operations round the gradient of x before
+  Those are float32: in bfloat16 plain operations round the gradient of x before
   they add that of the sum, and a kernel does not.
   """
-  first = plain.specs[0]
-  added = dataclasses.replace(
-    first,
-    name=f"{first.name}_residual",
-    shapes=(*first.shapes[:-1], first.shapes[0]),
-    differentiated=(*first.differentiated, len(first.shapes) - 1),
+
+  def added(spec: ArgumentSpec) -> ArgumentSpec:
+    return dataclasses.replace(
+      spec,
+      name=f"{spec.name}_residual",
+      shapes=(*spec.shapes[:-1], spec.shapes[0]),
+      differentiated=(*spec.differentiated, len(spec.shapes) - 1),
+    )
+
+  def width(spec: ArgumentSpec) -> tuple[int, bool]:
+    x: Any = spec.shapes[0]
+    return x.shape[-1], x.dtype == jnp.float32
+
+  return dataclasses.replace(
+    plain,
+    specs=(*plain.specs, added(plain.specs[0])),
+    largest=(*plain.largest, added(max(plain.largest, key=width))),
   )
-  return dataclasses.replace(plain, specs=(*plain.specs, added))
 
 
 def _bytes(shapes: Sequence[jax.ShapeDtypeStruct | None]) -> int:

@@ -116,11 +116,7 @@ def gpu_supports(
   target: Target, shapes: Shapes, dtypes: Sequence[DTypeLike]
 ) -> str | None:
   """Why a Mosaic GPU kernel cannot take such rows, or None."""
-  if target.platform != "gpu":
-    return f"needs a GPU, this is {target.platform}"
-  if not _HOPPER.search(target.device_kind):
-    return f"is for GPUs of Hopper, this is {target.device_kind}"
-  reason = _rows_refuse(shapes[0], dtypes[0])
+  reason = elsewhere("gpu", target) or _rows_refuse(shapes[0], dtypes[0])
   if reason is not None:
     return reason
   if shapes[0][-1] > _MOST_WIDTH:
@@ -128,10 +124,24 @@ def gpu_supports(
       f"rows of {shapes[0][-1]} values do not fit the registers; {_MOST_WIDTH}"
       " do"
     )
-  if math.prod(shapes[0]) >= 2**31:
+  return gpu_offsets_refuse(shapes[0]) or one_device(target)
+
+
+def elsewhere(platform: str, target: Target) -> str | None:
+  """Why a kernel for such a platform is not for this target, or None."""
+  if target.platform != platform:
+    return f"needs a {platform.upper()}, this is {target.platform}"
+  if platform == "gpu" and not _HOPPER.search(target.device_kind):
+    return f"is for GPUs of Hopper, this is {target.device_kind}"
+  return None
+
+
+def gpu_offsets_refuse(shape: tuple[int, ...]) -> str | None:
+  """Why a Mosaic GPU kernel cannot point into such an array, or None."""
+  if math.prod(shape) >= 2**31:
     # What the compiler makes of offsets is 32 bits wide in places.
-    return f"takes fewer than 2^31 values, not shape {shapes[0]}"
-  return one_device(target)
+    return f"takes fewer than 2^31 values, not shape {shape}"
+  return None
 
 
 def tpu_rows(width: int) -> int | None:
@@ -149,9 +159,7 @@ def tpu_supports(
   target: Target, shapes: Shapes, dtypes: Sequence[DTypeLike]
 ) -> str | None:
   """Why a Mosaic TPU kernel cannot take such rows, or None."""
-  if target.platform != "tpu":
-    return f"needs a TPU, this is {target.platform}"
-  reason = _rows_refuse(shapes[0], dtypes[0])
+  reason = elsewhere("tpu", target) or _rows_refuse(shapes[0], dtypes[0])
   if reason is not None:
     return reason
   width = shapes[0][-1]

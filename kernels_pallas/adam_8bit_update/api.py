@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from kernels_pallas import codes, dispatch
+from kernels_pallas import codes, dispatch, tiles
 from kernels_pallas.adam_8bit_update import ref
 from kernels_pallas.adam_8bit_update.ref import Blocks, Leaf, Scalars
 from kernels_pallas.codes import Quantized
@@ -192,8 +192,9 @@ def _supports(platform: str, module: str, blocks: Blocks) -> dispatch.Supports:
     shapes: dispatch.Shapes,
     dtypes: Sequence[DTypeLike],
   ) -> str | None:
-    if target.platform != platform:
-      return f"needs a {platform.upper()}, this is {target.platform}"
+    reason = tiles.elsewhere(platform, target)
+    if reason is not None:
+      return reason
     from kernels_pallas.adam_8bit_update import gpu, tpu
 
     for dtype in dtypes[:2]:

@@ -23,7 +23,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from kernels_pallas import codes
+from kernels_pallas import codes, tiles
 from kernels_pallas.adam_8bit_update import ref
 from kernels_pallas.adam_8bit_update.ref import Leaf, Scalars
 from kernels_pallas.codes import Quantized
@@ -60,7 +60,7 @@ def supports(
   if exact:
     if math.prod(shape) % _LANES or not math.prod(shape):
       return f"needs a multiple of {_LANES} entries, not shape {shape}"
-    return None
+    return tiles.gpu_offsets_refuse(shape)
   if blocks.size != BLOCK:
     return f"needs blocks of {BLOCK}, not {blocks.size}"
   rows, width = ref.matrix(shape, blocks)
@@ -68,7 +68,7 @@ def supports(
     return f"needs rows of {BLOCK} or more, in eights, not shape {shape}"
   if rows % ROWS or not rows:
     return f"needs a multiple of {ROWS} rows, not shape {shape}"
-  return None
+  return tiles.gpu_offsets_refuse(shape)
 
 
 class _Run(NamedTuple):

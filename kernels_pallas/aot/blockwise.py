@@ -15,6 +15,8 @@ from jax.extend import core
 
 Shape = tuple[int, ...]
 
+_LANES = 128
+
 
 @dataclasses.dataclass(frozen=True)
 class Call:
@@ -62,7 +64,8 @@ def _call(equation: core.JaxprEqn) -> Call:
 
 def _block_bytes(block: Any, array: Any, grid: tuple[Any, ...]) -> int:
   """Bytes moved of one array; an array that has no blocks is moved once."""
-  whole = math.prod(array.shape) * array.dtype.itemsize
+  filled = int(np.prod(_in_lanes(np.array(array.shape, np.int64))))
+  whole = filled * array.dtype.itemsize
   sizes = [getattr(size, "block_size", 1) for size in block.block_shape]
   indices = _indices(block.index_map_jaxpr, grid)
   if indices is None or len(sizes) != len(array.shape):
@@ -71,7 +74,16 @@ def _block_bytes(block: Any, array: Any, grid: tuple[Any, ...]) -> int:
   changes[1:] = (indices[1:] != indices[:-1]).any(axis=1)
   indices = indices[changes]
   inside = np.minimum(np.array(array.shape) - indices * sizes, sizes)
-  return int(np.prod(inside, axis=1).sum()) * array.dtype.itemsize
+  return int(np.prod(_in_lanes(inside), axis=1).sum()) * array.dtype.itemsize
+
+
+def _in_lanes(sizes: np.ndarray) -> np.ndarray:
+  """Sizes (..., axes) with the last one filled up; a vector stays as it is."""
+  if sizes.shape[-1] < 2:
+    return sizes
+  filled = sizes.copy()
+  filled[..., -1] = -(-filled[..., -1] // _LANES) * _LANES
+  return filled
 
 
 def _indices(program: Any, grid: tuple[Any, ...]) -> np.ndarray | None:

@@ -22,8 +22,9 @@ class Compiled:
   """A program for one chip, as its compiler left it.
 
   Attributes:
-    bytes: that its kernels read and write. A body of a loop counts as often as
-      it runs, where the compiler knows; of a conditional all branches count.
+    bytes: that its kernels read and write, on a GPU each operand and each
+      result once. A body of a loop counts as often as it runs, where the
+      compiler knows; of a conditional all branches count.
     kernels: launched, likewise.
     temporary_bytes: of memory beside arguments and results.
     registers: per thread, the most of a Mosaic GPU kernel; 0 without one.

@@ -1,11 +1,12 @@
 """Bytes that the kernels of an optimized XLA program read and write.
 
-A kernel reads its operands once and writes its results once. Of a fusion, an
-operand that is only sliced counts as its slices, and a result that is updated
-in place counts as the update. The body of a loop counts as often as the loop
-runs, if the compiler knows; of a conditional every branch counts. Caches are
-not modelled. On a TPU arrays count with the padding of their tiles, and those
-in the chip's own memory do not count.
+A kernel is taken to read its operands once and to write its results once: what
+one reads twice, be it XLA's or a Mosaic GPU kernel, is not seen. Of a fusion,
+an operand that is only sliced counts as its slices, and a result that is
+updated in place counts as the update. The body of a loop counts as often as the
+loop runs, if the compiler knows; of a conditional every branch counts. Caches
+are not modelled. On a TPU arrays count with the padding of their tiles, and
+those in the chip's own memory do not count.
 """
 
 import dataclasses
@@ -268,7 +269,6 @@ class _Walk:
   def _fusion(self, each: _Instruction, name: str, read: list[int]) -> int:
     body = self.computations[name]
     uses: dict[str, list[tuple[_Instruction, int]]] = {}
-    by_name = {inner.name: inner for inner in body}
     for inner in body:
       for position, operand in enumerate(_NAMES.findall(inner.inside)):
         uses.setdefault(operand, []).append((inner, position))
@@ -281,11 +281,34 @@ class _Walk:
         if positions.index(positions[index]) == index:
           full = read[each.operands.index(positions[index])]
           total += self._read(full, list(_through_bitcasts(inner.name, uses)))
+    return total + self._written(each, body)
+
+  def _written(self, each: _Instruction, body: Sequence[_Instruction]) -> int:
+    """Bytes written of the results of a fusion; in place only the updates."""
+    by_name = {inner.name: inner for inner in body}
+
+    def origin(name: str) -> _Instruction | None:
+      found = by_name.get(name)
+      while found is not None and found.operation == "bitcast":
+        found = by_name.get(_NAMES.findall(found.inside)[0])
+      return found
+
     root = next(inner for inner in body if inner.is_root)
-    if root.operation == "dynamic-update-slice":
-      update = by_name.get(_NAMES.findall(root.inside)[1])
-      return total + self._size(update.type if update else root.type)
-    return total + self._size(each.type)
+    several = root.operation == "tuple"
+    names = _NAMES.findall(root.inside) if several else [root.name]
+    sizes = [self._size(array[0]) for array in _ARRAY.finditer(each.type)]
+    if len(sizes) != len(names):
+      return sum(sizes)
+    for n, name in enumerate(names):
+      made = origin(name)
+      if made is None or made.operation != "dynamic-update-slice":
+        continue
+      whole, update, *_ = _NAMES.findall(made.inside)
+      old, new = origin(whole), by_name.get(update)
+      # What is made in the fusion has no place before it.
+      if old is not None and old.operation == "parameter" and new is not None:
+        sizes[n] = min(sizes[n], self._size(new.type))
+    return sum(sizes)
 
   def _read(self, full: int, uses: list[tuple[_Instruction, int]]) -> int:
     """Bytes read of an operand of that size."""

@@ -87,7 +87,7 @@ class Case:
 
 
 def of(name: str) -> tuple[dispatch.Op, Contract]:
-  """An op and its contract."""
+  """An op and its contract, which it must have."""
   package = OPS[name]
   return (
     importlib.import_module(f"{package}.api").OP,
@@ -133,7 +133,7 @@ def on_device(name: str) -> list[Case]:
   return [
     Case(candidate, candidate.function, Sample(op, contract, spec))
     for candidate in op.candidates
-    for spec in (*contract.specs, *contract.more)
+    for spec in (*contract.specs, *contract.more, *contract.largest)
     if candidate.silicon and reason(candidate, spec, here) is None
   ]
 

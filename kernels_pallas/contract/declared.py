@@ -51,6 +51,8 @@ class Contract:
   Attributes:
     specs: small ones, of awkward shapes; the first is the plainest.
     more: larger ones, for who has the time.
+    largest: such as only a device has the time for: its kernels go on from
+      block to block.
     draw: (spec, seed) -> the arguments.
     bounds: (spec, shape of a result or gradient) -> how many terms its longest
       sum has, and their summed magnitude. A float32 may be off by
@@ -60,6 +62,7 @@ class Contract:
 
   specs: tuple[ArgumentSpec, ...]
   more: tuple[ArgumentSpec, ...] = ()
+  largest: tuple[ArgumentSpec, ...] = ()
   draw: Callable[[ArgumentSpec, int], Arguments] = draw
   bounds: Callable[[ArgumentSpec, tuple[int, ...]], tuple[int, float]] = (
     row_bounds
@@ -94,10 +97,13 @@ def row_contract(
   single, half = jnp.float32, jnp.bfloat16
   few = [(3, 5, 128), (1, 256), (5, 200), (3, 8)]
   many = [(600, 128), (7, 1024), (40, 8192)]
+  # More rows than a GPU takes beside each other, by no multiple.
+  most = [(4099, 1024), (601, 8192)]
   return Contract(
     specs=(*(spec(shape, single) for shape in few), spec((3, 5, 128), half)),
     more=(
       *(spec(shape, half) for shape in few[1:]),
       *(spec(shape, dtype) for shape in many for dtype in (single, half)),
     ),
+    largest=tuple(spec(shape, d) for shape in most for d in (single, half)),
   )

@@ -99,7 +99,7 @@ def _backward(
     normalized, g = h * r, dy * scale
     along = jnp.mean(g * normalized, axis=-1, keepdims=True)
     dx = sum(dh, (g - normalized * along) * r)
-    return [dx], [jnp.sum(dy * normalized, axis=0, keepdims=True)]
+    return [dx], [dy * normalized]
 
   (dx_bd,), (dscale_d,) = row_blocks.launch(
     body,

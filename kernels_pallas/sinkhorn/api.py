@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from kernels_pallas import dispatch
+from kernels_pallas import dispatch, tiles
 from kernels_pallas.sinkhorn import ref
 
 _SIDES = ("output", "reduction")
@@ -139,8 +139,9 @@ def _supports(platform: str, module: str, fixed: bool) -> dispatch.Supports:
     shapes: dispatch.Shapes,
     dtypes: Sequence[DTypeLike],
   ) -> str | None:
-    if target.platform != platform:
-      return f"needs a {platform.upper()}, this is {target.platform}"
+    reason = tiles.elsewhere(platform, target)
+    if reason is not None:
+      return reason
     if not fixed:
       return "needs a fixed number of rounds"
     from kernels_pallas.sinkhorn import gpu, tpu

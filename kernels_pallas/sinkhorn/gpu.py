@@ -18,6 +18,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from kernels_pallas import tiles
 from kernels_pallas.sinkhorn import ref, rounds
 
 _LANES = 128
@@ -34,7 +35,7 @@ def supports(shape: tuple[int, ...]) -> str | None:
     return (
       f"needs rows of {_LANES} to {_MOST_COLUMNS} values, not shape {shape}"
     )
-  return None
+  return tiles.gpu_offsets_refuse(shape)
 
 
 def balance(

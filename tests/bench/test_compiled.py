@@ -4,11 +4,13 @@ import json
 
 import jax
 import pytest
+from flax import linen
 
 from kernels_pallas import aot
 from kernels_pallas.bench import passes
 from normjax import bench, cli
 from normjax.bench import compiled_steps, compiled_subjects
+from tests import products
 
 
 @pytest.fixture
@@ -66,6 +68,30 @@ def test_a_step_of_a_config():
   assert step.donated == (0,)
   assert jax.tree.structure(state) == jax.tree.structure(step.arguments[0])
   assert "loss" in metrics
+
+
+def test_a_peer_has_our_precision(monkeypatch):
+  """Unasked, a GPU would round the peer's products alone."""
+
+  class Peer(linen.Module):
+    @linen.compact
+    def __call__(self, tokens):
+      return linen.Dense(4)(linen.Embed(4, 8)(tokens))
+
+  overrides = {
+    "data.name": "normjax.bench.compiled_steps:tokens",
+    "data.vocab_size": 4,
+    "data.length": 2,
+    "model.name": "llama",
+    "train.batch_size": 1,
+  }
+  tiny = compiled_steps.Model(overrides, lambda _: Peer())
+  monkeypatch.setattr(compiled_steps, "MODELS", {"tiny": tiny})
+  peer = compiled_steps.peer("tiny", "float32")
+  with products.compiled_for("gpu"):
+    found = [*products.of(jax.make_jaxpr(peer.function)(*peer.arguments))]
+  assert len(found) == 3
+  assert {each.precision for each in found} == {products.HIGHEST}
 
 
 @pytest.mark.slow

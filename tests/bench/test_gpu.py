@@ -4,10 +4,13 @@ import json
 import os
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from normjax import cli, errors
-from normjax.bench.gpu import parent
+from normjax.bench import model_families
+from normjax.bench.gpu import clock, deterministic, parent, steps, worker
 from tests import support
 
 # What does not come with jax, flax, optax and orbax.
@@ -62,6 +65,27 @@ def test_a_budget_for_nothing(tmp_path):
   with pytest.raises(errors.UserError, match="--budget_s=0; allowed: 1 or m"):
     parent.run({"out": tmp_path, "budget_s": 0})
   assert list(tmp_path.iterdir()) == []
+
+
+def test_deterministic_steps_are_those_of_train(monkeypatch):
+  """In float32, also where a platform would round products if unasked."""
+  seen = []
+
+  def step_of(*_):
+    def step(state, *_):
+      seen.append(jax.config.jax_default_matmul_precision)
+      return state, state[0]
+
+    return step
+
+  monkeypatch.setattr(model_families, "step_of", step_of)
+  monkeypatch.setattr(model_families, "state_of", lambda *_: (jnp.zeros(2),))
+  monkeypatch.setattr(steps, "ours", lambda *_: (None,) * 3)
+  monkeypatch.setattr(clock, "timed", lambda _: {})
+  found = []
+  deterministic.run(worker.Stage({}, tiny=True, write=found.append))
+  assert [each["equal"] for each in found] == [True, True]
+  assert seen == ["highest", "highest"]
 
 
 def test_one_that_hangs_is_stopped_and_what_it_found_is_kept(stages, tmp_path):

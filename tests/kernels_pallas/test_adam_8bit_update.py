@@ -172,6 +172,28 @@ def test_refusals_have_reasons(shape, options, reason):
     )
 
 
+@pytest.mark.parametrize(
+  ("kind", "shape", "reason"),
+  [
+    ("NVIDIA A100-SXM4-80GB", (8, 512), "for GPUs of Hopper, this is NVIDIA A"),
+    ("NVIDIA H200", (2**22, 512), "fewer than 2.31 values"),
+  ],
+)
+@pytest.mark.parametrize("exact", [False, True], ids=["codes", "float32"])
+def test_the_gpu_kernel_is_for_hopper_and_offsets_of_32_bits(
+  kind, shape, reason, exact
+):
+  w = jax.ShapeDtypeStruct(shape, jnp.float32)
+  scales = op.api.scale_shape(shape, op.Blocks())
+  codes_ = jax.ShapeDtypeStruct(shape, jnp.float32 if exact else jnp.uint8)
+  s = None if exact else jax.ShapeDtypeStruct(scales, jnp.float32)
+  given = (w, w, codes_, s, codes_, s)
+  with abstract("gpu", kind):
+    with pytest.raises(dispatch.UnsupportedError, match=reason):
+      op.OP.choose("mosaic_gpu", *given)
+    assert op.OP.choose(("mosaic_gpu", "xla"), *given).name == "xla"
+
+
 def test_shapes_that_do_not_fit():
   w, g, mu, absmax, nu, _, scalars = arguments(*draw((8, 300)))
   with pytest.raises(ValueError, match=r"nu_absmax of shape \(8, 2\)"):

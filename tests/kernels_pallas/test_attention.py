@@ -9,6 +9,7 @@ import pytest
 
 from kernels_pallas import aot, dispatch
 from kernels_pallas.attention import api, attention, refusing
+from tests import products
 from tests.kernels_pallas import contract
 
 
@@ -210,8 +211,25 @@ def test_flash_in_a_model_that_says_float32(monkeypatch, dtype):
   assert seen == ["float32" if dtype == jnp.float32 else "default"] * 2
 
 
+def test_flash_products_of_16_bits_are_as_they_are():
+  """Mosaic refuses those that a training step's precision asks for."""
+  q, k, v = _arrays((1, 128, 1, 64))
+
+  def run(q, k, v, do):
+    o, backward = jax.vjp(
+      functools.partial(attention, impl="flash_tpu"), q, k, v
+    )
+    return o, *backward(do)
+
+  with _on(*TPU), jax.default_matmul_precision("float32"):
+    found = [p.precision for p in products.of(jax.make_jaxpr(run)(q, k, v, q))]
+  assert len(found) == 9  # 2 forward, 4 for dk and dv, 3 for dq.
+  assert set(found) == {(jax.lax.Precision.DEFAULT,) * 2}
+
+
 @pytest.mark.slow
-def test_flash_compiles_for_a_tpu_that_is_not_here():
+@pytest.mark.parametrize("precision", ["default", "float32"])
+def test_flash_compiles_for_a_tpu_that_is_not_here(precision):
   if (reason := aot.missing("v6e")) is not None:
     pytest.skip(reason)
   q, k, v = _arrays((2, 256, 2, 64))
@@ -221,8 +239,7 @@ def test_flash_compiles_for_a_tpu_that_is_not_here():
     o, backward = jax.vjp(forward, q, k, v)
     return o, *backward(do)
 
-  # As a model is traced.
-  with jax.default_matmul_precision("float32"):
+  with jax.default_matmul_precision(precision):
     found = aot.compile(run, q, k, v, q, target="v6e")
   # Forward, and one for dk and dv and one for dq.
   assert found.text.count('custom_call_target="tpu_custom_call"') == 3

@@ -47,7 +47,7 @@ def here(monkeypatch):
 
   def use(function):
     its = dataclasses.replace(specs.CONTRACT, specs=specs.CONTRACT.specs[:2])
-    its = dataclasses.replace(its, more=())
+    its = dataclasses.replace(its, more=(), largest=())
     monkeypatch.setattr(cases, "of", lambda name: (op(function), its))
     monkeypatch.setattr(prove, "OPS", {"rms_norm": "kernels_pallas.rms_norm"})
 
@@ -127,7 +127,7 @@ def test_a_damaged_file_proves_nothing(results, text):
   (results / "cpu.json").write_text(text)
   proved._proofs.cache_clear()
   assert choice() == "xla"
-  proved.keep("cpu", {"rms_norm/kernel": {"source": proved.digest(kernel)}})
+  proved.keep("cpu", {"rms_norm/kernel": proved.of(kernel)})
   assert choice() == "kernel"
 
 
@@ -136,13 +136,44 @@ def test_no_kernel_for_the_device_here(capsys):
   assert "No kernel of rms_norm is for cpu" in capsys.readouterr().err
 
 
+def test_ops_without_a_contract_stop_no_other(monkeypatch, results, capsys):
+  """Each op's proofs are on disk before the next begins."""
+  known = {"adam_8bit_update", "layer_norm", "rms_norm"}
+  monkeypatch.setattr(prove, "OPS", known)
+  seen = []
+
+  def one(ops):
+    seen.append((ops, len(list(results.iterdir()))))
+    return {f"{ops[0]}/kernel": {"source": "x"}}, []
+
+  monkeypatch.setattr(prove, "prove", one)
+  assert prove.main([]) == 0
+  assert seen == [(["layer_norm"], 0), (["rms_norm"], 1)]
+  assert prove.main(["--op=adam_8bit_update"]) == 2
+  assert "adam_8bit_update has no contract" in capsys.readouterr().err
+
+
 def test_a_changed_source_loses_its_proof():
-  proved.keep("cpu", {"rms_norm/kernel": {"source": proved.digest(kernel)}})
+  proved.keep("cpu", {"rms_norm/kernel": proved.of(kernel)})
   assert choice() == "kernel"
-  proved.keep("cpu", {"rms_norm/kernel": {"source": "of another day"}})
+  proof = {**proved.of(kernel), "source": "of another day"}
+  proved.keep("cpu", {"rms_norm/kernel": proof})
   with dispatch.refusals() as refused:
     assert choice() == "xla"
   assert "has changed" in refused["rms_norm"]["kernel"][0]
+
+
+@pytest.mark.parametrize("jax_version", ["0.1.2", None])
+def test_another_jax_compiles_another_kernel(jax_version):
+  """Or brings it: the attention of TPUs is jax's own."""
+  proof = proved.of(kernel)
+  del proof["jax"]
+  proof |= {"jax": jax_version} if jax_version else {}
+  proved.keep("cpu", {"rms_norm/kernel": proof})
+  with dispatch.refusals() as refused:
+    assert choice() == "xla"
+  said = refused["rms_norm"]["kernel"][0]
+  assert said.startswith(f"its contract passed on cpu with jax {jax_version}, ")
 
 
 def test_the_digest_is_of_all_that_the_kernel_is_made_of():

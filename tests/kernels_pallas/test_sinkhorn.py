@@ -117,6 +117,15 @@ def test_refusals_have_reasons():
       sinkhorn.sinkhorn(x, impl="mosaic_gpu")
     with pytest.raises(dispatch.UnsupportedError, match="fixed number of r"):
       sinkhorn.sinkhorn(x, jnp.int32(2), impl="mosaic_gpu")
+    huge = jax.ShapeDtypeStruct((2, 2**19, 2**11), jnp.float32)
+    with pytest.raises(dispatch.UnsupportedError, match="fewer than 2.31 val"):
+      sinkhorn.OP.choose("mosaic_gpu", huge)
+  x = skewed((1, 8, 128))
+  with abstract("gpu", "NVIDIA A100-SXM4-80GB"):
+    with pytest.raises(dispatch.UnsupportedError, match="for GPUs of Hopper"):
+      sinkhorn.OP.choose("mosaic_gpu", x)
+    asked = ("mosaic_gpu", "reference")
+    assert sinkhorn.OP.choose(asked, x).name == "reference"
   with pytest.raises(ValueError, match=r"\(batch, inputs, outputs\)"):
     sinkhorn.sinkhorn(x[0])
   for rounds, error in ((0, ValueError), (2.5, TypeError), ("2", TypeError)):

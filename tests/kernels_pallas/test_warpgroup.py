@@ -74,6 +74,17 @@ def test_lowers(op, vectors, module, platform, call):
   assert exported.mlir_module().count(f"@{call}") == 2
 
 
+@pytest.mark.parametrize(("op", "vectors"), OPS)
+def test_rows_past_the_end_reach_no_sum(op, vectors):
+  """Whatever they hold, and where no eps makes a row of zeros finite."""
+  module = importlib.import_module(f"kernels_pallas.{op}.tpu")
+  run = functools.partial(getattr(module, op), eps=0.0, interpret=True)
+  given = jnp.ones((3, 128)).at[:, ::2].set(2), *[jnp.ones(128)] * vectors
+  _, *sums = jax.grad(lambda *a: jnp.sum(run(*a)), range(1 + vectors))(*given)
+  for total in sums:
+    assert jnp.all(jnp.isfinite(total))
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_tiles_fit_the_rows(dtype):
   for width, rows, backward in itertools.product(
@@ -96,6 +107,32 @@ def test_tiles_fit_the_rows(dtype):
       loaded = tile.ctas * tile.rows * width * jnp.dtype(dtype).itemsize
       # What is on its way to each of 132 multiprocessors.
       assert loaded * (1 + backward) >= 22_000 * 132 or width < 512
+
+
+@pytest.mark.parametrize(("op", "vectors"), OPS)
+def test_a_device_proves_a_kernel_that_goes_on(op, vectors):
+  """In each form of a tile a CTA has more than one block, some one more."""
+  _, its = contract.of(op)
+  forms = set()
+  for spec in its.largest:
+    rows, width = spec.shapes[0].shape
+    residual = spec.shapes[-1] is not None
+    for backward in (False, True):
+      tile = tiles.gpu(
+        rows,
+        width,
+        spec.shapes[0].dtype,
+        arrays=1 + backward + residual,
+        vectors=vectors + backward,
+        per_multiprocessor=2 if backward else 8,
+        ahead=backward,
+      )
+      blocks = rows // tile.rows
+      assert blocks > tile.ctas
+      assert blocks % tile.ctas
+      forms.add((tile.ahead, tile.wide, residual))
+  assert {(True, False, False), (False, True, False)} <= forms
+  assert (False, True, True) in forms
 
 
 @pytest.mark.parametrize(

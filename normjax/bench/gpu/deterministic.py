@@ -28,9 +28,10 @@ def run(stage: Stage) -> None:
         init, apply, tx = steps.ours(model, "float32")
         inputs, targets = steps.batch(model)
         state = model_families.state_of(init, tx)
-        lowered = jax.jit(model_families.step_of(apply, tx)).lower(
-          state, inputs, targets
-        )
+        with steps.products("float32"):
+          lowered = jax.jit(model_families.step_of(apply, tx)).lower(
+            state, inputs, targets
+          )
         step = lowered.compile(options)
         found["digests"] = [
           _digest(step, state, inputs, targets) for _ in range(2)

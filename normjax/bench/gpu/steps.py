@@ -1,5 +1,6 @@
 """Training steps of whole models, a LLaMA's beside flax.linen and optax."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -96,8 +97,7 @@ def _measure(
   inputs, targets = batch(model)
   state = model_families.state_of(init, tx)
   flops = 3 * _flops(apply, state, inputs)  # Forward, and twice backward.
-  # As `train` does: products of float32 are products of float32.
-  with jax.default_matmul_precision(_matmul(precision)):
+  with products(precision):
     ran = contest.from_step(
       model.name, model_families.step_of(apply, tx), state, inputs, targets
     )
@@ -116,8 +116,11 @@ def _measure(
   }
 
 
-def _matmul(precision: str) -> str:
-  return "highest" if precision == "float32" else "default"
+def products(precision: str) -> contextlib.AbstractContextManager[None]:
+  """As `train` does: products of float32 are products of float32."""
+  return jax.default_matmul_precision(
+    "highest" if precision == "float32" else "default"
+  )
 
 
 def batch(model: Model) -> tuple[jax.Array, jax.Array]:

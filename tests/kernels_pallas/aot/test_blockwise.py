@@ -36,6 +36,13 @@ def test_every_block_once_and_edges_as_far_as_they_reach():
   assert moved(lambda i, j: (i, j), (3, 2)) == 4 * 20 * 256
 
 
+def test_lanes_are_whole():
+  column = {"block": (8, 1), "shape": (20, 1)}
+  assert moved(lambda i: (i, 0), (3,), **column) == 4 * 20 * 128
+  edge = {"block": (20, 128), "shape": (20, 200)}
+  assert moved(lambda i: (0, i), (2,), **edge) == 4 * 20 * 256
+
+
 def test_a_block_that_stays_is_fetched_once():
   assert moved(lambda i, j: (i, 0), (3, 2)) == 4 * 20 * 128
 

@@ -56,6 +56,61 @@ def test_slices_loops_and_updates():
   assert next(iter(by_name)) == "add.1"
 
 
+def _fused(body, result):
+  """A program that is one fusion of two arrays and an index."""
+  return f"""\
+%fused (p.0: f32[8,1024], p.1: f32[1024], p.2: s32[]) -> f32[] {{
+  %p.0 = f32[8,1024]{{1,0}} parameter(0)
+  %p.1 = f32[1024]{{0}} parameter(1)
+  %p.2 = s32[] parameter(2)
+  %c = s32[] constant(0)
+  %zero = f32[8,1024]{{1,0}} broadcast(%c), dimensions={{}}
+  %row = f32[1,1024]{{1,0}} bitcast(%p.1)
+{body}
+}}
+
+ENTRY %main (a: f32[8,1024], b: f32[1024], i: s32[]) -> f32[] {{
+  %a = f32[8,1024]{{1,0}} parameter(0)
+  %b = f32[1024]{{0}} parameter(1)
+  %i = s32[] parameter(2)
+  ROOT %f = {result} fusion(%a, %b, %i), kind=kLoop, calls=%fused
+}}
+"""
+
+
+STACK = "f32[8,1024]{1,0}"
+UPDATE = f"{STACK} dynamic-update-slice(%p.0, %row, %p.2, %c)"
+
+
+@pytest.mark.parametrize(
+  ("body", "result", "rows"),
+  [
+    # As scans write them: several results, the stack among them, seen as flat.
+    (
+      f"  %u = {UPDATE}\n  %n = f32[1024]{{0}} negate(%p.1)\n"
+      f"  ROOT %t = ({STACK}, f32[1024]{{0}}) tuple(%u, %n)",
+      f"({STACK}, f32[1024]{{0}})",
+      3,
+    ),
+    (
+      f"  %u = {UPDATE}\n  ROOT %g = f32[8192]{{0}} bitcast(%u)",
+      "f32[8192]{0}",
+      2,
+    ),
+    # Into zeros that the fusion makes: all of them are written.
+    (
+      f"  ROOT %u = {STACK} dynamic-update-slice(%zero, %row, %p.2, %c)",
+      STACK,
+      8 + 1 + 8,
+    ),
+  ],
+  ids=["several", "flat", "zeros"],
+)
+def test_results_that_are_updated_in_place(body, result, rows):
+  (kernel,) = hlo.kernels(_fused(body, result))
+  assert kernel.bytes == 4 * 1024 * rows + 4
+
+
 @pytest.mark.parametrize(
   ("type_", "tiled", "expected"),
   [
