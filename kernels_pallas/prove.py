@@ -19,7 +19,11 @@ from kernels_pallas import OPS, contract, dispatch, proved
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """The command; returns its exit code."""
-  parser = argparse.ArgumentParser(prog="kernels_pallas.prove")
+  parser = argparse.ArgumentParser(
+    prog="python -m kernels_pallas.prove",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   parser.add_argument("--op", choices=sorted(OPS), help="one; without it all")
   asked = parser.parse_args(arguments).op
   kind = dispatch.target().device_kind

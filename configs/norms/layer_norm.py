@@ -11,7 +11,7 @@ def get_config() -> ml_collections.ConfigDict:
       "eps": 1e-6,
       "use_bias": True,
       "use_scale": True,
-      "impl": None,
+      "impl": ml_collections.config_dict.placeholder(object),
       "zero_centered": False,
       "scale_form": "plain",
       "eps_placement": "inside",

@@ -10,7 +10,7 @@ def get_config() -> ml_collections.ConfigDict:
       "name": "rms_norm",
       "eps": 1e-6,
       "use_scale": True,
-      "impl": ml_collections.config_dict.placeholder(str),
+      "impl": ml_collections.config_dict.placeholder(object),
       "zero_centered": False,
       "scale_form": "plain",
       "eps_placement": "inside",

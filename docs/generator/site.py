@@ -38,6 +38,7 @@ CONTENTS = {
     "Swap an optimizer": "docs/tutorials/swap_an_optimizer.md",
     "Read a report": "docs/tutorials/read_a_report.md",
     "Reproduce a table": "docs/tutorials/reproduce_a_table.md",
+    "Use an accelerator": "docs/tutorials/accelerators.md",
   },
   "Guides": {
     "Sweeps": "docs/guides/sweeps.md",

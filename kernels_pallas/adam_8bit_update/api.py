@@ -58,8 +58,8 @@ def adam_8bit_update(
     sign_repair: keeps negative entries of m from rounding to 0.
     impl: "mosaic_gpu", for NVIDIA's Hopper; "pallas_tpu"; "xla", plain
       operations with arithmetic codes; "reference", the same with the table.
-      None takes, for each leaf, the first that runs here; a tuple is tried in
-      its order.
+      None takes plain operations: no device can prove a kernel yet. A tuple is
+      tried in its order, for each leaf.
 
   Returns:
     Parameters, mu_codes, mu_absmax, nu_codes, nu_absmax after the step.

@@ -42,7 +42,8 @@ def attention(
     scale: None: 1 / sqrt(k).
     impl: "cudnn", cuDNN's flash attention; "flash_tpu", jax's Pallas kernel;
       "reference", plain operations, also forward-mode. None takes the first
-      that runs here; a tuple is tried in its order.
+      that runs here, a kernel only if a device of the kind has proved it; a
+      tuple is tried in its order.
 
   Returns:
     (b, t, h, k), in the dtype of v.

@@ -39,8 +39,8 @@ def sinkhorn(
     first: the side that a round begins with: "output" scales each column, the
       inputs of an output; "reduction" each row.
     impl: "mosaic_gpu", for NVIDIA's Hopper; "pallas_tpu"; "reference", plain
-      operations. None takes, for each array, the first that runs here; a tuple
-      is tried in its order.
+      operations. None takes plain operations: no device can prove a kernel
+      yet. A tuple is tried in its order, for each array.
 
   Returns:
     Of the shapes and dtypes of x.

@@ -9,7 +9,8 @@ in an interpreter of their own.
 `gpu` is a first look at an accelerator, by stages, within --budget_s.
 
 `compiled` runs nothing: it compiles norms, optimizers' updates and training
-steps for accelerators that need not be here, and counts bytes.
+steps for accelerators that need not be here, and counts bytes. It needs the
+extra `aot`; all of it takes an hour or more, so name what is wanted.
 """
 
 from absl import flags
@@ -27,11 +28,21 @@ def define_flags(values: flags.FlagValues) -> None:
     ("norms", "", "norms, compiled: which; none for all."),
     ("target", "h200", "compiled: of h200, v5e, v6e."),
     ("subjects", "norms,optim,steps", "compiled: which of these."),
-    ("steps", "", "compiled: models of training steps; none for all."),
+    (
+      "steps",
+      "",
+      "compiled: training steps of llama_60m, gpt2_small, vit_small, resnet50;"
+      " none for all.",
+    ),
     ("precisions", "bfloat16", "compiled: of steps; float32, bfloat16."),
     ("shape", "", "norms: of x; none for the family's."),
     ("images", "64,32,32,3", "conv_norm: of the batch, (b, y, x, c)."),
-    ("stages", "", "gpu: which; none for all."),
+    (
+      "stages",
+      "",
+      "gpu: of device, contract, kernels, steps, optimizers, deterministic;"
+      " none for all.",
+    ),
   ):
     flags.DEFINE_list(name, default, what, flag_values=values)
   flags.DEFINE_bool(
@@ -79,7 +90,8 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     "out",
     None,
-    "Folder of <benchmark>.json and .md; of gpu, of <device>.json.",
+    "Folder of <benchmark>.json and .md; of gpu, of <device>.json, by default"
+    " results.",
     flag_values=values,
   )
 

@@ -35,7 +35,8 @@ def layer_norm(
     use_scale: whether there is a `scale`, shape (d,), starting at 1.
     impl: which implementation, a name or several in order of preference:
       "mosaic_gpu", "pallas_tpu", "xla_blocks", "xla", "reference" (the one
-      with forward-mode derivatives). None takes the first that runs here.
+      with forward-mode derivatives). None takes the first that runs here, of
+      the first two only one that such a device has proved.
     zero_centered: the gain is 1 + scale and `scale` starts at 0, so that
       weight decay pulls the gain to 1.
     eps_placement: "inside" the root, or "outside": / (sqrt(var(x)) + eps).

@@ -256,7 +256,8 @@ def adam_8bit(
     sign_repair: keeps a negative m from rounding to 0, as bitsandbytes does on
       GPUs; not on CPUs.
     impl: which kernel `optim.apply` takes, see
-      `kernels_pallas.adam_8bit_update`; None for the first that is proved here.
+      `kernels_pallas.adam_8bit_update`; None for plain operations, since no
+      device can prove a kernel yet. `update` has none.
 
   Raises:
     UserError: a concrete number out of range, or a mask of another structure.

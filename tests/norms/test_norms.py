@@ -31,6 +31,16 @@ def test_resolve():
 def test_config_is_the_factory_with_its_defaults(name):
   config = configure.component("norm", name)
   assert norms.resolve(config) == norms.make(name)
+  # A flag sets no leaf that has no type.
+  assert type(None) not in [config.get_type(leaf) for leaf in config]
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+@pytest.mark.parametrize("impl", ["xla", ("xla", "reference")])
+def test_a_config_has_an_implementation_or_several(name, impl):
+  config = configure.load("configs/default.py")
+  config = configure.override(config, {"norm.name": name, "norm.impl": impl})
+  assert norms.resolve(config.norm) == norms.make(name, impl=impl)
 
 
 @pytest.mark.parametrize(
