@@ -9,6 +9,7 @@ op's own test compares with a transcription in NumPy.
 from kernels_pallas.contract.cases import (
   BACK_ENDS,
   Case,
+  chosen_by,
   interpreted,
   is_declared,
   of,
@@ -41,6 +42,7 @@ __all__ = [
   "check_members",
   "check_shared",
   "check_values",
+  "chosen_by",
   "draw",
   "interpreted",
   "is_declared",
