@@ -13,9 +13,9 @@ from kernels_pallas.codes import Quantized
 
 # (leaves, gradients, scalars, decayed=, blocks=) -> leaves.
 Update = Callable[..., list[Leaf]]
-_BLOCKS = Blocks()
-
 Trees = tuple[Any, Any, Any, Any, Any]
+
+_BLOCKS = Blocks()
 
 
 def rows(parameters: Any, *columns: Any) -> tuple[list[tuple], Any]:

@@ -131,7 +131,7 @@ def _spread(absmax: np.ndarray, width: int) -> np.ndarray:
 
 
 def _read(held: np.ndarray, absmax: np.ndarray, signed: bool) -> np.ndarray:
-  values = np.float64(codes.dynamic_map(signed))[held]
+  values = codes.dynamic_map(signed).astype(np.float64)[held]
   return values * _spread(absmax, held.shape[-1])
 
 
@@ -142,7 +142,7 @@ def _near(decayed: np.ndarray, new: np.ndarray, signed: bool) -> np.ndarray:
   absmax = _spread(np.maximum.reduceat(x, starts, axis=-1), x.shape[-1])
   absmax = np.where(absmax == 0, 1, absmax)
   y = x / absmax
-  values = np.float64(codes.dynamic_map(signed))
+  values = codes.dynamic_map(signed).astype(np.float64)
   values = values[values >= 0]
   # With signs, that of a moment near 0 is as uncertain.
   middle = (values[1:] + values[:-1]) / 2

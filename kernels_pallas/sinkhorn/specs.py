@@ -29,11 +29,11 @@ def _sample(
   dtype: DTypeLike = jnp.float32,
 ) -> ArgumentSpec:
   """One array, or a tuple of several that kernels take together."""
-  xs = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
+  xs = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
   size = "_".join("x".join(map(str, shape)) for shape in shapes)
   return ArgumentSpec(
     f"{size}_{first}_{jnp.dtype(dtype).name}",
-    (xs if len(xs) > 1 else xs[0],),
+    (tuple(xs) if len(xs) > 1 else xs[0],),
     ideal_bytes=0,
     options={"num_iters": num_iters, "first": first},
   )
