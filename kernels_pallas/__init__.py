@@ -1,6 +1,7 @@
 """Pallas kernels with a pure-jnp reference each; usable without normjax."""
 
-# Each is a package: a function of that name, its `OP`, and `specs.SPECS`.
+# Each is a package: a function of that name, its `OP`; in `specs` the `SPECS`
+# of benchmarks and the `CONTRACT`.
 OPS = {
   "adam_8bit_update": "kernels_pallas.adam_8bit_update",
   "attention": "kernels_pallas.attention",

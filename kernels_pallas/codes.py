@@ -10,7 +10,7 @@ within 3 of them of a midpoint.
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,13 @@ from kernels_pallas import dispatch
 
 
 class Quantized(NamedTuple):
-  """An array as `quantize` stores it, or a tree of arrays."""
+  """An array as `quantize` stores it, or trees of them."""
 
   # The shape of the array, uint8: indices of `dynamic_map`.
-  codes: Array
-  absmax: Array  # Largest magnitude of each block, float32.
+  codes: Any
+  # Largest magnitude of each block, float32; None or a masked node beside what
+  # is stored as it is.
+  absmax: Any
 
 
 FORMS = ("table", "arithmetic")

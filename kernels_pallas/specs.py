@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import jax
-
 
 @dataclasses.dataclass(frozen=True)
 class ArgumentSpec:
@@ -14,7 +12,8 @@ class ArgumentSpec:
 
   Attributes:
     name: for tables, as in "8192 x 4096 bfloat16".
-    shapes: the positional arguments that are arrays; None for one left out.
+    shapes: the positional arguments that are arrays; None for one left out;
+      a tuple where an argument is a tree of leaves.
     ideal_bytes: each input read once and each output written once.
     options: keyword arguments of the op.
     differentiated: positions of the arguments that a backward pass
@@ -26,7 +25,7 @@ class ArgumentSpec:
   """
 
   name: str
-  shapes: tuple[jax.ShapeDtypeStruct | None, ...]
+  shapes: tuple[Any, ...]
   ideal_bytes: int
   options: Mapping[str, Any] = MappingProxyType({})
   differentiated: tuple[int, ...] = ()

@@ -5,15 +5,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
 from kernels_pallas import codes, dispatch, tiles
-from kernels_pallas.adam_8bit_update import ref
-from kernels_pallas.adam_8bit_update.ref import Blocks, Leaf, Scalars
-from kernels_pallas.codes import Quantized
+from kernels_pallas.adam_8bit_update import leaves
+from kernels_pallas.adam_8bit_update.ref import Blocks, Scalars
 
 _DTYPES = (jnp.float32, jnp.bfloat16)
 
@@ -69,42 +67,33 @@ def adam_8bit_update(
     ValueError: shapes that do not fit.
     UnsupportedError: no implementation that was asked for runs here.
   """
-  flat, structure = jax.tree.flatten(parameters)
-  columns = [
-    structure.flatten_up_to(tree)
-    for tree in (gradients, mu_codes, mu_absmax, nu_codes, nu_absmax)
-  ]
+  options = Blocks(block_size, block_layout, sign_repair)
+  given, structure = leaves.rows(
+    parameters, gradients, mu_codes, mu_absmax, nu_codes, nu_absmax
+  )
   if isinstance(decayed, bool):
-    decayed = [decayed] * len(flat)
+    decayed = [decayed] * len(given)
   else:
     decayed = structure.flatten_up_to(decayed)
-  options = Blocks(block_size, block_layout, sign_repair)
-  rows = list(zip(flat, *columns, strict=True))
   chosen: dict[str, list[int]] = {}
-  for n, row in enumerate(rows):
+  for n, row in enumerate(given):
     _check(*row, blocks=options)
     name = _op(options).choose(impl, *row).name
     chosen.setdefault(name, []).append(n)
-  moved: list[Any] = [None] * len(rows)
+  moved: list[Any] = [None] * len(given)
   for name, members in chosen.items():
-    leaves = [_leaf(*rows[n]) for n in members]
     new = _FUNCTIONS[name](
-      leaves,
-      [rows[n][1] for n in members],
-      Scalars(*scalars),
+      *([given[n][column] for n in members] for column in range(6)),
+      scalars,
       decayed=[decayed[n] for n in members],
       blocks=options,
     )
-    for n, leaf in zip(members, new, strict=True):
-      moved[n] = (leaf.parameter, *leaf.mu, *leaf.nu)
-  out = zip(*moved, strict=True) if moved else [[]] * 5
-  parameters, *moments = (structure.unflatten(column) for column in out)
-  return (parameters, *moments)
-
-
-def _leaf(w, g, mu_codes, mu_absmax, nu_codes, nu_absmax) -> Leaf:
-  del g
-  return Leaf(w, Quantized(mu_codes, mu_absmax), Quantized(nu_codes, nu_absmax))
+    for n, *leaf in zip(members, *new, strict=True):
+      moved[n] = leaf
+  w, *moments = (
+    structure.unflatten(leaf[n] for leaf in moved) for n in range(5)
+  )
+  return w, *moments
 
 
 def _check(w, g, mu_codes, mu_absmax, nu_codes, nu_absmax, *, blocks: Blocks):
@@ -139,50 +128,25 @@ def scale_shape(shape: tuple[int, ...], blocks: Blocks) -> tuple[int, ...]:
   return (*shape[:-1], math.ceil(shape[-1] / size))
 
 
-def _plain(form: str):
-  def function(leaves, gradients, scalars, *, decayed, blocks):
-    rows = zip(leaves, gradients, decayed, strict=True)
-    return [
-      ref.update_leaf(leaf, g, scalars, decayed=decay, blocks=blocks, form=form)
-      for leaf, g, decay in rows
-    ]
+# Pallas costs half a second to import; only an accelerator has use for it.
+def _mosaic_gpu(*arguments: Any, **options: Any) -> leaves.Trees:
+  from kernels_pallas.adam_8bit_update import gpu
 
-  return function
+  return gpu.adam_8bit_update(*arguments, **options)
 
 
-def _kernel(module: str):
-  """A kernel's function; under `vmap` the plain operations take its place."""
+def _pallas_tpu(*arguments: Any, **options: Any) -> leaves.Trees:
+  from kernels_pallas.adam_8bit_update import tpu
 
-  def function(leaves, gradients, scalars, *, decayed, blocks):
-    # Pallas costs half a second to import.
-    from kernels_pallas.adam_8bit_update import gpu, tpu
-
-    update = {"gpu": gpu, "tpu": tpu}[module].update
-    options = {"decayed": decayed, "blocks": blocks}
-
-    @jax.custom_batching.custom_vmap
-    def run(leaves, gradients, scalars):
-      return update(leaves, gradients, scalars, **options)
-
-    @run.def_vmap
-    def _(size, batched, *arguments):
-      del size
-      axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
-      plain = functools.partial(_FUNCTIONS["xla"], **options)
-      out = jax.vmap(plain, in_axes=axes)(*arguments)
-      return out, jax.tree.map(lambda _: True, out)
-
-    scalars = Scalars(*(jnp.asarray(s, jnp.float32) for s in scalars))
-    return run(leaves, gradients, scalars)
-
-  return function
+  return tpu.adam_8bit_update(*arguments, **options)
 
 
+# Of the op's arguments; blocks are `blocks`, those of the op by default.
 _FUNCTIONS = {
-  "mosaic_gpu": _kernel("gpu"),
-  "pallas_tpu": _kernel("tpu"),
-  "xla": _plain("arithmetic"),
-  "reference": _plain("table"),
+  "mosaic_gpu": _mosaic_gpu,
+  "pallas_tpu": _pallas_tpu,
+  "xla": functools.partial(leaves.of_trees, leaves.plain("arithmetic")),
+  "reference": functools.partial(leaves.of_trees, leaves.plain("table")),
 }
 
 
@@ -200,9 +164,9 @@ def _supports(platform: str, module: str, blocks: Blocks) -> dispatch.Supports:
     for dtype in dtypes[:2]:
       if dtype not in _DTYPES:
         return f"needs float32 or bfloat16, not {dtype}"
-    # Without scales, a leaf has four arrays.
+    # Without scales a leaf has four arrays, and the step may have one.
     reason = {"gpu": gpu, "tpu": tpu}[module].supports(
-      shapes[0], blocks, exact=len(shapes) == 4
+      shapes[0], blocks, exact=len(shapes) < 6
     )
     return reason or dispatch.one_device(target)
 

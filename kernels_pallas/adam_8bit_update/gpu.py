@@ -24,6 +24,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from kernels_pallas import codes, tiles
+from kernels_pallas.adam_8bit_update import leaves as leaves_lib
 from kernels_pallas.adam_8bit_update import ref
 from kernels_pallas.adam_8bit_update.ref import Leaf, Scalars
 from kernels_pallas.codes import Quantized
@@ -76,13 +77,13 @@ class _Run(NamedTuple):
 
   Attributes:
     leaf: the number of the leaf in the launch.
-    count: how many steps.
+    steps: how many.
     windows: from the number of a step to the indices (of entries, of scales)
       of its windows.
   """
 
   leaf: int
-  count: int
+  steps: int
   windows: Callable[[Any], list[tuple[Any, Any]]]
 
 
@@ -99,6 +100,16 @@ class _Kind(NamedTuple):
   entries: int
   exact: bool
   dtypes: tuple[Any, ...]
+
+
+def adam_8bit_update(
+  *arguments: Any, interpret: Any = None, **options: Any
+) -> leaves_lib.Trees:
+  """The op's results; arguments as `leaves.of_trees` has them."""
+  kernel = functools.partial(update, interpret=interpret)
+  return leaves_lib.of_trees(
+    leaves_lib.by_kernel(kernel), *arguments, **options
+  )
 
 
 def update(
@@ -219,7 +230,7 @@ def _runs(kind: _Kind, leaves: Sequence[Leaf]) -> list[tuple[Any, list[_Run]]]:
 def _launch(kind, leaves, numbers, decayed, blocks, ctas, interpret) -> None:
   """All steps of some leaves, dealt out to the blocks of threads in turn."""
   runs = _runs(kind, [leaf for leaf, _ in leaves])
-  total = sum(run.count for _, some in runs for run in some)
+  total = sum(run.steps for _, some in runs for run in some)
   ctas = min(ctas, total)
   decays = jnp.asarray([float(decay) for decay in decayed], jnp.float32)
   decays = decays * (numbers[0] * numbers[4])
@@ -241,7 +252,7 @@ def _launch(kind, leaves, numbers, decayed, blocks, ctas, interpret) -> None:
       first = 0
       for step, some in runs:
         ends = [
-          first + end for end in itertools.accumulate(run.count for run in some)
+          first + end for end in itertools.accumulate(run.steps for run in some)
         ]
 
         @pl.when((t >= first) & (t < ends[-1]))
@@ -298,7 +309,7 @@ def _read(x: Any) -> Array:
   return plgpu.load(x, layout=layout, optimized=False)
 
 
-def _switch(n: Array, branches: Sequence[Callable[[], Any]]) -> Any:
+def _switch(n: Array | int, branches: Sequence[Callable[[], Any]]) -> Any:
   return branches[0]() if len(branches) == 1 else lax.switch(n, branches)
 
 

@@ -5,23 +5,24 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 from kernels_pallas import codes, safe
 from kernels_pallas.codes import Quantized
 from kernels_pallas.precision import promote
 
+type Scalar = Array | float
+
 
 class Scalars(NamedTuple):
   """The numbers of a step, in the order in which an array may hold them."""
 
-  learning_rate: ArrayLike
-  b1: ArrayLike
-  b2: ArrayLike
-  eps: ArrayLike
-  weight_decay: ArrayLike
-  first: ArrayLike  # 1 / (1 - b1^t).
-  second: ArrayLike  # 1 / sqrt(1 - b2^t).
+  learning_rate: Scalar
+  b1: Scalar
+  b2: Scalar
+  eps: Scalar
+  weight_decay: Scalar
+  first: Scalar  # 1 / (1 - b1^t).
+  second: Scalar  # 1 / sqrt(1 - b2^t).
 
 
 class Leaf(NamedTuple):
@@ -73,8 +74,8 @@ def moved(
   w: Array,
   g: Array,
   direction: Array,
-  rate: ArrayLike,
-  decay: ArrayLike | None,
+  rate: Scalar,
+  decay: Scalar | None,
 ) -> Array:
   """The parameter after the step, which an entry of no good does not take.
 

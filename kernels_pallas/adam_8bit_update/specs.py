@@ -1,23 +1,27 @@
-"""What the op is tried on."""
+"""What the op is tried on, and what it must give."""
 
-import jax
+import dataclasses
+
 import jax.numpy as jnp
 
-from kernels_pallas.adam_8bit_update import ref
-from kernels_pallas.adam_8bit_update.api import scale_shape
+from kernels_pallas.adam_8bit_update import samples
 from kernels_pallas.specs import ArgumentSpec
+
+CONTRACT = samples.CONTRACT
 
 
 def _spec(shape: tuple[int, ...], dtype=jnp.float32) -> ArgumentSpec:
-  w = jax.ShapeDtypeStruct(shape, dtype)
-  codes = jax.ShapeDtypeStruct(shape, jnp.uint8)
-  absmax = jax.ShapeDtypeStruct(scale_shape(shape, ref.Blocks()), jnp.float32)
-  scalars = jax.ShapeDtypeStruct((len(ref.Scalars._fields),), jnp.float32)
-  return ArgumentSpec(
-    name=f"{'x'.join(map(str, shape))}_{jnp.dtype(dtype).name}",
-    shapes=(w, w, codes, absmax, codes, absmax, scalars),
-    # The gradient is read, all else is read and written.
-    ideal_bytes=w.size * (3 * w.dtype.itemsize + 4) + 16 * absmax.size,
+  found = samples.spec(
+    f"{'x'.join(map(str, shape))}_{jnp.dtype(dtype).name}",
+    samples.shapes(shape, dtype),
+  )
+  *leaf, _ = found.shapes
+  # The gradient is read, all else is read and written.
+  sizes = [x.size * x.dtype.itemsize for x in leaf]
+  return dataclasses.replace(
+    found,
+    ideal_bytes=2 * sum(sizes) - sizes[1],
+    donated=CONTRACT.donated,
   )
 
 

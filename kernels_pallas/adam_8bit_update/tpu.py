@@ -17,6 +17,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from kernels_pallas import codes
+from kernels_pallas.adam_8bit_update import leaves as leaves_lib
 from kernels_pallas.adam_8bit_update import ref
 from kernels_pallas.adam_8bit_update.ref import Leaf, Scalars
 from kernels_pallas.codes import Quantized
@@ -39,6 +40,16 @@ def supports(
   if width < blocks.size or not rows:
     return f"needs rows of {blocks.size} values or more, not shape {shape}"
   return None
+
+
+def adam_8bit_update(
+  *arguments: Any, interpret: Any = False, **options: Any
+) -> leaves_lib.Trees:
+  """The op's results; arguments as `leaves.of_trees` has them."""
+  kernel = functools.partial(update, interpret=interpret)
+  return leaves_lib.of_trees(
+    leaves_lib.by_kernel(kernel), *arguments, **options
+  )
 
 
 def update(

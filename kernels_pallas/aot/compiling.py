@@ -105,7 +105,8 @@ def compile(
 
 def _mesh(shapes: Any, target: str, devices: int) -> Mesh:
   """That of the shardings, or one of all the devices."""
-  meshes = [s.mesh for s in map(_sharding, jax.tree.leaves(shapes)) if s]
+  shardings = map(_sharding, jax.tree.leaves(shapes))
+  meshes = [s.mesh for s in shardings if s and isinstance(s.mesh, Mesh)]
   if not meshes:
     return Mesh(np.array(targets.described(target, devices)), ("devices",))
   if meshes[0].size != devices:

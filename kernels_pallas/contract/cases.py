@@ -95,11 +95,6 @@ def of(name: str) -> tuple[dispatch.Op, Contract]:
   )
 
 
-def is_declared(name: str) -> bool:
-  """Whether the op says how it is checked; else nothing can prove it."""
-  return hasattr(importlib.import_module(f"{OPS[name]}.specs"), "CONTRACT")
-
-
 def interpreted(name: str, *, more: bool = False) -> list[Case]:
   """Cases for any machine, of an op's name.
 
@@ -144,12 +139,24 @@ def reason(
   target: dispatch.Target | None = None,
 ) -> str | None:
   """Why a kernel refuses a sample; on the device that it is for, by default."""
-  arrays = [s for s in spec.shapes if s is not None]
-  return candidate.supports(
-    target or BACK_ENDS[candidate.name].target,
-    [s.shape for s in arrays],
-    [s.dtype for s in arrays],
+  target = target or BACK_ENDS[candidate.name].target
+  reasons = (
+    candidate.supports(
+      target, [s.shape for s in arrays], [s.dtype for s in arrays]
+    )
+    for arrays in chosen_by(spec)
   )
+  return next((found for found in reasons if found is not None), None)
+
+
+def chosen_by(spec: ArgumentSpec) -> list[list[Any]]:
+  """The arrays that an op chooses by, for each leaf of its trees."""
+  count = max((len(s) for s in spec.shapes if isinstance(s, tuple)), default=1)
+  leaves = (
+    [s[n] if isinstance(s, tuple) else s for s in spec.shapes]
+    for n in range(count)
+  )
+  return [[s for s in leaf if s is not None] for leaf in leaves]
 
 
 def _kernel(name: str, module: str, interpret: Any) -> Callable[..., Any]:

@@ -40,11 +40,14 @@ def check_members(case: Case) -> None:
 
 
 def check_shared(case: Case) -> None:
-  """Under `vmap` over the rows alone the other arguments are shared."""
+  """Under `vmap` over the rows alone the other arguments are shared.
+
+  Of an op without rows: over what it overwrites.
+  """
   sample = case.sample
-  rows = sample.op.rows
+  rows = sample.op.rows or sample.contract.donated
   twice = [
-    jnp.stack([x, x]) if n in rows and x is not None else x
+    jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), x) if n in rows else x
     for n, x in enumerate(sample.arguments)
   ]
   axes = [0 if n in rows else None for n in range(len(twice))]
@@ -62,11 +65,10 @@ def check_donation(case: Case) -> None:
     lambda *arguments: case.function(*arguments, **sample.spec.options),
     donate_argnums=donated,
   )
-  given: list[Any] = [
-    None if x is None else jnp.copy(x) for x in sample.arguments
-  ]
+  given: list[Any] = jax.tree.map(jnp.copy, list(sample.arguments))
   sample.check(jax.tree.leaves(run(*given)))
-  assert all(given[n].is_deleted() for n in donated)
+  taken = jax.tree.leaves([given[n] for n in donated])
+  assert all(x.is_deleted() for x in taken)
 
 
 CHECKS = {

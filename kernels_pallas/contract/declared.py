@@ -19,7 +19,7 @@ def draw(spec: ArgumentSpec, seed: int) -> Arguments:
   """Rows of other magnitude each, vectors near 1; as `spec.shapes` asks."""
   rng = np.random.default_rng(seed)
 
-  def one(shape: jax.ShapeDtypeStruct | None):
+  def one(shape):
     if shape is None:
       return None
     if len(shape.shape) < 2:
@@ -58,6 +58,9 @@ class Contract:
       sum has, and their summed magnitude. A float32 may be off by
       (terms + 8) 2^-24 of that or of the largest value, if more.
     donated: positions of the arguments whose memory the results can take.
+    ties: of whole numbers that stand for others, such as codes: what
+      (spec, arguments in float64) gives says, for each result, None or where
+      the next number is as right. Without it they must be equal.
   """
 
   specs: tuple[ArgumentSpec, ...]
@@ -68,6 +71,7 @@ class Contract:
     row_bounds
   )
   donated: tuple[int, ...] = (0,)
+  ties: Callable[[ArgumentSpec, Arguments], Sequence[Any]] | None = None
 
 
 def row_contract(

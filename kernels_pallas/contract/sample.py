@@ -56,17 +56,29 @@ class Sample:
       run = jax.jit(values(_reference(self.op), self.spec))
       return jax.device_get(run(*wide))
 
+  @functools.cached_property
+  def ties(self) -> Sequence[Any]:
+    """Where whole numbers may be the next ones, for each result."""
+    find = self.contract.ties
+    if find is None:
+      return [None] * len(jax.tree.leaves(self.results))
+    return find(
+      self.spec, jax.tree.map(_widened, jax.device_get(self.arguments))
+    )
+
   def check(self, actual: Sequence[Any]) -> None:
     """Compares results, and gradients if given, with the truth."""
     kinds = jax.tree.leaves(self.results) + [
       self.arguments[n] for n in self.spec.differentiated
     ]
     assert len(actual) in (len(jax.tree.leaves(self.results)), len(kinds))
-    for value, expected, kind in zip(actual, self.truth, kinds, strict=False):
+    for n, (value, expected, kind) in enumerate(
+      zip(actual, self.truth, kinds, strict=False)
+    ):
       assert (value.shape, value.dtype) == (kind.shape, kind.dtype)
       value = np.asarray(value)
       if not jnp.issubdtype(value.dtype, jnp.floating):
-        np.testing.assert_array_equal(value, expected)
+        _check_whole(value, expected, self.ties[n])
         continue
       is_wide = value.dtype.itemsize >= 4
       terms, magnitude = self.contract.bounds(self.spec, value.shape)
@@ -77,6 +89,19 @@ class Sample:
         rtol=0 if is_wide else float(jnp.finfo(value.dtype).eps) / 2,
         atol=(terms + 8) * _UNIT * largest,
       )
+
+
+def _check_whole(value: np.ndarray, expected: np.ndarray, tied: Any) -> None:
+  """Equal, or one apart where `tied`."""
+  if tied is None:
+    np.testing.assert_array_equal(value, expected)
+    return
+  apart = np.abs(np.int64(value) - np.int64(expected))
+  wrong = np.argwhere(apart > tied)
+  assert not len(wrong), (
+    f"{len(wrong)} of {value.size} whole numbers are wrong, the first at"
+    f" {wrong[0]}."
+  )
 
 
 def _widened(x: np.ndarray) -> np.ndarray:
@@ -93,6 +118,9 @@ def values(function: Callable[..., Any], spec: ArgumentSpec):
   """(arguments, cotangents) -> the leaves of the results, and gradients."""
 
   def run(arguments, cotangents):
+    if not spec.differentiated:  # Whole numbers have no cotangents.
+      return tuple(jax.tree.leaves(function(*arguments, **spec.options)))
+
     def forward(*differentiated):
       given = list(arguments)
       for n, x in zip(spec.differentiated, differentiated, strict=True):

@@ -97,38 +97,28 @@ def _check(x: Array, num_iters: Any = 5, first: str = "output") -> None:
     )
 
 
-def _reference(xs, num_iters, first):
-  return [ref.sinkhorn(x, num_iters, first) for x in xs]
+# Pallas costs half a second to import; only an accelerator has use for it.
+def _mosaic_gpu(x: Any, num_iters: int = 5, first: str = "output") -> Any:
+  from kernels_pallas.sinkhorn import gpu
+
+  return gpu.sinkhorn(x, num_iters, first)
 
 
-def _kernel(module: str):
-  """A kernel's function; under `vmap` the members are a batch."""
+def _pallas_tpu(x: Any, num_iters: int = 5, first: str = "output") -> Any:
+  from kernels_pallas.sinkhorn import tpu
 
-  def function(xs, num_iters, first):
-    # Pallas costs half a second to import.
-    from kernels_pallas.sinkhorn import gpu, tpu
+  return tpu.sinkhorn(x, num_iters, first)
 
-    balance = {"gpu": gpu, "tpu": tpu}[module].balance
 
-    @jax.custom_batching.custom_vmap
-    def run(xs):
-      return balance(xs, num_iters, first)
-
-    @run.def_vmap
-    def _(size, batched, xs):
-      del batched  # All are: one reads what the gradients of a member are.
-      out = run([x.reshape(-1, *x.shape[2:]) for x in xs])
-      out = [y.reshape(size, -1, *y.shape[1:]) for y in out]
-      return out, [True] * len(out)
-
-    return run(xs)
-
-  return function
+def _reference(
+  x: Any, num_iters: int | Array = 5, first: str = "output"
+) -> Any:
+  return jax.tree.map(lambda leaf: ref.sinkhorn(leaf, num_iters, first), x)
 
 
 _FUNCTIONS = {
-  "mosaic_gpu": _kernel("gpu"),
-  "pallas_tpu": _kernel("tpu"),
+  "mosaic_gpu": _mosaic_gpu,
+  "pallas_tpu": _pallas_tpu,
   "reference": _reference,
 }
 
@@ -161,12 +151,7 @@ def _op(fixed: bool) -> dispatch.Op:
   """The op of one array; `fixed`: whether the rounds are."""
 
   def candidate(name, supports=dispatch.anywhere, silicon=False):
-    function = _FUNCTIONS[name]
-
-    def of_one(x, num_iters=5, first="output"):
-      return function([x], num_iters, first)[0]
-
-    return dispatch.Candidate(name, of_one, supports, silicon)
+    return dispatch.Candidate(name, _FUNCTIONS[name], supports, silicon)
 
   return dispatch.Op(
     "sinkhorn",

@@ -38,6 +38,18 @@ def supports(shape: tuple[int, ...]) -> str | None:
   return tiles.gpu_offsets_refuse(shape)
 
 
+def sinkhorn(
+  x: Any,
+  num_iters: int = 5,
+  first: str = "output",
+  *,
+  interpret: Any = None,
+) -> Any:
+  """See `kernels_pallas.sinkhorn.sinkhorn`."""
+  kernel = functools.partial(balance, interpret=interpret)
+  return rounds.by_kernel(kernel, x, num_iters, first)
+
+
 def balance(
   xs: Sequence[Array],
   num_iters: int,
@@ -116,7 +128,8 @@ def _pass(
             jnp.int32, (_LANES,), 0, layout=_layout(_LANES)
           )
           squares[1] = jnp.where(place < _LANES - rest, 0, squares[1])
-        u = ref.side(sum(jnp.sum(square) for square in squares), n)
+        total, *others = map(jnp.sum, squares)
+        u = ref.side(sum(others, total), n)
         u_ref[k, r] = u
       return [total + (w * u) ** 2 for total, w in zip(totals, x, strict=True)]
 
@@ -154,5 +167,5 @@ def _read(x: Any) -> Array:
   return plgpu.load(x, layout=_layout(x.shape[0]), optimized=False)
 
 
-def _switch(n: Array, branches: Sequence[Callable[[], Any]]) -> Any:
+def _switch(n: Array | int, branches: Sequence[Callable[[], Any]]) -> Any:
   return branches[0]() if len(branches) == 1 else lax.switch(n, branches)

@@ -24,12 +24,15 @@ def sinkhorn(x_bio: Array, num_iters: int | Array, first: str) -> Array:
   largest = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True, initial=initial)
   x = safe.divide(x, largest)
 
-  def one_round(other):
-    for axis in SIDES[first]:
-      scaled = x if other is None else x * other
-      total = jnp.sum(scaled**2, axis=axis, keepdims=True)
-      before, other = other, side(total, x.shape[axis])
-    return before, other
+  def other_side(other: Array | None, axis: int) -> Array:
+    scaled = x if other is None else x * other
+    total = jnp.sum(scaled**2, axis=axis, keepdims=True)
+    return side(total, x.shape[axis])
+
+  def one_round(other: Array | None) -> tuple[Array, Array]:
+    before, after = SIDES[first]
+    one = other_side(other, before)
+    return one, other_side(one, after)
 
   if isinstance(num_iters, int):
     scales = one_round(None)

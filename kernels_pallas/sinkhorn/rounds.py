@@ -1,7 +1,9 @@
 """What the kernels share: a round is one pass over X and two short vectors."""
 
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -10,7 +12,33 @@ from kernels_pallas.precision import promote
 from kernels_pallas.sinkhorn import ref
 
 # (inverse, v, given, sums) -> (u, sums over the rows): see `balance`.
-Pass = Callable[..., tuple[Array, Array]]
+Pass = Callable[..., tuple[Array, Array | None]]
+
+
+def by_kernel(
+  balance: Callable[[list[Array], int, str], list[Array]],
+  x: Any,
+  num_iters: int,
+  first: str,
+) -> Any:
+  """The op's results; under `vmap` the members are a batch."""
+
+  @jax.custom_batching.custom_vmap
+  def run(xs):
+    return balance(xs, num_iters, first)
+
+  @run.def_vmap
+  def _(size, batched, xs):
+    xs = [
+      x if one else jnp.broadcast_to(x, (size, *x.shape))
+      for x, one in zip(xs, batched[0], strict=True)
+    ]
+    out = run([x.reshape(-1, *x.shape[2:]) for x in xs])
+    out = [y.reshape(size, -1, *y.shape[1:]) for y in out]
+    return out, [True] * len(out)
+
+  flat, structure = jax.tree.flatten(x)
+  return structure.unflatten(run(flat))
 
 
 def balance(
@@ -36,11 +64,14 @@ def balance(
   )
   v = jnp.ones((len(largest), n), largest.dtype)
   if first == "output":
-    v = ref.side(one_pass(inverse, v, given=True, sums=True)[1], m)
+    _, total = one_pass(inverse, v, given=True, sums=True)
+    assert total is not None
+    v = ref.side(total, m)
+  u = jnp.ones((len(largest), m), largest.dtype)
   for left in reversed(range(num_iters)):
     sums = first == "reduction" or left > 0
     u, total = one_pass(inverse, v, given=False, sums=sums)
-    if sums:
+    if total is not None:
       v = ref.side(total, m)
   out, start = [], 0
   for x in xs:

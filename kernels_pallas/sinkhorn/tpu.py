@@ -34,6 +34,18 @@ def supports(shape: tuple[int, ...]) -> str | None:
   return None
 
 
+def sinkhorn(
+  x: Any,
+  num_iters: int = 5,
+  first: str = "output",
+  *,
+  interpret: Any = False,
+) -> Any:
+  """See `kernels_pallas.sinkhorn.sinkhorn`."""
+  kernel = functools.partial(balance, interpret=interpret)
+  return rounds.by_kernel(kernel, x, num_iters, first)
+
+
 def balance(
   xs: Sequence[Array],
   num_iters: int,

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +121,8 @@ def _bounded(
     else None
     for name in ("alpha", "shift")
   )
-  y = _of_line(function, recompute.again(wide, x), wide, alpha, shift)
+  again = recompute.again(wide, x)
+  y = cast(Array, _of_line(function, again, wide, alpha, shift))
   return affine.apply(y, params).astype(x.dtype)
 
 

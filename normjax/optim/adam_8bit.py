@@ -1,11 +1,12 @@
 """Adam with 8-bit moments: Dettmers et al. 2022, arXiv:2110.02861."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from kernels_pallas.adam_8bit_update import (
   IMPLEMENTATIONS,
@@ -30,7 +31,7 @@ def _scalars(
   b1: float | Array,
   b2: float | Array,
   eps: float | Array,
-  count: Array,
+  count: ArrayLike,
   dtype: Any,
   **others: Any,
 ) -> Scalars:
@@ -117,10 +118,8 @@ def _alias(
   block_size: int | None,
   block_layout: str,
   sign_repair: bool,
-  impl: str | Sequence[str] | None,
   **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
-  asked = validate.implementations(method, impl, IMPLEMENTATIONS)
   step = compose.descend_then_decay(
     method,
     scale_by_adam_8bit(
@@ -140,7 +139,8 @@ def _alias(
     method, compose.skip_entries(step, ref.is_good), mask
   )
 
-  def apply(gradients, state, params, **extra_args):
+  def apply(gradients, state, params, *, impl=None, **extra_args):
+    asked = validate.implementations(method, impl, IMPLEMENTATIONS)
     dtypes = [g.dtype for g in jax.tree.leaves(gradients)]
     if asked is None and jnp.float64 in dtypes:
       # One step has one set of scalars; these leaves have wider ones.
@@ -154,16 +154,20 @@ def _alias(
     if callable(rate):
       rate = rate(schedule.count)
     flat, structure = jax.tree.flatten(params)
-    columns = [
-      [None if isinstance(x, optax.MaskedNode) else x for x in column]
-      for column in (
-        structure.flatten_up_to(tree)
-        for tree in (gradients, *adam.mu, *adam.nu)
-      )
-    ]
+    mu_codes, mu_absmax, nu_codes, nu_absmax = (
+      [
+        None if isinstance(x, optax.MaskedNode) else x
+        for x in structure.flatten_up_to(tree)
+      ]
+      for tree in (*adam.mu, *adam.nu)
+    )
     moved, *moments = adam_8bit_update(
       flat,
-      *columns,
+      structure.flatten_up_to(gradients),
+      mu_codes,
+      mu_absmax,
+      nu_codes,
+      nu_absmax,
       _scalars(
         b1,
         b2,
@@ -213,7 +217,6 @@ def adam_8bit(
   block_layout: str = "rows",
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,
-  impl: str | Sequence[str] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Adam whose moments are held in 8 bits, about 2.03 bytes per parameter.
 
@@ -255,9 +258,6 @@ def adam_8bit(
       embeddings; None for none.
     sign_repair: keeps a negative m from rounding to 0, as bitsandbytes does on
       GPUs; not on CPUs.
-    impl: which kernel `optim.apply` takes, see
-      `kernels_pallas.adam_8bit_update`; None for plain operations, since no
-      device can prove a kernel yet. `update` has none.
 
   Raises:
     UserError: a concrete number out of range, or a mask of another structure.
@@ -293,7 +293,6 @@ def adam_8bit(
     block_layout=block_layout,
     keep=keep,
     sign_repair=sign_repair,
-    impl=impl,
   )
 
 
@@ -311,7 +310,6 @@ def adamw_8bit(
   block_layout: str = "rows",
   keep: str | None = groups.EMBEDDING_NAMES,
   sign_repair: bool = True,
-  impl: str | Sequence[str] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   """`adam_8bit` with a decay of 0.01: bitsandbytes' `AdamW8bit`.
 
@@ -347,7 +345,6 @@ def adamw_8bit(
     block_layout=block_layout,
     keep=keep,
     sign_repair=sign_repair,
-    impl=impl,
   )
 
 

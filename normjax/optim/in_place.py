@@ -1,15 +1,16 @@
 """Whole steps: parameters and state moved in one pass over memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optax
 
+from normjax import errors
 from normjax.types import PyTree
 
 __all__ = ["InPlace", "apply"]
 
-# (gradients, state, params) -> (params, state).
+# (gradients, state, params, impl=) -> (params, state).
 Apply = Callable[..., tuple[PyTree, PyTree]]
 
 
@@ -45,19 +46,25 @@ def apply(
   gradients: PyTree,
   state: PyTree,
   params: PyTree,
+  *,
+  impl: str | Sequence[str] | None = None,
   **extra_args: Any,
 ) -> tuple[PyTree, PyTree]:
   """One step of an optimizer: its update, added to the parameters.
 
   The same as `update` and `optax.apply_updates`, which write the updates and
   read them again. An optimizer that is an `InPlace` may have a kernel without
-  that; where state and params are donated, it works in their memory.
+  that; where state and params are donated, it works in their memory. Training
+  by a config takes `update`, since it measures the updates.
 
   Args:
     tx: the optimizer.
     gradients: of the parameters' structure.
     state: of the optimizer.
     params: the parameters.
+    impl: which kernel takes the step, by the names that the optimizer's op
+      has (8-bit Adam: `kernels_pallas.adam_8bit_update`); a tuple is tried in
+      its order. None for the first that is proved here.
     **extra_args: what else `tx.update` takes.
 
   Returns:
@@ -65,6 +72,7 @@ def apply(
 
   Raises:
     ValueError: no parameters.
+    UserError: an `impl` for an optimizer that has no kernel.
 
   Example:
     >>> import jax.numpy as jnp
@@ -78,7 +86,12 @@ def apply(
   if params is None:
     raise ValueError("optim.apply needs params as its fourth argument.")
   if isinstance(tx, InPlace) and tx.apply is not None:
-    return tx.apply(gradients, state, params, **extra_args)
+    return tx.apply(gradients, state, params, impl=impl, **extra_args)
+  if impl is not None:
+    raise errors.UserError(
+      f"optim.apply: impl={impl!r}: this optimizer has no kernel for whole"
+      " steps; allowed: None. optim.adam_8bit and optim.adamw_8bit have."
+    )
   return by_update(tx, gradients, state, params, **extra_args)
 
 

@@ -9,8 +9,10 @@ from jax.experimental.pallas import tpu as pltpu
 
 from kernels_pallas import adam_8bit_update as op
 from kernels_pallas import codes, dispatch
+from kernels_pallas import contract as kernels
 from kernels_pallas.adam_8bit_update import gpu, ref, tpu
 from kernels_pallas.codes import Quantized
+from tests.kernels_pallas import contract
 
 SCALARS = op.Scalars(1e-3, 0.9, 0.999, 1e-8, 0.1, 10.0, 31.6)
 U = 2.0**-24
@@ -105,6 +107,74 @@ def test_pallas_tpu(capfd):
   )(leaf, g)
   assert "RACE DETECTED" not in "".join(capfd.readouterr())
   assert_step(moved, leaf, g, decayed=True)
+
+
+def numpy_step(w, g, mu, mu_absmax, nu, nu_absmax, numbers, *others, decayed):
+  """Formulas in float64; codes are the nearest values of the map."""
+  del others  # Cotangents.
+  rate, b1, b2, eps, decay, first, second = numbers
+  good = np.isfinite(g)
+  g = np.where(good, g, 0)
+
+  def scales(absmax):
+    return np.repeat(absmax, 256, -1)[..., : w.shape[-1]]
+
+  def load(held, absmax, signed):
+    if np.isnan(absmax).all():
+      return held
+    values = np.float64(codes.dynamic_map(signed))
+    return values[np.int64(held)] * scales(absmax)
+
+  def store(x, absmax, signed):
+    if np.isnan(absmax).all():
+      return (x,)
+    x = np.float32(x)
+    starts = np.arange(0, x.shape[-1], 256)
+    absmax = np.maximum.reduceat(np.abs(x), starts, -1)
+    values = codes.dynamic_map(signed)
+    relative = x / np.where(scales(absmax) == 0, 1, scales(absmax))
+    found = np.abs(relative[..., None] - values).argmin(-1)
+    # A negative entry is not rounded to 0, whose code is 127.
+    return np.where(signed & (x < 0) & (found == 127), 126, found), absmax
+
+  mu_absmax, nu_absmax = (
+    np.full(1, np.nan) if x is None else x for x in (mu_absmax, nu_absmax)
+  )
+  m = b1 * load(mu, mu_absmax, True) + (1 - b1) * g
+  v = b2 * load(nu, nu_absmax, False) + (1 - b2) * g**2
+  m, v = (np.where(good, x, 0) for x in (m, v))
+  moved = w - rate * first * m / (np.sqrt(v) * second + eps)
+  moved -= rate * decay * decayed * moved
+  w = np.where(good, moved, w)
+  return w, *store(m, mu_absmax, True), *store(v, nu_absmax, False)
+
+
+class TestContract(contract.Contract):
+  """Against the formulas above."""
+
+  name = "adam_8bit_update"
+  transcription = staticmethod(numpy_step)
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_code_that_is_no_tie(wrong):
+  """The next code is allowed near a midpoint, and nowhere else."""
+  case = kernels.interpreted("adam_8bit_update")[-1]
+  w, mu, *rest = (np.array(x) for x in case.sample.truth)
+  tied = case.sample.ties[1]
+  assert tied.mean() < 1e-2
+  tied[0, :] = [n % 2 == 0 for n in range(tied.shape[1])]
+  mu[0, 2 + wrong] += 1
+  moved = (
+    np.float32(w),
+    mu,
+    *(x if x.dtype == np.uint8 else np.float32(x) for x in rest),
+  )
+  if not wrong:
+    case.sample.check(moved)
+    return
+  with pytest.raises(AssertionError, match="1 of 500 whole numbers"):
+    case.sample.check(moved)
 
 
 def arguments(leaf, g, scalars=SCALARS):

@@ -9,9 +9,19 @@ import pytest
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from kernels_pallas import contract
+from kernels_pallas import OPS, contract
 from kernels_pallas.rms_norm import xla
 from tests.kernels_pallas.contract import values_moved
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_each_op_has_a_contract(name):
+  """`prove` asks for all of them; each kernel has a sample."""
+  op, its = contract.of(name)
+  for candidate in op.candidates:
+    if candidate.name in contract.BACK_ENDS:
+      refused = [contract.reason(candidate, spec) for spec in its.specs]
+      assert None in refused
 
 
 def case(function):

@@ -103,14 +103,6 @@ def test_a_kernel_that_fails_loses_its_proof(here, results):
   assert kept == {"other/gpu": {"source": "y"}}
 
 
-def test_ops_without_a_contract_are_passed_over(monkeypatch, capsys):
-  ops = {"a": "kernels_pallas.adam_8bit_update", "b": "kernels_pallas.rms_norm"}
-  monkeypatch.setattr(prove, "OPS", ops)
-  monkeypatch.setattr(cases, "OPS", ops)
-  assert prove.main([]) == 2
-  assert "a has no contract" in capsys.readouterr().out
-
-
 def test_a_folder_that_takes_no_file(here, results, monkeypatch, capsys):
   here(kernel)
   (results / "file").touch()
@@ -136,10 +128,9 @@ def test_no_kernel_for_the_device_here(capsys):
   assert "No kernel of rms_norm is for cpu" in capsys.readouterr().err
 
 
-def test_ops_without_a_contract_stop_no_other(monkeypatch, results, capsys):
+def test_proofs_of_an_op_are_kept_before_the_next(monkeypatch, results):
   """Each op's proofs are on disk before the next begins."""
-  known = {"adam_8bit_update", "layer_norm", "rms_norm"}
-  monkeypatch.setattr(prove, "OPS", known)
+  monkeypatch.setattr(prove, "OPS", {"layer_norm", "rms_norm"})
   seen = []
 
   def one(ops):
@@ -149,8 +140,6 @@ def test_ops_without_a_contract_stop_no_other(monkeypatch, results, capsys):
   monkeypatch.setattr(prove, "prove", one)
   assert prove.main([]) == 0
   assert seen == [(["layer_norm"], 0), (["rms_norm"], 1)]
-  assert prove.main(["--op=adam_8bit_update"]) == 2
-  assert "adam_8bit_update has no contract" in capsys.readouterr().err
 
 
 def test_a_changed_source_loses_its_proof():

@@ -10,6 +10,7 @@ from jax.experimental.pallas import tpu as pltpu
 from kernels_pallas import dispatch, sinkhorn
 from kernels_pallas.sinkhorn import gpu, ref, tpu
 from normjax.optim import multi_norm
+from tests.kernels_pallas import contract
 
 U = 2.0**-24
 ORDERS = {
@@ -78,6 +79,27 @@ def test_pallas_tpu(first, capfd):
   )(x)
   assert "RACE DETECTED" not in "".join(capfd.readouterr())
   assert_balanced(moved, x, first, 2)
+
+
+def numpy_sinkhorn(x, num_iters, first):
+  """The alternation, in float64."""
+  axes = {"output": (1, 2), "reduction": (2, 1)}[first]
+  for axis in axes * num_iters:
+    norm = np.sqrt((x**2).sum(axis, keepdims=True))
+    size = np.sqrt(x.shape[axis])
+    x = x * np.where(norm == 0, 0, size / np.where(norm == 0, 1, norm))
+  return (x,)
+
+
+class TestContract(contract.Contract):
+  """Against the formulas above."""
+
+  name = "sinkhorn"
+
+  @staticmethod
+  def transcription(x, cotangent, *, num_iters, first):
+    del cotangent
+    return numpy_sinkhorn(x, num_iters, first)
 
 
 def abstract(platform, kind):

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from kernels_pallas import dispatch
-from normjax import optim
+from normjax import errors, optim
 
 
 def leaves(dtype):
@@ -96,9 +96,22 @@ def test_no_parameters():
 
 def test_a_kernel_that_cannot_run_says_why():
   params, gradients = leaves(jnp.float32)
-  tx = optim.adam_8bit(0.1, impl=("mosaic_gpu", "pallas_tpu"))
+  tx = optim.adam_8bit(0.1)
   state = tx.init(params)
   with pytest.raises(
     dispatch.UnsupportedError, match="mosaic_gpu: .*; pallas_tpu: needs a TPU"
   ):
-    optim.apply(tx, gradients, state, params)
+    optim.apply(tx, gradients, state, params, impl=("mosaic_gpu", "pallas_tpu"))
+
+
+def test_an_option_that_would_do_nothing():
+  """Neither of a config, whose training takes updates, nor of other steps."""
+  with pytest.raises(errors.UserError, match="impl"):
+    optim.make("adam_8bit", learning_rate=0.1, impl="mosaic_gpu")
+  w = jnp.ones(3)
+  tx = optax.sgd(0.1)
+  with pytest.raises(errors.UserError, match="'xla'.* has no kernel"):
+    optim.apply(tx, w, tx.init(w), w, impl="xla")
+  tx = optim.adam_8bit(0.1)
+  with pytest.raises(errors.UserError, match="impl.*'cuda'.*mosaic_gpu"):
+    optim.apply(tx, w, tx.init(w), w, impl="cuda")
