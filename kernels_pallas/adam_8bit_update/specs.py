@@ -18,6 +18,7 @@ def _spec(shape: tuple[int, ...], dtype=jnp.float32) -> ArgumentSpec:
     shapes=(w, w, codes, absmax, codes, absmax, scalars),
     # The gradient is read, all else is read and written.
     ideal_bytes=w.size * (3 * w.dtype.itemsize + 4) + 16 * absmax.size,
+    donated=(0, 2, 3, 4, 5),
   )
 
 
