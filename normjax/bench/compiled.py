@@ -75,7 +75,10 @@ def step_records(name: str, precision: str, target: str) -> _Records:
   yield {"of": f"step of flax.linen, {precision}", **peer}
   logits = {"": {}}
   if precision == "bfloat16":  # The peer's logits are float32.
-    logits[", also logits"] = {"objective.logits_dtype": precision}
+    logits[", also logits"] = {
+      "objective.name": "cross_entropy",
+      "objective.logits_dtype": precision,
+    }
   for what, overrides in logits.items():
     with aot.abstract(target):
       ours = compiled_steps.ours(name, precision, **overrides)

@@ -99,7 +99,8 @@ def test_steps_beside_a_peer(traced, monkeypatch):
   asked = []
 
   def ours(name, precision, **overrides):
-    asked.append(overrides)
+    made = compiled_steps.config(name, precision, **overrides)
+    asked.append(made.objective.get("logits_dtype"))
     return passes.Pass("step", lambda: 0, ())
 
   monkeypatch.setattr(compiled_steps, "ours", ours)
@@ -119,7 +120,7 @@ def test_steps_beside_a_peer(traced, monkeypatch):
       ("step, bfloat16, also logits", 100),
     ],
   }
-  assert asked[-1] == {"objective.logits_dtype": "bfloat16"}
+  assert asked[-1] == "bfloat16"
 
 
 @pytest.mark.slow
