@@ -12,6 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kernels_pallas.aot import blockwise, hlo, ptxas, targets
 
+# What XLA says where it finds no assembler, or no library of device functions.
+_WITHOUT_NVIDIAS_TOOLS = ("libdevice", "PTX compilation provider")
+
 
 class MissingError(RuntimeError):
   """What compiles for the target is not installed; says what to install."""
@@ -83,7 +86,7 @@ def compile(
   with contextlib.ExitStack() as stack:
     stack.enter_context(_as_users_compile())
     reports = stack.enter_context(ptxas.reported()) if on_gpu else []
-    program = lowered.compile()
+    program = _program(lowered, target)
   text, memory = program.as_text(), program.memory_analysis()
   if text is None or memory is None:
     raise RuntimeError(f"the compiler for {target} says nothing of programs.")
@@ -101,6 +104,20 @@ def compile(
     launches=launches,
     text=text,
   )
+
+
+def _program(lowered: Any, target: str) -> Any:
+  """Compiled; what NVIDIA's toolkit lacks is said as what to install."""
+  try:
+    return lowered.compile()
+  except RuntimeError as error:
+    text = str(error)
+    if not any(words in text for words in _WITHOUT_NVIDIAS_TOOLS):
+      raise
+    raise MissingError(
+      f"compiling for {target} needs NVIDIA's assembler and libdevice:"
+      f" {targets.INSTALL} (XLA: {text.partition('\n')[0]})"
+    ) from error
 
 
 def _mesh(shapes: Any, target: str, devices: int) -> Mesh:

@@ -42,6 +42,7 @@ TARGETS = {
   "v5e": Chip("tpu", "TPU v5 lite", 1, 0.82e12, _TPU),
   "v6e": Chip("tpu", "TPU v6 lite", 1, 1.64e12, _TPU),
 }
+INSTALL = "pip install 'normjax[aot]'"
 # Names of TPU slices by their number of chips.
 _SLICES = {1: "2x2", 2: "2x2", 4: "2x2", 8: "2x4"}
 
@@ -73,10 +74,7 @@ def missing(target: str) -> str | None:
   absent = [wheel for wheel in chip(target).wheels if not _installed(wheel)]
   if not absent:
     return None
-  return (
-    f"compiling for {target} needs {' and '.join(absent)}:"
-    " pip install 'normjax[aot]'"
-  )
+  return f"compiling for {target} needs {' and '.join(absent)}: {INSTALL}"
 
 
 def _installed(wheel: str) -> bool:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import math
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax import Array
@@ -21,7 +21,7 @@ def attention(
   if scale is None:
     scale = 1 / math.sqrt(q_bthk.shape[-1])
   heads_first = (x.swapaxes(1, 2) for x in (q_bthk, k_bsgk, v_bsgk))
-  return _flash(causal, scale, *heads_first).swapaxes(1, 2)
+  return cast(Array, _flash(causal, scale, *heads_first)).swapaxes(1, 2)
 
 
 # Its own backward pass is traced where the caller's is.

@@ -88,10 +88,15 @@ def of_op(name: str, spec: ArgumentSpec, impl: str | None) -> list[Pass]:
   Raises:
     UnsupportedError: the implementation does not serve what is traced for.
   """
-  op = getattr(importlib.import_module(kernels_pallas.OPS[name]), name)
+  public = getattr(importlib.import_module(kernels_pallas.OPS[name]), name)
+  op = _op(name)
 
   def run(*arrays):
-    return op(*arrays, impl=impl, **spec.options)
+    if spec.differentiated:
+      # Specs have the order of the op; the function has a residual last.
+      return op(*arrays, *spec.options.values(), impl=impl)
+    # These are of many arrays at once, and their op is of one.
+    return public(*arrays, impl=impl, **spec.options)
 
   if not spec.differentiated:
     jax.eval_shape(run, *spec.shapes)  # Whether it is supported.

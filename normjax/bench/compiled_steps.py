@@ -159,9 +159,9 @@ def step(config: configure.ConfigDict) -> Pass:
   return Pass("step", function, (state, shapes, hyper), (0,))
 
 
-def ours(name: str, precision: str) -> Pass:
+def ours(name: str, precision: str, **overrides: Any) -> Pass:
   """Our step of a model in `MODELS`."""
-  return step(config(name, precision))
+  return step(config(name, precision, **overrides))
 
 
 def peer(name: str, precision: str) -> Pass:

@@ -38,7 +38,8 @@ class InPlace(optax.GradientTransformationExtraArgs):
 
 def add(transform: optax.GradientTransformation, apply: Apply) -> InPlace:
   """The transform with `apply`."""
-  return InPlace(*optax.with_extra_args_support(transform)[:2], apply)
+  extended = optax.with_extra_args_support(transform)
+  return InPlace(extended.init, extended.update, apply)
 
 
 def apply(

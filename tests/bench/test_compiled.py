@@ -9,6 +9,7 @@ from flax import linen
 from kernels_pallas import aot
 from kernels_pallas.bench import passes
 from normjax import bench, cli
+from normjax.bench import compiled as compiled_lib
 from normjax.bench import compiled_steps, compiled_subjects
 from tests import products
 
@@ -92,6 +93,34 @@ def test_a_peer_has_our_precision(monkeypatch):
     found = [*products.of(jax.make_jaxpr(peer.function)(*peer.arguments))]
   assert len(found) == 3
   assert {each.precision for each in found} == {products.HIGHEST}
+
+
+def test_steps_beside_a_peer(traced, monkeypatch):
+  asked = []
+
+  def ours(name, precision, **overrides):
+    made = compiled_steps.config(name, precision, **overrides)
+    asked.append(made.objective.get("logits_dtype"))
+    return passes.Pass("step", lambda: 0, ())
+
+  monkeypatch.setattr(compiled_steps, "ours", ours)
+  monkeypatch.setattr(compiled_steps, "peer", ours)
+  found = {
+    precision: [
+      (record["of"], record.get("ideal_bytes"))
+      for record in compiled_lib.step_records("llama_60m", precision, "h200")
+    ]
+    for precision in ("float32", "bfloat16")
+  }
+  assert found == {
+    "float32": [("step of flax.linen, float32", None), ("step, float32", 100)],
+    "bfloat16": [
+      ("step of flax.linen, bfloat16", None),
+      ("step, bfloat16", 100),
+      ("step, bfloat16, also logits", 100),
+    ],
+  }
+  assert asked[-1] == "bfloat16"
 
 
 @pytest.mark.slow

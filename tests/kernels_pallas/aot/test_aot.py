@@ -1,13 +1,14 @@
 """Targets, what they need, and the assembler's report; without compilers."""
 
 import os
+import types
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from kernels_pallas import aot
-from kernels_pallas.aot import ptxas, targets
+from kernels_pallas.aot import compiling, ptxas, targets
 
 REPORT = """\
 ptxas warning : Registers are spilled to local memory in function 'a'
@@ -61,6 +62,31 @@ def test_what_is_missing_says_which_extra(monkeypatch):
     aot.compile(jnp.sin, jax.ShapeDtypeStruct((8,), jnp.float32), target="v5e")
   monkeypatch.setattr(targets, "_installed", lambda wheel: True)
   assert aot.missing("h200") is None
+
+
+@pytest.mark.parametrize(
+  ("text", "kind", "words"),
+  [
+    (
+      "INTERNAL: libdevice not found at ./libdevice.10.bc\nmore",
+      aot.MissingError,
+      r"libdevice: pip install 'normjax\[aot\]' \(XLA: INTERNAL: .*10.bc\)$",
+    ),
+    (
+      "No PTX compilation provider is available. Neither ptxas nor",
+      aot.MissingError,
+      r"h200 needs NVIDIA's assembler .*normjax\[aot\]",
+    ),
+    ("ptxas fatal: too much shared data", RuntimeError, "^ptxas fatal"),
+  ],
+)
+def test_what_nvidias_toolkit_lacks(text, kind, words):
+  def fail():
+    raise RuntimeError(text)
+
+  with pytest.raises(kind, match=words) as error:
+    compiling._program(types.SimpleNamespace(compile=fail), "h200")
+  assert type(error.value) is kind
 
 
 def test_the_toolkits_assembler_will_do(monkeypatch):

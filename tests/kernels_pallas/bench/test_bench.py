@@ -39,6 +39,7 @@ def spec(size, **options):
   return ArgumentSpec(name, (shape, shape), 12 * size, **options)
 
 
+OPS = kernels_pallas.OPS
 DIFFERENTIATED = {"differentiated": (0,), "ideal_backward_bytes": 8}
 
 
@@ -161,6 +162,30 @@ def test_passes_of_a_function():
   assert dx.shape == wide.shape
   y, rest, (dx,) = jax.eval_shape(found["both"].function, wide, wide, wide)
   assert y.shape == rest.shape == dx.shape == wide.shape
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_ops_are_called_as_their_specs_say(name, monkeypatch):
+  monkeypatch.setattr(kernels_pallas, "OPS", OPS)
+  # The last of those over rows has a residual, and two results.
+  spec = passes.specs(name)[-1]
+  first, *backward = passes.of_op(name, spec, "reference")
+  results = jax.eval_shape(first.function, *first.arguments)
+  if not spec.differentiated:
+    donated = [spec.shapes[i] for i in first.donated]
+    moved = jax.tree.leaves(results)[: len(donated)]
+    assert [(x.shape, x.dtype) for x in moved] == [
+      (x.shape, x.dtype) for x in donated
+    ]
+    return
+  (gradients,) = [
+    jax.eval_shape(each.function, *each.arguments) for each in backward
+  ]
+  assert [x.shape for x in jax.tree.leaves(gradients)] == [
+    spec.shapes[i].shape for i in spec.differentiated
+  ]
+  has_residual = spec.name.endswith("residual")
+  assert len(jax.tree.leaves(results)) == 1 + has_residual
 
 
 @pytest.mark.parametrize(
