@@ -5,7 +5,7 @@ without weight standardization, batch-channel and switchable normalization stay
 where they are at large batches (arXiv:1803.08494, figure 1; arXiv:1806.10779,
 table of the repository; arXiv:1903.10520).
 Command: normjax reproduce batch_size_table --scale=proxy
-Time: about 6 minutes on two cores, compilation included.
+Time: about 3 minutes on two cores, compilation included.
 
 `:proxy`: ResNet-8 on real digits of 8x8 pixels, steps of 64 and 2 images, of BN
 and GN also of 1, as many images in all, learning rates linear in the batch, as

@@ -4,7 +4,7 @@ Claim: group norm is more robust to image corruptions than batch norm with the
 statistics of the training images; arXiv:2109.01123 says so of instance
 segmentation, in its abstract, without a number that could be read.
 Command: normjax reproduce gn_corruption --scale=proxy
-Time: about 7 minutes on two cores, compilation included.
+Time: about 6 minutes on two cores, compilation included.
 
 A ResNet-8 on 4,000 digits of MNIST; the 500 held-out digits clean and under the
 14 common kinds of CIFAR-10-C that are here, at severity 3 of 5. Learning rates
