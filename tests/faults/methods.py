@@ -146,7 +146,7 @@ FAULTS = (
   ),
   Fault(
     "bins of 8 bits",
-    "normjax/optim/blockwise.py",
+    "kernels_pallas/codes.py",
     "_boundaries(2**i if signed else 2 ** (i + 1))",
     "_boundaries(2 ** (i + 1) if signed else 2**i)",
     "tests/optim/test_blockwise.py::test_signed_map",

@@ -209,6 +209,7 @@ def test_export_takes_the_kernel_when_asked(impl, platform, kind, call):
       exported = jax.export.export(jax.jit(function), platforms=[name])
       return exported(*given).mlir_module()
 
+  call = f"custom_call @{call}"
   assert call in text(run, *given)
   twice = jax.tree.map(lambda x: jnp.stack([x, x]), given)
   assert call not in text(jax.vmap(run), *twice)
