@@ -75,7 +75,10 @@ def test_result_and_rows_say_what_happened(tmp_path):
   # AdamW holds two float32 moments a parameter, and an int32 count.
   assert run["optimizer_state_bytes"] >= 8 * run["num_params"]
   assert run["provenance"]["packages"]["jax"]
-  assert run["provenance"]["kernels"] == {"rms_norm": ["xla"]}
+  assert run["provenance"]["kernels"] == {
+    "attention": ["reference"],
+    "rms_norm": ["xla"],
+  }
   refused = run["provenance"]["kernels_refused"]["rms_norm"]
   assert refused["pallas_tpu"] == ["needs a TPU, this is cpu"]
   assert run["provenance"]["matmul_precision"] == "float32"
