@@ -52,16 +52,14 @@ def _is_jaxpr(value: Any) -> bool:
   return hasattr(value, "eqns") or hasattr(value, "jaxpr")
 
 
-def compiled_for(platform: str) -> Any:
+def compiled_for(platform: str, kind: str = "") -> Any:
   """What is traced inside is for one such device, which need not be here."""
-  kinds = {
-    "gpu": AbstractDevice(
-      device_kind="NVIDIA H200", num_cores=132, platform="gpu"
-    ),
-    "tpu": AbstractDevice(
-      device_kind="TPU v6 lite", num_cores=1, platform="tpu"
-    ),
-  }
+  kinds = {"cpu": "cpu", "gpu": "NVIDIA H200", "tpu": "TPU v6 lite"}
+  device = AbstractDevice(
+    device_kind=kind or kinds[platform],
+    num_cores=132 if platform == "gpu" else 1,
+    platform=platform,
+  )
   return jax.sharding.use_abstract_mesh(
-    AbstractMesh((), (), abstract_device=kinds[platform])
+    AbstractMesh((), (), abstract_device=device)
   )

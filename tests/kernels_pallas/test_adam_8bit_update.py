@@ -12,6 +12,7 @@ from kernels_pallas import codes, dispatch
 from kernels_pallas import contract as kernels
 from kernels_pallas.adam_8bit_update import gpu, ref, tpu
 from kernels_pallas.codes import Quantized
+from tests import products
 from tests.kernels_pallas import contract
 
 SCALARS = op.Scalars(1e-3, 0.9, 0.999, 1e-8, 0.1, 10.0, 31.6)
@@ -181,14 +182,6 @@ def arguments(leaf, g, scalars=SCALARS):
   return leaf.parameter, g, *leaf.mu, *leaf.nu, jnp.array(scalars)
 
 
-def abstract(platform, kind):
-  device = jax.sharding.AbstractDevice(
-    device_kind=kind, num_cores=1, platform=platform
-  )
-  mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
-  return jax.sharding.use_abstract_mesh(mesh)
-
-
 @pytest.mark.parametrize(
   ("impl", "platform", "kind", "call"),
   [
@@ -205,7 +198,7 @@ def test_export_takes_the_kernel_when_asked(impl, platform, kind, call):
 
   def text(function, *given):
     name = "cuda" if platform == "gpu" else platform
-    with abstract(platform, kind):
+    with products.compiled_for(platform, kind):
       exported = jax.export.export(jax.jit(function), platforms=[name])
       return exported(*given).mlir_module()
 
@@ -213,7 +206,7 @@ def test_export_takes_the_kernel_when_asked(impl, platform, kind, call):
   assert call in text(run, *given)
   twice = jax.tree.map(lambda x: jnp.stack([x, x]), given)
   assert call not in text(jax.vmap(run), *twice)
-  with abstract(platform, kind):
+  with products.compiled_for(platform, kind):
     # Nothing has proved it on silicon.
     assert op.OP.choose(None, *given[:6]).name == "xla"
 
@@ -232,7 +225,7 @@ def test_refusals_have_reasons(shape, options, reason):
   blocks = op.Blocks(size=options.get("block_size", 256))
   s = jax.ShapeDtypeStruct(op.api.scale_shape(shape, blocks), jnp.float32)
   with (
-    abstract("gpu", "NVIDIA H200"),
+    products.compiled_for("gpu", "NVIDIA H200"),
     pytest.raises(dispatch.UnsupportedError, match=reason),
   ):
     jax.eval_shape(
@@ -259,7 +252,7 @@ def test_the_gpu_kernel_is_for_hopper_and_offsets_of_32_bits(
   codes_ = jax.ShapeDtypeStruct(shape, jnp.float32 if exact else jnp.uint8)
   s = None if exact else jax.ShapeDtypeStruct(scales, jnp.float32)
   given = (w, w, codes_, s, codes_, s)
-  with abstract("gpu", kind):
+  with products.compiled_for("gpu", kind):
     with pytest.raises(dispatch.UnsupportedError, match=reason):
       op.OP.choose("mosaic_gpu", *given)
     assert op.OP.choose(("mosaic_gpu", "xla"), *given).name == "xla"

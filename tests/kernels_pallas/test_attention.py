@@ -49,15 +49,6 @@ def _arrays(shape=(2, 128, 4, 64), dtype=jnp.bfloat16, key_heads=None, keys=0):
   return jax.ShapeDtypeStruct(shape, dtype), key, key
 
 
-def _on(platform, kind):
-  device = jax.sharding.AbstractDevice(
-    device_kind=kind, num_cores=1, platform=platform
-  )
-  return jax.sharding.use_abstract_mesh(
-    jax.sharding.AbstractMesh((), (), abstract_device=device)
-  )
-
-
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_it_is_what_jax_means_by_attention(causal, dtype):
@@ -106,7 +97,7 @@ GPU, TPU = ("gpu", "NVIDIA H200"), ("tpu", "TPU v6 lite")
 )
 def test_why_a_kernel_cannot(monkeypatch, name, where, arrays, reason):
   monkeypatch.setattr(api.jax, "default_backend", lambda: where[0])
-  with _on(*where):
+  with products.compiled_for(*where):
     with pytest.raises(dispatch.UnsupportedError, match=f"{name}: .*{reason}"):
       api.OP.choose(name, *_arrays(**arrays))
     assert api.OP.choose(None, *_arrays(**arrays)).name == "reference"
@@ -119,7 +110,7 @@ def test_a_kernel_runs_by_its_name_or_once_it_is_proved(
   monkeypatch, name, where
 ):
   monkeypatch.setattr(api.jax, "default_backend", lambda: where[0])
-  with _on(*where):
+  with products.compiled_for(*where):
     with dispatch.refusals() as refused:
       assert api.OP.choose(None, *_arrays()).name == "reference"
     assert "contract has not passed" in refused["attention"][name][0]
@@ -134,7 +125,10 @@ def test_a_kernel_runs_by_its_name_or_once_it_is_proved(
 
 
 def test_cudnn_is_not_traced_where_no_gpu_is():
-  with _on(*GPU), pytest.raises(dispatch.UnsupportedError, match="only where"):
+  with (
+    products.compiled_for(*GPU),
+    pytest.raises(dispatch.UnsupportedError, match="only where"),
+  ):
     api.OP.choose("cudnn", *_arrays())
 
 
@@ -221,7 +215,7 @@ def test_flash_products_of_16_bits_are_as_they_are():
     )
     return o, *backward(do)
 
-  with _on(*TPU), jax.default_matmul_precision("float32"):
+  with products.compiled_for(*TPU), jax.default_matmul_precision("float32"):
     found = [p.precision for p in products.of(jax.make_jaxpr(run)(q, k, v, q))]
   assert len(found) == 9  # 2 forward, 4 for dk and dv, 3 for dq.
   assert set(found) == {(jax.lax.Precision.DEFAULT,) * 2}

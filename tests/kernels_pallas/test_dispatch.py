@@ -8,6 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from kernels_pallas import dispatch
 from kernels_pallas.rms_norm import rms_norm
+from tests import products
 
 
 def refuses(reason):
@@ -72,11 +73,7 @@ def test_tracers_decide_as_arrays_do():
 
 
 def test_an_abstract_device_decides_the_platform():
-  device = jax.sharding.AbstractDevice(
-    device_kind="TPU v6 lite", num_cores=1, platform="tpu"
-  )
-  mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
-  with jax.sharding.use_abstract_mesh(mesh):
+  with products.compiled_for("tpu"):
     assert dispatch.target() == dispatch.Target("tpu", "TPU v6 lite", 1)
 
 

@@ -10,6 +10,7 @@ from jax.experimental.pallas import tpu as pltpu
 from kernels_pallas import dispatch, sinkhorn
 from kernels_pallas.sinkhorn import gpu, ref, tpu
 from normjax.optim import multi_norm
+from tests import products
 from tests.kernels_pallas import contract
 
 U = 2.0**-24
@@ -102,14 +103,6 @@ class TestContract(contract.Contract):
     return numpy_sinkhorn(x, num_iters, first)
 
 
-def abstract(platform, kind):
-  device = jax.sharding.AbstractDevice(
-    device_kind=kind, num_cores=1, platform=platform
-  )
-  mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
-  return jax.sharding.use_abstract_mesh(mesh)
-
-
 @pytest.mark.parametrize(
   ("impl", "platform", "kind", "call"),
   [
@@ -124,7 +117,7 @@ def test_export_takes_the_kernel_when_asked(impl, platform, kind, call):
   def run(x):
     return sinkhorn.sinkhorn(x, 1, impl=impl)
 
-  with abstract(platform, kind):
+  with products.compiled_for(platform, kind):
     name = "cuda" if platform == "gpu" else platform
     exported = jax.export.export(jax.jit(jax.vmap(run)), platforms=[name])
     assert call in exported(x).mlir_module()
@@ -134,7 +127,7 @@ def test_export_takes_the_kernel_when_asked(impl, platform, kind, call):
 
 def test_refusals_have_reasons():
   x = skewed((1, 8, 100))
-  with abstract("gpu", "NVIDIA H200"):
+  with products.compiled_for("gpu", "NVIDIA H200"):
     with pytest.raises(dispatch.UnsupportedError, match="rows of 128 to 8192"):
       sinkhorn.sinkhorn(x, impl="mosaic_gpu")
     with pytest.raises(dispatch.UnsupportedError, match="fixed number of r"):
@@ -143,7 +136,7 @@ def test_refusals_have_reasons():
     with pytest.raises(dispatch.UnsupportedError, match="fewer than 2.31 val"):
       sinkhorn.OP.choose("mosaic_gpu", huge)
   x = skewed((1, 8, 128))
-  with abstract("gpu", "NVIDIA A100-SXM4-80GB"):
+  with products.compiled_for("gpu", "NVIDIA A100-SXM4-80GB"):
     with pytest.raises(dispatch.UnsupportedError, match="for GPUs of Hopper"):
       sinkhorn.OP.choose("mosaic_gpu", x)
     asked = ("mosaic_gpu", "reference")

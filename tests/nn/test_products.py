@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from normjax.nn import products
 from normjax.nn.feed_forward import FeedForward
+from tests import products as products_of
 from tests import support
 
 _NUMBERS = (((2,), (0,)), ((), ()))
@@ -35,11 +36,7 @@ def test_on_cpus_the_rows_are_one_axis(platform):
   def apply(params, x):
     return nnx.merge(structure, params)(x)
 
-  device = jax.sharding.AbstractDevice(
-    device_kind=platform, num_cores=1, platform=platform
-  )
-  mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
-  with jax.sharding.use_abstract_mesh(mesh):
+  with products_of.compiled_for(platform):
     ranks = _ranks(apply, params, support.normal(2, 3, 8))
   assert ranks == ({2} if platform == "cpu" else {2, 3})
 

@@ -8,6 +8,7 @@ from normjax import build, configure, errors, objectives
 from normjax.nn.output import Output
 from normjax.objectives import cross_entropy
 from normjax.train import mixup
+from tests import products
 
 
 def _data():
@@ -106,11 +107,7 @@ def test_a_form_by_platform():
   batch = {"targets": jnp.arange(4), "weight": jnp.ones(4)}
 
   def kinds(platform):
-    device = jax.sharding.AbstractDevice(
-      device_kind=platform, num_cores=1, platform=platform
-    )
-    mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
-    with jax.sharding.use_abstract_mesh(mesh):
+    with products.compiled_for(platform):
       function = jax.grad(_minimized, has_aux=True)
       operations = str(jax.make_jaxpr(function)(jnp.zeros((4, 7)), batch))
     return {kind for kind in ("gather[", "scatter") if kind in operations}
