@@ -8,7 +8,7 @@ every reason. An explicit wish is never replaced in silence.
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -170,6 +170,21 @@ class Op:
       UnsupportedError: an unknown name, or none is supported.
     """
     return self._choose(impl, arguments)[0]
+
+  def by_leaf(
+    self, impl: str | Sequence[str] | None, leaves: Iterable[Sequence[Any]]
+  ) -> dict[str, list[int]]:
+    """The numbers of the leaves that each candidate takes, by its name.
+
+    Args:
+      impl: see `choose`.
+      leaves: the op's arguments of each, which are checked.
+    """
+    chosen: dict[str, list[int]] = {}
+    for n, arguments in enumerate(leaves):
+      self.check(*arguments)
+      chosen.setdefault(self.choose(impl, *arguments).name, []).append(n)
+    return chosen
 
   def _choose(
     self, impl: str | Sequence[str] | None, arguments: Sequence[Any]

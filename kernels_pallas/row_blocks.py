@@ -14,8 +14,6 @@ from jax.experimental.pallas import tpu as pltpu
 
 from kernels_pallas import tiles
 
-_SUBLANES = 16  # rows of a bfloat16 tile; float32 has 8
-
 
 def launch(
   body: Callable[..., tuple[Sequence[Array], Sequence[Array]]],
@@ -41,10 +39,7 @@ def launch(
     interpret: False, or True or `pltpu.InterpretParams` to run anywhere.
   """
   rows, width = arrays_bd[0].shape
-  most = tiles.tpu_rows(width)
-  if most is None:
-    raise ValueError(f"rows of {width} values do not fit the kernel's memory.")
-  block = min(most, pl.cdiv(rows, _SUBLANES) * _SUBLANES)
+  block = tiles.tpu_block(rows, width)
 
   def kernel(*refs):
     read, given = refs[: len(arrays_bd)], refs[len(arrays_bd) :]

@@ -144,15 +144,33 @@ def gpu_offsets_refuse(shape: tuple[int, ...]) -> str | None:
   return None
 
 
-def tpu_rows(width: int) -> int | None:
+def tpu_rows(
+  width: int, bytes_per_value: int = _VMEM_BYTES_PER_VALUE
+) -> int | None:
   """Rows of a TPU kernel's block; None if not one tile fits.
 
-  A step holds four arrays of rows at most, each twice (double buffering), and
-  some four temporaries: 48 bytes per value in float32.
+  Args:
+    width: of a row.
+    bytes_per_value: that a step holds. By default of four arrays of rows, each
+      twice (double buffering), and some four temporaries, in float32.
   """
-  rows = _VMEM_BYTES // (_VMEM_BYTES_PER_VALUE * width)
+  rows = _VMEM_BYTES // (bytes_per_value * width)
   rows = min(rows, _MOST_TPU_ROWS) // _SUBLANES * _SUBLANES
   return rows or None
+
+
+def tpu_block(
+  rows: int, width: int, bytes_per_value: int = _VMEM_BYTES_PER_VALUE
+) -> int:
+  """`tpu_rows`, but no more tiles than there are rows for.
+
+  Raises:
+    ValueError: not one tile fits.
+  """
+  most = tpu_rows(width, bytes_per_value)
+  if most is None:
+    raise ValueError(f"rows of {width} values do not fit the kernel's memory.")
+  return min(most, math.ceil(rows / _SUBLANES) * _SUBLANES)
 
 
 def tpu_supports(

@@ -82,6 +82,11 @@ def vector(ref: Any, tile: GpuTile) -> Callable[[], Array] | None:
   return lambda: value
 
 
+def switch(n: Array | int, branches: Sequence[Callable[[], Any]]) -> Any:
+  """`branches[n]()`, without a branch where there is one alone."""
+  return branches[0]() if len(branches) == 1 else lax.switch(n, branches)
+
+
 def scaled(values: Array, scale: Callable[[], Array] | None) -> Array:
   """Values times a `vector`, if there is one."""
   return values if scale is None else values * scale()

@@ -1,6 +1,7 @@
 """The op and its implementations."""
 
 import functools
+import importlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -56,8 +57,8 @@ def adam_8bit_update(
     sign_repair: keeps negative entries of m from rounding to 0.
     impl: "mosaic_gpu", for NVIDIA's Hopper; "pallas_tpu"; "xla", plain
       operations with arithmetic codes; "reference", the same with the table.
-      None takes plain operations: no device can prove a kernel yet. A tuple is
-      tried in its order, for each leaf.
+      None takes the first that runs here, a kernel only if a device of the
+      kind has proved it; a tuple is tried in its order, for each leaf.
 
   Returns:
     Parameters, mu_codes, mu_absmax, nu_codes, nu_absmax after the step.
@@ -71,17 +72,9 @@ def adam_8bit_update(
   given, structure = leaves.rows(
     parameters, gradients, mu_codes, mu_absmax, nu_codes, nu_absmax
   )
-  if isinstance(decayed, bool):
-    decayed = [decayed] * len(given)
-  else:
-    decayed = structure.flatten_up_to(decayed)
-  chosen: dict[str, list[int]] = {}
-  for n, row in enumerate(given):
-    _check(*row, blocks=options)
-    name = _op(options).choose(impl, *row).name
-    chosen.setdefault(name, []).append(n)
+  decayed = leaves.flags(decayed, structure)
   moved: list[Any] = [None] * len(given)
-  for name, members in chosen.items():
+  for name, members in _op(options).by_leaf(impl, given).items():
     new = _FUNCTIONS[name](
       *([given[n][column] for n in members] for column in range(6)),
       scalars,
@@ -90,10 +83,7 @@ def adam_8bit_update(
     )
     for n, *leaf in zip(members, *new, strict=True):
       moved[n] = leaf
-  w, *moments = (
-    structure.unflatten(leaf[n] for leaf in moved) for n in range(5)
-  )
-  return w, *moments
+  return leaves.trees(moved, structure)
 
 
 def _check(w, g, mu_codes, mu_absmax, nu_codes, nu_absmax, *, blocks: Blocks):
@@ -150,7 +140,7 @@ _FUNCTIONS = {
 }
 
 
-def _supports(platform: str, module: str, blocks: Blocks) -> dispatch.Supports:
+def _supports(platform: str, blocks: Blocks) -> dispatch.Supports:
   def supports(
     target: dispatch.Target,
     shapes: dispatch.Shapes,
@@ -159,15 +149,12 @@ def _supports(platform: str, module: str, blocks: Blocks) -> dispatch.Supports:
     reason = tiles.elsewhere(platform, target)
     if reason is not None:
       return reason
-    from kernels_pallas.adam_8bit_update import gpu, tpu
-
+    kernel = importlib.import_module(f"{__package__}.{platform}")
     for dtype in dtypes[:2]:
       if dtype not in _DTYPES:
         return f"needs float32 or bfloat16, not {dtype}"
     # Without scales a leaf has four arrays, and the step may have one.
-    reason = {"gpu": gpu, "tpu": tpu}[module].supports(
-      shapes[0], blocks, exact=len(shapes) < 6
-    )
+    reason = kernel.supports(shapes[0], blocks, exact=len(shapes) < 6)
     return reason or dispatch.one_device(target)
 
   return supports
@@ -190,8 +177,8 @@ def _op(blocks: Blocks) -> dispatch.Op:
   return dispatch.Op(
     "adam_8bit_update",
     (
-      candidate("mosaic_gpu", _supports("gpu", "gpu", blocks), silicon=True),
-      candidate("pallas_tpu", _supports("tpu", "tpu", blocks), silicon=True),
+      candidate("mosaic_gpu", _supports("gpu", blocks), silicon=True),
+      candidate("pallas_tpu", _supports("tpu", blocks), silicon=True),
       candidate("xla", _not_cpu),
       candidate("reference"),
     ),

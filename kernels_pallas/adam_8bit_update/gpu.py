@@ -23,7 +23,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from kernels_pallas import codes, tiles
+from kernels_pallas import codes, tiles, warpgroup
 from kernels_pallas.adam_8bit_update import leaves as leaves_lib
 from kernels_pallas.adam_8bit_update import ref
 from kernels_pallas.adam_8bit_update.ref import Leaf, Scalars
@@ -262,12 +262,16 @@ def _launch(kind, leaves, numbers, decayed, blocks, ctas, interpret) -> None:
             (buffers[run.leaf], functools.partial(run.windows, t - start))
             for run, start in zip(some, starts, strict=False)
           ]
-          loaded = _switch(n, [functools.partial(_load, *p) for p in pieces])
+          loaded = warpgroup.switch(
+            n, [functools.partial(_load, *p) for p in pieces]
+          )
           number = sum(
             jnp.where(n == i, run.leaf, 0) for i, run in enumerate(some)
           )
           out = step(loaded, scalars, decays_ref[number], blocks)
-          _switch(n, [functools.partial(_store, *p, out) for p in pieces])
+          warpgroup.switch(
+            n, [functools.partial(_store, *p, out) for p in pieces]
+          )
 
         first = ends[-1]
 
@@ -307,10 +311,6 @@ def _read(x: Any) -> Array:
   else:
     layout = _TILE
   return plgpu.load(x, layout=layout, optimized=False)
-
-
-def _switch(n: Array | int, branches: Sequence[Callable[[], Any]]) -> Any:
-  return branches[0]() if len(branches) == 1 else lax.switch(n, branches)
 
 
 def _exact_step(loaded, scalars, decay, blocks):

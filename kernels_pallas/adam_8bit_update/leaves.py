@@ -25,6 +25,19 @@ def rows(parameters: Any, *columns: Any) -> tuple[list[tuple], Any]:
   return list(zip(flat, *others, strict=True)), structure
 
 
+def flags(decayed: Any, structure: Any) -> list[bool]:
+  """Whether each leaf decays, of one boolean or a tree of them."""
+  if isinstance(decayed, bool):
+    return [decayed] * structure.num_leaves
+  return structure.flatten_up_to(decayed)
+
+
+def trees(moved: Sequence[Sequence[Any]], structure: Any) -> Trees:
+  """What the op returns, of the five results of each leaf."""
+  w, *moments = (structure.unflatten(row[n] for row in moved) for n in range(5))
+  return w, *moments
+
+
 def of_trees(
   update: Update,
   parameters: Any,
@@ -42,10 +55,6 @@ def of_trees(
   given, structure = rows(
     parameters, gradients, mu_codes, mu_absmax, nu_codes, nu_absmax
   )
-  if isinstance(decayed, bool):
-    decayed = [decayed] * len(given)
-  else:
-    decayed = structure.flatten_up_to(decayed)
   moved = update(
     [
       Leaf(w, Quantized(*moments[:2]), Quantized(*moments[2:]))
@@ -53,12 +62,12 @@ def of_trees(
     ],
     [row[1] for row in given],
     Scalars(*scalars),
-    decayed=decayed,
+    decayed=flags(decayed, structure),
     blocks=blocks,
   )
-  out = [(leaf.parameter, *leaf.mu, *leaf.nu) for leaf in moved]
-  w, *moments = (structure.unflatten(row[n] for row in out) for n in range(5))
-  return w, *moments
+  return trees(
+    [(leaf.parameter, *leaf.mu, *leaf.nu) for leaf in moved], structure
+  )
 
 
 def plain(form: str) -> Update:

@@ -1,15 +1,15 @@
 """The op and its implementations."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, overload
+from collections.abc import Sequence
+from typing import overload
 
 from jax import Array
 
 from kernels_pallas import blocks as blocks_lib
 from kernels_pallas import dispatch, tiles
+from kernels_pallas import residual as residual_lib
 from kernels_pallas.layer_norm import blocks, ref, xla
-
-_Results = Array | tuple[Array, Array]
+from kernels_pallas.residual import Results
 
 
 @overload
@@ -42,7 +42,7 @@ def layer_norm(
   eps: float = 1e-6,
   impl: str | Sequence[str] | None = None,
   residual: Array | None = None,
-) -> _Results:
+) -> Results:
   """Layer normalization over the last axis.
 
       y = (h - mean(h)) / sqrt(var(h) + eps) * scale + bias,
@@ -89,24 +89,6 @@ def _check(
   dispatch.check_residual("layer_norm", x, residual)
 
 
-def _plain(function: Callable[..., Any]) -> Callable[..., _Results]:
-  """The op by a function that knows of no residual."""
-
-  def run(
-    x: Array,
-    scale: Array | None = None,
-    bias: Array | None = None,
-    residual: Array | None = None,
-    eps: float = 1e-6,
-  ) -> _Results:
-    if residual is None:
-      return function(x, scale, bias, eps)
-    h = x + residual
-    return function(h, scale, bias, eps), h
-
-  return run
-
-
 # Pallas costs half a second to import; only an accelerator has use for it.
 def _mosaic_gpu(
   x: Array,
@@ -114,7 +96,7 @@ def _mosaic_gpu(
   bias: Array | None,
   residual: Array | None,
   eps: float,
-) -> _Results:
+) -> Results:
   from kernels_pallas.layer_norm import gpu
 
   return gpu.layer_norm(x, scale, bias, residual, eps)
@@ -126,7 +108,7 @@ def _pallas_tpu(
   bias: Array | None,
   residual: Array | None,
   eps: float,
-) -> _Results:
+) -> Results:
   from kernels_pallas.layer_norm import tpu
 
   return tpu.layer_norm(x, scale, bias, residual, eps)
@@ -142,10 +124,14 @@ OP = dispatch.Op(
       "pallas_tpu", _pallas_tpu, tiles.tpu_supports, silicon=True
     ),
     dispatch.Candidate(
-      "xla_blocks", _plain(blocks.layer_norm), blocks_lib.supports
+      "xla_blocks",
+      residual_lib.plain(blocks.layer_norm, vectors=2),
+      blocks_lib.supports,
     ),
-    dispatch.Candidate("xla", _plain(xla.layer_norm)),
-    dispatch.Candidate("reference", _plain(ref.layer_norm)),
+    dispatch.Candidate("xla", residual_lib.plain(xla.layer_norm, vectors=2)),
+    dispatch.Candidate(
+      "reference", residual_lib.plain(ref.layer_norm, vectors=2)
+    ),
   ),
   _check,
   rows=(0, 3),

@@ -8,12 +8,13 @@ so that the same rows give the same bits.
 """
 
 import functools
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from kernels_pallas import residual as residual_lib
 from kernels_pallas import tiles, warpgroup
 from kernels_pallas.layer_norm import rows as rows_lib
 
@@ -33,19 +34,18 @@ def layer_norm(
   eps: float = 1e-6,
   *,
   interpret: Any = None,
-) -> Array | tuple[Array, Array]:
+) -> residual_lib.Results:
   """See `kernels_pallas.layer_norm.layer_norm`.
 
   `interpret`, of `plgpu.InterpretGPUParams`, runs it anywhere.
   """
-  x_bd = x.reshape(-1, x.shape[-1])
-  residual_bd = None if residual is None else residual.reshape(x_bd.shape)
-  y_bd, h_bd = cast(
-    _Results, _layer_norm(x_bd, residual_bd, scale, bias, eps, interpret)
+  return residual_lib.by_rows(
+    lambda x_bd, residual_bd: _layer_norm(
+      x_bd, residual_bd, scale, bias, eps, interpret
+    ),
+    x,
+    residual,
   )
-  if h_bd is None:
-    return y_bd.reshape(x.shape)
-  return y_bd.reshape(x.shape), h_bd.reshape(x.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from kernels_pallas import residual as residual_lib
 from kernels_pallas import row_blocks
 from kernels_pallas.layer_norm import ref
 from kernels_pallas.layer_norm import rows as rows_lib
@@ -27,7 +28,7 @@ def layer_norm(
   eps: float = 1e-6,
   *,
   interpret: Any = False,
-) -> Array | tuple[Array, Array]:
+) -> residual_lib.Results:
   """See `kernels_pallas.layer_norm.layer_norm`.
 
   `interpret` runs it anywhere.
@@ -37,14 +38,13 @@ def layer_norm(
     scale = jnp.ones((width,), jnp.float32)
   if bias is None:
     bias = jnp.zeros((width,), jnp.float32)
-  x_bd = x.reshape(-1, width)
-  residual_bd = None if residual is None else residual.reshape(x_bd.shape)
-  y_bd, h_bd = cast(
-    _Results, _layer_norm(x_bd, residual_bd, scale, bias, eps, interpret)
+  return residual_lib.by_rows(
+    lambda x_bd, residual_bd: _layer_norm(
+      x_bd, residual_bd, scale, bias, eps, interpret
+    ),
+    x,
+    residual,
   )
-  if h_bd is None:
-    return y_bd.reshape(x.shape)
-  return y_bd.reshape(x.shape), h_bd.reshape(x.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -60,10 +60,7 @@ def _layer_norm(
   read = [x_bd] if residual_bd is None else [x_bd, residual_bd]
 
   def body(arrays, vectors):
-    x, *others = arrays
-    h = jnp.add(x, *others) if others else x
-    # As h is read backward, and by whoever reads the sum.
-    h = h.astype(x_bd.dtype).astype(jnp.float32)
+    h = residual_lib.total(arrays, x_bd.dtype)
     center, r = rows_lib.center_and_reciprocal(h, eps, row_blocks.row_sum)
     y = ref.affine((h - center) * r, *vectors)
     return [y, h][: len(read)], []

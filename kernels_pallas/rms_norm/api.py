@@ -1,15 +1,15 @@
 """The op and its implementations."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, overload
+from collections.abc import Sequence
+from typing import overload
 
 from jax import Array
 
 from kernels_pallas import blocks as blocks_lib
 from kernels_pallas import dispatch, tiles
+from kernels_pallas import residual as residual_lib
+from kernels_pallas.residual import Results
 from kernels_pallas.rms_norm import blocks, ref, xla
-
-_Results = Array | tuple[Array, Array]
 
 
 @overload
@@ -39,7 +39,7 @@ def rms_norm(
   eps: float = 1e-6,
   impl: str | Sequence[str] | None = None,
   residual: Array | None = None,
-) -> _Results:
+) -> Results:
   """Root mean square normalization over the last axis.
 
       y = h / sqrt(mean(h^2) + eps) * scale, h = x or x + residual
@@ -77,27 +77,10 @@ def _check(x: Array, scale: Array | None, residual: Array | None, eps: float):
   dispatch.check_residual("rms_norm", x, residual)
 
 
-def _plain(function: Callable[..., Any]) -> Callable[..., _Results]:
-  """The op by a function that knows of no residual."""
-
-  def run(
-    x: Array,
-    scale: Array | None = None,
-    residual: Array | None = None,
-    eps: float = 1e-6,
-  ) -> _Results:
-    if residual is None:
-      return function(x, scale, eps)
-    h = x + residual
-    return function(h, scale, eps), h
-
-  return run
-
-
 # Pallas costs half a second to import; only an accelerator has use for it.
 def _mosaic_gpu(
   x: Array, scale: Array | None, residual: Array | None, eps: float
-) -> _Results:
+) -> Results:
   from kernels_pallas.rms_norm import gpu
 
   return gpu.rms_norm(x, scale, residual, eps)
@@ -105,7 +88,7 @@ def _mosaic_gpu(
 
 def _pallas_tpu(
   x: Array, scale: Array | None, residual: Array | None, eps: float
-) -> _Results:
+) -> Results:
   from kernels_pallas.rms_norm import tpu
 
   return tpu.rms_norm(x, scale, residual, eps)
@@ -121,10 +104,14 @@ OP = dispatch.Op(
       "pallas_tpu", _pallas_tpu, tiles.tpu_supports, silicon=True
     ),
     dispatch.Candidate(
-      "xla_blocks", _plain(blocks.rms_norm), blocks_lib.supports
+      "xla_blocks",
+      residual_lib.plain(blocks.rms_norm, vectors=1),
+      blocks_lib.supports,
     ),
-    dispatch.Candidate("xla", _plain(xla.rms_norm)),
-    dispatch.Candidate("reference", _plain(ref.rms_norm)),
+    dispatch.Candidate("xla", residual_lib.plain(xla.rms_norm, vectors=1)),
+    dispatch.Candidate(
+      "reference", residual_lib.plain(ref.rms_norm, vectors=1)
+    ),
   ),
   _check,
   rows=(0, 2),

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from kernels_pallas import residual as residual_lib
 from kernels_pallas import tiles, warpgroup
 
 # Backward, each CTA leaves a row of partial sums.
@@ -28,19 +29,18 @@ def rms_norm(
   eps: float = 1e-6,
   *,
   interpret: Any = None,
-) -> Array | tuple[Array, Array]:
+) -> residual_lib.Results:
   """See `kernels_pallas.rms_norm.rms_norm`.
 
   `interpret`, of `plgpu.InterpretGPUParams`, runs it anywhere.
   """
-  x_bd = x.reshape(-1, x.shape[-1])
-  residual_bd = None if residual is None else residual.reshape(x_bd.shape)
-  y_bd, h_bd = cast(
-    _Results, _rms_norm(x_bd, residual_bd, scale, eps, interpret)
+  return residual_lib.by_rows(
+    lambda x_bd, residual_bd: _rms_norm(
+      x_bd, residual_bd, scale, eps, interpret
+    ),
+    x,
+    residual,
   )
-  if h_bd is None:
-    return y_bd.reshape(x.shape)
-  return y_bd.reshape(x.shape), h_bd.reshape(x.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))

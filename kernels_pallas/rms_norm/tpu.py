@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from kernels_pallas import residual as residual_lib
 from kernels_pallas import row_blocks
 from kernels_pallas.rms_norm import ref
 
@@ -25,19 +26,18 @@ def rms_norm(
   eps: float = 1e-6,
   *,
   interpret: Any = False,
-) -> Array | tuple[Array, Array]:
+) -> residual_lib.Results:
   """See `kernels_pallas.rms_norm.rms_norm`; `interpret` runs it anywhere."""
   width = x.shape[-1]
   if scale is None:
     scale = jnp.ones((width,), jnp.float32)
-  x_bd = x.reshape(-1, width)
-  residual_bd = None if residual is None else residual.reshape(x_bd.shape)
-  y_bd, h_bd = cast(
-    _Results, _rms_norm(x_bd, residual_bd, scale, eps, interpret)
+  return residual_lib.by_rows(
+    lambda x_bd, residual_bd: _rms_norm(
+      x_bd, residual_bd, scale, eps, interpret
+    ),
+    x,
+    residual,
   )
-  if h_bd is None:
-    return y_bd.reshape(x.shape)
-  return y_bd.reshape(x.shape), h_bd.reshape(x.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -52,10 +52,7 @@ def _rms_norm(
   read = [x_bd] if residual_bd is None else [x_bd, residual_bd]
 
   def body(arrays, vectors):
-    x, *others = arrays
-    h = jnp.add(x, *others) if others else x
-    # As h is read backward, and by whoever reads the sum.
-    h = h.astype(x_bd.dtype).astype(jnp.float32)
+    h = residual_lib.total(arrays, x_bd.dtype)
     y = ref.rms_norm(h, vectors[0], eps)
     return [y, h][: len(read)], []
 

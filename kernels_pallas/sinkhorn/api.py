@@ -1,6 +1,7 @@
 """The op and its implementations."""
 
 import functools
+import importlib
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -39,8 +40,9 @@ def sinkhorn(
     first: the side that a round begins with: "output" scales each column, the
       inputs of an output; "reduction" each row.
     impl: "mosaic_gpu", for NVIDIA's Hopper; "pallas_tpu"; "reference", plain
-      operations. None takes plain operations: no device can prove a kernel
-      yet. A tuple is tried in its order, for each array.
+      operations. None takes the first that runs here, a kernel only if a
+      device of the kind has proved it; a tuple is tried in its order, for each
+      array.
 
   Returns:
     Of the shapes and dtypes of x.
@@ -57,11 +59,7 @@ def sinkhorn(
     )
   flat, structure = jax.tree.flatten(x)
   op = _op(isinstance(num_iters, int))
-  chosen: dict[str, list[int]] = {}
-  for n, leaf in enumerate(flat):
-    _check(leaf)
-    chosen.setdefault(op.choose(impl, leaf).name, []).append(n)
-  for name, members in chosen.items():
+  for name, members in op.by_leaf(impl, ((leaf,) for leaf in flat)).items():
     moved = _FUNCTIONS[name]([flat[n] for n in members], num_iters, first)
     for n, leaf in zip(members, moved, strict=True):
       flat[n] = leaf
@@ -123,7 +121,7 @@ _FUNCTIONS = {
 }
 
 
-def _supports(platform: str, module: str, fixed: bool) -> dispatch.Supports:
+def _supports(platform: str, fixed: bool) -> dispatch.Supports:
   def supports(
     target: dispatch.Target,
     shapes: dispatch.Shapes,
@@ -134,13 +132,12 @@ def _supports(platform: str, module: str, fixed: bool) -> dispatch.Supports:
       return reason
     if not fixed:
       return "needs a fixed number of rounds"
-    from kernels_pallas.sinkhorn import gpu, tpu
-
     if dtypes[0] not in (jnp.float32, jnp.bfloat16):
       return f"needs float32 or bfloat16, not {dtypes[0]}"
     if not all(shapes[0]):
       return f"needs entries, not shape {shapes[0]}"
-    reason = {"gpu": gpu, "tpu": tpu}[module].supports(shapes[0])
+    kernel = importlib.import_module(f"{__package__}.{platform}")
+    reason = kernel.supports(shapes[0])
     return reason or dispatch.one_device(target)
 
   return supports
@@ -156,8 +153,8 @@ def _op(fixed: bool) -> dispatch.Op:
   return dispatch.Op(
     "sinkhorn",
     (
-      candidate("mosaic_gpu", _supports("gpu", "gpu", fixed), silicon=True),
-      candidate("pallas_tpu", _supports("tpu", "tpu", fixed), silicon=True),
+      candidate("mosaic_gpu", _supports("gpu", fixed), silicon=True),
+      candidate("pallas_tpu", _supports("tpu", fixed), silicon=True),
       candidate("reference"),
     ),
     _check,

@@ -9,7 +9,7 @@ others overlap: they count once in the row's sum, and both write the same sums.
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from kernels_pallas import tiles
+from kernels_pallas import tiles, warpgroup
 from kernels_pallas.sinkhorn import ref, rounds
 
 _LANES = 128
@@ -117,7 +117,9 @@ def _pass(
 
     def row(r, totals):
       branches = [functools.partial(load, n, r) for n in range(len(xs))]
-      x = [w.astype(jnp.float32) * factor for w in _switch(leaf, branches)]
+      x = [
+        w.astype(jnp.float32) * factor for w in warpgroup.switch(leaf, branches)
+      ]
       u = 1.0
       if not given:
         squares = [
@@ -165,7 +167,3 @@ def _layout(size: int) -> Any:
 
 def _read(x: Any) -> Array:
   return plgpu.load(x, layout=_layout(x.shape[0]), optimized=False)
-
-
-def _switch(n: Array | int, branches: Sequence[Callable[[], Any]]) -> Any:
-  return branches[0]() if len(branches) == 1 else lax.switch(n, branches)

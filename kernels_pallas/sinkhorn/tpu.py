@@ -14,22 +14,15 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from kernels_pallas import tiles
 from kernels_pallas.sinkhorn import ref, rounds
 
-_BLOCK_BYTES = 8 * 2**20  # half of what a kernel gets
 _BYTES_PER_VALUE = 24  # two buffers and some four temporaries
-_SUBLANES = 16  # rows of a bfloat16 tile; float32 has 8
-_MOST_ROWS = 512
-
-
-def _block_rows(width: int) -> int:
-  rows = _BLOCK_BYTES // (_BYTES_PER_VALUE * width)
-  return min(rows, _MOST_ROWS) // _SUBLANES * _SUBLANES
 
 
 def supports(shape: tuple[int, ...]) -> str | None:
   """Why the kernel cannot take matrices of this shape."""
-  if not _block_rows(shape[-1]):
+  if tiles.tpu_rows(shape[-1], _BYTES_PER_VALUE) is None:
     return f"rows of {shape[-1]} values do not fit the kernel's memory"
   return None
 
@@ -73,7 +66,7 @@ def _pass(
 ) -> tuple[Array, Array | None]:
   """See `rounds.balance`."""
   count, m, n = x.shape
-  size = min(_block_rows(n), pl.cdiv(m, _SUBLANES) * _SUBLANES)
+  size = tiles.tpu_block(m, n, _BYTES_PER_VALUE)
   vector = pl.BlockSpec((1, 1, n), lambda k, i: (k, 0, 0))
   u, total = pl.pallas_call(
     functools.partial(_kernel, given=given, rows=m),

@@ -151,8 +151,8 @@ def sinkgd(
     fallback_weight_decay: of AdamW; None takes `weight_decay`.
     mu_dtype: of AdamW's first moment; None takes the parameter's.
     nu_dtype: of AdamW's second moment; None takes float32 at least.
-    impl: of `kernels_pallas.sinkhorn`; None for plain operations, since no
-      device can prove a kernel yet.
+    impl: of `kernels_pallas.sinkhorn`; None takes plain operations, until a
+      device of the kind has proved a kernel.
 
   Raises:
     UserError: a concrete number out of range, a mask or dims of another
