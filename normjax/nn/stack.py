@@ -8,7 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms, validate
-from normjax.nn import initial, residual_scaling, scale_vectors, slots
+from normjax.nn import (
+  initial,
+  residual_scaling,
+  scale_vectors,
+  slots,
+  stream_layout,
+)
 from normjax.nn import placement as placement_lib
 from normjax.nn import variables as nn_variables
 from normjax.nn.attention import Attention
@@ -291,14 +297,15 @@ class Stack(HasNoise):
       layer = nn_variables.merge(structure, variables)
       gain, rate = traced if varying else constants[0]
       x_btd = layer(
-        x_btd,
+        stream_layout.held(x_btd),
         gains=gain,
         key=key,
         drop_path_rate=rate,
         drop_path_key=drop_key,
         **options,
       )
-      return x_btd, nn_variables.split(layer)[1]["stats"]
+      stats = nn_variables.split(layer)[1]["stats"]
+      return stream_layout.held(x_btd), stats
 
     if self.remat:
       # In a loop nothing can merge the two computations anyway.

@@ -18,6 +18,7 @@ from normjax.optim import (
   projection,
   routed,
   safe,
+  stacking,
   transformers_adam,
 )
 from normjax.optim import dims as dims_lib
@@ -120,15 +121,18 @@ def scale_by_conda(
       nu,
       basis,
     )
-    moved = []
-    for n, (g, b) in enumerate(zip(gradients, basis, strict=True)):
+
+    def step(g, m, v, b):
       wide = safe.promote(b)
-      mu[n], nu[n] = transformers_adam.moments(
-        projection.project(g, wide), mu[n], nu[n], b1=b1, b2=b2
+      m, v = transformers_adam.moments(
+        projection.project(g, wide), m, v, b1=b1, b2=b2
       )
-      adam = transformers_adam.ratio(mu[n], nu[n], eps)
+      adam = transformers_adam.ratio(m, v, eps)
       factor = transformers_adam.correction(count, adam.dtype, b1=b1, b2=b2)
-      moved.append(projection.project_back(scale * factor * adam, wide))
+      return projection.project_back(scale * factor * adam, wide), m, v
+
+    rows = stacking.one_by_one(step, gradients, mu, nu, basis)
+    moved, mu, nu = map(list, zip(*rows, strict=True))
     return moved, mu, nu, basis
 
   def update(updates, state, params=None, **extra_args):

@@ -76,7 +76,7 @@ def _per_side(function: Any, *sides: list[Array]) -> list[Any]:
   results: list[Any] = [None] * len(sides[0])
   columns = [[side[n] for n in chosen] for side in sides]
   for n, result in zip(
-    chosen, stacking.stacked(function, *columns), strict=True
+    chosen, stacking.stacked(function, *columns, whole=True), strict=True
   ):
     results[n] = result
   return results

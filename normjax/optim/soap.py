@@ -127,9 +127,8 @@ def scale_by_soap(
         averages,
       )
 
-    stepped = stacking.stacked(
-      step, gradients, mu, nu, grams[::2], grams[1::2], bases[::2], bases[1::2]
-    )
+    sides = grams[::2], grams[1::2], bases[::2], bases[1::2]
+    stepped = stacking.stacked(step, gradients, mu, nu, *sides, whole=True)
     moved = [jnp.where(count == 0, 0, row[0]) for row in stepped]
     grams = [gram for row in stepped for gram in row[3]]
     mu, nu, bases = lax.switch(

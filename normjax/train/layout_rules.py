@@ -1,0 +1,137 @@
+"""Rules that say which axes of a mesh split a parameter, by its role.
+
+    what                     tensor                     fsdp
+    a statistic              whole                      whole
+    a norm, a bias, a gain   whole                      whole
+    few entries              whole                      whole
+    a table, the output      vocabulary, else features  an axis that is left
+    a matrix                 heads, hidden features     an axis that is left
+
+The first rule that takes a variable decides. `fsdp` splits the first axis that
+it divides; that of a convolution's window, or of stacked layers, is none.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from jax.sharding import PartitionSpec
+
+from normjax import errors
+from normjax.nn.model_roles import STACKED
+from normjax.nn.roles import TABLE_KINDS, Kind, Role
+
+Shape = tuple[int, ...]
+_UNCUT = frozenset({None, STACKED, "height", "width"})
+
+
+class Rule(NamedTuple):
+  """What is done with the variables that a rule takes.
+
+  Attributes:
+    what: in words.
+    takes: (role, shape, entries below which a parameter is whole) -> whether.
+    tensor: names of the axes that `tensor` may split, in order of preference.
+    any_of: whether `tensor` takes the first of them that it divides; else it
+      must divide the first that there is.
+    whole: whether nothing splits it.
+  """
+
+  what: str
+  takes: Callable[[Role, Shape, int], bool]
+  tensor: tuple[str, ...] = ()
+  any_of: bool = False
+  whole: bool = False
+
+
+def _size(shape: Shape) -> int:
+  size = 1
+  for side in shape:
+    size *= side
+  return size
+
+
+def _is_outer(role: Role) -> bool:
+  return role.kind in TABLE_KINDS or role.layer == "output"
+
+
+RULES = (
+  Rule("a statistic", lambda r, s, n: r.kind is Kind.STATISTIC, whole=True),
+  Rule(
+    "no matrix",
+    lambda r, s, n: len(s) < 2 or not (r.dims or r.kind is Kind.OTHER),
+    whole=True,
+  ),
+  Rule("below train.layout.min_size", lambda r, s, n: _size(s) < n, whole=True),
+  Rule(
+    "a table or the output layer",
+    lambda r, s, n: _is_outer(r),
+    tensor=("vocab", "classes", "embed"),
+    any_of=True,
+  ),
+  Rule(
+    "a matrix", lambda r, s, n: True, tensor=("heads", "kv_heads", "mlp", "out")
+  ),
+)
+
+
+class Splitting(NamedTuple):
+  """Decides for one mesh.
+
+  Attributes:
+    sizes: devices per axis of the mesh.
+    min_size: entries below which a parameter is whole on every device.
+  """
+
+  sizes: Mapping[str, int]
+  min_size: int
+
+  def rule(self, role: Role, shape: Shape) -> Rule:
+    """The first rule that takes a variable."""
+    return next(r for r in RULES if r.takes(role, shape, self.min_size))
+
+  def __call__(self, path: str, role: Role, shape: Shape) -> PartitionSpec:
+    """The axes of the mesh that split a variable, by its axes.
+
+    Args:
+      path: of the variable, for the message.
+      role: see `nn.roles`.
+      shape: of the variable.
+
+    Raises:
+      UserError: an axis of the mesh that does not divide it.
+    """
+    rule = self.rule(role, shape)
+    if rule.whole:
+      return PartitionSpec()
+    names = [*role.axes, *[None] * (len(shape) - len(role.axes))]
+    spec: list[str | None] = [None] * len(shape)
+    tensor, fsdp = (self.sizes.get(name, 1) for name in ("tensor", "fsdp"))
+    if tensor > 1:
+      chosen = [names.index(name) for name in rule.tensor if name in names]
+      even = [n for n in chosen if shape[n] % tensor == 0]
+      if chosen and not (even if rule.any_of else chosen[0] in even):
+        raise self._uneven("tensor", chosen[:1], path, names, shape)
+      if chosen:
+        spec[even[0] if rule.any_of else chosen[0]] = "tensor"
+    if fsdp > 1:
+      # What no one named may be split anywhere.
+      named = any(names)
+      free = [
+        n
+        for n, name in enumerate(names)
+        if spec[n] is None and not (named and name in _UNCUT)
+      ]
+      even = [n for n in free if shape[n] % fsdp == 0]
+      if not even:
+        raise self._uneven("fsdp", free, path, names, shape)
+      spec[even[0]] = "fsdp"
+    return PartitionSpec(*spec)
+
+  def _uneven(self, axis, chosen, path, names, shape) -> errors.UserError:
+    sides = ", ".join(f"{names[n] or f'axis {n}'}={shape[n]}" for n in chosen)
+    return errors.UserError(
+      f"train.layout.{axis}={self.sizes[axis]} does not divide {path}, of shape"
+      f" {shape}: {sides or 'no axis is left'}. Choose a size of the model or"
+      f" of train.layout that comes out even, or train.layout.min_size="
+      f"{_size(shape) + 1}, which leaves this and all smaller parameters whole."
+    )
