@@ -251,7 +251,7 @@ class Stack(HasNoise):
     if capturing or not (self.scan_layers or self.remat):
       for i, layer in enumerate(self.layers):
         x_btd = layer(
-          x_btd,
+          stream_layout.held(x_btd),
           gains=self.gains[i],
           key=None if keys is None else keys[i],
           drop_path_rate=self.drop_path_rates[i],
@@ -265,6 +265,7 @@ class Stack(HasNoise):
         x_btd = self._run_group(
           x_btd, group, parts[group[0]][0], variables, keys, drop_keys, options
         )
+    x_btd = stream_layout.held(x_btd)
     return self.normalize_end("final", x_btd, **ends)
 
   def _groups(self, structures: list[Any]) -> list[list[int]]:

@@ -8,7 +8,8 @@
     a matrix                 heads, hidden features     an axis that is left
 
 The first rule that takes a variable decides. `fsdp` splits the first axis that
-it divides; that of a convolution's window, or of stacked layers, is none.
+it divides; that of a convolution's window, of stacked layers or of the features of
+a head is none.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +22,9 @@ from normjax.nn.model_roles import STACKED
 from normjax.nn.roles import TABLE_KINDS, Kind, Role
 
 Shape = tuple[int, ...]
-_UNCUT = frozenset({None, STACKED, "height", "width"})
+# Optimizers see heads and their features as one side of a matrix, of which a
+# part of every head is no block.
+_UNCUT = frozenset({None, STACKED, "height", "width", "head_dim"})
 
 
 class Rule(NamedTuple):
