@@ -8,8 +8,8 @@
     a matrix                 heads, hidden features     an axis that is left
 
 The first rule that takes a variable decides. `fsdp` splits the first axis that
-it divides; that of a convolution's window, of stacked layers or of the features of
-a head is none.
+it divides; that of a convolution's window, of stacked layers or of the features
+of a head is none.
 """
 
 from collections.abc import Callable, Mapping
