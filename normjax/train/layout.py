@@ -212,7 +212,8 @@ class Layout:
       sharding = NamedSharding(explicit, leaf.sharding.spec)
       return abstract(leaf, sharding)
 
-    said = jax.eval_shape(self.init, jax.tree.map(typed, params))
+    init = self.traced(self.init)
+    said = jax.eval_shape(init, jax.tree.map(typed, params))
 
     def place(leaf, like):
       spec = getattr(like.sharding, "spec", PartitionSpec())
