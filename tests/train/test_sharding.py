@@ -273,7 +273,11 @@ def _run(config, steps=2):
     # With batch_norm, before which biases have no gradient but rounding, of
     # which Adam would make a step.
     (support.tiny_mlp, {"optimizer.name": "sgd"}),
-    pytest.param(support.tiny_resnet, {}, marks=pytest.mark.slow),
+    pytest.param(
+      support.tiny_resnet,
+      {"train.layout.min_size": 256},
+      marks=pytest.mark.slow,
+    ),
     pytest.param(
       support.tiny,
       {"model.scan_layers": True, "model.remat": True, "model.num_layers": 2},
