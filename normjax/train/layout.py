@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -119,7 +119,7 @@ class Layout:
     return told
 
   @contextlib.contextmanager
-  def _said(self):
+  def _said(self) -> Iterator[None]:
     """Tells kernels, blocks and optimizers."""
     with contextlib.ExitStack() as said:
       said.enter_context(dispatch.rows_over(self.mesh, *self.rules.batch))
@@ -223,24 +223,29 @@ class Layout:
 
 
 def create(
-  config: configure.ConfigDict, recipe: Recipe, *, here: bool = True
+  config: configure.ConfigDict,
+  recipe: Recipe,
+  *,
+  here: bool = True,
+  devices: Sequence[Any] | None = None,
 ) -> Layout:
   """The layout that a config asks for.
 
   Args:
     config: of the run.
     recipe: of its program.
-    here: whether on the devices of this machine; else in shapes, for as many
-      as the config names.
+    here: whether on devices that there are; else in shapes, for as many as the
+      config names.
+    devices: those that there are; None: all of this machine, or of all hosts.
 
   Raises:
     UserError: more devices are asked for than there are, or an axis does not
       come out even.
   """
   asked = layout_axes.asked(config)
-  there = jax.device_count()
-  sizes = asked.sizes(there if here else asked.elsewhere(there))
-  layout = data_parallel(sizes, recipe.roles, here=here)
+  found = jax.devices() if devices is None else devices
+  sizes = asked.sizes(len(found) if here else asked.elsewhere(len(found)))
+  layout = data_parallel(sizes, recipe.roles, found if here else ())
   if len(sizes) > 1:
     least = configure.optional(config, "train.layout.min_size")
     layout = dataclasses.replace(
@@ -257,20 +262,28 @@ def create(
 
 
 def data_parallel(
-  sizes: Mapping[str, int], roles: Roles, *, here: bool = True
+  sizes: Mapping[str, int], roles: Roles, devices: Sequence[Any]
 ) -> Layout:
   """Every device has the whole model, and along "data" a part of the batch.
 
   Args:
     sizes: devices per axis of the mesh.
     roles: see `Layout`.
-    here: see `create`.
+    devices: the first of them are used; none: a mesh in shapes.
   """
   shape, names = tuple(sizes.values()), tuple(sizes)
-  if not here:
+  if not devices:
     return Layout(AbstractMesh(shape, names), roles)
-  used = np.array(jax.devices()[: math.prod(shape)]).reshape(shape)
+  used = np.array(devices[: math.prod(shape)]).reshape(shape)
   return Layout(Mesh(used, names), roles)
+
+
+def bytes_per_device(tree: PyTree) -> int:
+  """What one device holds of a tree of arrays, or of shapes with shardings."""
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+  )
 
 
 def abstract(tree: PyTree, sharding: NamedSharding) -> PyTree:

@@ -75,7 +75,9 @@ def _layout(
   devices = min(asked.num_devices or there, there)
   while config.evaluate.batch_size % devices:
     devices -= 1
-  return layout_lib.data_parallel({"data": devices}, recipe.roles)
+  return layout_lib.data_parallel(
+    {"data": devices}, recipe.roles, jax.devices()
+  )
 
 
 def place(opened: Opened, state: State) -> State:

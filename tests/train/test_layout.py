@@ -68,13 +68,13 @@ def _split_outputs(path, role, shape):
 
 def _split_layout(roles):
   rules = layout.Rules(("data",), variable=_split_outputs)
-  made = layout.data_parallel({"data": 2}, roles)
+  made = layout.data_parallel({"data": 2}, roles, jax.devices())
   return dataclasses.replace(made, rules=rules, init=optim.adamw(0.1).init)
 
 
 def test_data_parallelism_splits_the_batch_alone(uncompiled):
   recipe, state = uncompiled
-  made = layout.data_parallel({"data": 2}, recipe.roles)
+  made = layout.data_parallel({"data": 2}, recipe.roles, jax.devices())
   assert made.batch.shard_shape((8, 64)) == (4, 64)
   for leaf in jax.tree.leaves(made.abstract_state(state)):
     assert leaf.sharding.is_fully_replicated
@@ -97,7 +97,7 @@ def test_a_rule_on_roles_reaches_parameters_and_their_moments(uncompiled):
 
 
 def test_kernels_are_told_how_activations_are_cut(uncompiled):
-  made = layout.data_parallel({"data": 2}, uncompiled[0].roles)
+  made = layout.data_parallel({"data": 2}, uncompiled[0].roles, jax.devices())
   seen, alone = [], []
 
   def note(x):
@@ -160,7 +160,10 @@ def test_a_program_follows_its_layout(uncompiled, monkeypatch):
   dataset = build.dataset(config)
   states = []
   roles = uncompiled[0].roles
-  for made in (layout.data_parallel({"data": 2}, roles), _split_layout(roles)):
+  for made in (
+    layout.data_parallel({"data": 2}, roles, jax.devices()),
+    _split_layout(roles),
+  ):
     monkeypatch.setattr(program, "_PROGRAMS", {})
     monkeypatch.setattr(layout, "create", lambda *given, made=made: made)
     compiled, _ = program.get(config)
