@@ -1,12 +1,14 @@
 """A model that is split over devices trains as one that is whole."""
 
 import functools
+import types
 
 import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from kernels_pallas import aot
 from kernels_pallas.aot import hlo
 from normjax import build, configure, errors, models
 from normjax.nn import model_roles, roles, stream_layout
@@ -19,6 +21,7 @@ from normjax.train import (
   preview,
   program,
   reopen,
+  step,
 )
 from tests import support
 
@@ -371,3 +374,63 @@ def test_a_loop_over_blocks_gathers_no_batch():
   gathers = [line for line in text.splitlines() if " all-gather(" in line]
   assert gathers
   assert not any(stream in line.split(" all-gather(")[0] for line in gathers)
+
+
+@pytest.mark.slow
+def test_a_billion_parameters_fit_eight_chips(monkeypatch, capsys):
+  """Llama 1b in bfloat16, 8 x 1024 tokens, on v5e with 16 GB each.
+
+  Data parallel its state alone is 16.07 GB a device.
+  """
+  if (reason := aot.missing("v5e")) is not None:
+    pytest.skip(reason)
+  tokens = np.zeros((8, 1024), np.int32)
+  weight = np.ones((8, 1024), np.float32)
+  batch = {"inputs": tokens, "targets": tokens, "weight": weight}
+  dataset = types.SimpleNamespace(
+    reads="tokens",
+    targets="classes",
+    model_options={"vocab_size": 32_000},
+    train_batch=lambda *which: batch,
+  )
+  monkeypatch.setattr(build, "dataset", lambda config: dataset)
+  config = configure.override(
+    configure.load("configs/default.py"),
+    {
+      "model.size": "1b",
+      "model.scan_layers": True,
+      "model.remat": True,
+      "train.precision": "bfloat16",
+      "train.layout.fsdp": 8,
+    },
+  )
+  recipe, _ = program.recipe_and_initialize(config)
+  chips = aot.described("v5e", 8)
+  made = layout.create(config, recipe, devices=chips)
+  hyper = build.hyper(config)
+  state = made.abstract_state(
+    jax.eval_shape(recipe.start, drawing.of(config).shapes, hyper)
+  )
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+
+  def run(state, batch, hyper):
+    state, metrics = step.train_step(recipe, state, batch, hyper)
+    return jax.lax.with_sharding_constraint(state, shardings), metrics
+
+  compiled = aot.compile(
+    made.traced(run),
+    state,
+    layout.abstract(batch, made.batch),
+    layout.abstract(hyper, made.everywhere),
+    target="v5e",
+    devices=8,
+    donate=0,
+  )
+  held = layout.bytes_per_device(state)
+  with capsys.disabled():
+    print(
+      f"\nllama 1b, 8 x v5e: {held / 1e9:.2f} GB of state and"
+      f" {compiled.temporary_bytes / 1e9:.2f} GB beside it per device"
+    )
+  assert held < 2.05e9
+  assert held + compiled.temporary_bytes < 8e9
