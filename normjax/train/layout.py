@@ -39,6 +39,8 @@ from normjax.train.state import State
 from normjax.train.step import Recipe
 from normjax.types import Array, Hyper, PyTree
 
+_MOST_NAMED = 3
+
 
 class Rules(NamedTuple):
   """Which axes of the mesh split what.
@@ -276,6 +278,50 @@ def data_parallel(
     return Layout(AbstractMesh(shape, names), roles)
   used = np.array(devices[: math.prod(shape)]).reshape(shape)
   return Layout(Mesh(used, names), roles)
+
+
+def describe(
+  config: configure.ConfigDict, recipe: Recipe, state: State
+) -> tuple[dict[str, str], list[str]]:
+  """Where the parameters of a run lie, and what its state comes to, in words.
+
+  Args:
+    config: of the run.
+    recipe: of its program.
+    state: shapes and dtypes.
+
+  Returns:
+    By path of a parameter where it lies, and lines on the whole; both empty
+    where every device holds all.
+
+  Raises:
+    UserError: an axis of the mesh that does not come out even.
+  """
+  layout = create(config, recipe, here=False)
+  rules = layout.rules.variable
+  if not isinstance(rules, layout_rules.Splitting):
+    return {}, []
+  placed = layout.abstract_state(state)
+  where, whole = {}, []
+  for path, leaf in jax.tree.leaves_with_path(placed.params):
+    name = _name(path)
+    where[name] = rules.describe(name, layout.roles[name], leaf.shape)
+  for path, leaf in jax.tree.leaves_with_path(placed.optimizer_state):
+    if leaf.size >= max(rules.min_size, 2) and _is_whole(leaf):
+      whole.append(f"{_name(path)} {leaf.shape}")
+  mesh = " x ".join(f"{n} {size}" for n, size in layout.mesh.shape.items())
+  held = bytes_per_device(placed) / 2**20
+  lines = [f"layout: {mesh}; state {held:.2f} MiB per device"]
+  if whole:
+    lines.append(
+      "whole on every device, having none of the axes that split their"
+      f" parameters, or not evenly: {errors.few(whole, _MOST_NAMED)}"
+    )
+  return where, lines
+
+
+def _is_whole(leaf: jax.ShapeDtypeStruct) -> bool:
+  return not any(leaf.sharding.spec)
 
 
 def bytes_per_device(tree: PyTree) -> int:

@@ -63,13 +63,14 @@ class Asked(NamedTuple):
     if self.data and not self.num_devices and product <= total:
       total = product  # Every axis is said; some devices may stay idle.
     if product != total:
-      asked = " x ".join(
+      said = " x ".join(
         f"train.layout.{name}={size}"
         for name, size in self._asdict().items()
-        if name in NAMES and (size > 1 or name == "fsdp")
+        if name in NAMES and size > (name != "data")
       )
+      number = f"{self.least}" if self.data else f"a multiple of {self.least}"
       raise errors.UserError(
-        f"{asked} does not make the {total} devices in use; change a size, or"
+        f"{said} needs {number} devices; {total} are in use. Change a size, or"
         " set train.num_devices."
       )
     return {n: s for n, s in sizes.items() if s > 1 or n == "data"}

@@ -130,6 +130,23 @@ class Splitting(NamedTuple):
       spec[even[0]] = "fsdp"
     return PartitionSpec(*spec)
 
+  def describe(self, path: str, role: Role, shape: Shape) -> str:
+    """Where a variable lies, or why it is whole, in words.
+
+    Args:
+      path: as for a call.
+      role: likewise.
+      shape: likewise.
+    """
+    rule, spec = self.rule(role, shape), self(path, role, shape)
+    names = [name or f"axis {n}" for n, name in enumerate(role.axes)]
+    cut = [
+      f"{name} by {axis}"
+      for name, axis in zip(names, spec, strict=False)
+      if axis is not None
+    ]
+    return ", ".join(cut) or f"whole: {rule.what}"
+
   def _uneven(self, axis, chosen, path, names, shape) -> errors.UserError:
     sides = ", ".join(f"{names[n] or f'axis {n}'}={shape[n]}" for n in chosen)
     return errors.UserError(

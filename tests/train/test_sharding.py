@@ -75,9 +75,10 @@ def test_sizes_of_the_mesh(asked, sizes):
   ("asked", "message"),
   [
     ((9, 0, 1, 1), "train.num_devices=9; allowed: 0 .all. to 8"),
-    ((0, 0, 3, 1), "train.layout.fsdp=3 does not make the 8 devices"),
-    ((0, 0, 16, 1), "train.layout.fsdp=16 does not make the 8 devices"),
-    ((4, 4, 2, 1), "data=4 x train.layout.fsdp=2 does not make the 4"),
+    ((0, 0, 3, 1), "fsdp=3 needs a multiple of 3 devices; 8 are in use"),
+    ((0, 0, 16, 1), "fsdp=16 needs a multiple of 16 devices; 8"),
+    ((0, 1, 1, 16), "data=1 x train.layout.tensor=16 needs 16 devices; 8"),
+    ((4, 4, 2, 1), "data=4 x train.layout.fsdp=2 needs 8 devices; 4"),
   ],
 )
 def test_a_mesh_that_does_not_come_out_is_refused(asked, message):
