@@ -95,6 +95,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # "distributed", whole matrices shared out over the devices; "local", as
   # parameters lie; "auto", the first where these are split.
   config.train.layout.matrices = "auto"
+  # What a norm's batch statistics are of: the "global" batch, or the part that
+  # a "device" has, where it has the whole model.
+  config.train.layout.batch_statistics = "global"
   # What training starts from: the folder of a run with checkpoints, whose last
   # one gives parameters and statistics, or a tuple of steps that are taken in
   # order: "<folder>/" (with a slash), "deploy" (each norm after a convolution

@@ -190,6 +190,7 @@ FIELDS: Mapping[str, Field] = {
   "train.layout.tensor": _int(Effect.STATIC, 1),
   "train.layout.min_size": _int(Effect.STATIC, 0),
   "train.layout.matrices": _one_of("auto", "distributed", "local"),
+  "train.layout.batch_statistics": _one_of("global", "device"),
   "train.initialize_from": Field(TEXTS, Effect.LOOP),
   "train.deterministic": _FLAG,
   "evaluate.every_steps": _int(Effect.LOOP, 1),

@@ -25,6 +25,7 @@ OPTIONAL: dict[str, Any] = {
   "train.layout.tensor": 1,
   "train.layout.min_size": 2**14,
   "train.layout.matrices": "auto",
+  "train.layout.batch_statistics": "global",
   "train.matmul_precision": "float32",
   "train.mixup_alpha": 0.0,
   "train.mixup_mode": "batch",

@@ -128,6 +128,7 @@ def test_what_a_config_may_lack(path):
     "optimizer.mask": "input_scales",
     "evaluate.split": "tuning",
     "evaluate.weights": "ema",
+    "train.layout.batch_statistics": "device",
     "train.layout.matrices": "local",
     "train.matmul_precision": "tf32",
     "train.mixup_mode": "element",

@@ -34,7 +34,7 @@ from normjax.nn import stream_layout
 from normjax.nn.model_roles import Roles
 from normjax.nn.roles import Role
 from normjax.optim import distributed
-from normjax.train import frozen, layout_axes, layout_rules
+from normjax.train import device_parts, frozen, layout_axes, layout_rules
 from normjax.train.state import State
 from normjax.train.step import Recipe
 from normjax.types import Array, Hyper, PyTree
@@ -73,6 +73,7 @@ class Layout:
     rules: see `Rules`.
     init: parameters -> the optimizer's state, which it says the layout of.
     matrices: see `train.layout.matrices` of a config.
+    batch_statistics: see `train.layout.batch_statistics`.
   """
 
   mesh: Mesh | AbstractMesh
@@ -80,6 +81,7 @@ class Layout:
   rules: Rules = DATA_PARALLEL
   init: Callable[[PyTree], PyTree] | None = None
   matrices: str = "auto"
+  batch_statistics: str = "global"
 
   @property
   def everywhere(self) -> NamedSharding:
@@ -133,6 +135,8 @@ class Layout:
         self.matrices == "distributed" or not self.is_whole
       ):
         said.enter_context(distributed.over(self.mesh, cut=not self.is_whole))
+      if self.batch_statistics == "device":
+        said.enter_context(device_parts.over(self.mesh, self.rules.batch))
       yield
 
   def _hold(self, x: Array) -> Array:
@@ -259,8 +263,17 @@ def create(
         frozen.select(params, recipe.trained)
       ),
     )
-  matrices = configure.optional(config, "train.layout.matrices")
-  return dataclasses.replace(layout, matrices=matrices)
+  statistics = configure.optional(config, "train.layout.batch_statistics")
+  if statistics == "device" and len(sizes) > 1:
+    raise errors.UserError(
+      "train.layout.batch_statistics='device' needs the whole model on every"
+      " device: train.layout.fsdp=1 and train.layout.tensor=1; or 'global'."
+    )
+  return dataclasses.replace(
+    layout,
+    matrices=configure.optional(config, "train.layout.matrices"),
+    batch_statistics=statistics,
+  )
 
 
 def data_parallel(

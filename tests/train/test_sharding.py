@@ -334,6 +334,35 @@ def test_eight_devices_give_what_one_gives(make, changes, tmp_path):
     assert len(leaf.sharding.device_set) == 1
 
 
+def test_statistics_per_device_are_those_of_micro_batches():
+  """Of the same parts: a device has a run of examples, they have strides."""
+  changes = {"train.batch_size": 16, "optimizer.name": "sgd"}
+  apart = support.tiny_mlp(
+    changes,
+    {"train.num_devices": 2, "train.layout.batch_statistics": "device"},
+  )
+  parts = support.tiny_mlp(changes, {"train.accumulation_steps": 2})
+  batch = build.dataset(apart).train_batch(0, 0, 16)
+  order = np.arange(16).reshape(2, 8).T.ravel()
+  strided = {name: np.asarray(value)[order] for name, value in batch.items()}
+  states = []
+  for config, given in ((apart, batch), (parts, strided)):
+    compiled, _ = program.get(config)
+    hyper = compiled.layout.put_scalars(build.hyper(config))
+    given = compiled.layout.put_batch(given)
+    state = compiled.initialize(hyper, given)
+    states.append(jax.device_get(compiled.step(state, given, hyper)))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *states
+  )
+
+
+def test_statistics_per_device_need_the_whole_model():
+  config = support.tiny_mlp(FSDP, {"train.layout.batch_statistics": "device"})
+  with pytest.raises(errors.UserError, match="needs the whole model on every"):
+    preview.preview(config)
+
+
 def test_a_split_run_opens_on_fewer_devices(monkeypatch):
   config = support.tiny_mlp(FSDP)
   assert not reopen.open_config(config).layout.is_whole
