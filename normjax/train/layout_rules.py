@@ -12,7 +12,8 @@ it divides; that of a convolution's window, of stacked layers or of the features
 of a head is none.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from jax.sharding import PartitionSpec
@@ -46,13 +47,6 @@ class Rule(NamedTuple):
   whole: bool = False
 
 
-def _size(shape: Shape) -> int:
-  size = 1
-  for side in shape:
-    size *= side
-  return size
-
-
 def _is_outer(role: Role) -> bool:
   return role.kind in TABLE_KINDS or role.layer == "output"
 
@@ -64,7 +58,9 @@ RULES = (
     lambda r, s, n: len(s) < 2 or not (r.dims or r.kind is Kind.OTHER),
     whole=True,
   ),
-  Rule("below train.layout.min_size", lambda r, s, n: _size(s) < n, whole=True),
+  Rule(
+    "below train.layout.min_size", lambda r, s, n: math.prod(s) < n, whole=True
+  ),
   Rule(
     "a table or the output layer",
     lambda r, s, n: _is_outer(r),
@@ -75,6 +71,25 @@ RULES = (
     "a matrix", lambda r, s, n: True, tensor=("heads", "kv_heads", "mlp", "out")
   ),
 )
+
+
+def _sides(
+  axis: str,
+  rule: Rule,
+  names: Sequence[str | None],
+  taken: Sequence[str | None],
+) -> list[int]:
+  """Those of a variable's axes that an axis of the mesh may split, in order."""
+  if axis == "tensor":
+    return [names.index(name) for name in rule.tensor if name in names]
+  # What no one named may be split anywhere.
+  uncut = _UNCUT if any(names) else ()
+  sides = zip(names, taken, strict=True)
+  return [
+    n
+    for n, (name, other) in enumerate(sides)
+    if other is None and name not in uncut
+  ]
 
 
 class Splitting(NamedTuple):
@@ -108,26 +123,17 @@ class Splitting(NamedTuple):
       return PartitionSpec()
     names = [*role.axes, *[None] * (len(shape) - len(role.axes))]
     spec: list[str | None] = [None] * len(shape)
-    tensor, fsdp = (self.sizes.get(name, 1) for name in ("tensor", "fsdp"))
-    if tensor > 1:
-      chosen = [names.index(name) for name in rule.tensor if name in names]
-      even = [n for n in chosen if shape[n] % tensor == 0]
-      if chosen and not (even if rule.any_of else chosen[0] in even):
-        raise self._uneven("tensor", chosen[:1], path, names, shape)
-      if chosen:
-        spec[even[0] if rule.any_of else chosen[0]] = "tensor"
-    if fsdp > 1:
-      # What no one named may be split anywhere.
-      named = any(names)
-      free = [
-        n
-        for n, name in enumerate(names)
-        if spec[n] is None and not (named and name in _UNCUT)
-      ]
-      even = [n for n in free if shape[n] % fsdp == 0]
+    for axis in ("tensor", "fsdp"):
+      size = self.sizes.get(axis, 1)
+      sides = _sides(axis, rule, names, spec)
+      if size == 1 or (axis == "tensor" and not sides):
+        continue
+      is_strict = axis == "tensor" and not rule.any_of
+      tried = sides[:1] if is_strict else sides
+      even = [n for n in tried if shape[n] % size == 0]
       if not even:
-        raise self._uneven("fsdp", free, path, names, shape)
-      spec[even[0]] = "fsdp"
+        raise self._uneven(axis, tried, path, names, shape)
+      spec[even[0]] = axis
     return PartitionSpec(*spec)
 
   def describe(self, path: str, role: Role, shape: Shape) -> str:
@@ -153,5 +159,5 @@ class Splitting(NamedTuple):
       f"train.layout.{axis}={self.sizes[axis]} does not divide {path}, of shape"
       f" {shape}: {sides or 'no axis is left'}. Choose a size of the model or"
       f" of train.layout that comes out even, or train.layout.min_size="
-      f"{_size(shape) + 1}, which leaves this and all smaller parameters whole."
+      f"{math.prod(shape) + 1}, which leaves this and all smaller parameters whole."
     )
