@@ -159,5 +159,6 @@ class Splitting(NamedTuple):
       f"train.layout.{axis}={self.sizes[axis]} does not divide {path}, of shape"
       f" {shape}: {sides or 'no axis is left'}. Choose a size of the model or"
       f" of train.layout that comes out even, or train.layout.min_size="
-      f"{math.prod(shape) + 1}, which leaves this and all smaller parameters whole."
+      f"{math.prod(shape) + 1}, which leaves this and all smaller parameters"
+      " whole."
     )
