@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from normjax.optim import distributed, meshes, products, safe, stacking
+from normjax.optim import meshes, products, safe, stacking, whole_matrices
 from normjax.types import Array
 
 
@@ -48,7 +48,7 @@ def square_spec(w: Array, size: int) -> tuple[Any, ...]:
   """
   axes, shard = meshes.leaf_spec(w), meshes.shard_shape(w)
   cut = [n for n, axis in enumerate(axes) if axis is not None]
-  if not cut or not distributed.shares():
+  if not cut or not whole_matrices.shares():
     return ()
   devices = w.shape[cut[0]] // shard[cut[0]]
   return () if size % devices else (None, axes[cut[0]], None)
@@ -56,7 +56,7 @@ def square_spec(w: Array, size: int) -> tuple[Any, ...]:
 
 def whole(x: Array) -> Array:
   """Keeps x whole on every device, where the compiler would decide."""
-  if distributed.shares():
+  if whole_matrices.shares():
     return x
   mesh = jax.typeof(x).sharding.mesh
   if mesh.empty or any(kind != AxisType.Auto for kind in mesh.axis_types):

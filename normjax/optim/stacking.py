@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from normjax.optim import distributed, meshes
+from normjax.optim import meshes, whole_matrices
 from normjax.types import Array
 
 
@@ -31,7 +31,7 @@ def stacked(
       little. A CPU then takes the rows one by one: a matrix stays in its
       cache, a stack does not.
     whole: whether `function` multiplies or factorises matrices, and is best
-      off with the whole of each: `distributed.over` then shares them out.
+      off with the whole of each: `whole_matrices.over` then shares them out.
 
   Returns:
     What `function` gives for each row, in order.
@@ -44,7 +44,7 @@ def stacked(
       default=lambda rows: _concatenated(function, rows),
     )
   if whole:
-    function = distributed.shared(function)
+    function = whole_matrices.shared(function)
   return _concatenated(function, rows)
 
 
@@ -52,7 +52,7 @@ def one_by_one(
   function: Callable[..., Any], *operands: Sequence[Array]
 ) -> list[Any]:
   """As `stacked` with `whole`, but no stack where nothing is shared out."""
-  if distributed.shares():
+  if whole_matrices.shares():
     return stacked(function, *operands, whole=True)
   return [function(*row) for row in zip(*operands, strict=True)]
 

@@ -33,7 +33,7 @@ from normjax import build, configure, errors
 from normjax.nn import stream_layout
 from normjax.nn.model_roles import Roles
 from normjax.nn.roles import Role
-from normjax.optim import distributed
+from normjax.optim import whole_matrices
 from normjax.train import device_parts, frozen, layout_axes, layout_rules
 from normjax.train.state import State
 from normjax.train.step import Recipe
@@ -134,7 +134,9 @@ class Layout:
       if self.matrices != "local" and (
         self.matrices == "distributed" or not self.is_whole
       ):
-        said.enter_context(distributed.over(self.mesh, cut=not self.is_whole))
+        said.enter_context(
+          whole_matrices.over(self.mesh, cut=not self.is_whole)
+        )
       if self.batch_statistics == "device":
         said.enter_context(device_parts.over(self.mesh, self.rules.batch))
       yield

@@ -26,7 +26,7 @@ MLP = {
 # Who else knows of meshes: optimizers, of those that a caller brings.
 FOREIGN_MESHES = (
   "optim/blockwise.py",
-  "optim/distributed.py",
+  "optim/whole_matrices.py",
   "optim/eigenbasis.py",
   "optim/meshes.py",
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from normjax.optim import distributed, stacking
+from normjax.optim import stacking, whole_matrices
 from tests.contracts.optimizer_contract import (
   assert_trees_close,
   gradients_like,
@@ -58,7 +58,7 @@ def test_split_parameters_give_what_whole_ones_give(case):
   )
 
   def shared(gradients, state, params):
-    with distributed.over(mesh, cut=True):
+    with whole_matrices.over(mesh, cut=True):
       return case.make().update(gradients, state, params)
 
   spread_update = jax.jit(shared, out_shardings=(_on(mesh, params), where))
@@ -94,7 +94,7 @@ def test_every_matrix_comes_back_where_it_was(cut):
 
   @jax.jit
   def run(x):
-    with distributed.over(make_mesh(), cut=cut):
+    with whole_matrices.over(make_mesh(), cut=cut):
       return stacking.stacked(function, x, whole=True)
 
   x = jax.device_put(x, NamedSharding(make_mesh(), PartitionSpec()))
@@ -112,7 +112,7 @@ def test_what_is_not_shared_out():
     return x
 
   def run(x, **over):
-    with distributed.over(make_mesh(), **over):
+    with whole_matrices.over(make_mesh(), **over):
       return stacking.one_by_one(function, x)
 
   jax.eval_shape(lambda x: stacking.stacked(function, x, whole=True), x)
