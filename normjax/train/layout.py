@@ -180,7 +180,8 @@ class Layout:
     """The same shapes and dtypes, each with its sharding.
 
     Raises:
-      UserError: an axis of the mesh that does not divide a parameter.
+      UserError: an axis of the mesh that does not divide a parameter, or an
+        optimizer that cannot be traced with split ones.
     """
     variables = {
       collection: self._variables(tree)
@@ -221,7 +222,18 @@ class Layout:
       return abstract(leaf, sharding)
 
     init = self.traced(self.init)
-    said = jax.eval_shape(init, jax.tree.map(typed, params))
+    try:
+      said = jax.eval_shape(init, jax.tree.map(typed, params))
+    except errors.UserError:
+      raise
+    except Exception as error:  # What jax raises of such types is not public.
+      first = str(error).partition("\n")[0]
+      raise errors.UserError(
+        "train.layout splits parameters, with which the optimizer's init cannot"
+        f" be traced: {type(error).__name__}: {first}. Allowed: an init that"
+        " makes its arrays like the parameters, or train.layout.fsdp=1 and"
+        " train.layout.tensor=1."
+      ) from error
 
     def place(leaf, like):
       spec = getattr(like.sharding, "spec", PartitionSpec())

@@ -1,5 +1,6 @@
 """A model that is split over devices trains as one that is whole."""
 
+import dataclasses
 import functools
 import types
 
@@ -202,6 +203,17 @@ def test_an_optimizer_says_where_its_state_lies(name, field, spec):
   ]
   assert found
   assert {*found} == {spec}
+
+
+def test_an_init_that_multiplies_split_parameters_is_refused():
+  """One of a user's own; ours make arrays like the parameters."""
+  config = support.tiny_mlp(FSDP)
+  _, made, state = _described(config)
+  own = dataclasses.replace(
+    made, init=lambda params: jax.tree.map(lambda w: w.T @ w, params)
+  )
+  with pytest.raises(errors.UserError, match="the optimizer's init cannot be"):
+    own.abstract_state(state)
 
 
 # ----- Compiled programs -----
