@@ -242,7 +242,7 @@ def _spec(x: Array, mesh: AbstractMesh) -> PartitionSpec | None:
   said = _ROWS.get()
   if said is None or not {*said[1]} <= {*mesh.axis_names} or not x.ndim:
     return None
-  return PartitionSpec(said[1] if len(said[1]) > 1 else said[1][0])
+  return PartitionSpec(said[1])
 
 
 def _names(entry: Any) -> tuple[str, ...]:

@@ -39,9 +39,9 @@ def over(mesh: Mesh | AbstractMesh, axes: tuple[str, ...]) -> Iterator[None]:
     _PARTS.reset(token)
 
 
-def each(
-  function: Callable[[tuple[Array, PyTree]], tuple[PyTree, PyTree, PyTree]],
-) -> Callable[[tuple[Array, PyTree]], tuple[PyTree, PyTree, PyTree]]:
+def each[S, T](
+  function: Callable[[tuple[Array, PyTree]], tuple[S, T, dict[str, Array]]],
+) -> Callable[[tuple[Array, PyTree]], tuple[S, T, dict[str, Array]]]:
   """The function of (index, batch), by each device on its part of the batch.
 
   Args:

@@ -91,9 +91,7 @@ class Layout:
   @property
   def batch(self) -> NamedSharding:
     """Of every array of a batch."""
-    axes = self.rules.batch
-    spec = PartitionSpec(axes if len(axes) > 1 else axes[0])
-    return NamedSharding(self.mesh, spec)
+    return NamedSharding(self.mesh, PartitionSpec(self.rules.batch))
 
   @property
   def is_whole(self) -> bool:
