@@ -80,7 +80,24 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # embedding is layer 0, the head n (BEiT, MAE, timm).
   config.train.layer_decay = 1.0
   config.train.max_loss = 100.0  # a larger or non-finite loss is divergence
-  config.train.num_devices = 0  # data parallel over so many; 0: all there are
+  config.train.num_devices = 0  # of the program; 0: all there are
+  # What is split over them: axes of a mesh, whose sizes multiply to the number
+  # of devices. As it is here, every device has the whole model and a part of
+  # the batch. `fsdp` splits batch and parameters, `tensor` heads and hidden
+  # features. `normjax show` prints what lies where.
+  config.train.layout = ml_collections.ConfigDict()
+  config.train.layout.data = 0  # 0: what fsdp and tensor leave
+  config.train.layout.fsdp = 1
+  config.train.layout.tensor = 1
+  # Parameters with fewer entries are whole on every device.
+  config.train.layout.min_size = 2**14
+  # Who computes what of an optimizer's matrices (Muon, SWAN, SOAP, Conda):
+  # "distributed", whole matrices shared out over the devices; "local", as
+  # parameters lie; "auto", the first where these are split.
+  config.train.layout.matrices = "auto"
+  # What a norm's batch statistics are of: the "global" batch, or the part that
+  # a "device" has, where it has the whole model.
+  config.train.layout.batch_statistics = "global"
   # What training starts from: the folder of a run with checkpoints, whose last
   # one gives parameters and statistics, or a tuple of steps that are taken in
   # order: "<folder>/" (with a slash), "deploy" (each norm after a convolution

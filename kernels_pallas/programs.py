@@ -39,15 +39,15 @@ def one_device(target: Target) -> str | None:
   return "with several devices it must be called inside jax.shard_map"
 
 
-# The mesh of the program, and its axis that cuts rows.
-_Rows = tuple[AbstractMesh, str]
+# The mesh of the program, and its axes that together cut rows.
+_Rows = tuple[AbstractMesh, tuple[str, ...]]
 _ROWS: contextvars.ContextVar[_Rows | None] = contextvars.ContextVar(
   "rows", default=None
 )
 
 
 @contextlib.contextmanager
-def rows_over(mesh: Mesh | AbstractMesh, axis: str) -> Iterator[None]:
+def rows_over(mesh: Mesh | AbstractMesh, *axes: str) -> Iterator[None]:
   """Says of the arrays of rows traced in the block how they are cut.
 
   With `AxisType.Auto` their types do not tell. What is said wrongly costs time,
@@ -55,9 +55,9 @@ def rows_over(mesh: Mesh | AbstractMesh, axis: str) -> Iterator[None]:
 
   Args:
     mesh: of the program.
-    axis: that of the mesh which cuts the first axis of the arrays.
+    *axes: those of the mesh which together cut the first axis of the arrays.
   """
-  token = _ROWS.set((mesh.abstract_mesh, axis))
+  token = _ROWS.set((mesh.abstract_mesh, axes))
   try:
     yield
   finally:
@@ -240,7 +240,7 @@ def _spec(x: Array, mesh: AbstractMesh) -> PartitionSpec | None:
   if sharding.mesh.explicit_axes:
     return sharding.spec
   said = _ROWS.get()
-  if said is None or said[1] not in mesh.axis_names or not x.ndim:
+  if said is None or not {*said[1]} <= {*mesh.axis_names} or not x.ndim:
     return None
   return PartitionSpec(said[1])
 

@@ -220,9 +220,11 @@ def _make_room(config: ConfigDict, path: str) -> None:
   """
   block, _, key = path.rpartition(".")
   with config.unlocked():
-    if block not in config:
-      config[block] = ConfigDict()
-    holder = config[block]
+    holder = config
+    for name in block.split("."):
+      if isinstance(holder, ConfigDict) and name not in holder:
+        holder[name] = ConfigDict()
+      holder = holder[name] if isinstance(holder, ConfigDict) else None
     if not isinstance(holder, ConfigDict) or key in holder:
       return
     if not is_outside(str(holder.get("name"))):
@@ -346,7 +348,8 @@ def to_dict(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
 def optional(config: ConfigDict | dict[str, Any], path: str) -> Any:
   """The value of a leaf of `OPTIONAL`, which a resolved config may lack."""
   block, _, key = path.rpartition(".")
-  return to_dict(config)[block].get(key, OPTIONAL[path])
+  holder = optional_leaves.block_of(to_dict(config), block) or {}
+  return holder.get(key, OPTIONAL[path])
 
 
 def evaluated_split(config: ConfigDict | dict[str, Any]) -> str:

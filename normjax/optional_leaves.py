@@ -20,6 +20,12 @@ OPTIONAL: dict[str, Any] = {
   "train.ema_decay": 0.0,
   "train.ema_warmup": False,
   "train.layer_decay": 1.0,
+  "train.layout.data": 0,
+  "train.layout.fsdp": 1,
+  "train.layout.tensor": 1,
+  "train.layout.min_size": 2**14,
+  "train.layout.matrices": "auto",
+  "train.layout.batch_statistics": "global",
   "train.matmul_precision": "float32",
   "train.mixup_alpha": 0.0,
   "train.mixup_mode": "batch",
@@ -42,6 +48,15 @@ ADDED: dict[str, Any] = {
 }
 
 
+def block_of(tree: Any, block: str) -> Any:
+  """The block at a dotted path; None where there is none."""
+  for key in block.split("."):
+    if not hasattr(tree, "keys") or key not in tree:
+      return None
+    tree = tree[key]
+  return tree
+
+
 def leave_out(resolved: dict[str, Any], components: Container[str]) -> None:
   """Takes the leaves at their defaults out of a resolved config.
 
@@ -51,7 +66,7 @@ def leave_out(resolved: dict[str, Any], components: Container[str]) -> None:
   """
   for path, default in (OPTIONAL | ADDED).items():
     block, _, key = path.rpartition(".")
-    holder = resolved.get(block)
+    holder = block_of(resolved, block)
     if isinstance(holder, dict) and key in holder:
       # JSON has no tuples.
       value = tuple(v) if isinstance(v := holder[key], list) else v
@@ -65,3 +80,6 @@ def leave_out(resolved: dict[str, Any], components: Container[str]) -> None:
         del holder[key]
     if block in components and not holder:
       resolved.pop(block, None)
+    above, _, last = block.rpartition(".")
+    if above and holder == {}:
+      del block_of(resolved, above)[last]

@@ -6,7 +6,7 @@ import math
 import ml_collections
 import pytest
 
-from normjax import build, configure, errors, fields
+from normjax import build, configure, errors, fields, optional_leaves
 from normjax.commands import arguments
 from tests import support
 
@@ -114,8 +114,9 @@ def test_what_a_config_may_lack(path):
   config = configure.load("configs/default.py")
   block, _, key = path.rpartition(".")
   without = configure.override(config, {})
-  if key in without[block]:
-    del without[block][key]
+  holder = optional_leaves.block_of(without, block) or {}
+  if key in holder:
+    del holder[key]
   fields.check(without)
   assert path not in dict(configure.leaves(configure.to_dict(config)))
   assert configure.run_id(without) == configure.run_id(config)
@@ -127,6 +128,8 @@ def test_what_a_config_may_lack(path):
     "optimizer.mask": "input_scales",
     "evaluate.split": "tuning",
     "evaluate.weights": "ema",
+    "train.layout.batch_statistics": "device",
+    "train.layout.matrices": "local",
     "train.matmul_precision": "tf32",
     "train.mixup_mode": "element",
     "train.ema_warmup": True,
@@ -134,6 +137,8 @@ def test_what_a_config_may_lack(path):
   }.get(path, "mine")
   if isinstance(configure.OPTIONAL[path], float):
     value = 0.75
+  elif type(configure.OPTIONAL[path]) is int:
+    value = 8
   changed = configure.override(without, {path: value})
   fields.check(changed)
   assert configure.run_id(changed) != configure.run_id(config)

@@ -50,7 +50,14 @@ def _show(
 
   from normjax import build, train
   from normjax.record import probes
-  from normjax.train import check, frozen, layer_decay, preview, program
+  from normjax.train import (
+    check,
+    frozen,
+    layer_decay,
+    layout,
+    preview,
+    program,
+  )
 
   check.check(config)
   program.check_start(config)
@@ -72,8 +79,10 @@ def _show(
   if config.log.probes:
     preview.check_probes(preview.preview(config).unmatched(config.log.probes))
   updates = layer_decay.describe_updates(config, moving, recipe.roles)
+  where, lines = layout.describe(config, recipe, state)
   table = Table(title="parameters", box=box.SIMPLE)
-  for header in ("parameter", "role", "shape", "count", "update"):
+  headers = ["parameter", "role", "shape", "count", "update"]
+  for header in [*headers, "split"] if where else headers:
     is_path = header == "parameter"
     table.add_column(header, overflow="fold", no_wrap=is_path)
   counts: dict[str, int] = {}
@@ -85,12 +94,15 @@ def _show(
       str(leaf.shape),
       f"{leaf.size:,}",
       escape.terminal(update),
+      *([escape.terminal(where[name])] if where else ()),
     )
     counts[update] = counts.get(update, 0) + leaf.size
   console.print(table)
   for update, count in counts.items():
     console.print(escape.terminal(f"{update}: {count:,} parameters"))
   console.print(f"total: {sum(counts.values()):,} parameters", highlight=False)
+  for line in lines:
+    console.print(escape.terminal(line), highlight=False, soft_wrap=True)
   if compiles:
     facts = train.estimate(config)
     step_s = facts.get("step_s")

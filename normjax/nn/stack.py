@@ -8,7 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms, validate
-from normjax.nn import initial, residual_scaling, scale_vectors, slots
+from normjax.nn import (
+  initial,
+  residual_scaling,
+  scale_vectors,
+  slots,
+  stream_layout,
+)
 from normjax.nn import placement as placement_lib
 from normjax.nn import variables as nn_variables
 from normjax.nn.attention import Attention
@@ -245,7 +251,7 @@ class Stack(HasNoise):
     if capturing or not (self.scan_layers or self.remat):
       for i, layer in enumerate(self.layers):
         x_btd = layer(
-          x_btd,
+          stream_layout.held(x_btd),
           gains=self.gains[i],
           key=None if keys is None else keys[i],
           drop_path_rate=self.drop_path_rates[i],
@@ -259,6 +265,7 @@ class Stack(HasNoise):
         x_btd = self._run_group(
           x_btd, group, parts[group[0]][0], variables, keys, drop_keys, options
         )
+    x_btd = stream_layout.held(x_btd)
     return self.normalize_end("final", x_btd, **ends)
 
   def _groups(self, structures: list[Any]) -> list[list[int]]:
@@ -291,14 +298,15 @@ class Stack(HasNoise):
       layer = nn_variables.merge(structure, variables)
       gain, rate = traced if varying else constants[0]
       x_btd = layer(
-        x_btd,
+        stream_layout.held(x_btd),
         gains=gain,
         key=key,
         drop_path_rate=rate,
         drop_path_key=drop_key,
         **options,
       )
-      return x_btd, nn_variables.split(layer)[1]["stats"]
+      stats = nn_variables.split(layer)[1]["stats"]
+      return stream_layout.held(x_btd), stats
 
     if self.remat:
       # In a loop nothing can merge the two computations anyway.

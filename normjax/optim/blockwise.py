@@ -79,9 +79,11 @@ def quantize_blockwise(
       x, block_size, signed, block_layout, sign_repair, form
     )
 
-  # A shard of a row may hold parts of blocks: each device has all scales of it.
-  rows = meshes.leaf_spec(x)[:-1] if block_layout == "rows" else ()
-  whole_blocks: Any = PartitionSpec(*rows)
+  spec = meshes.leaf_spec(x) if block_layout == "rows" else []
+  if spec and meshes.shard_shape(x)[-1] % block_size:
+    # A shard of a row holds parts of blocks: each device has all its scales.
+    spec[-1] = None
+  whole_blocks: Any = PartitionSpec(*spec)
   return meshes.automatic(quantize, (x,), like=Quantized(x, whole_blocks))
 
 

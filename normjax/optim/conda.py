@@ -18,6 +18,7 @@ from normjax.optim import (
   projection,
   routed,
   safe,
+  stacking,
   transformers_adam,
 )
 from normjax.optim import dims as dims_lib
@@ -86,27 +87,21 @@ def scale_by_conda(
 
   def refresh(gradients, mu, nu, basis):
     """The basis of the momentum that this step makes; mu and nu in it."""
-    momenta = [
-      projection.project_back(m, safe.promote(b))
-      for m, b in zip(mu, basis, strict=True)
-    ]
+    wide = [safe.promote(b) for b in basis]
+    momenta = stacking.one_by_one(projection.project_back, mu, wide)
     vectors = projection.stacked_singular_vectors(
       [b1 * m + (1 - b1) * g for m, g in zip(momenta, gradients, strict=True)]
     )
     new = [x.astype(b.dtype) for x, b in zip(vectors, basis, strict=True)]
-    mu = [
-      projection.project(m, safe.promote(b))
-      for m, b in zip(momenta, new, strict=True)
-    ]
+    new_wide = [safe.promote(b) for b in new]
+    mu = stacking.one_by_one(projection.project, momenta, new_wide)
     if rerotate_second_moment:
       # The variances of C g, were the entries of g uncorrelated.
-      change = [
-        products.matmul(safe.promote(b), safe.promote(old).mT)
-        for old, b in zip(basis, new, strict=True)
-      ]
-      nu = [
-        projection.project(v, c * c) for v, c in zip(nu, change, strict=True)
-      ]
+
+      def carry(v, old, b):
+        return projection.project(v, products.matmul(b, old.mT) ** 2)
+
+      nu = stacking.one_by_one(carry, nu, wide, new_wide)
     return mu, nu, new
 
   def direction(gradients, mu, nu, basis, count):
@@ -120,15 +115,18 @@ def scale_by_conda(
       nu,
       basis,
     )
-    moved = []
-    for n, (g, b) in enumerate(zip(gradients, basis, strict=True)):
+
+    def step(g, m, v, b):
       wide = safe.promote(b)
-      mu[n], nu[n] = transformers_adam.moments(
-        projection.project(g, wide), mu[n], nu[n], b1=b1, b2=b2
+      m, v = transformers_adam.moments(
+        projection.project(g, wide), m, v, b1=b1, b2=b2
       )
-      adam = transformers_adam.ratio(mu[n], nu[n], eps)
+      adam = transformers_adam.ratio(m, v, eps)
       factor = transformers_adam.correction(count, adam.dtype, b1=b1, b2=b2)
-      moved.append(projection.project_back(scale * factor * adam, wide))
+      return projection.project_back(scale * factor * adam, wide), m, v
+
+    rows = stacking.one_by_one(step, gradients, mu, nu, basis)
+    moved, mu, nu = map(list, zip(*rows, strict=True))
     return moved, mu, nu, basis
 
   def update(updates, state, params=None, **extra_args):

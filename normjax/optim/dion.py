@@ -131,6 +131,7 @@ def scale_by_dion(
       projection.to_matrices(like, entries),
       projection.to_matrices(momenta, entries),
       jax.tree.leaves(state.basis),
+      whole=True,
     )
     moved, mu, basis = zip(*rows, strict=True)
     mu = projection.from_matrices(mu, momenta, entries)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from normjax.optim import products, safe, stacking
+from normjax.optim import meshes, products, safe, stacking, whole_matrices
 from normjax.types import Array
 
 
@@ -40,8 +40,24 @@ def outer_products(x: Array, like: Sequence[Array]) -> tuple[Array, Array]:
   )
 
 
+def square_spec(w: Array, size: int) -> tuple[Any, ...]:
+  """The mesh axes that cut Gram matrix and basis of a side of this leaf.
+
+  Where whole matrices are shared out, nobody needs all of them: their rows are
+  cut as the leaf is, if they come out even. Else they are whole everywhere.
+  """
+  axes, shard = meshes.leaf_spec(w), meshes.shard_shape(w)
+  cut = [n for n, axis in enumerate(axes) if axis is not None]
+  if not cut or not whole_matrices.shares():
+    return ()
+  devices = w.shape[cut[0]] // shard[cut[0]]
+  return () if size % devices else (None, axes[cut[0]], None)
+
+
 def whole(x: Array) -> Array:
   """Keeps x whole on every device, where the compiler would decide."""
+  if whole_matrices.shares():
+    return x
   mesh = jax.typeof(x).sharding.mesh
   if mesh.empty or any(kind != AxisType.Auto for kind in mesh.axis_types):
     return x
@@ -76,7 +92,7 @@ def _per_side(function: Any, *sides: list[Array]) -> list[Any]:
   results: list[Any] = [None] * len(sides[0])
   columns = [[side[n] for n in chosen] for side in sides]
   for n, result in zip(
-    chosen, stacking.stacked(function, *columns), strict=True
+    chosen, stacking.stacked(function, *columns, whole=True), strict=True
   ):
     results[n] = result
   return results
@@ -128,13 +144,20 @@ def refresh(
     old if turned is None else turned[0]
     for turned, old in zip(made, bases, strict=True)
   ]
-  moved, sorted_nu = [], []
-  for n, (m, v) in enumerate(zip(mu, nu, strict=True)):
-    pair = slice(2 * n, 2 * n + 2)
-    moved.append(rotate(rotate_back(m, *bases[pair]), *new[pair]))
-    for axis, turned in zip((1, 2), made[pair], strict=True):
-      if turned is not None:
-        order = jnp.expand_dims(turned[1], 3 - axis)
+  orders = [
+    jnp.zeros((len(old), 0), jnp.int32) if turned is None else turned[1]
+    for turned, old in zip(made, bases, strict=True)
+  ]
+
+  def carry(m, v, old_input, old_output, new_input, new_output, *orders):
+    m = rotate(rotate_back(m, old_input, old_output), new_input, new_output)
+    for axis, order in zip((1, 2), orders, strict=True):
+      if order.size:
+        order = jnp.expand_dims(order, 3 - axis)
         v = jnp.take_along_axis(v, order, axis=axis)
-    sorted_nu.append(v)
+    return m, v
+
+  sides = [x[n::2] for x in (bases, new, orders) for n in (0, 1)]
+  rows = stacking.one_by_one(carry, mu, nu, *sides)
+  moved, sorted_nu = map(list, zip(*rows, strict=True))
   return moved, sorted_nu, new

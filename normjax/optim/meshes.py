@@ -70,6 +70,13 @@ def leaf_spec(w: Array) -> list[Any]:
   return [*known, *[None] * (len(w.shape) - len(known))]
 
 
+def shard_shape(w: Array) -> tuple[int, ...]:
+  """Of the part of a leaf that one device has, where `leaf_spec` is known."""
+  sharding = _sharding(w)
+  known = isinstance(sharding, NamedSharding)
+  return sharding.shard_shape(w.shape) if known else w.shape
+
+
 def matrix_spec(w: Array, entry: dims_lib.MatrixDims) -> tuple[Any, Any, Any]:
   """The mesh axes that cut (matrices, inputs, outputs) of a leaf.
 

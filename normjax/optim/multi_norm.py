@@ -169,10 +169,12 @@ def scale_by_multi_norm(
       dims_lib.to_matrices(x, entry)
       for x, entry in zip(leaves, entries, strict=True)
     ]
+    only_sums = all(map(_is_l2, norms))
     moved = stacking.stacked(
       lambda x: alternate(x, norms, num_iters),
       matrices,
-      in_cache=all(map(_is_l2, norms)),
+      in_cache=only_sums,
+      whole=not only_sums,
     )
     return [
       dims_lib.from_matrices(y, x.shape, entry)

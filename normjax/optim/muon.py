@@ -80,6 +80,7 @@ def polar_factors(
   polar = stacking.stacked(
     lambda x: orthogonalize(x, ns_coeffs, ns_steps, eps),
     [m.mT if flip else m for m, flip in zip(cast, tall, strict=True)],
+    whole=True,
   )
   return [
     (o.mT if flip else o).astype(m.dtype)

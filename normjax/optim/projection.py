@@ -108,7 +108,9 @@ def stacked_singular_vectors(
   matrices: Sequence[Array], rank: int | None = None
 ) -> list[Array]:
   """`singular_vectors` of each, one SVD for all matrices of one shape."""
-  return stacking.stacked(lambda x: singular_vectors(x, rank), matrices)
+  return stacking.stacked(
+    lambda x: singular_vectors(x, rank), matrices, whole=True
+  )
 
 
 def reduced_axis(y_nio: Array) -> int:

@@ -89,7 +89,8 @@ def scale_by_soap(
         return optax.MaskedNode()
       batch = projection.basis_shape(w.shape, entry)[0]
       dtype = safe.compute_dtype(w.dtype)
-      zeros = meshes.zeros(w, (batch, size, size), dtype)
+      spec = eigenbasis.square_spec(w, size)
+      zeros = meshes.zeros(w, (batch, size, size), dtype, spec)
       return zeros + jnp.eye(size, dtype=dtype)[None] if is_basis else zeros
 
     return SoapState(
@@ -127,9 +128,8 @@ def scale_by_soap(
         averages,
       )
 
-    stepped = stacking.stacked(
-      step, gradients, mu, nu, grams[::2], grams[1::2], bases[::2], bases[1::2]
-    )
+    sides = grams[::2], grams[1::2], bases[::2], bases[1::2]
+    stepped = stacking.stacked(step, gradients, mu, nu, *sides, whole=True)
     moved = [jnp.where(count == 0, 0, row[0]) for row in stepped]
     grams = [gram for row in stepped for gram in row[3]]
     mu, nu, bases = lax.switch(
@@ -247,10 +247,11 @@ def soap(
   unless `dims` says so; a convolution is one matrix, (kh kw in, out), not one
   basis for every axis; the leaves without dims take Adam from the first
   update on. Statistics are in float32, L, R, U, V in any case, and those four
-  whole on every device. A zero gradient moves nothing; one with entries beyond
-  3e15 is scaled down to that; a NaN spoils its matrix until the state is made
-  anew. Adam divides every direction by its own size: as in the official code,
-  one that no gradient has had yet then gets a step out of rounding errors.
+  whole on every device unless matrices are shared out. A zero gradient moves
+  nothing; one with entries beyond 3e15 is scaled down to that; a NaN spoils its
+  matrix until the state is made anew. Adam divides every direction by its own
+  size: as in the official code, one that no gradient has had yet then gets a
+  step out of rounding errors.
 
   Args:
     learning_rate: number, traced scalar or schedule.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from normjax.optim import meshes
+from normjax.optim import meshes, whole_matrices
 from normjax.types import Array
 
 
@@ -18,6 +18,7 @@ def stacked(
   function: Callable[..., Any],
   *operands: Sequence[Array],
   in_cache: bool = False,
+  whole: bool = False,
 ) -> list[Any]:
   """`[function(*row) for row in zip(*operands)]`, one call for each shape.
 
@@ -29,6 +30,8 @@ def stacked(
     in_cache: whether `function` reads its operands many times and computes
       little. A CPU then takes the rows one by one: a matrix stays in its
       cache, a stack does not.
+    whole: whether `function` multiplies or factorises matrices, and is best
+      off with the whole of each: `whole_matrices.over` then shares them out.
 
   Returns:
     What `function` gives for each row, in order.
@@ -40,7 +43,18 @@ def stacked(
       cpu=lambda rows: [function(*row) for row in rows],
       default=lambda rows: _concatenated(function, rows),
     )
+  if whole:
+    function = whole_matrices.shared(function)
   return _concatenated(function, rows)
+
+
+def one_by_one(
+  function: Callable[..., Any], *operands: Sequence[Array]
+) -> list[Any]:
+  """As `stacked` with `whole`, but no stack where nothing is shared out."""
+  if whole_matrices.shares():
+    return stacked(function, *operands, whole=True)
+  return [function(*row) for row in zip(*operands, strict=True)]
 
 
 def _concatenated(

@@ -3,50 +3,64 @@
 The only place that says replicated or split. A rule looks at the role of a
 variable and at its shape, and names the axes of the mesh that split it:
 
-    rules                batch         a parameter or statistic
-    DATA_PARALLEL        "data"        replicated
+    mesh                  batch            a parameter      a statistic
+    data                  "data"           replicated       replicated
+    data, fsdp, tensor    "data", "fsdp"   `layout_rules`   replicated
 
-The optimizer's state follows its parameter; scalars and metrics are
-everywhere.
+What an optimizer remembers lies as the optimizer says: its `init` is traced
+with parameters that are split. Scalars and metrics are everywhere.
 """
 
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+  AbstractMesh,
+  AxisType,
+  Mesh,
+  NamedSharding,
+  PartitionSpec,
+)
 
 from kernels_pallas import dispatch
-from normjax import errors
+from normjax import build, configure, errors
+from normjax.nn import stream_layout
 from normjax.nn.model_roles import Roles
 from normjax.nn.roles import Role
+from normjax.optim import whole_matrices
+from normjax.train import device_parts, frozen, layout_axes, layout_rules
 from normjax.train.state import State
-from normjax.types import Hyper, PyTree
+from normjax.train.step import Recipe
+from normjax.types import Array, Hyper, PyTree
+
+_MOST_NAMED = 3
 
 
 class Rules(NamedTuple):
   """Which axes of the mesh split what.
 
   Attributes:
-    batch: the one that splits the examples of a batch.
-    variable: (role, shape) of a parameter or a statistic -> those that split
-      it, by its axes.
+    batch: those that together split the examples of a batch.
+    variable: (path, role, shape) of a parameter or a statistic -> those that
+      split it, by its axes.
   """
 
-  batch: str
-  variable: Callable[[Role, tuple[int, ...]], PartitionSpec]
+  batch: tuple[str, ...]
+  variable: Callable[[str, Role, tuple[int, ...]], PartitionSpec]
 
 
-def _replicate(role: Role, shape: tuple[int, ...]) -> PartitionSpec:
-  del role, shape
+def _replicate(path: str, role: Role, shape: tuple[int, ...]) -> PartitionSpec:
+  del path, role, shape
   return PartitionSpec()
 
 
-DATA_PARALLEL = Rules(batch="data", variable=_replicate)
+DATA_PARALLEL = Rules(batch=("data",), variable=_replicate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +71,17 @@ class Layout:
     mesh: the devices, by axis.
     roles: of the model's variables, what `rules` decide by.
     rules: see `Rules`.
+    init: parameters -> the optimizer's state, which it says the layout of.
+    matrices: see `train.layout.matrices` of a config.
+    batch_statistics: see `train.layout.batch_statistics`.
   """
 
-  mesh: Mesh
+  mesh: Mesh | AbstractMesh
   roles: Roles
   rules: Rules = DATA_PARALLEL
+  init: Callable[[PyTree], PyTree] | None = None
+  matrices: str = "auto"
+  batch_statistics: str = "global"
 
   @property
   def everywhere(self) -> NamedSharding:
@@ -74,6 +94,11 @@ class Layout:
     return NamedSharding(self.mesh, PartitionSpec(self.rules.batch))
 
   @property
+  def is_whole(self) -> bool:
+    """Whether every device holds all of the state."""
+    return self.rules.variable is _replicate
+
+  @property
   def one_at_a_time(self) -> bool:
     """Whether a step must end before another is started.
 
@@ -84,8 +109,46 @@ class Layout:
     return self.mesh.size > 1 and first.platform == "cpu"
 
   def traced[**P, R](self, function: Callable[P, R]) -> Callable[P, R]:
-    """The function, whose kernels will know where arrays lie."""
-    return _told(function, self.mesh, self.rules)
+    """The function, which will know where arrays lie."""
+
+    @functools.wraps(function, updated=())
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+      with self._said():
+        return function(*args, **kwargs)
+
+    # What profiles call the program; a partial has no name.
+    told.__name__ = getattr(function, "func", function).__name__
+    return told
+
+  @contextlib.contextmanager
+  def _said(self) -> Iterator[None]:
+    """Tells kernels, blocks and optimizers."""
+    with contextlib.ExitStack() as said:
+      said.enter_context(dispatch.rows_over(self.mesh, *self.rules.batch))
+      if self.is_whole:
+        said.enter_context(dispatch.whole_on(self.mesh))
+      elif isinstance(self.mesh, Mesh):  # In shapes there is nothing to hold.
+        said.enter_context(stream_layout.placed_by(self._hold))
+      if self.matrices != "local" and (
+        self.matrices == "distributed" or not self.is_whole
+      ):
+        said.enter_context(
+          whole_matrices.over(self.mesh, cut=not self.is_whole)
+        )
+      if self.batch_statistics == "device":
+        said.enter_context(device_parts.over(self.mesh, self.rules.batch))
+      yield
+
+  def _hold(self, x: Array) -> Array:
+    """The stream of a batch, split as the batch is."""
+    if x.shape[0] % self.batch_shards:
+      return x
+    return jax.lax.with_sharding_constraint(x, self.batch)
+
+  @property
+  def batch_shards(self) -> int:
+    """Into how many parts a batch is split."""
+    return math.prod(self.mesh.shape[axis] for axis in self.rules.batch)
 
   def check_batch(self, key: str, size: int) -> None:
     """Every device must get the same number of examples.
@@ -97,11 +160,10 @@ class Layout:
     Raises:
       UserError: it does not come out even.
     """
-    devices = self.mesh.shape[self.rules.batch]
-    if size % devices:
+    if size % self.batch_shards:
       raise errors.UserError(
-        f"{key}={size} is not a multiple of the {devices} devices in use;"
-        " change it, or set train.num_devices."
+        f"{key}={size} is not a multiple of the {self.batch_shards} devices in"
+        " use; change it, or set train.num_devices."
       )
 
   def put_batch(self, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
@@ -113,7 +175,12 @@ class Layout:
     return jax.device_put(hyper, self.everywhere)
 
   def abstract_state(self, state: State) -> State:
-    """The same shapes and dtypes, each with its sharding."""
+    """The same shapes and dtypes, each with its sharding.
+
+    Raises:
+      UserError: an axis of the mesh that does not divide a parameter, or an
+        optimizer that cannot be traced with split ones.
+    """
     variables = {
       collection: self._variables(tree)
       for collection, tree in state.variables().items()
@@ -131,74 +198,163 @@ class Layout:
 
   def _variables(self, tree: PyTree) -> PyTree:
     def place(path, leaf):
-      spec = self.rules.variable(self.roles[_name(path)], leaf.shape)
+      name = _name(path)
+      spec = self.rules.variable(name, self.roles[name], leaf.shape)
       return abstract(leaf, NamedSharding(self.mesh, spec))
 
     return jax.tree_util.tree_map_with_path(place, tree)
 
   def _optimizer_state(self, tree: PyTree, params: PyTree) -> PyTree:
-    """What has a parameter's name and shape lies where the parameter does."""
-    placed = {
-      (_name(path), leaf.shape): leaf.sharding
-      for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
+    """As the optimizer's `init` has it of parameters with explicit axes.
 
-    def place(path, leaf):
-      ends = (_name(path[start:]) for start in range(len(path)))
-      found = (placed.get((end, leaf.shape)) for end in ends)
-      return abstract(leaf, next(filter(None, found), self.everywhere))
+    It knows which axis of a factor, a basis or a block's scale is which of the
+    parameter; what it does not say is whole on every device.
+    """
+    if self.is_whole or self.init is None:
+      return abstract(tree, self.everywhere)
+    mesh = self.mesh.abstract_mesh
+    explicit = mesh.update(axis_types=(AxisType.Explicit,) * len(mesh.shape))
 
-    return jax.tree_util.tree_map_with_path(place, tree)
+    def typed(leaf):
+      sharding = NamedSharding(explicit, leaf.sharding.spec)
+      return abstract(leaf, sharding)
+
+    init = self.traced(self.init)
+    try:
+      said = jax.eval_shape(init, jax.tree.map(typed, params))
+    except errors.UserError:
+      raise
+    except Exception as error:  # What jax raises of such types is not public.
+      first = str(error).partition("\n")[0]
+      raise errors.UserError(
+        "train.layout splits parameters, with which the optimizer's init cannot"
+        f" be traced: {type(error).__name__}: {first}. Allowed: an init that"
+        " makes its arrays like the parameters, or train.layout.fsdp=1 and"
+        " train.layout.tensor=1."
+      ) from error
+
+    def place(leaf, like):
+      spec = getattr(like.sharding, "spec", PartitionSpec())
+      return abstract(leaf, NamedSharding(self.mesh, spec))
+
+    return jax.tree.map(place, tree, said)
 
 
-def create(num_devices: int, roles: Roles) -> Layout:
-  """Data parallelism over a one-axis mesh named "data".
+def create(
+  config: configure.ConfigDict,
+  recipe: Recipe,
+  *,
+  here: bool = True,
+  devices: Sequence[Any] | None = None,
+) -> Layout:
+  """The layout that a config asks for.
 
   Args:
-    num_devices: how many; 0 takes all there are.
-    roles: see `Layout`.
+    config: of the run.
+    recipe: of its program.
+    here: whether on devices that there are; else in shapes, for as many as the
+      config names.
+    devices: those that there are; None: all of this machine, or of all hosts.
 
   Raises:
-    UserError: more are asked for than there are.
+    UserError: more devices are asked for than there are, or an axis does not
+      come out even.
   """
-  devices = jax.devices()
-  if not 0 <= num_devices <= len(devices):
-    raise errors.UserError(
-      f"train.num_devices={num_devices}; allowed: 0 (all) to {len(devices)},"
-      " the devices that jax sees here."
+  asked = layout_axes.asked(config)
+  found = jax.devices() if devices is None else devices
+  sizes = asked.sizes(len(found) if here else asked.elsewhere(len(found)))
+  layout = data_parallel(sizes, recipe.roles, found if here else ())
+  if len(sizes) > 1:
+    least = configure.optional(config, "train.layout.min_size")
+    layout = dataclasses.replace(
+      layout,
+      rules=Rules(
+        layout_axes.of_batch(sizes), layout_rules.Splitting(sizes, least)
+      ),
+      init=lambda params: recipe.make_optimizer(build.hyper(config)).init(
+        frozen.select(params, recipe.trained)
+      ),
     )
-  used = np.array(devices[: num_devices or None])
-  return Layout(Mesh(used, (DATA_PARALLEL.batch,)), roles)
+  statistics = configure.optional(config, "train.layout.batch_statistics")
+  if statistics == "device" and len(sizes) > 1:
+    raise errors.UserError(
+      "train.layout.batch_statistics='device' needs the whole model on every"
+      " device: train.layout.fsdp=1 and train.layout.tensor=1; or 'global'."
+    )
+  return dataclasses.replace(
+    layout,
+    matrices=configure.optional(config, "train.layout.matrices"),
+    batch_statistics=statistics,
+  )
 
 
-def traced_in_shapes[**P, R](
-  function: Callable[P, R], num_devices: int
-) -> Callable[P, R]:
-  """As `Layout.traced`, for shapes that are on no devices.
+def data_parallel(
+  sizes: Mapping[str, int], roles: Roles, devices: Sequence[Any]
+) -> Layout:
+  """Every device has the whole model, and along "data" a part of the batch.
 
   Args:
-    function: traced only.
-    num_devices: see `create`; there need not be as many here.
+    sizes: devices per axis of the mesh.
+    roles: see `Layout`.
+    devices: the first of them are used; none: a mesh in shapes.
   """
-  size = num_devices or jax.device_count()
-  mesh = AbstractMesh((size,), (DATA_PARALLEL.batch,))
-  return _told(function, mesh, DATA_PARALLEL)
+  shape, names = tuple(sizes.values()), tuple(sizes)
+  if not devices:
+    return Layout(AbstractMesh(shape, names), roles)
+  used = np.array(devices[: math.prod(shape)]).reshape(shape)
+  return Layout(Mesh(used, names), roles)
 
 
-def _told[**P, R](
-  function: Callable[P, R], mesh: Mesh | AbstractMesh, rules: Rules
-) -> Callable[P, R]:
-  @functools.wraps(function, updated=())
-  def told(*args: P.args, **kwargs: P.kwargs) -> R:
-    with contextlib.ExitStack() as said:
-      said.enter_context(dispatch.rows_over(mesh, rules.batch))
-      if rules.variable is _replicate:
-        said.enter_context(dispatch.whole_on(mesh))
-      return function(*args, **kwargs)
+def describe(
+  config: configure.ConfigDict, recipe: Recipe, state: State
+) -> tuple[dict[str, str], list[str]]:
+  """Where the parameters of a run lie, and what its state comes to, in words.
 
-  # What profiles call the program; a partial has no name.
-  told.__name__ = getattr(function, "func", function).__name__
-  return told
+  Args:
+    config: of the run.
+    recipe: of its program.
+    state: shapes and dtypes.
+
+  Returns:
+    By path of a parameter where it lies, and lines on the whole; both empty
+    where every device holds all.
+
+  Raises:
+    UserError: an axis of the mesh that does not come out even.
+  """
+  layout = create(config, recipe, here=False)
+  rules = layout.rules.variable
+  if not isinstance(rules, layout_rules.Splitting):
+    return {}, []
+  placed = layout.abstract_state(state)
+  where, whole = {}, []
+  for path, leaf in jax.tree.leaves_with_path(placed.params):
+    name = _name(path)
+    where[name] = rules.describe(name, layout.roles[name], leaf.shape)
+  for path, leaf in jax.tree.leaves_with_path(placed.optimizer_state):
+    if leaf.size >= max(rules.min_size, 2) and _is_whole(leaf):
+      whole.append(f"{_name(path)} {leaf.shape}")
+  mesh = " x ".join(f"{n} {size}" for n, size in layout.mesh.shape.items())
+  held = bytes_per_device(placed) / 2**20
+  lines = [f"layout: {mesh}; state {held:.2f} MiB per device"]
+  if whole:
+    lines.append(
+      "whole on every device, having none of the axes that split their"
+      f" parameters, or not evenly: {errors.few(whole, _MOST_NAMED)}"
+    )
+  return where, lines
+
+
+def _is_whole(leaf: jax.ShapeDtypeStruct) -> bool:
+  return not any(leaf.sharding.spec)
+
+
+def bytes_per_device(tree: PyTree) -> int:
+  """What one device holds of a tree of arrays, or of shapes with shardings."""
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+  )
 
 
 def abstract(tree: PyTree, sharding: NamedSharding) -> PyTree:

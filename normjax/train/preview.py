@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -54,15 +54,17 @@ def preview(config: configure.ConfigDict) -> Preview:
   hyper = _shapes(build.hyper(config))
   batch = _shapes(dataset.train_batch(0, 0, config.train.batch_size))
   state = program.state_in_shapes(config, recipe, initialize, hyper, batch)
+  devices = layout.create(config, recipe, here=False)
+  devices.abstract_state(state)  # Refuses what does not come out even.
   evaluation_batch = _shapes(
     next(evaluated.evaluation_batches(config.evaluate.batch_size))
   )
-  sums = _sums(config, recipe, state, evaluation_batch, hyper)
+  sums = _sums(config, recipe, devices, state, evaluation_batch, hyper)
   measured: Iterable[str] = ()
   # What a user's own part does wrong in a step is seen before it is compiled.
   if recipe.probes or sources.components(config):
     _, measured = jax.eval_shape(
-      _traced(config, functools.partial(train_step.train_step, recipe)),
+      devices.traced(functools.partial(train_step.train_step, recipe)),
       state,
       batch,
       hyper,
@@ -86,6 +88,7 @@ _NUM_SUMS = 16
 def _sums(
   config: configure.ConfigDict,
   recipe: train_step.Recipe,
+  devices: layout.Layout,
   state: Any,
   batch: Any,
   hyper: Any,
@@ -98,7 +101,7 @@ def _sums(
   if key in _SUMS:
     return _SUMS[key]
   found = jax.eval_shape(
-    _traced(config, functools.partial(train_step.evaluation_sums, recipe)),
+    devices.traced(functools.partial(train_step.evaluation_sums, recipe)),
     variables,
     batch,
     hyper,
@@ -108,13 +111,6 @@ def _sums(
       del _SUMS[next(iter(_SUMS))]
     _SUMS[key] = found
   return found
-
-
-def _traced(
-  config: configure.ConfigDict, function: Callable[..., Any]
-) -> Callable[..., Any]:
-  """The function as it is traced for the run's devices."""
-  return layout.traced_in_shapes(function, num_devices=config.train.num_devices)
 
 
 def _evaluation_key(config: configure.ConfigDict) -> str:

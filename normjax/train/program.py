@@ -261,7 +261,7 @@ def lower(config: configure.ConfigDict) -> Lowered:
     UserError: what does not fit.
   """
   recipe, initialize = recipe_and_initialize(config)
-  layout = layout_lib.create(config.train.num_devices, recipe.roles)
+  layout = layout_lib.create(config, recipe)
   micro_size = config.train.batch_size // config.train.accumulation_steps
   layout.check_batch("train.batch_size / accumulation", micro_size)
   layout.check_batch("evaluate.batch_size", config.evaluate.batch_size)

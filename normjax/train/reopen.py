@@ -10,7 +10,7 @@ from normjax import build, configure
 from normjax.metrics import Metric
 from normjax.nn import variables as nn_variables
 from normjax.train import layout as layout_lib
-from normjax.train import program
+from normjax.train import layout_axes, program
 from normjax.train import step as train_step
 from normjax.train.state import State
 from normjax.types import Hyper
@@ -51,7 +51,7 @@ def open_config(config: configure.ConfigDict) -> Opened:
   """
   program.enable_cache()
   recipe, initialize = program.recipe_and_initialize(config)
-  layout = layout_lib.create(_num_devices(config), recipe.roles)
+  layout = _layout(config, recipe)
   hyper = build.hyper(config)
   batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
   state = jax.eval_shape(
@@ -62,13 +62,22 @@ def open_config(config: configure.ConfigDict) -> Opened:
   )
 
 
-def _num_devices(config: configure.ConfigDict) -> int:
-  """As the config says where that goes here; else the most that do."""
-  there = jax.device_count()
-  devices = min(config.train.num_devices or there, there)
+def _layout(
+  config: configure.ConfigDict, recipe: train_step.Recipe
+) -> layout_lib.Layout:
+  """As the config says where that goes here; else data parallel over the most.
+
+  A split model that fits on fewer devices is whole on each of them.
+  """
+  asked, there = layout_axes.asked(config), jax.device_count()
+  if asked.least > 1 and max(asked.least, asked.num_devices) <= there:
+    return layout_lib.create(config, recipe)
+  devices = min(asked.num_devices or there, there)
   while config.evaluate.batch_size % devices:
     devices -= 1
-  return devices
+  return layout_lib.data_parallel(
+    {"data": devices}, recipe.roles, jax.devices()
+  )
 
 
 def place(opened: Opened, state: State) -> State:

@@ -17,7 +17,14 @@ from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
 from normjax.record import probes
 from normjax.record.files import ROW_KEYS
-from normjax.train import average, frozen, measure, mixup, precision
+from normjax.train import (
+  average,
+  device_parts,
+  frozen,
+  measure,
+  mixup,
+  precision,
+)
 from normjax.train.state import State, create
 from normjax.types import Array, Hyper, PyTree
 
@@ -166,6 +173,7 @@ def _gradients(
     means = {name: value / total for name, value in sums.items()}
     return means.pop(objectives.MINIMIZED), (stats, means, measured)
 
+  @device_parts.each
   def one(indexed):
     index, micro = indexed
     # The gradient of a backward statistic is its new value, by convention.

@@ -16,6 +16,7 @@ from tests.kernels_pallas.contract import COLLECTIVE
 
 EIGHT = AbstractMesh((8,), ("data",), axis_types=(AxisType.Auto,))
 EXPLICIT = AbstractMesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+SPLIT = AbstractMesh((4, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 TWO_AXES = AbstractMesh((4, 2), ("data", "model"), (AxisType.Explicit,) * 2)
 
 
@@ -42,6 +43,7 @@ def seen(note, shape, mesh, spec, told):
     (TWO_AXES, P(("data", "model")), None, P(("data", "model"), None)),
     (EIGHT, P("data"), (EIGHT, "data"), P("data")),
     (None, P(), (EIGHT, "data"), P("data")),
+    (None, P(), (SPLIT, "data", "fsdp"), P(("data", "fsdp"))),
   ],
 )
 def test_how_rows_are_cut(mesh, spec, told, expected):
@@ -67,6 +69,8 @@ def test_how_rows_are_cut(mesh, spec, told, expected):
       "does not cut x of shape",
     ),
     ((), None, P(), (EIGHT, "data"), "does not say how x is cut"),
+    ((16, 128), None, P(), (SPLIT, "data"), "x is not cut by fsdp"),
+    ((4, 128), None, P(), (SPLIT, "data", "fsdp"), "does not cut x of shape"),
   ],
 )
 def test_why_rows_cannot_be_followed(shape, mesh, spec, told, reason):

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 from kernels_pallas import aot, dispatch, programs
-from normjax import build, configure, errors
+from normjax import build, configure, errors, optim
 from normjax.nn.roles import Kind
 from normjax.train import layout, program, step
 from tests import support
@@ -26,6 +26,7 @@ MLP = {
 # Who else knows of meshes: optimizers, of those that a caller brings.
 FOREIGN_MESHES = (
   "optim/blockwise.py",
+  "optim/whole_matrices.py",
   "optim/eigenbasis.py",
   "optim/meshes.py",
 )
@@ -39,7 +40,11 @@ def test_only_the_layout_says_how_arrays_are_split():
     for path in root.rglob("*.py")
     if WORDS.search(path.read_text())
   }
-  assert found - set(FOREIGN_MESHES) == {"train/layout.py"}
+  assert found - set(FOREIGN_MESHES) == {
+    "train/device_parts.py",
+    "train/layout.py",
+    "train/layout_rules.py",
+  }
 
 
 def _config(**changes):
@@ -55,7 +60,7 @@ def uncompiled():
   return recipe, jax.eval_shape(initialize, build.hyper(_config()))
 
 
-def _split_outputs(role, shape):
+def _split_outputs(path, role, shape):
   """A rule beyond data parallelism: all kernels but the last, by outputs."""
   is_split = role.kind is Kind.KERNEL and role.layer != "output"
   axes = (*[None] * (len(shape) - 1), "data")
@@ -63,13 +68,14 @@ def _split_outputs(role, shape):
 
 
 def _split_layout(roles):
-  rules = layout.Rules(batch="data", variable=_split_outputs)
-  return dataclasses.replace(layout.create(2, roles), rules=rules)
+  rules = layout.Rules(("data",), variable=_split_outputs)
+  made = layout.data_parallel({"data": 2}, roles, jax.devices())
+  return dataclasses.replace(made, rules=rules, init=optim.adamw(0.1).init)
 
 
 def test_data_parallelism_splits_the_batch_alone(uncompiled):
   recipe, state = uncompiled
-  made = layout.create(2, recipe.roles)
+  made = layout.data_parallel({"data": 2}, recipe.roles, jax.devices())
   assert made.batch.shard_shape((8, 64)) == (4, 64)
   for leaf in jax.tree.leaves(made.abstract_state(state)):
     assert leaf.sharding.is_fully_replicated
@@ -92,7 +98,7 @@ def test_a_rule_on_roles_reaches_parameters_and_their_moments(uncompiled):
 
 
 def test_kernels_are_told_how_activations_are_cut(uncompiled):
-  made = layout.create(2, uncompiled[0].roles)
+  made = layout.data_parallel({"data": 2}, uncompiled[0].roles, jax.devices())
   seen, alone = [], []
 
   def note(x):
@@ -108,7 +114,9 @@ def test_kernels_are_told_how_activations_are_cut(uncompiled):
   # A plan for machines with more devices than are here.
   shape = jax.ShapeDtypeStruct((32, 64), np.float32)
   for num_devices in (1, 16, 0):
-    jax.eval_shape(layout.traced_in_shapes(note, num_devices), shape)
+    config = _config(**{"train.num_devices": num_devices})
+    there = layout.create(config, uncompiled[0], here=False)
+    jax.eval_shape(there.traced(note), shape)
   assert {target.devices for target in alone} == {1}
   devices, cuts = zip(*seen, strict=True)
   assert devices == (2, 1, 16, jax.device_count())
@@ -153,7 +161,10 @@ def test_a_program_follows_its_layout(uncompiled, monkeypatch):
   dataset = build.dataset(config)
   states = []
   roles = uncompiled[0].roles
-  for made in (layout.create(2, roles), _split_layout(roles)):
+  for made in (
+    layout.data_parallel({"data": 2}, roles, jax.devices()),
+    _split_layout(roles),
+  ):
     monkeypatch.setattr(program, "_PROGRAMS", {})
     monkeypatch.setattr(layout, "create", lambda *given, made=made: made)
     compiled, _ = program.get(config)

@@ -274,7 +274,7 @@ def test_a_step_mixes_its_whole_batch():
 def test_a_batch_that_is_spread_over_devices():
   """Partners may lie on another one."""
   batch = _batch()
-  layout = program.layout_lib.create(8, None)
+  layout = program.layout_lib.data_parallel({"data": 8}, None, jax.devices())
   spread = _mix(layout.put_batch(batch), "element", *BOTH)
   for name, value in _mix(batch, "element", *BOTH).items():
     np.testing.assert_allclose(spread[name], value, atol=1e-6)
