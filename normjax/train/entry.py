@@ -14,6 +14,7 @@ from normjax.record import lock
 from normjax.record.directory import RunDirectory, RunState
 from normjax.record.recorder import Recorder
 from normjax.train import check, checkpoint, data_change, loop, program
+from normjax.train.alone import Alone
 from normjax.train.lane import Lane, Observer
 
 _LOG = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ def _train(runs: Sequence[Run], *, writes: bool) -> dict[Path, dict[str, Any]]:
       lanes[-1].begin()
       if is_new:
         recorder.clock.add("compile", compiled.compile_s)
-    loop.train(lanes)
+    loop.train(lanes, Alone())
   except BaseException as error:
     is_signal = isinstance(error, KeyboardInterrupt | SystemExit)
     state = RunState.INTERRUPTED if is_signal else RunState.FAILED

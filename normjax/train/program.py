@@ -59,8 +59,8 @@ class Program:
     kernels: op to the implementations that were chosen while tracing.
     kernels_refused: op to why those that it prefers were not.
     matmul_precision: what the operands of float32 products are rounded to.
-    trained: paths of the parameters that move; None: all.
-    metrics: what an evaluation finishes its sums with.
+    recipe: what they are made from.
+    abstract: the arguments that they are compiled for.
   """
 
   layout: layout_lib.Layout
@@ -73,14 +73,19 @@ class Program:
   kernels: dict[str, list[str]]
   kernels_refused: dict[str, dict[str, list[str]]]
   matmul_precision: str
-  trained: frozen_lib.Trained
-  metrics: tuple[Metric, ...]
+  recipe: train_step.Recipe
+  abstract: "Arguments"
+
+  @property
+  def metrics(self) -> tuple[Metric, ...]:
+    """What an evaluation finishes its sums with."""
+    return self.recipe.metrics
 
   def sizes(self, state: train_state.State) -> dict[str, int]:
     """How much there is of parameters and of the optimizer's state."""
     from normjax import optim
 
-    moving = frozen_lib.select(state.params, self.trained)
+    moving = frozen_lib.select(state.params, self.recipe.trained)
     return {
       "num_params": train_state.num_params(state.params),
       "num_trained_params": train_state.num_params(moving),
@@ -228,6 +233,20 @@ def evaluation_function(
   return jax.jit(layout.traced(evaluation), out_shardings=layout.everywhere)
 
 
+class Arguments(NamedTuple):
+  """What the functions of a program are given, in shapes.
+
+  Attributes:
+    batch: of training.
+    evaluation_batch: of an evaluation.
+    hyper: the run's scalars.
+  """
+
+  batch: Any
+  evaluation_batch: Any
+  hyper: Any
+
+
 class Lowered(NamedTuple):
   """The functions of a program, traced and not yet compiled.
 
@@ -235,8 +254,7 @@ class Lowered(NamedTuple):
     recipe: what they are made from.
     layout: where arrays lie.
     initialize: see `recipe_and_initialize`.
-    hyper: its first argument, abstract.
-    batch: its second.
+    abstract: its arguments, and those of an evaluation.
     state: what it gives, abstract.
     shardings: of the state.
     step: lowered, and so on as in `Program`.
@@ -246,8 +264,7 @@ class Lowered(NamedTuple):
   recipe: train_step.Recipe
   layout: layout_lib.Layout
   initialize: Callable[..., train_state.State]
-  hyper: Any
-  batch: Any
+  abstract: Arguments
   state: train_state.State
   shardings: train_state.State
   step: Any
@@ -298,8 +315,7 @@ def lower(config: configure.ConfigDict) -> Lowered:
     recipe,
     layout,
     initialize,
-    hyper,
-    batch,
+    Arguments(batch, evaluation_batch, hyper),
     state,
     shardings,
     step,
@@ -319,8 +335,8 @@ def _compile(config: configure.ConfigDict) -> Program:
     layout=lowered.layout,
     initialize=_initializer(
       lowered.initialize,
-      lowered.hyper,
-      lowered.batch,
+      lowered.abstract.hyper,
+      lowered.abstract.batch,
       shardings,
       is_whole=not _changes(config),
     ),
@@ -334,8 +350,8 @@ def _compile(config: configure.ConfigDict) -> Program:
     kernels=kernels,
     kernels_refused=refused,
     matmul_precision=precision.meaning(precision.choice(config)).operands,
-    trained=lowered.recipe.trained,
-    metrics=lowered.recipe.metrics,
+    recipe=lowered.recipe,
+    abstract=lowered.abstract,
   )
 
 
