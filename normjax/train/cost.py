@@ -22,16 +22,10 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   program, _ = program_lib.get(config)
   is_there = not specs.is_spec(build.dataset(config))
   timed = _timed(program, config) if is_there else {}
-  memory = program.step.memory_analysis()
   cost = program.step.cost_analysis() or {}
   return {
     **program.sizes(program.abstract_state),
-    "peak_bytes": (
-      memory.argument_size_in_bytes
-      + memory.output_size_in_bytes
-      - memory.alias_size_in_bytes
-      + memory.temp_size_in_bytes
-    ),
+    "peak_bytes": program_lib.peak_bytes(program.step),
     "flops_per_step": cost.get("flops", float("nan")),
     **timed,
     "compile_s": program.compile_s,

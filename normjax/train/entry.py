@@ -5,46 +5,32 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from normjax import build, configure, errors, faults
 from normjax.record import lock
-from normjax.record.directory import RunDirectory, RunState
+from normjax.record.directory import RunState
 from normjax.record.recorder import Recorder
-from normjax.train import check, checkpoint, data_change, loop, program
+from normjax.train import (
+  check,
+  checkpoint,
+  chunks,
+  data_change,
+  loop,
+  population,
+  program,
+)
 from normjax.train.alone import Alone
 from normjax.train.lane import Lane, Observer
+from normjax.train.request import Run, ignore
 
 _LOG = logging.getLogger(__name__)
 
 
-def _ignore(name: str, step: int) -> None:
-  """Nobody watches."""
-
-
-class Run(NamedTuple):
-  """What is to be trained.
-
-  Attributes:
-    config: a resolved config.
-    directory: of this run alone; created where missing.
-    observe: see `lane.Observer`.
-  """
-
-  config: configure.ConfigDict
-  directory: Path
-  observe: Observer = _ignore
-
-  @property
-  def files(self) -> RunDirectory:
-    """What is in the directory."""
-    return RunDirectory(self.directory, configure.run_id(self.config))
-
-
 def run(
-  config: configure.ConfigDict, directory: Path, observe: Observer = _ignore
+  config: configure.ConfigDict, directory: Path, observe: Observer = ignore
 ) -> dict[str, Any]:
   """Trains one config and returns its result.
 
@@ -69,11 +55,13 @@ def run(
   return run_together([Run(config, Path(directory), observe)])[0]
 
 
-def run_together(runs: Sequence[Run]) -> list[dict[str, Any]]:
-  """Trains runs of one program side by side; each gives what it gives alone.
+def run_together(runs: Sequence[Run], *, most: int = 1) -> list[dict[str, Any]]:
+  """Trains runs of one program side by side.
 
   Args:
     runs: their configs differ in scalars, seeds and what steers the loop.
+    most: members of a population; see `chunks`. With 1 each run takes steps
+      of its own, and gives what it gives alone, bit for bit.
 
   Returns:
     The results, in the order of the runs.
@@ -97,7 +85,8 @@ def run_together(runs: Sequence[Run]) -> list[dict[str, Any]]:
       # Another process may have ended some before their locks were free.
       results |= _finished(left)
       left = [run for run in left if run.directory not in results]
-      results |= _train(left, writes=writes)
+      for chunk in chunks.split(left, most):
+        results |= _train(chunk, writes=writes)
   return [results[run.directory] for run in runs]
 
 
@@ -148,20 +137,30 @@ def _check(runs: Sequence[Run]) -> None:
     )
 
 
-def _train(runs: Sequence[Run], *, writes: bool) -> dict[Path, dict[str, Any]]:
+def _train(chunk: chunks.Chunk, *, writes: bool) -> dict[Path, dict[str, Any]]:
   """The results of runs that are not over, by directory."""
+  runs = chunk.runs
   recorders: list[Recorder] = []
   lanes: list[Lane] = []
   try:
     for run in runs:
       recorders.append(Recorder(run.files, run.config, writes=writes))
-    for run, recorder in zip(runs, recorders, strict=True):
+    for n, (run, recorder) in enumerate(zip(runs, recorders, strict=True)):
       compiled, is_new = program.get(run.config)
-      lanes.append(Lane(run.config, run.files, recorder, compiled, run.observe))
+      lanes.append(
+        Lane(
+          run.config,
+          run.files,
+          recorder,
+          compiled,
+          run.observe,
+          chunk.facts(n),
+        )
+      )
       lanes[-1].begin()
       if is_new:
         recorder.clock.add("compile", compiled.compile_s)
-    loop.train(lanes, Alone())
+    loop.train(lanes, _stepper(chunk, lanes))
   except BaseException as error:
     is_signal = isinstance(error, KeyboardInterrupt | SystemExit)
     state = RunState.INTERRUPTED if is_signal else RunState.FAILED
@@ -183,6 +182,22 @@ def _train(runs: Sequence[Run], *, writes: bool) -> dict[Path, dict[str, Any]]:
     for run, recorder in zip(runs, recorders, strict=True)
     if recorder.result is not None
   }
+
+
+def _stepper(chunk: chunks.Chunk, lanes: Sequence[Lane]) -> loop.Stepper:
+  """What computes for the lanes of a chunk."""
+  if chunk.size == 1:
+    return Alone()
+  together = population.get(lanes[0].config)
+  stepper = population.Population(
+    together,
+    lanes,
+    chunk.places,
+    chunk.size,
+    same_batches=chunk.same_batches,
+  )
+  lanes[0].recorder.clock.add("compile", together.bill_s())
+  return stepper
 
 
 def _close(lanes: Sequence[Lane]) -> None:

@@ -161,17 +161,20 @@ def evaluate_each(
   Arguments as of `measure_each` and `evaluate`.
   """
   sums: list[list[objectives.Sums]] = [[] for _ in datasets]
-  for batches in itertools.zip_longest(
+  several = {id(dataset): dataset for dataset in datasets}
+  for drawn in itertools.zip_longest(
     *(
       dataset.evaluation_batches(batch_size, num_batches or None)
-      for dataset in datasets
+      for dataset in several.values()
     )
   ):
     if stopping.asked():
       raise Stopped
-    for dataset, batch in zip(datasets, batches, strict=True):
+    for dataset, batch in zip(several.values(), drawn, strict=True):
       if batch is not None:
         dataset_lib.check_batch(dataset, batch, batch_size)
+    at = dict(zip(several, drawn, strict=True))
+    batches = [at[id(dataset)] for dataset in datasets]
     found = sums_of(batches)
     for own, batch, each in zip(sums, batches, found, strict=True):
       if batch is not None:
@@ -266,10 +269,11 @@ def _corrupted_each(
   """
   found: list[dict[str, Mapping[str, float]]] = [{} for _ in datasets]
   for name in corruptions.expand(names):
+    changed = {id(dataset): dataset.corrupted(name) for dataset in datasets}
     measured = evaluate_each(
       sums_of,
       metrics,
-      [dataset.corrupted(name) for dataset in datasets],
+      [changed[id(dataset)] for dataset in datasets],
       batch_size=batch_size,
       num_batches=num_batches,
     )

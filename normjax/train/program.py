@@ -61,6 +61,7 @@ class Program:
     matmul_precision: what the operands of float32 products are rounded to.
     recipe: what they are made from.
     abstract: the arguments that they are compiled for.
+    compiler_options: of the step.
   """
 
   layout: layout_lib.Layout
@@ -75,6 +76,7 @@ class Program:
   matmul_precision: str
   recipe: train_step.Recipe
   abstract: "Arguments"
+  compiler_options: dict[str, Any] | None
 
   @property
   def metrics(self) -> tuple[Metric, ...]:
@@ -329,7 +331,8 @@ def _compile(config: configure.ConfigDict) -> Program:
   with dispatch.recording() as kernels, dispatch.refusals() as refused:
     lowered = lower(config)
   shardings = lowered.shardings
-  step = lowered.step.compile(_compiler_options(config))
+  compiler_options = _compiler_options(config)
+  step = lowered.step.compile(compiler_options)
   evaluate = lowered.evaluate.compile()
   return Program(
     layout=lowered.layout,
@@ -352,6 +355,18 @@ def _compile(config: configure.ConfigDict) -> Program:
     matmul_precision=precision.meaning(precision.choice(config)).operands,
     recipe=lowered.recipe,
     abstract=lowered.abstract,
+    compiler_options=compiler_options,
+  )
+
+
+def peak_bytes(compiled: Any) -> int:
+  """Arguments, temporaries and outputs, as the compiler reports them."""
+  memory = compiled.memory_analysis()
+  return (
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes
   )
 
 

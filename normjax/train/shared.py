@@ -90,12 +90,8 @@ def _deciding(
 
   def count(*batched: str) -> int:
     over = _axes_of(hyper, frozenset(hyper) - {*batched})
-    mapped = jax.vmap(
-      step, in_axes=(None, None, over), axis_size=_SIZE
-    )
-    return num_conditionals(
-      mapped, state, batch, _stacked(hyper, over)
-    )
+    mapped = jax.vmap(step, in_axes=(None, None, over), axis_size=_SIZE)
+    return num_conditionals(mapped, state, batch, _stacked(hyper, over))
 
   all_there = count()
   return frozenset(name for name in hyper if count(name) < all_there)
