@@ -15,6 +15,7 @@ from normjax.record import lock
 from normjax.record.directory import RunState, SweepDirectory
 from normjax.sweep import executor as executor_lib
 from normjax.sweep import launch, own_data, preflight, progress, select, spec
+from normjax.sweep import population as population_lib
 from normjax.sweep import tune as tune_lib
 from normjax.sweep.plan import Estimate, ProgramKey
 from normjax.sweep.planner import Planner, State
@@ -42,6 +43,7 @@ def run_sweep(
   executor: str | type[executor_lib.Executor] = "local",
   methods: str | None = None,
   seeds: Iterable[int] | None = None,
+  population: str | int | None = None,
 ) -> Summary:
   """Runs, or resumes, the sweep of a config file.
 
@@ -71,6 +73,7 @@ def run_sweep(
     methods: run only those whose label this regular expression matches.
     seeds: run only these of the final seeds. What was not chosen is left for
       another call.
+    population: see `Sweep`, whose own value it takes the place of.
 
   Raises:
     UserError: bad input, before anything has run; an unknown executor is
@@ -92,6 +95,7 @@ def run_sweep(
     executor=executor,
     methods=methods,
     seeds=seeds,
+    population=population,
   )
   if dry_run:
     prepared.show()
@@ -130,6 +134,7 @@ class Prepared:
     methods: select.Methods | None = None,
     seeds: Iterable[int] | None = None,
     other_metrics: Iterable[str] = (),
+    population: str | int | None = None,
   ):
     """Plans; see `run_sweep` for what it is given, and what it raises.
 
@@ -145,6 +150,9 @@ class Prepared:
     self._retries, self._runner, self._grace_s = retries, runner, grace_s
     self._place = executor_lib.resolve(executor)
     self.config, self.sweep = load(config_path, overrides or {}, other_metrics)
+    if population is not None:
+      population_lib.check("--population", population)
+      self.sweep = dataclasses.replace(self.sweep, population=population)
     self._planner = Planner(
       self.sweep,
       self.config,
@@ -224,7 +232,7 @@ class Prepared:
       ):
         place = self._place(
           out=self.out,
-          runner=self._runner,
+          runner=self._worker_runner(),
           num_slots=self._num_slots,
           lock=descriptor,
         )
@@ -237,6 +245,7 @@ class Prepared:
           stopping=stopping,
           watcher=show,
           grace_s=self._grace_s,
+          max_lanes=population_lib.most(self.sweep.population),
         )
         notes, before, state = _run_stages(self._planner, launcher, show)
         return _summary(
@@ -248,6 +257,12 @@ class Prepared:
           self._started_s,
           notes,
         )
+
+  def _worker_runner(self) -> str:
+    """What workers call; one of the caller's own knows about populations."""
+    if self._runner != RUNNER:
+      return self._runner
+    return population_lib.runner(self.sweep.population, RUNNER)
 
   def _note(self, text: str) -> None:
     self._console.print(escape.terminal(f"note: {text}"), soft_wrap=True)

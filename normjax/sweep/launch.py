@@ -10,6 +10,7 @@ and what ends the sweep.
 | a run failed, or left no result | tried again, `retries` times |
 | bad input | never tried again |
 | out of memory | the slot is started anew; tried again |
+| it, or a death, with several points | tried again in halves, not counted |
 | a disk's fault | the sweep ends: every other run would meet it |
 | a slot died | started anew; what ran there is tried again |
 | slots do not start | the sweep goes on with fewer |
@@ -165,6 +166,7 @@ class Launcher:
     self._attempts = attempts
     self._watcher = watcher
     self._max_lanes = max_lanes
+    self._max_lanes_of: dict[str, int] = {}  # By program, where it is less.
     self._num_failures: dict[str, int] = {}
     self._bad_starts = 0
 
@@ -228,6 +230,9 @@ class Launcher:
 
   def _submit_points(self) -> None:
     """Gives each idle slot the points that the schedule has for it."""
+    # Nobody waits while another has several.
+    num_left = len(self.pending) + len(self.running())
+    share = max(1, -(-num_left // self.num_slots))
     for number, slot in self.slots.items():
       if not slot.idle:
         continue
@@ -237,20 +242,38 @@ class Launcher:
         self.pending,
         self.progress(),
         self.timings,
-        self._max_lanes,
+        min(self._max_lanes, share),
       )
       if not points:
         continue
+      points = points[: self._most(points[0].program)]
       for point in points:
         self.pending.remove(point)
       slot.give(points)
       self._executor.submit(number, [self._lane(point) for point in points])
 
+  def _most(self, program: str) -> int:
+    """Points of a program that a slot is given at once."""
+    return self._max_lanes_of.get(program, self._max_lanes)
+
   def _lane(self, point: Point) -> Lane:
     """A point as the executor gets it."""
     directory = self._directory.run(point.run_id)
     directory.set_result_aside()
-    return Lane(point.run_id, point.config, directory.path)
+    most = self._most(point.program)
+    return Lane(point.run_id, point.config, directory.path, most)
+
+  def _halve(self, points: Sequence[Point], message: str) -> None:
+    """Has points tried again, half as many at once: one may be too much."""
+    program = points[0].program
+    self._max_lanes_of[program] = most = -(-len(points) // 2)
+    self._watcher.note(
+      f"{message} A slot had {len(points)} points; from here on it has {most}"
+      " of this program at once."
+    )
+    for point in points:
+      self._attempts.add(point.run_id, RunState.FAILED, message=message)
+      self.pending.append(point)
 
   def _handle(self, event: Event) -> None:
     """Does what an event asks for."""
@@ -326,7 +349,12 @@ class Launcher:
     if event.cause == Cause.MEMORY:
       # What is left of it is of no use to another point, and may hang.
       self._executor.end(event.slot)
-      self.pending += self.slots.pop(event.slot).points.values()
+      slot = self.slots.pop(event.slot)
+      beside = [slot.points[run_id] for run_id in slot.begun]
+      self.pending += [p for p in slot.points.values() if p not in beside]
+      if beside:
+        self._halve([point, *beside], event.message)
+        return
     self._fail(point, event.message, retry=event.cause != Cause.INPUT)
 
   def _replace(self, event: Died) -> None:
@@ -334,6 +362,9 @@ class Launcher:
     slot = self.slots.pop(event.slot)
     blamed = slot.blamed()
     self.pending += [p for p in slot.points.values() if p not in blamed]
+    if len(blamed) > 1:
+      self._halve(blamed, event.message)
+      blamed = []
     for point in blamed:
       self._fail(point, event.message)
     if not slot.ready:

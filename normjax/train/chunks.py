@@ -74,7 +74,7 @@ def split(
   _check_devices(runs[0])
   together = population.get(runs[0].config)
   alone: list[Run] = []
-  new: dict[_Kind, list[Run]] = {}
+  fresh: dict[_Kind, list[Run]] = {}
   begun: dict[_Kind, list[tuple[int, Run]]] = {}
   for run in runs:
     scalars = build.scalars(run.config)
@@ -87,12 +87,12 @@ def split(
       begun.setdefault(kind, []).append((found["place"], run))
     else:
       kind = _Kind(0, False, deciding)
-      new.setdefault(kind, []).append(run)
+      fresh.setdefault(kind, []).append(run)
   chunks = [Chunk(alone)] if alone else []
   for kind, placed in begun.items():
     chunks += _with_places(kind, placed)
-  for group in new.values():
-    chunks += _new(together, group, most, limit_bytes())
+  for group in fresh.values():
+    chunks += new(together, group, most, limit_bytes())
   return chunks
 
 
@@ -129,7 +129,7 @@ def _with_places(kind: _Kind, placed: Iterable[tuple[int, Run]]) -> list[Chunk]:
   ]
 
 
-def _new(
+def new(
   together: population.Together,
   runs: Sequence[Run],
   most: int,

@@ -146,7 +146,7 @@ def _train(chunk: chunks.Chunk, *, writes: bool) -> dict[Path, dict[str, Any]]:
     for run in runs:
       recorders.append(Recorder(run.files, run.config, writes=writes))
     for n, (run, recorder) in enumerate(zip(runs, recorders, strict=True)):
-      compiled, is_new = program.get(run.config)
+      compiled, _ = program.get(run.config)
       lanes.append(
         Lane(
           run.config,
@@ -158,8 +158,7 @@ def _train(chunk: chunks.Chunk, *, writes: bool) -> dict[Path, dict[str, Any]]:
         )
       )
       lanes[-1].begin()
-      if is_new:
-        recorder.clock.add("compile", compiled.compile_s)
+      recorder.clock.add("compile", compiled.bill_s())
     loop.train(lanes, _stepper(chunk, lanes))
   except BaseException as error:
     is_signal = isinstance(error, KeyboardInterrupt | SystemExit)

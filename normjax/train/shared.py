@@ -94,6 +94,8 @@ def _deciding(
     return num_conditionals(mapped, state, batch, _stacked(hyper, over))
 
   all_there = count()
+  if count(*hyper) == all_there:
+    return frozenset()
   return frozenset(name for name in hyper if count(name) < all_there)
 
 
