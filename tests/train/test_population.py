@@ -1,0 +1,263 @@
+"""Members of a population: what each gives, and that no other notices."""
+
+import json
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from normjax import build, errors, stopping
+from normjax.record import files
+from normjax.train import chunks, entry, population, program
+from tests import support
+
+BASE = {
+  "train.num_steps": 6,
+  "evaluate.every_steps": 3,
+  "checkpoint.every_steps": 2,
+  "norm.name": "batch_norm",
+}
+LANES = {
+  "first": {},
+  "other seed and rate": {"seed": 3, "optimizer.learning_rate": 0.01},
+  "shorter": {"train.num_steps": 5, "log.every_steps": 2},
+}
+DIVERGES = {"optimizer.learning_rate": 1e30, "train.gradient_clip": 0.0}
+
+
+def _runs(directory, lanes=LANES, observe=None):
+  return [
+    entry.Run(
+      support.tiny_mlp(BASE, change),
+      directory / name,
+      *([observe[name]] if observe and name in observe else []),
+    )
+    for name, change in lanes.items()
+  ]
+
+
+def _content(directory):
+  """Rows, and what the checkpoints hold."""
+  found = {kind: support.rows(directory, kind) for kind in ("train", "eval")}
+  for path in (directory / files.CHECKPOINTS).glob("*/seal/metadata"):
+    leaves = json.loads(path.read_text())["leaves"]
+    found[str(path.relative_to(directory))] = leaves
+  return found
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+  """What the members give that nothing has stopped."""
+  directory = tmp_path_factory.mktemp("straight")
+  results = entry.run_together(_runs(directory), most=4)
+  assert [result["state"] for result in results] == ["done"] * 3
+  assert [result["steps"] for result in results] == [6, 6, 5]
+  return directory
+
+
+def test_the_record_says_where_a_member_stood(straight):
+  told = [
+    files.read_json(straight / name / files.RUN)["provenance"]["population"]
+    for name in LANES
+  ]
+  assert told == [
+    {"size": 3, "place": place, "batches": "own"} for place in range(3)
+  ]
+
+
+def test_others_do_not_notice_that_one_diverges(straight, tmp_path):
+  lanes = {**LANES, "first": DIVERGES}
+  results = entry.run_together(_runs(tmp_path, lanes), most=4)
+  assert [result["state"] for result in results] == ["diverged", "done", "done"]
+  assert results[0]["diverged_at_step"] < results[0]["steps"] <= 6
+  for name in list(LANES)[1:]:
+    assert _content(tmp_path / name) == _content(straight / name)
+
+
+def test_after_a_kill_all_go_on_bit_for_bit(straight, tmp_path):
+  """Also where the newest checkpoint of one is lost, and where one is over."""
+
+  def kill(*event):
+    if event == ("step", 4):
+      os.kill(os.getpid(), 15)
+
+  runs = _runs(tmp_path, observe={"first": kill})
+  with stopping.interruptible(), pytest.raises(KeyboardInterrupt):
+    entry.run_together(runs, most=4)
+  for name in LANES:
+    assert (tmp_path / name / files.CHECKPOINTS / "5").is_dir()
+  # It was over when the signal came, but had no time for its result.
+  shutil.rmtree(tmp_path / "first" / files.CHECKPOINTS / "5")
+  again = dict(reversed(LANES.items()))
+  entry.run_together(_runs(tmp_path, again), most=4)
+  for name in LANES:
+    found, want = _content(tmp_path / name), _content(straight / name)
+    for kind in ("train", "eval", "ckpt/6/seal/metadata"):
+      assert found.get(kind) == want.get(kind), (name, kind)
+    assert files.read_json(tmp_path / name / files.RUN)["problems"] == []
+
+
+def test_a_member_goes_on_alone_and_is_marked(straight, tmp_path):
+  name = "other seed and rate"
+  shutil.copytree(straight / name, tmp_path / name)
+  (tmp_path / name / files.RESULT).unlink()
+  shutil.rmtree(tmp_path / name / files.CHECKPOINTS / "6")
+  (run,) = _runs(tmp_path, {name: LANES[name]})
+  entry.run_together([run])
+  record = files.read_json(tmp_path / name / files.RUN)
+  assert record["problems"] == [
+    "before step 4 it trained at place 1 of a population of 3, now alone"
+  ]
+  assert record["provenance"]["population"] == {"size": 1}
+  want = support.rows(straight / name, "train")
+  found = support.rows(tmp_path / name, "train")
+  assert found[:4] == want[:4]
+  np.testing.assert_allclose(found[5]["loss"], want[5]["loss"], rtol=1e-5)
+
+
+def test_one_on_several_devices_is_no_member(tmp_path):
+  runs = _runs(tmp_path, {str(n): {"seed": n} for n in range(2)})
+  for run in runs:
+    run.config.train.num_devices = 2
+  with pytest.raises(errors.UserError, match="population: a run takes .*=2 "):
+    entry.run_together(runs, most=2)
+
+
+# ----- Who stands where -----
+
+
+def _placed(tmp_path, *facts):
+  """Runs that stood there, and have a checkpoint; None: new ones."""
+  runs = _runs(tmp_path, {str(n): {"seed": n} for n in range(len(facts))})
+  for run, told in zip(runs, facts, strict=True):
+    if told is not None:
+      (run.directory / files.CHECKPOINTS / "2").mkdir(parents=True)
+      run.files.write_run(
+        config={}, problems=[], provenance={"population": told}
+      )
+  return runs
+
+
+def _at(size, place):
+  return {"size": size, "place": place, "batches": "own"}
+
+
+def test_places_are_kept(tmp_path):
+  runs = _placed(
+    tmp_path,
+    None,
+    _at(3, 2),
+    _at(3, 0),
+    None,
+    _at(8, 5),
+    {"size": 1},
+    _at(3, 2),
+  )
+  told = [
+    (chunk.size, dict(zip((r.config.seed for r in chunk.runs), chunk.places)))
+    for chunk in chunks.split(runs, 4)
+  ]
+  # Alone is alone; a population of 8 is too large now.
+  assert told == [
+    (1, {}),
+    (3, {1: 2, 2: 0}),
+    (3, {6: 2}),
+    (3, {0: 0, 3: 1, 4: 2}),
+  ]
+
+
+def test_chunks_are_halved_until_they_fit(tmp_path, monkeypatch):
+  """Of 100 bytes per member; a tenth of the device is left free."""
+  runs = _placed(tmp_path, *[None] * 5)
+  monkeypatch.setattr(
+    population.Together,
+    "get",
+    lambda self, size, **kinds: population.Compiled(
+      None, None, 100 * size, 0.0
+    ),
+  )
+  sizes = {
+    limit: [chunk.size for chunk in chunks.split(runs, 4, lambda: limit)]
+    for limit in (None, 450, 440, 150)
+  }
+  assert sizes == {
+    None: [4, 1],
+    450: [4, 1],
+    440: [2, 3],
+    150: [1, 1, 1, 1, 1],
+  }
+
+
+# ----- As good as alone -----
+
+_PAIRS = [
+  pytest.param(
+    optimizer,
+    norm,
+    marks=[] if (optimizer, norm) in _FAST else pytest.mark.slow,
+  )
+  for _FAST in [{("muon", "batch_norm"), ("adam_8bit", "power_norm")}]
+  for optimizer in ("adamw", "muon", "conda", "adam_8bit")
+  for norm in ("layer_norm", "batch_norm", "power_norm")
+]
+MORE = {
+  "train.ema_decay": 0.9,
+  "evaluate.weights": "ema",
+  "train.output_frozen": True,
+}
+
+
+@pytest.mark.parametrize(("optimizer", "norm"), _PAIRS)
+def test_losses_are_those_of_a_run_alone(optimizer, norm, tmp_path):
+  """Off by no more than 3 times what 1e-7 of the weights makes."""
+  change = {
+    "optimizer.name": optimizer,
+    "norm.name": norm,
+    "train.num_steps": 5,
+    **({"model.hidden_dim": 64} if optimizer == "adam_8bit" else MORE),
+  }
+  lanes = {
+    str(n): {**change, "seed": n, "checkpoint.every_steps": 0} for n in range(3)
+  }
+  runs = _runs(tmp_path, lanes)
+  entry.run_together(runs, most=3)
+  for run in runs:
+    rows = support.rows(run.directory, "train")
+    alone = _losses(run.config, 0.0)
+    others = [_losses(run.config, 1e-7, draw) for draw in range(3)]
+    bound = 3 * np.max(np.abs(np.array(others) - alone), axis=0)
+    # Half a unit in the last place may round to a whole one.
+    bound = np.maximum.accumulate(bound) + np.spacing(np.float32(alone))
+    found = np.array([row["loss"] for row in rows])
+    assert np.all(np.abs(found - alone) <= bound), (found - alone, bound)
+
+
+def _losses(config, scale, draw=0):
+  """Of a run alone, whose first weights are off by a relative `scale`."""
+  compiled, _ = program.get(config)
+  dataset, hyper = build.dataset(config), build.hyper(config)
+
+  def batch(step):
+    return compiled.layout.put_batch(
+      dataset.train_batch(config.seed, step, config.train.batch_size)
+    )
+
+  hyper = compiled.layout.put_scalars(hyper)
+  state = compiled.initialize(hyper, batch(0))
+  rng = np.random.default_rng(draw)
+  params = jax.tree.map(
+    lambda w: jnp.float32(w * (1 + scale * rng.choice([-1, 1], w.shape))),
+    state.params,
+  )
+  state = jax.device_put(
+    state._replace(params=params),
+    jax.tree.map(lambda x: x.sharding, compiled.abstract_state),
+  )
+  losses = []
+  for step in range(config.train.num_steps):
+    state, metrics = compiled.step(state, batch(step), hyper)
+    losses.append(float(metrics["loss"]))
+  return np.array(losses)
