@@ -146,49 +146,35 @@ def _at(size, place):
 
 
 def test_places_are_kept(tmp_path):
-  runs = _placed(
-    tmp_path,
-    None,
-    _at(3, 2),
-    _at(3, 0),
-    None,
-    _at(8, 5),
-    {"size": 1},
-    _at(3, 2),
-  )
-  told = [
-    (chunk.size, dict(zip((r.config.seed for r in chunk.runs), chunk.places)))
-    for chunk in chunks.split(runs, 4)
+  begun = _at(3, 2), _at(3, 0), None, _at(8, 5), {"size": 1}, _at(3, 2)
+  found = [
+    (chunk.size, [run.config.seed for run in chunk.runs], list(chunk.places))
+    for chunk in chunks.split(_placed(tmp_path, None, *begun), 4)
   ]
-  # Alone is alone; a population of 8 is too large now.
-  assert told == [
-    (1, {}),
-    (3, {1: 2, 2: 0}),
-    (3, {6: 2}),
-    (3, {0: 0, 3: 1, 4: 2}),
+  # Who was alone stays so; a population of 8 is too large now.
+  assert found == [
+    (1, [5], []),
+    (3, [1, 2], [2, 0]),
+    (3, [6], [2]),
+    (3, [0, 3, 4], [0, 1, 2]),
   ]
 
 
 def test_chunks_are_halved_until_they_fit(tmp_path, monkeypatch):
   """Of 100 bytes per member; a tenth of the device is left free."""
   runs = _placed(tmp_path, *[None] * 5)
-  monkeypatch.setattr(
-    population.Together,
-    "get",
-    lambda self, size, **kinds: population.Compiled(
-      None, None, 100 * size, 0.0
-    ),
-  )
-  sizes = {
-    limit: [chunk.size for chunk in chunks.split(runs, 4, lambda: limit)]
-    for limit in (None, 450, 440, 150)
-  }
-  assert sizes == {
-    None: [4, 1],
-    450: [4, 1],
-    440: [2, 3],
-    150: [1, 1, 1, 1, 1],
-  }
+
+  def compiled(self, size, **kinds):
+    return population.Compiled(None, None, 100 * size, 0.0)
+
+  monkeypatch.setattr(population.Together, "get", compiled)
+
+  def sizes(limit_bytes):
+    return [chunk.size for chunk in chunks.split(runs, 4, lambda: limit_bytes)]
+
+  assert sizes(None) == sizes(450) == [4, 1]
+  assert sizes(440) == [2, 3]
+  assert sizes(150) == [1] * 5
 
 
 # ----- As good as alone -----
