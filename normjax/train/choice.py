@@ -14,7 +14,8 @@ import numpy as np
 
 from normjax import build
 from normjax.record import choices
-from normjax.train import chunks, cost, population
+from normjax.train import chunks, cost
+from normjax.train import together as together_lib
 from normjax.train.request import Run
 
 _LOG = logging.getLogger(__name__)
@@ -42,12 +43,12 @@ def members(runs: Sequence[Run], most: int, out: Path) -> int:
 def _timed(runs: Sequence[Run], most: int) -> dict[str, Any]:
   """The choice, and what it was made by."""
   config = runs[0].config
-  together = population.get(config)
+  together = together_lib.get(config)
   program = together.program
   device = jax.local_devices()[0].device_kind
   if program.layout.mesh.size > 1:
     return {"together": False, "device": device, "why": "several devices"}
-  chunk = chunks.new(together, runs, most, population.limit_bytes())[0]
+  chunk = chunks.new(together, runs, most, together_lib.limit_bytes())[0]
   size = chunk.size
   if size == 1:
     return {"together": False, "device": device, "why": "memory"}
@@ -62,12 +63,12 @@ def _timed(runs: Sequence[Run], most: int) -> dict[str, Any]:
   }
 
 
-def _step_s(together: population.Together, chunk: chunks.Chunk) -> float:
+def _step_s(together: together_lib.Together, chunk: chunks.Chunk) -> float:
   """Seconds of a step of a population, all of whose members are the first."""
   config, size = chunk.runs[0].config, chunk.size
   kinds = {
     "same_batches": chunk.same_batches,
-    "same_evaluation": population.evaluates_alike(config),
+    "same_evaluation": together_lib.evaluates_alike(config),
   }
   compiled = together.get(size, **kinds)
   batch = build.dataset(config).train_batch(

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from normjax import build, errors
-from normjax.train import checkpoint, lane, population
+from normjax.train import checkpoint, lane
 from normjax.train import program as program_lib
+from normjax.train import together as together_lib
 from normjax.train.request import Run
 
 ALL, OWN = "of all", "own"
@@ -55,7 +56,7 @@ class _Kind(NamedTuple):
 def split(
   runs: Sequence[Run],
   most: int,
-  limit_bytes: Callable[[], int | None] = population.limit_bytes,
+  limit_bytes: Callable[[], int | None] = together_lib.limit_bytes,
 ) -> list[Chunk]:
   """The chunks of runs of one program, which are to train now.
 
@@ -72,7 +73,7 @@ def split(
   if most == 1:
     return [Chunk(runs)]
   _check_devices(runs[0])
-  together = population.get(runs[0].config)
+  together = together_lib.get(runs[0].config)
   alone: list[Run] = []
   fresh: dict[_Kind, list[Run]] = {}
   begun: dict[_Kind, list[tuple[int, Run]]] = {}
@@ -130,7 +131,7 @@ def _with_places(kind: _Kind, placed: Iterable[tuple[int, Run]]) -> list[Chunk]:
 
 
 def new(
-  together: population.Together,
+  together: together_lib.Together,
   runs: Sequence[Run],
   most: int,
   limit_bytes: int | None,
@@ -140,12 +141,12 @@ def new(
   while runs:
     size = min(most, len(runs))
     same_batches = len({run.config.seed for run in runs[:size]}) == 1
-    size = population.size_that_fits(
+    size = together_lib.size_that_fits(
       together,
       size,
       limit_bytes,
       same_batches=same_batches,
-      same_evaluation=population.evaluates_alike(runs[0].config),
+      same_evaluation=together_lib.evaluates_alike(runs[0].config),
     )
     chunk, runs = runs[:size], runs[size:]
     chunks.append(

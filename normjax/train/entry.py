@@ -22,6 +22,7 @@ from normjax.train import (
   population,
   program,
 )
+from normjax.train import together as together_lib
 from normjax.train.alone import Alone
 from normjax.train.lane import Lane, Observer
 from normjax.train.request import Run, ignore
@@ -187,7 +188,7 @@ def _stepper(chunk: chunks.Chunk, lanes: Sequence[Lane]) -> loop.Stepper:
   """What computes for the lanes of a chunk."""
   if chunk.size == 1:
     return Alone()
-  together = population.get(lanes[0].config)
+  together = together_lib.get(lanes[0].config)
   stepper = population.Population(
     together,
     lanes,

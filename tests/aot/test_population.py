@@ -9,8 +9,9 @@ import pytest
 from kernels_pallas import aot
 from normjax import build
 from normjax.bench import compiled_steps
-from normjax.train import population, program
+from normjax.train import program
 from normjax.train import step as train_step
+from normjax.train import together as together_lib
 
 MEMBERS = 16
 SMALL = {
@@ -56,7 +57,7 @@ def test_members_share_the_launches():
     pytest.skip(reason)
   with aot.abstract("h200"):
     alone = _program()
-    together = population.Together(alone)
+    together = together_lib.Together(alone)
   kinds = {"same_batches": False, "same_evaluation": True}
   stacked, (batch, _, hyper) = together.arguments(MEMBERS, **kinds)
   going = jax.ShapeDtypeStruct((MEMBERS,), bool)

@@ -11,7 +11,8 @@ import pytest
 
 from normjax import build, errors, stopping
 from normjax.record import files
-from normjax.train import chunks, entry, population, program
+from normjax.train import chunks, entry, program
+from normjax.train import together as together_lib
 from tests import support
 
 BASE = {
@@ -165,9 +166,9 @@ def test_chunks_are_halved_until_they_fit(tmp_path, monkeypatch):
   runs = _placed(tmp_path, *[None] * 5)
 
   def compiled(self, size, **kinds):
-    return population.Compiled(None, None, 100 * size, 0.0)
+    return together_lib.Compiled(None, None, 100 * size, 0.0)
 
-  monkeypatch.setattr(population.Together, "get", compiled)
+  monkeypatch.setattr(together_lib.Together, "get", compiled)
 
   def sizes(limit_bytes):
     return [chunk.size for chunk in chunks.split(runs, 4, lambda: limit_bytes)]

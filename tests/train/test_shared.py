@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from normjax.train import population, program, shared, state
+from normjax.train import program, shared, state
 from normjax.train import step as train_step
+from normjax.train import together as together_lib
 from tests import support
 
 
@@ -41,7 +42,7 @@ def test_a_refresh_stays_a_conditional(optimizer):
   batch, _, hyper = alone.abstract
   step = functools.partial(train_step.train_step, alone.recipe)
   want = shared.num_conditionals(step, alone.abstract_state, batch, hyper)
-  together = population.Together(alone)
+  together = together_lib.Together(alone)
   kinds = {"same_batches": False, "same_evaluation": True}
   stacked, (batch, _, hyper) = together.arguments(3, **kinds)
   found = shared.num_conditionals(
