@@ -99,7 +99,7 @@ def split(
 
 def _check_devices(run: Run) -> None:
   """Raises UserError where a member would not be on one device."""
-  devices = program_lib.get(run.config)[0].layout.mesh.size
+  devices = program_lib.traced(run.config).layout.mesh.size
   if devices > 1:
     raise errors.UserError(
       f"population: a run takes train.num_devices={devices} devices; members"

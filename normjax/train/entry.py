@@ -3,9 +3,9 @@
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -146,21 +146,22 @@ def _train(chunk: chunks.Chunk, *, writes: bool) -> dict[Path, dict[str, Any]]:
   try:
     for run in runs:
       recorders.append(Recorder(run.files, run.config, writes=writes))
+    made = _make(chunk)
     for n, (run, recorder) in enumerate(zip(runs, recorders, strict=True)):
-      compiled, _ = program.get(run.config)
       lanes.append(
         Lane(
           run.config,
           run.files,
           recorder,
-          compiled,
+          made.program,
           run.observe,
           chunk.facts(n),
+          made.flops_per_step,
         )
       )
       lanes[-1].begin()
-      recorder.clock.add("compile", compiled.bill_s())
-    loop.train(lanes, _stepper(chunk, lanes))
+      recorder.clock.add("compile", made.bill_s())
+    loop.train(lanes, made.stepper(lanes))
   except BaseException as error:
     is_signal = isinstance(error, KeyboardInterrupt | SystemExit)
     state = RunState.INTERRUPTED if is_signal else RunState.FAILED
@@ -184,20 +185,48 @@ def _train(chunk: chunks.Chunk, *, writes: bool) -> dict[Path, dict[str, Any]]:
   }
 
 
-def _stepper(chunk: chunks.Chunk, lanes: Sequence[Lane]) -> loop.Stepper:
-  """What computes for the lanes of a chunk."""
+class _Made(NamedTuple):
+  """What is compiled for a chunk.
+
+  Attributes:
+    program: of its runs.
+    flops_per_step: of one of them.
+    bill_s: seconds of compilation since its last call.
+    stepper: of lanes that have begun.
+  """
+
+  program: program.Program
+  flops_per_step: float | None
+  bill_s: Callable[[], float]
+  stepper: Callable[[Sequence[Lane]], loop.Stepper]
+
+
+def _make(chunk: chunks.Chunk) -> _Made:
+  """Compiles what a chunk needs."""
+  config = chunk.runs[0].config
   if chunk.size == 1:
-    return Alone()
-  together = together_lib.get(lanes[0].config)
-  stepper = population.Population(
-    together,
-    lanes,
-    chunk.places,
+    alone, _ = program.get(config)
+    flops = program.flops(alone.step)
+    return _Made(alone, flops, alone.bill_s, lambda lanes: Alone())
+  together = together_lib.get(config)
+  compiled = together.get(
     chunk.size,
     same_batches=chunk.same_batches,
+    same_evaluation=together_lib.evaluates_alike(config),
   )
-  lanes[0].recorder.clock.add("compile", together.bill_s())
-  return stepper
+
+  def stepper(lanes):
+    return population.Population(
+      together,
+      compiled,
+      lanes,
+      chunk.places,
+      same_batches=chunk.same_batches,
+    )
+
+  return _Made(
+    together.program, compiled.flops_per_step, together.bill_s, stepper
+  )
 
 
 def _close(lanes: Sequence[Lane]) -> None:

@@ -80,6 +80,7 @@ class Lane:
     program: Program,
     observe: Observer,
     population: Mapping[str, Any] = ALONE,
+    flops_per_step: float | None = None,
   ):
     """Nothing is computed yet.
 
@@ -90,12 +91,15 @@ class Lane:
       program: see the class.
       observe: see `Observer`.
       population: where it trains, for its record; see `chunks`.
+      flops_per_step: of this run alone, by the compiler's count; None where
+        it has none.
     """
     self.config, self.recorder, self.program = config, recorder, program
     self.held: Held | None = None
     self.step, self.diverged_at = 0, -1
     self._directory, self._observe = directory, observe
     self._population = dict(population)
+    self._flops_per_step = flops_per_step
     self.dataset = build.dataset(config)
     self.evaluated = build.evaluation_dataset(config)
     self.hyper = program.layout.put_scalars(build.hyper(config))
@@ -198,7 +202,7 @@ class Lane:
     return {
       "examples_per_step": batch_size,
       "tokens_per_step": inputs.size if is_text else None,
-      "flops_per_step": (self.program.step.cost_analysis() or {}).get("flops"),
+      "flops_per_step": self._flops_per_step,
     }
 
   # ----- Between steps -----

@@ -44,9 +44,9 @@ class Population:
   def __init__(
     self,
     together: together_lib.Together,
+    compiled: together_lib.Compiled,
     lanes: Sequence[Lane],
     places: Sequence[int],
-    size: int,
     *,
     same_batches: bool,
   ):
@@ -54,17 +54,16 @@ class Population:
 
     Args:
       together: of their program.
+      compiled: what it gives for as many places; those that nobody has stay
+        empty.
       lanes: the members.
-      places: of each, below `size`.
-      size: of the population; places that nobody has stay empty.
+      places: of each.
       same_batches: see `Together.get`.
     """
-    self._together, self._size = together, size
+    self._together, self._compiled = together, compiled
+    self._size = compiled.size
     self._same_batches = same_batches
     self._same_evaluation = together_lib.evaluates_alike(lanes[0].config)
-    self._compiled = together.get(
-      size, same_batches=same_batches, same_evaluation=self._same_evaluation
-    )
     # One that has taken more steps waits, and meets what is shared later.
     self._first = min(lanes, key=lambda lane: lane.step)
     self._check_shared(lanes)

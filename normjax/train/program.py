@@ -1,10 +1,11 @@
 """The compiled functions of a run, shared by all runs of one program."""
 
+import contextlib
 import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -46,16 +47,18 @@ def enable_cache() -> None:
 class Program:
   """Ahead-of-time compiled functions, and what compiling them took.
 
+  The step and the evaluation are compiled when they are first asked for, or
+  by `get`: members of a population need neither.
+
   Attributes:
     layout: where its arrays lie.
     initialize: (hyper, first training batch, start steps=()) -> State; the
       steps as in `recipe_and_initialize`. The batch matters to models with
       `initialize_on` alone.
-    step: (State, batch, hyper) -> (State, metrics); donates the state.
-    evaluate: (State, batch, hyper) -> sums.
+    lowered: its functions before they are compiled.
     snapshot: (State) -> a copy that later steps do not overwrite.
     abstract_state: shapes, dtypes and shardings.
-    compile_s: seconds of tracing and compilation, all functions.
+    compile_s: seconds of tracing and compilation, so far.
     kernels: op to the implementations that were chosen while tracing.
     kernels_refused: op to why those that it prefers were not.
     matmul_precision: what the operands of float32 products are rounded to.
@@ -66,8 +69,7 @@ class Program:
 
   layout: layout_lib.Layout
   initialize: Callable[..., Any]
-  step: Any
-  evaluate: Any
+  lowered: "Lowered"
   snapshot: Callable[..., Any]
   abstract_state: train_state.State
   compile_s: float
@@ -77,12 +79,30 @@ class Program:
   recipe: train_step.Recipe
   abstract: "Arguments"
   compiler_options: dict[str, Any] | None
-  _is_billed: bool = False
+  _billed_s: float = 0.0
+
+  @functools.cached_property
+  def step(self) -> Any:
+    """(State, batch, hyper) -> (State, metrics); donates the state."""
+    with self._timed():
+      return self.lowered.step.compile(self.compiler_options)
+
+  @functools.cached_property
+  def evaluate(self) -> Any:
+    """(State, batch, hyper) -> sums."""
+    with self._timed():
+      return self.lowered.evaluate.compile()
+
+  @contextlib.contextmanager
+  def _timed(self) -> Iterator[None]:
+    start_s = time.perf_counter()
+    yield
+    self.compile_s += time.perf_counter() - start_s
 
   def bill_s(self) -> float:
-    """`compile_s` for the first run that asks, 0 for the others."""
-    seconds = 0.0 if self._is_billed else self.compile_s
-    self._is_billed = True
+    """Seconds of `compile_s` that no run has been told of."""
+    seconds = self.compile_s - self._billed_s
+    self._billed_s = self.compile_s
     return seconds
 
   @property
@@ -109,14 +129,21 @@ _PROGRAMS: dict[str, Program] = {}
 
 def get(config: configure.ConfigDict) -> tuple[Program, bool]:
   """The program of a config, and whether it was compiled just now."""
+  program = traced(config)
+  is_new = "step" not in vars(program)
+  _ = program.step, program.evaluate  # Asked for, hence compiled.
+  return program, is_new
+
+
+def traced(config: configure.ConfigDict) -> Program:
+  """The program of a config; of its functions only `initialize` is compiled."""
   key = build.program_key(config)
-  if key in _PROGRAMS:
-    return _PROGRAMS[key], False
-  try:
-    _PROGRAMS[key] = _compile(config)
-  except dispatch.UnsupportedError as error:
-    raise errors.UserError(str(error)) from error
-  return _PROGRAMS[key], True
+  if key not in _PROGRAMS:
+    try:
+      _PROGRAMS[key] = _trace(config)
+    except dispatch.UnsupportedError as error:
+      raise errors.UserError(str(error)) from error
+  return _PROGRAMS[key]
 
 
 def state_in_shapes(
@@ -332,15 +359,12 @@ def lower(config: configure.ConfigDict) -> Lowered:
   )
 
 
-def _compile(config: configure.ConfigDict) -> Program:
+def _trace(config: configure.ConfigDict) -> Program:
   enable_cache()
   start_s = time.perf_counter()
   with dispatch.recording() as kernels, dispatch.refusals() as refused:
     lowered = lower(config)
   shardings = lowered.shardings
-  compiler_options = _compiler_options(config)
-  step = lowered.step.compile(compiler_options)
-  evaluate = lowered.evaluate.compile()
   return Program(
     layout=lowered.layout,
     initialize=_initializer(
@@ -350,8 +374,7 @@ def _compile(config: configure.ConfigDict) -> Program:
       shardings,
       is_whole=not _changes(config),
     ),
-    step=step,
-    evaluate=evaluate,
+    lowered=lowered,
     snapshot=jax.jit(
       lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings
     ),
@@ -362,8 +385,13 @@ def _compile(config: configure.ConfigDict) -> Program:
     matmul_precision=precision.meaning(precision.choice(config)).operands,
     recipe=lowered.recipe,
     abstract=lowered.abstract,
-    compiler_options=compiler_options,
+    compiler_options=_compiler_options(config),
   )
+
+
+def flops(compiled: Any) -> float | None:
+  """The compiler's count; None where it has none."""
+  return (compiled.cost_analysis() or {}).get("flops")
 
 
 def peak_bytes(compiled: Any) -> int:

@@ -30,6 +30,7 @@ class Compiled(NamedTuple):
   """The functions of a population of one size.
 
   Attributes:
+    size: places of members.
     step: (state, batch, hyper, is_going) -> (state, metrics); donates the
       state.
     evaluate: (state, batch, hyper) -> sums.
@@ -37,10 +38,17 @@ class Compiled(NamedTuple):
     compile_s: what compiling them took.
   """
 
+  size: int
   step: Any
   evaluate: Any
   peak_bytes: int
   compile_s: float
+
+  @property
+  def flops_per_step(self) -> float | None:
+    """Of one member, by the compiler's count."""
+    flops = program_lib.flops(self.step)
+    return None if flops is None else flops / self.size
 
 
 class Together:
@@ -92,9 +100,9 @@ class Together:
     return self._compiled[key]
 
   def bill_s(self) -> float:
-    """Seconds of compilation since the last call."""
+    """Seconds of compilation since the last call, the program's own too."""
     seconds, self._unbilled_s = self._unbilled_s, 0.0
-    return seconds
+    return seconds + self.program.bill_s()
 
   def stack(self, states: Sequence[State], first: State) -> State:
     """The state of a population, on the devices.
@@ -212,7 +220,7 @@ class Together:
       .compile()
     )
     seconds = time.perf_counter() - start_s
-    return Compiled(step, evaluate, program_lib.peak_bytes(step), seconds)
+    return Compiled(size, step, evaluate, program_lib.peak_bytes(step), seconds)
 
 
 _TOGETHER: dict[str, Together] = {}
@@ -222,7 +230,7 @@ def get(config: configure.ConfigDict) -> Together:
   """What is known of the populations of a config's program."""
   key = build.program_key(config)
   if key not in _TOGETHER:
-    _TOGETHER[key] = Together(program_lib.get(config)[0])
+    _TOGETHER[key] = Together(program_lib.traced(config))
   return _TOGETHER[key]
 
 

@@ -166,7 +166,7 @@ def test_chunks_are_halved_until_they_fit(tmp_path, monkeypatch):
   runs = _placed(tmp_path, *[None] * 5)
 
   def compiled(self, size, **kinds):
-    return together_lib.Compiled(None, None, 100 * size, 0.0)
+    return together_lib.Compiled(size, None, None, 100 * size, 0.0)
 
   monkeypatch.setattr(together_lib.Together, "get", compiled)
 

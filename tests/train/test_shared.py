@@ -13,32 +13,17 @@ from normjax.train import together as together_lib
 from tests import support
 
 
-def _abstract(optimizer):
+def _traced(optimizer):
   config = support.tiny_mlp(
     {"optimizer.name": optimizer, "model.hidden_dim": 16}
   )
-  lowered = program.lower(config)
-  return program.Program(
-    layout=lowered.layout,
-    initialize=None,
-    step=None,
-    evaluate=None,
-    snapshot=None,
-    abstract_state=lowered.state,
-    compile_s=0.0,
-    kernels={},
-    kernels_refused={},
-    matmul_precision="",
-    recipe=lowered.recipe,
-    abstract=lowered.abstract,
-    compiler_options=None,
-  )
+  return program.traced(config)
 
 
 @pytest.mark.parametrize("optimizer", ["conda", "soap", "galore"])
 def test_a_refresh_stays_a_conditional(optimizer):
   """Batched counters would have the matrices factorised at every step."""
-  alone = _abstract(optimizer)
+  alone = _traced(optimizer)
   batch, _, hyper = alone.abstract
   step = functools.partial(train_step.train_step, alone.recipe)
   want = shared.num_conditionals(step, alone.abstract_state, batch, hyper)
