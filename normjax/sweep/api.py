@@ -22,7 +22,7 @@ from normjax.sweep.planner import Planner, State
 from normjax.sweep.spec import Sweep
 from normjax.sweep.summary import Summary
 
-RUNNER = "normjax.train:run"
+RUNNER = population_lib.ALONE
 
 
 def run_sweep(
@@ -62,8 +62,7 @@ def run_sweep(
     accept_code_change: keep the results of runs whose own components have
       changed since, and go on with the others.
     compiles: of a dry run: compile each program, for memory and time.
-    runner: "module:function", called in a worker as
-      `function(config, directory)`; leaves `result.json`.
+    runner: called in a worker; leaves `result.json`. See `worker.run_list`.
     program_key: `normjax.build.program_key` unless given.
     estimate: `normjax.train.estimate` unless given; for the dry run.
     console: standard output unless given.
@@ -73,7 +72,7 @@ def run_sweep(
     methods: run only those whose label this regular expression matches.
     seeds: run only these of the final seeds. What was not chosen is left for
       another call.
-    population: see `Sweep`, whose own value it takes the place of.
+    population: in place of the sweep's own; see `Sweep`.
 
   Raises:
     UserError: bad input, before anything has run; an unknown executor is
@@ -232,7 +231,7 @@ class Prepared:
       ):
         place = self._place(
           out=self.out,
-          runner=self._worker_runner(),
+          runner=population_lib.runner(self.sweep.population, self._runner),
           num_slots=self._num_slots,
           lock=descriptor,
         )
@@ -257,12 +256,6 @@ class Prepared:
           self._started_s,
           notes,
         )
-
-  def _worker_runner(self) -> str:
-    """What workers call; one of the caller's own knows about populations."""
-    if self._runner != RUNNER:
-      return self._runner
-    return population_lib.runner(self.sweep.population, RUNNER)
 
   def _note(self, text: str) -> None:
     self._console.print(escape.terminal(f"note: {text}"), soft_wrap=True)

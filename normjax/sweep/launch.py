@@ -18,7 +18,6 @@ and what ends the sweep.
 """
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -41,7 +40,9 @@ from normjax.sweep.executor import (
   Note,
   Ready,
 )
+from normjax.sweep.lists import Lists
 from normjax.sweep.plan import Point
+from normjax.sweep.slot import Slot
 
 TICK_S = 0.2
 # Below the 30 s that schedulers leave between SIGTERM and SIGKILL.
@@ -69,49 +70,6 @@ class Watcher(Protocol):
   def tick(self, launcher: "Launcher") -> None:
     """Some time has passed."""
     ...
-
-
-@dataclasses.dataclass
-class Slot:
-  """What the launcher knows of a slot of its executor.
-
-  Attributes:
-    ready: whether it has started.
-    ending: whether a run of it was interrupted: it takes no more.
-    program: of the points that it was given last.
-    compiled: the programs that it has compiled.
-    points: those that it was given and that have not ended, by run id.
-    begun: of these, the run ids of those that have begun.
-    since_s: when it was given points, or the last of them began; monotonic.
-  """
-
-  ready: bool = False
-  ending: bool = False
-  program: str | None = None
-  compiled: set[str] = dataclasses.field(default_factory=set)
-  points: dict[str, Point] = dataclasses.field(default_factory=dict)
-  begun: list[str] = dataclasses.field(default_factory=list)
-  since_s: float = 0.0
-
-  @property
-  def idle(self) -> bool:
-    """Whether it waits for points."""
-    return self.ready and not self.ending and not self.points
-
-  def give(self, points: Sequence[Point]) -> None:
-    """Notes that it was given points."""
-    self.points = {point.run_id: point for point in points}
-    self.begun = []
-    self.program = points[0].program
-    self.since_s = time.monotonic()
-
-  def blamed(self) -> list[Point]:
-    """The points that its end is put down to: those begun, or the first.
-
-    One at least, so that a slot that never gets as far as to begin anything
-    is not tried for ever.
-    """
-    return [self.points[i] for i in self.begun] or [*self.points.values()][:1]
 
 
 class Launcher:
@@ -165,8 +123,7 @@ class Launcher:
     self._retries = retries
     self._attempts = attempts
     self._watcher = watcher
-    self._max_lanes = max_lanes
-    self._max_lanes_of: dict[str, int] = {}  # By program, where it is less.
+    self._lists = Lists(max_lanes)
     self._num_failures: dict[str, int] = {}
     self._bad_starts = 0
 
@@ -230,9 +187,6 @@ class Launcher:
 
   def _submit_points(self) -> None:
     """Gives each idle slot the points that the schedule has for it."""
-    # Nobody waits while another has several.
-    num_left = len(self.pending) + len(self.running())
-    share = max(1, -(-num_left // self.num_slots))
     for number, slot in self.slots.items():
       if not slot.idle:
         continue
@@ -242,38 +196,26 @@ class Launcher:
         self.pending,
         self.progress(),
         self.timings,
-        min(self._max_lanes, share),
+        self._list_size,
       )
       if not points:
         continue
-      points = points[: self._most(points[0].program)]
       for point in points:
         self.pending.remove(point)
       slot.give(points)
       self._executor.submit(number, [self._lane(point) for point in points])
 
-  def _most(self, program: str) -> int:
+  def _list_size(self, program: str) -> int:
     """Points of a program that a slot is given at once."""
-    return self._max_lanes_of.get(program, self._max_lanes)
+    num_left = len(self.pending) + len(self.running())
+    return self._lists.size(program, num_left, self.num_slots)
 
   def _lane(self, point: Point) -> Lane:
     """A point as the executor gets it."""
     directory = self._directory.run(point.run_id)
     directory.set_result_aside()
-    most = self._most(point.program)
+    most = self._lists.most(point.program)
     return Lane(point.run_id, point.config, directory.path, most)
-
-  def _halve(self, points: Sequence[Point], message: str) -> None:
-    """Has points tried again, half as many at once: one may be too much."""
-    program = points[0].program
-    self._max_lanes_of[program] = most = -(-len(points) // 2)
-    self._watcher.note(
-      f"{message} A slot had {len(points)} points; from here on it has {most}"
-      " of this program at once."
-    )
-    for point in points:
-      self._attempts.add(point.run_id, RunState.FAILED, message=message)
-      self.pending.append(point)
 
   def _handle(self, event: Event) -> None:
     """Does what an event asks for."""
@@ -352,21 +294,16 @@ class Launcher:
       slot = self.slots.pop(event.slot)
       beside = [slot.points[run_id] for run_id in slot.begun]
       self.pending += [p for p in slot.points.values() if p not in beside]
-      if beside:
-        self._halve([point, *beside], event.message)
-        return
-    self._fail(point, event.message, retry=event.cause != Cause.INPUT)
+      self._fail_together([point, *beside], event.message)
+    else:
+      self._fail(point, event.message, retry=event.cause != Cause.INPUT)
 
   def _replace(self, event: Died) -> None:
     """Books the death of a slot; another is started in its place."""
     slot = self.slots.pop(event.slot)
     blamed = slot.blamed()
     self.pending += [p for p in slot.points.values() if p not in blamed]
-    if len(blamed) > 1:
-      self._halve(blamed, event.message)
-      blamed = []
-    for point in blamed:
-      self._fail(point, event.message)
+    self._fail_together(blamed, event.message)
     if not slot.ready:
       self._bad_starts += 1
       if self._bad_starts >= MAX_BAD_STARTS:
@@ -385,6 +322,17 @@ class Launcher:
     self.num_slots = len(self.slots)
     self._bad_starts = 0
     self._watcher.note(f"{why} Going on with {self.num_slots}.")
+
+  def _fail_together(self, points: Sequence[Point], message: str) -> None:
+    """Books what points met side by side; shorter lists may not meet it."""
+    if len(points) < 2:
+      for point in points:
+        self._fail(point, message)
+      return
+    self._watcher.note(self._lists.halve(points, message))
+    for point in points:
+      self._attempts.add(point.run_id, RunState.FAILED, message=message)
+    self.pending += points
 
   def _fail(self, point: Point, message: str, *, retry: bool = True) -> None:
     """Books a failed attempt; the point waits for another, or is given up."""

@@ -9,6 +9,7 @@ OFF, AUTO = "off", "auto"
 # Of "auto": compiled for an H200, a step of sixteen small decoders takes 204
 # kernels, that of one takes 200.
 AUTO_MEMBERS = 16
+ALONE = "normjax.train:run"
 _RUNNERS = "normjax.train.side_by_side"
 
 
@@ -34,8 +35,14 @@ def most(value: str | int) -> int:
   return AUTO_MEMBERS if value == AUTO else int(value)
 
 
-def runner(value: str | int, default: str) -> str:
-  """What a worker calls; `default` where each point runs by itself."""
-  if value == OFF:
-    return default
+def runner(value: str | int, alone: str) -> str:
+  """What a worker calls.
+
+  Args:
+    value: of `Sweep.population`.
+    alone: what it calls for each point by itself; one of the caller's own says
+      itself what it can.
+  """
+  if value == OFF or alone != ALONE:
+    return alone
   return f"{_RUNNERS}:{'AUTO' if value == AUTO else 'POPULATION'}"

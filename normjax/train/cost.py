@@ -9,6 +9,7 @@ import numpy as np
 
 from normjax import build, configure
 from normjax.data import specs
+from normjax.train import compiled as compiled_lib
 from normjax.train import program as program_lib
 from normjax.train.state import State
 
@@ -28,14 +29,16 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   cost = program.step.cost_analysis() or {}
   return {
     **program.sizes(program.abstract_state),
-    "peak_bytes": program_lib.peak_bytes(program.step),
+    "peak_bytes": compiled_lib.peak_bytes(program.step),
     "flops_per_step": cost.get("flops", float("nan")),
     **timed,
     "compile_s": program.compile_s,
   }
 
 
-def step_s(program: program_lib.Program, config: configure.ConfigDict) -> float:
+def step_s(
+  program: compiled_lib.Program, config: configure.ConfigDict
+) -> float:
   """Seconds of a step on a config's first batch; see `median_s`."""
   dataset = build.dataset(config)
   hyper = program.layout.put_scalars(build.hyper(config))

@@ -22,6 +22,7 @@ from normjax.train import (
   population,
   program,
 )
+from normjax.train import compiled as compiled_lib
 from normjax.train import together as together_lib
 from normjax.train.alone import Alone
 from normjax.train.lane import Lane, Observer
@@ -195,7 +196,7 @@ class _Made(NamedTuple):
     stepper: of lanes that have begun.
   """
 
-  program: program.Program
+  program: compiled_lib.Program
   flops_per_step: float | None
   bill_s: Callable[[], float]
   stepper: Callable[[Sequence[Lane]], loop.Stepper]
@@ -206,7 +207,7 @@ def _make(chunk: chunks.Chunk) -> _Made:
   config = chunk.runs[0].config
   if chunk.size == 1:
     alone, _ = program.get(config)
-    flops = program.flops(alone.step)
+    flops = compiled_lib.flops(alone.step)
     return _Made(alone, flops, alone.bill_s, lambda lanes: Alone())
   together = together_lib.get(config)
   compiled = together.get(

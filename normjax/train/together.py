@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from normjax import build, configure
+from normjax.train import compiled as compiled_lib
 from normjax.train import program as program_lib
 from normjax.train import shared
 from normjax.train import step as train_step
@@ -47,7 +48,7 @@ class Compiled(NamedTuple):
   @property
   def flops_per_step(self) -> float | None:
     """Of one member, by the compiler's count."""
-    flops = program_lib.flops(self.step)
+    flops = compiled_lib.flops(self.step)
     return None if flops is None else flops / self.size
 
 
@@ -59,7 +60,7 @@ class Together:
     shared: what its members have in common.
   """
 
-  def __init__(self, program: program_lib.Program):
+  def __init__(self, program: compiled_lib.Program):
     """Finds what is shared; compiles nothing."""
     start_s = time.perf_counter()
     self.program = program
@@ -174,7 +175,7 @@ class Together:
 
   def arguments(
     self, size: int, *, same_batches: bool, same_evaluation: bool
-  ) -> tuple[State, program_lib.Arguments]:
+  ) -> tuple[State, compiled_lib.Arguments]:
     """What the mapped functions are given, in shapes."""
 
     def stacked(leaf, axis=0):
@@ -187,7 +188,7 @@ class Together:
     leaves = jax.tree.leaves(self.program.abstract_state)
     return (
       self._structure.unflatten(map(stacked, leaves, self._axes)),
-      program_lib.Arguments(
+      compiled_lib.Arguments(
         batch if same_batches else jax.tree.map(stacked, batch),
         evaluation_batch
         if same_evaluation
@@ -220,7 +221,9 @@ class Together:
       .compile()
     )
     seconds = time.perf_counter() - start_s
-    return Compiled(size, step, evaluate, program_lib.peak_bytes(step), seconds)
+    return Compiled(
+      size, step, evaluate, compiled_lib.peak_bytes(step), seconds
+    )
 
 
 _TOGETHER: dict[str, Together] = {}
