@@ -64,10 +64,11 @@ class Population:
     self._size = compiled.size
     self._same_batches = same_batches
     self._same_evaluation = together_lib.evaluates_alike(lanes[0].config)
-    # One that has taken more steps waits, and meets what is shared later.
-    self._first = min(lanes, key=lambda lane: lane.step)
-    self._check_shared(lanes)
-    rows = self._rows(dict(zip(places, lanes, strict=True)), self._first)
+    # One that has taken more steps waits until the others have, too.
+    first = min(lanes, key=lambda lane: lane.step)
+    self._step = first.step
+    self._shared_at = self._read_shared(lanes)
+    rows = self._rows(dict(zip(places, lanes, strict=True)), first)
     self._hyper = together.put(
       {
         name: np.asarray(values[0])
@@ -77,7 +78,7 @@ class Population:
       }
     )
     self._state = together.stack(
-      [lane.held.state for lane in rows], self._first.held.state
+      [lane.held.state for lane in rows], first.held.state
     )
     self._diverged_at: np.ndarray | None = None
     self._going: tuple[tuple[int, ...], Any] = ((), None)
@@ -96,6 +97,7 @@ class Population:
 
   def evaluate(self, lanes: Sequence[Lane]) -> None:
     """Evaluates those whose evaluation is due, at once if asked alike."""
+    self._meet(lanes[0].step)
     groups: dict[str, list[Lane]] = {}
     for lane in lanes:
       if lane.begin_evaluation():
@@ -119,6 +121,7 @@ class Population:
       self._state, batch, self._hyper, self._going[1]
     )
     self._diverged_at = None
+    self._step += 1
     fetch = functools.cache(functools.partial(jax.device_get, metrics))
     for lane in lanes:
       lane.took_step(functools.partial(_row, fetch, lane.held.number))
@@ -179,17 +182,30 @@ class Population:
     """One for each place."""
     return [at.get(place, filler) for place in range(self._size)]
 
-  def _check_shared(self, lanes: Sequence[Lane]) -> None:
-    """Raises RuntimeError where what is shared is not, after equal steps."""
-    known: dict[int, list[np.ndarray]] = {}
+  def _meet(self, step: int) -> None:
+    """Has what is shared be that of members who were ahead of the others."""
+    if step != self._step:
+      self._state = self._together.with_shared(
+        self._state, self._shared_at[step]
+      )
+      self._step = step
+
+  def _read_shared(self, lanes: Sequence[Lane]) -> dict[int, list[np.ndarray]]:
+    """What is shared, by the steps that lanes have taken.
+
+    Raises:
+      RuntimeError: it is not the same after as many steps.
+    """
+    found: dict[int, list[np.ndarray]] = {}
     for lane in lanes:
       own = self._together.shared_of(lane.held.state)
-      want = known.setdefault(lane.step, own)
+      want = found.setdefault(lane.step, own)
       if not all(map(np.array_equal, own, want)):
         raise RuntimeError(
           f"after {lane.step} steps two members of a population have other"
           " counters: one was started from another state than the other"
         )
+    return found
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[np.ndarray]]:

@@ -126,6 +126,18 @@ class Together:
     leaves = jax.tree.leaves(state)
     return [np.asarray(leaves[n]) for n in sorted(self.shared.leaves)]
 
+  def with_shared(self, state: State, values: Sequence[np.ndarray]) -> State:
+    """The state of a population, with other values of what is shared.
+
+    Args:
+      state: of a population.
+      values: as `shared_of` gives them.
+    """
+    leaves = jax.tree.leaves(state)
+    for n, value in zip(sorted(self.shared.leaves), values, strict=True):
+      leaves[n] = self.put(value)
+    return self._structure.unflatten(leaves)
+
   def take(self, state: State, place: int) -> State:
     """The state of one member, as its program alone has it."""
     return self._take(state, jnp.int32(place))

@@ -1,5 +1,6 @@
 """Members of a population: what each gives, and that no other notices."""
 
+import itertools
 import json
 import os
 import shutil
@@ -24,8 +25,9 @@ BASE = {
 LANES = {
   "first": {},
   "other seed and rate": {"seed": 3, "optimizer.learning_rate": 0.01},
-  "shorter": {"train.num_steps": 5, "log.every_steps": 2},
+  "shorter": {"train.num_steps": 3, "log.every_steps": 2},
 }
+LAST = ("ckpt/6/seal/metadata", "ckpt/3/seal/metadata")
 DIVERGES = {"optimizer.learning_rate": 1e30, "train.gradient_clip": 0.0}
 
 
@@ -55,7 +57,7 @@ def straight(tmp_path_factory):
   directory = tmp_path_factory.mktemp("straight")
   results = entry.run_together(_runs(directory), most=4)
   assert [result["state"] for result in results] == ["done"] * 3
-  assert [result["steps"] for result in results] == [6, 6, 5]
+  assert [result["steps"] for result in results] == [6, 6, 3]
   return directory
 
 
@@ -79,7 +81,7 @@ def test_others_do_not_notice_that_one_diverges(straight, tmp_path):
 
 
 def test_after_a_kill_all_go_on_bit_for_bit(straight, tmp_path):
-  """Also where the newest checkpoint of one is lost, and where one is over."""
+  """Also where the newest checkpoint of one is lost, and one is over."""
 
   def kill(*event):
     if event == ("step", 4):
@@ -88,17 +90,31 @@ def test_after_a_kill_all_go_on_bit_for_bit(straight, tmp_path):
   runs = _runs(tmp_path, observe={"first": kill})
   with stopping.interruptible(), pytest.raises(KeyboardInterrupt):
     entry.run_together(runs, most=4)
-  for name in LANES:
-    assert (tmp_path / name / files.CHECKPOINTS / "5").is_dir()
-  # It was over when the signal came, but had no time for its result.
+  for name, step in zip(LANES, "553", strict=True):
+    assert (tmp_path / name / files.CHECKPOINTS / step).is_dir()
   shutil.rmtree(tmp_path / "first" / files.CHECKPOINTS / "5")
   again = dict(reversed(LANES.items()))
   entry.run_together(_runs(tmp_path, again), most=4)
   for name in LANES:
     found, want = _content(tmp_path / name), _content(straight / name)
-    for kind in ("train", "eval", "ckpt/6/seal/metadata"):
+    for kind in ("train", "eval", *LAST):
       assert found.get(kind) == want.get(kind), (name, kind)
     assert files.read_json(tmp_path / name / files.RUN)["problems"] == []
+
+
+def test_one_that_is_ahead_waits_until_the_others_are_over(straight, tmp_path):
+  """What is shared is then at a step to which nobody has taken it."""
+  shutil.copytree(straight, tmp_path, dirs_exist_ok=True)
+  for name in LANES:
+    (tmp_path / name / files.RESULT).unlink()
+  for name in list(LANES)[:2]:
+    shutil.rmtree(tmp_path / name / files.CHECKPOINTS / "6")
+  shutil.rmtree(tmp_path / "shorter" / files.CHECKPOINTS / "3")
+  entry.run_together(_runs(tmp_path), most=4)
+  for name in LANES:
+    found, want = _content(tmp_path / name), _content(straight / name)
+    for kind in ("train", "eval", *LAST):
+      assert found.get(kind) == want.get(kind), (name, kind)
 
 
 def test_a_member_goes_on_alone_and_is_marked(straight, tmp_path):
@@ -180,15 +196,13 @@ def test_chunks_are_halved_until_they_fit(tmp_path, monkeypatch):
 
 # ----- As good as alone -----
 
+_OPTIMIZERS = ("adamw", "muon", "conda", "adam_8bit")
+_NORMS = ("layer_norm", "batch_norm", "power_norm")
 _PAIRS = [
   pytest.param(
-    optimizer,
-    norm,
-    marks=[] if (optimizer, norm) in _FAST else pytest.mark.slow,
+    *pair, marks=[] if pair == ("muon", "batch_norm") else pytest.mark.slow
   )
-  for _FAST in [{("muon", "batch_norm"), ("adam_8bit", "power_norm")}]
-  for optimizer in ("adamw", "muon", "conda", "adam_8bit")
-  for norm in ("layer_norm", "batch_norm", "power_norm")
+  for pair in itertools.product(_OPTIMIZERS, _NORMS)
 ]
 MORE = {
   "train.ema_decay": 0.9,

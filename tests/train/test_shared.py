@@ -20,7 +20,10 @@ def _traced(optimizer):
   return program.traced(config)
 
 
-@pytest.mark.parametrize("optimizer", ["conda", "soap", "galore"])
+_LONG = [pytest.param(x, marks=pytest.mark.slow) for x in ("soap", "galore")]
+
+
+@pytest.mark.parametrize("optimizer", ["conda", *_LONG])
 def test_a_refresh_stays_a_conditional(optimizer):
   """Batched counters would have the matrices factorised at every step."""
   alone = _traced(optimizer)
