@@ -121,7 +121,11 @@ def run_list(
     runner: see `slot`.
     lanes: all are told of, with `most` alike.
   """
-  most = _members(runner, lanes)
+  try:
+    most = _members(runner, lanes)
+  except KeyboardInterrupt:
+    yield from (Interrupted(slot, lane.run_id) for lane in lanes)
+    return
   if most > 1:
     for lane in lanes:
       yield Began(slot, lane.run_id)
@@ -154,6 +158,9 @@ def _side_by_side(
   slot: int, runner: Any, lanes: Sequence[Lane], most: int
 ) -> Iterator[protocol.Answer]:
   """Runs lanes together; after an error halves of them, to find its lane."""
+  if stopping.asked():
+    yield from (Interrupted(slot, lane.run_id) for lane in lanes)
+    return
   print("---", *(lane.run_id for lane in lanes), file=sys.stderr, flush=True)
   began_s = time.monotonic()
   failure: tuple[str, Cause] | None = None
@@ -174,15 +181,13 @@ def _side_by_side(
     else:
       left.append(lane)
   if failure is None:
-    for lane in left:
-      yield Interrupted(slot, lane.run_id)
+    yield from (Interrupted(slot, lane.run_id) for lane in left)
   elif len(left) > 1 and failure[1] not in (Cause.MEMORY, Cause.DISK):
     middle = len(left) // 2
     for half in (left[:middle], left[middle:]):
       yield from _side_by_side(slot, runner, half, most)
   else:
-    for lane in left:
-      yield Failed(slot, lane.run_id, *failure)
+    yield from (Failed(slot, lane.run_id, *failure) for lane in left)
 
 
 def _runs(lanes: Sequence[Lane]) -> list[tuple[Any, Path]]:

@@ -89,7 +89,8 @@ def split(
     else:
       kind = _Kind(0, False, deciding)
       fresh.setdefault(kind, []).append(run)
-  chunks = [Chunk(alone)] if alone else []
+  # One after the other: what is alone may be so because memory is short.
+  chunks = [Chunk([run]) for run in alone]
   for kind, placed in begun.items():
     chunks += _with_places(kind, placed)
   for group in fresh.values():
@@ -113,7 +114,9 @@ def _recorded(run: Run) -> Mapping[str, Any] | None:
   if not checkpoint.steps(run.directory):
     return None
   record = (run.files.read_run().value or {}).get("provenance", {})
-  return record.get("population", lane.ALONE)
+  told = record.get("population", {})
+  # Earlier versions do not say it: they trained each run by itself.
+  return told if told.keys() == {"size", "place", "batches"} else lane.ALONE
 
 
 def _with_places(kind: _Kind, placed: Iterable[tuple[int, Run]]) -> list[Chunk]:

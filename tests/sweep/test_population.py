@@ -6,7 +6,7 @@ import pytest
 from in_process import InProcess
 from test_launcher import Stage, points  # noqa: F401
 
-from normjax import errors
+from normjax import errors, stopping
 from normjax.record import choices
 from normjax.record.directory import RunDirectory, RunState
 from normjax.report import arithmetic, load
@@ -143,6 +143,28 @@ def test_out_of_memory_is_for_the_launcher(tmp_path):
   _, said = _told(runner, tmp_path, "a", "large")
   assert runner.asked == [["a", "large"]]
   assert [each.cause for each in said[2:]] == [Cause.MEMORY] * 2
+
+
+def test_after_a_signal_no_other_half_begins(tmp_path, monkeypatch):
+  class Stopped(Runner):
+    def together(self, runs, most):
+      if self.asked:  # In the first half of what failed.
+        monkeypatch.setattr(stopping, "asked", lambda: True)
+        raise KeyboardInterrupt
+      super().together(runs, most)
+
+  told, _ = _told(runner := Stopped(), tmp_path, "a", "bad", "b")
+  assert runner.asked == [["a", "bad", "b"]]
+  assert told[3:] == [("Interrupted", name) for name in ("a", "bad", "b")]
+
+
+def test_a_signal_while_it_is_chosen_interrupts_all(tmp_path):
+  class Stopped(Runner):
+    def members(self, runs, most):
+      raise KeyboardInterrupt
+
+  told, _ = _told(Stopped(), tmp_path, "a", "b")
+  assert told == [("Interrupted", "a"), ("Interrupted", "b")]
 
 
 @pytest.mark.parametrize(("most", "wants"), [(1, 9), (4, 1), (4, 0)])

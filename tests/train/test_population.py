@@ -208,6 +208,7 @@ MORE = {
   "train.ema_decay": 0.9,
   "evaluate.weights": "ema",
   "train.output_frozen": True,
+  "train.mixup_alpha": 0.2,
 }
 
 
