@@ -33,9 +33,10 @@ class Measured(NamedTuple):
   num_examples: float
 
 
-# Sums, on the devices, of a batch for each of several runs. None stands for
-# the batch of a run whose data is through: what is given for it is left out.
-SumsOf = Callable[[Sequence[Any]], Sequence[objectives.Sums]]
+# Of a batch for each of several runs: what fetches their sums to the host.
+# None stands for the batch of a run whose data is through: what is given for
+# it is left out.
+SumsOf = Callable[[Sequence[Any]], Callable[[], Sequence[objectives.Sums]]]
 
 
 class Stopped(Exception):
@@ -143,7 +144,8 @@ def _alone(program: Program, state: State, hyper: Hyper) -> SumsOf:
 
   def sums_of(batches):
     batch = program.layout.put_batch(batches[0])
-    return [program.evaluate(state, batch, hyper)]
+    sums = program.evaluate(state, batch, hyper)
+    return lambda: [jax.device_get(sums)]
 
   return sums_of
 
@@ -160,7 +162,7 @@ def evaluate_each(
 
   Arguments as of `measure_each` and `evaluate`.
   """
-  sums: list[list[objectives.Sums]] = [[] for _ in datasets]
+  started = []
   several = {id(dataset): dataset for dataset in datasets}
   for drawn in itertools.zip_longest(
     *(
@@ -175,11 +177,13 @@ def evaluate_each(
         dataset_lib.check_batch(dataset, batch, batch_size)
     at = dict(zip(several, drawn, strict=True))
     batches = [at[id(dataset)] for dataset in datasets]
-    found = sums_of(batches)
-    for own, batch, each in zip(sums, batches, found, strict=True):
-      if batch is not None:
+    is_there = [batch is not None for batch in batches]
+    started.append((is_there, sums_of(batches)))
+  sums: list[list[objectives.Sums]] = [[] for _ in datasets]
+  for is_there, fetch in started:
+    for own, counts, each in zip(sums, is_there, fetch(), strict=True):
+      if counts:
         own.append(each)
-  sums = jax.device_get(sums)
   return [
     _finished(own, metrics, dataset)
     for own, dataset in zip(sums, datasets, strict=True)

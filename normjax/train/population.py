@@ -115,7 +115,8 @@ class Population:
     if self._going[0] != places:
       is_going = np.isin(np.arange(self._size), places)
       self._going = places, self._together.put(is_going)
-    batches = {lane.held.number: lane.batch() for lane in lanes}
+    drawn = lanes[:1] if self._same_batches else lanes
+    batches = {lane.held.number: lane.batch() for lane in drawn}
     batch = self._batch(batches, same=self._same_batches)
     self._state, metrics = self._compiled.step(
       self._state, batch, self._hyper, self._going[1]
@@ -146,11 +147,15 @@ class Population:
         self._batch(there, same=self._same_evaluation),
         self._hyper,
       )
-      fetched = jax.device_get(sums)
-      return [
-        {name: values[place] for name, values in fetched.items()}
-        for place in places
-      ]
+
+      def fetch():
+        fetched = jax.device_get(sums)
+        return [
+          {name: values[place] for name, values in fetched.items()}
+          for place in places
+        ]
+
+      return fetch
 
     # Of one data set its batches are made once.
     datasets = [

@@ -71,6 +71,23 @@ def test_the_record_says_where_a_member_stood(straight):
   ]
 
 
+def test_trials_of_one_seed_have_their_batches_in_common(straight, tmp_path):
+  """A larger rate changes nothing for the member beside it."""
+  lanes = {"first": {}, "faster": {"optimizer.learning_rate": 0.01}}
+  runs = _runs(tmp_path, lanes)
+  entry.run_together(runs, most=4)
+  record = files.read_json(tmp_path / "first" / files.RUN)
+  told = record["provenance"]["population"]
+  assert told == {"size": 2, "place": 0, "batches": "of all"}
+  for kind in ("train", "eval"):
+    want = support.rows(straight / "first", kind)
+    found = support.rows(tmp_path / "first", kind)
+    for name in ("step", "loss"):
+      np.testing.assert_allclose(
+        [row[name] for row in found], [row[name] for row in want], rtol=1e-5
+      )
+
+
 def test_others_do_not_notice_that_one_diverges(straight, tmp_path):
   lanes = {**LANES, "first": DIVERGES}
   results = entry.run_together(_runs(tmp_path, lanes), most=4)
