@@ -7,7 +7,7 @@ from normjax.commands import arguments
 
 USAGE = (
   "sweep CONFIG [--out=DIR] [--methods=REGEX] [--seeds=1,2]"
-  " [--dry_run [--nocompile]] [--config.key=value …]"
+  " [--population=auto|off|N] [--dry_run [--nocompile]] [--config.key=value …]"
 )
 RESUMES = True  # The same command goes on.
 
@@ -22,6 +22,14 @@ def define_flags(values: flags.FlagValues) -> None:
     None,
     "Run only the methods whose label this regular expression matches; the"
     " rest can be run later.",
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "population",
+    None,
+    "Whether points of one program train as members of one compiled step:"
+    " 'off', 'auto' (timed once per program) or how many at most. Default: the"
+    " sweep's own, off unless it says.",
     flag_values=values,
   )
   arguments.define_running(values)
@@ -49,6 +57,7 @@ def run(
     compiles=values["compile"].value,
     methods=values["methods"].value,
     seeds=arguments.seeds(values),
+    population=_population(values["population"].value),
   )
   if values["dry_run"].value:
     return 0
@@ -56,3 +65,10 @@ def run(
   print(escape.lines(summary.text(with_failures=False)))  # The report has.
   print(escape.lines(f"report: {paths.html}"))
   return summary.exit_code
+
+
+def _population(text: str | None) -> str | int | None:
+  """The flag's value; the sweep checks it."""
+  from normjax.sweep import population
+
+  return None if text is None else population.parse(text)

@@ -318,6 +318,9 @@ def _other_arithmetic(before: Any, now: Mapping[str, Any]) -> Iterator[str]:
   """In what a run that goes on differs from what it was."""
   if not isinstance(before, Mapping) or "matmul_precision" not in now:
     return
+  stood, stands = map(_stands, (before, now))
+  if stood != stands:
+    yield f"it trained {stood}, now {stands}"
   # Of versions that did not say it: a CPU has one, others their default.
   only_cpu = {*before.get("devices", ())} == {"cpu"}
   unsaid = "float32" if only_cpu else "as the device has them by default"
@@ -330,3 +333,11 @@ def _other_arithmetic(before: Any, now: Mapping[str, Any]) -> Iterator[str]:
   for op, names in now.get("kernels", {}).items():
     if (old := kernels.get(op)) and not {*old} & {*names}:
       yield f"{op} ran as {', '.join(old)}, now as {', '.join(names)}"
+
+
+def _stands(provenance: Mapping[str, Any]) -> str:
+  """Whether a run is a member of a population, and which."""
+  told = provenance.get("population")
+  if not isinstance(told, Mapping) or told.get("size", 1) == 1:
+    return "alone"
+  return f"at place {told.get('place')} of a population of {told['size']}"

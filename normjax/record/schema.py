@@ -116,6 +116,7 @@ RUN: Fields = {
   "provenance": Field("a mapping", _is_block),
   "provenance.git": Field("a mapping or null", _or_null(_is_block)),
   "provenance.created": _TEXT,
+  "provenance.population": Field("a mapping", _is_block),
   "resumed_at_steps": Field("a list of steps", _list_of(is_count)),
   "problems": Field("a list of texts", _list_of(_is_text)),
   **_SIZES,

@@ -1,4 +1,4 @@
-"""What the runs computed with: precision of products, kernels, back ends.
+"""What the runs computed with: precision of products, kernels, populations.
 
 Each run's record says it. Rows that differ in it differ in more than the
 method, which the head of a report says.
@@ -12,6 +12,7 @@ from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING
 
 PRECISION = "float32 products"
+TRAINED, ALONE = "trained", "alone"
 _NOT_RECORDED = "not recorded"
 
 
@@ -23,6 +24,7 @@ def of_run(run: Run) -> dict[str, str]:
   kernels = record.get("kernels") or {}
   return {
     PRECISION: _precision(record),
+    TRAINED: _mode(record),
     **{op: _shown(value) for op, value in configure.leaves(kernels)},
   }
 
@@ -33,6 +35,12 @@ def _precision(record: Mapping[str, Any]) -> str:
     return str(said)
   only_cpu = set(record.get("devices", ())) == {"cpu"}
   return "float32" if only_cpu else _NOT_RECORDED
+
+
+def _mode(record: Mapping[str, Any]) -> str:
+  """Earlier versions do not say it: they trained each run by itself."""
+  size = (record.get("population") or {}).get("size", 1)
+  return ALONE if size == 1 else "in populations"
 
 
 def _shown(value: Any) -> str:
@@ -78,4 +86,7 @@ def _by_method(sweep: SweepRecord) -> dict[str, dict[str, list[str]]]:
       values = found.setdefault(run.method, {}).setdefault(name, [])
       if value not in values:
         values.append(value)
+  if all(own.get(TRAINED, [ALONE]) == [ALONE] for own in found.values()):
+    for own in found.values():
+      own.pop(TRAINED, None)  # As ever; there is nothing to tell.
   return found

@@ -12,7 +12,7 @@ from normjax.report.load import Run, SweepRecord
 from normjax.report.tables import NOTHING
 
 # Differ between runs by their nature.
-_UNIQUE = ("created", "git.diff", "git.diff_file")
+_UNIQUE = ("created", "git.diff", "git.diff_file", "population.place")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,6 +63,7 @@ def run_sweep(
   runner: str = "normjax.train:run",
   methods: str | None = None,
   seeds: Iterable[int] | None = None,
+  population: str | int | None = None,
 ) -> Any:
   """Runs, or resumes, the sweep of a config file; see `sweep.api`."""
   from normjax.sweep import api
@@ -79,4 +80,5 @@ def run_sweep(
     runner=runner,
     methods=methods,
     seeds=seeds,
+    population=population,
   )

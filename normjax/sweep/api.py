@@ -15,13 +15,14 @@ from normjax.record import lock
 from normjax.record.directory import RunState, SweepDirectory
 from normjax.sweep import executor as executor_lib
 from normjax.sweep import launch, own_data, preflight, progress, select, spec
+from normjax.sweep import population as population_lib
 from normjax.sweep import tune as tune_lib
 from normjax.sweep.plan import Estimate, ProgramKey
 from normjax.sweep.planner import Planner, State
 from normjax.sweep.spec import Sweep
 from normjax.sweep.summary import Summary
 
-RUNNER = "normjax.train:run"
+RUNNER = population_lib.ALONE
 
 
 def run_sweep(
@@ -42,6 +43,7 @@ def run_sweep(
   executor: str | type[executor_lib.Executor] = "local",
   methods: str | None = None,
   seeds: Iterable[int] | None = None,
+  population: str | int | None = None,
 ) -> Summary:
   """Runs, or resumes, the sweep of a config file.
 
@@ -60,8 +62,7 @@ def run_sweep(
     accept_code_change: keep the results of runs whose own components have
       changed since, and go on with the others.
     compiles: of a dry run: compile each program, for memory and time.
-    runner: "module:function", called in a worker as
-      `function(config, directory)`; leaves `result.json`.
+    runner: called in a worker; leaves `result.json`. See `worker.run_list`.
     program_key: `normjax.build.program_key` unless given.
     estimate: `normjax.train.estimate` unless given; for the dry run.
     console: standard output unless given.
@@ -71,6 +72,7 @@ def run_sweep(
     methods: run only those whose label this regular expression matches.
     seeds: run only these of the final seeds. What was not chosen is left for
       another call.
+    population: in place of the sweep's own; see `Sweep`.
 
   Raises:
     UserError: bad input, before anything has run; an unknown executor is
@@ -92,6 +94,7 @@ def run_sweep(
     executor=executor,
     methods=methods,
     seeds=seeds,
+    population=population,
   )
   if dry_run:
     prepared.show()
@@ -130,6 +133,7 @@ class Prepared:
     methods: select.Methods | None = None,
     seeds: Iterable[int] | None = None,
     other_metrics: Iterable[str] = (),
+    population: str | int | None = None,
   ):
     """Plans; see `run_sweep` for what it is given, and what it raises.
 
@@ -145,6 +149,9 @@ class Prepared:
     self._retries, self._runner, self._grace_s = retries, runner, grace_s
     self._place = executor_lib.resolve(executor)
     self.config, self.sweep = load(config_path, overrides or {}, other_metrics)
+    if population is not None:
+      population_lib.check("--population", population)
+      self.sweep = dataclasses.replace(self.sweep, population=population)
     self._planner = Planner(
       self.sweep,
       self.config,
@@ -224,7 +231,7 @@ class Prepared:
       ):
         place = self._place(
           out=self.out,
-          runner=self._runner,
+          runner=population_lib.runner(self.sweep.population, self._runner),
           num_slots=self._num_slots,
           lock=descriptor,
         )
@@ -237,6 +244,7 @@ class Prepared:
           stopping=stopping,
           watcher=show,
           grace_s=self._grace_s,
+          max_lanes=population_lib.most(self.sweep.population),
         )
         notes, before, state = _run_stages(self._planner, launcher, show)
         return _summary(

@@ -32,11 +32,19 @@ EXECUTORS = Registry("executor", {"local": "normjax.sweep.local:LocalPool"})
 
 @dataclasses.dataclass(frozen=True)
 class Lane:
-  """One run: its id, its resolved config as plain dicts, its directory."""
+  """One run: its id, its resolved config as plain dicts, its directory.
+
+  Attributes:
+    run_id: see above, like the next two.
+    config: see `run_id`.
+    directory: see `run_id`.
+    most: members that its population may have; 1: it trains by itself.
+  """
 
   run_id: str
   config: Mapping[str, Any]
   directory: Path
+  most: int = 1
 
 
 class Cause(enum.StrEnum):
@@ -127,7 +135,8 @@ class Executor(Protocol):
 
     Args:
       out: of the sweep.
-      runner: "module:function", called as `function(config, directory)`.
+      runner: "module:function", called as `function(config, directory)`; see
+        `worker.run_list`.
       num_slots: at most so many are started; they are numbered from 0.
       lock: descriptor of the sweep's lock, for processes to inherit.
     """

@@ -10,6 +10,7 @@ and what ends the sweep.
 | a run failed, or left no result | tried again, `retries` times |
 | bad input | never tried again |
 | out of memory | the slot is started anew; tried again |
+| it, or a death, with several points | tried again in halves, not counted |
 | a disk's fault | the sweep ends: every other run would meet it |
 | a slot died | started anew; what ran there is tried again |
 | slots do not start | the sweep goes on with fewer |
@@ -17,7 +18,6 @@ and what ends the sweep.
 """
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -40,7 +40,9 @@ from normjax.sweep.executor import (
   Note,
   Ready,
 )
+from normjax.sweep.lists import Lists
 from normjax.sweep.plan import Point
+from normjax.sweep.slot import Slot
 
 TICK_S = 0.2
 # Below the 30 s that schedulers leave between SIGTERM and SIGKILL.
@@ -68,49 +70,6 @@ class Watcher(Protocol):
   def tick(self, launcher: "Launcher") -> None:
     """Some time has passed."""
     ...
-
-
-@dataclasses.dataclass
-class Slot:
-  """What the launcher knows of a slot of its executor.
-
-  Attributes:
-    ready: whether it has started.
-    ending: whether a run of it was interrupted: it takes no more.
-    program: of the points that it was given last.
-    compiled: the programs that it has compiled.
-    points: those that it was given and that have not ended, by run id.
-    begun: of these, the run ids of those that have begun.
-    since_s: when it was given points, or the last of them began; monotonic.
-  """
-
-  ready: bool = False
-  ending: bool = False
-  program: str | None = None
-  compiled: set[str] = dataclasses.field(default_factory=set)
-  points: dict[str, Point] = dataclasses.field(default_factory=dict)
-  begun: list[str] = dataclasses.field(default_factory=list)
-  since_s: float = 0.0
-
-  @property
-  def idle(self) -> bool:
-    """Whether it waits for points."""
-    return self.ready and not self.ending and not self.points
-
-  def give(self, points: Sequence[Point]) -> None:
-    """Notes that it was given points."""
-    self.points = {point.run_id: point for point in points}
-    self.begun = []
-    self.program = points[0].program
-    self.since_s = time.monotonic()
-
-  def blamed(self) -> list[Point]:
-    """The points that its end is put down to: those begun, or the first.
-
-    One at least, so that a slot that never gets as far as to begin anything
-    is not tried for ever.
-    """
-    return [self.points[i] for i in self.begun] or [*self.points.values()][:1]
 
 
 class Launcher:
@@ -164,7 +123,7 @@ class Launcher:
     self._retries = retries
     self._attempts = attempts
     self._watcher = watcher
-    self._max_lanes = max_lanes
+    self._lists = Lists(max_lanes)
     self._num_failures: dict[str, int] = {}
     self._bad_starts = 0
 
@@ -237,7 +196,7 @@ class Launcher:
         self.pending,
         self.progress(),
         self.timings,
-        self._max_lanes,
+        self._list_size,
       )
       if not points:
         continue
@@ -246,11 +205,17 @@ class Launcher:
       slot.give(points)
       self._executor.submit(number, [self._lane(point) for point in points])
 
+  def _list_size(self, program: str) -> int:
+    """Points of a program that a slot is given at once."""
+    num_left = len(self.pending) + len(self.running())
+    return self._lists.size(program, num_left, self.num_slots)
+
   def _lane(self, point: Point) -> Lane:
     """A point as the executor gets it."""
     directory = self._directory.run(point.run_id)
     directory.set_result_aside()
-    return Lane(point.run_id, point.config, directory.path)
+    most = self._lists.most(point.program)
+    return Lane(point.run_id, point.config, directory.path, most)
 
   def _handle(self, event: Event) -> None:
     """Does what an event asks for."""
@@ -326,16 +291,19 @@ class Launcher:
     if event.cause == Cause.MEMORY:
       # What is left of it is of no use to another point, and may hang.
       self._executor.end(event.slot)
-      self.pending += self.slots.pop(event.slot).points.values()
-    self._fail(point, event.message, retry=event.cause != Cause.INPUT)
+      slot = self.slots.pop(event.slot)
+      beside = [slot.points[run_id] for run_id in slot.begun]
+      self.pending += [p for p in slot.points.values() if p not in beside]
+      self._fail_together([point, *beside], event.message)
+    else:
+      self._fail(point, event.message, retry=event.cause != Cause.INPUT)
 
   def _replace(self, event: Died) -> None:
     """Books the death of a slot; another is started in its place."""
     slot = self.slots.pop(event.slot)
     blamed = slot.blamed()
     self.pending += [p for p in slot.points.values() if p not in blamed]
-    for point in blamed:
-      self._fail(point, event.message)
+    self._fail_together(blamed, event.message)
     if not slot.ready:
       self._bad_starts += 1
       if self._bad_starts >= MAX_BAD_STARTS:
@@ -354,6 +322,17 @@ class Launcher:
     self.num_slots = len(self.slots)
     self._bad_starts = 0
     self._watcher.note(f"{why} Going on with {self.num_slots}.")
+
+  def _fail_together(self, points: Sequence[Point], message: str) -> None:
+    """Books what points met side by side; shorter lists may not meet it."""
+    if len(points) < 2:
+      for point in points:
+        self._fail(point, message)
+      return
+    self._watcher.note(self._lists.halve(points, message))
+    for point in points:
+      self._attempts.add(point.run_id, RunState.FAILED, message=message)
+    self.pending += points
 
   def _fail(self, point: Point, message: str, *, retry: bool = True) -> None:
     """Books a failed attempt; the point waits for another, or is given up."""

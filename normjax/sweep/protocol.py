@@ -3,9 +3,10 @@
 A request is a list of lanes that share a program; a worker answers about each
 (see `executor` for the order). One JSON object in one line:
 
-    {"protocol": 1, "lanes": [{"run_id": …, "config": …, "directory": …}, …]}
+    {"protocol": 2, "lanes": [{"run_id": …, "config": …, "directory": …,
+      "most": …}, …]}
 
-    {"event": "Ready", "slot": 0, "protocol": 1}
+    {"event": "Ready", "slot": 0, "protocol": 2}
     {"event": "Began", "slot": 0, "run_id": …}
     {"event": "Finished", "slot": 0, "run_id": …, "wall_s": …}
     {"event": "Failed", "slot": 0, "run_id": …, "message": …, "cause": "disk"}
@@ -24,7 +25,7 @@ from typing import Any
 from normjax.sweep import executor
 from normjax.sweep.executor import Lane
 
-PROTOCOL = 1
+PROTOCOL = 2
 _ANSWERS = {
   answer.__name__: answer
   for answer in (
@@ -66,14 +67,13 @@ def read_request(line: str) -> list[Lane]:
   lanes = row.get("lanes")
   if not isinstance(lanes, list) or not lanes:
     raise _error("request", line, "'lanes' is no list of lanes")
-  kinds = {"run_id": str, "config": dict, "directory": str}
+  kinds = {"run_id": str, "config": dict, "directory": str, "most": int}
   for lane in lanes:
     if not isinstance(lane, dict):
       raise _error("request", line, f"the lane {lane!r} is no object")
     _check_fields("request", line, lane, kinds)
   return [
-    Lane(lane["run_id"], lane["config"], Path(lane["directory"]))
-    for lane in lanes
+    Lane(**{**lane, "directory": Path(lane["directory"])}) for lane in lanes
   ]
 
 

@@ -9,7 +9,7 @@ point would otherwise wait longer than the compilation takes.
 import collections
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from normjax.sweep.plan import Point
@@ -65,7 +65,7 @@ def choose(
   pending: Sequence[Point],
   running: Sequence[Running],
   timings: Timings,
-  max_points: int = 1,
+  max_points: Callable[[str], int] = lambda program: 1,
 ) -> list[Point]:
   """The points that an idle worker takes, none if it had better wait.
 
@@ -75,7 +75,7 @@ def choose(
     pending: points that nobody has, in the order of the plan.
     running: what the other workers are at.
     timings: so far.
-    max_points: at most so many, all of one program.
+    max_points: program to the most of its points; all are of one.
   """
   groups: dict[str, list[Point]] = {}
   for point in pending:
@@ -83,7 +83,7 @@ def choose(
   if not groups:
     return []
   if program in groups:
-    return groups[program][:max_points]
+    return groups[program][: max_points(program)]
   owners = collections.Counter(each.program for each in running)
   free = [each for each in groups if each not in owners]
   if free:
@@ -94,14 +94,14 @@ def choose(
         len(groups[each]) * (timings.expect_point_s(each) or 1.0),
       ),
     )
-    return groups[most][:max_points]
+    return groups[most][: max_points(most)]
   gains = {
     each: _gain_s(each, len(points), each in compiled, running, timings)
     for each, points in groups.items()
   }
   best = max(gains, key=gains.__getitem__)
   # From the end: the owner takes from the front.
-  return groups[best][-max_points:] if gains[best] > 0 else []
+  return groups[best][-max_points(best) :] if gains[best] > 0 else []
 
 
 def _gain_s(

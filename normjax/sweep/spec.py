@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from normjax import configure, errors, fields
 from normjax.record import target
 from normjax.record.comparison import DIVERGENCE, VERDICT, Tuning
-from normjax.sweep import checks
+from normjax.sweep import checks, population
 from normjax.sweep import ladder as ladder_lib
 from normjax.sweep.space import Overrides
 from normjax.sweep.tune_spec import Tune
@@ -43,6 +43,11 @@ class Sweep:
     divergence: what a diverged final run is in the report. "verdict": the
       method's verdict is "diverged 1 of 5", and nothing is tested on the rest.
       "worst": the worst rank, and every test is the exact signed-rank one.
+    population: whether points of one program train as members of one
+      compiled step. "off": each by itself. A number: at most so many together.
+      "auto": both are timed once per program, and the faster one is kept. Off
+      unless asked for, since a population rounds otherwise than its members
+      alone do, and a small machine's cores are busy with one.
   """
 
   methods: Sequence[Overrides]
@@ -55,6 +60,7 @@ class Sweep:
   other_metrics: Sequence[str] = ()
   ladder: ladder_lib.Ladder | None = None
   divergence: str = VERDICT
+  population: str | int = "off"
 
   def __post_init__(self):
     """Checks what can be checked without a config."""
@@ -84,6 +90,7 @@ class Sweep:
     if target.parse(self.metric) is None:
       checks.direction(self.metric, self.mode)
     checks.one_of("Sweep.divergence", self.divergence, DIVERGENCE)
+    population.check("Sweep.population", self.population)
     if self.tune is not None:
       self._check_tune(self.tune)
     if self.labels is not None:

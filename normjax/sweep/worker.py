@@ -1,10 +1,10 @@
 """A worker of a sweep: `python -m normjax.sweep.worker`.
 
-Reads lists of lanes on standard input, runs one after the other in this
-process, so that points of one program share its compilation, and answers on
-standard output; `protocol` says in which lines. Whatever else the runs print
-goes to standard error. A worker ends when its sweep does, whichever way that
-ends.
+Reads lists of lanes on standard input, runs them one after the other or side
+by side in this process, so that points of one program share its compilation,
+and answers on standard output; `protocol` says in which lines. Whatever else
+the runs print goes to standard error. A worker ends when its sweep does,
+whichever way that ends.
 """
 
 import argparse
@@ -17,11 +17,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from normjax import errors, faults, stopping
-from normjax.record.directory import RunState
+from normjax.record.directory import RunDirectory, RunState
 from normjax.sweep import protocol
 from normjax.sweep.executor import (
   Began,
@@ -94,21 +95,106 @@ def serve(
       busy.clear()
       print(error, file=sys.stderr, flush=True)
       return BAD_REQUEST
-    ended = False
-    while left and not ended:
-      lane = left.pop(0)
-      answer(Began(slot, lane.run_id))
-      outcome = run_lane(slot, runner, lane)
-      ended = isinstance(outcome, Interrupted) or stopping.asked()
-      if ended or not left:
-        # Before the answer: once it is out, the input may end at any moment.
-        busy.clear()
-      answer(outcome)
-    for lane in left:
-      answer(Interrupted(slot, lane.run_id))
+    num_left, ended = len(left), False
+    for said in run_list(slot, runner, left):
+      if not isinstance(said, Began):
+        num_left -= 1
+        ended = ended or isinstance(said, Interrupted) or stopping.asked()
+        if ended or not num_left:
+          # Before the answer: once it is out, the input may end any moment.
+          busy.clear()
+      answer(said)
     if ended:
       return INTERRUPTED
   return 0
+
+
+def run_list(
+  slot: int, runner: Callable[..., Any], lanes: Sequence[Lane]
+) -> Iterator[protocol.Answer]:
+  """Runs lanes of one program; what is to be told of each, as it happens.
+
+  Args:
+    slot: see `serve`, like the runner. One that can train several runs side
+      by side has `members(runs, most)`, how many it wants to, and
+      `together(runs, most)`, which does it; `runs` are (config, directory).
+    runner: see `slot`.
+    lanes: all are told of, with `most` alike.
+  """
+  try:
+    most = _members(runner, lanes)
+  except KeyboardInterrupt:
+    yield from (Interrupted(slot, lane.run_id) for lane in lanes)
+    return
+  if most > 1:
+    for lane in lanes:
+      yield Began(slot, lane.run_id)
+    yield from _side_by_side(slot, runner, lanes, most)
+    return
+  ended = False
+  for lane in lanes:
+    if ended:
+      yield Interrupted(slot, lane.run_id)
+      continue
+    yield Began(slot, lane.run_id)
+    outcome = run_lane(slot, runner, lane)
+    ended = isinstance(outcome, Interrupted) or stopping.asked()
+    yield outcome
+
+
+def _members(runner: Callable[..., Any], lanes: Sequence[Lane]) -> int:
+  """Members of a population that lanes may have; 1: each by itself."""
+  if lanes[0].most == 1 or not hasattr(runner, "members"):
+    return 1
+  try:
+    return runner.members(_runs(lanes), lanes[0].most)
+  except Exception:
+    # Whose fault it is shows where each runs by itself.
+    traceback.print_exc()
+    return 1
+
+
+def _side_by_side(
+  slot: int, runner: Any, lanes: Sequence[Lane], most: int
+) -> Iterator[protocol.Answer]:
+  """Runs lanes together; after an error halves of them, to find its lane."""
+  if stopping.asked():
+    yield from (Interrupted(slot, lane.run_id) for lane in lanes)
+    return
+  print("---", *(lane.run_id for lane in lanes), file=sys.stderr, flush=True)
+  began_s = time.monotonic()
+  failure: tuple[str, Cause] | None = None
+  try:
+    runner.together(_runs(lanes), most)
+  except KeyboardInterrupt:
+    pass  # Those without a result can go on.
+  except BaseException as error:
+    traceback.print_exc()
+    sys.stderr.flush()
+    failure = _explain(error)
+  # A member's share: they all took the whole time.
+  wall_s = (time.monotonic() - began_s) / len(lanes)
+  left = []
+  for lane in lanes:
+    if RunDirectory(lane.directory, lane.run_id).read_result().value:
+      yield Finished(slot, lane.run_id, wall_s)
+    else:
+      left.append(lane)
+  if failure is None:
+    yield from (Interrupted(slot, lane.run_id) for lane in left)
+  elif len(left) > 1 and failure[1] not in (Cause.MEMORY, Cause.DISK):
+    middle = len(left) // 2
+    for half in (left[:middle], left[middle:]):
+      yield from _side_by_side(slot, runner, half, most)
+  else:
+    yield from (Failed(slot, lane.run_id, *failure) for lane in left)
+
+
+def _runs(lanes: Sequence[Lane]) -> list[tuple[Any, Path]]:
+  """What a runner is given of lanes."""
+  from ml_collections import ConfigDict
+
+  return [(ConfigDict(lane.config), lane.directory) for lane in lanes]
 
 
 def run_lane(

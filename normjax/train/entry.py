@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,39 +11,28 @@ import jax
 
 from normjax import build, configure, errors, faults
 from normjax.record import lock
-from normjax.record.directory import RunDirectory, RunState
+from normjax.record.directory import RunState
 from normjax.record.recorder import Recorder
-from normjax.train import check, checkpoint, data_change, loop, program
+from normjax.train import (
+  check,
+  checkpoint,
+  chunks,
+  data_change,
+  loop,
+  population,
+  program,
+)
+from normjax.train import compiled as compiled_lib
+from normjax.train import together as together_lib
+from normjax.train.alone import Alone
 from normjax.train.lane import Lane, Observer
+from normjax.train.request import Run, ignore
 
 _LOG = logging.getLogger(__name__)
 
 
-def _ignore(name: str, step: int) -> None:
-  """Nobody watches."""
-
-
-class Run(NamedTuple):
-  """What is to be trained.
-
-  Attributes:
-    config: a resolved config.
-    directory: of this run alone; created where missing.
-    observe: see `lane.Observer`.
-  """
-
-  config: configure.ConfigDict
-  directory: Path
-  observe: Observer = _ignore
-
-  @property
-  def files(self) -> RunDirectory:
-    """What is in the directory."""
-    return RunDirectory(self.directory, configure.run_id(self.config))
-
-
 def run(
-  config: configure.ConfigDict, directory: Path, observe: Observer = _ignore
+  config: configure.ConfigDict, directory: Path, observe: Observer = ignore
 ) -> dict[str, Any]:
   """Trains one config and returns its result.
 
@@ -68,11 +57,13 @@ def run(
   return run_together([Run(config, Path(directory), observe)])[0]
 
 
-def run_together(runs: Sequence[Run]) -> list[dict[str, Any]]:
-  """Trains runs of one program side by side; each gives what it gives alone.
+def run_together(runs: Sequence[Run], *, most: int = 1) -> list[dict[str, Any]]:
+  """Trains runs of one program side by side.
 
   Args:
     runs: their configs differ in scalars, seeds and what steers the loop.
+    most: members of a population; see `chunks`. With 1 each run takes steps
+      of its own, and gives what it gives alone, bit for bit.
 
   Returns:
     The results, in the order of the runs.
@@ -96,7 +87,8 @@ def run_together(runs: Sequence[Run]) -> list[dict[str, Any]]:
       # Another process may have ended some before their locks were free.
       results |= _finished(left)
       left = [run for run in left if run.directory not in results]
-      results |= _train(left, writes=writes)
+      for chunk in chunks.split(left, most):
+        results |= _train(chunk, writes=writes)
   return [results[run.directory] for run in runs]
 
 
@@ -147,20 +139,30 @@ def _check(runs: Sequence[Run]) -> None:
     )
 
 
-def _train(runs: Sequence[Run], *, writes: bool) -> dict[Path, dict[str, Any]]:
+def _train(chunk: chunks.Chunk, *, writes: bool) -> dict[Path, dict[str, Any]]:
   """The results of runs that are not over, by directory."""
+  runs = chunk.runs
   recorders: list[Recorder] = []
   lanes: list[Lane] = []
   try:
     for run in runs:
       recorders.append(Recorder(run.files, run.config, writes=writes))
-    for run, recorder in zip(runs, recorders, strict=True):
-      compiled, is_new = program.get(run.config)
-      lanes.append(Lane(run.config, run.files, recorder, compiled, run.observe))
+    made = _make(chunk)
+    for n, (run, recorder) in enumerate(zip(runs, recorders, strict=True)):
+      lanes.append(
+        Lane(
+          run.config,
+          run.files,
+          recorder,
+          made.program,
+          run.observe,
+          chunk.facts(n),
+          made.flops_per_step,
+        )
+      )
       lanes[-1].begin()
-      if is_new:
-        recorder.clock.add("compile", compiled.compile_s)
-    loop.train(lanes)
+      recorder.clock.add("compile", made.bill_s())
+    loop.train(lanes, made.stepper(lanes))
   except BaseException as error:
     is_signal = isinstance(error, KeyboardInterrupt | SystemExit)
     state = RunState.INTERRUPTED if is_signal else RunState.FAILED
@@ -182,6 +184,50 @@ def _train(runs: Sequence[Run], *, writes: bool) -> dict[Path, dict[str, Any]]:
     for run, recorder in zip(runs, recorders, strict=True)
     if recorder.result is not None
   }
+
+
+class _Made(NamedTuple):
+  """What is compiled for a chunk.
+
+  Attributes:
+    program: of its runs.
+    flops_per_step: of one of them.
+    bill_s: seconds of compilation since its last call.
+    stepper: of lanes that have begun.
+  """
+
+  program: compiled_lib.Program
+  flops_per_step: float | None
+  bill_s: Callable[[], float]
+  stepper: Callable[[Sequence[Lane]], loop.Stepper]
+
+
+def _make(chunk: chunks.Chunk) -> _Made:
+  """Compiles what a chunk needs."""
+  config = chunk.runs[0].config
+  if chunk.size == 1:
+    alone, _ = program.get(config)
+    flops = compiled_lib.flops(alone.step)
+    return _Made(alone, flops, alone.bill_s, lambda lanes: Alone())
+  together = together_lib.get(config)
+  compiled = together.get(
+    chunk.size,
+    same_batches=chunk.same_batches,
+    same_evaluation=together_lib.evaluates_alike(config),
+  )
+
+  def stepper(lanes):
+    return population.Population(
+      together,
+      compiled,
+      lanes,
+      chunk.places,
+      same_batches=chunk.same_batches,
+    )
+
+  return _Made(
+    together.program, compiled.flops_per_step, together.bill_s, stepper
+  )
 
 
 def _close(lanes: Sequence[Lane]) -> None:

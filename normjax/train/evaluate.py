@@ -1,7 +1,8 @@
 """Evaluation: exact weighted means over a fixed set of batches."""
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +33,12 @@ class Measured(NamedTuple):
   num_examples: float
 
 
+# Of a batch for each of several runs: what fetches their sums to the host.
+# None stands for the batch of a run whose data is through: what is given for
+# it is left out.
+SumsOf = Callable[[Sequence[Any]], Callable[[], Sequence[objectives.Sums]]]
+
+
 class Stopped(Exception):
   """A signal asked for the end before the last batch."""
 
@@ -55,18 +62,43 @@ def measure(
     options: the block.
     corrupted: whether on corrupted images too, where the block names some.
   """
+  sums_of = _alone(program, state, hyper)
+  return measure_each(
+    sums_of, program.metrics, [dataset], options, corrupted=corrupted
+  )[0]
+
+
+def measure_each(
+  sums_of: SumsOf,
+  metrics: Sequence[Metric],
+  datasets: Sequence[Any],
+  options: Any,
+  *,
+  corrupted: bool,
+) -> list[Measured]:
+  """As `measure`, for several runs of one program at once.
+
+  Args:
+    sums_of: see `SumsOf`.
+    metrics: of the program.
+    datasets: of each run.
+    options: see `measure`.
+    corrupted: see `measure`.
+  """
   sizes = {
     "batch_size": options.batch_size,
     "num_batches": options.num_batches,
   }
-  given = program, state, dataset, hyper
-  measured = evaluate(*given, **sizes)
+  given = sums_of, metrics
+  measured = evaluate_each(*given, datasets, **sizes)
   if not (corrupted and options.corruptions):
     return measured
-  more = evaluate_corrupted(
-    *given, options.corruptions, measured.means["accuracy"], **sizes
-  )
-  return measured._replace(means=measured.means | more)
+  clean = [each.means["accuracy"] for each in measured]
+  more = _corrupted_each(*given, datasets, options.corruptions, clean, **sizes)
+  return [
+    each._replace(means=each.means | added)
+    for each, added in zip(measured, more, strict=True)
+  ]
 
 
 def evaluate(
@@ -98,15 +130,70 @@ def evaluate(
     Stopped: a signal came.
     DataError: no example counts.
   """
-  batches = dataset.evaluation_batches(batch_size, num_batches or None)
-  sums = []
-  for batch in batches:
+  return evaluate_each(
+    _alone(program, state, hyper),
+    program.metrics,
+    [dataset],
+    batch_size=batch_size,
+    num_batches=num_batches,
+  )[0]
+
+
+def _alone(program: Program, state: State, hyper: Hyper) -> SumsOf:
+  """The sums of the only run."""
+
+  def sums_of(batches):
+    batch = program.layout.put_batch(batches[0])
+    sums = program.evaluate(state, batch, hyper)
+    return lambda: [jax.device_get(sums)]
+
+  return sums_of
+
+
+def evaluate_each(
+  sums_of: SumsOf,
+  metrics: Sequence[Metric],
+  datasets: Sequence[Any],
+  *,
+  batch_size: int,
+  num_batches: int,
+) -> list[Measured]:
+  """As `evaluate`, for several runs of one program at once.
+
+  Arguments as of `measure_each` and `evaluate`.
+  """
+  started = []
+  several = {id(dataset): dataset for dataset in datasets}
+  for drawn in itertools.zip_longest(
+    *(
+      dataset.evaluation_batches(batch_size, num_batches or None)
+      for dataset in several.values()
+    )
+  ):
     if stopping.asked():
       raise Stopped
-    dataset_lib.check_batch(dataset, batch, batch_size)
-    batch = program.layout.put_batch(batch)
-    sums.append(program.evaluate(state, batch, hyper))
-  sums = jax.device_get(sums)
+    for dataset, batch in zip(several.values(), drawn, strict=True):
+      if batch is not None:
+        dataset_lib.check_batch(dataset, batch, batch_size)
+    at = dict(zip(several, drawn, strict=True))
+    batches = [at[id(dataset)] for dataset in datasets]
+    is_there = [batch is not None for batch in batches]
+    started.append((is_there, sums_of(batches)))
+  sums: list[list[objectives.Sums]] = [[] for _ in datasets]
+  for is_there, fetch in started:
+    for own, counts, each in zip(sums, is_there, fetch(), strict=True):
+      if counts:
+        own.append(each)
+  return [
+    _finished(own, metrics, dataset)
+    for own, dataset in zip(sums, datasets, strict=True)
+  ]
+
+
+def _finished(
+  sums: Sequence[Mapping[str, Any]], metrics: Sequence[Metric], dataset: Any
+) -> Measured:
+  """What a run's sums over its batches give."""
   total = math.fsum(float(s[objectives.WEIGHT]) for s in sums)
   if not total:
     raise errors.DataError(
@@ -119,7 +206,7 @@ def evaluate(
     if name != objectives.WEIGHT
   }
   finished = {}
-  for metric in program.metrics:
+  for metric in metrics:
     mean = means[metric.of if isinstance(metric.of, str) else metric.name]
     finished[metric.name] = metric.value(mean, dataset)
   plain = {n: float(mean) for n, mean in means.items() if n not in finished}
@@ -149,7 +236,7 @@ def names(
   Args:
     means: see `mean_names`.
     metrics: of the program.
-    corrupted: as in `evaluate_corrupted`.
+    corrupted: names, as `corruptions.expand` takes them.
   """
   found = [*means, *(metric.name for metric in metrics)]
   kinds = corruptions.expand(corrupted)
@@ -159,44 +246,53 @@ def names(
   return tuple(found)
 
 
-def evaluate_corrupted(
-  program: Program,
-  state: State,
-  dataset: Any,
-  hyper: Hyper,
+def _corrupted_each(
+  sums_of: SumsOf,
+  metrics: Sequence[Metric],
+  datasets: Sequence[Any],
   names: Iterable[str],
-  clean_accuracy: float,
+  clean_accuracies: Sequence[float],
   *,
   batch_size: int,
   num_batches: int,
-) -> dict[str, float]:
-  """Means over the images of a split under corruptions.
+) -> list[dict[str, float]]:
+  """Means over the images of a split under corruptions, for each run.
 
   Args:
-    program: as in `evaluate`, like `state`, `batch_size` and `num_batches`.
-    state: see `program`.
-    dataset: its `corrupted(name)` gives `evaluation_batches`.
-    hyper: see `program`.
+    sums_of: as in `measure_each`, like `metrics` and `datasets`.
+    metrics: see `sums_of`.
+    datasets: a set's `corrupted(name)` gives `evaluation_batches`.
     names: as `corruptions.expand` takes them.
-    clean_accuracy: of the same state.
-    batch_size: see `program`.
-    num_batches: see `program`.
+    clean_accuracies: of the same states.
+    batch_size: as in `evaluate`, like `num_batches`.
+    num_batches: see `batch_size`.
 
   Returns:
     "accuracy/<kind>_<severity>" and "loss/..." of each, and the means of
     `corruptions.means`; nothing where there are no names.
   """
-  results = {
-    name: evaluate(
-      program,
-      state,
-      dataset.corrupted(name),
-      hyper,
+  found: list[dict[str, Mapping[str, float]]] = [{} for _ in datasets]
+  for name in corruptions.expand(names):
+    changed = {id(dataset): dataset.corrupted(name) for dataset in datasets}
+    measured = evaluate_each(
+      sums_of,
+      metrics,
+      [changed[id(dataset)] for dataset in datasets],
       batch_size=batch_size,
       num_batches=num_batches,
-    ).means
-    for name in corruptions.expand(names)
-  }
+    )
+    for own, each in zip(found, measured, strict=True):
+      own[name] = each.means
+  return [
+    _of_corruptions(own, clean)
+    for own, clean in zip(found, clean_accuracies, strict=True)
+  ]
+
+
+def _of_corruptions(
+  results: Mapping[str, Mapping[str, float]], clean_accuracy: float
+) -> dict[str, float]:
+  """The metrics of a run by corruption, and their means."""
   if not results:
     return {}
   accuracy = {name: result["accuracy"] for name, result in results.items()}

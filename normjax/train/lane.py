@@ -3,8 +3,8 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import jax
 
@@ -12,9 +12,11 @@ from normjax import build, configure
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
-from normjax.train import evaluate, fit, premise
+from normjax.train import fit, premise
 from normjax.train.checkpoint import Checkpoints
+from normjax.train.evaluate import Measured
 from normjax.train.program import Program
+from normjax.train.state import State
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,13 +24,49 @@ _LOG = logging.getLogger(__name__)
 Observer = Callable[[str, int], None]
 
 
+# Fetches what a step gave to the host.
+Fetch = Callable[[], Mapping[str, float]]
+ALONE: Mapping[str, Any] = {"size": 1}
+
+
+class Held(Protocol):
+  """Where a lane's state is, between steps."""
+
+  @property
+  def state(self) -> State:
+    """After the lane's last step."""
+    ...
+
+  @property
+  def diverged_at(self) -> int:
+    """Of that state, on the host."""
+    ...
+
+
+class Own:
+  """A state of the lane's own."""
+
+  def __init__(self, state: State):
+    """Holds it."""
+    self.state = state
+
+  @property
+  def diverged_at(self) -> int:
+    """Of the state, on the host."""
+    return int(self.state.diverged_at)
+
+
 class Lane:
   """One of the runs that one program trains.
 
   Attributes:
+    config: of the run.
     recorder: is told what the run gives.
     program: what trains it, and perhaps others beside it.
-    state: after `step` updates; None before `begin`.
+    hyper: the run's scalars, on the devices.
+    dataset: what it trains on.
+    evaluated: what it is evaluated on.
+    held: its state after `step` updates; None before `begin`.
     step: updates taken.
     diverged_at: step of the first bad loss, as far as this process has seen;
       -1 where there is none.
@@ -41,6 +79,8 @@ class Lane:
     recorder: Recorder,
     program: Program,
     observe: Observer,
+    population: Mapping[str, Any] = ALONE,
+    flops_per_step: float | None = None,
   ):
     """Nothing is computed yet.
 
@@ -50,23 +90,28 @@ class Lane:
       recorder: see the class.
       program: see the class.
       observe: see `Observer`.
+      population: where it trains, for its record; see `chunks`.
+      flops_per_step: of this run alone, by the compiler's count; None where
+        it has none.
     """
-    self.recorder, self.program = recorder, program
-    self.state: Any = None
+    self.config, self.recorder, self.program = config, recorder, program
+    self.held: Held | None = None
     self.step, self.diverged_at = 0, -1
-    self._config, self._directory, self._observe = config, directory, observe
-    self._dataset = build.dataset(config)
-    self._evaluated = build.evaluation_dataset(config)
-    self._hyper = program.layout.put_scalars(build.hyper(config))
+    self._directory, self._observe = directory, observe
+    self._population = dict(population)
+    self._flops_per_step = flops_per_step
+    self.dataset = build.dataset(config)
+    self.evaluated = build.evaluation_dataset(config)
+    self.hyper = program.layout.put_scalars(build.hyper(config))
     self._checkpoints: Checkpoints | None = None
     self._saved_step: int | None = None
     # Of steps, with what they gave: the last one, and one whose row is due.
-    self._newest: tuple[int, dict[str, jax.Array]] | None = None
-    self._unlogged: tuple[int, dict[str, jax.Array]] | None = None
+    self._newest: tuple[int, Fetch] | None = None
+    self._unlogged: tuple[int, Fetch] | None = None
 
   def begin(self) -> None:
     """Takes the newest checkpoint's state, or starts afresh."""
-    config = self._config
+    config = self.config
     restored, seconds, problems = None, None, []
     if config.checkpoint.every_steps:
       self._checkpoints = Checkpoints(
@@ -77,20 +122,21 @@ class Lane:
       restored, seconds, problems = self._checkpoints.restore(
         self.program.abstract_state
       )
-    self.state = restored or self._start()
-    self.step = int(self.state.step)
+    state = restored or self._start()
+    self.held = Own(state)
+    self.step = int(state.step)
     if restored:
       self._saved_step = self.step
     else:
-      problems = [*problems, *self._premise()]
+      problems = [*problems, *self._premise(state)]
     collected = provenance.collect()
-    fold = getattr(self._dataset, "fold", None)
+    fold = getattr(self.dataset, "fold", None)
     kept = sources.snapshot(config, collected["git"])
     self.recorder.begin(
       self.step,
       resumed=restored is not None,
       seconds=seconds or {},
-      sizes=self.program.sizes(self.state),
+      sizes=self.program.sizes(state),
       work=self._work(),
       facts={
         "program": build.program_key(config),
@@ -100,11 +146,12 @@ class Lane:
           **collected,
           **kept.facts,
           "num_devices": self.program.layout.mesh.size,
+          "population": self._population,
           "cores": len(os.sched_getaffinity(0)),
           "matmul_precision": self.program.matmul_precision,
           "kernels": self.program.kernels,
           "kernels_refused": self.program.kernels_refused,
-          "data": self._dataset.provenance,
+          "data": self.dataset.provenance,
         },
       },
       problems=[*problems, *self._notes()],
@@ -113,32 +160,35 @@ class Lane:
 
   def _notes(self) -> tuple[str, ...]:
     """What the data set has to say of itself, so far."""
-    return tuple(getattr(self._dataset, "notes", ()))
+    return tuple(getattr(self.dataset, "notes", ()))
 
   def _start(self):
     """The state before step 0: as drawn, and changed by the start steps."""
     state = self.program.initialize(
-      self._hyper, self._batch(0), build.start_steps(self._config)
+      self.hyper, self._first_batch(), build.start_steps(self.config)
     )
-    fit.check_finite(self._config.model.name, state.variables())
+    fit.check_finite(self.config.model.name, state.variables())
     return state
 
-  def _premise(self) -> tuple[str, ...]:
+  def _premise(self, state: State) -> tuple[str, ...]:
     """What the optimizer asks for and the model does not have, if anything."""
-    found = premise.get(self._config)
+    found = premise.get(self.config)
     if found is None:
       return ()
-    notes = found.notes(self.state.variables(), self._batch(0)["inputs"])
+    notes = found.notes(state.variables(), self._first_batch()["inputs"])
     for note in notes:
       _LOG.warning("%s", note)
     return notes
 
-  def _batch(self, step: int) -> dict[str, jax.Array]:
-    """The batch of a step, on the devices."""
-    batch = self._dataset.train_batch(
-      self._config.seed, step, self._config.train.batch_size
+  def _first_batch(self) -> dict[str, jax.Array]:
+    """The batch of step 0, on the devices."""
+    return self.program.layout.put_batch(self._batch_of(0))
+
+  def _batch_of(self, step: int) -> Mapping[str, Any]:
+    """The batch of a step, on the host."""
+    return self.dataset.train_batch(
+      self.config.seed, step, self.config.train.batch_size
     )
-    return self.program.layout.put_batch(batch)
 
   def _work(self) -> dict[str, float | None]:
     """What one step goes through: for the rates of a run's record.
@@ -146,13 +196,13 @@ class Lane:
     `flops_per_step` is the compiler's count, on one device; None where it has
     none. The body of a loop, as of accumulation, counts once.
     """
-    batch_size = self._config.train.batch_size
-    is_text = self._dataset.reads == "tokens"
-    inputs = self._dataset.train_batch(0, 0, batch_size)["inputs"]
+    batch_size = self.config.train.batch_size
+    is_text = self.dataset.reads == "tokens"
+    inputs = self.dataset.train_batch(0, 0, batch_size)["inputs"]
     return {
       "examples_per_step": batch_size,
       "tokens_per_step": inputs.size if is_text else None,
-      "flops_per_step": (self.program.step.cost_analysis() or {}).get("flops"),
+      "flops_per_step": self._flops_per_step,
     }
 
   # ----- Between steps -----
@@ -160,7 +210,7 @@ class Lane:
   @property
   def is_last(self) -> bool:
     """Whether no step is left."""
-    return self.step == self._config.train.num_steps
+    return self.step == self.config.train.num_steps
 
   @property
   def is_over(self) -> bool:
@@ -173,31 +223,33 @@ class Lane:
 
   def steps_until_due(self) -> int:
     """How many steps there are before the next that is evaluated or saved."""
-    stops = [self._config.train.num_steps - self.step]
+    stops = [self.config.train.num_steps - self.step]
     for every_steps in (
-      self._config.evaluate.every_steps,
-      self._config.checkpoint.every_steps,
+      self.config.evaluate.every_steps,
+      self.config.checkpoint.every_steps,
     ):
       if every_steps:
         stops.append(every_steps - self.step % every_steps)
     return min(stops)
 
-  def evaluate_if_due(self) -> None:
-    """Evaluates the state, unless its row is there from before a resume."""
-    self.diverged_at = int(self.state.diverged_at)
-    options = self._config.evaluate
+  def begin_evaluation(self) -> bool:
+    """Whether the state is to be evaluated now.
+
+    It is not where it has diverged, or where its row is there from before a
+    resume.
+    """
+    assert self.held is not None
+    self.diverged_at = self.held.diverged_at
     is_there = self.step in self.recorder.evaluated_steps
     if self.diverged_at >= 0 or is_there:
-      return
-    if self._is_due(options.every_steps):
+      return False
+    is_due = self._is_due(self.config.evaluate.every_steps)
+    if is_due:
       self._observe("evaluate", self.step)
-      with contextlib.suppress(evaluate.Stopped):  # The loop sees what came.
-        self._evaluate(options)
+    return is_due
 
-  def _evaluate(self, options: Any) -> None:
-    given = self.program, self.state, self._evaluated, self._hyper
-    with self.recorder.clock.measure("eval"):
-      measured = evaluate.measure(*given, options, corrupted=self.is_last)
+  def take_evaluation(self, measured: Measured) -> None:
+    """Writes what an evaluation of the state gave."""
     self.recorder.evaluation(self.step, *measured)
 
   def save_if_due(self, *, is_stopping: bool) -> None:
@@ -206,7 +258,7 @@ class Lane:
     Args:
       is_stopping: whether the process ends, and what is not over is due.
     """
-    is_due = self._is_due(self._config.checkpoint.every_steps)
+    is_due = self._is_due(self.config.checkpoint.every_steps)
     if self._checkpoints is None or self.step == self._saved_step:
       return
     if is_due or (is_stopping and not self.is_over):
@@ -214,7 +266,7 @@ class Lane:
       self.recorder.sync()
       # The next step donates the state's buffers; the writer needs its own.
       self._checkpoints.save(
-        self.program.snapshot(self.state), self.recorder.clock.to_dict()
+        self.program.snapshot(self.held.state), self.recorder.clock.to_dict()
       )
       self._saved_step = self.step
 
@@ -226,36 +278,35 @@ class Lane:
     self.recorder.note(self._notes())
     newest = None
     if self._newest is not None:
-      step, metrics = self._newest
-      newest = step, _to_host(metrics)
+      step, fetch = self._newest
+      newest = step, fetch()
     diverged_at_step = self.diverged_at if self.diverged_at >= 0 else None
     self.recorder.finish(self.step, diverged_at_step, newest)
 
   # ----- Steps -----
 
-  def take_step(self) -> None:
-    """Starts a step, and meanwhile logs the one before."""
+  def batch(self) -> Mapping[str, Any]:
+    """The batch of the next step, on the host."""
+    return self._batch_of(self.step)
+
+  def took_step(self, fetch: Fetch) -> None:
+    """Notes a step that was started, and meanwhile logs the one before."""
     step = self.step
-    self.state, metrics = self.program.step(
-      self.state, self._batch(step), self._hyper
-    )
-    self._newest = step, metrics
+    self._newest = step, fetch
     self._observe("step", step)
-    if self.program.layout.one_at_a_time:
-      jax.block_until_ready(metrics)
     self.log()
-    if self.diverged_at < 0 and step % self._config.log.every_steps == 0:
-      self._unlogged = step, metrics
+    if self.diverged_at < 0 and step % self.config.log.every_steps == 0:
+      self._unlogged = step, fetch
     self.step += 1
 
   def log(self) -> None:
     """Fetches and writes the row that is due, if one is."""
     if self._unlogged is None:
       return
-    step, metrics = self._unlogged
+    step, fetch = self._unlogged
     self._unlogged = None
     self._observe("log", step)
-    values = _to_host(metrics)
+    values = dict(fetch())
     self.diverged_at = int(values.pop("diverged_at"))
     self.recorder.train(step, values)
 
@@ -271,7 +322,3 @@ class Lane:
     if self._checkpoints is not None:
       self._checkpoints.close()
       self._checkpoints = None
-
-
-def _to_host(metrics: dict[str, jax.Array]) -> dict[str, float]:
-  return {name: float(v) for name, v in jax.device_get(metrics).items()}

@@ -1,11 +1,10 @@
 """The compiled functions of a run, shared by all runs of one program."""
 
-import dataclasses
 import functools
 import os
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ import jax.numpy as jnp
 from kernels_pallas import dispatch
 from normjax import build, configure, data, errors
 from normjax.data import dataset as dataset_lib
-from normjax.metrics import Metric
 from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
 from normjax.train import (
@@ -29,6 +27,7 @@ from normjax.train import frozen as frozen_lib
 from normjax.train import layout as layout_lib
 from normjax.train import state as train_state
 from normjax.train import step as train_step
+from normjax.train.compiled import Arguments, Lowered, Program
 
 
 def enable_cache() -> None:
@@ -42,52 +41,6 @@ def enable_cache() -> None:
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-@dataclasses.dataclass
-class Program:
-  """Ahead-of-time compiled functions, and what compiling them took.
-
-  Attributes:
-    layout: where its arrays lie.
-    initialize: (hyper, first training batch, start steps=()) -> State; the
-      steps as in `recipe_and_initialize`. The batch matters to models with
-      `initialize_on` alone.
-    step: (State, batch, hyper) -> (State, metrics); donates the state.
-    evaluate: (State, batch, hyper) -> sums.
-    snapshot: (State) -> a copy that later steps do not overwrite.
-    abstract_state: shapes, dtypes and shardings.
-    compile_s: seconds of tracing and compilation, all functions.
-    kernels: op to the implementations that were chosen while tracing.
-    kernels_refused: op to why those that it prefers were not.
-    matmul_precision: what the operands of float32 products are rounded to.
-    trained: paths of the parameters that move; None: all.
-    metrics: what an evaluation finishes its sums with.
-  """
-
-  layout: layout_lib.Layout
-  initialize: Callable[..., Any]
-  step: Any
-  evaluate: Any
-  snapshot: Callable[..., Any]
-  abstract_state: train_state.State
-  compile_s: float
-  kernels: dict[str, list[str]]
-  kernels_refused: dict[str, dict[str, list[str]]]
-  matmul_precision: str
-  trained: frozen_lib.Trained
-  metrics: tuple[Metric, ...]
-
-  def sizes(self, state: train_state.State) -> dict[str, int]:
-    """How much there is of parameters and of the optimizer's state."""
-    from normjax import optim
-
-    moving = frozen_lib.select(state.params, self.trained)
-    return {
-      "num_params": train_state.num_params(state.params),
-      "num_trained_params": train_state.num_params(moving),
-      "optimizer_state_bytes": optim.state_bytes(state.optimizer_state),
-    }
-
-
 # What a GPU's compiler is told by `train.deterministic`.
 DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 _PROGRAMS: dict[str, Program] = {}
@@ -95,14 +48,21 @@ _PROGRAMS: dict[str, Program] = {}
 
 def get(config: configure.ConfigDict) -> tuple[Program, bool]:
   """The program of a config, and whether it was compiled just now."""
+  program = traced(config)
+  is_new = "step" not in vars(program)
+  _ = program.step, program.evaluate  # Asked for, hence compiled.
+  return program, is_new
+
+
+def traced(config: configure.ConfigDict) -> Program:
+  """The program of a config; of its functions only `initialize` is compiled."""
   key = build.program_key(config)
-  if key in _PROGRAMS:
-    return _PROGRAMS[key], False
-  try:
-    _PROGRAMS[key] = _compile(config)
-  except dispatch.UnsupportedError as error:
-    raise errors.UserError(str(error)) from error
-  return _PROGRAMS[key], True
+  if key not in _PROGRAMS:
+    try:
+      _PROGRAMS[key] = _trace(config)
+    except dispatch.UnsupportedError as error:
+      raise errors.UserError(str(error)) from error
+  return _PROGRAMS[key]
 
 
 def state_in_shapes(
@@ -228,32 +188,6 @@ def evaluation_function(
   return jax.jit(layout.traced(evaluation), out_shardings=layout.everywhere)
 
 
-class Lowered(NamedTuple):
-  """The functions of a program, traced and not yet compiled.
-
-  Attributes:
-    recipe: what they are made from.
-    layout: where arrays lie.
-    initialize: see `recipe_and_initialize`.
-    hyper: its first argument, abstract.
-    batch: its second.
-    state: what it gives, abstract.
-    shardings: of the state.
-    step: lowered, and so on as in `Program`.
-    evaluate: likewise.
-  """
-
-  recipe: train_step.Recipe
-  layout: layout_lib.Layout
-  initialize: Callable[..., train_state.State]
-  hyper: Any
-  batch: Any
-  state: train_state.State
-  shardings: train_state.State
-  step: Any
-  evaluate: Any
-
-
 def lower(config: configure.ConfigDict) -> Lowered:
   """Traces the functions of a program, in shapes alone.
 
@@ -298,8 +232,7 @@ def lower(config: configure.ConfigDict) -> Lowered:
     recipe,
     layout,
     initialize,
-    hyper,
-    batch,
+    Arguments(batch, evaluation_batch, hyper),
     state,
     shardings,
     step,
@@ -307,25 +240,22 @@ def lower(config: configure.ConfigDict) -> Lowered:
   )
 
 
-def _compile(config: configure.ConfigDict) -> Program:
+def _trace(config: configure.ConfigDict) -> Program:
   enable_cache()
   start_s = time.perf_counter()
   with dispatch.recording() as kernels, dispatch.refusals() as refused:
     lowered = lower(config)
   shardings = lowered.shardings
-  step = lowered.step.compile(_compiler_options(config))
-  evaluate = lowered.evaluate.compile()
   return Program(
     layout=lowered.layout,
     initialize=_initializer(
       lowered.initialize,
-      lowered.hyper,
-      lowered.batch,
+      lowered.abstract.hyper,
+      lowered.abstract.batch,
       shardings,
       is_whole=not _changes(config),
     ),
-    step=step,
-    evaluate=evaluate,
+    lowered=lowered,
     snapshot=jax.jit(
       lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings
     ),
@@ -334,8 +264,9 @@ def _compile(config: configure.ConfigDict) -> Program:
     kernels=kernels,
     kernels_refused=refused,
     matmul_precision=precision.meaning(precision.choice(config)).operands,
-    trained=lowered.recipe.trained,
-    metrics=lowered.recipe.metrics,
+    recipe=lowered.recipe,
+    abstract=lowered.abstract,
+    compiler_options=_compiler_options(config),
   )
 
 

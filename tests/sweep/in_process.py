@@ -3,7 +3,7 @@
 import importlib
 
 from normjax.sweep import worker
-from normjax.sweep.executor import Began, Died, Interrupted, Ready
+from normjax.sweep.executor import Died, Interrupted, Ready
 
 
 class InProcess:
@@ -24,15 +24,9 @@ class InProcess:
     self._said.append(Ready(slot))
 
   def submit(self, slot, lanes):
-    is_interrupted = False
-    for lane in lanes:
-      outcome = Interrupted(slot, lane.run_id)
-      if not is_interrupted:
-        self._said.append(Began(slot, lane.run_id))
-        outcome = worker.run_lane(slot, self._runner, lane)
-      self._said.append(outcome)
-      is_interrupted = isinstance(outcome, Interrupted)
-    if is_interrupted:
+    said = list(worker.run_list(slot, self._runner, lanes))
+    self._said += said
+    if any(isinstance(each, Interrupted) for each in said):
       self._said.append(Died(slot, "interrupted"))
 
   def events(self, timeout_s):

@@ -39,7 +39,8 @@ def test_an_answer_comes_back(answer):
 
 
 def _request(**changes):
-  return json.dumps({"protocol": 1, "lanes": [], **changes})
+  version = protocol.PROTOCOL
+  return json.dumps({"protocol": version, "lanes": [], **changes})
 
 
 @pytest.mark.parametrize(
@@ -48,17 +49,19 @@ def _request(**changes):
     ("", "it is no JSON"),
     ("[1]", "it is no object"),
     ('{"config": {}, "directory": "x"}', "version None of the workers'"),
-    (_request(protocol=2), "version 2 of the workers' protocol, not 1"),
+    (_request(protocol=1), "version 1 of the workers' protocol, not 2"),
     (_request(), "'lanes' is no list of lanes: '{"),
     (_request(lanes={"a": 1}), "'lanes' is no list"),
     (_request(lanes=[3]), "the lane 3 is no object"),
     (_request(lanes=[{"run_id": "a"}]), "it has ['run_id'], but must have"),
     (
-      _request(lanes=[{"run_id": 1, "config": {}, "directory": ""}]),
+      _request(lanes=[{"run_id": 1, "config": {}, "directory": "", "most": 1}]),
       "'run_id' is 1",
     ),
     (
-      _request(lanes=[{"run_id": "a", "config": [], "directory": ""}]),
+      _request(
+        lanes=[{"run_id": "a", "config": [], "directory": "", "most": 1}]
+      ),
       "'config' is []",
     ),
   ],
@@ -83,7 +86,7 @@ def _answer(event, **fields):
     (_answer("Died", message="x"), "'event' is 'Died'"),
     (_answer(["Ready"]), "'event' is ['Ready']"),
     (_answer("Ready"), "version None of the workers' protocol"),
-    (_answer("Ready", protocol=2), "version 2 of the workers' protocol, not 1"),
+    (_answer("Ready", protocol=1), "version 1 of the workers' protocol, not 2"),
     (_answer("Began"), "it has ['slot'], but must have ['run_id', 'slot']"),
     (_answer("Began", run_id="a", x=1), "it has ['run_id', 'slot', 'x']"),
     (_answer("Began", run_id=None), "'run_id' is None"),
@@ -186,6 +189,6 @@ def test_a_request_that_is_none_ends_the_worker(serve, capsys):
   assert status == worker.BAD_REQUEST
   assert _told(said) == [("Ready", "")]
   assert capsys.readouterr().err == (
-    "the request has version 0 of the workers' protocol, not 1: the package has"
+    "the request has version 0 of the workers' protocol, not 2: the package has"
     " changed since the sweep was started; start it again\n"
   )

@@ -19,7 +19,7 @@ def choose(
   pending, running=(), *, program=None, compiled=(), timings=UNKNOWN, most=1
 ):
   chosen = schedule.choose(
-    program, set(compiled), points(pending), running, timings, most
+    program, set(compiled), points(pending), running, timings, lambda _: most
   )
   return " ".join(point.run_id for point in chosen)
 

@@ -234,7 +234,7 @@ def test_a_failure_is_in_the_status_and_the_rest_is_kept(tmp_path):
 
 def test_runs_that_differ_in_scalars_compile_once(tmp_path, monkeypatch):
   compiled, traced = [], []
-  real, optimizer = program._compile, build.optimizer
+  real, optimizer = program._trace, build.optimizer
 
   def make(config, values=None, *rest, **options):
     traced.extend([] if values is None else [values])
@@ -243,7 +243,7 @@ def test_runs_that_differ_in_scalars_compile_once(tmp_path, monkeypatch):
   monkeypatch.setattr(build, "optimizer", make)
   monkeypatch.setattr(program, "_PROGRAMS", {})
   monkeypatch.setattr(
-    program, "_compile", lambda *given: compiled.append(1) or real(*given)
+    program, "_trace", lambda *given: compiled.append(1) or real(*given)
   )
   losses = [
     train.run(support.tiny_mlp(change), tmp_path / str(index))["metrics"]

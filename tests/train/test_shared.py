@@ -1,0 +1,110 @@
+"""What members of a population share: found by tracing, not by names."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from normjax.train import program, shared, state
+from normjax.train import step as train_step
+from normjax.train import together as together_lib
+from tests import support
+
+
+def _traced(optimizer):
+  config = support.tiny_mlp(
+    {"optimizer.name": optimizer, "model.hidden_dim": 16}
+  )
+  return program.traced(config)
+
+
+_LONG = [pytest.param(x, marks=pytest.mark.slow) for x in ("soap", "galore")]
+
+
+@pytest.mark.parametrize("optimizer", ["conda", *_LONG])
+def test_a_refresh_stays_a_conditional(optimizer):
+  """Batched counters would have the matrices factorised at every step."""
+  alone = _traced(optimizer)
+  batch, _, hyper = alone.abstract
+  step = functools.partial(train_step.train_step, alone.recipe)
+  want = shared.num_conditionals(step, alone.abstract_state, batch, hyper)
+  together = together_lib.Together(alone)
+  kinds = {"same_batches": False, "same_evaluation": True}
+  stacked, (batch, _, hyper) = together.arguments(3, **kinds)
+  found = shared.num_conditionals(
+    together.mapped(**kinds)[0],
+    stacked,
+    batch,
+    hyper,
+    jax.ShapeDtypeStruct((3,), bool),
+  )
+  assert found == want > 0
+
+
+def _own_transform():
+  """Counts steps, and steps with a large gradient, under odd names."""
+
+  def init(params):
+    return {
+      "a": jnp.zeros((), jnp.int32),
+      "b": jnp.zeros((), jnp.int32),
+      "c": jnp.ones((3,)),
+      "d": jax.tree.map(jnp.zeros_like, params),
+    }
+
+  def update(updates, before, params=None):
+    del params
+    large = optax.tree.norm(updates) > 1
+    after = {
+      "a": before["a"] + 1,
+      "b": before["b"] + large,
+      "c": before["c"] * before["a"],
+      "d": before["d"],
+    }
+    return updates, after
+
+  return optax.GradientTransformation(init, update)
+
+
+def test_what_a_member_alone_could_say_is_shared():
+  transform = _own_transform()
+
+  def start(variables, hyper):
+    del hyper
+    return state.create(variables, transform.init(variables["params"]))
+
+  def step(before, batch, hyper):
+    gap = before.optimizer_state["a"] % hyper["gap"] == 0
+    gradients = jax.tree.map(
+      lambda w: jax.lax.cond(gap, jnp.sin, jnp.cos, w * batch * hyper["rate"]),
+      before.params,
+    )
+    _, moved = transform.update(gradients, before.optimizer_state)
+    after = before._replace(
+      step=before.step + 1,
+      params=gradients,
+      optimizer_state=moved,
+      diverged_at=jnp.int32(gradients["w"][0]),
+    )
+    return after, {}
+
+  variables = {"params": {"w": jnp.ones(2)}, "stats": {}, "grad_stats": {}}
+  hyper = {"gap": jnp.float32(2), "rate": jnp.float32(1)}
+  abstract = jax.eval_shape(start, variables, hyper)
+  found = shared.find(start, step, abstract, jnp.ones(2), hyper)
+  paths = [
+    jax.tree_util.keystr(path, simple=True, separator="/")
+    for path, _ in jax.tree_util.tree_leaves_with_path(abstract)
+  ]
+  # Neither the count of large gradients nor what holds no number of its own;
+  # parameters that stay where they are may have begun elsewhere.
+  assert {paths[n] for n in found.leaves} == {
+    "step",
+    "optimizer_state/a",
+    "optimizer_state/c",
+    "optimizer_state/d/w",
+  }
+  # The scalar that decides the conditional, and no other.
+  assert found.scalars == {"gap"}
