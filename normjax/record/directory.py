@@ -2,6 +2,7 @@
 
     <out>/plan.json            which runs a sweep needs
     <out>/attempts.jsonl       one line per attempt at a run, and how it ended
+    <out>/leases/              whose the runs are now; see `lease`
     <out>/sources/             a user's own code, by its hash; see `sources`
     <out>/runs/<run id>/       a run:
       run.json                 resolved config and provenance
@@ -19,13 +20,14 @@ it. What the files say together is a `RunState`; nobody else decides it.
 import contextlib
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from normjax import errors, faults
-from normjax.record import files, lock, schema
+from normjax.record import files, lease, lock, schema
 from normjax.record.state import RunState
 
 PLAN = "plan.json"
@@ -204,12 +206,28 @@ class RunDirectory:
     self._write(files.RUN, fields)
 
   def write_status(self, state: RunState, **fields: Any) -> None:
-    """Replaces `status.json`; may be lost in a power cut."""
+    """Replaces `status.json`; may be lost in a power cut.
+
+    Raises:
+      LostLeaseError: another launcher has taken the run over. Last words are
+        left out then: they are the other's to say.
+    """
+    try:
+      lease.check(self.path)
+    except errors.LostLeaseError:
+      if state is RunState.RUNNING:
+        raise
+      return
     value = {"state": state, **fields}
     files.write_json(self.path / files.STATUS, value, durable=False)
 
   def write_result(self, state: RunState, **fields: Any) -> dict[str, Any]:
-    """Writes `result.json`, which ends the run; returns what it holds."""
+    """Writes `result.json`, which ends the run; returns what it holds.
+
+    Raises:
+      LostLeaseError: another launcher has taken the run over.
+    """
+    lease.confirm(self.path)
     return self._write(files.RESULT, {"state": state, **fields})
 
   def _write(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,11 +289,20 @@ class SweepDirectory:
     problem = schema.stray_method(found.value) if found.value else ""
     return Found(None, f"{path} {problem}") if problem else found
 
-  def write_plan(self, plan: Mapping[str, Any]) -> None:
-    """Writes `plan.json` where it says something new."""
+  def write_plan(self, plan: Mapping[str, Any]) -> bool:
+    """Writes `plan.json` where it says something new.
+
+    Returns:
+      False where another launcher has just written the first one.
+    """
+    path = self.out / PLAN
     value = files.finite({"schema": files.SCHEMA, **plan})
-    if self.read_plan().value != value:
-      files.write_text(self.out / PLAN, _plan_text(value))
+    if self.read_plan().value == value:
+      return True
+    if not path.exists():
+      return files.create_text(path, _plan_text(value))
+    files.write_text(path, _plan_text(value))
+    return True
 
   def read_attempts(self) -> tuple[dict[str, list[Attempt]], list[str]]:
     """Attempts by run id, in order, and a note for each line that is none."""
@@ -308,31 +335,37 @@ class SweepDirectory:
 
   @contextlib.contextmanager
   def open_attempts(self) -> Iterator["Attempts"]:
-    """Opens `attempts.jsonl` for appending.
-
-    A process killed while writing leaves a line without an end; a new line
-    is begun first, so that the next row does not join it.
-    """
-    with (self.out / ATTEMPTS).open("ab+") as file:
-      if file.tell():
-        file.seek(-1, 2)
-        if file.read(1) != b"\n":
-          file.write(b"\n")
+    """Opens `attempts.jsonl` for appending, also by several launchers."""
+    with (self.out / ATTEMPTS).open("ab+", buffering=0) as file:
       yield Attempts(file)
 
 
 @dataclasses.dataclass(frozen=True)
 class Attempts:
-  """Appends one flushed line per attempt."""
+  """Appends one line per attempt, whoever else does.
+
+  Attributes:
+    file: open for reading and appending, without a buffer.
+  """
 
   file: IO[bytes]
 
   def add(self, run_id: str, state: RunState, **facts: Any) -> None:
-    """Writes what became of an attempt."""
+    """Writes what became of an attempt.
+
+    A process killed while writing leaves a line without an end; a new line
+    is begun first, so that the next row does not join it. Where machines share
+    a file system, its end is where the lock's holder sees it.
+    """
     row = {"run_id": run_id, "state": state, "time_unix_s": time.time()}
-    with faults.naming(Path(self.file.name)):
-      self.file.write((json.dumps(files.finite(row | facts)) + "\n").encode())
-      self.file.flush()
+    line = (json.dumps(files.finite(row | facts)) + "\n").encode()
+    path = Path(self.file.name)
+    with faults.naming(path), lock.briefly(self.file.fileno(), path):
+      end = self.file.seek(0, os.SEEK_END)
+      if end and os.pread(self.file.fileno(), 1, end - 1) != b"\n":
+        line = b"\n" + line
+      while line:
+        line = line[self.file.write(line) :]
 
 
 def find_runs(out: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import rich.console
 
 from normjax import config_files, configure, errors, escape, faults
 from normjax.configure import COMPONENTS, ConfigDict
-from normjax.record import lock
+from normjax.record import lease
 from normjax.record.directory import RunState, SweepDirectory
 from normjax.sweep import executor as executor_lib
 from normjax.sweep import launch, own_data, preflight, progress, select, spec
@@ -49,7 +49,8 @@ def run_sweep(
 
   Points with a result are skipped, interrupted ones resumed, failed ones tried
   again; a point that fails does not stop the others. A finished sweep starts
-  no worker and imports no jax.
+  no worker and imports no jax. Several calls may work at once in one `out`,
+  on one machine or several: each point is run by one of them.
 
   Args:
     config_path: `file.py` or `file.py:arg`, with `get_config` and `sweep`.
@@ -78,7 +79,7 @@ def run_sweep(
     UserError: bad input, before anything has run; an unknown executor is
       one.
     RunError: `out` holds another sweep, or runs of other code of the user's
-      own, or is in use, or is full.
+      own, or is full.
   """
   prepared = Prepared(
     config_path,
@@ -224,7 +225,7 @@ class Prepared:
     with _disk_errors(self.out, resumes=True):
       faults.make_folder(self.out)
       with (
-        lock.held(self.out) as descriptor,
+        lease.Leases(self.out) as leases,
         SweepDirectory(self.out).open_attempts() as attempts,
         progress.Progress(self.out, self._console, self._num_slots) as show,
         launch.stop_signals() as stopping,
@@ -233,11 +234,12 @@ class Prepared:
           out=self.out,
           runner=population_lib.runner(self.sweep.population, self._runner),
           num_slots=self._num_slots,
-          lock=descriptor,
+          lock=leases.descriptor,
         )
         launcher = launch.Launcher(
           place,
           directory=SweepDirectory(self.out),
+          leases=leases,
           num_slots=self._num_slots,
           retries=self._retries,
           attempts=attempts,
@@ -252,7 +254,7 @@ class Prepared:
           state,
           launcher.failed,
           stopping(),
-          state.num_over() - before.num_over(),
+          state.num_over() - before.num_over() - launcher.num_elsewhere,
           self._started_s,
           notes,
         )
@@ -269,7 +271,7 @@ def _run_stages(
   Returns:
     What has changed since the last call, and the states before and after.
   """
-  note = planner.claim()  # again: from here on nobody else writes
+  note = planner.claim()  # Again: another launcher may have begun since.
   before = state = planner.plan({})
   changed = planner.changed(state.plan)
   said = [note, *state.notes, *changed, state.warning()]

@@ -14,6 +14,8 @@ and what ends the sweep.
 | a disk's fault | the sweep ends: every other run would meet it |
 | a slot died | started anew; what ran there is tried again |
 | slots do not start | the sweep goes on with fewer |
+| another launcher has the point | it is waited for; where that one is gone, run |
+| another launcher took the point over | its slot is ended; as above |
 | a signal | running points may write a last checkpoint; then the sweep ends |
 """
 
@@ -25,7 +27,9 @@ from typing import Any, Protocol
 from normjax import errors, stopping
 from normjax.record import files
 from normjax.record.directory import Attempts, RunState, SweepDirectory
+from normjax.record.lease import Leases
 from normjax.sweep import schedule
+from normjax.sweep.elsewhere import Elsewhere
 from normjax.sweep.executor import (
   Began,
   Cause,
@@ -78,6 +82,7 @@ class Launcher:
   Attributes:
     failed: message by run id, of the points that failed for good.
     pending: points that no slot has.
+    elsewhere: points that other launchers have.
     slots: those started, by number.
     timings: of the points that are over.
     num_slots: at most so many.
@@ -90,6 +95,7 @@ class Launcher:
     executor: Executor,
     *,
     directory: SweepDirectory,
+    leases: Leases,
     num_slots: int,
     retries: int,
     attempts: Attempts,
@@ -103,6 +109,7 @@ class Launcher:
     Args:
       executor: where runs happen.
       directory: of the sweep.
+      leases: which points are this launcher's.
       num_slots: see above, like `stopping` and `grace_s`.
       retries: how often a failed point is tried again.
       attempts: where attempts are booked.
@@ -116,6 +123,7 @@ class Launcher:
     self.grace_s = grace_s
     self.failed: dict[str, str] = {}
     self.pending: list[Point] = []
+    self.elsewhere = Elsewhere(directory, leases)
     self.slots: dict[int, Slot] = {}
     self.timings = schedule.Timings({}, {})
     self._executor = executor
@@ -134,12 +142,21 @@ class Launcher:
       RunError: slots do not start, or a disk cannot be used.
     """
     self.pending = list(points)
-    while (self.pending or self.running()) and not self.stopping():
+    while self._has_work() and not self.stopping():
       self._start_slots()
       self._submit_points()
       for event in self._executor.events(TICK_S):
         self._handle(event)
+      self._look_elsewhere()
       self._watcher.tick(self)
+
+  def _has_work(self) -> bool:
+    return bool(self.pending or self.running() or self.elsewhere)
+
+  @property
+  def num_elsewhere(self) -> int:
+    """Points that other launchers have ended since this one began."""
+    return self.elsewhere.num_over
 
   def running(self) -> list[Point]:
     """The points that slots have."""
@@ -190,18 +207,9 @@ class Launcher:
     for number, slot in self.slots.items():
       if not slot.idle:
         continue
-      points = schedule.choose(
-        slot.program,
-        slot.compiled,
-        self.pending,
-        self.progress(),
-        self.timings,
-        self._list_size,
-      )
+      points = self._choose(slot)
       if not points:
         continue
-      for point in points:
-        self.pending.remove(point)
       slot.give(points)
       self._executor.submit(number, [self._lane(point) for point in points])
 
@@ -209,6 +217,47 @@ class Launcher:
     """Points of a program that a slot is given at once."""
     num_left = len(self.pending) + len(self.running())
     return self._lists.size(program, num_left, self.num_slots)
+
+  def _choose(self, slot: Slot) -> list[Point]:
+    """Takes points for a slot; those that others have are put aside."""
+    while points := schedule.choose(
+      slot.program,
+      slot.compiled,
+      self.pending,
+      self.progress(),
+      self.timings,
+      self._list_size,
+    ):
+      for point in points:
+        self.pending.remove(point)
+      if mine := [point for point in points if self.elsewhere.take(point)]:
+        return mine
+    return []
+
+  def _look_elsewhere(self) -> None:
+    """Sees what other launchers have done, and what of ours they took."""
+    for run_id, lease in self.elsewhere.lost():
+      for number, slot in list(self.slots.items()):
+        if point := slot.points.get(run_id):
+          self._executor.end(number)
+          del self.slots[number]
+          self._lose(point, lease.launcher if lease else None)
+          others = [p for p in slot.points.values() if p is not point]
+          self.pending += others
+    for point, seen in self.elsewhere.look():
+      if isinstance(seen, str):
+        self.failed[point.run_id] = seen
+        self._watcher.failed(point, seen, again=False)
+      elif seen is None:
+        self.pending.append(point)
+      else:
+        self._watcher.over(point, seen, seen.get("wall_s") or 0.0)
+
+  def _lose(self, point: Point, launcher: object) -> None:
+    """Leaves a point to the launcher that has taken it over."""
+    by = f" by {launcher}" if launcher else ""
+    self._watcher.note(f"run {point.run_id} was taken over{by}")
+    self.elsewhere.add(point)
 
   def _lane(self, point: Point) -> Lane:
     """A point as the executor gets it."""
@@ -270,6 +319,7 @@ class Launcher:
       path = directory.path / files.RESULT
       self._fail(point, problem or f"the run ended without {path}")
       return
+    self.elsewhere.end(point)
     slot.compiled.add(point.program)
     compile_s = result.get("compile_s") or 0.0
     self.timings = self.timings.add(point.program, wall_s, compile_s)
@@ -282,6 +332,9 @@ class Launcher:
     Raises:
       RunError: the disk is at fault.
     """
+    if event.cause == Cause.BUSY and not self.elsewhere.holds(point):
+      self._lose(point, None)
+      return
     if event.cause == Cause.DISK:
       self._attempts.add(point.run_id, RunState.FAILED, message=event.message)
       raise errors.RunError(
@@ -344,6 +397,7 @@ class Launcher:
       self.pending.append(point)
     else:
       self.failed[point.run_id] = message
+      self.elsewhere.give_up(point, message)
     self._watcher.failed(point, message, again)
 
 

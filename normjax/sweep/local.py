@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from normjax import beside, stopping
+from normjax.record import lease
 from normjax.sweep import machine, protocol
 from normjax.sweep.executor import (
   Died,
@@ -149,7 +150,11 @@ class Worker:
     self._buffer = b""
     self._num_left = 0
     # A worker imports what its sweep imports, installed or not.
-    environment = {**os.environ, **beside.environment()}
+    environment = {
+      **os.environ,
+      **beside.environment(),
+      **lease.environment(out),
+    }
     command = [
       sys.executable, "-P", "-m", "normjax.sweep.worker",
       f"--slot={slot}", f"--runner={runner}", f"--parent={os.getpid()}",

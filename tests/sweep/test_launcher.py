@@ -15,6 +15,7 @@ from normjax.record.directory import (
   RunState,
   SweepDirectory,
 )
+from normjax.record.lease import Leases
 from normjax.sweep import launch, local
 from normjax.sweep.executor import (
   Began,
@@ -40,11 +41,12 @@ class Stage:
     self._script = [list(events) for events in script]
     self._last = last
     self._room = room
-    self._attempts = (out / ATTEMPTS).open("ab")
+    self._attempts = (out / ATTEMPTS).open("ab+", buffering=0)
     self.launcher = launch.Launcher(
       **{
         "executor": self,
         "directory": SweepDirectory(out),
+        "leases": Leases(out),
         "num_slots": num_slots,
         "retries": 1,
         "attempts": Attempts(self._attempts),
