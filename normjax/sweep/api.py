@@ -248,13 +248,13 @@ class Prepared:
           grace_s=self._grace_s,
           max_lanes=population_lib.most(self.sweep.population),
         )
-        notes, before, state = _run_stages(self._planner, launcher, show)
+        notes, state = _run_stages(self._planner, launcher, show)
         return _summary(
           self.out,
           state,
           launcher.failed,
           stopping(),
-          state.num_over() - before.num_over() - launcher.num_elsewhere,
+          launcher.num_over(state.entries),
           self._started_s,
           notes,
         )
@@ -265,14 +265,14 @@ class Prepared:
 
 def _run_stages(
   planner: Planner, launcher: launch.Launcher, show: progress.Progress
-) -> tuple[list[str], State, State]:
+) -> tuple[list[str], State]:
   """Plans and launches in turn, until nothing is left or a signal came.
 
   Returns:
-    What has changed since the last call, and the states before and after.
+    What has changed since the last call, and the state at the end.
   """
   note = planner.claim()  # Again: another launcher may have begun since.
-  before = state = planner.plan({})
+  state = planner.plan({})
   changed = planner.changed(state.plan)
   said = [note, *state.notes, *changed, state.warning()]
   for text in filter(None, dict.fromkeys(said)):
@@ -297,7 +297,7 @@ def _run_stages(
   finally:
     launcher.stop()
   after = planner.plan(launcher.failed)
-  return [*changed, *planner.replaced(after.plan)], before, after
+  return [*changed, *planner.replaced(after.plan)], after
 
 
 def load(

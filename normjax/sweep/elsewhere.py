@@ -11,17 +11,13 @@ from typing import Any
 
 from normjax.record.directory import SweepDirectory
 from normjax.record.lease import Lease, Leases, Word
-from normjax.sweep.plan import Point, Result
+from normjax.sweep.points import Point, Result
 
 LOOK_S = 1.0
 
 
 class Elsewhere:
-  """The points of a launcher that it may not run now.
-
-  Attributes:
-    num_over: how many ended so.
-  """
+  """The points of a launcher that it may not run now."""
 
   def __init__(self, directory: SweepDirectory, leases: Leases):
     """Knows of none yet.
@@ -30,7 +26,6 @@ class Elsewhere:
       directory: of the sweep.
       leases: the launcher's own, and what it sees of the others'.
     """
-    self.num_over = 0
     self._directory = directory
     self._leases = leases
     self._points: dict[str, Point] = {}
@@ -92,7 +87,6 @@ class Elsewhere:
             yield point, seen
           else:
             ended.append((point, seen))
-    self.num_over += len(ended)
     yield from ended
 
   def _see(self, point: Point) -> Any:

@@ -26,7 +26,12 @@ from typing import Any, Protocol
 
 from normjax import errors, stopping
 from normjax.record import files
-from normjax.record.directory import Attempts, RunState, SweepDirectory
+from normjax.record.directory import (
+  Attempts,
+  RunRecord,
+  RunState,
+  SweepDirectory,
+)
 from normjax.record.lease import Leases
 from normjax.sweep import schedule
 from normjax.sweep.elsewhere import Elsewhere
@@ -83,6 +88,7 @@ class Launcher:
     failed: message by run id, of the points that failed for good.
     pending: points that no slot has.
     elsewhere: points that other launchers have.
+    given: run ids of the points that slots were given, over or not.
     slots: those started, by number.
     timings: of the points that are over.
     num_slots: at most so many.
@@ -124,6 +130,7 @@ class Launcher:
     self.failed: dict[str, str] = {}
     self.pending: list[Point] = []
     self.elsewhere = Elsewhere(directory, leases)
+    self.given: set[str] = set()
     self.slots: dict[int, Slot] = {}
     self.timings = schedule.Timings({}, {})
     self._executor = executor
@@ -153,10 +160,9 @@ class Launcher:
   def _has_work(self) -> bool:
     return bool(self.pending or self.running() or self.elsewhere)
 
-  @property
-  def num_elsewhere(self) -> int:
-    """Points that other launchers have ended since this one began."""
-    return self.elsewhere.num_over
+  def num_over(self, records: Mapping[str, RunRecord]) -> int:
+    """How many points are over that this launcher ran."""
+    return sum(r.state.over for i, r in records.items() if i in self.given)
 
   def running(self) -> list[Point]:
     """The points that slots have."""
@@ -211,6 +217,7 @@ class Launcher:
       if not points:
         continue
       slot.give(points)
+      self.given |= slot.points.keys()
       self._executor.submit(number, [self._lane(point) for point in points])
 
   def _list_size(self, program: str) -> int:
@@ -257,6 +264,7 @@ class Launcher:
     """Leaves a point to the launcher that has taken it over."""
     by = f" by {launcher}" if launcher else ""
     self._watcher.note(f"run {point.run_id} was taken over{by}")
+    self.given.discard(point.run_id)
     self.elsewhere.add(point)
 
   def _lane(self, point: Point) -> Lane:

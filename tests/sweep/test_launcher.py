@@ -1,6 +1,6 @@
 """What a sweep does about each event, in which order; no process is started.
 
-Events are told by a script, results lie there beforehand.
+Events are told by a script; a run's result is there when its end is told.
 """
 
 import json
@@ -11,6 +11,7 @@ from in_process import InProcess
 from normjax import errors
 from normjax.record.directory import (
   ATTEMPTS,
+  RUNS,
   Attempts,
   RunState,
   SweepDirectory,
@@ -30,6 +31,8 @@ from normjax.sweep.executor import (
 )
 from normjax.sweep.plan import Point
 
+LATER = "later"
+
 
 class Stage:
   """A launcher, its executor and its watcher; all that happens is in `told`."""
@@ -41,6 +44,8 @@ class Stage:
     self._script = [list(events) for events in script]
     self._last = last
     self._room = room
+    self._out = out
+    (out / RUNS).mkdir(exist_ok=True)
     self._attempts = (out / ATTEMPTS).open("ab+", buffering=0)
     self.launcher = launch.Launcher(
       **{
@@ -69,14 +74,22 @@ class Stage:
     self.told.append(f"submit {slot}: {names}")
 
   def events(self, timeout_s):
-    return self._script.pop(0)
+    return self._tell(self._script.pop(0))
 
   def end(self, slot):
     self.told.append(f"end {slot}")
 
   def stop(self, grace_s):
     self.told.append(f"stop {grace_s:g}")
-    return self._last
+    return list(self._tell(self._last))
+
+  def _tell(self, events):
+    for event in events:
+      if isinstance(event, Finished):
+        end = SweepDirectory(self._out / LATER).run(event.run_id).path
+        if end.exists():
+          end.rename(SweepDirectory(self._out).run(event.run_id).path)
+      yield event
 
   # As a watcher:
 
@@ -125,7 +138,7 @@ def points(tmp_path):
       run_id = name.rstrip("?!")
       if not name.endswith("?"):
         diverged = name.endswith("!")
-        SweepDirectory(tmp_path).run(run_id).write_result(
+        SweepDirectory(tmp_path / LATER).run(run_id).write_result(
           RunState.DIVERGED if diverged else RunState.DONE,
           steps=4,
           metrics={},
