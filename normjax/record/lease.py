@@ -280,9 +280,7 @@ def _check(directory: Path, *, confirms: bool) -> None:
     if last.launcher.token not in tokens or last.word is not Word.HELD:
       break
     number = last.number + 1
-    if not confirms or _write(
-      folder, run_id, number, last.launcher, Word.HELD
-    ):
+    if not confirms or _write(folder, run_id, number, last.launcher, Word.HELD):
       return
   by = f" by {last.launcher}" if last is not None and last.launcher else ""
   raise errors.LostLeaseError(

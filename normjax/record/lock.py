@@ -26,9 +26,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def held(
-  folder: Path, by: str, patience_s: float = 20.0
-) -> Iterator[int]:
+def held(folder: Path, by: str, patience_s: float = 20.0) -> Iterator[int]:
   """Holds the folder's lock; yields its file descriptor.
 
   Args:

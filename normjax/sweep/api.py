@@ -13,8 +13,17 @@ from normjax import config_files, configure, errors, escape, faults
 from normjax.configure import COMPONENTS, ConfigDict
 from normjax.record import lease
 from normjax.record.directory import RunState, SweepDirectory
+from normjax.sweep import (
+  devices,
+  launch,
+  local,
+  own_data,
+  preflight,
+  progress,
+  select,
+  spec,
+)
 from normjax.sweep import executor as executor_lib
-from normjax.sweep import launch, own_data, preflight, progress, select, spec
 from normjax.sweep import population as population_lib
 from normjax.sweep import tune as tune_lib
 from normjax.sweep.plan import Estimate, ProgramKey
@@ -44,6 +53,7 @@ def run_sweep(
   methods: str | None = None,
   seeds: Iterable[int] | None = None,
   population: str | int | None = None,
+  workers_per_gpu: int | None = None,
 ) -> Summary:
   """Runs, or resumes, the sweep of a config file.
 
@@ -56,8 +66,8 @@ def run_sweep(
     config_path: `file.py` or `file.py:arg`, with `get_config` and `sweep`.
     out: directory; made where missing.
     overrides: of the config, dotted path to value, for every method.
-    workers: processes at once; default: as many as cores, one where there
-      is an accelerator.
+    workers: processes at once; default: one per GPU, else per core, and one
+      where there is another accelerator.
     retries: how often a point that failed is tried again.
     dry_run: print what would run; writes nothing.
     accept_code_change: keep the results of runs whose own components have
@@ -74,10 +84,12 @@ def run_sweep(
     seeds: run only these of the final seeds. What was not chosen is left for
       another call.
     population: in place of the sweep's own; see `Sweep`.
+    workers_per_gpu: of this machine's workers, how many share a GPU and its
+      memory; one unless given.
 
   Raises:
     UserError: bad input, before anything has run; an unknown executor is
-      one.
+      one, and more workers than GPUs.
     RunError: `out` holds another sweep, or runs of other code of the user's
       own, or is full.
   """
@@ -96,6 +108,7 @@ def run_sweep(
     methods=methods,
     seeds=seeds,
     population=population,
+    workers_per_gpu=workers_per_gpu,
   )
   if dry_run:
     prepared.show()
@@ -135,6 +148,7 @@ class Prepared:
     seeds: Iterable[int] | None = None,
     other_metrics: Iterable[str] = (),
     population: str | int | None = None,
+    workers_per_gpu: int | None = None,
   ):
     """Plans; see `run_sweep` for what it is given, and what it raises.
 
@@ -174,9 +188,15 @@ class Prepared:
       )
     if code:
       self._note(code)
+    self._place = _fitted(self._place, self.state, workers, workers_per_gpu)
     self._num_slots = _num_slots(
       workers or self._place.default_num_slots(), self.state
     )
+    if self._num_slots > 1 and local.shares_unasked(self._place):
+      self._note(
+        f"this machine's accelerator is no NVIDIA GPU: each of"
+        f" {self._num_slots} workers sees all of it"
+      )
 
   def check(self, *, strict: bool = False) -> None:
     """Checks what is left to run, and prints what will not go well.
@@ -355,6 +375,29 @@ def _num_slots(asked: int, state: State) -> int:
   num_known = len(state.chosen())
   stage = max(num_known, state.num_chosen() - num_known)
   return min(asked, stage)
+
+
+def _fitted(
+  place: type[executor_lib.Executor],
+  state: State,
+  workers: int | None,
+  workers_per_gpu: int | None,
+) -> type[executor_lib.Executor]:
+  """The executor with a share of this machine's GPUs for each worker.
+
+  Raises:
+    UserError: more than there are.
+  """
+  if place is not local.LocalPool:
+    if workers_per_gpu is not None:
+      raise errors.UserError(
+        f"--workers_per_gpu={workers_per_gpu} is for workers of this machine."
+      )
+    return place
+  points = [*state.left(), *state.to_come()]
+  share = devices.share([p.config for p in points], workers_per_gpu)
+  share.check(workers)
+  return local.sharing(share)
 
 
 @contextlib.contextmanager

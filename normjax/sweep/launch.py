@@ -14,7 +14,7 @@ and what ends the sweep.
 | a disk's fault | the sweep ends: every other run would meet it |
 | a slot died | started anew; what ran there is tried again |
 | slots do not start | the sweep goes on with fewer |
-| another launcher has the point | it is waited for; where that one is gone, run |
+| another launcher has the point | waited for; run where that one is gone |
 | another launcher took the point over | its slot is ended; as above |
 | a signal | running points may write a last checkpoint; then the sweep ends |
 """

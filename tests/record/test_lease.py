@@ -181,9 +181,7 @@ def test_a_process_of_this_machine_that_died_is_gone_at_once(tmp_path, leases):
 def test_a_pid_that_came_back_is_nobody_s(tmp_path, leases):
   """The lock tells, not the number."""
   b = leases()
-  dead = Launcher(
-    "0" * 16, b.launcher.host, b.launcher.boot, os.getpid(), 0.0
-  )
+  dead = Launcher("0" * 16, b.launcher.host, b.launcher.boot, os.getpid(), 0.0)
   (b._folder / f"{dead.token}.launcher").write_text("{}")
   lease._write(b._folder, "r", 1, dead, lease.Word.HELD)
   assert b.take("r") is None
