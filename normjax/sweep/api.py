@@ -128,6 +128,7 @@ class Prepared:
     config: the base config.
     sweep: what it compares.
     state: the plan, and what its runs have left.
+    planner: makes the plan anew.
   """
 
   def __init__(
@@ -167,7 +168,7 @@ class Prepared:
     if population is not None:
       population_lib.check("--population", population)
       self.sweep = dataclasses.replace(self.sweep, population=population)
-    self._planner = Planner(
+    self.planner = Planner(
       self.sweep,
       self.config,
       str(config_path),
@@ -178,9 +179,9 @@ class Prepared:
       overrides,
     )
     with _disk_errors(self.out, resumes=False):
-      self._planner.claim()
-      self.state = self._planner.plan({})  # bad input ends here
-      code = self._planner.changed_code(self.state.plan)
+      self.planner.claim()
+      self.state = self.planner.plan({})  # bad input ends here
+      code = self.planner.changed_code(self.state.plan)
     if code and not accept_code_change:
       raise errors.RunError(
         f"{self.out}: {code}. Give another --out, or --accept_code_change to"
@@ -225,7 +226,7 @@ class Prepared:
     """Prints the methods and the points."""
     from normjax.sweep import dry_run
 
-    changed = self._planner.changed(self.state.plan)
+    changed = self.planner.changed(self.state.plan)
     for text in filter(None, [*changed, self.state.warning()]):
       self._note(text)
     dry_run.points(self.state, self._console)
@@ -268,7 +269,7 @@ class Prepared:
           grace_s=self._grace_s,
           max_lanes=population_lib.most(self.sweep.population),
         )
-        notes, state = _run_stages(self._planner, launcher, show)
+        notes, state = _run_stages(self.planner, launcher, show)
         return _summary(
           self.out,
           state,
