@@ -293,11 +293,15 @@ class SweepDirectory:
     """Writes `plan.json` where it says something new.
 
     Returns:
-      False where another launcher has just written the first one.
+      False where the plan of another sweep lies there, or another launcher has
+      just written the first one.
     """
     path = self.out / PLAN
     value = files.finite({"schema": files.SCHEMA, **plan})
-    if self.read_plan().value == value:
+    old = self.read_plan().value
+    if old is not None and old["sweep_id"] != value["sweep_id"]:
+      return False
+    if old == value:
       return True
     if not path.exists():
       return files.create_text(path, _plan_text(value))

@@ -162,6 +162,14 @@ class Heartbeat:
         _LOG.warning("%s: no sign of life: %s", self._path, error)
 
 
+def read(descriptor: int) -> Launcher:
+  """Whose sign of life an open file is."""
+  launcher = Launcher.read(json.loads(os.pread(descriptor, _FILE_BYTES, 0)))
+  if launcher is None:
+    raise ValueError("the file is no launcher's")
+  return launcher
+
+
 class Observer:
   """Tells which launchers are gone, from how long it has seen them still."""
 

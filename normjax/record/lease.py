@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from normjax import errors
-from normjax.record import files, lock
+from normjax.record import files, heartbeat, lock
 from normjax.record.heartbeat import (
   BEAT_S,
   EXPIRY_S,
@@ -47,9 +47,6 @@ from normjax.record.heartbeat import (
 FOLDER = "leases"
 # In the environment of a launcher's workers: whose they are.
 VARIABLE = "NORMJAX_LAUNCHER"
-# Tokens of launchers in this process, by the real path of their leases: their
-# runs may be in this process too.
-_own: dict[str, str] = {}
 
 
 class Word(enum.StrEnum):
@@ -106,7 +103,6 @@ class Leases:
   def __enter__(self) -> "Leases":
     """Begins to give signs of life."""
     self._heart.__enter__()
-    _own[os.path.realpath(self._folder)] = self.launcher.token
     return self
 
   def __exit__(self, *exception: Any) -> None:
@@ -117,7 +113,6 @@ class Leases:
         for run_id in list(self._held):
           self.release(run_id)
     finally:
-      _own.pop(os.path.realpath(self._folder), None)
       self._heart.__exit__(*exception)
 
   @property
@@ -235,10 +230,13 @@ class Leases:
 # ----- What workers ask -----
 
 
-def environment(out: Path) -> dict[str, str]:
-  """For a worker's environment: which launcher of this process it is of."""
-  token = _own.get(os.path.realpath(out / FOLDER))
-  return {VARIABLE: token} if token else {}
+def environment(descriptor: int) -> dict[str, str]:
+  """For a worker's environment: whose it is.
+
+  Args:
+    descriptor: of its launcher's sign of life, as `Leases` has it.
+  """
+  return {VARIABLE: heartbeat.read(descriptor).token}
 
 
 def check(directory: Path) -> None:
@@ -270,22 +268,22 @@ def confirm(directory: Path) -> None:
 
 def _check(directory: Path, *, confirms: bool) -> None:
   folder, run_id = directory.parent.parent / FOLDER, directory.name
-  tokens = {os.environ.get(VARIABLE), _own.get(os.path.realpath(folder))}
-  if tokens == {None} or not folder.is_dir():
-    return  # Of no launcher: `normjax train`.
+  token = os.environ.get(VARIABLE)
+  if not token or not folder.is_dir():
+    return  # No launcher's worker, as of `normjax train`.
   while True:
     last = _last(folder, run_id)
     if last is None or last.launcher is None:
       break
-    if last.launcher.token not in tokens or last.word is not Word.HELD:
+    if last.launcher.token != token or last.word is not Word.HELD:
       break
     number = last.number + 1
     if not confirms or _write(folder, run_id, number, last.launcher, Word.HELD):
       return
-  by = f" by {last.launcher}" if last is not None and last.launcher else ""
+  by = last.launcher if last is not None and last.launcher else "another"
   raise errors.LostLeaseError(
-    f"{directory} was taken over{by}, which had seen no sign of life of this"
-    " run's launcher"
+    f"{directory} was taken over by {by}: no sign of life of this run's"
+    " launcher was seen"
   )
 
 

@@ -180,7 +180,7 @@ class Worker:
     environment = {
       **os.environ,
       **beside.environment(),
-      **lease.environment(out),
+      **lease.environment(lock),
       **sees,
     }
     command = [

@@ -192,7 +192,6 @@ def test_who_was_taken_over_writes_no_result(tmp_path, leases, monkeypatch):
   a, b = leases(host="far"), leases()
   watch(b, clock)
   run = RunDirectory(tmp_path / "runs" / "r", "r")
-  monkeypatch.setattr(lease, "_own", {})
   monkeypatch.setenv(lease.VARIABLE, a.launcher.token)
   a.take("r")
   run.write_status(RunState.RUNNING, step=1)
@@ -214,7 +213,7 @@ def test_who_was_taken_over_writes_no_result(tmp_path, leases, monkeypatch):
 
 def test_a_run_of_no_launcher_asks_nobody(tmp_path, leases, monkeypatch):
   leases().take("r")
-  monkeypatch.setattr(lease, "_own", {})
+  monkeypatch.delenv(lease.VARIABLE, raising=False)
   run = RunDirectory(tmp_path / "runs" / "r", "r")
   assert run.write_result(RunState.DONE, steps=4, metrics={})["steps"] == 4
 

@@ -41,7 +41,7 @@ class Stage:
 
   def __init__(self, out, *script, num_slots=1, last=(), room=9, **options):
     self.told = []
-    self._script = [list(events) for events in script]
+    self._script = [*script]
     self._last = last
     self._room = room
     self._out = out
@@ -389,9 +389,19 @@ def test_lists_of_lanes_run_in_any_executor(tmp_path, place):
     for p in "ab"
     for i in range(3)
   ]
-  executor = place(out=tmp_path, runner="toy_runner:run", num_slots=1, lock=0)
-  scene = Stage(
-    tmp_path, executor=executor, stopping=lambda: False, max_lanes=2
-  )
-  _, attempts = scene.run(made, stop=True)
+  with Leases(tmp_path) as leases:
+    executor = place(
+      out=tmp_path,
+      runner="toy_runner:run",
+      num_slots=1,
+      lock=leases.descriptor,
+    )
+    scene = Stage(
+      tmp_path,
+      executor=executor,
+      leases=leases,
+      stopping=lambda: False,
+      max_lanes=2,
+    )
+    _, attempts = scene.run(made, stop=True)
   assert attempts == [f"{p}{i} done" for p in "ab" for i in range(3)]
