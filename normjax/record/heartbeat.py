@@ -123,15 +123,20 @@ class Heartbeat:
   def __enter__(self) -> "Heartbeat":
     """Makes the file, takes its lock, and starts to count."""
     faults.make_folder(self._path.parent)
+    draft = self._path.with_name(f".{self._path.name}.tmp")
     with faults.naming(self._path):
       flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-      self.descriptor = os.open(self._path, flags, 0o666)
+      self.descriptor = os.open(draft, flags, 0o666)
       try:
-        lock.take(self.descriptor, self._path, waits=True)
+        lock.take(self.descriptor, draft)
         self._beat()
+        # Nobody finds it before it is locked: a free lock is a dead launcher.
+        os.replace(draft, self._path)
       except BaseException:
-        self._remove()
+        draft.unlink(missing_ok=True)
+        os.close(self.descriptor)
         raise
+    _remove_dead(self._path.parent)
     self._thread.start()
     return self
 
@@ -139,9 +144,6 @@ class Heartbeat:
     """Removes the file: after the end nobody waits for this process."""
     self._ended.set()
     self._thread.join()
-    self._remove()
-
-  def _remove(self) -> None:
     self._path.unlink(missing_ok=True)
     os.close(self.descriptor)
 
@@ -219,9 +221,20 @@ def launchers(folder: Path) -> list[Launcher]:
   for path in folder.glob(f"*{SUFFIX}"):
     try:
       found.append(Launcher.read(json.loads(_content(path))))
-    except ValueError:  # Between its creation and its first count.
+    except ValueError:  # Half a file: of a disk that was full.
       continue
   return sorted(filter(None, found), key=lambda each: each.started_unix_s)
+
+
+def _remove_dead(folder: Path) -> None:
+  """Removes the files of this machine's launchers that are gone.
+
+  Without one a launcher is gone as well; see `_is_free`.
+  """
+  observer = Observer(folder)
+  for each in launchers(folder):
+    if each.is_of_this_machine and observer.is_gone(each):
+      (folder / f"{each.token}{SUFFIX}").unlink(missing_ok=True)
 
 
 def _content(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from test_interrupt import PATIENCE_S
 from toy_runner import logs, results
 
 NUM_KILLS = 100
+NUM_FINAL_KILLS = 25  # From the end of the trials on.
 NUM_TRIALS = 20
 STEP_S = 0.02
 OVERRIDES = {"train.num_steps": 60}
@@ -43,32 +44,33 @@ def test_a_hundred_kills(write_config, start_toy, run_toy, tmp_path):
     process.communicate(timeout=PATIENCE_S)
     kills[moment] += 1
 
-  while kills.total() < NUM_KILLS:
-    before = num_begun(out), len(results(out))
-    # A launcher alone, or two that share the points.
-    each = 2 if kills.total() % 3 else 1
-    running = [
+  def start(count):
+    return [
       start_toy(config, out, workers=1, overrides=OVERRIDES)
-      for _ in range(each)
+      for _ in range(count)
     ]
+
+  while kills.total() < NUM_KILLS:
+    begun, over = num_begun(out), len(results(out))
+    # A launcher alone, or two that share the points.
+    running = start(2 if kills.total() % 3 else 1)
     moment = draw.choice(["start", *["point"] * 6, "result"])
-    is_near = NUM_TRIALS - 3 <= before[1] < NUM_TRIALS
-    if is_near and not kills["between the stages"]:
+    if kills.total() >= NUM_KILLS - NUM_FINAL_KILLS and over < NUM_TRIALS:
       moment = "between the stages"
     if moment == "start":
       time.sleep(draw.uniform(0.0, 0.4))
-    elif moment == "point":
-      wait_until(lambda: num_begun(out) > before[0], running[0])  # noqa: B023
-      time.sleep(draw.uniform(0.0, 10 * STEP_S))
-    elif moment == "result" and before[1] < 2 * NUM_TRIALS // 3:
-      wait_until(lambda: len(results(out)) > before[1], running[0])  # noqa: B023
     elif moment == "between the stages":
       wait_until(lambda: len(results(out)) >= NUM_TRIALS, running[0])
+    elif moment == "result" and over < NUM_TRIALS // 2:
+      wait_until(lambda: len(results(out)) > over, running[0])  # noqa: B023
+    else:
+      wait_until(lambda: num_begun(out) > begun, running[0])  # noqa: B023
+      time.sleep(draw.uniform(0.0, 5 * STEP_S))
     for process in running:
       kill(process, moment)
-      time.sleep(draw.choice([0.0, 5 * STEP_S]))
+      time.sleep(draw.choice([0.0, 2 * STEP_S]))
   assert kills["between the stages"]
-  assert len(results(out)) < 24, "killed too late to show anything"
+  assert NUM_TRIALS <= len(results(out)) < 24
   process = start_toy(config, out, overrides=OVERRIDES)
   said, _ = process.communicate(timeout=2 * PATIENCE_S)
   assert process.returncode == 0, said
