@@ -25,6 +25,7 @@ _FRACTIONS = (FRACTION, "XLA_CLIENT_MEM_FRACTION")
 _SHARED_FRACTION = 0.9
 _SMI_TIMEOUT_S = 30.0
 _DRIVER = Path("/proc/driver/nvidia/gpus")
+_DEVICES = Path("/dev")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,9 +143,18 @@ def visible_gpus() -> list[str]:
   platforms = os.environ.get("JAX_PLATFORMS", "")
   if platforms and platforms.split(",")[0] not in ("cuda", "gpu"):
     return []
-  if VISIBLE in os.environ:
+  if VISIBLE in os.environ and _has_driver():
     return _named(os.environ[VISIBLE])
   return _of_smi() or _of_driver()
+
+
+def _has_driver() -> bool:
+  """Whether there may be GPUs at all: some clusters name them everywhere."""
+  return (
+    shutil.which("nvidia-smi") is not None
+    or _DRIVER.exists()
+    or any(_DEVICES.glob("nvidia[0-9]*"))
+  )
 
 
 def _named(text: str) -> list[str]:

@@ -24,6 +24,7 @@ def smi(tmp_path, monkeypatch):
     monkeypatch.delenv(name, raising=False)
   monkeypatch.setenv("PATH", str(tmp_path))
   monkeypatch.setattr(devices, "_DRIVER", tmp_path / "driver")
+  monkeypatch.setattr(devices, "_DEVICES", tmp_path)
 
   def make(text, status=0):
     path = tmp_path / "nvidia-smi"
@@ -71,6 +72,13 @@ def test_what_the_user_shows_is_what_there_is(smi, monkeypatch, said, gpus):
   assert devices.visible_gpus() == gpus
   monkeypatch.setenv("JAX_PLATFORMS", "cpu")
   assert devices.visible_gpus() == []
+
+
+def test_a_name_alone_is_no_gpu(smi, monkeypatch):
+  monkeypatch.setenv(devices.VISIBLE, "0,1")
+  assert devices.visible_gpus() == []
+  smi(TWO)
+  assert devices.visible_gpus() == ["0", "1"]
 
 
 def test_each_worker_sees_its_own(monkeypatch):
