@@ -20,14 +20,14 @@ it. What the files say together is a `RunState`; nobody else decides it.
 import contextlib
 import dataclasses
 import json
-import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from normjax import errors, faults
+from normjax import errors
+from normjax.record import attempts as attempts_lib
 from normjax.record import files, lease, lock, schema
+from normjax.record.attempts import Attempt, Attempts
 from normjax.record.state import RunState
 
 PLAN = "plan.json"
@@ -49,15 +49,6 @@ class Found(NamedTuple):
   value: dict[str, Any] | None
   problem: str = ""
   blocked: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Attempt:
-  """How one attempt at a run ended, as the sweep saw it."""
-
-  state: RunState
-  message: str = ""
-  time_unix_s: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,66 +301,11 @@ class SweepDirectory:
 
   def read_attempts(self) -> tuple[dict[str, list[Attempt]], list[str]]:
     """Attempts by run id, in order, and a note for each line that is none."""
-    path = self.out / ATTEMPTS
-    attempts: dict[str, list[Attempt]] = {}
-    try:
-      text = path.read_bytes().decode(errors="replace")
-    except FileNotFoundError:
-      return attempts, []
-    except OSError as error:
-      return attempts, [f"{path} cannot be read: {error.strerror}"]
-    problems = []
-    for number, line in enumerate(text.splitlines(), 1):
-      try:
-        row = json.loads(line)
-        if schema.problem(row, schema.ATTEMPT):
-          raise ValueError
-      except (ValueError, RecursionError):
-        if line:
-          problems.append(f"{path}:{number} is no attempt; dropped")
-      else:
-        attempts.setdefault(row["run_id"], []).append(
-          Attempt(
-            RunState(row["state"]),
-            row.get("message") or "",
-            row.get("time_unix_s"),
-          )
-        )
-    return attempts, problems
+    return attempts_lib.read(self.out / ATTEMPTS)
 
-  @contextlib.contextmanager
-  def open_attempts(self) -> Iterator["Attempts"]:
+  def open_attempts(self) -> contextlib.AbstractContextManager[Attempts]:
     """Opens `attempts.jsonl` for appending, also by several launchers."""
-    with (self.out / ATTEMPTS).open("ab+", buffering=0) as file:
-      yield Attempts(file)
-
-
-@dataclasses.dataclass(frozen=True)
-class Attempts:
-  """Appends one line per attempt, whoever else does.
-
-  Attributes:
-    file: open for reading and appending, without a buffer.
-  """
-
-  file: IO[bytes]
-
-  def add(self, run_id: str, state: RunState, **facts: Any) -> None:
-    """Writes what became of an attempt.
-
-    A process killed while writing leaves a line without an end; a new line
-    is begun first, so that the next row does not join it. Where machines share
-    a file system, its end is where the lock's holder sees it.
-    """
-    row = {"run_id": run_id, "state": state, "time_unix_s": time.time()}
-    line = (json.dumps(files.finite(row | facts)) + "\n").encode()
-    path = Path(self.file.name)
-    with faults.naming(path), lock.briefly(self.file.fileno(), path):
-      end = self.file.seek(0, os.SEEK_END)
-      if end and os.pread(self.file.fileno(), 1, end - 1) != b"\n":
-        line = b"\n" + line
-      while line:
-        line = line[self.file.write(line) :]
+    return attempts_lib.opened(self.out / ATTEMPTS)
 
 
 def find_runs(out: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """Runs a sweep from its config file: plan, launch, plan again."""
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,26 +8,22 @@ from typing import Any
 
 import rich.console
 
-from normjax import config_files, configure, errors, escape, faults
-from normjax.configure import COMPONENTS, ConfigDict
+from normjax import errors, escape, faults, stopping
 from normjax.record import lease
 from normjax.record.directory import RunState, SweepDirectory
+from normjax.sweep import executor as executor_lib
 from normjax.sweep import (
-  devices,
   launch,
+  loading,
   local,
   own_data,
   preflight,
   progress,
   select,
-  spec,
 )
-from normjax.sweep import executor as executor_lib
 from normjax.sweep import population as population_lib
-from normjax.sweep import tune as tune_lib
 from normjax.sweep.plan import Estimate, ProgramKey
 from normjax.sweep.planner import Planner, State
-from normjax.sweep.spec import Sweep
 from normjax.sweep.summary import Summary
 
 RUNNER = population_lib.ALONE
@@ -164,7 +159,9 @@ class Prepared:
       )
     self._retries, self._runner, self._grace_s = retries, runner, grace_s
     self._place = executor_lib.resolve(executor)
-    self.config, self.sweep = load(config_path, overrides or {}, other_metrics)
+    self.config, self.sweep = loading.load(
+      config_path, overrides or {}, other_metrics
+    )
     if population is not None:
       population_lib.check("--population", population)
       self.sweep = dataclasses.replace(self.sweep, population=population)
@@ -189,7 +186,12 @@ class Prepared:
       )
     if code:
       self._note(code)
-    self._place = _fitted(self._place, self.state, workers, workers_per_gpu)
+    self._place = local.fitted(
+      self._place,
+      [p.config for p in (*self.state.left(), *self.state.to_come())],
+      workers,
+      workers_per_gpu,
+    )
     self._num_slots = _num_slots(
       workers or self._place.default_num_slots(), self.state
     )
@@ -249,7 +251,7 @@ class Prepared:
         lease.Leases(self.out) as leases,
         SweepDirectory(self.out).open_attempts() as attempts,
         progress.Progress(self.out, self._console, self._num_slots) as show,
-        launch.stop_signals() as stopping,
+        stopping.noted() as is_stopping,
       ):
         place = self._place(
           out=self.out,
@@ -264,7 +266,7 @@ class Prepared:
           num_slots=self._num_slots,
           retries=self._retries,
           attempts=attempts,
-          stopping=stopping,
+          stopping=is_stopping,
           watcher=show,
           grace_s=self._grace_s,
           max_lanes=population_lib.most(self.sweep.population),
@@ -274,8 +276,11 @@ class Prepared:
           self.out,
           state,
           launcher.failed,
-          stopping(),
-          launcher.num_over(state.entries),
+          is_stopping(),
+          sum(
+            state.entries[i].state.over
+            for i in launcher.given & {*state.entries}
+          ),
           self._started_s,
           notes,
         )
@@ -321,84 +326,11 @@ def _run_stages(
   return [*changed, *planner.replaced(after.plan)], after
 
 
-def load(
-  config_path: str | Path,
-  overrides: Mapping[str, Any],
-  other_metrics: Iterable[str] = (),
-) -> tuple[ConfigDict, Sweep]:
-  """The base config with overrides, and the sweep.
-
-  Overrides of a component's options become part of every method: a method
-  that changes the component's name brings its defaults, which must not hide
-  what was asked for.
-
-  Args:
-    config_path: `file.py` or `file.py:arg`.
-    overrides: dotted path to value.
-    other_metrics: of the sweep's, beside those that it has.
-
-  Raises:
-    ConfigError: the file or an override does not fit.
-    UserError: an override, or a method's value, that the sweep overrules.
-  """
-  config_files.search_beside(config_path)
-  config = configure.load(config_path)
-  sweep = spec.load(str(config_path), config)
-  swept = {key for method in sweep.methods for key in method} | {"seed"}
-  swept |= sweep.ladder.keys if sweep.ladder else set()
-  tune = sweep.tune
-  if tune is not None and not tune.relative and not callable(tune.space):
-    swept |= set(tune.space)
-  for key in overrides:
-    if key in swept:
-      raise errors.UserError(
-        f"override of {key!r} has no effect: the sweep sets it."
-      )
-  config = configure.override(config, overrides)
-  if tune is not None:
-    tune_lib.check_own_values(tune, sweep.methods, config)
-  common = {
-    key: value
-    for key, value in overrides.items()
-    if key.partition(".")[0] in COMPONENTS
-  }
-  own = sweep.other_metrics
-  asked = [m for m in other_metrics if m not in (sweep.metric, *own)]
-  return config, dataclasses.replace(
-    sweep,
-    methods=[{**common, **method} for method in sweep.methods],
-    other_metrics=[*own, *dict.fromkeys(asked)],
-  )
-
-
 def _num_slots(asked: int, state: State) -> int:
   """As asked, but never more than a stage has points."""
   num_known = len(state.chosen())
   stage = max(num_known, state.num_chosen() - num_known)
   return min(asked, stage)
-
-
-def _fitted(
-  place: type[executor_lib.Executor],
-  state: State,
-  workers: int | None,
-  workers_per_gpu: int | None,
-) -> type[executor_lib.Executor]:
-  """The executor with a share of this machine's GPUs for each worker.
-
-  Raises:
-    UserError: more than there are.
-  """
-  if place is not local.LocalPool:
-    if workers_per_gpu is not None:
-      raise errors.UserError(
-        f"--workers_per_gpu={workers_per_gpu} is for workers of this machine."
-      )
-    return place
-  points = [*state.left(), *state.to_come()]
-  share = devices.share([p.config for p in points], workers_per_gpu)
-  share.check(workers)
-  return local.sharing(share)
 
 
 @contextlib.contextmanager

@@ -19,19 +19,12 @@ and what ends the sweep.
 | a signal | running points may write a last checkpoint; then the sweep ends |
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
 
-from normjax import errors, stopping
+from normjax import errors
 from normjax.record import files
-from normjax.record.directory import (
-  Attempts,
-  RunRecord,
-  RunState,
-  SweepDirectory,
-)
+from normjax.record.directory import Attempts, RunState, SweepDirectory
 from normjax.record.lease import Leases
 from normjax.sweep import schedule
 from normjax.sweep.elsewhere import Elsewhere
@@ -52,33 +45,12 @@ from normjax.sweep.executor import (
 from normjax.sweep.lists import Lists
 from normjax.sweep.plan import Point
 from normjax.sweep.slot import Slot
+from normjax.sweep.watcher import Watcher
 
 TICK_S = 0.2
 # Below the 30 s that schedulers leave between SIGTERM and SIGKILL.
 GRACE_S = 25.0
 MAX_BAD_STARTS = 3
-
-
-class Watcher(Protocol):
-  """Is told what a sweep's people want to see."""
-
-  def note(self, text: str) -> None:
-    """Something that people should know."""
-    ...
-
-  def over(
-    self, point: Point, result: Mapping[str, Any], wall_s: float
-  ) -> None:
-    """A point has its result."""
-    ...
-
-  def failed(self, point: Point, message: str, again: bool) -> None:
-    """A point failed, and whether it is tried again."""
-    ...
-
-  def tick(self, launcher: "Launcher") -> None:
-    """Some time has passed."""
-    ...
 
 
 class Launcher:
@@ -149,20 +121,15 @@ class Launcher:
       RunError: slots do not start, or a disk cannot be used.
     """
     self.pending = list(points)
-    while self._has_work() and not self.stopping():
+    while self.pending or self.running() or self.elsewhere:
+      if self.stopping():
+        return
       self._start_slots()
       self._submit_points()
       for event in self._executor.events(TICK_S):
         self._handle(event)
       self._look_elsewhere()
       self._watcher.tick(self)
-
-  def _has_work(self) -> bool:
-    return bool(self.pending or self.running() or self.elsewhere)
-
-  def num_over(self, records: Mapping[str, RunRecord]) -> int:
-    """How many points are over that this launcher ran."""
-    return sum(r.state.over for i, r in records.items() if i in self.given)
 
   def running(self) -> list[Point]:
     """The points that slots have."""
@@ -407,21 +374,3 @@ class Launcher:
       self.failed[point.run_id] = message
       self.elsewhere.give_up(point, message)
     self._watcher.failed(point, message, again)
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-  """Turns SIGINT, SIGTERM and SIGHUP into a flag that the launcher reads.
-
-  A second signal raises KeyboardInterrupt, which ends the workers at once.
-  Outside of the main thread the flag stays down.
-  """
-  received: list[int] = []
-
-  def note(number: int, frame: Any) -> None:
-    received.append(number)
-    if len(received) > 1:
-      raise KeyboardInterrupt
-
-  with stopping.handled(note):
-    yield lambda: bool(received)

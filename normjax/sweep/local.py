@@ -15,17 +15,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO, Any, ClassVar
 
-from normjax import beside, stopping
+from normjax import beside, errors, stopping
 from normjax.record import lease
 from normjax.record import lock as lock_lib
 from normjax.sweep import devices, machine, protocol
 from normjax.sweep.executor import (
   Died,
   Event,
+  Executor,
   Failed,
   Finished,
   Interrupted,
@@ -148,6 +149,34 @@ class LocalPool:
 def sharing(share: devices.Share) -> type[LocalPool]:
   """The pool whose workers share the GPUs so."""
   return type("LocalPool", (LocalPool,), {"share": share})
+
+
+def fitted(
+  place: type[Executor],
+  configs: Iterable[Mapping[str, Any]],
+  workers: int | None,
+  workers_per_gpu: int | None,
+) -> type[Executor]:
+  """The executor with a share of this machine's GPUs for each worker.
+
+  Args:
+    place: another one is left as it is.
+    configs: of the points, plain.
+    workers: as many as are asked for; None: as many as fit.
+    workers_per_gpu: as asked for; None: one.
+
+  Raises:
+    UserError: more than there are, or GPUs are none of the executor's matter.
+  """
+  if place is not LocalPool:
+    if workers_per_gpu is not None:
+      raise errors.UserError(
+        f"--workers_per_gpu={workers_per_gpu} is for workers of this machine."
+      )
+    return place
+  share = devices.share(configs, workers_per_gpu)
+  share.check(workers)
+  return sharing(share)
 
 
 def shares_unasked(place: type) -> bool:
