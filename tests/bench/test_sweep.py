@@ -28,10 +28,10 @@ def test_an_unknown_measure_is_named(capsys):
 
 
 def test_what_is_made_up_is_a_finished_sweep(tmp_path):
-  path = made_sweeps.write_config(tmp_path, 2, 1, 2)
+  path = made_sweeps.write_config(tmp_path, 2, 2, 2)
   count = made_sweeps.finish(path, tmp_path / "out", with_rows=True)
   state = api.Prepared(path, tmp_path / "out").state
-  assert state.num_over() == len(state.plan.points) == count == 6
+  assert state.num_over() == len(state.plan.points) == count == 12
   run = SweepDirectory(tmp_path / "out").run(state.plan.points[0].run_id)
   assert run.read_run().value["config"]["norm"]["name"] == "layer_norm"
   assert run.read_rows()[1] == []
