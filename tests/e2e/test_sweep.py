@@ -102,8 +102,8 @@ NUM_TRIALS = 4
 @pytest.mark.slow
 def test_killed_within_checkpoints_and_between_the_stages(tmp_path):
   """Two launchers share the points; one is killed, then the other."""
-  long = {"train.num_steps": 300, "checkpoint.every_steps": 3}
-  long |= {"evaluate.every_steps": 100, "log.every_steps": 10}
+  long = {"train.num_steps": 60, "checkpoint.every_steps": 3}
+  long |= {"evaluate.every_steps": 20, "log.every_steps": 10}
   config = tmp_path / "sweep.py"
   config.write_text(TUNED.format(overrides={**support.MLP, **long}))
   done = support.normjax("sweep", str(config), f"--out={tmp_path / 'straight'}")
