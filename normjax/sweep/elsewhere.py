@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from normjax import errors
 from normjax.record.directory import SweepDirectory
+from normjax.record.heartbeat import EXPIRY_S
 from normjax.record.lease import Lease, Leases, Word
 from normjax.sweep.points import Point, Result
 
@@ -29,6 +31,7 @@ class Elsewhere:
     self._directory = directory
     self._leases = leases
     self._points: dict[str, Point] = {}
+    self._told: frozenset[str] = frozenset()
     # Found in the moment in which they were to be run.
     self._ended: list[tuple[Point, Result]] = []
     self._looked_s = 0.0
@@ -68,6 +71,20 @@ class Elsewhere:
   def lost(self) -> list[tuple[str, Lease | None]]:
     """Run ids of points that were taken over since the last call, and how."""
     return list(self._leases.lost().items())
+
+  def waiting(self) -> str:
+    """Whom a launcher with nothing else to do waits for, once each; or ""."""
+    leases = [self._leases.holder(run_id) for run_id in self._points]
+    names = [str(x.launcher or "another launcher") for x in leases if x]
+    new = frozenset(names) - self._told
+    if not new:
+      return ""
+    self._told |= new
+    plural = "s" * (len(names) != 1)
+    return (
+      f"waiting for {len(names)} run{plural} of {errors.few(sorted(new))};"
+      f" without a sign of life for {EXPIRY_S:g} s what it has is run here"
+    )
 
   def look(self) -> Iterator[tuple[Point, Result | str | None]]:
     """The points that are over, given up, or free again, now and then.

@@ -226,6 +226,10 @@ class Launcher:
         self.pending.append(point)
       else:
         self._watcher.over(point, seen, seen.get("wall_s") or 0.0)
+    if not (self.pending or self.running()) and (
+      said := self.elsewhere.waiting()
+    ):
+      self._watcher.note(said)
 
   def _lose(self, point: Point, launcher: object) -> None:
     """Leaves a point to the launcher that has taken it over."""
