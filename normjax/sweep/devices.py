@@ -77,10 +77,11 @@ class Share:
         f"train.num_devices or train.layout asks for {size} GPUs; a process"
         f" can use one MIG slice, and this one sees {there}."
       )
-    most = self.most_workers
+    groups = len(self.gpus) // size
+    most = groups * self.workers_per_gpu
     if workers is not None and workers > most:
       each = "one GPU" if size == 1 else f"{size} GPUs"
-      sharing = math.ceil(workers / (len(self.gpus) // size))
+      sharing = math.ceil(workers / groups)
       raise errors.UserError(
         f"--workers={workers}: each has {each}, and this process sees {there}:"
         f" allowed are 1 to {most}, or --workers_per_gpu={sharing} for workers"
