@@ -40,6 +40,13 @@ class Elsewhere:
     """Whether there are any."""
     return bool(self._points or self._ended)
 
+  def has(self, point: Point) -> bool:
+    """Whether another launcher that works has the point; it is kept here."""
+    is_there = self._leases.holder(point.run_id) is not None
+    if is_there:
+      self._points[point.run_id] = point
+    return is_there
+
   def take(self, point: Point) -> bool:
     """Takes the point's lease; one that another launcher has is kept here."""
     if self._leases.take(point.run_id) is not None:

@@ -120,7 +120,8 @@ class Launcher:
     Raises:
       RunError: slots do not start, or a disk cannot be used.
     """
-    self.pending = list(points)
+    # First of all, so that no slot is started for what it may not run.
+    self.pending = [p for p in points if not self.elsewhere.has(p)]
     while self.pending or self.running() or self.elsewhere:
       if self.stopping():
         return

@@ -76,8 +76,8 @@ def test_what_is_given_back_is_run_here(tmp_path, other):
   other.take("a1")
   told, _ = Script(
     tmp_path,
-    [Ready(0)],
     lambda: other.release("a1"),
+    [Ready(0)],
     [Began(0, "a1"), Failed(0, "a1", "why", Cause.INPUT)],
   ).run(points("a1"))
   assert told == [
@@ -88,9 +88,9 @@ def test_what_is_given_back_is_run_here(tmp_path, other):
 def test_what_another_launcher_gave_up_is_not_tried_again(tmp_path, other):
   other.take("a1")
   other.release("a1", given_up="no such data")
-  scene = Script(tmp_path, [Ready(0)], list)
+  scene = Script(tmp_path, list)
   told, attempts = scene.run(points("a1"))
-  assert told == ["start 0", "failed: a1 no such data, given up"]
+  assert told == ["failed: a1 no such data, given up"]  # No slot was started.
   assert scene.launcher.failed == {"a1": "no such data"}
   assert attempts == []
 
