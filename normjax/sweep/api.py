@@ -1,6 +1,7 @@
 """Runs a sweep from its config file: plan, launch, plan again."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
