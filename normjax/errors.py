@@ -46,6 +46,10 @@ class BusyRunError(RunError):
   """A directory that another process uses now: later it may be free."""
 
 
+class LostLeaseError(BusyRunError):
+  """A run of a sweep that another launcher has taken over."""
+
+
 def few(names: Sequence[str], most: int = 6, separator: str = ", ") -> str:
   """The first names and how many more there are: "a, b and 2 more"."""
   shown, more = separator.join(names[:most]), and_more(len(names) - most)

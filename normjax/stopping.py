@@ -67,6 +67,24 @@ def deferred() -> Iterator[None]:
     _is_deferred = False
 
 
+@contextlib.contextmanager
+def noted() -> Iterator[Callable[[], bool]]:
+  """Turns the signals into a flag, which the block reads.
+
+  A second signal raises KeyboardInterrupt. Outside of the main thread the flag
+  stays down.
+  """
+  received: list[int] = []
+
+  def note(number: int, frame: Any) -> None:
+    received.append(number)
+    if len(received) > 1:
+      raise KeyboardInterrupt
+
+  with handled(note):
+    yield lambda: bool(received)
+
+
 def ask() -> None:
   """What a handler calls.
 

@@ -10,11 +10,12 @@ TABLE = {
   "models": "normjax.bench.models:run",
   "conv_norm": "normjax.bench.conv_norm:run",
   "compiled": "normjax.bench.compiled:run",
+  "sweep": "normjax.bench.sweep:run",
 }
 # Run by its name alone, with the flags that were given; returns an exit code.
 ALONE = {"gpu": "normjax.bench.gpu:run"}
-# Those that time something: what runs if none is named.
-TIMED = tuple(name for name in TABLE if name != "compiled")
+# What runs if none is named: those that time something, in minutes.
+TIMED = tuple(name for name in TABLE if name not in ("compiled", "sweep"))
 _REGISTRY = Registry("benchmark", TABLE | ALONE)
 names = _REGISTRY.names
 get = _REGISTRY.get

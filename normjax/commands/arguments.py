@@ -169,8 +169,16 @@ def define_running(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "workers",
     None,
-    "Processes that train side by side. Default: one per core on a machine"
-    " without an accelerator, else one.",
+    "Processes that train side by side. Default: one per GPU, else per core;"
+    " one where there is another accelerator.",
+    lower_bound=1,
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "workers_per_gpu",
+    None,
+    "So many processes share each GPU, and its memory in equal parts. Default:"
+    " one.",
     lower_bound=1,
     flag_values=values,
   )

@@ -6,6 +6,9 @@ training step of a LLaMA or a ResNet; `conv_norm` a ResNet's in each mode of its
 convolutions and norms. They take turns, round by round. The PyTorch peers run
 in an interpreter of their own.
 
+`sweep` times what a sweep costs beside its runs, planning and reports, and
+points per hour against a process per point: the quick start, twice.
+
 `gpu` is a first look at an accelerator, by stages, within --budget_s.
 
 `compiled` runs nothing: it compiles norms, optimizers' updates and training
@@ -35,6 +38,11 @@ def define_flags(values: flags.FlagValues) -> None:
       " none for all.",
     ),
     ("precisions", "bfloat16", "compiled: of steps; float32, bfloat16."),
+    (
+      "measures",
+      "",
+      "sweep: of overhead, plan, replan, report, throughput; none for all.",
+    ),
     ("shape", "", "norms: of x; none for the family's."),
     ("images", "64,32,32,3", "conv_norm: of the batch, (b, y, x, c)."),
     (
@@ -49,7 +57,7 @@ def define_flags(values: flags.FlagValues) -> None:
     "peers", True, "Whether PyTorch peers are measured too.", flag_values=values
   )
   flags.DEFINE_bool(
-    "tiny", False, "gpu: small sizes, to try it.", flag_values=values
+    "tiny", False, "gpu, sweep: small sizes, to try it.", flag_values=values
   )
   flags.DEFINE_string(
     "peer_python",
@@ -71,6 +79,7 @@ def define_flags(values: flags.FlagValues) -> None:
     ("batch_size", None, "models: of a step; none for the model's."),
     ("length", 256, "models: tokens of a sequence."),
     ("depth", 20, "conv_norm: of the ResNet."),
+    ("num_seeds", 5, "sweep: of the quick start's, for its points per hour."),
   ):
     flags.DEFINE_integer(name, default, what, lower_bound=1, flag_values=values)
   flags.DEFINE_enum(

@@ -82,6 +82,7 @@ def run(
     out=arguments.out_folder(values),
     overrides=_typed(found, scale, overrides),
     workers=values["workers"].value,
+    workers_per_gpu=values["workers_per_gpu"].value,
     retries=values["retries"].value,
     accept_code_change=values["accept_code_change"].value,
   )

@@ -2,7 +2,8 @@
 
 Ask from another shell as often as you like: nothing is written, and what runs
 there does not notice. `loss` is that of the newest training row, `metric` the
-sweep's, `failed` how many attempts failed.
+sweep's, `failed` how many attempts failed, `launcher` whose the run is, where
+a sweep is under way: machine and process.
 """
 
 import sys

@@ -51,6 +51,7 @@ def run(
     out,
     overrides=typed,
     workers=values["workers"].value,
+    workers_per_gpu=values["workers_per_gpu"].value,
     retries=values["retries"].value,
     dry_run=values["dry_run"].value,
     accept_code_change=values["accept_code_change"].value,

@@ -2,6 +2,7 @@
 
     <out>/plan.json            which runs a sweep needs
     <out>/attempts.jsonl       one line per attempt at a run, and how it ended
+    <out>/leases/              whose the runs are now; see `lease`
     <out>/sources/             a user's own code, by its hash; see `sources`
     <out>/runs/<run id>/       a run:
       run.json                 resolved config and provenance
@@ -19,13 +20,14 @@ it. What the files say together is a `RunState`; nobody else decides it.
 import contextlib
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from normjax import errors, faults
-from normjax.record import files, lock, schema
+from normjax import errors
+from normjax.record import attempts as attempts_lib
+from normjax.record import files, lease, lock, schema
+from normjax.record.attempts import Attempt, Attempts
 from normjax.record.state import RunState
 
 PLAN = "plan.json"
@@ -47,15 +49,6 @@ class Found(NamedTuple):
   value: dict[str, Any] | None
   problem: str = ""
   blocked: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Attempt:
-  """How one attempt at a run ended, as the sweep saw it."""
-
-  state: RunState
-  message: str = ""
-  time_unix_s: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,12 +197,28 @@ class RunDirectory:
     self._write(files.RUN, fields)
 
   def write_status(self, state: RunState, **fields: Any) -> None:
-    """Replaces `status.json`; may be lost in a power cut."""
+    """Replaces `status.json`; may be lost in a power cut.
+
+    Raises:
+      LostLeaseError: another launcher has taken the run over. Last words are
+        left out then: they are the other's to say.
+    """
+    try:
+      lease.check(self.path)
+    except errors.LostLeaseError:
+      if state is RunState.RUNNING:
+        raise
+      return
     value = {"state": state, **fields}
     files.write_json(self.path / files.STATUS, value, durable=False)
 
   def write_result(self, state: RunState, **fields: Any) -> dict[str, Any]:
-    """Writes `result.json`, which ends the run; returns what it holds."""
+    """Writes `result.json`, which ends the run; returns what it holds.
+
+    Raises:
+      LostLeaseError: another launcher has taken the run over.
+    """
+    lease.confirm(self.path)
     return self._write(files.RESULT, {"state": state, **fields})
 
   def _write(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,68 +280,32 @@ class SweepDirectory:
     problem = schema.stray_method(found.value) if found.value else ""
     return Found(None, f"{path} {problem}") if problem else found
 
-  def write_plan(self, plan: Mapping[str, Any]) -> None:
-    """Writes `plan.json` where it says something new."""
+  def write_plan(self, plan: Mapping[str, Any]) -> bool:
+    """Writes `plan.json` where it says something new.
+
+    Returns:
+      False where the plan of another sweep lies there, or another launcher has
+      just written the first one.
+    """
+    path = self.out / PLAN
     value = files.finite({"schema": files.SCHEMA, **plan})
-    if self.read_plan().value != value:
-      files.write_text(self.out / PLAN, _plan_text(value))
+    old = self.read_plan().value
+    if old is not None and old["sweep_id"] != value["sweep_id"]:
+      return False
+    if old == value:
+      return True
+    if not path.exists():
+      return files.create_text(path, _plan_text(value))
+    files.write_text(path, _plan_text(value))
+    return True
 
   def read_attempts(self) -> tuple[dict[str, list[Attempt]], list[str]]:
     """Attempts by run id, in order, and a note for each line that is none."""
-    path = self.out / ATTEMPTS
-    attempts: dict[str, list[Attempt]] = {}
-    try:
-      text = path.read_bytes().decode(errors="replace")
-    except FileNotFoundError:
-      return attempts, []
-    except OSError as error:
-      return attempts, [f"{path} cannot be read: {error.strerror}"]
-    problems = []
-    for number, line in enumerate(text.splitlines(), 1):
-      try:
-        row = json.loads(line)
-        if schema.problem(row, schema.ATTEMPT):
-          raise ValueError
-      except (ValueError, RecursionError):
-        if line:
-          problems.append(f"{path}:{number} is no attempt; dropped")
-      else:
-        attempts.setdefault(row["run_id"], []).append(
-          Attempt(
-            RunState(row["state"]),
-            row.get("message") or "",
-            row.get("time_unix_s"),
-          )
-        )
-    return attempts, problems
+    return attempts_lib.read(self.out / ATTEMPTS)
 
-  @contextlib.contextmanager
-  def open_attempts(self) -> Iterator["Attempts"]:
-    """Opens `attempts.jsonl` for appending.
-
-    A process killed while writing leaves a line without an end; a new line
-    is begun first, so that the next row does not join it.
-    """
-    with (self.out / ATTEMPTS).open("ab+") as file:
-      if file.tell():
-        file.seek(-1, 2)
-        if file.read(1) != b"\n":
-          file.write(b"\n")
-      yield Attempts(file)
-
-
-@dataclasses.dataclass(frozen=True)
-class Attempts:
-  """Appends one flushed line per attempt."""
-
-  file: IO[bytes]
-
-  def add(self, run_id: str, state: RunState, **facts: Any) -> None:
-    """Writes what became of an attempt."""
-    row = {"run_id": run_id, "state": state, "time_unix_s": time.time()}
-    with faults.naming(Path(self.file.name)):
-      self.file.write((json.dumps(files.finite(row | facts)) + "\n").encode())
-      self.file.flush()
+  def open_attempts(self) -> contextlib.AbstractContextManager[Attempts]:
+    """Opens `attempts.jsonl` for appending, also by several launchers."""
+    return attempts_lib.opened(self.out / ATTEMPTS)
 
 
 def find_runs(out: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """JSON files that are whole or absent, and metric rows that survive a kill."""
 
+import errno
 import itertools
 import json
 import math
@@ -68,6 +69,62 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
   except BaseException:
     new.unlink(missing_ok=True)
     raise
+
+
+# Of file systems that have no hard links.
+_NO_LINKS = (
+  errno.EPERM,
+  errno.EACCES,
+  errno.EMLINK,
+  errno.ENOSYS,
+  errno.EOPNOTSUPP,
+  errno.EXDEV,
+)
+
+
+def create_text(path: Path, text: str) -> bool:
+  """Makes a file, whole, unless there is one: of several, one process does.
+
+  A hard link is what all file systems of clusters make at once and on their
+  server, NFS too, where an answer may be lost: the link is made and said to
+  have failed. The number of names then tells.
+
+  Args:
+    path: its folder is made where missing.
+    text: what it holds.
+
+  Returns:
+    Whether this process made it.
+  """
+  faults.make_folder(path.parent)
+  new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+  try:
+    with faults.naming(path), new.open("xb") as file:
+      file.write(text.encode())
+    try:
+      os.link(new, path)
+    except OSError as error:
+      if new.stat().st_nlink > 1:
+        return True
+      if isinstance(error, FileExistsError):
+        return False
+      if error.errno not in _NO_LINKS:
+        error.filename, error.filename2 = str(path), None
+        raise
+      return _create_exclusively(path, text)
+    return True
+  finally:
+    new.unlink(missing_ok=True)
+
+
+def _create_exclusively(path: Path, text: str) -> bool:
+  """As `create_text`; a reader may find it empty for a moment."""
+  try:
+    with path.open("xb") as file:
+      file.write(text.encode())
+  except FileExistsError:
+    return False
+  return True
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:

@@ -1,14 +1,14 @@
-"""One process at a time in a folder: a sweep's, or a run's.
+"""One process at a time in a folder: a run's, or a published table's.
 
-The lock is an open file's, which a sweep's workers inherit: it is free only
-when the sweep *and* all of its workers are gone, however they ended. So a
-sweep that is started again right after a SIGKILL never meets a worker of the
-old one in a run's directory. A lock of a process that died is free.
+The lock is an open file's, which the processes that are started may inherit:
+it is free only when all of them are gone, however they ended. A lock of a
+process that died is free. Launchers share the folder of a sweep: `lease`.
 """
 
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -22,20 +22,18 @@ from normjax import errors, faults
 _LOG = logging.getLogger(__name__)
 NAME = ".lock"
 # Of file systems that have no locks, as some of a cluster's.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def held(
-  folder: Path, by: str = "sweep", patience_s: float = 20.0
-) -> Iterator[int]:
-  """Holds the folder's lock; yields its file descriptor for workers.
+def held(folder: Path, by: str, patience_s: float = 20.0) -> Iterator[int]:
+  """Holds the folder's lock; yields its file descriptor.
 
   Args:
-    folder: of the sweep, or of the run.
+    folder: of the run, or of the table.
     by: what holds it, for the message.
-    patience_s: how long to wait for the end of workers whose sweep is gone
-      already, or of a process that is being killed.
+    patience_s: how long to wait for the end of a process that is being killed,
+      or whose launcher is gone already.
 
   Raises:
     BusyRunError: another process works here; names it.
@@ -44,7 +42,7 @@ def held(
   descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
   deadline_s = time.monotonic() + patience_s
   try:
-    while not _try_lock(descriptor, path):
+    while not take(descriptor, path):
       owner = _owner(path)
       if not is_abandoned(folder) or time.monotonic() > deadline_s:
         raise errors.BusyRunError(
@@ -62,6 +60,17 @@ def held(
     os.close(descriptor)
 
 
+@contextlib.contextmanager
+def briefly(descriptor: int, path: Path) -> Iterator[None]:
+  """Holds the lock of an open file for a moment; waits for others' moments."""
+  take(descriptor, path, waits=True)
+  try:
+    yield
+  finally:
+    with contextlib.suppress(OSError):  # There were none to take.
+      fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 def is_abandoned(folder: Path) -> bool:
   """Whether the process that locked a folder last is known to be gone.
 
@@ -73,24 +82,36 @@ def is_abandoned(folder: Path) -> bool:
   except OSError:
     return False
   here = owner.get("host") == socket.gethostname()
-  return here and not _is_alive(owner.get("pid", 0))
+  return here and not is_alive(owner.get("pid", 0))
 
 
-def _try_lock(descriptor: int, path: Path) -> bool:
+def take(descriptor: int, path: Path, *, waits: bool = False) -> bool:
+  """Takes the lock of an open file; False where another process has it.
+
+  Args:
+    descriptor: of the file.
+    path: of the file, for the message where there are no locks.
+    waits: until it is free.
+  """
   try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
   except BlockingIOError:
     return False
   except OSError as error:
-    if error.errno not in _NO_LOCKS:
+    if error.errno not in NO_LOCKS:
       raise
-    _LOG.warning(
-      "%s: this file system has no locks (%s); nothing keeps two processes"
-      " apart here",
-      path,
-      error.strerror,
-    )
+    _warn(path, error.strerror)
   return True
+
+
+@functools.cache  # Once per file.
+def _warn(path: Path, why: str) -> None:
+  _LOG.warning(
+    "%s: this file system has no locks (%s); nothing keeps two processes"
+    " apart here",
+    path,
+    why,
+  )
 
 
 def _owner(path: Path) -> dict:
@@ -101,7 +122,7 @@ def _owner(path: Path) -> dict:
   return owner if isinstance(owner, dict) else {}
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
   """Whether a process of this machine still runs: a zombie does not."""
   stat = Path(f"/proc/{pid}/stat")
   if Path("/proc/self/stat").exists():

@@ -160,7 +160,7 @@ def _replace(report: Path, texts: Mapping[str, str | bytes]) -> None:
     for path in (report / folder).iterdir():
       name = f"{folder}/{path.name}"
       if path.suffix in suffixes and name not in texts:
-        path.unlink()
+        path.unlink(missing_ok=True)  # Another launcher reports too.
 
 
 def print_table(out: Path, console: "Console | None" = None) -> None:

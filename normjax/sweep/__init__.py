@@ -64,6 +64,7 @@ def run_sweep(
   methods: str | None = None,
   seeds: Iterable[int] | None = None,
   population: str | int | None = None,
+  workers_per_gpu: int | None = None,
 ) -> Any:
   """Runs, or resumes, the sweep of a config file; see `sweep.api`."""
   from normjax.sweep import api
@@ -81,4 +82,5 @@ def run_sweep(
     methods=methods,
     seeds=seeds,
     population=population,
+    workers_per_gpu=workers_per_gpu,
   )

@@ -9,17 +9,22 @@ from typing import Any
 
 import rich.console
 
-from normjax import config_files, configure, errors, escape, faults
-from normjax.configure import COMPONENTS, ConfigDict
-from normjax.record import lock
+from normjax import errors, escape, faults, stopping
+from normjax.record import lease
 from normjax.record.directory import RunState, SweepDirectory
 from normjax.sweep import executor as executor_lib
-from normjax.sweep import launch, own_data, preflight, progress, select, spec
+from normjax.sweep import (
+  launch,
+  loading,
+  local,
+  own_data,
+  preflight,
+  progress,
+  select,
+)
 from normjax.sweep import population as population_lib
-from normjax.sweep import tune as tune_lib
 from normjax.sweep.plan import Estimate, ProgramKey
 from normjax.sweep.planner import Planner, State
-from normjax.sweep.spec import Sweep
 from normjax.sweep.summary import Summary
 
 RUNNER = population_lib.ALONE
@@ -44,19 +49,21 @@ def run_sweep(
   methods: str | None = None,
   seeds: Iterable[int] | None = None,
   population: str | int | None = None,
+  workers_per_gpu: int | None = None,
 ) -> Summary:
   """Runs, or resumes, the sweep of a config file.
 
   Points with a result are skipped, interrupted ones resumed, failed ones tried
   again; a point that fails does not stop the others. A finished sweep starts
-  no worker and imports no jax.
+  no worker and imports no jax. Several calls may work at once in one `out`,
+  on one machine or several: each point is run by one of them.
 
   Args:
     config_path: `file.py` or `file.py:arg`, with `get_config` and `sweep`.
     out: directory; made where missing.
     overrides: of the config, dotted path to value, for every method.
-    workers: processes at once; default: as many as cores, one where there
-      is an accelerator.
+    workers: processes at once; default: one per GPU, else per core, and one
+      where there is another accelerator.
     retries: how often a point that failed is tried again.
     dry_run: print what would run; writes nothing.
     accept_code_change: keep the results of runs whose own components have
@@ -73,12 +80,14 @@ def run_sweep(
     seeds: run only these of the final seeds. What was not chosen is left for
       another call.
     population: in place of the sweep's own; see `Sweep`.
+    workers_per_gpu: of this machine's workers, how many share a GPU and its
+      memory; one unless given.
 
   Raises:
     UserError: bad input, before anything has run; an unknown executor is
-      one.
+      one, and more workers than GPUs.
     RunError: `out` holds another sweep, or runs of other code of the user's
-      own, or is in use, or is full.
+      own, or is full.
   """
   prepared = Prepared(
     config_path,
@@ -95,6 +104,7 @@ def run_sweep(
     methods=methods,
     seeds=seeds,
     population=population,
+    workers_per_gpu=workers_per_gpu,
   )
   if dry_run:
     prepared.show()
@@ -114,6 +124,7 @@ class Prepared:
     config: the base config.
     sweep: what it compares.
     state: the plan, and what its runs have left.
+    planner: makes the plan anew.
   """
 
   def __init__(
@@ -134,6 +145,7 @@ class Prepared:
     seeds: Iterable[int] | None = None,
     other_metrics: Iterable[str] = (),
     population: str | int | None = None,
+    workers_per_gpu: int | None = None,
   ):
     """Plans; see `run_sweep` for what it is given, and what it raises.
 
@@ -148,11 +160,13 @@ class Prepared:
       )
     self._retries, self._runner, self._grace_s = retries, runner, grace_s
     self._place = executor_lib.resolve(executor)
-    self.config, self.sweep = load(config_path, overrides or {}, other_metrics)
+    self.config, self.sweep = loading.load(
+      config_path, overrides or {}, other_metrics
+    )
     if population is not None:
       population_lib.check("--population", population)
       self.sweep = dataclasses.replace(self.sweep, population=population)
-    self._planner = Planner(
+    self.planner = Planner(
       self.sweep,
       self.config,
       str(config_path),
@@ -163,9 +177,9 @@ class Prepared:
       overrides,
     )
     with _disk_errors(self.out, resumes=False):
-      self._planner.claim()
-      self.state = self._planner.plan({})  # bad input ends here
-      code = self._planner.changed_code(self.state.plan)
+      self.planner.claim()
+      self.state = self.planner.plan({})  # bad input ends here
+      code = self.planner.changed_code(self.state.plan)
     if code and not accept_code_change:
       raise errors.RunError(
         f"{self.out}: {code}. Give another --out, or --accept_code_change to"
@@ -173,9 +187,20 @@ class Prepared:
       )
     if code:
       self._note(code)
+    self._place = local.fitted(
+      self._place,
+      [p.config for p in (*self.state.left(), *self.state.to_come())],
+      workers,
+      workers_per_gpu,
+    )
     self._num_slots = _num_slots(
       workers or self._place.default_num_slots(), self.state
     )
+    if self._num_slots > 1 and local.shares_unasked(self._place):
+      self._note(
+        f"this machine's accelerator is no NVIDIA GPU: each of"
+        f" {self._num_slots} workers sees all of it"
+      )
 
   def check(self, *, strict: bool = False) -> None:
     """Checks what is left to run, and prints what will not go well.
@@ -204,7 +229,7 @@ class Prepared:
     """Prints the methods and the points."""
     from normjax.sweep import dry_run
 
-    changed = self._planner.changed(self.state.plan)
+    changed = self.planner.changed(self.state.plan)
     for text in filter(None, [*changed, self.state.warning()]):
       self._note(text)
     dry_run.points(self.state, self._console)
@@ -224,35 +249,39 @@ class Prepared:
     with _disk_errors(self.out, resumes=True):
       faults.make_folder(self.out)
       with (
-        lock.held(self.out) as descriptor,
+        lease.Leases(self.out) as leases,
         SweepDirectory(self.out).open_attempts() as attempts,
         progress.Progress(self.out, self._console, self._num_slots) as show,
-        launch.stop_signals() as stopping,
+        stopping.noted() as is_stopping,
       ):
         place = self._place(
           out=self.out,
           runner=population_lib.runner(self.sweep.population, self._runner),
           num_slots=self._num_slots,
-          lock=descriptor,
+          lock=leases.descriptor,
         )
         launcher = launch.Launcher(
           place,
           directory=SweepDirectory(self.out),
+          leases=leases,
           num_slots=self._num_slots,
           retries=self._retries,
           attempts=attempts,
-          stopping=stopping,
+          stopping=is_stopping,
           watcher=show,
           grace_s=self._grace_s,
           max_lanes=population_lib.most(self.sweep.population),
         )
-        notes, before, state = _run_stages(self._planner, launcher, show)
+        notes, state = _run_stages(self.planner, launcher, show)
         return _summary(
           self.out,
           state,
           launcher.failed,
-          stopping(),
-          state.num_over() - before.num_over(),
+          is_stopping(),
+          sum(
+            state.entries[i].state.over
+            for i in launcher.given & {*state.entries}
+          ),
           self._started_s,
           notes,
         )
@@ -263,14 +292,14 @@ class Prepared:
 
 def _run_stages(
   planner: Planner, launcher: launch.Launcher, show: progress.Progress
-) -> tuple[list[str], State, State]:
+) -> tuple[list[str], State]:
   """Plans and launches in turn, until nothing is left or a signal came.
 
   Returns:
-    What has changed since the last call, and the states before and after.
+    What has changed since the last call, and the state at the end.
   """
-  note = planner.claim()  # again: from here on nobody else writes
-  before = state = planner.plan({})
+  note = planner.claim()  # Again: another launcher may have begun since.
+  state = planner.plan({})
   changed = planner.changed(state.plan)
   said = [note, *state.notes, *changed, state.warning()]
   for text in filter(None, dict.fromkeys(said)):
@@ -295,57 +324,7 @@ def _run_stages(
   finally:
     launcher.stop()
   after = planner.plan(launcher.failed)
-  return [*changed, *planner.replaced(after.plan)], before, after
-
-
-def load(
-  config_path: str | Path,
-  overrides: Mapping[str, Any],
-  other_metrics: Iterable[str] = (),
-) -> tuple[ConfigDict, Sweep]:
-  """The base config with overrides, and the sweep.
-
-  Overrides of a component's options become part of every method: a method
-  that changes the component's name brings its defaults, which must not hide
-  what was asked for.
-
-  Args:
-    config_path: `file.py` or `file.py:arg`.
-    overrides: dotted path to value.
-    other_metrics: of the sweep's, beside those that it has.
-
-  Raises:
-    ConfigError: the file or an override does not fit.
-    UserError: an override, or a method's value, that the sweep overrules.
-  """
-  config_files.search_beside(config_path)
-  config = configure.load(config_path)
-  sweep = spec.load(str(config_path), config)
-  swept = {key for method in sweep.methods for key in method} | {"seed"}
-  swept |= sweep.ladder.keys if sweep.ladder else set()
-  tune = sweep.tune
-  if tune is not None and not tune.relative and not callable(tune.space):
-    swept |= set(tune.space)
-  for key in overrides:
-    if key in swept:
-      raise errors.UserError(
-        f"override of {key!r} has no effect: the sweep sets it."
-      )
-  config = configure.override(config, overrides)
-  if tune is not None:
-    tune_lib.check_own_values(tune, sweep.methods, config)
-  common = {
-    key: value
-    for key, value in overrides.items()
-    if key.partition(".")[0] in COMPONENTS
-  }
-  own = sweep.other_metrics
-  asked = [m for m in other_metrics if m not in (sweep.metric, *own)]
-  return config, dataclasses.replace(
-    sweep,
-    methods=[{**common, **method} for method in sweep.methods],
-    other_metrics=[*own, *dict.fromkeys(asked)],
-  )
+  return [*changed, *planner.replaced(after.plan)], after
 
 
 def _num_slots(asked: int, state: State) -> int:

@@ -138,7 +138,8 @@ class Executor(Protocol):
       runner: "module:function", called as `function(config, directory)`; see
         `worker.run_list`.
       num_slots: at most so many are started; they are numbered from 0.
-      lock: descriptor of the sweep's lock, for processes to inherit.
+      lock: descriptor of the launcher's sign of life, whose lock processes of
+        this machine inherit; see `record.heartbeat`.
     """
     ...
 

@@ -14,18 +14,20 @@ and what ends the sweep.
 | a disk's fault | the sweep ends: every other run would meet it |
 | a slot died | started anew; what ran there is tried again |
 | slots do not start | the sweep goes on with fewer |
+| another launcher has the point | waited for; run where that one is gone |
+| another launcher took the point over | its slot is ended; as above |
 | a signal | running points may write a last checkpoint; then the sweep ends |
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
 
-from normjax import errors, stopping
+from normjax import errors
 from normjax.record import files
 from normjax.record.directory import Attempts, RunState, SweepDirectory
+from normjax.record.lease import Leases
 from normjax.sweep import schedule
+from normjax.sweep.elsewhere import Elsewhere
 from normjax.sweep.executor import (
   Began,
   Cause,
@@ -43,33 +45,12 @@ from normjax.sweep.executor import (
 from normjax.sweep.lists import Lists
 from normjax.sweep.plan import Point
 from normjax.sweep.slot import Slot
+from normjax.sweep.watcher import Watcher
 
 TICK_S = 0.2
 # Below the 30 s that schedulers leave between SIGTERM and SIGKILL.
 GRACE_S = 25.0
 MAX_BAD_STARTS = 3
-
-
-class Watcher(Protocol):
-  """Is told what a sweep's people want to see."""
-
-  def note(self, text: str) -> None:
-    """Something that people should know."""
-    ...
-
-  def over(
-    self, point: Point, result: Mapping[str, Any], wall_s: float
-  ) -> None:
-    """A point has its result."""
-    ...
-
-  def failed(self, point: Point, message: str, again: bool) -> None:
-    """A point failed, and whether it is tried again."""
-    ...
-
-  def tick(self, launcher: "Launcher") -> None:
-    """Some time has passed."""
-    ...
 
 
 class Launcher:
@@ -78,6 +59,8 @@ class Launcher:
   Attributes:
     failed: message by run id, of the points that failed for good.
     pending: points that no slot has.
+    elsewhere: points that other launchers have.
+    given: run ids of the points that slots were given, over or not.
     slots: those started, by number.
     timings: of the points that are over.
     num_slots: at most so many.
@@ -90,6 +73,7 @@ class Launcher:
     executor: Executor,
     *,
     directory: SweepDirectory,
+    leases: Leases,
     num_slots: int,
     retries: int,
     attempts: Attempts,
@@ -103,6 +87,7 @@ class Launcher:
     Args:
       executor: where runs happen.
       directory: of the sweep.
+      leases: which points are this launcher's.
       num_slots: see above, like `stopping` and `grace_s`.
       retries: how often a failed point is tried again.
       attempts: where attempts are booked.
@@ -116,6 +101,8 @@ class Launcher:
     self.grace_s = grace_s
     self.failed: dict[str, str] = {}
     self.pending: list[Point] = []
+    self.elsewhere = Elsewhere(directory, leases)
+    self.given: set[str] = set()
     self.slots: dict[int, Slot] = {}
     self.timings = schedule.Timings({}, {})
     self._executor = executor
@@ -133,12 +120,16 @@ class Launcher:
     Raises:
       RunError: slots do not start, or a disk cannot be used.
     """
-    self.pending = list(points)
-    while (self.pending or self.running()) and not self.stopping():
+    # First of all, so that no slot is started for what it may not run.
+    self.pending = [p for p in points if not self.elsewhere.has(p)]
+    while self.pending or self.running() or self.elsewhere:
+      if self.stopping():
+        return
       self._start_slots()
       self._submit_points()
       for event in self._executor.events(TICK_S):
         self._handle(event)
+      self._look_elsewhere()
       self._watcher.tick(self)
 
   def running(self) -> list[Point]:
@@ -190,25 +181,63 @@ class Launcher:
     for number, slot in self.slots.items():
       if not slot.idle:
         continue
-      points = schedule.choose(
-        slot.program,
-        slot.compiled,
-        self.pending,
-        self.progress(),
-        self.timings,
-        self._list_size,
-      )
+      points = self._choose(slot)
       if not points:
         continue
-      for point in points:
-        self.pending.remove(point)
       slot.give(points)
+      self.given |= slot.points.keys()
       self._executor.submit(number, [self._lane(point) for point in points])
 
   def _list_size(self, program: str) -> int:
     """Points of a program that a slot is given at once."""
     num_left = len(self.pending) + len(self.running())
     return self._lists.size(program, num_left, self.num_slots)
+
+  def _choose(self, slot: Slot) -> list[Point]:
+    """Takes points for a slot; those that others have are put aside."""
+    while points := schedule.choose(
+      slot.program,
+      slot.compiled,
+      self.pending,
+      self.progress(),
+      self.timings,
+      self._list_size,
+    ):
+      for point in points:
+        self.pending.remove(point)
+      if mine := [point for point in points if self.elsewhere.take(point)]:
+        return mine
+    return []
+
+  def _look_elsewhere(self) -> None:
+    """Sees what other launchers have done, and what of ours they took."""
+    for run_id, lease in self.elsewhere.lost():
+      for number, slot in list(self.slots.items()):
+        if point := slot.points.get(run_id):
+          self._executor.end(number)
+          del self.slots[number]
+          self._lose(point, lease.launcher if lease else None)
+          others = [p for p in slot.points.values() if p is not point]
+          self.pending += others
+    for point, seen in self.elsewhere.look():
+      if isinstance(seen, str):
+        self.failed[point.run_id] = seen
+        self._watcher.failed(point, seen, again=False)
+      elif seen is None:
+        self.pending.append(point)
+      else:
+        self._watcher.over(point, seen, seen.get("wall_s") or 0.0)
+    if not (self.pending or self.running()) and (
+      said := self.elsewhere.waiting()
+    ):
+      self._watcher.note(said)
+
+  def _lose(self, point: Point, launcher: object) -> None:
+    """Leaves a point to the launcher that has taken it over."""
+    by = f" by {launcher}" if launcher else ""
+    self._watcher.note(f"run {point.run_id} was taken over{by}")
+    self.given.discard(point.run_id)
+    self.elsewhere.add(point)
 
   def _lane(self, point: Point) -> Lane:
     """A point as the executor gets it."""
@@ -270,6 +299,7 @@ class Launcher:
       path = directory.path / files.RESULT
       self._fail(point, problem or f"the run ended without {path}")
       return
+    self.elsewhere.end(point)
     slot.compiled.add(point.program)
     compile_s = result.get("compile_s") or 0.0
     self.timings = self.timings.add(point.program, wall_s, compile_s)
@@ -282,6 +312,9 @@ class Launcher:
     Raises:
       RunError: the disk is at fault.
     """
+    if event.cause == Cause.BUSY and not self.elsewhere.holds(point):
+      self._lose(point, None)
+      return
     if event.cause == Cause.DISK:
       self._attempts.add(point.run_id, RunState.FAILED, message=event.message)
       raise errors.RunError(
@@ -344,22 +377,5 @@ class Launcher:
       self.pending.append(point)
     else:
       self.failed[point.run_id] = message
+      self.elsewhere.give_up(point, message)
     self._watcher.failed(point, message, again)
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-  """Turns SIGINT, SIGTERM and SIGHUP into a flag that the launcher reads.
-
-  A second signal raises KeyboardInterrupt, which ends the workers at once.
-  Outside of the main thread the flag stays down.
-  """
-  received: list[int] = []
-
-  def note(number: int, frame: Any) -> None:
-    received.append(number)
-    if len(received) > 1:
-      raise KeyboardInterrupt
-
-  with stopping.handled(note):
-    yield lambda: bool(received)

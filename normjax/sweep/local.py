@@ -1,26 +1,32 @@
 """The executor of this machine: a pool of worker processes.
 
-A slot is a process, pinned to cores of its own where there is no accelerator.
+A slot is a process, pinned to cores of its own where there is no accelerator,
+and with a GPU of its own where there are some (`devices`).
 It is the leader of a process group: Ctrl-C in a terminal reaches the sweep
 alone, which then stops its workers in order.
 """
 
 import contextlib
 import errno
+import itertools
 import os
 import selectors
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any, ClassVar
 
-from normjax import beside, stopping
-from normjax.sweep import machine, protocol
+from normjax import beside, errors, stopping
+from normjax.record import lease
+from normjax.record import lock as lock_lib
+from normjax.sweep import devices, machine, protocol
 from normjax.sweep.executor import (
   Died,
   Event,
+  Executor,
   Failed,
   Finished,
   Interrupted,
@@ -42,9 +48,14 @@ _LAST_BREATH_S = 5.0
 
 
 class LocalPool:
-  """Worker processes of this machine; see `Executor`."""
+  """Worker processes of this machine; see `Executor`.
+
+  Attributes:
+    share: of the machine's GPUs.
+  """
 
   same_machine = True
+  share: ClassVar[devices.Share] = devices.Share()
 
   def __init__(self, *, out: Path, runner: str, num_slots: int, lock: int):
     """Starts nothing yet."""
@@ -52,14 +63,17 @@ class LocalPool:
     self._runner = runner
     self._lock = lock
     self._cores = None
-    if not machine.has_accelerator() and hasattr(os, "sched_setaffinity"):
+    is_free = not (self.share.gpus or machine.has_accelerator())
+    if is_free and hasattr(os, "sched_setaffinity"):
       self._cores = machine.core_groups(machine.usable_cores(), num_slots)
     self._workers: dict[int, Worker] = {}
     self._selector = selectors.DefaultSelector()
 
-  @staticmethod
-  def default_num_slots() -> int:
-    """One for each core; one in all where there is an accelerator."""
+  @classmethod
+  def default_num_slots(cls) -> int:
+    """One for each GPU, else for each core; one for another accelerator."""
+    if cls.share.most_workers is not None:
+      return cls.share.most_workers
     return 1 if machine.has_accelerator() else len(machine.usable_cores())
 
   def start(self, slot: int) -> None:
@@ -69,8 +83,9 @@ class LocalPool:
       NoRoomError: there is no memory for another process.
     """
     cores = self._cores[slot] if self._cores else None
+    sees = self.share.environment(slot)
     try:
-      worker = Worker(self._out, slot, cores, self._runner, self._lock)
+      worker = Worker(self._out, slot, cores, self._runner, self._lock, sees)
     except OSError as error:
       if error.errno not in _NO_ROOM:
         raise
@@ -131,6 +146,48 @@ class LocalPool:
       yield Died(worker.slot, worker.how_it_ended())
 
 
+def sharing(share: devices.Share) -> type[LocalPool]:
+  """The pool whose workers share the GPUs so."""
+  return type("LocalPool", (LocalPool,), {"share": share})
+
+
+def fitted(
+  place: type[Executor],
+  configs: Iterable[Mapping[str, Any]],
+  workers: int | None,
+  workers_per_gpu: int | None,
+) -> type[Executor]:
+  """The executor with a share of this machine's GPUs for each worker.
+
+  Args:
+    place: another one is left as it is.
+    configs: of the points, plain.
+    workers: as many as are asked for; None: as many as fit.
+    workers_per_gpu: as asked for; None: one.
+
+  Raises:
+    UserError: more than there are, or GPUs are none of the executor's matter.
+  """
+  if place is not LocalPool:
+    if workers_per_gpu is not None:
+      raise errors.UserError(
+        f"--workers_per_gpu={workers_per_gpu} is for workers of this machine."
+      )
+    return place
+  share = devices.share(configs, workers_per_gpu)
+  share.check(workers)
+  return sharing(share)
+
+
+def shares_unasked(place: type) -> bool:
+  """Whether workers of a pool meet on an accelerator that is not shared out."""
+  return (
+    issubclass(place, LocalPool)
+    and not place.share.gpus
+    and machine.has_accelerator()
+  )
+
+
 class Worker:
   """One process, its pipes and its log."""
 
@@ -141,15 +198,20 @@ class Worker:
     cores: Sequence[int] | None,
     runner: str,
     lock: int,
+    sees: Mapping[str, str],
   ):
-    """Starts it, pinned to `cores` where given."""
+    """Starts it, pinned to `cores` where given; `sees` says its GPUs."""
     (out / LOGS).mkdir(exist_ok=True)
     self.slot = slot
-    self._log = out / LOGS / f"worker-{slot}.log"
     self._buffer = b""
     self._num_left = 0
     # A worker imports what its sweep imports, installed or not.
-    environment = {**os.environ, **beside.environment()}
+    environment = {
+      **os.environ,
+      **beside.environment(),
+      **lease.environment(lock),
+      **sees,
+    }
     command = [
       sys.executable, "-P", "-m", "normjax.sweep.worker",
       f"--slot={slot}", f"--runner={runner}", f"--parent={os.getpid()}",
@@ -159,7 +221,8 @@ class Worker:
       command.append(f"--cores={','.join(map(str, cores))}")
       for name in THREAD_COUNTS:
         environment.setdefault(name, str(len(cores)))
-    with self._log.open("ab") as errors_file:
+    self._log, errors_file = _open_log(out / LOGS, slot)
+    with errors_file:
       self._process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -228,6 +291,18 @@ class Worker:
       how = f"the worker ended with status {code}"
     tail = log_tail(self._log)
     return f"{how}; the end of {self._log}: {tail}" if tail else how
+
+
+def _open_log(folder: Path, slot: int) -> tuple[Path, IO[bytes]]:
+  """A log that no other launcher's worker writes: they hold its lock."""
+  for number in itertools.count(1):
+    name = f"worker-{slot}" + (f".{number}" if number > 1 else "")
+    path = folder / f"{name}.log"
+    file = path.open("ab")
+    if lock_lib.take(file.fileno(), path):
+      return path, file
+    file.close()
+  raise AssertionError
 
 
 def log_tail(log: Path, num_lines: int = 3) -> str:

@@ -180,6 +180,12 @@ class Planner:
     return changes.of_code(plan, self._ledger)
 
   def write(self, plan: Plan) -> None:
-    """Writes `plan.json` where it says something new."""
-    said = plan_lib.to_json(plan, self._file)
-    self._directory.write_plan(said | {"overrides": self._overrides})
+    """Writes `plan.json` where it says something new.
+
+    Raises:
+      RunError: another launcher has just begun another sweep here.
+    """
+    said = plan_lib.to_json(plan, self._file) | {"overrides": self._overrides}
+    if not self._directory.write_plan(said):
+      self.claim()
+      self._directory.write_plan(said)

@@ -1,7 +1,7 @@
 """Configs of thousands of points, which differ in few leaves.
 
 Resolving a config copies all of it and loads its components' files. Points of
-one sweep share nearly all of that: the blocks are resolved once a combination
+one sweep share nearly all of that: the blocks are resolved once per combination
 of component names, and each value of a leaf is checked once.
 """
 
@@ -33,11 +33,7 @@ class Resolver:
     Raises:
       ConfigError: as `configure.override` does.
     """
-    names = {
-      path: value
-      for path, value in overrides.items()
-      if not isinstance(path, str) or configure.is_component_name(path)
-    }
+    names = {path: v for path, v in overrides.items() if _is_of_base(path)}
     key = repr(sorted(names.items(), key=repr))
     if key not in self._bases:
       self._bases[key] = _Base(self.config(names))
@@ -50,6 +46,19 @@ class Resolver:
     if base.is_linked:
       return configure.to_dict(self.config(overrides))
     return _with(base.plain, values)
+
+
+def _is_of_base(path: Any) -> bool:
+  """Whether setting a leaf makes others come: of few combinations in a sweep.
+
+  Components do, and so does a leaf that a config may lack: all trials have
+  `evaluate.split`.
+  """
+  return (
+    not isinstance(path, str)
+    or configure.is_component_name(path)
+    or path in configure.OPTIONAL
+  )
 
 
 class _Base:

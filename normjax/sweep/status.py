@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from normjax import errors, escape
-from normjax.record import lock
+from normjax.record import lease
 from normjax.record.directory import (
   PLAN,
   RunDirectory,
@@ -23,6 +23,7 @@ from normjax.record.directory import (
   find_runs,
 )
 from normjax.record.durations import seconds
+from normjax.record.heartbeat import Launcher
 from normjax.sweep import schedule
 from normjax.sweep.ledger import Ledger
 from normjax.sweep.plan import Point
@@ -53,6 +54,7 @@ class Line:
     value: of the metric, where the run is done.
     eta_s: until its end, where it runs and can tell.
     silent_s: since it last told where it is, where it runs.
+    launcher: whose it is, "host:pid", where several may share the sweep.
   """
 
   record: RunRecord
@@ -60,6 +62,7 @@ class Line:
   value: float | None = None
   eta_s: float | None = None
   silent_s: float | None = None
+  launcher: str = ""
 
   def cells(self) -> tuple[str, ...]:
     """One text per column of `Status.rows`."""
@@ -83,6 +86,7 @@ class Line:
       number(self.value),
       NOTHING if self.eta_s is None else seconds(self.eta_s),
       str(record.failures or NOTHING),
+      escape.plain(self.launcher or NOTHING),
       record.run_id,
       escape.plain(": ".join(told)),
     )
@@ -142,8 +146,14 @@ class Status:
     if most is not None and len(lines) > most:
       lines.sort(key=lambda line: _ORDER.index(line.record.state))
       lines = lines[:most]
-    header = ("state", "step", "loss", self.metric, "ETA", "failed", "run", "")
+    header = (
+      "state", "step", "loss", self.metric, "ETA", "failed", "launcher", "run",
+      "",
+    )  # fmt: skip
     table = [header, *(line.cells() for line in lines)]
+    if not any(line.launcher for line in lines):
+      at = header.index("launcher")
+      table = [cells[:at] + cells[at + 1 :] for cells in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for cells in table:
       padded = (f"{c:{w}}" for c, w in zip(cells, widths, strict=True))
@@ -166,6 +176,7 @@ class Watch:
     if not self._is_sweep:
       find_runs(out)
     self._ledger: Ledger | None = None
+    self._observer = lease.observe(out)
 
   def read(self) -> Status:
     """Where the runs are now.
@@ -201,8 +212,15 @@ class Watch:
     self._ledger.refresh()
     points = [_point(each, plan["tuned"]) for each in plan["points"]]
     records = {p.run_id: self._ledger.record(p.run_id) for p in points}
+    launchers = lease.holders(self._out, self._observer)
     lines = [
-      _line(records[p.run_id], describe(p), plan["metric"]) for p in points
+      _line(
+        records[p.run_id],
+        describe(p),
+        plan["metric"],
+        launchers.get(p.run_id),
+      )
+      for p in points
     ]
     # Plans of earlier versions do not say.
     num_points = plan.get("num_points", len(points))
@@ -211,7 +229,7 @@ class Watch:
       num_points,
       plan["metric"],
       _left_s(points, records, num_points - len(points)),
-      lock.is_abandoned(self._out),
+      lease.is_abandoned(self._out, self._observer),
       tuple(text for r in records.values() for text in r.problems),
     )
 
@@ -228,7 +246,12 @@ def _point(said: Mapping[str, Any], keys: Sequence[str]) -> Point:
   )
 
 
-def _line(record: RunRecord, name: str, metric: str = _METRIC) -> Line:
+def _line(
+  record: RunRecord,
+  name: str,
+  metric: str = _METRIC,
+  launcher: Launcher | None = None,
+) -> Line:
   value = eta_s = silent_s = None
   if record.state is RunState.DONE:
     value = (record.result or {})["metrics"].get(metric)
@@ -238,7 +261,8 @@ def _line(record: RunRecord, name: str, metric: str = _METRIC) -> Line:
     eta_s = record.status.get("eta_s")
     if eta_s is not None and silent_s is not None:
       eta_s = max(0.0, eta_s - silent_s)
-  return Line(record, name, value, eta_s, silent_s)
+  where = f"{launcher.host}:{launcher.pid}" if launcher else ""
+  return Line(record, name, value, eta_s, silent_s, where)
 
 
 def _left_s(

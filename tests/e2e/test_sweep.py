@@ -83,6 +83,69 @@ def test_killed_at_five_random_moments_it_ends_as_if_never_killed(tmp_path):
   assert _results(tmp_path / "killed") == want
 
 
+TUNED = """
+from normjax import configure
+from normjax.sweep import Sweep, Tune, grid
+
+def get_config():
+  return configure.override(configure.load("configs/default.py"), {overrides})
+
+def sweep():
+  return Sweep(
+    methods=grid("norm.name", ("rms_norm", "layer_norm")), seeds=(1, 2),
+    tune=Tune({{"optimizer.learning_rate": [0.01, 0.03]}}, repeat="shared",
+              max_extensions=0, second_pass=False))
+"""
+NUM_TRIALS = 4
+
+
+@pytest.mark.slow
+def test_killed_within_checkpoints_and_between_the_stages(tmp_path):
+  """Two launchers share the points; one is killed, then the other."""
+  long = {"train.num_steps": 60, "checkpoint.every_steps": 3}
+  long |= {"evaluate.every_steps": 20, "log.every_steps": 10}
+  config = tmp_path / "sweep.py"
+  config.write_text(TUNED.format(overrides={**support.MLP, **long}))
+  done = support.normjax("sweep", str(config), f"--out={tmp_path / 'straight'}")
+  assert done.returncode == 0, done.stderr
+  want = _results(tmp_path / "straight")
+  assert len(want) == 8
+  out = tmp_path / "killed"
+
+  def half_checkpoints():
+    return list(out.glob("runs/*/ckpt/*orbax-checkpoint-tmp*"))
+
+  def are_trials_over():
+    return len(list(out.glob("runs/*/result.json"))) >= NUM_TRIALS
+
+  num_half = 0
+  for moment in (half_checkpoints, half_checkpoints, are_trials_over,
+                 half_checkpoints):  # fmt: skip
+    launchers = [
+      subprocess.Popen(
+        support.command("sweep", str(config), f"--out={out}", "--workers=1"),
+        cwd=support.ROOT,
+        env=support.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+      )
+      for _ in range(2)
+    ]
+    deadline_s = time.monotonic() + 300
+    while not moment():
+      assert time.monotonic() < deadline_s
+      assert None in [each.poll() for each in launchers], "over before the kill"
+      time.sleep(0.001)
+    for each in launchers:
+      each.kill()
+      each.wait()
+    num_half += bool(half_checkpoints())
+  assert num_half, "no checkpoint was cut off"
+  last = support.normjax("sweep", str(config), f"--out={out}")
+  assert last.returncode == 0, last.stderr
+  assert _results(out) == want
+
+
 FAILING = (
   'chain(point({"norm.name": "rms_norm"}), point({"model.num_heads": 3}))'
 )

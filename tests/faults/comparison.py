@@ -65,9 +65,39 @@ FAULTS = (
   Fault(
     "lock that is shared",
     "normjax/record/lock.py",
-    "fcntl.LOCK_EX | fcntl.LOCK_NB",
-    "fcntl.LOCK_SH | fcntl.LOCK_NB",
-    "tests/sweep/test_launch.py::test_a_directory_in_use_is_refused",
+    "fcntl.LOCK_EX | (",
+    "fcntl.LOCK_SH | (",
+    "tests/reproduce/test_expected.py"
+    "::test_of_two_calls_at_once_one_writes_what_is_expected",
+  ),
+  Fault(
+    "lease of a launcher that works",
+    "normjax/record/lease.py",
+    "return self._observer.is_gone(lease.launcher)",
+    "return True",
+    "tests/record/test_lease.py::test_one_has_it_until_it_gives_it_back",
+  ),
+  Fault(
+    "lease that a clock ends",
+    "normjax/record/heartbeat.py",
+    "seen_s += min(now_s - last_s, _MOST_SEEN_S)",
+    "seen_s += now_s - last_s",
+    "tests/record/test_lease.py"
+    "::test_time_in_which_it_did_not_look_does_not_count",
+  ),
+  Fault(
+    "result of a worker that was passed over",
+    "normjax/record/lease.py",
+    "if last.launcher.token != token or",
+    "if",
+    "tests/record/test_lease.py::test_who_was_taken_over_writes_no_result",
+  ),
+  Fault(
+    "GPU that two workers have",
+    "normjax/sweep/devices.py",
+    "first = slot % (len(self.gpus) // size) * size",
+    "first = 0",
+    "tests/sweep/test_devices.py::test_each_worker_sees_its_own",
   ),
   Fault(
     "newest word about a run",

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 
 import pytest
 from in_process import InProcess
@@ -162,3 +163,49 @@ def test_a_ledger_that_finds_no_room(
   ):
     run_toy(write_config(sweep("", seeds=1)), tmp_path / "out")
   assert (tmp_path / "out" / "plan.json").exists()
+
+
+TUNED = """Sweep(
+  methods=grid("toy.name", ["a", "bb"]), seeds=(0, 1),
+  tune=Tune({"optimizer.learning_rate": log_grid(0.01, 1.0, 3)}))"""
+
+
+# Too small for a launcher's sign of life; for the plan; for a tenth attempt.
+@pytest.mark.parametrize("most_bytes", [100, 2_000, 50_000])
+def test_no_file_can_grow(
+  write_config, start_toy, run_toy, tmp_path, most_bytes
+):
+  """As on a disk that is full, or beyond a quota."""
+  config, out = write_config(TUNED), tmp_path / "out"
+  if most_bytes > 2_000:
+    out.mkdir()
+    (out / directory.ATTEMPTS).write_bytes(b"\n" * (most_bytes - 1_000))
+  process = start_toy(config, out, most_bytes=most_bytes)
+  _, said = process.communicate(timeout=60)
+  assert process.returncode == 1, said
+  assert "RunError: cannot" in said
+  assert "File too large. What is done is kept" in said
+  done = len(results(out))
+  summary = run_toy(config, out)
+  assert (summary.num_done, summary.num_ran) == (24, 24 - done)
+  run_toy(config, tmp_path / "straight")
+  assert results(out) == results(tmp_path / "straight")
+
+
+def test_a_sweep_is_rebuilt_from_its_runs_alone(
+  write_config, run_toy, tmp_path
+):
+  config, out = write_config(TUNED), tmp_path / "out"
+  run_toy(config, out)
+  plan, found = (out / "plan.json").read_bytes(), results(out)
+  lost = next(iter(found))
+  for left, num_ran in ((set(), 0), ({lost}, 1)):
+    (out / "plan.json").unlink()
+    (out / directory.ATTEMPTS).unlink()
+    shutil.rmtree(out / "leases")
+    for run_id in left:
+      shutil.rmtree(out / "runs" / run_id)
+    summary = run_toy(config, out)
+    assert (summary.num_done, summary.num_ran) == (24, num_ran)
+    assert (out / "plan.json").read_bytes() == plan
+    assert results(out) == found

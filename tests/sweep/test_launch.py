@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 
 import pytest
@@ -11,7 +10,7 @@ from in_process import InProcess
 from toy_runner import logs, results
 
 from normjax import errors
-from normjax.record import directory, lock
+from normjax.record import directory
 from normjax.sweep import progress
 
 SIX = """product(
@@ -252,16 +251,6 @@ def test_a_corrupt_plan_is_made_anew(write_config, run_toy, tmp_path):
   assert summary.num_ran == 0
   assert "plan.json is not valid JSON" in console.file.getvalue()
   assert (out / "plan.json").read_text() == plan
-
-
-def test_a_directory_in_use_is_refused(write_config, run_toy, tmp_path):
-  out = tmp_path / "out"
-  out.mkdir()
-  with lock.held(out):
-    with pytest.raises(errors.RunError, match=f"in use.*process {os.getpid()}"):
-      run_toy(write_config(SIX), out)
-    assert not (out / "plan.json").exists()
-  assert run_toy(write_config(SIX), out).num_done == 6
 
 
 def test_overrides_reach_every_method(write_config, run_toy, tmp_path):

@@ -1,6 +1,6 @@
 """What a sweep does about each event, in which order; no process is started.
 
-Events are told by a script, results lie there beforehand.
+Events are told by a script; a run's result is there when its end is told.
 """
 
 import json
@@ -11,10 +11,12 @@ from in_process import InProcess
 from normjax import errors
 from normjax.record.directory import (
   ATTEMPTS,
+  RUNS,
   Attempts,
   RunState,
   SweepDirectory,
 )
+from normjax.record.lease import Leases
 from normjax.sweep import launch, local
 from normjax.sweep.executor import (
   Began,
@@ -29,6 +31,8 @@ from normjax.sweep.executor import (
 )
 from normjax.sweep.plan import Point
 
+LATER = "later"
+
 
 class Stage:
   """A launcher, its executor and its watcher; all that happens is in `told`."""
@@ -37,14 +41,17 @@ class Stage:
 
   def __init__(self, out, *script, num_slots=1, last=(), room=9, **options):
     self.told = []
-    self._script = [list(events) for events in script]
+    self._script = [*script]
     self._last = last
     self._room = room
-    self._attempts = (out / ATTEMPTS).open("ab")
+    self._out = out
+    (out / RUNS).mkdir(exist_ok=True)
+    self._attempts = (out / ATTEMPTS).open("ab+", buffering=0)
     self.launcher = launch.Launcher(
       **{
         "executor": self,
         "directory": SweepDirectory(out),
+        "leases": Leases(out),
         "num_slots": num_slots,
         "retries": 1,
         "attempts": Attempts(self._attempts),
@@ -67,14 +74,22 @@ class Stage:
     self.told.append(f"submit {slot}: {names}")
 
   def events(self, timeout_s):
-    return self._script.pop(0)
+    return self._tell(self._script.pop(0))
 
   def end(self, slot):
     self.told.append(f"end {slot}")
 
   def stop(self, grace_s):
     self.told.append(f"stop {grace_s:g}")
-    return self._last
+    return list(self._tell(self._last))
+
+  def _tell(self, events):
+    for event in events:
+      if isinstance(event, Finished):
+        end = SweepDirectory(self._out / LATER).run(event.run_id).path
+        if end.exists():
+          end.rename(SweepDirectory(self._out).run(event.run_id).path)
+      yield event
 
   # As a watcher:
 
@@ -123,7 +138,7 @@ def points(tmp_path):
       run_id = name.rstrip("?!")
       if not name.endswith("?"):
         diverged = name.endswith("!")
-        SweepDirectory(tmp_path).run(run_id).write_result(
+        SweepDirectory(tmp_path / LATER).run(run_id).write_result(
           RunState.DIVERGED if diverged else RunState.DONE,
           steps=4,
           metrics={},
@@ -374,9 +389,19 @@ def test_lists_of_lanes_run_in_any_executor(tmp_path, place):
     for p in "ab"
     for i in range(3)
   ]
-  executor = place(out=tmp_path, runner="toy_runner:run", num_slots=1, lock=0)
-  scene = Stage(
-    tmp_path, executor=executor, stopping=lambda: False, max_lanes=2
-  )
-  _, attempts = scene.run(made, stop=True)
+  with Leases(tmp_path) as leases:
+    executor = place(
+      out=tmp_path,
+      runner="toy_runner:run",
+      num_slots=1,
+      lock=leases.descriptor,
+    )
+    scene = Stage(
+      tmp_path,
+      executor=executor,
+      leases=leases,
+      stopping=lambda: False,
+      max_lanes=2,
+    )
+    _, attempts = scene.run(made, stop=True)
   assert attempts == [f"{p}{i} done" for p in "ab" for i in range(3)]

@@ -71,7 +71,9 @@ def test_what_is_refused_alone_is_refused_here(overrides):
     resolver.plain(good | {"train.num_steps": 7})
 
 
-def test_a_thousand_points_copy_the_config_a_few_times(monkeypatch):
+# A config lacks the second, and all trials have it.
+@pytest.mark.parametrize("more", [{}, {"evaluate.split": "tuning"}])
+def test_a_thousand_points_copy_the_config_a_few_times(monkeypatch, more):
   copied = []
   override = configure.override
 
@@ -83,11 +85,15 @@ def test_a_thousand_points_copy_the_config_a_few_times(monkeypatch):
   monkeypatch.setattr(configure, "override", counted)
   made = [
     resolver.plain(
-      {"optimizer.learning_rate": 1 / (1 + seed % 7), "seed": seed}
+      {"optimizer.learning_rate": 1 / (1 + seed % 7), "seed": seed, **more}
     )
     for seed in range(1, 1001)
   ]
   # The base, and once per leaf; each value is then set in a config of one leaf.
   assert len([size for size in copied if size > 1]) == 3
   assert made[500]["seed"] == 501
+  assert (
+    made[500]["evaluate"].items()
+    >= {key.rpartition(".")[2]: value for key, value in more.items()}.items()
+  )
   assert made[500]["norm"] is made[501]["norm"]

@@ -1,6 +1,8 @@
 """What another shell is told of a sweep, and of runs that no sweep has."""
 
+import dataclasses
 import json
+import os
 import socket
 import subprocess
 import time
@@ -8,7 +10,7 @@ import time
 import pytest
 
 from normjax import cli, errors
-from normjax.record import lock
+from normjax.record import lease, lock
 from normjax.record.directory import RunDirectory, RunState, SweepDirectory
 from normjax.sweep import status
 
@@ -189,3 +191,25 @@ def test_nobody_is_watched_where_nothing_works(out, capsys):
   (out / lock.NAME).write_text(_gone())
   assert cli.main(["status", str(out), "--watch"]) == 0
   assert "no process works here now" in capsys.readouterr().out
+
+
+def test_whose_each_run_is(out):
+  """Of launchers that work; of one that was killed nothing is told."""
+  first, second, third, *_ = _runs(out)
+  for run in (first, second, third):
+    _unmake(run)
+  with lease.Leases(out) as leases:
+    leases.take(first.run_id)
+    dead = dataclasses.replace(leases.launcher, token="0" * 16)
+    lease._write(out / "leases", second.run_id, 1, dead, lease.Word.HELD)
+    leases.take(third.run_id)
+    leases.release(third.run_id)
+    found = status.Watch(out).read()
+    assert not found.abandoned
+    header, *rows = found.rows()
+  at = header.index("launcher")
+  where = f"{socket.gethostname()}:{os.getpid()}"
+  assert [row[at:].split()[0] for row in rows] == [where, *"-----"]
+  found = status.Watch(out).read()
+  assert found.abandoned
+  assert "launcher" not in next(found.rows())

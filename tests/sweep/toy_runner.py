@@ -15,6 +15,7 @@ from pathlib import Path
 
 from normjax import errors, stopping
 from normjax.record import files
+from normjax.record.directory import RunDirectory, RunState
 
 
 def program_key(config):
@@ -56,16 +57,13 @@ def run(config, directory: Path) -> dict:
   distance = math.log10(config.optimizer.learning_rate / toy.optimum)
   diverged = config.optimizer.learning_rate > toy.diverges_above
   loss = distance**2 + 0.001 * state["sum"] + len(toy.name)
-  result = {
-    "schema": 1,
-    "run_id": directory.name,
-    "state": "diverged" if diverged else "done",
-    "steps": state["step"],
-    "diverged_at_step": 3 if diverged else None,
-    "metrics": {"eval/loss": None if diverged else loss},
-    "compile_s": 0.0,
-  }
-  files.write_json(done, result)
+  result = RunDirectory(directory, directory.name).write_result(
+    RunState.DIVERGED if diverged else RunState.DONE,
+    steps=state["step"],
+    diverged_at_step=3 if diverged else None,
+    metrics={"eval/loss": None if diverged else loss},
+    compile_s=0.0,
+  )
   if toy.trouble == "late":
     raise RuntimeError("after the result")
   return result

@@ -1,6 +1,7 @@
 """Runs a sweep of the toy runner in a process of its own, to be killed."""
 
 import json
+import resource
 import sys
 
 import rich.console
@@ -9,8 +10,13 @@ import toy_runner
 from normjax.sweep import api
 
 
-def main(config_path: str, out: str, **options) -> int:
-  """Prints the summary and, last, whether jax was imported."""
+def main(config_path: str, out: str, most_bytes: int = 0, **options) -> int:
+  """Prints the summary and, last, whether jax was imported.
+
+  With `most_bytes` no file of it or of its workers can grow larger.
+  """
+  if most_bytes:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
   summary = api.run_sweep(
     config_path,
     out,
