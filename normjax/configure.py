@@ -379,5 +379,5 @@ def digest(value: Any) -> str:
 
 
 def run_id(config: ConfigDict) -> str:
-  """The name of a run: the hash of its resolved config."""
-  return digest(to_dict(config))
+  """The name of a run: the hash of what decides its numbers."""
+  return digest(optional_leaves.without_pace(to_dict(config)))
