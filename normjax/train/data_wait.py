@@ -24,25 +24,21 @@ class DataWait:
     """Nothing was made yet."""
     self._is_long = False
 
-  def fetch(
-    self, make: Callable[[], Any], running: Any | None
-  ) -> tuple[Any, float]:
+  def fetch(self, make: Callable[[], Any], running: Any) -> tuple[Any, float]:
     """A batch, and for how long the devices had nothing to do meanwhile.
 
     Args:
       make: the batch.
-      running: an array that the devices compute, the last that they were
-        given; None before the first, for which nobody waits.
+      running: an array of the last step that the devices were given.
     """
     start_s = time.perf_counter()
-    is_idle = running is None or running.is_ready()
     watched = None
-    if self._is_long and not is_idle:
+    if self._is_long and not running.is_ready():
       watched = _watcher().submit(_end_s, running)
     batch = make()
     end_s = time.perf_counter()
     self._is_long = end_s - start_s > _LONG_S
-    if running is None or not running.is_ready():
+    if not running.is_ready():
       return batch, 0.0
     idle_s = start_s if watched is None else watched.result()
     return batch, max(0.0, end_s - max(start_s, idle_s))

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -82,7 +82,7 @@ class Profile:
     ]
 
   @contextlib.contextmanager
-  def step(self, step: int, wait: Callable[[], None]) -> Iterator[None]:
+  def step(self, step: int, wait: Callable[[], Any]) -> Iterator[None]:
     """Traces what is done in the block, if the step is of the window.
 
     Args:

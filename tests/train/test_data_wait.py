@@ -33,7 +33,6 @@ def test_a_batch_that_is_there_in_time_is_not_waited_for():
   wait = data_wait.DataWait()
   for _ in range(2):
     assert wait.fetch(_slow(0.01), Running(0.1)) == ("batch", 0.0)
-  assert wait.fetch(_slow(0.01), None) == ("batch", 0.0)
 
 
 def test_all_of_a_batch_counts_where_the_devices_are_idle():
