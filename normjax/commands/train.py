@@ -9,8 +9,7 @@ from absl import flags
 
 from normjax import configure, errors, escape
 from normjax.commands import arguments
-from normjax.record import sources
-from normjax.record.clock import SAID_DATA_WAIT_SHARE
+from normjax.record import clock, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.durations import seconds
 
@@ -120,7 +119,7 @@ def run(
     traces = escape.lines(str(directory / profile.FOLDER))
     was_over = "nothing is traced, the run was over before"
     print(f"  {window.told}: {was_over if over else f'see {traces}'}")
-  if (share := result.get("data_wait_share") or 0.0) > SAID_DATA_WAIT_SHARE:
+  if share := clock.waited_share(result):
     print(f"  the devices waited for data {share:.0%} of the training time")
   if result.get("diverged_at_step") is not None:
     print(f"  diverged at step {result['diverged_at_step']}")

@@ -3,10 +3,11 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 _PER_STEP = "_per_step"
-# Of the training time; less is not worth a word.
-SAID_DATA_WAIT_SHARE = 0.05
+# Of the training time, and in all; less is not worth a word.
+SAID_DATA_WAIT_SHARE, SAID_DATA_WAIT_S = 0.05, 1.0
 
 
 class Clock:
@@ -52,6 +53,20 @@ class Clock:
   def to_dict(self) -> dict[str, float]:
     """What a checkpoint keeps."""
     return {activity: self[activity] for activity in self._seconds}
+
+
+def waited_share(result: Mapping[str, Any]) -> float:
+  """The part of the training time that a run waited for data.
+
+  Args:
+    result: of `result.json`.
+
+  Returns:
+    0 where it is not worth a word, or not known.
+  """
+  share = result.get("data_wait_share") or 0.0
+  is_long = (result.get("data_wait_s") or 0.0) > SAID_DATA_WAIT_S
+  return share if is_long and share > SAID_DATA_WAIT_SHARE else 0.0
 
 
 def rates(
