@@ -85,7 +85,7 @@ def test_speed_is_shown_where_devices_have_a_peak(make_sweep):
   report.write_report(out)
   table = (out / "report" / "table.md").read_text()
   assert "| tokens/s | MFU | peak memory | compile s |" in table
-  assert "| 1,100,000 | 40.2% | 7.5 MB |" in table
+  assert "| 1,100,000 | 40.2% | 7.50 MB |" in table
   assert "3 times the products of a forward pass" in table
   lines = (out / "report" / "table.csv").read_text().splitlines()
   header = lines[0].split(",")
