@@ -18,15 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import (
-  configure,
-  errors,
-  fields,
-  naming,
-  optional_leaves,
-  outside,
-  own_parts,
-)
+from normjax import configure, errors, fields, naming, outside, own_parts
 from normjax import data as data_lib
 from normjax.imports import is_outside
 from normjax.nn import calling
@@ -73,8 +65,7 @@ def _dtype(path: str) -> Any:
 
 def program_key(config: configure.ConfigDict) -> str:
   """Equal for two configs that compile to the same program."""
-  decisive = optional_leaves.without_pace(configure.to_dict(config))
-  leaves = dict(configure.leaves(decisive))
+  leaves = dict(configure.leaves(configure.decisive(config)))
   traced = _traced(leaves)
   static = {
     path: "traced" if path in traced else value
