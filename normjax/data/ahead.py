@@ -1,12 +1,17 @@
 """Batches made while the device computes, by Grain: on threads or processes."""
 
+import atexit
 import dataclasses
-import functools
+import gc
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from normjax import errors, validate
+from normjax.data import ahead_processes
 from normjax.data.dataset import Batch
 
 # Seeds that train side by side each have a reader; one that was not asked in so
@@ -44,6 +49,17 @@ class Reading(NamedTuple):
 
 
 NOTHING_AHEAD = Reading(threads=0)
+# Those that may have threads or processes, to be ended with this process: later
+# than that Grain cannot.
+_OPEN: weakref.WeakSet["ReadAhead"] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+  for each in list(_OPEN):
+    each.close()
+  if _OPEN:
+    gc.collect()  # Of batches in shared memory: what holds them is in cycles.
 
 
 @dataclasses.dataclass
@@ -116,7 +132,11 @@ class ReadAhead:
     elif step == reader.step + 1:
       if reader.iterator is None:
         reader.iterator = self._open(seed, step, batch_size)
-      reader.step, reader.batch = step, self._next(reader.iterator)
+      try:
+        reader.step, reader.batch = step, self._next(reader.iterator)
+      except BaseException:
+        reader.close()  # Who asks again has it made anew.
+        raise
     self._asked += 1
     reader.asked, self._readers[key] = self._asked, reader
     self._close_old()
@@ -130,39 +150,43 @@ class ReadAhead:
 
   def _next(self, iterator: Any) -> Batch:
     try:
-      return next(iterator)
+      batch = next(iterator)
     except RuntimeError as error:
       # Grain has no narrower type for a process that is gone.
       if not self._reading.workers or "terminated" not in str(error):
         raise
-      raise errors.DataError(
+      was_killed = "exit code -" in str(error)
+      why = (
+        "it was killed, mostly for want of memory"
+        if was_killed
+        else "a script that trains must do so below `if __name__ =="
+        " '__main__':`, as each process imports it"
+      )
+      # Another attempt may have the memory; nobody mends a script by trying.
+      raise (RuntimeError if was_killed else errors.DataError)(
         f"data.workers={self._reading.workers}: a process that makes batches"
-        f" ended ({error}). A script that trains must do so below"
-        " `if __name__ == '__main__':`, as each process imports it; or memory"
-        " ran out. data.workers=0 reads ahead on threads."
+        f" ended: {why}. data.workers=0 reads ahead on threads. ({error})"
       ) from error
+    if self._reading.workers:
+      # Out of the memory that it is shared in, which is freed with the view.
+      return {name: np.array(array) for name, array in batch.items()}
+    return batch
 
   def _open(self, seed: int, step: int, batch_size: int) -> Any:
     import grain  # Late: Grain starts slowly.
 
+    _OPEN.add(self)
     steps = grain.MapDataset.range(step, 1 << 40)
     batches = steps.map(_Batches(self._make, seed, batch_size))
     reading = self._reading
-    if not reading.workers:
-      options = grain.ReadOptions(
-        num_threads=reading.threads, prefetch_buffer_size=reading.num_batches
+    if reading.workers:
+      return ahead_processes.prefetched(
+        batches, reading.workers, reading.num_batches
       )
-      return iter(batches.to_iter_dataset(options))
-    _mark_flags_as_parsed()
-    one_by_one = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    return iter(
-      batches.to_iter_dataset(one_by_one).mp_prefetch(
-        grain.MultiprocessingOptions(
-          num_workers=reading.workers,
-          per_worker_buffer_size=-(-reading.num_batches // reading.workers),
-        )
-      )
+    options = grain.ReadOptions(
+      num_threads=reading.threads, prefetch_buffer_size=reading.num_batches
     )
+    return iter(batches.to_iter_dataset(options))
 
 
 class _Batches(NamedTuple):
@@ -175,12 +199,3 @@ class _Batches(NamedTuple):
   def __call__(self, step: Any) -> Batch:
     """The batch of a step."""
     return self.make(self.seed, int(step), self.batch_size)
-
-
-@functools.cache
-def _mark_flags_as_parsed() -> None:
-  """Grain reads absl's flags before it starts a process; nobody parses them."""
-  from absl import flags
-
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()

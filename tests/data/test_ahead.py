@@ -95,6 +95,33 @@ def test_processes_make_the_batches_that_follow():
 
 
 @pytest.mark.slow
+def test_processes_outlive_signals_but_not_their_run():
+  code = (
+    "import os, signal, time\n"
+    "from normjax.data import ahead\n"
+    "from tests.data.test_ahead import _of_process\n"
+    "if __name__ == '__main__':\n"
+    "  reader = ahead.ReadAhead(_of_process, ahead.Reading(workers=1))\n"
+    "  reader.batch(0, 0, 1)\n"
+    "  there = int(reader.batch(0, 1, 1)['process'])\n"
+    "  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):\n"
+    "    os.kill(there, number)\n"
+    "  reader.batch(0, 2, 1), reader.batch(0, 3, 1), reader.batch(0, 4, 1)\n"
+    "  print(there, flush=True)\n"
+    "  os.kill(os.getpid(), signal.SIGKILL)\n"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+  )
+  assert done.returncode == -9, done.stderr
+  there = int(done.stdout)
+  end_s = time.monotonic() + 20
+  while os.path.exists(f"/proc/{there}") and time.monotonic() < end_s:
+    time.sleep(0.1)
+  assert not os.path.exists(f"/proc/{there}")
+
+
+@pytest.mark.slow
 def test_a_process_that_is_gone_is_an_error_that_says_what_to_do(tmp_path):
   """A script without a guard starts itself anew in each process."""
   script = tmp_path / "script.py"
