@@ -2,13 +2,10 @@
 
 import atexit
 import dataclasses
-import gc
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from normjax import errors, validate
 from normjax.data import ahead_processes
@@ -58,8 +55,6 @@ _OPEN: weakref.WeakSet["ReadAhead"] = weakref.WeakSet()
 def _close_all() -> None:
   for each in list(_OPEN):
     each.close()
-  if _OPEN:
-    gc.collect()  # Of batches in shared memory: what holds them is in cycles.
 
 
 @dataclasses.dataclass
@@ -150,7 +145,7 @@ class ReadAhead:
 
   def _next(self, iterator: Any) -> Batch:
     try:
-      batch = next(iterator)
+      return next(iterator)
     except RuntimeError as error:
       # Grain has no narrower type for a process that is gone.
       if not self._reading.workers or "terminated" not in str(error):
@@ -167,10 +162,6 @@ class ReadAhead:
         f"data.workers={self._reading.workers}: a process that makes batches"
         f" ended: {why}. data.workers=0 reads ahead on threads. ({error})"
       ) from error
-    if self._reading.workers:
-      # Out of the memory that it is shared in, which is freed with the view.
-      return {name: np.array(array) for name, array in batch.items()}
-    return batch
 
   def _open(self, seed: int, step: int, batch_size: int) -> Any:
     import grain  # Late: Grain starts slowly.

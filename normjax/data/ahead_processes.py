@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -32,7 +33,10 @@ def prefetched(batches: Any, num_processes: int, num_batches: int) -> Any:
     per_worker_buffer_size=-(-num_batches // num_processes),
   )
   made = batches.to_iter_dataset(one_by_one)
-  return iter(made.mp_prefetch(options, worker_init_fn=_begin))
+  made = made.mp_prefetch(options, worker_init_fn=_begin)
+  # Not in shared memory: what is in it when the run ends is never freed.
+  plain = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+  return iter(grain.experimental.WithOptionsIterDataset(made, plain))
 
 
 @functools.cache
