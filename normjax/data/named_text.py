@@ -135,9 +135,9 @@ def _check_files(tfds_name: str, builder: Any, name: str) -> None:
   lacking = ""
   if tokenizer_files.is_file(name) and not Path(name).expanduser().is_file():
     lacking = (
-      f"there is no tokenizer {name!r}. Put the tokenizer.json of the model"
-      " that is meant there (of T5 it comes with its weights), or set"
-      " data.tokenizer to where it is."
+      f"there is no tokenizer {name!r}. Put the file of the model that is meant"
+      " there (of T5 tokenizer.json or spiece.model comes with its weights), or"
+      " set data.tokenizer to where it is."
     )
   try:
     tfds_source.check_prepared(tfds_name, builder)

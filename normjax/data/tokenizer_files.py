@@ -13,7 +13,7 @@ from normjax import errors
 _SENTENCE_PIECE = ".model"
 SUFFIXES = (".json", _SENTENCE_PIECE)
 # As messages name what may be given.
-ALLOWED = "a tokenizer.json, or a SentencePiece .model"
+ALLOWED = "a tokenizer.json or a SentencePiece .model"
 
 
 class FileTokenizer(Protocol):

@@ -149,7 +149,8 @@ def _waited_for_data(sweep: SweepRecord) -> list[str]:
     f"{len(shares)} of {len(sweep.runs)} runs waited for data for more than"
     f" {clock.SAID_DATA_WAIT_SHARE:.0%} of their training time, most of all"
     f" {worst}, for {shares[worst]:.0%}: their times are not those of the"
-    " method. data.threads, data.workers and data.token_cache help"
+    " method. Where the data set has them, data.threads, data.workers or"
+    " data.token_cache help"
   ]
 
 
