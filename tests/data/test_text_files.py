@@ -236,7 +236,7 @@ def test_a_sentence_piece_model(folder, sentence_piece):
 
 def test_a_model_that_is_none_is_named(folder):
   (folder / "half.model").write_bytes(b"no model")
-  message = "half.model' cannot be read: .*needed: a tokenizer.json, or a Sent"
+  message = "half.model' cannot be read: .*needed: a tokenizer.json or a Sent"
   with pytest.raises(errors.DataError, match=message):
     _make(folder / "*.txt", tokenizer=str(folder / "half.model"))
 
