@@ -65,7 +65,7 @@ def _dtype(path: str) -> Any:
 
 def program_key(config: configure.ConfigDict) -> str:
   """Equal for two configs that compile to the same program."""
-  leaves = dict(configure.leaves(configure.to_dict(config)))
+  leaves = dict(configure.leaves(configure.decisive(config)))
   traced = _traced(leaves)
   static = {
     path: "traced" if path in traced else value

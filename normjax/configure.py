@@ -378,6 +378,11 @@ def digest(value: Any) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def run_id(config: ConfigDict) -> str:
-  """The name of a run: the hash of its resolved config."""
-  return digest(to_dict(config))
+def decisive(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
+  """What the numbers of a run depend on: all but how fast its data comes."""
+  return optional_leaves.without_pace(to_dict(config))
+
+
+def run_id(config: ConfigDict | dict[str, Any]) -> str:
+  """The name of a run: the hash of what decides its numbers."""
+  return digest(decisive(config))

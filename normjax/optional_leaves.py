@@ -4,7 +4,7 @@ With these values they are in no resolved config, so that a run's name is that
 of the time before they were there.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from normjax.imports import is_outside
@@ -38,7 +38,10 @@ OPTIONAL: dict[str, Any] = {
 # Options that components' files have: a config that has such a component has
 # them, a resolved one only where they are not at these values.
 ADDED: dict[str, Any] = {
+  "data.threads": 1,
+  "data.token_cache": False,
   "data.window": "stream",
+  "data.workers": 0,
   "data.train_bytes": None,
   "model.embedding_std": 0.02,
   "model.drop_path_rate": 0.0,
@@ -46,6 +49,18 @@ ADDED: dict[str, Any] = {
   "norm.scale_form": "plain",
   "objective.logits_dtype": "float32",
 }
+# How fast a run's data comes. No number of it depends on these: they are in no
+# run's name and in no program's key, so that a run goes on with others.
+PACE = ("data.threads", "data.token_cache", "data.workers")
+
+
+def without_pace(resolved: Mapping[str, Any]) -> dict[str, Any]:
+  """What a run's numbers depend on, of a resolved config."""
+  data = resolved.get("data")
+  if not isinstance(data, dict) or is_outside(str(data.get("name"))):
+    return dict(resolved)
+  kept = {k: v for k, v in data.items() if f"data.{k}" not in PACE}
+  return {**resolved, "data": kept}
 
 
 def block_of(tree: Any, block: str) -> Any:

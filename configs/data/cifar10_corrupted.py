@@ -21,6 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
       "tuning_split": "train[80%:90%]",
       "validation_split": "train[90%:]",
       "scaling": "standardize",
+      "threads": 1,  # that make batches ahead of the step; 0: none ahead
+      "workers": 0,  # processes that do, in place of the threads
       "data_dir": ml_collections.config_dict.placeholder(str),
     }
   )

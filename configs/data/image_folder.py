@@ -41,5 +41,6 @@ def get_config() -> ml_collections.ConfigDict:
       # cache; larger ones as they are drawn. 0: always as they are drawn.
       "prepare_up_to_mb": 512,
       "read_ahead": 2,  # batches decoded while the device computes; 0: none
+      "threads": 1,  # that make them, each with all cores to decode
     }
   )

@@ -1,4 +1,4 @@
-"""Text of your own: UTF-8 files, or JSONL; bytes, a tokenizer.json or own BPE.
+"""Text of your own: UTF-8 files, or JSONL; bytes, a tokenizer file or own BPE.
 
 Files, or what they are cut into, are documents; a hash of each says whether it
 trains, tunes or validates.
@@ -21,11 +21,11 @@ def get_config() -> ml_collections.ConfigDict:
       "document": "file",
       "jsonl_key": "text",
       # "bytes"; "bpe", trained on the training documents; or the path of a
-      # tokenizer.json, as the package tokenizers writes them.
+      # tokenizer.json or a SentencePiece .model.
       "tokenizer": "bytes",
       "vocab_size": 0,  # of "bpe"; 0: 256 bytes, or what the file has
-      # A token of a tokenizer.json that ends each document, as in
-      # "<|endoftext|>"; bytes and "bpe" end files with a NUL.
+      # A token of such a file that ends each document, as in "<|endoftext|>";
+      # bytes and "bpe" end files with a NUL.
       "end_of_text": "",
       # Documents are drawn by a hash of their text: the same text is never in
       # two splits, and files that are added do not move the others.

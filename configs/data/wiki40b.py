@@ -13,7 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
       "name": "wiki40b",
       "sequence_length": 256,
       # "bytes"; "bpe", trained on the first documents; or the path of a
-      # tokenizer.json, with the vocabulary of the model.
+      # tokenizer.json or a SentencePiece .model, with the model's vocabulary.
       "tokenizer": "bytes",
       "vocab_size": 256,
       "tokenizer_documents": 20_000,
@@ -24,6 +24,11 @@ def get_config() -> ml_collections.ConfigDict:
       "tuning_split": "train[99%:]",  # to make choices on
       "validation_split": "validation",
       "test_split": "test",  # read with evaluate.split="test" alone
+      # How fast batches come, not what they hold: threads, or processes, that
+      # make them ahead; whether tokens are made once, into the cache.
+      "threads": 1,
+      "workers": 0,
+      "token_cache": False,
       "data_dir": ml_collections.config_dict.placeholder(str),
     }
   )

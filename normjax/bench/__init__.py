@@ -5,6 +5,7 @@ from normjax.registry import Registry
 # Each is called with a console and the command's flags by name.
 TABLE = {
   "train": "normjax.bench.train:run",
+  "data": "normjax.bench.data:run",
   "optim": "normjax.bench.optim:run",
   "norms": "normjax.bench.norms:run",
   "models": "normjax.bench.models:run",

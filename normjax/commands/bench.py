@@ -3,8 +3,9 @@
 `optim` times one update of every optimizer beside its peers, all on the same
 leaves; `norms` the forward and backward pass of every norm; `models` the
 training step of a LLaMA or a ResNet; `conv_norm` a ResNet's in each mode of its
-convolutions and norms. They take turns, round by round. The PyTorch peers run
-in an interpreter of their own.
+convolutions and norms. `data` how fast
+batches come. They take turns, round by round. The PyTorch peers run in an
+interpreter of their own.
 
 `sweep` times what a sweep costs beside its runs, planning and reports, and
 points per hour against a process per point: the quick start, twice.
@@ -76,8 +77,12 @@ def define_flags(values: flags.FlagValues) -> None:
     ("model_dim", 512, "optim: its width."),
     ("hidden_dim", 1376, "optim: of its feed-forward."),
     ("vocab_size", 4096, "optim: rows of its embedding."),
-    ("batch_size", None, "models: of a step; none for the model's."),
-    ("length", 256, "models: tokens of a sequence."),
+    (
+      "batch_size",
+      None,
+      "models: of a step; none for the model's. data: of a batch.",
+    ),
+    ("length", 256, "models, data: tokens of a sequence."),
     ("depth", 20, "conv_norm: of the ResNet."),
     ("num_seeds", 5, "sweep: of the quick start's, for its points per hour."),
   ):
@@ -94,6 +99,12 @@ def define_flags(values: flags.FlagValues) -> None:
     "llama_60m",
     ["llama_60m", "tiny", "resnet20", "resnet_tiny"],
     "models: which.",
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "data",
+    None,
+    "data: a config file whose data set is measured in place of ours.",
     flag_values=values,
   )
   flags.DEFINE_string(

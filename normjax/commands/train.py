@@ -9,11 +9,11 @@ from absl import flags
 
 from normjax import configure, errors, escape
 from normjax.commands import arguments
-from normjax.record import sources
+from normjax.record import clock, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.durations import seconds
 
-USAGE = "train CONFIG [--out=DIR] [--config.key=value …]"
+USAGE = "train CONFIG [--out=DIR] [--profile=FIRST:STOP] [--config.key=value …]"
 RESUMES = True  # The same command goes on.
 _LIVE_EVERY_S = 0.5
 _LINE_EVERY_S = 10.0
@@ -65,6 +65,13 @@ def define_flags(values: flags.FlagValues) -> None:
     values, "Holds one folder per run. Default: runs/<config>."
   )
   arguments.define_accept_code_change(values)
+  flags.DEFINE_string(
+    "profile",
+    None,
+    "FIRST:STOP, as in 10:15: traces steps 10 to 14 into the run's folder, for"
+    " TensorBoard or XProf.",
+    flag_values=values,
+  )
 
 
 def _check_code(files: RunDirectory, config: configure.ConfigDict) -> None:
@@ -87,9 +94,14 @@ def run(
   run_id = configure.run_id(config)
   directory = arguments.out_directory(values, path) / run_id
   from normjax import train  # Late: imports jax.
-  from normjax.train import check, preview
+  from normjax.train import check, preview, profile
 
   files = RunDirectory(directory, run_id)
+  asked = values["profile"].value
+  window = None
+  if asked is not None:
+    check.check(config)
+    window = profile.parse(asked, config.train.num_steps)
   if not values["accept_code_change"].value:
     _check_code(files, config)
   over = files.read().state.over
@@ -98,11 +110,17 @@ def run(
     preview.check_probes(preview.preview(config).unmatched(config.log.probes))
   progress = Progress(RunDirectory(directory, run_id))
   try:
-    result = train.run(config, directory, progress)
+    result = train.run(config, directory, progress, window)
   finally:
     progress.end()
   where = escape.lines(str(directory))
   print(f"{result['state']} after {result['steps']} steps in {where}")
+  if window is not None:
+    traces = escape.lines(str(directory / profile.FOLDER))
+    was_over = "nothing is traced, the run was over before"
+    print(f"  {window.told}: {was_over if over else f'see {traces}'}")
+  if share := clock.waited_share(result):
+    print(f"  the devices waited for data {share:.0%} of the training time")
   if result.get("diverged_at_step") is not None:
     print(f"  diverged at step {result['diverged_at_step']}")
   # Results of earlier versions do not say.

@@ -49,7 +49,10 @@ def entry(name: str, prepare: Callable[[Path], None]) -> Path:
     with _locked(folder.with_name(f".{folder.name}.lock")):
       if not _is_whole(folder):  # Else another process was faster.
         _make(folder, prepare)
-  except OSError as error:
+  # Writers below Python say in a RuntimeError that a disk is full.
+  except (OSError, RuntimeError) as error:
+    if not isinstance(error, OSError) and faults.disk(error) is None:
+      raise
     raise errors.CacheError(
       f"cannot write the cache of prepared data {folder}: {error}."
       " Make room there, or set NORMJAX_CACHE to another folder."

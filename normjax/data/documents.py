@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from normjax import rng, validate
-from normjax.data import dataset, splits, tokenizer
+from normjax.data import ahead, dataset, splits, token_cache, tokenizer
 
 _CHUNK_DOCUMENTS = 64
 # What fills the window of a short document: those behind it, or padding.
@@ -65,6 +65,8 @@ class Documents:
     tuning: as `validation`; None where there is none.
     test: likewise.
     window: "stream" or "document".
+    stored: tokens that were made before, in place of `encode`.
+    reading: by what batches are made ahead.
   """
 
   name: str
@@ -80,6 +82,8 @@ class Documents:
   tuning: Sequence[Mapping[str, Any]] | None = None
   test: Sequence[Mapping[str, Any]] | None = None
   window: str = STREAM
+  stored: token_cache.TokenCache | None = None
+  reading: ahead.Reading = ahead.NOTHING_AHEAD
 
   def __post_init__(self):
     """Checks the window."""
@@ -106,18 +110,31 @@ class Documents:
 
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""
+    return self._ahead.batch(seed, step, batch_size)
+
+  @functools.cached_property
+  def _ahead(self) -> ahead.ReadAhead:
+    return ahead.ReadAhead(self._train_batch, self.reading)
+
+  def _tokens(self, rows: Any, index: list[int]) -> list[np.ndarray]:
+    """Tokens of documents, by index."""
+    if self.stored is not None:
+      return self.stored.tokens(rows, index)
+    return self.encode(texts(rows, index))
+
+  def _train_batch(self, seed, step, batch_size) -> dataset.Batch:
     length = self.sequence_length + 1
     heads = chosen(seed, step, batch_size, len(self.train))
     if self.window == DOCUMENT:
       return self._padded(self.train, heads, batch_size)
-    parts = [[tokens] for tokens in self.encode(texts(self.train, heads))]
+    parts = [[tokens] for tokens in self._tokens(self.train, heads)]
     behind = 0
     while short := [
       i for i, part in enumerate(parts) if sum(map(len, part)) < length
     ]:
       behind += 1
       following = [(heads[i] + behind) % len(self.train) for i in short]
-      more = self.encode(texts(self.train, following))
+      more = self._tokens(self.train, following)
       for i, tokens in zip(short, more, strict=True):
         parts[i].append(tokens)
     generator = np.random.default_rng((rng.host_seed(seed, "offset"), step))
@@ -152,7 +169,7 @@ class Documents:
       # The last target of a batch is the first input of the next.
       while len(stream) <= per_batch and start < size:
         index = range(start, min(start + _CHUNK_DOCUMENTS, size))
-        tokens = self.encode(texts(self.validation, list(index)))
+        tokens = self._tokens(self.validation, list(index))
         stream = np.concatenate([stream, *tokens])
         start = index.stop
       if len(stream) < 2:
@@ -176,7 +193,7 @@ class Documents:
     t = self.sequence_length
     window = np.zeros((batch_size, t + 1), np.int32)
     weight = np.zeros((batch_size, t), np.float32)
-    encoded = self.encode(texts(rows, index))
+    encoded = self._tokens(rows, index)
     for row, real, tokens in zip(window, weight, encoded, strict=False):
       size = min(len(tokens), t + 1)
       row[:size] = tokens[:size]

@@ -48,7 +48,7 @@ class ImageFolder:
     constants: tuple[Sequence[float], Sequence[float]],
     crop: str,
     mirror: bool,
-    read_ahead: int,
+    reading: ahead.Reading,
     provenance: Mapping[str, Any],
   ):
     """Reads nothing yet.
@@ -64,7 +64,7 @@ class ImageFolder:
       crop: how training images are changed: "" not at all, "resized" or
         "padded".
       mirror: whether a mirror image has the same label.
-      read_ahead: batches that are made ahead.
+      reading: by what batches are made ahead.
       provenance: what `run.json` says.
     """
     self._root, self._found, self._form, self._bad = root, found, form, bad
@@ -73,8 +73,9 @@ class ImageFolder:
     self._split, self._corruption = splits.VALIDATION, ""
     self.provenance = provenance
     # What is in memory as it is drawn needs no reading ahead.
+    is_costly = stored is None or bool(crop)
     self._ahead = ahead.ReadAhead(
-      self._train_batch, read_ahead if stored is None or crop else 0
+      self._train_batch, reading if is_costly else ahead.NOTHING_AHEAD
     )
     self.model_options = {
       "num_classes": len(found.classes),

@@ -8,6 +8,7 @@ import numpy as np
 
 from normjax import configure, errors, validate
 from normjax.data import (
+  ahead,
   cache,
   dataset,
   examples,
@@ -45,6 +46,7 @@ def image_folder(
   on_bad_file: str = "refuse",
   prepare_up_to_mb: int = 512,
   read_ahead: int = 2,
+  threads: int = 1,
 ) -> folder_images.ImageFolder:
   """Images below `root/<class>/`, or below `root/train/<class>/` and so on.
 
@@ -78,6 +80,7 @@ def image_folder(
       classes with less than two images or none to train on.
     prepare_up_to_mb: megabytes; 0 decodes as drawn.
     read_ahead: batches that are decoded ahead of the step; 0 is none.
+    threads: that make them, each with all cores to decode; 0 makes none ahead.
 
   Raises:
     UserError: an option out of range.
@@ -96,6 +99,8 @@ def image_folder(
   validate.flags(name, augment=augment, mirror=mirror)
   validate.count(name, "prepare_up_to_mb", prepare_up_to_mb, 0)
   validate.count(name, "read_ahead", read_ahead, 0)
+  reading = ahead.Reading(threads, batches=read_ahead)
+  reading.check(name)
   bad = files.BadFiles(name, on_bad_file)
   constants = _constants(name, channels, scaling, mean, deviation)
   folder = files.given_path("root", root)
@@ -132,7 +137,7 @@ def image_folder(
     constants=constants,
     crop=crop if augment else "",
     mirror=mirror,
-    read_ahead=read_ahead,
+    reading=reading,
     provenance={
       "root": str(folder.resolve()),
       **print_of.provenance(),

@@ -14,6 +14,7 @@ import numpy as np
 
 from normjax import rng
 from normjax.data import (
+  ahead,
   augment,
   corruptions,
   cuts,
@@ -51,6 +52,7 @@ class NamedImages:
     mirror: bool = True,
     scaling: str = "standardize",
     corruption_of: Mapping[str, str] | None = None,
+    reading: ahead.Reading = ahead.NOTHING_AHEAD,
   ):
     """Opens all splits.
 
@@ -63,6 +65,7 @@ class NamedImages:
       mirror: whether a mirror image has the same label.
       scaling: "standardize", by `constants`, or "unit": pixels over 255.
       corruption_of: split -> corruption of its images when evaluated.
+      reading: by what batches are made ahead.
 
     Raises:
       UserError: another scaling; what `cuts.sources` raises.
@@ -77,6 +80,7 @@ class NamedImages:
     self._mean, self._deviation = (np.asarray(c) for c in constants)
     self._augmented, self._mirror = augmented, mirror
     self._corruption, self._corruption_of = "", dict(corruption_of or {})
+    self._ahead = ahead.ReadAhead(self._train_batch, reading)
     self.model_options = _model_options(parts[splits.TRAIN][0], size)
     self.provenance = {
       split: tfds_source.provenance(parts[split][0], rows)
@@ -158,6 +162,9 @@ class NamedImages:
 
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""
+    return self._ahead.batch(seed, step, batch_size)
+
+  def _train_batch(self, seed, step, batch_size) -> dataset.Batch:
     index = documents.chosen(seed, step, batch_size, len(self._train))
     key = (rng.host_seed(seed, "augment"), step) if self._augmented else None
     batch = self._read(self._train, index, key)
@@ -202,6 +209,10 @@ SPLITS = """      train_split: a TFDS split or a part of it, as in {0!r}.
         as for `tuning_split`."""
 
 
+READING = """      threads: that make batches ahead of the step; 0: none.
+      workers: processes that do, in place of the threads."""
+
+
 def _images(name, constants, cut=cuts.TENTHS, size=None, mirror=True):
   """The factory of a set of images."""
 
@@ -212,9 +223,13 @@ def _images(name, constants, cut=cuts.TENTHS, size=None, mirror=True):
     validation_split: str = cut.validation,
     test_split: str | None = None,
     scaling: str = "standardize",
+    threads: int = 1,
+    workers: int = 0,
     data_dir: str | None = None,
   ) -> specs.Opening:
     dataset.check_scaling(name, scaling)
+    reading = ahead.Reading(threads, workers)
+    reading.check(name)
     builder = tfds_source.known(name, data_dir)
     asked = cut.given(train_split, tuning_split, validation_split, test_split)
     parts = asked.parts(builder)
@@ -229,6 +244,7 @@ def _images(name, constants, cut=cuts.TENTHS, size=None, mirror=True):
         augmented=augment,
         mirror=mirror,
         scaling=scaling,
+        reading=reading,
       )
 
     options = _model_options(builder, size)
@@ -240,6 +256,7 @@ def _images(name, constants, cut=cuts.TENTHS, size=None, mirror=True):
       augment: random crops and mirror images in training.
 {SPLITS.format(*cut)}
       scaling: "standardize", or "unit": pixels in [0, 1].
+{READING}
       data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
     Raises:
@@ -270,6 +287,8 @@ def cifar10_corrupted(
   tuning_split: str | None = None,
   validation_split: str = cuts.TENTHS.validation,
   scaling: str = "standardize",
+  threads: int = 1,
+  workers: int = 0,
   data_dir: str | None = None,
 ) -> specs.Opening:
   """CIFAR-10 to train on, CIFAR-10-C as the test split: arXiv:1903.12261.
@@ -287,6 +306,8 @@ def cifar10_corrupted(
       another part is trained on or validates, and "" none.
     validation_split: likewise, corrupted; "" is none.
     scaling: "standardize", or "unit": pixels in [0, 1].
+    threads: that make batches ahead of the step; 0 makes none ahead.
+    workers: processes that do, in place of the threads.
     data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
   Raises:
@@ -297,6 +318,8 @@ def cifar10_corrupted(
   kind, severity = corruptions.split(corruption)
   corruptions.check_severity(kind, severity)
   dataset.check_scaling("cifar10_corrupted", scaling)
+  reading = ahead.Reading(threads, workers)
+  reading.check("cifar10_corrupted")
   corrupted = tfds_source.known(f"cifar10_corrupted/{corruption}", data_dir)
   clean = tfds_source.known("cifar10", data_dir)
   cut = cuts.TENTHS.given(train_split, tuning_split, validation_split, "")
@@ -314,6 +337,7 @@ def cifar10_corrupted(
       augmented=augment,
       scaling=scaling,
       corruption_of={splits.VALIDATION: corruption},
+      reading=reading,
     )
 
   options = _model_options(clean, None)

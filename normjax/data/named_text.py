@@ -5,8 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from normjax import configure, errors, validate
-from normjax.data import cuts, documents, specs, splits, tfds_source, tokenizer
-from normjax.data.named import SPLITS
+from normjax.data import (
+  ahead,
+  cuts,
+  documents,
+  specs,
+  splits,
+  tfds_source,
+  tokenizer,
+  tokenizer_files,
+)
+from normjax.data import token_cache as token_cache_lib
+from normjax.data.named import READING, SPLITS
 
 
 def _text(tfds_name, cut):
@@ -23,8 +33,14 @@ def _text(tfds_name, cut):
     tuning_split: str | None = None,
     validation_split: str = cut.validation,
     test_split: str | None = None,
+    threads: int = 1,
+    workers: int = 0,
+    token_cache: bool = False,
     data_dir: str | None = None,
   ) -> specs.Opening:
+    reading = ahead.Reading(threads, workers)
+    reading.check(name)
+    validate.flags(name, token_cache=token_cache)
     validate.count(name, "tokenizer_documents", tokenizer_documents, 1)
     validate.count(name, "sequence_length", sequence_length, 1)
     validate.choice(name, "window", window, documents.WINDOWS)
@@ -40,6 +56,14 @@ def _text(tfds_name, cut):
       encode, bytes_per_token = _encoder(
         name, tokenizer, vocab_size, tokenizer_documents, builder, sources
       )
+      stored = None
+      if token_cache:
+        key = _stored_key(
+          tokenizer, vocab_size, tokenizer_documents, builder, sources
+        )
+        stored = token_cache_lib.TokenCache(
+          name, key, documents.texts, encode, vocab_size
+        )
       return documents.Documents(
         name=name,
         **sources,
@@ -48,6 +72,8 @@ def _text(tfds_name, cut):
         sequence_length=sequence_length,
         bytes_per_token=bytes_per_token,
         window=window,
+        stored=stored,
+        reading=reading,
         provenance={
           role: tfds_source.provenance(builder, rows)
           for role, rows in sources.items()
@@ -67,12 +93,16 @@ def _text(tfds_name, cut):
 
     Args:
       sequence_length: tokens of a window.
-      tokenizer: "bytes", "bpe", or the path of a tokenizer.json.
+      tokenizer: "bytes", "bpe", or the path of a tokenizer.json or of a
+        SentencePiece .model.
       vocab_size: 256 for bytes, more for "bpe", that of the model for a file.
       tokenizer_documents: "bpe" is trained on so many, from the first on.
       window: "stream": what follows a short document fills its window;
         "document": padding does, and a long one is cut.
 {SPLITS.format(*cut)}
+{READING}
+      token_cache: whether tokens are made once, into the cache, when a split is
+        first read; else of each batch as it is drawn. Batches are the same.
       data_dir: TFDS's folder of prepared sets; None is TFDS's default.
 
     Raises:
@@ -84,12 +114,12 @@ def _text(tfds_name, cut):
 
 def _check_tokenizer(owner: str, name: str, vocab_size: int) -> None:
   """Checks what can be told without a file."""
-  if tokenizer.is_file(name):
+  if tokenizer_files.is_file(name):
     validate.count(owner, "vocab_size", vocab_size, 1)
   elif name not in ("bytes", "bpe"):
     validate.refuse(
       owner, "tokenizer", name,
-      "'bytes', 'bpe' or the path of a tokenizer.json",
+      f"'bytes', 'bpe' or the path of {tokenizer_files.ALLOWED}",
     )  # fmt: skip
   else:
     tokenizer.check(name, vocab_size)
@@ -103,11 +133,11 @@ def _check_files(tfds_name: str, builder: Any, name: str) -> None:
     DataError: the set is there in a form that cannot be read.
   """
   lacking = ""
-  if tokenizer.is_file(name) and not Path(name).expanduser().is_file():
+  if tokenizer_files.is_file(name) and not Path(name).expanduser().is_file():
     lacking = (
-      f"there is no tokenizer {name!r}. Put the tokenizer.json of the model"
-      " that is meant there (of T5 it comes with its weights), or set"
-      " data.tokenizer to where it is."
+      f"there is no tokenizer {name!r}. Put the file of the model that is meant"
+      " there (of T5 tokenizer.json or spiece.model comes with its weights), or"
+      " set data.tokenizer to where it is."
     )
   try:
     tfds_source.check_prepared(tfds_name, builder)
@@ -131,22 +161,46 @@ def _encoder(
     rows = sources[role]
     return lambda: documents.texts(rows, list(range(min(limit, len(rows)))))
 
-  version = builder.info.full_name.replace("/", "-")
-  parts = configure.digest(
-    [str(sources[role].split) for role in (splits.TRAIN, splits.VALIDATION)]
-  )
+  key = _sample_key(builder, sources)
   held_out = sample("validation", documents.SAMPLE_DOCUMENTS)
-  if tokenizer.is_file(name):
-    return tokenizer.file_encoder(
-      name, vocab_size, f"{version}-{parts}", held_out
-    )
+  if tokenizer_files.is_file(name):
+    return tokenizer.file_encoder(name, vocab_size, key, held_out)
   return tokenizer.document_encoder(
     name,
     vocab_size,
-    f"{version}-{parts}-{num_documents}",
+    f"{key}-{num_documents}",
     sample("train", num_documents),
     held_out,
   )
+
+
+def _sample_key(builder: Any, sources: Mapping[str, Any]) -> str:
+  """Names the documents that a tokenizer sees first."""
+  version = builder.info.full_name.replace("/", "-")
+  parts = [
+    str(sources[role].split) for role in (splits.TRAIN, splits.VALIDATION)
+  ]
+  return f"{version}-{configure.digest(parts)}"
+
+
+def _stored_key(
+  name: str,
+  vocab_size: int,
+  num_documents: int,
+  builder: Any,
+  sources: Mapping[str, Any],
+) -> list[Any]:
+  """Names what tokens are made of: the files of the set, and the encoder."""
+  sample = f"{_sample_key(builder, sources)}-{num_documents}"
+  shards = {
+    split: [info.num_bytes, list(info.shard_lengths)]
+    for split, info in builder.info.splits.items()
+  }
+  return [
+    builder.info.full_name,
+    shards,
+    tokenizer.encoder_key(name, vocab_size, sample),
+  ]
 
 
 c4 = _text("c4/en", cuts.Cut("train[:99%]", "train[99%:]", "validation", ""))

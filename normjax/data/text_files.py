@@ -52,7 +52,7 @@ def text_files(
       lines; or a "line". Of .jsonl files always a line's `jsonl_key`.
     jsonl_key: see `document`.
     tokenizer: "bytes"; "bpe", byte-pair encoding trained on the training
-      documents; or the path of a file as the package tokenizers writes it.
+      documents; or the path of a tokenizer.json, or a SentencePiece .model.
     vocab_size: needed for "bpe"; 0 is 256 of bytes, and what the file has.
     end_of_text: a token of the tokenizer's file that ends each document.
     validation_fraction: of the documents; not used with `validation_files`.
@@ -113,7 +113,7 @@ def _text_files(
       cut.end.decode(),
       tokens.key,
       fractions,
-      tokenizer.version(),
+      tokens.version,
     ]
   )
   folder = cache.entry(

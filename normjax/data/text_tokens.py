@@ -1,6 +1,5 @@
 """What makes tokens of a user's documents, by the options of a config."""
 
-import hashlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from normjax import errors, validate
-from normjax.data import tokenizer
+from normjax import validate
+from normjax.data import tokenizer, tokenizer_files
 from normjax.registry import near_misses
 
 _OWNER = "text_files"
@@ -25,12 +24,13 @@ class Tokens:
     vocab_size: of the model.
     end: bytes that end a document.
     key: names what is made, for the cache.
+    version: of the package that makes them.
     encode: documents -> tokens of each; None before "bpe" is trained.
   """
 
-  def __init__(self, name, vocab_size, end, key, encode):
+  def __init__(self, name, vocab_size, end, key, version, encode):
     self.name, self.vocab_size, self.end = name, vocab_size, end
-    self.key, self.encode = key, encode
+    self.key, self.version, self.encode = key, version, encode
 
   @classmethod
   def of(cls, name: str, vocab_size: int, end_of_text: str) -> "Tokens":
@@ -45,15 +45,14 @@ class Tokens:
         vocab_size = vocab_size or tokenizer.NUM_BYTES
       tokenizer.check(name, vocab_size)
       encode = _as_bytes if name == "bytes" else None
-      return cls(name, vocab_size, b"\0", [name, vocab_size], encode)
+      key, version = [name, vocab_size], tokenizer.version()
+      return cls(name, vocab_size, b"\0", key, version, encode)
     return _from_file(name, vocab_size, end_of_text)
 
   @property
   def dtype(self) -> Any:
     """The smallest that holds every token."""
-    if self.vocab_size <= 1 << 8:
-      return np.uint8
-    return np.uint16 if self.vocab_size <= 1 << 16 else np.int32
+    return tokenizer.dtype(self.vocab_size)
 
 
 def _as_bytes(documents: list[bytes]) -> list[np.ndarray]:
@@ -66,24 +65,16 @@ def _from_file(name: str, vocab_size: int, end_of_text: str) -> Tokens:
   if not path.is_file():
     validate.refuse(
       _OWNER, "tokenizer", name,
-      "'bytes', 'bpe' or the path of a tokenizer.json, and there is no such"
-      f" file{near_misses(name, ('bytes', 'bpe'))}",
+      f"'bytes', 'bpe' or the path of {tokenizer_files.ALLOWED}, and there is"
+      f" no such file{near_misses(name, ('bytes', 'bpe'))}",
     )  # fmt: skip
-  try:
-    text = path.read_bytes()
-    model = tokenizer.from_json(text)
-  except Exception as error:  # The package raises plain Exceptions.
-    raise errors.DataError(
-      f"tokenizer={name!r} cannot be read: {error}; allowed: 'bytes', 'bpe', a"
-      " file that the package tokenizers writes (tokenizer.json)."
-    ) from error
-  own_size = 1 + max(model.get_vocab(with_added_tokens=True).values())
-  if vocab_size and vocab_size < own_size:
+  model, digest = tokenizer_files.read("tokenizer", name)
+  if vocab_size and vocab_size < model.size:
     validate.refuse(
       _OWNER, "vocab_size", vocab_size,
-      f"0 or at least {own_size}, as many as {name!r} has",
+      f"0 or at least {model.size}, as many as {name!r} has",
     )  # fmt: skip
-  end = model.token_to_id(end_of_text) if end_of_text else None
+  end = model.token(end_of_text) if end_of_text else None
   if end_of_text and end is None:
     validate.refuse(
       _OWNER, "end_of_text", end_of_text, f"'' or a token of {name!r}"
@@ -92,16 +83,14 @@ def _from_file(name: str, vocab_size: int, end_of_text: str) -> Tokens:
 
   def encode(documents: list[bytes]) -> list[np.ndarray]:
     pieces = [list(_pieces(text)) for text in documents]
-    encoded = iter(tokenizer.encode_texts(model, itertools.chain(*pieces)))
+    encoded = iter(model.encode(list(itertools.chain(*pieces)), ends=False))
     return [
       np.concatenate([*itertools.islice(encoded, len(parts)), after])
       for parts in pieces
     ]
 
-  digest = hashlib.sha256(text).hexdigest()
-  return Tokens(
-    name, vocab_size or own_size, b"", [digest, end_of_text], encode
-  )
+  size, key = vocab_size or model.size, [digest, end_of_text]
+  return Tokens(name, size, b"", key, model.version, encode)
 
 
 def _pieces(text: bytes) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from normjax import errors
-from normjax.data import cache
+from normjax.data import cache, tokenizer_files
 
 NUM_BYTES = 256
 _FILE = "tokenizer.json"
@@ -106,17 +106,6 @@ def version() -> str:
   return importlib.metadata.version("tokenizers")
 
 
-def from_json(text: bytes) -> Any:
-  """The tokenizer that a tokenizer.json holds.
-
-  Raises:
-    Exception: it holds none; the package has no narrower type.
-  """
-  import tokenizers
-
-  return tokenizers.Tokenizer.from_str(text.decode())
-
-
 def trained(vocab_size: int, text: Iterable[str], folder: Path) -> Any:
   """Byte-pair encoding trained on a text, kept in a folder."""
   model = _train(vocab_size, text)
@@ -134,14 +123,6 @@ def line_encoder(model: Any) -> "Encoder":
     ]
 
   return encode_documents
-
-
-def encode_texts(model: Any, texts: Iterable[str]) -> list[np.ndarray]:
-  """Tokens of each text, without those that a model adds around it."""
-  return [
-    np.asarray(encoding.ids, np.int32)
-    for encoding in model.encode_batch(list(texts), add_special_tokens=False)
-  ]
 
 
 def load(vocab_size: int, text: Mapping[str, np.ndarray]) -> Any:
@@ -199,11 +180,6 @@ def document_encoder(
   )
 
 
-def is_file(name: str) -> bool:
-  """Whether a tokenizer is named by the path of a tokenizer.json."""
-  return name.endswith(".json")
-
-
 def file_encoder(
   name: str,
   vocab_size: int,
@@ -215,7 +191,7 @@ def file_encoder(
   That is mostly a token at an end, in place of the NUL that documents have.
 
   Args:
-    name: the path of a tokenizer.json.
+    name: the path of a file that `tokenizer_files` reads.
     vocab_size: of the model: more than any token but those that the file lists
       as added, which text has only where it spells them out.
     key: names the sample, so that it is read only once.
@@ -225,30 +201,16 @@ def file_encoder(
     UserError: a vocabulary that the file does not fit.
     DataError: it holds no tokenizer.
   """
-  text = Path(name).expanduser().read_bytes()
-  try:
-    model = from_json(text)
-  except Exception as error:  # The package raises plain Exceptions.
-    raise errors.DataError(
-      f"data.tokenizer={name!r} cannot be read: {error}; needed: a file that"
-      " the package tokenizers writes (tokenizer.json)."
-    ) from error
-  added = model.get_added_tokens_decoder()
-  needed = 1 + max(set(model.get_vocab().values()) - set(added), default=0)
-  if vocab_size < needed:
+  model, digest = tokenizer_files.read("data.tokenizer", name)
+  if vocab_size < model.needed:
     raise errors.UserError(
       f"data.vocab_size={vocab_size}; with tokenizer={name!r} it must be at"
-      f" least {needed}."
+      f" least {model.needed}."
     )
-  model.no_padding()
-  model.no_truncation()
 
   def encode_documents(documents: list[bytes]) -> list[np.ndarray]:
     texts = [text.removesuffix(b"\0").decode() for text in documents]
-    encoded = [
-      np.asarray(encoding.ids, np.int32)
-      for encoding in model.encode_batch(texts)
-    ]
+    encoded = model.encode(texts, ends=True)
     for tokens, shown in zip(encoded, texts, strict=True):
       if tokens.max(initial=0) >= vocab_size:
         raise errors.DataError(
@@ -263,7 +225,30 @@ def file_encoder(
     facts = {"bytes_per_token": sum(map(len, sample)) / num_tokens}
     (draft / _FACTS).write_text(json.dumps(facts))
 
-  digest = hashlib.sha256(text).hexdigest()[:16]
-  folder = cache.entry(f"tokens/file-{digest}-{vocab_size}-{key}", prepare)
+  entry = f"tokens/file-{digest[:16]}-{vocab_size}-{key}"
+  folder = cache.entry(entry, prepare)
   facts = json.loads((folder / _FACTS).read_text())
   return encode_documents, facts["bytes_per_token"]
+
+
+def encoder_key(name: str, vocab_size: int, key: str) -> list[str | int]:
+  """Names what an encoder makes of a text.
+
+  Args:
+    name: "bytes", "bpe" or the path of a file.
+    vocab_size: of the model.
+    key: names the sample that "bpe" is trained on.
+  """
+  if name == "bytes":
+    return [name]
+  if name == "bpe":
+    return [name, vocab_size, key, version()]
+  model, digest = tokenizer_files.read("data.tokenizer", name)
+  return [digest, vocab_size, model.version]
+
+
+def dtype(vocab_size: int) -> Any:
+  """The smallest type that holds every token."""
+  if vocab_size <= 1 << 8:
+    return np.uint8
+  return np.uint16 if vocab_size <= 1 << 16 else np.int32

@@ -3,14 +3,23 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
+
+_PER_STEP = "_per_step"
+# Of the training time, and in all; less is not worth a word.
+SAID_DATA_WAIT_SHARE, SAID_DATA_WAIT_S = 0.05, 1.0
 
 
 class Clock:
-  """Seconds by activity, summed over all the processes of one run."""
+  """Seconds by activity, summed over all the processes of one run.
+
+  "data_wait" is a part of "train": the devices had nothing to do.
+  """
 
   def __init__(self, seconds: Mapping[str, float] | None = None):
     """Starts from the seconds that an earlier process left."""
-    self._seconds = {"train": 0.0, "eval": 0.0, "compile": 0.0}
+    activities = "train", "eval", "compile", "data_wait"
+    self._seconds = dict.fromkeys(activities, 0.0)
     self._seconds.update(seconds or {})
     self._running: tuple[str, float] | None = None
 
@@ -35,9 +44,29 @@ class Clock:
       running_s = time.perf_counter() - self._running[1]
     return self._seconds[activity] + running_s
 
+  @property
+  def data_wait_share(self) -> float | None:
+    """Of the training time; None before there is any."""
+    train_s = self["train"]
+    return self["data_wait"] / train_s if train_s else None
+
   def to_dict(self) -> dict[str, float]:
     """What a checkpoint keeps."""
     return {activity: self[activity] for activity in self._seconds}
+
+
+def waited_share(result: Mapping[str, Any]) -> float:
+  """The part of the training time that a run waited for data.
+
+  Args:
+    result: of `result.json`.
+
+  Returns:
+    0 where it is not worth a word, or not known.
+  """
+  share = result.get("data_wait_share") or 0.0
+  is_long = (result.get("data_wait_s") or 0.0) > SAID_DATA_WAIT_S
+  return share if is_long and share > SAID_DATA_WAIT_SHARE else 0.0
 
 
 def rates(
@@ -45,17 +74,23 @@ def rates(
 ) -> dict[str, float]:
   """Per second what a step goes through: `x_per_step` / s is `x_per_s`.
 
+  Where the devices' peak is known, so is `mfu`, the part of it that the model's
+  own operations are (arXiv:2204.02311, appendix B).
+
   Args:
-    work: of one step, as "examples_per_step"; None is not known.
+    work: of one step, as "examples_per_step", and "peak_flops_per_s"; None is
+      not known.
     step_s: of a step; without one there are no rates.
   """
   if not step_s:
     return {}
-  return {
-    f"{name.removesuffix('_per_step')}_per_s": amount / step_s
+  found = {
+    f"{name.removesuffix(_PER_STEP)}_per_s": amount / step_s
     for name, amount in work.items()
-    if amount is not None
+    if amount is not None and name.endswith(_PER_STEP)
   }
+  peak, own = work.get("peak_flops_per_s"), found.get("model_flops_per_s")
+  return found | ({"mfu": own / peak} if peak and own else {})
 
 
 class StepTimer:

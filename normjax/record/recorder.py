@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from normjax import configure
-from normjax.record import clock, files, sinks
+from normjax.record import clock, files, memory, sinks
 from normjax.record import sources as sources_lib
 from normjax.record.clock import Clock, StepTimer
 from normjax.record.directory import RunDirectory, RunState
@@ -86,7 +86,8 @@ class Recorder:
       facts: what else run.json says.
       problems: met so far.
       sources: name to content, of code that is kept; see `record.sources`.
-      work: of one step, as "flops_per_step"; for run.json and the rates.
+      work: of one step, as "flops_per_step", and the devices' peak; for
+        run.json and the rates.
     """
     self._work = dict(work or {})
     self._split = str(facts.get("split", ""))
@@ -225,6 +226,7 @@ class Recorder:
       eta_s=None if step_s is None else left * step_s,
       step_s=step_s,
       **clock.rates(self._work, step_s),
+      data_wait_share=self.clock.data_wait_share,
       updated_s=time.time(),
       message=message,
     )
@@ -260,10 +262,12 @@ class Recorder:
       files.EVAL_EXAMPLES: self._eval_examples,
       **self._sizes,
       **seconds,
+      "data_wait_share": self.clock.data_wait_share,
       "wall_s": time.perf_counter() - self._started_s,
       "step_ms_median": 1e3 * step_s,
       **self._work,
       **clock.rates(self._work, step_s),
+      **memory.peak(),
     }
     if self._writes:
       self.sync()

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 
 from normjax import configure, errors
-from normjax.record import schema, target
+from normjax.record import clock, schema, target
 from normjax.record.comparison import differing_keys
 from normjax.record.directory import RunState
 from normjax.record.failures import Failure, told
@@ -118,6 +118,7 @@ def warnings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     for run in sweep.runs
     if run.gradient_zero_since is not None
   ]
+  lines += _waited_for_data(sweep)
   if sweep.baseline is not None and sweep.baseline not in {
     row.label for row in rows
   }:
@@ -132,6 +133,25 @@ def warnings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   if dirty:
     lines.append(f"{dirty} of {len(sweep.runs)} runs had uncommitted changes")
   return lines
+
+
+def _waited_for_data(sweep: SweepRecord) -> list[str]:
+  """One sentence on the runs whose devices were idle for want of data."""
+  shares = {
+    describe(run): share
+    for run in sweep.runs
+    if (share := clock.waited_share(run.result))
+  }
+  if not shares:
+    return []
+  worst = max(shares, key=lambda name: shares[name])
+  return [
+    f"{len(shares)} of {len(sweep.runs)} runs waited for data for more than"
+    f" {clock.SAID_DATA_WAIT_SHARE:.0%} of their training time, most of all"
+    f" {worst}, for {shares[worst]:.0%}: their times are not those of the"
+    " method. Where the data set has them, data.threads, data.workers or"
+    " data.token_cache help"
+  ]
 
 
 def _lacks(run: Run, metric: str) -> str:

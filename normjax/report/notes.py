@@ -31,6 +31,12 @@ TIMES = (
   " the program, by whichever run compiled it first."
 )
 
+SPEED = (
+  "MFU: 3 times the products of a forward pass, per second of the median step,"
+  " over the most that the devices' vendor states. Peak memory: of a device,"
+  " since its process began."
+)
+
 
 def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   """What a reader must know to read the table, in sentences."""
@@ -114,6 +120,8 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     which = f" Here: {', '.join(edges)}." if repeated else ""
     notes.append(EDGE + which)
   notes.append(TIMES)
+  if any(row.mfu is not None for row in rows):
+    notes.append(SPEED)
   return notes
 
 

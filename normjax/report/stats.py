@@ -41,6 +41,12 @@ class Row:
     verdict_uncorrected: by the unadjusted p-value.
     steps: steps of the runs that are done (the largest).
     train_s: mean training time of the runs that are done.
+    step_ms: median over those runs, of the median step of each.
+    examples_per_s: likewise, like the next four; None where no run says.
+    tokens_per_s: see `record.clock.rates`.
+    mfu: see `record.clock.rates`.
+    data_wait_share: of the training time.
+    peak_device_bytes: of its memory; see `record.memory`.
     compile_s: of the method's program, by whichever run compiled it; None
       where no run says.
     num_done: final runs that are done, and have the metric.
@@ -64,6 +70,12 @@ class Row:
   verdict_uncorrected: str
   steps: int | None
   train_s: float | None
+  step_ms: float | None
+  examples_per_s: float | None
+  tokens_per_s: float | None
+  mfu: float | None
+  data_wait_share: float | None
+  peak_device_bytes: int | None
   compile_s: float | None
   optimizer_state_bytes: int | None
   num_params: int | None
@@ -151,6 +163,14 @@ def _row(
     verdict_uncorrected=compared.verdict_uncorrected,
     steps=max(_numbers(survivors, "steps"), default=None),
     train_s=float(np.mean(times)) if times else None,
+    step_ms=_median(survivors, "step_ms_median"),
+    examples_per_s=_median(survivors, "examples_per_s"),
+    tokens_per_s=_median(survivors, "tokens_per_s"),
+    mfu=_median(survivors, "mfu"),
+    data_wait_share=_median(survivors, "data_wait_share"),
+    peak_device_bytes=max(
+      _numbers(survivors, "peak_device_bytes"), default=None
+    ),
     compile_s=_compile_s(finals or trials, compiled_s),
     optimizer_state_bytes=_recorded(finals, "optimizer_state_bytes"),
     num_params=_recorded(finals, "num_params"),
@@ -201,6 +221,11 @@ def _compile_s(
 
 def _numbers(runs: Sequence[Run], key: str) -> list[float]:
   return [r.result[key] for r in runs if r.result.get(key) is not None]
+
+
+def _median(runs: Sequence[Run], key: str) -> float | None:
+  found = _numbers(runs, key)
+  return float(np.median(found)) if found else None
 
 
 def _recorded(runs: Sequence[Run], key: str) -> int | None:

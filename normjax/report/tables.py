@@ -69,6 +69,7 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
     Column("diverged", "diverged"),
     Column("steps", "steps"),
     Column("train_s", "train s"),
+    *_speed_columns(rows),
     Column("compile_s", "compile s"),
     Column("optimizer_state_bytes", "optimizer state"),
     Column("num_params", "params"),
@@ -98,6 +99,20 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
     tuple(tuple(row[c.key] for c in columns) for row in cells),
     tuple(notes.build(sweep, rows)),
   )
+
+
+def _speed_columns(rows: Sequence[stats.Row]) -> list[Column]:
+  """Where devices have a peak: on a CPU `train s` says it."""
+  if all(row.mfu is None for row in rows):
+    return []
+  is_text = any(row.tokens_per_s is not None for row in rows)
+  return [
+    Column("tokens_per_s", "tokens/s")
+    if is_text
+    else Column("examples_per_s", "examples/s"),
+    Column("mfu", "MFU"),
+    Column("peak_device_bytes", "peak memory"),
+  ]
 
 
 def _tuned_column(sweep: SweepRecord) -> Column:
@@ -149,6 +164,12 @@ def _cells(
     ),
     "steps": _number(row.steps, "{:,}"),
     "train_s": _number(row.train_s, "{:,.1f}"),
+    "tokens_per_s": _number(row.tokens_per_s, "{:,.0f}"),
+    "examples_per_s": _number(row.examples_per_s, "{:,.0f}"),
+    "mfu": _number(row.mfu, "{:.1%}"),
+    "peak_device_bytes": Cell(
+      show_bytes(row.peak_device_bytes), row.peak_device_bytes
+    ),
     "compile_s": _number(row.compile_s, "{:,.1f}"),
     "optimizer_state_bytes": Cell(
       show_bytes(row.optimizer_state_bytes), row.optimizer_state_bytes

@@ -295,7 +295,7 @@ class Comparison:
         split = trial_data.split(self._resolver.plain(overrides))
         overrides |= {"evaluate.split": split} if split else {}
       plain = self._resolver.plain({**overrides, "seed": seed})
-      run_id = configure.digest(plain)
+      run_id = configure.run_id(plain)
       if run_id not in self._programs:
         self._programs[run_id] = self._program(overrides, seed, plain)
       self._points[key] = Point(
@@ -354,7 +354,7 @@ class Comparison:
       }
     return configure.digest(
       {
-        "config": self.config,
+        "config": configure.decisive(self.config),
         "methods": [dict(method) for method in sweep.methods],
         "seeds": list(sweep.seeds),
         "tune": tune,

@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 
@@ -24,10 +25,10 @@ class Alone:
     """Starts the next step of each."""
     for lane in lanes:
       program = lane.program
-      state, metrics = program.step(
-        lane.held.state, program.layout.put_batch(lane.batch()), lane.hyper
-      )
-      lane.held = Own(state)
+      with lane.traced(functools.partial(self.wait, [lane])):
+        batch = lane.fetched(_put(lane), lane.held.state.step)
+        state, metrics = program.step(lane.held.state, batch, lane.hyper)
+        lane.held = Own(state)
       if program.layout.one_at_a_time:
         jax.block_until_ready(metrics)
       lane.took_step(functools.partial(_to_host, metrics))
@@ -35,6 +36,11 @@ class Alone:
   def wait(self, lanes: Sequence[Lane]) -> None:
     """Returns when their steps are done."""
     jax.block_until_ready([lane.held.state for lane in lanes])
+
+
+def _put(lane: Lane) -> Callable[[], Any]:
+  """Makes the batch of the next step, on the devices."""
+  return lambda: lane.program.layout.put_batch(lane.batch())
 
 
 def _measure(lane: Lane) -> evaluate.Measured:

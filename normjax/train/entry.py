@@ -20,6 +20,7 @@ from normjax.train import (
   data_change,
   loop,
   population,
+  profile,
   program,
 )
 from normjax.train import compiled as compiled_lib
@@ -32,7 +33,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def run(
-  config: configure.ConfigDict, directory: Path, observe: Observer = ignore
+  config: configure.ConfigDict,
+  directory: Path,
+  observe: Observer = ignore,
+  window: profile.Window | None = None,
 ) -> dict[str, Any]:
   """Trains one config and returns its result.
 
@@ -44,6 +48,7 @@ def run(
     config: see `Run`, like the others.
     directory: see `Run`.
     observe: see `Run`.
+    window: see `Run`.
 
   Returns:
     What `result.json` holds. Divergence is a result: `state` is "diverged".
@@ -54,7 +59,7 @@ def run(
     BusyRunError: another process trains in this directory.
     KeyboardInterrupt: a signal came; a checkpoint is there, where they are on.
   """
-  return run_together([Run(config, Path(directory), observe)])[0]
+  return run_together([Run(config, Path(directory), observe, window)])[0]
 
 
 def run_together(runs: Sequence[Run], *, most: int = 1) -> list[dict[str, Any]]:
@@ -158,6 +163,7 @@ def _train(chunk: chunks.Chunk, *, writes: bool) -> dict[Path, dict[str, Any]]:
           run.observe,
           chunk.facts(n),
           made.flops_per_step,
+          run.window,
         )
       )
       lanes[-1].begin()

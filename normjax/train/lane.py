@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import jax
@@ -12,7 +13,7 @@ from normjax import build, configure
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
-from normjax.train import fit, premise
+from normjax.train import data_wait, fit, model_flops, peaks, premise, profile
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Measured
 from normjax.train.program import Program
@@ -81,6 +82,7 @@ class Lane:
     observe: Observer,
     population: Mapping[str, Any] = ALONE,
     flops_per_step: float | None = None,
+    window: profile.Window | None = None,
   ):
     """Nothing is computed yet.
 
@@ -93,6 +95,7 @@ class Lane:
       population: where it trains, for its record; see `chunks`.
       flops_per_step: of this run alone, by the compiler's count; None where
         it has none.
+      window: steps to trace.
     """
     self.config, self.recorder, self.program = config, recorder, program
     self.held: Held | None = None
@@ -105,6 +108,8 @@ class Lane:
     self.hyper = program.layout.put_scalars(build.hyper(config))
     self._checkpoints: Checkpoints | None = None
     self._saved_step: int | None = None
+    self._data_wait = data_wait.DataWait()
+    self._profile = profile.Profile(window, directory.path)
     # Of steps, with what they gave: the last one, and one whose row is due.
     self._newest: tuple[int, Fetch] | None = None
     self._unlogged: tuple[int, Fetch] | None = None
@@ -154,7 +159,7 @@ class Lane:
           "data": self.dataset.provenance,
         },
       },
-      problems=[*problems, *self._notes()],
+      problems=[*problems, *self._profile.note(self.step), *self._notes()],
       sources=kept.files,
     )
 
@@ -194,8 +199,12 @@ class Lane:
     """What one step goes through: for the rates of a run's record.
 
     `flops_per_step` is the compiler's count, on one device; None where it has
-    none. The body of a loop, as of accumulation, counts once.
+    none. The body of a loop, as of accumulation, counts once. What the model's
+    own operations are is told where the devices' peak is known.
     """
+    peak = peaks.flops_per_s(
+      self.program.layout.mesh.devices.flat, peaks.arithmetic(self.config)
+    )
     batch_size = self.config.train.batch_size
     is_text = self.dataset.reads == "tokens"
     inputs = self.dataset.train_batch(0, 0, batch_size)["inputs"]
@@ -203,6 +212,8 @@ class Lane:
       "examples_per_step": batch_size,
       "tokens_per_step": inputs.size if is_text else None,
       "flops_per_step": self._flops_per_step,
+      "model_flops_per_step": peak and model_flops.per_step(self.config),
+      "peak_flops_per_s": peak,
     }
 
   # ----- Between steps -----
@@ -289,6 +300,25 @@ class Lane:
     """The batch of the next step, on the host."""
     return self._batch_of(self.step)
 
+  def fetched(self, make: Callable[[], Any], running: jax.Array) -> Any:
+    """The batch of the next step; counts for how long the devices wait for it.
+
+    Args:
+      make: the batch.
+      running: of what the step before gives.
+    """
+    batch, waited_s = self._data_wait.fetch(make, running)
+    self.recorder.clock.add("data_wait", waited_s)
+    return batch
+
+  def traced(self, wait: Callable[[], Any]) -> AbstractContextManager[None]:
+    """A block that takes the next step; traces it, where that was asked for.
+
+    Args:
+      wait: for the devices to be done with the steps that they were given.
+    """
+    return self._profile.step(self.step, wait)
+
   def took_step(self, fetch: Fetch) -> None:
     """Notes a step that was started, and meanwhile logs the one before."""
     step = self.step
@@ -316,6 +346,7 @@ class Lane:
     """Closes what is open, all of it, also after an error."""
     with contextlib.ExitStack() as stack:
       stack.callback(self.recorder.close)
+      stack.callback(self._profile.close)
       stack.callback(self._close_checkpoints)
 
   def _close_checkpoints(self) -> None:

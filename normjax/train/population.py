@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from normjax import configure
+from normjax.train import data_wait
 from normjax.train import evaluate as evaluation
 from normjax.train import together as together_lib
 from normjax.train.lane import Lane
@@ -81,6 +82,7 @@ class Population:
       [lane.held.state for lane in rows], first.held.state
     )
     self._diverged_at: np.ndarray | None = None
+    self._data_wait = data_wait.DataWait()
     self._going: tuple[tuple[int, ...], Any] = ((), None)
     for lane, place in zip(lanes, places, strict=True):
       lane.held = Place(self, place)
@@ -116,8 +118,12 @@ class Population:
       is_going = np.isin(np.arange(self._size), places)
       self._going = places, self._together.put(is_going)
     drawn = lanes[:1] if self._same_batches else lanes
-    batches = {lane.held.number: lane.batch() for lane in drawn}
-    batch = self._batch(batches, same=self._same_batches)
+
+    def make():
+      batches = {lane.held.number: lane.batch() for lane in drawn}
+      return self._batch(batches, same=self._same_batches)
+
+    batch, waited_s = self._data_wait.fetch(make, self._state.step)
     self._state, metrics = self._compiled.step(
       self._state, batch, self._hyper, self._going[1]
     )
@@ -125,6 +131,7 @@ class Population:
     self._step += 1
     fetch = functools.cache(functools.partial(jax.device_get, metrics))
     for lane in lanes:
+      lane.recorder.clock.add("data_wait", waited_s)
       lane.took_step(functools.partial(_row, fetch, lane.held.number))
 
   def wait(self, lanes: Sequence[Lane]) -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from normjax import configure
 from normjax.record.directory import RunDirectory
+from normjax.train import profile
 from normjax.train.lane import Observer
 
 
@@ -19,11 +20,13 @@ class Run(NamedTuple):
     config: a resolved config.
     directory: of this run alone; created where missing.
     observe: see `lane.Observer`.
+    window: steps to trace, see `profile`.
   """
 
   config: configure.ConfigDict
   directory: Path
   observe: Observer = ignore
+  window: profile.Window | None = None
 
   @property
   def files(self) -> RunDirectory:

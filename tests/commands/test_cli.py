@@ -206,7 +206,7 @@ def test_help_on_a_full_disk_is_one_message(capsys, monkeypatch):
 
 
 def test_a_full_disk_is_one_message(capsys, monkeypatch, tmp_path):
-  def full(config, directory, observe):
+  def full(config, directory, observe, window):
     raise OSError(errno.ENOSPC, "No space left on device", str(directory))
 
   monkeypatch.setattr(train, "run", full)
@@ -219,7 +219,7 @@ def test_a_full_disk_is_one_message(capsys, monkeypatch, tmp_path):
 
 
 def test_an_unexpected_error_has_exit_code_1(capsys, monkeypatch, tmp_path):
-  def broken(config, directory, observe):
+  def broken(config, directory, observe, window):
     raise RuntimeError("surprise")
 
   monkeypatch.setattr(train, "run", broken)
@@ -274,7 +274,7 @@ def test_show_says_what_moves_each_parameter(capsys):
 def test_a_log_has_steps_and_an_eta(capsys, monkeypatch, tmp_path):
   monkeypatch.setattr("normjax.commands.train._LINE_EVERY_S", 0.0)
 
-  def run(config, directory, observe):
+  def run(config, directory, observe, window):
     own = RunDirectory(directory, directory.name)
     told = {"step": 30, "num_steps": 90, "loss": 2.345678, "eta_s": 150.0}
     own.write_status(RunState.RUNNING, **told)

@@ -18,7 +18,7 @@ def seen(monkeypatch):
   """What `train.run` was called with; nothing is trained."""
   calls = []
 
-  def run(config, directory, observe):
+  def run(config, directory, observe, window):
     calls.append((config, directory))
     return {
       "state": "done", "steps": 0, "diverged_at_step": None, "metrics": {},

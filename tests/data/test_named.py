@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from normjax import configure, data, errors
+from normjax import build, configure, data, errors
 from normjax.data import cuts, named, splits, tfds_source
 from tests.data import conftest
 
@@ -311,3 +311,43 @@ def test_unit_scaling_leaves_pixels_over_255(named_dir):
   )
   with pytest.raises(errors.UserError, match="scaling='unti'"):
     data.make("cifar10", data_dir=named_dir, scaling="unti")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [
+    ("cifar10", {"augment": True}),
+    ("c4", {"tokenizer": "bpe", "vocab_size": 300, "token_cache": True}),
+    ("c4", {"tokenizer": "bpe", "vocab_size": 300}),
+  ],
+)
+def test_batches_of_threads_and_processes_are_the_same(
+  named_dir, empty_cache, name, options
+):
+  if name == "c4":
+    options = options | TENTHS | {"sequence_length": 12}
+  made = [
+    data.make(name, data_dir=named_dir, **options, **reading)
+    for reading in ({"threads": 0}, {"threads": 2}, {"workers": 2})
+  ]
+  for step in range(5):
+    batches = [each.train_batch(3, step, 4) for each in made]
+    for other in batches[1:]:
+      for part, array in batches[0].items():
+        np.testing.assert_array_equal(array, other[part])
+
+
+def test_how_fast_batches_come_is_in_no_name(named_dir):
+  """Neither a run nor a program is another one by it."""
+  config = configure.load("configs/default.py")
+  for name in ("c4", "cifar10"):
+    plain = configure.override(config, {"data.name": name})
+    options = {"data.threads": 3, "data.workers": 2}
+    if name == "c4":
+      options["data.token_cache"] = True
+    fast = configure.override(plain, options)
+    assert configure.run_id(fast) == configure.run_id(plain)
+    assert build.program_key(fast) == build.program_key(plain)
+    assert configure.to_dict(fast)["data"]["threads"] == 3
+    assert "threads" not in configure.to_dict(plain)["data"]

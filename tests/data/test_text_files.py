@@ -192,3 +192,73 @@ def test_what_cannot_be_is_named(folder, monkeypatch, options, message):
   monkeypatch.chdir(folder)
   with pytest.raises(errors.UserError, match=message):
     data.make("text_files", **{"files": ".", "sequence_length": 8, **options})
+
+
+@pytest.fixture(scope="module")
+def sentence_piece(tmp_path_factory):
+  """A small model, as T5's: no token begins a text, one ends it."""
+  import sentencepiece
+
+  path = tmp_path_factory.mktemp("spiece") / "spiece.model"
+  with path.open("wb") as file:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter([_text(index) for index in range(24)]),
+      model_writer=file,
+      vocab_size=48,
+      bos_id=-1,
+      pad_id=0,
+      eos_id=1,
+      unk_id=2,
+      hard_vocab_limit=False,
+      minloglevel=2,
+    )
+  return path
+
+
+def test_a_sentence_piece_model(folder, sentence_piece):
+  import sentencepiece
+
+  model = sentencepiece.SentencePieceProcessor(str(sentence_piece))
+  size = model.get_piece_size()
+  made = _make(folder, tokenizer=str(sentence_piece), end_of_text="</s>")
+  assert made.vocab_size == size
+  raw = _documents(_make(folder), "train")
+  ends = np.flatnonzero(made.train == 1)
+  parts = np.split(made.train, ends + 1)[:-1]
+  assert sorted(part.tolist() for part in parts) == sorted(
+    [*model.encode(text), 1] for text in raw
+  )
+  with pytest.raises(errors.UserError, match=f"0 or at least {size}, as many"):
+    _make(folder, tokenizer=str(sentence_piece), vocab_size=7)
+  with pytest.raises(errors.UserError, match="end_of_text='nope'; allowed: ''"):
+    _make(folder, tokenizer=str(sentence_piece), end_of_text="nope")
+
+
+def test_a_model_that_is_none_is_named(folder):
+  (folder / "half.model").write_bytes(b"no model")
+  message = "half.model' cannot be read: .*needed: a tokenizer.json or a Sent"
+  with pytest.raises(errors.DataError, match=message):
+    _make(folder / "*.txt", tokenizer=str(folder / "half.model"))
+
+
+def test_prepared_text_by_a_sentence_piece_model(named_dir, sentence_piece):
+  """Each document ends with the model's end, in place of the NUL."""
+  import sentencepiece
+
+  from tests.data import conftest
+  from tests.data.test_contract import TENTHS
+
+  model = sentencepiece.SentencePieceProcessor(str(sentence_piece))
+  size = model.get_piece_size()
+  options = TENTHS | {"validation_split": "validation", "sequence_length": 12}
+  options |= {"data_dir": named_dir, "tokenizer": str(sentence_piece)}
+  made = data.make("c4", **options, vocab_size=size)
+  targets = np.concatenate(
+    [b["targets"][b["weight"] > 0] for b in made.evaluation_batches(4)]
+  )
+  texts = conftest.DOCUMENTS["validation"]
+  tokens = [model.encode(text) for text in texts]
+  assert (targets == 1).sum() == len(texts)
+  assert len(targets) == sum(map(len, tokens)) + len(texts) - 1
+  with pytest.raises(errors.UserError, match=f"it must be at least {size}"):
+    data.make("c4", **options, vocab_size=size - 1)

@@ -12,7 +12,16 @@ def test_seconds_add_up_over_processes(monkeypatch):
     now[0] += 1.0
   clock.add("compile", 4.0)
   now[0] += 50.0
-  assert clock.to_dict() == {"train": 8.0, "eval": 0.0, "compile": 4.0}
+  assert clock.data_wait_share == 0.0
+  clock.add("data_wait", 2.0)
+  assert clock.data_wait_share == 0.25
+  assert clock_module.Clock().data_wait_share is None
+  assert clock.to_dict() == {
+    "train": 8.0,
+    "eval": 0.0,
+    "compile": 4.0,
+    "data_wait": 2.0,
+  }
 
 
 def test_rates_are_what_a_step_goes_through_per_second():
@@ -21,4 +30,8 @@ def test_rates_are_what_a_step_goes_through_per_second():
     "examples_per_s": 16.0,
     "flops_per_s": 6.0,
   }
+  work |= {"model_flops_per_step": 2, "peak_flops_per_s": 16.0}
+  assert clock_module.rates(work, 0.5)["mfu"] == 0.25
+  work["peak_flops_per_s"] = None
+  assert "mfu" not in clock_module.rates(work, 0.5)
   assert clock_module.rates(work, None) == clock_module.rates(work, 0.0) == {}

@@ -59,3 +59,35 @@ def test_compile_time_is_that_of_whichever_run_compiled(make_sweep):
   times = {row.label: row.compile_s for row in stats.summarize(sweep)}
   # No run of dyt says what its program took: that is no 0.
   assert times == {"rms_norm+adamw": 4.25, "dyt+adamw": None}
+
+
+def test_runs_that_waited_for_data_are_said_once(make_sweep):
+  out = make_sweep(trials=False)
+  runs = sorted((out / "runs").iterdir())
+  # Less than a second in all is not worth a word, whatever its share.
+  edit(runs[0] / "result.json", data_wait_s=0.5, data_wait_share=0.5)
+  assert "waited for data" not in printed(out)
+  for run, share in zip(runs, (0.3, 0.06, 0.04), strict=False):
+    edit(run / "result.json", data_wait_s=30.0, data_wait_share=share)
+  said = printed(out)
+  assert said.count("waited for data") == 1
+  assert f"2 of {len(runs)} runs waited for data for more than 5% of" in said
+  assert f"({runs[0].name}), for 30%: their times are not those of" in said
+
+
+def test_speed_is_shown_where_devices_have_a_peak(make_sweep):
+  out = make_sweep(trials=False)
+  before = printed(out)
+  assert "MFU" not in before
+  speed = {"tokens_per_s": 1.1e6, "mfu": 0.402, "peak_device_bytes": 7_500_000}
+  for run in (out / "runs").iterdir():
+    edit(run / "result.json", **speed)
+  report.write_report(out)
+  table = (out / "report" / "table.md").read_text()
+  assert "| tokens/s | MFU | peak memory | compile s |" in table
+  assert "| 1,100,000 | 40.2% | 7.50 MB |" in table
+  assert "3 times the products of a forward pass" in table
+  lines = (out / "report" / "table.csv").read_text().splitlines()
+  header = lines[0].split(",")
+  for name in ("step_ms", "tokens_per_s", "mfu", "data_wait_share"):
+    assert name in header

@@ -94,3 +94,20 @@ def test_what_divergence_is_changes_the_report_alone():
   assert plain.sweep_id == worst.sweep_id
   assert [p.run_id for p in plain.points] == [p.run_id for p in worst.points]
   assert make_plan(Sweep(methods=METHODS)) == plain
+
+
+def test_how_fast_data_comes_is_no_other_sweep():
+  """Neither its name nor its runs' change: a sweep goes on with others."""
+  config = configure.load("configs/default.py")
+  config = configure.override(config, {"data.name": "c4"})
+  fast = {"data.threads": 4, "data.workers": 2, "data.token_cache": True}
+  faster = configure.override(config, fast)
+  sweep = Sweep([{"norm.name": "layer_norm"}], seeds=(0,))
+  made = [
+    plan.Comparison(sweep, each, lambda config: config.norm.name)
+    for each in (config, faster)
+  ]
+  assert made[0].sweep_id == made[1].sweep_id
+  (one,), (other,) = (each.plan({}).points for each in made)
+  assert one.run_id == other.run_id
+  assert other.config["data"]["threads"] == 4

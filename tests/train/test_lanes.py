@@ -42,8 +42,12 @@ def _runs(directory, observe=None):
   ]
 
 
+# Of the clock, or of the process.
+_OF_THE_MACHINE = ("step_ms_median", "data_wait_share", "peak_rss_bytes")
+
+
 def _content(directory):
-  """All that a run leaves, without what depends on the clock."""
+  """All that a run leaves, without what depends on the machine."""
   (directory / ".lock").unlink(missing_ok=True)
   found = {kind: support.rows(directory, kind) for kind in ("train", "eval")}
   for name in (files.RUN, files.STATUS, files.RESULT):
@@ -52,7 +56,7 @@ def _content(directory):
     found[name] = {
       k: v
       for k, v in value.items()
-      if not k.endswith("_s") and k != "step_ms_median"
+      if not k.endswith("_s") and k not in _OF_THE_MACHINE
     }
   found["paths"] = sorted(
     str(path.relative_to(directory)) for path in directory.glob("*/*")

@@ -82,6 +82,10 @@ def test_result_and_rows_say_what_happened(tmp_path):
   refused = run["provenance"]["kernels_refused"]["rms_norm"]
   assert refused["pallas_tpu"] == ["needs a TPU, this is cpu"]
   assert run["provenance"]["matmul_precision"] == "float32"
+  assert 0.0 <= result["data_wait_s"] <= result["train_s"]
+  assert result["data_wait_share"] == result["data_wait_s"] / result["train_s"]
+  assert result["peak_rss_bytes"] > 0
+  assert "mfu" not in result, "a CPU has no peak that its vendor states"
 
 
 def test_divergence_is_a_result_with_its_step(tmp_path):

@@ -1,0 +1,95 @@
+"""What a model's step takes, whatever program computes it: for MFU.
+
+    3 x the matrix products and convolutions of the forward pass
+
+A backward pass takes each twice. What is recomputed, and the optimizer, do not
+count: A. Chowdhery et al. 2022 (PaLM), arXiv:2204.02311, appendix B, where a
+token takes 6 N + 12 L H Q T; attention counts in full, causal or not.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.extend import core
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+
+from kernels_pallas import dispatch
+from normjax import build, configure
+from normjax.nn import calling
+from normjax.nn import variables as nn_variables
+from normjax.train import drawing, precision
+
+_OF_FORWARD = 3
+_PER_STEP: dict[str, float | None] = {}
+
+
+class UnknownError(ValueError):
+  """A loop of no known length has products in it."""
+
+
+def per_step(config: configure.ConfigDict) -> float | None:
+  """Operations of a step on a whole batch; None where they cannot be told."""
+  key = build.program_key(config)
+  if key not in _PER_STEP:
+    _PER_STEP[key] = _of_step(config)
+  return _PER_STEP[key]
+
+
+def _of_step(config: configure.ConfigDict) -> float | None:
+  drawn = drawing.of(config)
+  batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
+  inputs = jax.ShapeDtypeStruct(batch["inputs"].shape, batch["inputs"].dtype)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+
+  def forward(variables, inputs, key):
+    model = nn_variables.merge(drawn.model, variables, key)
+    calling.call(model, inputs, train=True, key=key)
+
+  # As on a CPU: kernels that XLA cannot look into are written out there.
+  cpu = AbstractDevice(device_kind="cpu", platform="cpu", num_cores=None)
+  mesh = AbstractMesh((), (), abstract_device=cpu)
+  try:
+    with use_abstract_mesh(mesh), precision.applied(precision.choice(config)):
+      traced = jax.make_jaxpr(forward)(drawn.shapes, inputs, key)
+    return _OF_FORWARD * products(traced.jaxpr)
+  except (dispatch.UnsupportedError, UnknownError):
+    return None
+
+
+def products(jaxpr: core.Jaxpr) -> float:
+  """Operations of all matrix products and convolutions.
+
+  Raises:
+    UnknownError: some are in a loop of no known length.
+  """
+  return sum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation: Any) -> float:
+  name, params = equation.primitive.name, equation.params
+  shapes = [getattr(v.aval, "shape", ()) for v in equation.invars]
+  size = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+  if name == "dot_general":
+    (contracted, _), _ = params["dimension_numbers"]
+    return 2.0 * size * math.prod(shapes[0][axis] for axis in contracted)
+  if name == "conv_general_dilated":
+    outputs = shapes[1][params["dimension_numbers"].rhs_spec[0]]
+    return 2.0 * size * math.prod(shapes[1]) / outputs
+  inner = [products(each) for each in _inner(params)]
+  if name == "cond":
+    return max(inner)
+  if name == "while" and any(inner):
+    raise UnknownError
+  return sum(inner) * (params["length"] if name == "scan" else 1)
+
+
+def _inner(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
+  """The programs that an equation holds."""
+  for value in params.values():
+    for each in value if isinstance(value, tuple | list) else (value,):
+      if isinstance(each, core.ClosedJaxpr):
+        yield each.jaxpr
+      elif isinstance(each, core.Jaxpr):
+        yield each
