@@ -24,9 +24,8 @@ class Alone:
     """Starts the next step of each."""
     for lane in lanes:
       program = lane.program
-      state, metrics = program.step(
-        lane.held.state, program.layout.put_batch(lane.batch()), lane.hyper
-      )
+      batch = program.layout.put_batch(lane.batch(), lane.rows)
+      state, metrics = program.step(lane.held.state, batch, lane.hyper)
       lane.held = Own(state)
       if program.layout.one_at_a_time:
         jax.block_until_ready(metrics)
