@@ -166,6 +166,15 @@ def main(argv: list[str] | None = None) -> int:
     0; 1 where something failed that was not the user's input; 2 for bad
     input; 130 after Ctrl-C.
   """
+  code = _main(argv)
+  if argv is None and faults.waits_in_vain():
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  return code
+
+
+def _main(argv: list[str] | None) -> int:
   arguments = list(sys.argv[1:] if argv is None else argv)
   verbose = "--verbose" in arguments
   arguments = [token for token in arguments if token != "--verbose"]
@@ -210,9 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"normjax: {escape.lines(said)}", file=sys.stderr)
     if code == 1 and argv is None and faults.is_memory(error):
       # Threads that found no memory to start are waited for without an end.
-      sys.stdout.flush()
-      sys.stderr.flush()
-      os._exit(1)
+      faults.wait_in_vain()
     return code
 
 

@@ -76,6 +76,23 @@ def is_memory(error: BaseException) -> bool:
   )
 
 
+_waits_in_vain = False
+
+
+def wait_in_vain() -> None:
+  """Says that threads of this process wait for what will not come.
+
+  As for another process that is gone: none of them is to be waited for.
+  """
+  global _waits_in_vain
+  _waits_in_vain = True
+
+
+def waits_in_vain() -> bool:
+  """Whether that was said."""
+  return _waits_in_vain
+
+
 def describe(error: OSError) -> str:
   """What a disk's error means, in one line."""
   where = error.filename or "the output"

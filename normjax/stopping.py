@@ -18,6 +18,9 @@ SWEEP = signal.SIGUSR1
 
 _asked = False
 _is_deferred = False
+# Of the processes of one run: whether all stop here, from whether this one was
+# asked to.
+_agree: Callable[[bool], bool] = bool
 
 
 @contextlib.contextmanager
@@ -97,6 +100,22 @@ def ask() -> None:
     raise KeyboardInterrupt
 
 
+@contextlib.contextmanager
+def agreed_by(agree: Callable[[bool], bool]) -> Iterator[None]:
+  """A block in which several processes answer `asked()` alike.
+
+  Args:
+    agree: whether all stop, from whether this process was asked to; they call
+      it at the same places.
+  """
+  global _agree
+  _agree = agree
+  try:
+    yield
+  finally:
+    _agree = bool
+
+
 def asked() -> bool:
   """Whether a signal has asked for the end."""
-  return _asked
+  return _agree(_asked)

@@ -1,19 +1,25 @@
 """Trains one config; the same command resumes it."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+import normjax
 from normjax import configure, errors, escape
 from normjax.commands import arguments
 from normjax.record import clock, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.durations import seconds
 
-USAGE = "train CONFIG [--out=DIR] [--profile=FIRST:STOP] [--config.key=value …]"
+USAGE = (
+  "train CONFIG [--out=DIR] [--distributed] [--profile=FIRST:STOP]"
+  " [--config.key=value …]"
+)
 RESUMES = True  # The same command goes on.
 _LIVE_EVERY_S = 0.5
 _LINE_EVERY_S = 10.0
@@ -72,6 +78,64 @@ def define_flags(values: flags.FlagValues) -> None:
     " TensorBoard or XProf.",
     flag_values=values,
   )
+  flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Train on the devices of several processes: this command in each, on one"
+    " machine or many. Under SLURM's srun, Open MPI or on a TPU that is all;"
+    " elsewhere the next three say where.",
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "coordinator",
+    None,
+    "Of --distributed: HOST:PORT of process 0, where the processes meet.",
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "num_processes", None, "Of --distributed: how many.", flag_values=values
+  )
+  flags.DEFINE_integer(
+    "process_id",
+    None,
+    "Of --distributed: which this one is, from 0.",
+    flag_values=values,
+  )
+  flags.DEFINE_float(
+    "start_timeout_s",
+    300.0,
+    "Of --distributed: how long the processes wait for each other.",
+    lower_bound=0.0,
+    flag_values=values,
+  )
+
+
+_PLACE = ("coordinator", "num_processes", "process_id")
+
+
+def _check_processes(values: flags.FlagValues) -> None:
+  """Raises UserError where flags of several processes stand alone."""
+  given = [name for name in _PLACE if values[name].value is not None]
+  if given and not values["distributed"].value:
+    raise errors.UserError(
+      f"--{given[0]} is of a run in several processes; add --distributed."
+    )
+
+
+@contextlib.contextmanager
+def _joined(values: flags.FlagValues, run_id: str) -> Iterator[bool]:
+  """A block among the processes of the run; whether this one tells of it."""
+  if not values["distributed"].value:
+    yield True
+    return
+  from normjax.train import distributed, place
+
+  timeout_s = values["start_timeout_s"].value
+  given = (values[name].value for name in _PLACE)
+  where = place.find(*given, timeout_s=timeout_s)
+  facts = {"config (its run id)": run_id, "version": normjax.__version__}
+  with distributed.joined(where, facts, timeout_s) as group:
+    yield group.process_id == 0
 
 
 def _check_code(files: RunDirectory, config: configure.ConfigDict) -> None:
@@ -93,22 +157,41 @@ def run(
   config, _ = arguments.load_config(path, overrides)
   run_id = configure.run_id(config)
   directory = arguments.out_directory(values, path) / run_id
-  from normjax import train  # Late: imports jax.
-  from normjax.train import check, preview, profile
+  _check_processes(values)
+  with _joined(values, run_id) as tells:
+    return _train(config, directory, values, tells=tells)
 
-  files = RunDirectory(directory, run_id)
-  asked = values["profile"].value
-  window = None
-  if asked is not None:
-    check.check(config)
-    window = profile.parse(asked, config.train.num_steps)
-  if not values["accept_code_change"].value:
-    _check_code(files, config)
-  over = files.read().state.over
-  if config.get("log", {}).get("probes") and not over:
-    check.check(config)
-    preview.check_probes(preview.preview(config).unmatched(config.log.probes))
-  progress = Progress(RunDirectory(directory, run_id))
+
+def _train(
+  config: configure.ConfigDict,
+  directory: Path,
+  values: flags.FlagValues,
+  *,
+  tells: bool,
+) -> int:
+  from normjax import train  # Late: imports jax.
+  from normjax.train import check, distributed, preview, profile
+
+  files = RunDirectory(directory, configure.run_id(config))
+
+  def look() -> profile.Window | None:
+    window = None
+    if (asked := values["profile"].value) is not None:
+      check.check(config)
+      window = profile.parse(asked, config.train.num_steps)
+    if not values["accept_code_change"].value:
+      _check_code(files, config)
+    over = files.read().state.over
+    if config.get("log", {}).get("probes") and not over:
+      check.check(config)
+      preview.check_probes(preview.preview(config).unmatched(config.log.probes))
+    return window
+
+  window = distributed.together(look)
+  if not tells:
+    train.run(config, directory, window=window)
+    return 0
+  progress = Progress(files)
   try:
     result = train.run(config, directory, progress, window)
   finally:

@@ -24,7 +24,9 @@ class Dataset(Protocol):
   "validation" or "test"; training reads the first alone. One that is
   cross-validated has `for_seed(seed)`: itself as runs of a seed have it, and
   `fold`, what `run.json` says of that. One that left something out has `notes`,
-  sentences that go into `run.json`.
+  sentences that go into `run.json`. One that can make a part of a batch has
+  `train_rows(seed, step, batch_size, rows)`: those of `train_batch` in the
+  slice `rows`; then each of several processes makes its own alone.
 
   Attributes:
     name: as in a config.

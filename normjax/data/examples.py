@@ -168,16 +168,24 @@ class Examples:
 
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""
+    return self.train_rows(seed, step, batch_size, slice(None))
+
+  def train_rows(
+    self, seed: int, step: int, batch_size: int, rows: slice
+  ) -> dataset.Batch:
+    """Some examples of batch number `step`."""
     size = len(self.train[1])
     index = dataset.indices(seed, step, batch_size, size)[:, 1]
     inputs, labels = self.train
+    if not self.shifted:
+      return self._batch(inputs[index[rows]], labels[index[rows]])
+    # One generator shifts them all.
     batch = self._batch(inputs[index], labels[index])
-    if self.shifted:
-      generator = np.random.default_rng((rng.host_seed(seed, "augment"), step))
-      batch["inputs"] = augment.crop_and_flip(
-        batch["inputs"], generator, mirror=self.mirror
-      )
-    return batch
+    generator = np.random.default_rng((rng.host_seed(seed, "augment"), step))
+    batch["inputs"] = augment.crop_and_flip(
+      batch["inputs"], generator, mirror=self.mirror
+    )
+    return {name: part[rows] for name, part in batch.items()}
 
   def evaluation_batches(
     self, batch_size: int, num_batches: int | None = None

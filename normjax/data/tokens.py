@@ -101,6 +101,12 @@ class TokenStream:
 
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""
+    return self.train_rows(seed, step, batch_size, slice(None))
+
+  def train_rows(
+    self, seed: int, step: int, batch_size: int, rows: slice
+  ) -> dataset.Batch:
+    """Some windows of batch number `step`."""
     chosen = dataset.indices(seed, step, batch_size, self._windows_per_epoch)
     offsets = {
       epoch: np.random.default_rng(
@@ -110,7 +116,7 @@ class TokenStream:
     }
     starts = chosen[:, 1] * self.sequence_length
     starts += np.array([offsets[int(epoch)] for epoch in chosen[:, 0]])
-    return self._windows(self.train, starts)
+    return self._windows(self.train, starts[rows])
 
   def evaluation_batches(
     self, batch_size: int, num_batches: int | None = None

@@ -85,6 +85,14 @@ def is_abandoned(folder: Path) -> bool:
   return here and not is_alive(owner.get("pid", 0))
 
 
+def taken_by(folder: Path) -> dict:
+  """Which process locked a folder last, as {"pid", "host"}; {}: not known."""
+  try:
+    return _owner(folder / NAME)
+  except OSError:
+    return {}
+
+
 def take(descriptor: int, path: Path, *, waits: bool = False) -> bool:
   """Takes the lock of an open file; False where another process has it.
 

@@ -9,7 +9,7 @@ import contextlib
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from normjax import configure
@@ -37,6 +37,7 @@ class Recorder:
     config: configure.ConfigDict,
     *,
     writes: bool,
+    from_writer: Callable[[Callable[[], Any]], Any] = lambda make: make(),
   ):
     """Says that the run starts.
 
@@ -44,12 +45,14 @@ class Recorder:
       directory: of this run.
       config: of this run.
       writes: whether this process is the one that writes.
+      from_writer: gives, in every process, what a function gives in that one.
     """
     self.clock = Clock()
     self.timer = StepTimer()
     self.evaluated_steps: set[int] = set()
     self.result: dict[str, Any] | None = None
     self._directory, self._config, self._writes = directory, config, writes
+    self._from_writer = from_writer
     self._started_s = time.perf_counter()
     self._status_written_s = 0.0
     self._progress: dict[str, Any] = {"step": 0, "loss": None}
@@ -103,20 +106,31 @@ class Recorder:
     if self._writes:
       problems += filter(None, [self._directory.set_result_aside()])
       self._rows = self._directory.open_metrics(keep)
-      rows, wrong = self._rows.rows, self._rows.problems
-    else:
-      rows, wrong = self._directory.read_rows()
-      rows = [row for row in rows if keep(row)]
-    for row in rows:
-      self._remember(row)
-    config = configure.to_dict(self._config)
-    problems += [*wrong, *files.lost_rows(rows, step, config)]
+      rows = self._rows.rows
+      for row in rows:
+        self._remember(row)
+      problems += self._rows.problems
+      problems += files.lost_rows(rows, step, configure.to_dict(self._config))
+    self._share_what_is_there()
     if self._writes:
       sources_lib.keep(self._directory.sources, sources or {})
       self._write_run(facts, [step] if resumed else [], problems)
       self._mirrors = sinks.open_asked(
         self._directory.path, configure.to_dict(self._config)
       )
+
+  def _share_what_is_there(self) -> None:
+    """Has all processes know of the rows on disk what the writer does."""
+    evaluated, self._newest, self._eval_examples, since = self._from_writer(
+      lambda: (
+        sorted(self.evaluated_steps),
+        self._newest,
+        self._eval_examples,
+        self._zero_gradient.since_step,
+      )
+    )
+    self.evaluated_steps = set(evaluated)
+    self._zero_gradient.since_step = since
 
   def _write_run(
     self,
@@ -269,12 +283,14 @@ class Recorder:
       **clock.rates(self._work, step_s),
       **memory.peak(),
     }
-    if self._writes:
+
+    def write() -> Mapping[str, Any]:
       self.sync()
-      self.result = self._directory.write_result(over, **result)
+      written = self._directory.write_result(over, **result)
       self.status(over)
-    else:
-      self.result = files.finite({"state": over, **result})
+      return written
+
+    self.result = self._from_writer(write)
 
   def stop(self, state: RunState, message: str) -> None:
     """Says that the process ends, unless the run is over."""

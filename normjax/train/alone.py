@@ -40,7 +40,7 @@ class Alone:
 
 def _put(lane: Lane) -> Callable[[], Any]:
   """Makes the batch of the next step, on the devices."""
-  return lambda: lane.program.layout.put_batch(lane.batch())
+  return lambda: lane.program.layout.put_batch(lane.batch(), lane.rows)
 
 
 def _measure(lane: Lane) -> evaluate.Measured:

@@ -7,11 +7,12 @@ the way, and another run's checkpoint, do not restore either.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import orbax.checkpoint as ocp
 
 from normjax import errors, faults
 from normjax.record import files
-from normjax.train import digest
+from normjax.train import digest, distributed
 from normjax.train.state import State
 
 _LOG = logging.getLogger(__name__)
@@ -79,21 +80,16 @@ class Checkpoints:
   ) -> tuple[State | None, dict[str, Any] | None, list[str]]:
     """The newest whole checkpoint, or None: (state, clock, problems met)."""
     problems = []
-    for step in sorted(self._manager.all_steps(), reverse=True):
-      try:
-        found = self._read(step, abstract_state)
-      # Whatever a damaged file makes the readers below Orbax raise, the
-      # answer is the same: say so, use the one before.
-      except Exception as error:
-        if is_elsewhere(error):
-          raise  # The one before would fare no better, and this may be whole.
+    steps = distributed.from_first(lambda: list(self._manager.all_steps()))
+    for step in sorted(steps, reverse=True):
+      found, wrong = self._try_read(step, abstract_state)
+      if wrong:
         aside = self._directory.with_name(f"ckpt-unreadable-{step}")
         problems.append(
-          f"checkpoint {step} {complaint(error)}; it was moved to {aside.name}"
+          f"checkpoint {step} {wrong}; it was moved to {aside.name}"
         )
         _LOG.warning(problems[-1])
-        shutil.rmtree(aside, ignore_errors=True)
-        (self._directory / str(step)).rename(aside)
+        distributed.from_first(functools.partial(self._move, step, aside))
         self._manager.reload()
       else:
         if not has_seal(self._directory / str(step)):
@@ -114,26 +110,35 @@ class Checkpoints:
       self._manager.wait_until_finished()
       self._manager.close()
 
-  def _read(self, step: int, abstract_state: State) -> Any:
-    """What a checkpoint holds.
+  def _move(self, step: int, aside: Path) -> None:
+    shutil.rmtree(aside, ignore_errors=True)
+    (self._directory / str(step)).rename(aside)
 
-    Raises:
-      SealError: it is not what was saved, or another run's.
-    """
+  def _try_read(self, step: int, abstract_state: State) -> tuple[Any, str]:
+    """What a checkpoint holds, and what is wrong with it, in any process."""
+    found, wrong = _tried(lambda: self._read(step, abstract_state))
+    wrong = next(filter(None, distributed.every(wrong)), "")
+    if not wrong:
+      # All together: what no process holds whole, none can compare alone.
+      _, wrong = _tried(lambda: self._check(step, found))
+    return found, wrong
+
+  def _read(self, step: int, abstract_state: State) -> Any:
     items: dict[str, Any] = {
       "state": ocp.args.StandardRestore(abstract_state.branches()),
       "clock": ocp.args.JsonRestore(),
     }
-    sealed = has_seal(self._directory / str(step))
-    if sealed:
+    if has_seal(self._directory / str(step)):
       items[_SEAL] = ocp.args.JsonRestore()
-    found = self._manager.restore(step, args=ocp.args.Composite(**items))
-    if sealed:
+    return self._manager.restore(step, args=ocp.args.Composite(**items))
+
+  def _check(self, step: int, found: Any) -> None:
+    """Raises SealError where it is not what was saved, or another run's."""
+    if _SEAL in found:
       check_seal(found[_SEAL], found["state"], found["clock"], self._run_id)
     if (held := int(found["state"]["step"])) != step:
       # A later step that is saved would meet the name, and not be written.
       raise SealError(f"is of step {held}")
-    return found
 
   @contextlib.contextmanager
   def _disk_errors(self) -> Iterator[None]:
@@ -147,6 +152,18 @@ class Checkpoints:
       raise OSError(
         found.errno, found.strerror, found.filename or str(self._directory)
       ) from error
+
+
+def _tried[T](action: Callable[[], T]) -> tuple[T | None, str]:
+  """What an action gives, or what is wrong with the checkpoint it is of."""
+  try:
+    return action(), ""
+  # Whatever a damaged file makes the readers below Orbax raise, the answer is
+  # the same: say so, use the one before.
+  except Exception as error:
+    if is_elsewhere(error):
+      raise  # The one before would fare no better, and this may be whole.
+    return None, complaint(error)
 
 
 def steps(directory: Path) -> list[int]:

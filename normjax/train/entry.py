@@ -1,16 +1,16 @@
 """Runs, from their configs to their results, resumable at any moment."""
 
 import contextlib
+import functools
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
-from normjax import build, configure, errors, faults
-from normjax.record import lock
+from normjax import build, configure, errors
 from normjax.record.directory import RunState
 from normjax.record.recorder import Recorder
 from normjax.train import (
@@ -18,6 +18,8 @@ from normjax.train import (
   checkpoint,
   chunks,
   data_change,
+  distributed,
+  folders,
   loop,
   population,
   profile,
@@ -79,21 +81,19 @@ def run_together(runs: Sequence[Run], *, most: int = 1) -> list[dict[str, Any]]:
     KeyboardInterrupt: as `run`, for all that were not over. Any other error
       ends all of them too.
   """
+  distributed.check_joined()
   _check_directories(runs)
   results = _finished(runs)
   left = [run for run in runs if run.directory not in results]
   if left:
     _check(left)
-    writes = jax.process_index() == 0
     with contextlib.ExitStack() as locks:
-      for run in left if writes else ():
-        faults.make_folder(run.directory)
-        locks.enter_context(lock.held(run.directory, "run"))
+      folders.take(left, locks)
       # Another process may have ended some before their locks were free.
       results |= _finished(left)
       left = [run for run in left if run.directory not in results]
       for chunk in chunks.split(left, most):
-        results |= _train(chunk, writes=writes)
+        results |= _train(chunk)
   return [results[run.directory] for run in runs]
 
 
@@ -112,11 +112,16 @@ def _check_directories(runs: Sequence[Run]) -> None:
 
 def _finished(runs: Sequence[Run]) -> dict[Path, dict[str, Any]]:
   """The results that are there, by directory."""
-  found = {run.directory: run.files.read_result().value for run in runs}
-  for run in runs:
-    if found[run.directory]:
-      _check_data(run)
-  return {where: result for where, result in found.items() if result}
+
+  def read() -> list[dict[str, Any] | None]:
+    found = [run.files.read_result().value for run in runs]
+    for run, result in zip(runs, found, strict=True):
+      if result:
+        _check_data(run)
+    return found
+
+  found = zip(runs, distributed.from_first(read), strict=True)
+  return {run.directory: result for run, result in found if result}
 
 
 def _check_data(run: Run) -> None:
@@ -129,13 +134,16 @@ def _check_data(run: Run) -> None:
 
 
 def _check(runs: Sequence[Run]) -> None:
+  distributed.together(lambda: [check.check(run.config) for run in runs])
   for run in runs:
-    check.check(run.config)
-    run.files.check_usable()
-    resumes = bool(checkpoint.steps(run.directory))
-    if resumes:
-      _check_data(run)
-    program.check_start(run.config, resumes=resumes)
+    distributed.check_same(
+      "fingerprint of its data", _fingerprint(build.dataset(run.config))
+    )
+  resumed = distributed.from_first(lambda: _check_files(runs))
+  for run, resumes in zip(runs, resumed, strict=True):
+    distributed.together(
+      functools.partial(program.check_start, run.config, resumes=resumes)
+    )
   programs = {build.program_key(run.config) for run in runs}
   if len(programs) > 1:
     raise errors.UserError(
@@ -144,15 +152,39 @@ def _check(runs: Sequence[Run]) -> None:
     )
 
 
-def _train(chunk: chunks.Chunk, *, writes: bool) -> dict[Path, dict[str, Any]]:
+def _check_files(runs: Sequence[Run]) -> list[bool]:
+  """Whether each run goes on from a checkpoint."""
+  resumed = []
+  for run in runs:
+    run.files.check_usable()
+    resumed.append(bool(checkpoint.steps(run.directory)))
+    if resumed[-1]:
+      _check_data(run)
+  return resumed
+
+
+def _fingerprint(dataset: Any) -> str:
+  """Of what a data set says of itself: equal where its batches are."""
+  said = json.dumps(dataset.provenance, sort_keys=True, default=str)
+  return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+def _train(chunk: chunks.Chunk) -> dict[Path, dict[str, Any]]:
   """The results of runs that are not over, by directory."""
   runs = chunk.runs
   recorders: list[Recorder] = []
   lanes: list[Lane] = []
   try:
     for run in runs:
-      recorders.append(Recorder(run.files, run.config, writes=writes))
-    made = _make(chunk)
+      recorders.append(
+        Recorder(
+          run.files,
+          run.config,
+          writes=distributed.is_first(),
+          from_writer=distributed.from_first,
+        )
+      )
+    made = distributed.together(functools.partial(_make, chunk))
     for n, (run, recorder) in enumerate(zip(runs, recorders, strict=True)):
       lanes.append(
         Lane(
@@ -177,6 +209,8 @@ def _train(chunk: chunks.Chunk, *, writes: bool) -> dict[Path, dict[str, Any]]:
       # A full disk may be the error itself; it must not hide behind a second.
       with contextlib.suppress(OSError):
         recorder.stop(state, message)
+    if not distributed.all_end(error):
+      raise  # What is being saved waits for processes that wait for this one.
     try:
       _close(lanes)
     except Exception as second:

@@ -145,6 +145,8 @@ def _alone(program: Program, state: State, hyper: Hyper) -> SumsOf:
   def sums_of(batches):
     batch = program.layout.put_batch(batches[0])
     sums = program.evaluate(state, batch, hyper)
+    if program.layout.one_at_a_time:
+      jax.block_until_ready(sums)
     return lambda: [jax.device_get(sums)]
 
   return sums_of

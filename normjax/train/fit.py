@@ -76,7 +76,9 @@ def check_finite(name: str, variables: Any) -> None:
   for collection in variables.values():
     for path, leaf in jax.tree_util.tree_leaves_with_path(collection):
       floats = jnp.issubdtype(leaf.dtype, jnp.inexact)
-      if floats and not np.isfinite(jax.device_get(leaf)).all():
+      if floats and not all(
+        np.isfinite(shard.data).all() for shard in leaf.addressable_shards
+      ):
         path = jax.tree_util.keystr(path, simple=True, separator="/")
         raise errors.UserError(
           f"model.name={name!r}: {path!r} is not finite before the first step;"

@@ -1,6 +1,7 @@
 """One run as the loop sees it: config, directory, recorder, and its state."""
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -13,7 +14,15 @@ from normjax import build, configure
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
-from normjax.train import data_wait, fit, model_flops, peaks, premise, profile
+from normjax.train import (
+  data_wait,
+  distributed,
+  fit,
+  model_flops,
+  peaks,
+  premise,
+  profile,
+)
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Measured
 from normjax.train.program import Program
@@ -67,6 +76,7 @@ class Lane:
     hyper: the run's scalars, on the devices.
     dataset: what it trains on.
     evaluated: what it is evaluated on.
+    rows: examples of a batch that the devices of this process hold.
     held: its state after `step` updates; None before `begin`.
     step: updates taken.
     diverged_at: step of the first bad loss, as far as this process has seen;
@@ -106,6 +116,7 @@ class Lane:
     self.dataset = build.dataset(config)
     self.evaluated = build.evaluation_dataset(config)
     self.hyper = program.layout.put_scalars(build.hyper(config))
+    self.rows = program.layout.rows_here(config.train.batch_size)
     self._checkpoints: Checkpoints | None = None
     self._saved_step: int | None = None
     self._data_wait = data_wait.DataWait()
@@ -151,6 +162,11 @@ class Lane:
           **collected,
           **kept.facts,
           "num_devices": self.program.layout.mesh.size,
+          **(
+            {"num_processes": distributed.num_processes()}
+            if distributed.num_processes() > 1
+            else {}
+          ),
           "population": self._population,
           "cores": len(os.sched_getaffinity(0)),
           "matmul_precision": self.program.matmul_precision,
@@ -180,20 +196,27 @@ class Lane:
     found = premise.get(self.config)
     if found is None:
       return ()
-    notes = found.notes(state.variables(), self._first_batch()["inputs"])
+    notes = found.notes(
+      state.variables(),
+      self._first_batch()["inputs"],
+      functools.partial(jax.jit, out_shardings=self.program.layout.everywhere),
+    )
     for note in notes:
       _LOG.warning("%s", note)
     return notes
 
   def _first_batch(self) -> dict[str, jax.Array]:
     """The batch of step 0, on the devices."""
-    return self.program.layout.put_batch(self._batch_of(0))
+    return self.program.layout.put_batch(self._batch_of(0), self.rows)
 
   def _batch_of(self, step: int) -> Mapping[str, Any]:
-    """The batch of a step, on the host."""
-    return self.dataset.train_batch(
-      self.config.seed, step, self.config.train.batch_size
-    )
+    """The batch of a step, on the host: all of it, or `rows`."""
+    size = self.config.train.batch_size
+    given = self.config.seed, step, size
+    part = getattr(self.dataset, "train_rows", None)
+    if part is None or self.rows == (0, size, size):
+      return self.dataset.train_batch(*given)
+    return part(*given, slice(self.rows.start, self.rows.stop))
 
   def _work(self) -> dict[str, float | None]:
     """What one step goes through: for the rates of a run's record.
@@ -297,7 +320,7 @@ class Lane:
   # ----- Steps -----
 
   def batch(self) -> Mapping[str, Any]:
-    """The batch of the next step, on the host."""
+    """The batch of the next step, on the host: all of it, or `rows`."""
     return self._batch_of(self.step)
 
   def fetched(self, make: Callable[[], Any], running: jax.Array) -> Any:

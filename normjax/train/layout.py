@@ -34,7 +34,13 @@ from normjax.nn import stream_layout
 from normjax.nn.model_roles import Roles
 from normjax.nn.roles import Role
 from normjax.optim import whole_matrices
-from normjax.train import device_parts, frozen, layout_axes, layout_rules
+from normjax.train import (
+  device_parts,
+  distributed,
+  frozen,
+  layout_axes,
+  layout_rules,
+)
 from normjax.train.state import State
 from normjax.train.step import Recipe
 from normjax.types import Array, Hyper, PyTree
@@ -166,13 +172,24 @@ class Layout:
         " use; change it, or set train.num_devices."
       )
 
-  def put_batch(self, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """The batch on the devices."""
-    return jax.device_put(dict(batch), self.batch)
+  def rows_here(self, size: int) -> distributed.Rows:
+    """The examples of a batch that the devices of this process hold."""
+    return distributed.rows_here(size, self.batch)
+
+  def put_batch(
+    self, batch: Mapping[str, Any], rows: distributed.Rows | None = None
+  ) -> dict[str, jax.Array]:
+    """The batch on the devices.
+
+    Args:
+      batch: examples, whole or `rows` of them.
+      rows: of the batch; None: it is whole.
+    """
+    return distributed.put(dict(batch), self.batch, rows)
 
   def put_scalars(self, hyper: Hyper) -> Hyper:
     """The scalars on the devices."""
-    return jax.device_put(hyper, self.everywhere)
+    return distributed.put(hyper, self.everywhere)
 
   def abstract_state(self, state: State) -> State:
     """The same shapes and dtypes, each with its sharding.
@@ -263,6 +280,8 @@ def create(
   asked = layout_axes.asked(config)
   found = jax.devices() if devices is None else devices
   sizes = asked.sizes(len(found) if here else asked.elsewhere(len(found)))
+  if here and distributed.num_processes() > 1:
+    _check_all(sizes, len(found))
   layout = data_parallel(sizes, recipe.roles, found if here else ())
   if len(sizes) > 1:
     least = configure.optional(config, "train.layout.min_size")
@@ -286,6 +305,15 @@ def create(
     matrices=configure.optional(config, "train.layout.matrices"),
     batch_statistics=statistics,
   )
+
+
+def _check_all(sizes: Mapping[str, int], count: int) -> None:
+  """Raises UserError where a process would have no part in the mesh."""
+  if math.prod(sizes.values()) != count:
+    raise errors.UserError(
+      f"the mesh {dict(sizes)} leaves devices out; in several processes it has"
+      f" all {count}: set train.num_devices=0, or start fewer processes."
+    )
 
 
 def data_parallel(

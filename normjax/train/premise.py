@@ -56,7 +56,10 @@ class Premise:
   dtype: jnp.dtype
 
   def notes(
-    self, variables: Mapping[str, PyTree], inputs: Array
+    self,
+    variables: Mapping[str, PyTree],
+    inputs: Array,
+    on: Callable[..., Any] = jax.jit,
   ) -> tuple[str, ...]:
     """What is wrong with the premise; nothing where it holds.
 
@@ -65,8 +68,9 @@ class Premise:
     Args:
       variables: of the model, as a run starts.
       inputs: of a batch; the first examples are taken.
+      on: compiles `measured`, so that this process can read what it gives.
     """
-    found = responses(self.paths, self.measured(variables, inputs))
+    found = responses(self.paths, on(self.measured)(variables, inputs))
     depends = [path for path, r in found.items() if r.depends(self.dtype)]
     unknown = [path for path, r in found.items() if not r.random]
     said = []

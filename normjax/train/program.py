@@ -16,6 +16,7 @@ from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
 from normjax.train import (
   average,
+  distributed,
   drawing,
   fit,
   layer_decay,
@@ -288,7 +289,10 @@ def _initializer(
     is_whole: whether it can be compiled: no start step changes the structure.
   """
   if not is_whole:
-    return lambda *arguments: jax.device_put(initialize(*arguments), shardings)
+    # Steps read and change values; of other processes' devices they cannot.
+    return lambda *arguments: distributed.put(
+      initialize(*distributed.whole(arguments)), shardings
+    )
   compiled = (
     jax.jit(initialize, out_shardings=shardings).lower(hyper, batch).compile()
   )
@@ -296,7 +300,8 @@ def _initializer(
   def placed(hyper, batch, steps=()):
     if not steps:
       return compiled(hyper, batch)
-    return jax.device_put(initialize(hyper, batch, steps), shardings)
+    given = distributed.whole((hyper, batch))
+    return distributed.put(initialize(*given, steps), shardings)
 
   return placed
 

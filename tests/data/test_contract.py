@@ -103,6 +103,14 @@ def test_batches_have_the_promised_shapes_and_types(dataset):
   assert (batches[0]["weight"] == 1).all()
 
 
+def test_a_part_of_a_batch_is_that_part(dataset):
+  if not hasattr(dataset, "train_rows"):
+    return  # Every process makes the whole batch.
+  whole = dataset.train_batch(7, 3, 5)
+  part = dataset.train_rows(7, 3, 5, slice(2, 4))
+  assert digest(part) == digest({k: v[2:4] for k, v in whole.items()})
+
+
 def test_a_batch_depends_on_seed_and_step_alone(dataset, request):
   steps = [0, 3, 17, 40]
   first = [digest(dataset.train_batch(7, step, 4)) for step in steps]

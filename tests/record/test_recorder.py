@@ -1,5 +1,7 @@
 """What is told to a recorder, and which process writes it."""
 
+import json
+
 import pytest
 
 from normjax import configure
@@ -16,10 +18,10 @@ def config():
   return configure.override(base, {"evaluate.every_steps": 2})
 
 
-def begin(path, config, step=0, *, writes=True, modules=None, **told):
+def begin(path, config, step=0, *, process=None, modules=None, **told):
   """A recorder of a run that starts, or goes on, at a step."""
   directory = RunDirectory(path, configure.run_id(config))
-  recorder = Recorder(directory, config, writes=writes)
+  recorder = Recorder(directory, config, **(process or {"writes": True}))
   recorder.begin(
     step,
     resumed=step > 0,
@@ -113,15 +115,25 @@ def test_one_process_writes_and_the_others_know_the_same(tmp_path, config):
   first.evaluation(0, {"accuracy": 0.25}, 4.0)
   first.train(0, STEP)
   first.close()  # Killed here, after a checkpoint of step 1.
-  before = {p: p.read_bytes() for p in (tmp_path / "run").iterdir()}
-  other = begin(tmp_path / "run", config, step=1, writes=False)
-  assert other.evaluated_steps == {0}
-  tell(other, range(1, 3))
-  assert {p: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
-  writer = begin(tmp_path / "run", config, step=1)
+  said = []
+
+  def say(make):
+    said.append(json.dumps(make()))
+    return json.loads(said[-1])
+
+  process = {"writes": True, "from_writer": say}
+  writer = begin(tmp_path / "run", config, step=1, process=process)
   assert writer.evaluated_steps == {0}
   tell(writer, range(1, 3))
-  for name in ("state", "steps", "metrics", "num_params", "eval_examples"):
-    assert other.result[name] == writer.result[name]
-  assert begin(tmp_path / "new", config, writes=False).result is None
+  # On a disk of its own, or one that shows it old files.
+  process = {
+    "writes": False,
+    "from_writer": lambda make: json.loads(said.pop(0)),
+  }
+  other = begin(tmp_path / "new", config, step=1, process=process)
+  assert other.evaluated_steps == {0}
+  tell(other, range(1, 3))
+  assert other.result == writer.result
+  assert other.result["state"] == "done"
+  assert not said
   assert not (tmp_path / "new").exists()
