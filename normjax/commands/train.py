@@ -174,7 +174,7 @@ def _train(
 
   files = RunDirectory(directory, configure.run_id(config))
 
-  def look() -> profile.Window | None:
+  def look() -> tuple[profile.Window | None, bool]:
     window = None
     if (asked := values["profile"].value) is not None:
       check.check(config)
@@ -185,9 +185,9 @@ def _train(
     if config.get("log", {}).get("probes") and not over:
       check.check(config)
       preview.check_probes(preview.preview(config).unmatched(config.log.probes))
-    return window
+    return window, over
 
-  window = distributed.together(look)
+  window, over = distributed.together(look)
   if not tells:
     train.run(config, directory, window=window)
     return 0
