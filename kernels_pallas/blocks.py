@@ -121,9 +121,15 @@ def by_image(function: Callable[..., Any], *arrays: Array) -> Any:
     What the function puts out for all images.
   """
   x = arrays[0]
-  if not pay(x):
-    return function(*arrays)
-  return lax.optimization_barrier(by_block(function, images(x.shape), *arrays))
+  if pay(x):
+    out = by_block(function, images(x.shape), *arrays)
+  else:
+    out = function(*arrays)
+    if dispatch.target(x).platform == "cpu":
+      return out
+  # A sum of sums over the batch would become a second one over all pixels, and
+  # XLA writes the terms of sums of two shapes.
+  return lax.optimization_barrier(out)
 
 
 def images(shape: tuple[int, ...]) -> int:

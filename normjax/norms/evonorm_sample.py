@@ -10,7 +10,7 @@ from jax import lax
 
 from kernels_pallas import blocks
 from normjax import validate
-from normjax.norms import affine, base, channel_groups, moments
+from normjax.norms import affine, base, channel_groups, moments, recompute
 from normjax.types import Array
 
 
@@ -232,7 +232,7 @@ def _normalize_backward(num_groups, measure, residuals, dy):
   by_group = channel_groups.over_groups(jnp.sum, scale * along, num_groups)
   by_group *= r**3 / size
   gain, by_group = blocks.unfused(x, (scale * r, by_group))
-  wide, cotangent, gate = parts(x, dy)
+  wide, cotangent, gate = parts(recompute.again(moments.promote(x), x), dy)
   dx = cotangent * gain * gate * (1 + v * wide * (1 - gate))
   dx -= (wide - center) * by_group
   gradients = {"scale": along * r, "bias": dbias, "v": dv * gain}
