@@ -1,0 +1,388 @@
+"""A Mosaic GPU kernel: every buffer is read once and written once, in place.
+
+A launch takes several leaves, each by its own buffers. A step of a block of
+threads has four rows of one leaf and a block of 256 columns of each, so that a
+warp has a block in its registers, eight entries per thread (loads of 16 bytes),
+and finds its scale by shuffles alone. Nothing goes through shared memory.
+
+A row may end with a short block. Then its last whole block and the 256 columns
+that the row ends with are one step: what the two windows share they load
+before either is written, each entry takes the scale of its own block, and so
+both write the same there.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from kernels_pallas import codes, tiles, warpgroup
+from kernels_pallas.codes import Quantized
+from kernels_pallas.step_8bit import leaves as leaves_lib
+from kernels_pallas.step_8bit import rule as rule_lib
+from kernels_pallas.step_8bit.rule import Blocks, Leaf, Rule
+
+BLOCK = 256
+ROWS = 4  # of a step: one per warp
+_LANES = 128  # threads of a step
+ALIGNED = 8  # entries per thread, loaded and stored as one vector
+_CTAS = 132 * 5  # 90 registers a thread let five run on each multiprocessor
+# Of a launch: compiling takes time that grows faster than they do, and steps of
+# two windows twice as long.
+_MOST_LEAVES = 16
+_MOST_SHORT = 8
+
+_TILE = plgpu.Layout.TILED(
+  plgpu.Tiling(((ROWS, BLOCK), (ALIGNED,))),
+  warp_dims=(-3,),
+  lane_dims=(-2,),
+  vector_dim=-1,
+)
+_PER_ROW = plgpu.Layout.TILED(
+  plgpu.Tiling(((ROWS,), (1,))),
+  warp_dims=(-2,),
+  lane_dims=(plgpu.Replicated(32),),
+  vector_dim=-1,
+)
+
+
+def supports(
+  shape: tuple[int, ...], blocks: Blocks, *, exact: bool
+) -> str | None:
+  """Why the kernel cannot take a leaf; `exact`: of float32 moments."""
+  if exact:
+    if math.prod(shape) % _LANES or not math.prod(shape):
+      return f"needs a multiple of {_LANES} entries, not shape {shape}"
+    return tiles.gpu_offsets_refuse(shape)
+  if blocks.size != BLOCK:
+    return f"needs blocks of {BLOCK}, not {blocks.size}"
+  rows, width = rule_lib.matrix(shape, blocks)
+  if width < BLOCK or width % ALIGNED:
+    return f"needs rows of {BLOCK} or more, in eights, not shape {shape}"
+  if rows % ROWS or not rows:
+    return f"needs a multiple of {ROWS} rows, not shape {shape}"
+  return tiles.gpu_offsets_refuse(shape)
+
+
+class _Run(NamedTuple):
+  """Steps of one kind that a launch takes of one leaf.
+
+  Attributes:
+    leaf: the number of the leaf in the launch.
+    steps: how many.
+    windows: from the number of a step to the indices (of entries, of scales)
+      of its windows.
+  """
+
+  leaf: int
+  steps: int
+  windows: Callable[[Any], list[tuple[Any, Any]]]
+
+
+class _Kind(NamedTuple):
+  """What leaves of one launch have in common.
+
+  Attributes:
+    entries: of a row, where moments are in 8 bits and rows end with a short
+      block: of that; else 0. Of a step, where moments are float32.
+    exact: whether moments are float32.
+    dtypes: of the parameter and its gradient.
+  """
+
+  entries: int
+  exact: bool
+  dtypes: tuple[Any, ...]
+
+
+def step(
+  rule: Rule, *arguments: Any, interpret: Any = None, **options: Any
+) -> leaves_lib.Results:
+  """The op's results; arguments as `leaves.of_trees` has them."""
+  kernel = functools.partial(update, interpret=interpret)
+  return leaves_lib.of_trees(
+    leaves_lib.by_kernel(kernel), rule, *arguments, **options
+  )
+
+
+def update(
+  rule: Rule,
+  leaves: Sequence[Leaf],
+  gradients: Sequence[Array],
+  scalars: Any,
+  *,
+  decayed: Sequence[bool],
+  blocks: Blocks,
+  ctas: int = _CTAS,
+  interpret: Any = None,
+) -> tuple[list[Leaf], Array]:
+  """The leaves after one step, and the sum of the steps' squares.
+
+  Args:
+    rule: of the optimizer.
+    leaves: any that `supports` allows.
+    gradients: of each.
+    scalars: of the step; traced.
+    decayed: whether each decays.
+    blocks: as `supports` allows them.
+    ctas: how many blocks of threads a launch has, at most.
+    interpret: as `plgpu.kernel` has it.
+  """
+  numbers = jnp.stack([jnp.asarray(s, jnp.float32) for s in scalars])
+  held = [jax.tree.map(jax.new_ref, _view(leaf, blocks)) for leaf in leaves]
+  launches: dict[_Kind, list[int]] = {}
+  gradients = [
+    g.reshape(leaf.parameter.shape)
+    for g, leaf in zip(gradients, held, strict=True)
+  ]
+  for n, leaf in enumerate(held):
+    launches.setdefault(_kind(leaf, gradients[n]), []).append(n)
+  squares = []
+  for kind, members in launches.items():
+    short = kind.entries and not kind.exact
+    most = _MOST_SHORT if short else _MOST_LEAVES
+    for group in itertools.batched(members, most):
+      squares += _launch(
+        rule,
+        kind,
+        [(held[n], gradients[n]) for n in group],
+        numbers,
+        [decayed[n] for n in group],
+        blocks,
+        ctas,
+        interpret,
+      )
+  moved = [
+    jax.tree.map(lambda r, x: jax.freeze(r).reshape(x.shape), new, old)
+    for new, old in zip(held, leaves, strict=True)
+  ]
+  return moved, jnp.sum(jnp.concatenate(squares))
+
+
+def _view(leaf: Leaf, blocks: Blocks) -> Leaf:
+  """The leaf as matrices, or as vectors if its moments are float32."""
+  if _is_exact(leaf):
+    return jax.tree.map(lambda x: x.reshape(-1), leaf)
+  rows, width = rule_lib.matrix(leaf.parameter.shape, blocks)
+
+  def moment(held):
+    codes, absmax = held
+    return Quantized(codes.reshape(rows, width), absmax.reshape(rows, -1))
+
+  parameter = leaf.parameter.reshape(rows, width)
+  return Leaf(parameter, tuple(map(moment, leaf.moments)))
+
+
+def _is_exact(leaf: Leaf) -> bool:
+  """Whether its moments are float32."""
+  return leaf.moments[0].absmax is None
+
+
+def _kind(leaf: Leaf, gradient: Array) -> _Kind:
+  exact = _is_exact(leaf)
+  width = leaf.parameter.shape[-1]
+  entries = math.gcd(width, _LANES * ALIGNED) if exact else width % BLOCK
+  return _Kind(entries, exact, (leaf.parameter.dtype, gradient.dtype))
+
+
+def _runs(kind: _Kind, leaves: Sequence[Leaf]) -> list[tuple[Any, list[_Run]]]:
+  """What a step does, and of which leaves: one kind of steps or two."""
+  if kind.exact:
+    size = kind.entries
+    return [
+      (
+        _exact_step,
+        [
+          _Run(
+            n,
+            leaf.parameter.shape[0] // size,
+            lambda t: [(pl.ds(t * size, size), None)],
+          )
+          for n, leaf in enumerate(leaves)
+        ],
+      )
+    ]
+
+  def window(r, column, block):
+    r = pl.ds(pl.multiple_of(r * ROWS, ROWS), ROWS)
+    return (r, pl.ds(column, BLOCK)), (r, block)
+
+  alone, last_two = [], []
+  for n, leaf in enumerate(leaves):
+    rows, width = leaf.parameter.shape
+    whole = width // BLOCK
+    count = whole - 1 if kind.entries else whole
+
+    def one(t, count=count):
+      return [window(t // count, t % count * BLOCK, t % count)]
+
+    def two(t, whole=whole, width=width):
+      return [
+        window(t, (whole - 1) * BLOCK, whole - 1),
+        window(t, width - BLOCK, whole),
+      ]
+
+    if count:
+      alone.append(_Run(n, rows // ROWS * count, one))
+    if kind.entries:
+      last_two.append(_Run(n, rows // ROWS, two))
+  step = functools.partial(_step, shared=BLOCK - kind.entries)
+  return [(step, runs) for runs in (alone, last_two) if runs]
+
+
+def _launch(
+  rule, kind, leaves, numbers, decayed, blocks, ctas, interpret
+) -> list[Array]:
+  """All steps of some leaves, dealt out to the blocks of threads in turn.
+
+  Returns:
+    Sums of the steps' squares; of all of them the sum is the leaves'.
+  """
+  runs = _runs(kind, [leaf for leaf, _ in leaves])
+  total = sum(run.steps for _, some in runs for run in some)
+  ctas = min(ctas, total)
+  decays = jnp.asarray([float(decay) for decay in decayed], jnp.float32)
+  decays = decays * rule.decay(rule.scalars(*numbers))
+  arguments, structure = jax.tree.flatten((leaves, numbers, decays))
+
+  @functools.partial(
+    plgpu.kernel,
+    # A number per step and row: nothing is added up between steps.
+    out_type=jax.ShapeDtypeStruct((total * ROWS,), jnp.float32),
+    grid=(ctas,),
+    grid_names=("i",),
+    kernel_name=rule.name,
+    interpret=interpret,
+  )
+  def kernel(*refs):
+    *refs, squares_ref = refs
+    buffers, numbers_ref, decays_ref = structure.unflatten(refs)
+    scalars = rule.scalars(*(numbers_ref[n] for n in range(len(numbers))))
+
+    def turn(j, _):
+      t = lax.axis_index("i") + j * ctas
+      first = 0
+      for step, some in runs:
+        ends = [
+          first + end for end in itertools.accumulate(run.steps for run in some)
+        ]
+
+        @pl.when((t >= first) & (t < ends[-1]))
+        def _(step=step, some=some, starts=(first, *ends)):
+          n = sum(((t >= end).astype(jnp.int32) for end in starts[1:-1]), 0)
+          pieces = [
+            (buffers[run.leaf], functools.partial(run.windows, t - start))
+            for run, start in zip(some, starts, strict=False)
+          ]
+          loaded = warpgroup.switch(
+            n, [functools.partial(_load, *p) for p in pieces]
+          )
+          number = sum(
+            jnp.where(n == i, run.leaf, 0) for i, run in enumerate(some)
+          )
+          out, squares = step(rule, loaded, scalars, decays_ref[number], blocks)
+          warpgroup.switch(
+            n, [functools.partial(_store, *p, out) for p in pieces]
+          )
+          squares_ref[pl.ds(pl.multiple_of(t * ROWS, ROWS), ROWS)] = squares
+
+        first = ends[-1]
+
+    lax.fori_loop(0, pl.cdiv(total, ctas), turn, None)
+
+  return [kernel(*arguments)]
+
+
+def _load(buffers, windows):
+  """For each window: parameter, gradient, moments; and the moments' scales."""
+  leaf, gradient = buffers
+  entries = leaf.parameter, gradient, *(m.codes for m in leaf.moments)
+  return [
+    (
+      tuple(_read(x.at[where]) for x in entries),
+      tuple(
+        plgpu.load(m.absmax.at[scales], layout=_PER_ROW, optimized=False)
+        for m in leaf.moments
+        if m.absmax is not None
+      ),
+    )
+    for where, scales in windows()
+  ]
+
+
+def _store(buffers, windows, out):
+  leaf, _ = buffers
+  for (where, scales), (w, new, absmax) in zip(windows(), out, strict=True):
+    leaf.parameter[where] = w
+    for moment, x in zip(leaf.moments, new, strict=True):
+      moment.codes[where] = x
+    for moment, x in zip(leaf.moments, absmax, strict=False):
+      moment.absmax[scales] = x
+
+
+def _read(x: Any) -> Array:
+  if len(x.shape) == 1:
+    layout = plgpu.Layout.WG_STRIDED(x.shape, x.shape[0] // _LANES)
+  else:
+    layout = _TILE
+  return plgpu.load(x, layout=layout, optimized=False)
+
+
+def _exact_step(rule, loaded, scalars, decay, blocks):
+  """Of float32 moments."""
+  del blocks
+  (((w, g, *moments), _),) = loaded
+  w, squares, moments = rule_lib.moved(rule, w, g, moments, scalars, decay)
+  # As sums of rows, of which there are as many in the other steps.
+  squares = lax.broadcast(jnp.sum(squares) / ROWS, (ROWS,))
+  return [(w, moments, ())], squares
+
+
+def _step(rule, loaded, scalars, decay, blocks, *, shared):
+  """Of one window, or of two that share the second's first columns."""
+  column = plgpu.broadcasted_iota(jnp.int32, (ROWS, BLOCK), 1, layout=_TILE)
+
+  def spread(values, last):
+    """Of each window the value of each entry's block."""
+    wide = [lax.broadcast_in_dim(x, (ROWS, BLOCK), (0,)) for x in values]
+    if last:
+      wide[1] = jnp.where(column < shared, *wide)
+    return wide
+
+  def own(x, second):
+    """What belongs to the window: what two share is the first one's."""
+    return jnp.where(column < shared, 0, x) if second else x
+
+  two = len(loaded) == 2
+  entries, scales = zip(*loaded, strict=True)
+  old = [spread(s, two) for s in zip(*scales, strict=True)]
+  parameters, squares, moments = [], [], []
+  for n, (w, g, *held) in enumerate(entries):
+    wide = [
+      codes.value(x.astype(jnp.int32), signed) * scale[n]
+      for x, signed, scale in zip(held, rule.signed, old, strict=True)
+    ]
+    w, square, wide = rule_lib.moved(rule, w, g, wide, scalars, decay)
+    parameters.append(w)
+    squares.append(jnp.sum(own(square, n == 1), axis=1))
+    moments.append([codes.finite(x) for x in wide])
+
+  found = [
+    [jnp.max(own(jnp.abs(x), n == 1), axis=1) for x in window]
+    for n, window in enumerate(moments)
+  ]
+  new = [spread(s, two) for s in zip(*found, strict=True)]
+  out = []
+  for n, (w, window) in enumerate(zip(parameters, moments, strict=True)):
+    stored = [
+      codes.relative(x, scale[n], signed, blocks.sign_repair and signed)
+      for x, scale, signed in zip(window, new, rule.signed, strict=True)
+    ]
+    out.append((w, [x.astype(jnp.uint8) for x in stored], found[n]))
+  return out, sum(squares[1:], squares[0])
