@@ -162,7 +162,8 @@ def update(
     jax.tree.map(lambda r, x: jax.freeze(r).reshape(x.shape), new, old)
     for new, old in zip(held, leaves, strict=True)
   ]
-  return moved, jnp.sum(jnp.concatenate(squares))
+  # Barred, or each launch has a sum of its own.
+  return moved, jnp.sum(lax.optimization_barrier(jnp.concatenate(squares)))
 
 
 def _view(leaf: Leaf, blocks: Blocks) -> Leaf:
@@ -247,9 +248,7 @@ def _launch(
   runs = _runs(kind, [leaf for leaf, _ in leaves])
   total = sum(run.steps for _, some in runs for run in some)
   ctas = min(ctas, total)
-  decays = jnp.asarray([float(decay) for decay in decayed], jnp.float32)
-  decays = decays * rule.decay(rule.scalars(*numbers))
-  arguments, structure = jax.tree.flatten((leaves, numbers, decays))
+  arguments, structure = jax.tree.flatten((leaves, numbers))
 
   @functools.partial(
     plgpu.kernel,
@@ -262,8 +261,9 @@ def _launch(
   )
   def kernel(*refs):
     *refs, squares_ref = refs
-    buffers, numbers_ref, decays_ref = structure.unflatten(refs)
+    buffers, numbers_ref = structure.unflatten(refs)
     scalars = rule.scalars(*(numbers_ref[n] for n in range(len(numbers))))
+    decay = rule.decay(scalars)
 
     def turn(j, _):
       t = lax.axis_index("i") + j * ctas
@@ -283,10 +283,11 @@ def _launch(
           loaded = warpgroup.switch(
             n, [functools.partial(_load, *p) for p in pieces]
           )
-          number = sum(
-            jnp.where(n == i, run.leaf, 0) for i, run in enumerate(some)
+          share = sum(
+            jnp.where(n == i, float(decayed[run.leaf]), 0.0)
+            for i, run in enumerate(some)
           )
-          out, squares = step(rule, loaded, scalars, decays_ref[number], blocks)
+          out, squares = step(rule, loaded, scalars, decay * share, blocks)
           warpgroup.switch(
             n, [functools.partial(_store, *p, out) for p in pieces]
           )
@@ -341,6 +342,7 @@ def _exact_step(rule, loaded, scalars, decay, blocks):
   w, squares, moments = rule_lib.moved(rule, w, g, moments, scalars, decay)
   # As sums of rows, of which there are as many in the other steps.
   squares = lax.broadcast(jnp.sum(squares) / ROWS, (ROWS,))
+  squares = plgpu.layout_cast(squares, _PER_ROW)
   return [(w, moments, ())], squares
 
 
