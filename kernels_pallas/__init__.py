@@ -9,5 +9,6 @@ OPS = {
   "lion_8bit_update": "kernels_pallas.lion_8bit_update",
   "momentum_8bit_update": "kernels_pallas.momentum_8bit_update",
   "rms_norm": "kernels_pallas.rms_norm",
+  "seednorm": "kernels_pallas.seednorm",
   "sinkhorn": "kernels_pallas.sinkhorn",
 }
