@@ -121,15 +121,21 @@ def by_image(function: Callable[..., Any], *arrays: Array) -> Any:
     What the function puts out for all images.
   """
   x = arrays[0]
-  if pay(x):
-    out = by_block(function, images(x.shape), *arrays)
-  else:
-    out = function(*arrays)
-    if dispatch.target(x).platform == "cpu":
-      return out
-  # A sum of sums over the batch would become a second one over all pixels, and
-  # XLA writes the terms of sums of two shapes.
-  return lax.optimization_barrier(out)
+  if not pay(x):
+    return function(*arrays)
+  return lax.optimization_barrier(by_block(function, images(x.shape), *arrays))
+
+
+def sums_of_images(function: Callable[..., Any], *arrays: Array) -> Any:
+  """As `by_image`, of sums that are to be summed over the images as well.
+
+  An accelerator's XLA would make of that a second sum over all pixels, and
+  write the terms that sums of two shapes have in common.
+  """
+  sums = by_image(function, *arrays)
+  if dispatch.target(arrays[0]).platform == "cpu":
+    return sums
+  return lax.optimization_barrier(sums)
 
 
 def images(shape: tuple[int, ...]) -> int:

@@ -227,7 +227,7 @@ def _normalize_backward(num_groups, measure, residuals, dy):
       for term in (cotangent, swish, swish * wide * (1 - gate))
     ]
 
-  dbias, along, dv = blocks.by_image(sums, x, dy)
+  dbias, along, dv = blocks.sums_of_images(sums, x, dy)
   size = x.shape[1] * x.shape[2] * (x.shape[3] // num_groups)
   by_group = channel_groups.over_groups(jnp.sum, scale * along, num_groups)
   by_group *= r**3 / size
