@@ -10,7 +10,7 @@ from jax import lax
 
 from kernels_pallas import blocks
 from normjax import validate
-from normjax.norms import affine, base, channel_groups, moments, recompute
+from normjax.norms import affine, base, channel_groups, moments
 from normjax.types import Array
 
 
@@ -227,12 +227,12 @@ def _normalize_backward(num_groups, measure, residuals, dy):
       for term in (cotangent, swish, swish * wide * (1 - gate))
     ]
 
-  dbias, along, dv = blocks.sums_of_images(sums, x, dy)
+  dbias, along, dv = blocks.by_image(sums, x, dy)
   size = x.shape[1] * x.shape[2] * (x.shape[3] // num_groups)
   by_group = channel_groups.over_groups(jnp.sum, scale * along, num_groups)
   by_group *= r**3 / size
   gain, by_group = blocks.unfused(x, (scale * r, by_group))
-  wide, cotangent, gate = parts(recompute.again(moments.promote(x), x), dy)
+  wide, cotangent, gate = parts(x, dy)
   dx = cotangent * gain * gate * (1 + v * wide * (1 - gate))
   dx -= (wide - center) * by_group
   gradients = {"scale": along * r, "bias": dbias, "v": dv * gain}
