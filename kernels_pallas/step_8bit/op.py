@@ -62,6 +62,12 @@ def run(
   impl: str | Sequence[str] | None,
 ) -> leaves.Results:
   """The results of trees: each leaf by the first candidate that takes it."""
+  fields = rule.scalars._fields
+  if len(scalars) not in (len(fields) - 1, len(fields)):
+    raise ValueError(
+      f"{rule.name} needs the scalars {', '.join(fields)} (the last may be left"
+      f" out); got {len(scalars)} numbers."
+    )
   given, structure = leaves.rows(parameters, gradients, *moments)
   decayed = leaves.flags(decayed, structure)
   functions = {each.name: each.function for each in op.candidates}

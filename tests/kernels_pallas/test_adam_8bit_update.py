@@ -251,3 +251,5 @@ def test_shapes_that_do_not_fit():
     op.adam_8bit_update(w, g, mu, absmax, nu, absmax[:, :1], scalars)
   with pytest.raises(ValueError, match="both mu_absmax and nu_absmax"):
     op.adam_8bit_update(w, g, mu, absmax, nu, None, scalars)
+  with pytest.raises(ValueError, match=r"scalars learning_rate, b1.*got 4"):
+    op.adam_8bit_update(w, g, mu, absmax, nu, absmax, scalars[:4])
