@@ -33,7 +33,11 @@ BLOCK = 256
 ROWS = 4  # of a step: one per warp
 _LANES = 128  # threads of a step
 ALIGNED = 8  # entries per thread, loaded and stored as one vector
-_CTAS = 132 * 5  # 90 registers a thread let five run on each multiprocessor
+_MULTIPROCESSORS = 132
+# Blocks of threads that run beside each other on one: by how many moments there
+# are in 8 bits, and whether rows end with a short block. They need up to 72,
+# 112, 104 and 160 registers per thread; those of float32 moments fewer.
+_RESIDENT = {(1, False): 6, (1, True): 4, (2, False): 4, (2, True): 3}
 # Of a launch: compiling takes time that grows faster than they do, and steps of
 # two windows twice as long.
 _MOST_LEAVES = 16
@@ -119,7 +123,7 @@ def update(
   *,
   decayed: Sequence[bool],
   blocks: Blocks,
-  ctas: int = _CTAS,
+  ctas: int | None = None,
   interpret: Any = None,
 ) -> tuple[list[Leaf], Array]:
   """The leaves after one step, and the sum of the steps' squares.
@@ -131,7 +135,8 @@ def update(
     scalars: of the step; traced.
     decayed: whether each decays.
     blocks: as `supports` allows them.
-    ctas: how many blocks of threads a launch has, at most.
+    ctas: how many blocks of threads a launch has, at most; None for as many
+      as run beside each other.
     interpret: as `plgpu.kernel` has it.
   """
   numbers = jnp.stack([jnp.asarray(s, jnp.float32) for s in scalars])
@@ -145,8 +150,9 @@ def update(
     launches.setdefault(_kind(leaf, gradients[n]), []).append(n)
   squares = []
   for kind, members in launches.items():
-    short = kind.entries and not kind.exact
+    short = bool(kind.entries) and not kind.exact
     most = _MOST_SHORT if short else _MOST_LEAVES
+    resident = _MULTIPROCESSORS * _RESIDENT[len(rule.signed), short]
     for group in itertools.batched(members, most):
       squares += _launch(
         rule,
@@ -155,7 +161,7 @@ def update(
         numbers,
         [decayed[n] for n in group],
         blocks,
-        ctas,
+        ctas or resident,
         interpret,
       )
   moved = [
