@@ -36,7 +36,7 @@ ALIGNED = 8  # entries per thread, loaded and stored as one vector
 _MULTIPROCESSORS = 132
 # Blocks of threads that run beside each other on one: by how many moments there
 # are in 8 bits, and whether rows end with a short block. They need up to 72,
-# 112, 104 and 160 registers per thread; those of float32 moments fewer.
+# 127, 104 and 164 registers per thread; those of float32 moments fewer.
 _RESIDENT = {(1, False): 6, (1, True): 4, (2, False): 4, (2, True): 3}
 # Of a launch: compiling takes time that grows faster than they do, and steps of
 # two windows twice as long.
