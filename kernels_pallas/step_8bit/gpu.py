@@ -23,16 +23,14 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from kernels_pallas import codes, tiles, warpgroup
+from kernels_pallas import tiles, warpgroup
 from kernels_pallas.codes import Quantized
 from kernels_pallas.step_8bit import leaves as leaves_lib
 from kernels_pallas.step_8bit import rule as rule_lib
+from kernels_pallas.step_8bit import warp_blocks
 from kernels_pallas.step_8bit.rule import Blocks, Leaf, Rule
+from kernels_pallas.step_8bit.warp_blocks import BLOCK, ROWS
 
-BLOCK = 256
-ROWS = 4  # of a step: one per warp
-_LANES = 128  # threads of a step
-ALIGNED = 8  # entries per thread, loaded and stored as one vector
 _MULTIPROCESSORS = 132
 # Blocks of threads that run beside each other on one: by how many moments there
 # are in 8 bits, and whether rows end with a short block. They need up to 72,
@@ -43,32 +41,21 @@ _RESIDENT = {(1, False): 6, (1, True): 4, (2, False): 4, (2, True): 3}
 _MOST_LEAVES = 16
 _MOST_SHORT = 8
 
-_TILE = plgpu.Layout.TILED(
-  plgpu.Tiling(((ROWS, BLOCK), (ALIGNED,))),
-  warp_dims=(-3,),
-  lane_dims=(-2,),
-  vector_dim=-1,
-)
-_PER_ROW = plgpu.Layout.TILED(
-  plgpu.Tiling(((ROWS,), (1,))),
-  warp_dims=(-2,),
-  lane_dims=(plgpu.Replicated(32),),
-  vector_dim=-1,
-)
-
 
 def supports(
   shape: tuple[int, ...], blocks: Blocks, *, exact: bool
 ) -> str | None:
   """Why the kernel cannot take a leaf; `exact`: of float32 moments."""
   if exact:
-    if math.prod(shape) % _LANES or not math.prod(shape):
-      return f"needs a multiple of {_LANES} entries, not shape {shape}"
+    if math.prod(shape) % warp_blocks.LANES or not math.prod(shape):
+      return (
+        f"needs a multiple of {warp_blocks.LANES} entries, not shape {shape}"
+      )
     return tiles.gpu_offsets_refuse(shape)
   if blocks.size != BLOCK:
     return f"needs blocks of {BLOCK}, not {blocks.size}"
   rows, width = rule_lib.matrix(shape, blocks)
-  if width < BLOCK or width % ALIGNED:
+  if width < BLOCK or width % warp_blocks.ALIGNED:
     return f"needs rows of {BLOCK} or more, in eights, not shape {shape}"
   if rows % ROWS or not rows:
     return f"needs a multiple of {ROWS} rows, not shape {shape}"
@@ -194,7 +181,11 @@ def _is_exact(leaf: Leaf) -> bool:
 def _kind(leaf: Leaf, gradient: Array) -> _Kind:
   exact = _is_exact(leaf)
   width = leaf.parameter.shape[-1]
-  entries = math.gcd(width, _LANES * ALIGNED) if exact else width % BLOCK
+  entries = (
+    math.gcd(width, warp_blocks.LANES * warp_blocks.ALIGNED)
+    if exact
+    else width % BLOCK
+  )
   return _Kind(entries, exact, (leaf.parameter.dtype, gradient.dtype))
 
 
@@ -204,7 +195,7 @@ def _runs(kind: _Kind, leaves: Sequence[Leaf]) -> list[tuple[Any, list[_Run]]]:
     size = kind.entries
     return [
       (
-        _exact_step,
+        warp_blocks.exact_step,
         [
           _Run(
             n,
@@ -239,7 +230,7 @@ def _runs(kind: _Kind, leaves: Sequence[Leaf]) -> list[tuple[Any, list[_Run]]]:
       alone.append(_Run(n, rows // ROWS * count, one))
     if kind.entries:
       last_two.append(_Run(n, rows // ROWS, two))
-  step = functools.partial(_step, shared=BLOCK - kind.entries)
+  step = functools.partial(warp_blocks.step, shared=BLOCK - kind.entries)
   return [(step, runs) for runs in (alone, last_two) if runs]
 
 
@@ -287,7 +278,7 @@ def _launch(
             for run, start in zip(some, starts, strict=False)
           ]
           loaded = warpgroup.switch(
-            n, [functools.partial(_load, *p) for p in pieces]
+            n, [functools.partial(warp_blocks.load, *p) for p in pieces]
           )
           share = sum(
             jnp.where(n == i, float(decayed[run.leaf]), 0.0)
@@ -295,7 +286,7 @@ def _launch(
           )
           out, squares = step(rule, loaded, scalars, decay * share, blocks)
           warpgroup.switch(
-            n, [functools.partial(_store, *p, out) for p in pieces]
+            n, [functools.partial(warp_blocks.store, *p, out) for p in pieces]
           )
           squares_ref[pl.ds(pl.multiple_of(t * ROWS, ROWS), ROWS)] = squares
 
@@ -304,93 +295,3 @@ def _launch(
     lax.fori_loop(0, pl.cdiv(total, ctas), turn, None)
 
   return [kernel(*arguments)]
-
-
-def _load(buffers, windows):
-  """For each window: parameter, gradient, moments; and the moments' scales."""
-  leaf, gradient = buffers
-  entries = leaf.parameter, gradient, *(m.codes for m in leaf.moments)
-  return [
-    (
-      tuple(_read(x.at[where]) for x in entries),
-      tuple(
-        plgpu.load(m.absmax.at[scales], layout=_PER_ROW, optimized=False)
-        for m in leaf.moments
-        if m.absmax is not None
-      ),
-    )
-    for where, scales in windows()
-  ]
-
-
-def _store(buffers, windows, out):
-  leaf, _ = buffers
-  for (where, scales), (w, new, absmax) in zip(windows(), out, strict=True):
-    leaf.parameter[where] = w
-    for moment, x in zip(leaf.moments, new, strict=True):
-      moment.codes[where] = x
-    for moment, x in zip(leaf.moments, absmax, strict=False):
-      moment.absmax[scales] = x
-
-
-def _read(x: Any) -> Array:
-  if len(x.shape) == 1:
-    layout = plgpu.Layout.WG_STRIDED(x.shape, x.shape[0] // _LANES)
-  else:
-    layout = _TILE
-  return plgpu.load(x, layout=layout, optimized=False)
-
-
-def _exact_step(rule, loaded, scalars, decay, blocks):
-  """Of float32 moments."""
-  del blocks
-  (((w, g, *moments), _),) = loaded
-  w, squares, moments = rule_lib.moved(rule, w, g, moments, scalars, decay)
-  # As sums of rows, of which there are as many in the other steps.
-  squares = lax.broadcast(jnp.sum(squares) / ROWS, (ROWS,))
-  squares = plgpu.layout_cast(squares, _PER_ROW)
-  return [(w, moments, ())], squares
-
-
-def _step(rule, loaded, scalars, decay, blocks, *, shared):
-  """Of one window, or of two that share the second's first columns."""
-  column = plgpu.broadcasted_iota(jnp.int32, (ROWS, BLOCK), 1, layout=_TILE)
-
-  def spread(values, last):
-    """Of each window the value of each entry's block."""
-    wide = [lax.broadcast_in_dim(x, (ROWS, BLOCK), (0,)) for x in values]
-    if last:
-      wide[1] = jnp.where(column < shared, *wide)
-    return wide
-
-  def own(x, second):
-    """What belongs to the window: what two share is the first one's."""
-    return jnp.where(column < shared, 0, x) if second else x
-
-  two = len(loaded) == 2
-  entries, scales = zip(*loaded, strict=True)
-  old = [spread(s, two) for s in zip(*scales, strict=True)]
-  parameters, squares, moments = [], [], []
-  for n, (w, g, *held) in enumerate(entries):
-    wide = [
-      codes.value(x.astype(jnp.int32), signed) * scale[n]
-      for x, signed, scale in zip(held, rule.signed, old, strict=True)
-    ]
-    w, square, wide = rule_lib.moved(rule, w, g, wide, scalars, decay)
-    parameters.append(w)
-    squares.append(jnp.sum(own(square, n == 1), axis=1))
-    moments.append([codes.finite(x) for x in wide])
-
-  found = [
-    [jnp.max(own(jnp.abs(x), n == 1), axis=1) for x in window]
-    for n, window in enumerate(moments)
-  ]
-  new = [spread(s, two) for s in zip(*found, strict=True)]
-  out = []
-  for n, (w, window) in enumerate(zip(parameters, moments, strict=True)):
-    stored = [
-      codes.relative(x, scale[n], signed, blocks.sign_repair and signed)
-      for x, scale, signed in zip(window, new, rule.signed, strict=True)
-    ]
-    out.append((w, [x.astype(jnp.uint8) for x in stored], found[n]))
-  return out, sum(squares[1:], squares[0])
