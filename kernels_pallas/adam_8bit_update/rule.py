@@ -49,7 +49,8 @@ def _step(
   decay: Scalar | None,
 ) -> tuple[Array, tuple[Array, ...]]:
   """An entry whose gradient is no good does not move."""
-  u, m, v = direction(g, *moments, scalars)
+  m, v = moments
+  u, m, v = direction(g, m, v, scalars)
   step = -scalars.learning_rate * u
   if decay is not None:
     step = step - decay * (w + step)

@@ -36,7 +36,7 @@ def _terms(
   w: np.ndarray,
   g: np.ndarray,
   moments: Sequence[np.ndarray],
-  scalars: Scalars,
+  scalars: Any,
   decayed: bool,
 ) -> Sequence[Sequence[np.ndarray]]:
   del w, decayed

@@ -35,7 +35,8 @@ def _step(
   decay: Scalar | None,
 ) -> tuple[Array, tuple[Array, ...]]:
   """An entry whose gradient is no number does not move."""
-  u, m = direction(g, *moments, scalars.b1, scalars.b2)
+  (m,) = moments
+  u, m = direction(g, m, scalars.b1, scalars.b2)
   if decay is not None:
     u = u + decay * w
   return jnp.where(is_finite(g), -scalars.learning_rate * u, 0), (m,)

@@ -31,8 +31,9 @@ def _step(
   decay: Scalar | None,
 ) -> tuple[Array, tuple[Array, ...]]:
   """An entry whose gradient is no number does not move."""
+  (m,) = moments
   whole = g if decay is None else g + decay * w
-  m = accumulated(whole, *moments, scalars.momentum)
+  m = accumulated(whole, m, scalars.momentum)
   return jnp.where(is_finite(g), -scalars.learning_rate * m, 0), (m,)
 
 

@@ -24,7 +24,7 @@ def _terms(
   w: np.ndarray,
   g: np.ndarray,
   moments: Sequence[np.ndarray],
-  scalars: Scalars,
+  scalars: Any,
   decayed: bool,
 ) -> Sequence[Sequence[np.ndarray]]:
   decay = scalars.weight_decay * w if decayed else np.zeros_like(w)

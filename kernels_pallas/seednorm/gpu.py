@@ -7,7 +7,8 @@ up: without atomics, so that the same rows give the same bits.
 """
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from kernels_pallas import tiles, warpgroup
 _CTAS_WITH_SUMS = 1
 
 _Residuals = tuple[Array, Array, Array, Array, Array, Array]
+_Vector = Callable[[], Array]
 
 
 def seednorm(
@@ -40,7 +42,7 @@ def seednorm(
   del num_heads  # One: `supports` of the op.
   x_bd = x.reshape(-1, x.shape[-1])
   y_bd = _seednorm(x_bd, alpha, beta, scale, eps, divisor, interpret)
-  return y_bd.reshape(x.shape)
+  return cast(Array, y_bd).reshape(x.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
@@ -82,7 +84,8 @@ def _run_forward(
 
   def body(x_ref, alpha_ref, beta_ref, scale_ref, y_ref, r_ref, dynamic_ref):
     alpha, beta, scale = (
-      warpgroup.vector(ref, tile) for ref in (alpha_ref, beta_ref, scale_ref)
+      cast(_Vector, warpgroup.vector(ref, tile))
+      for ref in (alpha_ref, beta_ref, scale_ref)
     )
 
     def fetch(row):
@@ -155,7 +158,8 @@ def _backward(
     *refs,
   ):
     alpha, beta, scale = (
-      warpgroup.vector(ref, tile) for ref in (alpha_ref, beta_ref, scale_ref)
+      cast(_Vector, warpgroup.vector(ref, tile))
+      for ref in (alpha_ref, beta_ref, scale_ref)
     )
     sums = warpgroup.RowSums(tile, width, refs)
 

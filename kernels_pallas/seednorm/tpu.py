@@ -6,7 +6,7 @@ memory.
 """
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def seednorm(
   del num_heads  # One: `supports` of the op.
   x_bd = x.reshape(-1, x.shape[-1])
   y_bd = _seednorm(x_bd, alpha, beta, scale, eps, divisor, interpret)
-  return y_bd.reshape(x.shape)
+  return cast(Array, y_bd).reshape(x.shape)
 
 
 def _statistics(x, beta, eps: float, divisor: float):
@@ -78,7 +78,7 @@ def _forward(
   interpret: Any,
 ) -> tuple[Array, _Residuals]:
   y_bd = _seednorm(x_bd, alpha_d, beta_d, scale_d, eps, divisor, interpret)
-  return y_bd, (x_bd, alpha_d, beta_d, scale_d)
+  return cast(Array, y_bd), (x_bd, alpha_d, beta_d, scale_d)
 
 
 def _backward(

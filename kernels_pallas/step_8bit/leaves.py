@@ -83,7 +83,7 @@ def plain(form: str) -> Update:
       ),
       strict=True,
     )
-    return list(moved), sum(squares)
+    return list(moved), sum(squares, jnp.zeros(()))
 
   return update
 

@@ -172,8 +172,8 @@ def _ties(
       return False, *(False, None) * len(pairs)
     good = np.isfinite(gradient)
     old = [
-      _read(*pair, signed)
-      for pair, signed in zip(pairs, samples.rule.signed, strict=True)
+      _read(held, absmax, signed)
+      for (held, absmax), signed in zip(pairs, samples.rule.signed, strict=True)
     ]
     terms = samples.terms(w, np.where(good, gradient, 0), old, scalars, decayed)
     found = [

@@ -70,7 +70,7 @@ def update(
     ),
     strict=True,
   )
-  return list(moved), sum(squares)
+  return list(moved), sum(squares, jnp.zeros(()))
 
 
 def _update(

@@ -126,6 +126,7 @@ def _apply(
     return y, variables["stats"]
 
   def plain(arguments, x):
-    return ref.seednorm(x, *arguments, *options, keep=recompute.kept)
+    alpha, beta, scale = arguments
+    return ref.seednorm(x, alpha, beta, scale, *options, keep=recompute.kept)
 
   return recompute.by_rows(plain, arguments, x), variables["stats"]
