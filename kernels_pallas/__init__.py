@@ -6,6 +6,9 @@ OPS = {
   "adam_8bit_update": "kernels_pallas.adam_8bit_update",
   "attention": "kernels_pallas.attention",
   "layer_norm": "kernels_pallas.layer_norm",
+  "lion_8bit_update": "kernels_pallas.lion_8bit_update",
+  "momentum_8bit_update": "kernels_pallas.momentum_8bit_update",
   "rms_norm": "kernels_pallas.rms_norm",
+  "seednorm": "kernels_pallas.seednorm",
   "sinkhorn": "kernels_pallas.sinkhorn",
 }

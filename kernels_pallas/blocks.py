@@ -126,13 +126,30 @@ def by_image(function: Callable[..., Any], *arrays: Array) -> Any:
   return lax.optimization_barrier(by_block(function, images(x.shape), *arrays))
 
 
+def sums_of_images(function: Callable[..., Any], *arrays: Array) -> Any:
+  """As `by_image`, of sums that are to be summed over the images as well.
+
+  An accelerator's XLA would make of that a second sum over all pixels, and
+  write the terms that sums of two shapes have in common.
+  """
+  sums = by_image(function, *arrays)
+  if dispatch.target(arrays[0]).platform == "cpu":
+    return sums
+  return lax.optimization_barrier(sums)
+
+
 def images(shape: tuple[int, ...]) -> int:
   """How many images of an array (b, y, x, c) a block has."""
   most = max(1, _IMAGE_VALUES // math.prod(shape[1:]))
   return math.gcd(shape[0], 2 ** (most.bit_length() - 1))
 
 
-def by_block(function: Callable[..., Any], size: int, *arrays: Array) -> Any:
+def by_block(
+  function: Callable[..., Any],
+  size: int,
+  *arrays: Array,
+  wrap: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda f: f,
+) -> Any:
   """`function(*arrays)`, for `size` of their first axis at a time.
 
   Args:
@@ -140,18 +157,24 @@ def by_block(function: Callable[..., Any], size: int, *arrays: Array) -> Any:
       place of it depends on no other.
     size: divides the axis.
     *arrays: of equal first axes.
+    wrap: what becomes of the function of blocks, as `jax.checkpoint`.
   """
   # Blocks of one without an axis of size 1: XLA would copy all to make it.
   split = arrays if size == 1 else [_split(a, size) for a in arrays]
 
-  def body(_, blocks):
-    if size > 1:
-      return None, function(*blocks)
-    out = function(*(block[None] for block in blocks))
-    return None, jax.tree.map(lambda a: a[0], out)
+  shapes = jax.eval_shape(function, *(a[:size] for a in arrays))
 
-  _, out = lax.scan(body, None, tuple(split))
-  return out if size == 1 else jax.tree.map(_join, out)
+  # Blocks of results are flat: where y and dx have one shape, their loops would
+  # begin with the same zeros, which XLA copies for one of them.
+  @wrap
+  def flat(*blocks):
+    if size == 1:
+      blocks = tuple(block[None] for block in blocks)
+    return jax.tree.map(jnp.ravel, function(*blocks))
+
+  _, out = lax.scan(lambda _, blocks: (None, flat(*blocks)), None, tuple(split))
+  count = arrays[0].shape[0]
+  return jax.tree.map(lambda a, s: a.reshape(count, *s.shape[1:]), out, shapes)
 
 
 def _split(a: Array, size: int) -> Array:

@@ -166,12 +166,16 @@ class RowSums:
       ref[...] = zero
     return ()
 
-  def add(self, carry: tuple[Array, ...], *values: Array) -> tuple[Array, ...]:
-    """The next carry."""
+  def add(self, carry: tuple[Array, ...], *values: Any) -> tuple[Array, ...]:
+    """The next carry; a value may be a function, called when it is added."""
+
+    def computed(value):
+      return value() if callable(value) else value
+
     if not self._tile.wide:
-      return tuple(c + v for c, v in zip(carry, values, strict=True))
+      return tuple(c + computed(v) for c, v in zip(carry, values, strict=True))
     for ref, value in zip(self._refs, values, strict=True):
-      ref[...] = load(ref, self._tile) + value
+      ref[...] = load(ref, self._tile) + computed(value)
     return ()
 
   def finish(self, carry: tuple[Array, ...], outputs: Sequence[Any]) -> None:

@@ -5,11 +5,13 @@ from kernels_pallas.adam_8bit_update.api import (
   OP,
   adam_8bit_update,
 )
-from kernels_pallas.adam_8bit_update.ref import Blocks, Leaf, Scalars
+from kernels_pallas.adam_8bit_update.rule import RULE, Scalars
+from kernels_pallas.step_8bit.rule import Blocks, Leaf
 
 __all__ = [
   "IMPLEMENTATIONS",
   "OP",
+  "RULE",
   "Blocks",
   "Leaf",
   "Scalars",

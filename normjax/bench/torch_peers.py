@@ -33,11 +33,20 @@ PACKAGES = (
 LEARNING_RATE = 1e-3
 
 
-def _adamw(params, weight_decay=0.1):
-  import torch
+# As our defaults.
+_LOW_RANK = {
+  "rank": 128,
+  "update_proj_gap": 200,
+  "scale": 0.25,
+  "projection_type": "std",
+}
 
+
+def _adamw(params, weight_decay=0.1):
   if not params:
     return []
+  import torch
+
   return [
     torch.optim.AdamW(
       params, lr=LEARNING_RATE, weight_decay=weight_decay, fused=True
@@ -57,15 +66,17 @@ def _all(package, name, **options):
 
 
 def _matrices(package, name, **options):
-  """The class moves the hidden matrices, torch's fused AdamW the rest."""
+  """The class moves the hidden matrices, torch's fused AdamW the rest.
+
+  The options are those of the matrices' group: only a group that names its
+  rank is projected by pytorch_optimizer, else its APOLLO and Fira are AdamW.
+  """
 
   def make(by_kind):
     factory = getattr(importlib.import_module(package), name)
     rest = by_kind["embedding"] + by_kind["other"]
-    return [
-      factory(by_kind["matrix"], lr=LEARNING_RATE, **options),
-      *_adamw(rest),
-    ]
+    group = {"params": by_kind["matrix"], **options}
+    return [factory([group], lr=LEARNING_RATE), *_adamw(rest)]
 
   return make
 
@@ -135,9 +146,13 @@ PEERS = {
   **{
     f"pytorch_optimizer {name}": (
       "pytorch_optimizer",
-      _matrices("pytorch_optimizer", name),
+      _matrices("pytorch_optimizer", name, **options),
     )
-    for name in ("Conda", "APOLLO", "Fira")
+    for name, options in (
+      ("Conda", {}),
+      ("APOLLO", {**_LOW_RANK, "scale": 1.0}),
+      ("Fira", _LOW_RANK),
+    )
   },
   "pytorch_optimizer Lion": (
     "pytorch_optimizer",

@@ -130,7 +130,7 @@ def _backward(num_groups, eps, residuals, dy):
     terms = wide, wide * ((moments.promote(x) - mean) * r)
     return [jnp.sum(term, (1, 2), keepdims=True) for term in terms]
 
-  offset, along = blocks.by_image(sums, x, dy, mean, r)
+  offset, along = blocks.sums_of_images(sums, x, dy, mean, r)
   size = x.shape[1] * x.shape[2] * (x.shape[3] // num_groups)
   shared = [
     over_groups(jnp.sum, scale * values, num_groups) * (r / size)

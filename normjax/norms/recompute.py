@@ -94,5 +94,9 @@ def by_images(
 
 def _by_block(function, params, size, *arrays):
   # In a loop nothing is a common subexpression of the two passes.
-  body = _checkpoint(functools.partial(function, params), prevent_cse=False)
-  return blocks.by_block(body, size, *arrays)
+  return blocks.by_block(
+    functools.partial(function, params),
+    size,
+    *arrays,
+    wrap=functools.partial(_checkpoint, prevent_cse=False),
+  )

@@ -1,15 +1,14 @@
 """Self-rescaled dynamic normalization: arXiv:2510.22777."""
 
-import functools
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import DTypeLike
 
+from kernels_pallas.seednorm import api as kernel
+from kernels_pallas.seednorm import ref
 from normjax import errors, validate
-from normjax.norms import affine, base, moments, recompute
+from normjax.norms import affine, base, recompute
 from normjax.types import Array
 
 DotDivisor = Literal["none", "features", "head_features"]
@@ -30,7 +29,8 @@ def seednorm(
   where x is large. With several heads (the paper's vision models) x and beta
   are cut into `num_heads` slices of neighbouring features; each has its own
   dot product and tanh, for its slice of alpha. The mean square is over all d.
-  Statistic, dot product and gain are in float32 (float64 for float64).
+  Statistic, dot product and gain are in float32 (float64 for float64). With one
+  head it is a kernel, `kernels_pallas.seednorm`, where a device has proved it.
 
   It starts as `rms_norm`, since beta starts at 0. alpha then has no gradient,
   and beta has one only through alpha: alpha_init=0 never leaves the start.
@@ -117,27 +117,16 @@ def _apply(
     "features": features,
     "head_features": features // num_heads,
   }[dot_divisor]
-  rescale = functools.partial(_rescale, num_heads, divisor, eps)
-  return recompute.by_rows(rescale, params, x), variables["stats"]
+  arguments = params["alpha"], params["beta"], params["scale"]
+  options = eps, divisor, num_heads
+  op = kernel.of_heads(num_heads)
+  chosen = op.choose(None, x, *arguments)
+  if chosen.silicon:
+    y = op(x, *arguments, *options, impl=chosen.name)
+    return y, variables["stats"]
 
+  def plain(arguments, x):
+    alpha, beta, scale = arguments
+    return ref.seednorm(x, alpha, beta, scale, *options, keep=recompute.kept)
 
-def _rescale(
-  num_heads: int,
-  divisor: int,
-  eps: float,
-  params: Mapping[str, Array],
-  x: Array,
-) -> Array:
-  # Widened once: a second cast would round the gradient of x twice.
-  wide = moments.promote(x)
-  alpha, beta, scale = (
-    params[name].astype(wide.dtype) for name in ("alpha", "beta", "scale")
-  )
-  square = recompute.kept(moments.mean_square(wide, axes=(-1,)))
-  # A sum of products: a matrix product may be rounded to bfloat16.
-  heads = (*x.shape[:-1], num_heads, x.shape[-1] // num_heads)
-  dot = jnp.sum((wide * beta).reshape(heads), axis=-1, keepdims=True)
-  dot = recompute.kept(dot)
-  dynamic = jnp.broadcast_to(jnp.tanh(dot / divisor), heads).reshape(x.shape)
-  y = (dynamic * alpha + scale) * (wide * lax.rsqrt(square + eps))
-  return y.astype(x.dtype)
+  return recompute.by_rows(plain, arguments, x), variables["stats"]

@@ -8,20 +8,11 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from kernels_pallas.adam_8bit_update import (
-  IMPLEMENTATIONS,
-  Scalars,
-  adam_8bit_update,
-  ref,
-)
+from kernels_pallas import adam_8bit_update as op
+from kernels_pallas.adam_8bit_update import rule
 from normjax import validate
-from normjax.optim import compose, groups, in_place, masks, safe
-from normjax.optim.blockwise import Quantized
-from normjax.optim.quantize_state import (
-  BLOCK_SIZE,
-  describe_bits,
-  quantize_state,
-)
+from normjax.optim import compose, groups, safe, step_8bit
+from normjax.optim.quantize_state import describe_bits, quantize_state
 from normjax.types import Array, PyTree
 
 __all__ = ["adam_8bit", "adamw_8bit", "scale_by_adam_8bit"]
@@ -34,9 +25,9 @@ def _scalars(
   count: ArrayLike,
   dtype: Any,
   **others: Any,
-) -> Scalars:
+) -> op.Scalars:
   """The numbers of the step with this count."""
-  return Scalars(
+  return op.Scalars(
     **{"learning_rate": 0.0, "weight_decay": 0.0, **others},
     b1=b1,
     b2=b2,
@@ -66,7 +57,7 @@ def _adam(
       flat, jax.tree.leaves(state.mu), jax.tree.leaves(state.nu), strict=True
     )
     moved = [
-      ref.direction(g, m, v, _scalars(b1, b2, eps, count, g.dtype))
+      rule.direction(g, m, v, _scalars(b1, b2, eps, count, g.dtype))
       for g, m, v in rows
     ]
     direction, mu, nu = (
@@ -136,71 +127,32 @@ def _alias(
     mask=mask,
   )
   transform = compose.finish(
-    method, compose.skip_entries(step, ref.is_good), mask
+    method, compose.skip_entries(step, rule.is_good), mask
   )
 
-  def apply(gradients, state, params, *, impl=None, **extra_args):
-    asked = validate.implementations(method, impl, IMPLEMENTATIONS)
-    dtypes = [g.dtype for g in jax.tree.leaves(gradients)]
-    if asked is None and jnp.float64 in dtypes:
-      # One step has one set of scalars; these leaves have wider ones.
-      return in_place.by_update(
-        transform, gradients, state, params, **extra_args
-      )
-    quantized, schedule = state
-    adam = quantized.inner
-    count = optax.safe_increment(adam.count)
-    rate = learning_rate
-    if callable(rate):
-      rate = rate(schedule.count)
-    flat, structure = jax.tree.flatten(params)
-    mu_codes, mu_absmax, nu_codes, nu_absmax = (
-      [
-        None if isinstance(x, optax.MaskedNode) else x
-        for x in structure.flatten_up_to(tree)
-      ]
-      for tree in (*adam.mu, *adam.nu)
-    )
-    moved, *moments = adam_8bit_update(
-      flat,
-      structure.flatten_up_to(gradients),
-      mu_codes,
-      mu_absmax,
-      nu_codes,
-      nu_absmax,
-      _scalars(
-        b1,
-        b2,
-        eps,
-        count,
-        jnp.float32,
-        learning_rate=rate,
-        weight_decay=weight_decay,
-      ),
-      decayed=masks.resolve_mask(mask, params),
-      block_size=BLOCK_SIZE if block_size is None else block_size,
-      block_layout=block_layout,
-      sign_repair=sign_repair,
-      impl=asked,
-    )
-    mu_codes, mu_absmax, nu_codes, nu_absmax = (
-      structure.unflatten(
-        optax.MaskedNode() if x is None else x for x in column
-      )
-      for column in moments
-    )
-    adam = adam._replace(
-      count=count,
-      mu=Quantized(mu_codes, mu_absmax),
-      nu=Quantized(nu_codes, nu_absmax),
-    )
-    schedule = schedule._replace(count=optax.safe_increment(schedule.count))
-    return structure.unflatten(moved), (
-      quantized._replace(inner=adam),
-      schedule,
+  def numbers(count, rate, scale):
+    return _scalars(
+      b1,
+      b2,
+      eps,
+      count,
+      jnp.float32,
+      learning_rate=rate,
+      weight_decay=weight_decay,
+      gradient_scale=scale,
     )
 
-  return in_place.add(transform, apply)
+  return step_8bit.add(
+    method,
+    transform,
+    op,
+    numbers,
+    learning_rate=learning_rate,
+    mask=mask,
+    block_size=block_size,
+    block_layout=block_layout,
+    sign_repair=sign_repair,
+  )
 
 
 @validate.options

@@ -1,17 +1,37 @@
 """Whole steps: parameters and state moved in one pass over memory."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import optax
 
 from normjax import errors
-from normjax.types import PyTree
+from normjax.types import Array, PyTree
 
 __all__ = ["InPlace", "apply"]
 
-# (gradients, state, params, impl=) -> (params, state).
-Apply = Callable[..., tuple[PyTree, PyTree]]
+
+class Step(NamedTuple):
+  """What a whole step gives.
+
+  Attributes:
+    params: after the step.
+    state: of the optimizer, likewise.
+    update_norm: of all that was added to the parameters.
+    updates: that; None where it was no array.
+  """
+
+  params: PyTree
+  state: PyTree
+  update_norm: Array
+  updates: PyTree | None
+
+
+# (gradients, state, params, impl=, scale=) -> the step.
+Apply = Callable[..., Step]
+# (gradients, state, params) -> whether a kernel would take some leaf.
+Serves = Callable[[PyTree, PyTree, PyTree], bool]
 
 
 class InPlace(optax.GradientTransformationExtraArgs):
@@ -20,26 +40,32 @@ class InPlace(optax.GradientTransformationExtraArgs):
   Attributes:
     apply: what `update` and `optax.apply_updates` give together; None where
       the transform is not the one that it was made for.
+    serves: whether that is a kernel's job here; None likewise.
   """
 
   apply: Apply | None = None
+  serves: Serves | None = None
 
   def __new__(
     cls,
     init: optax.TransformInitFn,
     update: optax.TransformUpdateExtraArgsFn,
     apply: Apply | None = None,
+    serves: Serves | None = None,
   ):
-    """A transform's two functions, and the third."""
+    """A transform's two functions, and the others."""
     self = super().__new__(cls, init, update)
     self.apply = apply
+    self.serves = serves
     return self
 
 
-def add(transform: optax.GradientTransformation, apply: Apply) -> InPlace:
+def add(
+  transform: optax.GradientTransformation, apply: Apply, serves: Serves
+) -> InPlace:
   """The transform with `apply`."""
   extended = optax.with_extra_args_support(transform)
-  return InPlace(extended.init, extended.update, apply)
+  return InPlace(extended.init, extended.update, apply, serves)
 
 
 def apply(
@@ -55,8 +81,7 @@ def apply(
 
   The same as `update` and `optax.apply_updates`, which write the updates and
   read them again. An optimizer that is an `InPlace` may have a kernel without
-  that; where state and params are donated, it works in their memory. Training
-  by a config takes `update`, since it measures the updates.
+  that; where state and params are donated, it works in their memory.
 
   Args:
     tx: the optimizer.
@@ -64,8 +89,9 @@ def apply(
     state: of the optimizer.
     params: the parameters.
     impl: which kernel takes the step, by the names that the optimizer's op
-      has (8-bit Adam: `kernels_pallas.adam_8bit_update`); a tuple is tried in
-      its order. None for the first that is proved here.
+      has (`kernels_pallas.adam_8bit_update`, `lion_8bit_update`,
+      `momentum_8bit_update`); a tuple is tried in its order. None for the first
+      that is proved here.
     **extra_args: what else `tx.update` takes.
 
   Returns:
@@ -87,13 +113,46 @@ def apply(
   if params is None:
     raise ValueError("optim.apply needs params as its fourth argument.")
   if isinstance(tx, InPlace) and tx.apply is not None:
-    return tx.apply(gradients, state, params, impl=impl, **extra_args)
+    step = tx.apply(gradients, state, params, impl=impl, **extra_args)
+    return step.params, step.state
   if impl is not None:
     raise errors.UserError(
       f"optim.apply: impl={impl!r}: this optimizer has no kernel for whole"
-      " steps; allowed: None. optim.adam_8bit and optim.adamw_8bit have."
+      " steps; allowed: None. optim.adam_8bit, adamw_8bit, lion_8bit and"
+      " momentum_8bit have."
     )
-  return by_update(tx, gradients, state, params, **extra_args)
+  step = by_update(tx, gradients, state, params, **extra_args)
+  return step.params, step.state
+
+
+def in_training(
+  tx: optax.GradientTransformation,
+  gradients: PyTree,
+  state: PyTree,
+  params: PyTree,
+  scale: Array,
+  *,
+  keep_updates: bool,
+) -> Step:
+  """A step of a training run: by a kernel where one is proved for it.
+
+  Args:
+    tx: the optimizer.
+    gradients: of the parameters' structure.
+    state: of the optimizer.
+    params: the parameters.
+    scale: by which the gradients are multiplied.
+    keep_updates: whether the updates are asked for, as an array.
+  """
+  if (
+    not keep_updates
+    and isinstance(tx, InPlace)
+    and tx.apply is not None
+    and tx.serves is not None
+    and tx.serves(gradients, state, params)
+  ):
+    return tx.apply(gradients, state, params, scale=scale)
+  return by_update(tx, gradients, state, params, scale)
 
 
 def by_update(
@@ -101,9 +160,13 @@ def by_update(
   gradients: PyTree,
   state: PyTree,
   params: PyTree,
+  scale: Array | float | None = None,
   **extra_args: Any,
-) -> tuple[PyTree, PyTree]:
-  """`apply` without a way of the optimizer's own."""
+) -> Step:
+  """The step without a way of the optimizer's own."""
+  if scale is not None:
+    gradients = jax.tree.map(lambda g: g * scale, gradients)
   tx = optax.with_extra_args_support(tx)
   updates, state = tx.update(gradients, state, params, **extra_args)
-  return optax.apply_updates(params, updates), state
+  moved = optax.apply_updates(params, updates)
+  return Step(moved, state, optax.tree.norm(updates), updates)

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kernels_pallas import lion_8bit_update as op
+from kernels_pallas.lion_8bit_update import rule
 from normjax import validate
-from normjax.optim import compose, groups
+from normjax.optim import compose, groups, step_8bit
 from normjax.optim.quantize_state import describe_bits, quantize_state
 from normjax.types import Array, PyTree
 
@@ -23,13 +25,13 @@ def _lion(b1: float | Array, b2: float | Array) -> optax.GradientTransformation:
 
   def update(updates, state, params=None):
     del params
-    direction = jax.tree.map(
-      lambda g, m: jnp.sign(b1 * m + (1 - b1) * g), updates, state.mu
-    )
-    mu = jax.tree.map(
-      lambda g, m: jnp.where(jnp.isfinite(g), b2 * m + (1 - b2) * g, 0),
-      updates,
-      state.mu,
+    flat, structure = jax.tree.flatten(updates)
+    moved = [
+      rule.direction(g, m, b1, b2)
+      for g, m in zip(flat, jax.tree.leaves(state.mu), strict=True)
+    ]
+    direction, mu = (
+      structure.unflatten([row[n] for row in moved]) for n in range(2)
     )
     count = optax.safe_increment(state.count)
     return direction, optax.ScaleByLionState(count=count, mu=mu)
@@ -143,7 +145,17 @@ def lion_8bit(
   step = compose.descend(
     method, direction, learning_rate, weight_decay=weight_decay, mask=mask
   )
-  return compose.finish(method, compose.skip_entries(step, jnp.isfinite), mask)
+  return step_8bit.add(
+    method,
+    compose.finish(method, compose.skip_entries(step, jnp.isfinite), mask),
+    op,
+    lambda _, rate, scale: op.Scalars(rate, b1, b2, weight_decay, scale),
+    learning_rate=learning_rate,
+    mask=mask,
+    block_size=block_size,
+    block_layout=block_layout,
+    sign_repair=sign_repair,
+  )
 
 
 def routes(params: PyTree, **options: Any) -> Mapping[str, str]:

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from kernels_pallas import momentum_8bit_update as op
+from kernels_pallas.momentum_8bit_update import rule
 from normjax import validate
-from normjax.optim import compose, groups
+from normjax.optim import compose, groups, step_8bit
 from normjax.optim.quantize_state import describe_bits, quantize_state
 from normjax.types import Array, PyTree
 
@@ -34,9 +36,7 @@ def _momentum(momentum: float | Array) -> optax.GradientTransformation:
     del params
     # From m = 0 the first step gives m = g without a case of its own.
     mu = jax.tree.map(
-      lambda g, m: jnp.where(jnp.isfinite(g), momentum * m + g, 0),
-      updates,
-      state.mu,
+      lambda g, m: rule.accumulated(g, m, momentum), updates, state.mu
     )
     count = optax.safe_increment(state.count)
     return mu, Momentum8bitState(count=count, mu=mu)
@@ -149,7 +149,17 @@ def momentum_8bit(
     compose.add_decay(method, weight_decay, mask),
     compose.descend(method, direction, learning_rate),
   )
-  return compose.finish(method, compose.skip_entries(step, jnp.isfinite), mask)
+  return step_8bit.add(
+    method,
+    compose.finish(method, compose.skip_entries(step, jnp.isfinite), mask),
+    op,
+    lambda _, rate, scale: op.Scalars(rate, momentum, weight_decay, scale),
+    learning_rate=learning_rate,
+    mask=mask,
+    block_size=block_size,
+    block_layout=block_layout,
+    sign_repair=sign_repair,
+  )
 
 
 def routes(params: PyTree, **options: Any) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from normjax.nn import calling
 from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
+from normjax.optim import in_place
 from normjax.record import probes
 from normjax.record.files import ROW_KEYS
 from normjax.train import (
@@ -246,7 +247,6 @@ def train_step(
     clip / jnp.maximum(gradient_norm, jnp.finfo(jnp.float32).tiny),
     1.0,
   )
-  gradients = jax.tree.map(lambda g: g * factor, gradients)
 
   schedule_scalars = {
     path.split(".")[1]: value
@@ -256,12 +256,19 @@ def train_step(
   fraction = recipe.schedule(state.step, schedule_scalars)
   optimizer = recipe.make_optimizer(hyper, fraction)
   trained = frozen.select(state.params, recipe.trained)
-  updates, optimizer_state = optimizer.update(
-    gradients, state.optimizer_state, trained
+  step = in_place.in_training(
+    optimizer,
+    gradients,
+    state.optimizer_state,
+    trained,
+    factor,
+    keep_updates=bool(recipe.probes),
   )
-  measured |= measure.of_update(updates, trained, recipe.probes, recipe.roles)
+  moved = step.params
+  measured |= measure.of_update(
+    step.updates, trained, recipe.probes, recipe.roles
+  )
   loss = metrics[objectives.LOSS]
-  moved = optax.apply_updates(trained, updates)
   averaged = state.average
   if averaged is not None:
     decay = average.decay_at(state.step, hyper, warmup=recipe.ema_warmup)
@@ -272,7 +279,7 @@ def train_step(
     params=frozen.put_back(state.params, moved),
     stats=stats,
     grad_stats=grad_stats,
-    optimizer_state=optimizer_state,
+    optimizer_state=step.state,
     diverged_at=jnp.where(
       (state.diverged_at < 0) & bad, state.step, state.diverged_at
     ),
@@ -283,7 +290,7 @@ def train_step(
   return new_state, {
     **metrics,
     "grad_norm": gradient_norm,
-    "update_norm": optax.tree.norm(updates),
+    "update_norm": step.update_norm,
     "learning_rate": hyper["optimizer.learning_rate"] * fraction,
     "diverged_at": new_state.diverged_at,
     **measured,

@@ -2,11 +2,12 @@
 
 import json
 import sys
+import types
 
 import pytest
 
 from normjax import cli, optim
-from normjax.bench import leaves, peers, torch_client
+from normjax.bench import leaves, peers, torch_client, torch_peers
 from tests.bench import pretender
 
 TINY = [
@@ -132,3 +133,19 @@ def test_leaves_in_the_layout_of_torch():
   assert flat.count(leaves.TorchLeaf((12, 8), "matrix")) == 4
   assert flat.count(leaves.TorchLeaf((8, 12), "matrix")) == 2
   assert flat.count(leaves.TorchLeaf((8, 8), "matrix")) == 8
+
+
+def test_low_rank_peers_are_told_their_rank(monkeypatch):
+  """pytorch_optimizer projects only groups that name one."""
+  seen = []
+
+  class Peer:
+    def __init__(self, groups, lr):
+      seen.extend(groups)
+
+  package = types.SimpleNamespace(APOLLO=Peer, Fira=Peer)
+  monkeypatch.setitem(sys.modules, "pytorch_optimizer", package)
+  for name in ("APOLLO", "Fira"):
+    _, make = torch_peers.PEERS[f"pytorch_optimizer {name}"]
+    make({"matrix": ["w"], "embedding": [], "other": []})
+  assert [group["rank"] for group in seen] == [128, 128]

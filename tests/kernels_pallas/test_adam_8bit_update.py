@@ -10,10 +10,10 @@ from jax.experimental.pallas import tpu as pltpu
 from kernels_pallas import adam_8bit_update as op
 from kernels_pallas import codes, dispatch
 from kernels_pallas import contract as kernels
-from kernels_pallas.adam_8bit_update import gpu, ref, tpu
 from kernels_pallas.codes import Quantized
+from kernels_pallas.step_8bit import gpu, rule, tpu
 from tests import products
-from tests.kernels_pallas import contract
+from tests.kernels_pallas import contract, eight_bit
 
 SCALARS = op.Scalars(1e-3, 0.9, 0.999, 1e-8, 0.1, 10.0, 31.6)
 U = 2.0**-24
@@ -36,15 +36,14 @@ def draw(shape, exact=False, dtype=jnp.float32, seed=0):
     else codes.quantize(x, 256, signed, "rows", signed, "table")
     for x, signed in ((m, True), (v, False))
   )
-  return op.Leaf(w.astype(dtype), mu, nu), g.astype(dtype)
+  return op.Leaf(w.astype(dtype), (mu, nu)), g.astype(dtype)
 
 
 def assert_step(actual, leaf, g, *, decayed):
-  """Parameters to rounding, and codes that are equal."""
-  expected = jax.jit(
-    lambda leaf, g: ref.update_leaf(
-      leaf, g, SCALARS, decayed=decayed, blocks=op.Blocks(), form="table"
-    )
+  """Parameters to rounding, and codes that are equal; the step's squares."""
+  options = {"decayed": decayed, "blocks": op.Blocks(), "form": "table"}
+  expected, squares = jax.jit(
+    lambda leaf, g: rule.update_leaf(op.RULE, leaf, g, SCALARS, **options)
   )(leaf, g)
   w = np.float64(leaf.parameter)
   if leaf.parameter.dtype == jnp.float32:
@@ -54,7 +53,7 @@ def assert_step(actual, leaf, g, *, decayed):
     assert (apart <= bound).all()
   else:
     np.testing.assert_array_equal(actual.parameter, expected.parameter)
-  for new, held in zip(actual[1:], expected[1:], strict=True):
+  for new, held in zip(actual.moments, expected.moments, strict=True):
     if held.absmax is None:
       # The kernel's 1 - b1 is one of float32.
       largest = np.abs(held.codes).max()
@@ -64,6 +63,7 @@ def assert_step(actual, leaf, g, *, decayed):
     else:
       np.testing.assert_array_equal(new.codes, held.codes)
       np.testing.assert_allclose(new.absmax, held.absmax, rtol=16 * U)
+  return squares
 
 
 def test_mosaic_gpu(capfd):
@@ -76,8 +76,9 @@ def test_mosaic_gpu(capfd):
     strict=True,
   )
   decayed = [True, False, True, False]
-  moved = jax.jit(
+  moved, squares = jax.jit(
     lambda leaves, gradients: gpu.update(
+      op.RULE,
       leaves,
       gradients,
       SCALARS,
@@ -88,14 +89,18 @@ def test_mosaic_gpu(capfd):
     )
   )(leaves, gradients)
   assert "RACE DETECTED" not in "".join(capfd.readouterr())
-  for row in zip(moved, leaves, gradients, decayed, strict=True):
+  expected = sum(
     assert_step(*row[:3], decayed=row[3])
+    for row in zip(moved, leaves, gradients, decayed, strict=True)
+  )
+  np.testing.assert_allclose(squares, expected, rtol=1e-5)
 
 
 def test_pallas_tpu(capfd):
   leaf, g = draw((36, 600))
-  (moved,) = jax.jit(
+  (moved,), squares = jax.jit(
     lambda leaf, g: tpu.update(
+      op.RULE,
       [leaf],
       [g],
       SCALARS,
@@ -107,47 +112,28 @@ def test_pallas_tpu(capfd):
     )
   )(leaf, g)
   assert "RACE DETECTED" not in "".join(capfd.readouterr())
-  assert_step(moved, leaf, g, decayed=True)
+  expected = assert_step(moved, leaf, g, decayed=True)
+  np.testing.assert_allclose(squares, expected, rtol=1e-5)
 
 
 def numpy_step(w, g, mu, mu_absmax, nu, nu_absmax, numbers, *others, decayed):
   """Formulas in float64; codes are the nearest values of the map."""
   del others  # Cotangents.
-  rate, b1, b2, eps, decay, first, second = numbers
+  rate, b1, b2, eps, decay, first, second, scale = numbers
   good = np.isfinite(g)
-  g = np.where(good, g, 0)
-
-  def scales(absmax):
-    return np.repeat(absmax, 256, -1)[..., : w.shape[-1]]
-
-  def load(held, absmax, signed):
-    if np.isnan(absmax).all():
-      return held
-    values = np.float64(codes.dynamic_map(signed))
-    return values[np.int64(held)] * scales(absmax)
-
-  def store(x, absmax, signed):
-    if np.isnan(absmax).all():
-      return (x,)
-    x = np.float32(x)
-    starts = np.arange(0, x.shape[-1], 256)
-    absmax = np.maximum.reduceat(np.abs(x), starts, -1)
-    values = codes.dynamic_map(signed)
-    relative = x / np.where(scales(absmax) == 0, 1, scales(absmax))
-    found = np.abs(relative[..., None] - values).argmin(-1)
-    # A negative entry is not rounded to 0, whose code is 127.
-    return np.where(signed & (x < 0) & (found == 127), 126, found), absmax
-
-  mu_absmax, nu_absmax = (
-    np.full(1, np.nan) if x is None else x for x in (mu_absmax, nu_absmax)
-  )
-  m = b1 * load(mu, mu_absmax, True) + (1 - b1) * g
-  v = b2 * load(nu, nu_absmax, False) + (1 - b2) * g**2
+  g = np.where(good, g * scale, 0)
+  m = b1 * eight_bit.load(mu, mu_absmax, True) + (1 - b1) * g
+  v = b2 * eight_bit.load(nu, nu_absmax, False) + (1 - b2) * g**2
   m, v = (np.where(good, x, 0) for x in (m, v))
   moved = w - rate * first * m / (np.sqrt(v) * second + eps)
   moved -= rate * decay * decayed * moved
-  w = np.where(good, moved, w)
-  return w, *store(m, mu_absmax, True), *store(v, nu_absmax, False)
+  moved = np.where(good, moved, w)
+  return (
+    moved,
+    *eight_bit.store(m, mu_absmax, True),
+    *eight_bit.store(v, nu_absmax, False),
+    np.sum((moved - w) ** 2),
+  )
 
 
 class TestContract(contract.Contract):
@@ -179,7 +165,8 @@ def test_a_code_that_is_no_tie(wrong):
 
 
 def arguments(leaf, g, scalars=SCALARS):
-  return leaf.parameter, g, *leaf.mu, *leaf.nu, jnp.array(scalars)
+  mu, nu = leaf.moments
+  return leaf.parameter, g, *mu, *nu, jnp.array(scalars)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +210,7 @@ def test_refusals_have_reasons(shape, options, reason):
   w = jax.ShapeDtypeStruct(shape, jnp.float32)
   q = jax.ShapeDtypeStruct(shape, jnp.uint8)
   blocks = op.Blocks(size=options.get("block_size", 256))
-  s = jax.ShapeDtypeStruct(op.api.scale_shape(shape, blocks), jnp.float32)
+  s = jax.ShapeDtypeStruct(rule.scale_shape(shape, blocks), jnp.float32)
   with (
     products.compiled_for("gpu", "NVIDIA H200"),
     pytest.raises(dispatch.UnsupportedError, match=reason),
@@ -248,7 +235,7 @@ def test_the_gpu_kernel_is_for_hopper_and_offsets_of_32_bits(
   kind, shape, reason, exact
 ):
   w = jax.ShapeDtypeStruct(shape, jnp.float32)
-  scales = op.api.scale_shape(shape, op.Blocks())
+  scales = rule.scale_shape(shape, op.Blocks())
   codes_ = jax.ShapeDtypeStruct(shape, jnp.float32 if exact else jnp.uint8)
   s = None if exact else jax.ShapeDtypeStruct(scales, jnp.float32)
   given = (w, w, codes_, s, codes_, s)
@@ -264,3 +251,5 @@ def test_shapes_that_do_not_fit():
     op.adam_8bit_update(w, g, mu, absmax, nu, absmax[:, :1], scalars)
   with pytest.raises(ValueError, match="both mu_absmax and nu_absmax"):
     op.adam_8bit_update(w, g, mu, absmax, nu, None, scalars)
+  with pytest.raises(ValueError, match=r"scalars learning_rate, b1.*got 4"):
+    op.adam_8bit_update(w, g, mu, absmax, nu, absmax, scalars[:4])

@@ -121,6 +121,28 @@ def test_blocks_of_one_image_are_not_copied(monkeypatch):
   assert "f32[8,1,16,16,64]" not in compiled.as_text()
 
 
+@pytest.mark.parametrize(
+  ("name", "shape"), [("crms_norm", (2**10, 64)), ("frn", (8, 16, 16, 64))]
+)
+def test_blocks_need_no_memory_of_the_size_of_x(name, shape, monkeypatch):
+  """Neither the zeros that loops begin with, nor what a block reads, twice."""
+  monkeypatch.setattr(blocks, "pay", lambda x: True)
+  monkeypatch.setattr(blocks, "_IMAGE_VALUES", 16 * 16 * 64)
+  monkeypatch.setattr(blocks, "_ROWS", 64)
+  norm = norms.make(name)
+  x = jax.ShapeDtypeStruct(shape, jnp.float32)
+  variables = norm.init(shape[-1:])
+
+  def both(x, dy):
+    y, vjp = jax.vjp(lambda x: norm.apply(variables, x)[0], x)
+    return y, vjp(dy)
+
+  compiled = jax.jit(both).lower(x, x).compile()
+  # A block, of which there are 8 or 16, and what is computed of it.
+  temporary_bytes = compiled.memory_analysis().temp_size_in_bytes
+  assert temporary_bytes < 0.75 * 4 * np.prod(shape)
+
+
 def test_tanh_has_the_derivative_of_tanh():
   u = jnp.concatenate([jnp.linspace(-9, 9, 181), jnp.asarray([1e-30, 88.0])])
   slope = jax.jit(jax.vmap(jax.grad(pointwise.tanh)))(u)

@@ -8,8 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from kernels_pallas import dispatch
+from kernels_pallas import dispatch, proved
 from normjax import errors, optim
+from normjax.optim import in_place
+from tests import products
 
 
 def leaves(dtype):
@@ -28,32 +30,75 @@ def leaves(dtype):
   return params, gradients
 
 
+SCHEDULE = optax.linear_schedule(1, 0, 9)
+
+
 @pytest.mark.parametrize(
-  "options",
+  ("name", "options"),
   [
-    {"weight_decay": 0.1, "mask": "default", "b1": jnp.float32(0.9)},
-    {"block_layout": "flat", "learning_rate": optax.linear_schedule(1, 0, 9)},
-    {"dtype": jnp.bfloat16, "block_size": 64, "sign_repair": False},
+    (
+      "adam_8bit",
+      {"weight_decay": 0.1, "mask": "default", "b1": jnp.float32(0.9)},
+    ),
+    ("adam_8bit", {"block_layout": "flat", "learning_rate": SCHEDULE}),
+    (
+      "adam_8bit",
+      {"dtype": jnp.bfloat16, "block_size": 64, "sign_repair": False},
+    ),
+    ("lion_8bit", {"weight_decay": 0.1, "mask": "default"}),
+    ("lion_8bit", {"block_layout": "flat", "learning_rate": SCHEDULE}),
+    ("momentum_8bit", {"weight_decay": 0.1, "mask": "default"}),
+    ("momentum_8bit", {"learning_rate": SCHEDULE, "dtype": jnp.bfloat16}),
   ],
-  ids=["decay", "flat", "bfloat16"],
 )
-def test_it_is_the_update_and_the_sum(options):
+def test_it_is_the_update_and_the_sum(name, options):
   """Bit for bit: the kernels' reference is the optimizer's own arithmetic."""
   options = {"learning_rate": 0.1, **options}
   params, gradients = leaves(options.pop("dtype", jnp.float32))
-  tx = optim.adam_8bit(**options)
+  tx = optim.make(name, **options)
 
-  @jax.jit
-  def by_update(gradients, state, params):
-    updates, state = tx.update(gradients, state, params)
-    return optax.apply_updates(params, updates), state
-
-  by_apply = jax.jit(lambda *given: optim.apply(tx, *given))
+  by_update = jax.jit(lambda *given: in_place.by_update(tx, *given)[:3])
+  by_apply = jax.jit(lambda *given: tx.apply(*given)[:3])
   expected = actual = params, tx.init(params)
   for _ in range(2):
-    expected = by_update(gradients, *expected[::-1])
-    actual = by_apply(gradients, *actual[::-1])
+    *expected, norm = by_update(gradients, *expected[::-1])
+    *actual, update_norm = by_apply(gradients, *actual[::-1])
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
+    if params["bias"].dtype == jnp.float32:
+      np.testing.assert_allclose(update_norm, norm, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam_8bit", "lion_8bit", "momentum_8bit"])
+def test_training_takes_a_kernel_that_is_proved(name, monkeypatch):
+  """Unless the updates are asked for; so its step scales the gradients."""
+  tx = optim.make(name, learning_rate=0.1)
+  w = jax.ShapeDtypeStruct((32, 512), jnp.float32)
+  state = jax.eval_shape(tx.init, w)
+
+  def calls_kernel(keep_updates=False):
+    with products.compiled_for("gpu"):
+      jaxpr = jax.make_jaxpr(
+        lambda *given: in_place.in_training(
+          tx, *given, keep_updates=keep_updates
+        )
+      )(w, state, w, jax.ShapeDtypeStruct((), jnp.float32))
+    return f"{name}_update" in str(jaxpr)
+
+  assert not calls_kernel()
+  monkeypatch.setattr(proved, "missing", lambda *_: None)
+  assert calls_kernel()
+  assert not calls_kernel(keep_updates=True)
+
+
+def test_a_step_scales_the_gradients():
+  """As multiplying them before it does."""
+  params, gradients = leaves(jnp.float32)
+  tx = optim.momentum_8bit(0.1)
+  given = gradients, tx.init(params), params
+  scaled = tx.apply(*given, scale=0.5)
+  expected = in_place.in_training(tx, *given, 0.5, keep_updates=False)
+  assert expected.updates is not None  # On a CPU: that is its own path.
+  jax.tree.map(np.testing.assert_array_equal, scaled.params, expected.params)
 
 
 def test_other_optimizers():

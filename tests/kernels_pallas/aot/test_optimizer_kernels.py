@@ -9,7 +9,13 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from kernels_pallas import adam_8bit_update, aot, sinkhorn
+from kernels_pallas import (
+  adam_8bit_update,
+  aot,
+  lion_8bit_update,
+  momentum_8bit_update,
+  sinkhorn,
+)
 
 pytestmark = [
   pytest.mark.slow,
@@ -19,39 +25,59 @@ pytestmark = [
 ]
 
 
-def step(w, state, g, scalars):
-  return adam_8bit_update.adam_8bit_update(
-    w, g, *state, scalars, impl="mosaic_gpu"
-  )
+STEPS = {
+  "adam": (adam_8bit_update.adam_8bit_update, 2, 8),
+  "lion": (lion_8bit_update.lion_8bit_update, 1, 5),
+  "momentum": (momentum_8bit_update.momentum_8bit_update, 1, 4),
+}
 
 
-def arguments(rows, width):
+def step(function):
+  def run(w, state, g, scalars):
+    return function(w, g, *state, scalars, impl="mosaic_gpu")
+
+  return run
+
+
+def arguments(rows, width, moments, numbers):
   """Of a leaf: parameter, state, gradient, numbers of the step."""
   w = jax.ShapeDtypeStruct((rows, width), jnp.float32)
   codes = jax.ShapeDtypeStruct((rows, width), jnp.uint8)
   absmax = jax.ShapeDtypeStruct((rows, -(-width // 256)), jnp.float32)
-  scalars = jax.ShapeDtypeStruct((7,), jnp.float32)
-  return w, (codes, absmax, codes, absmax), w, scalars
+  scalars = jax.ShapeDtypeStruct((numbers,), jnp.float32)
+  return w, (codes, absmax) * moments, w, scalars
 
 
+def ideal_bytes(rows, width, moments):
+  """Of what is read and, but for the gradient, written."""
+  return rows * (12 * width + moments * (2 * width + 8 * -(-width // 256)))
+
+
+@pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("width", [512, 1368])
-def test_a_step_of_8bit_adam_is_in_place(width):
+def test_a_step_is_in_place(name, width):
+  function, moments, numbers = STEPS[name]
   compiled = aot.compile(
-    step, *arguments(512, width), target="h200", donate=(0, 1)
+    step(function),
+    *arguments(512, width, moments, numbers),
+    target="h200",
+    donate=(0, 1),
   )
-  ideal = 512 * (16 * width + 16 * -(-width // 256))
-  assert compiled.bytes <= 1.001 * ideal
-  assert compiled.kernels <= 2  # The other makes the decay, of scalars.
-  assert compiled.temporary_bytes < 1000
+  # Besides: a number per block for the sum of the squares, written and read.
+  assert compiled.bytes <= 1.005 * ideal_bytes(512, width, moments)
+  # The others make the decay and that sum, of scalars and of those numbers.
+  assert compiled.kernels <= 4
+  assert compiled.temporary_bytes < 512 * 4 * 8
   assert compiled.spilled_bytes == 0
 
 
 def test_each_device_steps_its_own_rows():
   mesh = Mesh(np.array(aot.described("h200", 4)), ("data",))
-  *cut, scalars = arguments(2048, 512)
+  function, *sizes = STEPS["adam"]
+  *cut, scalars = arguments(2048, 512, *sizes)
   rows, whole = P("data"), P()
-  function = jax.shard_map(
-    step,
+  run = jax.shard_map(
+    lambda *given: step(function)(*given)[:-1],
     mesh=mesh,
     in_specs=(rows, rows, rows, whole),
     out_specs=rows,
@@ -63,10 +89,8 @@ def test_each_device_steps_its_own_rows():
     )
     for tree, spec in [*((tree, rows) for tree in cut), (scalars, whole)]
   ]
-  compiled = aot.compile(
-    function, *placed, target="h200", devices=4, donate=(0, 1)
-  )
-  assert compiled.bytes <= 1.001 * 512 * (16 * 512 + 16 * 2)
+  compiled = aot.compile(run, *placed, target="h200", devices=4, donate=(0, 1))
+  assert compiled.bytes <= 1.005 * ideal_bytes(512, 512, 2)
   for collective in ("all-gather", "all-reduce", "permute", "all-to-all"):
     assert collective not in compiled.text
 

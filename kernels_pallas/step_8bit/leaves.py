@@ -1,5 +1,6 @@
-"""Trees of leaves, as the op has them, for what updates lists of them."""
+"""Trees of leaves, as an op has them, for what updates lists of them."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,13 +8,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from kernels_pallas.adam_8bit_update import ref
-from kernels_pallas.adam_8bit_update.ref import Blocks, Leaf, Scalars
 from kernels_pallas.codes import Quantized
+from kernels_pallas.step_8bit import rule as rule_lib
+from kernels_pallas.step_8bit.rule import Blocks, Leaf, Rule
 
-# (leaves, gradients, scalars, decayed=, blocks=) -> leaves.
-Update = Callable[..., list[Leaf]]
-Trees = tuple[Any, Any, Any, Any, Any]
+# (rule, leaves, gradients, scalars, decayed=, blocks=) -> leaves, and the sum
+# of the steps' squares.
+Update = Callable[..., tuple[list[Leaf], Array]]
+# Parameters, codes and absmax of each moment, the sum of the steps' squares.
+Results = tuple[Any, ...]
 
 _BLOCKS = Blocks()
 
@@ -32,53 +35,55 @@ def flags(decayed: Any, structure: Any) -> list[bool]:
   return structure.flatten_up_to(decayed)
 
 
-def trees(moved: Sequence[Sequence[Any]], structure: Any) -> Trees:
-  """What the op returns, of the five results of each leaf."""
-  w, *moments = (structure.unflatten(row[n] for row in moved) for n in range(5))
-  return w, *moments
+def trees(
+  moved: Sequence[Sequence[Any]], structure: Any, rule: Rule
+) -> Results:
+  """Parameters, codes and absmax, of those of each leaf."""
+  columns = range(1 + 2 * len(rule.signed))
+  return tuple(structure.unflatten(row[n] for row in moved) for n in columns)
 
 
 def of_trees(
   update: Update,
+  rule: Rule,
   parameters: Any,
   gradients: Any,
-  mu_codes: Any,
-  mu_absmax: Any,
-  nu_codes: Any,
-  nu_absmax: Any,
-  scalars: Scalars | Array,
-  *,
+  *rest: Any,
   decayed: Any = True,
   blocks: Blocks = _BLOCKS,
-) -> Trees:
+) -> Results:
   """The op's results by an `update`; arguments as the op's."""
-  given, structure = rows(
-    parameters, gradients, mu_codes, mu_absmax, nu_codes, nu_absmax
-  )
-  moved = update(
+  *columns, scalars = rest
+  given, structure = rows(parameters, gradients, *columns)
+  moved, squares = update(
+    rule,
     [
-      Leaf(w, Quantized(*moments[:2]), Quantized(*moments[2:]))
-      for w, _, *moments in given
+      Leaf(w, tuple(itertools.starmap(Quantized, itertools.batched(m, 2))))
+      for w, _, *m in given
     ],
     [row[1] for row in given],
-    Scalars(*scalars),
+    rule.scalars(*scalars),
     decayed=flags(decayed, structure),
     blocks=blocks,
   )
-  return trees(
-    [(leaf.parameter, *leaf.mu, *leaf.nu) for leaf in moved], structure
-  )
+  each = [(leaf.parameter, *itertools.chain(*leaf.moments)) for leaf in moved]
+  return *trees(each, structure, rule), squares
 
 
 def plain(form: str) -> Update:
   """The reference, leaf by leaf, by a form of the codes."""
 
-  def update(leaves, gradients, scalars, *, decayed, blocks):
-    each = zip(leaves, gradients, decayed, strict=True)
-    return [
-      ref.update_leaf(leaf, g, scalars, decayed=decay, blocks=blocks, form=form)
-      for leaf, g, decay in each
-    ]
+  def update(rule, leaves, gradients, scalars, *, decayed, blocks):
+    moved, squares = zip(
+      *(
+        rule_lib.update_leaf(
+          rule, leaf, g, scalars, decayed=decay, blocks=blocks, form=form
+        )
+        for leaf, g, decay in zip(leaves, gradients, decayed, strict=True)
+      ),
+      strict=True,
+    )
+    return list(moved), sum(squares, jnp.zeros(()))
 
   return update
 
@@ -87,18 +92,19 @@ def by_kernel(kernel: Update) -> Update:
   """The kernel; under `vmap` plain operations take its place."""
 
   def update(
+    rule: Rule,
     leaves: Sequence[Leaf],
     gradients: Sequence[Array],
-    scalars: Scalars,
+    scalars: Any,
     *,
     decayed: Sequence[bool],
     blocks: Blocks,
-  ) -> list[Leaf]:
+  ) -> tuple[list[Leaf], Array]:
     options = {"decayed": decayed, "blocks": blocks}
 
     @jax.custom_batching.custom_vmap
     def run(leaves, gradients, scalars):
-      return kernel(leaves, gradients, scalars, **options)
+      return kernel(rule, leaves, gradients, scalars, **options)
 
     @run.def_vmap
     def _(size, batched, *arguments):
@@ -106,12 +112,12 @@ def by_kernel(kernel: Update) -> Update:
       axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
 
       def members(*arguments):
-        return plain("arithmetic")(*arguments, **options)
+        return plain("arithmetic")(rule, *arguments, **options)
 
       out = jax.vmap(members, in_axes=axes)(*arguments)
       return out, jax.tree.map(lambda _: True, out)
 
-    wide = Scalars(*(jnp.asarray(s, jnp.float32) for s in scalars))
+    wide = rule.scalars(*(jnp.asarray(s, jnp.float32) for s in scalars))
     return run(list(leaves), list(gradients), wide)
 
   return update

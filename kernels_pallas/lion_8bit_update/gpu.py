@@ -1,0 +1,8 @@
+"""On Mosaic GPU: the pass of all such steps, by this rule."""
+
+import functools
+
+from kernels_pallas.lion_8bit_update.rule import RULE
+from kernels_pallas.step_8bit import gpu
+
+lion_8bit_update = functools.partial(gpu.step, RULE)
