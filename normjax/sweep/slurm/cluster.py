@@ -1,0 +1,214 @@
+"""What is asked of SLURM, by its own commands and by submitit."""
+
+import contextlib
+import enum
+import importlib.util
+import io
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from normjax import beside, errors, stopping
+from normjax.sweep.executor import NoRoomError
+from normjax.sweep.slurm.options import Options
+
+COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
+PATIENCE_S = 60.0
+# submitit counts the times that a job was out of time, and takes each signal
+# for one where the job has less than ten minutes. The pool's own bound is by
+# what the runs have done since.
+_NO_BOUND = 1_000_000
+_WAITS = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
+_RUNS = {
+  "COMPLETING",
+  "CONFIGURING",
+  "RESIZING",
+  "RUNNING",
+  "SIGNALING",
+  "STAGE_OUT",
+  "STOPPED",
+  "SUSPENDED",
+}
+
+
+class Stage(enum.Enum):
+  """Where a job is, as far as it matters here."""
+
+  WAITS = "waits"
+  RUNS = "runs"
+  OVER = "over"
+
+
+class State(NamedTuple):
+  """Of a job: SLURM's word for it, and its reason."""
+
+  word: str
+  reason: str
+
+  @property
+  def stage(self) -> Stage:
+    """What that means here."""
+    if self.word in _WAITS:
+      return Stage.WAITS
+    return Stage.RUNS if self.word in _RUNS else Stage.OVER
+
+
+UNKNOWN = State("no longer known to SLURM", "")
+
+
+def check(out: Path) -> None:
+  """Raises UserError where no job could be submitted from here."""
+  missing = [name for name in COMMANDS if shutil.which(name) is None]
+  if missing:
+    raise errors.UserError(
+      f"launcher slurm: no {', '.join(missing)} on the PATH; run it where jobs"
+      " are submitted, as on a login node, or take --launcher=local."
+    )
+  if importlib.util.find_spec("submitit") is None:
+    raise errors.UserError(
+      "launcher slurm: needs the package submitit, which is not installed: pip"
+      " install 'normjax[slurm]'."
+    )
+  if "%" in str(out.absolute()):
+    raise errors.UserError(
+      f"--out={out}: SLURM gives a % in a path a meaning of its own; take"
+      " another folder."
+    )
+
+
+def script(folder: Path, name: str, options: Options) -> str:
+  """The script that `submit` hands to sbatch."""
+  executor = _executor(folder, name, options)
+  command = executor._submitit_command_str
+  return executor._make_submission_file_text(command, "")
+
+
+def submit(job: Any, folder: Path, name: str, options: Options) -> str:
+  """Submits a job.
+
+  Args:
+    job: what runs there, as submitit takes it.
+    folder: for submitit's files; on a disk that all nodes see.
+    name: of the job.
+    options: see `Options`.
+
+  Returns:
+    The job's id.
+
+  Raises:
+    NoRoomError: sbatch refuses it; has sbatch's message.
+  """
+  import submitit
+
+  said = io.StringIO()
+  with _own_environment(options), contextlib.redirect_stderr(said):
+    try:
+      return _executor(folder, name, options).submit(job).job_id
+    except (
+      submitit.core.utils.FailedJobError,
+      submitit.core.utils.FailedSubmissionError,
+    ) as error:
+      lines = [line.strip() for line in str(error).splitlines()]
+      message = " | ".join(filter(None, lines))
+      raise NoRoomError(f"sbatch refuses the job: {message}") from error
+
+
+def states(names: Iterable[str]) -> Mapping[str, State] | None:
+  """The jobs of these names that SLURM knows, by id; None where it is silent.
+
+  squeue, not sacct, which asks a data base that many clusters do not have.
+  """
+  names = ",".join(names)
+  if not names:
+    return {}
+  output = _call(
+    "squeue", "--noheader", "--states=all", f"--name={names}",
+    "--format=%i|%T|%r",
+  )  # fmt: skip
+  if output is None:
+    return None
+  rows = [line.strip().split("|") for line in output.splitlines()]
+  return {row[0]: State(row[1], row[2]) for row in rows if len(row) == 3}
+
+
+def cancel(ids: Iterable[str]) -> None:
+  """Cancels jobs; those that are over already do not matter."""
+  if ids := list(ids):
+    _call("scancel", "--quiet", *ids)
+
+
+def _call(*command: str) -> str | None:
+  """What a command prints; None where it failed, or did not end."""
+  try:
+    return subprocess.run(
+      command,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      stdin=subprocess.DEVNULL,
+      timeout=PATIENCE_S,
+      check=True,
+      text=True,
+    ).stdout
+  except (OSError, subprocess.SubprocessError):
+    return None
+
+
+def _executor(folder: Path, name: str, options: Options) -> Any:
+  """The executor of submitit, which makes the script and submits it."""
+  import submitit
+
+  executor = submitit.SlurmExecutor(
+    folder=folder,
+    max_num_timeout=_NO_BOUND,
+    # Nothing may come before the path that `setup` gives.
+    python=f"{shlex.quote(sys.executable)} -P",
+  )
+  environment = beside.environment()
+  environment["SUBMITIT_PREEMPT_SIGNAL"] = stopping.CLUSTER.name[3:]
+  parameters = dict(options.parameters())
+  delay_s = parameters.pop("signal_delay_s")
+  executor.update_parameters(
+    **parameters,
+    job_name=name,
+    setup=[
+      f"export {key}={shlex.quote(value)}" for key, value in environment.items()
+    ],
+    additional_parameters={
+      "requeue": True,
+      "signal": f"{stopping.CLUSTER.name[3:]}@{delay_s}",
+    },
+  )
+  return executor
+
+
+@contextlib.contextmanager
+def _own_environment(options: Options) -> Iterator[None]:
+  """Takes away variables that would overrule the script.
+
+  sbatch reads defaults from `SBATCH_PARTITION` and others, which is welcome
+  for what was not asked for, but it lets them win over what was. Inside of a
+  job, SLURM's own variables describe that job, not the new one.
+  """
+  others = {
+    "time": "TIMELIMIT",
+    "mem": "MEM_PER_NODE",
+    "job_name": "JOB_NAME",
+    "no_requeue": "NO_REQUEUE",
+    "signal": "SIGNAL",
+  }
+  given = {*options.parameters(), "job_name", "no_requeue", "signal"}
+  hidden = {f"SBATCH_{others.get(key, key.upper())}" for key in given}
+  if "SLURM_JOB_ID" in os.environ:
+    prefixes = ("SLURM_", "SLURMD_", "SRUN_")
+    hidden |= {k for k in os.environ if k.startswith(prefixes)}
+    hidden -= {"SLURM_CONF"}
+  taken = {k: os.environ.pop(k) for k in hidden if k in os.environ}
+  try:
+    yield
+  finally:
+    os.environ.update(taken)
