@@ -172,12 +172,15 @@ def _executor(folder: Path, name: str, options: Options) -> Any:
   environment["SUBMITIT_PREEMPT_SIGNAL"] = stopping.CLUSTER.name[3:]
   parameters = dict(options.parameters())
   delay_s = parameters.pop("signal_delay_s")
+  # Since SLURM 22.05 srun does not take the cores that sbatch was asked for.
+  cores = options.cpus_per_task
   executor.update_parameters(
     **parameters,
     job_name=name,
     setup=[
       f"export {key}={shlex.quote(value)}" for key, value in environment.items()
     ],
+    srun_args=[f"--cpus-per-task={cores}"] if cores else [],
     additional_parameters={
       "requeue": True,
       "signal": f"{stopping.CLUSTER.name[3:]}@{delay_s}",

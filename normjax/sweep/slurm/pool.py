@@ -114,6 +114,12 @@ class SlurmPool:
     """A number that few queues mind."""
     return 8
 
+  @classmethod
+  def script(cls, out: Path) -> str:
+    """The script that sbatch would be given for a slot; nothing is written."""
+    launcher = launchers.Launcher(out)
+    return cluster.script(launcher.folder / "0-1", launcher.name, cls.options)
+
   def start(self, slot: int) -> None:
     """Submits a job, or has the one that the slot has start a worker.
 
@@ -321,17 +327,6 @@ class SlurmPool:
 def with_options(options: Options) -> type[SlurmPool]:
   """The executor whose jobs ask for these."""
   return type("SlurmPool", (SlurmPool,), {"options": options})
-
-
-def script(out: Path, options: Options) -> str:
-  """The script that sbatch would be given for a slot; nothing is written.
-
-  Raises:
-    UserError: there is no SLURM here, or no submitit.
-  """
-  cluster.check(out)
-  launcher = launchers.Launcher(out)
-  return cluster.script(launcher.folder / "0-1", launcher.name, options)
 
 
 def _how_it_ended(seat: Seat, state: cluster.State) -> str:
