@@ -1,6 +1,5 @@
 """The flags that say where the runs of a sweep happen."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 

@@ -36,6 +36,10 @@ _RUNS = {
 }
 
 
+# Ends that are no fault of what ran there.
+_TAKEN = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED", "TIMEOUT"}
+
+
 class Stage(enum.Enum):
   """Where a job is, as far as it matters here."""
 
@@ -56,6 +60,11 @@ class State(NamedTuple):
     if self.word in _WAITS:
       return Stage.WAITS
     return Stage.RUNS if self.word in _RUNS else Stage.OVER
+
+  @property
+  def is_taken(self) -> bool:
+    """Whether the cluster ended it for reasons of its own."""
+    return self.word in _TAKEN
 
 
 UNKNOWN = State("no longer known to SLURM", "")
@@ -162,14 +171,17 @@ def _executor(folder: Path, name: str, options: Options) -> Any:
   """The executor of submitit, which makes the script and submits it."""
   import submitit
 
+  name_of_signal = stopping.CLUSTER.name.removeprefix("SIG")
+  # A signal that comes before Python can hear it must not end the job; with -P
+  # nothing comes before the path that `setup` gives.
+  python = f"trap '' {name_of_signal}; exec {shlex.quote(sys.executable)} -P"
   executor = submitit.SlurmExecutor(
     folder=folder,
     max_num_timeout=_NO_BOUND,
-    # Nothing may come before the path that `setup` gives.
-    python=f"{shlex.quote(sys.executable)} -P",
+    python=f"bash -c {shlex.quote(python + ' "$@"')} normjax",
   )
   environment = beside.environment()
-  environment["SUBMITIT_PREEMPT_SIGNAL"] = stopping.CLUSTER.name[3:]
+  environment["SUBMITIT_PREEMPT_SIGNAL"] = name_of_signal
   parameters = dict(options.parameters())
   delay_s = parameters.pop("signal_delay_s")
   # Since SLURM 22.05 srun does not take the cores that sbatch was asked for.
@@ -183,7 +195,7 @@ def _executor(folder: Path, name: str, options: Options) -> Any:
     srun_args=[f"--cpus-per-task={cores}"] if cores else [],
     additional_parameters={
       "requeue": True,
-      "signal": f"{stopping.CLUSTER.name[3:]}@{delay_s}",
+      "signal": f"{name_of_signal}@{delay_s}",
     },
   )
   return executor

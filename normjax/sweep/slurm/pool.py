@@ -285,7 +285,8 @@ class SlurmPool:
       del self._seats[seat.slot]
       if not seat.is_open:
         return
-      if seat.left == stopping.CLUSTER.name:  # It could not be requeued.
+      # The time was up, or room was needed, and it was not requeued.
+      if state.is_taken or seat.left == stopping.CLUSTER.name:
         yield from self._send_back(seat)
         return
       yield from seat.held
