@@ -59,6 +59,7 @@ def test_what_the_cluster_takes_back_goes_on(
     for i, t in enumerate({troubles})]"""
   out = tmp_path / "out"
   config = write_config(sweep, step_s=0.15)
+  (fake_slurm / "requeue_s").write_text("0.7")  # The queue takes its time.
   summary = run_toy(config, out, executor="slurm", retries=0)
   assert attempts(out) == {
     "": ["done"],

@@ -100,7 +100,8 @@ class Session:
     """Obeys until it is time to leave; returns why it is."""
     self._spool.begin()
     if word := self._spool.read_word():
-      self._done = word.number  # It was for the job as it ran before.
+      # It was for the job as it ran before; its worker counts from there.
+      self._done = self._start = word.number
     self._start_worker()
     while not (why := self._why_leave()):
       for event in self._pool.events(POLL_S):

@@ -283,6 +283,7 @@ class SlurmPool:
     """
     if state.stage == cluster.Stage.OVER:
       del self._seats[seat.slot]
+      cluster.cancel([seat.job_id])  # What SLURM forgot must not come back.
       if not seat.is_open:
         return
       # The time was up, or room was needed, and it was not requeued.
@@ -295,7 +296,7 @@ class SlurmPool:
     elif state.stage == cluster.Stage.WAITS:
       if was_ready:
         yield from self._send_back(seat)
-      elif state.reason != seat.reason:
+      elif state.reason not in (seat.reason, "None"):
         seat.reason = state.reason
         yield Note(f"job {seat.job_id} waits: {state.reason}")
 
