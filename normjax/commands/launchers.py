@@ -43,12 +43,8 @@ def define_flags(values: flags.FlagValues) -> None:
       flags.DEFINE_string(_PREFIX + name, None, text, flag_values=values)
 
 
-def executor(values: flags.FlagValues, out: Path) -> Any:
+def executor(values: flags.FlagValues) -> Any:
   """What `run_sweep` takes as its executor.
-
-  Args:
-    values: of the command.
-    out: of the sweep.
 
   Raises:
     UserError: an option of another launcher, or no such launcher here.
@@ -68,11 +64,11 @@ def executor(values: flags.FlagValues, out: Path) -> Any:
     return launcher
   from normjax.sweep.slurm import cluster, options, pool
 
-  cluster.check(out)
+  cluster.check()
   return pool.with_options(options.Options(**given))
 
 
 def show(place: Any, out: Path) -> None:
   """Prints what a launcher would submit, where it submits anything."""
   if not isinstance(place, str):
-    print(escape.lines(f"each job's script:\n\n{place.script(out)}"))
+    print(escape.lines(f"the script of each job:\n\n{place.script(out)}"))

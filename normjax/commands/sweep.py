@@ -49,7 +49,7 @@ def run(
   from normjax import report, sweep
 
   out = arguments.out_directory(values, path)
-  place = launchers.executor(values, out)
+  place = launchers.executor(values)
   summary = sweep.run_sweep(
     path,
     out,

@@ -141,19 +141,29 @@ def test_out_of_time(slurm, write_config, start_toy, tmp_path):
   assert any("interrupted" in ends for ends in attempts(out).values())
 
 
-def test_a_launcher_that_was_killed(slurm, write_config, start_toy, tmp_path):
+def test_launchers_that_end(slurm, write_config, start_toy, tmp_path):
+  """One is killed, the next is interrupted, the third ends the sweep."""
   out = tmp_path / "out"
-  config = write_config("grid(seed=range(2))", step_s=1.5)
-  process = start_toy(config, out, slurm={}, workers=2)
-  wait_for(
-    lambda: all("step 1" in log_of(out, s) for s in ("a0", "a1")), process
-  )
+  config = write_config("grid(seed=range(2))", step_s=2.0)
+
+  def start(step):
+    process = start_toy(config, out, slurm={}, workers=2)
+    wait_for(lambda: all(step in log_of(out, s) for s in ("a0", "a1")), process)
+    return process
+
+  process = start("step 1")
   process.send_signal(signal.SIGKILL)
   process.wait()
-  process = start_toy(config, out, slurm={}, workers=2)
-  said, errors = process.communicate(timeout=PATIENCE_S)
-  assert process.returncode == 0, said + errors
+  process = start("step 2")
+  process.send_signal(signal.SIGINT)
+  _, errors = process.communicate(timeout=PATIENCE_S)
+  assert process.returncode == 130, errors
   assert "of a launcher that is gone; their runs go on in new ones" in errors
+  assert not slurm("squeue", "--noheader", "--states=RUNNING,PENDING")
+  _, errors = start("step 4").communicate(timeout=PATIENCE_S)
+  assert "gone" not in errors
+  assert [*attempts(out).values()] == [["interrupted", "done"]] * 2
   for log in logs(out).values():
-    assert log[log.index("interrupted") + 1] == "begin"
+    ends = [i for i, line in enumerate(log) if line == "interrupted"]
+    assert [log[i + 1] for i in ends] == ["begin"] * 2
     assert len([line for line in log if line.startswith("step")]) == 4

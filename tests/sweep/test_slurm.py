@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from toy_runner import logs
@@ -22,7 +23,14 @@ from normjax.sweep.executor import (
   Preempted,
   Ready,
 )
-from normjax.sweep.slurm import cluster, launchers, options, pool, spool
+from normjax.sweep.slurm import (
+  cluster,
+  job,
+  launchers,
+  options,
+  pool,
+  spool,
+)
 
 PATIENCE_S = 60.0
 
@@ -109,7 +117,7 @@ class Cluster:
     self.states = {}
     self.spools = []
     self.cancelled = []
-    monkeypatch.setattr(cluster, "check", lambda out: None)
+    monkeypatch.setattr(cluster, "check", lambda: None)
     monkeypatch.setattr(cluster, "submit", self._submit)
     monkeypatch.setattr(cluster, "states", lambda names: self.states)
     monkeypatch.setattr(cluster, "cancel", self.cancelled.extend)
@@ -285,6 +293,31 @@ def test_what_a_job_waits_for_is_told_once(jobs):
   assert jobs.notes() == []
 
 
+def test_a_job_that_waited_for_long_makes_room(jobs, monkeypatch):
+  """Also where it is given runs at that very moment."""
+  monkeypatch.setattr(job, "IDLE_S", -1.0)
+  jobs.pool.start(0)
+  session = job.Session(jobs.spools[0], Silent(), heard=[], grace_s=1.0)
+  assert session.serve() == job.IDLE
+  jobs.run()
+  jobs.set("COMPLETED")
+  assert jobs.events() == SENT_BACK
+  jobs.pool.start(0)
+  assert len(jobs.spools) == 2
+
+
+class Silent:
+  """A pool of a job whose worker says nothing."""
+
+  def start(self, slot):
+    pass
+
+  def events(self, timeout_s):
+    return []
+
+  stop = events
+
+
 def test_slurm_may_be_silent(jobs):
   jobs.begin()
   jobs.states = None
@@ -337,12 +370,10 @@ def test_no_slurm_here_is_one_line(monkeypatch, tmp_path, capsys):
   assert said in capsys.readouterr().err
 
 
-def test_submitit_that_is_missing_is_one_line(
-  fake_slurm, monkeypatch, tmp_path
-):
+def test_submitit_that_is_missing_is_one_line(fake_slurm, monkeypatch):
   monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None)
   with pytest.raises(errors.UserError, match=r"pip install 'normjax\[slurm\]'"):
-    cluster.check(tmp_path)
+    cluster.check()
 
 
 def test_what_sbatch_refuses_is_one_line(
@@ -382,6 +413,11 @@ def test_a_dry_run_prints_the_script(fake_slurm, tmp_path):
   # srun does not take over what sbatch was asked for.
   assert " --cpus-per-task=3 " in text.partition("\nsrun ")[2]
   assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_slurm_would_not_find():
+  with pytest.raises(errors.UserError, match=r"--out=runs/5%: SLURM gives a %"):
+    pool.SlurmPool.script(Path("runs/5%"))
 
 
 def test_a_launcher_of_another_machine_is_given_time(monkeypatch, tmp_path):

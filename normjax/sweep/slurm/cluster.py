@@ -70,7 +70,7 @@ class State(NamedTuple):
 UNKNOWN = State("no longer known to SLURM", "")
 
 
-def check(out: Path) -> None:
+def check() -> None:
   """Raises UserError where no job could be submitted from here."""
   missing = [name for name in COMMANDS if shutil.which(name) is None]
   if missing:
@@ -83,6 +83,10 @@ def check(out: Path) -> None:
       "launcher slurm: needs the package submitit, which is not installed: pip"
       " install 'normjax[slurm]'."
     )
+
+
+def check_folder(out: Path) -> None:
+  """Raises UserError where SLURM would not find a sweep's folder."""
   if "%" in str(out.absolute()):
     raise errors.UserError(
       f"--out={out}: SLURM gives a % in a path a meaning of its own; take"

@@ -23,11 +23,13 @@ from normjax.sweep.executor import (
   Note,
 )
 from normjax.sweep.local import LocalPool
-from normjax.sweep.slurm.spool import BEAT, Spool, What, Word
+from normjax.sweep.slurm.spool import Spool, What, Word
 
 POLL_S = 0.25
-# A launcher that gives no sign for so long is taken for gone.
-BEAT_PATIENCE_S = 900.0
+# So long a job waits for runs, as where the launcher is gone, or has none; then
+# it makes room for others.
+IDLE_S = 600.0
+IDLE = "idle"
 # Of the time between the signal and the end, for all but checkpoints.
 _RESERVE_S = 15.0
 _SLOT = 0  # Of the job's own pool.
@@ -93,8 +95,7 @@ class Session:
     self._has_worker = False
     self._done = 0  # The number of the last word that was obeyed.
     self._start = 0  # The number of the one that started the worker.
-    self._beat = ""
-    self._beat_s = time.monotonic()
+    self._busy_s = time.monotonic()
 
   def serve(self) -> str:
     """Obeys until it is time to leave; returns why it is."""
@@ -125,20 +126,10 @@ class Session:
     word = self._new_word()
     if word and word.what == What.LEAVE:
       return word.what, word.grace_s
-    if not self._left and self._is_alone():
-      return "the launcher gives no sign", 0.0
-    return None
-
-  def _is_alone(self) -> bool:
-    """Whether the launcher has not been heard of for long, by this clock."""
-    try:
-      beat = (self._spool.folder.parent / BEAT).read_text()
-    except OSError:
-      beat = ""
     now_s = time.monotonic()
-    if beat != self._beat:
-      self._beat, self._beat_s = beat, now_s
-    return now_s - self._beat_s > BEAT_PATIENCE_S
+    if self._left or word:
+      self._busy_s = now_s
+    return (IDLE, 0.0) if now_s - self._busy_s > IDLE_S else None
 
   def _new_word(self) -> Word | None:
     word = self._spool.read_word()

@@ -1,16 +1,18 @@
 """The launchers of a sweep, those that are gone too, and their jobs.
 
 A launcher that is killed leaves jobs behind. They end what they are at, and
-themselves when they have waited for long. Who starts the sweep again cancels
-them first, so that no run is written by two: each writes a last checkpoint, and
-goes on in a new job. They are found by their name, which SLURM knows, so that
-none is forgotten whatever was on disk when the launcher ended.
+themselves when they have waited for some time. Who starts the sweep again
+cancels them first, so that no run is written by two: each writes a last
+checkpoint, and goes on in a new job. They are found by their name, which SLURM
+knows, so that none is forgotten whatever was on disk when the launcher ended.
 """
 
 import contextlib
+import json
 import logging
 import re
 import secrets
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,7 +97,7 @@ def _gone(parent: Path) -> list[Path]:
   for beat in sorted(parent.glob(f"*/{BEAT}")):
     if lock.is_abandoned(beat.parent):
       gone.append(beat.parent)
-    else:
+    elif _host(beat.parent) != socket.gethostname():
       unknown[beat] = _text(beat)
   if unknown:  # Of another machine, as where there are several login nodes.
     _LOG.warning(
@@ -108,6 +110,14 @@ def _gone(parent: Path) -> list[Path]:
     gone += [beat.parent for beat, text in unknown.items()
              if _text(beat) == text]  # fmt: skip
   return gone
+
+
+def _host(folder: Path) -> str:
+  """The machine of the launcher that locked a folder."""
+  try:
+    return json.loads(_text(folder / lock.NAME))["host"]
+  except (ValueError, KeyError):
+    return ""
 
 
 def _text(path: Path) -> str:

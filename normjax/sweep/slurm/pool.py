@@ -22,7 +22,7 @@ from normjax.sweep.executor import (
   Ready,
 )
 from normjax.sweep.slurm import cluster, launchers
-from normjax.sweep.slurm.job import Job
+from normjax.sweep.slurm.job import IDLE, Job
 from normjax.sweep.slurm.options import Options
 from normjax.sweep.slurm.spool import Spool, What, Word
 
@@ -98,7 +98,8 @@ class SlurmPool:
     Raises:
       UserError: there is no SLURM here, or no submitit.
     """
-    cluster.check(out)
+    cluster.check()
+    cluster.check_folder(out)
     self._runner = runner
     self._directory = SweepDirectory(out)
     self._seats: dict[int, Seat] = {}
@@ -117,6 +118,7 @@ class SlurmPool:
   @classmethod
   def script(cls, out: Path) -> str:
     """The script that sbatch would be given for a slot; nothing is written."""
+    cluster.check_folder(out)
     launcher = launchers.Launcher(out)
     return cluster.script(launcher.folder / "0-1", launcher.name, cls.options)
 
@@ -286,8 +288,9 @@ class SlurmPool:
       cluster.cancel([seat.job_id])  # What SLURM forgot must not come back.
       if not seat.is_open:
         return
-      # The time was up, or room was needed, and it was not requeued.
-      if state.is_taken or seat.left == stopping.CLUSTER.name:
+      # The time was up, or others needed the room, and it was not requeued; or
+      # it left because it waited for long, just when it was given runs.
+      if state.is_taken or seat.left in (stopping.CLUSTER.name, IDLE):
         yield from self._send_back(seat)
         return
       yield from seat.held
