@@ -253,6 +253,14 @@ def test_a_worker_that_died_costs_no_new_job(jobs):
   assert len(jobs.spools) == 1
 
 
+def test_nothing_is_told_of_a_slot_after_its_end(jobs):
+  """Its worker died just before the job was sent back."""
+  jobs.begin()
+  jobs.spools[0].tell(start=0, died="killed")
+  jobs.set("PENDING", "BeginTime")
+  assert jobs.events() == [Died(0, "killed")]
+
+
 def test_a_slot_that_is_ended_tells_nothing(jobs):
   jobs.begin()
   jobs.pool.end(0)

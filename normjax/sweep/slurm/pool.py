@@ -297,7 +297,7 @@ class SlurmPool:
       seat.close()
       yield Died(seat.slot, _how_it_ended(seat, state))
     elif state.stage == cluster.Stage.WAITS:
-      if was_ready:
+      if was_ready and seat.is_open:
         yield from self._send_back(seat)
       elif state.reason not in (seat.reason, "None"):
         seat.reason = state.reason

@@ -8,6 +8,7 @@ lock is needed, and no listing of a folder is relied on.
 
 import dataclasses
 import enum
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from normjax.record import files
 WORD = "word.json"
 ANSWERS = "answers.jsonl"
 BEAT = "beat"
+# Of a file that is not there yet, or was replaced on its server just now.
+_LATER = (errno.ENOENT, errno.ESTALE)
 
 
 class What(enum.StrEnum):
@@ -80,7 +83,9 @@ class Spool:
       with (self.folder / ANSWERS).open("rb") as file:
         file.seek(offset)
         text = file.read()
-    except FileNotFoundError:
+    except OSError as error:
+      if error.errno not in _LATER:
+        raise
       return
     for line in text.splitlines(keepends=True):
       if not line.endswith(b"\n"):
