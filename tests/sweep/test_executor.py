@@ -38,7 +38,11 @@ def attempts(out):
   return methods
 
 
-@pytest.mark.parametrize("place", ["local", "slurm"])
+@pytest.mark.parametrize(
+  # `test_slurm` has jobs that are sent back, and their pool.
+  "place",
+  ["local", pytest.param("slurm", marks=pytest.mark.slow)],
+)
 def test_a_sweep_in_this_process_ends_as_one_elsewhere(
   write_config, run_toy, tmp_path, fake_slurm, place
 ):

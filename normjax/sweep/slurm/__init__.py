@@ -26,5 +26,6 @@ A run that was sent back with its job has lost nothing, and no attempt of it is
 counted, unless it gets no further time after time.
 
 `options` says what a job may ask for, `cluster` calls SLURM, `spool` is the
-folder, `job` what runs on the cluster, `pool` the executor.
+folder, `job` what runs on the cluster, `seat` a job as the launcher sees it,
+`launchers` whose jobs they are, `pool` the executor.
 """

@@ -1,6 +1,5 @@
 """The executor whose slots are jobs of a SLURM cluster; see the package."""
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from normjax import stopping
 from normjax.record.directory import SweepDirectory
-from normjax.sweep import local, protocol
+from normjax.sweep import protocol
 from normjax.sweep.executor import (
   Cause,
   Died,
@@ -24,58 +23,14 @@ from normjax.sweep.executor import (
 from normjax.sweep.slurm import cluster, launchers
 from normjax.sweep.slurm.job import IDLE, Job
 from normjax.sweep.slurm.options import Options
-from normjax.sweep.slurm.spool import Spool, What, Word
+from normjax.sweep.slurm.seat import Seat
+from normjax.sweep.slurm.spool import Spool, What
 
 # So often is a run sent back from the same step before that is its failure.
 MAX_STALLS = 3
 # A job that was asked to leave has this on top of what its runs are given.
 LATE_S = 10.0
 _ENDS = (Finished, Failed, Interrupted)
-
-
-@dataclasses.dataclass
-class Seat:
-  """A job, as the launcher sees it.
-
-  Attributes:
-    slot: that it is.
-    job_id: SLURM's.
-    spool: its folder.
-    log: of the job itself.
-    offset: answers before it have been read.
-    number: of the last word.
-    since: answers to earlier workers than this word's do not count.
-    is_open: whether its slot has been started, and not ended.
-    is_ready: whether its worker has been heard of.
-    lanes: those that its worker has and that have not ended, by run id.
-    held: interruptions whose cause is not known yet.
-    left: why the job leaves, once it does.
-    reason: SLURM's, of its waiting, as it was told last.
-  """
-
-  slot: int
-  job_id: str
-  spool: Spool
-  log: Path
-  offset: int = 0
-  number: int = 0
-  since: int = 0
-  is_open: bool = True
-  is_ready: bool = False
-  lanes: dict[str, Lane] = dataclasses.field(default_factory=dict)
-  held: list[Interrupted] = dataclasses.field(default_factory=list)
-  left: str = ""
-  reason: str = ""
-
-  def say(self, what: What, request: str = "", grace_s: float = 0.0) -> None:
-    """Asks the job for something."""
-    self.number += 1
-    self.spool.write_word(Word(self.number, what, request, grace_s))
-
-  def close(self) -> None:
-    """Forgets its worker; nothing more is told of it."""
-    self.is_open = self.is_ready = False
-    self.lanes, self.held, self.left = {}, [], ""
 
 
 class SlurmPool:
@@ -234,7 +189,7 @@ class SlurmPool:
       if not seat.is_open:
         return
       if row["start"] >= seat.since:
-        said = self._answer(seat, row)
+        said = seat.answer(row)
         if isinstance(said, Ready) and seat.is_ready:
           # SLURM has begun the job anew. The line is read again when the slot
           # is started, which this worker is too early for.
@@ -243,21 +198,6 @@ class SlurmPool:
         seat.offset = offset
         yield from self._take(seat, said)
       seat.offset = offset
-
-  def _answer(self, seat: Seat, row: dict) -> Event | None:
-    """A line as an event of the slot; None where the job leaves."""
-    if "left" in row:
-      seat.left = row["left"]
-      return None
-    if "died" in row:
-      return Died(seat.slot, row["died"])
-    if "note" in row:
-      return Note(row["note"])
-    try:
-      said = protocol.read_answer(row["said"], slot=0)
-    except protocol.ProtocolError as error:
-      return Died(seat.slot, str(error))
-    return dataclasses.replace(said, slot=seat.slot)
 
   def _take(self, seat: Seat, said: Event | None) -> Iterator[Event]:
     """Tells an answer, as far as it can be judged now."""
@@ -295,7 +235,7 @@ class SlurmPool:
         return
       yield from seat.held
       seat.close()
-      yield Died(seat.slot, _how_it_ended(seat, state))
+      yield Died(seat.slot, seat.how_it_ended(state))
     elif state.stage == cluster.Stage.WAITS:
       if was_ready and seat.is_open:
         yield from self._send_back(seat)
@@ -332,14 +272,3 @@ class SlurmPool:
 def with_options(options: Options) -> type[SlurmPool]:
   """The executor whose jobs ask for these."""
   return type("SlurmPool", (SlurmPool,), {"options": options})
-
-
-def _how_it_ended(seat: Seat, state: cluster.State) -> str:
-  """SLURM's word, and the last lines of the job's log."""
-  how = f"job {seat.job_id} of SLURM ended: {state.word}"
-  if state.reason not in ("", "None"):
-    how += f" ({state.reason})"
-  with contextlib.suppress(OSError):
-    if tail := local.log_tail(seat.log):
-      how += f"; the end of {seat.log}: {tail}"
-  return how
