@@ -315,15 +315,58 @@ def test_a_job_that_waited_for_long_makes_room(jobs, monkeypatch):
 
 
 class Silent:
-  """A pool of a job whose worker says nothing."""
+  """A pool of a job whose worker says nothing; `then` is done in turn."""
+
+  def __init__(self, *then):
+    self._then = list(then)
+    self.given = []
 
   def start(self, slot):
-    pass
+    self.given.append("start")
+
+  def submit(self, slot, lanes):
+    self.given += [lane.run_id for lane in lanes]
 
   def events(self, timeout_s):
+    if self._then:
+      self._then.pop(0)()
     return []
 
-  stop = events
+  def stop(self, grace_s):
+    self.given.append(f"stop {grace_s:g}")
+    return []
+
+
+def test_a_worker_that_hears_nothing_holds_no_job(jobs):
+  """As deep in a compilation: it is ended in time, and its runs go on."""
+  jobs.pool.start(0)
+  heard = []
+  silent = Silent(
+    lambda: jobs.pool.submit(0, [Lane("x", {}, jobs.out / "runs" / "x")]),
+    lambda: heard.append(stopping.CLUSTER),
+  )
+  session = job.Session(jobs.spools[0], silent, heard, grace_s=75.0)
+  assert session.serve() == "SIGUSR2"
+  assert silent.given == ["start", "x", "stop 75"]
+  rows = [row for row, _ in jobs.spools[0].answers(0)]
+  assert rows[-1] == {"start": 0, "left": "SIGUSR2"}
+  assert protocol.read_answer(rows[-2]["said"], 0) == Interrupted(0, "x")
+
+
+def test_a_requeued_job_counts_from_the_word_that_it_finds(jobs):
+  """Else its worker would be taken for an earlier one."""
+  jobs.begin()
+  jobs.set("PENDING", "BeginTime")
+  assert jobs.events() == SENT_BACK
+  jobs.pool.start(0)
+  jobs.set("RUNNING")
+  leave = spool.Word(99, spool.What.LEAVE)
+  silent = Silent(lambda: jobs.say(Ready(0), start=session._start),
+                  lambda: jobs.spools[0].write_word(leave))  # fmt: skip
+  session = job.Session(jobs.spools[0], silent, [], grace_s=1.0)
+  session.serve()
+  assert silent.given == ["start", "stop 0"]  # It obeys no old word.
+  assert jobs.events() == [Ready(0)]
 
 
 def test_slurm_may_be_silent(jobs):
