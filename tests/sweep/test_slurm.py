@@ -217,15 +217,24 @@ def test_a_job_that_was_cancelled(jobs):
   assert len(jobs.spools) == 2
 
 
-@pytest.mark.parametrize("end", ["signal", "TIMEOUT", "NODE_FAIL"])
-def test_a_cluster_that_requeues_nothing(jobs, end):
+@pytest.mark.parametrize(
+  ("left", "state"),
+  [
+    ("SIGUSR2", None),  # SLURM has forgotten it by now.
+    ("SIGUSR2", "FAILED"),  # scontrol requeue is forbidden.
+    ("SIGTERM", "COMPLETED"),  # Room was needed.
+    ("", "TIMEOUT"),
+    ("", "NODE_FAIL"),
+  ],
+)
+def test_a_cluster_that_requeues_nothing(jobs, left, state):
   """The time was up: no fault of the runs, and a new job for them."""
   jobs.begin()
-  if end == "signal":
-    jobs.spools[0].tell(start=0, left=stopping.CLUSTER.name)
+  if left:
+    jobs.spools[0].tell(start=0, left=left)
+  jobs.set(state or "RUNNING")
+  if state is None:
     jobs.states = {}
-  else:
-    jobs.set(end)
   assert jobs.events() == SENT_BACK
   jobs.pool.start(0)
   assert len(jobs.spools) == 2

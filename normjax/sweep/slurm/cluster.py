@@ -34,10 +34,9 @@ _RUNS = {
   "STOPPED",
   "SUSPENDED",
 }
-
-
 # Ends that are no fault of what ran there.
 _TAKEN = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED", "TIMEOUT"}
+CANCELLED = "CANCELLED"
 
 
 class Stage(enum.Enum):
@@ -193,6 +192,7 @@ def _executor(folder: Path, name: str, options: Options) -> Any:
   executor.update_parameters(
     **parameters,
     job_name=name,
+    wckey=None,  # Some clusters refuse one that they do not know.
     setup=[
       f"export {key}={shlex.quote(value)}" for key, value in environment.items()
     ],

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from normjax import stopping
 from normjax.record.directory import SweepDirectory
 from normjax.sweep import protocol
 from normjax.sweep.executor import (
@@ -21,7 +20,7 @@ from normjax.sweep.executor import (
   Ready,
 )
 from normjax.sweep.slurm import cluster, launchers
-from normjax.sweep.slurm.job import IDLE, Job
+from normjax.sweep.slurm.job import Job
 from normjax.sweep.slurm.options import Options
 from normjax.sweep.slurm.seat import Seat
 from normjax.sweep.slurm.spool import Spool, What
@@ -228,9 +227,9 @@ class SlurmPool:
       cluster.cancel([seat.job_id])  # What SLURM forgot must not come back.
       if not seat.is_open:
         return
-      # The time was up, or others needed the room, and it was not requeued; or
-      # it left because it waited for long, just when it was given runs.
-      if state.is_taken or seat.left in (stopping.CLUSTER.name, IDLE):
+      # It left in order, as at a preemption or after a long wait, unless that
+      # was because somebody cancelled it.
+      if state.is_taken or (seat.left and state.word != cluster.CANCELLED):
         yield from self._send_back(seat)
         return
       yield from seat.held
