@@ -66,7 +66,7 @@ def test_what_the_cluster_takes_back_goes_on(
   sweep = f"""[{{"toy.name": "a" * (i + 1), "toy.trouble": t}}
     for i, t in enumerate({troubles})]"""
   out = tmp_path / "out"
-  config = write_config(sweep, step_s=0.15)
+  config = write_config(sweep, step_s=0.4)
   (fake_slurm / "requeue_s").write_text("0.7")  # The queue takes its time.
   summary = run_toy(config, out, executor="slurm", retries=0)
   assert attempts(out) == {
@@ -91,12 +91,12 @@ def test_jobs_of_a_launcher_that_was_killed_are_cancelled_first(
   write_config, run_toy, start_toy, fake_slurm, tmp_path, caplog
 ):
   out = tmp_path / "out"
-  config = write_config("grid(seed=range(2))", step_s=0.3)
+  config = write_config("grid(seed=range(2))", step_s=1.0)
   process = start_toy(config, out, executor="slurm")
   wait_for(lambda: sum("step 1" in log for log in logs(out).values()) == 2)
   process.kill()
   process.wait(PATIENCE_S)
-  summary = run_toy(config, out, executor="slurm", workers=1)
+  summary = run_toy(config, out, executor="slurm")
   assert "cancelling job(s) 1, 2 of a launcher that is gone" in caplog.text
   assert (summary.num_done, summary.num_ran) == (2, 2)
   # The old jobs wrote checkpoints, and nothing after the new one began.
