@@ -1,5 +1,7 @@
 """Slots that are jobs of a cluster: sent back, cancelled, left behind."""
 
+import contextlib
+import dataclasses
 import json
 import signal
 import subprocess
@@ -10,7 +12,7 @@ import pytest
 from toy_runner import logs
 
 from normjax import cli, errors, stopping
-from normjax.record import files
+from normjax.record import files, heartbeat, lease
 from normjax.sweep import executor, protocol
 from normjax.sweep.executor import (
   Began,
@@ -104,7 +106,7 @@ def test_jobs_of_a_launcher_that_was_killed_are_cancelled_first(
     assert log.count("begin") == 2
     assert log[log.index("interrupted") + 1] == "begin"
     assert len([x for x in log if x.startswith("step")]) == 4
-  assert not list((out / "slurm").glob(f"*/{spool.BEAT}"))
+  assert not list((out / "slurm").glob(f"*/{launchers.OWNER}"))
 
 
 # ----- The pool alone: SLURM's words and a job's files, as the test has them.
@@ -113,7 +115,7 @@ def test_jobs_of_a_launcher_that_was_killed_are_cancelled_first(
 class Cluster:
   """Answers for SLURM, and writes what a job would write."""
 
-  def __init__(self, monkeypatch, tmp_path):
+  def __init__(self, monkeypatch, tmp_path, stack):
     self.states = {}
     self.spools = []
     self.cancelled = []
@@ -125,8 +127,9 @@ class Cluster:
     monkeypatch.setattr(pool.SlurmPool, "ask_s", 0.0)
     self.out = tmp_path / "out"
     self.out.mkdir()
+    descriptor = stack.enter_context(lease.Leases(self.out)).descriptor
     self.pool = pool.SlurmPool(
-      out=self.out, runner="a:b", num_slots=1, lock=0
+      out=self.out, runner="a:b", num_slots=1, lock=descriptor
     )  # fmt: skip
 
   def _submit(self, job, folder, name, options):
@@ -165,7 +168,8 @@ class Cluster:
 
 @pytest.fixture
 def jobs(monkeypatch, tmp_path):
-  return Cluster(monkeypatch, tmp_path)
+  with contextlib.ExitStack() as stack:
+    yield Cluster(monkeypatch, tmp_path, stack)
 
 
 SENT_BACK = [
@@ -481,12 +485,26 @@ def test_a_folder_that_slurm_would_not_find():
 
 
 def test_a_launcher_of_another_machine_is_given_time(monkeypatch, tmp_path):
-  """Its beats tell whether it lives, whatever its clock says."""
-  monkeypatch.setattr(launchers.lock, "is_abandoned", lambda folder: False)
-  beats = [tmp_path / name / spool.BEAT for name in ("dead", "alive")]
-  for beat in beats:
-    files.write_text(beat, "1\n")
+  """Its signs of life tell whether it works, whatever its clock says."""
+  monkeypatch.setattr(heartbeat, "_boot_id", lambda: "here")
+  signs = {}
+  for name in ("dead", "works"):
+    launcher = heartbeat.Launcher(name, "elsewhere", "there", 1, 0.0)
+    owner = tmp_path / "slurm" / name / launchers.OWNER
+    files.write_json(owner, dataclasses.asdict(launcher))
+    signs[name] = tmp_path / "leases" / f"{name}{heartbeat.SUFFIX}"
+    files.write_text(signs[name], "1")
+  now_s = [0.0]
+
+  def sleep(seconds):
+    now_s[0] += seconds
+    files.write_text(signs["works"], str(now_s))
+
+  monkeypatch.setattr(launchers.time, "sleep", sleep)
+  monkeypatch.setattr(launchers.time, "monotonic", lambda: now_s[0])
   monkeypatch.setattr(
-    launchers.time, "sleep", lambda s: files.write_text(beats[1], "2\n")
+    launchers.lease,
+    "observe",
+    lambda out: heartbeat.Observer(out / "leases", clock=lambda: now_s[0]),
   )
-  assert launchers._gone(tmp_path) == [beats[0].parent]
+  assert launchers._gone(tmp_path) == [tmp_path / "slurm" / "dead"]

@@ -3,7 +3,7 @@
 The launcher stays where it was started, as on a login node. It and its jobs
 speak by files, in one folder for each job:
 
-    <out>/slurm/<launcher>/beat                      the launcher lives
+    <out>/slurm/<launcher>/launcher.json             who has these jobs
     <out>/slurm/<launcher>/<slot>-<n>/word.json      what the job is to do next
     <out>/slurm/<launcher>/<slot>-<n>/answers.jsonl  what has happened there
     <out>/slurm/<launcher>/<slot>-<n>/logs           of its worker

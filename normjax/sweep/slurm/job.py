@@ -5,13 +5,13 @@ at, and can end a worker that does not listen, and start another, within the
 time that it has.
 """
 
+import os
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
 from normjax import stopping
-from normjax.record import lock
 from normjax.sweep import launch, protocol
 from normjax.sweep.executor import (
   Died,
@@ -38,15 +38,19 @@ _SLOT = 0  # Of the job's own pool.
 class Job:
   """A slot of the pool; submitit pickles it, calls it, and requeues it."""
 
-  def __init__(self, spool: Path, runner: str, signal_delay_s: float):
+  def __init__(
+    self, spool: Path, sign: Path, runner: str, signal_delay_s: float
+  ):
     """Runs nothing yet.
 
     Args:
       spool: its folder.
+      sign: of life, of its launcher; it says to workers whose they are.
       runner: see `Executor`.
       signal_delay_s: between the signal and the end of the job.
     """
     self._spool = spool
+    self._sign = sign
     self._runner = runner
     self._grace_s = max(1.0, signal_delay_s - _RESERVE_S)
 
@@ -57,11 +61,14 @@ class Job:
     heard: list[int] = []
     for number in (stopping.CLUSTER, signal.SIGTERM):
       signal.signal(number, lambda number, frame: heard.append(number))
-    with lock.held(self._spool, by="job") as descriptor:
-      pool = LocalPool(
-        out=self._spool, runner=self._runner, num_slots=1, lock=descriptor
-      )
-      why = Session(Spool(self._spool), pool, heard, self._grace_s).serve()
+    try:
+      descriptor = os.open(self._sign, os.O_RDONLY)
+    except FileNotFoundError:
+      return "the launcher has ended"
+    pool = LocalPool(
+      out=self._spool, runner=self._runner, num_slots=1, lock=descriptor
+    )
+    why = Session(Spool(self._spool), pool, heard, self._grace_s).serve()
     if why == stopping.CLUSTER.name and callable(requeue):
       requeue(stopping.CLUSTER, None)
     return why

@@ -1,59 +1,64 @@
-"""The launchers of a sweep, those that are gone too, and their jobs.
+"""The launchers of a sweep that have jobs, and the jobs of those that are gone.
 
 A launcher that is killed leaves jobs behind. They end what they are at, and
 themselves when they have waited for some time. Who starts the sweep again
 cancels them first, so that no run is written by two: each writes a last
 checkpoint, and goes on in a new job. They are found by their name, which SLURM
 knows, so that none is forgotten whatever was on disk when the launcher ended.
+Jobs of launchers that work are left alone (`record.heartbeat`).
 """
 
 import contextlib
-import json
+import dataclasses
 import logging
 import re
-import secrets
-import socket
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from normjax import errors
-from normjax.record import files, lock
+from normjax.record import files, heartbeat, lease
 from normjax.sweep.slurm import cluster
-from normjax.sweep.slurm.spool import BEAT
 
 _LOG = logging.getLogger(__name__)
 FOLDER = "slurm"
-BEAT_S = 30.0
-# Of a launcher on another machine, before its jobs are taken for nobody's.
-_SILENCE_S = 3 * BEAT_S
+# Who has jobs; removed when there are none any more.
+OWNER = "launcher.json"
 # SLURM's KillWait is 30 s; some clusters give more.
 _PATIENCE_S = 180.0
 _POLL_S = 1.0
 
 
-def name(out: Path) -> str:
-  """A name for a launcher's folder and jobs, unlike any other's."""
+def name(out: Path, token: str = "") -> str:
+  """The name of a launcher's folder and jobs, unlike any other's."""
   stem = re.sub(r"[^\w.-]", "_", out.absolute().name)
-  return f"normjax-{stem}-{secrets.token_hex(4)}"
+  return f"normjax-{stem}-{(token or uuid.uuid4().hex)[:8]}"
 
 
 class Launcher:
-  """One process that launches jobs for a sweep.
+  """This process, as its jobs know it.
 
   Attributes:
     name: of its jobs.
     folder: with a folder for each.
+    sign: its sign of life.
   """
 
-  def __init__(self, out: Path):
-    """Makes nothing yet."""
-    self.name = name(out)
-    self.folder = out.absolute() / FOLDER / self.name
-    self._lock = contextlib.ExitStack()
+  def __init__(self, out: Path, descriptor: int):
+    """Makes nothing yet.
+
+    Args:
+      out: of the sweep.
+      descriptor: of the sign of life, as `Leases` has it.
+    """
+    self._out = out.absolute()
+    self._self = heartbeat.read(descriptor)
+    self.name = name(out, self._self.token)
+    self.folder = self._out / FOLDER / self.name
+    file = f"{self._self.token}{heartbeat.SUFFIX}"
+    self.sign = self._out / lease.FOLDER / file
     self._is_claimed = False
-    self._num_beats = 0
-    self._beat_s = float("-inf")
 
   def claim(self) -> None:
     """Makes the folder, and cancels the jobs of launchers that are gone.
@@ -63,69 +68,61 @@ class Launcher:
     """
     if self._is_claimed:
       return
-    gone = _gone(self.folder.parent)
+    gone = _gone(self._out)
     _cancel([folder.name for folder in gone])
     for folder in gone:
-      (folder / BEAT).unlink(missing_ok=True)
-    self.folder.mkdir(parents=True, exist_ok=True)
-    self._lock.enter_context(lock.held(self.folder, by="launcher"))
+      (folder / OWNER).unlink(missing_ok=True)
+    files.write_json(self.folder / OWNER, dataclasses.asdict(self._self))
     self._is_claimed = True
-    self.beat()
-
-  def beat(self) -> None:
-    """Tells now and then that it lives."""
-    now_s = time.monotonic()
-    if self._is_claimed and now_s - self._beat_s > BEAT_S:
-      self._beat_s = now_s
-      self._num_beats += 1
-      files.write_text(
-        self.folder / BEAT, f"{self._num_beats}\n", durable=False
-      )
 
   def close(self) -> None:
-    """Tells that it ends, and has no jobs any more."""
+    """Tells that it has no jobs any more."""
     if self._is_claimed:
-      (self.folder / BEAT).unlink(missing_ok=True)
-    self._lock.close()
+      (self.folder / OWNER).unlink(missing_ok=True)
     self._is_claimed = False
 
 
-def _gone(parent: Path) -> list[Path]:
+def _gone(out: Path) -> list[Path]:
   """Folders of launchers that ended without a word."""
-  unknown = {}
-  gone = []
-  for beat in sorted(parent.glob(f"*/{BEAT}")):
-    if lock.is_abandoned(beat.parent):
-      gone.append(beat.parent)
-    elif _host(beat.parent) != socket.gethostname():
-      unknown[beat] = _text(beat)
-  if unknown:  # Of another machine, as where there are several login nodes.
-    _LOG.warning(
-      "waiting %g s for a sign of %d other launcher(s) of %s",
-      _SILENCE_S,
-      len(unknown),
-      parent.parent,
-    )
-    time.sleep(_SILENCE_S)
-    gone += [beat.parent for beat, text in unknown.items()
-             if _text(beat) == text]  # fmt: skip
+  left = {}
+  for path in sorted((out / FOLDER).glob(f"*/{OWNER}")):
+    # Between the listing and the reading one may have ended in order.
+    with contextlib.suppress(FileNotFoundError):
+      left[path.parent] = heartbeat.Launcher.read(files.read_json(path))
+  observer = lease.observe(out)
+  before = _signs(out, left)
+  gone, is_told = [], False
+  deadline_s = time.monotonic() + heartbeat.EXPIRY_S + heartbeat.BEAT_S
+  while left and time.monotonic() < deadline_s:
+    now = _signs(out, left)
+    for folder, launcher in list(left.items()):
+      if launcher is None or observer.is_gone(launcher):
+        gone.append(folder)
+      elif not launcher.is_of_this_machine and now[folder] == before[folder]:
+        continue
+      del left[folder]
+    if left and not is_told:
+      is_told = True
+      _LOG.warning(
+        "waiting up to %g s for a sign of life of %s",
+        heartbeat.EXPIRY_S,
+        "; ".join(map(str, left.values())),
+      )
+    if left:
+      time.sleep(_POLL_S)
   return gone
 
 
-def _host(folder: Path) -> str:
-  """The machine of the launcher that locked a folder."""
-  try:
-    return json.loads(_text(folder / lock.NAME))["host"]
-  except (ValueError, KeyError):
-    return ""
-
-
-def _text(path: Path) -> str:
-  """Of a file that may have gone meanwhile."""
-  try:
-    return path.read_text()
-  except OSError:
-    return ""
+def _signs(
+  out: Path, launchers: Mapping[Path, heartbeat.Launcher | None]
+) -> dict[Path, str]:
+  """The signs of life of launchers, by their folders."""
+  signs = dict.fromkeys(launchers, "")
+  for folder, launcher in launchers.items():
+    file = f"{launcher.token if launcher else ''}{heartbeat.SUFFIX}"
+    with contextlib.suppress(OSError):
+      signs[folder] = (out / lease.FOLDER / file).read_text()
+  return signs
 
 
 def _cancel(names: Sequence[str]) -> None:

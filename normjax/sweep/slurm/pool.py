@@ -47,7 +47,7 @@ class SlurmPool:
   ask_s = 10.0
 
   def __init__(self, *, out: Path, runner: str, num_slots: int, lock: int):
-    """Submits nothing yet; the lock is not for other machines.
+    """Submits nothing yet; of the lock, jobs read whose they are.
 
     Raises:
       UserError: there is no SLURM here, or no submitit.
@@ -62,7 +62,7 @@ class SlurmPool:
     self._num_jobs = 0
     self._read_s = self._asked_s = float("-inf")
     self._is_silent = False
-    self._launcher = launchers.Launcher(out)
+    self._launcher = launchers.Launcher(out, lock)
 
   @staticmethod
   def default_num_slots() -> int:
@@ -73,8 +73,9 @@ class SlurmPool:
   def script(cls, out: Path) -> str:
     """The script that sbatch would be given for a slot; nothing is written."""
     cluster.check_folder(out)
-    launcher = launchers.Launcher(out)
-    return cluster.script(launcher.folder / "0-1", launcher.name, cls.options)
+    name = launchers.name(out)
+    folder = out / launchers.FOLDER / name / "0-1"
+    return cluster.script(folder, name, cls.options)
 
   def start(self, slot: int) -> None:
     """Submits a job, or has the one that the slot has start a worker.
@@ -105,7 +106,6 @@ class SlurmPool:
 
   def events(self, timeout_s: float) -> Iterator[Event]:
     """What the jobs say, and what SLURM says of them."""
-    self._launcher.beat()
     if not self._notes:
       now_s = time.monotonic()
       time.sleep(max(0.0, min(timeout_s, self._read_s + self.poll_s - now_s)))
@@ -145,7 +145,6 @@ class SlurmPool:
       cluster.cancel(seat.job_id for seat in waiting)
       deadline_s = time.monotonic() + grace_s + LATE_S
       while leaving and time.monotonic() < deadline_s:
-        self._launcher.beat()
         time.sleep(self.poll_s)
         for slot, seat in list(leaving.items()):
           said += self._read(seat)
@@ -162,7 +161,9 @@ class SlurmPool:
     self._num_jobs += 1
     folder = self._launcher.folder / f"{slot}-{self._num_jobs}"
     folder.mkdir(parents=True)
-    job = Job(folder.absolute(), self._runner, self.options.signal_delay_s)
+    job = Job(
+      folder, self._launcher.sign, self._runner, self.options.signal_delay_s
+    )
     job_id = cluster.submit(job, folder, self._launcher.name, self.options)
     log = folder / f"{job_id}_0_log.err"
     self._notes.append(Note(f"slot {slot} is job {job_id} of SLURM: {folder}"))

@@ -19,7 +19,6 @@ from normjax.record import files
 
 WORD = "word.json"
 ANSWERS = "answers.jsonl"
-BEAT = "beat"
 # Of a file that is not there yet, or was replaced on its server just now.
 _LATER = (errno.ENOENT, errno.ESTALE)
 
