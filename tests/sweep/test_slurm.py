@@ -508,3 +508,11 @@ def test_a_launcher_of_another_machine_is_given_time(monkeypatch, tmp_path):
     lambda out: heartbeat.Observer(out / "leases", clock=lambda: now_s[0]),
   )
   assert launchers._gone(tmp_path) == [tmp_path / "slurm" / "dead"]
+
+
+def test_jobs_of_a_launcher_that_works_here_are_left_alone(tmp_path):
+  owner = tmp_path / "slurm" / "other" / launchers.OWNER
+  with lease.Leases(tmp_path) as leases:
+    files.write_json(owner, dataclasses.asdict(leases.launcher))
+    assert launchers._gone(tmp_path) == []
+  assert launchers._gone(tmp_path) == [owner.parent]
