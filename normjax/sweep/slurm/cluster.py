@@ -24,19 +24,20 @@ PATIENCE_S = 60.0
 # what the runs have done since.
 _NO_BOUND = 1_000_000
 _WAITS = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
-_RUNS = {
-  "COMPLETING",
-  "CONFIGURING",
-  "RESIZING",
-  "RUNNING",
-  "SIGNALING",
-  "STAGE_OUT",
-  "STOPPED",
-  "SUSPENDED",
-}
 # Ends that are no fault of what ran there.
 _TAKEN = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED", "TIMEOUT"}
 CANCELLED = "CANCELLED"
+_GONE = "no longer known to SLURM"
+_OVER = _TAKEN | {
+  CANCELLED,
+  "COMPLETED",
+  "DEADLINE",
+  "FAILED",
+  "LAUNCH_FAILED",
+  "OUT_OF_MEMORY",
+  "RECONFIG_FAIL",
+  _GONE,
+}
 
 
 class Stage(enum.Enum):
@@ -55,10 +56,10 @@ class State(NamedTuple):
 
   @property
   def stage(self) -> Stage:
-    """What that means here."""
+    """What that means here; another word is no end."""
     if self.word in _WAITS:
       return Stage.WAITS
-    return Stage.RUNS if self.word in _RUNS else Stage.OVER
+    return Stage.OVER if self.word in _OVER else Stage.RUNS
 
   @property
   def is_taken(self) -> bool:
@@ -66,7 +67,7 @@ class State(NamedTuple):
     return self.word in _TAKEN
 
 
-UNKNOWN = State("no longer known to SLURM", "")
+UNKNOWN = State(_GONE, "")
 
 
 def check() -> None:
