@@ -15,6 +15,9 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A sweep's word to its workers, which may have been told to ignore the others.
 SWEEP = signal.SIGUSR1
+# A cluster's word to a job whose time is nearly up, or that must make room. The
+# job's own process hears it, and passes it on as SWEEP (`sweep/slurm/job.py`).
+CLUSTER = signal.SIGUSR2
 
 _asked = False
 _is_deferred = False

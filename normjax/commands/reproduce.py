@@ -11,11 +11,12 @@ from typing import Any
 from absl import flags
 
 from normjax import errors, papers
-from normjax.commands import arguments
+from normjax.commands import arguments, launchers
 
 USAGE = (
   "reproduce --list | NAME [--scale=proxy|small|paper] [--rows=REGEX]"
-  " [--seeds=1,2] [--out=DIR] [--dry_run [--nocompile]] [--save]"
+  " [--seeds=1,2] [--out=DIR] [--launcher=slurm] [--dry_run [--nocompile]]"
+  " [--save]"
   " [--config.key=value …]"
 )
 RESUMES = True  # The same command goes on.
@@ -56,6 +57,7 @@ def define_flags(values: flags.FlagValues) -> None:
     values, "The table's folder. Default: runs/<name>_<scale>."
   )
   arguments.define_running(values)
+  launchers.define_flags(values)
 
 
 def run(
@@ -72,6 +74,7 @@ def run(
     raise errors.UserError("--save is not for --dry_run: there are no results.")
   from normjax.reproduce import dry_run, planned, running, saving, source
 
+  place = launchers.executor(values)
   found = source.find(name)
   scale = found.scale(values["scale"].value)
   plan = planned.Planned(
@@ -85,9 +88,11 @@ def run(
     workers_per_gpu=values["workers_per_gpu"].value,
     retries=values["retries"].value,
     accept_code_change=values["accept_code_change"].value,
+    executor=place,
   )
   if dry:
     dry_run.show(plan, compiles=values["compile"].value)
+    launchers.show(place, plan.out)
     return 0
   if values["save"].value:
     saving.check(plan)

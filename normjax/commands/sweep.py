@@ -3,11 +3,13 @@
 from absl import flags
 
 from normjax import errors, escape
-from normjax.commands import arguments
+from normjax.commands import arguments, launchers
 
 USAGE = (
   "sweep CONFIG [--out=DIR] [--methods=REGEX] [--seeds=1,2]"
-  " [--population=auto|off|N] [--dry_run [--nocompile]] [--config.key=value …]"
+  " [--population=auto|off|N]"
+  " [--launcher=slurm [--slurm.partition=P --slurm.time=T …]]"
+  " [--dry_run [--nocompile]] [--config.key=value …]"
 )
 RESUMES = True  # The same command goes on.
 
@@ -33,6 +35,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flag_values=values,
   )
   arguments.define_running(values)
+  launchers.define_flags(values)
 
 
 def run(
@@ -46,9 +49,11 @@ def run(
   from normjax import report, sweep
 
   out = arguments.out_directory(values, path)
+  place = launchers.executor(values)
   summary = sweep.run_sweep(
     path,
     out,
+    executor=place,
     overrides=typed,
     workers=values["workers"].value,
     workers_per_gpu=values["workers_per_gpu"].value,
@@ -61,6 +66,7 @@ def run(
     population=_population(values["population"].value),
   )
   if values["dry_run"].value:
+    launchers.show(place, out)
     return 0
   paths = report.write_and_print(out)
   print(escape.lines(summary.text(with_failures=False)))  # The report has.

@@ -12,7 +12,8 @@ What an executor tells of a slot comes in this order:
 
     start(slot) -> Ready
     submit(slot, lanes) -> for each lane Began, then one of Finished, Failed,
-      Interrupted; after Interrupted no other lane begins, and the slot ends
+      Interrupted, Preempted; after the last two no other lane begins, and the
+      slot ends
     Died: the last of a slot, at any time; its lanes get no end of their own
 
 After Died, or after `end`, nothing more is told of a slot until it is started
@@ -27,7 +28,13 @@ from typing import Any, ClassVar, Protocol
 
 from normjax.registry import Registry
 
-EXECUTORS = Registry("executor", {"local": "normjax.sweep.local:LocalPool"})
+EXECUTORS = Registry(
+  "executor",
+  {
+    "local": "normjax.sweep.local:LocalPool",
+    "slurm": "normjax.sweep.slurm.pool:SlurmPool",
+  },
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +107,14 @@ class Interrupted:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preempted:
+  """The place took the slot back from the run, which is at no fault."""
+
+  slot: int
+  run_id: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Died:
   """A slot is gone; `message` says how it ended."""
 
@@ -114,7 +129,8 @@ class Note:
   text: str
 
 
-Event = Ready | Began | Finished | Failed | Interrupted | Died | Note
+End = Finished | Failed | Interrupted | Preempted
+Event = Ready | Began | End | Died | Note
 
 
 class NoRoomError(Exception):

@@ -13,6 +13,7 @@ and what ends the sweep.
 | it, or a death, with several points | tried again in halves, not counted |
 | a disk's fault | the sweep ends: every other run would meet it |
 | a slot died | started anew; what ran there is tried again |
+| the place took a slot back | likewise, and no attempt is counted |
 | slots do not start | the sweep goes on with fewer |
 | another launcher has the point | waited for; run where that one is gone |
 | another launcher took the point over | its slot is ended; as above |
@@ -32,14 +33,15 @@ from normjax.sweep.executor import (
   Began,
   Cause,
   Died,
+  End,
   Event,
   Executor,
   Failed,
   Finished,
-  Interrupted,
   Lane,
   NoRoomError,
   Note,
+  Preempted,
   Ready,
 )
 from normjax.sweep.lists import Lists
@@ -266,13 +268,13 @@ class Launcher:
     else:
       self._take_end(slot, event)
 
-  def _is_due(self, event: Began | Finished | Failed | Interrupted) -> bool:
+  def _is_due(self, event: Began | End) -> bool:
     """Whether the slot has the run, which begins no more than once."""
     slot = self.slots[event.slot]
     is_again = isinstance(event, Began) and event.run_id in slot.begun
     return event.run_id in slot.points and not is_again
 
-  def _take_end(self, slot: Slot, event: Finished | Failed | Interrupted):
+  def _take_end(self, slot: Slot, event: End):
     """Does what the end of a run asks for."""
     has_begun = event.run_id in slot.begun
     if has_begun:
@@ -284,11 +286,12 @@ class Launcher:
       self._take_failure(event, point)
     else:
       slot.ending = True
-      if not has_begun:
+      is_preempted = isinstance(event, Preempted)
+      if is_preempted or not has_begun:
         self.pending.append(point)
-      elif self.stopping():
+      if has_begun and (is_preempted or self.stopping()):
         self._attempts.add(point.run_id, RunState.INTERRUPTED)
-      else:
+      elif has_begun:
         self._fail(point, "a signal interrupted the worker")
 
   def _take_result(self, slot: Slot, point: Point, wall_s: float) -> None:

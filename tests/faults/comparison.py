@@ -296,4 +296,20 @@ FAULTS = (
     "tests/simulate/test_sweeps.py"
     "::test_power_without_tuning_is_that_of_a_paired_t_test",
   ),
+  Fault(
+    "runs at fault for what their cluster does",
+    "normjax/sweep/launch.py",
+    "if has_begun and (is_preempted or self.stopping()):",
+    "if has_begun and self.stopping():",
+    "tests/sweep/test_launcher.py"
+    "::test_what_a_place_takes_back_counts_no_attempt",
+  ),
+  Fault(
+    "requeued jobs that nobody listens to",
+    "normjax/sweep/slurm/job.py",
+    "self._done = self._start = word.number",
+    "self._done = word.number",
+    "tests/sweep/test_slurm.py"
+    "::test_a_requeued_job_counts_from_the_word_that_it_finds",
+  ),
 )

@@ -1,5 +1,6 @@
 """A config file for the toy runner, and ways to run it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -111,3 +112,28 @@ def start_toy(tmp_path):
   for process in started:
     process.kill()
     process.communicate()
+
+
+@pytest.fixture
+def fake_slurm(tmp_path, monkeypatch):
+  """SLURM's commands on the PATH, without SLURM; yields their folder.
+
+  submitit, its script and its signals are the true ones.
+  """
+  from normjax.sweep.slurm import pool
+
+  folder = tmp_path / "fake_slurm"
+  folder.mkdir()
+  tools = tmp_path / "bin"
+  tools.mkdir()
+  names = ("sbatch", "srun", "squeue", "scancel", "scontrol")
+  for where in (*(tools / name for name in names), folder / "again"):
+    where.symlink_to(HERE / "slurm_tools" / "slurm")
+  monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+  monkeypatch.setenv("FAKE_SLURM", str(folder))
+  monkeypatch.setattr(pool.SlurmPool, "poll_s", 0.05)
+  monkeypatch.setattr(pool.SlurmPool, "ask_s", 0.5)
+  yield folder
+  for pid in folder.glob("*/pid"):
+    with contextlib.suppress(ProcessLookupError, ValueError):
+      os.killpg(int(pid.read_text()), signal.SIGKILL)

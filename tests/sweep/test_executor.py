@@ -38,8 +38,13 @@ def attempts(out):
   return methods
 
 
-def test_a_sweep_in_this_process_ends_as_one_of_worker_processes(
-  write_config, run_toy, tmp_path
+@pytest.mark.parametrize(
+  # `test_slurm` has jobs that are sent back, and their pool.
+  "place",
+  ["local", pytest.param("slurm", marks=pytest.mark.slow)],
+)
+def test_a_sweep_in_this_process_ends_as_one_elsewhere(
+  write_config, run_toy, tmp_path, fake_slurm, place
 ):
   config = write_config(TROUBLED)
   here, there = tmp_path / "here", tmp_path / "there"
@@ -48,7 +53,7 @@ def test_a_sweep_in_this_process_ends_as_one_of_worker_processes(
     assert summary.exit_code == 130
     num_interrupted += 1
   assert num_interrupted == 4  # Two trials and the final runs of "ccc".
-  elsewhere = run_toy(config, there, executor="local")
+  elsewhere = run_toy(config, there, executor=place)
   for each in (summary, elsewhere):
     assert (each.num_done, each.exit_code) == (3 * 4, 1)
     assert set(each.failed.values()) == {"UserError: toy.trouble is bad input"}

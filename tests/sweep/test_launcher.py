@@ -27,6 +27,7 @@ from normjax.sweep.executor import (
   Interrupted,
   NoRoomError,
   Note,
+  Preempted,
   Ready,
 )
 from normjax.sweep.plan import Point
@@ -180,6 +181,27 @@ def test_the_order_of_a_run_without_trouble(stage, points):
     "over: b1 done 2.5",
   ]
   assert attempts == ["a1 done", "a2 diverged", "b1 done"]
+
+
+def test_what_a_place_takes_back_counts_no_attempt(stage, points):
+  """Of two runs one had begun; both go on in the slot's next life."""
+  told, attempts = stage(
+    [Ready(0)],
+    [Began(0, "a1"), Preempted(0, "a1"), Preempted(0, "a2"), Died(0, "x")],
+    [Ready(0)],
+    _ran(0, "a1", "a2"),
+    retries=0,
+    max_lanes=2,
+  ).run(points("a1 a2"))
+  assert told == [
+    "start 0",
+    "submit 0: a1 a2",
+    "start 0",
+    "submit 0: a1 a2",
+    "over: a1 done 2.5",
+    "over: a2 done 2.5",
+  ]
+  assert attempts == ["a1 interrupted", "a1 done", "a2 done"]
 
 
 def test_what_a_program_took_is_remembered(stage, points):

@@ -9,6 +9,7 @@ import math
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -50,6 +51,8 @@ def run(config, directory: Path) -> dict:
         "sum": state["sum"] + draws[state["step"]],
       }
       files.write_json(checkpoint, state)
+      status = {"state": "running", "step": state["step"]}
+      files.write_json(directory / files.STATUS, status)
       log(directory, f"step {state['step']}")
   except KeyboardInterrupt:
     log(directory, "interrupted")
@@ -93,6 +96,10 @@ def make_trouble(trouble: str, directory: Path) -> None:
     raise errors.CacheError("cannot write the cache: full.")
   if kind == "exit":
     sys.exit(3)
+  if kind == "cluster":  # Says so to the job that this worker is of.
+    os.kill(os.getppid(), stopping.CLUSTER)
+  if kind in ("scontrol requeue", "scancel"):
+    subprocess.run([*kind.split(), os.environ["SLURM_JOB_ID"]], check=True)
   if kind == "sigkill":
     os.kill(os.getpid(), signal.SIGKILL)
   if kind == "sigterm":

@@ -10,13 +10,21 @@ import toy_runner
 from normjax.sweep import api
 
 
-def main(config_path: str, out: str, most_bytes: int = 0, **options) -> int:
+def main(
+  config_path: str, out: str, most_bytes: int = 0, slurm=None, **options
+) -> int:
   """Prints the summary and, last, whether jax was imported.
 
-  With `most_bytes` no file of it or of its workers can grow larger.
+  With `most_bytes` no file of it or of its workers can grow larger; with
+  `slurm` its workers are in jobs that ask for that.
   """
   if most_bytes:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+  if slurm is not None:
+    from normjax.sweep.slurm.options import Options
+    from normjax.sweep.slurm.pool import with_options
+
+    options["executor"] = with_options(Options(**slurm))
   summary = api.run_sweep(
     config_path,
     out,
