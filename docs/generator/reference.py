@@ -27,7 +27,7 @@ def pages() -> dict[str, str]:
     for name in kind.names():
       found[f"{kind.folder}/{name}.md"] = component.page(kind, name)
   found |= sweep_pages.pages()
-  found |= {"speed.md": measured.speed(), "claims.md": measured.claims()}
+  found["speed.md"] = measured.speed()
   found["papers.md"] = paper_pages.page()
   found["licences.md"] = measured.licences()
   return {
@@ -57,7 +57,6 @@ def _index() -> str:
     "- [Sweeps](sweeps.md): the comparisons that come with the project",
     "- [Published tables](papers.md): what was reproduced, and what is missing",
     "- [Fields of a config](default.md): every key, with its default",
-    "- [Papers' claims, measured small](claims.md)",
     "- [Speed](speed.md)",
     "- [Licences of what is embedded](licences.md)",
   ]

@@ -55,7 +55,6 @@ CONTENTS = {
     **{kind.title: f"docs/reference/{kind.folder}.md" for kind in kinds.KINDS},
     "Sweeps": "docs/reference/sweeps.md",
     "Fields of a config": "docs/reference/default.md",
-    "Claims": "docs/reference/claims.md",
     "Speed": "docs/reference/speed.md",
     "Licences": "docs/reference/licences.md",
   },
