@@ -151,6 +151,16 @@ def _sets(
   return [(keep(*arguments)[2], dy) for arguments in drawn]
 
 
+def of_pass(
+  found: Sequence[passes.Pass],
+  each: passes.Pass,
+  repeats: int,
+  rotated_bytes: int = _ROTATED_BYTES,
+) -> tuple[list[float], str]:
+  """`time_s` of a pass, compiled anew, among those of its function."""
+  return time_s(_Rotation(each, _sets(found, each, rotated_bytes)), repeats)
+
+
 def measure(
   name: str,
   spec: ArgumentSpec,
@@ -178,8 +188,7 @@ def measure(
       yield {**about, "error": str(error)}
       continue
     for each in found:
-      run = _Rotation(each, _sets(found, each, rotated_bytes))
-      seconds, clock = time_s(run, repeats)
+      seconds, clock = of_pass(found, each, repeats, rotated_bytes)
       median_s = statistics.median(seconds)
       if impl == _YARDSTICK:
         yardstick_s[each.name] = median_s

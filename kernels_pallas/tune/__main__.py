@@ -1,0 +1,215 @@
+"""The command: see `kernels_pallas.tune`."""
+
+import argparse
+import datetime
+import functools
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+import kernels_pallas
+from kernels_pallas import aot, contract, device_file, dispatch, tuned
+from kernels_pallas.bench import flags, passes
+from kernels_pallas.specs import ArgumentSpec
+from kernels_pallas.tune import search
+from kernels_pallas.tune.search import Option
+
+_COLUMNS = (
+  "kernel", "arguments", "target", "tile", "registers", "spilled B", "MB", "µs",
+  "",
+)  # fmt: skip
+_TINY_OPTIONS = 2
+
+
+class _Subject(NamedTuple):
+  """Passes of a kernel on a spec."""
+
+  op: str
+  impl: str
+  spec: ArgumentSpec
+  make: search.Make
+
+
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser("python -m kernels_pallas.tune")
+  ops = ",".join(kernels_pallas.OPS)
+  for flag, default, what in (
+    ("--op", ops, "which, by commas"),
+    ("--spec", "", "only arguments whose name has this in it, as 4096"),
+    (
+      "--target",
+      "",
+      "compile only, for these chips, by commas: " + ", ".join(aot.TARGETS),
+    ),
+    ("--out", "", "a JSON file with every tile, written after each pass"),
+  ):
+    parser.add_argument(flag, default=default, help=what)
+  parser.add_argument("--repeats", type=int, default=20, help="calls timed")
+  parser.add_argument(
+    "--tiny",
+    action="store_true",
+    help="interpreted, smallest arguments, two tiles: to see that it runs",
+  )
+  arguments = parser.parse_args(given)
+  arguments.op = flags.known("--op", arguments.op, kernels_pallas.OPS)
+  arguments.target = arguments.target and flags.known(
+    "--target", arguments.target, aot.TARGETS
+  )
+  if arguments.tiny and arguments.target:
+    raise flags.refused("--tiny compiles for no --target; leave one out.")
+  if arguments.repeats < 1:
+    raise flags.refused(f"--repeats={arguments.repeats}: 1 or more.")
+  names = [spec.name for op in arguments.op for spec in passes.specs(op)]
+  if not any(arguments.spec in name for name in names):
+    raise flags.refused(
+      f"--spec={arguments.spec}: in no name of arguments;"
+      f" known: {', '.join(dict.fromkeys(names)) or 'none'}."
+    )
+  flags.check_compilers(arguments.target)
+  if arguments.out:
+    flags.check_out(Path(arguments.out))
+  return arguments
+
+
+def _subjects(arguments: argparse.Namespace) -> Iterator[_Subject]:
+  """Kernels on what they are measured on, those of chips and of here alike."""
+  for op in arguments.op:
+    for impl in passes.kernels(op):
+      for spec in passes.specs(op):
+        if arguments.spec in spec.name:
+          make = functools.partial(passes.of_op, op, spec, impl)
+          yield _Subject(op, impl, spec, make)
+
+
+def _tiny(arguments: argparse.Namespace) -> Iterator[_Subject]:
+  """Kernels interpreted, each on the first sample of its contract."""
+  for op in arguments.op:
+    if not hasattr(
+      importlib.import_module(f"{kernels_pallas.OPS[op]}.specs"), "CONTRACT"
+    ):
+      continue
+    seen = set()
+    for case in contract.interpreted(op):
+      if case.is_interpreted and case.name not in seen:
+        seen.add(case.name)
+        spec = case.sample.spec
+        run = functools.partial(case.function, **spec.options)
+        make = functools.partial(passes.of_function, run, spec)
+        yield _Subject(op, case.name, spec, make)
+
+
+def _found(
+  arguments: argparse.Namespace, subject: _Subject, target: str | None
+) -> Iterator[list[Option]]:
+  """The tiles of each pass of a subject, as they are known."""
+  if arguments.target and target:
+    with aot.abstract(target):
+      asks = search.asks(subject.make)
+    for which, ask in asks:
+      yield search.pruned(subject.make, which, ask, target)
+    return
+  for which, ask in search.asks(subject.make):
+    rotation = {}
+    if arguments.tiny:
+      options = [Option(ask, which, tile) for tile in ask.options()]
+      options, rotation = options[:_TINY_OPTIONS], {"rotated_bytes": 0}
+    elif target and aot.missing(target) is None:
+      options = search.pruned(subject.make, which, ask, target)
+    else:
+      options = [Option(ask, which, tile) for tile in ask.options()]
+    repeats = 2 if arguments.tiny else arguments.repeats
+    yield [*search.time_all(subject.make, options, repeats, **rotation)]
+
+
+def _row(record: flags.Record) -> Sequence[str]:
+  tile = " ".join(f"{k}={v}" for k, v in record["tile"].items())
+  notes = [record.get("pruned", "")]
+  notes += ["computed"] * record["computed"] + ["kept"] * record["kept"]
+  median_s, moved = record.get("median_s"), record.get("bytes")
+  return (
+    record["key"],
+    record["spec"],
+    record["target"] or "here",
+    tile,
+    str(record.get("registers") or ""),
+    str(record.get("spilled_bytes", "")),
+    "" if moved is None else f"{moved / 1e6:.0f}",
+    "" if median_s is None else f"{1e6 * median_s:.1f}",
+    ", ".join(filter(None, notes)),
+  )
+
+
+def _here() -> str | None:
+  """The target that this machine's device is."""
+  kind = jax.devices()[0].device_kind
+  found = (n for n, chip in aot.TARGETS.items() if chip.device_kind == kind)
+  return next(found, None)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+  """Searches, prints the tiles, and keeps those that are faster.
+
+  Returns:
+    2 where there is no kernel for this device, or its file cannot be written.
+  """
+  arguments = _arguments(given)
+  if arguments.target:
+    jax.config.update("jax_platforms", "cpu")
+  device = jax.devices()[0]
+  keeps = not arguments.target and not arguments.tiny
+  targets: Sequence[str | None] = arguments.target or [_here()]
+  today = datetime.datetime.now(datetime.UTC).date().isoformat()
+  facts = {
+    "device": None if arguments.target else device.device_kind,
+    "date": today,
+    "jax": jax.__version__,
+  }
+  records: list[dict[str, Any]] = []
+  refused: list[str] = []
+  for subject in (_tiny if arguments.tiny else _subjects)(arguments):
+    for target in targets:
+      try:
+        for options in _found(arguments, subject, target):
+          best = search.fastest(options) if keeps else None
+          for option in options:
+            about = {
+              "op": subject.op, "impl": subject.impl,
+              "spec": subject.spec.name, "target": target,
+              "kept": option is best,
+            }  # fmt: skip
+            records.append({**about, **option.record()})
+          if arguments.out:
+            flags.write(Path(arguments.out), facts, records)
+          if best is not None:
+            kind, choices = device.device_kind, {best.ask.key: best.tile}
+            tuned.keep(kind, best.ask.candidate, choices, today)
+      except dispatch.UnsupportedError as error:
+        refused.append(str(error))
+      except OSError as error:
+        where = error.filename or device_file.path(device.device_kind)
+        print(f"cannot write {where}: {error.strerror}.", file=sys.stderr)
+        return 2
+  if not records:
+    what = f"{', '.join(arguments.op)}, {arguments.spec or 'any arguments'}"
+    where = ", ".join(arguments.target) or device.device_kind
+    print(f"No tile to choose of {what} on {where}.", file=sys.stderr)
+    for reason in dict.fromkeys(refused):
+      print(reason, file=sys.stderr)
+    return 2
+  flags.show(_COLUMNS, _row, records)
+  if arguments.tiny:
+    print("Interpreted: this says that the search runs, no more.")
+  elif any(record["kept"] for record in records):
+    print(
+      f"wrote {device_file.path(device.device_kind)}; now prove the kernels:"
+      " python -m kernels_pallas.prove"
+    )
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())
