@@ -101,7 +101,7 @@ def busy_s(planes: Iterable[Any], calls: int) -> list[float] | None:
   return [sum(durations_s[i * count : (i + 1) * count]) for i in range(calls)]
 
 
-def profiled_s(run: Callable[[int], None], calls: int) -> list[float] | None:
+def profiled_s(run: Callable[[int], Any], calls: int) -> list[float] | None:
   """Device seconds of each call; None where the profiler sees no GPU."""
   if jax.default_backend() != "gpu":
     return None
