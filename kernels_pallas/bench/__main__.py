@@ -12,7 +12,7 @@ import jax
 
 import kernels_pallas
 from kernels_pallas import aot
-from kernels_pallas.bench import compiled, flags, passes, timed
+from kernels_pallas.bench import compiled, flags, passes, peers, timed
 
 _Record = Mapping[str, Any]
 
@@ -38,7 +38,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
   arguments = parser.parse_args(given)
   arguments.target = flags.known("--target", arguments.target, aot.TARGETS)
   arguments.op = flags.known("--op", arguments.op, kernels_pallas.OPS)
-  ours = [passes.implementations(name) for name in arguments.op]
+  ours = [_implementations(name, arguments) for name in arguments.op]
   # An op may lack one that another has.
   arguments.impl = arguments.impl and flags.known(
     "--impl", arguments.impl, dict.fromkeys(itertools.chain(*ours))
@@ -52,6 +52,14 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
   return arguments
 
 
+def _implementations(
+  name: str, arguments: argparse.Namespace
+) -> tuple[str, ...]:
+  """Ours, and where there is a clock those of others."""
+  others = () if arguments.compile_only else peers.of(name)
+  return (*passes.implementations(name), *others)
+
+
 def _records(arguments: argparse.Namespace) -> Iterable[_Record]:
   """Of all that was asked for, as they come."""
   repeats = 2 if arguments.tiny else arguments.repeats
@@ -63,7 +71,7 @@ def _records(arguments: argparse.Namespace) -> Iterable[_Record]:
     specs = passes.specs(name)
     if arguments.tiny:
       specs = sorted(specs, key=lambda spec: spec.ideal_bytes)[:1]
-    known = passes.implementations(name)
+    known = _implementations(name, arguments)
     implementations = [
       impl for impl in arguments.impl or known if impl in known
     ]
