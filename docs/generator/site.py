@@ -56,6 +56,7 @@ CONTENTS = {
     "Sweeps": "docs/reference/sweeps.md",
     "Fields of a config": "docs/reference/default.md",
     "Speed": "docs/reference/speed.md",
+    "Speed on accelerators": "docs/reference/accelerators.md",
     "Licences": "docs/reference/licences.md",
   },
   "Project": {

@@ -1,5 +1,6 @@
 """Which device it is, how fast it copies and multiplies."""
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -32,6 +33,7 @@ def run(stage: Stage) -> None:
   with stage.item("facts") as found:
     found |= {
       "facts": {"device_kind": device.device_kind, "platform": device.platform},
+      "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
       "python": platform.python_version(),
       "cores": len(os.sched_getaffinity(0)),
       "runtime": str(getattr(device.client, "platform_version", "")),
