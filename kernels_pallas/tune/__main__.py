@@ -200,7 +200,13 @@ def main(given: Sequence[str] | None = None) -> int:
     for reason in dict.fromkeys(refused):
       print(reason, file=sys.stderr)
     return 2
-  flags.show(_COLUMNS, _row, records)
+  left = [record for record in records if "pruned" not in record]
+  flags.show(_COLUMNS, _row, left)
+  if len(left) < len(records):
+    print(
+      f"{len(records) - len(left)} of {len(records)} tiles were pruned; --out"
+      " names them and why."
+    )
   if arguments.tiny:
     print("Interpreted: this says that the search runs, no more.")
   elif any(record["kept"] for record in records):
