@@ -150,6 +150,19 @@ def _here() -> str | None:
   return next(found, None)
 
 
+def _say_none(
+  arguments: argparse.Namespace, where: str, reasons: Sequence[str]
+) -> None:
+  """One line, and on a chip why each kernel refuses what was asked for."""
+  what = ", ".join(arguments.op)
+  if arguments.spec:
+    what += f" on {arguments.spec}"
+  remedy = "--target compiles for a chip that is not here"
+  print(f"No tile of {what} to time on {where}; {remedy}.", file=sys.stderr)
+  for reason in dict.fromkeys(reasons):
+    print(reason, file=sys.stderr)
+
+
 def main(given: Sequence[str] | None = None) -> int:
   """Searches, prints the tiles, and keeps those that are faster.
 
@@ -188,17 +201,14 @@ def main(given: Sequence[str] | None = None) -> int:
             kind, choices = device.device_kind, {best.ask.key: best.tile}
             tuned.keep(kind, best.ask.candidate, choices, today)
       except dispatch.UnsupportedError as error:
-        refused.append(str(error))
+        refused.append(f"{subject.spec.name}: {error}")
       except OSError as error:
         where = error.filename or device_file.path(device.device_kind)
         print(f"cannot write {where}: {error.strerror}.", file=sys.stderr)
         return 2
   if not records:
-    what = f"{', '.join(arguments.op)}, {arguments.spec or 'any arguments'}"
     where = ", ".join(arguments.target) or device.device_kind
-    print(f"No tile to choose of {what} on {where}.", file=sys.stderr)
-    for reason in dict.fromkeys(refused):
-      print(reason, file=sys.stderr)
+    _say_none(arguments, where, () if device.platform == "cpu" else refused)
     return 2
   left = [record for record in records if "pruned" not in record]
   flags.show(_COLUMNS, _row, left)
