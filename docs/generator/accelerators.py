@@ -185,9 +185,26 @@ def _deterministic(its: Sequence[_Found]) -> list[str]:
   return [text.table(header, rows)] if rows else []
 
 
+def _populations(its: Sequence[_Found]) -> list[str]:
+  rows = [
+    (
+      each["item"],
+      _ms(each, "alone_s"),
+      _ms(each, "together_s"),
+      _ratio(each.get("alone_over_together")),
+    )
+    for each in its
+  ]
+  header = (
+    "a step of", "one by one, ms", "together, ms", "time, alone / together",
+  )  # fmt: skip
+  return [text.table(header, rows)] if rows else []
+
+
 _TABLES: Mapping[str, Callable[[Sequence[_Found]], list[str]]] = {
   "steps": _steps,
   "kernels": _kernels,
   "optimizers": _optimizers,
+  "populations": _populations,
   "deterministic": _deterministic,
 }

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -135,8 +136,38 @@ def test_populations_are_skipped_with_a_reason(monkeypatch):
   monkeypatch.setattr(populations.importlib.util, "find_spec", lambda _: None)
   populations.run(worker.Stage({}, tiny=True, write=written.append))
   (found,) = written
-  assert found["skipped"].startswith("normjax.train.population is not here")
+  assert found["skipped"].startswith("normjax.train.choice is not here")
   assert "error" not in found
+
+
+def test_a_population_is_timed_by_what_a_sweep_chooses_by(monkeypatch):
+  """By stand-ins for the choice and for the file that it is kept in."""
+  kept, real = {}, populations.importlib.import_module
+
+  def members(runs, most, out):
+    assert [run.config.seed for run in runs] == [0, 1]
+    kept[out] = {"together": True, "alone_s": 3.0, "together_s": 2.0}
+
+  modules = {
+    "normjax.train.choice": types.SimpleNamespace(members=members),
+    "normjax.record.choices": types.SimpleNamespace(
+      read=lambda out, key: kept[out]
+    ),
+    "normjax.train.request": types.SimpleNamespace(
+      Run=lambda config, _: types.SimpleNamespace(config=config)
+    ),
+  }
+  monkeypatch.setattr(populations.importlib.util, "find_spec", str)
+  monkeypatch.setattr(
+    populations.importlib,
+    "import_module",
+    lambda name: modules.get(name) or real(name),
+  )
+  written = []
+  populations.run(worker.Stage({}, tiny=True, write=written.append))
+  (found,) = written
+  assert found["item"] == "2 members"
+  assert found["alone_over_together"] == 1.5
 
 
 def test_one_that_hangs_is_stopped_and_what_it_found_is_kept(stages, tmp_path):

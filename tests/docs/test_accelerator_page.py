@@ -42,7 +42,15 @@ MADE_UP = {
       ]
     },
     "optimizers": {"results": [{"item": "normjax muon", "seconds": 0.004}]},
-    "populations": {"results": [{"item": "populations", "skipped": "none"}]},
+    "populations": {
+      "results": [
+        {
+          "item": "4 members",
+          "alone_s": 0.03, "together_s": 0.02, "alone_over_together": 1.5,
+        },
+        {"item": "16 members", "skipped": "none"},
+      ]
+    },
     "deterministic": {
       "results": [{"item": "resnet50 plain", "equal": False, "seconds": 0.1}]
     },
@@ -78,7 +86,8 @@ def test_a_file_is_a_section(tmp_path):
     "- contract: `stopped after 110 s`",
     "- kernels: `kernels: no TPU`",
     "- steps: `flax.linen gpt2 float32: out of memory`",
-    "- populations: `populations: none`",
+    "| 4 members | 30 | 20 | 1.50 |",
+    "- populations: `16 members: none`",
   ):
     assert line in said.splitlines()
 
