@@ -6,6 +6,7 @@ stream, elsewhere calls in a row.
 """
 
 import dataclasses
+import importlib
 import importlib.util
 import itertools
 import math
@@ -38,7 +39,7 @@ def missing(name: str, spec: ArgumentSpec) -> str | None:
 
 def tokamax(op: str, spec: ArgumentSpec) -> list[passes.Pass]:
   """Its passes, on the arrays of a spec."""
-  import tokamax as library
+  library = importlib.import_module("tokamax")
 
   subtracts_mean = _NORMS[op]
 
@@ -64,7 +65,7 @@ def torch_times(
 
   Its vectors have the dtype of x, as its layers cast them.
   """
-  import torch
+  torch = importlib.import_module("torch")
 
   device = "cuda" if torch.cuda.is_available() else "cpu"
   shapes = [shape for shape in spec.shapes if shape is not None]
@@ -106,7 +107,7 @@ def torch_times(
 def _by_events(
   run: Callable[[int], None], repeats: int
 ) -> tuple[list[float], str]:
-  import torch
+  torch = importlib.import_module("torch")
 
   def event():
     made = torch.cuda.Event(enable_timing=True)
