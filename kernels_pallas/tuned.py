@@ -174,30 +174,33 @@ def _function(candidate: str) -> Any:
 
 
 def keep(
-  kind: str, candidate: str, choices: Mapping[str, Tile], date: str
-) -> str:
-  """Writes the tiles of a candidate beside those of others.
+  kind: str, candidate: str, key: str, tile: Tile | None, date: str
+) -> None:
+  """Writes the tile of a key beside those of others.
 
   Args:
     kind: of the device, as it names itself.
     candidate: "op/candidate".
-    choices: by key, of what is not the default; those of other keys stay if
-      they are of the same source and jax.
+    key: see `Ask.key`.
+    tile: None where the computed one is as fast: nothing is left of the key.
     date: ISO.
-
-  Returns:
-    The file.
 
   Raises:
     OSError: it cannot be written.
   """
   known = device_file.read(kind, device_file.TILES) or {}
+  if tile is None and candidate not in known:
+    return
   before = _valid(kind, candidate) if candidate in known else {}
+  choices = {k: v for k, v in before.items() if k != key}
+  if tile is not None:
+    choices[key] = dict(tile)
+  others = {k: v for k, v in known.items() if k != candidate}
   entry = {
     **proved.of(_function(candidate)),
     "date": date,
-    "choices": {**before, **choices},
+    "choices": choices,
   }
-  return str(
-    device_file.write(kind, device_file.TILES, {**known, candidate: entry})
+  device_file.write(
+    kind, device_file.TILES, {**others, candidate: entry} if choices else others
   )

@@ -2,36 +2,26 @@
 
 import argparse
 import datetime
-import functools
-import importlib
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 import kernels_pallas
-from kernels_pallas import aot, contract, device_file, dispatch, tuned
+from kernels_pallas import aot, device_file, dispatch, tuned
 from kernels_pallas.bench import flags, passes
-from kernels_pallas.specs import ArgumentSpec
-from kernels_pallas.tune import search
+from kernels_pallas.tune import search, subjects
 from kernels_pallas.tune.search import Option
+from kernels_pallas.tune.subjects import Subject
 
 _COLUMNS = (
   "kernel", "arguments", "target", "tile", "registers", "spilled B", "MB", "µs",
   "",
 )  # fmt: skip
 _TINY_OPTIONS = 2
-
-
-class _Subject(NamedTuple):
-  """Passes of a kernel on a spec."""
-
-  op: str
-  impl: str
-  spec: ArgumentSpec
-  make: search.Make
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -75,35 +65,8 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
   return arguments
 
 
-def _subjects(arguments: argparse.Namespace) -> Iterator[_Subject]:
-  """Kernels on what they are measured on, those of chips and of here alike."""
-  for op in arguments.op:
-    for impl in passes.kernels(op):
-      for spec in passes.specs(op):
-        if arguments.spec in spec.name:
-          make = functools.partial(passes.of_op, op, spec, impl)
-          yield _Subject(op, impl, spec, make)
-
-
-def _tiny(arguments: argparse.Namespace) -> Iterator[_Subject]:
-  """Kernels interpreted, each on the first sample of its contract."""
-  for op in arguments.op:
-    if not hasattr(
-      importlib.import_module(f"{kernels_pallas.OPS[op]}.specs"), "CONTRACT"
-    ):
-      continue
-    seen = set()
-    for case in contract.interpreted(op):
-      if case.is_interpreted and case.name not in seen:
-        seen.add(case.name)
-        spec = case.sample.spec
-        run = functools.partial(case.function, **spec.options)
-        make = functools.partial(passes.of_function, run, spec)
-        yield _Subject(op, case.name, spec, make)
-
-
 def _found(
-  arguments: argparse.Namespace, subject: _Subject, target: str | None
+  arguments: argparse.Namespace, subject: Subject, target: str | None
 ) -> Iterator[list[Option]]:
   """The tiles of each pass of a subject, as they are known."""
   if arguments.target and target:
@@ -163,53 +126,91 @@ def _say_none(
     print(reason, file=sys.stderr)
 
 
+def _records(
+  arguments: argparse.Namespace,
+  targets: Sequence[str | None],
+  refused: list[str],
+) -> Iterator[list[dict[str, Any]]]:
+  """Those of a pass at a time; what a device has timed is kept before.
+
+  Args:
+    arguments: of the command.
+    targets: chips to compile for.
+    refused: gets the reasons of kernels that do not serve.
+  """
+  keeps = not arguments.target and not arguments.tiny
+  found = (
+    subjects.tiny(arguments.op)
+    if arguments.tiny
+    else subjects.every(arguments.op, arguments.spec)
+  )
+  for subject, target in itertools.product(found, targets):
+    about = {"op": subject.op, "impl": subject.impl, "spec": subject.spec}
+    try:
+      for options in _found(arguments, subject, target):
+        best = search.fastest(options) if keeps else None
+        if keeps:
+          _keep(options, best)
+        yield [
+          {**about, "target": target, "kept": each is best, **each.record()}
+          for each in options
+        ]
+    except dispatch.UnsupportedError as error:
+      refused.append(f"{subject.spec}: {error}")
+
+
+def _keep(options: Sequence[Option], best: Option | None) -> None:
+  """A tile that is faster; else none, of an earlier search neither."""
+  ask, kind = options[0].ask, jax.devices()[0].device_kind
+  tuned.keep(kind, ask.candidate, ask.key, best and best.tile, _today())
+
+
+def _today() -> str:
+  return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
 def main(given: Sequence[str] | None = None) -> int:
   """Searches, prints the tiles, and keeps those that are faster.
 
   Returns:
-    2 where there is no kernel for this device, or its file cannot be written.
+    2 where there is no kernel for this device, a file cannot be written, or
+    what a compiler needs is missing.
   """
   arguments = _arguments(given)
   if arguments.target:
     jax.config.update("jax_platforms", "cpu")
   device = jax.devices()[0]
-  keeps = not arguments.target and not arguments.tiny
-  targets: Sequence[str | None] = arguments.target or [_here()]
-  today = datetime.datetime.now(datetime.UTC).date().isoformat()
   facts = {
     "device": None if arguments.target else device.device_kind,
-    "date": today,
+    "date": _today(),
     "jax": jax.__version__,
   }
   records: list[dict[str, Any]] = []
   refused: list[str] = []
-  for subject in (_tiny if arguments.tiny else _subjects)(arguments):
-    for target in targets:
-      try:
-        for options in _found(arguments, subject, target):
-          best = search.fastest(options) if keeps else None
-          for option in options:
-            about = {
-              "op": subject.op, "impl": subject.impl,
-              "spec": subject.spec.name, "target": target,
-              "kept": option is best,
-            }  # fmt: skip
-            records.append({**about, **option.record()})
-          if arguments.out:
-            flags.write(Path(arguments.out), facts, records)
-          if best is not None:
-            kind, choices = device.device_kind, {best.ask.key: best.tile}
-            tuned.keep(kind, best.ask.candidate, choices, today)
-      except dispatch.UnsupportedError as error:
-        refused.append(f"{subject.spec.name}: {error}")
-      except OSError as error:
-        where = error.filename or device_file.path(device.device_kind)
-        print(f"cannot write {where}: {error.strerror}.", file=sys.stderr)
-        return 2
+  try:
+    for some in _records(arguments, arguments.target or [_here()], refused):
+      records += some
+      if arguments.out:
+        flags.write(Path(arguments.out), facts, records)
+  except aot.MissingError as error:
+    print(error, file=sys.stderr)
+    return 2
+  except OSError as error:
+    where = error.filename or device_file.path(device.device_kind)
+    print(f"cannot write {where}: {error.strerror}.", file=sys.stderr)
+    return 2
   if not records:
     where = ", ".join(arguments.target) or device.device_kind
     _say_none(arguments, where, () if device.platform == "cpu" else refused)
     return 2
+  _show(arguments, records)
+  return 0
+
+
+def _show(
+  arguments: argparse.Namespace, records: Sequence[flags.Record]
+) -> None:
+  """The tiles that were not pruned, and what comes next."""
   left = [record for record in records if "pruned" not in record]
   flags.show(_COLUMNS, _row, left)
   if len(left) < len(records):
@@ -221,10 +222,9 @@ def main(given: Sequence[str] | None = None) -> int:
     print("Interpreted: this says that the search runs, no more.")
   elif any(record["kept"] for record in records):
     print(
-      f"wrote {device_file.path(device.device_kind)}; now prove the kernels:"
-      " python -m kernels_pallas.prove"
+      f"wrote {device_file.path(jax.devices()[0].device_kind)}; now prove the"
+      " kernels: python -m kernels_pallas.prove"
     )
-  return 0
 
 
 if __name__ == "__main__":

@@ -135,9 +135,7 @@ def _refused(option: Option, default: Option) -> str:
   own, than = option.facts, default.facts
   if option is default:
     return ""
-  if than and own["spilled_bytes"] > than["spilled_bytes"]:
-    return f"spills {own['spilled_bytes']} bytes"
-  if not than and own["spilled_bytes"]:
+  if own["spilled_bytes"] > than.get("spilled_bytes", 0):
     return f"spills {own['spilled_bytes']} bytes"
   if than and own["bytes"] > _MORE_BYTES * than["bytes"]:
     return f"moves {own['bytes'] / than['bytes']:.2f} of the bytes"

@@ -21,7 +21,7 @@ from kernels_pallas import (
 from kernels_pallas.bench import passes
 from kernels_pallas.rms_norm import api
 from kernels_pallas.tune import __main__ as command
-from kernels_pallas.tune import search
+from kernels_pallas.tune import search, subjects
 
 KIND = "NVIDIA H200"
 CANDIDATE = "rms_norm/mosaic_gpu"
@@ -49,7 +49,7 @@ def tile():
 
 def test_a_tuned_tile_is_taken_for_its_kernel_alone():
   computed = tile()
-  tuned.keep(KIND, CANDIDATE, {KEY: TILE}, "2026-01-02")
+  tuned.keep(KIND, CANDIDATE, KEY, TILE, "2026-01-02")
   found = tile()
   assert (found.rows, found.ctas, found.ahead) == (2, 3 * 132, True)
   assert tiles.gpu(*ROWS, arrays=1, vectors=1) == computed
@@ -60,8 +60,13 @@ def test_a_tuned_tile_is_taken_for_its_kernel_alone():
   assert odd.rows == 1
   # What is known of another pass stays.
   other = KEY.replace("forward", "backward")
-  tuned.keep(KIND, CANDIDATE, {other: TILE}, "2026-01-03")
+  tuned.keep(KIND, CANDIDATE, other, TILE, "2026-01-03")
   assert tile() == found
+  # The computed one is as fast now.
+  for key in (KEY, other):
+    tuned.keep(KIND, CANDIDATE, key, None, "2026-01-04")
+  assert tile() == computed
+  assert device_file.read(KIND, device_file.TILES) == {}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +82,7 @@ def test_a_tuned_tile_is_taken_for_its_kernel_alone():
 )
 def test_what_does_not_hold_is_not_used_and_says_so(change, said, results):
   computed = tile()
-  tuned.keep(KIND, CANDIDATE, {KEY: TILE}, "2026-01-02")
+  tuned.keep(KIND, CANDIDATE, KEY, TILE, "2026-01-02")
   file = results / "nvidia_h200.json"
   content = json.loads(file.read_text())
   content["tiles"][CANDIDATE] |= change
@@ -109,7 +114,7 @@ def test_a_proof_holds_for_the_tiles_that_it_was_made_with():
 
   proved.keep(KIND, {CANDIDATE: proved.of(function)})
   assert reason() is None
-  tuned.keep(KIND, CANDIDATE, {KEY: TILE}, "2026-01-02")
+  tuned.keep(KIND, CANDIDATE, KEY, TILE, "2026-01-02")
   assert "other tiles were tuned" in reason()
   tiles_now = proved.tiles_of("rms_norm", "mosaic_gpu", KIND)
   proved.keep(KIND, {CANDIDATE: {**proved.of(function), "tiles": tiles_now}})
@@ -211,10 +216,10 @@ def test_a_tiny_search_runs_anywhere(tmp_path, capsys, results, monkeypatch):
 
 def test_what_a_device_times_is_kept(monkeypatch, results, capsys):
   """The search as it is on a chip, with a clock of its own."""
-  subject = command._Subject(
+  subject = subjects.Subject(
     "rms_norm",
     "mosaic_gpu",
-    types.SimpleNamespace(name="x"),
+    "x",
     lambda: [passes.Pass("forward", tile_of, (jnp.ones(1),))],
   )
 
@@ -227,7 +232,7 @@ def test_what_a_device_times_is_kept(monkeypatch, results, capsys):
 
   device = types.SimpleNamespace(device_kind=KIND)
   monkeypatch.setattr(jax, "devices", lambda: [device])
-  monkeypatch.setattr(command, "_subjects", lambda arguments: [subject])
+  monkeypatch.setattr(subjects, "every", lambda ops, part: [subject])
   monkeypatch.setattr(search.timed, "of_pass", of_pass)
   monkeypatch.setattr(aot, "missing", lambda target: "not installed")
   assert command.main(["--op=rms_norm"]) == 0
