@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import types
 
 import jax
 import jax.numpy as jnp
@@ -131,38 +130,13 @@ def test_a_profiler_that_fails_takes_no_time_away(monkeypatch):
   assert found["device_s"] == 2.0
 
 
-def test_populations_are_skipped_with_a_reason(monkeypatch):
-  written = []
-  monkeypatch.setattr(populations.importlib.util, "find_spec", lambda _: None)
-  populations.run(worker.Stage({}, tiny=True, write=written.append))
-  (found,) = written
-  assert found["skipped"].startswith("normjax.train.choice is not here")
-  assert "error" not in found
-
-
 def test_a_population_is_timed_by_what_a_sweep_chooses_by(monkeypatch):
-  """By stand-ins for the choice and for the file that it is kept in."""
-  kept, real = {}, populations.importlib.import_module
-
-  def members(runs, most, out):
+  def timed(runs, most):
     assert [run.config.seed for run in runs] == [0, 1]
-    kept[out] = {"together": True, "alone_s": 3.0, "together_s": 2.0}
+    assert most == 2
+    return {"together": True, "alone_s": 3.0, "together_s": 2.0}
 
-  modules = {
-    "normjax.train.choice": types.SimpleNamespace(members=members),
-    "normjax.record.choices": types.SimpleNamespace(
-      read=lambda out, key: kept[out]
-    ),
-    "normjax.train.request": types.SimpleNamespace(
-      Run=lambda config, _: types.SimpleNamespace(config=config)
-    ),
-  }
-  monkeypatch.setattr(populations.importlib.util, "find_spec", str)
-  monkeypatch.setattr(
-    populations.importlib,
-    "import_module",
-    lambda name: modules.get(name) or real(name),
-  )
+  monkeypatch.setattr(populations.choice, "_timed", timed)
   written = []
   populations.run(worker.Stage({}, tiny=True, write=written.append))
   (found,) = written
