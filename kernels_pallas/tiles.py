@@ -52,8 +52,8 @@ _VMEM_BYTES = 8 * 2**20
 _VMEM_BYTES_PER_VALUE = 48
 _SUBLANES = 16  # rows of a bfloat16 tile; float32 has 8
 _MOST_TPU_ROWS = 512
-_TPU_ALLOWED = {"rows": range(_SUBLANES, 4096 + 1, _SUBLANES)}
-_TPU_TRIED = {"rows": tuple(2**n for n in range(4, 11))}
+_TPU_ALLOWED_ROWS = 4096
+_TPU_TRIED = tuple(2**n for n in range(4, 11))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,15 +229,29 @@ def tpu_block(
   if most is None:
     raise ValueError(f"rows of {width} values do not fit the kernel's memory.")
   if kernel:
-    ask = tuned.Ask(
-      kernel,
-      f"{width} {about}".strip(),
-      {"rows": most},
-      _TPU_ALLOWED,
-      _TPU_TRIED,
-    )
-    most = tuned.choose(ask)["rows"]
+    most = tpu_most(kernel, f"{width} {about}".strip(), most)
   return min(most, math.ceil(rows / _SUBLANES) * _SUBLANES)
+
+
+def tpu_most(
+  kernel: str, about: str, rows: int, sublanes: int = _SUBLANES
+) -> int:
+  """The most rows of a TPU kernel's block.
+
+  Args:
+    kernel: see `tuned.Ask`.
+    about: likewise.
+    rows: where none was tuned.
+    sublanes: rows of a tile of the memory.
+  """
+  ask = tuned.Ask(
+    kernel,
+    about,
+    {"rows": rows},
+    {"rows": range(sublanes, _TPU_ALLOWED_ROWS + 1, sublanes)},
+    {"rows": tuple(n for n in _TPU_TRIED if n % sublanes == 0)},
+  )
+  return tuned.choose(ask)["rows"]
 
 
 def tpu_supports(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from kernels_pallas import (
+  OPS,
   aot,
   contract,
   device_file,
@@ -131,6 +132,24 @@ def test_a_tile_that_no_kernel_takes_is_named():
     pass
   with tuned.trying(asked[KEY], TILE):
     assert tile().rows == 2
+
+
+@pytest.mark.parametrize("op", sorted({*OPS} - {"attention"}))
+@pytest.mark.parametrize(
+  ("impl", "target"), [("mosaic_gpu", "h200"), ("pallas_tpu", "v6e")]
+)
+def test_each_kernel_asks_by_its_own_name(op, impl, target):
+  """Each pass for a tile; what is tuned of it is found by that name."""
+  spec = passes.specs(op)[0]
+  with aot.abstract(target):
+    found = search.asks(lambda: passes.of_op(op, spec, impl))
+  assert {ask.candidate for _, ask in found} == {f"{op}/{impl}"}
+  assert {which for which, _ in found} == {
+    *range(1 + bool(spec.differentiated))
+  }
+  for _, ask in found:
+    assert not any(map(ask.problem, ask.options()))
+    assert tuned._function(ask.candidate)
 
 
 ASK = tuned.Ask(
