@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import jax
 
-from kernels_pallas import OPS, contract, dispatch, proved
+from kernels_pallas import OPS, contract, device_file, dispatch, proved
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
       file = proved.keep(kind, passed, failed)
     except OSError as error:
-      where = error.filename or proved.path(kind)
+      where = error.filename or device_file.path(kind)
       print(f"cannot write {where}: {error.strerror}.", file=sys.stderr)
       return 2
     if passed:
@@ -65,6 +65,9 @@ def prove(
           **proved.of(its[0].candidate.function),
           "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         }
+        kind = dispatch.target().device_kind
+        if tiles := proved.tiles_of(op, name, kind):
+          passed[f"{op}/{name}"]["tiles"] = tiles
       else:
         failed.append(f"{op}/{name}")
   return passed, failed

@@ -1,4 +1,4 @@
-"""Which kernels a device has proved: `results/<device>.json`.
+"""Which kernels a device has proved: `proved` in `results/<device>.json`.
 
 A Mosaic kernel that compiles, and is right when interpreted, may still be wrong
 on a chip. It is a default only where its contract has passed on one of the kind
@@ -12,7 +12,6 @@ import functools
 import hashlib
 import inspect
 import json
-import re
 import textwrap
 from collections.abc import (
   Callable,
@@ -26,16 +25,14 @@ from typing import Any
 
 import jax
 
-RESULTS = Path(__file__).parent / "results"
+from kernels_pallas import device_file
+
 _ROOT = Path(__file__).parent
 # They choose; no kernel is made of them.
-_AROUND = {_ROOT / f"{name}.py" for name in ("dispatch", "programs", "proved")}
-
-
-def path(device_kind: str) -> Path:
-  """Where the results of devices of a kind are."""
-  name = re.sub(r"[^a-z0-9]+", "_", device_kind.lower()).strip("_")
-  return RESULTS / f"{name}.json"
+_AROUND = {
+  _ROOT / f"{name}.py"
+  for name in ("device_file", "dispatch", "programs", "proved", "tuned")
+}
 
 
 def missing(
@@ -49,9 +46,9 @@ def missing(
     function: of the candidate.
     device_kind: as the device names itself.
   """
-  file = path(device_kind)
-  proofs = _proofs(file)
+  proofs = device_file.read(device_kind, device_file.PROVED)
   if proofs is None:
+    file = device_file.path(device_kind)
     return f"{file.name} is damaged; ask by impl={name!r}"
   proof = proofs.get(f"{op}/{name}")
   if proof is None:
@@ -67,7 +64,21 @@ def missing(
       f"its contract passed on {device_kind} with jax {proof.get('jax')}, this"
       f" is {jax.__version__}; ask by impl={name!r}"
     )
+  if proof.get("tiles") != tiles_of(op, name, device_kind):
+    return (
+      f"other tiles were tuned since its contract passed on {device_kind}; ask"
+      f" by impl={name!r}"
+    )
   return None
+
+
+def tiles_of(op: str, name: str, device_kind: str) -> str | None:
+  """Of the tiles that a candidate runs with there; None: those of `tiles`."""
+  tuned = device_file.read(device_kind, device_file.TILES) or {}
+  if f"{op}/{name}" not in tuned:
+    return None
+  text = json.dumps(tuned[f"{op}/{name}"], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def of(function: Callable[..., Any]) -> dict[str, str]:
@@ -94,22 +105,13 @@ def keep(
   Raises:
     OSError: it cannot be written.
   """
-  file = path(device_kind)
+  before = device_file.read(device_kind, device_file.PROVED)
+  file = device_file.path(device_kind)
   if not proofs and not file.exists():
     return file
-  content = _content(file)
-  if content is None:
-    file.replace(file.with_name(f"{file.name}.damaged"))
-    content = {}
-  before = {**content.get("proved", {}), **proofs}
-  content["device_kind"] = device_kind
-  content["proved"] = {k: v for k, v in before.items() if k not in failed}
-  file.parent.mkdir(exist_ok=True)
-  new = file.with_name(f".{file.name}.new")
-  new.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-  new.replace(file)
-  _proofs.cache_clear()
-  return file
+  known = {**(before or {}), **proofs}
+  kept = {k: v for k, v in known.items() if k not in failed}
+  return device_file.write(device_kind, device_file.PROVED, kept)
 
 
 @functools.cache
@@ -164,23 +166,3 @@ def _file(parts: Sequence[str]) -> Path | None:
       if file.exists():
         return file
   return None
-
-
-@functools.cache
-def _proofs(file: Path) -> Mapping[str, Any] | None:
-  """None: the file is damaged, and proves nothing."""
-  content = _content(file)
-  return None if content is None else content.get("proved", {})
-
-
-def _content(file: Path) -> dict[str, Any] | None:
-  """What the file says; {} where there is none, None if it is damaged."""
-  if not file.exists():
-    return {}
-  try:
-    content = json.loads(file.read_text())
-  except (ValueError, RecursionError):
-    return None
-  if not isinstance(content, dict):
-    return None
-  return content if isinstance(content.get("proved", {}), dict) else None

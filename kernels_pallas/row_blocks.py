@@ -31,7 +31,7 @@ def launch(
     body: from float32 blocks (r, d) of the arrays and vectors (1, d) to blocks
       of the results and to float32 blocks whose rows are to be summed up. Rows
       past the end hold anything, and so may what becomes of them.
-    name: of the kernel.
+    name: of the kernel: that of the op, "_" and "forward" or "backward".
     arrays_bd: read, of equal shape and dtype.
     vectors_d: read, of the row's size.
     arrays: how many the body puts out, of the shape and dtype of those read.
@@ -39,7 +39,13 @@ def launch(
     interpret: False, or True or `pltpu.InterpretParams` to run anywhere.
   """
   rows, width = arrays_bd[0].shape
-  block = tiles.tpu_block(rows, width)
+  op, _, which = name.rpartition("_")
+  block = tiles.tpu_block(
+    rows,
+    width,
+    kernel=f"{op}/pallas_tpu {which}",
+    about=f"{arrays_bd[0].dtype} arrays={len(arrays_bd) + arrays}",
+  )
 
   def kernel(*refs):
     read, given = refs[: len(arrays_bd)], refs[len(arrays_bd) :]

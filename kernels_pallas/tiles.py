@@ -1,6 +1,7 @@
 """Tiles of kernels over rows: how many rows a step of a grid has, and how.
 
-The one place that chooses them, for every op whose unit is a row. Nothing of
+The one place that computes them, for every op whose unit is a row; a kernel
+that gives its name takes what was `tuned` on the device first. Nothing of
 Pallas is imported, so that asking whether a kernel can run costs nothing.
 
 On a GPU, a memory of 4.8 TB/s that answers after some 0.6 us keeps busy only
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from kernels_pallas import tuned
 from kernels_pallas.programs import Target, one_device
 
 Shapes = Sequence[tuple[int, ...]]
@@ -35,12 +37,23 @@ _LOAD_BYTES = 16  # the widest load of a thread
 _BLOCK_BYTES = 8192
 _MOST_ROWS = 8  # of a block: they are unrolled
 _MOST_WIDTH = 8192
+# What a kernel can take, and what a search tries.
+_FLAG = (0, 1)
+_GPU_ALLOWED = {
+  "rows": (1, 2, 4, 8),
+  "ctas": range(1, 33),
+  "ahead": _FLAG,
+  "wide": _FLAG,
+}
+_GPU_TRIED = {**_GPU_ALLOWED, "ctas": (1, 2, 3, 4, 6, 8, 12, 16)}
 
 # Half of the 16 MiB that a TPU kernel gets.
 _VMEM_BYTES = 8 * 2**20
 _VMEM_BYTES_PER_VALUE = 48
 _SUBLANES = 16  # rows of a bfloat16 tile; float32 has 8
 _MOST_TPU_ROWS = 512
+_TPU_ALLOWED_ROWS = 4096
+_TPU_TRIED = tuple(2**n for n in range(4, 11))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +87,7 @@ def gpu(
   vectors: int,
   per_multiprocessor: int = 8,
   ahead: bool = False,
+  kernel: str = "",
 ) -> GpuTile:
   """The tile for rows of `width` values.
 
@@ -86,6 +100,7 @@ def gpu(
     per_multiprocessor: the most CTAs that shall run beside each other; each
       leaves a row of partial sums, where there are any.
     ahead: whether to load ahead, if registers allow.
+    kernel: see `tuned.Ask`; without a name no tuned tile is looked for.
   """
   itemsize = jnp.dtype(dtype).itemsize
   most = max(1, min(_MOST_ROWS, _BLOCK_BYTES // (width * itemsize)))
@@ -102,14 +117,45 @@ def gpu(
     (o for o in options if registers(*o) <= _MOST_REGISTERS), (False, True)
   )
   resident = _REGISTERS // (_THREADS * registers(ahead, wide))
-  ctas = _MULTIPROCESSORS * min(max(1, resident), per_multiprocessor)
+  ctas = min(max(1, resident), per_multiprocessor)
+  if kernel:
+    name = jnp.dtype(dtype).name
+    ask = tuned.Ask(
+      kernel,
+      f"{width} {name} arrays={arrays} vectors={vectors}",
+      {"rows": block, "ctas": ctas, "ahead": int(ahead), "wide": int(wide)},
+      _GPU_ALLOWED,
+      _GPU_TRIED,
+    )
+    tile = tuned.choose(ask)
+    block, ctas = math.gcd(rows, tile["rows"]), tile["ctas"]
+    ahead, wide = bool(tile["ahead"]), bool(tile["wide"])
   return GpuTile(
-    ctas=min(ctas, rows // block),
+    ctas=min(_MULTIPROCESSORS * ctas, rows // block),
     rows=block,
     vector=math.gcd(width // _THREADS, _LOAD_BYTES // itemsize),
     ahead=ahead,
     wide=wide,
   )
+
+
+def gpu_ctas(kernel: str, about: str, per_multiprocessor: int) -> int:
+  """Blocks of threads of a launch, at most, of a kernel with no other choice.
+
+  Args:
+    kernel: see `tuned.Ask`.
+    about: likewise.
+    per_multiprocessor: where none was tuned.
+  """
+  names = ("ctas",)
+  ask = tuned.Ask(
+    kernel,
+    about,
+    {"ctas": per_multiprocessor},
+    {name: _GPU_ALLOWED[name] for name in names},
+    {name: _GPU_TRIED[name] for name in names},
+  )
+  return _MULTIPROCESSORS * tuned.choose(ask)["ctas"]
 
 
 def gpu_supports(
@@ -160,9 +206,21 @@ def tpu_rows(
 
 
 def tpu_block(
-  rows: int, width: int, bytes_per_value: int = _VMEM_BYTES_PER_VALUE
+  rows: int,
+  width: int,
+  bytes_per_value: int = _VMEM_BYTES_PER_VALUE,
+  *,
+  kernel: str = "",
+  about: str = "",
 ) -> int:
   """`tpu_rows`, but no more tiles than there are rows for.
+
+  Args:
+    rows: how many there are.
+    width: of a row.
+    bytes_per_value: see `tpu_rows`.
+    kernel: see `tuned.Ask`; without a name no tuned tile is looked for.
+    about: likewise, beside the width.
 
   Raises:
     ValueError: not one tile fits.
@@ -170,7 +228,30 @@ def tpu_block(
   most = tpu_rows(width, bytes_per_value)
   if most is None:
     raise ValueError(f"rows of {width} values do not fit the kernel's memory.")
+  if kernel:
+    most = tpu_most(kernel, f"{width} {about}".strip(), most)
   return min(most, math.ceil(rows / _SUBLANES) * _SUBLANES)
+
+
+def tpu_most(
+  kernel: str, about: str, rows: int, sublanes: int = _SUBLANES
+) -> int:
+  """The most rows of a TPU kernel's block.
+
+  Args:
+    kernel: see `tuned.Ask`.
+    about: likewise.
+    rows: where none was tuned.
+    sublanes: rows of a tile of the memory.
+  """
+  ask = tuned.Ask(
+    kernel,
+    about,
+    {"rows": rows},
+    {"rows": range(sublanes, _TPU_ALLOWED_ROWS + 1, sublanes)},
+    {"rows": tuple(n for n in _TPU_TRIED if n % sublanes == 0)},
+  )
+  return tuned.choose(ask)["rows"]
 
 
 def tpu_supports(

@@ -74,33 +74,6 @@ def speed() -> str:
   return "\n\n".join(blocks)
 
 
-def claims() -> str:
-  """What papers claim, beside what our sweeps measured."""
-  found = results.claims()
-  rows = []
-  for claim in found["claims"]:
-    file = claim["sweep"].partition(":")[0]
-    page = file.removeprefix("configs/").removesuffix(".py")
-    rows.append(
-      (
-        claim["claim"],
-        f"[`{claim['sweep'].rpartition('/')[2]}`]({page}.md)",
-        claim["measured"],
-        claim["distinguishable"],
-      )
-    )
-  header = ("claim", "sweep", "measured", "distinguishable?")
-  return "\n\n".join(
-    (
-      "# Papers' claims, measured small",
-      found["notes"]
-      .strip()
-      .replace("The lab log", f"[The lab log](../../{_LOG})"),
-      text.table(header, rows),
-    )
-  )
-
-
 def licences() -> str:
   """Of what is embedded: vendored files, and data inside packages."""
   rows = []

@@ -7,7 +7,7 @@ from typing import Any
 from docs import generator
 from docs.generator import text
 from normjax import escape
-from normjax.papers import results, targets, toml
+from normjax.papers import kept, targets, toml
 from normjax.report import paper
 from normjax.report.paper import footnotes, layout
 from normjax.report.paper.origin import making
@@ -71,7 +71,7 @@ def _overview(entries: Sequence[Any]) -> str:
 def _strong(status: str) -> str:
   """Contradictions as prominent as confirmations."""
   word, _, more = status.partition(" ")
-  is_verdict = word in (results.CONFIRMED, results.CONTRADICTED)
+  is_verdict = word in (kept.CONFIRMED, kept.CONTRADICTED)
   return f"**{word}** {more}".strip() if is_verdict else status
 
 
@@ -147,7 +147,7 @@ def _numbers(entry: Any) -> list[str]:
   return [numbers, "\n".join(f"- {escape.markdown(line)}" for line in sources)]
 
 
-def _measured(found: results.StatementResult | None) -> str:
+def _measured(found: kept.StatementResult | None) -> str:
   """The statement's sum with its interval, as committed."""
   if found is None or found.mean is None:
     return ""
@@ -156,7 +156,7 @@ def _measured(found: results.StatementResult | None) -> str:
   return f"{found.mean:.4g} [{found.low:.4g}, {found.high:.4g}]"
 
 
-def _verdict(found: results.StatementResult | None) -> str:
+def _verdict(found: kept.StatementResult | None) -> str:
   if found is None:
     return ""
   p_holm = "" if found.p_holm is None else f", p {found.p_holm:.2g}"

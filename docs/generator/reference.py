@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 
 from docs.generator import (
+  accelerators,
   component,
   kinds,
   measured,
@@ -27,7 +28,8 @@ def pages() -> dict[str, str]:
     for name in kind.names():
       found[f"{kind.folder}/{name}.md"] = component.page(kind, name)
   found |= sweep_pages.pages()
-  found |= {"speed.md": measured.speed(), "claims.md": measured.claims()}
+  found["speed.md"] = measured.speed()
+  found["accelerators.md"] = accelerators.page()
   found["papers.md"] = paper_pages.page()
   found["licences.md"] = measured.licences()
   return {
@@ -57,8 +59,7 @@ def _index() -> str:
     "- [Sweeps](sweeps.md): the comparisons that come with the project",
     "- [Published tables](papers.md): what was reproduced, and what is missing",
     "- [Fields of a config](default.md): every key, with its default",
-    "- [Papers' claims, measured small](claims.md)",
-    "- [Speed](speed.md)",
+    "- [Speed](speed.md), and [on accelerators](accelerators.md)",
     "- [Licences of what is embedded](licences.md)",
   ]
   return "\n".join(lines)

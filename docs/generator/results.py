@@ -1,4 +1,4 @@
-"""What was measured: speeds, the lab log's tables, papers' claims."""
+"""What was measured: speeds, and the lab log's tables."""
 
 import dataclasses
 import functools
@@ -17,12 +17,6 @@ def speeds() -> dict[str, dict[str, Any]]:
   """The benchmarks of experiments/speed by name, as their files have them."""
   files = sorted((_EXPERIMENTS / "speed").glob("*.toml"))
   return {file.stem: tomllib.loads(file.read_text()) for file in files}
-
-
-@functools.cache
-def claims() -> dict[str, Any]:
-  """experiments/claims.toml."""
-  return tomllib.loads((_EXPERIMENTS / "claims.toml").read_text())
 
 
 @dataclasses.dataclass(frozen=True)

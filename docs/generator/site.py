@@ -55,8 +55,8 @@ CONTENTS = {
     **{kind.title: f"docs/reference/{kind.folder}.md" for kind in kinds.KINDS},
     "Sweeps": "docs/reference/sweeps.md",
     "Fields of a config": "docs/reference/default.md",
-    "Claims": "docs/reference/claims.md",
     "Speed": "docs/reference/speed.md",
+    "Speed on accelerators": "docs/reference/accelerators.md",
     "Licences": "docs/reference/licences.md",
   },
   "Project": {

@@ -98,6 +98,11 @@ def of_op(name: str, spec: ArgumentSpec, impl: str | None) -> list[Pass]:
     # These are of many arrays at once, and their op is of one.
     return public(*arrays, impl=impl, **spec.options)
 
+  return of_function(run, spec)
+
+
+def of_function(run: Callable[..., Any], spec: ArgumentSpec) -> list[Pass]:
+  """The same of a function of the arrays of a spec."""
   if not spec.differentiated:
     jax.eval_shape(run, *spec.shapes)  # Whether it is supported.
     return [Pass("forward", run, spec.shapes, spec.donated)]

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels_pallas import dispatch
-from kernels_pallas.bench import passes
+from kernels_pallas.bench import passes, peers
 from kernels_pallas.specs import ArgumentSpec
 
 COLUMNS = (
@@ -101,7 +101,7 @@ def busy_s(planes: Iterable[Any], calls: int) -> list[float] | None:
   return [sum(durations_s[i * count : (i + 1) * count]) for i in range(calls)]
 
 
-def profiled_s(run: Callable[[int], None], calls: int) -> list[float] | None:
+def profiled_s(run: Callable[[int], Any], calls: int) -> list[float] | None:
   """Device seconds of each call; None where the profiler sees no GPU."""
   if jax.default_backend() != "gpu":
     return None
@@ -151,6 +151,16 @@ def _sets(
   return [(keep(*arguments)[2], dy) for arguments in drawn]
 
 
+def of_pass(
+  found: Sequence[passes.Pass],
+  each: passes.Pass,
+  repeats: int,
+  rotated_bytes: int = _ROTATED_BYTES,
+) -> tuple[list[float], str]:
+  """`time_s` of a pass, compiled anew, among those of its function."""
+  return time_s(_Rotation(each, _sets(found, each, rotated_bytes)), repeats)
+
+
 def measure(
   name: str,
   spec: ArgumentSpec,
@@ -164,40 +174,60 @@ def measure(
   Args:
     name: of the op.
     spec: its arguments.
-    implementations: by name; the yardstick is measured first if among them.
+    implementations: by name, peers too; the yardstick is measured first if
+      among them.
     repeats: calls that are timed.
     copy_rate: bytes per second of a copy, in this run.
     rotated_bytes: that the arguments of the calls in turn have together.
   """
   yardstick_s: dict[str, float] = {}
+
+  def record(impl, which, seconds, clock):
+    median_s = statistics.median(seconds)
+    if impl == _YARDSTICK:
+      yardstick_s[which] = median_s
+    rate = passes.ideal_bytes(spec, which) / median_s
+    than_s = yardstick_s.get(which)
+    return {
+      "op": name,
+      "spec": spec.name,
+      "impl": impl,
+      "pass": which,
+      "clock": clock,
+      "seconds": seconds,
+      "median_s": median_s,
+      "bytes_per_s": rate,
+      "of_copy": rate / copy_rate,
+      "yardstick_over_this": than_s and than_s / median_s,
+    }
+
   for impl in sorted(implementations, key=lambda impl: impl != _YARDSTICK):
-    about = {"op": name, "spec": spec.name, "impl": impl}
     try:
-      found = passes.of_op(name, spec, impl)
+      if impl == "torch":
+        _refuse(peers.missing(impl, spec))
+        for each in peers.torch_times(name, spec, repeats, rotated_bytes):
+          yield record(impl, *each)
+        continue
+      found = _passes(name, spec, impl)
     except dispatch.UnsupportedError as error:
-      yield {**about, "error": str(error)}
+      yield {"op": name, "spec": spec.name, "impl": impl, "error": str(error)}
       continue
     for each in found:
-      run = _Rotation(each, _sets(found, each, rotated_bytes))
-      seconds, clock = time_s(run, repeats)
-      median_s = statistics.median(seconds)
-      if impl == _YARDSTICK:
-        yardstick_s[each.name] = median_s
-      rate = passes.ideal_bytes(spec, each.name) / median_s
-      yield {
-        **about,
-        "pass": each.name,
-        "clock": clock,
-        "seconds": seconds,
-        "median_s": median_s,
-        "bytes_per_s": rate,
-        "of_copy": rate / copy_rate,
-        "yardstick_over_this": (
-          yardstick_s[each.name] / median_s
-          if each.name in yardstick_s
-          else None
-        ),
-      }
+      seconds, clock = of_pass(found, each, repeats, rotated_bytes)
+      yield record(impl, each.name, seconds, clock)
+
+
+def _passes(name: str, spec: ArgumentSpec, impl: str) -> list[passes.Pass]:
+  """Of an implementation of ours, or of tokamax."""
+  if impl not in peers.NAMES:
+    return passes.of_op(name, spec, impl)
+  _refuse(peers.missing(impl, spec))
+  return peers.tokamax(name, spec)
+
+
+def _refuse(reason: str | None) -> None:
+  if reason is not None:
+    raise dispatch.UnsupportedError(reason)
 
 
 def row(record: Mapping[str, Any]) -> Sequence[str]:

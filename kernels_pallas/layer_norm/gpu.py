@@ -90,6 +90,7 @@ def _run_forward(
     x_bd.dtype,
     arrays=1 + (residual_bd is not None),
     vectors=(scale_d is not None) + (bias_d is not None),
+    kernel="layer_norm/mosaic_gpu forward",
   )
 
   def body(
@@ -149,6 +150,7 @@ def _backward(
     vectors=count + (scale_d is not None),
     per_multiprocessor=_CTAS_WITH_SUMS,
     ahead=True,
+    kernel="layer_norm/mosaic_gpu backward",
   )
 
   def body(

@@ -59,6 +59,7 @@ def _rms_norm(
     x_bd.dtype,
     arrays=1 + (residual_bd is not None),
     vectors=int(scale_d is not None),
+    kernel="rms_norm/mosaic_gpu forward",
   )
 
   def body(x_ref, residual_ref, scale_ref, y_ref, h_ref):
@@ -124,6 +125,7 @@ def _backward(
     vectors=2 * count,
     per_multiprocessor=_CTAS_WITH_SUMS,
     ahead=True,
+    kernel="rms_norm/mosaic_gpu backward",
   )
 
   def body(h_ref, scale_ref, dy_ref, dh_ref, dx_ref, dscale_ref, *scratch):

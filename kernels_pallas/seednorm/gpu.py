@@ -80,7 +80,14 @@ def _run_forward(
 ):
   """y, and where they are kept the rows' reciprocals and tanhs."""
   rows, width = x_bd.shape
-  tile = tiles.gpu(rows, width, x_bd.dtype, arrays=1, vectors=3)
+  tile = tiles.gpu(
+    rows,
+    width,
+    x_bd.dtype,
+    arrays=1,
+    vectors=3,
+    kernel="seednorm/mosaic_gpu forward",
+  )
 
   def body(x_ref, alpha_ref, beta_ref, scale_ref, y_ref, r_ref, dynamic_ref):
     alpha, beta, scale = (
@@ -143,6 +150,7 @@ def _backward(
     vectors=6,
     per_multiprocessor=_CTAS_WITH_SUMS,
     ahead=True,
+    kernel="seednorm/mosaic_gpu backward",
   )
 
   def body(

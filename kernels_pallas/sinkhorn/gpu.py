@@ -22,7 +22,7 @@ from kernels_pallas import tiles, warpgroup
 from kernels_pallas.sinkhorn import ref, rounds
 
 _LANES = 128
-_CTAS = 132 * 4
+_CTAS = 4  # per multiprocessor
 # Sums are written once per block of threads: an eighth of what it reads.
 _LEAST_ROWS = 16
 _MOST_COLUMNS = 8192  # beyond, a row and its sums spill from the registers
@@ -55,10 +55,18 @@ def balance(
   num_iters: int,
   first: str,
   *,
-  ctas: int = _CTAS,
+  ctas: int | None = None,
   interpret: Any = None,
 ) -> list[Array]:
-  """See `ref.sinkhorn`, of each; `interpret` as `plgpu.kernel` has it."""
+  """See `ref.sinkhorn`, of each.
+
+  Args:
+    xs: matrices, stacked.
+    num_iters: rounds.
+    first: which side is balanced first.
+    ctas: blocks of threads of a launch, at most; None: as tuned.
+    interpret: as `plgpu.kernel` has it.
+  """
   groups: dict[Any, list[int]] = {}
   for i, x in enumerate(xs):
     groups.setdefault((x.shape[1:], x.dtype), []).append(i)
@@ -75,7 +83,7 @@ def balance(
 
 def _pass(
   xs: Sequence[Array],
-  ctas: int,
+  ctas: int | None,
   interpret: Any,
   inverse: Array,
   v: Array,
@@ -88,6 +96,9 @@ def _pass(
   starts = [0, *ends[:-1]]
   count = ends[-1]
   m, n = xs[0].shape[1:]
+  if ctas is None:
+    about = f"{n} {xs[0].dtype}"
+    ctas = tiles.gpu_ctas("sinkhorn/mosaic_gpu forward", about, _CTAS)
   ctas = max(1, min(ctas // count, m // _LEAST_ROWS))
   rest = n % _LANES
   windows = [pl.ds(0, n - rest)]

@@ -66,7 +66,13 @@ def _pass(
 ) -> tuple[Array, Array | None]:
   """See `rounds.balance`."""
   count, m, n = x.shape
-  size = tiles.tpu_block(m, n, _BYTES_PER_VALUE)
+  size = tiles.tpu_block(
+    m,
+    n,
+    _BYTES_PER_VALUE,
+    kernel="sinkhorn/pallas_tpu forward",
+    about=str(x.dtype),
+  )
   vector = pl.BlockSpec((1, 1, n), lambda k, i: (k, 0, 0))
   u, total = pl.pallas_call(
     functools.partial(_kernel, given=given, rows=m),

@@ -31,9 +31,8 @@ from kernels_pallas.step_8bit import warp_blocks
 from kernels_pallas.step_8bit.rule import Blocks, Leaf, Rule
 from kernels_pallas.step_8bit.warp_blocks import BLOCK, ROWS
 
-_MULTIPROCESSORS = 132
-# Blocks of threads that run beside each other on one: by how many moments there
-# are in 8 bits, and whether rows end with a short block. They need up to 72,
+# Blocks of threads that a multiprocessor runs: by how many moments there are in
+# 8 bits, and whether rows end with a short block. They need up to 72,
 # 127, 104 and 164 registers per thread; those of float32 moments fewer.
 _RESIDENT = {(1, False): 6, (1, True): 4, (2, False): 4, (2, True): 3}
 # Of a launch: compiling takes time that grows faster than they do, and steps of
@@ -139,7 +138,12 @@ def update(
   for kind, members in launches.items():
     short = bool(kind.entries) and not kind.exact
     most = _MOST_SHORT if short else _MOST_LEAVES
-    resident = _MULTIPROCESSORS * _RESIDENT[len(rule.signed), short]
+    moments = "float32" if kind.exact else "8 bits, short rows" * short
+    resident = tiles.gpu_ctas(
+      f"{rule.name}/mosaic_gpu forward",
+      moments or "8 bits",
+      _RESIDENT[len(rule.signed), short],
+    )
     for group in itertools.batched(members, most):
       squares += _launch(
         rule,

@@ -16,7 +16,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from kernels_pallas import codes
+from kernels_pallas import codes, tiles
 from kernels_pallas.codes import Quantized
 from kernels_pallas.step_8bit import leaves as leaves_lib
 from kernels_pallas.step_8bit import rule as rule_lib
@@ -78,7 +78,13 @@ def _update(
 ) -> tuple[Leaf, Array]:
   rows, width = rule_lib.matrix(leaf.parameter.shape, blocks)
   count = math.ceil(width / blocks.size)
-  size = min(_ROWS, math.ceil(rows / _SUBLANES) * _SUBLANES)
+  most = tiles.tpu_most(
+    f"{rule.name}/pallas_tpu forward",
+    f"{blocks.size} {leaf.parameter.dtype}",
+    _ROWS,
+    _SUBLANES,
+  )
+  size = min(most, math.ceil(rows / _SUBLANES) * _SUBLANES)
   tile = pl.BlockSpec((size, blocks.size), lambda i, k: (i, k))
   scales = pl.BlockSpec((size, count), lambda i, k: (i, 0))
 

@@ -90,15 +90,23 @@ class LanguageModel(nn.Module):
 
 
 class ViT(nn.Module):
-  """ViT-S/16 for 1000 classes, at 224 pixels."""
+  """ViT-S/16 for 1000 classes, unless its sizes are other ones."""
 
   dtype: Any
+  num_layers: int = 12
+  num_heads: int = 6
+  model_dim: int = 384
+  hidden_dim: int = 1536
+  patch_size: int = 16
+  num_classes: int = 1000
 
   @nn.compact
   def __call__(self, images_byxc):
     """Logits."""
-    width, zeros = 384, nn.initializers.zeros
-    x = nn.Conv(width, (16, 16), strides=16, dtype=self.dtype)(images_byxc)
+    width, zeros = self.model_dim, nn.initializers.zeros
+    side = self.patch_size
+    patches = nn.Conv(width, (side, side), strides=side, dtype=self.dtype)
+    x = patches(images_byxc)
     x = x.reshape(x.shape[0], -1, width)
     token = self.param("class_token", zeros, (1, 1, width)).astype(x.dtype)
     token = jnp.broadcast_to(token, (x.shape[0], 1, width))
@@ -106,16 +114,19 @@ class ViT(nn.Module):
     shape = 1, x.shape[1], width
     places = self.param("places", nn.initializers.normal(0.02), shape)
     x = x + places.astype(x.dtype)
-    for _ in range(12):
-      x = Block(6, 1536, gated=False, causal=False, dtype=self.dtype)(x)
+    sizes = self.num_heads, self.hidden_dim
+    for _ in range(self.num_layers):
+      x = Block(*sizes, gated=False, causal=False, dtype=self.dtype)(x)
     x = nn.LayerNorm(dtype=self.dtype)(x)
-    return nn.Dense(1000, dtype=self.dtype)(x[:, 0])
+    return nn.Dense(self.num_classes, dtype=self.dtype)(x[:, 0])
 
 
 class ResNet50(nn.Module):
-  """Version 1.5, for 1000 classes."""
+  """Version 1.5, for 1000 classes, unless it is narrower."""
 
   dtype: Any
+  width: int = 64
+  num_classes: int = 1000
 
   @nn.compact
   def __call__(self, images_byxc):
@@ -134,10 +145,10 @@ class ResNet50(nn.Module):
         use_running_average=False, momentum=0.9, dtype=self.dtype
       )(x)
 
-    x = nn.relu(conv_norm(images_byxc, 64, 7, 2))
+    x = nn.relu(conv_norm(images_byxc, self.width, 7, 2))
     x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
     for stage, depth in enumerate((3, 4, 6, 3)):
-      features = 64 * 2**stage
+      features = self.width * 2**stage
       for index in range(depth):
         strides = 2 if stage and not index else 1
         h = nn.relu(conv_norm(x, features, 1))
@@ -146,4 +157,5 @@ class ResNet50(nn.Module):
         if not index:
           x = conv_norm(x, 4 * features, 1, strides)
         x = nn.relu(x + h)
-    return nn.Dense(1000, dtype=self.dtype)(jnp.mean(x, axis=(1, 2)))
+    x = jnp.mean(x, axis=(1, 2))
+    return nn.Dense(self.num_classes, dtype=self.dtype)(x)

@@ -49,8 +49,8 @@ def define_flags(values: flags.FlagValues) -> None:
     (
       "stages",
       "",
-      "gpu: of device, contract, kernels, steps, optimizers, deterministic;"
-      " none for all.",
+      "gpu: of device, contract, kernels, steps, optimizers, populations,"
+      " deterministic; none for all.",
     ),
   ):
     flags.DEFINE_list(name, default, what, flag_values=values)

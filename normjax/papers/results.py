@@ -17,41 +17,16 @@ from typing import Any
 from normjax import errors
 from normjax.papers import places, toml
 from normjax.papers.kept import (
-  CONFIRMED,
-  CONTRADICTED,
-  PROTOCOL,
-  UNDECIDED,
   VERDICTS,
   CellResult,
   Made,
   Results,
   StatementResult,
-  summary,
   verdict_of,
 )
 from normjax.papers.table import SCALES
 from normjax.record import files
 
-__all__ = [
-  "CONFIRMED",
-  "CONTRADICTED",
-  "PROTOCOL",
-  "UNDECIDED",
-  "VERDICTS",
-  "CellResult",
-  "Made",
-  "Results",
-  "StatementResult",
-  "dumps",
-  "file_name",
-  "find",
-  "path",
-  "read",
-  "rounded",
-  "summary",
-  "verdict_of",
-  "write",
-]
 SCHEMA = 1
 _DIGITS = 7  # Of float32.
 _MOST_EXACT = 2**53  # Of whole numbers, that a float has.

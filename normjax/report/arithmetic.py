@@ -59,7 +59,21 @@ def table(sweep: SweepRecord) -> tuple[list[str], list[tuple[str, list[str]]]]:
 
 def differences(sweep: SweepRecord) -> list[str]:
   """A sentence for each thing in which rows differ; mostly none."""
-  found = _by_method(sweep)
+  return _differences(_by_method(sweep))
+
+
+def differences_of_parts(parts: Mapping[str, SweepRecord]) -> list[str]:
+  """The same of the rows of several sweeps, which their parts name."""
+  return _differences(
+    {
+      f"{part}: {label}" if len(parts) > 1 else label: own
+      for part, sweep in parts.items()
+      for label, own in _by_method(sweep).items()
+    }
+  )
+
+
+def _differences(found: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
   sentences = []
   for name in dict.fromkeys(name for own in found.values() for name in own):
     methods: dict[str, list[str]] = {}

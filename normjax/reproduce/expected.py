@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from normjax import errors, papers
-from normjax.papers import results
+from normjax.papers import kept
 from normjax.record import files, provenance
 
 FILE = "expected.json"
@@ -23,7 +23,7 @@ def said(name: str, scale: str, table: papers.Table) -> dict[str, Any]:
   return {
     "name": name,
     "scale": scale,
-    "protocol": results.PROTOCOL,
+    "protocol": kept.PROTOCOL,
     "digest": papers.digest(table),
     "expected": papers.told(table),
   }

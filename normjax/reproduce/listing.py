@@ -3,7 +3,7 @@
 import dataclasses
 
 from normjax import config_files, errors, papers
-from normjax.papers import results, targets
+from normjax.papers import kept, results, targets
 from normjax.reproduce import source
 
 NOT_RUN, STALE, UNREADABLE = "not run", "stale", "results cannot be read"
@@ -28,7 +28,7 @@ class Entry:
   scale: str
   table: papers.Table
   arxiv: str
-  results: results.Results | None
+  results: kept.Results | None
   status: str
 
   @property
@@ -85,7 +85,7 @@ def _entry(file: source.Source, scale: str, problems: list[str]) -> Entry:
 def _has_changed(
   file: source.Source,
   scale: str,
-  known: results.Results,
+  known: kept.Results,
   problems: list[str],
 ) -> bool:
   """Whether some part would be run otherwise today than it was.

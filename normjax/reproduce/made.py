@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Mapping
 
 from normjax import papers
-from normjax.papers import results
+from normjax.papers import kept
 from normjax.record import provenance
 from normjax.report import load
 from normjax.report.provenance import git
@@ -15,7 +15,7 @@ from normjax.sweep import machine
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def of(plan: Planned, records: Mapping[str, load.SweepRecord]) -> results.Made:
+def of(plan: Planned, records: Mapping[str, load.SweepRecord]) -> kept.Made:
   """Where a table's numbers came from, and what they took.
 
   Args:
@@ -44,7 +44,7 @@ def of(plan: Planned, records: Mapping[str, load.SweepRecord]) -> results.Made:
         versions.setdefault(key, {})[version] = None
   lists = [each.get("devices") for each in told]
   devices = [str(d) for own in lists if isinstance(own, list) for d in own]
-  return results.Made(
+  return kept.Made(
     date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     commit=" ".join(commits),
     versions={

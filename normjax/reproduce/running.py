@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normjax import errors, faults, papers, report
-from normjax.papers import results
+from normjax.papers import kept
 from normjax.record import files, lock
 from normjax.reproduce import expected, made, spent
 from normjax.reproduce.planned import VALUES, Planned, overridden
@@ -33,7 +33,7 @@ class Outcome:
   judged: "paper.Judged"
   out: Path
   summaries: Mapping[str, Summary]
-  made: results.Made
+  made: kept.Made
   exit_code: int
 
 
@@ -101,7 +101,7 @@ def _tell(
   computed: Mapping[papers.Ref, Any] | None,
 ) -> Outcome:
   """Writes and prints the table, and what went wrong."""
-  from normjax.report import paper
+  from normjax.report import arithmetic, paper
 
   records = plan.records()
   for part in records:
@@ -111,7 +111,13 @@ def _tell(
   if plan.another:  # The statements are not about it.
     head = [overridden(plan.another)]
     table = dataclasses.replace(table, expected=())
-  judged = paper.judge(table, plan.scale, measured, head=head)
+  judged = paper.judge(
+    table,
+    plan.scale,
+    measured,
+    head=head,
+    unlike=arithmetic.differences_of_parts(records),
+  )
   how = made.of(plan, records)
   paths = paper.write(plan.out, judged, paper.Origin(plan.command, how))
   paper.print_table(judged, plan.console)

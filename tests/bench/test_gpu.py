@@ -10,7 +10,14 @@ import pytest
 
 from normjax import cli, errors
 from normjax.bench import model_families
-from normjax.bench.gpu import clock, deterministic, parent, steps, worker
+from normjax.bench.gpu import (
+  clock,
+  deterministic,
+  parent,
+  populations,
+  steps,
+  worker,
+)
 from tests import support
 
 # What does not come with jax, flax, optax and orbax.
@@ -81,11 +88,60 @@ def test_deterministic_steps_are_those_of_train(monkeypatch):
   monkeypatch.setattr(model_families, "step_of", step_of)
   monkeypatch.setattr(model_families, "state_of", lambda *_: (jnp.zeros(2),))
   monkeypatch.setattr(steps, "ours", lambda *_: (None,) * 3)
-  monkeypatch.setattr(clock, "timed", lambda _: {})
+  monkeypatch.setattr(clock, "measure", lambda *_: None)
   found = []
   deterministic.run(worker.Stage({}, tiny=True, write=found.append))
   assert [each["equal"] for each in found] == [True, True]
-  assert seen == ["highest", "highest"]
+  assert seen == ["float32", "float32"]
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["llama", "gpt2", "vit", pytest.param("resnet", marks=pytest.mark.slow)],
+)
+def test_a_peer_is_the_same_model(name):
+  """As many parameters, and logits for the loss in float32."""
+  model, sizes = steps.TINY[name], []
+  for make in (steps.ours, steps._linen):
+    init, apply, _ = make(model, "bfloat16")
+    params, stats = jax.eval_shape(init)
+    inputs, targets = jax.eval_shape(lambda: steps.batch(model))
+    logits, _ = jax.eval_shape(apply, params, stats, inputs)
+    assert logits.shape == (*targets.shape, model.num_outputs)
+    assert logits.dtype == jnp.float32
+    sizes.append(sum(leaf.size for leaf in jax.tree.leaves(params)))
+  assert sizes[0] == sizes[1]
+
+
+def test_a_profiler_that_fails_takes_no_time_away(monkeypatch):
+  def fails(run, calls):
+    raise RuntimeError("no profile")
+
+  monkeypatch.setattr(clock.device_clock, "profiled_s", fails)
+  written = []
+  with worker.Stage({}, tiny=True, write=written.append).item("x") as found:
+    clock.measure(found, lambda count: 0.02 * count)
+  assert written[0]["seconds"] == pytest.approx(0.02)
+  assert "no profile" in written[0]["error"]
+  monkeypatch.setattr(
+    clock.device_clock, "profiled_s", lambda run, calls: [2.0, 1.0, 9.0]
+  )
+  clock.measure(found, lambda count: 0.02 * count)
+  assert found["device_s"] == 2.0
+
+
+def test_a_population_is_timed_by_what_a_sweep_chooses_by(monkeypatch):
+  def timed(runs, most):
+    assert [run.config.seed for run in runs] == [0, 1]
+    assert most == 2
+    return {"together": True, "alone_s": 3.0, "together_s": 2.0}
+
+  monkeypatch.setattr(populations.choice, "_timed", timed)
+  written = []
+  populations.run(worker.Stage({}, tiny=True, write=written.append))
+  (found,) = written
+  assert found["item"] == "2 members"
+  assert found["alone_over_together"] == 1.5
 
 
 def test_one_that_hangs_is_stopped_and_what_it_found_is_kept(stages, tmp_path):
@@ -132,7 +188,7 @@ def test_tiny_sizes_are_measured_without_what_such_a_machine_lacks(
   path = os.pathsep.join([str(tmp_path), str(support.ROOT)])
   monkeypatch.setenv("PYTHONPATH", path)
   monkeypatch.setattr(sys, "argv", ["normjax.bench.gpu"])
-  asked = ["steps", "optimizers", "deterministic"]
+  asked = ["steps", "optimizers", "populations", "deterministic"]
   options = {"out": tmp_path, "tiny": True, "stages": asked, "budget_s": 3000}
   monkeypatch.setattr(parent, "STAGES", dict.fromkeys(parent.STAGES, 900.0))
   assert parent.run(options) == 0
@@ -140,13 +196,15 @@ def test_tiny_sizes_are_measured_without_what_such_a_machine_lacks(
   assert set(said) == {"device", *asked}
   steps = {each["item"]: each for each in said["steps"]["results"]}
   assert set(steps) == {
-    f"{who} tiny {precision}"
+    f"{who} {model} {precision}"
     for who in ("normjax", "flax.linen")
+    for model in ("llama", "gpt2", "vit", "resnet")
     for precision in ("bfloat16", "float32")
   }
   for each in steps.values():
     assert each["examples_per_s"] > 0
-    assert each["unit"] == "tokens"
+    assert each["unit"] in ("tokens", "images")
+    assert each["device_s"] is None
     assert each["tflop_per_step"] > 0
   assert all(each["equal"] for each in said["deterministic"]["results"])
   assert "muon" in str(said["optimizers"]["results"])

@@ -12,6 +12,7 @@ import kernels_pallas
 from kernels_pallas import prove
 from kernels_pallas.bench import __main__ as bench
 from kernels_pallas.bench import passes
+from kernels_pallas.tune import __main__ as tune
 from normjax import bench as benchmarks
 from normjax import configure
 from normjax.bench import compiled_steps, gpu
@@ -65,6 +66,10 @@ def test_commands_are_known(capsys):
     with pytest.raises(SystemExit):
       bench._arguments(compiled)
     assert "normjax[aot]" in capsys.readouterr().err
+  (timed,), compiled = _after("python", "-m", "kernels_pallas.tune")
+  assert tune._arguments([timed]).op == ["rms_norm"]
+  assert tune._arguments([*compiled[:2], "--repeats=1"]).spec == "4096"
+  assert compiled[2] == "--target=h200,v6e"
   (name, *asked), _ = _after("normjax", "bench")
   assert name in benchmarks.ALONE
   assert f"--budget_s={gpu.parent.BUDGET_S}" in asked

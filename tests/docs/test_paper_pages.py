@@ -6,7 +6,7 @@ import pytest
 
 from docs.generator import paper_pages
 from normjax import errors, papers
-from normjax.papers import results, targets
+from normjax.papers import kept, results, targets
 from normjax.report import paper
 from normjax.reproduce import listing, source
 from tests.papers.conftest import write_targets as write_targets
@@ -38,7 +38,7 @@ def table(scale):
     "two cores", "Smaller", time="3 min", notes=["Baselines disagree"],
   )
 '''
-MADE = results.Made("2026-01-02", "", {"jax": "0.11"}, "cpu", 2, 61, 90, 12)
+MADE = kept.Made("2026-01-02", "", {"jax": "0.11"}, "cpu", 2, 61, 90, 12)
 
 
 @pytest.fixture
@@ -54,21 +54,21 @@ def entries(write_targets, tmp_path, monkeypatch):
   def entries(**changes):
     table = source.read(str(file)).table("proxy")
     cells = [
-      results.CellResult(
+      kept.CellResult(
         row, "", "sweep", row, "eval/loss", 2, {0: mean, 1: mean + 0.1},
         tuned=True,
       )
       for row, mean in (("ours", 27.0), ("theirs", 30.0))
     ]  # fmt: skip
     stated = [
-      results.StatementResult(
+      kept.StatementResult(
         "ours is below theirs", "contradicted", 2, -3.0, -3.5, -2.5, 0.004
       ),
-      results.StatementResult(
+      kept.StatementResult(
         "ours diverges in no run", "confirmed", 2, 0.0, reason="in 2 of 2"
       ),
     ]
-    known = results.Results(
+    known = kept.Results(
       "tiny", "norms", "proxy", papers.digest(table), {"sweep": "9f"},
       "contradicted", cells, stated, MADE,
     )  # fmt: skip
@@ -137,14 +137,14 @@ def test_kept_verdicts_follow_from_the_kept_values():
       continue
     cells = paper.committed(entry.table, entry.results)
     again = paper.judge(entry.table, entry.scale, cells).statements
-    for now, kept in zip(again, entry.results.expected, strict=True):
-      where = (entry.source.name, entry.scale, kept.claim)
-      assert (now.verdict, now.reason) == (kept.verdict, kept.reason), where
-      assert now.interval.n == kept.n, where
-      if kept.mean is not None:
+    for now, before in zip(again, entry.results.expected, strict=True):
+      where = (entry.source.name, entry.scale, before.claim)
+      assert (now.verdict, now.reason) == (before.verdict, before.reason), where
+      assert now.interval.n == before.n, where
+      if before.mean is not None:
         # A sum of values that are rounded may cancel.
         size = max(abs(v) for c in cells.values() for v in c.values.values())
-        assert abs(now.interval.mean - kept.mean) <= 1e-5 * size, where
+        assert abs(now.interval.mean - before.mean) <= 1e-5 * size, where
 
 
 def test_what_is_not_there_yet_says_what_is_missing():

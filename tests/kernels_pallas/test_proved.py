@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels_pallas import dispatch, prove, proved
+from kernels_pallas import device_file, dispatch, prove, proved
 from kernels_pallas.contract import cases
 from kernels_pallas.rms_norm import api, specs
 
@@ -16,10 +16,10 @@ from kernels_pallas.rms_norm import api, specs
 @pytest.fixture(autouse=True)
 def results(tmp_path, monkeypatch):
   """No device has proved anything, whatever is committed."""
-  monkeypatch.setattr(proved, "RESULTS", tmp_path)
-  proved._proofs.cache_clear()
+  monkeypatch.setattr(device_file, "RESULTS", tmp_path)
+  device_file.forget()
   yield tmp_path
-  proved._proofs.cache_clear()
+  device_file.forget()
 
 
 def halved_last_row(x, scale, _, eps):
@@ -80,7 +80,7 @@ def test_what_else_a_file_knows_of_a_device_is_kept(results):
   proof = {"source": "x"}
   for name in ("a/gpu", "b/gpu"):
     proved.keep("NVIDIA H200", {name: proof})
-  assert json.loads(proved.path("NVIDIA H200").read_text()) == {
+  assert json.loads(device_file.path("NVIDIA H200").read_text()) == {
     "copy_bytes_per_s": 4e12,
     "device_kind": "NVIDIA H200",
     "proved": {"a/gpu": proof, "b/gpu": proof},
@@ -106,7 +106,7 @@ def test_a_kernel_that_fails_loses_its_proof(here, results):
 def test_a_folder_that_takes_no_file(here, results, monkeypatch, capsys):
   here(kernel)
   (results / "file").touch()
-  monkeypatch.setattr(proved, "RESULTS", results / "file")
+  monkeypatch.setattr(device_file, "RESULTS", results / "file")
   assert prove.main([]) == 2
   (line,) = capsys.readouterr().err.splitlines()
   assert line.startswith("cannot write")
@@ -117,7 +117,7 @@ def test_a_folder_that_takes_no_file(here, results, monkeypatch, capsys):
 )
 def test_a_damaged_file_proves_nothing(results, text):
   (results / "cpu.json").write_text(text)
-  proved._proofs.cache_clear()
+  device_file.forget()
   assert choice() == "xla"
   proved.keep("cpu", {"rms_norm/kernel": proved.of(kernel)})
   assert choice() == "kernel"

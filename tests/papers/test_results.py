@@ -6,12 +6,12 @@ import json
 import pytest
 
 from normjax import errors, papers
-from normjax.papers import results
+from normjax.papers import kept, results
 
-MADE = results.Made(
+MADE = kept.Made(
   "2026-01-02", "0123abc", {"jax": "0.11.2"}, "cpu", 2, 123.456, None, 20
 )
-SAMPLE = results.Results(
+SAMPLE = kept.Results(
   name="depth",
   paper="norms",
   scale="proxy",
@@ -19,17 +19,17 @@ SAMPLE = results.Results(
   plans={"sweep": "9f86d081884c"},
   verdict="contradicted",
   cells=[
-    results.CellResult(
+    kept.CellResult(
       "sélu | 32", "", "sweep", "selu", "eval/accuracy", 3,
       {100: 0.1 + 0.2, 101: 0.96}, (102,),
     ),
-    results.CellResult("n", "c", "measure", "n", "", 1, {0: 308.0}),
+    kept.CellResult("n", "c", "measure", "n", "", 1, {0: 308.0}),
   ],
   expected=[
-    results.StatementResult(
+    kept.StatementResult(
       "a is above b", "contradicted", 2, -1 / 3, -0.5, -0.1, 0.01234567
     ),
-    results.StatementResult("a diverges", "undecided", 2, reason="in 1 of 2"),
+    kept.StatementResult("a diverges", "undecided", 2, reason="in 1 of 2"),
   ],
   made=MADE,
 )  # fmt: skip
@@ -126,7 +126,7 @@ def test_other_statements_and_another_protocol_are_stale():
   assert sample.stale(table) == ""
   other = dataclasses.replace(sample, statements="0123456789ab")
   assert "other statements" in other.stale(table)
-  old = dataclasses.replace(sample, protocol=results.PROTOCOL - 1)
+  old = dataclasses.replace(sample, protocol=kept.PROTOCOL - 1)
   assert "under protocol 0" in old.stale(table)
   # A page has cells in the table's order, and statements in theirs.
   less = dataclasses.replace(sample, expected=[])
@@ -155,8 +155,8 @@ def test_other_statements_and_another_protocol_are_stale():
   ],
 )  # fmt: skip
 def test_a_table_is_as_good_as_its_worst_statement(verdicts, verdict, summary):
-  assert results.verdict_of(verdicts) == verdict
-  assert results.summary(verdict, verdicts) == summary
+  assert kept.verdict_of(verdicts) == verdict
+  assert kept.summary(verdict, verdicts) == summary
 
 
 def test_results_are_looked_for_beside_first(write_targets, tmp_path):

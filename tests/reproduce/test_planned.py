@@ -6,19 +6,7 @@ import re
 import pytest
 
 from normjax import errors, reproduce
-
-TWO_PARTS = {
-  "cells": 'papers.Cell("a"), papers.Cell("c", method="ccc", part="more"),'
-  ' papers.Cell("exact", part="measure")',
-  "expected": 'papers.above("c", "a"), papers.exactly("exact", 2)',
-  "parts": '"sweep", "more", "measure"',
-}
-
-
-def _values(outcome):
-  return {
-    each.cell.row: dict(each.measured.values) for each in outcome.judged.cells
-  }
+from tests.reproduce.toy_parts import TWO_PARTS, values_of
 
 
 def test_a_table_is_run_once_and_judged_again(project):
@@ -29,8 +17,23 @@ def test_a_table_is_run_once_and_judged_again(project):
   assert "confirmed" in project.said()
   assert (first.out / "table.md").is_file()
   again = project.run()
-  assert _values(again) == _values(first)
+  assert values_of(again) == values_of(first)
   assert again.summaries["sweep"].num_ran == 0
+
+
+def test_a_table_says_that_its_rows_did_not_compute_alike(project):
+  out = project.run().out
+  assert "compute alike" not in (out / "table.md").read_text()
+  for index, file in enumerate(sorted(out.glob("sweep/runs/*/run.json"))):
+    record = json.loads(file.read_text())
+    precision = ("tf32", "float32")[index % 2]
+    record["provenance"] = {"matmul_precision": precision}
+    file.write_text(json.dumps(record))
+  again = project.run()
+  (line,) = again.judged.unlike
+  assert line.startswith("Rows did not compute alike: float32 products: ")
+  assert "tf32 (" in (out / "table.md").read_text()
+  assert again.judged.verdict == "confirmed"
 
 
 def test_what_is_expected_is_on_disk_before_the_first_run(project, monkeypatch):
@@ -54,7 +57,7 @@ def test_parts_have_folders_of_their_own(project):
   assert (outcome.out / "more" / "plan.json").is_file()
   values = json.loads((outcome.out / "measure" / "values.json").read_text())
   assert values == {"exact": [2.0]}
-  assert [*_values(outcome)["exact"].values()] == [2.0]
+  assert [*values_of(outcome)["exact"].values()] == [2.0]
 
 
 def test_who_takes_the_tables_folder_for_a_sweeps_is_told_its_parts(project):
@@ -80,7 +83,7 @@ def test_an_interrupted_table_goes_on(project):
 def test_some_rows_and_seeds_make_a_partial_table(project):
   outcome = project.run(rows="^a$", seeds=[2])
   assert outcome.exit_code == 0
-  found = _values(outcome)
+  found = values_of(outcome)
   assert set(found["a"]) == {2}
   assert found["b"] == {}
   assert outcome.judged.verdict == "undecided"
@@ -126,9 +129,9 @@ def test_a_seed_is_chosen_in_the_parts_that_have_it(project):
   other = ("seeds=(1, 2)", "seeds=(2, 3) if ',' in arg else (1, 2)")
   project.write(**TWO_PARTS, replacing=other)
   first = project.run(seeds=[1])
-  assert [set(v) for v in _values(first).values()] == [{1}, set(), {0}]
+  assert [set(v) for v in values_of(first).values()] == [{1}, set(), {0}]
   second = project.run(seeds=[2, 3])
-  assert [set(v) for v in _values(second).values()] == [{1, 2}, {2, 3}, {0}]
+  assert [set(v) for v in values_of(second).values()] == [{1, 2}, {2, 3}, {0}]
   with pytest.raises(errors.UserError, match="no seed 1; its seeds: 2, 3"):
     project.run(rows="c", seeds=[1])
 
@@ -183,173 +186,6 @@ def test_a_metric_that_no_run_has(project):
     project.run()
 
 
-@pytest.mark.parametrize(
-  ("change", "options", "said"),
-  [
-    ({}, {"name": "tyo"}, "no table 'tyo'. Did you mean 'toy'"),
-    ({}, {"name": "nowhere/toy.py"}, "no config file 'nowhere/toy.py'"),
-    (
-      {},
-      {"name": "configs/papers/toy.py:proxy"},
-      "a table's scale is given as --scale=proxy",
-    ),
-    (
-      {},
-      {"scale": "small"},
-      "--scale=small: configs/papers/toy.py does not have it; its scales:"
-      " proxy, paper.",
-    ),
-    ({}, {"rows": "z"}, "--rows='z' matches no row. Rows: a, b."),
-    (
-      {
-        "cells": 'papers.Cell("a"), papers.Cell("b", "x", method="bb")',
-        "expected": "",
-      },
-      {"rows": "z"},
-      "--rows='z' matches no row. Rows: a, b; columns: x.",
-    ),
-    ({}, {"rows": "("}, "--rows='(' is not a regular expression"),
-    ({}, {"seeds": [7]}, "has no seed 7; its seeds: 1, 2."),
-    ({}, {"seeds": []}, "--seeds: names no seed."),
-    (
-      TWO_PARTS,
-      {"rows": "exact", "seeds": [1]},
-      "--seeds has no effect: what was chosen of configs/papers/toy.py is",
-    ),
-    (
-      {"cells": 'papers.Cell("a"), papers.Cell("b")'},
-      {},
-      "cell 'b' is of method 'b', which the sweep of part 'sweep' does not"
-      " have. Methods: a, bb.",
-    ),
-    (
-      {
-        "cells": 'papers.Cell("a", paper=("x", "loss")),'
-        ' papers.Cell("b", method="bb")'
-      },
-      {},
-      "no method 'x'",
-    ),
-    (
-      {"replacing": ("def table", "def tabel")},
-      {},
-      "configs/papers/toy.py defines no table()",
-    ),
-    (
-      {"replacing": ("SCALES =", "SCALE =")},
-      {},
-      "configs/papers/toy.py: SCALES=None; needed: some of proxy, small, paper",
-    ),
-    (
-      {"replacing": ('("proxy", "paper")', '("proxy", "tiny")')},
-      {},
-      "SCALES=('proxy', 'tiny'); needed",
-    ),
-    (
-      {"replacing": ('title="Names"', 'title="Names" + 1')},
-      {},
-      "table('proxy') of configs/papers/toy.py failed: TypeError",
-    ),
-    (
-      {"replacing": ("return papers.Table", "return dict")},
-      {},
-      "returned dict; a papers.Table is needed",
-    ),
-    (
-      {"replacing": ("def sweep", "def swep")},
-      {},
-      "toy.py:proxy defines no sweep()|toy.py defines no sweep()",
-    ),
-    (
-      {
-        "cells": 'papers.Cell("a", part="measure")',
-        "expected": "",
-        "parts": '"measure",',
-        "replacing": ("def measure", "def mesure"),
-      },
-      {},
-      "defines no measure(scale)",
-    ),
-    (
-      {"parts": '"sweep", "../up"'},
-      {},
-      "Table.parts: '../up' in ['sweep', '../up']; each is a folder",
-    ),
-    (
-      {
-        "cells": 'papers.Cell("exact", part="measure")',
-        "expected": "",
-        "parts": '"measure",',
-      },
-      {"overrides": {"toy.width": 3}},
-      "override of 'toy.width' has no effect",
-    ),
-  ],
-)
-def test_bad_input_is_named_and_writes_nothing(project, change, options, said):
-  project.write(**change)
-  with pytest.raises(errors.UserError) as caught:
-    project.run(**options)
-  assert any(each in str(caught.value) for each in said.split("|"))
-  assert not (project.folder / "runs").exists()
-
-
-@pytest.mark.parametrize(
-  ("values", "said"),
-  [
-    ("3.0", "a mapping from a cell to a value per seed is needed"),
-    ('{"exact": 3.0}', "measure() gives 3.0 of cell 'exact'"),
-    ('{"exact": ["x"]}', "of cell 'exact'; allowed: a list of numbers"),
-    ('{"exact": "12"}', "gives '12' of cell 'exact'; allowed: a list of numbe"),
-    ('{"exact": {3: 1.0}}', "gives {3: 1.0} of cell 'exact'"),
-    ('{"exact": []}', "measure() gives no value of cell 'exact'"),
-    ("{1: [3.0]}", "no values of cell 'exact'; it gives: 1"),
-    ('{"exat": [3.0]}', "no values of cell 'exact'; it gives: exat"),
-    ("1 / 0", "measure('proxy') of configs/papers/toy.py failed: ZeroDiv"),
-  ],
-)
-def test_computed_values_that_are_none_are_named(project, values, said):
-  project.write(
-    cells='papers.Cell("exact", part="measure")',
-    expected="",
-    parts='"measure",',
-    replacing=('{"exact": [2.0]}', values),
-  )
-  with pytest.raises(errors.UserError) as caught:
-    project.run()
-  assert said in str(caught.value)
-  assert not (project.folder / "runs" / "toy_proxy" / "measure").exists()
-
-
-@pytest.mark.parametrize("values", ['"exact": iter([2.0])', '"x": "y", 1: [3]'])
-def test_computed_values_are_read_once_and_others_not_at_all(project, values):
-  given = '{"exact": [2.0]'
-  project.write(**TWO_PARTS, replacing=(given, f"{given}, {values}"))
-  outcome = project.run(rows="exact")
-  assert [*_values(outcome)["exact"].values()] == [2.0]
-
-
-def test_computed_values_may_be_an_arrays(project):
-  project.write(**TWO_PARTS, replacing=("[2.0]", "np.float32([2, 2])"))
-  outcome = project.run(rows="exact")
-  assert [*_values(outcome)["exact"].values()] == [2.0, 2.0]
-
-
-def test_the_second_parts_bad_input_ends_before_the_first_part(project):
-  cells = TWO_PARTS["cells"].replace("ccc", "cc")
-  project.write(**{**TWO_PARTS, "cells": cells})
-  with pytest.raises(errors.UserError, match="part 'more' does not have"):
-    project.run()
-  assert not (project.folder / "runs").exists()
-
-
-def test_a_target_without_provenance_is_no_target(project):
-  text = project.targets.read_text()
-  project.targets.write_text(text.replace(', mark = "paper"', ""))
-  with pytest.raises(errors.UserError, match=r"targets.toml.*'a'.*mark"):
-    project.run()
-
-
 def test_a_dry_run_says_what_is_expected_and_writes_nothing(project):
   import toy_runner
 
@@ -400,4 +236,4 @@ def sweep(arg="proxy"):
   outcome = reproduce.run("toy", console=project.console, executor=InProcess)
   assert outcome.exit_code == 0
   assert outcome.judged.is_complete
-  assert len(_values(outcome)["b"]) == 2
+  assert len(values_of(outcome)["b"]) == 2

@@ -1,4 +1,8 @@
-"""Seconds of a call: many calls in a row, since a device works behind."""
+"""Seconds of a call: many calls in a row, since a device works behind.
+
+Beside them, on a GPU, those that its kernels took, as the profiler has them:
+what is between the two the device waited.
+"""
 
 import math
 import statistics
@@ -8,9 +12,12 @@ from typing import Any
 
 import jax
 
+from kernels_pallas.bench import timed as device_clock
+
 _ROUNDS = 5
 _ROUND_S = 0.1
 _MOST_CALLS = 200
+_PROFILED_CALLS = 5
 
 
 def timed(run: Callable[[int], float]) -> dict[str, Any]:
@@ -24,6 +31,17 @@ def timed(run: Callable[[int], float]) -> dict[str, Any]:
   count = min(count, _MOST_CALLS)
   rounds = [run(count) / count for _ in range(_ROUNDS)]
   return {"seconds": statistics.median(rounds), "rounds_s": rounds}
+
+
+def measure(found: dict[str, Any], run: Callable[[int], float]) -> None:
+  """Adds to a result what `timed` finds, and then `device_s`.
+
+  In this order: a profiler that fails takes no time away. `device_s` is the
+  median over calls, None where there is no GPU.
+  """
+  found |= timed(run)
+  seconds = device_clock.profiled_s(run, _PROFILED_CALLS)
+  found["device_s"] = statistics.median(seconds) if seconds else None
 
 
 def calls(

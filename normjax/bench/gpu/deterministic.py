@@ -11,14 +11,17 @@ import numpy as np
 from normjax.bench import model_families
 from normjax.bench.gpu import clock, steps
 from normjax.bench.gpu.worker import Stage
-from normjax.train import program
+from normjax.train import precision, program
 
 _NUM_STEPS = 20
 
 
 def run(stage: Stage) -> None:
   """Two runs of a ResNet's first steps, plain and deterministic."""
-  models = steps.TINY if stage.tiny else {"resnet50": steps.MODELS["resnet50"]}
+  models = {
+    name: (steps.TINY if stage.tiny else steps.MODELS)[name]
+    for name in ("resnet" if stage.tiny else "resnet50",)
+  }
   for name, model in models.items():
     for label, options in (
       ("plain", None),
@@ -28,7 +31,7 @@ def run(stage: Stage) -> None:
         init, apply, tx = steps.ours(model, "float32")
         inputs, targets = steps.batch(model)
         state = model_families.state_of(init, tx)
-        with steps.products("float32"):
+        with precision.applied(steps.PRODUCTS):
           lowered = jax.jit(model_families.step_of(apply, tx)).lower(
             state, inputs, targets
           )
@@ -37,7 +40,7 @@ def run(stage: Stage) -> None:
           _digest(step, state, inputs, targets) for _ in range(2)
         ]
         found["equal"] = len(set(found["digests"])) == 1
-        found |= clock.timed(clock.calls(step, [(state, inputs, targets)]))
+        clock.measure(found, clock.calls(step, [(state, inputs, targets)]))
 
 
 def _digest(step, state, inputs, targets) -> str:

@@ -27,6 +27,7 @@ STAGES: Mapping[str, float] = {
   "kernels": 80,
   "steps": 210,
   "optimizers": 100,
+  "populations": 60,
   "deterministic": 50,
 }
 BUDGET_S = 480

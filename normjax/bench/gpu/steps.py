@@ -1,18 +1,19 @@
-"""Training steps of whole models, a LLaMA's beside flax.linen and optax."""
+"""Training steps of whole models, beside flax.linen and optax."""
 
-import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
+from flax import linen, nnx
 
-from normjax import models, optim
-from normjax.bench import contest, linen_llama, model_families
+from normjax import configure, models, optim
+from normjax.bench import contest, linen_llama, linen_models, model_families
 from normjax.bench.gpu import clock
 from normjax.bench.gpu.worker import Stage
+from normjax.train import precision as precision_lib
 
 
 class Model(NamedTuple):
@@ -23,47 +24,99 @@ class Model(NamedTuple):
     options: its sizes.
     batch: shape of the inputs: (b, t) tokens or (b, y, x, c) images.
     num_outputs: words or classes.
+    peer: the module of flax.linen, from the dtype of its activations.
   """
 
   name: str
   options: Mapping[str, Any]
   batch: tuple[int, ...]
   num_outputs: int
+  peer: Callable[..., linen.Module]
 
 
 _IMAGE = (224, 224, 3)
 _IMAGENET = {"num_classes": 1000, "input_shape": _IMAGE}
+_LLAMA = model_families.MODELS["llama_60m"].sizes
 # In the order of their value.
 MODELS: Mapping[str, Model] = {
   "llama_60m": Model(
-    "llama", model_families.MODELS["llama_60m"].sizes, (64, 256), 32_000
+    "llama",
+    _LLAMA,
+    (64, 256),
+    32_000,
+    functools.partial(linen_llama.Llama, **_LLAMA, scanned=False),
   ),
   "gpt2": Model(
-    "gpt2", {"size": "small", "vocab_size": 50_257}, (16, 1024), 50_257
+    "gpt2",
+    {"size": "small", "vocab_size": 50_257},
+    (16, 1024),
+    50_257,
+    functools.partial(
+      linen_models.LanguageModel, 50_257, 12, 12, 768, 3072, gated=False
+    ),
   ),
   "vit_small": Model(
     "vit",
     {"size": "small", "patch_size": 16, **_IMAGENET},
     (128, *_IMAGE),
     1000,
+    linen_models.ViT,
   ),
-  "resnet50": Model("resnet", {"depth": 50, **_IMAGENET}, (128, *_IMAGE), 1000),
+  "resnet50": Model(
+    "resnet",
+    {"depth": 50, **_IMAGENET},
+    (128, *_IMAGE),
+    1000,
+    linen_models.ResNet50,
+  ),
 }
+
+_SMALL = {"num_layers": 1, "num_heads": 2, "model_dim": 16, "hidden_dim": 32}
+_ICON = (32, 32, 3)
+_ICONS = {"num_classes": 4, "input_shape": _ICON}
 TINY: Mapping[str, Model] = {
-  "tiny": Model("llama", model_families.MODELS["tiny"].sizes, (2, 8), 64)
+  "llama": Model(
+    "llama",
+    {"vocab_size": 64, **_SMALL},
+    (2, 8),
+    64,
+    functools.partial(linen_llama.Llama, 64, **_SMALL, scanned=False),
+  ),
+  "gpt2": Model(
+    "gpt2",
+    {"vocab_size": 64, **_SMALL},
+    (2, 8),
+    64,
+    functools.partial(linen_models.LanguageModel, 64, **_SMALL, gated=False),
+  ),
+  "vit": Model(
+    "vit",
+    {"patch_size": 16, **_SMALL, **_ICONS},
+    (2, *_ICON),
+    4,
+    functools.partial(linen_models.ViT, **_SMALL, num_classes=4),
+  ),
+  "resnet": Model(
+    "resnet",
+    {"depth": 50, "width": 4, **_ICONS},
+    (2, *_ICON),
+    4,
+    functools.partial(linen_models.ResNet50, width=4, num_classes=4),
+  ),
 }
+# Of the arithmetic of models. What is left of float32 products is as `train`
+# has it.
 PRECISIONS = ("bfloat16", "float32")
+PRODUCTS = configure.OPTIONAL[precision_lib.KEY]
 
 
 def run(stage: Stage) -> None:
-  """Ours in both precisions; of a LLaMA the peer, too."""
+  """Ours and the peer, in both precisions."""
   for name, model in (TINY if stage.tiny else MODELS).items():
     for precision in PRECISIONS:
-      with stage.item(f"normjax {name} {precision}") as found:
-        found |= _measure(stage, model, precision, ours(model, precision))
-      if model.name == "llama":
-        with stage.item(f"flax.linen {name} {precision}") as found:
-          found |= _measure(stage, model, precision, _linen(model, precision))
+      for who, make in (("normjax", ours), ("flax.linen", _linen)):
+        with stage.item(f"{who} {name} {precision}") as found:
+          _measure(stage, found, model, precision, make(model, precision))
 
 
 Made = tuple[model_families.Init, model_families.Apply, Any]
@@ -81,46 +134,50 @@ def ours(model: Model, precision: str) -> Made:
 
 
 def _linen(model: Model, precision: str) -> Made:
-  module = linen_llama.Llama(
-    **model.options, scanned=False, dtype=jnp.dtype(precision)
-  )
-  sample = jnp.zeros((1, *model.batch[1:]), jnp.int32)
-  init, apply = model_families.flax(module, sample)
+  """The peer with optax's AdamW, its logits in float32 for the loss as ours."""
+  dtype = jnp.int32 if len(model.batch) == 2 else jnp.float32
+  sample = jnp.zeros((1, *model.batch[1:]), dtype)
+  module = model.peer(dtype=jnp.dtype(precision))
+  init, apply_module = model_families.flax(module, sample)
+
+  def apply(params, stats, inputs):
+    logits, new = apply_module(params, stats, inputs)
+    return logits.astype(jnp.float32), new
+
   return init, apply, optax.adamw(1e-3, weight_decay=0.1)
 
 
 def _measure(
-  stage: Stage, model: Model, precision: str, made: Made
-) -> dict[str, Any]:
-  """Seconds of a step, examples per second, MFU, memory."""
+  stage: Stage,
+  found: dict[str, Any],
+  model: Model,
+  precision: str,
+  made: Made,
+) -> None:
+  """Seconds of a step, examples per second, MFU, memory; into `found`."""
   init, apply, tx = made
   inputs, targets = batch(model)
   state = model_families.state_of(init, tx)
   flops = 3 * _flops(apply, state, inputs)  # Forward, and twice backward.
-  with products(precision):
+  with precision_lib.applied(PRODUCTS):
     ran = contest.from_step(
       model.name, model_families.step_of(apply, tx), state, inputs, targets
     )
-    found = {**ran.facts, **clock.timed(ran.run)}
-  rate = stage.facts.get(f"{precision}_tflop_per_s")
-  per_s = flops / 1e12 / found["seconds"]
-  return {
-    **found,
+  found |= {
+    **ran.facts,
     "batch": list(model.batch),
-    "examples_per_s": targets.size / found["seconds"],
     "unit": "tokens" if targets.ndim == 2 else "images",
     "tflop_per_step": flops / 1e12,
+  }
+  clock.measure(found, ran.run)
+  rate = stage.facts.get(f"{precision}_tflop_per_s")
+  per_s = flops / 1e12 / found["seconds"]
+  found |= {
+    "examples_per_s": targets.size / found["seconds"],
     # Of the rate of a large product in this precision, in this run.
     "mfu": rate and per_s / rate,
     "peak_bytes_of_process": clock.peak_bytes(),
   }
-
-
-def products(precision: str) -> contextlib.AbstractContextManager[None]:
-  """As `train` does: products of float32 are products of float32."""
-  return jax.default_matmul_precision(
-    "highest" if precision == "float32" else "default"
-  )
 
 
 def batch(model: Model) -> tuple[jax.Array, jax.Array]:

@@ -17,6 +17,7 @@ _REGISTRY = Registry(
     "device": "normjax.bench.gpu.device:run",
     "steps": "normjax.bench.gpu.steps:run",
     "optimizers": "normjax.bench.gpu.optimizers:run",
+    "populations": "normjax.bench.gpu.populations:run",
     "deterministic": "normjax.bench.gpu.deterministic:run",
   },
 )

@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from normjax import papers, statistics
-from normjax.papers import results as results_lib
-from normjax.papers import targets
+from normjax.papers import kept, targets
 from normjax.papers.printed import Targets
 from normjax.papers.statements import Ref
 from normjax.report.paper import numbers, statements
@@ -25,6 +24,7 @@ class Judged:
     cells: in the table's order.
     statements: one per `table.expected`.
     head: what a reader must know first, as that it is part of a table.
+    unlike: in what the rows' arithmetic differs, a sentence each.
   """
 
   table: papers.Table
@@ -33,17 +33,18 @@ class Judged:
   cells: tuple[Beside, ...]
   statements: tuple[Statement, ...]
   head: tuple[str, ...] = ()
+  unlike: tuple[str, ...] = ()
 
   @property
   def verdict(self) -> str:
     """Contradicted if a statement is, confirmed if all are, else undecided."""
-    return results_lib.verdict_of([each.verdict for each in self.statements])
+    return kept.verdict_of([each.verdict for each in self.statements])
 
   @property
   def summary(self) -> str:
     """As in "contradicted 1 of 4"."""
     verdicts = [each.verdict for each in self.statements]
-    return results_lib.summary(self.verdict, verdicts)
+    return kept.summary(self.verdict, verdicts)
 
   @property
   def is_complete(self) -> bool:
@@ -66,6 +67,7 @@ def judge(
   scale: str,
   measured: Mapping[Ref, Measured],
   head: Sequence[str] = (),
+  unlike: Sequence[str] = (),
 ) -> Judged:
   """The verdicts on a table.
 
@@ -74,6 +76,7 @@ def judge(
     scale: at "paper" the paper's numbers are compared too.
     measured: by cell, see `measure.measured`.
     head: what a reader must know first.
+    unlike: in what the rows' arithmetic differs, see `report.arithmetic`.
 
   Raises:
     UserError: `targets.toml` is not right, or lacks a number.
@@ -86,6 +89,7 @@ def judge(
     numbers.beside(table, scale, measured, printed),
     statements.judge(table, measured),
     tuple(head),
+    tuple(unlike),
   )
 
 
@@ -101,8 +105,8 @@ def results(
   judged: Judged,
   name: str,
   plans: Mapping[str, str],
-  made: results_lib.Made,
-) -> results_lib.Results:
+  made: kept.Made,
+) -> kept.Results:
   """What of a table is committed.
 
   Args:
@@ -111,7 +115,7 @@ def results(
     plans: sweep id by part.
     made: how, by what and when.
   """
-  return results_lib.Results(
+  return kept.Results(
     name=name,
     paper=judged.table.paper,
     scale=judged.scale,
@@ -124,9 +128,7 @@ def results(
   )
 
 
-def committed(
-  table: papers.Table, found: results_lib.Results
-) -> dict[Ref, Measured]:
+def committed(table: papers.Table, found: kept.Results) -> dict[Ref, Measured]:
   """The cells of a table as they were committed: `judge` judges them again.
 
   Args:
@@ -139,7 +141,7 @@ def committed(
   }
 
 
-def _committed(each: results_lib.CellResult) -> Measured:
+def _committed(each: kept.CellResult) -> Measured:
   seeds = {*each.values, *each.diverged}
   # Of a target that was not reached no seed has a value, and of folds there are
   # fewer than runs: those are counted, by numbers that are no seed's.
@@ -158,9 +160,9 @@ def _committed(each: results_lib.CellResult) -> Measured:
   )
 
 
-def _cell(each: Beside) -> results_lib.CellResult:
+def _cell(each: Beside) -> kept.CellResult:
   own = each.measured
-  return results_lib.CellResult(
+  return kept.CellResult(
     each.cell.row,
     each.cell.column,
     each.cell.part,
@@ -175,9 +177,9 @@ def _cell(each: Beside) -> results_lib.CellResult:
   )
 
 
-def _statement(each: Statement) -> results_lib.StatementResult:
+def _statement(each: Statement) -> kept.StatementResult:
   interval = each.interval
-  return results_lib.StatementResult(
+  return kept.StatementResult(
     each.expected.claim,
     each.verdict,
     interval.n,

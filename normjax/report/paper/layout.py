@@ -59,6 +59,7 @@ def lead(judged: Judged) -> list[str]:
     f"{VERDICT}{_summary(judged)}.",
     f"Paper: {paper.title}{number}{where}.",
     f"Otherwise than the paper: {footnotes.sentence(judged.table.differs)}",
+    *judged.unlike,
   ]
   if judged.untuned:
     trained = [part for part in judged.table.parts if part != papers.MEASURE]

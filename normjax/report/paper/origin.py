@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from normjax.papers.results import Made
+from normjax.papers.kept import Made
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ import numpy as np
 from scipy import special
 
 from normjax import papers, statistics
-from normjax.papers.results import CONFIRMED, CONTRADICTED, UNDECIDED
+from normjax.papers.kept import CONFIRMED, CONTRADICTED, UNDECIDED
 from normjax.papers.statements import DIVERGENCE, Expected, Ref, shown
 from normjax.report.paper.measure import Measured
 from normjax.statistics import ALPHA, Interval

@@ -11,7 +11,7 @@ import pytest
 import kernels_pallas
 from kernels_pallas import aot, dispatch
 from kernels_pallas.bench import __main__ as command
-from kernels_pallas.bench import compiled, passes, timed
+from kernels_pallas.bench import compiled, passes, peers, timed
 from kernels_pallas.specs import ArgumentSpec
 
 
@@ -126,6 +126,53 @@ def test_the_backward_pass_reads_what_was_kept():
   ]
   assert record["bytes_per_s"] == pytest.approx(8 / record["median_s"])
   assert record["of_copy"] == pytest.approx(8e-9 / record["median_s"])
+
+
+def norm_spec(residual):
+  x = jax.ShapeDtypeStruct((4, 8), jnp.float32)
+  vector = jax.ShapeDtypeStruct((8,), jnp.float32)
+  return ArgumentSpec(
+    "small",
+    (x, vector, x if residual else None),
+    1,
+    options={"eps": 1e-5},
+    differentiated=(0, 1),
+    ideal_backward_bytes=1,
+  )
+
+
+def peer_records(residual=False):
+  found = timed.measure(
+    "rms_norm", norm_spec(residual), ["tokamax", "torch"], 2, 1e9, 0
+  )
+  return {record["impl"]: record for record in found}
+
+
+def test_peers_that_are_not_there_say_so(monkeypatch):
+  monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
+  for name, record in peer_records().items():
+    assert record["error"] == f"{name} is not installed: pip install {name}"
+  assert peers.of("rms_norm") == ("tokamax", "torch")
+  assert peers.of("sinkhorn") == ()
+  monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: name)
+  for name, record in peer_records(residual=True).items():
+    assert record["error"] == f"{name} adds no residual"
+
+
+def test_tokamax_is_given_what_ours_is(monkeypatch):
+  """Its function, as its own documentation has it."""
+  seen = []
+
+  def layer_norm(x, scale, offset, *, epsilon, subtract_mean):
+    seen.append((offset, epsilon, subtract_mean))
+    return x * scale
+
+  monkeypatch.setitem(
+    sys.modules, "tokamax", types.SimpleNamespace(layer_norm=layer_norm)
+  )
+  first, backward = peers.tokamax("rms_norm", norm_spec(False))
+  assert (first.name, backward.name) == ("forward", "backward")
+  assert set(seen) == {(None, 1e-5, False)}
 
 
 def plane(name, *starts, line="Stream #1"):

@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from normjax import errors, papers
-from normjax.papers import results
+from normjax.papers import kept, results
 from normjax.report import paper
 from normjax.report.paper import footnotes, show
 from tests.report.paper.conftest import around, computed, stated, trained
 
-MADE = results.Made("2026-01-02", "", {}, "cpu", 2, 1.0, 2.0, 10)
+MADE = kept.Made("2026-01-02", "", {}, "cpu", 2, 1.0, 2.0, 10)
 GOLDEN = (Path(__file__).parent / "table_golden.md").read_text()
 CELLS = [
   papers.Cell("ours", "60M", paper=("ours", "60M")),
