@@ -15,9 +15,12 @@ ONE_WORKER = {"executor": "local", "workers": 1}
 def test_workers_of_another_version_are_one_error(
   write_config, run_toy, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(protocol, "PROTOCOL", 2)
+  theirs = protocol.PROTOCOL
+  ours = theirs + 1
+  monkeypatch.setattr(protocol, "PROTOCOL", ours)
   with pytest.raises(
-    errors.RunError, match=r"do not start: the answer has version 1 of.*not 2"
+    errors.RunError,
+    match=rf"do not start: the answer has version {theirs} of.*not {ours}",
   ):
     run_toy(write_config(SWEEP), tmp_path / "out", **ONE_WORKER)
 
