@@ -169,7 +169,7 @@ class RowSums:
   def add(self, carry: tuple[Array, ...], *values: Any) -> tuple[Array, ...]:
     """The next carry; a value may be a function, called when it is added."""
 
-    def computed(value: Any) -> Array:
+    def computed(value: Any) -> Any:
       return value() if callable(value) else value
 
     if not self._tile.wide:
