@@ -48,7 +48,7 @@ def k_occurrence(similarities: Array, *, k: int = 10) -> Array:
 
 
 def skewness(values: Array) -> Array:
-  """The third standardized moment over the last axis, 0 for equal values.
+  """The third standardized moment over the last axis; 0 where all are equal.
 
       mean((x - m)^3) / mean((x - m)^2)^(3/2)
 
@@ -61,12 +61,15 @@ def skewness(values: Array) -> Array:
   values = jnp.asarray(values)
   dtype = jnp.promote_types(values.dtype, jnp.float32)
   x = values.astype(dtype)
+  # The mean of equal numbers may be off by its rounding.
+  least = 64 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(x), axis=-1)
   x -= jnp.mean(x, axis=-1, keepdims=True)
-  # A scale that leaves squares of large counts within float32.
-  size = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
-  x /= jnp.where(size > 0, size, 1)
+  size = jnp.max(jnp.abs(x), axis=-1)
+  differ = size > least
+  # So scaled, no square of a count leaves the range of float32.
+  x /= jnp.where(differ, size, 1)[..., None]
   square, cube = jnp.mean(x**2, axis=-1), jnp.mean(x**3, axis=-1)
-  return jnp.where(square > 0, cube / jnp.where(square > 0, square, 1) ** 1.5, 0)
+  return jnp.where(differ, cube / jnp.where(differ, square, 1) ** 1.5, 0)
 
 
 def hubness(similarities: Array, *, k: int = 10) -> Hubness:

@@ -84,6 +84,6 @@ def layer(
   head = resolve(spec)
   if head.layer_fn is not None:
     return head.layer_fn(features, classes, rngs=rngs, **linear)
-  from normjax.similarity.heads.layer import HeadLayer  # Late: Flax.
+  from normjax.similarity.heads.head_layer import HeadLayer  # Late: Flax.
 
   return HeadLayer(head, features, classes, rngs=rngs)
