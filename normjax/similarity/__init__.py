@@ -13,19 +13,32 @@ public is in its `__all__`; names are imported when first used. `heads` has the
 last layers of models, by name.
 """
 
+import functools
+import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from normjax import registry
 
+_HEADS = f"{__name__}.heads"
+
+
+@functools.cache
+def exports() -> Mapping[str, str]:
+  """Public name to "module:name": `__all__` of each file, not of `heads`."""
+  found = registry.exports(__name__, __path__)
+  return {k: v for k, v in found.items() if not v.startswith(f"{_HEADS}:")}
+
 
 def __getattr__(name: str) -> Any:
-  found = registry.exports(__name__, __path__)
   if name == "__all__":
-    return sorted(found)
-  if name in found:
-    return registry.load(found[name])
+    return __dir__()
+  if name == "heads":
+    return importlib.import_module(_HEADS)
+  if name in exports():
+    return registry.load(exports()[name])
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-  return sorted(registry.exports(__name__, __path__))
+  return sorted({"heads", *exports()})

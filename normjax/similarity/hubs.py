@@ -55,8 +55,8 @@ def skewness(values: Array) -> Array:
   with the mean m: scipy's, without its correction of bias. In float32, or
   float64 for float64.
 
-  The code of arXiv:2310.11612 takes it over the items that some query finds.
-  Without the zeros hubs look less skewed than they are.
+  The code of arXiv:2310.11612 takes it over the items that some query finds: a
+  number of another gallery, and a low one where most items are found by none.
   """
   values = jnp.asarray(values)
   dtype = jnp.promote_types(values.dtype, jnp.float32)
