@@ -118,9 +118,7 @@ class ResNet(HasNoise):
       inputs = branch[-1].outputs
     self.layers = nnx.List(made)
     self.norm = layers.norm(inputs) if version == "v2" else None
-    self.head = heads.layer(
-      head, inputs, num_classes, dtype=dtype, rngs=rngs
-    )
+    self.head = heads.layer(head, inputs, num_classes, dtype=dtype, rngs=rngs)
 
   def __call__(
     self,

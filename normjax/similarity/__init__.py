@@ -3,7 +3,8 @@
     from normjax import similarity
 
     s_qg = similarity.cosine(queries, gallery)
-    better_qg = similarity.inverted_softmax(s_qg, similarity.cosine(bank, gallery))
+    bank_ng = similarity.cosine(other_queries, gallery)
+    better_qg = similarity.inverted_softmax(s_qg, bank_ng)
     similarity.hubness(better_qg, k=10).skewness
     similarity.recall_at_k(better_qg, query_labels, gallery_labels, k=1)
 

@@ -46,12 +46,12 @@ def welch_bound(count: int, dim: int) -> float:
 
 
 def largest_cosine(vectors_nd: Array) -> Array:
-  """max over i != j of |<v_i, v_j>|, of unit vectors; 0 of a single one."""
+  """The max over i != j of |<v_i, v_j>|, of unit vectors; 0 of a single one."""
   return jnp.max(_off_diagonal(vectors_nd))
 
 
 def equiangular_loss(vectors_nd: Array, tau: float) -> Array:
-  """sum over ordered pairs i != j of relu(|<v_i, v_j>| - tau).
+  """The sum over ordered pairs i != j of relu(|<v_i, v_j>| - tau).
 
   The absolute value asks for orthogonal vectors, not for a simplex, whose
   cosines are -1 / (n - 1).
@@ -118,7 +118,7 @@ def equiangular_basis(
   with jax.ensure_compile_time_eval():
     shape = (count, dim)
     vectors = np.random.default_rng(seed).standard_normal(shape)
-    if count <= dim:
+    if count <= dim:  # The columns of Q are orthonormal.
       vectors = np.linalg.qr(vectors.T)[0].T
     start = matrices.unit(jnp.asarray(vectors, jnp.float32))
     found, steps = _descend(start, jnp.float32(tau), max_steps)

@@ -51,8 +51,8 @@ def test_recall_with_ties_and_without_a_relevant_item():
 def test_banks_take_a_hub_away():
   """An item that is near to all: found again by each query, then by its own."""
   own = 0.3 * np.eye(12)
-  s = np.asarray(0.05 * support.normal(12, 12)) + own + 0.5 * (
-    np.arange(12) == 0
+  s = (
+    np.asarray(0.05 * support.normal(12, 12)) + own + 0.5 * (np.arange(12) == 0)
   )
   bank = np.asarray(0.05 * support.normal(40, 12, seed=1)) + 0.5 * (
     np.arange(12) == 0

@@ -18,7 +18,9 @@ LABELS = np.arange(Q) % 3
 def test_cosine_and_hamming():
   y = np.asarray(support.normal(G, D, seed=3), np.float64)
   x = X.astype(np.float64)
-  want = x @ y.T / np.linalg.norm(x, axis=1)[:, None] / np.linalg.norm(y, axis=1)
+  want = (
+    x @ y.T / np.linalg.norm(x, axis=1)[:, None] / np.linalg.norm(y, axis=1)
+  )
   # Four float32 terms of at most 1.
   np.testing.assert_allclose(similarity.cosine(X, y), want, atol=16 * 2**-24)
   differ = ((x > 0)[:, None] != (y > 0)).sum(-1)
@@ -56,7 +58,7 @@ def test_csls():
 
 
 def test_they_are_traced_and_scanned():
-  """beta too; a stream of queries keeps the banks' program."""
+  """With beta; a stream of queries keeps the banks' program."""
 
   @jax.jit
   def stream(s, bank, beta):
@@ -124,9 +126,9 @@ MATRICES = {
     ("recall_at_k", {"query_labels": LABELS[1:]}, r"query_labels of shape \(6"),
     ("recall_at_k", {"gallery_labels": [0.0] * Q}, "gallery_labels of float"),
     ("recall_at_k", {"similarities": S}, "without gallery_labels: .* square"),
-    ("ranks", {"relevant": np.ones((Q, G))}, "relevant of .* allowed: booleans"),
+    ("ranks", {"relevant": np.ones((Q, G))}, "relevant .* allowed: booleans"),
     ("class_means", {"labels": LABELS[1:]}, r"labels of shape \(6,\); allowed"),
-    ("class_means", {"num_classes": 2}, "labels go from 0 to 2; with num_class"),
+    ("class_means", {"num_classes": 2}, "labels go from 0 to 2; with num_cl"),
   ],
 )  # fmt: skip
 def test_bad_input_is_named(name, options, message):

@@ -10,6 +10,7 @@ of `TABLE`.
 from collections.abc import Mapping
 from typing import Any
 
+from normjax import errors
 from normjax.registry import Registry
 from normjax.similarity.heads.base import Compared, Head, HeadSpec
 
@@ -79,11 +80,15 @@ def layer(
     feature "embedding".
 
   Raises:
-    UserError: what `resolve` raises, or sizes that do not fit.
+    UserError: what `resolve` raises, or sizes that do not fit; the message
+      begins with the option, head=spec.
   """
-  head = resolve(spec)
-  if head.layer_fn is not None:
-    return head.layer_fn(features, classes, rngs=rngs, **linear)
-  from normjax.similarity.heads.head_layer import HeadLayer  # Late: Flax.
+  try:
+    head = resolve(spec)
+    if head.layer_fn is not None:
+      return head.layer_fn(features, classes, rngs=rngs, **linear)
+    from normjax.similarity.heads.head_layer import HeadLayer  # Late: Flax.
 
-  return HeadLayer(head, features, classes, rngs=rngs)
+    return HeadLayer(head, features, classes, rngs=rngs)
+  except errors.UserError as error:
+    raise type(error)(f"head={spec!r}: {error}") from error

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from normjax import validate
-from normjax.similarity import matrices
 from normjax.similarity import equiangular as basis
+from normjax.similarity import matrices
 from normjax.similarity.heads import base
 from normjax.types import Array
 

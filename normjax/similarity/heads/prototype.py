@@ -31,9 +31,7 @@ def prototype(
   base.check_temperature("prototype", temperature)
   base.check_dim("prototype", embedding_dim)
   options = {"temperature": temperature, "embedding_dim": embedding_dim}
-  return base.Head(
-    "prototype", options, _init, _apply, prototypes.class_means
-  )
+  return base.Head("prototype", options, _init, _apply, prototypes.class_means)
 
 
 def _init(

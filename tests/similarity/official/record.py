@@ -1,12 +1,13 @@
 """Records what official codes do to small similarities and embeddings.
 
-    QB_NORM=CHECKOUT python tests/similarity/official/record.py qb_norm
-    DB_NORM=CHECKOUT python tests/similarity/official/record.py db_norm
-    NORM_SOFTMAX=CHECKOUT python tests/similarity/official/record.py norm_softmax
+    cd tests/similarity/official
+    REVISION=… QB_NORM=CHECKOUT python record.py qb_norm
+    REVISION=… DB_NORM=CHECKOUT python record.py db_norm
+    REVISION=… NORM_SOFTMAX=CHECKOUT python record.py norm_softmax
 
 To be run by hand; it needs neither jax nor normjax, for the first two SciPy and
 for the last torch. One `<case>.npz` per case goes beside this file, in float64;
-`meta` (JSON) says the revision, as REVISION says it. The checkouts are of
+`meta` (JSON) has the revision, that of REVISION. The checkouts are of
 github.com/ioanacroi/qb-norm (MIT), yimuwangcs/Better_Cross_Modal_Retrieval
 (MIT) and azgo14/classification_metric_learning (Apache-2.0).
 """
