@@ -7,6 +7,7 @@ is enough: the metric is its weighted mean. `Metric` says what else it can be.
 
 from normjax.metrics.base import Batch, Metric
 from normjax.registry import Registry, parse_call
+from normjax.signatures import is_of_batch
 
 # Each is a `Metric`, a function that gives a value per example, or a factory of
 # metrics.
@@ -38,10 +39,10 @@ def get(name: str) -> Metric:
   """
   bare, options = parse_call("metric", name)
   found = _REGISTRY.get(bare)
-  if options or (bare in TABLE and not isinstance(found, Metric)):
+  ours = bare in TABLE
+  is_factory = not isinstance(found, Metric) and not is_of_batch(found)
+  if options or (ours and is_factory):
     found = _REGISTRY.call(bare, found, **options)
-  if bare in TABLE:
-    return found._replace(name=name)
   if isinstance(found, Metric):
-    return found
+    return found._replace(name=name) if ours else found
   return Metric(name.partition(":")[2] or name, found)

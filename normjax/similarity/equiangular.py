@@ -50,7 +50,7 @@ def largest_cosine(vectors_nd: Array) -> Array:
   return jnp.max(_off_diagonal(vectors_nd))
 
 
-def equiangular_loss(vectors_nd: Array, tau: float) -> Array:
+def equiangular_loss(vectors_nd: Array, tau: Array | float) -> Array:
   """The sum over ordered pairs i != j of relu(|<v_i, v_j>| - tau).
 
   The absolute value asks for orthogonal vectors, not for a simplex, whose
@@ -60,12 +60,14 @@ def equiangular_loss(vectors_nd: Array, tau: float) -> Array:
 
 
 def _off_diagonal(vectors_nd: Array) -> Array:
-  cosines = jnp.abs(vectors_nd @ vectors_nd.T)
+  cosines = jnp.abs(matrices.product(vectors_nd, vectors_nd.T))
   return jnp.where(jnp.eye(len(vectors_nd), dtype=bool), 0, cosines)
 
 
 def equiangular_step(
-  vectors_nd: Array, tau: float, learning_rate: float = LEARNING_RATE
+  vectors_nd: Array,
+  tau: Array | float,
+  learning_rate: float = LEARNING_RATE,
 ) -> Array:
   """One step of gradient descent from unit vectors, and back to the sphere.
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from normjax import errors, validate
 from normjax.norms import moments
@@ -37,7 +37,7 @@ def cosine(queries_qd: Array, gallery_gd: Array) -> Array:
     UserError: other axes, or embeddings of another dimension.
   """
   q_qd, g_gd = check_pair(queries_qd, gallery_gd)
-  return unit(q_qd) @ unit(g_gd).T
+  return product(unit(q_qd), unit(g_gd).T)
 
 
 def hamming(queries_qd: Array, gallery_gd: Array) -> Array:
@@ -56,7 +56,12 @@ def hamming(queries_qd: Array, gallery_gd: Array) -> Array:
   q_qd, g_gd = check_pair(queries_qd, gallery_gd)
   signs = [jnp.where(x > 0, 1.0, -1.0) for x in (q_qd, g_gd)]
   # Sums of ones: exact in float32 up to 2**24 dimensions.
-  return (signs[0] @ signs[1].T - q_qd.shape[1]) / 2
+  return (product(signs[0], signs[1].T) - q_qd.shape[1]) / 2
+
+
+def product(a: Array, b: Array) -> Array:
+  """The product of two matrices: no TensorFloat-32, no bfloat16 passes."""
+  return jnp.matmul(a, b, precision="highest")
 
 
 def check_pair(queries_qd: Any, gallery_gd: Any) -> tuple[Array, Array]:
@@ -128,5 +133,5 @@ def check_positive(owner: str, name: str, value: Any) -> None:
     UserError: a concrete one that is not above 0, or not finite.
   """
   validate.scalar(owner, name, value)
-  if not isinstance(value, jax.core.Tracer) and not value > 0:
+  if not isinstance(value, Tracer) and not value > 0:
     validate.refuse(owner, name, float(value), "a finite number > 0")

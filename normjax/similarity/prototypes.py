@@ -37,7 +37,7 @@ def class_means(embeddings: Array, labels: Array, num_classes: int) -> Array:
   labels = _checked_labels(labels, len(x_nd), num_classes)
   one_hot_nc = jax.nn.one_hot(labels, num_classes, dtype=x_nd.dtype)
   counts_c = jnp.sum(one_hot_nc, axis=0)
-  return (one_hot_nc.T @ x_nd) / counts_c[:, None]
+  return matrices.product(one_hot_nc.T, x_nd) / counts_c[:, None]
 
 
 def imprinted(embeddings: Array, labels: Array, num_classes: int) -> Array:
@@ -62,14 +62,14 @@ def imprinted(embeddings: Array, labels: Array, num_classes: int) -> Array:
 
 
 def negative_squared_distance(queries_qd: Array, gallery_gd: Array) -> Array:
-  """-||x_q - w_g||^2, (q, g); exact to rounding of the lengths, never above 0.
+  """-||x_q - w_g||^2, (q, g), at most 0; its error is a rounding of ||x||^2.
 
   Raises:
     UserError: other axes, or embeddings of another dimension.
   """
   x_qd, w_gd = matrices.check_pair(queries_qd, gallery_gd)
   squares = jnp.sum(x_qd**2, axis=1)[:, None] + jnp.sum(w_gd**2, axis=1)
-  return jnp.minimum(2 * x_qd @ w_gd.T - squares, 0)
+  return jnp.minimum(2 * matrices.product(x_qd, w_gd.T) - squares, 0)
 
 
 def _checked_labels(labels: Any, size: int, num_classes: int) -> Array:

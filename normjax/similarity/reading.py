@@ -50,7 +50,7 @@ def embeddings(
   inputs = np.asarray(inputs)
   if not len(inputs):
     raise errors.UserError("inputs: no example; allowed: one or more.")
-  twin = nn_variables.merge(*nn_variables.split(model))
+  twin: Any = nn_variables.merge(*nn_variables.split(model))
   if isinstance(twin.head, nnx.Linear):
     twin.head = _Pass()
   structure, variables = nn_variables.split(twin)

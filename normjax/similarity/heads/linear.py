@@ -1,4 +1,4 @@
-"""The linear head."""
+"""The linear head: logits are a linear map of features."""
 
 from typing import Any
 

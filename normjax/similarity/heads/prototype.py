@@ -1,4 +1,4 @@
-"""A head of prototypes: the nearest one is the class."""
+"""A head of prototypes: Yang et al. 2018, arXiv:1805.03438."""
 
 import jax
 
