@@ -130,7 +130,7 @@ def equiangular_basis(
       f"tau={tau:g} was not reached by {count} vectors of {dim} dimensions: the"
       f" largest |cosine| is {reached:.4g} after {int(steps)} steps. The Welch"
       f" bound is {welch_bound(count, dim):.4g}; allowed: a larger tau, more"
-      " dimensions or more max_steps."
+      " dimensions, another seed or more max_steps."
     )
   basis = np.array(found)
   basis.flags.writeable = False

@@ -33,8 +33,9 @@ def normalized_softmax(
   uniform in +-1 / sqrt(dim) and are normalized in each call. The loss is the
   softmax cross-entropy. With `learn_scale` and without `standardize` it is the
   classifier of weight imprinting (Qi et al. 2018, arXiv:1712.07136), of which
-  the abstract was read. This is a hyperspherical embedding: a class that
-  training did not have gets its proxy from examples, by `imprint`.
+  the abstract was read. A class that training did not have gets its proxy from
+  examples, by `imprint`: so used, it is the hyperspherical embedding for novel
+  classes (Pereira et al. 2021, arXiv:2102.03243; the abstract was read).
 
   The temperature is a number of the program, so that logits are logits for
   every loss and metric.
