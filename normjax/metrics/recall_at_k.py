@@ -46,5 +46,5 @@ def check_classes(name: str, k: int, output: Output) -> None:
   if k > classes:
     raise errors.UserError(
       f"{name}: k={k}; allowed: an int from 1 to {classes}, the number of"
-      " classes"
+      " classes."
     )

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from normjax import errors, validate
 from normjax.similarity import matrices
@@ -74,7 +76,7 @@ class Head:
 
   def imprint(
     self, variables: Variables, embeddings: Array, labels: Array, classes: int
-  ) -> dict[str, dict[str, Array]]:
+  ) -> Variables:
     """The variables with the vectors of those classes that have examples.
 
     All other classes keep theirs; classes beyond those that there were are
@@ -106,17 +108,17 @@ class Head:
     before = kernel_ec.shape[1]
     validate.count(self.name, "classes", classes, least=before)
     new_ec = self.imprint_fn(x_ne, labels, classes).T.astype(kernel_ec.dtype)
-    found_c = ~jax.numpy.isnan(new_ec).any(axis=0)
-    missing = [c for c in range(before, classes) if not found_c[c]]
+    found_c = np.isin(np.arange(classes), labels)
+    missing = [str(c) for c in range(before, classes) if not found_c[c]]
     if missing:
       raise errors.UserError(
-        f"the new classes {errors.few([str(c) for c in missing])} have no"
+        f"the new classes {errors.few(missing)} have no"
         " example; allowed: at least one each."
       )
-    padded_ec = jax.numpy.pad(kernel_ec, ((0, 0), (0, classes - before)))
-    kernel = jax.numpy.where(found_c, new_ec, padded_ec)
+    padded_ec = jnp.pad(kernel_ec, ((0, 0), (0, classes - before)))
+    kernel = jnp.where(found_c, new_ec, padded_ec)
     params = {**variables["params"], "kernel": kernel}
-    return {**{k: dict(v) for k, v in variables.items()}, "params": params}
+    return {**variables, "params": params}
 
 
 HeadSpec = str | Mapping[str, Any] | Head
