@@ -12,9 +12,10 @@ grow by a notch. Temperatures are the papers': 0.05, and 0.07 for equiangular
 vectors, of which there are as many as dimensions, or ten in six. Proxy-NCA has
 the exponent of its paper, squared distances.
 
-Beside the loss: the share of examples whose class is among the two best, how
-unevenly classes are found, and the calibration error. The loss is the nll in
-all rows.
+Rows are compared by accuracy: temperatures differ, and so do the losses of
+heads that classify alike. Beside it: the loss, in all rows the nll, the share
+of examples whose class is among the two best, how unevenly classes are found,
+and the calibration error.
 """
 
 import ml_collections
@@ -66,6 +67,14 @@ def sweep() -> space.Sweep:
     methods=list(METHODS.values()),
     labels=tuple(METHODS),
     seeds=(1, 2, 3, 4, 5),
+    metric="eval/accuracy",
+    mode="max",
+    other_metrics=(
+      "eval/loss",
+      "eval/recall_at_k(k=2)",
+      "eval/hubness_skewness",
+      "eval/calibration_error",
+    ),
     tune=space.Tune(
       {"optimizer.learning_rate": (0.25, 1.0, 4.0)}, relative=True
     ),
