@@ -16,9 +16,10 @@ def hubness_skewness(k: int = 1) -> Metric:
       N_k(c) = sum_i w_i [c is among the k best classes of example i]
       skewness(N_k) = mean((N_k - m)^3) / mean((N_k - m)^2)^(3/2)
 
-  with classes that no example finds; 0 where all are found alike. Skewness has
-  no scale, so that shares of examples will do for counts. Radovanovic et al.
-  2010; `similarity.hubness` is that of any gallery.
+  with k = 1 unless said, as "hubness_skewness(k=3)", and with classes that no
+  example finds; 0 where all are found alike. Skewness has no scale, so that
+  shares of examples will do for counts. Radovanovic et al. 2010 (JMLR 11,
+  2487); `similarity.hubness` is that of any gallery.
 
   Args:
     k: classes per example; below their number, or all are found alike.

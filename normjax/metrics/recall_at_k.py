@@ -9,10 +9,13 @@ from normjax.types import Array
 
 
 def recall_at_k(k: int = 1) -> Metric:
-  """The metric for another k than 5, which is `top5_accuracy`.
+  """The share of examples whose class is among the k best.
 
-  The gallery are the classes, as a head's vectors stand for them. Of
-  embeddings among each other it is no mean over examples: that is
+      evaluate.metrics = ("recall_at_k(k=2)", "recall_at_k(k=4)")
+
+  With k = 1 unless said it is the accuracy, but for ties, and with 5
+  `top5_accuracy`. The gallery are the classes, as a head's vectors stand for
+  them. Of embeddings among each other it is no mean over examples: that is
   `similarity.recall_at_k`.
 
   Args:

@@ -30,12 +30,12 @@ def equiangular(
   for the longer schedules.
 
   Args:
-    temperature: T, > 0; 0.07 in the official logs.
+    temperature: T, > 0; 0.07, as in the official logs.
     embedding_dim: d, of the vectors; None: as many as classes, which are then
       orthogonal. Fewer are the paper's point, and need tau.
     tau: the largest |cosine| of two vectors; None: 0.002 for d >= classes. The
       paper's author has 0.05 for 1000 classes in 512 dimensions.
-    seed: of the vectors.
+    seed: of the vectors, not of the run; 0 unless said.
 
   Raises:
     UserError: an option out of range; with `init`, a tau below the Welch bound

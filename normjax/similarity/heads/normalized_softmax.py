@@ -41,10 +41,12 @@ def normalized_softmax(
   every loss and metric.
 
   Args:
-    temperature: T, > 0; 0.05 in the official code.
-    embedding_dim: of e; None: the features are compared as they are.
-    standardize: whether there is LN.
-    learn_scale: whether 1 / T is a parameter, `scale`, that starts there.
+    temperature: T, > 0; 0.05, as in the official code.
+    embedding_dim: of e; None, as it is unless said: the features are compared
+      as they are.
+    standardize: whether there is LN; True unless said.
+    learn_scale: whether 1 / T is a parameter, `scale`, that starts there; False
+      unless said.
 
   Raises:
     UserError: an option out of range.

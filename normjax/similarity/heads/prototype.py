@@ -21,7 +21,7 @@ def prototype(
   prototypical networks (Snell et al. 2017, arXiv:1703.05175).
 
   Args:
-    temperature: T, > 0.
+    temperature: T, > 0; 1 unless said.
     embedding_dim: of e; None: the features are compared as they are, without
       A.
 
