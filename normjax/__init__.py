@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     report,
     reproduce,
     runs,
+    similarity,
     sweep,
     train,
   )
@@ -42,7 +43,7 @@ _LAZY = {
     for name in (
       *("build", "configure", "convert", "data", "metrics", "models", "nn"),
       *("norms", "objectives", "optim", "papers", "report", "reproduce"),
-      *("runs", "sweep", "train"),
+      *("runs", "similarity", "sweep", "train"),
     )
   },
   "Run": "normjax.runs.run:Run",
@@ -70,6 +71,7 @@ __all__ = [
   "report",
   "reproduce",
   "runs",
+  "similarity",
   "sweep",
   "train",
 ]

@@ -45,6 +45,7 @@ ADDED: dict[str, Any] = {
   "data.train_bytes": None,
   "model.embedding_std": 0.02,
   "model.drop_path_rate": 0.0,
+  "model.head": "linear",
   "model.reader_output_scales": None,
   "norm.scale_form": "plain",
   "objective.logits_dtype": "float32",

@@ -17,5 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
       "dropout_rate": 0.0,
       # Of the hidden kernels; None: none.
       "weight_norm": placeholder(str),
+      # The last layer: linear, normalized_softmax, equiangular, prototype.
+      "head": "linear",
     }
   )

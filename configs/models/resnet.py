@@ -25,5 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
       "drop_path_rate": 0.0,
       # Of the kernels of convolutions; None: none.
       "weight_norm": placeholder(str),
+      # The last layer: linear, normalized_softmax, equiangular, prototype.
+      "head": "linear",
     }
   )

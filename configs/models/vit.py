@@ -20,6 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
       "hidden_dim": placeholder(int),
       "patch_size": 4,
       "pooling": "class_token",
+      # The last layer: linear, normalized_softmax, equiangular, prototype.
+      "head": "linear",
       "activation": "gelu",
       "use_bias": True,
       "dropout_rate": 0.0,

@@ -26,6 +26,7 @@ from normjax import (
 )
 from normjax.nn import initial, mixing, placement, residual_scaling
 from normjax.norms import weights
+from normjax.similarity import heads
 from normjax.train import schedules
 
 
@@ -173,6 +174,15 @@ branches.""",
     intro="""\
 `mixing` of the transformers: how attention weighs the values of other
 positions.""",
+  ),
+  Kind(
+    "heads", "Heads", "model.head", heads.TABLE,
+    intro="""\
+`head` of `mlp`, `cifar_resnet`, `resnet` and `vit`, as a name or as
+`"normalized_softmax(temperature=0.1)"`; pure functions in
+`normjax.similarity.heads`. All but `linear` compare an embedding with a vector
+per class; `normjax.similarity.embeddings` gives it of any examples, and
+`model.head.imprint` adds classes by theirs.""",
   ),
   Kind(
     "data", "Data sets", "data.name", data.TABLE, block="data",

@@ -13,9 +13,10 @@ from absl import flags
 
 from normjax import config_files, configure, convert, errors, metrics, registry
 from normjax.norms import weights
+from normjax.similarity import heads
 
 USAGE = (
-  "list [norms|weight_norms|optimizers|models|data|objectives|metrics"
+  "list [norms|weight_norms|optimizers|models|heads|data|objectives|metrics"
   "|start_steps|placements|residual_scalings|inits|mixings|schedules|sweeps"
   "|papers]"
 )
@@ -24,6 +25,7 @@ _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
 # entries of evaluate.metrics and of train.initialize_from.
 _TABLES = {
   "weight_norms": weights.TABLE,
+  "heads": heads.TABLE,
   "metrics": metrics.TABLE,
   "start_steps": convert.TABLE,
 }

@@ -7,11 +7,15 @@ is enough: the metric is its weighted mean. `Metric` says what else it can be.
 
 from normjax.metrics.base import Batch, Metric
 from normjax.registry import Registry, parse_call
+from normjax.signatures import is_of_batch
 
-# Each is a `Metric`, or a function that gives a value per example.
+# Each is a `Metric`, a function that gives a value per example, or a factory of
+# metrics.
 TABLE = {
   "calibration_error": "normjax.metrics.calibration_error:METRIC",
+  "hubness_skewness": "normjax.metrics.hubness_skewness:hubness_skewness",
   "perplexity": "normjax.metrics.perplexity:METRIC",
+  "recall_at_k": "normjax.metrics.recall_at_k:recall_at_k",
   "top5_accuracy": "normjax.metrics.top5_accuracy:METRIC",
 }
 _REGISTRY = Registry("metric", TABLE, from_outside=True)
@@ -24,16 +28,21 @@ def get(name: str) -> Metric:
   """The metric of that name.
 
   Args:
-    name: of the table, or "package.module:function", whose metric is called
-      as the function. With options, "package.module:make(k=5)" makes one,
-      which is called "make(k=5)" unless it has a name.
+    name: of the table, as "top5_accuracy" or "recall_at_k(k=3)", which is then
+      what the metric is called; or "package.module:function", whose metric is
+      called as the function. With options, "package.module:make(k=5)" makes
+      one, which is called "make(k=5)" unless it has a name.
 
   Raises:
     UnknownNameError: no such name.
     UserError: what is named cannot be imported, or is no metric.
   """
   bare, options = parse_call("metric", name)
-  found = _REGISTRY.make(bare, **options) if options else _REGISTRY.get(bare)
+  found = _REGISTRY.get(bare)
+  ours = bare in TABLE
+  is_factory = not isinstance(found, Metric) and not is_of_batch(found)
+  if options or (ours and is_factory):
+    found = _REGISTRY.call(bare, found, **options)
   if isinstance(found, Metric):
-    return found
+    return found._replace(name=name) if ours else found
   return Metric(name.partition(":")[2] or name, found)

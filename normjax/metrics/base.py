@@ -80,6 +80,8 @@ class Metric(NamedTuple):
     key = f"evaluate.metrics: {self.name!r}"
     try:
       values = jnp.asarray(self.of(output, batch))
+    except errors.UserError as error:
+      raise type(error)(f"{key}: {error}") from error
     except Exception as error:
       raise errors.UserError(
         f"{key} failed: {type(error).__name__}: {error}. It is called with"

@@ -4,7 +4,6 @@ import itertools
 import math
 from typing import ClassVar
 
-import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms, validate
@@ -13,8 +12,10 @@ from normjax.nn import dropout as dropouts
 from normjax.nn.conv import HE_NORMAL
 from normjax.nn.conv_norm import NormActivation
 from normjax.nn.dense import Dense
+from normjax.nn.output import Output
 from normjax.nn.switches import HasNoise
 from normjax.norms import modes, weights
+from normjax.similarity import heads
 from normjax.types import Array
 
 # Normal distributions that are not truncated, as in the papers; jax and Keras
@@ -30,7 +31,7 @@ INITS: dict[str, nnx.Initializer] = {
 
 
 class MLP(HasNoise):
-  """linear - norm - activation, num_layers times, then a linear head.
+  """linear - norm - activation, num_layers times, then a head.
 
   A self-normalizing network (arXiv:1706.02515) is `activation="selu"`,
   `init="lecun_normal"`, `norm="identity"` and, if any, `dropout="alpha"`, on
@@ -51,6 +52,7 @@ class MLP(HasNoise):
     init: str = "he_normal",
     dropout: str = "standard",
     dropout_rate: float = 0.0,
+    head: heads.HeadSpec = "linear",
     norm: norms.NormSpec = "layer_norm",
     weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
@@ -69,6 +71,7 @@ class MLP(HasNoise):
         which is truncated.
       dropout: "standard", or "alpha" for SELU (`nn.dropout`).
       dropout_rate: after each activation.
+      head: the last layer, by name, see `similarity.heads`.
       norm: what is between each linear map and its activation.
       weight_norm: of the hidden kernels; None: none.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
@@ -111,17 +114,13 @@ class MLP(HasNoise):
         for _ in sizes[1:]
       ]
     )
-    self.head = nnx.Linear(
-      hidden_dim,
-      num_classes,
-      dtype=dtype,
-      preferred_element_type=jnp.float32,
-      rngs=rngs,
+    self.head = heads.layer(
+      head, hidden_dim, num_classes, dtype=dtype, rngs=rngs
     )
 
   def __call__(
     self, inputs: Array, *, train: modes.Train = None, key: Array | None = None
-  ) -> Array:
+  ) -> Array | Output:
     """Class logits.
 
     Args:
@@ -130,7 +129,7 @@ class MLP(HasNoise):
       key: of dropout; needed where there is some in training.
 
     Returns:
-      (b, classes), float32.
+      (b, classes), float32; an `Output` where the head has embeddings.
 
     Raises:
       UserError: inputs of another shape, or dropout in training without a key.

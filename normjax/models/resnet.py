@@ -10,15 +10,17 @@ from normjax import errors, norms, validate
 from normjax.models import residual_blocks as blocks
 from normjax.nn import checks, roles
 from normjax.nn.dropout import drop_path_keys, drop_path_rates
+from normjax.nn.output import Output
 from normjax.nn.switches import HasNoise
 from normjax.norms import modes, weights
+from normjax.similarity import heads
 from normjax.types import Array
 
 Shape = tuple[int, int, int]
 
 
 class ResNet(HasNoise):
-  """Stem, stages of blocks, the mean over pixels, and a linear head.
+  """Stem, stages of blocks, the mean over pixels, and a head.
 
   In version 2 a norm and an activation follow the last block. Kernels start
   He-normal (arXiv:1502.01852).
@@ -42,6 +44,7 @@ class ResNet(HasNoise):
     bias_init: float,
     conv_norm_mode: str,
     drop_path_rate: float,
+    head: heads.HeadSpec,
     norm: norms.NormSpec,
     weight_norm: weights.WeightNormSpec | None,
     compute_dtype: str,
@@ -62,6 +65,7 @@ class ResNet(HasNoise):
       bias_init: where the norms' biases start.
       conv_norm_mode: of every `ConvNorm`.
       drop_path_rate: of the last block's branch.
+      head: the last layer, by name, see `similarity.heads`.
       norm: at every site.
       weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
@@ -114,13 +118,7 @@ class ResNet(HasNoise):
       inputs = branch[-1].outputs
     self.layers = nnx.List(made)
     self.norm = layers.norm(inputs) if version == "v2" else None
-    self.head = nnx.Linear(
-      inputs,
-      num_classes,
-      dtype=dtype,
-      preferred_element_type=jnp.float32,
-      rngs=rngs,
-    )
+    self.head = heads.layer(head, inputs, num_classes, dtype=dtype, rngs=rngs)
 
   def __call__(
     self,
@@ -128,7 +126,7 @@ class ResNet(HasNoise):
     *,
     train: modes.Train = None,
     key: Array | None = None,
-  ) -> Array:
+  ) -> Array | Output:
     """Class logits.
 
     Args:
@@ -137,7 +135,7 @@ class ResNet(HasNoise):
       key: of drop path; needed where there is some in training.
 
     Returns:
-      (b, classes), float32.
+      (b, classes), float32; an `Output` where the head has embeddings.
 
     Raises:
       UserError: drop path in training without a key.
@@ -171,6 +169,7 @@ class CifarResNet(ResNet):
     bias_init: float = 0.0,
     conv_norm_mode: str = "train",
     drop_path_rate: float = 0.0,
+    head: heads.HeadSpec = "linear",
     norm: norms.NormSpec = "batch_norm",
     weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
@@ -200,6 +199,7 @@ class CifarResNet(ResNet):
       drop_path_rate: stochastic depth, timm's drop path: in training the branch
         of block i of n, from 0, is dropped at i / (n - 1) times this, an
         example at a time, and divided by what is kept.
+      head: the last layer, by name, see `similarity.heads`.
       norm: at every site, by name.
       weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
@@ -225,6 +225,7 @@ class CifarResNet(ResNet):
       bias_init=bias_init,
       conv_norm_mode=conv_norm_mode,
       drop_path_rate=drop_path_rate,
+      head=head,
       norm=norm,
       weight_norm=weight_norm,
       compute_dtype=compute_dtype,
@@ -261,6 +262,7 @@ class ImageNetResNet(ResNet):
     bias_init: float = 0.0,
     conv_norm_mode: str = "train",
     drop_path_rate: float = 0.0,
+    head: heads.HeadSpec = "linear",
     norm: norms.NormSpec = "batch_norm",
     weight_norm: weights.WeightNormSpec | None = None,
     compute_dtype: str = "float32",
@@ -285,6 +287,7 @@ class ImageNetResNet(ResNet):
       bias_init: where the norms' biases start.
       conv_norm_mode: "train", "eval" or "tune".
       drop_path_rate: stochastic depth.
+      head: the last layer, by name, see `similarity.heads`.
       norm: at every site, by name.
       weight_norm: of every convolution's kernel, by name; None: none.
       compute_dtype: "float32" or "bfloat16".
@@ -318,6 +321,7 @@ class ImageNetResNet(ResNet):
       bias_init=bias_init,
       conv_norm_mode=conv_norm_mode,
       drop_path_rate=drop_path_rate,
+      head=head,
       norm=norm,
       weight_norm=weight_norm,
       compute_dtype=compute_dtype,

@@ -9,8 +9,10 @@ from normjax import errors, norms, validate
 from normjax.models.transformer import choose_size
 from normjax.nn import checks, roles
 from normjax.nn.dropout import dropout, split
+from normjax.nn.output import Output
 from normjax.nn.stack import Stack
 from normjax.norms import modes
+from normjax.similarity import heads
 from normjax.types import Array
 
 _NORMAL = nnx.initializers.normal(0.02)
@@ -62,6 +64,7 @@ class ViT(Stack):
     hidden_dim: int | None = None,
     patch_size: int = 4,
     pooling: str = "class_token",
+    head: heads.HeadSpec = "linear",
     norm: norms.NormSpec = "layer_norm",
     activation: str = "gelu",
     use_bias: bool = True,
@@ -82,6 +85,7 @@ class ViT(Stack):
       hidden_dim: of the feed-forward; where d is given and this is not, 4 d.
       patch_size: side of a patch; divides height and width.
       pooling: what the head reads: "class_token" or the "mean" of the patches.
+      head: the last layer, by name, see `similarity.heads`.
       norm: what is in every norm slot.
       activation: see `Stack`. "gelu" is the tanh form, as in the official code;
         PyTorch's ports have "gelu_exact".
@@ -158,12 +162,12 @@ class ViT(Stack):
       rngs=rngs,
       **stack,
     )
-    self.head = nnx.Linear(
+    self.head = heads.layer(
+      head,
       d,
       num_classes,
       kernel_init=self.head_init,
       dtype=dtype,
-      preferred_element_type=jnp.float32,
       rngs=rngs,
     )
 
@@ -173,7 +177,7 @@ class ViT(Stack):
     *,
     train: modes.Train = None,
     key: Array | None = None,
-  ) -> Array:
+  ) -> Array | Output:
     """Class logits.
 
     Args:
@@ -182,7 +186,7 @@ class ViT(Stack):
       key: of dropout; needed where there is some in training.
 
     Returns:
-      (b, classes), float32.
+      (b, classes), float32; an `Output` where the head has embeddings.
 
     Raises:
       UserError: images of another shape, or dropout in training without a key.

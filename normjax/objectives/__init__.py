@@ -15,6 +15,7 @@ from normjax.signatures import is_of_batch
 
 TABLE = {
   "cross_entropy": "normjax.objectives.cross_entropy:cross_entropy",
+  "proxy_nca": "normjax.objectives.proxy_nca:proxy_nca",
   "squared_error": "normjax.objectives.squared_error:squared_error",
 }
 # The kind of targets to what is minimized unless the config says otherwise.

@@ -12,7 +12,7 @@ from normjax.registry import near_misses
 MAX_LABEL = 200
 # Words in the names of this project's own metrics, and which mode they ask for.
 _DIRECTIONS = (
-  (re.compile(r"[/_]accuracy(/|$)"), "larger", "max"),
+  (re.compile(r"[/_](accuracy(/|$)|recall_at_k\b)"), "larger", "max"),
   (re.compile(r"[/_](loss|perplexity|calibration_error)$"), "smaller", "min"),
 )
 

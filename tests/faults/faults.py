@@ -4,6 +4,11 @@ A fault replaces `old`, which its file has once, by `new`. The test is short,
 and no other than that kind's own.
 """
 
-from tests.faults import comparison, methods, training
+from tests.faults import comparison, methods, similarity, training
 
-FAULTS = (*methods.FAULTS, *training.FAULTS, *comparison.FAULTS)
+FAULTS = (
+  *methods.FAULTS,
+  *training.FAULTS,
+  *similarity.FAULTS,
+  *comparison.FAULTS,
+)

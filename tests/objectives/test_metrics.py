@@ -6,6 +6,7 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from normjax import errors, metrics
 from normjax.nn.output import Output
@@ -43,9 +44,21 @@ def _calibration_error():
   return total
 
 
+def _recall_at_k():
+  """The gallery are the classes, k is 1 unless said."""
+  return (WEIGHT * (LOGITS.argmax(-1) == TARGETS)).sum() / WEIGHT.sum()
+
+
+def _hubness_skewness():
+  found = np.bincount(LOGITS.argmax(-1), WEIGHT, minlength=8)
+  return stats.skew(found)
+
+
 REFERENCES = {
   "calibration_error": _calibration_error,
+  "hubness_skewness": _hubness_skewness,
   "perplexity": _perplexity,
+  "recall_at_k": _recall_at_k,
   "top5_accuracy": _top5_accuracy,
 }
 
@@ -73,6 +86,31 @@ def test_it_is_the_reference_however_it_is_split(name):
   spoiled = LOGITS.copy()
   spoiled[[3, 17]] = np.nan
   assert _measured(metric, spoiled, []) == pytest.approx(want, rel=1e-5)
+
+
+def test_options_are_in_the_name():
+  """Of several k each is a column."""
+  best = np.argsort(-LOGITS, axis=-1)[:, :3]
+  recall = metrics.get("recall_at_k(k=3)")
+  assert recall.name == "recall_at_k(k=3)"
+  want = (WEIGHT * (best == TARGETS[:, None]).any(-1)).sum() / WEIGHT.sum()
+  assert _measured(recall, LOGITS, [20]) == pytest.approx(want, rel=1e-6)
+  hubness = metrics.get("hubness_skewness(k=3)")
+  counts = (WEIGHT[:, None, None] * (best[..., None] == np.arange(8))).sum(
+    (0, 1)
+  )
+  assert _measured(hubness, LOGITS, [20]) == pytest.approx(
+    stats.skew(counts), rel=1e-4
+  )
+  # All classes are among eight.
+  assert _measured(metrics.get("hubness_skewness(k=8)"), LOGITS, []) == 0
+
+
+@pytest.mark.parametrize("name", ["recall_at_k", "hubness_skewness"])
+@pytest.mark.parametrize(("k", "allowed"), [(0, ">= 1"), (9, "from 1 to 8")])
+def test_a_k_that_cannot_be_is_named(name, k, allowed):
+  with pytest.raises(errors.UserError, match=f"k={k}; allowed: .*{allowed}"):
+    _measured(metrics.get(f"{name}(k={k})"), LOGITS, [])
 
 
 def test_what_knows_nothing_is_not_among_five():

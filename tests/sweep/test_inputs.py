@@ -145,6 +145,10 @@ def test_any_value_gives_a_plan_or_one_message(write, monkeypatch, name):
       lambda: _sweep(metric="eval/mean_corrupted_accuracy"),
       "is better where it is larger",
     ),
+    (
+      lambda: _sweep(metric="eval/recall_at_k(k=2)"),
+      "'eval/recall_at_k(k=2)' is better where it is larger",
+    ),
     (lambda: _sweep(metric="eval/loss", mode="max"), "Give Sweep(mode='min')"),
     (lambda: _sweep(mode="mni"), "'min', 'max', got 'mni'"),
     (lambda: _sweep(mode=np.ones(2)), "must be one of 'min', 'max', got arr"),
