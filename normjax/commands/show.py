@@ -21,7 +21,7 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "compile",
     True,
-    "Compile the step and time three of them, for cost and memory.",
+    "Whether the step is compiled, and three are timed, for cost and memory.",
     flag_values=values,
   )
 

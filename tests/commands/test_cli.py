@@ -280,13 +280,17 @@ def test_a_log_has_steps_and_an_eta(capsys, monkeypatch, tmp_path):
     own.write_status(RunState.RUNNING, **told)
     for name in ("step", "log", "evaluate", "save"):
       observe(name, 40)
-    return {"state": "done", "steps": 90, "metrics": {}}
+    speed = {"tokens_per_s": 2e5, "mfu": 0.4, "peak_device_bytes": 3 * 10**9}
+    return {"state": "done", "steps": 90, "metrics": {}, **speed}
 
   monkeypatch.setattr(train, "run", run)
   code, out, err = _run(
     capsys, "train", "configs/default.py", f"--out={tmp_path}"
   )
   assert code == 0, err
-  first, second = out.splitlines()
+  first, second, speed = out.splitlines()
+  assert speed == (
+    "  200,000 tokens per second, MFU 40.0%, at most 3.00 GB per device"
+  )
   assert first == "step 30 of 90, loss 2.346, ETA 2 min 30 s"
   assert second.startswith("done after 90 steps")
