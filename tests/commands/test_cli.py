@@ -10,6 +10,7 @@ import pytest
 
 import normjax
 from normjax import cli, convert, metrics, train
+from normjax.commands import show
 from normjax.nn import initial, mixing, placement, residual_scaling
 from normjax.norms import weights
 from normjax.record.directory import RunDirectory, RunState
@@ -269,6 +270,15 @@ def test_show_says_what_moves_each_parameter(capsys):
   assert "adamw" in head
   assert "FLOPs" in out
   assert "peak" in out
+
+
+def test_show_says_of_what_a_step_s_cost_is():
+  """The compiler counts for one device."""
+  facts = dict.fromkeys(("flops_per_step", "optimizer_state_bytes"), 1.0)
+  facts |= {"peak_bytes": 2**21, "compile_s": 1.0}
+  assert "FLOPs; peak 2.0 MiB, opt" in show._cost({**facts, "num_devices": 1})
+  told = show._cost({**facts, "num_devices": 8})
+  assert "FLOPs per device; peak 2.0 MiB per device, opt" in told
 
 
 def test_a_log_has_steps_and_an_eta(capsys, monkeypatch, tmp_path):
