@@ -268,6 +268,7 @@ def test_show_says_what_moves_each_parameter(capsys):
   assert "muon" in query
   head = next(line for line in lines if "head/kernel" in line)
   assert "adamw" in head
+  assert "layout: all whole; state " in out
   assert "FLOPs" in out
   assert "peak" in out
 
