@@ -373,4 +373,5 @@ def _devices(provenance: Mapping[str, Any]) -> str | None:
     return None
   processes = provenance.get("num_processes", 1)
   several = f" of {processes} processes" if processes != 1 else ""
-  return f"{count} x {', '.join(map(str, kinds))}{several}"
+  names = ", ".join(dict.fromkeys(map(str, kinds)))  # A kind per device.
+  return f"{count} x {names}{several}"

@@ -113,9 +113,9 @@ def test_a_run_that_goes_on_with_other_arithmetic_says_so(tmp_path, config):
 def test_a_run_that_goes_on_on_other_devices_says_so(tmp_path, config):
   """Sums are taken in another order there."""
   told = [
-    {"devices": ["cpu"], "num_devices": 8, "num_processes": 2},
-    {"devices": ["cpu"], "num_devices": 8, "num_processes": 2},
-    {"devices": ["cpu"], "num_devices": 8},
+    {"devices": ["cpu"] * 8, "num_devices": 8, "num_processes": 2},
+    {"devices": ["cpu"] * 8, "num_devices": 8, "num_processes": 2},
+    {"devices": ["cpu"] * 8, "num_devices": 8},
     {"devices": ["cpu"]},  # Of a record that does not say.
     {"devices": ["cpu"], "num_devices": 1},
     {"devices": ["NVIDIA H200"], "num_devices": 1},
