@@ -39,6 +39,7 @@ CONTENTS = {
     "Read a report": "docs/tutorials/read_a_report.md",
     "Reproduce a table": "docs/tutorials/reproduce_a_table.md",
     "Use an accelerator": "docs/tutorials/accelerators.md",
+    "Train at scale": "docs/tutorials/scale.md",
   },
   "Guides": {
     "Sweeps": "docs/guides/sweeps.md",

@@ -169,8 +169,8 @@ def define_running(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "workers",
     None,
-    "Processes that train side by side. Default: one per GPU, else per core;"
-    " one where there is another accelerator.",
+    "Processes that train side by side; of --launcher=slurm, jobs. Default: one"
+    " per GPU, else per core; one where there is another accelerator; 8 jobs.",
     lower_bound=1,
     flag_values=values,
   )

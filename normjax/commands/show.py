@@ -4,7 +4,7 @@ Prints the resolved config, the parameters with what each is and the update
 that it gets, and what the compiler says of a step's cost and memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from absl import flags
 
@@ -21,7 +21,7 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "compile",
     True,
-    "Compile the step and time three of them, for cost and memory.",
+    "Whether the step is compiled, and three are timed, for cost and memory.",
     flag_values=values,
   )
 
@@ -104,13 +104,17 @@ def _show(
   for line in lines:
     console.print(escape.terminal(line), highlight=False, soft_wrap=True)
   if compiles:
-    facts = train.estimate(config)
-    step_s = facts.get("step_s")
-    timed = "" if step_s is None else f", {1e3 * step_s:.3g} ms here"
-    console.print(
-      f"step: {facts['flops_per_step']:.4g} FLOPs{timed};"
-      f" peak {facts['peak_bytes'] / 2**20:.1f} MiB,"
-      f" optimizer state {facts['optimizer_state_bytes'] / 2**20:.2f} MiB;"
-      f" compiled in {facts['compile_s']:.1f} s",
-      highlight=False,
-    )
+    console.print(_cost(train.estimate(config)), highlight=False)
+
+
+def _cost(facts: Mapping[str, float]) -> str:
+  """What the compiler and three steps say, of one device."""
+  step_s = facts.get("step_s")
+  timed = "" if step_s is None else f", {1e3 * step_s:.3g} ms here"
+  each = " per device" if facts["num_devices"] > 1 else ""
+  return (
+    f"step: {facts['flops_per_step']:.4g} FLOPs{each}{timed};"
+    f" peak {facts['peak_bytes'] / 2**20:.1f} MiB{each},"
+    f" optimizer state {facts['optimizer_state_bytes'] / 2**20:.2f} MiB;"
+    f" compiled in {facts['compile_s']:.1f} s"
+  )

@@ -138,6 +138,34 @@ def _joined(values: flags.FlagValues, run_id: str) -> Iterator[bool]:
     yield group.process_id == 0
 
 
+def _speed(result: Mapping[str, Any]) -> str:
+  """How fast a run was, and the memory that it took; "" of earlier versions."""
+  from normjax.report.tables import show_bytes  # Late: it imports SciPy.
+
+  rate = next(
+    (
+      f"{result[name]:,.0f} {what} per second"
+      for name, what in (
+        ("tokens_per_s", "tokens"),
+        ("examples_per_s", "examples"),
+      )
+      if result.get(name)
+    ),
+    None,
+  )
+  step_ms = result.get("step_ms_median")
+  most = result.get("peak_device_bytes")
+  resident = result.get("peak_rss_bytes")
+  parts = (
+    rate,
+    f"{step_ms:.3g} ms per step" if step_ms else None,
+    f"MFU {result['mfu']:.1%}" if result.get("mfu") else None,
+    f"at most {show_bytes(most)} per device" if most else None,
+    f"at most {show_bytes(resident)} in the process" if resident else None,
+  )
+  return ", ".join(part for part in parts if part is not None)
+
+
 def _check_code(files: RunDirectory, config: configure.ConfigDict) -> None:
   """Raises RunError where the run began with other code of the user's own."""
   now = sources.digests(sources.components(config))
@@ -204,6 +232,8 @@ def _train(
     print(f"  {window.told}: {was_over if over else f'see {traces}'}")
   if share := clock.waited_share(result):
     print(f"  the devices waited for data {share:.0%} of the training time")
+  if said := _speed(result):
+    print(f"  {said}")
   if result.get("diverged_at_step") is not None:
     print(f"  diverged at step {result['diverged_at_step']}")
   # Results of earlier versions do not say.

@@ -341,6 +341,9 @@ def _other_arithmetic(before: Any, now: Mapping[str, Any]) -> Iterator[str]:
   stood, stands = map(_stands, (before, now))
   if stood != stands:
     yield f"it trained {stood}, now {stands}"
+  before_on, now_on = map(_devices, (before, now))
+  if before_on and now_on and before_on != now_on:
+    yield f"it was on {before_on}, now {now_on}"
   # Of versions that did not say it: a CPU has one, others their default.
   only_cpu = {*before.get("devices", ())} == {"cpu"}
   unsaid = "float32" if only_cpu else "as the device has them by default"
@@ -361,3 +364,14 @@ def _stands(provenance: Mapping[str, Any]) -> str:
   if not isinstance(told, Mapping) or told.get("size", 1) == 1:
     return "alone"
   return f"at place {told.get('place')} of a population of {told['size']}"
+
+
+def _devices(provenance: Mapping[str, Any]) -> str | None:
+  """What a run trains on; None where its record does not say."""
+  count, kinds = (provenance.get(name) for name in ("num_devices", "devices"))
+  if not isinstance(count, int) or not isinstance(kinds, list):
+    return None
+  processes = provenance.get("num_processes", 1)
+  several = f" of {processes} processes" if processes != 1 else ""
+  names = ", ".join(dict.fromkeys(map(str, kinds)))  # A kind per device.
+  return f"{count} x {names}{several}"

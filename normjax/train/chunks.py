@@ -10,7 +10,7 @@ after memory ran out, it moves, which its record notes as a problem.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from normjax import build, errors
+from normjax import build, configure, errors
 from normjax.train import checkpoint, lane
 from normjax.train import program as program_lib
 from normjax.train import together as together_lib
@@ -102,10 +102,12 @@ def _check_devices(run: Run) -> None:
   """Raises UserError where a member would not be on one device."""
   devices = program_lib.traced(run.config).layout.mesh.size
   if devices > 1:
+    axes = (f"train.layout.{name}" for name in ("data", "fsdp", "tensor"))
+    split = [a for a in axes if configure.optional(run.config, a) > 1]
+    keys = " and ".join(f"{key}=1" for key in ["train.num_devices", *split])
     raise errors.UserError(
-      f"population: a run takes train.num_devices={devices} devices; members"
-      " of a population have one. Set train.num_devices=1, or"
-      " population='off'."
+      f"population: a run takes {devices} devices; members of a population have"
+      f" one. Set {keys}, or population='off'."
     )
 
 

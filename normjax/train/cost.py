@@ -20,8 +20,8 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   Returns:
     What `Program.sizes` says, `peak_bytes` (arguments,
     temporaries and outputs of a step, as the compiler reports them),
-    `flops_per_step` (the compiler's count), `compile_s` and, where the data is
-    there, `step_s` (median of three).
+    `flops_per_step` (the compiler's count), both of one of `num_devices`;
+    `compile_s` and, where the data is there, `step_s` (median of three).
   """
   program, _ = program_lib.get(config)
   is_there = not specs.is_spec(build.dataset(config))
@@ -29,6 +29,7 @@ def estimate(config: configure.ConfigDict) -> dict[str, float]:
   cost = program.step.cost_analysis() or {}
   return {
     **program.sizes(program.abstract_state),
+    "num_devices": program.layout.mesh.size,
     "peak_bytes": compiled_lib.peak_bytes(program.step),
     "flops_per_step": cost.get("flops", float("nan")),
     **timed,

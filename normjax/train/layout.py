@@ -344,17 +344,18 @@ def describe(
     state: shapes and dtypes.
 
   Returns:
-    By path of a parameter where it lies, and lines on the whole; both empty
-    where every device holds all.
+    By path of a parameter where it lies, {} where every device holds all, and
+    lines on the whole.
 
   Raises:
     UserError: an axis of the mesh that does not come out even.
   """
   layout = create(config, recipe, here=False)
   rules = layout.rules.variable
-  if not isinstance(rules, layout_rules.Splitting):
-    return {}, []
   placed = layout.abstract_state(state)
+  held = f"state {bytes_per_device(placed) / 2**20:.2f} MiB"
+  if not isinstance(rules, layout_rules.Splitting):
+    return {}, [f"layout: all whole; {held} on every device"]
   where, whole = {}, []
   for path, leaf in jax.tree.leaves_with_path(placed.params):
     name = _name(path)
@@ -363,8 +364,7 @@ def describe(
     if leaf.size >= max(rules.min_size, 2) and _is_whole(leaf):
       whole.append(f"{_name(path)} {leaf.shape}")
   mesh = " x ".join(f"{n} {size}" for n, size in layout.mesh.shape.items())
-  held = bytes_per_device(placed) / 2**20
-  lines = [f"layout: {mesh}; state {held:.2f} MiB per device"]
+  lines = [f"layout: {mesh}; {held} per device"]
   if whole:
     lines.append(
       "whole on every device, having none of the axes that split their"

@@ -10,6 +10,7 @@ import pytest
 
 import normjax
 from normjax import cli, convert, metrics, train
+from normjax.commands import show
 from normjax.nn import initial, mixing, placement, residual_scaling
 from normjax.norms import weights
 from normjax.record.directory import RunDirectory, RunState
@@ -267,8 +268,18 @@ def test_show_says_what_moves_each_parameter(capsys):
   assert "muon" in query
   head = next(line for line in lines if "head/kernel" in line)
   assert "adamw" in head
+  assert "layout: all whole; state " in out
   assert "FLOPs" in out
   assert "peak" in out
+
+
+def test_show_says_of_what_a_step_s_cost_is():
+  """The compiler counts for one device."""
+  facts = dict.fromkeys(("flops_per_step", "optimizer_state_bytes"), 1.0)
+  facts |= {"peak_bytes": 2**21, "compile_s": 1.0}
+  assert "FLOPs; peak 2.0 MiB, opt" in show._cost({**facts, "num_devices": 1})
+  told = show._cost({**facts, "num_devices": 8})
+  assert "FLOPs per device; peak 2.0 MiB per device, opt" in told
 
 
 def test_a_log_has_steps_and_an_eta(capsys, monkeypatch, tmp_path):
@@ -280,13 +291,17 @@ def test_a_log_has_steps_and_an_eta(capsys, monkeypatch, tmp_path):
     own.write_status(RunState.RUNNING, **told)
     for name in ("step", "log", "evaluate", "save"):
       observe(name, 40)
-    return {"state": "done", "steps": 90, "metrics": {}}
+    speed = {"tokens_per_s": 2e5, "mfu": 0.4, "peak_device_bytes": 3 * 10**9}
+    return {"state": "done", "steps": 90, "metrics": {}, **speed}
 
   monkeypatch.setattr(train, "run", run)
   code, out, err = _run(
     capsys, "train", "configs/default.py", f"--out={tmp_path}"
   )
   assert code == 0, err
-  first, second = out.splitlines()
+  first, second, speed = out.splitlines()
+  assert speed == (
+    "  200,000 tokens per second, MFU 40.0%, at most 3.00 GB per device"
+  )
   assert first == "step 30 of 90, loss 2.346, ETA 2 min 30 s"
   assert second.startswith("done after 90 steps")

@@ -110,6 +110,29 @@ def test_a_run_that_goes_on_with_other_arithmetic_says_so(tmp_path, config):
   ]
 
 
+def test_a_run_that_goes_on_on_other_devices_says_so(tmp_path, config):
+  """Sums are taken in another order there."""
+  told = [
+    {"devices": ["cpu"] * 8, "num_devices": 8, "num_processes": 2},
+    {"devices": ["cpu"] * 8, "num_devices": 8, "num_processes": 2},
+    {"devices": ["cpu"] * 8, "num_devices": 8},
+    {"devices": ["cpu"]},  # Of a record that does not say.
+    {"devices": ["cpu"], "num_devices": 1},
+    {"devices": ["NVIDIA H200"], "num_devices": 1},
+  ]
+  for step, each in enumerate(told):
+    process = {"matmul_precision": "float32", **each}
+    begin(tmp_path, config, step=step, **process).close()
+  assert [
+    text
+    for text in files.read_json(tmp_path / files.RUN)["problems"]
+    if ", now " in text
+  ] == [
+    "before step 2 it was on 8 x cpu of 2 processes, now 8 x cpu",
+    "before step 5 it was on 1 x cpu, now 1 x NVIDIA H200",
+  ]
+
+
 def test_one_process_writes_and_the_others_know_the_same(tmp_path, config):
   first = begin(tmp_path / "run", config)
   first.evaluation(0, {"accuracy": 0.25}, 4.0)

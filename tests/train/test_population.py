@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from normjax import build, errors, stopping
+from normjax import build, configure, errors, stopping
 from normjax.record import files
 from normjax.train import chunks, entry, program
 from normjax.train import together as together_lib
@@ -156,8 +156,16 @@ def test_one_on_several_devices_is_no_member(tmp_path):
   runs = _runs(tmp_path, {str(n): {"seed": n} for n in range(2)})
   for run in runs:
     run.config.train.num_devices = 2
-  with pytest.raises(errors.UserError, match="population: a run takes .*=2 "):
+  with pytest.raises(errors.UserError, match="takes 2 .*num_devices=1, or"):
     entry.run_together(runs, most=2)
+  axes = [f"train.layout.{axis}" for axis in ("fsdp", "tensor")]
+  sizes = dict(zip(axes, (2, 1), strict=True))
+  split = [
+    each._replace(config=configure.override(each.config, sizes))
+    for each in runs
+  ]
+  with pytest.raises(errors.UserError, match="=1 and train.layout.fsdp=1, or"):
+    entry.run_together(split, most=2)
 
 
 # ----- Who stands where -----
