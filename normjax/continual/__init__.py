@@ -11,7 +11,7 @@ is a file here and a line of `table.TABLE`.
 """
 
 from normjax.continual.base import Learner, Part, Seen
-from normjax.continual.run import Result, run
+from normjax.continual.loop import Result, run
 from normjax.continual.scores import (
   Accuracies,
   average,

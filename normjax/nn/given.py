@@ -7,9 +7,10 @@ is. Its caller says the rest here, by the name of the norm that reads it:
     with given.context({"adab2n": Tasks(of_example, current)}):
       logits = calling.call(model, inputs, train=True)
 
-`NormLayer` reads it where its own call has no context. It is read while a
-function is traced, so that what is given may be an argument of that function;
-a transformation sees it as any other value that the function closes over.
+`NormLayer` and `LinenNorm` read it where their own call has no context. It is
+read while a function is traced, so that what is given may be an argument of
+that function; a transformation sees it as any other value that the function
+closes over.
 """
 
 import contextlib
