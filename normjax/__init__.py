@@ -15,6 +15,7 @@ if TYPE_CHECKING:
   from normjax import (
     build,
     configure,
+    context,
     continual,
     convert,
     data,
@@ -42,9 +43,9 @@ _LAZY = {
   **{
     name: f"normjax.{name}"
     for name in (
-      *("build", "configure", "continual", "convert", "data", "metrics"),
-      *("models", "nn", "norms", "objectives", "optim", "papers", "report"),
-      *("reproduce", "runs", "similarity", "sweep", "train"),
+      *("build", "configure", "context", "continual", "convert", "data"),
+      *("metrics", "models", "nn", "norms", "objectives", "optim", "papers"),
+      *("report", "reproduce", "runs", "similarity", "sweep", "train"),
     )
   },
   "Run": "normjax.runs.run:Run",
@@ -58,6 +59,7 @@ __all__ = [
   "SweepRuns",
   "build",
   "configure",
+  "context",
   "continual",
   "convert",
   "data",

@@ -18,6 +18,8 @@ import contextvars
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from normjax import norms
+
 _GIVEN: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
   "given"
 )
@@ -38,6 +40,6 @@ def context(by_norm: Mapping[str, Any]) -> Iterator[None]:
     _GIVEN.reset(token)
 
 
-def to(norm: str) -> Any:
-  """What the norm of that name is given here; None for nothing."""
-  return _GIVEN.get({}).get(norm)
+def to(norm: norms.Norm) -> Any:
+  """What the norm is given here, by its name; None for nothing."""
+  return _GIVEN.get({}).get(norm.name)

@@ -51,7 +51,8 @@ class LinenNorm(linen.Module):
       context: see `Norm.apply`; None: what `nn.given` says.
     """
     norm = norms.resolve(self.norm)
-    context = given.to(norm.name) if context is None else context
+    if context is None:
+      context = given.to(norm)
     draws = norm.needs_key and self.is_initializing()
     key = self.make_rng("params") if draws else None
     initial = norm.init(self.shape or x.shape[-1:], key=key)

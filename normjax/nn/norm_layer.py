@@ -76,7 +76,8 @@ class NormLayer(HasStatistics):
       context: see `Norm.apply`; None: what `nn.given` says.
     """
     mode = modes.resolve(train, self)
-    context = given.to(self.norm.name) if context is None else context
+    if context is None:
+      context = given.to(self.norm)
     y, stats = self.norm.apply(
       own_variables(self), x, train=mode, mask=mask, context=context
     )
