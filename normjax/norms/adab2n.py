@@ -181,7 +181,9 @@ def _apply(
   penalty = _distance(batch.mean, moved["mean"])
   penalty += _distance(batch.variance, moved["var"])
   old = stats["penalty"]
-  penalty = jnp.where(jnp.max(batch.size) > 1, penalty.astype(old.dtype), old)
+  # It squares a variance, which overflows long before that does.
+  is_known = (jnp.max(batch.size) > 1) & jnp.isfinite(penalty)
+  penalty = jnp.where(is_known, penalty.astype(old.dtype), old)
   moved |= {"steps": steps, "penalty": penalty}
   return normalized(batch.mean, batch.variance), moved
 

@@ -6,6 +6,7 @@ As github.com/lvyilin/AdaB2N (MIT licence) has it.
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 
 from normjax import validate
 from normjax.norms import affine, base, batch_norm, channel_groups, modes
@@ -94,8 +95,10 @@ def _apply(
     jnp.promote_types(x.dtype, jnp.float32)
   )
   h = channel_groups.standardize(wide, {}, num_groups, eps, mask)
+  fixed = lax.stop_gradient(wide)
+  _, variance = channel_groups.mean_and_variance(fixed, num_groups, mask)
   second = batch_norm.batch_norm(momentum, eps)
-  y, stats = second.apply_fn(
+  y, moved = second.apply_fn(
     {"params": params, "stats": stats, "grad_stats": {}},
     h,
     mode=mode,
@@ -103,4 +106,10 @@ def _apply(
     context=None,
     **second.options,
   )
+  # Of squares that overflow the group norm makes zeros, which say nothing.
+  is_real = jnp.all(jnp.isfinite(variance))
+  stats = {
+    name: jnp.where(is_real, value, stats[name])
+    for name, value in moved.items()
+  }
   return y.reshape(x.shape).astype(x.dtype), stats
