@@ -145,7 +145,10 @@ def train(
   validate.counts(owner, epochs=epochs, num_controls=num_controls)
   validate.number(owner, "learning_rate", learning_rate, least=0)
   structure, held = nn_variables.split(model)
-  _check(owner, method, held, examples, batch_size)
+  _check(owner, method, held, examples)
+  validate.count(owner, "batch_size", batch_size, least=1)
+  drawn = num_controls if method.needs_controls else 0
+  _check_call(owner, structure, method, held, examples, batch_size, drawn)
   program = Program(structure, method, optimizer)
   params, stats = jax.tree.map(jnp.asarray, (held["params"], held["stats"]))
   state = State(params, stats, optimizer(learning_rate).init(params))
@@ -155,7 +158,7 @@ def train(
       examples,
       batch_size,
       rng.host_seed(seed, f"epoch/{epoch}"),
-      num_controls=num_controls if method.needs_controls else 0,
+      num_controls=drawn,
       per_step=blocks_per_step,
       uniform=uniform,
       of_one_domain=method.of_one_domain,
@@ -213,40 +216,37 @@ def accuracies(
   owner = "context.accuracies"
   validate.count(owner, "num_controls", num_controls)
   structure, held = nn_variables.split(model)
-  _check(owner, method, held, examples, 1)
+  _check(owner, method, held, examples)
+  drawn = num_controls if method.needs_controls else 0
+  plan = {
+    (order, size): groups.queries(
+      examples, size, seed, order=order, num_controls=drawn
+    )
+    for order in orders
+    for size in sizes
+  }
+  every = [block for blocks in plan.values() for block in blocks]
+  for count in {len(block.queries): None for block in every}:
+    _check_call(owner, structure, method, held, examples, count, drawn)
   rows: list[Mapping[str, Any]] = []
-  for order in orders:
-    for size in sizes:
-      hits: dict[int, list[np.ndarray]] = {}
-      for block in groups.queries(
-        examples,
-        size,
-        seed,
-        order=order,
-        num_controls=num_controls if method.needs_controls else 0,
-      ):
-        logits = predict(
-          structure,
-          method,
-          held["params"],
-          held["stats"],
-          jnp.asarray(examples.inputs[block.queries]),
-          jnp.asarray(examples.inputs[block.controls]),
-        )
-        best = np.argmax(logits, axis=-1)
-        hit = best == examples.labels[block.queries]
-        hits.setdefault(block.domain, []).append(hit)
-      for domain, found in hits.items():
-        hit = np.concatenate(found)
-        rows.append(
-          {
-            "order": order,
-            "size": size,
-            "domain": domain,
-            "n": len(hit),
-            "accuracy": float(hit.mean()),
-          }
-        )
+  for (order, size), blocks in plan.items():
+    hits: dict[int, list[np.ndarray]] = {}
+    for block in blocks:
+      logits = predict(
+        structure,
+        method,
+        held["params"],
+        held["stats"],
+        jnp.asarray(examples.inputs[block.queries]),
+        jnp.asarray(examples.inputs[block.controls]),
+      )
+      best = np.argmax(logits, axis=-1)
+      hit = best == examples.labels[block.queries]
+      hits.setdefault(block.domain, []).append(hit)
+    for domain, found in hits.items():
+      hit = np.concatenate(found)
+      row = {"order": order, "size": size, "domain": domain}
+      rows.append({**row, "n": len(hit), "accuracy": float(hit.mean())})
   return rows
 
 
@@ -285,9 +285,8 @@ def _check(
   method: base.Method,
   held: Mapping[str, PyTree],
   examples: groups.Domains,
-  batch_size: int,
 ) -> None:
-  validate.count(owner, "batch_size", batch_size, least=1)
+  examples.members()
   if jax.tree.leaves(held["grad_stats"]):
     raise errors.UserError(
       f"{owner}: the model's norms have statistics of the backward pass, which"
@@ -297,4 +296,38 @@ def _check(
     raise errors.UserError(
       f"{owner}: method {method.name!r} needs controls, and is_control of the"
       " examples is None."
+    )
+
+
+def _check_call(
+  owner: str,
+  structure: nn_variables.Structure,
+  method: base.Method,
+  held: Mapping[str, PyTree],
+  examples: groups.Domains,
+  count: int,
+  num_controls: int,
+) -> None:
+  """In shapes: whether so many queries pass, and which classes there are."""
+  one, dtype = examples.inputs.shape[1:], examples.inputs.dtype
+  queries, controls = (
+    jax.ShapeDtypeStruct((n, *one), dtype) for n in (count, num_controls)
+  )
+  call = functools.partial(predict, structure, method)
+  try:
+    logits = jax.eval_shape(
+      call, held["params"], held["stats"], queries, controls
+    )
+  except errors.UserError as error:
+    raise errors.UserError(
+      f"{owner}: method {method.name!r}, {count} queries and {num_controls}"
+      f" controls: {error}"
+    ) from error
+  control = examples.is_control
+  answers = examples.labels if control is None else examples.labels[~control]
+  low, high = answers.min(), answers.max()
+  if low < 0 or high >= logits.shape[-1]:
+    raise errors.UserError(
+      f"{owner}: labels of queries are from {low} to {high}, and the model has"
+      f" {logits.shape[-1]} classes; allowed: 0 to {logits.shape[-1] - 1}."
     )

@@ -126,6 +126,7 @@ def test_a_journey():
     ({"is_control": np.zeros(66, bool)}, "no controls in domains 7, 9"),
     ({"is_control": np.zeros(66)}, "float64; needed: booleans"),
     ({"labels": np.zeros(65, int)}, r"labels has the shape \(65,\)"),
+    ({"labels": EXAMPLES.labels + 1}, "from 1 to 3, and the model has 3"),
   ],
 )
 def test_bad_examples(changed, said):
@@ -149,3 +150,8 @@ def test_bad_options(options, said):
   method = options.pop("method", "cs_arm_bn")
   with pytest.raises(errors.UserError, match=said):
     context.train(_model(), EXAMPLES, method, **options)
+
+
+def test_too_few_queries_are_named_before_any_is_predicted():
+  with pytest.raises(errors.UserError, match="'arm_bn', 1 queries and 0"):
+    context.accuracies(_model(), EXAMPLES, "arm_bn", sizes=(8, 1))

@@ -121,6 +121,33 @@ def test_what_is_planned():
   np.testing.assert_array_equal(np.bincount(index), 2)
 
 
+def test_steps_may_be_scanned():
+  """A step is pure: its state may be carried."""
+  structure, held = loop.nn_variables.split(_model("adab2n"))
+  learner = continual.make("derpp")
+  program = steps.Program(structure, learner, "joint", 2)
+  hyper = steps.Hyper(0.1, 0.1, 0, learner.hyper)
+  x, _ = STREAM.train
+  state = loop._start(program, held, STREAM, 0.1, 16)
+  news = steps.Batch(
+    jnp.asarray(x[:32]).reshape(4, 8, 8), jnp.zeros((4, 8), int)
+  )
+  one = functools.partial(steps.step, program, 4, hyper)
+
+  def body(state, new):
+    return one(state, new, jnp.asarray(1), jnp.asarray(0))
+
+  scanned, losses = jax.lax.scan(body, state, news)
+  called = jax.jit(body)
+  for n in range(4):
+    state, loss = called(state, jax.tree.map(lambda a, n=n: a[n], news))
+    np.testing.assert_allclose(loss, losses[n], rtol=1e-5)
+  np.testing.assert_array_equal(
+    state.buffer.rows["inputs"], scanned.buffer.rows["inputs"]
+  )
+  assert int(scanned.step) == 4
+
+
 @pytest.mark.parametrize("forward", steps.FORWARDS)
 def test_statistics_are_of_one_batch_or_of_several(forward):
   """A norm of batches sees the joint batch, or each part by itself."""
