@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from normjax import errors, rng, validate
-from normjax.data import streams
 
 Order = Literal["mixed", "sorted"]
 ORDERS: tuple[Order, ...] = ("mixed", "sorted")
@@ -71,11 +70,13 @@ class Block(NamedTuple):
     domain: of all; -1 of mixed ones.
     queries: (b,).
     controls: (m,).
+    num_new: how many of the queries, at the end, were in no block before.
   """
 
   domain: int
   queries: np.ndarray
   controls: np.ndarray
+  num_new: int
 
 
 def sampled(
@@ -122,13 +123,13 @@ def sampled(
     for _ in range(per_step):
       if not of_one_domain:
         chosen = generator.choice(every, size, replace=len(every) < size)
-        blocks.append(Block(-1, chosen, every[:0]))
+        blocks.append(Block(-1, chosen, every[:0], size))
         continue
       domain = names[generator.choice(len(names), p=share)]
       queries, controls = members[domain]
       chosen = generator.choice(queries, size)
       drawn = _controls(generator, controls, num_controls)
-      blocks.append(Block(domain, chosen, drawn))
+      blocks.append(Block(domain, chosen, drawn, size))
     yield blocks
 
 
@@ -142,9 +143,12 @@ def queries(
 ) -> list[Block]:
   """Evaluation: each query once, in blocks of `size` of one domain.
 
+  The last block of a domain is filled up with queries of the one before, which
+  do not count again: a rest of one query would have other statistics.
+
   Args:
     examples: see `Domains`.
-    size: queries per block; the last of a domain may have fewer.
+    size: queries per block; all of a domain that has fewer.
     seed: of the order and of the controls.
     order: "mixed" labels, or "sorted" ones: class after class within a domain.
     num_controls: per block, as in `sampled`.
@@ -152,6 +156,7 @@ def queries(
   Raises:
     UserError: see `sampled`; an order that there is not.
   """
+  validate.count("queries", "size", size, least=1)
   validate.choice("queries", "order", order, ORDERS)
   validate.count("queries", "num_controls", num_controls, least=0)
   members = examples.members()
@@ -162,9 +167,11 @@ def queries(
     own = generator.permutation(own)
     if order == "sorted":
       own = own[np.argsort(examples.labels[own], kind="stable")]
-    for chosen in streams.batches(own, size):
+    for start in range(0, len(own), size):
+      end = min(start + size, len(own))
       drawn = _controls(generator, controls, num_controls)
-      blocks.append(Block(domain, chosen, drawn))
+      chosen = own[max(end - size, 0) : end]
+      blocks.append(Block(domain, chosen, drawn, end - start))
   return blocks
 
 

@@ -242,7 +242,7 @@ def accuracies(
       )
       best = np.argmax(logits, axis=-1)
       hit = best == examples.labels[block.queries]
-      hits.setdefault(block.domain, []).append(hit)
+      hits.setdefault(block.domain, []).append(hit[-block.num_new :])
     for domain, found in hits.items():
       hit = np.concatenate(found)
       row = {"order": order, "size": size, "domain": domain}

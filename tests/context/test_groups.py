@@ -75,8 +75,12 @@ def test_mixed_blocks():
 @pytest.mark.parametrize("order", groups.ORDERS)
 def test_each_query_is_evaluated_once(order):
   blocks = context.queries(EXAMPLES, 8, 0, order=order, num_controls=3)
-  assert [len(block.queries) for block in blocks] == [8, 8, 8, 6, 8, 4]
-  every = np.concatenate([block.queries for block in blocks])
+  # A last block is filled up from the one before it.
+  assert [len(block.queries) for block in blocks] == [8] * 6
+  assert [block.num_new for block in blocks] == [8, 8, 8, 6, 8, 4]
+  np.testing.assert_array_equal(blocks[3].queries[:2], blocks[2].queries[-2:])
+  new = [block.queries[-block.num_new :] for block in blocks]
+  every = np.concatenate(new)
   np.testing.assert_array_equal(
     np.sort(every), np.flatnonzero(~EXAMPLES.is_control)
   )
@@ -93,6 +97,12 @@ def _model():
     "mlp", num_classes=3, input_shape=(8,), num_layers=1, hidden_dim=16,
     norm="batch_norm",
   )  # fmt: skip
+
+
+def test_a_domain_may_have_fewer_queries_than_asked_for():
+  blocks = context.queries(EXAMPLES, 20, 0)
+  assert [len(block.queries) for block in blocks] == [20, 20, 12]
+  assert [block.num_new for block in blocks] == [20, 10, 12]
 
 
 def test_a_journey():
