@@ -144,6 +144,7 @@ def train(
   owner = "context.train"
   validate.counts(owner, epochs=epochs, num_controls=num_controls)
   validate.number(owner, "learning_rate", learning_rate, least=0)
+  validate.count(owner, "seed", seed, least=0)
   structure, held = nn_variables.split(model)
   _check(owner, method, held, examples)
   validate.count(owner, "batch_size", batch_size, least=1)
@@ -215,6 +216,7 @@ def accuracies(
   method = table.resolve(method)
   owner = "context.accuracies"
   validate.count(owner, "num_controls", num_controls)
+  validate.count(owner, "seed", seed, least=0)
   structure, held = nn_variables.split(model)
   _check(owner, method, held, examples)
   drawn = num_controls if method.needs_controls else 0

@@ -32,6 +32,11 @@ class Result(NamedTuple):
   losses: np.ndarray
   model: nnx.Module
 
+  @property
+  def diverged(self) -> bool:
+    """Whether a loss was not finite."""
+    return not bool(np.isfinite(self.losses).all())
+
 
 def run(
   model: nnx.Module,
@@ -197,7 +202,8 @@ def _check_options(given: dict[str, Any]) -> None:
   owner = "continual.run"
   for name in ("buffer_size", "batch_size", "replay_size", "epochs"):
     validate.count(owner, name, given[name], least=1)
-  validate.count(owner, "penalty_from", given["penalty_from"], least=0)
+  for name in ("penalty_from", "seed"):
+    validate.count(owner, name, given[name], least=0)
   validate.number(owner, "penalty", given["penalty"], least=0)
   validate.number(owner, "learning_rate", given["learning_rate"], least=0)
   validate.choice(owner, "forward", given["forward"], step.FORWARDS)

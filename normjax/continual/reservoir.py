@@ -1,7 +1,8 @@
 """A buffer of examples by reservoir sampling: Vitter 1985, algorithm R.
 
 After n examples each of them is in a buffer of c with the probability c / n,
-whatever their order. Pure functions; the buffer is a tree of arrays.
+whatever their order. Pure functions; the buffer is a tree of arrays. The rule
+is that of github.com/lvyilin/AdaB2N (MIT licence).
 """
 
 from collections.abc import Mapping

@@ -92,6 +92,13 @@ def test_a_run_is_a_function_of_its_seed_and_scalars_share_a_program():
   assert steps.compiled._cache_size() == programs
 
 
+def test_divergence_is_a_result():
+  found = _run(learning_rate=1e30, learner="finetune")
+  assert found.diverged
+  assert found.accuracies.class_incremental.shape == (2, 2)
+  assert not _run(learner="finetune").diverged
+
+
 def test_what_is_planned():
   """A replay is what the buffer has; ER-ACE begins with the second task."""
 
@@ -204,6 +211,7 @@ def test_the_buffer_holds_what_is_not_augmented():
     ({"learner": "derpp(alpha=-1)"}, "derpp: alpha=-1"),
     ({"forward": "both"}, "forward='both'; allowed: 'separate', 'joint'"),
     ({"buffer_size": 0}, "buffer_size=0"),
+    ({"seed": 1.5}, "seed=1.5"),
     ({"penalty": 0.5}, "'adab2n', and the model has none"),
     ({"model": _model(num_classes=10)}, r"4 classes, and .*\(2, 10\)"),
     ({"norm": {"name": "adab2n", "num_tasks": 1}}, "make the model with"),
