@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+import optax
 
 from normjax.types import Array
 
@@ -61,6 +61,5 @@ class Learner:
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
   """The mean over the examples, in nats."""
-  log_p = jax.nn.log_softmax(logits)
-  chosen = jnp.take_along_axis(log_p, labels[:, None], axis=-1)
-  return -jnp.mean(chosen)
+  each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  return jnp.mean(each)
