@@ -7,6 +7,7 @@ import pytest
 
 from normjax import errors, norms
 from normjax.nn import given, variables
+from normjax.nn.linen import LinenNorm
 from normjax.nn.norm_layer import NormLayer
 from normjax.norms.adab2n import Tasks
 
@@ -106,6 +107,19 @@ def test_a_layer_takes_what_is_given_by_its_name():
   layer = variables.merge(structure, held)
   assert given.to(layer.norm) is None
   assert np.abs(layer(x) - within).max() > 1e-3
+
+
+def test_a_linen_layer_takes_it_too():
+  layer = LinenNorm("adab2n")
+  x = jnp.asarray(X, jnp.float32)
+  held = layer.init(jax.random.key(0), x)
+  tasks = Tasks(jnp.asarray([0, 0, 0, 0, 1, 1]), jnp.asarray(1))
+  with given.context({"adab2n": tasks}):
+    within, _ = layer.apply(held, x, mutable="batch_stats")
+  beside, _ = layer.apply(held, x, context=tasks, mutable="batch_stats")
+  plain, _ = layer.apply(held, x, mutable="batch_stats")
+  np.testing.assert_array_equal(within, beside)
+  assert np.abs(plain - within).max() > 1e-3
 
 
 @pytest.mark.parametrize(
