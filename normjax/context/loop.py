@@ -79,7 +79,11 @@ def step(
     return (stats, jax.tree.map(jnp.add, total, gradients), loss + own), None
 
   count = blocks.labels.shape[0]
-  first = (state.stats, jax.tree.map(jnp.zeros_like, state.params), 0.0)
+  first = (
+    state.stats,
+    jax.tree.map(jnp.zeros_like, state.params),
+    jnp.zeros(()),
+  )
   (stats, total, loss), _ = jax.lax.scan(
     one, first, (blocks, jax.random.split(key, count))
   )

@@ -131,7 +131,7 @@ def _plan(
 ) -> Iterator[tuple[int, np.ndarray, int]]:
   """Of each step: the task, its new examples, the size of each draw."""
   num_seen = 0
-  for task, members in enumerate(stream.index):
+  for task, members in enumerate(stream.of_task):
     for epoch in range(epochs):
       own = rng.host_seed(seed, f"task/{task}/epoch/{epoch}")
       order = np.random.default_rng(own).permutation(members)
@@ -246,12 +246,15 @@ def _check_steps(
 ) -> None:
   """Each kind of step in shapes: what is wrong with one shows here."""
   inputs, _ = stream.train
-  one = jax.ShapeDtypeStruct((2, *inputs.shape[1:]), inputs.dtype)
+
+  def images(count: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((count, *inputs.shape[1:]), inputs.dtype)
+
   logits = jax.eval_shape(
     lambda *held: step.evaluate(program.structure, *held),
     state.params,
     state.stats,
-    one,
+    images(2),
   )
   if logits.shape != (2, stream.num_classes):
     raise errors.UserError(
@@ -261,15 +264,14 @@ def _check_steps(
     )
   scalar = jax.ShapeDtypeStruct((), jnp.int32)
   for size, replayed in sorted({(len(index), n) for _, index, n in plan}):
-    new = step.Batch(
-      jax.ShapeDtypeStruct((size, *inputs.shape[1:]), inputs.dtype),
-      jax.ShapeDtypeStruct((size,), jnp.int32),
-    )
+
+    def one(state, inputs, labels, task, seed, n=replayed):
+      new = step.Batch(inputs, labels)
+      return step.step(program, n, hyper, state, new, task, seed)
+
+    labels = jax.ShapeDtypeStruct((size,), jnp.int32)
     try:
-      jax.eval_shape(
-        lambda *rest, n=replayed: step.step(program, n, *rest),
-        hyper, state, new, scalar, scalar,
-      )  # fmt: skip
+      jax.eval_shape(one, state, images(size), labels, scalar, scalar)
     except errors.UserError as error:
       raise errors.UserError(
         f"continual.run: a step with {size} new examples and {replayed} of each"

@@ -22,18 +22,18 @@ class TaskStream(NamedTuple):
     train: (inputs (n, …), labels (n,)).
     test: likewise.
     classes: of each label, what the class was called before, (c,).
-    index: of each task, its training examples.
+    of_task: of each task, its training examples.
   """
 
   train: Arrays
   test: Arrays
   classes: np.ndarray
-  index: tuple[np.ndarray, ...]
+  of_task: tuple[np.ndarray, ...]
 
   @property
   def num_tasks(self) -> int:
     """How many there are."""
-    return len(self.index)
+    return len(self.of_task)
 
   @property
   def num_classes(self) -> int:

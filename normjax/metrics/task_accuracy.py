@@ -1,8 +1,7 @@
 """Task-incremental accuracy: the share of hits where the task is known.
 
 Of classes that come in tasks of as many each, as van de Ven, Tolias 2019,
-arXiv:1904.07734, call it. A config names it with its option:
-"normjax.metrics.task_accuracy:task_accuracy(classes_per_task=2)".
+arXiv:1904.07734, call it.
 """
 
 import functools
@@ -15,11 +14,14 @@ from normjax.nn.output import Output
 from normjax.types import Array
 
 
-def task_accuracy(classes_per_task: int) -> Metric:
-  """The metric.
+def task_accuracy(classes_per_task: int = 2) -> Metric:
+  """The share of examples whose class is the best of its task's classes.
+
+      evaluate.metrics = ("task_accuracy(classes_per_task=10)",)
 
   Args:
-    classes_per_task: class c is of task c // classes_per_task.
+    classes_per_task: class c is of task c // classes_per_task; 2 as in split
+      CIFAR-10.
 
   Raises:
     UserError: it is less than 1.

@@ -245,18 +245,20 @@ def _weights(
 
 def _tasks(norm: str, context: Any, x: Array) -> Tasks:
   try:
-    tasks = Tasks(*map(jnp.asarray, context))
+    of_example, current = map(jnp.asarray, context)
   except (TypeError, ValueError) as error:
     raise errors.UserError(
       f"{norm}: the context is Tasks(of_example, current);"
       f" got a {type(context).__name__}."
     ) from error
-  whole = all(jnp.issubdtype(a.dtype, jnp.integer) for a in tasks)
-  if not whole or tasks.of_example.shape != x.shape[:1] or tasks.current.shape:
+  whole = all(
+    jnp.issubdtype(a.dtype, jnp.integer) for a in (of_example, current)
+  )
+  if not whole or of_example.shape != x.shape[:1] or current.shape:
     raise errors.UserError(
       f"{norm}: the context has the task of each example, {x.shape[:1]}"
       " integers, and the current task, one integer; got"
-      f" {tasks.of_example.dtype}{list(tasks.of_example.shape)} and"
-      f" {tasks.current.dtype}{list(tasks.current.shape)}."
+      f" {of_example.dtype}{list(of_example.shape)} and"
+      f" {current.dtype}{list(current.shape)}."
     )
-  return tasks
+  return Tasks(of_example, current)

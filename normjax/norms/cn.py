@@ -3,6 +3,7 @@
 As github.com/lvyilin/AdaB2N (MIT licence) has it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -89,14 +90,15 @@ def _apply(
   stats = variables["stats"]
   base.check_variables("cn", variables, "stats", ("mean", "var"))
   base.check_features("cn", x, stats["mean"].size)
-  params = variables["params"]
-  params = params or affine.init(x.shape[-1:], jnp.float32)
+  params: Mapping[str, Array] = variables["params"]
+  if not params:
+    params = affine.init(x.shape[-1:], jnp.float32)
   wide = channel_groups.as_images(x).astype(
     jnp.promote_types(x.dtype, jnp.float32)
   )
   h = channel_groups.standardize(wide, {}, num_groups, eps, mask)
   fixed = lax.stop_gradient(wide)
-  _, variance = channel_groups.mean_and_variance(fixed, num_groups, mask)
+  variance = channel_groups.mean_and_variance(fixed, num_groups, mask)[1]
   second = batch_norm.batch_norm(momentum, eps)
   y, moved = second.apply_fn(
     {"params": params, "stats": stats, "grad_stats": {}},

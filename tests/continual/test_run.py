@@ -45,7 +45,7 @@ def test_labels_are_counted_in_the_order_of_tasks():
   assert sorted(STREAM.classes) == [3, 5, 7, 9]
   for (_, before), (_, after) in ((TRAIN, STREAM.train), (TEST, STREAM.test)):
     np.testing.assert_array_equal(STREAM.classes[after], before)
-  for task, index in enumerate(STREAM.index):
+  for task, index in enumerate(STREAM.of_task):
     assert set(STREAM.train[1][index]) == {2 * task, 2 * task + 1}
   assert (STREAM.num_tasks, STREAM.classes_per_task) == (2, 2)
   kept = continual.split(TRAIN, TEST, 2, None)

@@ -44,8 +44,6 @@ def test_a_known_task_leaves_its_classes():
     task_accuracy.hits(logits, labels, 2), [True, False]
   )
   np.testing.assert_array_equal(task_accuracy.hits(logits, labels, 4), [0, 0])
-  metric = metrics.get(
-    "normjax.metrics.task_accuracy:task_accuracy(classes_per_task=2)"
-  )
+  metric = metrics.get("task_accuracy(classes_per_task=2)")
   values = metric.of(Output(logits), {"targets": labels})
   np.testing.assert_array_equal(values, [True, False])
