@@ -15,6 +15,8 @@ if TYPE_CHECKING:
   from normjax import (
     build,
     configure,
+    context,
+    continual,
     convert,
     data,
     metrics,
@@ -41,9 +43,9 @@ _LAZY = {
   **{
     name: f"normjax.{name}"
     for name in (
-      *("build", "configure", "convert", "data", "metrics", "models", "nn"),
-      *("norms", "objectives", "optim", "papers", "report", "reproduce"),
-      *("runs", "similarity", "sweep", "train"),
+      *("build", "configure", "context", "continual", "convert", "data"),
+      *("metrics", "models", "nn", "norms", "objectives", "optim", "papers"),
+      *("report", "reproduce", "runs", "similarity", "sweep", "train"),
     )
   },
   "Run": "normjax.runs.run:Run",
@@ -57,6 +59,8 @@ __all__ = [
   "SweepRuns",
   "build",
   "configure",
+  "context",
+  "continual",
   "convert",
   "data",
   "load_run",

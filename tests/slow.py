@@ -16,7 +16,7 @@ _MADE_LIKE = "adamp|nap_adamw|ei_sgd"
 # Norms whose layer is that of another: `cases.FAMILIES` has the reasons.
 _LAYER_LIKE = (
   "rms_norm|crms_norm|scale_norm|dyt|derf|seednorm|pre_affine|l2_norm|adain"
-  "|group_norm|instance_norm|evonorm|switchable_norm|identity"
+  "|group_norm|instance_norm|evonorm|switchable_norm|identity|cn"
 )
 # A pattern of a test's id -> what `make test` still shows of it.
 LEFT_OUT = {

@@ -16,6 +16,7 @@ TABLE = {
   "hubness_skewness": "normjax.metrics.hubness_skewness:hubness_skewness",
   "perplexity": "normjax.metrics.perplexity:METRIC",
   "recall_at_k": "normjax.metrics.recall_at_k:recall_at_k",
+  "task_accuracy": "normjax.metrics.task_accuracy:task_accuracy",
   "top5_accuracy": "normjax.metrics.top5_accuracy:METRIC",
 }
 _REGISTRY = Registry("metric", TABLE, from_outside=True)

@@ -11,6 +11,7 @@ from typing import Any
 from flax import nnx
 from flax.nnx import bridge
 
+from normjax.norms import modes
 from normjax.types import Array
 
 # The words that callers use for what is on in training, and off in it.
@@ -25,7 +26,11 @@ _POSITIONAL = (
 
 
 def call(
-  model: nnx.Module, inputs: Any, *, train: bool, key: Array | None = None
+  model: nnx.Module,
+  inputs: Any,
+  *,
+  train: bool | modes.Mode,
+  key: Array | None = None,
 ) -> Any:
   """What the model returns.
 
@@ -35,11 +40,19 @@ def call(
   Args:
     model: any; its statistics may change.
     inputs: the batch's.
-    train: whether noise is on, and running statistics move.
+    train: whether noise is on, and running statistics move; or a `Mode`. Of one
+      Flax's layers know whether there is noise, and whether statistics are the
+      batch's and move or are the running ones; a call that asks for a `train`
+      gets the mode, which is true.
     key: of the noise, where the call asks for it as `key` or as `rngs`.
   """
   # A model may have an attribute of this name.
   (nnx.Module.train if train else nnx.Module.eval)(model)
+  if isinstance(train, modes.Mode):
+    for _, module in nnx.iter_modules(model):
+      for name, value in _switches(train).items():
+        if hasattr(module, name):
+          setattr(module, name, value)
   return model(inputs, **_options(model, train=train, key=key))
 
 
@@ -73,7 +86,7 @@ def fill_bridge(model: bridge.ToNNX, inputs: Any, rngs: nnx.Rngs) -> None:
 
 
 def linen_options(
-  model: bridge.ToNNX, *, train: bool, key: Array | None
+  model: bridge.ToNNX, *, train: bool | modes.Mode, key: Array | None
 ) -> dict[str, Any]:
   """What a Linen module in a bridge is called with, beside its inputs."""
   kinds = {type(v) for _, v in nnx.to_flat_state(nnx.state(model))}
@@ -84,14 +97,16 @@ def linen_options(
   return {"mutable": mutable or False, "rngs": key, **words}
 
 
-def linen_words(model: bridge.ToNNX, *, train: bool) -> dict[str, bool]:
+def linen_words(
+  model: bridge.ToNNX, *, train: bool | modes.Mode
+) -> dict[str, Any]:
   """How a Linen module is told whether it trains."""
   taken = {p.name for p in _takes(model.to_nnx__module)[1]}
   return {k: v for k, v in _words(train=train).items() if k in taken}
 
 
 def _options(
-  model: nnx.Module, *, train: bool, key: Array | None
+  model: nnx.Module, *, train: bool | modes.Mode, key: Array | None
 ) -> dict[str, Any]:
   if type(model) is bridge.ToNNX:
     return linen_options(model, train=train, key=key)
@@ -107,8 +122,17 @@ def _options(
   return {name: value for name, value in given.items() if name in named}
 
 
-def _words(*, train: bool) -> dict[str, Any]:
-  return dict.fromkeys(TRAINING, train) | dict.fromkeys(NOT_TRAINING, not train)
+def _words(*, train: bool | modes.Mode) -> dict[str, Any]:
+  said = dict.fromkeys(TRAINING, train)
+  if isinstance(train, modes.Mode):
+    return said | _switches(train)
+  return said | dict.fromkeys(NOT_TRAINING, not train)
+
+
+def _switches(mode: modes.Mode) -> dict[str, bool]:
+  """A mode in the two words of Flax's layers."""
+  running = mode.statistics == "running"
+  return {"deterministic": not mode.noise, "use_running_average": running}
 
 
 def _takes(

@@ -54,6 +54,8 @@ TABLE: Mapping[str, str] = {
   "switchable_norm": "normjax.norms.switchable_norm:switchable_norm",
   "bcn": "normjax.norms.bcn:bcn",
   "adain": "normjax.norms.adain:adain",
+  "adab2n": "normjax.norms.adab2n:adab2n",
+  "cn": "normjax.norms.cn:cn",
 }
 
 _REGISTRY = Registry("norm", TABLE, from_outside=True, makes=Norm)

@@ -24,6 +24,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
   "evonorm_s1": {"num_groups": 2},
   "evonorm_s2": {"num_groups": 2},
   "bcn": {"num_groups": 2},
+  "cn": {"num_groups": 2},
 }
 
 
@@ -111,6 +112,9 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
       "variance": "unbiased",
     },
   ),
+  # The contract has no context; `test_adab2n` has.
+  "adab2n": ({"kappa": 0.4, "eps": 0.1, "momentum": 0.7},),
+  "cn": ({"num_groups": 2, "eps": 0.1, "use_affine": False},),
 }
 
 
@@ -168,6 +172,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "evonorm_b0",
     "evonorm_b1",
     "evonorm_b2",
+    "cn",
   ),
 }
 

@@ -55,12 +55,22 @@ def _of_the_batch(case, stats, x):
       "mean": mean,
       "var": bcn if norm.options["estimated"] else unbiased,
     },
+    "adab2n": lambda: {"mean": mean, "var": var},
+    "cn": lambda: _of_continual(case, x),
     "power_norm": lambda: {"running_phi": np.mean(h**2, axes)},
     "unified_norm": lambda: {"running_var": np.mean(x**2, axes)},
   }
   if norm.name.startswith("evonorm"):
     return {"var": kept[norm.options["running_variance"]]}
   return table[norm.name]()
+
+
+def _of_continual(case, x):
+  variables = case.norm.init(x.shape[1:])
+  start = {k: np.zeros_like(v) for k, v in variables["stats"].items()}
+  options = {**case.norm.options, "momentum": 0.0}
+  seen = case.reference({}, start, x, train=True, mask=None, **options)
+  return seen[1]
 
 
 def _blended(case, stats, x):

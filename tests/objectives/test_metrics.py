@@ -54,11 +54,19 @@ def _hubness_skewness():
   return stats.skew(found)
 
 
+def _task_accuracy():
+  """Two classes per task unless said: the other one of the pair is lower."""
+  example = np.arange(40)
+  hits = LOGITS[example, TARGETS] > LOGITS[example, TARGETS ^ 1]
+  return (WEIGHT * hits).sum() / WEIGHT.sum()
+
+
 REFERENCES = {
   "calibration_error": _calibration_error,
   "hubness_skewness": _hubness_skewness,
   "perplexity": _perplexity,
   "recall_at_k": _recall_at_k,
+  "task_accuracy": _task_accuracy,
   "top5_accuracy": _top5_accuracy,
 }
 
