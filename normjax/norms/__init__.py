@@ -54,6 +54,12 @@ TABLE: Mapping[str, str] = {
   "switchable_norm": "normjax.norms.switchable_norm:switchable_norm",
   "bcn": "normjax.norms.bcn:bcn",
   "adain": "normjax.norms.adain:adain",
+  "dsbn": "normjax.norms.dsbn:dsbn",
+  "conditional_batch_norm": (
+    "normjax.norms.conditional_batch_norm:conditional_batch_norm"
+  ),
+  "film": "normjax.norms.film:film",
+  "scenario_bn": "normjax.norms.scenario_bn:scenario_bn",
 }
 
 _REGISTRY = Registry("norm", TABLE, from_outside=True, makes=Norm)
