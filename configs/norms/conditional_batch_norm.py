@@ -1,4 +1,4 @@
-"""Conditional batch normalization: de Vries and others 2017, arXiv:1707.00683."""
+"""Conditional batch normalization: de Vries and others, arXiv:1707.00683."""
 
 import ml_collections
 

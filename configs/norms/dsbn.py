@@ -1,4 +1,4 @@
-"""Domain-specific batch normalization: Chang and others 2019, arXiv:1906.03950."""
+"""Domain-specific batch normalization: Chang and others, arXiv:1906.03950."""
 
 import ml_collections
 

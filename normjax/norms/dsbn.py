@@ -86,7 +86,10 @@ def _init(shape, dtype, *, num_domains: int, **_: Any):
   wide = jnp.promote_types(dtype, jnp.float32)
   table = (num_domains, shape[-1])
   return {
-    "params": {"scale": jnp.ones(table, dtype), "bias": jnp.zeros(table, dtype)},
+    "params": {
+      "scale": jnp.ones(table, dtype),
+      "bias": jnp.zeros(table, dtype),
+    },
     "stats": {"mean": jnp.zeros(table, wide), "var": jnp.ones(table, wide)},
   }
 

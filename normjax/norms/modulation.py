@@ -72,5 +72,5 @@ def apply(x: Array, params: Mapping[str, Array], s: Array) -> Array:
 
 
 def product(s: Array, kernel: Array) -> Array:
-  """s kernel, in the dtype of s; some devices would round the factors."""
+  """Returns s kernel, in the dtype of s, whose factors no device rounds."""
   return jnp.matmul(s, kernel.astype(s.dtype), precision=lax.Precision.HIGHEST)

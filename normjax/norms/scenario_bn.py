@@ -91,10 +91,9 @@ def scenario_bn(
     init_fn=_init,
     apply_fn=_apply,
     needs_key=True,
-    kernels=tuple(
-      f"{part}_{kernel}" for part in _PARTS for kernel in _KERNELS
-    ),
+    kernels=tuple(f"{part}_{kernel}" for part in _PARTS for kernel in _KERNELS),
   )
+
 
 def _init(
   shape: tuple[int, ...],
@@ -143,7 +142,9 @@ def _apply(
   **_: Any,
 ):
   stats = dict(variables["stats"])
-  needed = tuple(f"{part}_{name}" for part in _PARTS for name in ("mean", "var"))
+  needed = tuple(
+    f"{part}_{name}" for part in _PARTS for name in ("mean", "var")
+  )
   needed += ("mean", "var") if normalized else ()
   base.check_variables("scenario_bn", variables, "stats", needed)
   if normalized:
@@ -156,21 +157,21 @@ def _apply(
     if mask is not None:
       is_real &= jnp.any(mask.astype(bool), axis=tuple(range(1, mask.ndim)))
 
-  def standardized(value, stats, of, names):
-    (mean, var), stats = running.moments_of(
-      "scenario_bn", value, stats, mode, of, momentum, "biased", names
-    )
-    return (value - mean) * lax.rsqrt(var + eps), stats
-
   normal = wide
   if normalized:
-    normal, stats = standardized(wide, stats, mask, ("mean", "var"))
+    (mean, var), stats = running.moments_of(
+      "scenario_bn", wide, stats, mode, mask, momentum, "biased"
+    )
+    normal = (wide - mean) * lax.rsqrt(var + eps)
   made = []
   for part in _PARTS:
     own = _own(variables["params"], part, wide.dtype)
-    hidden = modulation.product(s, own["kernel"]) + own["bias"]
-    names = (f"{part}_mean", f"{part}_var")
-    hidden, stats = standardized(hidden, stats, is_real, names)
+    hidden, moved = _standardized(
+      s, own, _own(stats, part, wide.dtype), mode, is_real, momentum, eps
+    )
+    for name, value in moved.items():
+      key = f"{part}_{name}"
+      stats[key] = value.astype(stats[key].dtype)
     hidden = jax.nn.relu(hidden * own["scale"] + own["shift"])
     each = modulation.product(hidden, own["out_kernel"]) + own["out_bias"]
     made.append(domains.rows(each, wide))
@@ -178,12 +179,45 @@ def _apply(
   return (normal * gain + offset).astype(x.dtype), stats
 
 
+def _standardized(
+  s: Array,
+  own: Mapping[str, Array],
+  stats: Mapping[str, Array],
+  mode: modes.Mode,
+  is_real: Array | None,
+  momentum: float,
+  eps: float,
+) -> tuple[Array, Mapping[str, Array]]:
+  """(h - mean) / sqrt(var + eps) of h = s kernel + bias, and new statistics.
+
+  Of a batch that is (s - mean(s)) kernel over its deviation: where all examples
+  are alike it is exactly 0, however large the reciprocal of sqrt(eps) is.
+  """
+  if mode.statistics != "running":
+    mask = None if is_real is None else is_real[:, None]
+    base.check_batch("scenario_bn", s[:, :1])
+    center = moments.mean(s, (0,), mask)
+    from_center = modulation.product(s - center, own["kernel"])
+    at_center = modulation.product(center, own["kernel"])[0] + own["bias"]
+    spread = moments.mean_square(from_center, (0,), mask)[0]
+    batch = {"mean": at_center, "var": spread}
+    count = moments.count(s, (0,), mask).reshape(-1)
+    if mode.statistics == "batch":
+      moved = running.advance(stats, batch, momentum, count)
+      return from_center * lax.rsqrt(spread + eps), moved
+  used = stats
+  if mode.statistics == "blended":
+    used = running.blend(stats, batch, mode, count)
+  hidden = modulation.product(s, own["kernel"]) + own["bias"] - used["mean"]
+  return hidden * lax.rsqrt(used["var"] + eps), stats
+
+
 def _own(
-  params: Mapping[str, Array], part: str, dtype: DTypeLike
+  values: Mapping[str, Array], part: str, dtype: DTypeLike
 ) -> dict[str, Array]:
-  """The parameters of one of both networks, by their names in it."""
+  """What is of one of both networks, by its name in it."""
   return {
     name.removeprefix(f"{part}_"): value.astype(dtype)
-    for name, value in params.items()
+    for name, value in values.items()
     if name.startswith(f"{part}_")
   }

@@ -113,7 +113,9 @@ def scenario_bn(
     mean, var = stats[mean_name], stats[var_name]
     if train:
       flat = values.reshape(-1, values.shape[-1])
-      mean, var = flat.mean(0), flat.var(0)
+      # Exact where all are alike, as they are in one scenario.
+      mean = flat[0] + (flat - flat[0]).mean(0)
+      var = np.square(flat - mean).mean(0)
       new[mean_name] = _kept(stats[mean_name], mean, momentum)
       new[var_name] = _kept(stats[var_name], var, momentum)
     return (values - mean) / np.sqrt(var + eps)
@@ -122,9 +124,10 @@ def scenario_bn(
   s = _features(x, context, num_domains)
   made = {}
   for part in ("gain", "offset"):
-    own = {name: params[f"{part}_{name}"] for name in (
-      "kernel", "bias", "scale", "shift", "out_kernel", "out_bias"
-    )}
+    own = {
+      name: params[f"{part}_{name}"]
+      for name in ("kernel", "bias", "scale", "shift", "out_kernel", "out_bias")
+    }
     hidden = s @ own["kernel"] + own["bias"]
     hidden = standardized(hidden, f"{part}_mean", f"{part}_var")
     hidden = np.maximum(hidden * own["scale"] + own["shift"], 0)
