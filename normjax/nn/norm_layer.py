@@ -7,7 +7,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from normjax import norms
-from normjax.nn import roles
+from normjax.nn import given, roles
 from normjax.nn.switches import HasStatistics
 from normjax.nn.variables import attach_variables, own_variables
 from normjax.norms import modes
@@ -73,9 +73,11 @@ class NormLayer(HasStatistics):
       train: True, False or a `Mode`; None: what `train()` and `eval()` of this
         module, or of one that holds it, said last; at first True.
       mask: see `Norm.apply`.
-      context: see `Norm.apply`.
+      context: see `Norm.apply`; None: what `nn.given` says.
     """
     mode = modes.resolve(train, self)
+    if context is None:
+      context = given.to(self.norm)
     y, stats = self.norm.apply(
       own_variables(self), x, train=mode, mask=mask, context=context
     )

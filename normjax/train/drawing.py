@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 
 from normjax import build, configure, rng
-from normjax.nn import model_roles, start
+from normjax.nn import given, model_roles, start
 from normjax.nn import variables as nn_variables
 from normjax.record import sources
 from normjax.train import fit
@@ -94,7 +94,8 @@ def _draw_in_shapes(config: configure.ConfigDict) -> Drawing:
     model = make_model(hyper["seed"])
     if batch is not None and hasattr(model, "initialize_on"):
       key = rng.fold(hyper["seed"], "init_on_data")
-      model.initialize_on(batch["inputs"], key)
+      with given.of_batch(batch):
+        model.initialize_on(batch["inputs"], key)
     return nn_variables.split(model)[1]
 
   structure, shapes = nn_variables.split(model)

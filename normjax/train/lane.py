@@ -198,7 +198,7 @@ class Lane:
       return ()
     notes = found.notes(
       state.variables(),
-      self._first_batch()["inputs"],
+      self._first_batch(),
       functools.partial(jax.jit, out_shardings=self.program.layout.everywhere),
     )
     for note in notes:
