@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from normjax import build, configure, errors, fields, objectives
+from normjax import (
+  build,
+  configure,
+  errors,
+  fields,
+  naming,
+  norms,
+  objectives,
+)
 from normjax.data import corruptions
 from normjax.record import probes, sinks
 from normjax.train import average, evaluate, layer_decay, mixup, schedules
@@ -25,6 +33,7 @@ def check(config: configure.ConfigDict) -> None:
   _check_batch(config)
   build.start_steps(config)
   _check_corruptions(config)
+  _check_domains(config)
   _check_mixup(config)
   average.check(config)
   layer_decay.check(config)
@@ -87,6 +96,22 @@ def _check_mixup(config: configure.ConfigDict) -> None:
     raise errors.UserError(
       f"{given}: train.batch_size={config.train.batch_size} must be even; the"
       " example in the middle would be mixed with itself."
+    )
+
+
+def _check_domains(config: configure.ConfigDict) -> None:
+  """The norm's domains are the data's."""
+  resolved = configure.to_dict(config)
+  with naming.block(resolved, "norm"):
+    needed = norms.resolve(resolved["norm"]).traits.num_domains
+  there = getattr(build.dataset(config), "num_domains", 0)
+  # Without domains all examples are of one.
+  if needed and needed != max(there, 1):
+    remedy = f"norm.num_domains={there}" if there else "data.domain_column"
+    raise errors.UserError(
+      f"norm.num_domains={needed} of norm {config.norm.name!r}: data"
+      f" {config.data.name!r} says of its examples which of {there} domains"
+      f" they are from; the two must be equal. Set {remedy}."
     )
 
 
