@@ -106,13 +106,17 @@ def _check_domains(config: configure.ConfigDict) -> None:
     needed = norms.resolve(resolved["norm"]).traits.num_domains
   there = getattr(build.dataset(config), "num_domains", 0)
   # Without domains all examples are of one.
-  if needed and needed != max(there, 1):
-    remedy = f"norm.num_domains={there}" if there else "data.domain_column"
-    raise errors.UserError(
-      f"norm.num_domains={needed} of norm {config.norm.name!r}: data"
-      f" {config.data.name!r} says of its examples which of {there} domains"
-      f" they are from; the two must be equal. Set {remedy}."
-    )
+  if not needed or needed == max(there, 1):
+    return
+  name = config.data.name
+  said = f"data {name!r} says which of {there} domains an example is from; the"
+  said += f" two must be equal. Set norm.num_domains={there}."
+  if not there:
+    said = f"data {name!r} says of no example which domain it is from. Set an"
+    said += " option such as data.domain_column where it has one."
+  raise errors.UserError(
+    f"norm.num_domains={needed} of norm {config.norm.name!r}: {said}"
+  )
 
 
 def _check_corruptions(config: configure.ConfigDict) -> None:
