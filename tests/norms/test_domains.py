@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from normjax import errors, norms
 from tests import support
@@ -238,3 +239,26 @@ def test_how_the_scenario_starts():
     same = norms.make(plain)
     expected, _ = same.apply(same.init((CHANNELS,)), x)
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_domains_that_are_split_over_devices(name):
+  """On explicit axes every sum and cotangent has a sharding; in shapes."""
+  norm = _make(name)
+  variables, x = norm_values.to(jnp.float32, _given(norm, (8, 3, CHANNELS)))
+  mesh = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Explicit,))
+  split = NamedSharding(mesh, PartitionSpec("b"))
+
+  def loss(params, x, ids):
+    held = {**variables, "params": params}
+    return jnp.sum(jnp.sin(norm.apply(held, x, context=ids)[0]))
+
+  with jax.set_mesh(mesh):
+    params, dx = jax.eval_shape(
+      jax.grad(loss, argnums=(0, 1)),
+      variables["params"],
+      jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
+      jax.ShapeDtypeStruct((8,), jnp.int32, sharding=split),
+    )
+  assert dx.sharding.spec[0] == "b"
+  assert jax.tree.structure(params) == jax.tree.structure(variables["params"])
