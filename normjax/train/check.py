@@ -2,15 +2,7 @@
 
 from typing import Any
 
-from normjax import (
-  build,
-  configure,
-  errors,
-  fields,
-  naming,
-  norms,
-  objectives,
-)
+from normjax import build, configure, errors, fields, objectives
 from normjax.data import corruptions
 from normjax.record import probes, sinks
 from normjax.train import average, evaluate, layer_decay, mixup, schedules
@@ -33,7 +25,6 @@ def check(config: configure.ConfigDict) -> None:
   _check_batch(config)
   build.start_steps(config)
   _check_corruptions(config)
-  _check_domains(config)
   _check_mixup(config)
   average.check(config)
   layer_decay.check(config)
@@ -97,26 +88,6 @@ def _check_mixup(config: configure.ConfigDict) -> None:
       f"{given}: train.batch_size={config.train.batch_size} must be even; the"
       " example in the middle would be mixed with itself."
     )
-
-
-def _check_domains(config: configure.ConfigDict) -> None:
-  """The norm's domains are the data's."""
-  resolved = configure.to_dict(config)
-  with naming.block(resolved, "norm"):
-    needed = norms.resolve(resolved["norm"]).traits.num_domains
-  there = getattr(build.dataset(config), "num_domains", 0)
-  # Without domains all examples are of one.
-  if not needed or needed == max(there, 1):
-    return
-  name = config.data.name
-  said = f"data {name!r} says which of {there} domains an example is from; the"
-  said += f" two must be equal. Set norm.num_domains={there}."
-  if not there:
-    said = f"data {name!r} says of no example which domain it is from. Set an"
-    said += " option such as data.domain_column where it has one."
-  raise errors.UserError(
-    f"norm.num_domains={needed} of norm {config.norm.name!r}: {said}"
-  )
 
 
 def _check_corruptions(config: configure.ConfigDict) -> None:

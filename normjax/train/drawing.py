@@ -46,8 +46,8 @@ def of(config: configure.ConfigDict) -> Drawing:
   """How the model is drawn; nothing is computed.
 
   Raises:
-    UserError: what `build.model` raises; inputs below 0 for a model that
-      says `non_negative_inputs`.
+    UserError: what `build.model` raises; norms of other domains than the
+      data's; inputs below 0 for a model that says `non_negative_inputs`.
   """
   name = key(config)
   found = _DRAWINGS.get(name) if name else None
@@ -89,6 +89,7 @@ def _draw_in_shapes(config: configure.ConfigDict) -> Drawing:
     return build.model(config, dataset.reads, dataset.model_options, rngs)
 
   model = nnx.eval_shape(lambda: make_model(0))
+  fit.check_domains(config, dataset, model)
 
   def draw(hyper, batch=None):
     model = make_model(hyper["seed"])

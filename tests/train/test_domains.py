@@ -6,7 +6,7 @@ import pytest
 
 import normjax
 from normjax import build, configure, errors, train
-from normjax.train import check, program, step
+from normjax.train import drawing, program, step
 from tests import support
 
 WINE = {
@@ -88,8 +88,8 @@ def test_a_run_without_domains_has_the_name_it_had():
   [
     (
       {"norm.num_domains": 3},
-      "norm.num_domains=3 of norm 'dsbn': data 'wine' says which of 2 domains"
-      ".*Set norm.num_domains=2",
+      r"norm.num_domains=3 of norm 'dsbn' \(norms/0/norm\): data 'wine' says"
+      " which of 2 domains.*Set norm.num_domains=2",
     ),
     (
       {"data.domain_column": ""},
@@ -100,9 +100,12 @@ def test_a_run_without_domains_has_the_name_it_had():
 )
 def test_a_norm_of_other_domains_is_refused(changes, message):
   with pytest.raises(errors.UserError, match=message):
-    check.check(_config(DSBN, changes))
+    drawing.of(_config(DSBN, changes))
 
 
-def test_norms_that_read_no_domain_are_not():
-  check.check(_config(DSBN))
-  check.check(_config({"norm.name": "batch_norm"}))
+def test_a_norm_of_one_site_is_held_to_it_and_others_are_not():
+  drawing.of(_config(DSBN))
+  drawing.of(_config({"norm.name": "batch_norm"}))
+  sites = {"model.slot_norms.final": "film(num_domains=3)"}
+  with pytest.raises(errors.UserError, match=r"'film' \(final_norm\): data"):
+    drawing.of(support.tiny(sites))
