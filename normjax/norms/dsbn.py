@@ -1,6 +1,7 @@
 """Domain-specific batch normalization: Chang and others 2019, arXiv:1906.03950.
 
-After the official code, wgchang/DSBN, of which equations alone are taken.
+After the official code, wgchang/DSBN, which has no licence: equations alone are
+taken.
 """
 
 from collections.abc import Mapping
@@ -116,12 +117,6 @@ def _apply(
     return _by(stats, wide, member, params, eps).astype(x.dtype), stats
   base.check_batch("dsbn", x)
   mean, variance, count = _measure(wide, member, mask)
-  if mode.statistics == "batch":
-    is_measured = count > 1
-    used = {
-      "mean": jnp.where(is_measured, mean, stats["mean"].astype(mean.dtype)),
-      "var": jnp.where(is_measured, variance, stats["var"].astype(mean.dtype)),
-    }
   kept = variance
   if running_variance == "unbiased":
     kept = variance * (count / jnp.maximum(count - 1, 1))
@@ -129,6 +124,10 @@ def _apply(
   if mode.statistics == "blended":
     used = running.blend(stats, new, mode, count)
     return _by(used, wide, member, params, eps).astype(x.dtype), stats
+  used = {
+    name: jnp.where(count > 1, own, stats[name].astype(own.dtype))
+    for name, own in (("mean", mean), ("var", variance))
+  }
   y = _by(used, wide, member, params, eps).astype(x.dtype)
   return y, running.advance(stats, new, momentum, count)
 

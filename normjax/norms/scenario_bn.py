@@ -34,9 +34,10 @@ def scenario_bn(
       y = g(s) n + b(s),    n = x, or (x - mean) / sqrt(var + eps)
       g(s), b(s) = relu(bn(s kernel + bias)) out_kernel + out_bias
 
-  DSFNet's code, in which nothing is normalised in spite of the name, and which
-  stands after the last activation; with `normalized` n is batch-normalised
-  first, without scale and bias. g and b are scalars, (b, 1), each of a network
+  DSFNet's code, in which nothing is normalised in spite of the name; with
+  `normalized` n is batch-normalised first, without scale and bias. The code has
+  it once, after the last activation; the paper's figure before each of them,
+  where the models here have their norms. g and b are scalars, (b, 1), each of a network
   of its own with a batch norm bn over the examples. s is the `context`: the
   scenario of each example, (b,) ids, or features of it, (b, num_domains)
   (`normjax.norms.domains`).
@@ -193,23 +194,25 @@ def _standardized(
   Of a batch that is (s - mean(s)) kernel over its deviation: where all examples
   are alike it is exactly 0, however large the reciprocal of sqrt(eps) is.
   """
-  if mode.statistics != "running":
-    mask = None if is_real is None else is_real[:, None]
-    base.check_batch("scenario_bn", s[:, :1])
-    center = moments.mean(s, (0,), mask)
-    from_center = modulation.product(s - center, own["kernel"])
-    at_center = modulation.product(center, own["kernel"])[0] + own["bias"]
-    spread = moments.mean_square(from_center, (0,), mask)[0]
-    batch = {"mean": at_center, "var": spread}
-    count = moments.count(s, (0,), mask).reshape(-1)
-    if mode.statistics == "batch":
-      moved = running.advance(stats, batch, momentum, count)
-      return from_center * lax.rsqrt(spread + eps), moved
-  used = stats
+
+  def by(used: Mapping[str, Array]) -> Array:
+    hidden = modulation.product(s, own["kernel"]) + own["bias"]
+    return (hidden - used["mean"]) * lax.rsqrt(used["var"] + eps)
+
+  if mode.statistics == "running":
+    return by(stats), stats
+  base.check_batch("scenario_bn", s[:, :1])
+  mask = None if is_real is None else is_real[:, None]
+  center = moments.mean(s, (0,), mask)
+  from_center = modulation.product(s - center, own["kernel"])
+  at_center = modulation.product(center, own["kernel"])[0] + own["bias"]
+  spread = moments.mean_square(from_center, (0,), mask)[0]
+  batch = {"mean": at_center, "var": spread}
+  count = moments.count(s, (0,), mask).reshape(-1)
   if mode.statistics == "blended":
-    used = running.blend(stats, batch, mode, count)
-  hidden = modulation.product(s, own["kernel"]) + own["bias"] - used["mean"]
-  return hidden * lax.rsqrt(used["var"] + eps), stats
+    return by(running.blend(stats, batch, mode, count)), stats
+  moved = running.advance(stats, batch, momentum, count)
+  return from_center * lax.rsqrt(spread + eps), moved
 
 
 def _own(
