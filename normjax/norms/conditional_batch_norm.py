@@ -24,12 +24,12 @@ def conditional_batch_norm(
       n = (x - mean) / sqrt(var + eps)
       y = n * (scale + f(s) gain_kernel) + bias + f(s) shift_kernel
 
-  arXiv:1707.00683, equations 2 to 4: all conditions share the statistics, which
-  are those of `batch_norm`, and each has an offset to scale and bias. s is the
-  `context`: features of the condition, (b, num_domains), or ids, whose f(s)
-  gain_kernel is a row of a table, as in class-conditional networks
-  (`normjax.norms.domains`). f is the identity, or a hidden layer as in the
-  paper. Both kernels start at 0: the norm starts as batch norm.
+  arXiv:1707.00683: all conditions share the statistics, which are those of
+  `batch_norm`, and each has an offset to scale and bias. s is the `context`:
+  features of the condition, (b, num_domains), or ids, whose f(s) gain_kernel is
+  a row of a table, as in class-conditional networks (`normjax.norms.domains`).
+  f is the identity, or a hidden layer as in the paper. Both kernels start at 0,
+  which is this project's choice: the norm starts as batch norm.
 
   Statistics are float32 (float64 for float64), two passes; where a mask leaves
   fewer than two values, the running ones stay.

@@ -1,7 +1,7 @@
 """Domain-specific batch normalization: Chang and others 2019, arXiv:1906.03950.
 
 After the official code, wgchang/DSBN, which has no licence: equations alone are
-taken.
+taken. The paper was not read.
 """
 
 from collections.abc import Mapping
@@ -26,12 +26,12 @@ def dsbn(
 
       y_i = (x_i - mean_d) / sqrt(var_d + eps) * scale_d + bias_d,  d = domain_i
 
-  arXiv:1906.03950, equations 4 to 6. mean_d and the biased variance var_d are
-  those of the examples of domain d in the batch, and these alone move the
-  running statistics of d. The official code takes a whole batch to be of one
-  domain, that of its first example. Here a batch may be mixed: its y is that of
-  each domain's part alone. The `context` says the domains
-  (`normjax.norms.domains`); with one domain it is `batch_norm`.
+  arXiv:1906.03950. mean_d and the biased variance var_d are those of the
+  examples of domain d in the batch, and these alone move the running statistics
+  of d. The official code takes a whole batch to be of one domain, that of its
+  first example. Here a batch may be mixed: its y is that of each domain's part
+  alone. The `context` says the domains (`normjax.norms.domains`); with one
+  domain it is `batch_norm`.
 
   A domain of fewer than two values in a training batch has no variance: its
   running statistics normalise it there, and stay. With features (b, c) that is

@@ -31,16 +31,16 @@ def scenario_bn(
 ) -> base.Norm:
   """Scenario-aware batch norm: one gain and one offset for each example.
 
-      y = g(s) n + b(s),    n = x, or (x - mean) / sqrt(var + eps)
       g(s), b(s) = relu(bn(s kernel + bias)) out_kernel + out_bias
+      y = g(s) n + b(s)
 
-  DSFNet's code, in which nothing is normalised in spite of the name; with
-  `normalized` n is batch-normalised first, without scale and bias. The code has
-  it once, after the last activation; the paper's figure before each of them,
-  where the models here have their norms. g and b are scalars, (b, 1), each of a network
-  of its own with a batch norm bn over the examples. s is the `context`: the
-  scenario of each example, (b,) ids, or features of it, (b, num_domains)
-  (`normjax.norms.domains`).
+  with n = x as in DSFNet's code, in which nothing is normalised in spite of the
+  name; with `normalized` n = (x - mean) / sqrt(var + eps), batch-normalised
+  without scale and bias. The code has it once, after the last activation; the
+  paper's figure has it before each of them, where models here have their norms.
+  g and b are scalars, (b, 1), each of a network of its own with a batch norm bn
+  over the examples. s is the `context`: the scenario of each example, (b,) ids,
+  or features of it, (b, num_domains) (`normjax.norms.domains`).
 
   Kernels are drawn from N(0, (2 / sqrt(inputs))^2) as in that code, twice the
   variance of He's: g has mean 0 over draws, so that the norm starts with a

@@ -75,7 +75,7 @@ def conditional_batch_norm(
   context=None,
   **_,
 ):
-  """arXiv:1707.00683, equations 2 to 4."""
+  """The statistics of all, scale and bias of each: arXiv:1707.00683."""
   mean, var, new = stats["mean"], stats["var"], dict(stats)
   if train:
     values = x.reshape(-1, x.shape[-1])
@@ -89,7 +89,7 @@ def conditional_batch_norm(
 
 
 def film(params, stats, x, *, num_domains, context=None, **_):
-  """arXiv:1709.07871, equation 2."""
+  """A gain and an offset of each example: arXiv:1709.07871."""
   return _modulated(params, x, _features(x, context, num_domains)), stats
 
 
