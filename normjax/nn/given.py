@@ -13,9 +13,10 @@ tell domains apart (the trait `num_domains`):
     with given.of_batch(batch):
       logits = calling.call(model, batch["inputs"], train=True)
 
-`NormLayer` reads it where its own call has no context. It is read while a
-function is traced, so that what is given may be an argument of that function;
-a transformation sees it as any other value that the function closes over.
+`NormLayer` and `LinenNorm` read it where their own call has no context. It is
+read while a function is traced, so that what is given may be an argument of
+that function; a transformation sees it as any other value that the function
+closes over.
 """
 
 import contextlib

@@ -6,6 +6,7 @@ from flax import linen
 from jax.typing import DTypeLike
 
 from normjax import norms
+from normjax.nn import given
 from normjax.norms import modes
 from normjax.types import Array
 
@@ -47,9 +48,11 @@ class LinenNorm(linen.Module):
       train: True, False or a `Mode`. Linen modules have no `train()` and
         `eval()`: None is True.
       mask: see `Norm.apply`.
-      context: see `Norm.apply`.
+      context: see `Norm.apply`; None: what `nn.given` says.
     """
     norm = norms.resolve(self.norm)
+    if context is None:
+      context = given.to(norm)
     draws = norm.needs_key and self.is_initializing()
     key = self.make_rng("params") if draws else None
     initial = norm.init(self.shape or x.shape[-1:], key=key)

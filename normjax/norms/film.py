@@ -16,10 +16,10 @@ def film(num_domains: int = 1, hidden_dim: int = 0) -> base.Norm:
       y = x * (scale + f(s) gain_kernel) + bias + f(s) shift_kernel
 
   arXiv:1709.07871. Nothing is normalised. In the paper it follows a batch norm
-  without scale and bias: the two together are `conditional_batch_norm`. s is the
+  without scale and bias: both together are `conditional_batch_norm`. s is the
   `context`: features of the condition, (b, num_domains), or ids, whose f(s)
-  gain_kernel is a row of a table (`normjax.norms.domains`). f is the identity, a
-  linear generator as in the paper, or a hidden layer. Both kernels start at 0
+  gain_kernel is a row of a table (`normjax.norms.domains`). f is the identity,
+  which makes the generator linear, or a hidden layer. Both kernels start at 0
   and `scale` at 1, which is this project's choice: FiLM starts as the identity.
 
   Computed in float32 (float64 for float64).

@@ -9,6 +9,7 @@ from flax import nnx
 from normjax import errors, models, norms
 from normjax.nn import given
 from normjax.nn import variables as nn_variables
+from normjax.nn.linen import LinenNorm
 from normjax.nn.norm_layer import NormLayer
 from normjax.norms import adain
 from tests import support
@@ -38,6 +39,17 @@ def test_norms_of_domains_read_what_the_batch_says():
     pytest.raises(errors.UserError, match="none is given"),
   ):
     layer(X)
+
+
+def test_so_do_those_of_linen():
+  layer = LinenNorm({"name": "film", "num_domains": 2})
+  with given.of_batch({"domain": IDS}):
+    made = layer.init(jax.random.key(0), X)
+    kernel = jnp.stack([jnp.zeros(8), jnp.ones(8)])
+    made["params"]["gain_kernel"] = kernel
+    y = layer.apply(made, X)
+  expected = X * jnp.where(IDS == 1, 2, 1)[:, None, None, None]
+  np.testing.assert_array_equal(y, expected)
 
 
 def test_other_norms_do_not_see_domains():
