@@ -104,6 +104,7 @@ def _apply(
   stats = variables["stats"]
   base.check_variables(name, variables, "stats", ("mean", "var"))
   base.check_features(name, x, stats["mean"].size)
+  modulation.check(name, variables, num_domains)
   wide = moments.promote(x)
   s = domains.features(name, context, wide, num_domains)
   (mean, var), stats = running.moments_of(

@@ -17,6 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from normjax import errors
+from normjax.norms import base
 from normjax.types import Array
 
 
@@ -76,6 +77,30 @@ def one_hot(member: Array, dtype: Any) -> Array:
   """Of what `members` gives; NaN where an example has no domain."""
   is_known = jnp.any(member, axis=1, keepdims=True)
   return jnp.where(is_known, member.astype(dtype), jnp.nan)
+
+
+def check_table(
+  norm: str, variables: base.Variables, name: str, num_domains: int
+) -> None:
+  """Raises UserError where a table was made for another number of domains.
+
+  Args:
+    norm: its name.
+    variables: the norm's.
+    name: of a parameter with a row for each domain, or feature of a condition.
+    num_domains: how many there are.
+  """
+  table = variables["params"].get(name)
+  if table is None:
+    raise errors.UserError(
+      f"{norm} needs {name!r} in variables['params'], as init makes it; got"
+      f" {sorted(variables['params'])}."
+    )
+  if table.shape[0] != num_domains:
+    raise errors.UserError(
+      f"{norm}: {name!r} has the shape {table.shape}, of {table.shape[0]}"
+      f" domains; num_domains={num_domains}."
+    )
 
 
 def rows(values: Array, x: Array) -> Array:

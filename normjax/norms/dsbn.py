@@ -111,6 +111,7 @@ def _apply(
   params, stats = variables["params"], variables["stats"]
   base.check_variables("dsbn", variables, "stats", ("mean", "var"))
   base.check_features("dsbn", x, stats["mean"].shape[-1])
+  domains.check_table("dsbn", variables, "scale", num_domains)
   wide = moments.promote(x)
   member = domains.members("dsbn", context, x, num_domains)
   if mode.statistics == "running":

@@ -60,6 +60,7 @@ def _apply(
   **_: Any,
 ):
   params = variables["params"]
+  modulation.check("film", variables, num_domains)
   base.check_features("film", x, params["scale"].size)
   wide = moments.promote(x)
   s = domains.features("film", context, wide, num_domains)

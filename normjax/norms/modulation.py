@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from normjax.norms import affine, domains
+from normjax.norms import affine, base, domains
 from normjax.types import Array
 
 
@@ -52,6 +52,13 @@ def kernels(hidden_dim: int) -> tuple[str, ...]:
   """Which of them are matrices to an optimizer."""
   matrices = ("hidden_kernel", "gain_kernel", "shift_kernel")
   return matrices if hidden_dim else ()
+
+
+def check(norm: str, variables: base.Variables, num_domains: int) -> None:
+  """Raises UserError where they were made for other conditions."""
+  is_deep = "hidden_kernel" in variables["params"]
+  first = "hidden_kernel" if is_deep else "gain_kernel"
+  domains.check_table(norm, variables, first, num_domains)
 
 
 def apply(x: Array, params: Mapping[str, Array], s: Array) -> Array:

@@ -150,6 +150,7 @@ def _apply(
   base.check_variables("scenario_bn", variables, "stats", needed)
   if normalized:
     base.check_features("scenario_bn", x, stats["mean"].size)
+  domains.check_table("scenario_bn", variables, "gain_kernel", num_domains)
   wide = moments.promote(x)
   s = domains.features("scenario_bn", context, wide, num_domains)
   is_real = None

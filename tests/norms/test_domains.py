@@ -23,7 +23,7 @@ READERS = {
 
 
 def _make(name, **options):
-  return norms.make(name, num_domains=NUM, **(READERS[name] | options))
+  return norms.make(name, **({"num_domains": NUM} | READERS[name] | options))
 
 
 def _given(norm, shape=(6, 3, CHANNELS)):
@@ -209,6 +209,15 @@ def test_contexts_that_do_not_fit_are_errors(name):
       norm.apply(variables, x, context=context)
   with pytest.raises(errors.UserError, match=r"num_domains=0; allowed: an int"):
     norms.make(name, num_domains=0)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_variables_of_other_domains_are_errors(name):
+  norm, other = _make(name), _make(name, num_domains=2)
+  x = support.normal(6, CHANNELS)
+  message = rf"{name}: '\w+' has the shape \(2, \d+\), of 2 domains;.*=3"
+  with pytest.raises(errors.UserError, match=message):
+    norm.apply(other.init((CHANNELS,)), x, context=IDS)
 
 
 @pytest.mark.parametrize("name", ["conditional_batch_norm", "film"])
