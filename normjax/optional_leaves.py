@@ -38,6 +38,9 @@ OPTIONAL: dict[str, Any] = {
 # Options that components' files have: a config that has such a component has
 # them, a resolved one only where they are not at these values.
 ADDED: dict[str, Any] = {
+  "data.domain_bins": 2,
+  "data.domain_column": "",
+  "data.domain_edges": (),
   "data.threads": 1,
   "data.token_cache": False,
   "data.window": "stream",

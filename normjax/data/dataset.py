@@ -7,9 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from normjax import errors, rng
+from normjax.nn import given
 
 # "inputs", "targets" and "weight"; weight is float32, 0 marks padding. It has
-# the shape of targets that are classes; of values it has one axis less.
+# the shape of targets that are classes; of values it has one axis less. Where
+# the data has domains also "domain", the integer id of each example's, (b,).
 Batch = dict[str, np.ndarray]
 
 
@@ -26,7 +28,9 @@ class Dataset(Protocol):
   `fold`, what `run.json` says of that. One that left something out has `notes`,
   sentences that go into `run.json`. One that can make a part of a batch has
   `train_rows(seed, step, batch_size, rows)`: those of `train_batch` in the
-  slice `rows`; then each of several processes makes its own alone.
+  slice `rows`; then each of several processes makes its own alone. One whose
+  batches have the part "domain" has `num_domains`: ids are 0 to that less 1,
+  those of padding, too.
 
   Attributes:
     name: as in a config.
@@ -73,6 +77,30 @@ def check_batch(dataset: Dataset, batch: Batch, batch_size: int) -> None:
       f"data {dataset.name!r} gives a batch with {said or 'nothing'}; needed:"
       f" {', '.join(_PARTS)}, each of {batch_size} examples. The last batch of"
       " an evaluation is padded, with weight 0 there."
+    )
+  check_domains(dataset, batch)
+
+
+def check_domains(dataset: Dataset, batch: Batch) -> None:
+  """Raises DataError where an example is of no domain that there is.
+
+  What a compiled step is given cannot be refused there.
+  """
+  if given.DOMAIN not in batch:
+    return
+  ids, number = batch[given.DOMAIN], getattr(dataset, "num_domains", 0)
+  start = f"data {dataset.name!r} gives a batch whose part {given.DOMAIN!r}"
+  shape = (len(batch["inputs"]),)
+  if ids.shape != shape or not np.issubdtype(ids.dtype, np.integer):
+    raise errors.DataError(
+      f"{start} is {ids.dtype}{list(ids.shape)}; needed: an integer id of each"
+      f" example, {list(shape)}."
+    )
+  least, largest = id_range(ids)
+  if least < 0 or largest >= number:
+    raise errors.DataError(
+      f"{start} has ids from {least} to {largest}; allowed: 0 to {number - 1},"
+      f" by its num_domains={number}."
     )
 
 

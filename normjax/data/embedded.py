@@ -24,7 +24,14 @@ from typing import Any
 import numpy as np
 
 from normjax import rng, validate
-from normjax.data import dataset, examples, folds, preparation, splits
+from normjax.data import (
+  dataset,
+  domains,
+  examples,
+  folds,
+  preparation,
+  splits,
+)
 
 # Split -> inputs and labels, or values.
 _Parts = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -119,6 +126,7 @@ def _features(
   name: str,
   read: Callable[[], preparation.Splits],
   num_folds: int,
+  asked: domains.Asked,
   targets: str = "classes",
 ) -> examples.Examples:
   """A small set; of several folds, the one of seed 0 with the others in it."""
@@ -129,15 +137,24 @@ def _features(
   folds.check(name, num_folds, len(labels))
   is_values = targets == "values"
 
+  def columns() -> list[str]:
+    import sklearn.datasets  # Late: only needed where one is named.
+
+    return list(getattr(sklearn.datasets, f"load_{name}")().feature_names)
+
   def made(parts: _Parts) -> examples.Examples:
     inputs, values = parts[splits.TRAIN]
     mean, deviation = inputs.mean(0, np.float64), inputs.std(0, np.float64)
     facts, options = {}, {}
+    found = asked.found(name, columns, inputs)
+    if found is not None:
+      facts["domains"] = found.provenance(inputs)
+      options["domains"] = found
     if is_values:
       middle, spread = values.mean(0, np.float64), values.std(0, np.float64)
       said = {"mean": middle.tolist(), "deviation": spread.tolist()}
       facts["targets"] = said
-      options = {"target_mean": middle, "target_deviation": spread}
+      options |= {"target_mean": middle, "target_deviation": spread}
     return _made(
       name,
       parts,
@@ -225,40 +242,76 @@ def digits(
   return _images("digits", read, 16.0, scaling, tuning_split)
 
 
-def breast_cancer(num_folds: int = 5) -> examples.Examples:
+def breast_cancer(
+  num_folds: int = 5,
+  domain_column: str = "",
+  domain_bins: int = 2,
+  domain_edges: tuple[float, ...] = (),
+) -> examples.Examples:
   """569 tumours by 30 features, 2 classes, cross-validated.
 
   Args:
     num_folds: of `folds`; 0 holds out one fixed fifth, for all seeds.
+    domain_column: by name; its bins are the domains, or scenarios, that norms
+      with `num_domains` read. It stays an input. "": there are none.
+    domain_bins: how many; the edges are quantiles of the training part.
+    domain_edges: the edges themselves, in the column's own unit; a value on an
+      edge is above it.
 
   Raises:
-    UserError: fewer than 3, or more than there are examples.
+    UserError: fewer folds than 3, or more than there are examples; no such
+      column, or a domain without an example to train on.
   """
-  return _features("breast_cancer", _sklearn("breast_cancer"), num_folds)
+  asked = domains.Asked(domain_column, domain_bins, domain_edges)
+  return _features("breast_cancer", _sklearn("breast_cancer"), num_folds, asked)
 
 
-def wine(num_folds: int = 5) -> examples.Examples:
+def wine(
+  num_folds: int = 5,
+  domain_column: str = "",
+  domain_bins: int = 2,
+  domain_edges: tuple[float, ...] = (),
+) -> examples.Examples:
   """178 wines by 13 features, 3 classes, cross-validated.
 
   Args:
     num_folds: of `folds`; 0 holds out one fixed fifth, for all seeds.
+    domain_column: by name; its bins are the domains, or scenarios, that norms
+      with `num_domains` read. It stays an input. "": there are none.
+    domain_bins: how many; the edges are quantiles of the training part.
+    domain_edges: the edges themselves, in the column's own unit; a value on an
+      edge is above it.
 
   Raises:
-    UserError: fewer than 3, or more than there are examples.
+    UserError: fewer folds than 3, or more than there are examples; no such
+      column, or a domain without an example to train on.
   """
-  return _features("wine", _sklearn("wine"), num_folds)
+  asked = domains.Asked(domain_column, domain_bins, domain_edges)
+  return _features("wine", _sklearn("wine"), num_folds, asked)
 
 
-def iris(num_folds: int = 5) -> examples.Examples:
+def iris(
+  num_folds: int = 5,
+  domain_column: str = "",
+  domain_bins: int = 2,
+  domain_edges: tuple[float, ...] = (),
+) -> examples.Examples:
   """150 irises by 4 features, 3 classes, cross-validated.
 
   Args:
     num_folds: of `folds`; 0 holds out one fixed fifth, for all seeds.
+    domain_column: by name; its bins are the domains, or scenarios, that norms
+      with `num_domains` read. It stays an input. "": there are none.
+    domain_bins: how many; the edges are quantiles of the training part.
+    domain_edges: the edges themselves, in the column's own unit; a value on an
+      edge is above it.
 
   Raises:
-    UserError: fewer than 3, or more than there are examples.
+    UserError: fewer folds than 3, or more than there are examples; no such
+      column, or a domain without an example to train on.
   """
-  return _features("iris", _sklearn("iris"), num_folds)
+  asked = domains.Asked(domain_column, domain_bins, domain_edges)
+  return _features("iris", _sklearn("iris"), num_folds, asked)
 
 
 def _diabetes() -> preparation.Splits:
@@ -278,7 +331,12 @@ def _diabetes() -> preparation.Splits:
   return {"train": rows(rest), "validation": rows(held_out)}
 
 
-def diabetes(num_folds: int = 5) -> examples.Examples:
+def diabetes(
+  num_folds: int = 5,
+  domain_column: str = "",
+  domain_bins: int = 2,
+  domain_edges: tuple[float, ...] = (),
+) -> examples.Examples:
   """442 patients by 10 features; the disease's progression, cross-validated.
 
   The values are standardized by those of the training part: a loss of 1 is
@@ -286,8 +344,15 @@ def diabetes(num_folds: int = 5) -> examples.Examples:
 
   Args:
     num_folds: of `folds`; 0 holds out one fixed fifth, for all seeds.
+    domain_column: by name; its bins are the domains, or scenarios, that norms
+      with `num_domains` read. It stays an input. "": there are none.
+    domain_bins: how many; the edges are quantiles of the training part.
+    domain_edges: the edges themselves, in the column's own unit; a value on an
+      edge is above it.
 
   Raises:
-    UserError: fewer than 3, or more than there are examples.
+    UserError: fewer folds than 3, or more than there are examples; no such
+      column, or a domain without an example to train on.
   """
-  return _features("diabetes", _diabetes, num_folds, "values")
+  asked = domains.Asked(domain_column, domain_bins, domain_edges)
+  return _features("diabetes", _diabetes, num_folds, asked, "values")

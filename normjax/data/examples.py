@@ -8,6 +8,8 @@ import numpy as np
 
 from normjax import errors, rng
 from normjax.data import augment, corruptions, dataset, folds, splits
+from normjax.data import domains as domains_lib
+from normjax.nn import given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Examples:
     tuning: as `validation`; None where there is none.
     folds: of a set that is cross-validated, itself at seeds 0, 1, …
     fold: then the number of the fold, and what the provenance says of it alone.
+    domains: which domain each example is from; None: nothing says it.
   """
 
   name: str
@@ -94,6 +97,7 @@ class Examples:
   tuning: tuple[np.ndarray, np.ndarray] | None = None
   folds: tuple["Examples", ...] = ()
   fold: Mapping[str, Any] | None = None
+  domains: domains_lib.Domains | None = None
 
   @property
   def model_options(self) -> dict[str, Any]:
@@ -107,6 +111,11 @@ class Examples:
     """The least and the largest label, of all splits."""
     parts = (self.train, self.tuning, self.validation, self.test)
     return dataset.id_range(*(part[1] for part in parts if part is not None))
+
+  @property
+  def num_domains(self) -> int:
+    """How many domains there are; 0: batches do not say any."""
+    return 0 if self.domains is None else self.domains.number
 
   @property
   def num_train_examples(self) -> int:
@@ -160,11 +169,14 @@ class Examples:
       targets = values.astype(np.float32)
     else:
       targets = labels.astype(np.int32)
-    return {
+    batch = {
       "inputs": inputs.astype(np.float32),
       "targets": targets,
       "weight": np.ones(len(labels), np.float32),
     }
+    if self.domains is not None:
+      batch[given.DOMAIN] = self.domains.of(stored)
+    return batch
 
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""

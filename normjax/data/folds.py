@@ -138,7 +138,7 @@ class Draw(NamedTuple):
 
 
 # What a provenance says of one fold alone.
-_OF_FOLD = ("sizes", "sha256", "targets")
+_OF_FOLD = ("sizes", "sha256", "targets", "domains")
 
 
 def joined(of_fold: Sequence[Any]) -> Any:

@@ -30,6 +30,7 @@ class Spec:
     bytes_per_token: likewise; NaN where only the text would tell.
     parts: of a batch.
     splits: those that there are.
+    num_domains: see `dataset.Dataset`.
   """
 
   name: str
@@ -39,6 +40,7 @@ class Spec:
   bytes_per_token: float | None
   parts: Parts
   splits: Collection[str]
+  num_domains: int = 0
 
   @property
   def provenance(self) -> dict[str, Any]:
@@ -135,6 +137,7 @@ def of_dataset(made: Any) -> Spec:
     bytes_per_token=made.bytes_per_token,
     parts={part: (a.shape[1:], a.dtype) for part, a in batch.items()},
     splits=[split for split in splits.NAMES if _has(made, split)],
+    num_domains=getattr(made, "num_domains", 0),
   )
 
 

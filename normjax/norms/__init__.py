@@ -56,6 +56,12 @@ TABLE: Mapping[str, str] = {
   "adain": "normjax.norms.adain:adain",
   "adab2n": "normjax.norms.adab2n:adab2n",
   "cn": "normjax.norms.cn:cn",
+  "dsbn": "normjax.norms.dsbn:dsbn",
+  "conditional_batch_norm": (
+    "normjax.norms.conditional_batch_norm:conditional_batch_norm"
+  ),
+  "film": "normjax.norms.film:film",
+  "scenario_bn": "normjax.norms.scenario_bn:scenario_bn",
 }
 
 _REGISTRY = Registry("norm", TABLE, from_outside=True, makes=Norm)

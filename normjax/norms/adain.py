@@ -36,8 +36,8 @@ def adain(
   context it has mean 0 and standard deviation 1, which is an instance norm.
 
   AttenST's content-aware form has style_weight=0.6, content_weight=0.4,
-  eps=1e-4, eps_placement="outside", variance="unbiased". Its weights need not
-  sum to 1; with a_s = 0 and a_c = 1 y is x, up to eps.
+  eps=1e-4, eps_placement="outside", variance="unbiased": `stylize` is it. Its
+  weights need not sum to 1; with a_s = 0 and a_c = 1 y is x, up to eps.
 
   Statistics are float32 (float64 for float64), two passes, of the pixels that
   a mask leaves. Without a mask the first derivative is in reverse mode, the
@@ -104,6 +104,51 @@ def style_of(
     x = base.hide(x, mask)
   mean, square = _moments(moments.promote(x), variance, mask)
   return Style(mean[:, 0, 0], moments.root(square)[:, 0, 0])
+
+
+def stylize(
+  content: Array,
+  style: Array,
+  *,
+  style_weight: float = 0.6,
+  content_weight: float = 0.4,
+  eps: float = 1e-4,
+) -> Array:
+  """Content-aware AdaIN of latents: AttenST, arXiv:2503.07307.
+
+      z = (z_c - mean_c) / (std_c + eps) * (a_s std_s + a_c std_c)
+          + a_s mean_s + a_c mean_c
+
+  Mean and unbiased deviation are those of each channel of each latent, over its
+  positions; the defaults are those of the official code, HuanBor/AttenST, which
+  has no licence: equations alone are taken, from a copy of it. There it is
+  applied once, to the latents of a diffusion model at the end of the inversion.
+  Any features (b, y, x, c) will do. The weights need not sum to 1: where they
+  do, the moments go that far from the content's to the style's.
+
+  Args:
+    content: (b, y, x, c).
+    style: (b, y, x, c), or (1, y, x, c) for all; of any height and width.
+    style_weight: a_s.
+    content_weight: a_c.
+    eps: > 0.
+
+  Raises:
+    UserError: an option out of range; latents that are not (b, y, x, c), have
+      one position, or do not fit together.
+  """
+  norm = adain(style_weight, content_weight, eps, "outside", "unbiased")
+  base.check_images("adain", content)
+  moments_of_style = style_of(style)
+  sizes = (len(style), style.shape[-1])
+  if sizes not in ((len(content), content.shape[-1]), (1, content.shape[-1])):
+    raise errors.UserError(
+      f"adain: a style of shape {style.shape} for content of shape"
+      f" {content.shape}; needed: as many channels, and as many latents or one."
+    )
+  if len(style) == 1:
+    moments_of_style = Style(*(each[0] for each in moments_of_style))
+  return norm.apply({}, content, context=moments_of_style)[0]
 
 
 def _init(shape, dtype, **_: Any):

@@ -49,6 +49,8 @@ class NormTraits:
       difference of large numbers where the mean is large.
     padding_in_gradient: what a mask hides enters gradients all the same, as
       in an official code; it must be finite.
+    num_domains: how many domains, or features of a condition, it tells apart
+      by its context (`normjax.norms.domains`); 0: its context is another.
   """
 
   statistics: Literal["per_example", "batch", "none"]
@@ -62,6 +64,7 @@ class NormTraits:
   contains_activation: bool = False
   one_pass: bool = False
   padding_in_gradient: bool = False
+  num_domains: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

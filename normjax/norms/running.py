@@ -91,6 +91,47 @@ def measure_images(x: Array) -> tuple[Batch, moments.Parts]:
   return Batch(mean, variance, size), images
 
 
+def moments_of(
+  norm: str,
+  x: Array,
+  stats: Mapping[str, Array],
+  mode: modes.Mode,
+  mask: Array | None,
+  momentum: float,
+  running_variance: str,
+  names: tuple[str, str] = ("mean", "var"),
+) -> tuple[tuple[Array, Array], dict[str, Array]]:
+  """What a mode normalises x by, with a gradient, and the new statistics.
+
+  Args:
+    norm: its name, for errors.
+    x: channels-last, float32 or float64.
+    stats: the running statistics; others than `names` stay.
+    mode: which statistics are asked for.
+    mask: as for `measure`.
+    momentum: weighs the old running value.
+    running_variance: "unbiased" or "biased".
+    names: of the mean and the variance among `stats`.
+
+  Returns:
+    (mean, variance), (c,) each, and `stats` after a step.
+  """
+  stats = dict(stats)
+  used = {name: stats[name] for name in names}
+  if mode.statistics == "running":
+    mean, variance = (used[name].astype(x.dtype) for name in names)
+    return (mean, variance), stats
+  batch = measure(norm, x, mask)
+  kept = (batch.mean, batch.kept(running_variance))
+  new = dict(zip(names, kept, strict=True))
+  if mode.statistics == "blended":
+    used = blend(used, new, mode, batch.size)
+    mean, variance = (used[name].astype(x.dtype) for name in names)
+    return (mean, variance), stats
+  stats |= advance(used, new, momentum, batch.size)
+  return (batch.mean, batch.variance), stats
+
+
 def standardize(
   x: Array, params: Mapping[str, Array], batch: Batch, eps: float
 ) -> Array:

@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 
 from normjax import build, configure, rng
-from normjax.nn import model_roles, start
+from normjax.nn import given, model_roles, start
 from normjax.nn import variables as nn_variables
 from normjax.record import sources
 from normjax.train import fit
@@ -46,8 +46,8 @@ def of(config: configure.ConfigDict) -> Drawing:
   """How the model is drawn; nothing is computed.
 
   Raises:
-    UserError: what `build.model` raises; inputs below 0 for a model that
-      says `non_negative_inputs`.
+    UserError: what `build.model` raises; norms of other domains than the
+      data's; inputs below 0 for a model that says `non_negative_inputs`.
   """
   name = key(config)
   found = _DRAWINGS.get(name) if name else None
@@ -89,12 +89,14 @@ def _draw_in_shapes(config: configure.ConfigDict) -> Drawing:
     return build.model(config, dataset.reads, dataset.model_options, rngs)
 
   model = nnx.eval_shape(lambda: make_model(0))
+  fit.check_domains(config, dataset, model)
 
   def draw(hyper, batch=None):
     model = make_model(hyper["seed"])
     if batch is not None and hasattr(model, "initialize_on"):
       key = rng.fold(hyper["seed"], "init_on_data")
-      model.initialize_on(batch["inputs"], key)
+      with given.of_batch(batch):
+        model.initialize_on(batch["inputs"], key)
     return nn_variables.split(model)[1]
 
   structure, shapes = nn_variables.split(model)

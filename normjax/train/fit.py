@@ -5,10 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from normjax import configure, errors
 from normjax.imports import is_outside
 from normjax.nn import checks
+from normjax.nn.norm_layer import NormLayer
 
 
 def check_inputs(config: configure.ConfigDict, dataset: Any) -> None:
@@ -62,6 +64,32 @@ def check_ids(
   for name, ids in found.items():
     checks.check_ids(
       name, ids, options[option], option, of=f"data {config.data.name!r}: "
+    )
+
+
+def check_domains(
+  config: configure.ConfigDict, dataset: Any, model: nnx.Module
+) -> None:
+  """Checks that norms tell as many domains apart as the data has.
+
+  Raises:
+    UserError: one does not: it would give NaN, or nothing would reach it.
+  """
+  there = getattr(dataset, "num_domains", 0)
+  for path, layer in nnx.iter_modules(model):
+    needed = isinstance(layer, NormLayer) and layer.norm.traits.num_domains
+    # Without domains all examples are of one.
+    if not needed or needed == max(there, 1):
+      continue
+    name, data = layer.norm.name, config.data.name
+    said = f"data {data!r} says which of {there} domains an example is from;"
+    remedy = f"the two must be equal. Set norm.num_domains={there}."
+    if not there:
+      said = f"data {data!r} says of no example which domain it is from."
+      remedy = "Set an option such as data.domain_column where it has one."
+    raise errors.UserError(
+      f"norm.num_domains={needed} of norm {name!r}"
+      f" ({'/'.join(map(str, path))}): {said} {remedy}"
     )
 
 

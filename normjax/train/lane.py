@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import jax
 
 from normjax import build, configure
+from normjax.data import dataset as dataset_lib
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
@@ -198,7 +199,7 @@ class Lane:
       return ()
     notes = found.notes(
       state.variables(),
-      self._first_batch()["inputs"],
+      self._first_batch(),
       functools.partial(jax.jit, out_shardings=self.program.layout.everywhere),
     )
     for note in notes:
@@ -215,8 +216,11 @@ class Lane:
     given = self.config.seed, step, size
     part = getattr(self.dataset, "train_rows", None)
     if part is None or self.rows == (0, size, size):
-      return self.dataset.train_batch(*given)
-    return part(*given, slice(self.rows.start, self.rows.stop))
+      batch = self.dataset.train_batch(*given)
+    else:
+      batch = part(*given, slice(self.rows.start, self.rows.stop))
+    dataset_lib.check_domains(self.dataset, batch)
+    return batch
 
   def _work(self) -> dict[str, float | None]:
     """What one step goes through: for the rates of a run's record.

@@ -17,7 +17,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from kernels_pallas import dispatch
 from normjax import build, configure
-from normjax.nn import calling
+from normjax.nn import calling, given
 from normjax.nn import variables as nn_variables
 from normjax.train import drawing, precision
 
@@ -40,19 +40,20 @@ def per_step(config: configure.ConfigDict) -> float | None:
 def _of_step(config: configure.ConfigDict) -> float | None:
   drawn = drawing.of(config)
   batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
-  inputs = jax.ShapeDtypeStruct(batch["inputs"].shape, batch["inputs"].dtype)
+  batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
   key = jax.eval_shape(lambda: jax.random.key(0))
 
-  def forward(variables, inputs, key):
+  def forward(variables, batch, key):
     model = nn_variables.merge(drawn.model, variables, key)
-    calling.call(model, inputs, train=True, key=key)
+    with given.of_batch(batch):
+      calling.call(model, batch["inputs"], train=True, key=key)
 
   # As on a CPU: kernels that XLA cannot look into are written out there.
   cpu = AbstractDevice(device_kind="cpu", platform="cpu", num_cores=None)
   mesh = AbstractMesh((), (), abstract_device=cpu)
   try:
     with use_abstract_mesh(mesh), precision.applied(precision.choice(config)):
-      traced = jax.make_jaxpr(forward)(drawn.shapes, inputs, key)
+      traced = jax.make_jaxpr(forward)(drawn.shapes, batch, key)
     return _OF_FORWARD * products(traced.jaxpr)
   except (dispatch.UnsupportedError, UnknownError):
     return None

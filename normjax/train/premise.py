@@ -14,6 +14,8 @@ import jax.numpy as jnp
 
 from normjax import build, configure, optim, rng
 from normjax.data import specs
+from normjax.metrics import Batch
+from normjax.nn import given
 from normjax.optim.scale_invariance import (
   measure,
   names,
@@ -41,8 +43,8 @@ class Premise:
     paths: of the matrices that it keeps at one norm.
     num_calls: how many forward passes it takes.
     initialize: (hyper, batch) -> the state that a run starts from.
-    outputs: (variables, inputs) -> logits of training, of the first examples.
-    measured: (variables, inputs) -> what `responses` reads; jitted.
+    outputs: (variables, batch) -> logits of training, of the first examples.
+    measured: (variables, batch) -> what `responses` reads; jitted.
     dtype: of the model's arithmetic.
   """
 
@@ -51,14 +53,14 @@ class Premise:
   paths: Sequence[str]
   num_calls: int
   initialize: Callable[..., State]
-  outputs: Callable[[Mapping[str, PyTree], Array], Array]
-  measured: Callable[[Mapping[str, PyTree], Array], tuple[Array, Array]]
+  outputs: Callable[[Mapping[str, PyTree], Batch], Array]
+  measured: Callable[[Mapping[str, PyTree], Batch], tuple[Array, Array]]
   dtype: jnp.dtype
 
   def notes(
     self,
     variables: Mapping[str, PyTree],
-    inputs: Array,
+    batch: Batch,
     on: Callable[..., Any] = jax.jit,
   ) -> tuple[str, ...]:
     """What is wrong with the premise; nothing where it holds.
@@ -67,10 +69,10 @@ class Premise:
 
     Args:
       variables: of the model, as a run starts.
-      inputs: of a batch; the first examples are taken.
+      batch: its first examples are taken.
       on: compiles `measured`, so that this process can read what it gives.
     """
-    found = responses(self.paths, on(self.measured)(variables, inputs))
+    found = responses(self.paths, on(self.measured)(variables, batch))
     depends = [path for path, r in found.items() if r.depends(self.dtype)]
     unknown = [path for path, r in found.items() if not r.random]
     said = []
@@ -89,9 +91,9 @@ class Premise:
       )
     return tuple(said)
 
-  def flops(self, variables: Mapping[str, PyTree], inputs: Array) -> float:
+  def flops(self, variables: Mapping[str, PyTree], batch: Batch) -> float:
     """The compiler's count of what `measured` computes; shapes will do."""
-    lowered = jax.jit(self.outputs).lower(variables, inputs)
+    lowered = jax.jit(self.outputs).lower(variables, batch)
     return self.num_calls * (lowered.cost_analysis() or {}).get("flops", 0.0)
 
 
@@ -128,10 +130,10 @@ def before_runs(config: configure.ConfigDict) -> tuple[str, ...]:
   batch = dict(build.dataset(config).train_batch(config.seed, 0, size))
   start = build.hyper(config), batch
   shapes = jax.eval_shape(found.initialize, *start).variables()
-  if found.flops(shapes, batch["inputs"]) > _FEW_SECONDS_FLOPS:
+  if found.flops(shapes, batch) > _FEW_SECONDS_FLOPS:
     return ()
   state = jax.jit(found.initialize)(*start)
-  return found.notes(state.variables(), batch["inputs"])
+  return found.notes(state.variables(), batch)
 
 
 def _of(
@@ -144,20 +146,22 @@ def _of(
   dims = build.matrix_dims(config, moving, recipe.roles)
   recipe = recipe._replace(probes=())
 
-  def outputs(variables: Mapping[str, PyTree], inputs: Array) -> Array:
-    output, _, _ = train_step.forward(
-      recipe,
-      dict(variables),
-      inputs[:NUM_EXAMPLES],
-      train=True,
-      key=rng.fold(0, "premise"),
-    )
+  def outputs(variables: Mapping[str, PyTree], batch: Batch) -> Array:
+    first = {part: values[:NUM_EXAMPLES] for part, values in batch.items()}
+    with given.of_batch(first):
+      output, _, _ = train_step.forward(
+        recipe,
+        dict(variables),
+        first["inputs"],
+        train=True,
+        key=rng.fold(0, "premise"),
+      )
     return output.logits
 
-  def measured(variables: Mapping[str, PyTree], inputs: Array) -> Any:
+  def measured(variables: Mapping[str, PyTree], batch: Batch) -> Any:
     def of_moving(moving: PyTree) -> Array:
       params = frozen.put_back(variables["params"], moving)
-      return outputs({**variables, "params": params}, inputs)
+      return outputs({**variables, "params": params}, batch)
 
     moving = frozen.select(variables["params"], recipe.trained)
     return measure(of_moving, moving, dims)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from normjax import data as data_lib
 from normjax import errors, objectives, validate
-from normjax.nn import calling, start
+from normjax.nn import calling, given, start
 from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from normjax.nn.conv_norm import ConvNorm
@@ -120,7 +120,8 @@ def _step(structure: Structure, optimizer: optax.GradientTransformation):
   def step(variables, state, batch):
     def minimized(params):
       model = nn_variables.merge(structure, {**variables, "params": params})
-      output = calling.call(model, batch["inputs"], train=True)
+      with given.of_batch(batch):
+        output = calling.call(model, batch["inputs"], train=True)
       sums = objective.sums(nn_output.as_output(output), batch)
       stats = nn_variables.new_stats(structure, model, variables["stats"])
       weight = jnp.maximum(sums[objectives.WEIGHT], 1.0)

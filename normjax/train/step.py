@@ -11,7 +11,7 @@ from flax import nnx
 
 from normjax import errors, objectives, optim, outside, rng
 from normjax.metrics import Batch, Metric
-from normjax.nn import calling
+from normjax.nn import calling, given
 from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
@@ -163,13 +163,14 @@ def _gradients(
 
   def minimized(trained, grad_stats, stats, micro, index):
     params = frozen.put_back(state.params, trained)
-    output, stats, measured = forward(
-      recipe,
-      {"params": params, "stats": stats, "grad_stats": grad_stats},
-      micro["inputs"],
-      train=True,
-      key=jax.random.fold_in(key, index),
-    )
+    with given.of_batch(micro):
+      output, stats, measured = forward(
+        recipe,
+        {"params": params, "stats": stats, "grad_stats": grad_stats},
+        micro["inputs"],
+        train=True,
+        key=jax.random.fold_in(key, index),
+      )
     sums = mixup.sums(objective, output, micro)
     means = {name: value / total for name, value in sums.items()}
     return means.pop(objectives.MINIMIZED), (stats, means, measured)
@@ -228,7 +229,8 @@ def train_step(
   Args:
     recipe: static choices.
     state: after t updates.
-    batch: "inputs", "targets", "weight"; the t-th batch.
+    batch: "inputs", "targets", "weight", and "domain" where there are some;
+      the t-th batch.
     hyper: the run's scalars, by dotted path.
 
   Returns:
@@ -339,7 +341,8 @@ def evaluation_sums(
   recipe: Recipe, variables: dict[str, PyTree], batch: Batch, hyper: Hyper
 ) -> objectives.Sums:
   """The same of a model's variables: the optimizer has no part in it."""
-  output, _, _ = forward(recipe, variables, batch["inputs"], train=False)
+  with given.of_batch(batch):
+    output, _, _ = forward(recipe, variables, batch["inputs"], train=False)
   sums = recipe.make_objective(hyper).sums(output, batch)
   del sums[objectives.MINIMIZED]
   _check_names(sums, ())

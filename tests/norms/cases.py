@@ -102,6 +102,8 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     {"num_groups": 2, "eps": 0.1},
     {"num_groups": 2, "estimated": True},
   ),
+  "scenario_bn": ({"hidden_dim": 3}, {"hidden_dim": 3, "normalized": True}),
+  "film": ({"hidden_dim": 3},),
   "adain": (
     {"eps": 0.1},
     {
@@ -156,6 +158,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "derf",
     "seednorm",
     "pre_affine",
+    "film",
   ),
   "nothing": ("identity", "l2_norm", "adain"),
   "gains, of images": (
@@ -173,6 +176,11 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "evonorm_b1",
     "evonorm_b2",
     "cn",
+  ),
+  "running statistics, and a condition": (
+    "dsbn",
+    "conditional_batch_norm",
+    "scenario_bn",
   ),
 }
 

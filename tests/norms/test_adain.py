@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn import datasets
 
 from normjax import errors, norms
 from normjax.norms import adain
@@ -54,6 +55,63 @@ def test_all_content_is_the_image():
   y, _ = norm.apply({}, X, context=adain.style_of(OTHER))
   # eps = 1e-4 over a deviation above 1/2, of deviations below 8.
   np.testing.assert_allclose(y, X, rtol=0, atol=2e-4 * 8)
+
+
+def _patches(name, height, width):
+  """Of a photograph in scikit-learn, 8 by 8 pixels: (1, y, x, 192)."""
+  pixels = datasets.load_sample_image(name)[:height, :width] / 255
+  rows, columns = height // 8, width // 8
+  tiles = pixels.reshape(rows, 8, columns, 8, 3).transpose(0, 2, 1, 3, 4)
+  return tiles.reshape(1, rows, columns, 192)
+
+
+def test_patches_of_a_photograph_take_the_style_of_another():
+  """The moments are mixed; in float64 the formula, and the content alone."""
+  content = _patches("china.jpg", 96, 64)
+  style = _patches("flower.jpg", 64, 128)
+  with jax.enable_x64(True):
+    y, plain, whole, same = (
+      np.asarray(adain.stylize(jnp.asarray(content), jnp.asarray(style), **a))
+      for a in (
+        {},
+        {"style_weight": 1.0, "content_weight": 0.0},
+        {"style_weight": 0.0, "content_weight": 1.0},
+        {"style_weight": 0.3, "content_weight": 0.9, "eps": 0.5},
+      )
+    )
+
+  def of(x):
+    return x.mean((1, 2)), x.std((1, 2), ddof=1)
+
+  (content_mean, content_std), (style_mean, style_std) = of(content), of(style)
+  for got, a_s, a_c in ((y, 0.6, 0.4), (plain, 1.0, 0.0)):
+    mean, std = of(got)
+    np.testing.assert_allclose(
+      mean, a_s * style_mean + a_c * content_mean, rtol=0, atol=1e-12
+    )
+    # eps makes the content's deviation 1 - eps / (std + eps) of 1.
+    shrunk = content_std / (content_std + 1e-4)
+    expected = (a_s * style_std + a_c * content_std) * shrunk
+    np.testing.assert_allclose(std, expected, rtol=1e-12)
+  # |x - mean| eps / (std + eps), of numbers within 1.
+  bound = (1e-4 / content_std).max()
+  np.testing.assert_allclose(whole, content, rtol=0, atol=bound)
+  assert np.abs(y - content).max() > 0.1
+  mixed = 0.3 * style_std + 0.9 * content_std
+  expected = (content - content_mean) / (content_std + 0.5) * mixed
+  expected += 0.3 * style_mean + 0.9 * content_mean
+  np.testing.assert_allclose(same, expected, rtol=0, atol=1e-12)
+
+
+def test_one_style_for_all_and_styles_that_do_not_fit():
+  one = adain.stylize(X, OTHER[:1])
+  each = adain.stylize(X, jnp.repeat(OTHER[:1], len(X), axis=0))
+  np.testing.assert_allclose(one, each, rtol=0, atol=ATOL)
+  for style in (OTHER[:2], OTHER[..., :4]):
+    with pytest.raises(errors.UserError, match="needed: as many channels"):
+      adain.stylize(X, style)
+  with pytest.raises(errors.UserError, match=r"for images \(b, y, x, c\)"):
+    adain.stylize(X[0], OTHER)
 
 
 def test_contexts_that_do_not_fit_are_errors():
