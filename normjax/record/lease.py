@@ -144,6 +144,10 @@ class Leases:
         with self._lock:
           self._held[run_id] = number
         return None
+      # Whoever made that number lives: also a worker of a launcher that seems
+      # gone, which is about to write the result.
+      if (found := _last(self._folder, run_id)) and found.launcher:
+        self._observer.lives(found.launcher)
 
   def holder(self, run_id: str) -> Lease | None:
     """The lease of another launcher that works, or None."""
@@ -173,14 +177,19 @@ class Leases:
         return
 
   def forget(self, run_id: str) -> None:
-    """Removes the files of a run that is over."""
+    """Removes the files of a run that is over.
+
+    Also the one that this launcher made while another removed those before it:
+    left behind, it would be the last one's for ever.
+    """
     with self._lock:
-      self._held.pop(run_id, None)
+      held = self._held.pop(run_id, 0)
     for number in itertools.count(1):
       try:
         _path(self._folder, run_id, number).unlink()
       except FileNotFoundError:
-        return
+        if number > held:
+          return
 
   def lost(self) -> dict[str, Lease | None]:
     """Runs that were taken over since the last call, and by which lease."""

@@ -211,6 +211,62 @@ def test_who_was_taken_over_writes_no_result(tmp_path, leases, monkeypatch):
   assert lease._last(b._folder, "r").number == 3
 
 
+def _expired(a, b, clock):
+  """Has b take a for gone; what it read of it last."""
+  watch(b, clock)
+  a.take("r")
+  for _ in range(7):
+    assert b.take("r") is not None
+    clock.now_s += 10.0
+  return lease._last(a._folder, "r")
+
+
+def _read_late(monkeypatch, stale):
+  """Lets the next who looks see a lease that was the last one before."""
+  last, late = lease._last, [stale]
+  monkeypatch.setattr(
+    lease, "_last", lambda *x: late.pop() if late else last(*x)
+  )
+
+
+def test_a_worker_that_confirms_is_a_sign_of_life(
+  tmp_path, leases, monkeypatch
+):
+  """It is about to write the result, though its launcher is still."""
+  clock = Clock()
+  a, b = leases(host="far"), leases()
+  stale = _expired(a, b, clock)
+  monkeypatch.setenv(lease.VARIABLE, a.launcher.token)
+  lease.confirm(tmp_path / "runs" / "r")
+  _read_late(monkeypatch, stale)
+  assert b.take("r").number == 2
+  for _ in range(7):
+    assert b.take("r") is not None
+    clock.now_s += 10.0
+  assert b.take("r") is None
+
+
+def test_nothing_is_left_of_a_run_that_ended_meanwhile(leases, monkeypatch):
+  """Not even by who took it over while another removed what there was."""
+  a, b = leases(), leases()
+  a.take("r")
+  a.release("r")
+  stale = lease._last(a._folder, "r")
+  b.forget("r")
+  _read_late(monkeypatch, stale)
+  assert b.take("r") is None
+  assert [p.name for p in a._folder.glob("r.*")] == ["r.3"]
+  b.forget("r")
+  assert not list(a._folder.glob("r.*"))
+
+
+def test_a_result_that_is_there_stays(tmp_path):
+  run = RunDirectory(tmp_path / "runs" / "r", "r")
+  first = run.write_result(RunState.DONE, steps=4, metrics={"loss": 1.0})
+  again = run.write_result(RunState.DONE, steps=4, metrics={"loss": 2.0})
+  assert again == first == run.read_result().value
+
+
 def test_a_run_of_no_launcher_asks_nobody(tmp_path, leases, monkeypatch):
   leases().take("r")
   monkeypatch.delenv(lease.VARIABLE, raising=False)
