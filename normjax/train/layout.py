@@ -238,7 +238,10 @@ class Layout:
 
     init = self.traced(self.init)
     try:
-      said = jax.eval_shape(init, jax.tree.map(typed, params))
+      # Optax's `zeros_like` takes a sharding over from an argument only where
+      # the mesh is known.
+      with jax.sharding.use_abstract_mesh(explicit):
+        said = jax.eval_shape(init, jax.tree.map(typed, params))
     except errors.UserError:
       raise
     except Exception as error:  # What jax raises of such types is not public.

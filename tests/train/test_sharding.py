@@ -6,6 +6,7 @@ import types
 
 import jax
 import numpy as np
+import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
@@ -203,6 +204,19 @@ def test_an_optimizer_says_where_its_state_lies(name, field, spec):
   ]
   assert found
   assert {*found} == {spec}
+
+
+def test_moments_of_optax_lie_as_their_parameters():
+  """Of one's own optimizer too, which knows nothing of meshes."""
+  own = optax.MultiSteps(optax.adamw(0.1), 2).gradient_transformation()
+  _, made, state = _described(support.tiny_mlp(FSDP))
+  state = state._replace(optimizer_state=jax.eval_shape(own.init, state.params))
+  made = dataclasses.replace(made, init=own.init)
+  found = _specs(made.abstract_state(state).optimizer_state)
+  split = {path: s for path, s in _specs(state.params).items() if any(s)}
+  assert len(split) == 2
+  for kind in ("acc_grads", "inner_opt_state/0/mu", "inner_opt_state/0/nu"):
+    assert {path: found[f"{kind}/{path}"] for path in split} == split
 
 
 def test_an_init_that_multiplies_split_parameters_is_refused():
