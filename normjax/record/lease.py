@@ -179,17 +179,14 @@ class Leases:
   def forget(self, run_id: str) -> None:
     """Removes the files of a run that is over.
 
-    Also the one that this launcher made while another removed those before it:
-    left behind, it would be the last one's for ever.
+    The last one first, and the one that this launcher made while another
+    removed those before it: behind a gap it would be there for ever.
     """
     with self._lock:
       held = self._held.pop(run_id, 0)
-    for number in itertools.count(1):
-      try:
-        _path(self._folder, run_id, number).unlink()
-      except FileNotFoundError:
-        if number > held:
-          return
+    last = sum(1 for _ in _chain(self._folder, run_id))
+    for number in range(max(held, last), 0, -1):
+      _path(self._folder, run_id, number).unlink(missing_ok=True)
 
   def lost(self) -> dict[str, Lease | None]:
     """Runs that were taken over since the last call, and by which lease."""
