@@ -22,7 +22,8 @@ import orbax.checkpoint as ocp
 
 from normjax import errors, faults
 from normjax.record import files
-from normjax.train import digest, distributed
+from normjax.train import digest
+from normjax.train.processes import distributed
 from normjax.train.state import State
 
 _LOG = logging.getLogger(__name__)

@@ -15,19 +15,13 @@ from normjax.data import dataset as dataset_lib
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
-from normjax.train import (
-  data_wait,
-  distributed,
-  fit,
-  model_flops,
-  peaks,
-  premise,
-  profile,
-)
+from normjax.train import fit, premise
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Measured
+from normjax.train.processes import distributed
 from normjax.train.program import Program
 from normjax.train.state import State
+from normjax.train.throughput import data_wait, model_flops, peaks, profile
 
 _LOG = logging.getLogger(__name__)
 

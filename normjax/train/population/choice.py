@@ -14,8 +14,9 @@ import numpy as np
 
 from normjax import build
 from normjax.record import choices
-from normjax.train import chunks, cost
-from normjax.train import together as together_lib
+from normjax.train import cost
+from normjax.train.population import chunks
+from normjax.train.population import together as together_lib
 from normjax.train.request import Run
 
 _LOG = logging.getLogger(__name__)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from normjax.train import program, shared, state
+from normjax.train import program, state
 from normjax.train import step as train_step
-from normjax.train import together as together_lib
+from normjax.train.population import shared
+from normjax.train.population import together as together_lib
 from tests import support
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from normjax import build, configure, errors, stopping
 from normjax.record import files
-from normjax.train import chunks, entry, program
-from normjax.train import together as together_lib
+from normjax.train import entry, program
+from normjax.train.population import chunks
+from normjax.train.population import together as together_lib
 from tests import support
 
 BASE = {

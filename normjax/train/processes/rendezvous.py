@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from normjax import errors
-from normjax.train.group import Group, Line
-from normjax.train.place import Place
+from normjax.train.processes.group import Group, Line
+from normjax.train.processes.place import Place
 
 _HELLO_S = 5.0
 _RETRY_S = 0.1

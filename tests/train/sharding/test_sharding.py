@@ -14,17 +14,8 @@ from kernels_pallas import aot
 from kernels_pallas.aot import hlo
 from normjax import build, configure, errors, models
 from normjax.nn import model_roles, roles, stream_layout
-from normjax.train import (
-  checkpoint,
-  drawing,
-  layout,
-  layout_axes,
-  layout_rules,
-  preview,
-  program,
-  reopen,
-  step,
-)
+from normjax.train import checkpoint, drawing, preview, program, reopen, step
+from normjax.train.sharding import layout, layout_axes, layout_rules, told
 from tests import support
 
 FSDP = {
@@ -482,7 +473,7 @@ def test_a_billion_parameters_fit_eight_chips(monkeypatch, capsys):
     devices=8,
     donate=0,
   )
-  held = layout.bytes_per_device(state)
+  held = told.bytes_per_device(state)
   with capsys.disabled():
     print(
       f"\nllama 1b, 8 x v5e: {held / 1e9:.2f} GB of state and"

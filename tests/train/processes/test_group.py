@@ -10,8 +10,8 @@ import time
 import pytest
 
 from normjax import errors
-from normjax.train import place, rendezvous
-from normjax.train.group import Group, Line
+from normjax.train.processes import place, rendezvous
+from normjax.train.processes.group import Group, Line
 
 PATIENCE_S = 20.0
 
