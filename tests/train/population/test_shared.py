@@ -82,6 +82,13 @@ def test_what_a_member_alone_could_say_is_shared():
       lambda w: jax.lax.cond(gap, jnp.sin, jnp.cos, w * batch * hyper["rate"]),
       before.params,
     )
+    # Whether a gradient is skipped is of a member, and of no scalar's making.
+    gradients = jax.tree.map(
+      lambda g: jax.lax.cond(
+        jnp.all(jnp.isfinite(g)), jnp.positive, jnp.zeros_like, g
+      ),
+      gradients,
+    )
     _, moved = transform.update(gradients, before.optimizer_state)
     after = before._replace(
       step=before.step + 1,
