@@ -15,6 +15,7 @@ from normjax.record import files
 from normjax.train import entry, program
 from normjax.train.population import chunks
 from normjax.train.population import together as together_lib
+from normjax.train.throughput import peaks
 from tests import support
 
 BASE = {
@@ -72,11 +73,16 @@ def test_the_record_says_where_a_member_stood(straight):
   ]
 
 
-def test_trials_of_one_seed_have_their_batches_in_common(straight, tmp_path):
+def test_trials_of_one_seed_have_their_batches_in_common(
+  straight, tmp_path, monkeypatch
+):
   """A larger rate changes nothing for the member beside it."""
+  monkeypatch.setattr(peaks, "flops_per_s", lambda *_: 1e12)
   lanes = {"first": {}, "faster": {"optimizer.learning_rate": 0.01}}
   runs = _runs(tmp_path, lanes)
-  entry.run_together(runs, most=4)
+  result, _ = entry.run_together(runs, most=4)
+  assert result["peak_flops_per_s"] == 0.5e12  # Its share of the device.
+  assert 0 < result["mfu"] < 1
   record = files.read_json(tmp_path / "first" / files.RUN)
   told = record["provenance"]["population"]
   assert told == {"size": 2, "place": 0, "batches": "of all"}
