@@ -230,12 +230,14 @@ class Layout:
       sharding = NamedSharding(explicit, leaf.sharding.spec)
       return abstract(leaf, sharding)
 
-    init = self.traced(self.init)
+    init, given = self.traced(self.init), jax.tree.map(typed, params)
     try:
       # Optax's `zeros_like` takes a sharding over from an argument only where
-      # the mesh is known.
-      with jax.sharding.use_abstract_mesh(explicit):
-        said = jax.eval_shape(init, jax.tree.map(typed, params))
+      # the mesh is known; where it is, fewer arrays go together.
+      known = jax.sharding.use_abstract_mesh(explicit)
+      with contextlib.suppress(Exception), known:
+        return self._placed(tree, jax.eval_shape(init, given))
+      said = jax.eval_shape(init, given)
     except errors.UserError:
       raise
     except Exception as error:  # What jax raises of such types is not public.
@@ -246,6 +248,11 @@ class Layout:
         " makes its arrays like the parameters, or train.layout.fsdp=1 and"
         " train.layout.tensor=1."
       ) from error
+
+    return self._placed(tree, said)
+
+  def _placed(self, tree: PyTree, said: PyTree) -> PyTree:
+    """The tree's shapes, each where another one's type says that it lies."""
 
     def place(leaf, like):
       spec = getattr(like.sharding, "spec", PartitionSpec())

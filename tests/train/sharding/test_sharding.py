@@ -5,6 +5,7 @@ import functools
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -208,6 +209,18 @@ def test_moments_of_optax_lie_as_their_parameters():
   assert len(split) == 2
   for kind in ("acc_grads", "inner_opt_state/0/mu", "inner_opt_state/0/nu"):
     assert {path: found[f"{kind}/{path}"] for path in split} == split
+
+
+def test_an_init_that_knows_no_mesh_is_traced_without():
+  def init(params):
+    stack = lambda w: jnp.stack([w, jnp.ones(w.shape)])  # noqa: E731
+    return jax.tree.map(stack, params)
+
+  _, made, state = _described(support.tiny_mlp(FSDP))
+  state = state._replace(optimizer_state=jax.eval_shape(init, state.params))
+  made = dataclasses.replace(made, init=init)
+  specs = _specs(made.abstract_state(state).optimizer_state)
+  assert P(None, "fsdp", None) in specs.values()
 
 
 def test_an_init_that_multiplies_split_parameters_is_refused():
