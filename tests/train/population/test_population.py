@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from normjax import build, configure, errors, stopping
-from normjax.record import files
+from normjax.record import choices, files
 from normjax.train import entry, program
-from normjax.train.population import chunks
+from normjax.train.population import choice, chunks
 from normjax.train.population import together as together_lib
 from normjax.train.throughput import peaks
 from tests import support
@@ -224,6 +224,21 @@ def test_chunks_are_halved_until_they_fit(tmp_path, monkeypatch):
   assert sizes(None) == sizes(450) == [4, 1]
   assert sizes(440) == [2, 3]
   assert sizes(150) == [1] * 5
+
+
+def test_a_choice_that_memory_did_not_allow_is_one_too(tmp_path, monkeypatch):
+  """Else each list of runs would try again, and one may come through."""
+
+  def timed(runs, most):
+    raise MemoryError
+
+  monkeypatch.setattr(choice, "_timed", timed)
+  runs = _runs(tmp_path)
+  assert choice.members(runs, 4, tmp_path) == 1
+  monkeypatch.undo()
+  assert choice.members(runs, 4, tmp_path) == 1
+  found = choices.read(tmp_path, build.program_key(runs[0].config))
+  assert (found["together"], found["why"]) == (False, "memory")
 
 
 # ----- As good as alone -----
