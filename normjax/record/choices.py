@@ -5,7 +5,7 @@
 The first one who chooses is right; whoever comes later reads.
 """
 
-import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,17 @@ def read(out: Path, program: str) -> Mapping[str, Any] | None:
 
 def write(out: Path, program: str, choice: Mapping[str, Any]) -> None:
   """Keeps a choice, unless another process was first."""
-  path, text = _path(out, program), json.dumps(files.finite(choice)) + "\n"
-  is_first = files.create_text(path, text)
-  if not is_first and read(out, program) is None:  # It is damaged.
-    files.write_text(path, text)
+  path = _path(out, program)
+  path.parent.mkdir(exist_ok=True)
+  own = path.with_suffix(f".{os.getpid()}")
+  files.write_json(own, choice)
+  try:
+    os.link(own, path)
+  except FileExistsError:
+    if read(out, program) is None:  # It is damaged.
+      own.replace(path)
+  finally:
+    own.unlink(missing_ok=True)
 
 
 def _path(out: Path, program: str) -> Path:
