@@ -50,14 +50,8 @@ def _show(
 
   from normjax import build, train
   from normjax.record import probes
-  from normjax.train import (
-    check,
-    frozen,
-    layer_decay,
-    layout,
-    preview,
-    program,
-  )
+  from normjax.train import check, frozen, layer_decay, preview, program
+  from normjax.train.sharding import told
 
   check.check(config)
   program.check_start(config)
@@ -79,7 +73,7 @@ def _show(
   if config.log.probes:
     preview.check_probes(preview.preview(config).unmatched(config.log.probes))
   updates = layer_decay.describe_updates(config, moving, recipe.roles)
-  where, lines = layout.describe(config, recipe, state)
+  where, lines = told.describe(config, recipe, state)
   table = Table(title="parameters", box=box.SIMPLE)
   headers = ["parameter", "role", "shape", "count", "update"]
   for header in [*headers, "split"] if where else headers:

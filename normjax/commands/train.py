@@ -128,7 +128,7 @@ def _joined(values: flags.FlagValues, run_id: str) -> Iterator[bool]:
   if not values["distributed"].value:
     yield True
     return
-  from normjax.train import distributed, place
+  from normjax.train.processes import distributed, place
 
   timeout_s = values["start_timeout_s"].value
   given = (values[name].value for name in _PLACE)
@@ -198,7 +198,9 @@ def _train(
   tells: bool,
 ) -> int:
   from normjax import train  # Late: imports jax.
-  from normjax.train import check, distributed, preview, profile
+  from normjax.train import check, preview
+  from normjax.train.processes import distributed
+  from normjax.train.throughput import profile
 
   files = RunDirectory(directory, configure.run_id(config))
 

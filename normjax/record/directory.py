@@ -192,8 +192,21 @@ class RunDirectory:
 
   # ----- Writing -----
 
+  def check_held(self) -> None:
+    """Ends a run that is another launcher's by now.
+
+    Raises:
+      LostLeaseError: it was taken over.
+    """
+    lease.check(self.path)
+
   def write_run(self, **fields: Any) -> None:
-    """Replaces `run.json`."""
+    """Replaces `run.json`.
+
+    Raises:
+      LostLeaseError: another launcher has taken the run over.
+    """
+    lease.check(self.path)
     self._write(files.RUN, fields)
 
   def write_status(self, state: RunState, **fields: Any) -> None:
@@ -215,10 +228,15 @@ class RunDirectory:
   def write_result(self, state: RunState, **fields: Any) -> dict[str, Any]:
     """Writes `result.json`, which ends the run; returns what it holds.
 
+    Of two that end a run, as where one seemed dead, the first one's stays: what
+    others have read must not change.
+
     Raises:
       LostLeaseError: another launcher has taken the run over.
     """
     lease.confirm(self.path)
+    if (there := self.read_result().value) is not None:
+      return dict(there)
     return self._write(files.RESULT, {"state": state, **fields})
 
   def _write(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:

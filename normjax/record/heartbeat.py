@@ -204,6 +204,10 @@ class Observer:
     # Without a file too: names may be late on their way between machines.
     return self.is_still(launcher.token, _content(path))
 
+  def lives(self, launcher: Launcher) -> None:
+    """Begins anew with a launcher that was seen, or a worker of it."""
+    self._seen.pop(launcher.token, None)
+
   def is_still(self, what: str, content: bytes) -> bool:
     """Whether something was seen to have one content long enough."""
     now_s = self._clock()

@@ -34,14 +34,13 @@ from pathlib import Path
 from typing import Any
 
 from normjax import errors
-from normjax.record import files, heartbeat, lock
+from normjax.record import files, heartbeat
 from normjax.record.heartbeat import (
   BEAT_S,
   EXPIRY_S,
   Heartbeat,
   Launcher,
   Observer,
-  launchers,
 )
 
 FOLDER = "leases"
@@ -132,7 +131,7 @@ class Leases:
     ended the run since.
     """
     while True:
-      last = _last(self._folder, run_id)
+      last = newest(self._folder, run_id)
       if last is not None and self._is_mine(last) and last.word is Word.HELD:
         with self._lock:
           self._held[run_id] = last.number
@@ -144,10 +143,14 @@ class Leases:
         with self._lock:
           self._held[run_id] = number
         return None
+      # Whoever made that number lives: also a worker of a launcher that seems
+      # gone, which is about to write the result.
+      if (found := newest(self._folder, run_id)) and found.launcher:
+        self._observer.lives(found.launcher)
 
   def holder(self, run_id: str) -> Lease | None:
     """The lease of another launcher that works, or None."""
-    last = _last(self._folder, run_id)
+    last = newest(self._folder, run_id)
     if last is None or self._is_mine(last) or self._is_free(run_id, last):
       return None
     return last
@@ -168,19 +171,21 @@ class Leases:
     # A worker may have confirmed it, with the next number.
     while not self._write(run_id, number + 1, word, given_up):
       number += 1
-      last = _last(self._folder, run_id)
+      last = newest(self._folder, run_id)
       if last is None or not self._is_mine(last):
         return
 
   def forget(self, run_id: str) -> None:
-    """Removes the files of a run that is over."""
+    """Removes the files of a run that is over.
+
+    The last one first, and the one that this launcher made while another
+    removed those before it: behind a gap it would be there for ever.
+    """
     with self._lock:
-      self._held.pop(run_id, None)
-    for number in itertools.count(1):
-      try:
-        _path(self._folder, run_id, number).unlink()
-      except FileNotFoundError:
-        return
+      held = self._held.pop(run_id, 0)
+    last = sum(1 for _ in _chain(self._folder, run_id))
+    for number in range(max(held, last), 0, -1):
+      _path(self._folder, run_id, number).unlink(missing_ok=True)
 
   def lost(self) -> dict[str, Lease | None]:
     """Runs that were taken over since the last call, and by which lease."""
@@ -193,7 +198,7 @@ class Leases:
     with self._lock:
       if run_id not in self._held:
         return False
-    last = _last(self._folder, run_id)
+    last = newest(self._folder, run_id)
     return last is not None and self._is_mine(last)
 
   def _look(self) -> None:
@@ -201,7 +206,7 @@ class Leases:
     with self._lock:
       held = list(self._held)
     for run_id in held:
-      last = _last(self._folder, run_id)
+      last = newest(self._folder, run_id)
       if last is not None and self._is_mine(last):
         continue
       with self._lock:
@@ -272,7 +277,7 @@ def _check(directory: Path, *, confirms: bool) -> None:
   if not token or not folder.is_dir():
     return  # No launcher's worker, as of `normjax train`.
   while True:
-    last = _last(folder, run_id)
+    last = newest(folder, run_id)
     if last is None or last.launcher is None:
       break
     if last.launcher.token != token or last.word is not Word.HELD:
@@ -287,50 +292,6 @@ def _check(directory: Path, *, confirms: bool) -> None:
   )
 
 
-# ----- What people ask -----
-
-
-def holders(out: Path, observer: Observer) -> dict[str, Launcher]:
-  """Whose runs are now, by run id, but for launchers known to be gone.
-
-  Args:
-    out: of the sweep.
-    observer: of its leases.
-  """
-  folder = out / FOLDER
-  try:
-    names = os.listdir(folder)
-  except (FileNotFoundError, NotADirectoryError):
-    return {}
-  found = {}
-  for run_id in {name.rpartition(".")[0] for name in names} - {""}:
-    last = _last(folder, run_id)
-    if last is not None and last.launcher and last.word is Word.HELD:
-      found[run_id] = last.launcher
-  gone = {each: observer.is_gone(each) for each in {*found.values()}}
-  return {run_id: each for run_id, each in found.items() if not gone[each]}
-
-
-def is_abandoned(out: Path, observer: Observer) -> bool:
-  """Whether all launchers that have begun here are known to be gone.
-
-  Nothing is known where none began.
-
-  Args:
-    out: of the sweep.
-    observer: of its leases.
-  """
-  folder = out / FOLDER
-  if not folder.is_dir():  # As versions left it that had one launcher.
-    return lock.is_abandoned(out)
-  return all(map(observer.is_gone, launchers(folder)))
-
-
-def observe(out: Path) -> Observer:
-  """Of a sweep's launchers, for who looks at it again and again."""
-  return Observer(out / FOLDER)
-
-
 # ----- Files -----
 
 
@@ -338,7 +299,7 @@ def _path(folder: Path, run_id: str, number: int) -> Path:
   return folder / f"{run_id}.{number}"
 
 
-def _last(folder: Path, run_id: str) -> Lease | None:
+def newest(folder: Path, run_id: str) -> Lease | None:
   """The last of a run's files."""
   found = None
   for lease in _chain(folder, run_id):

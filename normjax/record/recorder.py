@@ -54,7 +54,7 @@ class Recorder:
     self._directory, self._config, self._writes = directory, config, writes
     self._from_writer = from_writer
     self._started_s = time.perf_counter()
-    self._status_written_s = 0.0
+    self._status_written_s = self._checked_s = 0.0
     self._progress: dict[str, Any] = {"step": 0, "loss": None}
     self._newest: dict[str, float | None] = {}  # "kind/metric" -> value.
     self._zero_gradient = ZeroGradient()
@@ -201,6 +201,8 @@ class Recorder:
     time_s = round(self.clock["train"], 4)
     row = {"step": step, "kind": kind, "time_s": time_s, **values}
     if self._rows is not None:
+      if time.perf_counter() - self._checked_s > _STATUS_EVERY_S:
+        self._check_held()
       self._rows.append(row)
     self._remember(row)
     for mirror in self._mirrors:
@@ -220,9 +222,19 @@ class Recorder:
         if name not in files.ROW_KEYS:
           self._newest[f"{row['kind']}/{name}"] = value
 
+  def _check_held(self) -> None:
+    """Writes nothing more where another launcher has taken the run over."""
+    self._directory.check_held()
+    self._checked_s = time.perf_counter()
+
   def sync(self) -> None:
-    """Makes the rows durable: called before a checkpoint is saved."""
+    """Makes the rows durable: called before a checkpoint is saved.
+
+    Raises:
+      LostLeaseError: another launcher has taken the run over.
+    """
     if self._rows is not None:
+      self._check_held()
       self._rows.sync()
 
   def status(self, state: RunState, message: str = "") -> None:

@@ -33,8 +33,9 @@ TIMES = (
 
 SPEED = (
   "MFU: 3 times the products of a forward pass, per second of the median step,"
-  " over the most that the devices' vendor states. Peak memory: of a device,"
-  " since its process began."
+  " over the most that the devices' vendor states, of which a member of a"
+  " population has its share. Peak memory: of a device, since its process"
+  " began, with whatever ran there before."
 )
 
 

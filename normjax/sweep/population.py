@@ -10,7 +10,7 @@ OFF, AUTO = "off", "auto"
 # kernels, that of one takes 200.
 AUTO_MEMBERS = 16
 ALONE = "normjax.train:run"
-_RUNNERS = "normjax.train.side_by_side"
+_RUNNERS = "normjax.train.population.side_by_side"
 
 
 def check(name: str, value: Any) -> None:

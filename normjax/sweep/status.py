@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from normjax import errors, escape
-from normjax.record import lease
+from normjax.record import holders
 from normjax.record.directory import (
   PLAN,
   RunDirectory,
@@ -176,7 +176,7 @@ class Watch:
     if not self._is_sweep:
       find_runs(out)
     self._ledger: Ledger | None = None
-    self._observer = lease.observe(out)
+    self._observer = holders.observe(out)
 
   def read(self) -> Status:
     """Where the runs are now.
@@ -212,7 +212,7 @@ class Watch:
     self._ledger.refresh()
     points = [_point(each, plan["tuned"]) for each in plan["points"]]
     records = {p.run_id: self._ledger.record(p.run_id) for p in points}
-    launchers = lease.holders(self._out, self._observer)
+    launchers = holders.by_run(self._out, self._observer)
     lines = [
       _line(
         records[p.run_id],
@@ -229,7 +229,7 @@ class Watch:
       num_points,
       plan["metric"],
       _left_s(points, records, num_points - len(points)),
-      lease.is_abandoned(self._out, self._observer),
+      holders.is_abandoned(self._out, self._observer),
       tuple(text for r in records.values() for text in r.problems),
     )
 

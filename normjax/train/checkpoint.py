@@ -22,7 +22,8 @@ import orbax.checkpoint as ocp
 
 from normjax import errors, faults
 from normjax.record import files
-from normjax.train import digest, distributed
+from normjax.train import digest
+from normjax.train.processes import distributed
 from normjax.train.state import State
 
 _LOG = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class Checkpoints:
         distributed.from_first(functools.partial(self._move, step, aside))
         self._manager.reload()
       else:
-        if not has_seal(self._directory / str(step)):
+        if _SEAL not in found:
           problems.append(
             f"checkpoint {step} has no fingerprints, being of an earlier"
             " version; it was taken as it is"
@@ -116,19 +117,22 @@ class Checkpoints:
 
   def _try_read(self, step: int, abstract_state: State) -> tuple[Any, str]:
     """What a checkpoint holds, and what is wrong with it, in any process."""
-    found, wrong = _tried(lambda: self._read(step, abstract_state))
+    folder = self._directory / str(step)
+    # All check or none does: it takes all of them.
+    is_sealed = distributed.from_first(lambda: has_seal(folder))
+    found, wrong = _tried(lambda: self._read(step, abstract_state, is_sealed))
     wrong = next(filter(None, distributed.every(wrong)), "")
     if not wrong:
       # All together: what no process holds whole, none can compare alone.
       _, wrong = _tried(lambda: self._check(step, found))
     return found, wrong
 
-  def _read(self, step: int, abstract_state: State) -> Any:
+  def _read(self, step: int, abstract_state: State, is_sealed: bool) -> Any:
     items: dict[str, Any] = {
       "state": ocp.args.StandardRestore(abstract_state.branches()),
       "clock": ocp.args.JsonRestore(),
     }
-    if has_seal(self._directory / str(step)):
+    if is_sealed:
       items[_SEAL] = ocp.args.JsonRestore()
     return self._manager.restore(step, args=ocp.args.Composite(**items))
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from normjax.metrics import Metric
 from normjax.train import frozen as frozen_lib
-from normjax.train import layout as layout_lib
 from normjax.train import state as train_state
 from normjax.train import step as train_step
+from normjax.train.sharding import layout as layout_lib
 
 
 class Arguments(NamedTuple):

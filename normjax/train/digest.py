@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from normjax.train import distributed
+from normjax.train.processes import distributed
 from normjax.types import Array, PyTree
 
 # g of the formula; Knuth's choice.

@@ -13,23 +13,16 @@ from typing import Any, NamedTuple
 from normjax import build, configure, errors
 from normjax.record.directory import RunState
 from normjax.record.recorder import Recorder
-from normjax.train import (
-  check,
-  checkpoint,
-  chunks,
-  data_change,
-  distributed,
-  folders,
-  loop,
-  population,
-  profile,
-  program,
-)
+from normjax.train import check, checkpoint, data_change, loop, program
 from normjax.train import compiled as compiled_lib
-from normjax.train import together as together_lib
 from normjax.train.alone import Alone
 from normjax.train.lane import Lane, Observer
+from normjax.train.population import chunks
+from normjax.train.population import together as together_lib
+from normjax.train.population.stepper import Population
+from normjax.train.processes import distributed, folders
 from normjax.train.request import Run, ignore
+from normjax.train.throughput import profile
 
 _LOG = logging.getLogger(__name__)
 
@@ -257,7 +250,7 @@ def _make(chunk: chunks.Chunk) -> _Made:
   )
 
   def stepper(lanes):
-    return population.Population(
+    return Population(
       together,
       compiled,
       lanes,

@@ -15,19 +15,13 @@ from normjax.data import dataset as dataset_lib
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
-from normjax.train import (
-  data_wait,
-  distributed,
-  fit,
-  model_flops,
-  peaks,
-  premise,
-  profile,
-)
+from normjax.train import fit, premise
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Measured
+from normjax.train.processes import distributed
 from normjax.train.program import Program
 from normjax.train.state import State
+from normjax.train.throughput import data_wait, model_flops, peaks, profile
 
 _LOG = logging.getLogger(__name__)
 
@@ -227,11 +221,14 @@ class Lane:
 
     `flops_per_step` is the compiler's count, on one device; None where it has
     none. The body of a loop, as of accumulation, counts once. What the model's
-    own operations are is told where the devices' peak is known.
+    own operations are is told where the devices' peak is known. A member of a
+    population has its share of that: the step is of all of them.
     """
     peak = peaks.flops_per_s(
       self.program.layout.mesh.devices.flat, peaks.arithmetic(self.config)
     )
+    if peak is not None:
+      peak /= self._population["size"]
     batch_size = self.config.train.batch_size
     is_text = self.dataset.reads == "tokens"
     inputs = self.dataset.train_batch(0, 0, batch_size)["inputs"]

@@ -10,8 +10,9 @@ import jax
 from normjax import build, configure, errors, objectives
 from normjax.record import probed, sources, target
 from normjax.registry import near_misses
-from normjax.train import drawing, evaluate, layout, program
+from normjax.train import drawing, evaluate, program
 from normjax.train import step as train_step
+from normjax.train.sharding import layout
 
 # The probes whose value is the whole name; others end in a statistic.
 _SINGLE = ("gradient_norm", "effective_learning_rate", "weight_norm")

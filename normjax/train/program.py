@@ -16,7 +16,6 @@ from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
 from normjax.train import (
   average,
-  distributed,
   drawing,
   fit,
   layer_decay,
@@ -25,10 +24,11 @@ from normjax.train import (
   schedules,
 )
 from normjax.train import frozen as frozen_lib
-from normjax.train import layout as layout_lib
 from normjax.train import state as train_state
 from normjax.train import step as train_step
 from normjax.train.compiled import Arguments, Lowered, Program
+from normjax.train.processes import distributed
+from normjax.train.sharding import layout as layout_lib
 
 
 def enable_cache() -> None:

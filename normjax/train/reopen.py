@@ -9,9 +9,10 @@ from flax import nnx
 from normjax import build, configure
 from normjax.metrics import Metric
 from normjax.nn import variables as nn_variables
-from normjax.train import layout as layout_lib
-from normjax.train import layout_axes, program
+from normjax.train import program
 from normjax.train import step as train_step
+from normjax.train.sharding import layout as layout_lib
+from normjax.train.sharding import layout_axes
 from normjax.train.state import State
 from normjax.types import Hyper
 

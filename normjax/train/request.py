@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from normjax import configure
 from normjax.record.directory import RunDirectory
-from normjax.train import profile
 from normjax.train.lane import Observer
+from normjax.train.throughput import profile
 
 
 def ignore(name: str, step: int) -> None:

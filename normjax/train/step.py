@@ -18,14 +18,8 @@ from normjax.nn.model_roles import Roles
 from normjax.optim import in_place
 from normjax.record import probes
 from normjax.record.files import ROW_KEYS
-from normjax.train import (
-  average,
-  device_parts,
-  frozen,
-  measure,
-  mixup,
-  precision,
-)
+from normjax.train import average, frozen, measure, mixup, precision
+from normjax.train.sharding import device_parts
 from normjax.train.state import State, create
 from normjax.types import Array, Hyper, PyTree
 

@@ -11,7 +11,7 @@ from normjax import build
 from normjax.bench import compiled_steps
 from normjax.train import program
 from normjax.train import step as train_step
-from normjax.train import together as together_lib
+from normjax.train.population import together as together_lib
 
 MEMBERS = 16
 SMALL = {

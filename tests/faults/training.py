@@ -99,16 +99,16 @@ FAULTS = (
   Fault(
     "resume off by one",
     "normjax/train/lane.py",
-    "self.step = int(self.state.step)",
-    "self.step = int(self.state.step) + (restored is not None)",
+    "self.step = int(state.step)",
+    "self.step = int(state.step) + (restored is not None)",
     "tests/train/test_loop.py"
     "::test_a_damaged_checkpoint_falls_back_to_the_one_before",
   ),
   Fault(
     "oldest checkpoint is used",
     "normjax/train/checkpoint.py",
-    "sorted(self._manager.all_steps(), reverse=True)",
-    "sorted(self._manager.all_steps())",
+    "sorted(steps, reverse=True)",
+    "sorted(steps)",
     "tests/train/test_loop.py"
     "::test_a_damaged_checkpoint_falls_back_to_the_one_before",
   ),
@@ -162,8 +162,8 @@ FAULTS = (
   Fault(
     "runs that all measure what validates",
     "normjax/train/lane.py",
-    "self._evaluated = build.evaluation_dataset(config)",
-    "self._evaluated = self._dataset",
+    "self.evaluated = build.evaluation_dataset(config)",
+    "self.evaluated = self.dataset",
     "tests/runs/test_run.py::test_a_run_evaluates_on_the_split_of_its_config",
   ),
   Fault(

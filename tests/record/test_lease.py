@@ -11,7 +11,7 @@ import time
 import pytest
 
 from normjax import errors
-from normjax.record import files, heartbeat, lease
+from normjax.record import files, heartbeat, holders, lease
 from normjax.record.directory import RunDirectory, RunState
 from normjax.record.heartbeat import Launcher, Observer
 from tests import support
@@ -111,7 +111,7 @@ def test_another_machine_s_lease_ends_when_it_was_seen_still_long_enough(
   clock.now_s += 10.0
   assert b.take("r") is None
   a._look()
-  assert a.lost() == {"r": lease._last(a._folder, "r")}
+  assert a.lost() == {"r": lease.newest(a._folder, "r")}
   assert a.lost() == {}
 
 
@@ -208,7 +208,63 @@ def test_who_was_taken_over_writes_no_result(tmp_path, leases, monkeypatch):
   monkeypatch.setenv(lease.VARIABLE, b.launcher.token)
   run.write_result(RunState.DONE, steps=4, metrics={})
   # And while it is written, nobody takes it over any more.
-  assert lease._last(b._folder, "r").number == 3
+  assert lease.newest(b._folder, "r").number == 3
+
+
+def _expired(a, b, clock):
+  """Has b take a for gone; what it read of it last."""
+  watch(b, clock)
+  a.take("r")
+  for _ in range(7):
+    assert b.take("r") is not None
+    clock.now_s += 10.0
+  return lease.newest(a._folder, "r")
+
+
+def _read_late(monkeypatch, stale):
+  """Lets the next who looks see a lease that was the last one before."""
+  last, late = lease.newest, [stale]
+  monkeypatch.setattr(
+    lease, "newest", lambda *x: late.pop() if late else last(*x)
+  )
+
+
+def test_a_worker_that_confirms_is_a_sign_of_life(
+  tmp_path, leases, monkeypatch
+):
+  """It is about to write the result, though its launcher is still."""
+  clock = Clock()
+  a, b = leases(host="far"), leases()
+  stale = _expired(a, b, clock)
+  monkeypatch.setenv(lease.VARIABLE, a.launcher.token)
+  lease.confirm(tmp_path / "runs" / "r")
+  _read_late(monkeypatch, stale)
+  assert b.take("r").number == 2
+  for _ in range(7):
+    assert b.take("r") is not None
+    clock.now_s += 10.0
+  assert b.take("r") is None
+
+
+def test_nothing_is_left_of_a_run_that_ended_meanwhile(leases, monkeypatch):
+  """Not even by who took it over while another removed what there was."""
+  a, b = leases(), leases()
+  a.take("r")
+  a.release("r")
+  stale = lease.newest(a._folder, "r")
+  b.forget("r")
+  _read_late(monkeypatch, stale)
+  assert b.take("r") is None
+  assert [p.name for p in a._folder.glob("r.*")] == ["r.3"]
+  b.forget("r")
+  assert not list(a._folder.glob("r.*"))
+
+
+def test_a_result_that_is_there_stays(tmp_path):
+  run = RunDirectory(tmp_path / "runs" / "r", "r")
+  first = run.write_result(RunState.DONE, steps=4, metrics={"loss": 1.0})
+  again = run.write_result(RunState.DONE, steps=4, metrics={"loss": 2.0})
+  assert again == first == run.read_result().value
 
 
 def test_a_run_of_no_launcher_asks_nobody(tmp_path, leases, monkeypatch):
@@ -278,9 +334,9 @@ def test_of_two_that_take_over_at_once_one_gets_it(leases, monkeypatch):
     assert b.take("r") is not None
     assert c.take("r") is not None
     clock.now_s += 10.0
-  last, stale = lease._last, [lease._last(a._folder, "r")] * 2
+  last, stale = lease.newest, [lease.newest(a._folder, "r")] * 2
   monkeypatch.setattr(
-    lease, "_last", lambda *x: stale.pop() if stale else last(*x)
+    lease, "newest", lambda *x: stale.pop() if stale else last(*x)
   )
   assert b.take("r") is None
   assert c.take("r").launcher == b.launcher
@@ -313,11 +369,11 @@ def test_the_end_leaves_nothing_held(tmp_path, leases):
   with lease.Leases(tmp_path) as a:
     a.take("r")
     a.take("s")
-    observer = lease.observe(tmp_path)
-    assert set(lease.holders(tmp_path, observer)) == {"r", "s"}
-    assert not lease.is_abandoned(tmp_path, observer)
-  assert lease.holders(tmp_path, observer) == {}
-  assert lease.is_abandoned(tmp_path, observer)
+    observer = holders.observe(tmp_path)
+    assert set(holders.by_run(tmp_path, observer)) == {"r", "s"}
+    assert not holders.is_abandoned(tmp_path, observer)
+  assert holders.by_run(tmp_path, observer) == {}
+  assert holders.is_abandoned(tmp_path, observer)
   said = json.loads((tmp_path / "leases/r.2").read_text())
   assert said["word"] == "released"
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from normjax import configure
-from normjax.record import files
+from normjax import configure, errors
+from normjax.record import files, lease
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
 
@@ -68,6 +68,29 @@ def test_what_is_told_is_on_disk(tmp_path, config):
   assert repr(result["eval_examples"]) == "360"
   assert files.read_json(tmp_path / files.STATUS)["state"] == "done"
   assert files.read_json(tmp_path / files.RUN)["program"] == "p"
+
+
+def test_who_was_taken_over_writes_no_rows_or_checkpoints(
+  tmp_path, config, monkeypatch
+):
+  run = tmp_path / "runs" / "r"
+  with lease.Leases(tmp_path) as own, lease.Leases(tmp_path) as other:
+    own.take("r")
+    monkeypatch.setenv(lease.VARIABLE, own.launcher.token)
+    recorder = begin(run, config)
+    recorder.train(0, STEP)
+    there = (run / files.METRICS).read_bytes(), (run / files.RUN).read_bytes()
+    lease._write(own._folder, "r", 2, other.launcher, lease.Word.HELD)
+    with pytest.raises(errors.LostLeaseError):
+      recorder.sync()  # Before a checkpoint.
+    recorder._checked_s = 0.0  # Half a second has passed.
+    with pytest.raises(errors.LostLeaseError):
+      recorder.train(1, STEP)
+    with pytest.raises(errors.LostLeaseError):
+      recorder.note(["of the data"])
+    recorder.close()
+  left = (run / files.METRICS).read_bytes(), (run / files.RUN).read_bytes()
+  assert left == there
 
 
 def test_a_run_that_goes_on_with_other_code_says_so(tmp_path, config):

@@ -20,7 +20,8 @@ from normjax.sweep.executor import (
   Lane,
   Ready,
 )
-from normjax.train import choice, cost
+from normjax.train import cost
+from normjax.train.population import choice
 
 
 @pytest.mark.parametrize("value", [1, 0, -2, "on", "4", True, None, 2.0])

@@ -12,7 +12,7 @@ from normjax import build, configure
 from normjax.bench import compiled_steps
 from normjax.bench.gpu.worker import Stage
 from normjax.record import choices
-from normjax.train import choice
+from normjax.train.population import choice
 from normjax.train.request import Run
 
 _SIZES = (4, 16, 64)

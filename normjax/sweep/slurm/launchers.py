@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from normjax import errors
-from normjax.record import files, heartbeat, lease
+from normjax.record import files, heartbeat, holders, lease
 from normjax.sweep.slurm import cluster
 
 _LOG = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _gone(out: Path) -> list[Path]:
     # Between the listing and the reading one may have ended in order.
     with contextlib.suppress(FileNotFoundError):
       left[path.parent] = heartbeat.Launcher.read(files.read_json(path))
-  observer = lease.observe(out)
+  observer = holders.observe(out)
   before = _signs(out, left)
   gone, is_told = [], False
   deadline_s = time.monotonic() + heartbeat.EXPIRY_S + heartbeat.BEAT_S

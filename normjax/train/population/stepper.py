@@ -13,11 +13,11 @@ import jax
 import numpy as np
 
 from normjax import configure
-from normjax.train import data_wait
 from normjax.train import evaluate as evaluation
-from normjax.train import together as together_lib
 from normjax.train.lane import Lane
+from normjax.train.population import together as together_lib
 from normjax.train.state import State
+from normjax.train.throughput import data_wait
 from normjax.types import PyTree
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from normjax import configure
-from normjax.train import choice, entry
+from normjax.train import entry
+from normjax.train.population import choice
 from normjax.train.request import Run
 
 

@@ -34,18 +34,12 @@ from normjax.nn import stream_layout
 from normjax.nn.model_roles import Roles
 from normjax.nn.roles import Role
 from normjax.optim import whole_matrices
-from normjax.train import (
-  device_parts,
-  distributed,
-  frozen,
-  layout_axes,
-  layout_rules,
-)
+from normjax.train import frozen
+from normjax.train.processes import distributed
+from normjax.train.sharding import device_parts, layout_axes, layout_rules
 from normjax.train.state import State
 from normjax.train.step import Recipe
 from normjax.types import Array, Hyper, PyTree
-
-_MOST_NAMED = 3
 
 
 class Rules(NamedTuple):
@@ -215,7 +209,7 @@ class Layout:
 
   def _variables(self, tree: PyTree) -> PyTree:
     def place(path, leaf):
-      name = _name(path)
+      name = name_of(path)
       spec = self.rules.variable(name, self.roles[name], leaf.shape)
       return abstract(leaf, NamedSharding(self.mesh, spec))
 
@@ -236,9 +230,14 @@ class Layout:
       sharding = NamedSharding(explicit, leaf.sharding.spec)
       return abstract(leaf, sharding)
 
-    init = self.traced(self.init)
+    init, given = self.traced(self.init), jax.tree.map(typed, params)
     try:
-      said = jax.eval_shape(init, jax.tree.map(typed, params))
+      # Optax's `zeros_like` takes a sharding over from an argument only where
+      # the mesh is known; where it is, fewer arrays go together.
+      known = jax.sharding.use_abstract_mesh(explicit)
+      with contextlib.suppress(Exception), known:
+        return self._placed(tree, jax.eval_shape(init, given))
+      said = jax.eval_shape(init, given)
     except errors.UserError:
       raise
     except Exception as error:  # What jax raises of such types is not public.
@@ -249,6 +248,11 @@ class Layout:
         " makes its arrays like the parameters, or train.layout.fsdp=1 and"
         " train.layout.tensor=1."
       ) from error
+
+    return self._placed(tree, said)
+
+  def _placed(self, tree: PyTree, said: PyTree) -> PyTree:
+    """The tree's shapes, each where another one's type says that it lies."""
 
     def place(leaf, like):
       spec = getattr(like.sharding, "spec", PartitionSpec())
@@ -333,58 +337,6 @@ def data_parallel(
   return Layout(Mesh(used, names), roles)
 
 
-def describe(
-  config: configure.ConfigDict, recipe: Recipe, state: State
-) -> tuple[dict[str, str], list[str]]:
-  """Where the parameters of a run lie, and what its state comes to, in words.
-
-  Args:
-    config: of the run.
-    recipe: of its program.
-    state: shapes and dtypes.
-
-  Returns:
-    By path of a parameter where it lies, {} where every device holds all, and
-    lines on the whole.
-
-  Raises:
-    UserError: an axis of the mesh that does not come out even.
-  """
-  layout = create(config, recipe, here=False)
-  rules = layout.rules.variable
-  placed = layout.abstract_state(state)
-  held = f"state {bytes_per_device(placed) / 2**20:.2f} MiB"
-  if not isinstance(rules, layout_rules.Splitting):
-    return {}, [f"layout: all whole; {held} on every device"]
-  where, whole = {}, []
-  for path, leaf in jax.tree.leaves_with_path(placed.params):
-    name = _name(path)
-    where[name] = rules.describe(name, layout.roles[name], leaf.shape)
-  for path, leaf in jax.tree.leaves_with_path(placed.optimizer_state):
-    if leaf.size >= max(rules.min_size, 2) and _is_whole(leaf):
-      whole.append(f"{_name(path)} {leaf.shape}")
-  mesh = " x ".join(f"{n} {size}" for n, size in layout.mesh.shape.items())
-  lines = [f"layout: {mesh}; {held} per device"]
-  if whole:
-    lines.append(
-      "whole on every device, having none of the axes that split their"
-      f" parameters, or not evenly: {errors.few(whole, _MOST_NAMED)}"
-    )
-  return where, lines
-
-
-def _is_whole(leaf: jax.ShapeDtypeStruct) -> bool:
-  return not any(leaf.sharding.spec)
-
-
-def bytes_per_device(tree: PyTree) -> int:
-  """What one device holds of a tree of arrays, or of shapes with shardings."""
-  return sum(
-    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-    for leaf in jax.tree.leaves(tree)
-  )
-
-
 def abstract(tree: PyTree, sharding: NamedSharding) -> PyTree:
   """The shapes and dtypes of a tree, all of one sharding."""
   return jax.tree.map(
@@ -392,5 +344,6 @@ def abstract(tree: PyTree, sharding: NamedSharding) -> PyTree:
   )
 
 
-def _name(path: tuple[Any, ...]) -> str:
+def name_of(path: tuple[Any, ...]) -> str:
+  """Of a leaf: its keys, as a config or a message has them."""
   return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -9,7 +9,7 @@ import pytest
 from normjax import configure, errors, train
 from normjax.record import memory
 from normjax.record.directory import RunDirectory
-from normjax.train import model_flops, peaks, profile
+from normjax.train.throughput import model_flops, peaks, profile
 
 
 def _devices(*kinds):

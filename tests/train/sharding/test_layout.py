@@ -12,7 +12,8 @@ from jax.sharding import Mesh, PartitionSpec
 from kernels_pallas import aot, dispatch, programs
 from normjax import build, configure, errors, optim
 from normjax.nn.roles import Kind
-from normjax.train import layout, program, step
+from normjax.train import program, step
+from normjax.train.sharding import layout
 from tests import support
 
 MLP = {
@@ -41,9 +42,9 @@ def test_only_the_layout_says_how_arrays_are_split():
     if WORDS.search(path.read_text())
   }
   assert found - set(FOREIGN_MESHES) == {
-    "train/device_parts.py",
-    "train/layout.py",
-    "train/layout_rules.py",
+    "train/sharding/device_parts.py",
+    "train/sharding/layout.py",
+    "train/sharding/layout_rules.py",
   }
 
 

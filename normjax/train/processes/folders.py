@@ -8,7 +8,7 @@ from typing import Any
 
 from normjax import errors, faults
 from normjax.record import lock
-from normjax.train import distributed
+from normjax.train.processes import distributed
 from normjax.train.request import Run
 
 # A network's file system may show a new file to other machines that late.

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from normjax import build, configure, errors, stopping
-from normjax.record import files
-from normjax.train import chunks, entry, program
-from normjax.train import together as together_lib
+from normjax.record import choices, files
+from normjax.train import entry, program
+from normjax.train.population import choice, chunks
+from normjax.train.population import together as together_lib
+from normjax.train.throughput import peaks
 from tests import support
 
 BASE = {
@@ -71,11 +73,16 @@ def test_the_record_says_where_a_member_stood(straight):
   ]
 
 
-def test_trials_of_one_seed_have_their_batches_in_common(straight, tmp_path):
+def test_trials_of_one_seed_have_their_batches_in_common(
+  straight, tmp_path, monkeypatch
+):
   """A larger rate changes nothing for the member beside it."""
+  monkeypatch.setattr(peaks, "flops_per_s", lambda *_: 1e12)
   lanes = {"first": {}, "faster": {"optimizer.learning_rate": 0.01}}
   runs = _runs(tmp_path, lanes)
-  entry.run_together(runs, most=4)
+  result, _ = entry.run_together(runs, most=4)
+  assert result["peak_flops_per_s"] == 0.5e12  # Its share of the device.
+  assert 0 < result["mfu"] < 1
   record = files.read_json(tmp_path / "first" / files.RUN)
   told = record["provenance"]["population"]
   assert told == {"size": 2, "place": 0, "batches": "of all"}
@@ -217,6 +224,21 @@ def test_chunks_are_halved_until_they_fit(tmp_path, monkeypatch):
   assert sizes(None) == sizes(450) == [4, 1]
   assert sizes(440) == [2, 3]
   assert sizes(150) == [1] * 5
+
+
+def test_a_choice_that_memory_did_not_allow_is_one_too(tmp_path, monkeypatch):
+  """Else each list of runs would try again, and one may come through."""
+
+  def timed(runs, most):
+    raise MemoryError
+
+  monkeypatch.setattr(choice, "_timed", timed)
+  runs = _runs(tmp_path)
+  assert choice.members(runs, 4, tmp_path) == 1
+  monkeypatch.undo()
+  assert choice.members(runs, 4, tmp_path) == 1
+  found = choices.read(tmp_path, build.program_key(runs[0].config))
+  assert (found["together"], found["why"]) == (False, "memory")
 
 
 # ----- As good as alone -----

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from normjax import build, configure, errors
 from normjax.train import checkpoint, lane
 from normjax.train import program as program_lib
-from normjax.train import together as together_lib
+from normjax.train.population import together as together_lib
 from normjax.train.request import Run
 
 ALL, OWN = "of all", "own"

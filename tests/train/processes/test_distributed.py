@@ -16,15 +16,9 @@ import normjax
 from normjax import cli, configure, errors
 from normjax.record import files
 from normjax.record.directory import RunDirectory
-from normjax.train import (
-  checkpoint,
-  digest,
-  distributed,
-  entry,
-  layout,
-  program,
-  reopen,
-)
+from normjax.train import checkpoint, digest, entry, program, reopen
+from normjax.train.processes import distributed
+from normjax.train.sharding import layout
 from tests import support
 
 NUM_PROCESSES = 2
@@ -47,7 +41,7 @@ def together(out, changes, *events):
   Args:
     out: of the run.
     changes: of the default config.
-    events: see `tests.train.process`.
+    events: see `tests.train.processes.process`.
   """
   with contextlib.closing(socket.create_server(("", 0))) as server:
     port = server.getsockname()[1]
@@ -61,7 +55,12 @@ def together(out, changes, *events):
     "JAX_ENABLE_COMPILATION_CACHE": "0",
   }
   command = (
-    *(sys.executable, "-m", "tests.train.process", json.dumps(events)),
+    *(
+      sys.executable,
+      "-m",
+      "tests.train.processes.process",
+      json.dumps(events),
+    ),
     *("train", "configs/default.py", f"--out={out}", *support.flags(changes)),
     *("--distributed", f"--coordinator=127.0.0.1:{port}"),
     f"--num_processes={NUM_PROCESSES}",

@@ -21,9 +21,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from normjax import errors, faults, stopping
-from normjax.train import rendezvous
-from normjax.train.group import Group
-from normjax.train.place import Place
+from normjax.train.processes import rendezvous
+from normjax.train.processes.group import Group
+from normjax.train.processes.place import Place
 from normjax.types import PyTree
 
 # A process that dies takes others' steps down with it; of the two messages,
@@ -132,8 +132,8 @@ def check_joined() -> None:
   if _group is None and jax.process_count() > 1:
     raise errors.UserError(
       f"JAX runs in {jax.process_count()} processes; a run needs `normjax train"
-      " --distributed`, or normjax.train.distributed.joined in place of"
-      " jax.distributed.initialize."
+      " --distributed`, or normjax.train.processes.distributed.joined in place"
+      " of jax.distributed.initialize."
     )
 
 

@@ -1,6 +1,6 @@
 """The command line of a process that does something to itself.
 
-    python -m tests.train.process EVENTS train CONFIG --distributed …
+    python -m tests.train.processes.process EVENTS train CONFIG --distributed …
 
 where EVENTS is JSON: [process, event, step, signal's name], as
 [1, "step", 5, "SIGTERM"]. ENOSPC stands for a disk that is full.
@@ -13,7 +13,8 @@ import signal
 import sys
 
 from normjax import cli
-from normjax.train import distributed, lane
+from normjax.train import lane
+from normjax.train.processes import distributed
 
 
 def observed(events):

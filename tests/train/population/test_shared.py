@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from normjax.train import program, shared, state
+from normjax.train import program, state
 from normjax.train import step as train_step
-from normjax.train import together as together_lib
+from normjax.train.population import shared
+from normjax.train.population import together as together_lib
 from tests import support
 
 
@@ -80,6 +81,13 @@ def test_what_a_member_alone_could_say_is_shared():
     gradients = jax.tree.map(
       lambda w: jax.lax.cond(gap, jnp.sin, jnp.cos, w * batch * hyper["rate"]),
       before.params,
+    )
+    # Whether a gradient is skipped is of a member, and of no scalar's making.
+    gradients = jax.tree.map(
+      lambda g: jax.lax.cond(
+        jnp.all(jnp.isfinite(g)), jnp.positive, jnp.zeros_like, g
+      ),
+      gradients,
     )
     _, moved = transform.update(gradients, before.optimizer_state)
     after = before._replace(

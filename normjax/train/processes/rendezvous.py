@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from normjax import errors
-from normjax.train.group import Group, Line
-from normjax.train.place import Place
+from normjax.train.processes.group import Group, Line
+from normjax.train.processes.place import Place
 
 _HELLO_S = 5.0
 _RETRY_S = 0.1
@@ -109,8 +109,15 @@ def _hello(connection: socket.socket) -> dict[str, Any] | None:
     hello = json.loads(said)
   except (OSError, ValueError):
     return None
-  needed = {"process_id", "num_processes", "facts", "host"}
-  return hello if isinstance(hello, dict) and needed <= hello.keys() else None
+  needed = {
+    "process_id": int, "num_processes": int, "facts": dict, "host": str
+  }  # fmt: skip
+  if not isinstance(hello, dict) or any(
+    type(hello.get(name)) is not kind for name, kind in needed.items()
+  ):
+    return None
+  is_one = 0 <= hello["process_id"] < hello["num_processes"]
+  return hello if is_one else None
 
 
 def _misfit(

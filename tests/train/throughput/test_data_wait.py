@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from normjax.train import data_wait
+from normjax.train.throughput import data_wait
 
 
 class Running:

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import socket
 import threading
 import time
@@ -9,8 +10,8 @@ import time
 import pytest
 
 from normjax import errors
-from normjax.train import place, rendezvous
-from normjax.train.group import Group, Line
+from normjax.train.processes import place, rendezvous
+from normjax.train.processes.group import Group, Line
 
 PATIENCE_S = 20.0
 
@@ -170,13 +171,21 @@ def test_who_does_not_come_is_named(port):
   given = [(here(p, port, size=4), "abc", 1.5) for p in (0, 2)]
 
   def come(each):
-    if each is not None:
+    if not isinstance(each, bytes):
       return meet(each)
     time.sleep(0.1)
     with socket.create_connection(("127.0.0.1", port)) as other:
-      other.sendall(b"GET / HTTP/1.1\r\n\r\n\n")
+      other.sendall(each)
 
-  first, second, _ = side_by_side(come, *given, None)
+  hello = {"num_processes": 4, "facts": {"config": "abc"}, "host": "here"}
+  strangers = [
+    b"GET / HTTP/1.1\r\n\r\n\n",
+    *(
+      json.dumps({**hello, "process_id": number}).encode() + b"\n"
+      for number in ([], 4)
+    ),
+  ]
+  first, second, *_ = side_by_side(come, *given, *strangers)
   assert "waited 1.5 s" in str(first)
   assert str(first).endswith("missing: process 1, 3.")
   assert str(second) == str(first)

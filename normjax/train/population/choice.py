@@ -12,10 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from normjax import build
+from normjax import build, faults
 from normjax.record import choices
-from normjax.train import chunks, cost
-from normjax.train import together as together_lib
+from normjax.train import cost
+from normjax.train.population import chunks
+from normjax.train.population import together as together_lib
 from normjax.train.request import Run
 
 _LOG = logging.getLogger(__name__)
@@ -34,10 +35,26 @@ def members(runs: Sequence[Run], most: int, out: Path) -> int:
   if found is None:
     if len(runs) == 1:
       return 1  # Nothing is side by side; the next ones may tell.
-    choices.write(out, key, _timed(runs, most))
+    choices.write(out, key, _made(runs, most))
     found = choices.read(out, key)
     _LOG.info("population: %s", found)
   return most if found and found["together"] else 1
+
+
+def _made(runs: Sequence[Run], most: int) -> dict[str, Any]:
+  """The choice; each by itself where memory does not last for the timing."""
+  try:
+    return _timed(runs, most)
+  except Exception as error:
+    if not faults.is_memory(error):
+      raise
+    _LOG.warning("population: %s", faults.one_line(error))
+    return _alone("memory")
+
+
+def _alone(why: str) -> dict[str, Any]:
+  device = jax.local_devices()[0].device_kind
+  return {"together": False, "device": device, "why": why}
 
 
 def _timed(runs: Sequence[Run], most: int) -> dict[str, Any]:
@@ -45,18 +62,17 @@ def _timed(runs: Sequence[Run], most: int) -> dict[str, Any]:
   config = runs[0].config
   together = together_lib.get(config)
   program = together.program
-  device = jax.local_devices()[0].device_kind
   if program.layout.mesh.size > 1:
-    return {"together": False, "device": device, "why": "several devices"}
+    return _alone("several devices")
   chunk = chunks.new(together, runs, most, together_lib.limit_bytes())[0]
   size = chunk.size
   if size == 1:
-    return {"together": False, "device": device, "why": "memory"}
+    return _alone("memory")
   alone_s = size * cost.step_s(program, config)
   together_s = _step_s(together, chunk)
   return {
     "together": together_s < alone_s,
-    "device": device,
+    "device": jax.local_devices()[0].device_kind,
     "members": size,
     "alone_s": alone_s,
     "together_s": together_s,

@@ -18,8 +18,8 @@ import numpy as np
 from normjax import build, configure
 from normjax.train import compiled as compiled_lib
 from normjax.train import program as program_lib
-from normjax.train import shared
 from normjax.train import step as train_step
+from normjax.train.population import shared
 from normjax.train.state import State
 from normjax.types import PyTree
 

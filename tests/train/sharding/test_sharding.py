@@ -5,7 +5,9 @@ import functools
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
@@ -13,17 +15,8 @@ from kernels_pallas import aot
 from kernels_pallas.aot import hlo
 from normjax import build, configure, errors, models
 from normjax.nn import model_roles, roles, stream_layout
-from normjax.train import (
-  checkpoint,
-  drawing,
-  layout,
-  layout_axes,
-  layout_rules,
-  preview,
-  program,
-  reopen,
-  step,
-)
+from normjax.train import checkpoint, drawing, preview, program, reopen, step
+from normjax.train.sharding import layout, layout_axes, layout_rules, told
 from tests import support
 
 FSDP = {
@@ -203,6 +196,31 @@ def test_an_optimizer_says_where_its_state_lies(name, field, spec):
   ]
   assert found
   assert {*found} == {spec}
+
+
+def test_moments_of_optax_lie_as_their_parameters():
+  """Of one's own optimizer too, which knows nothing of meshes."""
+  own = optax.MultiSteps(optax.adamw(0.1), 2).gradient_transformation()
+  _, made, state = _described(support.tiny_mlp(FSDP))
+  state = state._replace(optimizer_state=jax.eval_shape(own.init, state.params))
+  made = dataclasses.replace(made, init=own.init)
+  found = _specs(made.abstract_state(state).optimizer_state)
+  split = {path: s for path, s in _specs(state.params).items() if any(s)}
+  assert len(split) == 2
+  for kind in ("acc_grads", "inner_opt_state/0/mu", "inner_opt_state/0/nu"):
+    assert {path: found[f"{kind}/{path}"] for path in split} == split
+
+
+def test_an_init_that_knows_no_mesh_is_traced_without():
+  def init(params):
+    stack = lambda w: jnp.stack([w, jnp.ones(w.shape)])  # noqa: E731
+    return jax.tree.map(stack, params)
+
+  _, made, state = _described(support.tiny_mlp(FSDP))
+  state = state._replace(optimizer_state=jax.eval_shape(init, state.params))
+  made = dataclasses.replace(made, init=init)
+  specs = _specs(made.abstract_state(state).optimizer_state)
+  assert P(None, "fsdp", None) in specs.values()
 
 
 def test_an_init_that_multiplies_split_parameters_is_refused():
@@ -468,7 +486,7 @@ def test_a_billion_parameters_fit_eight_chips(monkeypatch, capsys):
     devices=8,
     donate=0,
   )
-  held = layout.bytes_per_device(state)
+  held = told.bytes_per_device(state)
   with capsys.disabled():
     print(
       f"\nllama 1b, 8 x v5e: {held / 1e9:.2f} GB of state and"

@@ -54,7 +54,22 @@ def find(
     hyper: see `state`.
   """
   start, step = jax.jit(start), jax.jit(step)  # Each is traced once.
-  scalars = _deciding(step, state, batch, hyper)
+  leaves = _leaves(start, step, state, batch, hyper, frozenset())
+  scalars = _deciding(step, state, batch, hyper, leaves)
+  if scalars:  # What they make is shared, too.
+    leaves = _leaves(start, step, state, batch, hyper, scalars)
+  return Shared(leaves, scalars)
+
+
+def _leaves(
+  start: Callable[[dict[str, PyTree], Hyper], State],
+  step: Callable[[State, PyTree, Hyper], Any],
+  state: State,
+  batch: PyTree,
+  hyper: Hyper,
+  scalars: frozenset[str],
+) -> frozenset[int]:
+  """Places of the shared leaves of the state, where these scalars are."""
   leaves, structure = jax.tree.flatten(state)
   over = _axes_of(hyper, scalars)
   begun = _batched(start, (0, over), (state.variables(), hyper))
@@ -66,7 +81,7 @@ def find(
     )
     left = frozenset(n for n in shared if not stepped[n])
     if left == shared:
-      return Shared(shared, scalars)
+      return shared
     shared = left
 
 
@@ -82,16 +97,27 @@ def num_conditionals(function: Callable[..., Any], *arguments: Any) -> int:
 
 
 def _deciding(
-  step: Callable[..., Any], state: State, batch: PyTree, hyper: Hyper
+  step: Callable[..., Any],
+  state: State,
+  batch: PyTree,
+  hyper: Hyper,
+  shared: frozenset[int],
 ) -> frozenset[str]:
-  """The scalars without which there are fewer conditionals, if batched."""
+  """The scalars without which there are fewer conditionals, if batched.
+
+  Of those that are left as it is: one that looks at a gradient, as to skip it
+  where it is not finite, is none any more, whatever scalars made the gradient.
+  """
   if not num_conditionals(step, state, batch, hyper):
     return frozenset()
+  leaves, structure = jax.tree.flatten(state)
+  axes = structure.unflatten(state_axes(len(leaves), shared))
+  stacked = _stacked(state, axes), _stacked(batch, 0)
 
   def count(*batched: str) -> int:
     over = _axes_of(hyper, frozenset(hyper) - {*batched})
-    mapped = jax.vmap(step, in_axes=(None, None, over), axis_size=_SIZE)
-    return num_conditionals(mapped, state, batch, _stacked(hyper, over))
+    mapped = jax.vmap(step, in_axes=(axes, 0, over), axis_size=_SIZE)
+    return num_conditionals(mapped, *stacked, _stacked(hyper, over))
 
   all_there = count()
   if count(*hyper) == all_there:
