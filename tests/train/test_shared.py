@@ -143,14 +143,14 @@ def test_a_random_key_is_stacked_as_any_leaf():
     {"optimizer.name": f"{__name__}:noisy", "optimizer.learning_rate": 0.01}
   )
   together = together_lib.Together(program.traced(config))
+
+  def like(leaf, seed):
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key(seed) if is_key else np.zeros(leaf.shape, leaf.dtype)
+
   own, other = (
     jax.tree.map(
-      lambda x: (
-        jax.random.key(n)
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-        else np.zeros(x.shape, x.dtype)
-      ),
-      together.program.abstract_state,
+      functools.partial(like, seed=n), together.program.abstract_state
     )
     for n in range(2)
   )
