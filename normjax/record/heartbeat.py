@@ -17,6 +17,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -35,6 +36,7 @@ SUFFIX = ".launcher"
 _MOST_SEEN_S = 2 * BEAT_S
 # The file is written in place, so that a shorter count leaves nothing behind.
 _FILE_BYTES = 512
+_TOKEN = re.compile(r"\w{1,64}", re.ASCII)
 _LOG = logging.getLogger(__name__)
 
 
@@ -73,6 +75,11 @@ class Launcher:
     try:
       kinds = {"token": str, "host": str, "boot": str, "pid": int}
       if not all(type(value[key]) is kind for key, kind in kinds.items()):
+        return None
+      # It names a file, and the time orders launchers.
+      if not _TOKEN.fullmatch(value["token"]):
+        return None
+      if type(value["started_unix_s"]) not in (int, float):
         return None
       names = [field.name for field in dataclasses.fields(cls)]
       return cls(**{name: value[name] for name in names})
@@ -221,7 +228,8 @@ def launchers(folder: Path) -> list[Launcher]:
   for path in folder.glob(f"*{SUFFIX}"):
     try:
       found.append(Launcher.read(json.loads(_content(path))))
-    except ValueError:  # Half a file: of a disk that was full.
+    # Half a file, of a disk that was full; or one that no launcher made.
+    except (ValueError, RecursionError, IsADirectoryError):
       continue
   return sorted(filter(None, found), key=lambda each: each.started_unix_s)
 

@@ -176,11 +176,10 @@ class Leases:
     """Removes the files of a run that is over."""
     with self._lock:
       self._held.pop(run_id, None)
-    for number in itertools.count(1):
-      try:
-        _path(self._folder, run_id, number).unlink()
-      except FileNotFoundError:
-        return
+    # From the last one: a process that ends within leaves no gap, behind which
+    # a later number would not be found.
+    for lease in reversed([*_chain(self._folder, run_id)]):
+      _path(self._folder, run_id, lease.number).unlink(missing_ok=True)
 
   def lost(self) -> dict[str, Lease | None]:
     """Runs that were taken over since the last call, and by which lease."""
@@ -365,7 +364,7 @@ def _read(lease: Lease) -> Lease:
       word=Word(value["word"]),
       message=str(value["message"]),
     )
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     return lease
 
 
