@@ -102,6 +102,8 @@ class Heartbeat:
   Attributes:
     launcher: this process.
     descriptor: of the file whose lock is held, for workers to inherit.
+    path: of that file.
+    is_lost: whether the file was taken away: to others this process is gone.
   """
 
   def __init__(
@@ -120,30 +122,32 @@ class Heartbeat:
     """
     self.launcher = Launcher.here()
     self.descriptor = -1
-    self._path = folder / f"{self.launcher.token}{SUFFIX}"
+    self.path = folder / f"{self.launcher.token}{SUFFIX}"
     self._beat_s = beat_s
     self._at_each = at_each
     self._count = 0
+    self._num_missed = 0
+    self.is_lost = False
     self._ended = threading.Event()
     self._thread = threading.Thread(target=self._go_on, daemon=True)
 
   def __enter__(self) -> "Heartbeat":
     """Makes the file, takes its lock, and starts to count."""
-    faults.make_folder(self._path.parent)
-    draft = self._path.with_name(f".{self._path.name}.tmp")
-    with faults.naming(self._path):
+    faults.make_folder(self.path.parent)
+    draft = self.path.with_name(f".{self.path.name}.tmp")
+    with faults.naming(self.path):
       flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
       self.descriptor = os.open(draft, flags, 0o666)
       try:
         lock.take(self.descriptor, draft)
         self._beat()
         # Nobody finds it before it is locked: a free lock is a dead launcher.
-        os.replace(draft, self._path)
+        os.replace(draft, self.path)
       except BaseException:
         draft.unlink(missing_ok=True)
         os.close(self.descriptor)
         raise
-    _remove_dead(self._path.parent)
+    _remove_dead(self.path.parent)
     self._thread.start()
     return self
 
@@ -151,7 +155,7 @@ class Heartbeat:
     """Removes the file: after the end nobody waits for this process."""
     self._ended.set()
     self._thread.join()
-    self._path.unlink(missing_ok=True)
+    self.path.unlink(missing_ok=True)
     os.close(self.descriptor)
 
   def _beat(self) -> None:
@@ -166,9 +170,20 @@ class Heartbeat:
     while not self._ended.wait(self._beat_s):
       try:
         self._beat()
-        self._at_each()
+        if self._is_found():
+          self._at_each()
       except OSError as error:
-        _LOG.warning("%s: no sign of life: %s", self._path, error)
+        _LOG.warning("%s: no sign of life: %s", self.path, error)
+
+  def _is_found(self) -> bool:
+    """Whether the file is where others look; it is lost if twice it is not."""
+    try:
+      is_there = os.path.samestat(os.stat(self.path), os.fstat(self.descriptor))
+    except (FileNotFoundError, NotADirectoryError):
+      is_there = False
+    self._num_missed = 0 if is_there else self._num_missed + 1
+    self.is_lost = self.is_lost or self._num_missed > 1
+    return is_there
 
 
 def read(descriptor: int) -> Launcher:

@@ -139,7 +139,7 @@ def test_no_wall_clock_is_asked(leases, monkeypatch, jump_s):
   beat(a)
   for _ in range(7):
     clock.now_s += 10.0
-    os.utime(a._heart._path, (real() + jump_s, real() + jump_s))
+    os.utime(a._heart.path, (real() + jump_s, real() + jump_s))
     assert b.take("r") is not None
   clock.now_s += 11.0
   assert b.take("r") is None
@@ -331,67 +331,22 @@ def test_a_launcher_s_file_says_who_it_is(tmp_path, leases):
   assert heartbeat.launchers(tmp_path / "leases") == [found]
 
 
-# ----- Files that no launcher made -----
-
-SOMEBODY = {
-  "token": "0" * 16,
-  "host": "far",
-  "boot": "b",
-  "pid": 1,
-  "started_unix_s": 0.0,
-}
-
-
-@pytest.mark.parametrize(
-  "content",
-  [
-    "[" * 100_000,
-    *(
-      json.dumps({"launcher": SOMEBODY | change, "word": "held", "message": ""})
-      for change in (
-        {"token": "\0"},
-        {"token": "../" * 400},
-        {"started_unix_s": "today"},
-      )
-    ),
-  ],
-)
-def test_what_no_launcher_wrote_is_waited_for_like_half_a_lease(
-  leases, content
+def test_a_launcher_whose_file_was_taken_away_knows_that_it_is_gone(
+  tmp_path, leases
 ):
+  """Others take its runs over; at its end it makes no folder anew."""
   a = leases()
-  (a._folder / "r.1").write_text(content)
-  assert a.take("r").launcher is None
-
-
-def test_a_launcher_s_file_that_is_none_stops_nobody(tmp_path, leases):
-  folder = leases()._folder
-  (folder / "x.launcher").mkdir()
-  (folder / "y.launcher").write_text("[" * 100_000)
-  for number, started_s in enumerate(("today", 1.0)):
-    text = json.dumps(SOMEBODY | {"started_unix_s": started_s})
-    (folder / f"{number}.launcher").write_text(text)
-  assert len(heartbeat.launchers(folder)) == 2
-  assert leases().take("r") is None
-
-
-def test_the_end_of_a_process_leaves_no_gap_in_a_run_s_files(
-  leases, monkeypatch
-):
-  """Behind one a later number would not be seen."""
-  a, b = leases(), leases()
-  for own in (a, b, a):
-    own.take("r")
-    own.release("r")
-  unlink = lease.Path.unlink
-
-  def ends(path, missing_ok=False):
-    unlink(path, missing_ok)
-    raise KeyboardInterrupt
-
-  monkeypatch.setattr(lease.Path, "unlink", ends)
-  with pytest.raises(KeyboardInterrupt):
-    a.forget("r")
-  monkeypatch.undo()
-  left = sorted(path.name for path in a._folder.glob("r.*"))
-  assert left == [f"r.{n}" for n in range(1, 6)]
+  a.take("r")
+  for moved in (True, False, True):
+    names = "leases", "elsewhere"
+    old, new = names if moved else reversed(names)
+    (tmp_path / old).rename(tmp_path / new)
+    assert a._heart._is_found() is not moved
+    a.check_found()
+  (tmp_path / "leases").mkdir()
+  (tmp_path / "leases" / a._heart.path.name).write_text("another file")
+  assert not a._heart._is_found()
+  with pytest.raises(errors.RunError, match="the folder was moved, removed or"):
+    a.check_found()
+  end(a)
+  assert not list((tmp_path / "leases").glob("r.*"))
