@@ -47,3 +47,8 @@ def test_the_data_of_a_config_is_measured(tmp_path, capsys, monkeypatch):
 def test_a_config_that_is_not_there_is_named(capsys):
   assert cli.main(["bench", "data", "--data=nope.py"]) == 2
   assert "nope.py" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_run_s_config_is_named(capsys):
+  assert cli.main(["bench", "data", "--data=configs/data/digits.py"]) == 2
+  assert "digits.py has no data and no train block" in capsys.readouterr().err
