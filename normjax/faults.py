@@ -7,6 +7,7 @@ as Python says it, and as the libraries below JAX do.
 import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,19 @@ def make_folder(path: Path) -> None:
     raise PermissionError(
       errno.EPERM, "No folder can be made there", str(path)
     ) from error
+
+
+def make_writable(path: Path) -> None:
+  """Makes a folder, and a file in it that goes at once.
+
+  What takes minutes asks beforehand.
+
+  Raises:
+    OSError: see `make_folder`.
+  """
+  make_folder(path)
+  with naming(path), tempfile.TemporaryFile(dir=path):
+    pass
 
 
 @contextlib.contextmanager

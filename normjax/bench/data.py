@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from normjax import configure, data
+from normjax import configure, data, errors
 from normjax.bench import tables
 from normjax.data import ahead, documents, tokenizer
 from normjax.data import token_cache as token_cache_lib
@@ -189,6 +189,12 @@ def _of_images(folder: Path, batch_size: int) -> Iterator[Subject]:
 def _of_config(path: str, batch_size: int | None) -> Iterator[Subject]:
   """The data of a config: as it says, and with each number of threads."""
   config = configure.load(path)
+  missing = [name for name in ("data", "train") if name not in config]
+  if missing:
+    raise errors.ConfigError(
+      f"--data={path} has no {' and no '.join(missing)} block: needed is the"
+      " config of a run, as configs/default.py."
+    )
   own = _options(config)
   threads, workers = (config.data.get(k) for k in ("threads", "workers"))
   variants = {_on(threads or 0, workers or 0): own}

@@ -111,10 +111,10 @@ class Report:
       **facts: what goes into the JSON file beside the results.
 
     Raises:
-      OSError: the folder cannot be made.
+      OSError: the folder cannot be made, or not be written to.
     """
     if out:  # Before all is measured, not after.
-      faults.make_folder(Path(out))
+      faults.make_writable(Path(out))
     self._console, self._name, self._note, self._out = console, name, note, out
     self._columns, self._facts = tuple(columns), facts
     self._provenance = provenance.collect()

@@ -111,10 +111,16 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 _PLACE = ("coordinator", "num_processes", "process_id")
+_MOST_TIMEOUT_S = 1e6
 
 
 def _check_processes(values: flags.FlagValues) -> None:
   """Raises UserError where flags of several processes stand alone."""
+  timeout_s = values["start_timeout_s"].value
+  if not 0 <= timeout_s <= _MOST_TIMEOUT_S:  # No flag's bound holds for NaN.
+    raise errors.UserError(
+      f"--start_timeout_s={timeout_s:g}; allowed: 0 to {_MOST_TIMEOUT_S:g}."
+    )
   given = [name for name in _PLACE if values[name].value is not None]
   if given and not values["distributed"].value:
     raise errors.UserError(

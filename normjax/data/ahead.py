@@ -17,6 +17,10 @@ _ROUNDS, _LEAST_ASKED = 4, 8
 _BATCHES_EACH = 2
 
 
+# More of them stop a machine; each has batches in memory.
+_MOST = 256
+
+
 class Reading(NamedTuple):
   """By what batches are made ahead of the step; what they hold is the same.
 
@@ -33,8 +37,10 @@ class Reading(NamedTuple):
 
   def check(self, owner: str) -> None:
     """Raises UserError where a number is none."""
-    validate.count(owner, "threads", self.threads, 0)
-    validate.count(owner, "workers", self.workers, 0)
+    for name, value in (("threads", self.threads), ("workers", self.workers)):
+      validate.count(owner, name, value, 0)
+      if value > _MOST:
+        validate.refuse(owner, name, value, f"0 to {_MOST}")
 
   @property
   def num_batches(self) -> int:

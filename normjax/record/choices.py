@@ -5,7 +5,7 @@
 The first one who chooses is right; whoever comes later reads.
 """
 
-import os
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,9 @@ def read(out: Path, program: str) -> Mapping[str, Any] | None:
 def write(out: Path, program: str, choice: Mapping[str, Any]) -> None:
   """Keeps a choice, unless another process was first."""
   path = _path(out, program)
-  path.parent.mkdir(exist_ok=True)
-  own = path.with_suffix(f".{os.getpid()}")
-  files.write_json(own, choice)
-  try:
-    os.link(own, path)
-  except FileExistsError:
-    if read(out, program) is None:  # It is damaged.
-      own.replace(path)
-  finally:
-    own.unlink(missing_ok=True)
+  made = files.create_text(path, json.dumps(files.finite(choice), indent=2))
+  if not made and read(out, program) is None:  # It is damaged.
+    files.write_json(path, choice)
 
 
 def _path(out: Path, program: str) -> Path:

@@ -17,6 +17,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -35,6 +36,7 @@ SUFFIX = ".launcher"
 _MOST_SEEN_S = 2 * BEAT_S
 # The file is written in place, so that a shorter count leaves nothing behind.
 _FILE_BYTES = 512
+_TOKEN = re.compile(r"\w{1,64}", re.ASCII)
 _LOG = logging.getLogger(__name__)
 
 
@@ -74,6 +76,11 @@ class Launcher:
       kinds = {"token": str, "host": str, "boot": str, "pid": int}
       if not all(type(value[key]) is kind for key, kind in kinds.items()):
         return None
+      # It names a file, and the time orders launchers.
+      if not _TOKEN.fullmatch(value["token"]):
+        return None
+      if type(value["started_unix_s"]) not in (int, float):
+        return None
       names = [field.name for field in dataclasses.fields(cls)]
       return cls(**{name: value[name] for name in names})
     except (KeyError, TypeError):
@@ -95,6 +102,8 @@ class Heartbeat:
   Attributes:
     launcher: this process.
     descriptor: of the file whose lock is held, for workers to inherit.
+    path: of that file.
+    is_lost: whether the file was taken away: to others this process is gone.
   """
 
   def __init__(
@@ -113,30 +122,32 @@ class Heartbeat:
     """
     self.launcher = Launcher.here()
     self.descriptor = -1
-    self._path = folder / f"{self.launcher.token}{SUFFIX}"
+    self.path = folder / f"{self.launcher.token}{SUFFIX}"
     self._beat_s = beat_s
     self._at_each = at_each
     self._count = 0
+    self._num_missed = 0
+    self.is_lost = False
     self._ended = threading.Event()
     self._thread = threading.Thread(target=self._go_on, daemon=True)
 
   def __enter__(self) -> "Heartbeat":
     """Makes the file, takes its lock, and starts to count."""
-    faults.make_folder(self._path.parent)
-    draft = self._path.with_name(f".{self._path.name}.tmp")
-    with faults.naming(self._path):
+    faults.make_folder(self.path.parent)
+    draft = self.path.with_name(f".{self.path.name}.tmp")
+    with faults.naming(self.path):
       flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
       self.descriptor = os.open(draft, flags, 0o666)
       try:
         lock.take(self.descriptor, draft)
         self._beat()
         # Nobody finds it before it is locked: a free lock is a dead launcher.
-        os.replace(draft, self._path)
+        os.replace(draft, self.path)
       except BaseException:
         draft.unlink(missing_ok=True)
         os.close(self.descriptor)
         raise
-    _remove_dead(self._path.parent)
+    _remove_dead(self.path.parent)
     self._thread.start()
     return self
 
@@ -144,7 +155,7 @@ class Heartbeat:
     """Removes the file: after the end nobody waits for this process."""
     self._ended.set()
     self._thread.join()
-    self._path.unlink(missing_ok=True)
+    self.path.unlink(missing_ok=True)
     os.close(self.descriptor)
 
   def _beat(self) -> None:
@@ -159,9 +170,20 @@ class Heartbeat:
     while not self._ended.wait(self._beat_s):
       try:
         self._beat()
-        self._at_each()
+        if self._is_found():
+          self._at_each()
       except OSError as error:
-        _LOG.warning("%s: no sign of life: %s", self._path, error)
+        _LOG.warning("%s: no sign of life: %s", self.path, error)
+
+  def _is_found(self) -> bool:
+    """Whether the file is where others look; it is lost if twice it is not."""
+    try:
+      is_there = os.path.samestat(os.stat(self.path), os.fstat(self.descriptor))
+    except (FileNotFoundError, NotADirectoryError):
+      is_there = False
+    self._num_missed = 0 if is_there else self._num_missed + 1
+    self.is_lost = self.is_lost or self._num_missed > 1
+    return is_there
 
 
 def read(descriptor: int) -> Launcher:
@@ -225,7 +247,8 @@ def launchers(folder: Path) -> list[Launcher]:
   for path in folder.glob(f"*{SUFFIX}"):
     try:
       found.append(Launcher.read(json.loads(_content(path))))
-    except ValueError:  # Half a file: of a disk that was full.
+    # Half a file, of a disk that was full; or one that no launcher made.
+    except (ValueError, RecursionError, IsADirectoryError):
       continue
   return sorted(filter(None, found), key=lambda each: each.started_unix_s)
 

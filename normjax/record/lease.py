@@ -109,7 +109,8 @@ class Leases:
     try:
       # On a disk that is full, that this launcher is gone must do.
       with contextlib.suppress(OSError):
-        for run_id in list(self._held):
+        # In a folder that is gone there is nothing to release.
+        for run_id in [] if self._heart.is_lost else list(self._held):
           self.release(run_id)
     finally:
       self._heart.__exit__(*exception)
@@ -123,6 +124,15 @@ class Leases:
   def descriptor(self) -> int:
     """Of the file whose lock says that it works, for workers to inherit."""
     return self._heart.descriptor
+
+  def check_found(self) -> None:
+    """Raises RunError where others cannot see any more that this one works."""
+    if self._heart.is_lost:
+      raise errors.RunError(
+        f"{self._heart.path} is gone: the folder was moved, removed or replaced"
+        " while this sweep ran in it. Its workers are ended; the same command"
+        " goes on where the folder is now."
+      )
 
   def take(self, run_id: str) -> Lease | None:
     """Takes a run's lease; the other launcher's that has it, or None.
@@ -326,7 +336,7 @@ def _read(lease: Lease) -> Lease:
       word=Word(value["word"]),
       message=str(value["message"]),
     )
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     return lease
 
 

@@ -36,6 +36,10 @@ class Elsewhere:
     self._ended: list[tuple[Point, Result]] = []
     self._looked_s = 0.0
 
+  def check_found(self) -> None:
+    """Raises RunError where the sweep's folder is not there any more."""
+    self._leases.check_found()
+
   def __bool__(self) -> bool:
     """Whether there are any."""
     return bool(self._points or self._ended)

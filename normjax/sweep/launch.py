@@ -120,19 +120,28 @@ class Launcher:
     """Runs points until each is over, has failed for good, or a signal came.
 
     Raises:
-      RunError: slots do not start, or a disk cannot be used.
+      RunError: slots do not start, or a folder cannot be used.
     """
     # First of all, so that no slot is started for what it may not run.
     self.pending = [p for p in points if not self.elsewhere.has(p)]
     while self.pending or self.running() or self.elsewhere:
       if self.stopping():
         return
+      self._check_found()
       self._start_slots()
       self._submit_points()
       for event in self._executor.events(TICK_S):
         self._handle(event)
       self._look_elsewhere()
       self._watcher.tick(self)
+
+  def _check_found(self) -> None:
+    """Raises RunError where the sweep's folder is not there any more."""
+    try:
+      self.elsewhere.check_found()
+    except errors.RunError:
+      self.grace_s = 0.0  # What would be written makes a folder anew.
+      raise
 
   def running(self) -> list[Point]:
     """The points that slots have."""

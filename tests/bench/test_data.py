@@ -1,10 +1,11 @@
 """`normjax bench data` at tiny sizes."""
 
+import errno
 import json
 
 import pytest
 
-from normjax import cli
+from normjax import cli, faults
 from normjax.bench import data as data_bench
 
 
@@ -47,3 +48,21 @@ def test_the_data_of_a_config_is_measured(tmp_path, capsys, monkeypatch):
 def test_a_config_that_is_not_there_is_named(capsys):
   assert cli.main(["bench", "data", "--data=nope.py"]) == 2
   assert "nope.py" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_run_s_config_is_named(capsys):
+  assert cli.main(["bench", "data", "--data=configs/data/digits.py"]) == 2
+  assert "digits.py has no data and no train block" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_all_is_measured(
+  tmp_path, capsys, monkeypatch
+):
+  def refuse(dir):
+    raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+  monkeypatch.setattr(faults.tempfile, "TemporaryFile", refuse)
+  monkeypatch.setattr(data_bench, "_of_config", None)
+  given = ["--data=configs/default.py", f"--out={tmp_path}"]
+  assert cli.main(["bench", "data", *given]) == 2
+  assert f"{tmp_path}: Permission denied" in capsys.readouterr().err

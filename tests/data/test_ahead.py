@@ -143,6 +143,10 @@ def test_a_process_that_is_gone_is_an_error_that_says_what_to_do(tmp_path):
 def test_numbers_that_are_none_are_named(option):
   with pytest.raises(errors.UserError, match=f"c4: {option}=-1; allowed: an"):
     ahead.Reading(**{option: -1}).check("c4")
+  with pytest.raises(
+    errors.UserError, match=f"{option}=257; allowed: 0 to 256"
+  ):
+    ahead.Reading(**{option: 257}).check("c4")
 
 
 def test_none_ahead_makes_what_is_asked_for():

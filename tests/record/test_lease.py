@@ -139,7 +139,7 @@ def test_no_wall_clock_is_asked(leases, monkeypatch, jump_s):
   beat(a)
   for _ in range(7):
     clock.now_s += 10.0
-    os.utime(a._heart._path, (real() + jump_s, real() + jump_s))
+    os.utime(a._heart.path, (real() + jump_s, real() + jump_s))
     assert b.take("r") is not None
   clock.now_s += 11.0
   assert b.take("r") is None
@@ -385,3 +385,24 @@ def test_a_launcher_s_file_says_who_it_is(tmp_path, leases):
   assert str(found) == f"process {os.getpid()} on {found.host}"
   (tmp_path / "leases" / "x.launcher").write_text("")
   assert heartbeat.launchers(tmp_path / "leases") == [found]
+
+
+def test_a_launcher_whose_file_was_taken_away_knows_that_it_is_gone(
+  tmp_path, leases
+):
+  """Others take its runs over; at its end it makes no folder anew."""
+  a = leases()
+  a.take("r")
+  for moved in (True, False, True):
+    names = "leases", "elsewhere"
+    old, new = names if moved else reversed(names)
+    (tmp_path / old).rename(tmp_path / new)
+    assert a._heart._is_found() is not moved
+    a.check_found()
+  (tmp_path / "leases").mkdir()
+  (tmp_path / "leases" / a._heart.path.name).write_text("another file")
+  assert not a._heart._is_found()
+  with pytest.raises(errors.RunError, match="the folder was moved, removed or"):
+    a.check_found()
+  end(a)
+  assert not list((tmp_path / "leases").glob("r.*"))

@@ -181,3 +181,20 @@ def test_of_two_sweeps_that_begin_at_once_one_is_refused(tmp_path):
   with pytest.raises(errors.RunError, match="holds sweep"):
     other.write(other.plan({}).plan)
   assert (tmp_path / "plan.json").read_bytes() == whole
+
+
+def test_a_sweep_whose_folder_was_moved_ends(tmp_path):
+  """It would run all again, in a folder of its own making."""
+  with Leases(tmp_path / "at first") as own:
+
+    def move():
+      (tmp_path / "at first").rename(tmp_path / "now")
+      while own._heart._is_found() or not own._heart.is_lost:
+        pass
+
+    script = [Ready(0)], move, list
+    scene = Script(tmp_path / "at first", *script, leases=own)
+    with pytest.raises(errors.RunError, match="goes on where the folder is"):
+      scene.run(points("a1", "a2"))
+    assert scene.launcher.grace_s == 0
+  assert not (tmp_path / "at first").exists()

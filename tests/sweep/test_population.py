@@ -1,6 +1,8 @@
 """Points of one program that train side by side, as a sweep launches them."""
 
+import errno
 import json
+import os
 
 import pytest
 from in_process import InProcess
@@ -231,6 +233,16 @@ def test_a_sweep_chooses_once_and_says_what_differs(run_sweep, tmp_path):
   assert _sizes(out) == {"batch_norm": [3, 3, 3], "identity": [1, 1, 1]}
   (said,) = arithmetic.differences(load.load(out))
   assert "trained: in populations (batch_norm); alone (identity)" in said
+
+
+def test_a_choice_needs_no_hard_links(tmp_path, monkeypatch):
+  """Without it each list of points would be timed, and then trained alone."""
+
+  def link(*names):
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+  monkeypatch.setattr(os, "link", link)
+  test_the_first_choice_stays(tmp_path)
 
 
 def test_the_first_choice_stays(tmp_path):

@@ -68,7 +68,7 @@ def run(options: Mapping[str, Any]) -> int:
   stages = list(dict.fromkeys(stages))
   end_s = time.monotonic() + budget_s
   out = Path(options.get("out") or OUT)
-  faults.make_folder(out)
+  faults.make_writable(out)
   results = Results(out, tiny)
   for name in stages:
     left_s = end_s - time.monotonic()

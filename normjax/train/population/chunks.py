@@ -49,7 +49,7 @@ class _Kind(NamedTuple):
   """What members of one population have in common."""
 
   size: int  # 0: it is new.
-  same_batches: bool
+  seed: int | None  # Where all train on the same batches: of these.
   scalars: tuple[Any, ...]  # Those that decide; see `shared`.
 
 
@@ -84,10 +84,11 @@ def split(
     if found == lane.ALONE:
       alone.append(run)
     elif found and found["size"] <= most:
-      kind = _Kind(found["size"], found["batches"] == ALL, deciding)
+      seed = run.config.seed if found["batches"] == ALL else None
+      kind = _Kind(found["size"], seed, deciding)
       begun.setdefault(kind, []).append((found["place"], run))
     else:
-      kind = _Kind(0, False, deciding)
+      kind = _Kind(0, None, deciding)
       fresh.setdefault(kind, []).append(run)
   # One after the other: what is alone may be so because memory is short.
   chunks = [Chunk([run]) for run in alone]
@@ -118,7 +119,20 @@ def _recorded(run: Run) -> Mapping[str, Any] | None:
   record = (run.files.read_run().value or {}).get("provenance", {})
   told = record.get("population", {})
   # Earlier versions do not say it: they trained each run by itself.
-  return told if told.keys() == {"size", "place", "batches"} else lane.ALONE
+  return told if _is_place(told) else lane.ALONE
+
+
+def _is_place(told: Any) -> bool:
+  """Whether what a record says is a place in a population."""
+  if not isinstance(told, Mapping) or told.keys() != {
+    "size",
+    "place",
+    "batches",
+  }:
+    return False
+  size, place, batches = told["size"], told["place"], told["batches"]
+  is_there = type(size) is int and type(place) is int and 0 <= place < size
+  return is_there and size > 1 and batches in (ALL, OWN)
 
 
 def _with_places(kind: _Kind, placed: Iterable[tuple[int, Run]]) -> list[Chunk]:
@@ -130,7 +144,7 @@ def _with_places(kind: _Kind, placed: Iterable[tuple[int, Run]]) -> list[Chunk]:
       tables.append(table := {})
     table[place] = run
   return [
-    Chunk(list(table.values()), kind.size, list(table), kind.same_batches)
+    Chunk(list(table.values()), kind.size, list(table), kind.seed is not None)
     for table in tables
   ]
 

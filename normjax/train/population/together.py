@@ -114,9 +114,12 @@ class Together:
     """
     each = zip(self._axes, *map(jax.tree.leaves, [first, *states]), strict=True)
     stacked = [
-      np.asarray(leaf)
-      if axis is None
-      else np.stack([np.asarray(x) for x in members])
+      _of_numbers(
+        _numbers(leaf)
+        if axis is None
+        else np.stack([_numbers(x) for x in members]),
+        leaf,
+      )
       for axis, leaf, *members in each
     ]
     return self.put(self._structure.unflatten(stacked))
@@ -124,7 +127,7 @@ class Together:
   def shared_of(self, state: State) -> list[np.ndarray]:
     """What a member's state has of what is shared."""
     leaves = jax.tree.leaves(state)
-    return [np.asarray(leaves[n]) for n in sorted(self.shared.leaves)]
+    return [_numbers(leaves[n]) for n in sorted(self.shared.leaves)]
 
   def with_shared(self, state: State, values: Sequence[np.ndarray]) -> State:
     """The state of a population, with other values of what is shared.
@@ -135,7 +138,7 @@ class Together:
     """
     leaves = jax.tree.leaves(state)
     for n, value in zip(sorted(self.shared.leaves), values, strict=True):
-      leaves[n] = self.put(value)
+      leaves[n] = self.put(_of_numbers(value, leaves[n]))
     return self._structure.unflatten(leaves)
 
   def take(self, state: State, place: int) -> State:
@@ -270,6 +273,19 @@ def size_that_fits(
 def limit_bytes() -> int | None:
   """The memory of a device; None where it does not say, as on a CPU."""
   return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
+def _numbers(leaf: Any) -> np.ndarray:
+  """A leaf of a state on the host; of a random key, its integers."""
+  is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+  return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def _of_numbers(numbers: np.ndarray, like: Any) -> Any:
+  """The leaf that `_numbers` gives these of; `like` it a key or none."""
+  if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+    return numbers
+  return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(like))
 
 
 def evaluates_alike(config: configure.ConfigDict) -> bool:

@@ -58,13 +58,18 @@ class Line:
     with self._sending, contextlib.suppress(OSError):
       self._connection.sendall(data)
 
-  def receive(self) -> Message | None:
-    """The next message; None: the other end is gone."""
+  def receive(self, timeout_s: float | None = None) -> Message | None:
+    """The next message; None: the other end is gone.
+
+    Args:
+      timeout_s: after which it counts as gone; None: never.
+    """
+    self._connection.settimeout(timeout_s)
     try:
       text = self._reader.readline(_MOST_BYTES)
       if text.endswith(b"\n"):
         return json.loads(text)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
       pass  # As where it is gone.
     return None
 

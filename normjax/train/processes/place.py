@@ -36,7 +36,9 @@ class Place:
         f" {self.num_processes - 1}, as --num_processes={self.num_processes}."
       )
     host, _, port = self.coordinator.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+    # Python takes digits of any script for some.
+    is_number = port.isascii() and port.isdigit()
+    if not host or not is_number or not 0 < int(port) < 1 << 16:
       raise errors.UserError(
         f"--coordinator={self.coordinator}; needed: HOST:PORT of process 0, as"
         " in node-1:29500."

@@ -107,7 +107,7 @@ def _hello(connection: socket.socket) -> dict[str, Any] | None:
         return None
       said += more
     hello = json.loads(said)
-  except (OSError, ValueError):
+  except (OSError, ValueError, RecursionError):
     return None
   needed = {
     "process_id": int, "num_processes": int, "facts": dict, "host": str
@@ -161,11 +161,15 @@ def _go(
   """A line to process 0, and where JAX's service is."""
   line = Line(_connect(place, deadline_s, timeout_s))
   line.send(hello)
-  answer = line.receive()  # Process 0 has a deadline of its own.
+  # Process 0 has a deadline of its own; another program would never answer.
+  answer = line.receive(timeout_s + _HELLO_S)
   if answer is not None and "service" in answer:
     return line, str(answer["service"])
   line.close()
-  gone = f"process 0 at {place.coordinator} ended before all were there."
+  gone = (
+    f"--coordinator={place.coordinator}: process 0 ended before all were there,"
+    " or another program has this port."
+  )
   raise errors.UserError(answer["refused"] if answer else gone)
 
 

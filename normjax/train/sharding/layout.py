@@ -332,7 +332,8 @@ def data_parallel(
   """
   shape, names = tuple(sizes.values()), tuple(sizes)
   if not devices:
-    return Layout(AbstractMesh(shape, names), roles)
+    auto = (AxisType.Auto,) * len(names)  # As those of a mesh of devices.
+    return Layout(AbstractMesh(shape, names, axis_types=auto), roles)
   used = np.array(devices[: math.prod(shape)]).reshape(shape)
   return Layout(Mesh(used, names), roles)
 

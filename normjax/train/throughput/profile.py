@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from normjax import errors
+from normjax import errors, faults
 
 _LOG = logging.getLogger(__name__)
 # In a run's directory.
@@ -95,6 +95,7 @@ class Profile:
       return
     if not self._is_tracing:
       wait()
+      faults.make_folder(self._folder)
       jax.profiler.start_trace(str(self._folder))
       self._is_tracing = True
     with jax.profiler.StepTraceAnnotation("train", step_num=step):

@@ -178,9 +178,13 @@ def test_one_on_several_devices_is_no_member(tmp_path):
 # ----- Who stands where -----
 
 
-def _placed(tmp_path, *facts):
+def _placed(tmp_path, *facts, seeds=range(10)):
   """Runs that stood there, and have a checkpoint; None: new ones."""
-  runs = _runs(tmp_path, {str(n): {"seed": n} for n in range(len(facts))})
+  lanes = {
+    str(n): {"seed": seed, "optimizer.learning_rate": 0.1 + n}
+    for n, (_, seed) in enumerate(zip(facts, seeds, strict=False))
+  }
+  runs = _runs(tmp_path, lanes)
   for run, told in zip(runs, facts, strict=True):
     if told is not None:
       (run.directory / files.CHECKPOINTS / "2").mkdir(parents=True)
@@ -207,6 +211,35 @@ def test_places_are_kept(tmp_path):
     (3, [6], [2]),
     (3, [0, 3, 4], [0, 1, 2]),
   ]
+
+
+def test_batches_are_of_all_whose_seed_it_is(tmp_path):
+  """Members of two populations that each had one seed's in common."""
+  alike = [_at(2, place) | {"batches": "of all"} for place in (0, 1, 0, 1)]
+  runs = _placed(tmp_path, *alike, seeds=(0, 1, 1, 0))
+  found = [
+    (sorted(run.config.seed for run in chunk.runs), chunk.same_batches)
+    for chunk in chunks.split(runs, 4)
+  ]
+  assert found == [([0, 0], True), ([1, 1], True)]
+
+
+@pytest.mark.parametrize(
+  "told",
+  [
+    _at(2, 2),
+    _at(2, -1),
+    _at(2, "0"),
+    _at("2", 0),
+    _at(2, True),
+    _at(1, 0),
+    {**_at(2, 0), "batches": "some"},
+  ],
+)
+def test_what_is_no_place_is_none(tmp_path, told):
+  """A record that was damaged: such a run goes on alone."""
+  (chunk,) = chunks.split(_placed(tmp_path, told), 2)
+  assert chunk.size == 1
 
 
 def test_chunks_are_halved_until_they_fit(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -116,3 +117,53 @@ def test_what_a_member_alone_could_say_is_shared():
   }
   # The scalar that decides the conditional, and no other.
   assert found.scalars == {"gap"}
+
+
+def noisy(learning_rate):
+  """An optimizer that keeps a random key of the typed kind."""
+
+  def init(params):
+    del params
+    return jax.random.key(7)
+
+  def update(updates, key, params=None):
+    del params
+    key, drawn = jax.random.split(key)
+    noise = 1 + 0.1 * jax.random.normal(drawn)
+    return jax.tree.map(lambda u: -learning_rate * noise * u, updates), key
+
+  return optax.GradientTransformation(init, update)
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_a_random_key_goes_by_its_numbers(impl):
+  """NumPy knows no such arrays."""
+  key = jax.random.key(3, impl=impl)
+  numbers = together_lib._numbers(key)
+  assert together_lib._of_numbers(numbers, key) == key
+  pair = together_lib._of_numbers(np.stack([numbers, numbers]), key)
+  assert (pair.shape, pair.dtype) == ((2,), key.dtype)
+
+
+@pytest.mark.slow
+def test_a_random_key_is_stacked_as_any_leaf():
+  config = support.tiny_mlp(
+    {"optimizer.name": f"{__name__}:noisy", "optimizer.learning_rate": 0.01}
+  )
+  together = together_lib.Together(program.traced(config))
+
+  def like(leaf, seed):
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key(seed) if is_key else np.zeros(leaf.shape, leaf.dtype)
+
+  own, other = (
+    jax.tree.map(
+      functools.partial(like, seed=n), together.program.abstract_state
+    )
+    for n in range(2)
+  )
+  keys = together.shared_of(own), together.shared_of(other)
+  assert any(not np.array_equal(*pair) for pair in zip(*keys, strict=True))
+  stacked = together.stack([own, own], own)
+  moved = together.with_shared(stacked, keys[1])
+  assert moved.optimizer_state == other.optimizer_state

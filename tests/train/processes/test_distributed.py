@@ -291,6 +291,8 @@ def test_flags_of_several_processes(capsys, tmp_path):
   for more, said in (
     (["--process_id=1"], "--process_id is of a run in several processes; add"),
     (["--distributed", "--process_id=1"], "--num_processes missing: give"),
+    (["--distributed", "--start_timeout_s=nan"], "=nan; allowed: 0 to 1e+06"),
+    (["--distributed", "--start_timeout_s=inf"], "=inf; allowed: 0 to 1e+06"),
     (
       ["--distributed", "--coordinator=localhost:1", "--num_processes=2",
        "--process_id=1", "--start_timeout_s=0.1"],

@@ -201,6 +201,13 @@ def test_nobody_there_and_a_port_that_is_taken(port):
     meet((here(0, port), "abc", 0.2))
 
 
+def test_a_program_that_never_answers_is_not_waited_for(port, monkeypatch):
+  monkeypatch.setattr(rendezvous, "_HELLO_S", 0.1)
+  with contextlib.closing(socket.create_server(("127.0.0.1", port))):
+    (error,) = side_by_side(meet, (here(1, port), "abc", 0.1))
+  assert str(error).endswith("or another program has this port.")
+
+
 @pytest.mark.parametrize(
   ("given", "said"),
   [
@@ -209,6 +216,7 @@ def test_nobody_there_and_a_port_that_is_taken(port):
     (("here:1", 0, 0), r"--num_processes=0; allowed: 1 or more"),
     (("here", 2, 0), r"--coordinator=here; needed: HOST:PORT"),
     (("here:70000", 2, 0), r"--coordinator=here:70000; needed"),
+    (("here:²", 2, 0), r"--coordinator=here:²; needed"),
     ((None, 2, 0), r"--coordinator missing"),
     ((None, None, 0), r"--coordinator and --num_processes missing"),
     ((None, None, None), r"no cluster that JAX knows is here"),

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from kernels_pallas import aot, dispatch, programs
 from normjax import build, configure, errors, optim
 from normjax.nn.roles import Kind
-from normjax.train import program, step
+from normjax.train import preview, program, step
 from normjax.train.sharding import layout
 from tests import support
 
@@ -187,3 +187,26 @@ def test_a_batch_that_does_not_come_out_even_is_refused():
     errors.UserError, match="evaluate.batch_size=9 is not a multiple of the 2"
   ):
     program.get(_config(**{"evaluate.batch_size": 9}))
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"train.layout.batch_statistics": "device"},
+    pytest.param(
+      {"train.layout.matrices": "distributed", "optimizer.name": "muon"},
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      {"train.layout.fsdp": 2, "train.layout.min_size": 0},
+      marks=pytest.mark.slow,
+    ),
+  ],
+)
+def test_a_step_with_probes_is_traced_without_the_devices(change):
+  """What each device does by itself is traced in shapes, too."""
+  config = support.tiny_mlp(
+    {"train.num_devices": 4, "log.probes": ("activation/",)}, change
+  )
+  made = preview.preview(config)
+  assert any(name.startswith("activation/") for name in made.values)

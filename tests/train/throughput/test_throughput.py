@@ -131,6 +131,13 @@ def test_the_steps_of_a_window_are_traced_whole(
   assert events == expected
 
 
+def test_a_trace_that_cannot_be_written_is_the_disk_s_fault(tmp_path):
+  (tmp_path / profile.FOLDER).write_text("no folder")
+  traced = profile.Profile(profile.Window(0, 1), tmp_path)
+  with pytest.raises(FileExistsError), traced.step(0, lambda: None):
+    pass
+
+
 @pytest.mark.slow
 def test_a_window_is_traced_and_what_is_over_is_not(tmp_path, monkeypatch):
   # As if the vendor of this CPU said what it can.
