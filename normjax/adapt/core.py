@@ -50,7 +50,7 @@ def core(
   """
   descent.check("core", learning_rate, optimizer, momentum)
   validate.number("core", "test_weight", test_weight, least=0, most=1)
-  validate.choice("core", "normalize", normalize, (True, False))
+  validate.flags("core", normalize=normalize)
   pinned = sites.pin(
     "core",
     model,

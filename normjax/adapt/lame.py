@@ -66,7 +66,7 @@ def lame(
 
 
 def refine(logits_bc: Array, w_bb: Array) -> Array:
-  """log Z of the batch; see `lame`."""
+  """Log Z of the batch; see `lame`."""
   # The official code's constant, below which no probability counts.
   log_p = jnp.log(jax.nn.softmax(logits_bc) + 1e-10)
 

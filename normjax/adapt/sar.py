@@ -41,7 +41,7 @@ def sar(
   entropy_margin: float = 0.4,
   radius: float = 0.05,
   reset_below: float = 0.2,
-  reset_average: bool = False,
+  full_reset: bool = False,
   freeze: str = "top",
 ) -> base.Adapter:
   """Sharpness-aware descent on the entropy of sure examples, with a way back.
@@ -64,9 +64,9 @@ def sar(
     entropy_margin: E0 as a share of log(classes).
     radius: rho of sharpness-aware minimization.
     reset_below: e_m; 0: never.
-    reset_average: whether the average begins again, too. In the official code
-      it does not, so that the model is set back at each batch until the
-      average has risen.
+    full_reset: whether the average and the optimizer begin again, too. In the
+      official code they do not: the model is set back at each batch until the
+      average has risen, and the old momentum goes on with it.
     freeze: see `affine.choose`; "top" is the official code's: the last stage
       and the final norm stay.
 
@@ -77,7 +77,7 @@ def sar(
   validate.number("sar", "entropy_margin", entropy_margin, above=0)
   validate.number("sar", "radius", radius, least=0)
   validate.number("sar", "reset_below", reset_below, least=0)
-  validate.choice("sar", "reset_average", reset_average, (True, False))
+  validate.flags("sar", full_reset=full_reset)
   pinned = sites.pin("sar", model, statistics="batch")
   paths = affine.choose("sar", pinned, freeze)
 
@@ -109,7 +109,7 @@ def sar(
 
     values = affine.of(state.variables["params"], paths)
     gradients, logits, s1 = gradient(first, values)
-    length = optax.global_norm(gradients)
+    length = optax.tree.norm(gradients)
     away = scalars["radius"] / (length + 1e-12)
     near = jax.tree.map(
       lambda v, g: v + (away * g).astype(v.dtype), values, gradients
@@ -128,18 +128,18 @@ def sar(
     variables, moments = descent.moved(
       state.variables, gradients, rule, own.optimizer
     )
-    begun = jnp.isfinite(own.average)
-    average = jnp.where(begun, 0.9 * own.average + (1 - 0.9) * loss, loss)
+    is_first = jnp.isinf(own.average)
+    average = jnp.where(is_first, loss, 0.9 * own.average + (1 - 0.9) * loss)
     average = jnp.where(some, average, own.average)
     is_lost = average < scalars["reset_below"]
     params = affine.into(variables["params"], own.source)
-    variables, moments = descent.where(
-      is_lost,
-      ({**variables, "params": params}, descent.first(optimizer, own.source)),
-      (variables, moments),
+    variables = descent.where(
+      is_lost, {**variables, "params": params}, variables
     )
-    if reset_average:
+    if full_reset:
       average = jnp.where(is_lost, jnp.inf, average)
+      begun = descent.first(optimizer, own.source)
+      moments = descent.where(is_lost, begun, moments)
     own = own._replace(
       optimizer=moments,
       average=average.astype(own.average.dtype),

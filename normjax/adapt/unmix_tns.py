@@ -41,7 +41,7 @@ def unmix_tns(
       M_k <- M_k + rate mean_b p_bk (mu_b - M_k),  V_k likewise with s_b
 
   An example is normalised by mean_b and var_b, before the components move; p
-  and the components are constants of a gradient. They start around the source's:
+  and the components are constants of a gradient. They start around the source:
 
       M_k = mean + sqrt(alpha K / (K - 1) var) z_k,  V_k = (1 - alpha) var
 
