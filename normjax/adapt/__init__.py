@@ -19,7 +19,7 @@ from normjax.registry import Registry
 if TYPE_CHECKING:
   from normjax.adapt.base import Adapter
 
-__all__ = ["SEEN", "TABLE", "make", "names"]
+__all__ = ["SEEN", "TABLE", "get", "make", "names"]
 
 TABLE = {
   "source": "normjax.adapt.source:source",
@@ -39,6 +39,7 @@ TABLE = {
 }
 _REGISTRY = Registry("adaptation method", TABLE, from_outside=True)
 names = _REGISTRY.names
+get = _REGISTRY.get
 
 
 def make(name: str, model: Any, **options: Any) -> "Adapter":

@@ -121,13 +121,18 @@ def _corrected(
   n = moments.count(x, axes, mask)
   more = jnp.maximum(n - 1, 1)
   own_var = own_var * (n / more)
-  mean_error = k * jnp.sqrt((var + eps) / jnp.maximum(n, 1))
-  var_error = k * (var + eps) * jnp.sqrt(2 / more)
+  # One value has no variance of its own, and where squares overflow there is
+  # nothing to compare: see `moments`.
+  real = (n > 1) & jnp.isfinite(own_var) & jnp.isfinite(var)
+  own_var, batch_var = (jnp.where(real, v, 0) for v in (own_var, var))
+  mean_error = k * jnp.sqrt((batch_var + eps) / jnp.maximum(n, 1))
+  var_error = k * (batch_var + eps) * jnp.sqrt(2 / more)
   new_mean = mean + _shrink(own_mean - mean, mean_error)
-  new_var = jnp.maximum(var + _shrink(own_var - var, var_error), 0)
-  # An example that a mask leaves one value has no variance of its own.
-  real = n > 1
-  return jnp.where(real, new_mean, mean), jnp.where(real, new_var, var)
+  new_var = batch_var + _shrink(own_var - batch_var, var_error)
+  return (
+    jnp.where(real, new_mean, mean),
+    jnp.where(real, jnp.maximum(new_var, 0), var),
+  )
 
 
 def _shrink(difference: Array, threshold: Array) -> Array:

@@ -1,0 +1,207 @@
+"""Test-time adaptation of a run, with a record of its own.
+
+<run>/adapt/<id>/    run.json, metrics.jsonl, status.json, result.json
+"""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from normjax import adapt, configure, errors
+from normjax.adapt import loop, protocol
+from normjax.data import corruptions, splits
+from normjax.record import lock, provenance
+from normjax.record.directory import RunDirectory
+from normjax.record.recorder import Recorder
+from normjax.record.state import RunState
+from normjax.registry import parse_call
+from normjax.runs import evaluation
+from normjax.runs.run import Run
+
+FOLDER = "adapt"
+
+
+def adapt_run(
+  run: Run,
+  method: str,
+  *,
+  how: protocol.Protocol,
+  corrupted_by: Iterable[str] = ("common",),
+  severity: int = 5,
+  data: Any = None,
+  split: str = splits.VALIDATION,
+  num_examples: int | None = None,
+  out: Path | None = None,
+) -> dict[str, Any]:
+  """Predicts a corrupted stream with a run's model, adapting on the way.
+
+  Args:
+    run: of `load_run`; nothing of it is changed.
+    method: of `normjax.adapt`: "name" or "name(option=value, …)".
+    how: the stream.
+    corrupted_by: the domains: "<kind>_<severity>", a kind, "common", "all", or
+      "clean" for the images as they are.
+    severity: of the entries that name none.
+    data: as `Run.evaluate` takes it; None: the run's own. A set that has
+      corrupted images itself, as cifar10_corrupted, gives those.
+    split: of the data set.
+    num_examples: at most so many of each domain; None: all.
+    out: holds the folder of the record; None: "adapt" in the run's.
+
+  Returns:
+    What `result.json` holds: `metrics` has "eval/accuracy", that of each
+    domain as "eval/accuracy/<name>", and their means. A result that is there
+    already is returned as it is.
+
+  Raises:
+    UserError: a method, a domain, data or a class that does not fit.
+    BusyRunError: another process writes the same record.
+  """
+  names = domain_names(corrupted_by, severity)
+  asked = {
+    "of": run.run_id,
+    "step": run.step,
+    "method": method,
+    "stream": vars(how),
+    "domains": list(names),
+    "data": data if data is None or isinstance(data, str) else dict(data),
+    "split": split,
+    "num_examples": num_examples,
+  }
+  made = _adapter(run, method)
+  config = run.config.copy_and_resolve_references()
+  with config.unlocked():
+    config[FOLDER] = configure.ConfigDict(asked)
+  run_id = configure.run_id(config)
+  files = RunDirectory((out or run.directory / FOLDER) / run_id, run_id)
+  files.path.mkdir(parents=True, exist_ok=True)
+  with lock.held(files.path):
+    found = files.read_result().value
+    if found is not None:
+      return found
+    domains = {
+      name: protocol.gather(_domain(run, data, split, name), num_examples)
+      for name in names
+    }
+    return _recorded(files, config, made, domains, how)
+
+
+def domain_names(entries: Iterable[str], severity: int) -> tuple[str, ...]:
+  """Each "<kind>_<severity>" once, and "clean", in the order given.
+
+  Raises:
+    UserError: an unknown kind, or a severity outside 1 to 5.
+  """
+  found: list[str] = []
+  for entry in entries:
+    if entry == "clean":
+      found.append(entry)
+      continue
+    names = corruptions.expand([entry])
+    if corruptions.split(entry)[1] is None:
+      corruptions.check_severity(entry, severity)
+      names = [n for n in names if corruptions.split(n)[1] == severity]
+    found += names
+  return tuple(dict.fromkeys(found))
+
+
+def _adapter(run: Run, method: str) -> Any:
+  """The method, set on the run's model."""
+  name, options = parse_call("adaptation method", method)
+  if name in adapt.names():
+    takes = inspect.signature(adapt.get(name)).parameters
+    if "input_shape" in takes and "input_shape" not in options:
+      options["input_shape"] = run.data.model_options.get("input_shape")
+    if "fisher_data" in takes and "fisher_data" not in options:
+      options["fisher_data"] = _source_batches(run)
+  return adapt.make(name, run.model, **options)
+
+
+def _source_batches(run: Run) -> Iterable[Any]:
+  """2000 training examples in batches of 64, as EATA's code takes them."""
+  data = run.data
+  count = min(2000, getattr(data, "num_train_examples", 2000))
+  seed = int(run.config.seed)
+  size = min(64, count)
+  for step in range(count // size):
+    yield data.train_batch(seed, step, size)["inputs"]
+
+
+def _domain(run: Run, data: Any, split: str, name: str) -> Any:
+  """The data set of a domain."""
+  own = {"name": data} if isinstance(data, str) else data
+  if isinstance(own, Mapping) and name != "clean":
+    block = configure.override(run.config, {"data.name": own["name"]}).data
+    if "corruption" in block:
+      asked = {**own, "corruption": name}
+      return evaluation.dataset(run.config, run.data, asked, split)
+  found = evaluation.dataset(run.config, run.data, own, split)
+  if name == "clean":
+    return found
+  if not hasattr(found, "corrupted"):
+    raise errors.UserError(
+      f"adapt: data {found.name!r} has no images to corrupt; allowed: the"
+      " domain 'clean'."
+    )
+  return found.corrupted(name)
+
+
+def _recorded(
+  files: RunDirectory,
+  config: configure.ConfigDict,
+  made: Any,
+  domains: Mapping[str, protocol.Examples],
+  how: protocol.Protocol,
+) -> dict[str, Any]:
+  """Runs the loop; a record that was cut short begins again."""
+  size = sum(len(each.targets) for each in domains.values())
+  recorder = Recorder(
+    files, config, writes=True, num_steps=-(-size // how.batch_size)
+  )
+  ended, message = RunState.INTERRUPTED, ""
+  try:
+    recorder.begin(
+      0,
+      resumed=False,
+      seconds={},
+      sizes={},
+      facts={
+        "provenance": provenance.collect(),
+        "split": config[FOLDER].split,
+        "seen": made.seen,
+      },
+      problems=(),
+    )
+    last = 0
+
+    def observe(score: loop.Score) -> None:
+      nonlocal last
+      last = score.step
+      means = {
+        "loss": float(score.loss.mean()),
+        "accuracy": float(score.correct.mean()),
+      }
+      recorder.train(score.step, means)
+
+    with recorder.clock.measure("train"):
+      totals, _ = loop.run(made, domains, how, observe)
+    means = totals.means()
+    corrupted = {n: means[f"accuracy/{n}"] for n in domains if n != "clean"}
+    if corrupted:
+      clean = means.get("accuracy/clean", 0.0)
+      summary = corruptions.means(corrupted, clean)
+      if not clean:
+        del summary["relative_corrupted_accuracy"]
+      means |= summary
+    recorder.evaluation(last, means, totals.num_examples)
+    recorder.finish(last, None, None)
+    assert recorder.result is not None
+    return recorder.result
+  except BaseException as error:
+    if not isinstance(error, KeyboardInterrupt):
+      ended, message = RunState.FAILED, str(error)
+    recorder.stop(ended, message)
+    raise
+  finally:
+    recorder.close()
