@@ -95,9 +95,11 @@ def add(memory: Memory, example: Array, label: Array, draws: Array) -> Memory:
   # Beyond the end is nowhere.
   place = jnp.where(has_room | is_kept, place, memory.labels.size)
   return Memory(
-    memory.examples.at[place].set(example, mode="drop"),
+    memory.examples.at[place].set(
+      example.astype(memory.examples.dtype), mode="drop"
+    ),
     memory.labels.at[place].set(label, mode="drop"),
-    memory.times.at[place].set(jnp.sum(seen), mode="drop"),
+    memory.times.at[place].set(jnp.sum(seen, dtype=jnp.int32), mode="drop"),
     seen,
   )
 

@@ -93,9 +93,11 @@ def note(
   classes = affine.num_classes("note", pinned)
 
   def own(variables, key):
+    values = affine.of(variables["params"], paths)
+    dtype = values[paths[0]].dtype
     return Own(
-      descent.first("adam", affine.of(variables["params"], paths)),
-      memory.empty(capacity, classes, tuple(input_shape), jnp.float32),
+      descent.first("adam", values),
+      memory.empty(capacity, classes, tuple(input_shape), dtype),
       key,
       jnp.zeros((), jnp.int32),
     )

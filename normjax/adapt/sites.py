@@ -217,11 +217,22 @@ def _read(
   return norm, variables
 
 
+_FITTING = {
+  "statistics": "batch_norm",
+  "blends": "norms whose statistics can be mixed, as batch_norm",
+}
+
+
+def _fits(norm: norms.Norm, needs: str) -> bool:
+  if needs == "blends":
+    return norm.traits.blends
+  return needs == "statistics" or norm.name == needs
+
+
 def _check(
   method: str, model: nnx.Module, sites: Mapping[str, Any], needs: str
 ) -> None:
-  generic = needs in ("statistics", "blends")
-  fitting = "batch_norm" if generic else needs
+  fitting = _FITTING.get(needs, needs)
   if not sites:
     others = sorted(
       {
@@ -237,8 +248,7 @@ def _check(
     )
   for path, site in sites.items():
     norm = _read(method, path, site)[0]
-    fits = norm.traits.blends or needs != "blends"
-    if fits if generic else norm.name == needs:
+    if _fits(norm, needs):
       continue
     raise errors.UserError(
       f"{method} is for {fitting}; the norm of {type(model).__name__} at"

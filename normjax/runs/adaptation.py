@@ -69,20 +69,22 @@ def adapt_run(
     "split": split,
     "num_examples": num_examples,
   }
+  # All that may be wrong, before there is a folder.
   made = _adapter(run, method)
+  datasets = {name: _domain(run, data, split, name) for name in names}
   config = run.config.copy_and_resolve_references()
   with config.unlocked():
     config[FOLDER] = configure.ConfigDict(asked)
   run_id = configure.run_id(config)
   files = RunDirectory((out or run.directory / FOLDER) / run_id, run_id)
   files.path.mkdir(parents=True, exist_ok=True)
-  with lock.held(files.path):
+  with lock.held(files.path, "run"):
     found = files.read_result().value
     if found is not None:
       return found
     domains = {
-      name: protocol.gather(_domain(run, data, split, name), num_examples)
-      for name in names
+      name: protocol.gather(each, num_examples)
+      for name, each in datasets.items()
     }
     return _recorded(files, config, made, domains, how)
 

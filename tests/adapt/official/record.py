@@ -221,23 +221,66 @@ def iabn():
   }
 
 
-def note_memory(count=60, capacity=8):
-  """Which examples the memory holds in the end, by number."""
-  _note_conf(opt={"num_class": inputs.CLASSES})
+def _balanced(capacity, draws):
+  """The official memory, with these draws: a row of `draws` per example."""
   official = load("NOTE/utils/memory.py", "memory")
-  memory = official.PBRS(capacity)
-  draws = inputs.memory_draws(count)
-  now = {}
+  memory, now = official.PBRS(capacity), {}
   official.random = types.SimpleNamespace(
     choice=lambda items: items[int(now["class"] * len(items))],
     randrange=lambda least, most: int(now["place"] * most),
     uniform=lambda least, most: now["keep"],
   )
+  rows = iter(draws)
+
+  def add(example, label):
+    names = ("class", "place", "keep")
+    now.update(dict(zip(names, next(rows), strict=True)))
+    memory.add_instance([example, label, 0, 0, 0])
+
+  return memory, add
+
+
+def note_memory(count=60, capacity=8):
+  """Which examples the memory holds in the end, by number."""
+  _note_conf(opt={"num_class": inputs.CLASSES})
+  memory, add = _balanced(capacity, inputs.memory_draws(count))
   for number, label in enumerate(inputs.memory_labels(count)):
-    now |= dict(zip(("class", "place", "keep"), draws[number], strict=True))
-    memory.add_instance([number, int(label), 0, 0, 0])
+    add(number, int(label))
   numbers, labels, _ = memory.get_memory()
   return {"numbers": np.array(numbers), "labels": np.array(labels)}
+
+
+def note(capacity=4):
+  """As learner/note.py goes through a stream; an update after each batch."""
+  _note_conf(skip_thres=1, iabn_k=1.0, opt={"num_class": inputs.CLASSES})
+  layers = load("NOTE/utils/iabn.py", "iabn")
+  entropy = load("NOTE/utils/loss_functions.py", "losses").HLoss()
+  model = layers.convert_iabn(net()).double()
+  model.requires_grad_(False)
+  for module in model.modules():
+    if isinstance(module, nn.BatchNorm2d):
+      module.momentum = 0.1
+    if isinstance(module, layers.InstanceAwareBatchNorm2d):
+      module.requires_grad_(True)
+  rule = torch.optim.Adam(model.parameters(), lr=0.01)
+  draws = inputs.memory_draws(inputs.STEPS * inputs.BATCH)
+  memory, add = _balanced(capacity, draws)
+  found = []
+  for x in batches():
+    model.eval()
+    with torch.no_grad():
+      logits = model(x)
+    found.append(logits.numpy())
+    for example, label in zip(x, logits.max(1)[1], strict=True):
+      add(example, int(label))
+    model.train()
+    loss = entropy(model(torch.stack(memory.get_memory()[0])))
+    rule.zero_grad()
+    loss.backward()
+    rule.step()
+  state = {k.replace("._bn", ""): v for k, v in model.state_dict().items()}
+  kept = {k: v.numpy() for k, v in state.items() if ".1." in k}
+  return {"logits": np.stack(found), **kept}
 
 
 CASES = {
@@ -257,6 +300,7 @@ CASES = {
   "lame_linear": lambda: lame("linear"),
   "iabn": iabn,
   "note_memory": note_memory,
+  "note": note,
 }
 
 

@@ -22,7 +22,7 @@ MARGIN = 0.42
 class Block(nnx.Module):
   """A convolution and its norm."""
 
-  def __init__(self, given, name):
+  def __init__(self, given, name, norm):
     kernel = np.moveaxis(given[f"{name}.0.weight"], (0, 1), (3, 2))
     outputs = kernel.shape[-1]
     self.conv = nnx.Conv(
@@ -30,7 +30,7 @@ class Block(nnx.Module):
     )
     self.conv.kernel[...] = jnp.asarray(kernel)
     self.conv.bias[...] = jnp.asarray(given[f"{name}.0.bias"])
-    self.norm = NormLayer("batch_norm", (outputs,))
+    self.norm = NormLayer(norm, (outputs,))
     for ours, theirs in OURS.items():
       variable = type(getattr(self.norm, ours))
       value = jnp.asarray(given[f"{name}.1.{theirs}"])
@@ -53,9 +53,11 @@ COMPONENTS = {"means": "running_means_mat", "variances": "running_vars_mat"}
 class Net(nnx.Module):
   """The network of `record.py`, channels last."""
 
-  def __init__(self):
+  def __init__(self, norm="batch_norm"):
     given = inputs.variables()
-    self.layers = nnx.List([Block(given, n) for n in ("layer1", "layer4")])
+    self.layers = nnx.List(
+      [Block(given, name, norm) for name in ("layer1", "layer4")]
+    )
     self.head = nnx.Linear(
       inputs.WIDTHS[-1],
       inputs.CLASSES,
@@ -205,3 +207,35 @@ def test_official_memory():
   # Theirs by class, ours by place: in each class the oldest comes first.
   expected = zip(recorded["labels"], recorded["numbers"], strict=True)
   assert found == sorted(expected)
+
+
+def test_official_note(monkeypatch):
+  recorded = np.load(FOLDER / "note.npz")
+  draws = inputs.memory_draws(inputs.STEPS * inputs.BATCH)
+  drawn = []
+  monkeypatch.setattr(memory, "draw", lambda *_: drawn.pop())
+  with jax.enable_x64(True):
+    adapter = adapt.make(
+      "note",
+      Net(norms.make("iabn", threshold=1.0)),
+      input_shape=(inputs.SIDE, inputs.SIDE, inputs.WIDTHS[0]),
+      learning_rate=0.01,
+      statistics_momentum=0.9,
+      capacity=4,
+      update_every=inputs.BATCH,
+    )
+
+    def step(state, given):
+      x, draws = given
+      drawn.append(draws)
+      return adapter.step(state, x)[::-1]
+
+    given = (
+      batches(range(inputs.STEPS)),
+      jnp.asarray(draws.reshape(inputs.STEPS, inputs.BATCH, 3)),
+    )
+    state, logits = jax.jit(lambda s, g: jax.lax.scan(step, s, g))(
+      adapter.init(), given
+    )
+  np.testing.assert_allclose(logits, recorded["logits"], **CLOSE)
+  assert _check_state(state.variables, recorded) == 8
