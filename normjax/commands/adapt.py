@@ -1,5 +1,10 @@
-"""Test-time adaptation of a run's model on a stream of corrupted images."""
+"""Test-time adaptation of runs' models on a stream of corrupted images.
 
+Of several runs, such as the seeds of a sweep, and several methods `--out=DIR`
+makes one folder, which `normjax report DIR` compares.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 
 from absl import flags
@@ -8,7 +13,7 @@ from normjax import errors, escape
 from normjax.commands import arguments
 
 USAGE = (
-  "adapt DIR --method=NAME[(option=value, …)] [--stream=NAME]"
+  "adapt DIR … --method=NAME[(option=value, …)] [--stream=NAME]"
   " [--corruptions=NAME,…]"
 )
 RESUMES = False
@@ -82,9 +87,9 @@ def run(
 ) -> int:
   """Adapts, method after method, then prints the accuracies."""
   del overrides
-  directory = arguments.folder(
-    "DIR", arguments.one(positional, "run directory", USAGE)
-  )
+  if not positional:
+    raise errors.UserError(f"needs a run directory: usage: normjax {USAGE}")
+  directories = [arguments.folder("DIR", each) for each in positional]
   methods = values["method"].value
   if not methods:
     from normjax import adapt  # Late: --help is quick.
@@ -110,19 +115,22 @@ def run(
       )
     },
   )
-  opened = load_run(directory, step=given["step"])
-  for method in methods:
-    result = adaptation.adapt_run(
-      opened,
-      method,
-      how=how,
-      corrupted_by=given["corruptions"],
-      **{k: given[k] for k in ("severity", "data", "split", "num_examples")},
-      out=Path(given["out"]) if given["out"] else None,
-    )
-    print(escape.lines(f"{method}, {how.setting}"))
-    for name, value in result["metrics"].items():
-      if name.startswith("eval/") and not name.startswith("eval/loss/"):
-        said = "-" if value is None else f"{value:.6g}"
-        print(escape.lines(f"  {name.removeprefix('eval/'):32} {said}"))
+  options = {
+    "how": how,
+    "corrupted_by": given["corruptions"],
+    "out": Path(given["out"]) if given["out"] else None,
+    **{k: given[k] for k in ("severity", "data", "split", "num_examples")},
+  }
+  for opened in [load_run(d, step=given["step"]) for d in directories]:
+    for method in methods:
+      result = adaptation.adapt_run(opened, method, **options)
+      _tell(f"{opened.directory}: {method}, {how.setting}", result["metrics"])
   return 0
+
+
+def _tell(title: str, metrics: Mapping[str, float | None]) -> None:
+  print(escape.lines(title))
+  for name, value in metrics.items():
+    if name.startswith("eval/") and not name.startswith("eval/loss/"):
+      said = "-" if value is None else f"{value:.6g}"
+      print(escape.lines(f"  {name.removeprefix('eval/'):32} {said}"))

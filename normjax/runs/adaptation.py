@@ -60,7 +60,6 @@ def adapt_run(
   """
   names = domain_names(corrupted_by, severity)
   asked = {
-    "of": run.run_id,
     "step": run.step,
     "method": method,
     "stream": vars(how),
@@ -75,6 +74,8 @@ def adapt_run(
   config = run.config.copy_and_resolve_references()
   with config.unlocked():
     config[FOLDER] = configure.ConfigDict(asked)
+  # What its rows are: one per batch, and one of all at the end.
+  config.log.every_steps, config.evaluate.every_steps = 1, 0
   run_id = configure.run_id(config)
   files = RunDirectory((out or run.directory / FOLDER) / run_id, run_id)
   files.path.mkdir(parents=True, exist_ok=True)
@@ -86,7 +87,8 @@ def adapt_run(
       name: protocol.gather(each, num_examples)
       for name, each in datasets.items()
     }
-    return _recorded(files, config, made, domains, how)
+    facts = {"of": run.run_id, "seen": made.seen, "split": split}
+    return _recorded(files, config, made, domains, how, facts)
 
 
 def domain_names(entries: Iterable[str], severity: int) -> tuple[str, ...]:
@@ -155,6 +157,7 @@ def _recorded(
   made: Any,
   domains: Mapping[str, protocol.Examples],
   how: protocol.Protocol,
+  facts: Mapping[str, Any],
 ) -> dict[str, Any]:
   """Runs the loop; a record that was cut short begins again."""
   size = sum(len(each.targets) for each in domains.values())
@@ -168,23 +171,19 @@ def _recorded(
       resumed=False,
       seconds={},
       sizes={},
-      facts={
-        "provenance": provenance.collect(),
-        "split": config[FOLDER].split,
-        "seen": made.seen,
-      },
+      facts={"provenance": provenance.collect(), **facts},
       problems=(),
     )
     last = 0
 
     def observe(score: loop.Score) -> None:
       nonlocal last
-      last = score.step
+      last = score.step  # A row has the number of steps before it.
       means = {
         "loss": float(score.loss.mean()),
         "accuracy": float(score.correct.mean()),
       }
-      recorder.train(score.step, means)
+      recorder.train(score.step - 1, means)
 
     with recorder.clock.measure("train"):
       totals, _ = loop.run(made, domains, how, observe)
