@@ -17,9 +17,8 @@ from normjax.record.recorder import Recorder
 from normjax.record.state import RunState
 from normjax.registry import parse_call
 from normjax.runs import evaluation
+from normjax.runs.reading import ADAPTED
 from normjax.runs.run import Run
-
-FOLDER = "adapt"
 
 
 def adapt_run(
@@ -73,11 +72,11 @@ def adapt_run(
   datasets = {name: _domain(run, data, split, name) for name in names}
   config = run.config.copy_and_resolve_references()
   with config.unlocked():
-    config[FOLDER] = configure.ConfigDict(asked)
+    config[ADAPTED] = configure.ConfigDict(asked)
   # What its rows are: one per batch, and one of all at the end.
   config.log.every_steps, config.evaluate.every_steps = 1, 0
   run_id = configure.run_id(config)
-  files = RunDirectory((out or run.directory / FOLDER) / run_id, run_id)
+  files = RunDirectory((out or run.directory / ADAPTED) / run_id, run_id)
   files.path.mkdir(parents=True, exist_ok=True)
   with lock.held(files.path, "run"):
     found = files.read_result().value

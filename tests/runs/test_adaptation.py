@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from normjax import cli, load_run, train
+from normjax import cli, errors, load_run, train
 from normjax.adapt.protocol import Protocol
 from normjax.record import files
 from normjax.runs import adaptation
@@ -43,6 +43,8 @@ def test_a_stream_is_recorded(directory):
   # 40 examples in batches of 16, three domains.
   rows = support.rows(path, "train")
   assert [row["step"] for row in rows] == [*range(9)]
+  with pytest.raises(errors.RunError, match="has no model of its own"):
+    load_run(path)
   # What is there is not computed again.
   assert adaptation.adapt_run(run, "alpha_bn(test_weight=0.3)", **given) == (
     result
