@@ -40,11 +40,11 @@ def iabn(
     momentum: weighs the old running value, in [0, 1].
     eps: inside the square roots, > 0.
     skip_positions: an example of so many positions or fewer is batch
-      normalized. Vectors of features always are.
+      normalized.
 
   Raises:
-    UserError: an option out of range; from `apply`, a training batch of one
-      value per channel, or missing statistics.
+    UserError: an option out of range; from `apply`, an x without positions, a
+      training batch of one value per channel, or missing statistics.
   """
   validate.number("iabn", "threshold", threshold, least=0)
   validate.number("iabn", "momentum", momentum, least=0, most=1)
@@ -92,6 +92,7 @@ def _apply(
 ):
   stats, params = variables["stats"], variables["params"]
   base.check_variables("iabn", variables, "stats", ("mean", "var"))
+  base.check_positions("iabn", x)
   base.check_features("iabn", x, stats["mean"].size)
   wide = moments.promote(x)
   used: Mapping[str, Array] = stats
