@@ -1,7 +1,7 @@
 """Steps of gradient descent on what adapts: what several methods share."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def moved(
   """Variables and optimizer state after a step."""
   values = affine.of(variables["params"], tuple(gradients))
   updates, state = optimizer.update(gradients, state, values)
-  values = optax.apply_updates(values, updates)
+  values = cast(dict[str, Array], optax.apply_updates(values, updates))
   params = affine.into(variables["params"], values)
   return {**variables, "params": params}, state
 

@@ -22,13 +22,13 @@ class Own(NamedTuple):
     optimizer: its state.
     memory: of examples, balanced by prediction.
     key: of what is drawn next.
-    count: examples since the last update.
+    waiting: examples since the last update.
   """
 
   optimizer: PyTree
   memory: memory.Memory
   key: Array
-  count: Array
+  waiting: Array
 
 
 def note(
@@ -132,7 +132,7 @@ def note(
       jnp.argmax(logits, axis=-1),
       memory.draw(use, len(inputs)),
     )
-    count = state.own.count + len(inputs)
+    count = state.own.waiting + len(inputs)
     variables, optimizer = jax.lax.cond(
       count >= update_every,
       lambda: update(
@@ -148,7 +148,8 @@ def note(
     if size % update_every and update_every % size:
       raise errors.UserError(
         f"note: a batch of {size} examples; allowed: what divides"
-        f" update_every={update_every}, or a multiple of it."
+        f" update_every={update_every}, or a multiple of it; drop_remainder of"
+        " a stream leaves a smaller last batch out."
       )
     logits = []
     for begin in range(0, size, update_every):

@@ -53,7 +53,8 @@ class PinnedNorm(NormLayer):
       batch_weight: of "blended"; it becomes a variable.
     """
     self.norm, self.dtype = norm, dtype
-    self.statistics, self.update = statistics, update
+    self.statistics: modes.Statistics = statistics
+    self.update = update
     attach_variables(self, variables)
     if statistics == "blended":
       self.batch_weight = BatchWeight(jnp.asarray(batch_weight))

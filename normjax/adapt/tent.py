@@ -47,18 +47,21 @@ def tent(
   paths = affine.choose("tent", pinned, freeze)
 
   def step(structure, state, inputs):
-    variables, own, logits = state.variables, state.own, None
+    logits = jnp.zeros(())
     for _ in range(steps):
       gradients, logits, _ = descent.gradient(
         structure,
-        variables,
+        state.variables,
         inputs,
         paths,
         lambda logits, _: (jnp.mean(descent.entropy(logits)), None),
       )
       rule = descent.make(optimizer, **state.scalars)
-      variables, own = descent.moved(variables, gradients, rule, own)
-    return logits, state._replace(variables=variables, own=own)
+      variables, own = descent.moved(
+        state.variables, gradients, rule, state.own
+      )
+      state = state._replace(variables=variables, own=own)
+    return logits, state
 
   return base.adapter(
     "tent",

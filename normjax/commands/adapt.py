@@ -21,25 +21,24 @@ RESUMES = False
 
 def define_flags(values: flags.FlagValues) -> None:
   """The command's flags."""
-  string = {"flag_values": values}
   flags.DEFINE_multi_string(
     "method",
     None,
     "Of normjax.adapt, as 'tent' or 'tent(learning_rate=0.01)'; may be given"
     " several times.",
-    **string,
+    flag_values=values,
   )
   flags.DEFINE_string(
     "stream",
     "reset_each_shift",
     "reset_each_shift, continual or mixed_domains, each also ..._correlated.",
-    **string,
+    flag_values=values,
   )
   flags.DEFINE_list(
     "corruptions",
     ["common"],
     "The domains, in order: <kind>, <kind>_<severity>, common, all, clean.",
-    **string,
+    flag_values=values,
   )
   flags.DEFINE_integer(
     "severity", 5, "Of corruptions that name none.", flag_values=values
@@ -71,14 +70,22 @@ def define_flags(values: flags.FlagValues) -> None:
     flag_values=values,
   )
   flags.DEFINE_string(
-    "data", None, "A data set other than the run's own.", **string
-  )
-  flags.DEFINE_string("split", "validation", "Of the data set.", **string)
-  flags.DEFINE_integer(
-    "step", None, "Of the checkpoint; the newest by default.", **string
+    "data", None, "A data set other than the run's own.", flag_values=values
   )
   flags.DEFINE_string(
-    "out", None, "Holds one folder per stream. Default: DIR/adapt.", **string
+    "split", "validation", "Of the data set.", flag_values=values
+  )
+  flags.DEFINE_integer(
+    "step",
+    None,
+    "Of the checkpoint; the newest by default.",
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "out",
+    None,
+    "Holds one folder per stream. Default: DIR/adapt.",
+    flag_values=values,
   )
 
 
