@@ -70,7 +70,10 @@ def define_flags(values: flags.FlagValues) -> None:
     flag_values=values,
   )
   flags.DEFINE_string(
-    "data", None, "A data set other than the run's own.", flag_values=values
+    "data",
+    None,
+    "Another data set than the run's: name or name(option=value, …).",
+    flag_values=values,
   )
   flags.DEFINE_string(
     "split", "validation", "Of the data set.", flag_values=values

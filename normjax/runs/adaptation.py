@@ -20,6 +20,9 @@ from normjax.runs import evaluation
 from normjax.runs.reading import ADAPTED
 from normjax.runs.run import Run
 
+# By group: what the authors' own sets have beside `corruptions.KINDS`.
+_ONLY_THERE = {"common": ("frost",), "all": ("frost", "spatter")}
+
 
 def adapt_run(
   run: Run,
@@ -42,8 +45,9 @@ def adapt_run(
     corrupted_by: the domains: "<kind>_<severity>", a kind, "common", "all", or
       "clean" for the images as they are.
     severity: of the entries that name none.
-    data: as `Run.evaluate` takes it; None: the run's own. A set that has
-      corrupted images itself, as cifar10_corrupted, gives those.
+    data: None, the run's own; "name" or "name(option=value, …)"; a mapping
+      with "name", or a data set. One that brings its corrupted images, as
+      cifar10_corrupted (its `split` "test"), gives those.
     split: of the data set.
     num_examples: at most so many of each domain; None: all.
     out: holds the folder of the record; None: "adapt" in the run's.
@@ -57,19 +61,26 @@ def adapt_run(
     UserError: a method, a domain, data or a class that does not fit.
     BusyRunError: another process writes the same record.
   """
-  names = domain_names(corrupted_by, severity)
+  own = data
+  if isinstance(data, str):
+    name, options = parse_call("data", data)
+    own = {"name": name, **options}
+  is_corrupted = _has_corruptions(run, own)
+  names = domain_names(corrupted_by, severity, is_corrupted)
   asked = {
     "step": run.step,
     "method": method,
     "stream": vars(how),
     "domains": list(names),
-    "data": data if data is None or isinstance(data, str) else dict(data),
+    "data": dict(own) if isinstance(own, Mapping) else None,
     "split": split,
     "num_examples": num_examples,
   }
   # All that may be wrong, before there is a folder.
   made = _adapter(run, method)
-  datasets = {name: _domain(run, data, split, name) for name in names}
+  datasets = {
+    name: _domain(run, own, split, name, is_corrupted) for name in names
+  }
   config = run.config.copy_and_resolve_references()
   with config.unlocked():
     config[ADAPTED] = configure.ConfigDict(asked)
@@ -90,14 +101,32 @@ def adapt_run(
     return _recorded(files, config, made, domains, how, facts)
 
 
-def domain_names(entries: Iterable[str], severity: int) -> tuple[str, ...]:
+def domain_names(
+  entries: Iterable[str], severity: int, is_corrupted: bool = False
+) -> tuple[str, ...]:
   """Each "<kind>_<severity>" once, and "clean", in the order given.
+
+  Args:
+    entries: as `adapt_run` takes them.
+    severity: of those that name none.
+    is_corrupted: whether the data set brings the images: it has those of kinds
+      that `normjax.data.corruptions` leaves out, too.
 
   Raises:
     UserError: an unknown kind, or a severity outside 1 to 5.
   """
   found: list[str] = []
+  entries = [
+    each
+    for entry in entries
+    for each in (entry, *(_ONLY_THERE.get(entry, ()) if is_corrupted else ()))
+  ]
   for entry in entries:
+    kind, own = corruptions.split(entry)
+    if is_corrupted and kind in _ONLY_THERE["all"]:
+      own = severity if own is None else own
+      found.append(f"{kind}_{corruptions.check_severity(kind, own)}")
+      continue
     if entry == "clean":
       found.append(entry)
       continue
@@ -131,14 +160,20 @@ def _source_batches(run: Run) -> Iterable[Any]:
     yield data.train_batch(seed, step, size)["inputs"]
 
 
-def _domain(run: Run, data: Any, split: str, name: str) -> Any:
+def _has_corruptions(run: Run, own: Any) -> bool:
+  """Whether a data set brings its corrupted images, one kind per config."""
+  if not isinstance(own, Mapping):
+    return False
+  changes = {f"data.{key}": value for key, value in own.items()}
+  return "corruption" in configure.override(run.config, changes).data
+
+
+def _domain(
+  run: Run, own: Any, split: str, name: str, is_corrupted: bool
+) -> Any:
   """The data set of a domain."""
-  own = {"name": data} if isinstance(data, str) else data
-  if isinstance(own, Mapping) and name != "clean":
-    block = configure.override(run.config, {"data.name": own["name"]}).data
-    if "corruption" in block:
-      asked = {**own, "corruption": name}
-      return evaluation.dataset(run.config, run.data, asked, split)
+  if is_corrupted and name != "clean":
+    own, name = {**own, "corruption": name}, "clean"
   found = evaluation.dataset(run.config, run.data, own, split)
   if name == "clean":
     return found

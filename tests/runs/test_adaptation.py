@@ -63,6 +63,24 @@ def test_clean_images_by_source_are_the_runs_own_evaluation(directory):
     )
 
 
+def test_domains_by_name():
+  names = adaptation.domain_names
+  assert names(("contrast", "clean", "snow_2", "contrast_3"), 3) == (
+    "contrast_3",
+    "clean",
+    "snow_2",
+  )
+  assert len(names(("common",), 5)) == 14
+  # The authors' images have the kinds that we leave out.
+  theirs = names(("common",), 5, True)
+  assert len(theirs) == 15
+  assert "frost_5" in theirs
+  with pytest.raises(errors.UserError, match="'frost' is left out"):
+    names(("frost",), 5)
+  with pytest.raises(errors.UserError, match="outside 1 to 5"):
+    names(("frost",), 6, True)
+
+
 def test_the_command_prints_what_was_found(directory, capsys, tmp_path):
   arguments = [
     "adapt", str(directory), "--method=source", "--method=tent",
@@ -89,6 +107,7 @@ def test_the_command_prints_what_was_found(directory, capsys, tmp_path):
     (["--method=tent", "--corruptions=snoww"], "unknown corruption 'snoww'"),
     (["--method=tent", "--split=test"], "test"),
     (["--method=tent", "--data=iris"], "reads"),
+    (["--method=tent", "--data=digits(fodls=2)"], "fodls"),
     (["--method=tent", "--step=3"], "no checkpoint of step 3"),
   ],
 )
