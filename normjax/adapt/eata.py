@@ -62,17 +62,17 @@ def eata(
 
   Args:
     model: as `tent`.
-    learning_rate: 2.5e-4 is that of ImageNet, 5e-3 that of CIFAR.
+    learning_rate: 2.5e-4 is the official code's, of ImageNet, as all defaults.
     optimizer: "adam" or "sgd".
     momentum: as in `tent`.
     entropy_margin: E0 as a share of log(classes).
-    similarity_margin: 0.05 is that of ImageNet, 0.4 that of CIFAR.
+    similarity_margin: of the absolute cosine.
     fisher_data: batches of inputs of the source domain, without labels; F is
       the mean over batches of the squared gradient of the cross entropy to the
-      model's own answers, so that the batch size is part of it. The paper
+      model's own answers, so that the batch size is part of it. The code
       takes 2000 images in batches of 64. None: no such term, which the paper
       calls ETA.
-    fisher_weight: 2000 is that of ImageNet, 1 that of CIFAR.
+    fisher_weight: of the second term.
     freeze: see `affine.choose`.
 
   Raises:

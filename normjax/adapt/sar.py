@@ -58,7 +58,8 @@ def sar(
 
   Args:
     model: as `tent`; the paper adapts group and layer norm, too.
-    learning_rate: 2.5e-4 is that of the paper's ResNets, 1e-3 of its ViT.
+    learning_rate: 2.5e-4 is the official code's for ResNets, 1e-3 for ViT-B,
+      both of batches of 64.
     optimizer: "adam" or "sgd".
     momentum: as in `tent`.
     entropy_margin: E0 as a share of log(classes).
