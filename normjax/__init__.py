@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from normjax import (
+    adapt,
     build,
     configure,
     context,
@@ -43,9 +44,10 @@ _LAZY = {
   **{
     name: f"normjax.{name}"
     for name in (
-      *("build", "configure", "context", "continual", "convert", "data"),
-      *("metrics", "models", "nn", "norms", "objectives", "optim", "papers"),
-      *("report", "reproduce", "runs", "similarity", "sweep", "train"),
+      *("adapt", "build", "configure", "context", "continual", "convert"),
+      *("data", "metrics", "models", "nn", "norms", "objectives", "optim"),
+      *("papers", "report", "reproduce", "runs", "similarity", "sweep"),
+      "train",
     )
   },
   "Run": "normjax.runs.run:Run",
@@ -57,6 +59,7 @@ _LAZY = {
 __all__ = [
   "Run",
   "SweepRuns",
+  "adapt",
   "build",
   "configure",
   "context",

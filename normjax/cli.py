@@ -33,6 +33,7 @@ COMMANDS = {
   "reproduce": ("reproduce", "a published table again, and what of it holds"),
   "status": ("status", "where the runs of a directory are, from any shell"),
   "report": ("report", "the report of a sweep directory, from its files"),
+  "adapt": ("adapt", "a run's model on a stream that it adapts to"),
   "completion": ("completion", "completion for bash or zsh"),
   "export": ("export", "a run's parameters as a safetensors file"),
   "bench": ("bench", "measure this project's own speed"),

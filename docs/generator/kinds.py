@@ -14,6 +14,7 @@ from typing import Any
 from docs import generator
 from docs.generator import text
 from normjax import (
+  adapt,
   configure,
   convert,
   data,
@@ -214,6 +215,12 @@ Named by `schedule.name`: the learning rate at step t is
 Entries of `train.initialize_from`: what happens, in order, between the model
 that a config describes and the one that trains. A text with a slash is the
 folder of a run.""",
+  ),
+  Kind(
+    "adaptation", "Test-time adaptation", "normjax adapt --method", adapt.TABLE,
+    intro="""\
+`adapt.make(name, model, **options)`, or `--method="tent(learning_rate=0.01)"`
+of `normjax adapt`. `adapt.SEEN` says what the logits of a batch have seen.""",
   ),
 )  # fmt: skip
 

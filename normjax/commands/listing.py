@@ -11,14 +11,22 @@ from pathlib import Path
 
 from absl import flags
 
-from normjax import config_files, configure, convert, errors, metrics, registry
+from normjax import (
+  adapt,
+  config_files,
+  configure,
+  convert,
+  errors,
+  metrics,
+  registry,
+)
 from normjax.norms import weights
 from normjax.similarity import heads
 
 USAGE = (
   "list [norms|weight_norms|optimizers|models|heads|data|objectives|metrics"
   "|start_steps|placements|residual_scalings|inits|mixings|schedules|sweeps"
-  "|papers]"
+  "|papers|adaptation]"
 )
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
 # What has no config, by name, from "module:factory": options of a model,
@@ -28,6 +36,7 @@ _TABLES = {
   "heads": heads.TABLE,
   "metrics": metrics.TABLE,
   "start_steps": convert.TABLE,
+  "adaptation": adapt.TABLE,
 }
 # Tables of several entries per file, or of descriptions: these are imported.
 _IMPORTED = {

@@ -62,6 +62,7 @@ TABLE: Mapping[str, str] = {
   ),
   "film": "normjax.norms.film:film",
   "scenario_bn": "normjax.norms.scenario_bn:scenario_bn",
+  "iabn": "normjax.norms.iabn:iabn",
 }
 
 _REGISTRY = Registry("norm", TABLE, from_outside=True, makes=Norm)

@@ -38,6 +38,7 @@ class Recorder:
     *,
     writes: bool,
     from_writer: Callable[[Callable[[], Any]], Any] = lambda make: make(),
+    num_steps: int | None = None,
   ):
     """Says that the run starts.
 
@@ -46,6 +47,7 @@ class Recorder:
       config: of this run.
       writes: whether this process is the one that writes.
       from_writer: gives, in every process, what a function gives in that one.
+      num_steps: that it will have; None: as the config says.
     """
     self.clock = Clock()
     self.timer = StepTimer()
@@ -53,6 +55,7 @@ class Recorder:
     self.result: dict[str, Any] | None = None
     self._directory, self._config, self._writes = directory, config, writes
     self._from_writer = from_writer
+    self._num_steps = num_steps or config.train.num_steps
     self._started_s = time.perf_counter()
     self._status_written_s = self._checked_s = 0.0
     self._progress: dict[str, Any] = {"step": 0, "loss": None}
@@ -242,7 +245,7 @@ class Recorder:
     self._status_written_s = time.perf_counter()
     if not self._writes:
       return
-    num_steps = self._config.train.num_steps
+    num_steps = self._num_steps
     step_s = self.timer.newest_s
     left = num_steps - self._progress["step"]
     self._directory.write_status(

@@ -6,6 +6,9 @@ from normjax import errors
 from normjax.record import files
 from normjax.record.directory import PLAN, RUNS, RunDirectory
 
+# The block of a record by `normjax.runs.adaptation`.
+ADAPTED = "adapt"
+
 
 def open_run(directory: str | Path) -> tuple[RunDirectory, dict]:
   """The files of a run, and what its `run.json` holds.
@@ -21,6 +24,11 @@ def open_run(directory: str | Path) -> tuple[RunDirectory, dict]:
     )
   found = RunDirectory.at(path).read_run()
   if found.value is not None:
+    if ADAPTED in found.value["config"]:
+      raise errors.RunError(
+        f"{path} is a stream that run {found.value.get('of')} was adapted to;"
+        " it has no model of its own: open that run."
+      )
     return RunDirectory.at(path), found.value
   if found.problem:
     raise errors.RunError(

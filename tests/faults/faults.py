@@ -4,11 +4,19 @@ A fault replaces `old`, which its file has once, by `new`. The test is short,
 and no other than that kind's own.
 """
 
-from tests.faults import comparison, domains, methods, similarity, training
+from tests.faults import (
+  adaptation,
+  comparison,
+  domains,
+  methods,
+  similarity,
+  training,
+)
 
 FAULTS = (
   *methods.FAULTS,
   *training.FAULTS,
+  *adaptation.FAULTS,
   *similarity.FAULTS,
   *domains.FAULTS,
   *comparison.FAULTS,

@@ -98,6 +98,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
   "evonorm_s0": ({"num_groups": 2, "eps": 0.1},),
   "evonorm_s2": ({"num_groups": 2}, {"nonlinearity": False}),
   "switchable_norm": ({"eps": 0.1, "momentum": 0.3},),
+  "iabn": ({"threshold": 0.5, "eps": 0.1, "momentum": 0.3},),
   "bcn": (
     {"num_groups": 2, "eps": 0.1},
     {"num_groups": 2, "estimated": True},

@@ -5,6 +5,8 @@ are (b, y, x, c). A forward is `(params, stats, x, *, train, mask, **options)`
 to `(y, stats)`.
 """
 
+import math
+
 import numpy as np
 
 
@@ -324,3 +326,33 @@ def adain(
     shift = style_weight * style_mean + content_weight * mean
     y[image, :, :, channel] = (part - mean) / root * std + shift
   return y, stats
+
+
+def iabn(
+  params, stats, x, *, train, mask, threshold, momentum, eps, skip_positions
+):
+  """arXiv:2208.05117, section 3.1, variances unbiased as in its code."""
+  mean, var = stats["mean"], stats["var"]
+  if train:
+    rows = _rows(x, mask)
+    mean, var = rows.mean(0), rows.var(0, ddof=1)
+    stats = {
+      "mean": momentum * stats["mean"] + (1 - momentum) * mean,
+      "var": momentum * stats["var"] + (1 - momentum) * var,
+    }
+  y = np.empty_like(x)
+  for index, (example, out) in enumerate(zip(x, y, strict=True)):
+    rows = _rows(example, None)
+    if mask is not None and np.ndim(mask) > 1:
+      rows = _rows(example, mask[index])
+    mu, square = mean, var
+    if len(rows) > 1 and math.prod(x.shape[1:-1]) > skip_positions:
+      far = rows.mean(0) - mean
+      limit = threshold * np.sqrt((var + eps) / len(rows))
+      mu = mean + np.sign(far) * np.maximum(np.abs(far) - limit, 0)
+      far = rows.var(0, ddof=1) - var
+      limit = threshold * (var + eps) * np.sqrt(2 / (len(rows) - 1))
+      square = var + np.sign(far) * np.maximum(np.abs(far) - limit, 0)
+      square = np.maximum(square, 0)
+    out[...] = (example - mu) / np.sqrt(square + eps)
+  return y * params["scale"] + params["bias"], stats

@@ -50,6 +50,7 @@ def _of_the_batch(case, stats, x):
       "mean": mean,
       "var": kept[norm.options["running_variance"]],
     },
+    "iabn": lambda: {"mean": mean, "var": unbiased},
     "switchable_norm": lambda: {"mean": mean, "var": inside},
     "bcn": lambda: {
       "mean": mean,

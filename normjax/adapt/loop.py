@@ -1,0 +1,139 @@
+"""The loop over a stream: predict, score, adapt."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from normjax import errors, stopping
+from normjax.adapt import base, protocol
+from normjax.types import Array
+
+
+class Score(NamedTuple):
+  """Of a batch.
+
+  Attributes:
+    step: 1, 2, … over the whole stream.
+    segment: its name.
+    correct: (b,), whether each prediction was right.
+    loss: (b,), the cross entropy of each, in nats.
+    domains: (b,), numbers of domains.
+  """
+
+  step: int
+  segment: str
+  correct: np.ndarray
+  loss: np.ndarray
+  domains: np.ndarray
+
+
+@dataclasses.dataclass
+class Totals:
+  """Sums of scores by domain."""
+
+  names: tuple[str, ...]
+
+  def __post_init__(self) -> None:
+    """Nothing was scored yet."""
+    self.sums = np.zeros((3, len(self.names)))
+
+  def add(self, score: Score) -> None:
+    """Takes the examples of a batch in."""
+    for row, values in enumerate((1, score.correct, score.loss)):
+      np.add.at(self.sums[row], score.domains, values)
+
+  @property
+  def num_examples(self) -> int:
+    """That were scored."""
+    return int(self.sums[0].sum())
+
+  def means(self) -> dict[str, float]:
+    """Accuracy and loss of all examples, and of each domain that had some."""
+    count, correct, loss = self.sums
+    found = {
+      "accuracy": correct.sum() / count.sum(),
+      "loss": loss.sum() / count.sum(),
+    }
+    for index, name in enumerate(self.names):
+      if count[index]:
+        found[f"accuracy/{name}"] = correct[index] / count[index]
+        found[f"loss/{name}"] = loss[index] / count[index]
+    return {name: float(value) for name, value in found.items()}
+
+
+def run(
+  adapter: base.Adapter,
+  domains: Mapping[str, protocol.Examples],
+  how: protocol.Protocol,
+  observe: Callable[[Score], None] = lambda score: None,
+) -> tuple[Totals, base.State]:
+  """Predicts a stream, adapting on the way.
+
+  Each batch is scored by the logits of its own step: what these have seen is
+  `adapter.seen`. A method with a fit sees each segment once before.
+
+  Args:
+    adapter: of the model.
+    domains: by name, in order.
+    how: the stream.
+    observe: is given the score of each batch, once it is known.
+
+  Returns:
+    The scores by domain, and the last state.
+
+  Raises:
+    UserError: a class that the model does not have, or what the method raises.
+    KeyboardInterrupt: a signal came.
+  """
+  step = jax.jit(lambda state, x, y: _scored(adapter, state, x, y))
+  key = jax.random.key(how.seed)
+  state, number = adapter.init(key), 0
+  totals = Totals(tuple(domains))
+  for segment in how.segments(domains):
+    if segment.begins_anew:
+      state = adapter.init(key)
+    if adapter.fit_fn is not None:
+      state = adapter.fit((batch.inputs for batch in segment.batches), key)
+    for scored in range(1 - how.passes, 1):
+      for batch in segment.batches:
+        if stopping.asked():
+          raise KeyboardInterrupt
+        state, correct, loss, classes = step(state, batch.inputs, batch.targets)
+        _check_classes(segment.name, batch.targets, int(classes))
+        if scored < 0:
+          continue
+        number += 1
+        score = Score(
+          number,
+          segment.name,
+          np.asarray(correct),
+          np.asarray(loss),
+          batch.domains,
+        )
+        totals.add(score)
+        observe(score)
+  return totals, state
+
+
+def _scored(
+  adapter: base.Adapter, state: base.State, x: Array, y: Array
+) -> tuple[base.State, Array, Array, Any]:
+  """A step: (state, (b,) whether right, (b,) loss, number of classes)."""
+  logits, state = adapter.step(state, x)
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+  loss = -jnp.take_along_axis(log_p, y[:, None], axis=-1)[:, 0]
+  correct = jnp.argmax(logits, axis=-1) == y
+  return state, correct, loss, logits.shape[-1]
+
+
+def _check_classes(name: str, targets: np.ndarray, classes: int) -> None:
+  least, most = int(targets.min()), int(targets.max())
+  if least < 0 or most >= classes:
+    raise errors.UserError(
+      f"stream: {name!r} has the classes {least} to {most}; the model has 0 to"
+      f" {classes - 1}."
+    )
