@@ -16,6 +16,8 @@ from docs.generator import text
 from normjax import (
   adapt,
   configure,
+  context,
+  continual,
   convert,
   data,
   metrics,
@@ -221,6 +223,18 @@ folder of a run.""",
     intro="""\
 `adapt.make(name, model, **options)`, or `--method="tent(learning_rate=0.01)"`
 of `normjax adapt`. `adapt.SEEN` says what the logits of a batch have seen.""",
+  ),
+  Kind(
+    "learners", "Continual learners", "continual.run", continual.TABLE,
+    intro="""\
+`continual.run(model, stream, "er", forward="joint")`: classes come in tasks, and
+old examples come again from a buffer. No config names one.""",
+  ),
+  Kind(
+    "context", "Context", "context.train", context.TABLE,
+    intro="""\
+`context.train(model, domains, name, batch_size=64)`: predictions are normalized
+by examples of their domain. No config names one.""",
   ),
 )  # fmt: skip
 

@@ -88,13 +88,20 @@ class ConstantContract:
       return
     options = norm.options
     rate = options.get("update_rate", 1 - options.get("momentum", 1))
-    np.testing.assert_allclose(new["mean"], rate * constant, rtol=4 * 2**-24)
+    allowed = 4 * 2**-24
+    if norm.name == "adab2n":
+      # A rate that is computed: 1 minus it is rounded, by at most half a unit
+      # of the numbers below 1, and that 1 is taken off again.
+      allowed += 2**-25 / rate
+    # Groups have made the constant 0 before the running mean sees it.
+    seen = 0 if norm.name == "cn" else constant
+    np.testing.assert_allclose(new["mean"], rate * seen, rtol=allowed)
     if "var" in new and not norm.options.get("estimated"):
       spread = (length(norm) * 2**-24 * constant) ** 2
       np.testing.assert_allclose(
         new["var"],
         (1 - rate) * old["var"],
-        rtol=4 * 2**-24,
+        rtol=allowed,
         atol=rate * spread,
       )
 

@@ -503,7 +503,7 @@ def test_a_launcher_of_another_machine_is_given_time(monkeypatch, tmp_path):
   monkeypatch.setattr(launchers.time, "sleep", sleep)
   monkeypatch.setattr(launchers.time, "monotonic", lambda: now_s[0])
   monkeypatch.setattr(
-    launchers.lease,
+    launchers.holders,
     "observe",
     lambda out: heartbeat.Observer(out / "leases", clock=lambda: now_s[0]),
   )
