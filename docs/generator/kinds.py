@@ -227,8 +227,8 @@ of `normjax adapt`. `adapt.SEEN` says what the logits of a batch have seen.""",
   Kind(
     "learners", "Continual learners", "continual.run", continual.TABLE,
     intro="""\
-`continual.run(model, stream, "er", forward="joint")`: classes come in tasks, old
-examples come again from a buffer. No config names one.""",
+`continual.run(model, stream, "er", forward="joint")`: classes come in tasks;
+some of the old examples come again, from a buffer. No config names one.""",
   ),
   Kind(
     "context", "Context", "context.train", context.TABLE,

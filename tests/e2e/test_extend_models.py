@@ -80,7 +80,9 @@ import numpy as np
 from normjax.data import examples
 
 
-def toy_blobs(distance: float = 3.0) -> examples.Examples:
+def toy_blobs(
+  distance: float = 3.0, tuning_split: bool = True
+) -> examples.Examples:
   """x ~ N(distance y, 1)."""
   generator = np.random.default_rng(0)
   y = generator.integers(0, 2, 400)
@@ -88,7 +90,8 @@ def toy_blobs(distance: float = 3.0) -> examples.Examples:
   return examples.Examples(
     name="toy_blobs",
     train=(x[:300], y[:300]),
-    validation=(x[300:], y[300:]),
+    tuning=(x[300:340], y[300:340]) if tuning_split else None,
+    validation=(x[340:], y[340:]),
     num_classes=2,
     mean=np.zeros(12),
     deviation=np.ones(12),
@@ -104,7 +107,9 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
   """The defaults."""
-  return ml_collections.ConfigDict({"name": "toy_blobs", "distance": 3.0})
+  return ml_collections.ConfigDict(
+    {"name": "toy_blobs", "distance": 3.0, "tuning_split": True}
+  )
 '''
 DATA_TEST = """
 from normjax import data

@@ -60,9 +60,13 @@ class Copy(NamedTuple):
     )
 
   def run_tests(self, chosen: str, *folders: str) -> list[ElementTree.Element]:
-    """Runs the tests of a copy that are chosen by `-k`; all must pass."""
+    """Runs the tests of a copy that are chosen by `-k`; all must pass.
+
+    Also those that `make test` leaves to `make test-all`.
+    """
     done = self.python(
       "-m", "pytest", "-n", "0", "-p", "no:cacheprovider",
+      "-m", "slow or not slow",
       "--junitxml=tests.xml", "-k", chosen, *folders,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
