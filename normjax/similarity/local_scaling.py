@@ -1,7 +1,8 @@
 """Cross-domain similarity local scaling: Conneau et al. 2018, arXiv:1710.04087.
 
-The official code, facebookresearch/MUSE (CC BY-NC), was not read: the equation
-is that of section 2.3, from memory and from others' accounts of it.
+Second-hand: neither the paper's section 2.3 nor the official code,
+facebookresearch/MUSE (CC BY-NC), was read; the equation and k = 10 are as
+others give them.
 """
 
 import jax
