@@ -64,8 +64,9 @@ class Line:
     Args:
       timeout_s: after which it counts as gone; None: never.
     """
-    self._connection.settimeout(timeout_s)
     try:
+      # Another thread may have closed it since the last message.
+      self._connection.settimeout(timeout_s)
       text = self._reader.readline(_MOST_BYTES)
       if text.endswith(b"\n"):
         return json.loads(text)

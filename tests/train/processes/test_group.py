@@ -113,6 +113,17 @@ def test_an_end_without_a_word_is_heard_by_who_waits():
   assert losses[0][0].startswith("process 2 is gone without a word")
 
 
+def test_a_line_closed_by_another_thread_is_as_one_that_is_gone():
+  """A thread may be between two messages when the line is closed."""
+  ours, theirs = map(Line, connected())
+  theirs.send({"kind": "stop"})
+  assert ours.receive() == {"kind": "stop"}
+  ours.close()
+  assert ours.receive() is None
+  ours.send({"kind": "stop"})
+  theirs.close()
+
+
 # ----- The meeting -----
 
 
