@@ -11,7 +11,20 @@ action=$1
 folder=$(realpath "$2")
 host=$(hostname -s)
 
+# Ports that are free, so that several clusters, and one that is still ending,
+# leave each other alone.
+free_ports() {
+  python3 -c '
+import contextlib, socket
+with contextlib.ExitStack() as stack:
+  for _ in range(2):
+    server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    print(server.getsockname()[1])'
+}
+
 up() {
+  local controller node
+  { read -r controller; read -r node; } < <(free_ports)
   mkdir -p "$folder"/{state,spool,munge}
   chown munge:munge "$folder/munge"
   chmod 755 "$folder" "$folder/munge"
@@ -25,8 +38,8 @@ up() {
   cat > "$folder/slurm.conf" <<CONF
 ClusterName=normjax_tests
 SlurmctldHost=$host(127.0.0.1)
-SlurmctldPort=16817
-SlurmdPort=16818
+SlurmctldPort=$controller
+SlurmdPort=$node
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
