@@ -5,8 +5,8 @@ from typing import Any
 from flax import nnx
 
 from normjax import errors
-from normjax.adapt import affine, base, sites
-from normjax.nn import calling
+from normjax.adapt import affine, base
+from normjax.nn import calling, norm_sites
 from normjax.nn import output as outputs
 from normjax.nn.variables import Structure, merge
 from normjax.types import Array
@@ -34,9 +34,8 @@ def watched(method: str, model: nnx.Module) -> nnx.Module:
   place = affine.output_kernel(method, model).rpartition("/")[0]
   for path, module in nnx.iter_modules(model):
     if "/".join(map(str, path)) == place:
-      sites.replace(model, {id(module): Watched(module)})
-      break
-  return model
+      return norm_sites.replace(model, {id(module): Watched(module)})
+  raise AssertionError(f"no module at {place!r}")
 
 
 def predict(

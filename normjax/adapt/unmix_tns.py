@@ -14,6 +14,7 @@ from jax import lax
 
 from normjax import norms, validate
 from normjax.adapt import base, sites
+from normjax.nn import norm_sites
 from normjax.norms import affine, moments
 from normjax.types import Array, PyTree
 
@@ -111,8 +112,8 @@ def _norm(eps: float, momentum: float, batch_size_max: int) -> norms.Norm:
 
 
 def _room(
-  variables: sites.NormVariables, components: int, momentum: float | None
-) -> sites.NormVariables:
+  variables: norm_sites.NormVariables, components: int, momentum: float | None
+) -> norm_sites.NormVariables:
   """The variables of a batch norm, and those of components without values."""
   stats = dict(variables["stats"])
   for name, of in (("means", "mean"), ("variances", "var")):
