@@ -30,7 +30,6 @@ def adabn(model: nnx.Module) -> base.Adapter:
   Raises:
     UserError: a model without batch_norm; from `fit`, an empty stream.
   """
-
   measuring, variables = split(
     sites.pin(
       "adabn",

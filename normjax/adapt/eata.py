@@ -104,6 +104,7 @@ def eata(
     own, scalars = state.own, state.scalars
 
     def loss(logits, values):
+      affine.check_classes("eata", logits, classes)
       h_n = descent.entropy(logits)
       margin = scalars["entropy_margin"] * math.log(logits.shape[-1])
       p_nc = jax.nn.softmax(logits.reshape(-1, logits.shape[-1]))

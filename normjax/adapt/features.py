@@ -9,6 +9,7 @@ from normjax.adapt import affine, base
 from normjax.nn import calling, norm_sites
 from normjax.nn import output as outputs
 from normjax.nn.variables import Structure, merge
+from normjax.norms import moments
 from normjax.types import Array
 
 
@@ -48,9 +49,9 @@ def predict(
   """
   model = merge(structure, variables)
   returned = calling.call(model, inputs, train=False)
-  logits = outputs.as_output(returned).logits
+  logits = moments.promote(outputs.as_output(returned).logits)
   (found,) = (m for _, m in nnx.iter_modules(model) if isinstance(m, Watched))
-  features = found.inputs[...]
+  features = moments.promote(found.inputs[...])
   if logits.ndim != 2 or features.ndim != 2:
     raise errors.UserError(
       f"one answer per example is needed; got logits {logits.shape} from"

@@ -84,7 +84,9 @@ def osuda(
     batch_weight=1 - source_weight,
     update=True,
   )
-  eps = {path: site.norm.options["eps"] for path, site in norm_sites.find(pinned)}
+  eps = {
+    path: site.norm.options["eps"] for path, site in norm_sites.find(pinned)
+  }
   paths = affine.choose("osuda", pinned, freeze)
   if unknown := [p for p in paths if p.rpartition("/")[0] not in eps]:
     raise errors.UserError(

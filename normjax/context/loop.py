@@ -12,6 +12,7 @@ from flax import nnx
 
 from normjax import errors, rng, validate
 from normjax.context import base, groups, table
+from normjax.metrics import hits
 from normjax.nn import variables as nn_variables
 from normjax.types import Array, PyTree
 
@@ -236,7 +237,7 @@ def accuracies(
     _check_call(owner, structure, method, held, examples, count, drawn)
   rows: list[Mapping[str, Any]] = []
   for (order, size), blocks in plan.items():
-    hits: dict[int, list[np.ndarray]] = {}
+    by_domain: dict[int, list[np.ndarray]] = {}
     for block in blocks:
       logits = predict(
         structure,
@@ -246,10 +247,9 @@ def accuracies(
         jnp.asarray(examples.inputs[block.queries]),
         jnp.asarray(examples.inputs[block.controls]),
       )
-      best = np.argmax(logits, axis=-1)
-      hit = best == examples.labels[block.queries]
-      hits.setdefault(block.domain, []).append(hit[-block.num_new :])
-    for domain, found in hits.items():
+      hit = np.asarray(hits.hits(logits, examples.labels[block.queries]))
+      by_domain.setdefault(block.domain, []).append(hit[-block.num_new :])
+    for domain, found in by_domain.items():
       hit = np.concatenate(found)
       row = {"order": order, "size": size, "domain": domain}
       rows.append({**row, "n": len(hit), "accuracy": float(hit.mean())})
