@@ -222,6 +222,11 @@ def accuracies(
   owner = "context.accuracies"
   validate.count(owner, "num_controls", num_controls)
   validate.count(owner, "seed", seed, least=0)
+  for name, given in (("sizes", sizes), ("orders", orders)):
+    if isinstance(given, int | str) or not len(given):
+      raise errors.UserError(
+        f"{owner}: {name}={given!r}; allowed: a sequence of one or more."
+      )
   structure, held = nn_variables.split(model)
   _check(owner, method, held, examples)
   drawn = num_controls if method.needs_controls else 0
@@ -265,13 +270,16 @@ def measured(model: nnx.Module, batches: Sequence[Array]) -> nnx.Module:
 
   Args:
     model: stays as it is.
-    batches: inputs (b, …); all of one size.
+    batches: inputs (b, …); each weighs the same, whatever its size.
 
   Raises:
     UserError: no batch, or a norm of other statistics.
   """
-  if not len(batches):
-    raise errors.UserError("context.measured: batches is empty; needed: one.")
+  if not len(batches) or not all(map(len, batches)):
+    raise errors.UserError(
+      "context.measured: batches is empty, or one of them; needed: one or more"
+      " examples in each."
+    )
   structure, held = nn_variables.split(model)
   bound = base.Bound(structure, held["params"], held["stats"])
   each = jax.jit(bound.measure)

@@ -167,6 +167,8 @@ def test_measured_statistics_are_plain_averages():
   )
   with pytest.raises(errors.UserError, match="batches is empty"):
     context.measured(model, [])
+  with pytest.raises(errors.UserError, match="or one of them"):
+    context.measured(model, [batches[0], batches[0][:0]])
   with pytest.raises(errors.UserError, match="'adab2n' at 'norm' are no"):
     context.measured(Net("adab2n"), batches)
 
