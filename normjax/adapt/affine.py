@@ -77,8 +77,9 @@ def num_classes(method: str, model: nnx.Module) -> int:
   path = output_kernel(method, model)
   place = path.rpartition("/")[0]
   for found, module in nnx.iter_modules(model):
-    if "/".join(map(str, found)) == place and hasattr(module, "num_classes"):
-      return int(module.num_classes)
+    count = getattr(module, "num_classes", None)
+    if count is not None and "/".join(map(str, found)) == place:
+      return int(count)
   return int(_params(model)[path].shape[-1])
 
 

@@ -144,6 +144,7 @@ def _check(
   for name, each in domains.items():
     _check_targets(name, each.targets)
   one, labels = (part[:1] for part in next(iter(domains.values())))
+  classes = 0
   for size in sizes:
     x, y = (
       jax.ShapeDtypeStruct((size, *part.shape[1:]), _dtype(part))
@@ -152,14 +153,14 @@ def _check(
     try:
       if adapter.fit_fn is not None:
         jax.eval_shape(lambda x: adapter.fit([x]), x)
-      logits = jax.eval_shape(step, state, x, y)[1]
+      classes = jax.eval_shape(step, state, x, y)[1].shape[-1]
     except errors.UserError as error:
       said = f"stream: a batch of {size} examples: {error}"
       if size < max(sizes):
         said += " drop_remainder leaves this last, smaller batch out."
       raise errors.UserError(said) from error
   for name, each in domains.items():
-    _check_classes(name, each.targets, logits.shape[-1])
+    _check_classes(name, each.targets, classes)
 
 
 def _dtype(part: np.ndarray) -> Any:

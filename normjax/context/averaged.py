@@ -7,7 +7,11 @@ import jax.numpy as jnp
 from normjax import norms
 from normjax.nn import norm_sites
 from normjax.nn.norm_layer import NormLayer
-from normjax.nn.variables import attach_variables, own_variables
+from normjax.nn.variables import (
+  NormStat,
+  attach_variables,
+  own_variables,
+)
 from normjax.norms import modes
 from normjax.types import Array, PyTree
 
@@ -28,8 +32,8 @@ class Averaged(NormLayer):
       dtype: of the output; None keeps the input's.
     """
     self.norm, self.dtype = norm, dtype
-    stats = {**variables["stats"], _CALLS: jnp.zeros(())}
-    attach_variables(self, {**variables, "stats": stats})
+    attach_variables(self, variables)
+    self.calls = NormStat(jnp.zeros(()))
 
   def __call__(
     self,

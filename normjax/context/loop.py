@@ -252,7 +252,9 @@ def accuracies(
         jnp.asarray(examples.inputs[block.queries]),
         jnp.asarray(examples.inputs[block.controls]),
       )
-      hit = np.asarray(hits.hits(logits, examples.labels[block.queries]))
+      hit = np.asarray(
+        hits.hits(logits, jnp.asarray(examples.labels[block.queries]))
+      )
       by_domain.setdefault(block.domain, []).append(hit[-block.num_new :])
     for domain, found in by_domain.items():
       hit = np.concatenate(found)
