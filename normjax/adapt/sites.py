@@ -139,7 +139,11 @@ def pin(
     )
   model = norm_sites.replace(model, replaced)
   left = [p for p, site in norm_sites.find(model) if id(site) in replaced]
-  assert not left, f"{method}: {left} are held by what no attribute is"
+  if left:
+    raise errors.UserError(
+      f"{method}: the norms {errors.few(left)} are held by what is neither a"
+      " module nor a list, tuple or dict; allowed: such holders."
+    )
   for _, module in nnx.iter_modules(model):
     if isinstance(module, ConvNorm) and module.mode == "tune":
       module.mode = "train"  # What is folded calls no norm.
