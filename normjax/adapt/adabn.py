@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors
-from normjax.adapt import base, sites
+from normjax.adapt import base, pooled, sites
 from normjax.nn.variables import split
 from normjax.types import Array, PyTree
 
@@ -20,7 +20,8 @@ def adabn(model: nnx.Module) -> base.Adapter:
 
   `state = adapter.fit(batches)` takes them in one pass, in which each batch is
   normalised by its own statistics on its way up; means and variances of
-  batches are pooled exactly, whatever their sizes. A state that was not fitted
+  batches are pooled exactly, whatever their sizes, and so are those of a norm
+  that is called several times. A state that was not fitted
   is the source model.
 
   Args:
@@ -29,18 +30,12 @@ def adabn(model: nnx.Module) -> base.Adapter:
   Raises:
     UserError: a model without batch_norm; from `fit`, an empty stream.
   """
-
-  def own_batch(norm, variables):
-    # Of momentum 0: the running statistics are then those of the batch.
-    changes = {"momentum": 0.0, "running_variance": "biased"}
-    return sites.with_options(norm, **changes), variables
-
-  measuring, _ = split(
+  measuring, variables = split(
     sites.pin(
       "adabn",
       model,
       needs="batch_norm",
-      change=own_batch,
+      change=pooled.pooled,
       statistics="batch",
       update=True,
     )
@@ -52,31 +47,18 @@ def adabn(model: nnx.Module) -> base.Adapter:
 
   def fit(structure, state: base.State, stream: Iterable[Any]) -> base.State:
     del structure
-    pooled, size = None, 0
+    params, stats = state.variables["params"], None
     for inputs in stream:
-      batch = measure(state.variables, jnp.asarray(inputs))
-      share = len(inputs) / (size + len(inputs))
-      pooled = batch if pooled is None else _pool(pooled, batch, share)
-      size += len(inputs)
-    if pooled is None:
+      given = {
+        **variables,
+        "params": params,
+        "stats": variables["stats"] if stats is None else stats,
+      }
+      stats = measure(given, jnp.asarray(inputs))
+    if stats is None:
       raise errors.UserError("adabn: the stream is empty; needed: a batch.")
-    return state._replace(variables={**state.variables, "stats": pooled})
+    new = pooled.found(stats, "biased")
+    return state._replace(variables={**state.variables, "stats": new})
 
   running = sites.pin("adabn", model, needs="batch_norm")
   return base.adapter("adabn", running, base.keeps_state, fit=fit)
-
-
-def _pool(old: PyTree, new: PyTree, share: float) -> PyTree:
-  """Mean and variance of both together; `share` is the new one's."""
-  if "mean" not in old:
-    return {
-      name: _pool(value, new[name], share) if isinstance(value, dict) else value
-      for name, value in old.items()
-    }
-  step = new["mean"] - old["mean"]
-  var = (1 - share) * old["var"] + share * new["var"]
-  return {
-    **old,
-    "mean": old["mean"] + share * step,
-    "var": var + share * (1 - share) * jnp.square(step),
-  }

@@ -75,7 +75,22 @@ def output_kernel(method: str, model: nnx.Module) -> str:
 def num_classes(method: str, model: nnx.Module) -> int:
   """How many logits the model's last layer gives; see `output_kernel`."""
   path = output_kernel(method, model)
+  place = path.rpartition("/")[0]
+  for found, module in nnx.iter_modules(model):
+    count = getattr(module, "num_classes", None)
+    if count is not None and "/".join(map(str, found)) == place:
+      return int(count)
   return int(_params(model)[path].shape[-1])
+
+
+def check_classes(method: str, logits: Array, classes: int) -> None:
+  """Raises UserError where `num_classes` was not that of the logits."""
+  if logits.shape[-1] != classes:
+    raise errors.UserError(
+      f"{method}: the model gives logits {logits.shape}, and what is taken for"
+      f" its last layer {classes} classes: name the layer in end_layers ="
+      " normjax.nn.roles.Ends('first', 'last')."
+    )
 
 
 def of(params: PyTree, paths: tuple[str, ...]) -> dict[str, Array]:

@@ -13,6 +13,7 @@ from normjax.adapt.seen import SEEN, Sight
 from normjax.nn import calling
 from normjax.nn import output as outputs
 from normjax.nn.variables import Structure, merge, new_stats, split
+from normjax.norms import moments
 from normjax.types import Array, PyTree
 
 Variables = dict[str, PyTree]
@@ -148,11 +149,12 @@ def predict(
 ) -> tuple[Array, PyTree]:
   """(logits, statistics after the call), the model called as in evaluation.
 
-  What the norms do is theirs to know: see `sites`.
+  What the norms do is theirs to know: see `sites`. Logits are float32 at
+  least: entropies and thresholds are made of them.
   """
   model = merge(structure, variables)
   returned = calling.call(model, inputs, train=False)
-  logits = outputs.as_output(returned).logits
+  logits = moments.promote(outputs.as_output(returned).logits)
   return logits, new_stats(structure, model, variables["stats"])
 
 

@@ -14,6 +14,7 @@ from flax import nnx
 
 from normjax import validate
 from normjax.adapt import affine, base, descent, sites
+from normjax.similarity import matrices
 from normjax.types import Array
 
 
@@ -86,7 +87,7 @@ def core(
 def correlation(logits: Array, *, normalize: bool = False) -> Array:
   """The loss of `core`; see there."""
   p_nc = jax.nn.softmax(logits.reshape(-1, logits.shape[-1]))
-  m_cc = p_nc.T @ p_nc
+  m_cc = matrices.product(p_nc.T, p_nc)
   count = p_nc.shape[0]
   if normalize:
     m_cc, count = m_cc / jnp.sum(m_cc, axis=0), p_nc.shape[-1]

@@ -14,6 +14,7 @@ from flax import nnx
 from normjax import errors, validate
 from normjax.adapt import affine, base, descent, sites
 from normjax.nn.variables import Structure, split
+from normjax.similarity import matrices
 from normjax.types import Array, PyTree
 
 
@@ -104,6 +105,7 @@ def eata(
     own, scalars = state.own, state.scalars
 
     def loss(logits, values):
+      affine.check_classes("eata", logits, classes)
       h_n = descent.entropy(logits)
       margin = scalars["entropy_margin"] * math.log(logits.shape[-1])
       p_nc = jax.nn.softmax(logits.reshape(-1, logits.shape[-1]))
@@ -159,7 +161,7 @@ def eata(
 def _cosine(m_c: Array, p_nc: Array) -> Array:
   """Cosines, as PyTorch has them: lengths of at least 1e-8."""
   lengths = jnp.linalg.norm(m_c) * jnp.linalg.norm(p_nc, axis=-1)
-  return p_nc @ m_c / jnp.maximum(lengths, 1e-8)
+  return matrices.product(p_nc, m_c) / jnp.maximum(lengths, 1e-8)
 
 
 def _fisher(

@@ -11,6 +11,7 @@ from flax import nnx
 
 from normjax import validate
 from normjax.adapt import base, sites
+from normjax.nn import norm_sites
 from normjax.nn.variables import split
 
 
@@ -63,7 +64,7 @@ def ema(
 
 def _moving_at_once(model: nnx.Module) -> nnx.Module:
   """Blended by the rate at which the statistics move: what they become."""
-  for _, site in sites.find(model):
+  for _, site in norm_sites.find(model):
     site.statistics, site.update = "blended", True
     rate = 1 - site.norm.options["momentum"]
     site.batch_weight = sites.BatchWeight(jnp.asarray(rate))

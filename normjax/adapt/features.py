@@ -5,10 +5,11 @@ from typing import Any
 from flax import nnx
 
 from normjax import errors
-from normjax.adapt import affine, base, sites
-from normjax.nn import calling
+from normjax.adapt import affine, base
+from normjax.nn import calling, norm_sites
 from normjax.nn import output as outputs
 from normjax.nn.variables import Structure, merge
+from normjax.norms import moments
 from normjax.types import Array
 
 
@@ -34,9 +35,8 @@ def watched(method: str, model: nnx.Module) -> nnx.Module:
   place = affine.output_kernel(method, model).rpartition("/")[0]
   for path, module in nnx.iter_modules(model):
     if "/".join(map(str, path)) == place:
-      sites.replace(model, {id(module): Watched(module)})
-      break
-  return model
+      return norm_sites.replace(model, {id(module): Watched(module)})
+  raise AssertionError(f"no module at {place!r}")
 
 
 def predict(
@@ -49,9 +49,9 @@ def predict(
   """
   model = merge(structure, variables)
   returned = calling.call(model, inputs, train=False)
-  logits = outputs.as_output(returned).logits
+  logits = moments.promote(outputs.as_output(returned).logits)
   (found,) = (m for _, m in nnx.iter_modules(model) if isinstance(m, Watched))
-  features = found.inputs[...]
+  features = moments.promote(found.inputs[...])
   if logits.ndim != 2 or features.ndim != 2:
     raise errors.UserError(
       f"one answer per example is needed; got logits {logits.shape} from"

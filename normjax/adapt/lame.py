@@ -13,6 +13,7 @@ from jax import lax
 
 from normjax import validate
 from normjax.adapt import base, features, sites
+from normjax.similarity import matrices
 from normjax.types import Array
 
 _MOST_ROUNDS = 100
@@ -81,7 +82,7 @@ def refine(logits_bc: Array, w_bb: Array) -> Array:
 
   def improve(carry):
     rounds, log_z, _, old = carry
-    pull = w_bb @ jnp.exp(log_z)
+    pull = matrices.product(w_bb, jnp.exp(log_z))
     log_z = jax.nn.log_softmax(log_p + pull)
     return rounds + 1, log_z, old, energy(log_z, pull)
 
@@ -115,7 +116,7 @@ def _knn(x_bf: Array, neighbours: int) -> Array:
 
 def _linear(x_bf: Array, neighbours: int) -> Array:
   del neighbours
-  return x_bf @ x_bf.T
+  return matrices.product(x_bf, x_bf.T)
 
 
 AFFINITIES: Mapping[str, Callable[[Array, int], Array]] = {

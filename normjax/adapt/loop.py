@@ -10,6 +10,7 @@ import numpy as np
 
 from normjax import errors, stopping
 from normjax.adapt import base, protocol
+from normjax.metrics.hits import hits
 from normjax.types import Array
 
 
@@ -19,8 +20,9 @@ class Score(NamedTuple):
   Attributes:
     step: 1, 2, … over the whole stream.
     segment: its name.
-    correct: (b,), whether each prediction was right.
-    loss: (b,), the cross entropy of each, in nats.
+    correct: (b,), whether each prediction was right; of NaN there is none.
+    loss: (b,), the cross entropy of each, in nats; not finite where the model
+      has diverged.
     domains: (b,), numbers of domains.
   """
 
@@ -86,12 +88,14 @@ def run(
     The scores by domain, and the last state.
 
   Raises:
-    UserError: a class that the model does not have, or what the method raises.
+    UserError: a class that the model does not have, or what the method raises
+      of a batch of some size; before anything is computed.
     KeyboardInterrupt: a signal came.
   """
   step = jax.jit(lambda state, x, y: _scored(adapter, state, x, y))
   key = jax.random.key(how.seed)
   state, number = adapter.init(key), 0
+  _check(adapter, step, state, domains, how)
   totals = Totals(tuple(domains))
   for segment in how.segments(domains):
     if segment.begins_anew:
@@ -102,8 +106,7 @@ def run(
       for batch in segment.batches:
         if stopping.asked():
           raise KeyboardInterrupt
-        state, correct, loss, classes = step(state, batch.inputs, batch.targets)
-        _check_classes(segment.name, batch.targets, int(classes))
+        state, _, correct, loss = step(state, batch.inputs, batch.targets)
         if scored < 0:
           continue
         number += 1
@@ -121,13 +124,55 @@ def run(
 
 def _scored(
   adapter: base.Adapter, state: base.State, x: Array, y: Array
-) -> tuple[base.State, Array, Array, Any]:
-  """A step: (state, (b,) whether right, (b,) loss, number of classes)."""
+) -> tuple[base.State, Array, Array, Array]:
+  """A step: (state, logits, (b,) whether right, (b,) loss)."""
   logits, state = adapter.step(state, x)
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
   loss = -jnp.take_along_axis(log_p, y[:, None], axis=-1)[:, 0]
-  correct = jnp.argmax(logits, axis=-1) == y
-  return state, correct, loss, logits.shape[-1]
+  return state, logits, hits(logits, y), loss
+
+
+def _check(
+  adapter: base.Adapter,
+  step: Any,
+  state: base.State,
+  domains: Mapping[str, protocol.Examples],
+  how: protocol.Protocol,
+) -> None:
+  """In shapes: whether batches of each size pass, and which classes are."""
+  sizes = how.batch_sizes(domains)
+  for name, each in domains.items():
+    _check_targets(name, each.targets)
+  one, labels = (part[:1] for part in next(iter(domains.values())))
+  classes = 0
+  for size in sizes:
+    x, y = (
+      jax.ShapeDtypeStruct((size, *part.shape[1:]), _dtype(part))
+      for part in (one, labels)
+    )
+    try:
+      if adapter.fit_fn is not None:
+        jax.eval_shape(lambda x: adapter.fit([x]), x)
+      classes = jax.eval_shape(step, state, x, y)[1].shape[-1]
+    except errors.UserError as error:
+      said = f"stream: a batch of {size} examples: {error}"
+      if size < max(sizes):
+        said += " drop_remainder leaves this last, smaller batch out."
+      raise errors.UserError(said) from error
+  for name, each in domains.items():
+    _check_classes(name, each.targets, classes)
+
+
+def _dtype(part: np.ndarray) -> Any:
+  return jax.dtypes.canonicalize_dtype(part.dtype)
+
+
+def _check_targets(name: str, targets: np.ndarray) -> None:
+  if not np.issubdtype(targets.dtype, np.integer) or targets.ndim != 1:
+    raise errors.UserError(
+      f"stream: {name!r} has targets of {targets.dtype}{list(targets.shape)};"
+      " needed: a class per example, integers."
+    )
 
 
 def _check_classes(name: str, targets: np.ndarray, classes: int) -> None:

@@ -125,6 +125,7 @@ def note(
   def part(structure, state, inputs):
     """At most `update_every` examples."""
     logits, _ = base.predict(structure, state.variables, inputs)
+    affine.check_classes("note", logits, classes)
     key, use = jax.random.split(state.own.key)
     kept = memory.add_all(
       state.own.memory,

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, validate
-from normjax.adapt import affine, base, descent, sites
+from normjax.adapt import affine, base, descent, pooled, sites
+from normjax.nn import norm_sites
 from normjax.types import Array, PyTree
 
 
@@ -74,20 +75,18 @@ def osuda(
   if not callable(decay):
     validate.number("osuda", "decay", decay, least=0)
 
-  def own_batch(norm, variables):
-    # Of momentum 0: the statistics after the call are those of the batch.
-    return sites.with_options(norm, momentum=0.0), variables
-
   pinned = sites.pin(
     "osuda",
     model,
     needs="batch_norm",
-    change=own_batch,
+    change=pooled.pooled,
     statistics="blended",
     batch_weight=1 - source_weight,
     update=True,
   )
-  eps = {path: site.norm.options["eps"] for path, site in sites.find(pinned)}
+  eps = {
+    path: site.norm.options["eps"] for path, site in norm_sites.find(pinned)
+  }
   paths = affine.choose("osuda", pinned, freeze)
   if unknown := [p for p in paths if p.rpartition("/")[0] not in eps]:
     raise errors.UserError(
@@ -167,7 +166,8 @@ def _holds(
   source: PyTree, batch: PyTree, eps: dict[str, float]
 ) -> dict[str, Array]:
   """1 + transferability, by the norm's path."""
-  of_source, of_batch = sites.by_site(source), sites.by_site(batch)
+  target = pooled.found(batch, "unbiased")
+  of_source, of_batch = sites.by_site(source), sites.by_site(target)
   return {
     path: jax.lax.stop_gradient(
       1 + transferability(of_source[path], of_batch[path], value)

@@ -100,24 +100,58 @@ class Protocol:
       domains: by name, in the order of the shifts.
 
     Raises:
+      UserError: what `batch_sizes` raises.
+    """
+    self.batch_sizes(domains)
+    resets, _ = self._setting
+    first = 0
+    for name, members in self._parts(domains).items():
+      yield Segment(name, resets, self._batches(name, members, first))
+      first += len(members)
+
+  def batch_sizes(self, domains: Mapping[str, Examples]) -> list[int]:
+    """The sizes that batches of `segments` have, the largest first.
+
+    Args:
+      domains: as of `segments`.
+
+    Raises:
       UserError: no domain, one without examples, or batches that are larger
         than all there is, where they must be whole.
     """
-    plain = self.setting.removesuffix(_CORRELATED)
-    resets, is_mixed = SETTINGS[plain]
     if not domains:
       raise errors.UserError("stream: no domains; needed: one or more.")
     for name, each in domains.items():
       if not len(each.targets):
         raise errors.UserError(f"stream: domain {name!r} has no examples.")
+    found = set()
+    for name, members in self._parts(domains).items():
+      count = sum(len(each.targets) for each in members)
+      if count >= self.batch_size:
+        found.add(self.batch_size)
+      elif self.drop_remainder:
+        raise errors.UserError(
+          f"stream: {count} examples of {name!r} make no whole batch of"
+          f" {self.batch_size}: take a smaller batch_size, or keep the"
+          " remainder."
+        )
+      rest = count % self.batch_size
+      if rest and not self.drop_remainder:
+        found.add(rest)
+    return sorted(found, reverse=True)
+
+  @property
+  def _setting(self) -> tuple[bool, bool]:
+    return SETTINGS[self.setting.removesuffix(_CORRELATED)]
+
+  def _parts(
+    self, domains: Mapping[str, Examples]
+  ) -> Mapping[str, list[Examples]]:
+    """The domains of each segment, by its name."""
+    _, is_mixed = self._setting
     if is_mixed:
-      parts = {"mixed": list(domains.values())}
-    else:
-      parts = {name: [each] for name, each in domains.items()}
-    first = 0
-    for name, members in parts.items():
-      yield Segment(name, resets, self._batches(name, members, first))
-      first += len(members)
+      return {"mixed": list(domains.values())}
+    return {name: [each] for name, each in domains.items()}
 
   def _batches(
     self, name: str, members: list[Examples], first: int
@@ -137,11 +171,6 @@ class Protocol:
     cut = streams.batches(order, self.batch_size)
     if self.drop_remainder and len(cut[-1]) < self.batch_size:
       cut = cut[:-1]
-    if not cut:
-      raise errors.UserError(
-        f"stream: {len(order)} examples of {name!r} make no whole batch of"
-        f" {self.batch_size}: take a smaller batch_size, or keep the remainder."
-      )
     return [Batch(inputs[i], targets[i], numbers[i]) for i in cut]
 
 
@@ -151,12 +180,20 @@ def gather(dataset: Any, num_examples: int | None = None) -> Examples:
   Args:
     dataset: gives `evaluation_batches`; all of them are held in memory.
     num_examples: at most so many.
+
+  Raises:
+    UserError: several targets per example.
   """
   size = 256
   most = None if num_examples is None else -(-num_examples // size)
   inputs, targets = [], []
   for batch in dataset.evaluation_batches(size, most):
     is_real = batch["weight"] > 0
+    if is_real.ndim != 1:
+      raise errors.UserError(
+        f"stream: data {dataset.name!r} has targets of shape"
+        f" {batch['targets'].shape}; needed: a class per example."
+      )
     inputs.append(batch["inputs"][is_real])
     targets.append(batch["targets"][is_real])
   return Examples(

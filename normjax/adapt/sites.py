@@ -13,16 +13,17 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx import bridge
 
 from normjax import errors, norms
+from normjax.nn import norm_sites
 from normjax.nn.conv_norm import ConvNorm
 from normjax.nn.norm_layer import NormLayer
-from normjax.nn.variables import attach_variables, own_variables
+from normjax.nn.variables import attach_variables
 from normjax.norms import modes
 from normjax.types import Array, PyTree
 
 WEIGHT = "batch_weight"
-NormVariables = Mapping[str, Mapping[str, Array]]
 
 
 class BatchWeight(nnx.Variable):
@@ -35,7 +36,7 @@ class PinnedNorm(NormLayer):
   def __init__(
     self,
     norm: norms.Norm,
-    variables: NormVariables,
+    variables: norm_sites.NormVariables,
     *,
     dtype: Any = None,
     statistics: modes.Statistics = "running",
@@ -80,12 +81,15 @@ class PinnedNorm(NormLayer):
 
 
 # The norm and the variables of a site to those that it shall have.
-Change = Callable[[norms.Norm, NormVariables], tuple[norms.Norm, NormVariables]]
+Change = Callable[
+  [norms.Norm, norm_sites.NormVariables],
+  tuple[norms.Norm, norm_sites.NormVariables],
+]
 
 
 def _keep(
-  norm: norms.Norm, variables: NormVariables
-) -> tuple[norms.Norm, NormVariables]:
+  norm: norms.Norm, variables: norm_sites.NormVariables
+) -> tuple[norms.Norm, norm_sites.NormVariables]:
   return norm, variables
 
 
@@ -115,12 +119,17 @@ def pin(
     UserError: no norm with running statistics where `needs` asks for one, or
       one that is another.
   """
+  moves = statistics != "running" or update
+  if needs or moves:
+    _check_is_no_bridge(method, model)
   model = nnx.clone(model)
-  sites = dict(find(model))
+  sites = dict(norm_sites.find(model))
   if needs:
     _check(method, model, sites, needs)
   replaced: dict[int, PinnedNorm] = {}
   for path, site in sites.items():
+    if not (needs or moves) and not norm_sites.is_readable(site):
+      continue  # Evaluation has it as it shall be.
     replaced[id(site)] = PinnedNorm(
       *change(*_read(method, path, site)),
       dtype=site.dtype,
@@ -128,39 +137,17 @@ def pin(
       update=update,
       batch_weight=batch_weight,
     )
-  replace(model, replaced)
+  model = norm_sites.replace(model, replaced)
+  left = [p for p, site in norm_sites.find(model) if id(site) in replaced]
+  if left:
+    raise errors.UserError(
+      f"{method}: the norms {errors.few(left)} are held by what is neither a"
+      " module nor a list, tuple or dict; allowed: such holders."
+    )
   for _, module in nnx.iter_modules(model):
     if isinstance(module, ConvNorm) and module.mode == "tune":
       module.mode = "train"  # What is folded calls no norm.
   return model
-
-
-def find(model: nnx.Module) -> list[tuple[str, Any]]:
-  """(path, module) of the norms that have running statistics, in order."""
-  return [
-    ("/".join(map(str, path)), module)
-    for path, module in nnx.iter_modules(model)
-    if isinstance(module, nnx.BatchNorm)
-    or (isinstance(module, NormLayer) and module.norm.traits.needs_train_flag)
-  ]
-
-
-def replace(model: nnx.Module, replaced: Mapping[int, nnx.Module]) -> None:
-  """Puts modules in the place of others, wherever those are held.
-
-  Args:
-    model: is changed.
-    replaced: by `id` of the module that goes.
-  """
-  for _, module in list(nnx.iter_modules(model)):
-    if isinstance(module, nnx.List):
-      for index, value in enumerate(module):
-        if id(value) in replaced:
-          module[index] = replaced[id(value)]
-      continue
-    for name, value in list(vars(module).items()):
-      if id(value) in replaced:
-        setattr(module, name, replaced[id(value)])
 
 
 def with_weight(stats: PyTree, weight: Array) -> PyTree:
@@ -195,26 +182,11 @@ def with_options(norm: norms.Norm, **options: Any) -> norms.Norm:
 
 def _read(
   method: str, path: str, site: Any
-) -> tuple[norms.Norm, NormVariables]:
-  """A site's norm and variables; Flax's batch normalization is ours."""
-  if isinstance(site, NormLayer):
-    return site.norm, own_variables(site)
-  if site.axis not in (-1, (-1,)) or site.scale is None or site.bias is None:
-    raise errors.UserError(
-      f"{method}: {path or 'the model'} is a BatchNorm with axis={site.axis},"
-      f" use_scale={site.scale is not None}, use_bias={site.bias is not None};"
-      " allowed: axis=-1 with scale and bias."
-    )
-  norm = norms.make(
-    "batch_norm",
-    momentum=float(site.momentum),
-    eps=float(site.epsilon),
-    running_variance="biased",
-  )
-  variables = {
-    "params": {"scale": site.scale[...], "bias": site.bias[...]},
-    "stats": {"mean": site.mean[...], "var": site.var[...]},
-  }
+) -> tuple[norms.Norm, norm_sites.NormVariables]:
+  """As `norm_sites.read`; a batch is one, not cut into ghosts."""
+  norm, variables = norm_sites.read(method, path, site)
+  if norm.options.get("virtual_batch_size"):
+    norm = with_options(norm, virtual_batch_size=None)
   return norm, variables
 
 
@@ -228,6 +200,16 @@ def _fits(norm: norms.Norm, needs: str) -> bool:
   if needs == "blends":
     return norm.traits.blends
   return needs == "statistics" or norm.name == needs
+
+
+def _check_is_no_bridge(method: str, model: nnx.Module) -> None:
+  for _, module in nnx.iter_modules(model):
+    if isinstance(module, bridge.ToNNX):
+      raise errors.UserError(
+        f"{method}: the norms of {type(module.to_nnx__module).__name__}, a"
+        " Linen module in a bridge, are out of reach; allowed: source, or a"
+        " model of nnx modules."
+      )
 
 
 def _check(

@@ -14,7 +14,9 @@ from jax import lax
 
 from normjax import norms, validate
 from normjax.adapt import base, sites
+from normjax.nn import norm_sites
 from normjax.norms import affine, moments
+from normjax.similarity.matrices import product
 from normjax.types import Array, PyTree
 
 _TEMPERATURE = 0.07
@@ -111,8 +113,8 @@ def _norm(eps: float, momentum: float, batch_size_max: int) -> norms.Norm:
 
 
 def _room(
-  variables: sites.NormVariables, components: int, momentum: float | None
-) -> sites.NormVariables:
+  variables: norm_sites.NormVariables, components: int, momentum: float | None
+) -> norm_sites.NormVariables:
   """The variables of a batch norm, and those of components without values."""
   stats = dict(variables["stats"])
   for name, of in (("means", "mean"), ("variances", "var")):
@@ -176,21 +178,23 @@ def _unmix(
   """Mean and variance of each example, and the components after the batch.
 
   The means over k are written out: nothing of (b, K, c) is made. They are taken
-  about the source's mean, so that a large one costs no digits.
+  about the source's mean, so that a large one costs no digits; no device
+  rounds the factors of a product.
   """
   origin_c = stats["mean"]
   m_kc, v_kc = map(lax.stop_gradient, (stats["means"], stats["variances"]))
   k = m_kc.shape[0]
   fixed_bc = lax.stop_gradient(mu_bc)
-  p_bk = jax.nn.softmax(_unit(fixed_bc) @ _unit(m_kc).T / _TEMPERATURE)
+  cosine_bk = product(_unit(fixed_bc), _unit(m_kc).T)
+  p_bk = jax.nn.softmax(cosine_bk / _TEMPERATURE)
   rest_bk = 1 - p_bk
   m0_kc, mu0_bc = m_kc - origin_c, mu_bc - origin_c
   # sum_k mu_bk = sum_k (1 - p_bk) M_k + mu_b, as sum_k p_bk = 1.
-  mean0_bc = (rest_bk @ m0_kc + mu0_bc) / k
-  inner_bc = (rest_bk @ v_kc + s_bc) / k
+  mean0_bc = (product(rest_bk, m0_kc) + mu0_bc) / k
+  inner_bc = (product(rest_bk, v_kc) + s_bc) / k
   square_bc = (
-    jnp.square(rest_bk) @ jnp.square(m0_kc)
-    + 2 * mu0_bc * ((rest_bk * p_bk) @ m0_kc)
+    product(jnp.square(rest_bk), jnp.square(m0_kc))
+    + 2 * mu0_bc * product(rest_bk * p_bk, m0_kc)
     + jnp.square(mu0_bc) * jnp.sum(jnp.square(p_bk), -1, keepdims=True)
   ) / k
   var_bc = inner_bc + square_bc - jnp.square(mean0_bc)
@@ -198,7 +202,7 @@ def _unmix(
   count = mu_bc.shape[0]
 
   def move(old_kc: Array, seen_bc: Array) -> Array:
-    towards = p_bk.T @ lax.stop_gradient(seen_bc) / count
+    towards = product(p_bk.T, lax.stop_gradient(seen_bc)) / count
     new = old_kc + rate * (towards - share_k * old_kc)
     return new.astype(old_kc.dtype)
 

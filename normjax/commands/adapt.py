@@ -134,7 +134,10 @@ def run(
   for opened in [load_run(d, step=given["step"]) for d in directories]:
     for method in methods:
       result = adaptation.adapt_run(opened, method, **options)
-      _tell(f"{opened.directory}: {method}, {how.setting}", result["metrics"])
+      title = f"{opened.directory}: {method}, {how.setting}"
+      if (step := result["diverged_at_step"]) is not None:
+        title += f", diverged at step {step}"
+      _tell(title, result["metrics"])
   return 0
 
 

@@ -2,15 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from flax import nnx
 
 from normjax import errors, norms
-from normjax.nn import calling
+from normjax.context import averaged
+from normjax.nn import calling, norm_sites
 from normjax.nn import variables as nn_variables
-from normjax.nn.norm_layer import NormLayer
 from normjax.nn.output import as_output
 from normjax.types import Array, PyTree
 
@@ -43,8 +42,9 @@ class Bound:
   def measure(self, inputs: Array, stats: PyTree | None = None) -> PyTree:
     """The statistics that a batch gives by itself, as constants.
 
-    What training would average into the running ones, of every norm; with
-    `stats`, what becomes of those with the momentum of each norm.
+    What training would average into the running ones, of every norm, and the
+    mean over its calls where there are several; with `stats`, what becomes of
+    those with the momentum of each norm.
 
     Args:
       inputs: (b, …).
@@ -57,7 +57,8 @@ class Bound:
     if stats is None:
       structure, stats = _without_memory(structure, self.params, self.stats)
     moves = dataclasses.replace(BATCH, update=True)
-    return jax.lax.stop_gradient(self._call(structure, inputs, moves, stats)[1])
+    moved = self._call(structure, inputs, moves, stats)[1]
+    return jax.lax.stop_gradient(averaged.without_calls(moved))
 
   def _call(
     self,
@@ -102,7 +103,7 @@ def start_of(
   """The running statistics that a model begins with: of norms, the start."""
   held = {"params": params, "stats": stats, "grad_stats": {}}
   model = nn_variables.merge(structure, held)
-  for path, module in _norms(model):
+  for path, module in norm_sites.find(model):
     if isinstance(module, nnx.BatchNorm):
       first = {"mean": 0 * module.mean[...], "var": 0 * module.var[...] + 1}
     else:
@@ -124,29 +125,20 @@ def _without_memory(
   """The model whose running statistics are those of the last batch."""
   held = {"params": params, "stats": stats, "grad_stats": {}}
   model = nn_variables.merge(structure, held)
-  for path, module in _norms(model):
-    if isinstance(module, nnx.BatchNorm):
-      module.momentum = 0.0
-      continue
-    norm = module.norm
+  replaced = {}
+  for path, module in norm_sites.find(model):
+    norm, own = norm_sites.read("context", path, module)
     if "momentum" not in norm.options:
       raise errors.UserError(_no_average(path, norm.name))
     try:
-      module.norm = norms.make(norm.name, **{**norm.options, "momentum": 0.0})
+      made = norms.make(norm.name, **{**norm.options, "momentum": 0.0})
     except errors.UserError as error:
       raise errors.UserError(_no_average(path, norm.name)) from error
+    norm = dataclasses.replace(norm, options=made.options)
+    replaced[id(module)] = averaged.Averaged(norm, own, module.dtype)
+  model = norm_sites.replace(model, replaced)
   found, variables = nn_variables.split(model)
   return found, variables["stats"]
-
-
-def _norms(model: nnx.Module) -> list[tuple[str, Any]]:
-  """Those with running statistics, by path."""
-  return [
-    ("/".join(map(str, path)), module)
-    for path, module in nnx.iter_modules(model)
-    if isinstance(module, nnx.BatchNorm)
-    or (isinstance(module, NormLayer) and module.norm.traits.needs_train_flag)
-  ]
 
 
 def _no_average(path: str, norm: str) -> str:

@@ -35,9 +35,12 @@ class Domains(NamedTuple):
     """Of each domain its queries and its controls.
 
     Raises:
-      UserError: parts of other lengths, or a domain without a query.
+      UserError: no example, parts of other lengths or types, or a domain
+        without a query.
     """
     size = len(self.inputs)
+    if not size:
+      raise errors.UserError("Domains: inputs are empty; needed: an example.")
     control = self.is_control
     control = np.zeros(size, bool) if control is None else np.asarray(control)
     for name, part in (
@@ -53,6 +56,11 @@ class Domains(NamedTuple):
     if control.dtype != bool:
       raise errors.UserError(
         f"Domains: is_control is {control.dtype}; needed: booleans."
+      )
+    if not np.issubdtype(np.asarray(self.domains).dtype, np.integer):
+      raise errors.UserError(
+        f"Domains: domains are {np.asarray(self.domains).dtype}; needed:"
+        " integers."
       )
     found = {}
     for domain in np.unique(self.domains).tolist():

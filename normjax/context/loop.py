@@ -12,6 +12,7 @@ from flax import nnx
 
 from normjax import errors, rng, validate
 from normjax.context import base, groups, table
+from normjax.metrics import hits
 from normjax.nn import variables as nn_variables
 from normjax.types import Array, PyTree
 
@@ -221,6 +222,11 @@ def accuracies(
   owner = "context.accuracies"
   validate.count(owner, "num_controls", num_controls)
   validate.count(owner, "seed", seed, least=0)
+  for name, given in (("sizes", sizes), ("orders", orders)):
+    if isinstance(given, int | str) or not len(given):
+      raise errors.UserError(
+        f"{owner}: {name}={given!r}; allowed: a sequence of one or more."
+      )
   structure, held = nn_variables.split(model)
   _check(owner, method, held, examples)
   drawn = num_controls if method.needs_controls else 0
@@ -236,7 +242,7 @@ def accuracies(
     _check_call(owner, structure, method, held, examples, count, drawn)
   rows: list[Mapping[str, Any]] = []
   for (order, size), blocks in plan.items():
-    hits: dict[int, list[np.ndarray]] = {}
+    by_domain: dict[int, list[np.ndarray]] = {}
     for block in blocks:
       logits = predict(
         structure,
@@ -246,10 +252,11 @@ def accuracies(
         jnp.asarray(examples.inputs[block.queries]),
         jnp.asarray(examples.inputs[block.controls]),
       )
-      best = np.argmax(logits, axis=-1)
-      hit = best == examples.labels[block.queries]
-      hits.setdefault(block.domain, []).append(hit[-block.num_new :])
-    for domain, found in hits.items():
+      hit = np.asarray(
+        hits.hits(logits, jnp.asarray(examples.labels[block.queries]))
+      )
+      by_domain.setdefault(block.domain, []).append(hit[-block.num_new :])
+    for domain, found in by_domain.items():
       hit = np.concatenate(found)
       row = {"order": order, "size": size, "domain": domain}
       rows.append({**row, "n": len(hit), "accuracy": float(hit.mean())})
@@ -265,13 +272,16 @@ def measured(model: nnx.Module, batches: Sequence[Array]) -> nnx.Module:
 
   Args:
     model: stays as it is.
-    batches: inputs (b, …); all of one size.
+    batches: inputs (b, …); each weighs the same, whatever its size.
 
   Raises:
     UserError: no batch, or a norm of other statistics.
   """
-  if not len(batches):
-    raise errors.UserError("context.measured: batches is empty; needed: one.")
+  if not len(batches) or not all(map(len, batches)):
+    raise errors.UserError(
+      "context.measured: batches is empty, or one of them; needed: one or more"
+      " examples in each."
+    )
   structure, held = nn_variables.split(model)
   bound = base.Bound(structure, held["params"], held["stats"])
   each = jax.jit(bound.measure)

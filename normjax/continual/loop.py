@@ -13,6 +13,7 @@ from normjax import errors, rng, validate
 from normjax.continual import base, reservoir, scores, step, table, tasks
 from normjax.data import streams
 from normjax.metrics import task_accuracy
+from normjax.metrics.hits import hits
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
 
@@ -187,13 +188,14 @@ def _measure(
   logits = jnp.concatenate(found)
   targets = _labels(labels)
   per_task = stream.classes_per_task
-  hits = (
-    jnp.argmax(logits, axis=-1) == targets,
+  found = (
+    hits(logits, targets),
     task_accuracy.hits(logits, targets, per_task),
   )
   of_task = [labels // per_task == task for task in range(stream.num_tasks)]
   class_hits, task_hits = (
-    np.array([np.mean(np.asarray(hit)[own]) for own in of_task]) for hit in hits
+    np.array([np.mean(np.asarray(hit)[own]) for own in of_task])
+    for hit in found
   )
   return class_hits, task_hits
 

@@ -38,13 +38,14 @@ def members(norm: str, context: Any, x: Array, num_domains: int) -> Array:
   if context is None:
     _check_alone(norm, num_domains)
     return jnp.ones((x.shape[0], 1), bool)
-  shape, dtype = jnp.shape(context), jnp.result_type(context)
+  context = _array(norm, context)
+  shape, dtype = context.shape, context.dtype
   if not jnp.issubdtype(dtype, jnp.integer) or shape != x.shape[:1]:
     raise errors.UserError(
       f"{norm}: the context is the domain of each example, integers of shape"
       f" {x.shape[:1]} for x of shape {x.shape}; got {dtype} of shape {shape}."
     )
-  return jnp.asarray(context)[:, None] == jnp.arange(num_domains)
+  return context[:, None] == jnp.arange(num_domains)
 
 
 def features(norm: str, context: Any, x: Array, num_domains: int) -> Array:
@@ -58,18 +59,18 @@ def features(norm: str, context: Any, x: Array, num_domains: int) -> Array:
   Raises:
     UserError: a context that is missing or is neither.
   """
-  if context is None or jnp.issubdtype(jnp.result_type(context), jnp.integer):
+  if context is not None:
+    context = _array(norm, context)
+  if context is None or jnp.issubdtype(context.dtype, jnp.integer):
     return one_hot(members(norm, context, x, num_domains), x.dtype)
-  expected, shape = (x.shape[0], num_domains), jnp.shape(context)
-  if jnp.issubdtype(jnp.result_type(context), jnp.floating) and (
-    shape == expected
-  ):
-    return jnp.asarray(context).astype(x.dtype)
+  expected, shape = (x.shape[0], num_domains), context.shape
+  if jnp.issubdtype(context.dtype, jnp.floating) and shape == expected:
+    return context.astype(x.dtype)
   raise errors.UserError(
     f"{norm}: the context is the domain of each example, integers of shape"
     f" {x.shape[:1]}, or features of shape {expected}, for x of shape"
     f" {x.shape} and num_domains={num_domains}; got"
-    f" {jnp.result_type(context)} of shape {shape}."
+    f" {context.dtype} of shape {shape}."
   )
 
 
@@ -106,6 +107,16 @@ def check_table(
 def rows(values: Array, x: Array) -> Array:
   """(b, …) as (b, 1, …, …), which broadcasts against the positions of x."""
   return values.reshape(len(values), *(1,) * (x.ndim - 2), values.shape[-1])
+
+
+def _array(norm: str, context: Any) -> Array:
+  try:
+    return jnp.asarray(context)
+  except (TypeError, ValueError) as error:
+    raise errors.UserError(
+      f"{norm}: the context is an array with a row per example; got a"
+      f" {type(context).__name__}."
+    ) from error
 
 
 def _check_alone(norm: str, num_domains: int) -> None:

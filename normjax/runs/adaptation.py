@@ -8,9 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from normjax import adapt, configure, errors
+import numpy as np
+from flax import nnx
+
+from normjax import adapt, configure, errors, faults
 from normjax.adapt import loop, protocol
 from normjax.data import corruptions, splits
+from normjax.nn.norm_layer import NormLayer
 from normjax.record import lock, provenance
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
@@ -54,13 +58,15 @@ def adapt_run(
 
   Returns:
     What `result.json` holds: `metrics` has "eval/accuracy", that of each
-    domain as "eval/accuracy/<name>", and their means. A result that is there
-    already is returned as it is.
+    domain as "eval/accuracy/<name>", and their means. Where a loss is not
+    finite its `state` is "diverged", as of a training run; NaN is no right
+    answer. A result that is there already is returned as it is.
 
   Raises:
     UserError: a method, a domain, data or a class that does not fit.
     BusyRunError: another process writes the same record.
   """
+  _check_run(run)
   own = data
   if isinstance(data, str):
     name, options = parse_call("data", data)
@@ -88,7 +94,7 @@ def adapt_run(
   config.log.every_steps, config.evaluate.every_steps = 1, 0
   run_id = configure.run_id(config)
   files = RunDirectory((out or run.directory / ADAPTED) / run_id, run_id)
-  files.path.mkdir(parents=True, exist_ok=True)
+  faults.make_folder(files.path)
   with lock.held(files.path, "run"):
     found = files.read_result().value
     if found is not None:
@@ -136,6 +142,22 @@ def domain_names(
       names = [n for n in names if corruptions.split(n)[1] == severity]
     found += names
   return tuple(dict.fromkeys(found))
+
+
+def _check_run(run: Run) -> None:
+  """Raises UserError where a stream cannot give what the model needs."""
+  if run.data.targets != "classes":
+    raise errors.UserError(
+      f"adapt: data {run.data.name!r} of the run has targets="
+      f"{run.data.targets!r}; needed: 'classes', one per example."
+    )
+  for path, module in nnx.iter_modules(run.model):
+    if isinstance(module, NormLayer) and module.norm.traits.num_domains > 1:
+      raise errors.UserError(
+        f"adapt: the norm {module.norm.name!r} at {'/'.join(map(str, path))}"
+        " reads the domain of each example, which a stream does not say;"
+        " allowed: models of norms without."
+      )
 
 
 def _adapter(run: Run, method: str) -> Any:
@@ -208,13 +230,15 @@ def _recorded(
       facts={"provenance": provenance.collect(), **facts},
       problems=(),
     )
-    last = 0
+    last, diverged_at = 0, None
 
     def observe(score: loop.Score) -> None:
-      nonlocal last
+      nonlocal last, diverged_at
       last = score.step  # A row has the number of steps before it.
+      if diverged_at is None and not np.isfinite(score.loss).all():
+        diverged_at = last - 1
       means = {
-        "loss": float(score.loss.mean()),
+        "loss": float(score.loss.mean(dtype=np.float64)),
         "accuracy": float(score.correct.mean()),
       }
       recorder.train(score.step - 1, means)
@@ -230,7 +254,7 @@ def _recorded(
         del summary["relative_corrupted_accuracy"]
       means |= summary
     recorder.evaluation(last, means, totals.num_examples)
-    recorder.finish(last, None, None)
+    recorder.finish(last, diverged_at, None)
     assert recorder.result is not None
     return recorder.result
   except BaseException as error:

@@ -34,6 +34,8 @@ class Hubness(NamedTuple):
 def k_occurrence(similarities: Array, *, k: int = 10) -> Array:
   """N_k, (g,), int32: of equally similar items the first ones count.
 
+  NaN counts as the nearest.
+
   Args:
     similarities: (q, g).
     k: neighbours.
@@ -73,7 +75,7 @@ def skewness(values: Array) -> Array:
 
 
 def hubness(similarities: Array, *, k: int = 10) -> Hubness:
-  """Measures of the k-occurrences of a gallery.
+  """Measures of the k-occurrences of a gallery; NaN where a similarity is.
 
   Args:
     similarities: (q, g).
@@ -84,6 +86,6 @@ def hubness(similarities: Array, *, k: int = 10) -> Hubness:
   """
   counts = k_occurrence(similarities, k=k)
   mean = k * jnp.shape(similarities)[0] / counts.size
-  return Hubness(
-    skewness(counts), jnp.mean(counts == 0), jnp.max(counts) / mean
-  )
+  made = (skewness(counts), jnp.mean(counts == 0), jnp.max(counts) / mean)
+  is_known = ~jnp.any(jnp.isnan(jnp.asarray(similarities)))
+  return Hubness(*(jnp.where(is_known, value, jnp.nan) for value in made))

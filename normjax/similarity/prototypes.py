@@ -19,6 +19,8 @@ __all__ = [
 def class_means(embeddings: Array, labels: Array, num_classes: int) -> Array:
   """The mean embedding of each class, (c, d); NaN for a class without any.
 
+  A class of which an embedding is not finite is NaN, and no other.
+
   The prototypes of Snell et al. 2017 (arXiv:1703.05175, equation 1) and the
   nearest-mean classifier's (Mensink et al. 2013); of embeddings of length 1 the
   means of exemplars of iCaRL (arXiv:1611.07725), which normalizes them again,
@@ -36,8 +38,14 @@ def class_means(embeddings: Array, labels: Array, num_classes: int) -> Array:
   validate.counts("class_means", num_classes=num_classes)
   labels = _checked_labels(labels, len(x_nd), num_classes)
   one_hot_nc = jax.nn.one_hot(labels, num_classes, dtype=x_nd.dtype)
+  # In a product NaN is in all sums: 0 of another class is NaN as well.
+  is_bad_n = ~jnp.all(jnp.isfinite(x_nd), axis=1)
+  sums_cd = matrices.product(
+    one_hot_nc.T, jnp.where(is_bad_n[:, None], 0, x_nd)
+  )
   counts_c = jnp.sum(one_hot_nc, axis=0)
-  return matrices.product(one_hot_nc.T, x_nd) / counts_c[:, None]
+  is_bad_c = jnp.any(is_bad_n[:, None] & (one_hot_nc > 0), axis=0)
+  return jnp.where(is_bad_c[:, None], jnp.nan, sums_cd / counts_c[:, None])
 
 
 def imprinted(embeddings: Array, labels: Array, num_classes: int) -> Array:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.extend.core import jaxprs_in_params
 
 from normjax import adapt, errors, models
 from normjax.adapt import affine, core, osuda, sites
@@ -294,6 +295,36 @@ def test_eata_pulls_by_importance():
     states["held"][1],
   )
   assert any(jax.tree.leaves(differs))
+
+
+def _precisions(jaxpr):
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == "dot_general":
+      yield equation.params["precision"]
+    for inner in jaxprs_in_params(equation.params):
+      yield from _precisions(inner)
+
+
+@pytest.mark.parametrize("name", ["core", "eata", "lame", "unmix_tns"])
+def test_no_device_rounds_factors(name):
+  """TensorFloat-32 moves cosines over thresholds, and variances more."""
+
+  class Features(nnx.Module):
+    """Without a product of its own."""
+
+    def __init__(self):
+      self.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+      self.head = nnx.Linear(3, CLASSES, rngs=nnx.Rngs(0), precision="highest")
+
+    def __call__(self, x):
+      return self.head(jnp.mean(self.norm(x), axis=(1, 2)))
+
+  adapter = make(name, Features())
+  state = jax.eval_shape(adapter.init, jax.random.key(0))
+  found = list(_precisions(jax.make_jaxpr(adapter.step)(state, X[0]).jaxpr))
+  assert len(found) > 1
+  highest = jax.lax.Precision.HIGHEST
+  assert all(each == (highest, highest) for each in found)
 
 
 # ----- Models of all kinds -----

@@ -142,6 +142,54 @@ def test_bad_options(options, said):
     Protocol(**options)
 
 
+@pytest.mark.parametrize("setting", ["continual", "mixed_domains"])
+@pytest.mark.parametrize("drop_remainder", [True, False])
+def test_sizes_are_known_beforehand(setting, drop_remainder):
+  how = Protocol(setting, batch_size=4, drop_remainder=drop_remainder)
+  given = domains(10, 7)
+  segments = how.segments(given)
+  found = {len(b.targets) for s in segments for b in s.batches}
+  assert how.batch_sizes(given) == sorted(found, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["batch", "adabn"])
+def test_a_last_batch_that_is_too_small_is_said_first(name):
+  told = []
+  adapter = adapt.make(name, Net())
+  said = r"a batch of 1 examples: .*one value.* drop_remainder leaves"
+  with pytest.raises(errors.UserError, match=said):
+    loop.run(adapter, domains(8, 9), Protocol(batch_size=8), told.append)
+  assert not told
+  how = Protocol(batch_size=8, drop_remainder=True)
+  totals, _ = loop.run(adapter, domains(8, 9), how)
+  assert totals.num_examples == 16
+
+
+def test_nan_is_no_answer():
+  """Its argmax is 0: class 0 would be known to a model that knows nothing."""
+  given = domains(8)
+  given["d0"].inputs[:] = np.nan
+  totals, _ = loop.run(adapt.make("source", Net()), given, Protocol())
+  assert totals.means()["accuracy"] == 0
+  assert np.isnan(totals.means()["loss"])
+
+
+def test_targets_that_are_no_classes():
+  given = {"d": Examples(np.ones((4, 2), np.float32), np.ones(4, np.float32))}
+  with pytest.raises(errors.UserError, match="targets of float32.*a class per"):
+    loop.run(adapt.make("source", Net()), given, Protocol())
+
+  class Texts:
+    name = "texts"
+
+    def evaluation_batches(self, size, most):
+      del size, most
+      yield dict.fromkeys(("inputs", "targets", "weight"), np.ones((2, 3)))
+
+  with pytest.raises(errors.UserError, match=r"'texts' has targets of shape"):
+    protocol.gather(Texts())
+
+
 def test_bad_domains():
   how = Protocol()
   with pytest.raises(errors.UserError, match="no domains"):

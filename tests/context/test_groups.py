@@ -135,6 +135,8 @@ def test_a_journey():
     ({"is_control": np.ones(66, bool)}, "domain 7 has controls alone"),
     ({"is_control": np.zeros(66, bool)}, "no controls in domains 7, 9"),
     ({"is_control": np.zeros(66)}, "float64; needed: booleans"),
+    ({"domains": np.full(66, 0.5)}, "domains are float64; needed: integers"),
+    ({name: [] for name in EXAMPLES._fields}, "inputs are empty"),
     ({"labels": np.zeros(65, int)}, r"labels has the shape \(65,\)"),
     ({"labels": EXAMPLES.labels + 1}, "from 1 to 3, and the model has 3"),
   ],
@@ -160,6 +162,12 @@ def test_bad_options(options, said):
   method = options.pop("method", "cs_arm_bn")
   with pytest.raises(errors.UserError, match=said):
     context.train(_model(), EXAMPLES, method, **options)
+
+
+def test_sizes_are_a_sequence():
+  for sizes in (8, ()):
+    with pytest.raises(errors.UserError, match=r"sizes=.*a sequence of one"):
+      context.accuracies(_model(), EXAMPLES, "arm_bn", sizes=sizes)
 
 
 def test_too_few_queries_are_named_before_any_is_predicted():

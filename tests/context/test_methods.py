@@ -167,8 +167,31 @@ def test_measured_statistics_are_plain_averages():
   )
   with pytest.raises(errors.UserError, match="batches is empty"):
     context.measured(model, [])
+  with pytest.raises(errors.UserError, match="or one of them"):
+    context.measured(model, [batches[0], batches[0][:0]])
   with pytest.raises(errors.UserError, match="'adab2n' at 'norm' are no"):
     context.measured(Net("adab2n"), batches)
+
+
+@pytest.mark.parametrize("kind", ["flax", "own"])
+def test_measured_statistics_are_those_of_all_calls(kind):
+  """A norm that is called twice: the mean over both, not the last."""
+
+  class Twice(nnx.Module):
+    def __init__(self):
+      if kind == "flax":
+        self.held = nnx.data([nnx.BatchNorm(3, rngs=nnx.Rngs(0))])
+      else:
+        self.held = nnx.data([NormLayer("batch_norm", (3,))])
+
+    def __call__(self, x):
+      return self.held[0](x) + self.held[0](3 * x)
+
+  x = QUERIES.reshape(10, 3).astype(np.float32)
+  found = context.measured(Twice(), [x]).held[0]
+  np.testing.assert_allclose(found.mean[...], 2 * x.mean(0), rtol=1e-5)
+  var = x.var(0) if kind == "flax" else x.var(0, ddof=1)
+  np.testing.assert_allclose(found.var[...], 5 * var, rtol=1e-5)
 
 
 def test_a_mode_reaches_flax_layers():

@@ -4,6 +4,7 @@ from tests.faults.fault import Fault
 
 _OFFICIAL = "tests/adapt/official/test_official.py::test_official"
 _HERE = "tests/adapt/test_adapt.py"
+_OWN = "tests/adapt/test_own_models.py"
 
 FAULTS = (
   Fault(
@@ -43,10 +44,24 @@ FAULTS = (
   ),
   Fault(
     "variances of batches without that of their means",
-    "normjax/adapt/adabn.py",
-    "var + share * (1 - share) * jnp.square(step)",
-    "var",
+    "normjax/adapt/pooled.py",
+    "spread + share * (1 - share) * jnp.square(step)",
+    "spread",
     f"{_HERE}::test_adabn_takes_the_statistics_of_the_whole_stream",
+  ),
+  Fault(
+    "NaN that is class 0",
+    "normjax/metrics/hits.py",
+    "return found & ~jnp.any(jnp.isnan(logits), axis=-1)",
+    "return found",
+    "tests/adapt/test_stream.py::test_nan_is_no_answer",
+  ),
+  Fault(
+    "a norm's last call in place of all",
+    "normjax/adapt/pooled.py",
+    "  total = size + count\n",
+    "  total = count\n",
+    f"{_OWN}::test_adabn_pools_what_passes_a_norm_in_several_calls",
   ),
   Fault(
     "no reset at a shift",

@@ -204,6 +204,8 @@ def test_contexts_that_do_not_fit_are_errors(name):
     (None, f"{name}: num_domains=3 needs the domain of each example"),
     (jnp.zeros(5, int), r"integers of shape \(6,\).*got int32 of shape \(5,\)"),
     (jnp.zeros((6, 2)), r"got float32 of shape \(6, 2\)"),
+    ([0, 1], r"got int32 of shape \(2,\)"),
+    ("north", "an array with a row per example; got a str"),
   ):
     with pytest.raises(errors.UserError, match=message):
       norm.apply(variables, x, context=context)

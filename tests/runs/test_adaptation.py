@@ -1,12 +1,14 @@
 """A run's model on a stream: the record, the command, bad input."""
 
 import json
+import types
 
 import numpy as np
 import pytest
 
 from normjax import cli, errors, load_run, train
 from normjax.adapt.protocol import Protocol
+from normjax.nn.norm_layer import NormLayer
 from normjax.record import files
 from normjax.runs import adaptation
 from tests import support
@@ -49,6 +51,33 @@ def test_a_stream_is_recorded(directory):
   assert adaptation.adapt_run(run, "alpha_bn(test_weight=0.3)", **given) == (
     result
   )
+
+
+def test_what_is_not_finite_has_diverged(directory, capsys, tmp_path):
+  arguments = [
+    "adapt", str(directory), "--corruptions=clean", "--num_examples=48",
+    "--batch_size=8", f"--out={tmp_path}",
+    "--method=tent(learning_rate=3e38, optimizer='sgd')",
+  ]  # fmt: skip
+  assert cli.main(arguments) == 0
+  assert "diverged at step" in capsys.readouterr().out
+  (path,) = tmp_path.iterdir()
+  result = json.loads((path / files.RESULT).read_text())
+  assert result["state"] == "diverged"
+  assert 0 < result["diverged_at_step"] < 6
+  assert result["metrics"]["eval/loss"] is None
+
+
+def test_models_that_read_domains_are_refused():
+  norm = NormLayer("dsbn(num_domains=2)", (3,))
+  run = types.SimpleNamespace(
+    data=types.SimpleNamespace(targets="classes"), model=norm
+  )
+  with pytest.raises(errors.UserError, match="'dsbn'.*reads the domain"):
+    adaptation.adapt_run(run, "source", how=Protocol())
+  run.data = types.SimpleNamespace(targets="values", name="diabetes")
+  with pytest.raises(errors.UserError, match="'diabetes'.*targets='values'"):
+    adaptation.adapt_run(run, "source", how=Protocol())
 
 
 def test_clean_images_by_source_are_the_runs_own_evaluation(directory):

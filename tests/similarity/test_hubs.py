@@ -1,5 +1,6 @@
 """Hubness and retrieval."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -68,3 +69,15 @@ def test_banks_take_a_hub_away():
     assert similarity.recall_at_k(better, labels, labels) > 0.7
     before, after = (similarity.hubness(m, k=1) for m in (s, better))
     assert after.skewness < before.skewness
+
+
+def test_nan_has_no_hubness_and_one_class_alone():
+  """top_k has NaN first: its item would be the largest hub of all."""
+  s = support.normal(6, 4).at[0, 0].set(jnp.nan)
+  assert all(np.isnan(value) for value in similarity.hubness(s, k=2))
+  labels = jnp.array([0, 0, 1, 1, 2, 2])
+  for means in (similarity.class_means, similarity.imprinted):
+    found = means(s, labels, 3)
+    expected = means(s[2:], labels[2:] - 1, 2)
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found[1:], expected, rtol=1e-6)

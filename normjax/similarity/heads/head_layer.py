@@ -36,6 +36,7 @@ class HeadLayer(nnx.Module):
       UserError: an unknown head, a bad option, sizes that do not fit.
     """
     self.head = heads.resolve(head)
+    self.num_classes = classes  # An embedding may have another dimension.
     attach_variables(self, self.head.init(rngs.params(), features, classes))
 
   def __call__(self, x: Array) -> Output:
@@ -47,3 +48,4 @@ class HeadLayer(nnx.Module):
     """Gives classes vectors from their examples; see `Head.imprint`."""
     made = self.head.imprint(own_variables(self), embeddings, labels, classes)
     attach_variables(self, {"params": made["params"]})
+    self.num_classes = classes
