@@ -1,0 +1,93 @@
+"""`normjax bench adapt` on a few pixels, with peers that are pretended."""
+
+import json
+
+import pytest
+
+from normjax import adapt, cli
+from normjax.bench import adapt as bench_adapt
+from normjax.bench import contest
+from tests.bench import pretender
+
+TINY = ["bench", "adapt", "--images=4,8,8,3", "--depth=8", "--repeats=1"]
+
+
+def constant(label, seconds, **facts):
+  """A contestant whose steps all take so long."""
+  facts = {"compile_s": 1.0, **facts}
+  return contest.Contestant(label, lambda count: seconds * count, facts)
+
+
+def test_ratios_bars_and_peers_are_of_the_same_rounds():
+  """Rounds get slower; what is compared was timed in the same one."""
+  ours = {
+    "source": constant("source", 1.0, flops=10.0),
+    "batch": constant("batch", 1.2, flops=11.0),
+    "tent(steps=2)": constant("tent(steps=2)", 3.0, flops=None),
+    "lame": constant("lame", 9.0),
+  }
+  theirs = {
+    "torch evaluation": constant("torch evaluation", 2.0),
+    "torch BatchNorm, train": constant("torch train", 3.0),
+  }
+
+  def time(contestants):
+    return [[c.run(1), 2 * c.run(1), 4 * c.run(1)] for c in contestants]
+
+  failed = {"torch Tent": "ModuleNotFoundError: x"}
+  found = bench_adapt.results(ours, theirs, failed, time)
+  source, batch, tent, lame = found
+  assert "bar" not in source
+  assert source["torch"]["ratio"] == pytest.approx(0.5)
+  assert (batch["bar"], batch["within_bar"]) == (1.15, False)
+  assert batch["of_source"] == pytest.approx(1.2)
+  assert batch["flops_of_source"] == pytest.approx(1.1)
+  assert batch["torch"]["ratio"] == pytest.approx(0.4)
+  assert batch["torch"]["of_evaluation"] == pytest.approx(1.5)
+  assert (tent["bar"], tent["within_bar"]) == (3.2, True)
+  assert tent["torch"] == {
+    "name": "torch Tent",
+    "error": "ModuleNotFoundError: x",
+  }
+  assert "flops_of_source" not in tent
+  assert "bar" not in lame
+  cells = [bench_adapt.row(each) for each in found]
+  assert cells[1][2:5] == ("1.20 [1.20, 1.20]", "1.15 missed", "1.10")
+  assert cells[2][3] == "3.2 met"
+  assert cells[2][5] == "torch Tent ModuleNotFoundError: x"
+
+
+def test_bars_and_peers_are_of_methods_that_exist():
+  assert set(bench_adapt.BARS) | {"source", "lame"} == set(adapt.names())
+  assert set(bench_adapt.TORCH) <= set(adapt.names())
+
+
+@pytest.mark.slow
+def test_methods_are_measured(tmp_path, capsys):
+  python = pretender.write(tmp_path)
+  flags = [f"--peer_python={python}", "--budget_s=1"]
+  code = cli.main([*TINY, *flags, f"--out={tmp_path}"])
+  assert code == 0, capsys.readouterr().err
+  record = json.loads((tmp_path / "adapt.json").read_text())
+  results = {r["name"]: r for r in record["results"]}
+  assert list(results) == adapt.names()
+  assert all(r["compile_s"] > 0 and r["step_s"] > 0 for r in results.values())
+  assert results["tent"]["torch"]["name"] == "torch Tent"
+  # A gradient costs at least as much again as the pass that it is of.
+  assert results["tent"]["flops_of_source"] > 1.5
+  assert "| unmix_tns |" in (tmp_path / "adapt.md").read_text()
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--methods=tnet"], "unknown adaptation method 'tnet'. Did you mean"),
+    (["--methods=tent(lr=1)"], "no option 'lr'"),
+    (["--images=4,8,3"], "--images=4,8,3: four positive integers"),
+    (["--images=4,8,9,3"], "--images=4,8,9,3: adapt has square images"),
+    (["--depth=9"], "depth=9 must be 6n + 2"),
+  ],
+)
+def test_bad_flags(flags, message, capsys):
+  assert cli.main([*TINY, "--nopeers", *flags]) == 2
+  assert message in capsys.readouterr().err
