@@ -48,7 +48,7 @@ def get_config(arg: str = "proxy") -> ml_collections.ConfigDict:
   return configure.override(
     config,
     {
-      "optimizer.learning_rate": 0.003,
+      "optimizer.learning_rate": 0.03,
       "train.num_steps": 390,  # Six epochs.
       "train.batch_size": 128,
       "evaluate.every_steps": 390,
