@@ -5,7 +5,7 @@ items have fewer hubs, and find more, than those that a bank of queries alone
 normalizes (arXiv:2310.11612, abstract); and those find more than plain cosines
 (arXiv:2112.12777, abstract).
 Command: normjax reproduce dual_bank_hubness --scale=proxy
-Time: not measured.
+Time: about 2 minutes of CPU time, compilation included.
 
 Which lower half belongs to the upper half of a letter? For each of ten seeds
 two encoders, one per half, learn it from 8,320 images by the contrastive loss

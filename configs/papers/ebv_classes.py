@@ -3,7 +3,7 @@
 Claim: equiangular basis vectors, which are made before training, outperform a
 fully connected classifier (arXiv:2303.11637, abstract; there ImageNet).
 Command: normjax reproduce ebv_classes --scale=proxy
-Time: not measured.
+Time: about 2 minutes of CPU time, compilation included.
 
 An MLP on 26 letters of 20 fonts, distorted. The head is linear, or cosines with
 26 fixed vectors over 0.07, the temperature of the official logs: orthogonal
