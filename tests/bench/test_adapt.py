@@ -1,12 +1,14 @@
 """`normjax bench adapt` on a few pixels, with peers that are pretended."""
 
 import json
+import sys
+import types
 
 import pytest
 
 from normjax import adapt, cli
 from normjax.bench import adapt as bench_adapt
-from normjax.bench import contest
+from normjax.bench import contest, torch_peers
 from tests.bench import pretender
 
 TINY = ["bench", "adapt", "--images=4,8,8,3", "--depth=8", "--repeats=1"]
@@ -60,6 +62,25 @@ def test_ratios_bars_and_peers_are_of_the_same_rounds():
 def test_bars_and_peers_are_of_methods_that_exist():
   assert set(bench_adapt.BARS) | {"source", "lame"} == set(adapt.names())
   assert set(bench_adapt.TORCH) <= set(adapt.names())
+
+
+def test_models_of_pytorch_are_timed_each_under_its_name(monkeypatch):
+  """The second model that is made leaves the first one there."""
+  ran = []
+  made = {name: lambda name=name: lambda: ran.append(name) for name in "ab"}
+  module = types.SimpleNamespace(MODELS=made)
+  monkeypatch.setitem(sys.modules, "pretended_models", module)
+  session = torch_peers.Session()
+  peers = [
+    session.make_model("pretended_models", name, {})["peer"] for name in "ab"
+  ]
+  ran.clear()
+  for peer in (*peers, peers[0]):
+    session.steps(1, peer)
+  assert ran == ["a", "b", "a"]
+  session.drop()
+  with pytest.raises(IndexError):
+    session.steps(1, peers[0])
 
 
 @pytest.mark.slow
