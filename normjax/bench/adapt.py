@@ -162,6 +162,8 @@ def results(
 
 def row(result: Mapping[str, Any]) -> tuple[str, ...]:
   """One row of the table."""
+  if "error" in result:
+    return (result["name"], "", result["error"], *("" for _ in _COLUMNS[3:]))
   peer = result.get("torch", {})
   (beside,) = result["peers"] or [{}]
   bar = ""
@@ -221,10 +223,16 @@ def run(console: Console, options: Mapping[str, Any]) -> None:
       depth=depth,
       peer_versions=versions,
     )
-    ours = {}
+    ours, unfit = {}, []
     for spec in specs:
-      with console.status(f"compiling {spec}"):
-        ours[spec] = contestant(spec, shape, depth)
+      try:
+        with console.status(f"compiling {spec}"):
+          ours[spec] = contestant(spec, shape, depth)
+      except errors.UserError as error:
+        if options["methods"] or spec == BASELINE:
+          raise
+        # One of all, as where it needs a larger batch.
+        unfit.append({"name": spec, "error": str(error)})
     theirs, failed = _torch_contestants(client, shape, depth)
     time = functools.partial(
       contest.time_rounds,
@@ -233,6 +241,6 @@ def run(console: Console, options: Mapping[str, Any]) -> None:
     )
     with console.status("timing"):
       found = results(ours, theirs, failed, time)
-    for result in found:
+    for result in (*found, *unfit):
       report.add(result, [row(result)])
   report.show()

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from normjax import adapt, cli
+from normjax import adapt, cli, errors
 from normjax.bench import adapt as bench_adapt
 from normjax.bench import contest, torch_peers
 from tests.bench import pretender
@@ -64,6 +64,26 @@ def test_bars_and_peers_are_of_methods_that_exist():
   assert set(bench_adapt.TORCH) <= set(adapt.names())
 
 
+def test_one_of_all_that_does_not_fit_is_a_row(monkeypatch, tmp_path, capsys):
+  """As NOTE with one image; who names it is told at once."""
+
+  def contestant(spec, shape, depth):
+    if spec == "note":
+      raise errors.UserError("note: update_every=1")
+    return constant(spec, 1.0)
+
+  monkeypatch.setattr(bench_adapt, "contestant", contestant)
+  monkeypatch.setattr(adapt, "names", lambda: ("note",))
+  flags = ["--images=1,8,8,3", "--nopeers", "--budget_s=1"]
+  assert cli.main([*TINY, *flags, f"--out={tmp_path}"]) == 0
+  source, note = json.loads((tmp_path / "adapt.json").read_text())["results"]
+  assert source["step_s"] > 0
+  assert "update_every=1" in note["error"]
+  assert "update_every=1" in (tmp_path / "adapt.md").read_text()
+  assert cli.main([*TINY, *flags, "--methods=note"]) == 2
+  assert "update_every=1" in capsys.readouterr().err
+
+
 def test_models_of_pytorch_are_timed_each_under_its_name(monkeypatch):
   """The second model that is made leaves the first one there."""
   ran = []
@@ -91,7 +111,7 @@ def test_methods_are_measured(tmp_path, capsys):
   assert code == 0, capsys.readouterr().err
   record = json.loads((tmp_path / "adapt.json").read_text())
   results = {r["name"]: r for r in record["results"]}
-  assert list(results) == adapt.names()
+  assert set(results) == set(adapt.names())
   assert all(r["compile_s"] > 0 and r["step_s"] > 0 for r in results.values())
   assert results["tent"]["torch"]["name"] == "torch Tent"
   # A gradient costs at least as much again as the pass that it is of.
