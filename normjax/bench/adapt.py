@@ -15,6 +15,7 @@ from flax import nnx
 from rich.console import Console
 
 from normjax import adapt, errors, models
+from normjax.adapt import base
 from normjax.bench import contest, tables, torch_client
 from normjax.registry import parse_call
 
@@ -42,15 +43,13 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def contestant(
-  spec: str, shape: tuple[int, ...], depth: int
-) -> contest.Contestant:
-  """A step of a method on one batch, state and logits.
+def adapter(spec: str, images: jax.Array, depth: int) -> base.Adapter:
+  """A method on a `cifar_resnet`.
 
   Args:
     spec: "name" or "name(option=value)".
-    shape: of the images, (b, y, x, c).
-    depth: of a `cifar_resnet` with batch_norm, or iabn where a method needs it.
+    images: (b, y, x, c), for what a method is made from.
+    depth: of the network, with batch_norm, or iabn where a method needs it.
 
   Raises:
     UserError: an option, a shape or a depth that does not fit.
@@ -58,20 +57,29 @@ def contestant(
   name, options = parse_call("adaptation method", spec)
   model = models.make(
     "cifar_resnet",
-    input_shape=shape[1:],
+    input_shape=images.shape[1:],
     depth=depth,
     num_classes=_NUM_CLASSES,
     norm="iabn" if name in _OF_IABN else "batch_norm",
     rngs=nnx.Rngs(0),
   )
-  images = jax.random.normal(jax.random.key(0), shape)
-  adapter = adapt.make(name, model, **_needed(name, images), **options)
+  return adapt.make(name, model, **{**_needed(name, images), **options})
+
+
+def contestant(
+  spec: str, method: base.Adapter, images: jax.Array
+) -> contest.Contestant:
+  """A step of a method on one batch: the state and the logits.
+
+  Raises:
+    UserError: a batch that is too small for the method.
+  """
 
   def step(state, images):
-    logits, state = adapter.step(state, images)
+    logits, state = method.step(state, images)
     return state, logits
 
-  return contest.from_step(spec, step, adapter.init(), images)
+  return contest.from_step(spec, step, method.init(), images)
 
 
 def _needed(name: str, images: jax.Array) -> dict[str, Any]:
@@ -223,16 +231,25 @@ def run(console: Console, options: Mapping[str, Any]) -> None:
       depth=depth,
       peer_versions=versions,
     )
-    ours, unfit = {}, []
-    for spec in specs:
-      try:
-        with console.status(f"compiling {spec}"):
-          ours[spec] = contestant(spec, shape, depth)
-      except errors.UserError as error:
-        if options["methods"] or spec == BASELINE:
-          raise
-        # One of all, as where it needs a larger batch.
-        unfit.append({"name": spec, "error": str(error)})
+    images = jax.random.normal(jax.random.key(0), shape)
+    unfit: list[dict[str, str]] = []
+
+    def each(specs, make):
+      """What fits; of all methods, those that do not are rows."""
+      made = {}
+      for spec in specs:
+        try:
+          with console.status(spec):
+            made[spec] = make(spec)
+        except errors.UserError as error:
+          if options["methods"] or spec == BASELINE:
+            raise
+          unfit.append({"name": spec, "error": str(error)})
+      return made
+
+    # All, before the first is compiled: a bad option is told at once.
+    adapters = each(specs, lambda spec: adapter(spec, images, depth))
+    ours = each(adapters, lambda spec: contestant(spec, adapters[spec], images))
     theirs, failed = _torch_contestants(client, shape, depth)
     time = functools.partial(
       contest.time_rounds,

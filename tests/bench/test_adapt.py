@@ -67,11 +67,14 @@ def test_bars_and_peers_are_of_methods_that_exist():
 def test_one_of_all_that_does_not_fit_is_a_row(monkeypatch, tmp_path, capsys):
   """As NOTE with one image; who names it is told at once."""
 
-  def contestant(spec, shape, depth):
+  def adapter(spec, images, depth):
     if spec == "note":
       raise errors.UserError("note: update_every=1")
+
+  def contestant(spec, adapter, images):
     return constant(spec, 1.0)
 
+  monkeypatch.setattr(bench_adapt, "adapter", adapter)
   monkeypatch.setattr(bench_adapt, "contestant", contestant)
   monkeypatch.setattr(adapt, "names", lambda: ("note",))
   flags = ["--images=1,8,8,3", "--nopeers", "--budget_s=1"]
@@ -123,7 +126,9 @@ def test_methods_are_measured(tmp_path, capsys):
   ("flags", "message"),
   [
     (["--methods=tnet"], "unknown adaptation method 'tnet'. Did you mean"),
-    (["--methods=tent(lr=1)"], "no option 'lr'"),
+    pytest.param(
+      ["--methods=tent(lr=1)"], "no option 'lr'", marks=pytest.mark.slow
+    ),
     (["--images=4,8,3"], "--images=4,8,3: four positive integers"),
     (["--images=4,8,9,3"], "--images=4,8,9,3: adapt has square images"),
     (["--depth=9"], "depth=9 must be 6n + 2"),
