@@ -10,6 +10,7 @@ TABLE = {
   "norms": "normjax.bench.norms:run",
   "models": "normjax.bench.models:run",
   "conv_norm": "normjax.bench.conv_norm:run",
+  "adapt": "normjax.bench.adapt:run",
   "compiled": "normjax.bench.compiled:run",
   "sweep": "normjax.bench.sweep:run",
 }

@@ -54,13 +54,16 @@ def compile_step(
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
   """The compiled function, and the facts `compile_s`, `temp_bytes`, ….
 
-  The time is that of tracing, lowering and compiling.
+  The time is that of tracing, lowering and compiling. `flops` are XLA's count
+  of operations before it optimizes; a loop's body counts once.
   """
   start_s = time.perf_counter()
   # A function of its own, so that what was traced before does not count.
   fresh = jax.jit(lambda *a: step(*a), donate_argnums=donated)
-  compiled = fresh.lower(*arguments).compile()
+  lowered = fresh.lower(*arguments)
+  compiled = lowered.compile()
   facts: dict[str, Any] = {"compile_s": time.perf_counter() - start_s}
+  facts["flops"] = (lowered.cost_analysis() or {}).get("flops")
   memory = compiled.memory_analysis()
   if memory is not None:
     facts["temp_bytes"] = memory.temp_size_in_bytes

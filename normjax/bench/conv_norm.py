@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from rich.console import Console
 
-from normjax import convert, errors, models
+from normjax import convert, models
 from normjax.bench import contest, tables
 from normjax.nn import variables as nn_variables
 from normjax.nn.conv_norm import CONV_NORM_MODES
@@ -94,15 +94,7 @@ def run(console: Console, options: Mapping[str, Any]) -> None:
   Raises:
     UserError: a bad shape or depth.
   """
-  try:
-    shape = tuple(int(size) for size in options["images"])
-  except ValueError:
-    shape = ()
-  if len(shape) != 4 or min(shape) < 1:
-    raise errors.UserError(
-      f"--images={','.join(options['images'])}: four positive integers, (b, y,"
-      " x, c), such as 64,32,32,3."
-    )
+  shape = tables.images(options["images"])
   depth = options["depth"]
   note = (
     f"A step of gradient descent of a ResNet-{depth} with batch_norm, x {shape}"

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from normjax import faults
+from normjax import errors, faults
 from normjax.bench import torch_client
 from normjax.record import files, provenance
 
@@ -47,6 +47,24 @@ def ratio(record: Mapping[str, Any]) -> str:
 def mebibytes(facts: Mapping[str, Any], key: str) -> str:
   """Empty where the number is not known."""
   return "" if facts.get(key) is None else f"{facts[key] / 2**20:.0f}"
+
+
+def images(sizes: Sequence[str]) -> tuple[int, ...]:
+  """The shape that `--images` names.
+
+  Raises:
+    UserError: it is none of images.
+  """
+  try:
+    shape = tuple(int(size) for size in sizes)
+  except ValueError:
+    shape = ()
+  if len(shape) != 4 or min(shape) < 1:
+    raise errors.UserError(
+      f"--images={','.join(sizes)}: four positive integers, (b, y, x, c), such"
+      " as 64,32,32,3."
+    )
+  return shape
 
 
 def connect(

@@ -93,7 +93,7 @@ class TorchPeers:
   def contestant(
     self, name: str, shapes: Sequence[leaves.TorchLeaf]
   ) -> contest.Contestant:
-    """Makes a peer on these leaves; it replaces the one before.
+    """Makes a peer on these leaves; it replaces all before.
 
     Raises:
       PeerError: its package is missing or fails.
@@ -108,15 +108,27 @@ class TorchPeers:
     return self._make(name, do="make_norm", shape=list(shape), eps=eps)
 
   def model(self, module: str, name: str, **sizes: int) -> contest.Contestant:
-    """Makes the training step of a model of a module; see `contestant`."""
+    """Makes a step of a model of a module; those made before stay.
+
+    Args:
+      module: the file beside `torch_peers.py` that has it in `MODELS`.
+      name: in there.
+      **sizes: its maker's arguments.
+
+    Raises:
+      PeerError: as `contestant`.
+    """
     return self._make(name, do="make_model", module=module, sizes=sizes)
 
   def _make(self, name: str, **message: Any) -> contest.Contestant:
     facts = self.ask(name=name, **message)
-    return contest.Contestant(
-      name, lambda count: self.ask(do="steps", count=count)["seconds"], facts
-    )
+    peer = facts.pop("peer")
+
+    def run(count: int) -> float:
+      return self.ask(do="steps", count=count, peer=peer)["seconds"]
+
+    return contest.Contestant(name, run, facts)
 
   def drop(self) -> None:
-    """Frees the peer's memory."""
+    """Frees the memory of all peers."""
     self.ask(do="drop")

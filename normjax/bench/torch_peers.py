@@ -7,11 +7,13 @@ One JSON object a line comes in on stdin, one goes out on stdout:
                                      -> {"first_step_s": …}
     {"do": "make_norm", "name": "…", "shape": […], "eps": …}      -> the same
     {"do": "make_model", "module": "…", "name": "…", "sizes": {…}}
-                                                                  -> the same
-    {"do": "steps", "count": 3}      -> {"seconds": …}
+                                     -> the same, and {"peer": 0}
+    {"do": "steps", "count": 3, "peer": 0}                -> {"seconds": …}
     {"do": "drop"}                   -> {}
 
 What fails answers {"error": "…"}. Kinds are "matrix", "embedding", "other".
+A model stays beside those made before, as number `peer`; an optimizer or a norm
+takes the place of all, as number 0.
 """
 
 import gc
@@ -215,10 +217,10 @@ def _norm_step(name, shape, eps):
 
 
 class Session:
-  """Answers messages; holds one peer at a time."""
+  """Answers messages; holds the peers that were made since the last drop."""
 
   def __init__(self):
-    self.step = None
+    self.made = []
 
   def hello(self, threads):
     """Sets the threads; says what is installed."""
@@ -262,24 +264,25 @@ class Session:
     return self._hold(_norm_step(name, shape, eps))
 
   def make_model(self, module, name, sizes):
-    """Makes a model's training step; its module lies beside this script."""
-    self.drop()
+    """Makes a step of a model; its module lies beside this script."""
     return self._hold(importlib.import_module(module).MODELS[name](**sizes))
 
   def _hold(self, step):
-    self.step = step
-    return {"first_step_s": self.steps(1)["seconds"]}
+    self.made.append(step)
+    peer = len(self.made) - 1
+    return {"peer": peer, "first_step_s": self.steps(1, peer)["seconds"]}
 
-  def steps(self, count):
-    """Seconds of so many steps."""
+  def steps(self, count, peer):
+    """Seconds of so many steps of one peer."""
+    step = self.made[peer]
     start_s = time.perf_counter()
     for _ in range(count):
-      self.step()
+      step()
     return {"seconds": time.perf_counter() - start_s}
 
   def drop(self):
-    """Frees the peer."""
-    self.step = None
+    """Frees the peers."""
+    self.made = []
     gc.collect()
     return {}
 

@@ -4,7 +4,8 @@ LEARNING_RATE = 0.1
 MOMENTUM = 0.9
 
 
-def _network(torch, num_classes, depth, width):
+def network(torch, num_classes, depth, width):
+  """A CIFAR ResNet with shortcuts that subsample and pad."""
   nn, functional = torch.nn, torch.nn.functional
 
   class ConvNorm(nn.Sequential):
@@ -52,7 +53,7 @@ def _cifar_resnet(memory_format):
 
     torch.manual_seed(0)
     layout = getattr(torch, memory_format)
-    model = _network(torch, num_classes, depth, width)
+    model = network(torch, num_classes, depth, width)
     model = model.to(memory_format=layout).train()
     optimizer = torch.optim.SGD(
       model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, foreach=True

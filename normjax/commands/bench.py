@@ -3,9 +3,9 @@
 `optim` times one update of every optimizer beside its peers, all on the same
 leaves; `norms` the forward and backward pass of every norm; `models` the
 training step of a LLaMA or a ResNet; `conv_norm` a ResNet's in each mode of its
-convolutions and norms. `data` how fast
-batches come. They take turns, round by round. The PyTorch peers run in an
-interpreter of their own.
+convolutions and norms; `adapt` a step of each method of test-time adaptation,
+beside a plain forward pass. `data` how fast batches come. They take turns,
+round by round. The PyTorch peers run in an interpreter of their own.
 
 `sweep` times what a sweep costs beside its runs, planning and reports, and
 points per hour against a process per point: the quick start, twice.
@@ -28,7 +28,11 @@ USAGE = f"bench [{'|'.join(bench.names())}]"
 def define_flags(values: flags.FlagValues) -> None:
   """The benchmark `train` reads none of them."""
   for name, default, what in (
-    ("methods", "", "optim, compiled: optimizers; none for all."),
+    (
+      "methods",
+      "",
+      "optim, compiled: optimizers; adapt: methods; none for all.",
+    ),
     ("norms", "", "norms, compiled: which; none for all."),
     ("target", "h200", "compiled: of h200, v5e, v6e."),
     ("subjects", "norms,optim,steps", "compiled: which of these."),
@@ -45,7 +49,7 @@ def define_flags(values: flags.FlagValues) -> None:
       "sweep: of overhead, plan, replan, report, throughput; none for all.",
     ),
     ("shape", "", "norms: of x; none for the family's."),
-    ("images", "64,32,32,3", "conv_norm: of the batch, (b, y, x, c)."),
+    ("images", "64,32,32,3", "conv_norm, adapt: of the batch, (b, y, x, c)."),
     (
       "stages",
       "",
@@ -83,7 +87,7 @@ def define_flags(values: flags.FlagValues) -> None:
       "models: of a step; none for the model's. data: of a batch.",
     ),
     ("length", 256, "models, data: tokens of a sequence."),
-    ("depth", 20, "conv_norm: of the ResNet."),
+    ("depth", 20, "conv_norm, adapt: of the ResNet."),
     ("num_seeds", 5, "sweep: of the quick start's, for its points per hour."),
   ):
     flags.DEFINE_integer(name, default, what, lower_bound=1, flag_values=values)

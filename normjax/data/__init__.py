@@ -17,6 +17,7 @@ TABLE = {
   "shakespeare": "normjax.data.shakespeare:shakespeare",
   "mnist_5k": f"{_EMBEDDED}:mnist_5k",
   "digits": f"{_EMBEDDED}:digits",
+  "letters": f"{_EMBEDDED}:letters",
   "breast_cancer": f"{_EMBEDDED}:breast_cancer",
   "wine": f"{_EMBEDDED}:wine",
   "iris": f"{_EMBEDDED}:iris",

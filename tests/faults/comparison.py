@@ -12,6 +12,22 @@ FAULTS = (
     "tests/sweep/test_plan.py::test_without_tuning_every_method_has_every_seed",
   ),
   Fault(
+    "a default that resolved configs leave out is nothing",
+    "normjax/sweep/resolve.py",
+    "if path not in flat:",
+    "if False:",
+    "tests/sweep/test_resolve.py"
+    "::test_a_leaf_at_a_default_that_is_left_out_stays_out[linear-heads0]",
+  ),
+  Fault(
+    "a bench that times the last peer under all names",
+    "normjax/bench/torch_peers.py",
+    "step = self.made[peer]",
+    "step = self.made[-1]",
+    "tests/bench/test_adapt.py"
+    "::test_models_of_pytorch_are_timed_each_under_its_name",
+  ),
+  Fault(
     "choice of tuning",
     "normjax/sweep/tune.py",
     "return min(tried, key=rank)",

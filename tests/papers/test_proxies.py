@@ -2,8 +2,9 @@
 
 import pytest
 
-from normjax import configure, papers
+from normjax import configure, papers, similarity
 from normjax.papers import targets
+from normjax.similarity import heads
 
 
 def test_computed_counts_are_those_of_the_paper():
@@ -38,6 +39,38 @@ def test_optimizers_of_8_and_32_bits_differ_in_bits_alone(optimizer):
   }
   assert set(wide) ^ set(narrow) <= of_bits | not_there
   assert not any(wide.get(key) for key in not_there)
+
+
+def test_normalizations_have_as_many_settings_to_choose_from():
+  module = configure.load_module("configs/papers/dual_bank_hubness.py")
+  settings = module.settings()
+  assert tuple(settings) == module.METHODS
+  counts = {method: len(choices) for method, choices in settings.items()}
+  assert counts.pop(module.COSINE) == 1
+  assert set(counts.values()) == {9}
+  cells = {cell.ref for cell in module.table("proxy").cells}
+  assert cells == {
+    (method, column)
+    for method in module.METHODS
+    for column in (module.HUBNESS, module.RECALL)
+  }
+
+
+def test_heads_differ_in_what_their_rows_say_alone():
+  """Two rows have as many dimensions and one temperature."""
+  module = configure.load_module("configs/papers/ebv_classes.py")
+  specs = {
+    name: heads.resolve(method["model.head"])
+    for name, method in module.METHODS.items()
+  }
+  fixed, trained = (
+    specs[n].options for n in (module.FIXED_8, module.TRAINED_8)
+  )
+  for option in ("temperature", "embedding_dim"):
+    assert fixed[option] == trained[option]
+  assert specs[module.FIXED_26].options["temperature"] == fixed["temperature"]
+  bound = similarity.welch_bound(26, fixed["embedding_dim"])
+  assert bound < fixed["tau"] < 1.2 * bound
 
 
 def _table(name):

@@ -31,6 +31,25 @@ def test_every_point_is_what_it_would_be_alone():
   assert resolver.plain({}) == configure.to_dict(config)
 
 
+@pytest.mark.parametrize(
+  "heads",
+  [
+    ("linear", "prototype"),
+    ("prototype", "normalized_softmax", "linear"),
+  ],
+)
+@pytest.mark.parametrize("first", ["linear", "equiangular"])
+def test_a_leaf_at_a_default_that_is_left_out_stays_out(first, heads):
+  """Whatever the base has, and in whatever order values come."""
+  config = configure.override(
+    configure.load("configs/sweeps/heads.py"), {"model.head": first}
+  )
+  resolver = Resolver(config)
+  for head in heads:
+    overrides = {"model.head": head, RATE: 0.1}
+    assert resolver.plain(overrides) == alone(config, overrides)
+
+
 def linked():
   config = ml_collections.ConfigDict({"a": {"x": 1, "y": 0}, "z": 2.0})
   config.a.y = config.a.get_oneway_ref("x") * 2
