@@ -203,6 +203,26 @@ class _Decoder(Stack):
       "btd,vd->btv", x_btd, embedding_vd, preferred_element_type=jnp.float32
     )
 
+  def untie_head(self) -> None:
+    """Makes the head a kernel of its own, the embedding's transpose at first.
+
+    `normjax.convert` asks for it where the two are to differ.
+    """
+    if not self.tied_embeddings:
+      return
+    vocab_size, model_dim = self.embedding.embedding.shape
+    self.head = nnx.Linear(
+      model_dim,
+      vocab_size,
+      use_bias=False,
+      kernel_init=lambda *_: self.embedding.embedding[...].T,
+      dtype=self.embedding.dtype,
+      preferred_element_type=jnp.float32,
+      dot_general=products.dot_general,
+      rngs=nnx.Rngs(0),
+    )
+    self.tied_embeddings = False
+
   def _positions(
     self, shape: tuple[int, ...], mask_bt: Array | None, given: Array | None
   ) -> Array | None:

@@ -41,6 +41,13 @@ class ScaleVectors:
   between: norms.Norm | None = None
   form: str = "plain"
 
+  @property
+  def obstacle(self) -> str:
+    """Why readers cannot take over what a norm multiplies x by."""
+    if not self.inputs:
+      return ""
+    return "reader_scales=True: readers have gains of their own"
+
   def attach(
     self, module: nnx.Module, reader: str, inputs: int, outputs: int
   ) -> None:
