@@ -6,6 +6,7 @@ step = convert.start_step("deploy")    # in a config: train.initialize_from
 
 from normjax import errors
 from normjax.convert.deploy import deploy
+from normjax.convert.equivalence import pre_crms_norm, pre_rms_norm, recentre
 from normjax.convert.folding import fold
 from normjax.nn.start import StartStep
 from normjax.registry import Registry, is_outside
@@ -16,6 +17,8 @@ TABLE = {
   "run": "normjax.train.from_run:from_run",
   "deploy": "normjax.convert.deploy:start_step",
   "fold": "normjax.convert.folding:start_step",
+  "pre_rms_norm": "normjax.convert.equivalence:pre_rms_norm_step",
+  "pre_crms_norm": "normjax.convert.equivalence:pre_crms_norm_step",
   "pretrained": "normjax.train.pretrained:pretrained",
 }
 _KIND = "start step"
@@ -55,4 +58,14 @@ def reads_as_step(text: str) -> bool:
   return text.partition("(")[0] in names() or is_outside(text)
 
 
-__all__ = ["TABLE", "deploy", "fold", "names", "reads_as_step", "start_step"]
+__all__ = [
+  "TABLE",
+  "deploy",
+  "fold",
+  "names",
+  "pre_crms_norm",
+  "pre_rms_norm",
+  "reads_as_step",
+  "recentre",
+  "start_step",
+]

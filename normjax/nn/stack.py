@@ -214,7 +214,7 @@ class Stack(HasNoise):
 
   @property
   def norm_neighbours(self) -> dict[str, neighbours.Neighbours]:
-    """See `nn.neighbours`: of the blocks, their constants included, and ends."""
+    """See `nn.neighbours`; the constants of blocks are in it."""
     found = {}
     for i, (layer, gains) in enumerate(
       zip(self.layers, self.gains, strict=True)

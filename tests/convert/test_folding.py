@@ -7,7 +7,6 @@ import pytest
 from flax import nnx
 
 from normjax import convert, errors, models
-from normjax.nn import neighbours
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
 from tests import support
