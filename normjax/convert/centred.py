@@ -84,9 +84,7 @@ def _init(shape: Any, dtype: Any, *, inner: norms.Norm):
   return {"params": inner.init(shape, dtype)["params"] | bias}
 
 
-def _apply(
-  variables: base.Variables, x: Array, *, inner: norms.Norm, **_: Any
-):
+def _apply(variables: base.Variables, x: Array, *, inner: norms.Norm, **_: Any):
   # In float32, so that y is rounded once.
   y, stats = inner.apply(variables, moments.promote(x))
   bias = {"bias": variables["params"]["bias"]}

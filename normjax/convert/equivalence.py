@@ -74,9 +74,7 @@ def pre_rms_norm[Model: nnx.Module](
   return made
 
 
-def pre_crms_norm[Model: nnx.Module](
-  model: Model, inputs: Any = None
-) -> Model:
+def pre_crms_norm[Model: nnx.Module](model: Model, inputs: Any = None) -> Model:
   """A Pre-LN model as the Pre-CRMSNorm model of the same function.
 
   `pre_rms_norm`, then without the last of the d features, which is minus the

@@ -64,7 +64,7 @@ def survey(model: nnx.Module, asked: str, *, norm: str) -> Stream:
     *_wrong_norms(model, norms, norm),
     *_wrong_parameters(model, norms, by_path, writers),
   ]
-  if not norms or not writers:
+  if not (norms and writers) and not found:
     found = [
       "it says of no norm that it reads the stream, or of no parameter that it"
       " writes to it (norm_neighbours of normjax.nn.neighbours, and"
@@ -87,11 +87,11 @@ def _wrong_norms(
     name = layer.norm.name
     if name != kind:
       mean = (
-        " (with centred writers it would no longer see the stream's mean)"
+        ", which does not see the stream's mean"
         if not layer.norm.traits.shift_invariant
         else ""
       )
-      yield f"{path} is a {name}, and a {kind} is needed{mean}"
+      yield f"{path} is {name}; needed: {kind}{mean}"
     elif beside.obstacle:
       yield f"{path}: {beside.obstacle}"
     elif not beside.readers:

@@ -60,6 +60,8 @@ def _pretrained(folder):
 CASES = {
   "run": _run,
   "deploy": _deploy,
+  "pre_rms_norm": _layer_norm_gpt2("pre_rms_norm"),
+  "pre_crms_norm": _layer_norm_gpt2("pre_crms_norm"),
   "fold": _layer_norm_gpt2("fold(new_biases=True)"),
   "pretrained": _pretrained,
 }
