@@ -4,7 +4,7 @@ A stream is x + F(N x) + …, a sum of what its writers give. If every one of th
 gives features of mean 0, so has the stream.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from normjax.norms import moments
 from normjax.types import Array
 
 _MOST_NAMED = 3
+_SEES_MEAN = ", whose output depends on the stream's mean"
 _WRITE = {
   roles.Kind.KERNEL,
   roles.Kind.BIAS,
@@ -61,8 +62,8 @@ def survey(model: nnx.Module, asked: str, *, norm: str) -> Stream:
   )
   found = [
     *neighbours.stream_obstacles(model),
-    *_wrong_norms(model, norms, norm),
-    *_wrong_parameters(model, norms, by_path, writers),
+    *_grouped(_wrong_norms(model, norms, norm)),
+    *_grouped(_wrong_parameters(model, norms, by_path, writers)),
   ]
   if not (norms and writers) and not found:
     found = [
@@ -78,30 +79,35 @@ def survey(model: nnx.Module, asked: str, *, norm: str) -> Stream:
   return Stream(norms, writers)
 
 
+def _grouped(faults: Iterable[tuple[str, str]]) -> Iterator[str]:
+  """Each fault once, with the paths that have it."""
+  places: dict[str, list[str]] = {}
+  for path, fault in faults:
+    places.setdefault(fault, []).append(path)
+  for fault, paths in places.items():
+    yield f"{errors.few(paths, _MOST_NAMED)}: {fault}"
+
+
 def _wrong_norms(
   model: nnx.Module, norms: dict[str, Neighbours], kind: str
-) -> Iterator[str]:
-  """What is odd about the norms that read the stream."""
+) -> Iterator[tuple[str, str]]:
+  """Which norms that read the stream are odd, and how."""
   for path, beside in norms.items():
     layer = neighbours.module_at(model, path)
     name = layer.norm.name
     if name != kind:
-      mean = (
-        ", which does not see the stream's mean"
-        if not layer.norm.traits.shift_invariant
-        else ""
-      )
-      yield f"{path} is {name}; needed: {kind}{mean}"
+      sees = "" if layer.norm.traits.shift_invariant else _SEES_MEAN
+      yield path, f"{name}{sees}; needed: {kind}"
     elif beside.obstacle:
-      yield f"{path}: {beside.obstacle}"
+      yield path, f"cannot be folded: {beside.obstacle}"
     elif not beside.readers:
-      yield f"{path}: nothing says that linear layers alone read it"
+      yield path, "nothing says that linear layers alone read it"
     else:
       reason = folding.reader_obstacle(
         model, beside, jnp.zeros(()), new_biases=True
       )
       if reason:
-        yield f"{path}: {reason}"
+        yield path, f"cannot be folded: {reason}"
 
 
 def _wrong_parameters(
@@ -109,28 +115,28 @@ def _wrong_parameters(
   norms: dict[str, Neighbours],
   by_path: dict[str, roles.Role],
   writers: tuple[str, ...],
-) -> Iterator[str]:
-  """What is odd about the parameters that read the stream, or write to it."""
+) -> Iterator[tuple[str, str]]:
+  """Which parameters that read the stream, or write to it, are odd, and how."""
   normalized = {path for beside in norms.values() for path in beside.readers}
   for path, role in by_path.items():
     place = path.rpartition("/")[0]
     if role.kind is roles.Kind.OTHER:
-      yield f"{path} has no role: it may write to the stream"
+      yield path, "has no role: it may write to the stream"
     if role.kind is roles.Kind.GAIN and STREAM in role.axes:
-      yield f"{path} multiplies single features of what is added"
+      yield path, "multiplies single features of what is added"
     if neighbours.reads_stream(role) and place not in normalized:
-      yield f"{place} reads the stream without a norm"
+      yield place, "reads the stream without a norm"
   for path in writers:
     place = path.rpartition("/")[0]
     layer = neighbours.module_at(model, place)
     if by_path[path].kind is roles.Kind.EMBEDDING:
       if type(layer) is not nnx.Embed:
-        yield f"{place} is a {type(layer).__name__}, no nnx.Embed"
+        yield place, f"is a {type(layer).__name__}, no nnx.Embed"
     elif by_path[path].kind is roles.Kind.KERNEL:
       if reason := linear.obstacle(layer):
-        yield f"{place} {reason}"
+        yield place, reason
       elif getattr(layer, "weight_norm", None) is not None:
-        yield f"{place} has a norm of its kernel"
+        yield place, "has a norm of its kernel"
 
 
 def variable_at(model: nnx.Module, path: str) -> nnx.Variable:

@@ -238,7 +238,7 @@ REFUSED = {
   "rms_norm": (
     "llama",
     {},
-    "final_norm is rms_norm; needed: layer_norm.*stream's mean",
+    "final_norm: rms_norm, whose output depends on the stream's mean",
   ),
   "post": ("gpt2", {"placement": "post"}, "normalizes the stream: post-norm"),
   "no final": ("vit", {"placement": "deep_norm"}, "post-norm"),
@@ -248,7 +248,7 @@ REFUSED = {
   "layer_scale": (
     "vit",
     {"residual": "layer_scale"},
-    "attention_gain multiplies single features",
+    "feed_forward_gain: multiplies single features",
   ),
   "fixup": ("vit", {"residual": "fixup"}, "after_bias is added after the sc"),
   "gains": ("gpt2", {"reader_scales": True}, "have gains of their own"),
@@ -257,7 +257,7 @@ REFUSED = {
     {"head": "normalized_softmax"},
     "head is a HeadLayer, no linear layer",
   ),
-  "dyt": ("vit", {"norm": "dyt"}, "final_norm is dyt"),
+  "dyt": ("vit", {"norm": "dyt"}, "final_norm: dyt"),
 }
 
 
@@ -357,7 +357,7 @@ def test_models_of_ones_own_say_what_they_are():
   assert convert.fold(model, TOKENS)[1].folded == ("branch/norm", "last")
   for kind, why in (
     (Lying, "gives other outputs"),
-    (Unsaid, "secret has no role"),
+    (Unsaid, "secret: has no role"),
     (Tied, r"no method untie_head\(\)"),
   ):
     with pytest.raises(errors.UserError, match=why):

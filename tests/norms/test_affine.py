@@ -19,9 +19,7 @@ def test_what_is_taken_from_a_norm_makes_it_whole_again(case):
   # By the transcription, which knows of no taking apart.
   want, _ = norm_values.truth(case, variables, x)
   with jax.enable_x64(True):
-    rest, kept, gain, offset = affine.taken_from(
-      case.norm, variables["params"]
-    )
+    rest, kept, gain, offset = affine.taken_from(case.norm, variables["params"])
     made = rest.init(norm_values.feature_shape(x.ndim))["params"]
     assert set(kept) <= set(made)
     assert (gain is None, offset is None) == (
