@@ -10,6 +10,7 @@ from normjax import errors, norms, validate
 from normjax.nn import attention_checks, checks, products, roles
 from normjax.nn.dropout import dropout, split
 from normjax.nn.stack import Stack
+from normjax.nn.tied_head import HasTiedHead
 from normjax.norms import modes
 from normjax.registry import near_misses
 from normjax.types import Array
@@ -65,7 +66,7 @@ def choose_size(
   return {**sizes[size], **given}
 
 
-class _Decoder(Stack):
+class _Decoder(HasTiedHead, Stack):
   """Token embedding, causal blocks and a head."""
 
   reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
@@ -202,26 +203,6 @@ class _Decoder(Stack):
     return jnp.einsum(
       "btd,vd->btv", x_btd, embedding_vd, preferred_element_type=jnp.float32
     )
-
-  def untie_head(self) -> None:
-    """Makes the head a kernel of its own, the embedding's transpose at first.
-
-    `normjax.convert` asks for it where the two are to differ.
-    """
-    if not self.tied_embeddings:
-      return
-    vocab_size, model_dim = self.embedding.embedding.shape
-    self.head = nnx.Linear(
-      model_dim,
-      vocab_size,
-      use_bias=False,
-      kernel_init=lambda *_: self.embedding.embedding[...].T,
-      dtype=self.embedding.dtype,
-      preferred_element_type=jnp.float32,
-      dot_general=products.dot_general,
-      rngs=nnx.Rngs(0),
-    )
-    self.tied_embeddings = False
 
   def _positions(
     self, shape: tuple[int, ...], mask_bt: Array | None, given: Array | None
