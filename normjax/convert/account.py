@@ -11,8 +11,11 @@ from flax import nnx
 from normjax import errors
 from normjax.nn import calling
 from normjax.nn import variables as nn_variables
+from normjax.nn.conv import Conv
 from normjax.nn.output import as_output
 from normjax.types import Array
+
+_COMPUTES = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, Conv)
 
 
 class Cost(NamedTuple):
@@ -96,8 +99,8 @@ def check_same(before: nnx.Module, after: nnx.Module, inputs: Any) -> float:
     inputs: of a call in evaluation.
 
   Raises:
-    UserError: more than the square root of the unit roundoff, half of the
-      digits: a model that says of itself what is not so.
+    UserError: more than the square root of the unit roundoff of what the model
+      computes in, half of the digits: it says of itself what is not so.
   """
   logits = [called(model, inputs).logits for model in (before, after)]
   return _difference(before, *logits)
@@ -131,7 +134,7 @@ def called(model: nnx.Module, inputs: Any) -> Called:
 def _difference(before: nnx.Module, first: Array, second: Array) -> float:
   size = jnp.maximum(jnp.max(jnp.abs(first)), jnp.finfo(first.dtype).tiny)
   largest = float(jnp.max(jnp.abs(first - second)) / size)
-  allowed = math.sqrt(jnp.finfo(first.dtype).eps)
+  allowed = math.sqrt(max(jnp.finfo(d).eps for d in _dtypes(before, first)))
   if not largest <= allowed:
     raise errors.UserError(
       f"the converted {type(before).__name__} gives other outputs: they differ"
@@ -140,6 +143,16 @@ def _difference(before: nnx.Module, first: Array, second: Array) -> float:
       " (norm_neighbours, parameter_roles) is not what its call does."
     )
   return largest
+
+
+def _dtypes(model: nnx.Module, logits: Array) -> set[Any]:
+  """Those that the model computes in."""
+  said = {
+    jnp.dtype(module.dtype)
+    for _, module in nnx.iter_modules(model)
+    if isinstance(module, _COMPUTES) and module.dtype
+  }
+  return {logits.dtype, *said}
 
 
 def _sizes(model: nnx.Module) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from normjax import norms
 from normjax.convert import stream as streams
 from normjax.convert.stream import Stream
 from normjax.nn import neighbours
-from normjax.norms import affine, base, moments
+from normjax.norms import affine, base, modes, moments
 from normjax.types import Array
 
 
@@ -72,20 +72,33 @@ def rms_of(norm: norms.Norm) -> norms.Norm:
     return inner
   return base.Norm(
     name="rms_norm",
-    options={"inner": inner},
+    options={**inner.options, "use_bias": True},
     traits=inner.traits,
     init_fn=_init,
     apply_fn=_apply,
   )
 
 
-def _init(shape: Any, dtype: Any, *, inner: norms.Norm):
-  bias = affine.init(shape, dtype, use_scale=False)
-  return {"params": inner.init(shape, dtype)["params"] | bias}
+def _init(shape: Any, dtype: Any, *, use_bias: bool, **options: Any):
+  bias = affine.init(shape, dtype, use_scale=False, use_bias=use_bias)
+  made = norms.make("rms_norm", **options).init(shape, dtype)
+  return {"params": made["params"] | bias}
 
 
-def _apply(variables: base.Variables, x: Array, *, inner: norms.Norm, **_: Any):
+def _apply(
+  variables: base.Variables,
+  x: Array,
+  *,
+  mode: modes.Mode,
+  mask: Array | None,
+  context: Any,
+  use_bias: bool,
+  **options: Any,
+):
+  del mode, mask, context, use_bias  # The bias is where the variables have it.
+  inner = norms.make("rms_norm", **options)
   # In float32, so that y is rounded once.
   y, stats = inner.apply(variables, moments.promote(x))
-  bias = {"bias": variables["params"]["bias"]}
+  params = variables["params"]
+  bias = {"bias": params["bias"]} if "bias" in params else {}
   return affine.apply(y, bias).astype(x.dtype), stats

@@ -368,6 +368,20 @@ def test_models_of_ones_own_say_what_they_are():
     convert.pre_rms_norm(nnx.Linear(2, 2, rngs=nnx.Rngs(0)))
 
 
+def test_one_may_follow_the_other():
+  model = make("gpt2", norm="layer_norm(zero_centered=True)")
+  norm = model.layers[0].attention_input_norm
+  norm.bias[...] = jnp.arange(8.0) / 8
+  want = logits(model, TOKENS)
+  made = converted("on the fly", model)
+  folded, account = convert.fold(made)
+  assert "final_norm" in account.left
+  assert not folded.layers[0].attention_input_norm.norm.options["use_bias"]
+  np.testing.assert_allclose(logits(folded, TOKENS), want, atol=1e-6)
+  with pytest.raises(errors.UserError, match="final_norm: rms_norm"):
+    convert.pre_crms_norm(made)
+
+
 def test_a_call_that_fails_leaves_the_parameters():
   made = convert.pre_rms_norm(make("gpt2"), centring="on_the_fly")
   before = nn_variables.split(made)[1]["params"]

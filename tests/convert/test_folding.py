@@ -138,6 +138,13 @@ def test_outputs_stay_and_nothing_is_slower(case):
   assert set(kinds(folded)) >= set(left)
 
 
+def test_models_in_bfloat16_differ_by_their_rounding():
+  model = moved("mlp", norm="batch_norm", compute_dtype="bfloat16")
+  _, account = convert.fold(model, INPUTS["mlp"])
+  # Above what float32 rounds, and below half of the digits of bfloat16.
+  assert 2**-12 < account.largest_difference < 2**-4
+
+
 def test_against_the_formula_by_hand():
   model = moved("gpt2", tied_embeddings=False)
   before = jax.tree.map(np.float64, nn_variables.split(model)[1]["params"])
