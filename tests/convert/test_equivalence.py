@@ -95,19 +95,21 @@ CASES = {
       "scaled_embeddings": True,
     },
   ),
-  "vit": ("vit", {"pooling": "mean", "drop_path_rate": 0.3}),
+  "vit": ("vit", {"pooling": "mean"}),
   "factors": (
     "vit",
     {"placement": "layer_norm_scaling", "residual": "skip_init"},
   ),
 }
 
+QUICK = ("gpt2", "neox")
+
 
 @pytest.mark.parametrize(
   "case",
   [
-    pytest.param(case, marks=[pytest.mark.slow] if options else [])
-    for case, (_, options) in CASES.items()
+    pytest.param(case, marks=[] if case in QUICK else [pytest.mark.slow])
+    for case in CASES
   ],
 )
 def test_logits_are_the_same_in_float64(case):
@@ -129,6 +131,18 @@ def test_logits_are_the_same_in_float64(case):
     assert made.final_norm.norm.name == "crms_norm"
     after = nn_variables.split(model)[1]
     jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+@pytest.mark.slow
+def test_stochastic_depth_is_fine():
+  with jax.enable_x64(True):
+    model = in_float64(make("vit", num_layers=2, drop_path_rate=0.5))
+    options = {"train": True, "key": jax.random.key(1)}
+    want = model(IMAGES, **options)
+    assert np.abs(want - model(IMAGES, train=False)).max() > 0.1
+    for form in FORMS:
+      found = converted(form, model)(IMAGES, **options)
+      np.testing.assert_allclose(found, want, rtol=0, atol=1e-12)
 
 
 def test_the_formulas_by_hand():
