@@ -34,7 +34,7 @@ class Account(NamedTuple):
   """What was folded and saved; each pair is (before, after).
 
   Attributes:
-    folded: paths of the norms that were folded.
+    folded: paths of the norms that were folded, and of readers' own gains.
     left: why others were not, by path.
     parameters: how many numbers the model holds, statistics included.
     parameter_bytes: in memory.
@@ -54,7 +54,9 @@ class Account(NamedTuple):
 
   def __str__(self) -> str:
     """A few lines: what was saved, then what was left and why."""
-    lines = [f"folded {len(self.folded)} norms, left {len(self.left)}"]
+    lines = [
+      f"folded {len(self.folded)} gains and norms, left {len(self.left)}"
+    ]
     for name in ("parameters", "parameter_bytes", "operations", "moved_bytes"):
       pair = getattr(self, name)
       if pair is not None:

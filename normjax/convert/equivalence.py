@@ -59,8 +59,9 @@ def pre_rms_norm[Model: nnx.Module](
       rounding.
   """
   validate.choice("pre_rms_norm", "centring", centring, CENTRING)
-  made, stream = _prepared(model, "pre_rms_norm")
-  if centring == "stored":
+  stored = centring == "stored"
+  made, stream = _prepared(model, "pre_rms_norm", folds=stored)
+  if stored:
     _fold(made, stream)
     streams.centre(made, stream)
     _swap(made, stream, "rms_norm", ("eps", "eps_placement"))
@@ -91,7 +92,7 @@ def pre_crms_norm[Model: nnx.Module](model: Model, inputs: Any = None) -> Model:
     UserError: what `pre_rms_norm` raises; an eps outside of the root, which
       crms_norm does not have; fewer than 3 features.
   """
-  made, stream = _prepared(model, "pre_crms_norm")
+  made, stream = _prepared(model, "pre_crms_norm", folds=True)
   for path in stream.norms:
     layer = neighbours.module_at(made, path)
     if layer.norm.options["eps_placement"] != "inside":
@@ -154,9 +155,9 @@ def pre_crms_norm_step() -> start.StartStep:
 
 
 def _prepared[Model: nnx.Module](
-  model: Model, asked: str
+  model: Model, asked: str, *, folds: bool
 ) -> tuple[Model, Stream]:
-  """A copy whose head is its own, and its stream."""
+  """A copy whose head is its own, and its stream; readers' gains are folded."""
   made = nnx.clone(model)
   if getattr(made, "tied_embeddings", False):
     if not hasattr(made, "untie_head"):
@@ -165,6 +166,8 @@ def _prepared[Model: nnx.Module](
         " untie_head() that makes its head a kernel of its own."
       )
     made.untie_head()
+  if folds:
+    neighbours.fold_reader_gains(made)
   return made, streams.survey(made, asked, norm=_NEEDED)
 
 

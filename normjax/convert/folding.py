@@ -75,8 +75,8 @@ def start_step(new_biases: bool = False) -> start.StartStep:
 def _fold_all(
   model: nnx.Module, new_biases: bool
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-  """Folds in place: paths of the norms that were, and why others were not."""
-  done: list[str] = []
+  """Folds in place: paths of what was, and why other norms were not."""
+  done = neighbours.fold_reader_gains(model)
   left: dict[str, str] = {}
   known = neighbours.of(model)
   for path, module in nnx.iter_modules(model):

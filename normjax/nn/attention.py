@@ -234,6 +234,13 @@ class Attention(HasNoise):
     """Why what reads x cannot take over a norm's gain; "" where it can."""
     return self.scale_vectors.obstacle
 
+  def fold_reader_gains(self) -> list[str]:
+    """See `nn.neighbours`."""
+    readers = tuple(
+      name for name in _HEADS_OF if getattr(self, name) is not None
+    )
+    return self.scale_vectors.fold_inputs(self, readers)
+
   def rotary_table(
     self, positions: Array, dtype: DTypeLike = jnp.float32
   ) -> RotaryTable | None:

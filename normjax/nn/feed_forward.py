@@ -132,6 +132,11 @@ class FeedForward(HasNoise):
     """Why what reads x cannot take over a norm's gain; "" where it can."""
     return self.scale_vectors.obstacle
 
+  def fold_reader_gains(self) -> list[str]:
+    """See `nn.neighbours`."""
+    readers = ("gate", "up") if ACTIVATIONS[self.activation][1] else ("up",)
+    return self.scale_vectors.fold_inputs(self, readers)
+
   def __call__(
     self,
     x_btd: Array,

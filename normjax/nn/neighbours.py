@@ -113,6 +113,23 @@ def declared(module: nnx.Module, place: str = "") -> dict[str, Neighbours]:
   return {_join(place, path): own[path].within(place) for path in own}
 
 
+def fold_reader_gains(model: nnx.Module) -> list[str]:
+  """Puts gains of single readers into their kernels, in place.
+
+  A module that has some does it in a method of this name, without arguments,
+  which gives the gains' names.
+
+  Returns:
+    Their paths.
+  """
+  return [
+    _join("/".join(map(str, path)), name)
+    for path, module in nnx.iter_modules(model)
+    if hasattr(module, "fold_reader_gains")
+    for name in module.fold_reader_gains()
+  ]
+
+
 def stream_obstacles(model: nnx.Module) -> Iterator[str]:
   """Why the stream is no sum of what its writers give, as modules say it.
 
