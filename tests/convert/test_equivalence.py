@@ -105,7 +105,11 @@ CASES = {
   ),
   "factors": (
     "vit",
-    {"placement": "layer_norm_scaling", "residual": "skip_init"},
+    {
+      "placement": "layer_norm_scaling",
+      "num_layers": 2,
+      "residual": "skip_init",
+    },
   ),
 }
 

@@ -26,7 +26,7 @@ INPUTS = {"gpt2": TOKENS, "llama": TOKENS, "mlp": support.normal(4, 12)}
 
 def moved(name, **options):
   """A small model whose parameters and statistics are not where they start."""
-  model = models.make(name, **SMALL[name], **options)
+  model = models.make(name, **{**SMALL[name], **options})
   structure, variables = nn_variables.split(model)
   params = model_contract.moved_off(variables["params"], 0.1)
   # Positive: they are means and variances.
@@ -55,7 +55,12 @@ CASES = {
   "untied": ("gpt2", {"tied_embeddings": False}, True, []),
   "parallel": ("gpt2", {"placement": "parallel"}, False, ["final_norm"]),
   "sub_ln": ("vit", {"placement": "sub_ln"}, False, []),
-  "input factors": ("vit", {"placement": "layer_norm_scaling"}, False, []),
+  "input factors": (
+    "vit",
+    {"placement": "layer_norm_scaling", "num_layers": 2},
+    False,
+    [],
+  ),
   "rms norm": ("llama", {}, False, []),
   "zero-centred": (
     "llama",
