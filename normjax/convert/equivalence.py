@@ -3,10 +3,12 @@
     x <- x + F(LN x)  =  x + F(RMS x)     where every writer of x is centred
                       =  x + F(CRMS x')   x' without its last feature
 
-Held against ZixuanJiang/pre-rmsnorm-transformer, 025d43a, which has no licence:
-by its equations alone. Its norms have no gain and no offset, so that the fold,
-the first step here, is ours. Its JAX code centres kernels along their inputs,
-which does not centre the stream; here it is along their outputs.
+Equations held against the official code, ZixuanJiang/pre-rmsnorm-transformer at
+025d43a (MIT): example.py, and torch/customized_layer.py, which centres on the
+fly. Its norms have no gain and no offset, so that the fold, the first step
+here, is ours. Its JAX code (jax/model.py) centres kernels along their inputs,
+which does not centre the stream; here, as in its PyTorch code, it is along
+their outputs.
 """
 
 from typing import Any
