@@ -32,7 +32,8 @@ def pre_rms_norm[Model: nnx.Module](
 ) -> Model:
   """A Pre-LN model as the Pre-RMSNorm model of the same function.
 
-  A tied head is untied. The stream needs no centring by its norms once all
+  A tied head is untied, and readers without a bias, as a head, get one for an
+  offset of their norm: an addition per logit. The stream needs no centring by its norms once all
   that is added to it has mean 0 over the features: embeddings, positions,
   tokens, and the last kernel and bias of each branch, each less its mean.
 
