@@ -33,9 +33,10 @@ def pre_rms_norm[Model: nnx.Module](
   """A Pre-LN model as the Pre-RMSNorm model of the same function.
 
   A tied head is untied, and readers without a bias, as a head, get one for an
-  offset of their norm: an addition per logit. The stream needs no centring by its norms once all
-  that is added to it has mean 0 over the features: embeddings, positions,
-  tokens, and the last kernel and bias of each branch, each less its mean.
+  offset of their norm: an addition per logit. The stream needs no centring by
+  its norms once all that is added to it has mean 0 over the features:
+  embeddings, positions, tokens, and the last kernel and bias of each branch,
+  each less its mean.
 
   What cannot be converted is refused by name: a stream of rms_norm, which has
   a mean that its norms see; norms of the stream itself (post-norm) or of what
