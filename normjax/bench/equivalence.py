@@ -130,7 +130,8 @@ def run(console: Console, options: Mapping[str, Any]) -> None:
   )
   note = (
     f"GPT-2 of {options['num_layers']} layers, {shape} tokens, float32, on"
-    f" {tables.here()}. GFLOP is XLA's count before it optimizes, moved MiB after."
+    f" {tables.here()}. GFLOP is XLA's count before it optimizes, moved MiB that"
+    " after."
     f" {tables.ROUNDS_NOTE}"
   )
   with contextlib.ExitStack() as stack:

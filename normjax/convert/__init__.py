@@ -1,6 +1,8 @@
 """Trained models to other models: for good, and as steps of a run's start.
 
 model = convert.deploy(model)
+model, account = convert.fold(model)
+model = convert.pre_crms_norm(model)
 step = convert.start_step("deploy")    # in a config: train.initialize_from
 """
 
