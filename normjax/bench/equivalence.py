@@ -130,7 +130,7 @@ def run(console: Console, options: Mapping[str, Any]) -> None:
   )
   note = (
     f"GPT-2 of {options['num_layers']} layers, {shape} tokens, float32, on"
-    f" {tables.here()}. GFLOP is XLA's count before it optimizes, moved MiB that"
+    f" {tables.here()}. GFLOP is XLA's count before it optimizes, moved MiB"
     " after."
     f" {tables.ROUNDS_NOTE}"
   )
