@@ -56,6 +56,7 @@ def compile_step(
 
   The time is that of tracing, lowering and compiling. `flops` are XLA's count
   of operations before it optimizes; a loop's body counts once.
+  `moved_bytes` are what the compiled operations read and write.
   """
   start_s = time.perf_counter()
   # A function of its own, so that what was traced before does not count.
@@ -64,6 +65,8 @@ def compile_step(
   compiled = lowered.compile()
   facts: dict[str, Any] = {"compile_s": time.perf_counter() - start_s}
   facts["flops"] = (lowered.cost_analysis() or {}).get("flops")
+  counted = compiled.cost_analysis() or {}
+  facts["moved_bytes"] = counted.get("bytes accessed")
   memory = compiled.memory_analysis()
   if memory is not None:
     facts["temp_bytes"] = memory.temp_size_in_bytes

@@ -4,8 +4,9 @@
 leaves; `norms` the forward and backward pass of every norm; `models` the
 training step of a LLaMA or a ResNet; `conv_norm` a ResNet's in each mode of its
 convolutions and norms; `adapt` a step of each method of test-time adaptation,
-beside a plain forward pass. `data` how fast batches come. They take turns,
-round by round. The PyTorch peers run in an interpreter of their own.
+beside a plain forward pass; `equivalence` a GPT-2 of Pre-LN, Pre-RMSNorm and
+Pre-CRMSNorm, which are one function. `data` how fast batches come. They take
+turns, round by round. The PyTorch peers run in an interpreter of their own.
 
 `sweep` times what a sweep costs beside its runs, planning and reports, and
 points per hour against a process per point: the quick start, twice.
@@ -77,16 +78,22 @@ def define_flags(values: flags.FlagValues) -> None:
       4,
       "Seconds a pair; three rounds are made anyway. gpu: of all, 480.",
     ),
-    ("num_layers", 12, "optim, compiled: layers of the LLaMA that is updated."),
-    ("model_dim", 512, "optim: its width."),
-    ("hidden_dim", 1376, "optim: of its feed-forward."),
-    ("vocab_size", 4096, "optim: rows of its embedding."),
+    (
+      "num_layers",
+      12,
+      "optim, compiled: layers of the LLaMA that is updated; equivalence: of"
+      " the GPT-2.",
+    ),
+    ("model_dim", 512, "optim, equivalence: its width."),
+    ("hidden_dim", 1376, "optim, equivalence: of its feed-forward."),
+    ("vocab_size", 4096, "optim, equivalence: rows of its embedding."),
     (
       "batch_size",
       None,
-      "models: of a step; none for the model's. data: of a batch.",
+      "models: of a step; none for the model's. data: of a batch. equivalence:"
+      " of both, 8.",
     ),
-    ("length", 256, "models, data: tokens of a sequence."),
+    ("length", 256, "models, data, equivalence: tokens of a sequence."),
     ("depth", 20, "conv_norm, adapt: of the ResNet."),
     ("num_seeds", 5, "sweep: of the quick start's, for its points per hour."),
   ):

@@ -1,11 +1,15 @@
 """Trained models to other models: for good, and as steps of a run's start.
 
 model = convert.deploy(model)
+model, account = convert.fold(model)
+model = convert.pre_crms_norm(model)
 step = convert.start_step("deploy")    # in a config: train.initialize_from
 """
 
 from normjax import errors
 from normjax.convert.deploy import deploy
+from normjax.convert.equivalence import pre_crms_norm, pre_rms_norm, recentre
+from normjax.convert.folding import fold
 from normjax.nn.start import StartStep
 from normjax.registry import Registry, is_outside
 
@@ -14,6 +18,9 @@ from normjax.registry import Registry, is_outside
 TABLE = {
   "run": "normjax.train.from_run:from_run",
   "deploy": "normjax.convert.deploy:start_step",
+  "fold": "normjax.convert.folding:start_step",
+  "pre_rms_norm": "normjax.convert.equivalence:pre_rms_norm_step",
+  "pre_crms_norm": "normjax.convert.equivalence:pre_crms_norm_step",
   "pretrained": "normjax.train.pretrained:pretrained",
 }
 _KIND = "start step"
@@ -53,4 +60,14 @@ def reads_as_step(text: str) -> bool:
   return text.partition("(")[0] in names() or is_outside(text)
 
 
-__all__ = ["TABLE", "deploy", "names", "reads_as_step", "start_step"]
+__all__ = [
+  "TABLE",
+  "deploy",
+  "fold",
+  "names",
+  "pre_crms_norm",
+  "pre_rms_norm",
+  "reads_as_step",
+  "recentre",
+  "start_step",
+]

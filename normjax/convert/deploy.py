@@ -3,11 +3,9 @@
 from flax import nnx
 
 from normjax import errors
+from normjax.convert import folding
 from normjax.nn import start
-from normjax.nn.conv import Conv
 from normjax.nn.conv_norm import ConvNorm
-from normjax.nn.norm_layer import NormLayer
-from normjax.types import Array
 
 
 def deploy[Model: nnx.Module](model: Model) -> Model:
@@ -49,37 +47,11 @@ def deploy[Model: nnx.Module](model: Model) -> Model:
       f" evaluation: {', '.join(stuck)}."
     )
   for site in sites.values():
-    _absorb(site)
+    folding.into_writer(site.norm.norm, site.conv)
+    site.mode = "train"  # Nothing is left for the others to do.
   return model
 
 
 def start_step() -> start.StartStep:
   """`deploy` before a run: what follows trains the folded model."""
   return start.of_module(deploy)
-
-
-def _absorb(site: ConvNorm) -> None:
-  """Puts the folded kernel and bias into the convolution."""
-  old = site.conv
-  kernel, bias = site.folded()
-  size, _, inputs, outputs = kernel.shape
-  site.conv = Conv(
-    inputs * old.groups,
-    outputs,
-    kernel_size=size,
-    stride=old.stride,
-    groups=old.groups,
-    use_bias=True,
-    padding=old.padding,
-    kernel_init=lambda *_: kernel,
-    dtype=old.dtype,
-    rngs=nnx.Rngs(0),
-  )
-  _set(site.conv.bias, bias)
-  site.norm.norm = NormLayer("identity", (outputs,))
-  site.mode = "train"
-
-
-def _set(variable: nnx.Param, value: Array) -> None:
-  # A new value, not a write into the old one: its dtype may be wider.
-  variable.set_value(value)

@@ -7,7 +7,7 @@ from typing import ClassVar
 from flax import nnx
 
 from normjax import norms, validate
-from normjax.nn import checks, roles
+from normjax.nn import checks, neighbours, roles
 from normjax.nn import dropout as dropouts
 from normjax.nn.conv import HE_NORMAL
 from normjax.nn.conv_norm import NormActivation
@@ -117,6 +117,14 @@ class MLP(HasNoise):
     self.head = heads.layer(
       head, hidden_dim, num_classes, dtype=dtype, rngs=rngs
     )
+
+  @property
+  def norm_neighbours(self) -> dict[str, neighbours.Neighbours]:
+    """See `nn.neighbours`."""
+    return {
+      f"norms/{i}/norm": neighbours.Neighbours(writer=f"layers/{i}")
+      for i in range(len(self.layers))
+    }
 
   def __call__(
     self, inputs: Array, *, train: modes.Train = None, key: Array | None = None

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms, validate
-from normjax.nn import saved_residuals
+from normjax.nn import neighbours, saved_residuals
 from normjax.nn.conv import Conv
 from normjax.nn.conv_norm import ConvNorm, NormActivation
 from normjax.nn.dropout import drop_examples
@@ -354,6 +354,14 @@ class PreActivation(Block):
       )
       inputs = outputs
     self.convs, self.norms = nnx.List(convs), nnx.List(between)
+
+  @property
+  def norm_neighbours(self) -> dict[str, neighbours.Neighbours]:
+    """See `nn.neighbours`: each norm but the first reads a convolution."""
+    return {
+      f"norms/{i}/norm": neighbours.Neighbours(writer=f"convs/{i}")
+      for i in range(len(self.norms))
+    }
 
   def __call__(
     self, x_byxc: Array, *, train: modes.Train = None, key: Array | None = None

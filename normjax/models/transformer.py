@@ -10,6 +10,7 @@ from normjax import errors, norms, validate
 from normjax.nn import attention_checks, checks, products, roles
 from normjax.nn.dropout import dropout, split
 from normjax.nn.stack import Stack
+from normjax.nn.tied_head import HasTiedHead
 from normjax.norms import modes
 from normjax.registry import near_misses
 from normjax.types import Array
@@ -65,7 +66,7 @@ def choose_size(
   return {**sizes[size], **given}
 
 
-class _Decoder(Stack):
+class _Decoder(HasTiedHead, Stack):
   """Token embedding, causal blocks and a head."""
 
   reads: ClassVar[frozenset[str]] = frozenset({"tokens"})

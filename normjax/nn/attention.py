@@ -12,7 +12,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from normjax import norms
-from normjax.nn import attention_checks, products, roles
+from normjax.nn import attention_checks, neighbours, products, roles
 from normjax.nn import mixing as mixing_lib
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
@@ -220,6 +220,26 @@ class Attention(HasNoise):
       "temperature": roles.gain("heads"),
       **roles.within("mixing", self.method.parameter_roles),
     }
+
+  @property
+  def norm_neighbours(self) -> dict[str, neighbours.Neighbours]:
+    """See `nn.neighbours`."""
+    gated = "output_gate stands between" if self.output_gate else ""
+    return {
+      "inner_norm": neighbours.Neighbours(readers=("out",), obstacle=gated)
+    }
+
+  @property
+  def reader_obstacle(self) -> str:
+    """Why what reads x cannot take over a norm's gain; "" where it can."""
+    return self.scale_vectors.obstacle
+
+  def fold_reader_gains(self) -> list[str]:
+    """See `nn.neighbours`."""
+    readers = tuple(
+      name for name in _HEADS_OF if getattr(self, name) is not None
+    )
+    return self.scale_vectors.fold_inputs(self, readers)
 
   def rotary_table(
     self, positions: Array, dtype: DTypeLike = jnp.float32

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms
+from normjax.nn import neighbours, roles
 from normjax.nn import placement as placement_lib
-from normjax.nn import roles
 from normjax.nn.attention import Attention
 from normjax.nn.dropout import drop_examples, drop_path_keys
 from normjax.nn.feed_forward import FeedForward
@@ -25,6 +25,7 @@ BRANCHES = ("attention", "feed_forward")
 # units of 1 / sqrt(d) as its official code does, so that Adam moves it as it
 # moves a unit vector's entries (arXiv:2410.01131, section 2.5).
 _INITIAL_RATE = 0.05
+_HANDED_ON = "the next norm's statistic is of the kernels that read it"
 
 
 class Block(nnx.Module):
@@ -155,6 +156,54 @@ class Block(nnx.Module):
       x_btd = self._add(x_btd, 1, feed, slots, gains, drops[1])
     self.sow(nnx.Intermediate, "stream", x_btd, capture_noop=True)
     return x_btd
+
+  @property
+  def norm_neighbours(self) -> dict[str, neighbours.Neighbours]:
+    """See `nn.neighbours`; of norms of the stream alone."""
+    found: dict[str, neighbours.Neighbours] = {}
+    norm = ""
+    for name, structure, own in zip(
+      BRANCHES, self.structures, self.around, strict=True
+    ):
+      # A branch without an input norm of its own shares that of the one before.
+      if "input" in own:
+        norm = f"{name}_input_norm"
+      if not norm or "input" not in structure.slots:
+        continue
+      before = found.get(norm, neighbours.Neighbours(stream=True))
+      branch = getattr(self, name)
+      obstacle = before.obstacle or branch.reader_obstacle
+      if structure.residual == "input":
+        obstacle = "the stream itself goes on from what it gives"
+      elif self.offsets:
+        obstacle = f"{name}_before_bias is added to what it gives"
+      elif self.passes_context and name == BRANCHES[0]:
+        obstacle = _HANDED_ON
+      readers = neighbours.stream_readers(branch, name)
+      found[norm] = before._replace(
+        readers=before.readers + readers, obstacle=obstacle
+      )
+    if self.passes_context:
+      inside = neighbours.declared(self.attention, "attention")
+      found |= {k: v._replace(obstacle=_HANDED_ON) for k, v in inside.items()}
+    return found
+
+  @property
+  def stream_obstacles(self) -> list[str]:
+    """See `nn.neighbours.stream_obstacles`."""
+    found = []
+    for name, structure in zip(BRANCHES, self.structures, strict=True):
+      if "stream" in structure.slots:
+        found.append(f"{name}_stream_norm normalizes the stream: post-norm")
+      if "output" in structure.slots:
+        found.append(f"{name}_output_norm normalizes what is added")
+      if structure.residual == "input":
+        found.append(f"{name}_input_norm normalizes the stream: it goes on")
+      if structure.interpolate:
+        found.append(f"{name} is no sum: the stream goes a part of the way")
+      if self.offsets:
+        found.append(f"{name}_after_bias is added after the scaling")
+    return found
 
   def _context_for_next(
     self, x_btd: Array, gains: placement_lib.Gains, mask_bt: Array | None

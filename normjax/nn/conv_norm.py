@@ -1,14 +1,14 @@
 """What convolutional networks repeat: convolution, norm, activation."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms, validate
 from normjax.nn import activation as activations
-from normjax.nn import folding
+from normjax.nn import folding, neighbours
 from normjax.nn.conv import HE_NORMAL, Conv
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.variables import own_variables
@@ -147,6 +147,10 @@ class ConvNorm(nnx.Module):
   def __call__(self, x_byxc: Array, *, train: modes.Train = None) -> Array:
     """Applies all; the norm reads `train` in mode "train" only."""
     return CONV_NORM_MODES[self.mode](self, x_byxc, train)
+
+  norm_neighbours: ClassVar[neighbours.Declared] = {
+    "norm/norm": neighbours.Neighbours(writer="conv")
+  }
 
   def folded(self, *, train: modes.Train = False) -> tuple[Array, Array]:
     """The kernel and bias of convolution and norm in one, float32.

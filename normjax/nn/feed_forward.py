@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms, validate
-from normjax.nn import products, roles
+from normjax.nn import neighbours, products, roles
 from normjax.nn.activation import gelu_exact
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
@@ -115,6 +115,27 @@ class FeedForward(HasNoise):
     self.has_inner_norm = inner_norm is not None
     if inner_norm is not None:
       self.inner_norm = NormLayer(inner_norm, (hidden_dim,), rngs=rngs)
+
+  @property
+  def norm_neighbours(self) -> dict[str, neighbours.Neighbours]:
+    """See `nn.neighbours`."""
+    first = "gate" if ACTIVATIONS[self.activation][1] else "up"
+    if self.scale_vectors.outputs:
+      first = ""
+    return {
+      "hidden_norm": neighbours.Neighbours(writer=first),
+      "inner_norm": neighbours.Neighbours(readers=("down",)),
+    }
+
+  @property
+  def reader_obstacle(self) -> str:
+    """Why what reads x cannot take over a norm's gain; "" where it can."""
+    return self.scale_vectors.obstacle
+
+  def fold_reader_gains(self) -> list[str]:
+    """See `nn.neighbours`."""
+    readers = ("gate", "up") if ACTIVATIONS[self.activation][1] else ("up",)
+    return self.scale_vectors.fold_inputs(self, readers)
 
   def __call__(
     self,

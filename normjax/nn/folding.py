@@ -61,6 +61,20 @@ def fold(
   shift = jnp.zeros(kernel.shape[-1:], kernel.dtype)
   if bias is not None:
     shift += bias.astype(shift.dtype)
+  offset, gain = value_and_slope(norm, variables, shift)
+  return kernel * gain, offset
+
+
+def value_and_slope(
+  norm: norms.Norm, variables: base.Variables, x_c: Array
+) -> tuple[Array, Array]:
+  """Of an affine map of channels, N in evaluation, at x: N(x) and dN / dx.
+
+  Args:
+    norm: with the trait `foldable`.
+    variables: the norm's; running statistics are constants.
+    x_c: (c,), float32 at least. At 0 the two are offset and gain.
+  """
   constants = {
     "params": variables.get("params", {}),
     "stats": lax.stop_gradient(dict(variables.get("stats", {}))),
@@ -71,11 +85,11 @@ def fold(
 
   # The slope of an affine map; a difference of two of its values would lose
   # digits to the offset.
-  offset, gain = jax.jvp(normalize, (shift,), (jnp.ones_like(shift),))
+  value, slope = jax.jvp(normalize, (x_c,), (jnp.ones_like(x_c),))
   if grad_stats := variables.get("grad_stats"):
     # Their gradient is their new value: the old one.
-    offset = batch_power.keep_grad_stats(offset, grad_stats)
-  return kernel * gain, offset
+    value = batch_power.keep_grad_stats(value, grad_stats)
+  return value, slope
 
 
 def _is_foldable(name: str) -> bool:

@@ -15,7 +15,7 @@ from flax import nnx
 from normjax import norms
 from normjax.nn import roles
 from normjax.nn.norm_layer import NormLayer
-from normjax.norms import magnitude
+from normjax.norms import magnitude, moments
 from normjax.types import Array
 
 # What follows the matrix: a gain, or a norm and a gain.
@@ -40,6 +40,13 @@ class ScaleVectors:
   outputs: bool = False
   between: norms.Norm | None = None
   form: str = "plain"
+
+  @property
+  def obstacle(self) -> str:
+    """Why readers cannot take over what a norm multiplies x by."""
+    if not self.inputs:
+      return ""
+    return "reader_scales=True: readers have gains of their own"
 
   def attach(
     self, module: nnx.Module, reader: str, inputs: int, outputs: int
@@ -77,6 +84,31 @@ class ScaleVectors:
       y_bto = getattr(module, f"{reader}_output_norm")(y_bto, **options)
     y_bto *= _value(getattr(module, f"{reader}_output_scale")).astype(y.dtype)
     return y_bto.reshape(y.shape)
+
+  def fold_inputs(
+    self, module: nnx.Module, readers: tuple[str, ...]
+  ) -> list[str]:
+    """Puts each s_in into its kernel, in place, and takes it away.
+
+    Args:
+      module: that `attach` was called with; it has `scale_vectors`.
+      readers: the names that it was called with.
+
+    Returns:
+      The names of the gains that there were.
+    """
+    gains = []
+    for reader in readers if self.inputs else ():
+      name = f"{reader}_scale"
+      variable = getattr(module, reader).kernel
+      kernel = moments.promote(variable[...])
+      shape = (-1,) + (1,) * (kernel.ndim - 1)
+      folded = kernel * _value(getattr(module, name)).reshape(shape)
+      variable.set_value(folded.astype(variable[...].dtype))
+      delattr(module, name)
+      gains.append(name)
+    module.scale_vectors = dataclasses.replace(self, inputs=False)
+    return gains
 
 
 NO_SCALE_VECTORS = ScaleVectors()

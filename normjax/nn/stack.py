@@ -10,6 +10,7 @@ from flax import nnx
 from normjax import norms, validate
 from normjax.nn import (
   initial,
+  neighbours,
   residual_scaling,
   scale_vectors,
   slots,
@@ -210,6 +211,31 @@ class Stack(HasNoise):
     for end, end_norm in ends.items():
       layer = NormLayer(end_norm, (model_dim,), rngs=rngs)
       setattr(self, f"{end}_norm", layer)
+
+  @property
+  def norm_neighbours(self) -> dict[str, neighbours.Neighbours]:
+    """See `nn.neighbours`; the constants of blocks are in it."""
+    found = {}
+    for i, (layer, gains) in enumerate(
+      zip(self.layers, self.gains, strict=True)
+    ):
+      own = neighbours.declared(layer, f"layers/{i}")
+      found |= {k: v._replace(factor=gains.input) for k, v in own.items()}
+    if "final" in self.ends:
+      readers = neighbours.stream_readers(self)
+      tied = getattr(self, "tied_embeddings", False)
+      found["final_norm"] = neighbours.Neighbours(
+        readers=tuple(r for r in readers if not r.startswith("layers/")),
+        stream=True,
+        obstacle="the head is the embedding, too" if tied else "",
+      )
+    return found
+
+  @property
+  def stream_obstacles(self) -> list[str]:
+    """See `nn.neighbours.stream_obstacles`."""
+    normalized = "embedding_norm normalizes the stream"
+    return [normalized] if "embedding" in self.ends else []
 
   def normalize_end(self, end: str, x_btd: Array, **options: Any) -> Array:
     """The stream through its "embedding" or "final" norm, if it has one."""

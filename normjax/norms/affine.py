@@ -1,5 +1,6 @@
 """The learned gain and offset that follow most norms, one per channel."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,15 @@ from jax.typing import DTypeLike
 from normjax import errors, validate
 from normjax.norms import base, magnitude, moments
 from normjax.types import Array
+
+_NAMES = ("scale", "magnitude", "direction", "bias")
+# The options that say of a norm that it has neither.
+_NONE = {
+  "use_scale": False,
+  "use_bias": False,
+  "zero_centered": False,
+  "scale_form": "plain",
+}
 
 
 def init(
@@ -80,6 +90,40 @@ def gains(
   if not zero_centered or "scale" not in params:
     return params
   return {**params, "scale": 1 + moments.promote(params["scale"])}
+
+
+def taken_from(
+  norm: base.Norm, params: Mapping[str, Array]
+) -> tuple[base.Norm, dict[str, Array], Array | None, Array | None]:
+  """A norm without its gain and offset, and these.
+
+      norm(x) = rest(x) * gain + offset
+
+  Args:
+    norm: with the trait `affine_last`.
+    params: its parameters.
+
+  Returns:
+    The rest, the parameters that it keeps, gain and offset, (d,) each, float32
+    at least; None for what the norm does not have.
+
+  Raises:
+    UserError: a norm without the trait.
+  """
+  if not norm.traits.affine_last:
+    raise errors.UserError(
+      f"the gain and offset of {norm.name!r} are not the last thing that it"
+      " does, so that nothing after it can take them over."
+    )
+  found = gains(params, norm.options.get("zero_centered", False))
+  gain, offset = (
+    moments.promote(found[name]) if name in found else None
+    for name in ("scale", "bias")
+  )
+  options = dict(norm.options)
+  options |= {key: value for key, value in _NONE.items() if key in options}
+  kept = {k: v for k, v in params.items() if k not in _NAMES}
+  return dataclasses.replace(norm, options=options), kept, gain, offset
 
 
 def apply(x: Array, params: Mapping[str, Array]) -> Array:

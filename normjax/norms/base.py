@@ -34,6 +34,9 @@ class NormTraits:
     shift_invariant: `apply(x + a) == apply(x)` for a scalar a.
     foldable: with train=False the norm is a per-channel affine map of x, which
       a neighbouring linear layer can absorb.
+    affine_last: what `norms.affine` reads of its parameters multiplies and
+      adds at the very end, and may be left out of `variables`: a linear layer
+      that alone reads y can take it over.
     needs_train_flag: train=True and train=False differ: the norm has running
       statistics.
     blends: the running statistics may be mixed with those of a batch, as
@@ -57,6 +60,7 @@ class NormTraits:
   scale_invariant: bool = False
   shift_invariant: bool = False
   foldable: bool = False
+  affine_last: bool = False
   needs_train_flag: bool = False
   blends: bool = False
   spatial_only: bool = False

@@ -79,7 +79,9 @@ def bhyt(
       "eps": eps,
       "variance": variance,
     },
-    traits=base.NormTraits(statistics="per_example", scale_invariant=True),
+    traits=base.NormTraits(
+      statistics="per_example", scale_invariant=True, affine_last=True
+    ),
     init_fn=_init,
     apply_fn=_apply,
     context_for_next_fn=_context_for_next if variance == "handed_on" else None,

@@ -41,7 +41,9 @@ def crms_norm(
   return base.Norm(
     name="crms_norm",
     options={"eps": eps, "use_scale": use_scale, "use_bias": use_bias},
-    traits=base.NormTraits(statistics="per_example", scale_invariant=True),
+    traits=base.NormTraits(
+      statistics="per_example", scale_invariant=True, affine_last=True
+    ),
     init_fn=_init,
     apply_fn=_apply,
   )

@@ -70,7 +70,10 @@ def gated_norm(
     },
     # Through the gate every feature sees every other, also those of dyt.
     traits=dataclasses.replace(
-      inner.traits, statistics="per_example", foldable=False
+      inner.traits,
+      statistics="per_example",
+      foldable=False,
+      affine_last=False,
     ),
     init_fn=_init,
     apply_fn=_apply,

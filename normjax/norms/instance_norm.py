@@ -39,6 +39,7 @@ def instance_norm(
       statistics="per_example",
       scale_invariant=True,
       shift_invariant=True,
+      affine_last=True,
       mixes_positions=True,
     ),
     init_fn=_init,

@@ -32,7 +32,9 @@ def l2_norm(eps: float = 0.0, use_scale: bool = False) -> base.Norm:
   return base.Norm(
     name="l2_norm",
     options={"eps": eps, "use_scale": use_scale},
-    traits=base.NormTraits(statistics="per_example", scale_invariant=True),
+    traits=base.NormTraits(
+      statistics="per_example", scale_invariant=True, affine_last=True
+    ),
     init_fn=_init,
     apply_fn=_apply,
   )

@@ -81,6 +81,7 @@ def layer_norm(
       statistics="per_example",
       scale_invariant=True,
       shift_invariant=True,
+      affine_last=True,
       one_pass=statistics == "one_pass",
     ),
     init_fn=_init,

@@ -79,7 +79,7 @@ def make(
       "function": function,
       "shift_init": shift_init,
     },
-    traits=base.NormTraits(statistics="none"),
+    traits=base.NormTraits(statistics="none", affine_last=True),
     init_fn=_init,
     apply_fn=_apply,
   )

@@ -72,7 +72,9 @@ def rms_norm(
       "partial": partial,
       "scale_form": scale_form,
     },
-    traits=base.NormTraits(statistics="per_example", scale_invariant=True),
+    traits=base.NormTraits(
+      statistics="per_example", scale_invariant=True, affine_last=True
+    ),
     init_fn=_init,
     apply_fn=_apply,
   )

@@ -7,6 +7,7 @@ and no other than that kind's own.
 from tests.faults import (
   adaptation,
   comparison,
+  conversion,
   domains,
   methods,
   similarity,
@@ -20,4 +21,5 @@ FAULTS = (
   *similarity.FAULTS,
   *domains.FAULTS,
   *comparison.FAULTS,
+  *conversion.FAULTS,
 )
