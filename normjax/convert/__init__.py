@@ -1,11 +1,15 @@
 """Trained models to other models: for good, and as steps of a run's start.
 
 model = convert.deploy(model)
+model = convert.from_pretrained("folder")    # released weights
+convert.save_pretrained(model, "other_folder")
 step = convert.start_step("deploy")    # in a config: train.initialize_from
 """
 
 from normjax import errors
 from normjax.convert.deploy import deploy
+from normjax.convert.exported import save_pretrained
+from normjax.convert.pretrained import from_pretrained
 from normjax.nn.start import StartStep
 from normjax.registry import Registry, is_outside
 
@@ -15,6 +19,7 @@ TABLE = {
   "run": "normjax.train.from_run:from_run",
   "deploy": "normjax.convert.deploy:start_step",
   "pretrained": "normjax.train.pretrained:pretrained",
+  "from_pretrained": "normjax.convert.pretrained:from_pretrained_step",
 }
 _KIND = "start step"
 _REGISTRY = Registry(_KIND, TABLE, from_outside=True)
@@ -53,4 +58,12 @@ def reads_as_step(text: str) -> bool:
   return text.partition("(")[0] in names() or is_outside(text)
 
 
-__all__ = ["TABLE", "deploy", "names", "reads_as_step", "start_step"]
+__all__ = [
+  "TABLE",
+  "deploy",
+  "from_pretrained",
+  "names",
+  "reads_as_step",
+  "save_pretrained",
+  "start_step",
+]

@@ -11,6 +11,9 @@ from normjax.nn import variables as nn_variables
 from normjax.record import files
 from normjax.train import state
 from normjax.train.checkpoint import Checkpoints
+from tests import support
+
+RECORDED = support.ROOT / "tests/convert/recorded/gpt2"
 
 
 def _mlp():
@@ -43,10 +46,26 @@ def _pretrained(folder):
   return "pretrained(num_steps=2, batch_size=4, quarter_turns=1)", model
 
 
+def _from_pretrained(folder):
+  del folder
+  fresh = models.make(
+    "gpt2",
+    vocab_size=50,
+    num_layers=2,
+    num_heads=4,
+    model_dim=16,
+    hidden_dim=40,
+    max_length=12,
+    norm="layer_norm(eps=1e-4)",
+  )
+  return f"from_pretrained(folder={str(RECORDED)!r})", fresh
+
+
 CASES = {
   "run": _run,
   "deploy": _deploy,
   "pretrained": _pretrained,
+  "from_pretrained": _from_pretrained,
 }
 
 

@@ -1,0 +1,146 @@
+"""A model as a folder that transformers and timm load."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors import numpy as safetensors
+
+import normjax
+from normjax import errors, faults, validate
+from normjax.convert import architecture as architectures
+from normjax.convert import likeness, pretrained
+from normjax.convert.architecture import Architecture
+from normjax.convert.entries import Entry, Fixed
+from normjax.convert.settings import Settings
+from normjax.convert.weights.folder import CONFIG, WEIGHTS
+from normjax.nn import variables as nn_variables
+
+_MOST_NAMED = 3
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+def save_pretrained(
+  model: nnx.Module,
+  folder: str | Path,
+  *,
+  architecture: str | None = None,
+  dtype: str | None = None,
+) -> Path:
+  """Writes config.json and model.safetensors, as other libraries load them.
+
+  Written is only what config.json can say in full: read back it must give the
+  same model, setting by setting.
+
+  Args:
+    model: of the zoo, trained or not.
+    folder: is made; holds neither of the two files.
+    architecture: as what it is written; None: the first of the table that can
+      say what the model is.
+    dtype: of the tensors with floats; None: as the model has them.
+
+  Returns:
+    The folder.
+
+  Raises:
+    UserError: no architecture can say what the model is, with what is in the
+      way; or a file that is there already or cannot be written.
+  """
+  folder = Path(folder)
+  for name in (CONFIG, WEIGHTS):
+    if (folder / name).exists():
+      raise errors.UserError(
+        f"{folder / name} exists; choose another folder, or move it away."
+      )
+  if dtype is not None:
+    validate.choice("save_pretrained", "dtype", dtype, _DTYPES)
+  family, config = _described(model, architecture)
+  tensors = _tensors(family, model, dtype)
+  kinds = {str(value.dtype) for value in tensors.values()}
+  floats = [kind for kind in ("float64", *_DTYPES) if kind in kinds]
+  config = {**config, "torch_dtype": floats[0], "normjax": normjax.__version__}
+  try:
+    faults.make_folder(folder)
+    safe = safetensors.save(tensors, metadata={"format": "pt"})
+    _write(folder / WEIGHTS, safe)
+    _write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+  except OSError as error:
+    raise errors.UserError(
+      f"cannot write to {folder}: {error.strerror}."
+    ) from error
+  return folder
+
+
+def _write(file: Path, content: bytes) -> None:
+  new = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
+  try:
+    new.write_bytes(content)
+    new.replace(file)
+  finally:
+    new.unlink(missing_ok=True)
+
+
+def _described(
+  model: nnx.Module, architecture: str | None
+) -> tuple[Architecture, dict[str, Any]]:
+  """The first architecture that says what the model is, and its config."""
+  if architecture is not None:
+    known = [architectures.named(architecture, "architecture")]
+  else:
+    known = [architectures.get(name) for name in architectures.TABLE]
+  problems = {}
+  for family in known:
+    problem, config = _config(family, model)
+    if not problem:
+      return family, config
+    problems[family.name] = problem
+  said = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+  raise errors.UserError(
+    f"no architecture can say what this {type(model).__name__} is ({said})."
+  )
+
+
+def _config(
+  family: Architecture, model: nnx.Module
+) -> tuple[str, dict[str, Any]]:
+  """(what is in the way, the config)."""
+  try:
+    config = family.config(model)
+  except (AttributeError, KeyError, TypeError, IndexError) as error:
+    # A model of another kind lacks what this family describes.
+    return f"{type(error).__name__} {error}", {}
+  try:
+    name, options = family.options(Settings(config, CONFIG))
+    module = nn_variables.merge(*pretrained.in_shapes(name, **options))
+  except errors.UserError as error:
+    return str(error), config
+  found = list(likeness.differences(model, module))
+  return errors.few(found, _MOST_NAMED, "; "), config
+
+
+def _tensors(
+  family: Architecture, model: nnx.Module, dtype: str | None
+) -> dict[str, np.ndarray]:
+  _, variables = nn_variables.split(model)
+  own = {
+    path: leaf
+    for tree in variables.values()
+    for path, leaf in pretrained.flat(tree).items()
+  }
+  declared = family.entries(model)
+  entries = [entry for entry in declared if isinstance(entry, Entry)]
+  pretrained.check_covered(family, entries, own)
+  tensors = {
+    entry.theirs: entry.value for entry in declared if isinstance(entry, Fixed)
+  }
+  for entry in entries:
+    values = {path: np.asarray(own[path]) for path in entry.ours}
+    tensor = entry.to_theirs(values)
+    if dtype is not None and jnp.issubdtype(tensor.dtype, jnp.floating):
+      tensor = tensor.astype(dtype)
+    tensors[entry.theirs] = np.ascontiguousarray(tensor)
+  return tensors
