@@ -3,13 +3,14 @@
 model = convert.deploy(model)
 model = convert.from_pretrained("folder")    # released weights
 convert.save_pretrained(model, "other_folder")
+config = convert.pretrained_config(config, "folder")    # a run of them
 step = convert.start_step("deploy")    # in a config: train.initialize_from
 """
 
 from normjax import errors
 from normjax.convert.deploy import deploy
 from normjax.convert.exported import save_pretrained
-from normjax.convert.pretrained import from_pretrained
+from normjax.convert.pretrained import from_pretrained, pretrained_config
 from normjax.nn.start import StartStep
 from normjax.registry import Registry, is_outside
 
@@ -63,6 +64,7 @@ __all__ = [
   "deploy",
   "from_pretrained",
   "names",
+  "pretrained_config",
   "reads_as_step",
   "save_pretrained",
   "start_step",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from normjax import errors, models, validate
+from normjax import configure, errors, models, validate
 from normjax.convert import architecture as architectures
 from normjax.convert import likeness
 from normjax.convert.architecture import Architecture
@@ -22,6 +22,8 @@ from normjax.nn import variables as nn_variables
 from normjax.nn.variables import Structure
 
 _MOST_NAMED = 3
+TOKENIZER = "tokenizer.json"
+_OF_DATA = ("vocab_size", "num_classes", "input_shape")
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -89,12 +91,13 @@ def from_pretrained_step(
     checkpoint = open_checkpoint(folder)
     family, name, own = described(checkpoint, architecture)
     module = nn_variables.merge(model, shapes)
-    reference = nn_variables.merge(*in_shapes(name, **own))
+    structure, wanted = in_shapes(name, **own)
+    reference = nn_variables.merge(structure, wanted)
+    other = f"the run's model is not that of {checkpoint.config_file}"
     if found := list(likeness.differences(module, reference)):
-      raise errors.UserError(
-        f"the run's model is not that of {checkpoint.config_file}:"
-        f" {errors.few(found, _MOST_NAMED, '; ')}."
-      )
+      few = errors.few(found, _MOST_NAMED, "; ")
+      raise errors.UserError(f"{other}: {few}.")
+    start.check_same(other, wanted, shapes)
     return plan(checkpoint, family, module, shapes)
 
   def apply(
@@ -108,6 +111,46 @@ def from_pretrained_step(
     changes_structure=False,
     check=lambda model, shapes: planned(model, shapes) and None,
   )
+
+
+def pretrained_config(
+  config: configure.ConfigDict,
+  folder: str | Path,
+  architecture: str | None = None,
+) -> configure.ConfigDict:
+  """A run's config with the model, the norm and the start of a folder.
+
+  For a config file: `return convert.pretrained_config(config, "gpt2")`. Where
+  the folder has a tokenizer.json and the data set reads text, it reads it by
+  that, with the vocabulary of the model.
+
+  Args:
+    config: stays as it is.
+    folder: as of `from_pretrained`.
+    architecture: see there.
+
+  Raises:
+    UserError: what `from_pretrained` raises of a config.json.
+  """
+  checkpoint = open_checkpoint(folder)
+  _, name, options = described(checkpoint, architecture)
+  said = f"folder={str(folder)!r}"
+  if architecture is not None:
+    said += f", architecture={architecture!r}"
+  changed = {
+    "model.name": name,
+    "train.initialize_from": (f"from_pretrained({said})",),
+  }
+  for block, values in (("model", options), ("norm", options["norm"])):
+    for key, value in configure.leaves(values):
+      # The data says how many tokens or classes there are.
+      if key.partition(".")[0] not in ("norm", *_OF_DATA):
+        changed[f"{block}.{key}"] = value
+  tokenizer = checkpoint.where / TOKENIZER
+  if "tokenizer" in config.data and tokenizer.is_file():
+    changed["data.tokenizer"] = str(tokenizer)
+    changed["data.vocab_size"] = options["vocab_size"]
+  return configure.override(config, changed)
 
 
 def described(

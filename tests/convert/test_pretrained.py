@@ -5,12 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+import tokenizers
 from flax import nnx
 from safetensors import numpy as safetensors
 
-from normjax import convert, errors, models
+from normjax import build, configure, convert, errors, models
 from normjax.nn import start
 from normjax.nn import variables as nn_variables
+from normjax.train import drawing, program
 from tests import support
 
 GPT2 = support.ROOT / "tests/convert/recorded/gpt2"
@@ -190,3 +192,27 @@ def test_a_step_without_its_folder(entry, message):
   model, shapes = nn_variables.split(models.make("mlp", num_layers=1))
   with pytest.raises(errors.UserError, match=message):
     start.check([convert.start_step(entry)], model, shapes)
+
+
+def test_a_config_of_a_folder_trains_its_model(folder, tmp_path):
+  words = {"<|endoftext|>": 0, **{f"w{i}": i for i in range(1, 40)}}
+  tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "w1"))
+  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  tokenizer.save(str(folder / "tokenizer.json"))
+  text = tmp_path / "text.txt"
+  words = [f"w{i % 39 + 1}" for i in range(4000)]
+  lines = (" ".join(words[i : i + 20 + i % 7]) for i in range(0, 3900, 20))
+  text.write_text("\n".join(lines))
+  config = configure.load("configs/default.py")
+  config.data = configure.component(
+    "data", "text_files", files=str(text), document="line", sequence_length=12
+  )
+  config = convert.pretrained_config(config, folder)
+  assert (config.model.name, config.norm.eps) == ("gpt2", 1e-4)
+  assert config.data.vocab_size == 50
+  steps, drawn = build.start_steps(config), drawing.of(config)
+  start.check(steps, drawn.model, drawn.shapes)
+  with pytest.raises(
+    errors.UserError, match=r"\(50, 16\) there and \(60, 16\)"
+  ):
+    program.check_start(configure.override(config, {"data.vocab_size": 60}))
