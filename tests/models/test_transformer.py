@@ -148,3 +148,56 @@ def test_a_first_guess_is_nearly_uniform():
 def test_bad_options_are_named(options, message):
   with pytest.raises(errors.UserError, match=message):
     models.make("llama", **options)
+
+
+@pytest.mark.parametrize(
+  ("options", "biased"),
+  [
+    ({}, set()),
+    (
+      {"attention_bias": "query_key_value"},
+      {"attention/query", "attention/key", "attention/value"},
+    ),
+    (
+      {"use_bias": True, "attention_bias": "none"},
+      {"feed_forward/gate", "feed_forward/up", "feed_forward/down"},
+    ),
+    (
+      {"attention_bias": "all"},
+      {f"attention/{name}" for name in ("query", "key", "value", "out")},
+    ),
+  ],
+  ids=["none", "query_key_value", "feed_forward", "all"],
+)
+def test_attention_has_the_biases_that_are_asked_for(options, biased):
+  """Qwen2: those of queries, keys and values alone."""
+  model = nnx.eval_shape(lambda: models.make("llama", **TINY, **options))
+  params = nn_variables.split(model.layers[0])[1]["params"]
+  found = {
+    jax.tree_util.keystr(path[:-1], simple=True, separator="/")
+    for path, _ in jax.tree.leaves_with_path(params)
+    if path[-1].key == "bias"
+  }
+  assert found == biased
+
+
+def test_parallel_branches_may_have_a_norm_each():
+  """GPT-NeoX: x + F(N x) + G(M x); with N = M what `parallel` is."""
+  two = models.make("llama", **TINY, placement="parallel_two_norms")
+  one = models.make("llama", **TINY, placement="parallel")
+  np.testing.assert_array_equal(two(_tokens()), one(_tokens()))
+  two.layers[0].feed_forward_input_norm.scale[...] = jnp.full(16, 2.0)
+  assert np.any(two(_tokens()) != one(_tokens()))
+
+
+def test_float64_is_asked_for_and_needs_jax_to_have_it():
+  with pytest.raises(errors.UserError, match="JAX_ENABLE_X64=1"):
+    models.make("llama", **TINY, compute_dtype="float64")
+  with jax.enable_x64(True):
+    for tied in (False, True):
+
+      def logits(tied=tied):
+        options = {"tied_embeddings": tied, "compute_dtype": "float64"}
+        return models.make("llama", **TINY, **options)(_tokens())
+
+      assert jax.eval_shape(logits).dtype == jnp.float64
