@@ -6,6 +6,8 @@ from typing import Any
 
 from flax import nnx
 
+from normjax.nn.variables import value_of
+
 # What changes how a model is trained or run, and no logit of an evaluation but
 # for roundings.
 _RUN_ONLY = {
@@ -24,8 +26,8 @@ def differences(ours: nnx.Module, theirs: nnx.Module) -> Iterator[str]:
   """What the models set differently: "layers/0/attention.rope_theta is …".
 
   Compared are the settings that modules keep as attributes, norms with their
-  options among them, not the variables. What only a run is told by (dropout,
-  dtypes, how layers are looped over) may differ.
+  options among them, and which variables there are, of which shapes. What only
+  a run is told by (dropout, dtypes, how layers are looped over) may differ.
 
   Args:
     ours: a model.
@@ -43,6 +45,26 @@ def differences(ours: nnx.Module, theirs: nnx.Module) -> Iterator[str]:
           f"{path or 'the model'}.{name} is {mine.get(name)!r} here and"
           f" {other.get(name)!r} there"
         )
+
+  yield from _of_variables(_shapes(ours), _shapes(theirs))
+
+
+def _of_variables(
+  here: dict[str, tuple[int, ...]], there: dict[str, tuple[int, ...]]
+) -> Iterator[str]:
+  for path in sorted({*here, *there}):
+    if path not in here or path not in there:
+      yield f"{path} is {'not ' * (path not in there)}there"
+    elif here[path] != there[path]:
+      yield f"{path} is {here[path]} here and {there[path]} there"
+
+
+def _shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+  return {
+    "/".join(map(str, path)): value_of(variable).shape
+    for path, variable in nnx.to_flat_state(nnx.state(model))
+    if not isinstance(variable, nnx.RngState)
+  }
 
 
 def _modules(model: nnx.Module) -> dict[str, nnx.Module]:

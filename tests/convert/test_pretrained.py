@@ -212,7 +212,5 @@ def test_a_config_of_a_folder_trains_its_model(folder, tmp_path):
   assert config.data.vocab_size == 50
   steps, drawn = build.start_steps(config), drawing.of(config)
   start.check(steps, drawn.model, drawn.shapes)
-  with pytest.raises(
-    errors.UserError, match=r"\(50, 16\) there and \(60, 16\)"
-  ):
+  with pytest.raises(errors.UserError, match=r"\(60, 16\) here and \(50, 16\)"):
     program.check_start(configure.override(config, {"data.vocab_size": 60}))
