@@ -16,6 +16,11 @@ from normjax.registry import Registry, near_misses
 # writes it.
 TABLE = {
   "gpt2": "normjax.convert.architectures.gpt2:ARCHITECTURE",
+  "llama": "normjax.convert.architectures.llama:ARCHITECTURE",
+  "qwen2": "normjax.convert.architectures.qwen2:ARCHITECTURE",
+  "qwen3": "normjax.convert.architectures.qwen3:ARCHITECTURE",
+  "olmo2": "normjax.convert.architectures.olmo2:ARCHITECTURE",
+  "gpt_neox": "normjax.convert.architectures.gpt_neox:ARCHITECTURE",
 }
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -17,16 +17,18 @@ class RotaryScaling:
   Attributes:
     name: as in a config.
     rule: (frequencies, **options) to frequencies, float64, radians per token.
-    options: name and value of each.
+    options: every option with its value.
   """
 
   name: str
   rule: Callable[..., np.ndarray]
-  options: tuple[tuple[str, float], ...] = ()
+  options: Mapping[str, float] = dataclasses.field(
+    default_factory=dict, hash=False
+  )
 
   def __call__(self, frequency: np.ndarray) -> np.ndarray:
     """The frequencies that rotate."""
-    return self.rule(frequency, **dict(self.options))
+    return self.rule(frequency, **self.options)
 
 
 def _unchanged(frequency: np.ndarray) -> np.ndarray:
@@ -61,7 +63,7 @@ def linear(factor: float = 2.0) -> RotaryScaling:
     factor: new length over old, >= 1.
   """
   validate.number("rope_scaling linear", "factor", factor, least=1.0)
-  return RotaryScaling("linear", _linear, (("factor", float(factor)),))
+  return RotaryScaling("linear", _linear, {"factor": float(factor)})
 
 
 def llama3(
@@ -101,7 +103,7 @@ def llama3(
     "high_frequency_factor": float(high_frequency_factor),
     "original_length": original_length,
   }
-  return RotaryScaling("llama3", _llama3, tuple(options.items()))
+  return RotaryScaling("llama3", _llama3, options)
 
 
 TABLE: Table[RotaryScaling] = Table(
