@@ -1,50 +1,88 @@
-"""A folder as transformers and timm lay it out: config.json and weights."""
+"""Where a folder of released weights keeps them, and its config.json.
+
+In a folder, as transformers and timm lay it out, safetensors come before
+PyTorch's files, and whole files before parts.
+"""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from normjax import errors
-from normjax.convert.weights import safetensors_file
+from normjax.convert.weights import gguf_file, safetensors_file, torch_file
 from normjax.convert.weights.base import Checkpoint, Tensor
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
+_GGUF = ".gguf"
+_READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
+  ".safetensors": safetensors_file.tensors,
+  ".bin": torch_file.tensors,
+  ".pth": torch_file.tensors,
+  ".pt": torch_file.tensors,
+}
+_LOOKED_FOR = (
+  WEIGHTS,
+  f"{WEIGHTS}.index.json",
+  "pytorch_model.bin",
+  "pytorch_model.bin.index.json",
+)
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-  """What a folder holds; no weight is read.
+  """What a folder, or a single file, holds; no weight is read.
 
   Args:
-    path: of the folder.
+    path: a folder with config.json and weights; or a .safetensors, .bin, .pth,
+      .pt or .gguf file, beside which a config.json may be. A GGUF file says
+      itself what it is.
 
   Raises:
-    DataError: no such folder, no weights in it, or files that are damaged or
-      not complete.
+    DataError: nothing of that kind is there; files that are damaged or not
+      complete; a file that names one outside of its folder.
   """
-  where = Path(path)
-  if not where.is_dir():
+  where = Path(path).expanduser()
+  if not where.exists():
     raise errors.DataError(
       f"no folder {str(where)!r}; needed: one with {CONFIG} and {WEIGHTS}."
     )
-  config = where / CONFIG
-  return Checkpoint(
-    where,
-    _tensors(where),
-    read_json(config) if config.is_file() else {},
-    config,
-  )
+  weights = _weights(where) if where.is_dir() else where
+  if weights.suffix == _GGUF:
+    tensors, config = gguf_file.read(weights)
+    return Checkpoint(where, tensors, config, weights)
+  config_file = weights.parent / CONFIG
+  config = read_json(config_file) if config_file.is_file() else {}
+  return Checkpoint(where, _tensors(weights), config, config_file)
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
-  if (folder / WEIGHTS).is_file():
-    return safetensors_file.tensors(folder / WEIGHTS)
-  if (folder / _INDEX).is_file():
-    return _sharded(folder / _INDEX)
+def _weights(folder: Path) -> Path:
+  """The file with weights, or that which names their parts."""
+  for name in _LOOKED_FOR:
+    if (folder / name).is_file():
+      return folder / name
+  found = sorted(folder.glob(f"*{_GGUF}"))
+  if len(found) == 1:
+    return found[0]
+  if found:
+    raise errors.DataError(
+      f"{folder} holds several models, {errors.few([f.name for f in found])};"
+      " name one of the files."
+    )
   raise errors.DataError(
-    f"{folder} holds no weights; looked for: {WEIGHTS}, {_INDEX}."
+    f"{folder} holds no weights; looked for: {', '.join(_LOOKED_FOR)},"
+    f" one *{_GGUF}."
   )
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+  if file.name.endswith(".index.json"):
+    return _sharded(file)
+  if file.suffix not in _READERS:
+    raise errors.DataError(
+      f"{file} is no file of weights; allowed: {', '.join((*_READERS, _GGUF))}."
+    )
+  return _READERS[file.suffix](file)
 
 
 def _sharded(index: Path) -> dict[str, Tensor]:
@@ -52,23 +90,26 @@ def _sharded(index: Path) -> dict[str, Tensor]:
   places = read_json(index).get("weight_map")
   if not isinstance(places, dict) or not places:
     raise errors.DataError(f"{index} lacks 'weight_map', tensor to file.")
-  files = sorted({*map(str, places.values())})
-  for name in files:
-    if name != Path(name).name or name in ("", ".", ".."):
-      raise errors.DataError(
-        f"{index} names the file {name!r}; allowed: a name in its own folder."
-      )
-    if not (index.parent / name).is_file():
-      raise errors.DataError(
-        f"{index} names {name!r}, which is not there: a part of the weights is"
-        " missing."
-      )
-  parts = {
-    name: safetensors_file.tensors(index.parent / name) for name in files
-  }
+  parts: dict[Any, dict[str, Tensor]] = {}
   for tensor, name in places.items():
+    # Of an index that comes with a download nothing else is opened.
+    if not isinstance(name, str) or name != Path(name).name:
+      raise errors.DataError(
+        f"{index}: tensor {tensor!r} is in {name!r}; allowed: the name of a"
+        " file in its own folder."
+      )
+    file = index.parent / name
+    if name not in parts:
+      if not file.is_file():
+        raise errors.DataError(
+          f"{index} names {name!r}, which is not there: a part of the weights"
+          " is missing."
+        )
+      parts[name] = _tensors(file)
     if tensor not in parts[name]:
-      raise errors.DataError(f"{index}: tensor {tensor!r} is not in {name!r}.")
+      raise errors.DataError(
+        f"{file} lacks {tensor!r}, which {index} puts there."
+      )
   return {tensor: parts[name][tensor] for tensor, name in places.items()}
 
 
