@@ -1,7 +1,7 @@
 """Released weights as a model, and as a step of a run's start."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def from_pretrained(
   family, name, own = described(checkpoint, architecture)
   structure, shapes = in_shapes(name, **{**own, **options})
   read = plan(checkpoint, family, nn_variables.merge(structure, shapes), shapes)
-  return nn_variables.merge(structure, read(dtype))
+  return nn_variables.merge(structure, read(dtype, jax.device_put))
 
 
 def from_pretrained_step(
@@ -194,7 +194,7 @@ def plan(
   family: Architecture,
   module: nnx.Module,
   shapes: start.Variables,
-):
+) -> Callable[..., start.Variables]:
   """How the model's variables are read, once all is known to fit.
 
   Args:
@@ -204,7 +204,8 @@ def plan(
     shapes: of its variables.
 
   Returns:
-    (dtype of the parameters, or None for that of the model) -> variables.
+    (dtype of the parameters, or None for that of the model; what places an
+    array that is read, or None for NumPy's) -> variables.
 
   Raises:
     UserError: a tensor that is missing, left over, or of another shape; a
@@ -226,7 +227,9 @@ def plan(
     )
   twins = [entry for entry in declared if isinstance(entry, Same)]
 
-  def read(dtype: str | None = None) -> start.Variables:
+  def read(
+    dtype: str | None = None, place: Callable[..., Any] | None = None
+  ) -> start.Variables:
     for twin in twins:
       if twin.theirs in found:
         _check_equal(checkpoint, twin, found)
@@ -235,7 +238,9 @@ def plan(
     for entry in entries:
       for path, value in entry.to_ours(found[entry.theirs].read()).items():
         chosen = dtype if dtype and path in trained else own[path].dtype
-        values[path] = jnp.asarray(value).astype(chosen)
+        value = np.asarray(value, jnp.dtype(chosen), order="C")
+        # One by one, so that no two copies of all are there at once.
+        values[path] = place(value) if place else value
     return {
       collection: _tree(tree, values) for collection, tree in shapes.items()
     }
