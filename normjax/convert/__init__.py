@@ -7,6 +7,8 @@ config = convert.pretrained_config(config, "folder")    # a run of them
 step = convert.start_step("deploy")    # in a config: train.initialize_from
 """
 
+import re
+
 from normjax import errors
 from normjax.convert.deploy import deploy
 from normjax.convert.exported import save_pretrained
@@ -25,6 +27,9 @@ TABLE = {
 _KIND = "start step"
 _REGISTRY = Registry(_KIND, TABLE, from_outside=True)
 names = _REGISTRY.names
+# A folder may be given without its option's name: from_pretrained("gpt2").
+_FOLDERS = {"run": "directory", "from_pretrained": "folder"}
+_OF_FOLDER = re.compile(rf"^({'|'.join(_FOLDERS)})\(\s*(?=['\"])")
 
 
 def start_step(text: str) -> StartStep:
@@ -32,7 +37,8 @@ def start_step(text: str) -> StartStep:
 
   Args:
     text: "name" or "name(option=value, …)", the name one of the table or
-      "package.module:factory". A text with a slash is the folder of a run.
+      "package.module:factory". A text with a slash is the folder of a run. The
+      folder of `run` and of `from_pretrained` needs no "option=".
 
   Raises:
     UserError: neither; a factory of one's own that cannot be imported, or
@@ -40,6 +46,7 @@ def start_step(text: str) -> StartStep:
   """
   if "/" in text.partition("(")[0]:
     return _REGISTRY.make("run", directory=text)
+  text = _OF_FOLDER.sub(lambda m: f"{m[1]}({_FOLDERS[m[1]]}=", text)
   try:
     step = _REGISTRY.resolve(text)
   except errors.UnknownNameError as error:

@@ -118,8 +118,7 @@ def _config(
     module = nn_variables.merge(*pretrained.in_shapes(name, **options))
   except errors.UserError as error:
     return str(error), config
-  found = list(likeness.differences(model, module))
-  return errors.few(found, _MOST_NAMED, "; "), config
+  return likeness.differences(model, module), config
 
 
 def _tensors(

@@ -59,7 +59,7 @@ def from_pretrained(
     options = {"compute_dtype": dtype, **options}
   checkpoint = open_checkpoint(folder)
   family, name, own = described(checkpoint, architecture)
-  structure, shapes = in_shapes(name, **{**own, **options})
+  structure, shapes = _made(checkpoint, name, {**own, **options})
   read = plan(checkpoint, family, nn_variables.merge(structure, shapes), shapes)
   return nn_variables.merge(structure, read(dtype, jax.device_put))
 
@@ -91,13 +91,12 @@ def from_pretrained_step(
     checkpoint = open_checkpoint(folder)
     family, name, own = described(checkpoint, architecture)
     module = nn_variables.merge(model, shapes)
-    structure, wanted = in_shapes(name, **own)
-    reference = nn_variables.merge(structure, wanted)
-    other = f"the run's model is not that of {checkpoint.config_file}"
-    if found := list(likeness.differences(module, reference)):
-      few = errors.few(found, _MOST_NAMED, "; ")
-      raise errors.UserError(f"{other}: {few}.")
-    start.check_same(other, wanted, shapes)
+    reference = nn_variables.merge(*_made(checkpoint, name, own))
+    if found := likeness.differences(module, reference):
+      raise errors.UserError(
+        f"the run's model (here) is not that of {checkpoint.config_file}"
+        f" (there): {found}."
+      )
     return plan(checkpoint, family, module, shapes)
 
   def apply(
@@ -174,6 +173,18 @@ def described(
     family = architectures.of(settings)
   name, options = family.options(settings)
   return family, name, options
+
+
+def _made(
+  checkpoint: Checkpoint, name: str, options: Mapping[str, Any]
+) -> tuple[Structure, start.Variables]:
+  """The model in shapes; what it refuses begins with the file's name."""
+  try:
+    return in_shapes(name, **options)
+  except errors.UserError as error:
+    raise type(error)(
+      f"the model of {checkpoint.config_file}: {error}"
+    ) from error
 
 
 def in_shapes(name: str, **options: Any) -> tuple[Structure, start.Variables]:

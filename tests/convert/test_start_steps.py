@@ -125,6 +125,8 @@ def test_a_factory_of_ones_own_needs_no_line_here():
     ("deploy(3)", "not a name, nor name"),
     ("run", "directory=''; needed: the folder of a run"),
     ("run(directory=3)", "directory=3; needed"),
+    ("from_pretrained(3)", "not a name, nor name"),
+    ("from_pretrained('a', folder='b')", "not a name, nor name"),
     ("no_such_module:step", "imported: ModuleNotFoundError: No module named"),
     (f"{__name__}:nothing", "cannot be imported: AttributeError: .*nothing"),
     (f"{__name__}:no_step", "is a int; needed: a normjax.nn.start.StartStep"),
