@@ -41,6 +41,7 @@ class Architecture:
     entries: a model, maybe of shapes alone, to its tensors.
     prefix: which begins most names in a file of the whole model, and none in a
       file of the model without its head.
+    models: names, in the zoo, of what it writes; (): any may be asked of it.
     ignored: regular expressions, of whole names without the prefix, of tensors
       that hold no weights.
   """
@@ -50,6 +51,7 @@ class Architecture:
   options: Callable[[Settings], tuple[str, dict[str, Any]]]
   config: Callable[[nnx.Module], dict[str, Any]]
   entries: Callable[[nnx.Module], Declared]
+  models: tuple[str, ...] = ()
   prefix: str = ""
   ignored: tuple[str, ...] = ()
 

@@ -11,7 +11,7 @@ from flax import nnx
 from safetensors import numpy as safetensors
 
 import normjax
-from normjax import errors, faults, validate
+from normjax import errors, faults, models, validate
 from normjax.convert import architecture as architectures
 from normjax.convert import likeness, pretrained
 from normjax.convert.architecture import Architecture
@@ -20,7 +20,6 @@ from normjax.convert.settings import Settings
 from normjax.convert.weights.folder import CONFIG, WEIGHTS
 from normjax.nn import variables as nn_variables
 
-_MOST_NAMED = 3
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -92,15 +91,26 @@ def _described(
     known = [architectures.named(architecture, "architecture")]
   else:
     known = [architectures.get(name) for name in architectures.TABLE]
-  problems = {}
-  for family in known:
+  alike = [
+    family
+    for family in known
+    if not family.models
+    or type(model) in [models.get(name) for name in family.models]
+  ]
+  if not alike:
+    raise errors.UserError(
+      f"a {type(model).__name__} is of no architecture that is known"
+      f" ({', '.join(family.name for family in known)})."
+    )
+  problems = []
+  for family in alike:
     problem, config = _config(family, model)
     if not problem:
       return family, config
-    problems[family.name] = problem
-  said = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+    problems.append(f"{family.name}: {problem.rstrip('.')}")
   raise errors.UserError(
-    f"no architecture can say what this {type(model).__name__} is ({said})."
+    f"no config.json can say what this {type(model).__name__} is"
+    f" ({'; '.join(problems)})."
   )
 
 
@@ -110,9 +120,11 @@ def _config(
   """(what is in the way, the config)."""
   try:
     config = family.config(model)
+  except errors.UserError as error:
+    return str(error), {}
   except (AttributeError, KeyError, TypeError, IndexError) as error:
-    # A model of another kind lacks what this family describes.
-    return f"{type(error).__name__} {error}", {}
+    # It lacks a part that this family describes.
+    return f"{type(error).__name__}: {error}", {}
   try:
     name, options = family.options(Settings(config, CONFIG))
     module = nn_variables.merge(*pretrained.in_shapes(name, **options))

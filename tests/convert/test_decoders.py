@@ -337,7 +337,7 @@ def test_a_bias_is_no_detail(tmp_path):
   """Qwen2 is not LLaMA without biases, whose settings are the same."""
   options = {"num_layers": 1, "model_dim": 16, "num_heads": 4}
   model = models.make("llama", **options, attention_bias="query_key_value")
-  with pytest.raises(errors.UserError, match="query/bias is not there"):
+  with pytest.raises(errors.UserError, match="key/bias is not there"):
     convert.save_pretrained(model, tmp_path / "llama", architecture="llama")
   convert.save_pretrained(model, tmp_path / "any")
   written = json.loads((tmp_path / "any/config.json").read_text())

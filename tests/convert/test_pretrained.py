@@ -157,11 +157,11 @@ def test_a_config_that_does_not_fit_is_named(folder, values, message):
 def test_a_model_that_config_json_cannot_say_is_not_written(tmp_path):
   other = models.make("gpt2", norm="rms_norm", num_layers=1, model_dim=8)
   with pytest.raises(
-    errors.UserError, match=r"gpt2: .*norm is 'rms_norm' here"
+    errors.UserError, match=r"gpt2: its norm is 'rms_norm'; con"
   ):
     convert.save_pretrained(other, tmp_path / "out", architecture="gpt2")
   assert not (tmp_path / "out").exists()
-  with pytest.raises(errors.UserError, match="what this MLP is"):
+  with pytest.raises(errors.UserError, match="a MLP is of no architecture"):
     convert.save_pretrained(models.make("mlp"), tmp_path / "out")
   (tmp_path / "config.json").write_text("{}")
   with pytest.raises(errors.UserError, match=r"config\.json exists; choose"):

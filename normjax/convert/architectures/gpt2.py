@@ -8,6 +8,7 @@ from typing import Any
 
 from flax import nnx
 
+from normjax.convert import saying
 from normjax.convert.architecture import Architecture
 from normjax.convert.entries import Declared, Entry, Same
 from normjax.convert.settings import Settings
@@ -53,8 +54,12 @@ def _config(model: nnx.Module) -> dict[str, Any]:
     "n_embd": model.embedding.features,
     "n_inner": block.feed_forward.up.out_features,
     "n_positions": model.max_length,
-    "activation_function": _THEIRS[block.feed_forward.activation],
-    "layer_norm_epsilon": model.final_norm.norm.options["eps"],
+    "activation_function": saying.word(
+      "activation", _THEIRS, block.feed_forward.activation
+    ),
+    "layer_norm_epsilon": saying.norm_option(
+      model.final_norm, "layer_norm", "eps"
+    ),
     "tie_word_embeddings": model.tied_embeddings,
     "embd_pdrop": model.dropout_rate,
     "resid_pdrop": block.attention.dropout_rate,
@@ -138,6 +143,7 @@ ARCHITECTURE = Architecture(
   name="gpt2",
   answers_to=("gpt2", "GPT2LMHeadModel"),
   options=_options,
+  models=("gpt2",),
   config=_config,
   entries=_entries,
   prefix="transformer.",

@@ -9,6 +9,7 @@ from typing import Any
 
 from flax import nnx
 
+from normjax.convert import saying
 from normjax.convert.architecture import Architecture
 from normjax.convert.architectures import llama_layout, rotary_settings
 from normjax.convert.entries import Declared, Entry
@@ -64,8 +65,10 @@ def _config(model: nnx.Module) -> dict[str, Any]:
     "intermediate_size": block.feed_forward.up.out_features,
     "num_hidden_layers": len(model.layers),
     "num_attention_heads": num_heads,
-    "hidden_act": _THEIRS[block.feed_forward.activation],
-    "layer_norm_eps": model.final_norm.norm.options["eps"],
+    "hidden_act": saying.word(
+      "activation", _THEIRS, block.feed_forward.activation
+    ),
+    "layer_norm_eps": saying.norm_option(model.final_norm, "layer_norm", "eps"),
     "use_parallel_residual": block.parallel,
     "attention_bias": attention.out.bias is not None,
     "tie_word_embeddings": model.tied_embeddings,
@@ -139,6 +142,7 @@ ARCHITECTURE = Architecture(
   name="gpt_neox",
   answers_to=("gpt_neox", "GPTNeoXForCausalLM"),
   options=_options,
+  models=("llama",),
   config=_config,
   entries=_entries,
   prefix="gpt_neox.",

@@ -33,6 +33,7 @@ ARCHITECTURE = Architecture(
   name="llama",
   answers_to=("llama", "LlamaForCausalLM"),
   options=_options,
+  models=("llama",),
   config=_config,
   entries=llama_layout.entries,
   prefix=llama_layout.PREFIX,

@@ -10,6 +10,7 @@ from typing import Any
 
 from flax import nnx
 
+from normjax.convert import saying
 from normjax.convert.architectures import rotary_settings
 from normjax.convert.entries import Declared, Entry, Same
 from normjax.convert.settings import Settings
@@ -144,8 +145,10 @@ def config(model: nnx.Module, **more: Any) -> dict[str, Any]:
     "num_attention_heads": num_heads,
     "num_key_value_heads": attention.key.out_features[0],
     "head_dim": head_dim,
-    "hidden_act": _THEIR_GATES[feed_forward.activation],
-    "rms_norm_eps": model.final_norm.norm.options["eps"],
+    "hidden_act": saying.word(
+      "activation", _THEIR_GATES, feed_forward.activation
+    ),
+    "rms_norm_eps": saying.norm_option(model.final_norm, "rms_norm", "eps"),
     "tie_word_embeddings": model.tied_embeddings,
     "attention_dropout": 0.0,
     **rotary_settings.written(attention.rope_theta, attention.rope_scaling),

@@ -48,6 +48,7 @@ ARCHITECTURE = Architecture(
   name="olmo2",
   answers_to=("olmo2", "Olmo2ForCausalLM"),
   options=_options,
+  models=("llama",),
   config=_config,
   entries=_entries,
   prefix=llama_layout.PREFIX,

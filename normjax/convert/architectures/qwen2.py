@@ -32,6 +32,7 @@ ARCHITECTURE = Architecture(
   name="qwen2",
   answers_to=("qwen2", "Qwen2ForCausalLM"),
   options=_options,
+  models=("llama",),
   config=_config,
   entries=llama_layout.entries,
   prefix=llama_layout.PREFIX,

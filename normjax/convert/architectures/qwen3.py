@@ -44,6 +44,7 @@ ARCHITECTURE = Architecture(
   name="qwen3",
   answers_to=("qwen3", "Qwen3ForCausalLM"),
   options=_options,
+  models=("llama",),
   config=_config,
   entries=_entries,
   prefix=llama_layout.PREFIX,
