@@ -1,7 +1,7 @@
 """Whether two models compute the same function of their variables."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flax import nnx
@@ -24,7 +24,9 @@ _MOST_NAMED = 3
 _PLAIN = (bool, int, float, str, type(None))
 
 
-def differences(ours: nnx.Module, theirs: nnx.Module) -> str:
+def differences(
+  ours: nnx.Module, theirs: nnx.Module, without: Sequence[str] = ()
+) -> str:
   """What differs, in a line; "" where nothing does.
 
   "layers/0/attention.rope_theta is 1e4 here and 5e5 there (and 11 more)".
@@ -35,16 +37,23 @@ def differences(ours: nnx.Module, theirs: nnx.Module) -> str:
   Args:
     ours: a model, "here".
     theirs: another, "there".
+    without: paths of modules that are not compared.
   """
   places: dict[str, list[str]] = {}
   for place, said in _differences(ours, theirs):
-    places.setdefault(said, []).append(place)
+    if not is_within(place, without):
+      places.setdefault(said, []).append(place)
   lines = []
   for said, where in places.items():
     # Blocks of one kind differ in the same way.
     more = errors.and_more(len(where) - 1)
     lines.append(f"{where[0]}{said}" + (f" ({more})" if more else ""))
   return errors.few(lines, _MOST_NAMED, "; ")
+
+
+def is_within(path: str, modules: Sequence[str]) -> bool:
+  """Whether a path is that of one of the modules, or of a part of it."""
+  return any(f"{path}/".startswith(f"{module}/") for module in modules)
 
 
 def _differences(

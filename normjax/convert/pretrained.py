@@ -1,7 +1,7 @@
 """Released weights as a model, and as a step of a run's start."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from normjax.convert.weights import Checkpoint, Tensor, open_checkpoint
 from normjax.nn import start
 from normjax.nn import variables as nn_variables
 from normjax.nn.variables import Structure
+from normjax.registry import near_misses
 
 _MOST_NAMED = 3
 TOKENIZER = "tokenizer.json"
@@ -65,7 +66,9 @@ def from_pretrained(
 
 
 def from_pretrained_step(
-  folder: str = "", architecture: str | None = None
+  folder: str = "",
+  architecture: str | None = None,
+  without: str | Sequence[str] = (),
 ) -> start.StartStep:
   """A run that starts from released weights.
 
@@ -76,11 +79,14 @@ def from_pretrained_step(
   Args:
     folder: as of `from_pretrained`.
     architecture: what the model is, where config.json does not say it.
+    without: modules of the model, by path, that stay as they are drawn and may
+      be of other sizes: "head" for other classes.
 
   Raises:
     UserError: no folder is named. The step itself raises it where the files do
       not fit the model.
   """
+  without = (without,) if isinstance(without, str) else tuple(without)
   if not isinstance(folder, str) or not folder:
     raise errors.UserError(
       f"start step 'from_pretrained' has folder={folder!r}; needed: the folder"
@@ -92,18 +98,19 @@ def from_pretrained_step(
     family, name, own = described(checkpoint, architecture)
     module = nn_variables.merge(model, shapes)
     reference = nn_variables.merge(*_made(checkpoint, name, own))
-    if found := likeness.differences(module, reference):
+    _check_without(without, shapes)
+    if found := likeness.differences(module, reference, without):
       raise errors.UserError(
         f"the run's model (here) is not that of {checkpoint.config_file}"
         f" (there): {found}."
       )
-    return plan(checkpoint, family, module, shapes)
+    return plan(checkpoint, family, module, shapes, without)
 
   def apply(
     model: Structure, variables: start.Variables
   ) -> tuple[Structure, start.Variables]:
     shapes = jax.eval_shape(lambda: variables)
-    return model, planned(model, shapes)()
+    return model, planned(model, shapes)(drawn=variables)
 
   return start.StartStep(
     apply,
@@ -112,10 +119,22 @@ def from_pretrained_step(
   )
 
 
+def _check_without(without: Sequence[str], shapes: start.Variables) -> None:
+  paths = [path for tree in shapes.values() for path in flat(tree)]
+  modules = dict.fromkeys(path.rpartition("/")[0] for path in paths)
+  for name in without:
+    if not any(likeness.is_within(path, (name,)) for path in paths):
+      raise errors.UserError(
+        f"without={name!r}: the model has no such module."
+        f"{near_misses(name, modules)}"
+      )
+
+
 def pretrained_config(
   config: configure.ConfigDict,
   folder: str | Path,
   architecture: str | None = None,
+  without: str | Sequence[str] = (),
 ) -> configure.ConfigDict:
   """A run's config with the model, the norm and the start of a folder.
 
@@ -127,6 +146,7 @@ def pretrained_config(
     config: stays as it is.
     folder: as of `from_pretrained`.
     architecture: see there.
+    without: what is not read, as of the start step.
 
   Raises:
     UserError: what `from_pretrained` raises of a config.json.
@@ -136,6 +156,10 @@ def pretrained_config(
   said = f"folder={str(folder)!r}"
   if architecture is not None:
     said += f", architecture={architecture!r}"
+  if without:
+    said += (
+      f", without={without if isinstance(without, str) else (*without,)!r}"
+    )
   changed = {
     "model.name": name,
     "train.initialize_from": (f"from_pretrained({said})",),
@@ -179,6 +203,13 @@ def _made(
   checkpoint: Checkpoint, name: str, options: Mapping[str, Any]
 ) -> tuple[Structure, start.Variables]:
   """The model in shapes; what it refuses begins with the file's name."""
+  layers, held = options.get("num_layers", 1), len(checkpoint.tensors)
+  if isinstance(layers, int) and layers > held:
+    # Before so many are made, be it in shapes alone.
+    raise errors.DataError(
+      f"{checkpoint.config_file} says {layers} layers;"
+      f" {checkpoint.where} holds {held} tensors in all."
+    )
   try:
     return in_shapes(name, **options)
   except errors.UserError as error:
@@ -205,6 +236,7 @@ def plan(
   family: Architecture,
   module: nnx.Module,
   shapes: start.Variables,
+  without: Sequence[str] = (),
 ) -> Callable[..., start.Variables]:
   """How the model's variables are read, once all is known to fit.
 
@@ -213,10 +245,12 @@ def plan(
     family: of the model.
     module: in shapes.
     shapes: of its variables.
+    without: modules that are not read.
 
   Returns:
     (dtype of the parameters, or None for that of the model; what places an
-    array that is read, or None for NumPy's) -> variables.
+    array that is read, or None for NumPy's; drawn, what is not read) ->
+    variables.
 
   Raises:
     UserError: a tensor that is missing, left over, or of another shape; a
@@ -224,12 +258,20 @@ def plan(
   """
   declared = family.entries(module)
   found = _renamed(checkpoint, family)
-  entries = [entry for entry in declared if isinstance(entry, Entry)]
+  entries = [
+    entry
+    for entry in declared
+    if isinstance(entry, Entry)
+    and not all(likeness.is_within(path, without) for path in entry.ours)
+  ]
   own = {
-    path: leaf for tree in shapes.values() for path, leaf in flat(tree).items()
+    path: leaf
+    for tree in shapes.values()
+    for path, leaf in flat(tree).items()
+    if not likeness.is_within(path, without)
   }
   check_covered(family, entries, own)
-  _check_names(checkpoint, family, declared, found)
+  _check_names(checkpoint, family, declared, entries, found)
   wanted = {path: tuple(leaf.shape) for path, leaf in own.items()}
   for entry in entries:
     tensor = found[entry.theirs]
@@ -239,13 +281,19 @@ def plan(
   twins = [entry for entry in declared if isinstance(entry, Same)]
 
   def read(
-    dtype: str | None = None, place: Callable[..., Any] | None = None
+    dtype: str | None = None,
+    place: Callable[..., Any] | None = None,
+    drawn: start.Variables | None = None,
   ) -> start.Variables:
     for twin in twins:
       if twin.theirs in found:
         _check_equal(checkpoint, twin, found)
     trained = {*flat(shapes["params"])}
-    values = {}
+    values = {
+      path: leaf
+      for tree in (drawn or {}).values()
+      for path, leaf in flat(tree).items()
+    }
     for entry in entries:
       for path, value in entry.to_ours(found[entry.theirs].read()).items():
         chosen = dtype if dtype and path in trained else own[path].dtype
@@ -287,9 +335,10 @@ def _check_names(
   checkpoint: Checkpoint,
   family: Architecture,
   declared: list[Entry | Fixed | Same],
+  entries: list[Entry],
   found: Mapping[str, Tensor],
 ) -> None:
-  wanted = [entry.theirs for entry in declared if isinstance(entry, Entry)]
+  wanted = [entry.theirs for entry in entries]
   known = {entry.theirs for entry in declared}
   ignored = [re.compile(pattern) for pattern in family.ignored]
   missing = [name for name in wanted if name not in found]

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import tokenizers
@@ -135,6 +136,7 @@ def test_tensors_that_do_not_fit_are_named(folder, change, message):
     ({"n_embd": 32}, r"wte\.weight' is \(50, 16\); by .* it is \(50, 32\)"),
     ({"n_layer": 3}, r"lacks transformer\.h\.2\.attn"),
     ({"n_layer": 1}, r"no place for: transformer\.h\.1"),
+    ({"n_layer": 10**12}, r"says 1000000000000 layers; .* holds 28 tensors"),
     ({"n_layer": 0}, r"config\.json: n_layer=0; allowed: a whole number >= 1"),
     ({"n_head": "4"}, r"n_head='4'; allowed"),
     ({"n_head": 3}, r"the model of .*config\.json: .*num_heads=3"),
@@ -221,3 +223,42 @@ def test_a_config_of_a_folder_trains_its_model(folder, tmp_path):
   start.check(steps, drawn.model, drawn.shapes)
   with pytest.raises(errors.UserError, match=r"\(60, 16\) here and \(50, 16\)"):
     program.check_start(configure.override(config, {"data.vocab_size": 60}))
+
+
+def test_modules_that_are_left_out_stay_as_they_are_drawn(folder):
+  _change(folder, tie_word_embeddings=False)
+  tensors = _tensors(folder)
+  tensors["lm_head.weight"] = tensors["transformer.wte.weight"].copy()
+  _rewrite(folder, tensors)
+  found = convert.from_pretrained(folder)
+  other = models.make(
+    "gpt2",
+    vocab_size=60,
+    num_layers=2,
+    num_heads=4,
+    model_dim=16,
+    hidden_dim=40,
+    max_length=12,
+    norm="layer_norm(eps=1e-4)",
+    tied_embeddings=False,
+  )
+  model, variables = nn_variables.split(other)
+
+  def taken(without):
+    text = f"from_pretrained({str(folder)!r}, without={without!r})"
+    steps = [convert.start_step(text)]
+    start.check(steps, model, jax.eval_shape(lambda: variables))
+    return start.apply(steps, model, variables)[1]["params"]
+
+  got, drawn = taken(("head", "embedding")), variables["params"]
+  for name in ("head", "embedding"):
+    jax.tree.map(np.testing.assert_array_equal, got[name], drawn[name])
+  np.testing.assert_array_equal(
+    got["position_embedding"], found.position_embedding[...]
+  )
+  with pytest.raises(
+    errors.UserError, match=r"embedding/embedding is \(60, 16"
+  ):
+    taken("head")
+  with pytest.raises(errors.UserError, match="'haed'.*Did you mean 'head'"):
+    taken("haed")

@@ -45,7 +45,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
   where = Path(path).expanduser()
   if not where.exists():
     raise errors.DataError(
-      f"no folder {str(where)!r}; needed: one with {CONFIG} and {WEIGHTS}."
+      f"no folder {str(where)!r}; needed: one with {CONFIG} and {WEIGHTS};"
+      " nothing is downloaded."
     )
   weights = _weights(where) if where.is_dir() else where
   if weights.suffix == _GGUF:
