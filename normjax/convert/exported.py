@@ -13,7 +13,7 @@ from safetensors import numpy as safetensors
 import normjax
 from normjax import errors, faults, models, validate
 from normjax.convert import architecture as architectures
-from normjax.convert import likeness, pretrained
+from normjax.convert import likeness, pretrained, reading
 from normjax.convert.architecture import Architecture
 from normjax.convert.entries import Entry, Fixed
 from normjax.convert.settings import Settings
@@ -140,11 +140,11 @@ def _tensors(
   own = {
     path: leaf
     for tree in variables.values()
-    for path, leaf in pretrained.flat(tree).items()
+    for path, leaf in reading.flat(tree).items()
   }
   declared = family.entries(model)
   entries = [entry for entry in declared if isinstance(entry, Entry)]
-  pretrained.check_covered(family, entries, own)
+  reading.check_covered(family, entries, own)
   tensors = {
     entry.theirs: entry.value for entry in declared if isinstance(entry, Fixed)
   }
