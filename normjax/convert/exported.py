@@ -98,10 +98,8 @@ def _described(
     or type(model) in [models.get(name) for name in family.models]
   ]
   if not alike:
-    raise errors.UserError(
-      f"a {type(model).__name__} is of no architecture that is known"
-      f" ({', '.join(family.name for family in known)})."
-    )
+    names = ", ".join(family.name for family in known)
+    raise errors.UserError(f"no {type(model).__name__} is written as {names}.")
   problems = []
   for family in alike:
     problem, config = _config(family, model)

@@ -12,6 +12,7 @@ from normjax.nn.variables import value_of
 # What changes how a model is trained or run, and no logit of an evaluation but
 # for roundings.
 _RUN_ONLY = {
+  "deterministic",
   "dropout_rate",
   "drop_path_rate",
   "drop_path_rates",
@@ -19,6 +20,7 @@ _RUN_ONLY = {
   "impl",
   "remat",
   "scan_layers",
+  "use_running_average",
 }
 _MOST_NAMED = 3
 _PLAIN = (bool, int, float, str, type(None))

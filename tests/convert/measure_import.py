@@ -1,8 +1,9 @@
-"""Imports made-up GPT-2 weights of a size; prints seconds and bytes as JSON.
+"""Imports weights; prints seconds and bytes as JSON.
 
-    python -m tests.convert.measure_import FOLDER [safetensors | pytorch]
+    python -m tests.convert.measure_import FOLDER
 
-Run in a process of its own: the peak of a process never falls.
+A file of weights does as well. Run in a process of its own: the peak of a
+process never falls. `make` writes a folder of made-up ones.
 """
 
 import json
@@ -61,7 +62,7 @@ def main():
   jax.block_until_ready(
     jax.numpy.ones(3) + 1
   )  # JAX's own start is not counted.
-  file = folder / "model.safetensors"
+  file = folder / "model.safetensors" if folder.is_dir() else folder
   with file.open("rb") as opened:  # Warm; in pieces, which are no peak.
     while opened.read(1 << 20):
       pass
