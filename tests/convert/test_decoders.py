@@ -194,8 +194,14 @@ LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     (
       "llama",
       {"partial_rotary_factor": 0.5},
-      "partial_rotary_factor=0.5; models here have only 1.0",
+      "partial_rotary_factor=0.5; models here rotate all features",
     ),
+    (
+      "llama3",
+      {"rope_parameters": {"rope_type": "linear", "factor": 0.5}},
+      "config.json: rope_scaling linear: factor=0.5; allowed: .* >= 1",
+    ),
+    ("qwen2", {"layer_types": [["a"]]}, r"layer_types=\[\['a'\]\]; models"),
     ("llama", {"hidden_act": "relu2"}, "hidden_act='relu2'; allowed here"),
     ("llama", {"mlp_bias": "no"}, "mlp_bias='no'; allowed: true, false"),
     (
@@ -337,6 +343,7 @@ def test_a_bias_is_no_detail(tmp_path):
   """Qwen2 is not LLaMA without biases, whose settings are the same."""
   options = {"num_layers": 1, "model_dim": 16, "num_heads": 4}
   model = models.make("llama", **options, attention_bias="query_key_value")
+  model.eval()  # As a finished run has it, which is no setting either.
   with pytest.raises(errors.UserError, match="key/bias is not there"):
     convert.save_pretrained(model, tmp_path / "llama", architecture="llama")
   convert.save_pretrained(model, tmp_path / "any")

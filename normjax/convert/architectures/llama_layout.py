@@ -111,8 +111,8 @@ def biases(attention: str, feed_forward: bool) -> dict[str, Any]:
 
 def check_full_attention(settings: Settings) -> None:
   """Raises UserError where some layers see a window of tokens only."""
-  kinds = settings.get("layer_types", ["full_attention"])
-  if not isinstance(kinds, list) or {*kinds} != {"full_attention"}:
+  kinds = settings.get("layer_types", [])
+  if not isinstance(kinds, list) or any(k != "full_attention" for k in kinds):
     settings.refuse("layer_types", "models here have only 'full_attention'")
   # Of this layer on, where the kinds are not listed.
   first = settings.count("max_window_layers", 28)

@@ -9,7 +9,9 @@ Read: huggingface/transformers (Apache-2.0), modeling_rope_utils.py.
 from collections.abc import Mapping
 from typing import Any
 
+from normjax import errors
 from normjax.convert.settings import Settings
+from normjax.nn import rotary_scaling
 from normjax.nn.rotary_scaling import RotaryScaling
 
 # Our options of "llama3" by their names of them.
@@ -75,7 +77,12 @@ def _scaling(settings: Settings, block: Settings, name: str) -> str:
       length = holder.count(_LENGTH)
     options[_LLAMA3[_LENGTH]] = length
   said = ", ".join(f"{key}={value!r}" for key, value in options.items())
-  return f"{name}({said})"
+  scaling = f"{name}({said})"
+  try:
+    rotary_scaling.resolve(scaling)
+  except errors.UserError as error:
+    raise type(error)(f"{settings.where}: {error}") from error
+  return scaling
 
 
 def _rotary_dim(
@@ -88,7 +95,8 @@ def _rotary_dim(
   inside = "partial_rotary_factor"
   if share is None:
     for holder in (settings, block):
-      holder.only(inside, 1.0, 1)
+      if holder.number(inside, 1.0) != 1.0:
+        holder.refuse(inside, "models here rotate all features of such a head")
     if size % 2:
       settings.refuse(
         "head_dim" if "head_dim" in settings else "num_attention_heads",
