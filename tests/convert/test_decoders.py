@@ -12,6 +12,7 @@ from safetensors import numpy as safetensors
 
 from normjax import convert, errors, models
 from normjax.convert import architecture, pretrained
+from normjax.convert.architectures import rotary_settings
 from normjax.convert.settings import Settings
 from tests import support
 
@@ -251,6 +252,15 @@ def test_a_window_that_no_layer_reaches_is_none():
   config = {**_config("qwen2"), "layer_types": None}
   window = {"use_sliding_window": True, "max_window_layers": 28}
   assert _options({**config, **window}) == _options(config)
+
+
+def test_a_share_says_every_number_of_features():
+  """A product of size and share is rounded down, and shares are rounded."""
+  for size in range(2, 257):
+    for rotary_dim in range(2, size + 1, 2):
+      share = rotary_settings.share_of(rotary_dim, size)
+      assert int(size * share) == rotary_dim
+      assert share <= 1.0
 
 
 # Parameters of released models, as their model cards and papers count them.
