@@ -22,11 +22,12 @@ _READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
   ".pth": torch_file.tensors,
   ".pt": torch_file.tensors,
 }
+_INDEX = ".index.json"
 _LOOKED_FOR = (
   WEIGHTS,
-  f"{WEIGHTS}.index.json",
+  f"{WEIGHTS}{_INDEX}",
   "pytorch_model.bin",
-  "pytorch_model.bin.index.json",
+  f"pytorch_model.bin{_INDEX}",
 )
 
 
@@ -77,8 +78,12 @@ def _weights(folder: Path) -> Path:
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
-  if file.name.endswith(".index.json"):
+  if file.name.endswith(_INDEX):
     return _sharded(file)
+  return _whole(file)
+
+
+def _whole(file: Path) -> dict[str, Tensor]:
   if file.suffix not in _READERS:
     raise errors.DataError(
       f"{file} is no file of weights; allowed: {', '.join((*_READERS, _GGUF))}."
@@ -106,7 +111,7 @@ def _sharded(index: Path) -> dict[str, Tensor]:
           f"{index} names {name!r}, which is not there: a part of the weights"
           " is missing."
         )
-      parts[name] = _tensors(file)
+      parts[name] = _whole(file)
     if tensor not in parts[name]:
       raise errors.DataError(
         f"{file} lacks {tensor!r}, which {index} puts there."

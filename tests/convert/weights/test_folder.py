@@ -62,6 +62,7 @@ def test_parts_of_pytorch(tmp_path):
     ({"a": "2.safetensors"}, "2.safetensors lacks 'a', which"),
     ({"a": "3.safetensors"}, "'3.safetensors', which is not there: a part"),
     ({"a": "config.json"}, "config.json is no file of weights"),
+    ({"a": "model.safetensors.index.json"}, "json is no file of weights"),
   ],
 )
 def test_an_index_that_leads_elsewhere(tmp_path, places, message):
