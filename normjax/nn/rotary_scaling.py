@@ -18,6 +18,8 @@ class RotaryScaling:
     name: as in a config.
     rule: (frequencies, **options) to frequencies, float64, radians per token.
     options: every option with its value.
+    formula: what becomes of a frequency f, for the reference.
+    source: the paper, or where it was read.
   """
 
   name: str
@@ -25,6 +27,8 @@ class RotaryScaling:
   options: Mapping[str, float] = dataclasses.field(
     default_factory=dict, hash=False
   )
+  formula: str = dataclasses.field(default="", compare=False)
+  source: str = dataclasses.field(default="", compare=False)
 
   def __call__(self, frequency: np.ndarray) -> np.ndarray:
     """The frequencies that rotate."""
@@ -63,7 +67,13 @@ def linear(factor: float = 2.0) -> RotaryScaling:
     factor: new length over old, >= 1.
   """
   validate.number("rope_scaling linear", "factor", factor, least=1.0)
-  return RotaryScaling("linear", _linear, {"factor": float(factor)})
+  return RotaryScaling(
+    "linear",
+    _linear,
+    {"factor": float(factor)},
+    formula="f / factor",
+    source="Chen et al. 2023, arXiv:2306.15595",
+  )
 
 
 def llama3(
@@ -103,12 +113,18 @@ def llama3(
     "high_frequency_factor": float(high_frequency_factor),
     "original_length": original_length,
   }
-  return RotaryScaling("llama3", _llama3, options)
+  return RotaryScaling(
+    "llama3",
+    _llama3,
+    options,
+    formula="f / factor where slow, f where fast, between them in between",
+    source="LLaMA 3.1, as in transformers",
+  )
 
 
 TABLE: Table[RotaryScaling] = Table(
   "rope_scaling",
-  (RotaryScaling("none", _unchanged), linear(), llama3()),
+  (RotaryScaling("none", _unchanged, formula="f"), linear(), llama3()),
   {"linear": linear, "llama3": llama3},
 )
 resolve = TABLE.resolve
