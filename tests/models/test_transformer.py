@@ -5,8 +5,11 @@ import pytest
 from flax import nnx
 
 from normjax import errors, models
+from normjax.nn import model_roles, roles
 from normjax.nn import placement as placements
 from normjax.nn import variables as nn_variables
+from normjax.record import probes
+from normjax.train.sharding import layout_rules
 from tests.contracts import model_contract
 
 TINY = model_contract.SIZES["llama"]
@@ -201,3 +204,33 @@ def test_float64_is_asked_for_and_needs_jax_to_have_it():
         return models.make("llama", **TINY, **options)(_tokens())
 
       assert jax.eval_shape(logits).dtype == jnp.float64
+
+
+def test_parameters_of_released_decoders_are_known_and_split_by_head():
+  """Qwen3's heads are not d / h; NeoX has a norm and biases more."""
+  options = {"head_dim": 6, "num_heads": 4, "num_kv_heads": 2, "model_dim": 16}
+  model = nnx.eval_shape(
+    lambda: models.make(
+      "llama",
+      **{**TINY, **options},
+      attention_bias="query_key_value",
+      output_gate="elementwise",
+      placement="parallel_two_norms",
+      slot_norms={"query_key": "rms_norm"},
+    )
+  )
+  known = model_roles.of(model)
+  shapes = nn_variables.split(model)[1]["params"]
+  split = layout_rules.Splitting({"tensor": 2}, min_size=1)
+  specs = {}
+  for path, leaf in probes.named_leaves(shapes):
+    role = known[path]
+    assert role.kind is not roles.Kind.OTHER, path
+    specs[path.removeprefix("layers/0/attention/")] = (
+      *split(path, role, leaf.shape),
+    )
+  heads = (None, "tensor", None)
+  assert specs["query/kernel"] == specs["key/kernel"] == heads
+  assert specs["out/kernel"] == ("tensor", None, None)
+  assert specs["output_gate/kernel"] == (None, "tensor")
+  assert specs["query/bias"] == specs["query_norm/scale"] == ()
