@@ -34,7 +34,9 @@ def transformer_options() -> dict[str, Any]:
     "reader_output_scales": placeholder(str),
     # Stochastic depth of the last block; linear in depth, timm's drop path.
     "drop_path_rate": 0.0,
-    # Inside attention.
+    # Inside attention. None: d / num_heads; as use_bias says.
+    "head_dim": placeholder(int),
+    "attention_bias": placeholder(str),
     "mixing": "softmax",
     # None: as goes with the placement, "joint" for reordered, else "head".
     "query_key_norm_axes": placeholder(str),
@@ -64,6 +66,10 @@ def get_config() -> ml_collections.ConfigDict:
       "num_kv_heads": placeholder(int),
       "activation": "swiglu",
       "rope_theta": 10_000.0,
+      # How many features of a head rotate, None: all; and the frequencies of
+      # longer sequences, "llama3(factor=32.0)".
+      "rotary_dim": placeholder(int),
+      "rope_scaling": "none",
       "use_bias": False,
       "dropout_rate": 0.0,
       "tied_embeddings": False,

@@ -27,7 +27,13 @@ from normjax import (
   optim,
   registry,
 )
-from normjax.nn import initial, mixing, placement, residual_scaling
+from normjax.nn import (
+  initial,
+  mixing,
+  placement,
+  residual_scaling,
+  rotary_scaling,
+)
 from normjax.norms import weights
 from normjax.similarity import heads
 from normjax.train import schedules
@@ -171,6 +177,13 @@ branches.""",
   ),
   Kind(
     "inits", "Initializations", "model.init", initial.TABLE, intro=_INIT_INTRO
+  ),
+  Kind(
+    "rotary_scalings", "Rotary scalings", "model.rope_scaling",
+    rotary_scaling.TABLE,
+    intro="""\
+`rope_scaling` of `llama`: what becomes of the rotary frequencies f, in radians
+per token, for sequences longer than those that were trained on.""",
   ),
   Kind(
     "mixings", "Attention mixings", "model.mixing", mixing.TABLE,

@@ -47,6 +47,7 @@ CONTENTS = {
     "Norms": "docs/guides/norms.md",
     "Optimizers": "docs/guides/optimizers.md",
     "Models": "docs/guides/models.md",
+    "Released weights": "docs/guides/weights.md",
     "Data": "docs/guides/data.md",
     "Runs as objects": "docs/guides/runs.md",
     "Bring your own": "docs/guides/own_parts.md",

@@ -25,8 +25,8 @@ from normjax.similarity import heads
 
 USAGE = (
   "list [norms|weight_norms|optimizers|models|heads|data|objectives|metrics"
-  "|start_steps|placements|residual_scalings|inits|mixings|schedules|sweeps"
-  "|papers|adaptation]"
+  "|start_steps|placements|residual_scalings|inits|rotary_scalings|mixings"
+  "|schedules|sweeps|papers|adaptation]"
 )
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
 # What has no config, by name, from "module:factory": options of a model,
@@ -43,6 +43,7 @@ _IMPORTED = {
   "placements": "normjax.nn.placement:TABLE",
   "residual_scalings": "normjax.nn.residual_scaling:TABLE",
   "inits": "normjax.nn.initial:TABLE",
+  "rotary_scalings": "normjax.nn.rotary_scaling:TABLE",
   "mixings": "normjax.nn.mixing:TABLE",
   "schedules": "normjax.train.schedules:TABLE",
 }

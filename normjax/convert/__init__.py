@@ -3,13 +3,20 @@
 model = convert.deploy(model)
 model, account = convert.fold(model)
 model = convert.pre_crms_norm(model)
+model = convert.from_pretrained("folder")    # released weights
+convert.save_pretrained(model, "other_folder")
+config = convert.pretrained_config(config, "folder")    # a run of them
 step = convert.start_step("deploy")    # in a config: train.initialize_from
 """
+
+import re
 
 from normjax import errors
 from normjax.convert.deploy import deploy
 from normjax.convert.equivalence import pre_crms_norm, pre_rms_norm, recentre
+from normjax.convert.exported import save_pretrained
 from normjax.convert.folding import fold
+from normjax.convert.pretrained import from_pretrained, pretrained_config
 from normjax.nn.start import StartStep
 from normjax.registry import Registry, is_outside
 
@@ -22,10 +29,14 @@ TABLE = {
   "pre_rms_norm": "normjax.convert.equivalence:pre_rms_norm_step",
   "pre_crms_norm": "normjax.convert.equivalence:pre_crms_norm_step",
   "pretrained": "normjax.train.pretrained:pretrained",
+  "from_pretrained": "normjax.convert.pretrained:from_pretrained_step",
 }
 _KIND = "start step"
 _REGISTRY = Registry(_KIND, TABLE, from_outside=True)
 names = _REGISTRY.names
+# A folder may be given without its option's name: from_pretrained("gpt2").
+_FOLDERS = {"run": "directory", "from_pretrained": "folder"}
+_OF_FOLDER = re.compile(rf"^({'|'.join(_FOLDERS)})\(\s*(?=['\"])")
 
 
 def start_step(text: str) -> StartStep:
@@ -33,7 +44,8 @@ def start_step(text: str) -> StartStep:
 
   Args:
     text: "name" or "name(option=value, …)", the name one of the table or
-      "package.module:factory". A text with a slash is the folder of a run.
+      "package.module:factory". A text with a slash is the folder of a run. The
+      folder of `run` and of `from_pretrained` needs no "option=".
 
   Raises:
     UserError: neither; a factory of one's own that cannot be imported, or
@@ -41,6 +53,7 @@ def start_step(text: str) -> StartStep:
   """
   if "/" in text.partition("(")[0]:
     return _REGISTRY.make("run", directory=text)
+  text = _OF_FOLDER.sub(lambda m: f"{m[1]}({_FOLDERS[m[1]]}=", text)
   try:
     step = _REGISTRY.resolve(text)
   except errors.UnknownNameError as error:
@@ -64,10 +77,13 @@ __all__ = [
   "TABLE",
   "deploy",
   "fold",
+  "from_pretrained",
   "names",
   "pre_crms_norm",
   "pre_rms_norm",
+  "pretrained_config",
   "reads_as_step",
   "recentre",
+  "save_pretrained",
   "start_step",
 ]

@@ -171,7 +171,7 @@ class FixupCifarResNet(nnx.Module):
       inputs,
       num_classes,
       kernel_init=nnx.initializers.zeros,
-      preferred_element_type=jnp.float32,
+      preferred_element_type=checks.logits_dtype(self.dtype),
       **shared,
     )
 

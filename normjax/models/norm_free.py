@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax.nn import roles
+from normjax.nn import checks, roles
 from normjax.nn.activation import Activation
 from normjax.nn.conv import Conv
 from normjax.nn.dropout import drop_examples, dropout, split
@@ -326,7 +326,7 @@ class NormFree(HasNoise):
       num_classes,
       kernel_init=nnx.initializers.normal(0.01),
       dtype=branch.dtype,
-      preferred_element_type=jnp.float32,
+      preferred_element_type=checks.logits_dtype(branch.dtype),
       rngs=rngs,
     )
 

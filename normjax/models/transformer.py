@@ -66,6 +66,10 @@ def choose_size(
   return {**sizes[size], **given}
 
 
+# What a model without rotary positions does not offer of `Stack`.
+NO_ROTATION = frozenset({"causal", "rope_theta", "rotary_dim", "rope_scaling"})
+
+
 class _Decoder(HasTiedHead, Stack):
   """Token embedding, causal blocks and a head."""
 
@@ -134,7 +138,7 @@ class _Decoder(HasTiedHead, Stack):
         use_bias=False,
         kernel_init=self.head_init,
         dtype=dtype,
-        preferred_element_type=jnp.float32,
+        preferred_element_type=checks.logits_dtype(dtype),
         dot_general=products.dot_general,
         rngs=rngs,
       )
@@ -162,7 +166,7 @@ class _Decoder(HasTiedHead, Stack):
       key: of dropout; needed where there is some in training.
 
     Returns:
-      (b, t, v), float32.
+      (b, t, v), float32; float64 where that is computed with.
 
     Raises:
       UserError: tokens or positions out of range, tokens that are not (b, t),
@@ -200,8 +204,9 @@ class _Decoder(HasTiedHead, Stack):
       return self.head(x_btd)
     embedding_vd = self.embedding.embedding[...].astype(x_btd.dtype)
     # Summed in float32 and left there: bfloat16 logits would be rounded.
+    wide = checks.logits_dtype(x_btd.dtype)
     return jnp.einsum(
-      "btd,vd->btv", x_btd, embedding_vd, preferred_element_type=jnp.float32
+      "btd,vd->btv", x_btd, embedding_vd, preferred_element_type=wide
     )
 
   def _positions(
@@ -275,7 +280,9 @@ class Llama(_Decoder):
       embedding_std: standard deviation with which the embeddings of tokens
         start; Mix-LN's code (pixeli99/MixLN) has sqrt(2 / 5).
       compute_dtype: "float32" or "bfloat16"; parameters, statistics and
-        logits are float32 either way.
+        logits are float32 either way. "float64", where JAX has it, for exact
+        comparisons: statistics and logits are float64 then, parameters as they
+        are set.
       rngs: stream "params".
       **stack: the other options of `normjax.nn.stack.Stack`.
 
@@ -315,6 +322,8 @@ class Llama(_Decoder):
 
 class GPT2(_Decoder):
   """Learned positions, GELU, biases and a tied head: Radford et al. 2019."""
+
+  fixes_options: ClassVar[frozenset[str]] = NO_ROTATION
 
   def __init__(
     self,

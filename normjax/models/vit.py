@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms, validate
-from normjax.models.transformer import choose_size
+from normjax.models.transformer import NO_ROTATION, choose_size
 from normjax.nn import checks, roles
 from normjax.nn.dropout import dropout, split
 from normjax.nn.output import Output
@@ -41,7 +41,7 @@ class ViT(Stack):
 
   reads: ClassVar[frozenset[str]] = frozenset({"images"})
   hands_options_to: ClassVar[tuple[type, ...]] = (Stack,)
-  fixes_options: ClassVar[frozenset[str]] = frozenset({"causal", "rope_theta"})
+  fixes_options: ClassVar[frozenset[str]] = NO_ROTATION
   parameter_roles: ClassVar[roles.Declared] = {
     "patch_conv/kernel": roles.conv("channels", "embed"),
     "patch_conv/bias": roles.bias("embed"),

@@ -12,7 +12,13 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from normjax import norms
-from normjax.nn import attention_checks, neighbours, products, roles
+from normjax.nn import (
+  attention_checks,
+  neighbours,
+  products,
+  roles,
+  rotary_scaling,
+)
 from normjax.nn import mixing as mixing_lib
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
@@ -45,9 +51,12 @@ class Attention(HasNoise):
     num_heads: int,
     *,
     num_kv_heads: int | None = None,
+    head_dim: int | None = None,
     causal: bool = True,
     rope_theta: float | None = 10_000.0,
-    use_bias: bool = False,
+    rotary_dim: int | None = None,
+    rope_scaling: str | rotary_scaling.RotaryScaling = "none",
+    use_bias: bool | Literal["query_key_value"] = False,
     dropout_rate: float = 0.0,
     mixing: mixing_lib.MixingSpec = "softmax",
     query_key_norm: norms.NormSpec | None = None,
@@ -70,12 +79,17 @@ class Attention(HasNoise):
 
     Args:
       model_dim: d.
-      num_heads: h; divides d, and d / h is even for the rotation.
+      num_heads: h.
       num_kv_heads: key and value heads, dividing h (arXiv:2305.13245);
         None: h.
+      head_dim: k, features of a head; None: d / h, which h then divides.
       causal: whether position t sees only s <= t.
       rope_theta: base of the rotary frequencies; None: no rotation.
-      use_bias: of every linear layer here.
+      rotary_dim: how many features of a head rotate, the first ones; even;
+        None: all.
+      rope_scaling: of the frequencies, one of `rotary_scaling.TABLE`.
+      use_bias: of every linear layer here; "query_key_value": of these three
+        alone (Qwen2).
       dropout_rate: on the output.
       mixing: how values are mixed: a name of `normjax.nn.mixing`, or a mapping
         with "name" and its options.
@@ -119,8 +133,12 @@ class Attention(HasNoise):
       model_dim=model_dim,
       num_heads=num_heads,
       num_kv_heads=kv_heads,
+      head_dim=head_dim,
       causal=causal,
       rope_theta=rope_theta,
+      rotary_dim=rotary_dim,
+      rope_scaling=rope_scaling,
+      use_bias=use_bias,
       query_key_norm=query_key_norm,
       query_key_norm_axes=query_key_norm_axes,
       query_key_norm_after_rotation=query_key_norm_after_rotation,
@@ -129,8 +147,11 @@ class Attention(HasNoise):
       logit_cap=logit_cap,
       output_gate=output_gate,
     )
-    head_dim = model_dim // num_heads
+    head_dim = model_dim // num_heads if head_dim is None else head_dim
     self.causal, self.rope_theta, self.head_dim = causal, rope_theta, head_dim
+    self.rotary_dim = head_dim if rotary_dim is None else rotary_dim
+    self.rope_scaling = rotary_scaling.resolve(rope_scaling)
+    bias_elsewhere = use_bias is True
     self.dropout_rate, self.logit_cap = dropout_rate, logit_cap
     self.joint = query_key_norm_axes == "joint"
     self.norm_last = query_key_norm_after_rotation
@@ -141,7 +162,7 @@ class Attention(HasNoise):
       return nnx.LinearGeneral(
         model_dim,
         (heads, head_dim),
-        use_bias=use_bias,
+        use_bias=bool(use_bias),
         kernel_init=init,
         dtype=dtype,
         rngs=rngs,
@@ -164,7 +185,7 @@ class Attention(HasNoise):
       (num_heads, head_dim),
       model_dim,
       axis=(-2, -1),
-      use_bias=use_bias,
+      use_bias=bias_elsewhere,
       kernel_init=out_init,
       dtype=dtype,
       rngs=rngs,
@@ -186,8 +207,8 @@ class Attention(HasNoise):
     self.learned_temperature = learned_temperature
     self.output_gate = output_gate and nnx.Linear(
       model_dim,
-      num_heads if self.headwise else model_dim,
-      use_bias=use_bias,
+      num_heads if self.headwise else num_heads * head_dim,
+      use_bias=bias_elsewhere,
       kernel_init=kernel_init,
       dtype=dtype,
       dot_general=products.dot_general,
@@ -253,7 +274,9 @@ class Attention(HasNoise):
     if not self.rope_theta:
       return None
     wide = jnp.promote_types(dtype, jnp.float32)
-    return table(positions, self.head_dim, self.rope_theta, wide)
+    return table(
+      positions, self.rotary_dim, self.rope_theta, wide, self.rope_scaling
+    )
 
   def __call__(
     self,

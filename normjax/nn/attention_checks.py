@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from normjax import errors, norms, validate
-from normjax.nn import mixing
+from normjax.nn import mixing, rotary_scaling
 from normjax.types import Array
 
 
@@ -36,8 +36,12 @@ def check(
   model_dim: int,
   num_heads: int,
   num_kv_heads: int,
+  head_dim: int | None,
   causal: bool,
   rope_theta: float | None,
+  rotary_dim: int | None,
+  rope_scaling: str | rotary_scaling.RotaryScaling,
+  use_bias: bool | str,
   query_key_norm: norms.NormSpec | None,
   query_key_norm_axes: str,
   query_key_norm_after_rotation: bool,
@@ -51,7 +55,15 @@ def check(
   Raises:
     UserError: the message names the option, its value and what is allowed.
   """
-  _check_sizes(model_dim, num_heads, num_kv_heads, rope_theta)
+  if rope_theta is not None:
+    validate.positive("attention", rope_theta=rope_theta)
+  pairs = rope_theta is not None and rotary_dim is None
+  _check_sizes(model_dim, num_heads, num_kv_heads, head_dim, pairs)
+  size = model_dim // num_heads if head_dim is None else head_dim
+  _check_rotation(method, size, rope_theta, rotary_dim, rope_scaling)
+  validate.choice(
+    "attention", "use_bias", use_bias, (False, True, "query_key_value")
+  )
   validate.choice(
     "attention",
     "query_key_norm_axes",
@@ -90,24 +102,31 @@ def check(
 
 
 def _check_sizes(
-  model_dim: int, num_heads: int, num_kv_heads: int, rope_theta: float | None
+  model_dim: int,
+  num_heads: int,
+  num_kv_heads: int,
+  head_dim: int | None,
+  pairs: bool,
 ) -> None:
+  """Checks what divides what; `pairs`: whether all of a head rotates."""
   validate.counts(
     "attention",
     model_dim=model_dim,
     num_heads=num_heads,
     num_kv_heads=num_kv_heads,
   )
-  if rope_theta is not None:
-    validate.positive("attention", rope_theta=rope_theta)
-  halves, part = (2, "half of ") if rope_theta is not None else (1, "")
-  if model_dim % (halves * num_heads):
+  halves, part = (2, "half of ") if pairs else (1, "")
+  why = ", since rope_theta rotates pairs" if pairs else ""
+  if head_dim is not None:
+    validate.counts("attention", head_dim=head_dim)
+    if head_dim % halves:
+      validate.refuse("attention", "head_dim", head_dim, f"an even number{why}")
+  elif model_dim % (halves * num_heads):
     validate.refuse(
       "attention",
       "num_heads",
       num_heads,
-      f"a divisor of {part}model_dim={model_dim}"
-      + (", since rope_theta rotates pairs" if part else ""),
+      f"a divisor of {part}model_dim={model_dim}{why}",
     )
   if num_heads % num_kv_heads:
     validate.refuse(
@@ -115,6 +134,44 @@ def _check_sizes(
       "num_kv_heads",
       num_kv_heads,
       f"a divisor of num_heads={num_heads}",
+    )
+
+
+def _check_rotation(
+  method: mixing.Mixing,
+  size: int,
+  rope_theta: float | None,
+  rotary_dim: int | None,
+  rope_scaling: str | rotary_scaling.RotaryScaling,
+) -> None:
+  """Checks how heads of this size rotate."""
+  scaling = rotary_scaling.resolve(rope_scaling).name
+  if rope_theta is None:
+    given = {
+      "rotary_dim": rotary_dim,
+      "rope_scaling": None if scaling == "none" else rope_scaling,
+    }
+    for option, value in given.items():
+      if value is not None:
+        raise errors.UserError(
+          f"{option}={value!r} is about a rotation, and rope_theta=None is"
+          f" none; give it a base, or leave {option} out."
+        )
+    return
+  if rotary_dim is None:
+    return
+  validate.counts("attention", rotary_dim=rotary_dim)
+  if rotary_dim % 2 or rotary_dim > size:
+    validate.refuse(
+      "attention",
+      "rotary_dim",
+      rotary_dim,
+      f"an even number up to the {size} features of a head",
+    )
+  if method.traits.rotation == "features":
+    raise errors.UserError(
+      f"mixing {method.name!r} rotates features of its own, all of them;"
+      f" rotary_dim={rotary_dim} must be None."
     )
 
 

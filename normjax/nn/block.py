@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms
-from normjax.nn import neighbours, roles
+from normjax.nn import neighbours, residual_branch, roles
 from normjax.nn import placement as placement_lib
 from normjax.nn.attention import Attention
 from normjax.nn.dropout import drop_examples, drop_path_keys
@@ -71,14 +71,14 @@ class Block(nnx.Module):
     self.attention, self.feed_forward = attention, feed_forward
     # Tuples in the order of BRANCHES: Flax hashes what is static.
     self.structures = tuple(getattr(layer, name) for name in BRANCHES)
-    self.parallel = layer.parallel
+    self.parallel, self.shared = layer.parallel, layer.shared_norms
     self.constant = scaling.constant(num_branches)
     self.offsets = scaling.offsets
     around = []
     for name, structure in zip(BRANCHES, self.structures, strict=True):
       slots = sorted(structure.slots & {"input", "output", "stream"})
-      # Parallel branches share the norms of the first.
-      shares = layer.parallel and name == "feed_forward"
+      # Those that share have the norms of the first.
+      shares = layer.parallel and self.shared and name == "feed_forward"
       around.append(() if shares else tuple(slots))
       for slot in around[-1]:
         norm = NormLayer(slot_norms[f"{name}_{slot}"], (model_dim,), rngs=rngs)
@@ -140,13 +140,17 @@ class Block(nnx.Module):
     slots = self._norms(0, train, mask_bt)
     if self.parallel:
       factors = [self._factor(branch) for branch in (0, 1)]
+      if not self.shared:
+        attend = _normalized(attend, slots, gains)
+        feed = _normalized(feed, self._norms(1, train, mask_bt), gains)
+        slots, gains = {}, placement_lib.Gains(stream=gains.stream)
 
       def both(h_btd: Array) -> Array:
-        return placement_lib.scaled(
+        return residual_branch.scaled(
           attend(h_btd), factors[0]
-        ) + placement_lib.scaled(feed(h_btd), factors[1])
+        ) + residual_branch.scaled(feed(h_btd), factors[1])
 
-      x_btd = placement_lib.residual(
+      x_btd = residual_branch.residual(
         x_btd, both, slots, gains=gains, drop=drops[0]
       )
     else:
@@ -260,7 +264,7 @@ class Block(nnx.Module):
     return {slot: normalize(slot) for slot in self.around[branch]}
 
   def _add(self, x_btd, branch: int, function, slots, gains, drop) -> Array:
-    return placement_lib.residual(
+    return residual_branch.residual(
       x_btd,
       function,
       slots,
@@ -271,12 +275,21 @@ class Block(nnx.Module):
     )
 
 
+def _normalized(
+  branch: residual_branch.Fn,
+  norms: Mapping[str, residual_branch.Fn],
+  gains: placement_lib.Gains,
+) -> residual_branch.Fn:
+  """The branch between norms of its own."""
+  return lambda x_btd: residual_branch.taken(x_btd, branch, norms, gains)[1]
+
+
 def _drops(
   rate: float | Array, key: Array | None
-) -> list[placement_lib.Fn | None]:
+) -> list[residual_branch.Fn | None]:
   """Drop path of each branch."""
 
-  def of(key: Array | None) -> placement_lib.Fn | None:
+  def of(key: Array | None) -> residual_branch.Fn | None:
     if key is None:
       return None
     return lambda y: drop_examples(y, rate, key, rescaled=True)

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from normjax import errors, norms, validate
 from normjax.types import Array
 
-COMPUTE_DTYPES = ("float32", "bfloat16")
+COMPUTE_DTYPES = ("float32", "bfloat16", "float64")
 
 
 def check_input_shape(input_shape: tuple[int, ...]) -> None:
@@ -129,11 +130,22 @@ def check_no_norm(norm: norms.NormSpec) -> None:
     )
 
 
+def logits_dtype(dtype: DTypeLike) -> jnp.dtype:
+  """Of sums that bfloat16 would round: float32, or float64 for float64."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
 def compute_dtype(name: str) -> jnp.dtype:
   """The dtype of that name.
 
   Raises:
-    UserError: it is none of `COMPUTE_DTYPES`.
+    UserError: it is none of `COMPUTE_DTYPES`, or float64 where JAX has none.
   """
   validate.choice("", "compute_dtype", name, COMPUTE_DTYPES)
+  if name == "float64" and not jax.config.jax_enable_x64:
+    raise errors.UserError(
+      "compute_dtype='float64': JAX rounds to float32 unless it is told"
+      " otherwise: jax.config.update('jax_enable_x64', True), or"
+      " JAX_ENABLE_X64=1 in the environment."
+    )
   return jnp.dtype(name)

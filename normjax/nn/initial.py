@@ -152,6 +152,13 @@ TABLE: Table[Init] = Table(
       source="GPT-J: Wang, Komatsuzaki 2021, its official code",
     ),
     Init(
+      "gpt_neox",
+      _small,
+      _by_depth(_width, _half_depth_squared),
+      formula="sqrt(2 / (5 d)), of writers 2 / (L sqrt(d))",
+      source="GPT-NeoX-20B: its official code, small_init and wang_init",
+    ),
+    Init(
       OWN,
       _of_placement,
       _of_placement,

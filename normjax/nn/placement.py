@@ -10,10 +10,8 @@ The block reads the description; no code asks for a placement's name.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, NamedTuple
-
-import jax.numpy as jnp
 
 from normjax.nn import initial
 from normjax.registry import Table
@@ -62,13 +60,15 @@ class Layer:
   Attributes:
     attention: the first branch.
     feed_forward: the second branch.
-    parallel: whether both branches read one input norm and are added at once.
+    parallel: whether both branches read the stream and are added at once.
+    shared_norms: whether parallel branches read one input norm.
     gains: static floats: they are constants of the program, never variables.
   """
 
   attention: Branch
   feed_forward: Branch
   parallel: bool = False
+  shared_norms: bool = True
   gains: Gains = NO_GAINS
 
   def is_plain_pre(self) -> bool:
@@ -319,6 +319,17 @@ TABLE: Table[Placement] = Table(
       " which cuts at two deviations",
       source="GPT-J: Wang, Komatsuzaki 2021",
     ),
+    Placement(
+      "parallel_two_norms",
+      lambda index, num_layers: dataclasses.replace(
+        _PRE, parallel=True, shared_norms=False
+      ),
+      init="gpt_neox",
+      init_source="EleutherAI/gpt-neox, megatron/model/init_functions.py",
+      formula="x + F(N x) + G(M x), a norm for each branch",
+      source="GPT-NeoX-20B: Black et al. 2022, arXiv:2204.06745; Pythia:"
+      " Biderman et al. 2023, arXiv:2304.01373",
+    ),
     # A norm between each matrix and what its scale would show in, so that no
     # matrix of a block has one.
     Placement(
@@ -352,49 +363,3 @@ TABLE: Table[Placement] = Table(
   {"mix": mixed},
 )
 resolve = TABLE.resolve
-
-Fn = Callable[[Array], Array]
-
-
-def scaled(x: Array, gain: float | Array) -> Array:
-  """Multiplies x by a gain in the dtype of x; a static 1 costs nothing."""
-  if isinstance(gain, float | int) and gain == 1.0:
-    return x
-  return x * jnp.asarray(gain, x.dtype)
-
-
-def residual(
-  x: Array,
-  branch: Fn,
-  norms: Mapping[str, Fn],
-  *,
-  structure: Branch = ADDED,
-  gains: Gains = NO_GAINS,
-  branch_gain: float | Array = 1.0,
-  drop: Fn | None = None,
-) -> Array:
-  """One residual branch with its norms: the formula at the top.
-
-  Args:
-    x: the stream, (b, t, d).
-    branch: of the same shape.
-    norms: by slot: "input", "output", "stream".
-    structure: what the branch is added to and how.
-    gains: the block's constants.
-    branch_gain: multiplies what is added; with `interpolate` it is |a|.
-    drop: of y, in training: drop path, which a norm after it would undo.
-
-  Returns:
-    The stream after the branch.
-  """
-  normalized = norms["input"](x) if "input" in norms else x
-  y = branch(scaled(normalized, gains.input))
-  if "output" in norms:
-    y = norms["output"](y)
-  base = normalized if structure.residual == "input" else x
-  if structure.interpolate:
-    y = y - base
-  if drop is not None:
-    y = drop(y)
-  x = scaled(base, gains.stream) + scaled(y, branch_gain)
-  return norms["stream"](x) if "stream" in norms else x

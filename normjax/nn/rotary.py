@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from normjax.nn.rotary_scaling import RotaryScaling
 from normjax.types import Array
 
 
 class RotaryTable(NamedTuple):
-  """Cosine and sine of the angles, (t, k / 2), or (b, t, k / 2) by example."""
+  """Cosine and sine of the angles, (t, r / 2), or (b, t, r / 2) by example."""
 
   cosine: Array
   sine: Array
@@ -24,11 +25,12 @@ class RotaryTable(NamedTuple):
 
 def table(
   positions: Array,
-  head_dim: int,
+  rotary_dim: int,
   theta: float,
   dtype: DTypeLike = jnp.float32,
+  scaling: RotaryScaling | None = None,
 ) -> RotaryTable:
-  """Cosine and sine of t / theta^(2 i / k): arXiv:2104.09864, equation 15.
+  """Cosine and sine of t / theta^(2 i / r): arXiv:2104.09864, equation 15.
 
   In float32 a product of position and frequency would be off by 2^-24 of
   itself: at position 4,096 by 2e-4. Here the angle is a fraction of a turn in
@@ -37,11 +39,14 @@ def table(
 
   Args:
     positions: (t,) or (b, t), integers; negative ones turn backwards.
-    head_dim: k, even.
+    rotary_dim: r, even: how many features of a head rotate.
     theta: base of the frequencies.
     dtype: of the table: float32, or float64, where angles are plain products.
+    scaling: of the frequencies; None: they stay.
   """
-  frequency = theta ** (-np.arange(0, head_dim, 2) / head_dim)
+  frequency = theta ** (-np.arange(0, rotary_dim, 2) / rotary_dim)
+  if scaling is not None:
+    frequency = scaling(frequency)
   if dtype == jnp.float64:
     angle = positions[..., None].astype(dtype) * frequency
   else:
@@ -67,18 +72,23 @@ def _phase(positions: Array, frequency: np.ndarray) -> Array:
 
 
 def rotate(x_bthk: Array, rotary: RotaryTable) -> Array:
-  """Rotates the pairs (x_i, x_{i + k/2}) by their angles.
+  """Rotates the pairs (x_i, x_{i + r/2}), i < r/2, by their angles.
 
-  In float32, or float64 for float64; the result has the dtype of x.
+  In float32, or float64 for float64; the result has the dtype of x. The
+  features from r on stay, as in GPT-J and GPT-NeoX.
 
   Args:
     x_bthk: queries, keys or features.
-    rotary: from `table`.
+    rotary: from `table`; r is even and at most k.
   """
   dtype = jnp.promote_types(x_bthk.dtype, jnp.float32)
   cosine, sine = (part.astype(dtype)[..., None, :] for part in rotary)
-  first, second = jnp.split(x_bthk.astype(dtype), 2, axis=-1)
+  size = 2 * cosine.shape[-1]
+  turning, staying = x_bthk[..., :size], x_bthk[..., size:]
+  first, second = jnp.split(turning.astype(dtype), 2, axis=-1)
   rotated = jnp.concatenate(
     [first * cosine - second * sine, second * cosine + first * sine], axis=-1
-  )
-  return rotated.astype(x_bthk.dtype)
+  ).astype(x_bthk.dtype)
+  if not staying.shape[-1]:
+    return rotated
+  return jnp.concatenate([rotated, staying], axis=-1)

@@ -12,6 +12,7 @@ from normjax.nn import (
   initial,
   neighbours,
   residual_scaling,
+  rotary_scaling,
   scale_vectors,
   slots,
   stream_layout,
@@ -27,6 +28,13 @@ from normjax.nn.switches import HasNoise
 from normjax.norms import modes
 from normjax.types import Array
 
+# By name, `use_bias` of `Attention`.
+ATTENTION_BIASES = {
+  "none": False,
+  "query_key_value": "query_key_value",
+  "all": True,
+}
+
 
 class Stack(HasNoise):
   """Blocks between an embedding and a head; a model inherits from it."""
@@ -40,9 +48,13 @@ class Stack(HasNoise):
     hidden_dim: int,
     causal: bool,
     num_kv_heads: int | None = None,
+    head_dim: int | None = None,
     rope_theta: float | None = 10_000.0,
+    rotary_dim: int | None = None,
+    rope_scaling: str | rotary_scaling.RotaryScaling = "none",
     activation: str = "swiglu",
     use_bias: bool = False,
+    attention_bias: str | None = None,
     dropout_rate: float = 0.0,
     drop_path_rate: float = 0.0,
     norm: norms.NormSpec = "rms_norm",
@@ -77,9 +89,14 @@ class Stack(HasNoise):
       hidden_dim: f, of the feed-forward.
       causal: whether a token sees no later one.
       num_kv_heads: key and value heads; None: as many as query heads.
+      head_dim: features of a head; None: d / num_heads.
       rope_theta: base of the rotary frequencies; None: no rotation.
+      rotary_dim: see `Attention`.
+      rope_scaling: see `Attention`.
       activation: of the feed-forward, one of `feed_forward.ACTIVATIONS`.
       use_bias: whether the dense layers have biases.
+      attention_bias: which of those of attention have, whatever `use_bias`
+        says, one of `ATTENTION_BIASES`; None: as `use_bias` says.
       dropout_rate: on each branch's output.
       drop_path_rate: stochastic depth, timm's drop path: in training branches
         of block i of n, from 0, are dropped at i / (n - 1) times this, an
@@ -125,6 +142,10 @@ class Stack(HasNoise):
     layers = [placed.layer(i + 1, num_layers) for i in range(num_layers)]
     chosen = slots.Slots(placed, layers, norms.resolve(norm), slot_norms or {})
     chosen.check(scaling, model_dim=model_dim, causal=causal)
+    if attention_bias is not None:
+      validate.choice(
+        "transformer", "attention_bias", attention_bias, ATTENTION_BIASES
+      )
     if reader_output_scales is not None:
       validate.choice(
         "transformer",
@@ -145,7 +166,6 @@ class Stack(HasNoise):
       where = (index + 1, num_layers, model_dim)
       shared = {
         "out_init": kernels.writer(out_gain, *where),
-        "use_bias": use_bias,
         "dropout_rate": dropout_rate,
         "dtype": dtype,
         "rngs": rngs,
@@ -154,8 +174,16 @@ class Stack(HasNoise):
         model_dim,
         num_heads,
         num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
         causal=causal,
         rope_theta=rope_theta,
+        rotary_dim=rotary_dim,
+        rope_scaling=rope_scaling,
+        use_bias=(
+          use_bias
+          if attention_bias is None
+          else ATTENTION_BIASES[attention_bias]
+        ),
         mixing=mixing,
         query_key_norm=chosen.inside(layer, "attention", "query_key"),
         query_key_norm_axes=query_key_norm_axes
@@ -176,6 +204,7 @@ class Stack(HasNoise):
         model_dim,
         hidden_dim,
         activation=activation,
+        use_bias=use_bias,
         hidden_norm=chosen.inside(layer, "feed_forward", "hidden"),
         inner_norm=chosen.inside(layer, "feed_forward", "inner"),
         scale_vectors=readers["feed_forward"],

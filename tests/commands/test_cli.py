@@ -11,7 +11,13 @@ import pytest
 import normjax
 from normjax import cli, convert, metrics, train
 from normjax.commands import show
-from normjax.nn import initial, mixing, placement, residual_scaling
+from normjax.nn import (
+  initial,
+  mixing,
+  placement,
+  residual_scaling,
+  rotary_scaling,
+)
 from normjax.norms import weights
 from normjax.record.directory import RunDirectory, RunState
 from normjax.train import schedules
@@ -107,6 +113,7 @@ def test_list_shows_every_component_with_its_headline(capsys):
     ("start_steps", convert.TABLE, " "),
     ("placements", placement.TABLE.names(), " "),
     ("residual_scalings", residual_scaling.TABLE.names(), " "),
+    ("rotary_scalings", rotary_scaling.TABLE.names(), "f"),
     ("inits", initial.TABLE.names(), " "),
     ("mixings", mixing.TABLE, " "),
     ("schedules", schedules.TABLE, " "),

@@ -11,7 +11,10 @@ from normjax.nn import variables as nn_variables
 from normjax.record import files
 from normjax.train import state
 from normjax.train.checkpoint import Checkpoints
+from tests import support
 from tests.contracts import model_contract
+
+RECORDED = support.ROOT / "tests/convert/recorded/gpt2"
 
 
 def _mlp():
@@ -57,6 +60,21 @@ def _pretrained(folder):
   return "pretrained(num_steps=2, batch_size=4, quarter_turns=1)", model
 
 
+def _from_pretrained(folder):
+  del folder
+  fresh = models.make(
+    "gpt2",
+    vocab_size=50,
+    num_layers=2,
+    num_heads=4,
+    model_dim=16,
+    hidden_dim=40,
+    max_length=12,
+    norm="layer_norm(eps=1e-4)",
+  )
+  return f"from_pretrained(folder={str(RECORDED)!r})", fresh
+
+
 CASES = {
   "run": _run,
   "deploy": _deploy,
@@ -64,6 +82,7 @@ CASES = {
   "pre_crms_norm": _layer_norm_gpt2("pre_crms_norm"),
   "fold": _layer_norm_gpt2("fold(new_biases=True)"),
   "pretrained": _pretrained,
+  "from_pretrained": _from_pretrained,
 }
 
 
@@ -125,6 +144,8 @@ def test_a_factory_of_ones_own_needs_no_line_here():
     ("deploy(3)", "not a name, nor name"),
     ("run", "directory=''; needed: the folder of a run"),
     ("run(directory=3)", "directory=3; needed"),
+    ("from_pretrained(3)", "not a name, nor name"),
+    ("from_pretrained('a', folder='b')", "not a name, nor name"),
     ("no_such_module:step", "imported: ModuleNotFoundError: No module named"),
     (f"{__name__}:nothing", "cannot be imported: AttributeError: .*nothing"),
     (f"{__name__}:no_step", "is a int; needed: a normjax.nn.start.StartStep"),

@@ -35,6 +35,14 @@ FAULTS = (
     "shift -= bias.astype(shift.dtype)",
     "tests/nn/test_folding.py::test_modes_are_the_papers_formulas[bias-tune]",
   ),
+  Fault(
+    "queries, keys and values of all heads, not by head",
+    "normjax/convert/architectures/gpt_neox.py",
+    '"weight": ("kernel", "(h n k) d -> n d h k")',
+    '"weight": ("kernel", "(n h k) d -> n d h k")',
+    "tests/convert/test_decoders.py"
+    "::test_logits_are_those_of_transformers[gpt_neox]",
+  ),
   # ----- Training -----
   Fault(
     "lost carry of a scan",
@@ -191,7 +199,7 @@ FAULTS = (
   ),
   Fault(
     "stream that does not go to the branch",
-    "normjax/nn/placement.py",
+    "normjax/nn/residual_branch.py",
     "    y = y - base\n",
     "    y = y + base\n",
     "tests/nn/test_placement.py"

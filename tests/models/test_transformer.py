@@ -5,8 +5,11 @@ import pytest
 from flax import nnx
 
 from normjax import errors, models
+from normjax.nn import model_roles, roles
 from normjax.nn import placement as placements
 from normjax.nn import variables as nn_variables
+from normjax.record import probes
+from normjax.train.sharding import layout_rules
 from tests.contracts import model_contract
 
 TINY = model_contract.SIZES["llama"]
@@ -148,3 +151,86 @@ def test_a_first_guess_is_nearly_uniform():
 def test_bad_options_are_named(options, message):
   with pytest.raises(errors.UserError, match=message):
     models.make("llama", **options)
+
+
+@pytest.mark.parametrize(
+  ("options", "biased"),
+  [
+    ({}, set()),
+    (
+      {"attention_bias": "query_key_value"},
+      {"attention/query", "attention/key", "attention/value"},
+    ),
+    (
+      {"use_bias": True, "attention_bias": "none"},
+      {"feed_forward/gate", "feed_forward/up", "feed_forward/down"},
+    ),
+    (
+      {"attention_bias": "all"},
+      {f"attention/{name}" for name in ("query", "key", "value", "out")},
+    ),
+  ],
+  ids=["none", "query_key_value", "feed_forward", "all"],
+)
+def test_attention_has_the_biases_that_are_asked_for(options, biased):
+  """Qwen2: those of queries, keys and values alone."""
+  model = nnx.eval_shape(lambda: models.make("llama", **TINY, **options))
+  params = nn_variables.split(model.layers[0])[1]["params"]
+  found = {
+    jax.tree_util.keystr(path[:-1], simple=True, separator="/")
+    for path, _ in jax.tree.leaves_with_path(params)
+    if path[-1].key == "bias"
+  }
+  assert found == biased
+
+
+def test_parallel_branches_may_have_a_norm_each():
+  """GPT-NeoX: x + F(N x) + G(M x); with N = M what `parallel` is."""
+  two = models.make("llama", **TINY, placement="parallel_two_norms")
+  one = models.make("llama", **TINY, placement="parallel")
+  np.testing.assert_array_equal(two(_tokens()), one(_tokens()))
+  two.layers[0].feed_forward_input_norm.scale[...] = jnp.full(16, 2.0)
+  assert np.any(two(_tokens()) != one(_tokens()))
+
+
+def test_float64_is_asked_for_and_needs_jax_to_have_it():
+  with pytest.raises(errors.UserError, match="JAX_ENABLE_X64=1"):
+    models.make("llama", **TINY, compute_dtype="float64")
+  with jax.enable_x64(True):
+    for tied in (False, True):
+
+      def logits(tied=tied):
+        options = {"tied_embeddings": tied, "compute_dtype": "float64"}
+        return models.make("llama", **TINY, **options)(_tokens())
+
+      assert jax.eval_shape(logits).dtype == jnp.float64
+
+
+def test_parameters_of_released_decoders_are_known_and_split_by_head():
+  """Qwen3's heads are not d / h; NeoX has a norm and biases more."""
+  options = {"head_dim": 6, "num_heads": 4, "num_kv_heads": 2, "model_dim": 16}
+  model = nnx.eval_shape(
+    lambda: models.make(
+      "llama",
+      **{**TINY, **options},
+      attention_bias="query_key_value",
+      output_gate="elementwise",
+      placement="parallel_two_norms",
+      slot_norms={"query_key": "rms_norm"},
+    )
+  )
+  known = model_roles.of(model)
+  shapes = nn_variables.split(model)[1]["params"]
+  split = layout_rules.Splitting({"tensor": 2}, min_size=1)
+  specs = {}
+  for path, leaf in probes.named_leaves(shapes):
+    role = known[path]
+    assert role.kind is not roles.Kind.OTHER, path
+    specs[path.removeprefix("layers/0/attention/")] = (
+      *split(path, role, leaf.shape),
+    )
+  heads = (None, "tensor", None)
+  assert specs["query/kernel"] == specs["key/kernel"] == heads
+  assert specs["out/kernel"] == ("tensor", None, None)
+  assert specs["output_gate/kernel"] == (None, "tensor")
+  assert specs["query/bias"] == specs["query_norm/scale"] == ()

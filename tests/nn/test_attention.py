@@ -315,6 +315,27 @@ def test_the_temperature_starts_where_it_is_told():
     ),
     ({"num_kv_heads": 3}, "num_kv_heads=3; allowed: a divisor of num_heads=4"),
     ({"rope_theta": -1.0}, "rope_theta=-1.0; allowed: a finite number > 0"),
+    ({"head_dim": 0}, "head_dim=0; allowed"),
+    ({"head_dim": 5}, "head_dim=5; allowed: an even number, since rope_theta"),
+    ({"rotary_dim": 3}, "rotary_dim=3; allowed: an even number up to the 4"),
+    ({"rotary_dim": 6}, "rotary_dim=6; allowed: an even number up to the 4"),
+    (
+      {"rotary_dim": 2, "rope_theta": None},
+      "rotary_dim=2 is about a rotation.*leave rotary_dim out",
+    ),
+    (
+      {"rope_scaling": "linear", "rope_theta": None},
+      "rope_scaling='linear' is about a rotation",
+    ),
+    ({"rope_scaling": "yarn"}, "unknown rope_scaling 'yarn'.*llama3"),
+    (
+      {"rotary_dim": 2, "mixing": "nalaformer"},
+      "'nalaformer' rotates features of its own.*must be None",
+    ),
+    (
+      {"use_bias": "query"},
+      "use_bias='query'; allowed: .*'query_key_value'",
+    ),
     ({"mixing": "sofmax"}, "Did you mean 'softmax'"),
     ({"mixing": "soft"}, "'soft' has no causal form.*causal=False"),
     (
@@ -386,3 +407,42 @@ def test_dropout_keeps_the_mean_and_zeroes_the_rate():
   np.testing.assert_allclose(y[y > 0], 1 / 0.75, rtol=1e-6)
   assert dropout(x, 0.0, jax.random.key(0)) is x
   assert dropout(x, 0.5, None) is x
+
+
+def test_heads_have_the_size_that_is_told():
+  """Qwen3: k is not d / h."""
+  paths = _paths(_make(head_dim=6, num_kv_heads=2, output_gate="elementwise"))
+  assert paths["query/kernel"] == (16, 4, 6)
+  assert paths["key/kernel"] == paths["value/kernel"] == (16, 2, 6)
+  assert paths["out/kernel"] == (4, 6, 16)
+  assert paths["output_gate/kernel"] == (16, 24)
+  module = _make(head_dim=6)
+  want = _transcription(module, _x())
+  # As for the whole branch above; sums of 16 and 24 products.
+  np.testing.assert_allclose(module(_x()), want, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+  ("use_bias", "biased"),
+  [
+    (False, set()),
+    ("query_key_value", {"query", "key", "value"}),
+    (True, {"query", "key", "value", "out", "output_gate"}),
+  ],
+)
+def test_which_layers_have_biases(use_bias, biased):
+  paths = _paths(_make(use_bias=use_bias, output_gate="headwise"))
+  assert {p.removesuffix("/bias") for p in paths if "bias" in p} == biased
+
+
+def test_some_features_may_rotate():
+  """Of a query and a key those behind rotary_dim stay: GPT-NeoX, Pythia."""
+  x = _x()
+  plain, part = _make(rope_theta=None), _make(rotary_dim=2)
+  table = part.rotary_table(jnp.arange(6))
+  assert table.cosine.shape == (6, 1)
+  moved = attention.rotate(plain.query(x), table)
+  np.testing.assert_array_equal(moved[..., 2:], plain.query(x)[..., 2:])
+  assert np.abs(moved - plain.query(x))[:, 1:, :, :2].min() > 0
+  # All of them: the same bits as without the option.
+  np.testing.assert_array_equal(_make(rotary_dim=4)(x), _make()(x))

