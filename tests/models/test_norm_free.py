@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from normjax import errors, models
-from normjax.models import norm_free
+from normjax.models import norm_free, standardized
 from normjax.nn import conv, gains
 from normjax.nn import variables as nn_variables
 from tests.contracts import model_contract
@@ -178,7 +178,7 @@ def _block(**options):
     pool_shortcut=False,
     se_ratio=None,
     skip_init=options.pop("skip_init"),
-    dtype=jnp.float32,
+    convs=standardized.Convolutions(),
   )
   return norm_free.Block(
     8, 8, 1, branch=branch, expected_std=1.0, rngs=nnx.Rngs(0), **options
@@ -298,7 +298,7 @@ def test_the_head_starts_small(model):
     ("nfnet", {"weight_standardization": "timm"}, "allowed: 'floor', 'added'"),
     ("nfnet", {"variant": "F8"}, "variant='F8'; allowed: F0"),
     ("nfnet", {"widths": (256,)}, "must be as many"),
-    ("nfnet", {"group_size": 256}, "half of 256 channels is less"),
+    ("nfnet", {"group_size": 256}, "expansion=0.5 of 256 channels"),
     ("nfnet", {"num_classes": 0}, "num_classes=0; allowed: an int >= 1"),
   ],
 )
