@@ -4,6 +4,7 @@ model = convert.deploy(model)
 model = convert.from_pretrained("folder")    # released weights
 convert.save_pretrained(model, "other_folder")
 config = convert.pretrained_config(config, "folder")    # a run of them
+config.data.update(convert.image_options("folder"))     # of images like theirs
 step = convert.start_step("deploy")    # in a config: train.initialize_from
 """
 
@@ -12,6 +13,7 @@ import re
 from normjax import errors
 from normjax.convert.deploy import deploy
 from normjax.convert.exported import save_pretrained
+from normjax.convert.image_input import image_options
 from normjax.convert.pretrained import from_pretrained, pretrained_config
 from normjax.nn.start import StartStep
 from normjax.registry import Registry, is_outside
@@ -70,6 +72,7 @@ __all__ = [
   "TABLE",
   "deploy",
   "from_pretrained",
+  "image_options",
   "names",
   "pretrained_config",
   "reads_as_step",
