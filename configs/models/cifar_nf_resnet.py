@@ -22,7 +22,12 @@ def get_config() -> ml_collections.ConfigDict:
       "dropout_rate": 0.0,
       "activation": "relu",
       "activation_gain": "official",
+      "activation_gain_in": "activations",  # or kernels, as in timm
       "weight_standardization": "floor",  # or added, as in timm
+      # That of the standardization; timm's networks have 1e-5.
+      "weight_standardization_eps": placeholder(float),
+      "padding": "same",  # or half, as in timm
       "stem_bias": False,  # timm's weights have one
+      "pool_shortcut": False,  # or True, as in timm
     }
   )

@@ -20,6 +20,11 @@ def get_config() -> ml_collections.ConfigDict:
       "widths": placeholder(tuple),
       "blocks_per_stage": placeholder(tuple),
       "group_size": 128,
+      # Channels inside a branch, and of the last convolution.
+      "expansion": 0.5,
+      "final_expansion": 2.0,
+      # Of its four convolutions: 16, 32, 64, half of the first width.
+      "stem_channels": placeholder(tuple),
       "alpha": 0.2,
       "skip_init": True,
       "se_ratio": 0.5,
@@ -28,6 +33,10 @@ def get_config() -> ml_collections.ConfigDict:
       "dropout_rate": placeholder(float),
       "activation": "gelu",
       "activation_gain": "official",
+      "activation_gain_in": "activations",  # or kernels, as in timm
       "weight_standardization": "floor",  # or added, as in timm
+      # That of the standardization; timm's networks have 1e-5.
+      "weight_standardization_eps": placeholder(float),
+      "padding": "same",  # or half, as in timm
     }
   )

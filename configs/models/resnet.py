@@ -11,6 +11,7 @@ def get_config() -> ml_collections.ConfigDict:
       "name": "resnet",
       "depth": 50,
       "width": 64,
+      "stem_width": placeholder(int),  # width
       # Those of the depth.
       "blocks_per_stage": placeholder(tuple),
       "version": "v1",

@@ -20,6 +20,10 @@ def get_config() -> ml_collections.ConfigDict:
       "hidden_dim": placeholder(int),
       "patch_size": 4,
       "pooling": "class_token",
+      # Where the pooling reads it.
+      "has_class_token": placeholder(bool),
+      # Whether the final norm is of what the pooling gives.
+      "norm_after_pooling": False,
       # The last layer: linear, normalized_softmax, equiangular, prototype.
       "head": "linear",
       "activation": "gelu",

@@ -6,6 +6,7 @@ model = convert.pre_crms_norm(model)
 model = convert.from_pretrained("folder")    # released weights
 convert.save_pretrained(model, "other_folder")
 config = convert.pretrained_config(config, "folder")    # a run of them
+config.data.update(convert.image_options("folder"))     # of images like theirs
 step = convert.start_step("deploy")    # in a config: train.initialize_from
 """
 
@@ -16,6 +17,7 @@ from normjax.convert.deploy import deploy
 from normjax.convert.equivalence import pre_crms_norm, pre_rms_norm, recentre
 from normjax.convert.exported import save_pretrained
 from normjax.convert.folding import fold
+from normjax.convert.image_input import image_options
 from normjax.convert.pretrained import from_pretrained, pretrained_config
 from normjax.nn.start import StartStep
 from normjax.registry import Registry, is_outside
@@ -78,6 +80,7 @@ __all__ = [
   "deploy",
   "fold",
   "from_pretrained",
+  "image_options",
   "names",
   "pre_crms_norm",
   "pre_rms_norm",

@@ -21,6 +21,10 @@ TABLE = {
   "qwen3": "normjax.convert.architectures.qwen3:ARCHITECTURE",
   "olmo2": "normjax.convert.architectures.olmo2:ARCHITECTURE",
   "gpt_neox": "normjax.convert.architectures.gpt_neox:ARCHITECTURE",
+  "vit": "normjax.convert.architectures.vit:TRANSFORMERS",
+  "timm_vit": "normjax.convert.architectures.vit:TIMM",
+  "resnet": "normjax.convert.architectures.resnet:ARCHITECTURE",
+  "nfnet": "normjax.convert.architectures.nfnet:ARCHITECTURE",
 }
 
 

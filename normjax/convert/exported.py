@@ -151,5 +151,6 @@ def _tensors(
     tensor = entry.to_theirs(values)
     if dtype is not None and jnp.issubdtype(tensor.dtype, jnp.floating):
       tensor = tensor.astype(dtype)
-    tensors[entry.theirs] = np.ascontiguousarray(tensor)
+    # Not ascontiguousarray, which gives a single number an axis.
+    tensors[entry.theirs] = np.asarray(tensor, order="C")
   return tensors

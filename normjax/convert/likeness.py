@@ -16,10 +16,12 @@ _RUN_ONLY = {
   "dropout_rate",
   "drop_path_rate",
   "drop_path_rates",
+  "drop_rate",
   "dtype",
   "impl",
   "remat",
   "scan_layers",
+  "stochastic_depth_rate",
   "use_running_average",
 }
 _MOST_NAMED = 3
@@ -116,7 +118,7 @@ def _settings(module: nnx.Module) -> dict[str, Any]:
 
 
 def _plain(name: str, value: Any) -> dict[str, Any]:
-  """Numbers and texts as they are, of a norm or a mixing each option."""
+  """Numbers and texts as they are, of what has several each by its name."""
   if isinstance(value, _PLAIN):
     return {name: value}
   if isinstance(value, nnx.Pytree | nnx.Variable):
@@ -133,5 +135,13 @@ def _plain(name: str, value: Any) -> dict[str, Any]:
     }
     return {name: value.name, **options}
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
-    return {name: repr(value)}
+    found = {}
+    for field in dataclasses.fields(value):
+      if field.name not in _RUN_ONLY:
+        part = getattr(value, field.name)
+        # Of a function its name: an activation is a setting, too.
+        part = getattr(part, "__qualname__", part)
+        own = f"{name}.{field.name}"
+        found |= _plain(own, part) or {own: repr(part)}
+    return found
   return {}

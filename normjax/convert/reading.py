@@ -98,8 +98,13 @@ def plan(
 def check_covered(
   family: Architecture, entries: list[Entry], own: Mapping[str, Any]
 ) -> None:
-  """Raises UserError for variables that the family has no tensor for."""
+  """Raises UserError unless the family's tensors are the model's variables."""
   covered = {path for entry in entries for path in entry.ours}
+  if lacks := [path for path in covered if path not in own]:
+    raise errors.UserError(
+      f"architecture {family.name!r} has what the model lacks:"
+      f" {errors.few(sorted(lacks), _MOST_NAMED)}."
+    )
   if extra := [path for path in own if path not in covered]:
     raise errors.UserError(
       f"architecture {family.name!r} has no tensor for what the model has:"

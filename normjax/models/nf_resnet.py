@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from flax import nnx
 
 from normjax import errors, norms, validate
-from normjax.models import norm_free
-from normjax.nn import checks, gains
+from normjax.models import norm_free, standardized
+from normjax.nn import checks
 
 # Blocks of each stage, by depth.
 DEPTHS: Mapping[int, tuple[int, ...]] = {
@@ -31,6 +31,7 @@ class _NFResNet(norm_free.NormFree):
     widths: Sequence[int],
     depths: Sequence[int],
     for_large_images: bool,
+    pool_shortcut: bool,
     alpha: float,
     skip_init: bool,
     se_ratio: float | None,
@@ -38,7 +39,10 @@ class _NFResNet(norm_free.NormFree):
     dropout_rate: float,
     activation: str,
     activation_gain: str,
+    activation_gain_in: str,
     weight_standardization: str,
+    weight_standardization_eps: float | None,
+    padding: str,
     stem_bias: bool,
     norm: norms.NormSpec,
     compute_dtype: str,
@@ -53,33 +57,35 @@ class _NFResNet(norm_free.NormFree):
       stochastic_depth_rate=stochastic_depth_rate,
       dropout_rate=dropout_rate,
     )
-    validate.choice(
+    activate, convs = standardized.resolve(
       "nf_resnet",
-      "weight_standardization",
-      weight_standardization,
-      norm_free.STANDARDIZATIONS,
+      activation=activation,
+      activation_gain=activation_gain,
+      activation_gain_in=activation_gain_in,
+      weight_standardization=weight_standardization,
+      weight_standardization_eps=weight_standardization_eps,
+      padding=padding,
+      compute_dtype=compute_dtype,
     )
     branch = norm_free.Branch(
-      activation=gains.resolve(activation, activation_gain),
+      activation=activate,
       alpha=alpha,
       expansion=0.25,
       group_size=None,
       num_inner=1,
-      pool_shortcut=False,
+      pool_shortcut=pool_shortcut,
       se_ratio=se_ratio,
       skip_init=skip_init,
-      standardization=weight_standardization,
-      dtype=checks.compute_dtype(compute_dtype),
+      convs=convs,
     )
     self.stem = norm_free.Stem(
       (input_shape[-1], stem),
       (7 if for_large_images else 3,),
       (2 if for_large_images else 1,),
-      activation=branch.activation,
+      activation=activate,
+      convs=convs,
       pool=for_large_images,
       use_bias=stem_bias,
-      standardization=weight_standardization,
-      dtype=branch.dtype,
       rngs=rngs,
     )
     self._build(
@@ -120,8 +126,12 @@ class NFResNet(_NFResNet):
     dropout_rate: float = 0.0,
     activation: str = "relu",
     activation_gain: str = "official",
+    activation_gain_in: str = "activations",
     weight_standardization: str = "floor",
+    weight_standardization_eps: float | None = None,
+    padding: str = "same",
     stem_bias: bool = False,
+    pool_shortcut: bool = False,
     norm: norms.NormSpec = "identity",
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
@@ -147,12 +157,22 @@ class NFResNet(_NFResNet):
       activation: one with a gain, of `nn.gains`.
       activation_gain: "official", the constants of the authors' code, or
         "exact".
+      activation_gain_in: where that gain is: in the "activations", the authors'
+        code, or in the "kernels" of all convolutions, timm's. The stem, a last
+        convolution and the head then see another scale.
       weight_standardization: how eps enters (`norms.weights`): "floor", the
-        authors' code, sqrt(max(n var, 1e-4)), or "added", timm's,
-        sqrt(n (var + 1e-6)), for weights of timm.
+        authors' code, sqrt(max(n var, eps)), or "added", timm's,
+        sqrt(n (var + eps)).
+      weight_standardization_eps: None: 1e-4 with "floor", 1e-6 with "added",
+        of which timm's networks have 1e-5.
+      padding: "same", the authors' code, TensorFlow's, or "half" of a kernel on
+        each side, PyTorch's; they differ where the stride is 2.
       stem_bias: whether the stem has a bias. The official code asks for none
         (with_bias=False of its `initial_conv`), but its layer adds one all the
         same, and timm's has one: for such weights, True.
+      pool_shortcut: whether a shortcut with stride is a 2 x 2 mean before its
+        convolution, as in NFNets and in timm, or that convolution has the
+        stride, the authors' code.
       norm: "identity": there are none.
       compute_dtype: "float32" or "bfloat16"; parameters and logits are
         float32 either way.
@@ -190,8 +210,12 @@ class NFResNet(_NFResNet):
       dropout_rate=dropout_rate,
       activation=activation,
       activation_gain=activation_gain,
+      activation_gain_in=activation_gain_in,
       weight_standardization=weight_standardization,
+      weight_standardization_eps=weight_standardization_eps,
+      padding=padding,
       stem_bias=stem_bias,
+      pool_shortcut=pool_shortcut,
       norm=norm,
       compute_dtype=compute_dtype,
       rngs=rngs,
@@ -220,8 +244,12 @@ class CifarNFResNet(_NFResNet):
     dropout_rate: float = 0.0,
     activation: str = "relu",
     activation_gain: str = "official",
+    activation_gain_in: str = "activations",
     weight_standardization: str = "floor",
+    weight_standardization_eps: float | None = None,
+    padding: str = "same",
     stem_bias: bool = False,
+    pool_shortcut: bool = False,
     norm: norms.NormSpec = "identity",
     compute_dtype: str = "float32",
     rngs: nnx.Rngs,
@@ -240,8 +268,12 @@ class CifarNFResNet(_NFResNet):
       dropout_rate: as in `NFResNet`.
       activation: as in `NFResNet`.
       activation_gain: as in `NFResNet`.
+      activation_gain_in: as in `NFResNet`.
       weight_standardization: as in `NFResNet`.
+      weight_standardization_eps: as in `NFResNet`.
+      padding: as in `NFResNet`.
       stem_bias: as in `NFResNet`.
+      pool_shortcut: as in `NFResNet`.
       norm: as in `NFResNet`.
       compute_dtype: as in `NFResNet`.
       rngs: stream "params".
@@ -268,8 +300,12 @@ class CifarNFResNet(_NFResNet):
       dropout_rate=dropout_rate,
       activation=activation,
       activation_gain=activation_gain,
+      activation_gain_in=activation_gain_in,
       weight_standardization=weight_standardization,
+      weight_standardization_eps=weight_standardization_eps,
+      padding=padding,
       stem_bias=stem_bias,
+      pool_shortcut=pool_shortcut,
       norm=norm,
       compute_dtype=compute_dtype,
       rngs=rngs,

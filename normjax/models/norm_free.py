@@ -5,16 +5,17 @@ deepmind-research/nfnets.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
 
+from normjax.models.standardized import Convolutions, max_pool
 from normjax.nn import checks, roles
 from normjax.nn.activation import Activation
-from normjax.nn.conv import Conv
 from normjax.nn.dropout import drop_examples, dropout, split
 from normjax.nn.squeeze_excite import SqueezeExcite
 from normjax.nn.switches import HasNoise
@@ -36,8 +37,7 @@ class Branch:
       convolution, or that convolution has the stride.
     se_ratio: of squeeze and excitation; None: none.
     skip_init: whether a learned scalar, 0 at first, multiplies the branch.
-    standardization: of `STANDARDIZATIONS`.
-    dtype: of the computation.
+    convs: makes the convolutions.
   """
 
   activation: Activation
@@ -48,8 +48,7 @@ class Branch:
   pool_shortcut: bool
   se_ratio: float | None
   skip_init: bool
-  dtype: Any
-  standardization: str = "floor"
+  convs: Convolutions
 
 
 def expected_stds(depths: Sequence[int], alpha: float) -> list[list[float]]:
@@ -70,41 +69,6 @@ def expected_stds(depths: Sequence[int], alpha: float) -> list[list[float]]:
   return stages
 
 
-# How eps enters scaled weight standardization, as an option of the networks.
-STANDARDIZATIONS = ("floor", "added")
-
-
-def conv(
-  inputs: int,
-  outputs: int,
-  size: int = 1,
-  stride: int = 1,
-  *,
-  groups: int = 1,
-  use_bias: bool = True,
-  standardization: str = "floor",
-  dtype: Any,
-  rngs: nnx.Rngs,
-) -> Conv:
-  """A convolution with scaled weight standardization, gain and bias."""
-  return Conv(
-    inputs,
-    outputs,
-    kernel_size=size,
-    stride=stride,
-    groups=groups,
-    use_bias=use_bias,
-    padding="same",
-    kernel_init=nnx.initializers.variance_scaling(1.0, "fan_in", "normal"),
-    weight_norm={
-      "name": "scaled_weight_standardization",
-      "variant": standardization,
-    },
-    dtype=dtype,
-    rngs=rngs,
-  )
-
-
 class Stem(nnx.Module):
   """Convolutions with activations between them, and perhaps a maximum."""
 
@@ -115,10 +79,9 @@ class Stem(nnx.Module):
     strides: Sequence[int],
     *,
     activation: Activation,
+    convs: Convolutions,
     pool: bool = False,
     use_bias: bool = True,
-    standardization: str = "floor",
-    dtype: Any,
     rngs: nnx.Rngs,
   ):
     """Makes the convolutions.
@@ -128,21 +91,16 @@ class Stem(nnx.Module):
       sizes: of their kernels.
       strides: of each.
       activation: between two, not after the last.
+      convs: makes them.
       pool: whether a 3 x 3 maximum of stride 2 follows.
       use_bias: whether the convolutions have biases.
-      standardization: of `STANDARDIZATIONS`.
-      dtype: of the computation.
       rngs: stream "params".
     """
     self.activation, self.pool = activation, pool
-    shared = {
-      "use_bias": use_bias,
-      "standardization": standardization,
-      "dtype": dtype,
-    }
+    self.padding = convs.padding
     self.convs = nnx.List(
       [
-        conv(*sizes_of_one, **shared, rngs=rngs)
+        convs.conv(*sizes_of_one, use_bias=use_bias, rngs=rngs)
         for sizes_of_one in zip(
           channels[:-1], channels[1:], sizes, strides, strict=True
         )
@@ -154,9 +112,7 @@ class Stem(nnx.Module):
     for index, convolution in enumerate(self.convs):
       x_byxc = self.activation(x_byxc) if index else x_byxc
       x_byxc = convolution(x_byxc, train=train)
-    if not self.pool:
-      return x_byxc
-    return nnx.max_pool(x_byxc, (3, 3), strides=(2, 2), padding="SAME")
+    return max_pool(x_byxc, self.padding) if self.pool else x_byxc
 
 
 class Block(HasNoise):
@@ -199,31 +155,31 @@ class Block(HasNoise):
     self.branch, self.beta = branch, 1 / expected_std
     self.drop_rate = drop_rate
     self.pool = branch.pool_shortcut and stride > 1
-    shared = {"dtype": branch.dtype, "rngs": rngs}
-    # The gate has no kernels to standardize.
-    convs = {"standardization": branch.standardization, **shared}
+    conv = functools.partial(branch.convs.conv, rngs=rngs)
     hidden, groups = int(outputs * branch.expansion), 1
     if branch.group_size is not None:
       groups = hidden // branch.group_size
       hidden = groups * branch.group_size
     projects = stride > 1 or inputs != outputs
     self.conv_shortcut = (
-      conv(inputs, outputs, stride=1 if self.pool else stride, **convs)
+      conv(inputs, outputs, stride=1 if self.pool else stride)
       if projects
       else None
     )
-    self.conv_in = conv(inputs, hidden, **convs)
+    self.conv_in = conv(inputs, hidden)
     self.conv_inner = nnx.List(
       [
-        conv(hidden, hidden, 3, 1 if index else stride, groups=groups, **convs)
+        conv(hidden, hidden, 3, 1 if index else stride, groups=groups)
         for index in range(branch.num_inner)
       ]
     )
-    self.conv_out = conv(hidden, outputs, **convs)
+    self.conv_out = conv(hidden, outputs)
     self.gate = (
       None
       if branch.se_ratio is None
-      else SqueezeExcite(outputs, ratio=branch.se_ratio, **shared)
+      else SqueezeExcite(
+        outputs, ratio=branch.se_ratio, dtype=branch.convs.dtype, rngs=rngs
+      )
     )
     self.skip_gain = nnx.Param(jnp.zeros(())) if branch.skip_init else None
 
@@ -313,20 +269,14 @@ class NormFree(HasNoise):
     self.conv_final = (
       None
       if final_channels is None
-      else conv(
-        channels,
-        final_channels,
-        standardization=branch.standardization,
-        dtype=branch.dtype,
-        rngs=rngs,
-      )
+      else branch.convs.conv(channels, final_channels, rngs=rngs)
     )
     self.head = nnx.Linear(
       final_channels or channels,
       num_classes,
       kernel_init=nnx.initializers.normal(0.01),
-      dtype=branch.dtype,
-      preferred_element_type=checks.logits_dtype(branch.dtype),
+      dtype=branch.convs.dtype,
+      preferred_element_type=checks.logits_dtype(branch.convs.dtype),
       rngs=rngs,
     )
 

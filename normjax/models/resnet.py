@@ -253,6 +253,7 @@ class ImageNetResNet(ResNet):
     *,
     depth: int = 50,
     width: int = 64,
+    stem_width: int | None = None,
     blocks_per_stage: Sequence[int] | None = None,
     version: str = "v1",
     stride_in: str = "3x3",
@@ -276,6 +277,7 @@ class ImageNetResNet(ResNet):
       depth: 18 or 34, of basic blocks; 50, 101 or 152, of bottlenecks.
       width: channels of the first stage, the inner ones of bottlenecks;
         doubled in each next stage.
+      stem_width: channels of the stem; None: `width`.
       blocks_per_stage: in place of those that the depth has, for smaller
         networks.
       version: "v1" or "v2".
@@ -298,7 +300,9 @@ class ImageNetResNet(ResNet):
         of range.
     """
     validate.choice("resnet", "depth", depth, DEPTHS)
-    validate.counts("resnet", width=width)
+    if stem_width is None:
+      stem_width = width
+    validate.counts("resnet", width=width, stem_width=stem_width)
     validate.choice("resnet", "stride_in", stride_in, ("3x3", "1x1"))
     branch, counts = DEPTHS[depth]
     if blocks_per_stage is not None:
@@ -312,7 +316,7 @@ class ImageNetResNet(ResNet):
       branches=[
         branch(*site, **options) for site in blocks.stages(width, counts)
       ],
-      stem={"outputs": width, "kernel_size": 7, "stride": 2},
+      stem={"outputs": stem_width, "kernel_size": 7, "stride": 2},
       pools=True,
       version=version,
       shortcut=shortcut,

@@ -64,6 +64,8 @@ class ViT(Stack):
     hidden_dim: int | None = None,
     patch_size: int = 4,
     pooling: str = "class_token",
+    has_class_token: bool | None = None,
+    norm_after_pooling: bool = False,
     head: heads.HeadSpec = "linear",
     norm: norms.NormSpec = "layer_norm",
     activation: str = "gelu",
@@ -85,6 +87,10 @@ class ViT(Stack):
       hidden_dim: of the feed-forward; where d is given and this is not, 4 d.
       patch_size: side of a patch; divides height and width.
       pooling: what the head reads: "class_token" or the "mean" of the patches.
+      has_class_token: whether there is a class token; None: where the pooling
+        reads it. With "mean", blocks see it and the mean does not.
+      norm_after_pooling: whether the final norm is of what the pooling gives
+        (timm's `fc_norm`), or of each token before it.
       head: the last layer, by name, see `similarity.heads`.
       norm: what is in every norm slot.
       activation: see `Stack`. "gelu" is the tanh form, as in the official code;
@@ -129,9 +135,24 @@ class ViT(Stack):
       raise errors.UserError(
         f"pooling={pooling!r}; allowed: 'class_token', 'mean'."
       )
+    reads_token = pooling == "class_token"
+    if has_class_token is None:
+      has_class_token = reads_token
+    validate.flags(
+      "vit",
+      has_class_token=has_class_token,
+      norm_after_pooling=norm_after_pooling,
+    )
+    if reads_token and not has_class_token:
+      raise errors.UserError(
+        "has_class_token=False leaves nothing to read for"
+        " pooling='class_token'; allowed: True, or pooling='mean'."
+      )
     dtype = checks.compute_dtype(compute_dtype)
     d = dimensions["model_dim"]
     self.dropout_rate, self.pooling = dropout_rate, pooling
+    self.has_class_token = has_class_token
+    self.norm_after_pooling = norm_after_pooling
     self.input_shape = tuple(input_shape)
     self.patch_conv = nnx.Conv(
       channels,
@@ -144,7 +165,7 @@ class ViT(Stack):
       rngs=rngs,
     )
     length = (height // patch_size) * (width // patch_size)
-    if pooling == "class_token":
+    if has_class_token:
       length += 1
       self.class_token = nnx.Param(_NORMAL(rngs.params(), (d,), jnp.float32))
     self.position_embedding = nnx.Param(
@@ -162,6 +183,11 @@ class ViT(Stack):
       rngs=rngs,
       **stack,
     )
+    if norm_after_pooling and "final" not in self.ends:
+      raise errors.UserError(
+        "norm_after_pooling=True moves the final norm, and there is none;"
+        " allowed: False, or a norm in the slot 'final'."
+      )
     self.head = heads.layer(
       head,
       d,
@@ -197,12 +223,17 @@ class ViT(Stack):
     patches = self.patch_conv(images_byxc)
     b, *_, d = patches.shape
     x_btd = patches.reshape(b, -1, d)
-    if self.pooling == "class_token":
+    if self.has_class_token:
       token = jnp.broadcast_to(self.class_token[...], (b, 1, d))
       x_btd = jnp.concatenate([token.astype(x_btd.dtype), x_btd], axis=1)
     x_btd += self.position_embedding[...].astype(x_btd.dtype)
     x_btd = dropout(x_btd, self.dropout_rate, own_key)
-    x_btd = self.run(x_btd, train=train, key=keys[1])
+    after = self.norm_after_pooling
+    x_btd = self.run(x_btd, train=train, key=keys[1], final_norm=not after)
     if self.pooling == "class_token":
-      return self.head(x_btd[:, 0])
-    return self.head(jnp.mean(x_btd, axis=1))
+      x_bd = x_btd[:, 0]
+    else:
+      x_bd = jnp.mean(x_btd[:, int(self.has_class_token) :], axis=1)
+    if after:
+      x_bd = self.normalize_end("final", x_bd, train=train)
+    return self.head(x_bd)

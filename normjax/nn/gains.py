@@ -11,7 +11,7 @@ from normjax.types import Array
 # 1 / std(a(z)) for z ~ N(0, 1): the constants of deepmind-research
 # nfnets/base.py, estimated from samples, and the integrals.
 GAINS: dict[str, dict[str, float]] = {
-  "relu": {"official": 1.7139588594446636, "exact": 1.7128585504496627},
+  "relu": {"official": 1.7139588594436646, "exact": 1.7128585504496627},
   # The approximation by tanh, as in `jax.nn.gelu`.
   "gelu": {"official": 1.7015043497085571, "exact": 1.7009165616954502},
   # With erf. The authors have none: timm takes the constant of the above.
@@ -69,4 +69,5 @@ def resolve(name: str, kind: str = "official") -> Activation:
   def gained(x: Array) -> Array:
     return activate(x) * gain
 
+  gained.__qualname__ = f"{name} with its {kind} gain"
   return gained

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import validate
+from normjax.nn import checks
 from normjax.types import Array
 
 
@@ -53,6 +54,7 @@ class SqueezeExcite(nnx.Module):
 
   def __call__(self, x_byxc: Array) -> Array:
     """The gate, (b, 1, 1, c), in (0, 1)."""
-    mean_bc = jnp.mean(x_byxc, axis=(1, 2), dtype=jnp.float32)
+    wide = checks.logits_dtype(x_byxc.dtype)
+    mean_bc = jnp.mean(x_byxc, axis=(1, 2), dtype=wide)
     hidden_bf = jax.nn.relu(self.squeeze(mean_bc))
     return jax.nn.sigmoid(self.excite(hidden_bf))[:, None, None]

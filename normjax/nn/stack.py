@@ -280,6 +280,7 @@ class Stack(HasNoise):
     mask_bt: Array | None = None,
     positions: Array | None = None,
     key: Array | None = None,
+    final_norm: bool = True,
   ) -> Array:
     """The stream through both end norms and all blocks.
 
@@ -290,6 +291,8 @@ class Stack(HasNoise):
       positions: (t,) or (b, t), of the rotation; None: 0 to t - 1.
       key: of dropout and drop path; needed where there is one of them in
         training.
+      final_norm: whether the final norm is applied, if there is one. A model
+        that pools before it applies it itself, by `normalize_end`.
     """
     ends = {"train": train, "mask": mask_bt}
     if positions is None:
@@ -321,7 +324,7 @@ class Stack(HasNoise):
           x_btd, group, parts[group[0]][0], variables, keys, drop_keys, options
         )
     x_btd = stream_layout.held(x_btd)
-    return self.normalize_end("final", x_btd, **ends)
+    return self.normalize_end("final", x_btd, **ends) if final_norm else x_btd
 
   def _groups(self, structures: list[Any]) -> list[list[int]]:
     """Runs of consecutive layers that are one program."""

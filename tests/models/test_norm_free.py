@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from normjax import errors, models
-from normjax.models import norm_free
+from normjax import configure, errors, models
+from normjax.models import norm_free, standardized
 from normjax.nn import conv, gains
 from normjax.nn import variables as nn_variables
 from tests.contracts import model_contract
@@ -178,7 +178,7 @@ def _block(**options):
     pool_shortcut=False,
     se_ratio=None,
     skip_init=options.pop("skip_init"),
-    dtype=jnp.float32,
+    convs=standardized.Convolutions(),
   )
   return norm_free.Block(
     8, 8, 1, branch=branch, expected_std=1.0, rngs=nnx.Rngs(0), **options
@@ -253,6 +253,24 @@ def test_the_stem_has_a_bias_only_if_asked(name):
   assert more == {"stem/convs/0/bias"}
 
 
+def test_options_that_came_later_are_in_no_older_runs_name():
+  for name, changes in {
+    "nfnet": {"padding": "half", "expansion": 0.25, "stem_channels": (1,) * 4},
+    "nf_resnet": {"activation_gain_in": "kernels", "pool_shortcut": True},
+    "vit": {"norm_after_pooling": True, "has_class_token": True},
+    "resnet": {"stem_width": 32},
+  }.items():
+    old = configure.load("configs/default.py")
+    old = configure.override(old, {"model.name": name})
+    for key, value in changes.items():
+      path = f"model.{key}"
+      assert path not in dict(configure.leaves(configure.to_dict(old)))
+      new = configure.override(old, {path: value})
+      assert configure.run_id(new) != configure.run_id(old)
+      back = configure.override(new, {path: configure.ADDED[path]})
+      assert configure.run_id(back) == configure.run_id(old)
+
+
 def test_the_head_starts_small(model):
   """N(0, 0.01^2)."""
   kernel = model.head.kernel[...]
@@ -298,8 +316,18 @@ def test_the_head_starts_small(model):
     ("nfnet", {"weight_standardization": "timm"}, "allowed: 'floor', 'added'"),
     ("nfnet", {"variant": "F8"}, "variant='F8'; allowed: F0"),
     ("nfnet", {"widths": (256,)}, "must be as many"),
-    ("nfnet", {"group_size": 256}, "half of 256 channels is less"),
+    ("nfnet", {"group_size": 256}, "expansion=0.5 of 256 channels"),
     ("nfnet", {"num_classes": 0}, "num_classes=0; allowed: an int >= 1"),
+    ("nfnet", {"stem_channels": (8, 16)}, r"\(8, 16\); allowed: four numbers"),
+    ("nfnet", {"padding": "valid"}, "padding='valid'; allowed: 'same', 'half'"),
+    ("nf_resnet", {"activation_gain_in": "k"}, "activation_gain_in='k'; allow"),
+    ("nf_resnet", {"weight_standardization_eps": 0.0}, "eps=0.0; allowed: a"),
+    ("vit", {"has_class_token": False}, "has_class_token=False leaves nothing"),
+    (
+      "vit",
+      {"norm_after_pooling": True, "placement": "post", "pooling": "mean"},
+      "norm_after_pooling=True moves the final norm, and there is none",
+    ),
   ],
 )
 def test_bad_options_are_named(name, options, message):

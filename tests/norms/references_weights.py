@@ -33,18 +33,20 @@ def weight_standardization(variables, kernel, train, *, variant, eps):
   return _by_filter(one, kernel), variables["stats"]
 
 
-def scaled_weight_standardization(variables, kernel, train, *, variant, eps):
+def scaled_weight_standardization(
+  variables, kernel, train, *, variant, eps, factor
+):
   """WSConv2D of nfnets/base.py; timm's ScaledStdConv2d."""
   del train
 
   def floor(w, gain):
-    scale = gain / np.sqrt(max(np.var(w) * w.size, eps))
+    scale = factor * gain / np.sqrt(max(np.var(w) * w.size, eps))
     return w * scale - np.mean(w) * scale
 
   def added(w, gain):
-    # A batch norm of one channel whose weight is gain / sqrt(fan_in).
+    # A batch norm of one channel whose weight is gain gamma / sqrt(fan_in).
     normalized = (w - np.mean(w)) / np.sqrt(np.var(w) + eps)
-    return normalized * (gain * w.size**-0.5)
+    return normalized * (gain * (factor * w.size**-0.5))
 
   one = {"floor": floor, "added": added}[variant]
   gain = variables["params"]["gain"]

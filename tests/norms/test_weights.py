@@ -40,7 +40,7 @@ CASES = [
   # With an eps that shows; those of the codes are in a test of their own.
   *(make("weight_standardization", variant=name, eps=0.3) for name in VARIANTS),
   make("scaled_weight_standardization"),
-  make("scaled_weight_standardization", variant="added", eps=0.3),
+  make("scaled_weight_standardization", variant="added", eps=0.3, factor=1.7),
   make("weight_norm"),
   make("spectral_norm"),
   make("spectral_norm", num_iterations=3, initial_iterations=2),
@@ -127,7 +127,7 @@ def test_standardization_defaults_to_the_official_pytorch_layer():
   default = weights.make("weight_standardization")
   assert default.options == {"variant": "unbiased_std", "eps": 1e-5}
   scaled = weights.make("scaled_weight_standardization")
-  assert scaled.options == {"variant": "floor", "eps": 1e-4}
+  assert scaled.options == {"variant": "floor", "eps": 1e-4, "factor": 1.0}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -22,8 +22,8 @@ _VARIANTS = {
   "unbiased_variance": (True, "inside", 1e-5),
   "biased_variance": (False, "inside", 1e-6),
 }
-# By variant of the scaled form: eps.
-_SCALED_EPS = {"floor": 1e-4, "added": 1e-6}
+# By variant of the scaled form: its own eps.
+SCALED_EPS = {"floor": 1e-4, "added": 1e-6}
 
 
 def weight_standardization(
@@ -75,36 +75,41 @@ def weight_standardization(
 
 
 def scaled_weight_standardization(
-  variant: Literal["floor", "added"] = "floor", eps: float | None = None
+  variant: Literal["floor", "added"] = "floor",
+  eps: float | None = None,
+  factor: float = 1.0,
 ) -> base.WeightNorm:
   """Scaled weight standardization: variance 1 / n, and a learned gain.
 
-      w' = gain * (w - mean) / sqrt(max(n * var, eps))        "floor"
-      w' = gain * (w - mean) / sqrt(n * (var + eps))          "added"
+      w' = factor * gain * (w - mean) / sqrt(max(n * var, eps))    "floor"
+      w' = factor * gain * (w - mean) / sqrt(n * (var + eps))      "added"
 
   arXiv:2101.08692, with the biased variance of the n weights of a
   filter. "floor" is the authors' code (deepmind-research nfnets/base.py,
   WSConv2D), eps 1e-4: a floor under n * var, not added. "added" is timm's
-  ScaledStdConv2d, eps 1e-6. The factor of the activation that goes with it is
-  not in here. Statistics are float32 (float64 for float64), two passes.
+  ScaledStdConv2d, eps 1e-6 by default, and 1e-5 in its networks. Statistics
+  are float32 (float64 for float64), two passes.
 
   One parameter: `gain` (o,), 1 at first.
 
   Args:
     variant: how eps enters.
     eps: > 0; None: the variant's own.
+    factor: > 0; the gain of the activation that goes with it, where that is in
+      the kernels and not in the activation (timm's gamma).
 
   Raises:
     UserError: an option out of range; from `init` and `apply`, fewer than two
       weights in a filter, or a gain of another kernel.
   """
   name = "scaled_weight_standardization"
-  validate.choice(name, "variant", variant, tuple(_SCALED_EPS))
-  eps = _SCALED_EPS[variant] if eps is None else eps
+  validate.choice(name, "variant", variant, tuple(SCALED_EPS))
+  eps = SCALED_EPS[variant] if eps is None else eps
   validate.number(name, "eps", eps, above=0)
+  validate.number(name, "factor", factor, above=0)
   return base.WeightNorm(
     name=name,
-    options={"variant": variant, "eps": eps},
+    options={"variant": variant, "eps": eps, "factor": factor},
     init_fn=_init_gain,
     apply_fn=_standardize_and_scale,
     least_fan_in=2,
@@ -154,6 +159,7 @@ def _standardize_and_scale(
   mode: modes.Mode,
   variant: str,
   eps: float,
+  factor: float,
 ):
   del mode
   shapes = {"gain": kernel.shape[-1:]}
@@ -166,5 +172,7 @@ def _standardize_and_scale(
     square = jnp.maximum(fan_in * variance, eps)
   else:
     square = fan_in * (variance + eps)
+  if factor != 1.0:
+    gain = gain * factor
   centered *= lax.rsqrt(square) * gain.astype(centered.dtype)
   return centered.astype(kernel.dtype), variables["stats"]
