@@ -139,9 +139,11 @@ def _plain(name: str, value: Any) -> dict[str, Any]:
     }
     return {name: value.name, **options}
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
-    fields = [field.name for field in dataclasses.fields(value)]
-    found = [_plain(f"{name}.{key}", getattr(value, key)) for key in fields]
-    return {key: plain for part in found for key, plain in part.items()}
+    found = {}
+    for field in dataclasses.fields(value):
+      if field.name not in _RUN_ONLY:
+        found |= _plain(f"{name}.{field.name}", getattr(value, field.name))
+    return found
   # An activation is told by its name; how a kernel starts does not matter.
   if callable(value) and not name.endswith("_init"):
     return {name: getattr(value, "__qualname__", type(value).__qualname__)}
