@@ -27,6 +27,7 @@ from normjax import (
   optim,
   registry,
 )
+from normjax.convert import architecture
 from normjax.nn import (
   initial,
   mixing,
@@ -230,6 +231,14 @@ Named by `schedule.name`: the learning rate at step t is
 Entries of `train.initialize_from`: what happens, in order, between the model
 that a config describes and the one that trains. A text with a slash is the
 folder of a run.""",
+  ),
+  Kind(
+    "architectures", "Architectures", "model_type of config.json",
+    architecture.TABLE,
+    intro="""\
+Families of released models that `convert.from_pretrained` reads and
+`convert.save_pretrained` writes. The [guide](../guides/weights.md) has what
+they share.""",
   ),
   Kind(
     "adaptation", "Test-time adaptation", "normjax adapt --method", adapt.TABLE,

@@ -20,13 +20,14 @@ from normjax import (
   metrics,
   registry,
 )
+from normjax.convert import architecture
 from normjax.norms import weights
 from normjax.similarity import heads
 
 USAGE = (
   "list [norms|weight_norms|optimizers|models|heads|data|objectives|metrics"
-  "|start_steps|placements|residual_scalings|inits|rotary_scalings|mixings"
-  "|schedules|sweeps|papers|adaptation]"
+  "|start_steps|architectures|placements|residual_scalings|inits"
+  "|rotary_scalings|mixings|schedules|sweeps|papers|adaptation]"
 )
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
 # What has no config, by name, from "module:factory": options of a model,
@@ -36,6 +37,7 @@ _TABLES = {
   "heads": heads.TABLE,
   "metrics": metrics.TABLE,
   "start_steps": convert.TABLE,
+  "architectures": architecture.TABLE,
   "adaptation": adapt.TABLE,
 }
 # Tables of several entries per file, or of descriptions: these are imported.

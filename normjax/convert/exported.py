@@ -100,15 +100,16 @@ def _described(
   if not alike:
     names = ", ".join(family.name for family in known)
     raise errors.UserError(f"no {type(model).__name__} is written as {names}.")
-  problems = []
+  problems: dict[str, list[str]] = {}
   for family in alike:
     problem, config = _config(family, model)
     if not problem:
       return family, config
-    problems.append(f"{family.name}: {problem.rstrip('.')}")
+    problems.setdefault(problem.rstrip("."), []).append(family.name)
+  said = [f"{', '.join(of)}: {problem}" for problem, of in problems.items()]
   raise errors.UserError(
     f"no config.json can say what this {type(model).__name__} is"
-    f" ({'; '.join(problems)})."
+    f" ({'; '.join(said)})."
   )
 
 

@@ -19,6 +19,7 @@ _RUN_ONLY = {
   "drop_rate",
   "dtype",
   "impl",
+  "param_dtype",
   "remat",
   "scan_layers",
   "stochastic_depth_rate",
@@ -123,10 +124,13 @@ def _plain(name: str, value: Any) -> dict[str, Any]:
     return {name: value}
   if isinstance(value, nnx.Pytree | nnx.Variable):
     return {}  # A module within, which is compared for itself.
+  if isinstance(value, frozenset):
+    return {name: sorted(map(repr, value))}
   if isinstance(value, tuple | list):
     parts = [_plain("", part) for part in value]
     # Where one of them is not to be compared, none is.
-    return {name: tuple(map(repr, parts))} if all(parts) else {}
+    shown = tuple(part.get("", part) for part in parts)
+    return {name: shown} if all(parts) else {}
   if hasattr(value, "name") and hasattr(value, "options"):
     options = {
       f"{name}.{key}": option if isinstance(option, _PLAIN) else repr(option)
@@ -138,10 +142,9 @@ def _plain(name: str, value: Any) -> dict[str, Any]:
     found = {}
     for field in dataclasses.fields(value):
       if field.name not in _RUN_ONLY:
-        part = getattr(value, field.name)
-        # Of a function its name: an activation is a setting, too.
-        part = getattr(part, "__qualname__", part)
-        own = f"{name}.{field.name}"
-        found |= _plain(own, part) or {own: repr(part)}
+        found |= _plain(f"{name}.{field.name}", getattr(value, field.name))
     return found
+  # An activation is told by its name; how a kernel starts does not matter.
+  if callable(value) and not name.endswith("_init"):
+    return {name: getattr(value, "__qualname__", type(value).__qualname__)}
   return {}

@@ -11,6 +11,7 @@ import pytest
 import normjax
 from normjax import cli, convert, metrics, train
 from normjax.commands import show
+from normjax.convert import architecture
 from normjax.nn import (
   initial,
   mixing,
@@ -111,6 +112,7 @@ def test_list_shows_every_component_with_its_headline(capsys):
     ("weight_norms", weights.TABLE, "arXiv:"),
     ("metrics", metrics.TABLE, ": "),
     ("start_steps", convert.TABLE, " "),
+    ("architectures", architecture.TABLE, " "),
     ("placements", placement.TABLE.names(), " "),
     ("residual_scalings", residual_scaling.TABLE.names(), " "),
     ("rotary_scalings", rotary_scaling.TABLE.names(), "f"),

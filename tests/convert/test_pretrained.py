@@ -1,7 +1,9 @@
 """Released weights in and out: what transformers computes, and bad folders."""
 
 import json
+import os
 import shutil
+import subprocess
 
 import jax
 import numpy as np
@@ -46,6 +48,28 @@ def test_logits_are_those_of_transformers():
   logits = convert.from_pretrained(GPT2)(recorded["inputs"], train=False)
   # float32: two blocks, and sums over at most 50 terms.
   np.testing.assert_allclose(logits, recorded["logits"], rtol=0, atol=5e-6)
+  with jax.enable_x64(True):
+    exact = convert.from_pretrained(GPT2, dtype="float64")
+    logits = exact(recorded["inputs"], train=False)
+    np.testing.assert_allclose(logits, recorded["logits"], rtol=0, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  "NORMJAX_PEERS_PYTHON" not in os.environ,
+  reason="NORMJAX_PEERS_PYTHON names no Python with torch and transformers",
+)
+def test_transformers_loads_what_is_written(tmp_path):
+  with jax.enable_x64(True):
+    model = convert.from_pretrained(GPT2, dtype="float64")
+    convert.save_pretrained(model, tmp_path)
+  shutil.copy(GPT2 / "logits.npz", tmp_path)
+  check = GPT2.parent / "record.py"
+  subprocess.run(
+    [os.environ["NORMJAX_PEERS_PYTHON"], check, "--check", tmp_path],
+    env={},
+    check=True,
+  )
 
 
 def test_what_is_written_holds_the_same_tensors(tmp_path):

@@ -1,6 +1,7 @@
 """Records what transformers computes of tiny random models.
 
     <python with torch and transformers> record.py gpt2
+    <the same> record.py --check FOLDER    # computes the logits beside it
 
 Written, per model, beside this file: a folder as transformers saves it, in
 float64, and the logits of a few tokens as it computes them in float64.
@@ -53,5 +54,20 @@ def main(names):
     (HERE / name / "generation_config.json").unlink(missing_ok=True)
 
 
+def check(folder):
+  """Raises AssertionError unless the folder is the model of its logits."""
+  recorded = np.load(Path(folder) / "logits.npz")
+  model, info = transformers.AutoModelForCausalLM.from_pretrained(
+    folder, dtype=torch.float64, output_loading_info=True
+  )
+  assert not any(info.values()), info
+  with torch.no_grad():
+    logits = model.eval()(torch.as_tensor(recorded["inputs"])).logits
+  np.testing.assert_allclose(logits, recorded["logits"], rtol=0, atol=1e-12)
+
+
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  if sys.argv[1:2] == ["--check"]:
+    check(sys.argv[2])
+  else:
+    main(sys.argv[1:])
