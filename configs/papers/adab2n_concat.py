@@ -7,8 +7,8 @@ them apart, so that batch norm on the joint batch is the control.
 Command: normjax reproduce adab2n_concat --scale=proxy
 Time: about 2 minutes on two cores, compilation included.
 
-Digits of 8x8 pixels in 5 tasks of 2 classes, in an order drawn per seed, 130
-images per class; a small convolutional network learns online: one epoch,
+Digits of 8x8 pixels in 5 tasks of 2 classes, in an order drawn per seed, 260
+images per task; a small convolutional network learns online: one epoch,
 batches of 10 and twice 10 from a buffer of 100, DER++ (alpha 0.1, beta 0.5),
 plain SGD. Batch norm, AdaB2N and CN (4 groups, without its affine, as in that
 repository), each with joint and with separate batches: accuracy among all
@@ -35,7 +35,7 @@ from normjax import papers
 
 SCALES = ("proxy",)
 SEEDS = tuple(range(1, 25))
-NUM_TASKS, PER_CLASS = 5, 130
+NUM_TASKS, PER_TASK = 5, 260
 LEARNING_RATE, PENALTY = 0.3, 0.1
 BATCH, ADA, CN = "batch norm", "AdaB2N", "CN"
 NORMS: Mapping[str, Mapping[str, Any]] = {
@@ -104,11 +104,8 @@ def table(scale: str) -> papers.Table:
 def measure(scale: str) -> Mapping[tuple[str, str], Sequence[float]]:
   """Class-incremental accuracy of each seed, in percent."""
   del scale
-  train, test = _arrays()
   found = {
-    (norm, forward): [
-      100 * _accuracy(norm, forward, train, test, seed) for seed in SEEDS
-    ]
+    (norm, forward): [100 * _accuracy(norm, forward, seed) for seed in SEEDS]
     for norm in NORMS
     for forward in (JOINT, SEPARATE)
   }
@@ -123,18 +120,18 @@ def measure(scale: str) -> Mapping[tuple[str, str], Sequence[float]]:
   }
 
 
-def _accuracy(
-  norm: str, forward: Any, train: Any, test: Any, seed: int
-) -> float:
+def _accuracy(norm: str, forward: Any, seed: int) -> float:
   """The mean over tasks after the last one, among all classes."""
   from flax import nnx
 
   from normjax import continual
   from normjax.reproduce.small_conv import SmallConv
 
+  stream = _stream(seed)
+  shape = stream.train[0].shape[1:]
   result = continual.run(
-    SmallConv(10, train[0].shape[1:], norm=NORMS[norm], rngs=nnx.Rngs(seed)),
-    continual.split(train, test, NUM_TASKS, seed),
+    SmallConv(10, shape, norm=NORMS[norm], rngs=nnx.Rngs(seed)),
+    stream,
     "derpp(alpha=0.1, beta=0.5)",
     forward=forward,
     buffer_size=100,
@@ -145,22 +142,11 @@ def _accuracy(
   return result.accuracies.summary()["class_incremental/average"]
 
 
-def _arrays() -> tuple[Any, Any]:
-  """Images and labels to train on, `PER_CLASS` of each, and to test on.
-
-  Whole batches of 10, so that a step has two shapes and not a dozen.
-  """
-  import numpy as np
-
-  from normjax import data
+def _stream(seed: int) -> Any:
+  """Tasks of whole batches of 10, so that a step has two shapes, not twelve."""
+  from normjax import continual, data
 
   digits = data.make("digits", tuning_split=False)
-
-  def scaled(part):
-    images = (np.asarray(part[0]) - digits.mean) / digits.deviation
-    return images.astype(np.float32), np.asarray(part[1])
-
-  images, labels = scaled(digits.train)
-  own = [np.flatnonzero(labels == c)[:PER_CLASS] for c in np.unique(labels)]
-  index = np.concatenate(own)
-  return (images[index], labels[index]), scaled(digits.validation)
+  stream = continual.of_dataset(digits, NUM_TASKS, seed)
+  own = tuple(index[:PER_TASK] for index in stream.of_task)
+  return stream._replace(of_task=own)

@@ -170,12 +170,7 @@ def test_gains_of_adab2n_are_of_the_same_seeds(monkeypatch):
   module = _load("adab2n_concat")
   values = {module.BATCH: 0.5, module.ADA: 0.6, module.CN: 0.1}
 
-  def accuracy(norm, forward, train, test, seed):
-    counts = np.bincount(train[1])
-    # Whole batches of ten in each task of two classes.
-    assert counts.tolist() == [module.PER_CLASS] * 10
-    assert 2 * module.PER_CLASS % 10 == 0
-    assert len(test[1]) == 359
+  def accuracy(norm, forward, seed):
     return values[norm] + 0.001 * seed + 0.2 * (forward == module.JOINT)
 
   monkeypatch.setattr(module, "_accuracy", accuracy)
@@ -183,6 +178,16 @@ def test_gains_of_adab2n_are_of_the_same_seeds(monkeypatch):
   assert {cell.ref for cell in module.table("proxy").cells} == set(found)
   assert found[module.GAIN, module.PUBLISHED] == pytest.approx([30.0] * 24)
   assert found[module.GAIN, module.CONTROLLED] == pytest.approx([10.0] * 24)
+
+
+def test_tasks_of_adab2n_are_whole_batches_of_two_classes():
+  module = _load("adab2n_concat")
+  stream = module._stream(3)
+  for task, index in enumerate(stream.of_task):
+    assert len({*index.tolist()}) == module.PER_TASK
+    assert {*(stream.train[1][index] // 2).tolist()} == {task}
+  assert module.PER_TASK % 10 == 0
+  assert len(stream.test[1]) == 359
 
 
 def test_domains_of_cs_arm_bn_share_controls_and_not_their_look():
