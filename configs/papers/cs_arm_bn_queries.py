@@ -6,7 +6,7 @@ that reads queries alone is not ("Stabilizing In-Context Multi-Source Domain
 Adaptation for Biomedical Images Through Controls", abstract). With controls the
 accuracy on new batches of cells is 0.935, that of a standard network 0.862.
 Command: normjax reproduce cs_arm_bn_queries --scale=proxy
-Time: about 4 minutes on two cores, compilation included.
+Time: about 4 minutes of CPU time, compilation included.
 
 Digits of 8x8 pixels. A domain is a contrast, a brightness and a noise, drawn
 for each seed: 12 to train on, 4 new ones to predict in. The class 0 are the

@@ -5,7 +5,7 @@ a WRN-28-10's error from 43.5% to 20.4%, by more than half on noise, and
 descent on the entropy takes it to 18.6% (arXiv:2006.10726; the numbers are of
 the table in DequanWang/tent). Of brightness they are 9.3%, 8.4% and 7.9%.
 Command: normjax reproduce tent_corruption --scale=proxy
-Time: about 2 minutes on two cores, compilation included.
+Time: about 2 minutes of CPU time, compilation included.
 
 ResNet-8 of width 8, trained on 4,000 digits of MNIST, five seeds. The 1,000
 held-out digits come in batches of 64 in random order, under six of the table's

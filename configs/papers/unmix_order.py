@@ -5,7 +5,7 @@ normalizes it, so that test-time normalization stays where the labels of a
 stream are correlated (arXiv:2401.08328, abstract). Its tables could not be
 read.
 Command: normjax reproduce unmix_order --scale=proxy
-Time: about 4 minutes on two cores, compilation included.
+Time: about 4 minutes of CPU time, compilation included.
 
 The networks and digits of `tent_corruption`, five seeds, four kinds of
 corruption, each a stream from the trained network: in random order, or sorted
