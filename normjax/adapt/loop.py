@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,11 +93,14 @@ def run(
     The scores by domain, and the last state.
 
   Raises:
-    UserError: a class that the model does not have, or what the method raises
-      of a batch of some size; before anything is computed.
+    UserError: a class that the model does not have, a start of another method
+      or another model, or what the method raises of a batch of some size;
+      before anything is computed.
     KeyboardInterrupt: a signal came.
   """
-  start = adapter.init(jax.random.key(how.seed)) if start is None else start
+  own = adapter.init(jax.random.key(how.seed))
+  start = own if start is None else start
+  _check_start(adapter.name, own, start)
   state, number = start, 0
   _check(adapter, state, domains, how)
   totals = Totals(tuple(domains))
@@ -162,6 +165,19 @@ def _check(
       raise errors.UserError(said) from error
   for name, each in domains.items():
     _check_classes(name, each.targets, classes)
+
+
+def _check_start(method: str, own: base.State, start: base.State) -> None:
+  def told(state: base.State) -> tuple[Any, list[tuple[int, ...]]]:
+    leaves, tree = jax.tree.flatten(state)
+    return tree, [leaf.shape for leaf in leaves]
+
+  if told(start) != told(own):
+    raise errors.UserError(
+      f"stream: start is no state of {method!r} on a model of these shapes;"
+      f" needed: adapt.make({method!r}, …).init() of a model that differs in"
+      " its values alone."
+    )
 
 
 def _check_targets(name: str, targets: np.ndarray) -> None:

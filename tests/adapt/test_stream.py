@@ -133,6 +133,13 @@ def test_models_of_other_seeds_share_the_program(method):
   assert ours.means() != loop.run(first, given, how)[0].means()
 
 
+def test_a_start_of_another_method_is_refused():
+  given, adapter = domains(8), adapt.make("source", Net())
+  start = adapt.make("tent", Net()).init()
+  with pytest.raises(errors.UserError, match="start is no state of 'source'"):
+    loop.run(adapter, given, Protocol(batch_size=8), start=start)
+
+
 def test_a_method_with_a_fit_sees_each_domain_once_before():
   given = domains(6, 3)
   _, state = loop.run(adapt.make("adabn", Net()), given, Protocol(batch_size=4))
