@@ -114,11 +114,12 @@ def run(
       for batch in segment.batches:
         if stopping.asked():
           raise KeyboardInterrupt
-        logits, state = adapter.compiled(state, batch.inputs)
+        x, y = map(jnp.asarray, (batch.inputs, batch.targets))
+        logits, state = adapter.compiled(state, x)
         if scored < 0:
           continue
         number += 1
-        correct, loss = _scored(logits, batch.targets)
+        correct, loss = _scored(logits, y)
         score = Score(
           number,
           segment.name,
