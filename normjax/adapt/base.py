@@ -1,6 +1,7 @@
 """What an adapter is, and how it calls its model."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -85,12 +86,28 @@ class Adapter:
     """
     return self.step_fn(state, inputs)
 
-  def fit(self, stream: Iterable[Any], key: Array | None = None) -> State:
+  @functools.cached_property
+  def compiled(self) -> Callable[[State, Array], tuple[Array, State]]:
+    """`step` under `jax.jit`, compiled once per shape of a batch.
+
+    States of another adapter of the same method, options and model, but of
+    other weights, are arguments as well: models that differ in their seed share
+    the program.
+    """
+    return jax.jit(self.step)
+
+  def fit(
+    self,
+    stream: Iterable[Any],
+    key: Array | None = None,
+    start: State | None = None,
+  ) -> State:
     """The state after a pass over a stream that is not predicted.
 
     Args:
       stream: batches of inputs.
       key: as in `init`.
+      start: what it begins with; None: `init(key)`.
 
     Raises:
       UserError: the method has no such pass, or the stream is empty.
@@ -99,7 +116,7 @@ class Adapter:
       raise errors.UserError(
         f"{self.name} has no fit: it starts from init(key). adabn has one."
       )
-    return self.fit_fn(self.init(key), stream)
+    return self.fit_fn(self.init(key) if start is None else start, stream)
 
   def model(self, state: State) -> nnx.Module:
     """The model as a state has it, in evaluation mode."""

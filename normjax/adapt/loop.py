@@ -72,6 +72,7 @@ def run(
   domains: Mapping[str, protocol.Examples],
   how: protocol.Protocol,
   observe: Callable[[Score], None] = lambda score: None,
+  start: base.State | None = None,
 ) -> tuple[Totals, base.State]:
   """Predicts a stream, adapting on the way.
 
@@ -83,33 +84,42 @@ def run(
     domains: by name, in order.
     how: the stream.
     observe: is given the score of each batch, once it is known.
+    start: what the stream, and each segment that begins anew, starts from;
+      None: `adapter.init` with the stream's seed. That of an adapter of the
+      same method and another model, as of another seed, shares the compiled
+      step.
 
   Returns:
     The scores by domain, and the last state.
 
   Raises:
-    UserError: a class that the model does not have, or what the method raises
-      of a batch of some size; before anything is computed.
+    UserError: a class that the model does not have, a start of another method
+      or another model, or what the method raises of a batch of some size;
+      before anything is computed.
     KeyboardInterrupt: a signal came.
   """
-  step = jax.jit(lambda state, x, y: _scored(adapter, state, x, y))
-  key = jax.random.key(how.seed)
-  state, number = adapter.init(key), 0
-  _check(adapter, step, state, domains, how)
+  own = adapter.init(jax.random.key(how.seed))
+  start = own if start is None else start
+  _check_start(adapter.name, own, start)
+  state, number = start, 0
+  _check(adapter, state, domains, how)
   totals = Totals(tuple(domains))
   for segment in how.segments(domains):
     if segment.begins_anew:
-      state = adapter.init(key)
+      state = start
     if adapter.fit_fn is not None:
-      state = adapter.fit((batch.inputs for batch in segment.batches), key)
+      inputs = (batch.inputs for batch in segment.batches)
+      state = adapter.fit(inputs, start=start)
     for scored in range(1 - how.passes, 1):
       for batch in segment.batches:
         if stopping.asked():
           raise KeyboardInterrupt
-        state, _, correct, loss = step(state, batch.inputs, batch.targets)
+        x, y = map(jnp.asarray, (batch.inputs, batch.targets))
+        logits, state = adapter.compiled(state, x)
         if scored < 0:
           continue
         number += 1
+        correct, loss = _scored(logits, y)
         score = Score(
           number,
           segment.name,
@@ -122,19 +132,16 @@ def run(
   return totals, state
 
 
-def _scored(
-  adapter: base.Adapter, state: base.State, x: Array, y: Array
-) -> tuple[base.State, Array, Array, Array]:
-  """A step: (state, logits, (b,) whether right, (b,) loss)."""
-  logits, state = adapter.step(state, x)
+@jax.jit
+def _scored(logits: Array, y: Array) -> tuple[Array, Array]:
+  """(whether each is right (b,), its loss (b,))."""
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
   loss = -jnp.take_along_axis(log_p, y[:, None], axis=-1)[:, 0]
-  return state, logits, hits(logits, y), loss
+  return hits(logits, y), loss
 
 
 def _check(
   adapter: base.Adapter,
-  step: Any,
   state: base.State,
   domains: Mapping[str, protocol.Examples],
   how: protocol.Protocol,
@@ -143,17 +150,15 @@ def _check(
   sizes = how.batch_sizes(domains)
   for name, each in domains.items():
     _check_targets(name, each.targets)
-  one, labels = (part[:1] for part in next(iter(domains.values())))
+  one = next(iter(domains.values())).inputs
+  dtype = jax.dtypes.canonicalize_dtype(one.dtype)
   classes = 0
   for size in sizes:
-    x, y = (
-      jax.ShapeDtypeStruct((size, *part.shape[1:]), _dtype(part))
-      for part in (one, labels)
-    )
+    x = jax.ShapeDtypeStruct((size, *one.shape[1:]), dtype)
     try:
       if adapter.fit_fn is not None:
         jax.eval_shape(lambda x: adapter.fit([x]), x)
-      classes = jax.eval_shape(step, state, x, y)[1].shape[-1]
+      classes = jax.eval_shape(adapter.compiled, state, x)[0].shape[-1]
     except errors.UserError as error:
       said = f"stream: a batch of {size} examples: {error}"
       if size < max(sizes):
@@ -163,8 +168,17 @@ def _check(
     _check_classes(name, each.targets, classes)
 
 
-def _dtype(part: np.ndarray) -> Any:
-  return jax.dtypes.canonicalize_dtype(part.dtype)
+def _check_start(method: str, own: base.State, start: base.State) -> None:
+  def told(state: base.State) -> tuple[Any, list[tuple[int, ...]]]:
+    leaves, tree = jax.tree.flatten(state)
+    return tree, [leaf.shape for leaf in leaves]
+
+  if told(start) != told(own):
+    raise errors.UserError(
+      f"stream: start is no state of {method!r} on a model of these shapes;"
+      f" needed: adapt.make({method!r}, …).init() of a model that differs in"
+      " its values alone."
+    )
 
 
 def _check_targets(name: str, targets: np.ndarray) -> None:

@@ -76,9 +76,9 @@ def test_a_remainder_may_be_left_out():
 class Net(nnx.Module):
   """Batch norm and a head."""
 
-  def __init__(self):
-    self.norm = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
-    self.head = nnx.Linear(2, 4, rngs=nnx.Rngs(0))
+  def __init__(self, seed=0):
+    self.norm = nnx.BatchNorm(2, rngs=nnx.Rngs(seed))
+    self.head = nnx.Linear(2, 4, rngs=nnx.Rngs(seed))
 
   def __call__(self, x):
     return self.head(self.norm(x))
@@ -118,6 +118,26 @@ def test_scores_are_of_each_domain():
     np.testing.assert_allclose(means[f"accuracy/{name}"], expected)
   weighted = (6 * means["loss/d0"] + 3 * means["loss/d1"]) / 9
   np.testing.assert_allclose(means["loss"], weighted)
+
+
+@pytest.mark.parametrize("method", ["tent", "adabn"])
+def test_models_of_other_seeds_share_the_program(method):
+  """And each has its own scores, from its own start at every reset."""
+  given, how = domains(8, 8), Protocol(batch_size=8)
+  first, other = (adapt.make(method, Net(seed)) for seed in (0, 1))
+  loop.run(first, given, how)
+  ours, _ = loop.run(first, given, how, start=other.init())
+  assert first.compiled._cache_size() == 1
+  alone, _ = loop.run(other, given, how)
+  assert ours.means() == alone.means()
+  assert ours.means() != loop.run(first, given, how)[0].means()
+
+
+def test_a_start_of_another_method_is_refused():
+  given, adapter = domains(8), adapt.make("source", Net())
+  start = adapt.make("tent", Net()).init()
+  with pytest.raises(errors.UserError, match="start is no state of 'source'"):
+    loop.run(adapter, given, Protocol(batch_size=8), start=start)
 
 
 def test_a_method_with_a_fit_sees_each_domain_once_before():

@@ -1,9 +1,12 @@
 """Tables at proxy scale: what their statements rest on."""
 
+import numpy as np
 import pytest
 
 from normjax import configure, papers, similarity
+from normjax.adapt.protocol import Examples
 from normjax.papers import targets
+from normjax.reproduce import corrupted_digits
 from normjax.similarity import heads
 
 
@@ -112,3 +115,109 @@ def test_the_bound_of_8_bits_is_below_what_torchao_loses_with_4():
   paper = configure.load_module("configs/papers/eightbit_c4.py")
   assert min(losses.values()) > module.BOUND_NATS
   assert losses["Llama 130M"] == paper.FOUR_BITS == min(losses.values())
+
+
+def _load(name):
+  return configure.load_module(f"configs/papers/{name}.py")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+  """Calls for accuracies, each answered with one value per network."""
+  calls = []
+
+  def accuracies(method, networks, how, kinds):
+    calls.append((method, how, tuple(kinds)))
+    names = (*kinds, corrupted_digits.MEAN)
+    return {
+      name: [10 * n + s for s in networks] for n, name in enumerate(names)
+    }
+
+  monkeypatch.setattr(corrupted_digits, "network", lambda seed: None)
+  monkeypatch.setattr(corrupted_digits, "accuracies", accuracies)
+  return calls
+
+
+def test_errors_of_tent_are_what_is_left_of_the_accuracies(asked):
+  module = _load("tent_corruption")
+  found = module.measure("proxy")
+  assert [method for method, *_ in asked] == ["source", "batch", "tent"]
+  assert all(how.setting == "reset_each_shift" for _, how, _ in asked)
+  for method in module.METHODS:
+    assert found[method, "gauss_noise"] == [99, 98, 97, 96, 95]
+    assert found[method, module.MEAN] == [39, 38, 37, 36, 35]
+  assert {cell.ref for cell in module.table("proxy").cells} == set(found)
+
+
+def test_sorted_streams_of_unmix_come_class_after_class(asked):
+  module = _load("unmix_order")
+  found = module.measure("proxy")
+  assert {cell.ref for cell in module.table("proxy").cells} == set(found)
+  labels = np.repeat(np.arange(10), 30)
+  images = {"fog_3": Examples(np.zeros((300, 1)), labels)}
+  for method, how, kinds in asked:
+    assert kinds == module.KINDS
+    assert how.passes == (5 if method.startswith("unmix_tns") else 1)
+    (segment,) = how.segments(images)
+    y = np.concatenate([batch.targets for batch in segment.batches])
+    changes = np.sum(y[1:] != y[:-1])
+    assert changes < 20 if how.setting.endswith("correlated") else changes > 200
+  settings = [how.setting for _, how, _ in asked]
+  assert settings == [*module.STREAMS.values()] * len(module.METHODS)
+
+
+def test_gains_of_adab2n_are_of_the_same_seeds(monkeypatch):
+  module = _load("adab2n_concat")
+  values = {module.BATCH: 0.5, module.ADA: 0.6, module.CN: 0.1}
+
+  def accuracy(norm, forward, seed):
+    return values[norm] + 0.001 * seed + 0.2 * (forward == module.JOINT)
+
+  monkeypatch.setattr(module, "_accuracy", accuracy)
+  found = module.measure("proxy")
+  assert {cell.ref for cell in module.table("proxy").cells} == set(found)
+  assert found[module.GAIN, module.PUBLISHED] == pytest.approx([30.0] * 20)
+  assert found[module.GAIN, module.CONTROLLED] == pytest.approx([10.0] * 20)
+
+
+def test_tasks_of_adab2n_are_whole_batches_of_two_classes():
+  module = _load("adab2n_concat")
+  stream = module._stream(3)
+  for task, index in enumerate(stream.of_task):
+    assert len({*index.tolist()}) == module.PER_TASK
+    assert {*(stream.train[1][index] // 2).tolist()} == {task}
+  assert module.PER_TASK % 10 == 0
+  assert len(stream.test[1]) == 359
+
+
+def test_domains_of_cs_arm_bn_share_controls_and_not_their_look():
+  module = _load("cs_arm_bn_queries")
+  generator = np.random.default_rng(0)
+  images = generator.integers(0, 17, (60, 8, 8, 1)).astype(np.uint8)
+  part = images, np.arange(60) % 10
+  found = module._domains(part, 3, 20, generator)
+  assert np.bincount(found.domains).tolist() == [26] * 3
+  assert np.bincount(found.domains[found.is_control]).tolist() == [6] * 3
+  queries = found.labels[~found.is_control]
+  assert (queries.min(), queries.max()) == (0, 8)  # Nine classes.
+  controls = found.inputs[found.is_control].reshape(3, 6, 64)
+  spread = controls.std(axis=(1, 2))
+  assert len({round(float(each), 3) for each in spread}) == 3
+  assert np.abs(found.inputs).max() <= 0.5
+
+
+def test_of_what_arm_bn_loses_cs_arm_bn_may_lose_half():
+  """The statements' arithmetic, where it loses just less and just more."""
+  module = _load("cs_arm_bn_queries")
+  halves = [e for e in module.table("proxy").expected if "half" in e.claim]
+  assert len(halves) == len(module.HARD)
+  for loss, holds in ((0.19, True), (0.21, False)):
+    for each, column in zip(halves, module.HARD, strict=True):
+      values = {
+        (module.ARM, module.FULL): 0.9,
+        (module.ARM, column): 0.5,
+        (module.CS_ARM, module.FULL): 0.95,
+        (module.CS_ARM, column): 0.95 - loss,
+      }
+      total = sum(weight * values[ref] for ref, weight in each.terms.items())
+      assert (total > each.at_least) == holds
