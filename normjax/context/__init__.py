@@ -10,7 +10,7 @@ controls, `ben` controls alone. A method is a file here and a line of
 """
 
 from normjax.context.base import Bound, Method
-from normjax.context.groups import Block, Domains, queries, sampled
+from normjax.data.blocks import Block, Domains, queries, sampled
 from normjax.context.loop import accuracies, measured, predict, train
 from normjax.context.table import TABLE, make, names, resolve
 

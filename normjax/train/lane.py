@@ -10,14 +10,16 @@ from typing import Any, Protocol
 
 import jax
 
-from normjax import build, configure
+from normjax import build, configure, procedures
 from normjax.data import dataset as dataset_lib
 from normjax.record import provenance, sources
+from normjax.procedures.base import Evaluated
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
 from normjax.train import fit, premise
 from normjax.train.checkpoint import Checkpoints
-from normjax.train.evaluate import Measured
+from normjax.train import step as train_step
+from normjax.train.evaluate import Measured, Stopped
 from normjax.train.processes import distributed
 from normjax.train.program import Program
 from normjax.train.state import State
@@ -112,6 +114,8 @@ class Lane:
     self.evaluated = build.evaluation_dataset(config)
     self.hyper = program.layout.put_scalars(build.hyper(config))
     self.rows = program.layout.rows_here(config.train.batch_size)
+    self._procedures = procedures.of(config)
+    self._stops = sorted({s for p in self._procedures for s in p.stops()})
     self._checkpoints: Checkpoints | None = None
     self._saved_step: int | None = None
     self._data_wait = data_wait.DataWait()
@@ -250,7 +254,7 @@ class Lane:
   @property
   def is_over(self) -> bool:
     """Whether all is there that the result needs."""
-    is_evaluated = self.step in self.recorder.evaluated_steps
+    is_evaluated = self.step in self.recorder.evaluations
     return self.diverged_at >= 0 or (self.is_last and is_evaluated)
 
   def _is_due(self, every_steps: int) -> bool:
@@ -265,6 +269,7 @@ class Lane:
     ):
       if every_steps:
         stops.append(every_steps - self.step % every_steps)
+    stops += [stop - self.step for stop in self._stops if stop > self.step]
     return min(stops)
 
   def begin_evaluation(self) -> bool:
@@ -275,17 +280,48 @@ class Lane:
     """
     assert self.held is not None
     self.diverged_at = self.held.diverged_at
-    is_there = self.step in self.recorder.evaluated_steps
+    is_there = self.step in self.recorder.evaluations
     if self.diverged_at >= 0 or is_there:
       return False
     is_due = self._is_due(self.config.evaluate.every_steps)
+    is_due = is_due or self.step in self._stops
     if is_due:
       self._observe("evaluate", self.step)
     return is_due
 
   def take_evaluation(self, measured: Measured) -> None:
-    """Writes what an evaluation of the state gave."""
+    """Writes what an evaluation of the state gave, and the procedures.
+
+    Raises:
+      Stopped: a signal came, and nothing was written.
+    """
+    if self._procedures:
+      more = self._beyond(measured)
+      measured = measured._replace(means=measured.means | more)
     self.recorder.evaluation(self.step, *measured)
+
+  def _beyond(self, measured: Measured) -> dict[str, float]:
+    """What the procedures measure of the state."""
+    assert self.held is not None
+    recipe, found = self.program.recipe, {}
+    variables = train_step.evaluation_variables(recipe, self.held.state)
+    evaluated = Evaluated(
+      recipe.graphdef,
+      jax.device_get(distributed.whole(variables)),
+      self.dataset,
+      self.evaluated,
+      self.config.seed,
+      measured.means,
+      self.recorder.evaluations,
+      self.is_last,
+    )
+    try:
+      with self.recorder.clock.measure("eval"):
+        for procedure in self._procedures:
+          found |= procedure.measure(evaluated)
+    except KeyboardInterrupt as error:
+      raise Stopped from error
+    return found
 
   def save_if_due(self, *, is_stopping: bool) -> None:
     """Starts an asynchronous checkpoint of the state.

@@ -16,6 +16,7 @@ from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
 from normjax.optim import in_place
+from normjax.procedures.base import Given, Learned, Procedure
 from normjax.record import probes
 from normjax.record.files import ROW_KEYS
 from normjax.train import average, frozen, measure, mixup, precision
@@ -49,6 +50,9 @@ class Recipe(NamedTuple):
   ema_warmup: bool = False  # See `average`.
   weights: str = "trained"  # What an evaluation reads, or "ema".
   matmul_precision: str = "float32"  # See `precision`.
+  # What takes the gradients in place of `_gradients`, and its first memory.
+  procedure: Procedure | None = None
+  memory: Callable[[], PyTree] = lambda: None
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
     """The state before step 0 on these variables."""
@@ -57,7 +61,7 @@ class Recipe(NamedTuple):
     averaged = None
     if average.DECAY in hyper:
       averaged = average.start(moving, variables["stats"])
-    return create(variables, optimizer_state, averaged)
+    return create(variables, optimizer_state, averaged, self.memory())
 
 
 def _in_its_precision[**P, T](
@@ -205,6 +209,33 @@ def _gradients(
   return gradients, *statistics, means | measured
 
 
+def _learned(
+  recipe: Recipe, state: State, batch: Batch, hyper: Hyper
+) -> tuple[Learned, dict[str, Array]]:
+  """What the procedure learns, and the objective's means of the batch."""
+  assert recipe.procedure is not None
+  assert recipe.num_outputs is not None
+  learned = recipe.procedure.gradients(
+    Given(
+      recipe.graphdef,
+      frozen.select(state.params, recipe.trained),
+      functools.partial(frozen.put_back, state.params),
+      state.stats,
+      state.memory,
+      state.step,
+      batch,
+      hyper,
+      recipe.num_outputs,
+    )
+  )
+  output = nn_output.Output(learned.logits)
+  sums = recipe.make_objective(hyper).sums(output, batch)
+  total = jnp.maximum(jnp.sum(batch["weight"]), 1.0)
+  means = {name: value / total for name, value in sums.items()}
+  means[objectives.MINIMIZED] = learned.minimized
+  return learned, means
+
+
 def _over_micro_batches(values: Array) -> Array:
   """A statistic's new value from those of the micro-batches, stacked."""
   if jnp.issubdtype(values.dtype, jnp.inexact):
@@ -233,9 +264,15 @@ def train_step(
   if mixing := mixup.of_scalars(recipe.mixup_mode, hyper):
     key = rng.fold(hyper["seed"], "mixup", state.step)
     batch = mixup.mix(batch, mixing, key)
-  gradients, stats, grad_stats, metrics = _gradients(
-    recipe, state, batch, hyper
-  )
+  memory = state.memory
+  if recipe.procedure is None:
+    gradients, stats, grad_stats, metrics = _gradients(
+      recipe, state, batch, hyper
+    )
+  else:
+    learned, metrics = _learned(recipe, state, batch, hyper)
+    gradients, stats, memory = learned.gradients, learned.stats, learned.memory
+    grad_stats = state.grad_stats
   measured = measure.of_gradient(gradients, recipe.probes)
   gradient_norm = optax.tree.norm(gradients)
   clip = hyper["train.gradient_clip"]
@@ -282,6 +319,7 @@ def train_step(
       (state.diverged_at < 0) & bad, state.step, state.diverged_at
     ),
     average=averaged,
+    memory=memory,
   )
   metrics.pop(objectives.WEIGHT)
   _check_names(metrics, (*MEASURED, "diverged_at"))

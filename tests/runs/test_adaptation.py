@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from normjax import cli, errors, load_run, train
+from normjax.adapt import sources
 from normjax.adapt.protocol import Protocol
 from normjax.nn.norm_layer import NormLayer
 from normjax.record import files
@@ -93,7 +94,7 @@ def test_clean_images_by_source_are_the_runs_own_evaluation(directory):
 
 
 def test_domains_by_name():
-  names = adaptation.domain_names
+  names = sources.domain_names
   assert names(("contrast", "clean", "snow_2", "contrast_3"), 3) == (
     "contrast_3",
     "clean",
