@@ -134,10 +134,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # train.accumulation_steps micro-batches is then of one domain. "": none.
   config.context = ml_collections.ConfigDict()
   config.context.method = ""
-  # Controls of the same domain, beside each micro-batch: examples of this
-  # class, which is no answer.
+  # Controls of the same domain, beside each micro-batch; 0: there are none.
+  # They are examples of this class, which then is no answer.
   config.context.num_controls = 0
-  config.context.control_class = -1  # -1: there are none
+  config.context.control_class = 0
   # After the last step, the accuracy with so many queries of one domain at a
   # time, their classes mixed or sorted: "eval/context/sorted_8/accuracy".
   config.context.protocols = ("mixed_64", "sorted_64", "mixed_8", "sorted_8")

@@ -90,14 +90,16 @@ FIELDS: Mapping[str, Field] = {
   "continual.penalty_from": _int(Effect.TRACED, 0),
   "context.method": Field(str, Effect.STATIC),
   "context.num_controls": _int(Effect.STATIC, 0),
-  "context.control_class": _int(Effect.STATIC, -1),
+  "context.control_class": _int(Effect.STATIC, 0),
   "context.protocols": Field(tuple, Effect.LOOP),
   "evaluate.adapt.methods": Field(tuple, Effect.LOOP),
   "evaluate.adapt.stream": Field(str, Effect.LOOP),
   "evaluate.adapt.corruptions": Field(tuple, Effect.LOOP),
   "evaluate.adapt.severity": _int(Effect.LOOP, 1, 5),
   "evaluate.adapt.batch_size": _int(Effect.LOOP, 1),
-  "evaluate.adapt.concentration": Field(float, Effect.LOOP, 0, above=True),
+  "evaluate.adapt.concentration": Field(
+    float, Effect.LOOP, 0, MAX_FLOAT32, above=True
+  ),
   "evaluate.adapt.passes": _int(Effect.LOOP, 1),
   "evaluate.adapt.num_examples": _int(Effect.LOOP, 0),
   "evaluate.every_steps": _int(Effect.LOOP, 1),

@@ -22,7 +22,7 @@ OPTIONAL: dict[str, Any] = {
   "continual.penalty_from": 0,
   "context.method": "",
   "context.num_controls": 0,
-  "context.control_class": -1,
+  "context.control_class": 0,
   "context.protocols": ("mixed_64", "sorted_64", "mixed_8", "sorted_8"),
   "evaluate.adapt.methods": (),
   "evaluate.adapt.stream": "reset_each_shift",

@@ -64,7 +64,6 @@ def step(
   Returns:
     The new state, and the mean cross-entropy of the queries.
   """
-
   learned = learn(
     program.structure,
     program.method,

@@ -33,7 +33,9 @@ class Adaptation(base.Procedure):
     if len({*named}) < len(named):
       # Of one method with other options each is told by them.
       named = written
-    found = {f"adapt/{name}": each for name, each in zip(named, written)}
+    found = {
+      f"adapt/{name}": each for name, each in zip(named, written, strict=True)
+    }
     if len(found) < len(written):
       raise errors.UserError(
         f"{self.block}.methods={tuple(written)!r} has one twice."

@@ -78,7 +78,7 @@ class Context(base.Procedure):
           self._num_blocks,
           max(size, 1),
           self._num_controls,
-          self.option("control_class"),
+          self.option("control_class") if self.option("num_controls") else -1,
           self.method.of_one_domain,
         ),
       )
@@ -90,12 +90,11 @@ class Context(base.Procedure):
     del data
     _ = self._protocols
     refused.check(self.asked, self.config)
-    number, control = self.option("num_controls"), self.option("control_class")
-    if self.method.needs_controls and not (number and control >= 0):
+    if self.method.needs_controls and not self.option("num_controls"):
       raise errors.UserError(
-        f"{self.asked} with {self.block}.num_controls={number} and"
-        f" {self.block}.control_class={control}: it needs controls; allowed: a"
-        " number above 0, and the class that they are of."
+        f"{self.asked} with {self.block}.num_controls=0: it needs controls;"
+        f" allowed: a number above 0, and {self.block}.control_class, the class"
+        " that they are of."
       )
 
   def check_model(self, structure, variables, data, num_devices) -> None:

@@ -126,13 +126,14 @@ class Recorder:
     """Has all processes know of the rows on disk what the writer does."""
     told = self._from_writer(
       lambda: (
-        self.evaluations,
+        list(self.evaluations.items()),
         self._newest,
         self._eval_examples,
         self._zero_gradient.since_step,
       )
     )
-    self.evaluations, self._newest, self._eval_examples, since = told
+    evaluations, self._newest, self._eval_examples, since = told
+    self.evaluations = {step: values for step, values in evaluations}
     self._zero_gradient.since_step = since
 
   def _write_run(

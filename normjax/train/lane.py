@@ -12,13 +12,13 @@ import jax
 
 from normjax import build, configure, procedures
 from normjax.data import dataset as dataset_lib
-from normjax.record import provenance, sources
 from normjax.procedures.base import Evaluated
+from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
 from normjax.train import fit, premise
-from normjax.train.checkpoint import Checkpoints
 from normjax.train import step as train_step
+from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Measured, Stopped
 from normjax.train.processes import distributed
 from normjax.train.program import Program
