@@ -60,7 +60,9 @@ def get_config() -> ml_collections.ConfigDict:
   config = configure.load("configs/default.py")
   config.model = configure.component("model", "cifar_resnet", depth=8, width=8)
   config.norm = configure.component("norm", "batch_norm")
-  config.optimizer = configure.component("optimizer", "sgd", learning_rate=0.03)
+  config.optimizer = configure.component(
+    "optimizer", "sgd", learning_rate=0.1, momentum=0.0
+  )
   config.data = configure.component("data", "digits")
   return configure.override(
     config,
