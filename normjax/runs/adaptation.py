@@ -54,7 +54,8 @@ def adapt_run(
     What `result.json` holds: `metrics` has "eval/accuracy", that of each
     domain as "eval/accuracy/<name>", and their means. Where a loss is not
     finite its `state` is "diverged", as of a training run; NaN is no right
-    answer. A result that is there already is returned as it is.
+    answer. A result that is there already is returned as it is; a stream that
+    was cut short begins again, which its run.json notes.
 
   Raises:
     UserError: a method, a domain, data or a class that does not fit.
@@ -76,6 +77,15 @@ def adapt_run(
     "split": split,
     "num_examples": num_examples,
   }
+  config = run.config.copy_and_resolve_references()
+  with config.unlocked():
+    config[ADAPTED] = configure.ConfigDict(asked)
+  # What its rows are: one per batch, and one of all at the end.
+  config.log.every_steps, config.evaluate.every_steps = 1, 0
+  run_id = configure.run_id(config)
+  files = RunDirectory((out or run.directory / ADAPTED) / run_id, run_id)
+  if (found := files.read_result().value) is not None:
+    return found
   # All that may be wrong, before there is a folder.
   made = sources.adapter(
     method,
@@ -86,17 +96,10 @@ def adapt_run(
   datasets = {
     name: _domain(run, own, split, name, is_corrupted) for name in names
   }
-  config = run.config.copy_and_resolve_references()
-  with config.unlocked():
-    config[ADAPTED] = configure.ConfigDict(asked)
-  # What its rows are: one per batch, and one of all at the end.
-  config.log.every_steps, config.evaluate.every_steps = 1, 0
-  run_id = configure.run_id(config)
-  files = RunDirectory((out or run.directory / ADAPTED) / run_id, run_id)
   faults.make_folder(files.path)
   with lock.held(files.path, "run"):
-    found = files.read_result().value
-    if found is not None:
+    # Another process may have ended it before the lock was free.
+    if (found := files.read_result().value) is not None:
       return found
     domains = {
       name: protocol.gather(each, num_examples)
@@ -134,6 +137,8 @@ def _recorded(
   facts: Mapping[str, Any],
 ) -> dict[str, Any]:
   """Runs the loop; a record that was cut short begins again."""
+  before = files.read_status().value
+  cut_short = before is not None and not RunState(before["state"]).over
   size = sum(len(each.targets) for each in domains.values())
   recorder = Recorder(
     files, config, writes=True, num_steps=-(-size // how.batch_size)
@@ -146,7 +151,7 @@ def _recorded(
       seconds={},
       sizes={},
       facts={"provenance": provenance.collect(), **facts},
-      problems=(),
+      problems=("it was cut short, and began again",) if cut_short else (),
     )
     last, diverged_at = 0, None
 
