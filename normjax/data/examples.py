@@ -1,6 +1,7 @@
 """Labelled examples in memory: images or feature vectors."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -116,11 +117,11 @@ class Examples:
     parts = (self.train, self.tuning, self.validation, self.test)
     return dataset.id_range(*(part[1] for part in parts if part is not None))
 
-  @property
+  @functools.cached_property
   def num_domains(self) -> int:
     """How many domains there are; 0: batches do not say any."""
     if self.domain_ids is not None:
-      return 1 + max(int(ids.max()) for ids in self.domain_ids.values())
+      return 1 + dataset.id_range(*self.domain_ids.values())[1]
     return 0 if self.domains is None else self.domains.number
 
   def domains_of(self, split: str, index: np.ndarray) -> np.ndarray | None:
