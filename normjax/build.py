@@ -18,16 +18,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import (
-  configure,
-  errors,
-  fields,
-  naming,
-  outside,
-  own_parts,
-  procedures,
-)
+from normjax import configure, errors, fields, naming, outside, own_parts
 from normjax import data as data_lib
+from normjax import procedures as procedures_lib
 from normjax.imports import is_outside
 from normjax.nn import calling
 from normjax.nn.model_roles import Roles
@@ -143,29 +136,7 @@ def dataset(config: configure.ConfigDict) -> Any:
     made = data_lib.or_spec(resolved["data"], _dataset)
     made = outside.checked_dataset(resolved["data"]["name"], made)
   made = made.for_seed(resolved["seed"]) if hasattr(made, "for_seed") else made
-  return _viewed(resolved, made)
-
-
-# Data sets, and how the procedures of a run show them: a few of the last.
-_VIEWS: dict[tuple[int, str], tuple[Any, Any]] = {}
-_NUM_VIEWS = 4
-
-
-def _viewed(resolved: Mapping[str, Any], made: Any) -> Any:
-  """The data set as the run's procedures show it."""
-  asked = procedures.of(resolved)
-  if not any(each.learns for each in asked):
-    return made
-  blocks = ("continual", "context")
-  said = [resolved.get(block) for block in blocks]
-  said += [resolved["seed"], resolved["train"]]
-  key = id(made), configure.digest(said)
-  if key not in _VIEWS:
-    while len(_VIEWS) >= _NUM_VIEWS:
-      del _VIEWS[next(iter(_VIEWS))]
-    # What was made is kept beside it: its id is of no other.
-    _VIEWS[key] = made, procedures.view(asked, made)
-  return _VIEWS[key][1]
+  return procedures_lib.view(resolved, made)
 
 
 def evaluation_dataset(config: configure.ConfigDict) -> Any:
@@ -347,8 +318,7 @@ def metrics(config: configure.ConfigDict) -> tuple[Any, ...]:
 
   made, data = objective(config), dataset(config)
   found = [metric for metric in made.metrics if metric.applies_to(data)]
-  for procedure in procedures.of(config):
-    found += procedure.metrics(data)
+  found += procedures_lib.metrics(config, data)
   for name in config.evaluate.get("metrics", ()):
     taken = {objectives.WEIGHT, *(made.means or ()), *(m.name for m in found)}
     try:

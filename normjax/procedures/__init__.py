@@ -7,10 +7,11 @@ is that of any other.
 """
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from normjax import configure, errors
+from normjax.metrics import Metric
 from normjax.procedures.base import Procedure
 
 TABLE: Mapping[str, str] = {
@@ -32,16 +33,38 @@ def of(config: configure.ConfigDict | Mapping[str, Any]) -> list[Procedure]:
   return found
 
 
-def view(asked: Iterable[Procedure], dataset: Any) -> Any:
+# Data sets, and how a run's procedures show them: a few of the last.
+_VIEWS: dict[tuple[int, str], tuple[Any, Any]] = {}
+_NUM_VIEWS = 4
+
+
+def view(config: Mapping[str, Any], dataset: Any) -> Any:
   """A data set as the procedures of a run show it.
 
   Args:
-    asked: of `of`.
+    config: resolved.
     dataset: as the block `data` has it, for the run's seed.
   """
-  for procedure in asked:
-    dataset = procedure.view(dataset)
-  return dataset
+  asked = [each for each in of(config) if each.learns]
+  if not asked:
+    return dataset
+  read = [config.get(each.block) for each in asked]
+  said = configure.digest([read, config["seed"], config["train"]])
+  key = id(dataset), said
+  if key not in _VIEWS:
+    while len(_VIEWS) >= _NUM_VIEWS:
+      del _VIEWS[next(iter(_VIEWS))]
+    shown = dataset
+    for procedure in asked:
+      shown = procedure.view(shown)
+    # What it was made of is kept beside it: that id is of no other.
+    _VIEWS[key] = dataset, shown
+  return _VIEWS[key][1]
+
+
+def metrics(config: configure.ConfigDict, dataset: Any) -> list[Metric]:
+  """What each evaluation measures beside the config's metrics."""
+  return [m for each in of(config) for m in each.metrics(dataset)]
 
 
 def learns(config: configure.ConfigDict | Mapping[str, Any]) -> bool:

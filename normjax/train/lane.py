@@ -12,14 +12,12 @@ import jax
 
 from normjax import build, configure, procedures
 from normjax.data import dataset as dataset_lib
-from normjax.procedures.base import Evaluated
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
-from normjax.train import fit, premise
-from normjax.train import step as train_step
+from normjax.train import by_procedure, fit, premise
 from normjax.train.checkpoint import Checkpoints
-from normjax.train.evaluate import Measured, Stopped
+from normjax.train.evaluate import Measured
 from normjax.train.processes import distributed
 from normjax.train.program import Program
 from normjax.train.state import State
@@ -73,6 +71,7 @@ class Lane:
     hyper: the run's scalars, on the devices.
     dataset: what it trains on.
     evaluated: what it is evaluated on.
+    procedures: what it does beyond plain training.
     rows: examples of a batch that the devices of this process hold.
     held: its state after `step` updates; None before `begin`.
     step: updates taken.
@@ -114,8 +113,8 @@ class Lane:
     self.evaluated = build.evaluation_dataset(config)
     self.hyper = program.layout.put_scalars(build.hyper(config))
     self.rows = program.layout.rows_here(config.train.batch_size)
-    self._procedures = procedures.of(config)
-    self._stops = sorted({s for p in self._procedures for s in p.stops()})
+    self.procedures = procedures.of(config)
+    self._stops = sorted({s for p in self.procedures for s in p.stops()})
     self._checkpoints: Checkpoints | None = None
     self._saved_step: int | None = None
     self._data_wait = data_wait.DataWait()
@@ -295,33 +294,10 @@ class Lane:
     Raises:
       Stopped: a signal came, and nothing was written.
     """
-    if self._procedures:
-      more = self._beyond(measured)
+    if self.procedures:
+      more = by_procedure.measure(self, measured)
       measured = measured._replace(means=measured.means | more)
     self.recorder.evaluation(self.step, *measured)
-
-  def _beyond(self, measured: Measured) -> dict[str, float]:
-    """What the procedures measure of the state."""
-    assert self.held is not None
-    recipe, found = self.program.recipe, {}
-    variables = train_step.evaluation_variables(recipe, self.held.state)
-    evaluated = Evaluated(
-      recipe.graphdef,
-      jax.device_get(distributed.whole(variables)),
-      self.dataset,
-      self.evaluated,
-      self.config.seed,
-      measured.means,
-      self.recorder.evaluations,
-      self.is_last,
-    )
-    try:
-      with self.recorder.clock.measure("eval"):
-        for procedure in self._procedures:
-          found |= procedure.measure(evaluated)
-    except KeyboardInterrupt as error:
-      raise Stopped from error
-    return found
 
   def save_if_due(self, *, is_stopping: bool) -> None:
     """Starts an asynchronous checkpoint of the state.

@@ -16,10 +16,17 @@ from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
 from normjax.optim import in_place
-from normjax.procedures.base import Given, Learned, Procedure
+from normjax.procedures.base import Procedure
 from normjax.record import probes
 from normjax.record.files import ROW_KEYS
-from normjax.train import average, frozen, measure, mixup, precision
+from normjax.train import (
+  average,
+  by_procedure,
+  frozen,
+  measure,
+  mixup,
+  precision,
+)
 from normjax.train.sharding import device_parts
 from normjax.train.state import State, create
 from normjax.types import Array, Hyper, PyTree
@@ -209,33 +216,6 @@ def _gradients(
   return gradients, *statistics, means | measured
 
 
-def _learned(
-  recipe: Recipe, state: State, batch: Batch, hyper: Hyper
-) -> tuple[Learned, dict[str, Array]]:
-  """What the procedure learns, and the objective's means of the batch."""
-  assert recipe.procedure is not None
-  assert recipe.num_outputs is not None
-  learned = recipe.procedure.gradients(
-    Given(
-      recipe.graphdef,
-      frozen.select(state.params, recipe.trained),
-      functools.partial(frozen.put_back, state.params),
-      state.stats,
-      state.memory,
-      state.step,
-      batch,
-      hyper,
-      recipe.num_outputs,
-    )
-  )
-  output = nn_output.Output(learned.logits)
-  sums = recipe.make_objective(hyper).sums(output, batch)
-  total = jnp.maximum(jnp.sum(batch["weight"]), 1.0)
-  means = {name: value / total for name, value in sums.items()}
-  means[objectives.MINIMIZED] = learned.minimized
-  return learned, means
-
-
 def _over_micro_batches(values: Array) -> Array:
   """A statistic's new value from those of the micro-batches, stacked."""
   if jnp.issubdtype(values.dtype, jnp.inexact):
@@ -270,7 +250,7 @@ def train_step(
       recipe, state, batch, hyper
     )
   else:
-    learned, metrics = _learned(recipe, state, batch, hyper)
+    learned, metrics = by_procedure.learn(recipe, state, batch, hyper)
     gradients, stats, memory = learned.gradients, learned.stats, learned.memory
     grad_stats = state.grad_stats
   measured = measure.of_gradient(gradients, recipe.probes)
