@@ -7,6 +7,7 @@ import numpy as np
 
 from normjax import errors, rng
 from normjax.data import dataset, examples, streams
+from normjax.record import due
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,17 +39,10 @@ class TaskExamples(examples.Examples):
     """Examples of the task that step `step` is of, in its own epochs."""
     task = min(step * self.num_tasks // self.num_steps, self.num_tasks - 1)
     members = self.of_task[task]
-    first = (0, *ends(self.num_tasks, self.num_steps))[task]
+    first = (0, *due.task_ends(self.num_tasks, self.num_steps))[task]
     own_seed = rng.host_seed(seed, f"task/{task}")
     place = dataset.indices(own_seed, step - first, batch_size, len(members))
     return members[place[:, 1]]
-
-
-def ends(num_tasks: int, num_steps: int) -> tuple[int, ...]:
-  """Of each task, the number of steps after which it is over."""
-  return tuple(
-    -(-task * num_steps // num_tasks) for task in range(1, num_tasks + 1)
-  )
 
 
 def of(made: Any, num_tasks: int, seed: int, num_steps: int) -> TaskExamples:

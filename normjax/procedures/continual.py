@@ -14,6 +14,7 @@ from normjax.continual import reservoir, scores, step, table
 from normjax.data import task_examples
 from normjax.metrics import Metric, task_accuracy
 from normjax.procedures import base, refused
+from normjax.record import due
 from normjax.types import Array, PyTree
 
 
@@ -211,7 +212,7 @@ class Continual(base.Procedure):
   def stops(self) -> Sequence[int]:
     """The end of each task."""
     num_steps, tasks = self.config["train"]["num_steps"], self._num_tasks
-    return task_examples.ends(tasks, num_steps)
+    return due.task_ends(tasks, num_steps)
 
   @property
   def _num_tasks(self) -> int:

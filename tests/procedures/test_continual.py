@@ -10,6 +10,7 @@ import pytest
 
 from normjax import (
   build,
+  configure,
   continual,
   errors,
   load_run,
@@ -20,7 +21,7 @@ from normjax import (
 from normjax.continual import reservoir, scores
 from normjax.continual import step as steps
 from normjax.data import task_examples
-from normjax.record import files
+from normjax.record import due, files
 from normjax.train import check, drawing, preview
 from normjax.train.population import chunks
 from normjax.train.request import Run
@@ -119,6 +120,12 @@ def test_what_is_measured(straight):
       measured[f"eval/class_incremental/{name}"], function(matrix)
     )
   assert {*measured} == {*preview.preview(config).metrics}
+  everything, _ = files.read_rows(directory / files.METRICS)
+  told = configure.to_dict(config)
+  assert files.lost_rows(everything, 12, told) == []
+  # One row less, and it is said.
+  less = [row for row in everything if row["step"] != 5]
+  assert "5 of kind 'eval' in place of 6" in files.lost_rows(less, 12, told)[0]
   # The state is read as that of any run, with the labels that it learned.
   found = load_run(directory).evaluate()
   for name, value in found.items():
@@ -155,7 +162,7 @@ def test_tasks_of_a_data_set():
     for step in range(12)
   ]
   assert tasks == [{0}] * 3 + [{1}] * 2 + [{2}] * 3 + [{3}] * 2 + [{4}] * 2
-  assert task_examples.ends(5, 12) == (3, 5, 8, 10, 12)
+  assert due.task_ends(5, 12) == (3, 5, 8, 10, 12)
   # Another seed has another order of classes, as a repetition needs.
   other = build.dataset(_config(seed=1))
   assert other.provenance["tasks"] != data.provenance["tasks"]
