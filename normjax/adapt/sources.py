@@ -4,9 +4,12 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from flax import nnx
+
 from normjax import adapt, errors
 from normjax.adapt.base import Adapter
 from normjax.data import corruptions
+from normjax.nn.norm_layer import NormLayer
 from normjax.registry import parse_call
 
 CLEAN = "clean"
@@ -49,6 +52,22 @@ def domain_names(
       names = [n for n in names if corruptions.split(n)[1] == severity]
     found += names
   return tuple(dict.fromkeys(found))
+
+
+def check(model: nnx.Module, data: Any) -> None:
+  """Raises UserError where a stream cannot give what a model needs."""
+  if data.targets != "classes":
+    raise errors.UserError(
+      f"adapt: data {data.name!r} of the run has targets={data.targets!r};"
+      " needed: 'classes', one per example."
+    )
+  for path, module in nnx.iter_modules(model):
+    if isinstance(module, NormLayer) and module.norm.traits.num_domains > 1:
+      raise errors.UserError(
+        f"adapt: the norm {module.norm.name!r} at {'/'.join(map(str, path))}"
+        " reads the domain of each example, which a stream does not say;"
+        " allowed: models of norms without."
+      )
 
 
 def check_corruptible(data: Any) -> None:

@@ -63,11 +63,6 @@ class Adaptation(base.Procedure):
       methods = self.methods.values()
       for method in methods:
         adapt.get(parse_call("adaptation method", method)[0])
-      if data.targets != "classes":
-        raise errors.UserError(
-          f"data {data.name!r} has targets that are {data.targets}; needed:"
-          " classes."
-        )
       self._protocol()
       if not self._domains:
         raise errors.UserError("corruptions=(): needed: one, or 'clean'.")
@@ -86,6 +81,7 @@ class Adaptation(base.Procedure):
 
       def stepped(variables, batch, method=method):
         model = nn_variables.merge(structure, variables)
+        sources.check(model, data)
         made = sources.adapter(method, model, data, lambda: [batch])
         return made.step(made.init(), batch)
 

@@ -12,7 +12,8 @@ from normjax import errors, rng
 from normjax.continual import base as learners
 from normjax.continual import reservoir, scores, step, table
 from normjax.data import task_examples
-from normjax.metrics import Metric, task_accuracy
+from normjax.metrics import Batch, Metric, hits, task_accuracy
+from normjax.nn.output import Output
 from normjax.procedures import base, refused
 from normjax.record import due
 from normjax.types import Array, PyTree
@@ -201,11 +202,11 @@ class Continual(base.Procedure):
     return [
       Metric(
         _column(kind, task),
-        functools.partial(_of_task, hits, task, per_task),
+        functools.partial(_of_task, is_hit, task, per_task),
         finish=_share,
         targets="classes",
       )
-      for kind, hits in _HITS.items()
+      for kind, is_hit in _HITS.items()
       for task in range(data.num_tasks)
     ]
 
@@ -254,7 +255,7 @@ def _number(value: float | None) -> float:
 
 def _class_hits(logits: Array, labels: Array, per_task: int) -> Array:
   del per_task
-  return jnp.argmax(logits, axis=-1) == labels
+  return hits.hits(logits, labels)
 
 
 _HITS: Mapping[str, Callable[[Array, Array, int], Array]] = {
@@ -263,11 +264,18 @@ _HITS: Mapping[str, Callable[[Array, Array, int], Array]] = {
 }
 
 
-def _of_task(hits, task: int, per_task: int, output: Any, batch: Any) -> Array:
+def _of_task(
+  is_hit: Callable[..., Array],
+  task: int,
+  per_task: int,
+  output: Output,
+  batch: Batch,
+) -> Array:
   """(b, 2): whether it is a hit of the task, and whether it is of the task."""
   labels = batch["targets"]
   own = labels // per_task == task
-  return jnp.stack([own & hits(output.logits, labels, per_task), own], axis=-1)
+  hit = is_hit(output.logits, labels, per_task)
+  return jnp.stack([own & hit, own], axis=-1)
 
 
 def _share(mean: np.ndarray, data: Any) -> float:
