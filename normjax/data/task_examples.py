@@ -19,10 +19,13 @@ class TaskExamples(examples.Examples):
 
   Attributes:
     of_task: of each task, its training examples.
+    classes: of each task, what its labels were before; another order at
+      another seed, hence no part of the provenance, which runs share.
     num_steps: of a run; its tasks have equal parts of them.
   """
 
   of_task: tuple[np.ndarray, ...] = ()
+  classes: tuple[tuple[int, ...], ...] = ()
   num_steps: int = 1
 
   @property
@@ -78,7 +81,6 @@ def of(made: Any, num_tasks: int, seed: int, num_steps: int) -> TaskExamples:
     for name in ("train", "tuning", "validation", "test")
     if (part := getattr(made, name)) is not None
   }
-  told = {"tasks": [task.classes.tolist() for task in tasks]}
   fields = {
     field.name: getattr(made, field.name)
     for field in dataclasses.fields(examples.Examples)
@@ -87,9 +89,9 @@ def of(made: Any, num_tasks: int, seed: int, num_steps: int) -> TaskExamples:
     **{
       **fields,
       **parts,
-      "provenance": {**made.provenance, **told},
       "folds": (),
       "of_task": tuple(task.index for task in tasks),
+      "classes": tuple(tuple(task.classes.tolist()) for task in tasks),
       "num_steps": num_steps,
     }
   )

@@ -147,6 +147,11 @@ class Procedure:
     """What a step learns from; pure, and traced."""
     raise NotImplementedError(given)
 
+  def facts(self, data: Any) -> Mapping[str, Any]:
+    """What run.json says of it, beside the config."""
+    del data
+    return {}
+
   def columns(self, data: Any) -> Sequence[str]:
     """The names that `measure` gives after the last step."""
     del data

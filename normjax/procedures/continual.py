@@ -210,6 +210,10 @@ class Continual(base.Procedure):
       for task in range(data.num_tasks)
     ]
 
+  def facts(self, data: Any) -> Mapping[str, Any]:
+    """Which classes each task has, by their labels in the data set."""
+    return {"tasks": data.classes}
+
   def stops(self) -> Sequence[int]:
     """The end of each task."""
     num_steps, tasks = self.config["train"]["num_steps"], self._num_tasks

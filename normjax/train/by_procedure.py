@@ -1,7 +1,7 @@
 """Where a run meets its procedures: a step's gradients, an evaluation's end."""
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,14 @@ def learn(
   means = {name: value / total for name, value in sums.items()}
   means[objectives.MINIMIZED] = learned.minimized
   return learned, means
+
+
+def facts(lane: "Lane") -> dict[str, Any]:
+  """What run.json says of the procedures of a lane."""
+  found: dict[str, Any] = {}
+  for procedure in lane.procedures:
+    found |= procedure.facts(lane.dataset)
+  return found
 
 
 def measure(lane: "Lane", measured: "Measured") -> dict[str, float]:

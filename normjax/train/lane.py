@@ -156,6 +156,7 @@ class Lane:
         "program": build.program_key(config),
         "split": configure.evaluated_split(config),
         **({"fold": fold} if fold else {}),
+        **by_procedure.facts(self),
         "provenance": {
           **collected,
           **kept.facts,
