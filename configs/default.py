@@ -115,6 +115,33 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # are); recorded in run.json.
   config.train.deterministic = False
 
+  # Classes come in tasks, one after the other, which share train.num_steps
+  # equally: a learner of normjax.continual, as "derpp(alpha=0.1, beta=0.5)",
+  # whose loss takes the place of the objective's. "": all classes at once.
+  config.continual = ml_collections.ConfigDict()
+  config.continual.learner = ""
+  config.continual.num_tasks = 5  # of as many classes each
+  config.continual.buffer_size = 500  # old examples that are kept
+  config.continual.replay_size = 10  # of them, in each draw of a step
+  # How these pass the model: "separate" from the new ones, or "joint" with
+  # them, in one batch. To a norm of batches that is a difference of its own.
+  config.continual.forward = "separate"
+  config.continual.penalty = 0.0  # weighs that of the norm adab2n
+  config.continual.penalty_from = 0  # the first task with it, from 0
+
+  # Examples of their domain normalize a prediction: a method of
+  # normjax.context, as "cs_arm_bn", for data that says domains. Each of
+  # train.accumulation_steps micro-batches is then of one domain. "": none.
+  config.context = ml_collections.ConfigDict()
+  config.context.method = ""
+  # Controls of the same domain, beside each micro-batch; 0: there are none.
+  # They are examples of this class, which then is no answer.
+  config.context.num_controls = 0
+  config.context.control_class = 0
+  # After the last step, the accuracy with so many queries of one domain at a
+  # time, their classes mixed or sorted: "eval/context/sorted_8/accuracy".
+  config.context.protocols = ("mixed_64", "sorted_64", "mixed_8", "sorted_8")
+
   config.evaluate = ml_collections.ConfigDict()
   config.evaluate.every_steps = 100  # and always after the last step
   config.evaluate.num_batches = 16  # at most; 0: the whole split
@@ -127,6 +154,24 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # arXiv:1903.12261 by TFDS's names, such as "fog_3", "fog" (its five
   # severities), "common" (14 of the benchmark's 15 kinds) and "all" (17).
   config.evaluate.corruptions = ()
+  # After the last step also adapted to streams of corrupted images of that
+  # split: methods of normjax.adapt, as "tent(learning_rate=0.001)". Each begins
+  # with the model as it was trained. Of one method the numbers are
+  # "eval/adapt/accuracy", of several "eval/adapt/tent/accuracy".
+  config.evaluate.adapt = ml_collections.ConfigDict()
+  config.evaluate.adapt.methods = ()
+  # The model is set back, or is not, as the corruption changes, or these are
+  # mixed: reset_each_shift continual mixed_domains, each also …_correlated:
+  # examples of a class come together.
+  config.evaluate.adapt.stream = "reset_each_shift"
+  # In their order, as above; "clean" are the images as they are.
+  config.evaluate.adapt.corruptions = ("common",)
+  config.evaluate.adapt.severity = 5  # 1 to 5, of those that name none
+  config.evaluate.adapt.batch_size = 64
+  # Of "…_correlated": towards 0 sorted by class.
+  config.evaluate.adapt.concentration = 0.1
+  config.evaluate.adapt.passes = 1  # over each corruption; the last is scored
+  config.evaluate.adapt.num_examples = 0  # at most, of each; 0: all
   # Beside those of the objective: names of normjax.metrics, or functions of
   # one's own as "package.module:function".
   config.evaluate.metrics = ()

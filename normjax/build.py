@@ -20,6 +20,7 @@ from flax import nnx
 
 from normjax import configure, errors, fields, naming, outside, own_parts
 from normjax import data as data_lib
+from normjax import procedures as procedures_lib
 from normjax.imports import is_outside
 from normjax.nn import calling
 from normjax.nn.model_roles import Roles
@@ -134,7 +135,8 @@ def dataset(config: configure.ConfigDict) -> Any:
   with naming.block(resolved, "data"):
     made = data_lib.or_spec(resolved["data"], _dataset)
     made = outside.checked_dataset(resolved["data"]["name"], made)
-  return made.for_seed(resolved["seed"]) if hasattr(made, "for_seed") else made
+  made = made.for_seed(resolved["seed"]) if hasattr(made, "for_seed") else made
+  return procedures_lib.view(resolved, made)
 
 
 def evaluation_dataset(config: configure.ConfigDict) -> Any:
@@ -316,6 +318,7 @@ def metrics(config: configure.ConfigDict) -> tuple[Any, ...]:
 
   made, data = objective(config), dataset(config)
   found = [metric for metric in made.metrics if metric.applies_to(data)]
+  found += procedures_lib.metrics(config, data)
   for name in config.evaluate.get("metrics", ()):
     taken = {objectives.WEIGHT, *(made.means or ()), *(m.name for m in found)}
     try:

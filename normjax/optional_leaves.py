@@ -13,6 +13,25 @@ OPTIONAL: dict[str, Any] = {
   "objective.name": "",
   "optimizer.mask": "",  # The optimizer's own.
   "schedule.milestones": (),
+  "continual.learner": "",
+  "continual.num_tasks": 5,
+  "continual.buffer_size": 500,
+  "continual.replay_size": 10,
+  "continual.forward": "separate",
+  "continual.penalty": 0.0,
+  "continual.penalty_from": 0,
+  "context.method": "",
+  "context.num_controls": 0,
+  "context.control_class": 0,
+  "context.protocols": ("mixed_64", "sorted_64", "mixed_8", "sorted_8"),
+  "evaluate.adapt.methods": (),
+  "evaluate.adapt.stream": "reset_each_shift",
+  "evaluate.adapt.corruptions": ("common",),
+  "evaluate.adapt.severity": 5,
+  "evaluate.adapt.batch_size": 64,
+  "evaluate.adapt.concentration": 0.1,
+  "evaluate.adapt.passes": 1,
+  "evaluate.adapt.num_examples": 0,
   "evaluate.metrics": (),
   "evaluate.split": "validation",
   "evaluate.weights": "trained",
@@ -41,6 +60,9 @@ ADDED: dict[str, Any] = {
   "data.domain_bins": 2,
   "data.domain_column": "",
   "data.domain_edges": (),
+  "data.domains": "",
+  "data.test_domains": "",
+  "data.validation_domains": "",
   "data.threads": 1,
   "data.token_cache": False,
   "data.window": "stream",
@@ -67,6 +89,8 @@ ADDED: dict[str, Any] = {
   "norm.scale_form": "plain",
   "objective.logits_dtype": "float32",
 }
+# Blocks all of whose leaves may be absent.
+BLOCKS = ("continual", "context", "evaluate.adapt", "train.layout")
 # How fast a run's data comes. No number of it depends on these: they are in no
 # run's name and in no program's key, so that a run goes on with others.
 PACE = ("data.threads", "data.token_cache", "data.workers")
@@ -114,5 +138,5 @@ def leave_out(resolved: dict[str, Any], components: Container[str]) -> None:
     if block in components and not holder:
       resolved.pop(block, None)
     above, _, last = block.rpartition(".")
-    if above and holder == {}:
-      del block_of(resolved, above)[last]
+    if block in BLOCKS and holder == {}:
+      del (block_of(resolved, above) if above else resolved)[last]

@@ -134,11 +134,15 @@ def test_what_a_config_may_lack(path):
     "train.mixup_mode": "element",
     "train.ema_warmup": True,
     "schedule.milestones": (0.5,),
+    "continual.forward": "joint",
+    "context.protocols": ("mixed_8",),
+    "evaluate.adapt.methods": ("tent",),
+    "evaluate.adapt.corruptions": ("clean",),
   }.get(path, "mine")
   if isinstance(configure.OPTIONAL[path], float):
     value = 0.75
   elif type(configure.OPTIONAL[path]) is int:
-    value = 8
+    value = 3
   changed = configure.override(without, {path: value})
   fields.check(changed)
   assert configure.run_id(changed) != configure.run_id(config)

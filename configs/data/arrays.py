@@ -30,6 +30,11 @@ def get_config() -> ml_collections.ConfigDict:
       # For less than 1,000 rows, say 5: the seed says which part of so many
       # validates, and the next one tunes, in place of the two fractions.
       "num_folds": 0,
+      # Which domain a row is from: integers from 0, for norms as dsbn and for
+      # context. Splits of their own have theirs; "": nothing says it.
+      "domains": "",
+      "validation_domains": "",
+      "test_domains": "",
       "targets_are": "",  # or "classes", "values"; "": by their type
       "num_classes": 0,  # 0: the largest label and one
       # Inputs: "standardize" by the training rows (features each, images as a

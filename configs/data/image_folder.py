@@ -34,6 +34,9 @@ def get_config() -> ml_collections.ConfigDict:
       "test_fraction": 0.0,
       # To make choices on: never trained on, taken from what would be.
       "tuning_fraction": 0.1,
+      # A CSV file in the folder, with a line "path,domain" for each image, as
+      # "train/cat/1.png,hospital a"; "": nothing says domains.
+      "domains": "",
       # "skip" leaves out files that are no whole image, and classes with less
       # than two images; run.json says which.
       "on_bad_file": "refuse",

@@ -1,7 +1,8 @@
 """Test-time adaptation of runs' models on a stream of corrupted images.
 
 Of several runs, such as the seeds of a sweep, and several methods `--out=DIR`
-makes one folder, which `normjax report DIR` compares.
+makes one folder, which `normjax report DIR` compares. The same command again
+skips the streams that are over.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ USAGE = (
   "adapt DIR … --method=NAME[(option=value, …)] [--stream=NAME]"
   " [--corruptions=NAME,…]"
 )
-RESUMES = False
+RESUMES = True  # Streams that are over are skipped; a last one begins again.
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -10,9 +10,9 @@ controls, `ben` controls alone. A method is a file here and a line of
 """
 
 from normjax.context.base import Bound, Method
-from normjax.context.groups import Block, Domains, queries, sampled
 from normjax.context.loop import accuracies, measured, predict, train
 from normjax.context.table import TABLE, make, names, resolve
+from normjax.data.blocks import Block, Domains, queries, sampled
 
 __all__ = [
   "TABLE",

@@ -11,7 +11,8 @@ import optax
 from flax import nnx
 
 from normjax import errors, rng, validate
-from normjax.context import base, groups, table
+from normjax.context import base, table
+from normjax.data import blocks as groups
 from normjax.metrics import hits
 from normjax.nn import variables as nn_variables
 from normjax.types import Array, PyTree
@@ -63,37 +64,80 @@ def step(
   Returns:
     The new state, and the mean cross-entropy of the queries.
   """
+  learned = learn(
+    program.structure,
+    program.method,
+    state.params,
+    lambda params: params,
+    state.stats,
+    blocks,
+    key,
+  )
+  moved, optimizer = program.optimizer(learning_rate).update(
+    learned.gradients, state.optimizer, state.params
+  )
+  params = optax.apply_updates(state.params, moved)
+  return State(params, learned.stats, optimizer), learned.loss
 
-  def loss_of(params, stats, block, key):
-    model = base.Bound(program.structure, params, stats, key)
-    logits, stats = program.method.forward(
-      model, block.queries, block.controls, True
-    )
+
+class Learned(NamedTuple):
+  """What a step moves the model by.
+
+  Attributes:
+    gradients: of the mean over blocks.
+    stats: after the last block.
+    loss: the mean cross-entropy of the queries.
+    logits: of all queries, (g, n, c).
+  """
+
+  gradients: PyTree
+  stats: PyTree
+  loss: Array
+  logits: Array
+
+
+def learn(
+  structure: nn_variables.Structure,
+  method: base.Method,
+  trained: PyTree,
+  params_of: Callable[[PyTree], PyTree],
+  stats: PyTree,
+  blocks: Blocks,
+  key: Array,
+) -> Learned:
+  """The mean of the blocks' gradients, one block after the other.
+
+  Args:
+    structure: of the model.
+    method: of context.
+    trained: the parameters that move.
+    params_of: of `trained` makes all parameters.
+    stats: of the norms.
+    blocks: see `Blocks`; each passes the model by itself.
+    key: of the model's noise.
+  """
+
+  def loss_of(trained, stats, block, key):
+    model = base.Bound(structure, params_of(trained), stats, key)
+    logits, stats = method.forward(model, block.queries, block.controls, True)
     each = optax.softmax_cross_entropy_with_integer_labels(logits, block.labels)
-    return jnp.mean(each), stats
+    return jnp.mean(each), (stats, logits)
 
   def one(carry, given):
     stats, total, loss = carry
-    (own, stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-      state.params, stats, *given
-    )
-    return (stats, jax.tree.map(jnp.add, total, gradients), loss + own), None
+    (own, (stats, logits)), gradients = jax.value_and_grad(
+      loss_of, has_aux=True
+    )(trained, stats, *given)
+    total = jax.tree.map(jnp.add, total, gradients)
+    return (stats, total, loss + own), logits
 
   count = blocks.labels.shape[0]
-  first = (
-    state.stats,
-    jax.tree.map(jnp.zeros_like, state.params),
-    jnp.zeros(()),
-  )
-  (stats, total, loss), _ = jax.lax.scan(
+  first = stats, jax.tree.map(jnp.zeros_like, trained), jnp.zeros(())
+  (stats, total, loss), logits = jax.lax.scan(
     one, first, (blocks, jax.random.split(key, count))
   )
   mean = jax.tree.map(lambda g: g / count, total)
-  moved, optimizer = program.optimizer(learning_rate).update(
-    mean, state.optimizer, state.params
-  )
-  params = optax.apply_updates(state.params, moved)
-  return State(params, stats, optimizer), loss / count
+  return Learned(mean, stats, loss / count, logits)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

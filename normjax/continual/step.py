@@ -156,16 +156,9 @@ def update(
   seen = base.Seen(task, last_class)
 
   def loss_of(params: PyTree):
-    parts, stats, extra = _outputs(
-      program, params, state.stats, (new, *replays), task, key
+    return minimized(
+      program, hyper, params, state.stats, (new, *replays), seen, key
     )
-    loss = program.learner.loss(
-      parts[0], tuple(parts[1:]), seen, **hyper.of_loss
-    )
-    if replays:
-      weight = jnp.where(task >= hyper.penalty_from, hyper.penalty, 0.0)
-      loss += weight * extra[PENALTY]
-    return loss + extra["auxiliary"], (stats, parts[0].logits)
 
   (loss, (stats, logits)), gradients = jax.value_and_grad(
     loss_of, has_aux=True
@@ -178,6 +171,40 @@ def update(
     params=params, stats=stats, optimizer=optimizer, last_class=last_class
   )
   return state, logits, loss
+
+
+def minimized(
+  program: Program,
+  hyper: Hyper,
+  params: PyTree,
+  stats: PyTree,
+  examples: tuple[Batch, ...],
+  seen: base.Seen,
+  key: Array,
+) -> tuple[Array, tuple[PyTree, Array]]:
+  """What a step minimizes.
+
+  Args:
+    program: see `Program`.
+    hyper: see `Hyper`.
+    params: of the model.
+    stats: of its norms.
+    examples: new ones, and replays: as many as the learner asks for, or none.
+    seen: of the stream.
+    key: of the model's noise.
+
+  Returns:
+    The loss, and with it the new statistics and the logits of the new ones.
+  """
+  parts, moved, extra = _outputs(
+    program, params, stats, examples, seen.task, key
+  )
+  new, *replays = parts
+  loss = program.learner.loss(new, tuple(replays), seen, **hyper.of_loss)
+  if replays:
+    weight = jnp.where(seen.task >= hyper.penalty_from, hyper.penalty, 0.0)
+    loss += weight * extra[PENALTY]
+  return loss + extra["auxiliary"], (moved, new.logits)
 
 
 compiled = jax.jit(step, static_argnums=(0, 1), donate_argnums=3)

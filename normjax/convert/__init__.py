@@ -26,6 +26,9 @@ from normjax.registry import Registry, is_outside
 # here knows of runs.
 TABLE = {
   "run": "normjax.train.from_run:from_run",
+  "domains_from_batch_norm": (
+    "normjax.train.domains_from_batch_norm:domains_from_batch_norm"
+  ),
   "deploy": "normjax.convert.deploy:start_step",
   "fold": "normjax.convert.folding:start_step",
   "pre_rms_norm": "normjax.convert.equivalence:pre_rms_norm_step",

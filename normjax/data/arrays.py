@@ -9,6 +9,7 @@ import numpy as np
 from normjax import configure, errors, validate
 from normjax.data import (
   array_checks,
+  array_domains,
   array_files,
   dataset,
   examples,
@@ -29,6 +30,9 @@ def arrays(
   validation_targets: str = "",
   test_inputs: str = "",
   test_targets: str = "",
+  domains: str = "",
+  validation_domains: str = "",
+  test_domains: str = "",
   targets_are: str = "",
   num_classes: int = 0,
   scaling: str = "standardize",
@@ -57,6 +61,11 @@ def arrays(
     validation_targets: goes with it.
     test_inputs: likewise; empty draws the test split.
     test_targets: goes with it.
+    domains: likewise, integers (n,) from 0: which domain each row is from, for
+      norms and methods that ask; empty says none. Splits that are given then
+      need theirs.
+    validation_domains: see `domains`.
+    test_domains: see `domains`.
     targets_are: "classes" or "values"; empty goes by their type.
     num_classes: 0 takes the largest label and one.
     scaling: "standardize", to mean 0 and deviation 1 of the training rows, per
@@ -98,6 +107,15 @@ def arrays(
   }
   pairs = _read(opened, asked, targets_are)
   array_checks.check_alike(pairs)
+  ids = array_domains.read(
+    opened,
+    pairs,
+    {
+      splits.TRAIN: domains,
+      splits.VALIDATION: validation_domains,
+      splits.TEST: test_domains,
+    },
+  )
   whole = pairs[splits.TRAIN]
   kind, reads = whole.kind, whole.reads
   if scaling == "unit" and reads != "images":
@@ -128,7 +146,8 @@ def arrays(
   rescales = kind == "values" and standardize_targets
 
   def made(draw: folds.Draw, facts: Mapping[str, Any]) -> examples.Examples:
-    parts = _parts(pairs, facts["bad"], draw)
+    rows = _rows(pairs, facts["bad"], draw)
+    parts = _parts(pairs, rows)
     for split in (splits.TRAIN, splits.VALIDATION):
       if not len(parts[split][0]):
         raise errors.DataError(
@@ -154,6 +173,8 @@ def arrays(
       shifted=augment,
       mirror=mirror,
       notes=tuple(bad.notes()),
+      domain_ids=ids
+      and {s: ids[source][own] for s, (source, own) in rows.items()},
       provenance={
         "path": str(opened.path.resolve()),
         **print_of.provenance(),
@@ -187,21 +208,34 @@ def _read(
   return pairs
 
 
-def _parts(
+def _rows(
   pairs: Mapping[str, array_checks.Pair],
   bad: Mapping[str, Any],
   draw: folds.Draw,
-) -> dict[str, tuple[Any, np.ndarray]]:
-  """Split -> inputs and targets of the rows that are used."""
-  parts = {}
+) -> dict[str, tuple[str, np.ndarray]]:
+  """Split -> whose rows it has, and which of them are used."""
+  found = {}
   for split, drawn_rows in draw.rows(len(pairs[splits.TRAIN].inputs)).items():
     is_given = split in pairs and split != splits.TRAIN
     source = split if is_given else splits.TRAIN
-    pair = pairs[source]
-    rows = np.arange(len(pair.inputs)) if is_given else drawn_rows
+    rows = np.arange(len(pairs[source].inputs)) if is_given else drawn_rows
     rows = rows[~np.isin(rows, [row for row, _ in bad[source]])]
-    parts[split] = examples.Rows(pair.inputs, rows), pair.targets[rows]
-  return parts
+    found[split] = source, rows
+  return found
+
+
+def _parts(
+  pairs: Mapping[str, array_checks.Pair],
+  rows: Mapping[str, tuple[str, np.ndarray]],
+) -> dict[str, tuple[Any, np.ndarray]]:
+  """Split -> inputs and targets of `_rows`."""
+  return {
+    split: (
+      examples.Rows(pairs[source].inputs, own),
+      pairs[source].targets[own],
+    )
+    for split, (source, own) in rows.items()
+  }
 
 
 def _measured(
@@ -214,7 +248,7 @@ def _measured(
     split: array_checks.bad_rows(pair, num_classes)
     for split, pair in pairs.items()
   }
-  inputs, targets = _parts(pairs, bad, draw)[splits.TRAIN]
+  inputs, targets = _parts(pairs, _rows(pairs, bad, draw))[splits.TRAIN]
   found: dict[str, Any] = {"bad": bad}
   whole = pairs[splits.TRAIN]
   if len(inputs):

@@ -1,6 +1,7 @@
 """Labelled examples in memory: images or feature vectors."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -72,7 +73,10 @@ class Examples:
     tuning: as `validation`; None where there is none.
     folds: of a set that is cross-validated, itself at seeds 0, 1, …
     fold: then the number of the fold, and what the provenance says of it alone.
-    domains: which domain each example is from; None: nothing says it.
+    domains: which domain each example is from, by a column of the inputs;
+      None: no column says it.
+    domain_ids: the same, (n,) integers of each split that there is, by name;
+      None: they do not say it.
   """
 
   name: str
@@ -98,6 +102,7 @@ class Examples:
   folds: tuple["Examples", ...] = ()
   fold: Mapping[str, Any] | None = None
   domains: domains_lib.Domains | None = None
+  domain_ids: Mapping[str, np.ndarray] | None = None
 
   @property
   def model_options(self) -> dict[str, Any]:
@@ -112,10 +117,20 @@ class Examples:
     parts = (self.train, self.tuning, self.validation, self.test)
     return dataset.id_range(*(part[1] for part in parts if part is not None))
 
-  @property
+  @functools.cached_property
   def num_domains(self) -> int:
     """How many domains there are; 0: batches do not say any."""
+    if self.domain_ids is not None:
+      return 1 + dataset.id_range(*self.domain_ids.values())[1]
     return 0 if self.domains is None else self.domains.number
+
+  def domains_of(self, split: str, index: np.ndarray) -> np.ndarray | None:
+    """The domains of some examples of a split, (n,); None: nothing says it."""
+    if self.domain_ids is not None:
+      return self.domain_ids[split][index].astype(np.int32)
+    if self.domains is None:
+      return None
+    return self.domains.of(getattr(self, split)[0][index])
 
   @property
   def num_train_examples(self) -> int:
@@ -152,7 +167,12 @@ class Examples:
     if split == splits.VALIDATION:
       return self
     part = splits.part(self, split)
-    return dataclasses.replace(self, validation=part, order=None)
+    ids = self.domain_ids
+    if ids is not None:
+      ids = {**ids, splits.VALIDATION: ids[split]}
+    return dataclasses.replace(
+      self, validation=part, domain_ids=ids, order=None
+    )
 
   def in_order(self, order: np.ndarray) -> "Examples":
     """The same, evaluated on these validation examples, in this order.
@@ -162,7 +182,12 @@ class Examples:
     """
     return dataclasses.replace(self, order=order)
 
-  def _batch(self, stored: np.ndarray, labels: np.ndarray) -> dataset.Batch:
+  def _batch(
+    self,
+    stored: np.ndarray,
+    labels: np.ndarray,
+    domains: np.ndarray | None,
+  ) -> dataset.Batch:
     inputs = (stored.astype(np.float32) - self.mean) / self.deviation
     if self.targets == "values":
       values = (labels - self.target_mean) / self.target_deviation
@@ -174,30 +199,39 @@ class Examples:
       "targets": targets,
       "weight": np.ones(len(labels), np.float32),
     }
-    if self.domains is not None:
-      batch[given.DOMAIN] = self.domains.of(stored)
+    if domains is not None:
+      batch[given.DOMAIN] = domains
     return batch
 
   def train_batch(self, seed: int, step: int, batch_size: int) -> dataset.Batch:
     """Batch number `step`: a pure function of the arguments."""
     return self.train_rows(seed, step, batch_size, slice(None))
 
+  def drawn(self, seed: int, step: int, batch_size: int) -> np.ndarray:
+    """Which training examples are in batch number `step`, (batch_size,)."""
+    size = len(self.train[1])
+    return dataset.indices(seed, step, batch_size, size)[:, 1]
+
   def train_rows(
     self, seed: int, step: int, batch_size: int, rows: slice
   ) -> dataset.Batch:
     """Some examples of batch number `step`."""
-    size = len(self.train[1])
-    index = dataset.indices(seed, step, batch_size, size)[:, 1]
-    inputs, labels = self.train
+    index = self.drawn(seed, step, batch_size)
     if not self.shifted:
-      return self._batch(inputs[index[rows]], labels[index[rows]])
+      return self.of_training(index[rows])
     # One generator shifts them all.
-    batch = self._batch(inputs[index], labels[index])
+    batch = self.of_training(index)
     generator = np.random.default_rng((rng.host_seed(seed, "augment"), step))
     batch["inputs"] = augment.crop_and_flip(
       batch["inputs"], generator, mirror=self.mirror
     )
     return {name: part[rows] for name, part in batch.items()}
+
+  def of_training(self, index: np.ndarray) -> dataset.Batch:
+    """A batch of these training examples, none of them shifted."""
+    inputs, labels = self.train
+    domains = self.domains_of(splits.TRAIN, index)
+    return self._batch(inputs[index], labels[index], domains)
 
   def evaluation_batches(
     self, batch_size: int, num_batches: int | None = None
@@ -210,7 +244,8 @@ class Examples:
       stored = inputs[index]
       if self.corruption:
         stored = self._corrupt(stored, index)
-      yield {**self._batch(stored, labels[index]), "weight": weight}
+      domains = self.domains_of(splits.VALIDATION, index)
+      yield {**self._batch(stored, labels[index], domains), "weight": weight}
 
   def _corrupt(self, stored: np.ndarray, index: np.ndarray) -> np.ndarray:
     # The corrupted images are a data set of their own: one seed for all runs.

@@ -18,9 +18,11 @@ from normjax.data import (
   examples,
   files,
   folder_layout,
+  image_domains,
   image_files,
   splits,
 )
+from normjax.nn import given
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class ImageFolder:
     bad: files.BadFiles,
     *,
     stored: np.ndarray | examples.Rows | None,
+    domains: image_domains.ImageDomains | None,
     constants: tuple[Sequence[float], Sequence[float]],
     crop: str,
     mirror: bool,
@@ -60,6 +63,7 @@ class ImageFolder:
       bad: what is left out, and what else turns out to be.
       stored: (n, y, x, c), uint8: the images as `form` makes them; None reads
         the files.
+      domains: which domain each image is from; None: nothing says it.
       constants: mean and deviation of pixels over 255.
       crop: how training images are changed: "" not at all, "resized" or
         "padded".
@@ -69,6 +73,7 @@ class ImageFolder:
     """
     self._root, self._found, self._form, self._bad = root, found, form, bad
     self._stored, self._crop, self._mirror = stored, crop, mirror
+    self._domains = domains
     self._mean, self._deviation = (np.asarray(c, np.float32) for c in constants)
     self._split, self._corruption = splits.VALIDATION, ""
     self.provenance = provenance
@@ -91,6 +96,11 @@ class ImageFolder:
   def classes(self) -> list[str]:
     """The name of each label."""
     return self._found.classes
+
+  @property
+  def num_domains(self) -> int:
+    """How many domains there are; 0: batches do not say any."""
+    return 0 if self._domains is None else len(self._domains.names)
 
   @property
   def num_train_examples(self) -> int:
@@ -159,11 +169,14 @@ class ImageFolder:
     return int.from_bytes(hashlib.blake2b(path, digest_size=4).digest()) >> 1
 
   def _batch(self, inputs, index, weight) -> dataset.Batch:
-    return {
+    batch = {
       "inputs": inputs,
       "targets": self._found.labels[index].astype(np.int32),
       "weight": weight,
     }
+    if self._domains is not None:
+      batch[given.DOMAIN] = self._domains.ids[index]
+    return batch
 
   def _scaled(self, images: np.ndarray) -> np.ndarray:
     pixels = images.astype(np.float32) / np.float32(255)

@@ -15,6 +15,7 @@ from normjax.data import (
   files,
   folder_images,
   folder_layout,
+  image_domains,
   image_files,
   splits,
 )
@@ -43,6 +44,7 @@ def image_folder(
   validation_fraction: float = 0.1,
   test_fraction: float = 0.0,
   tuning_fraction: float = 0.1,
+  domains: str = "",
   on_bad_file: str = "refuse",
   prepare_up_to_mb: int = 512,
   read_ahead: int = 2,
@@ -76,6 +78,8 @@ def image_folder(
     test_fraction: likewise, of `test/`.
     tuning_fraction: of the images, to make choices on; taken from those that
       would train.
+    domains: a CSV file in the folder, with a line "path,domain" for each
+      image: its path in the folder, and any text. "" says no domains.
     on_bad_file: "refuse" or "skip": of files that are no whole image, and of
       classes with less than two images or none to train on.
     prepare_up_to_mb: megabytes; 0 decodes as drawn.
@@ -109,7 +113,12 @@ def image_folder(
   form = image_files.Form(image_size, channels, crop_fraction)
 
   found = folder_layout.find(folder, fractions, bad)
-  print_of = files.fingerprint(folder, found.names)
+  named = [domains] if domains else []
+  if named and not (folder / domains).is_file():
+    raise errors.DataError(
+      f"domains={domains!r}: there is no such file in {folder}."
+    )
+  print_of = files.fingerprint(folder, [*found.names, *named])
   stored, unreadable = _looked_at(
     folder, found, form, print_of, prepare_up_to_mb << 20
   )
@@ -125,6 +134,9 @@ def image_folder(
         f" validation_fraction={validation_fraction} the hash gave it none of"
         f" {len(used.names)}. Raise that, or give a folder val/."
       )
+  ids = None
+  if named:
+    ids = image_domains.read(folder / domains, used.names)
   if stored is not None and len(used.names) < len(found.names):
     kept = np.array([row[path] for path in used.names])
     stored = examples.Rows(stored, kept)
@@ -134,6 +146,7 @@ def image_folder(
     form,
     bad,
     stored=stored,
+    domains=ids,
     constants=constants,
     crop=crop if augment else "",
     mirror=mirror,
@@ -143,6 +156,7 @@ def image_folder(
       **print_of.provenance(),
       "classes": used.classes,
       "sizes": {split: len(index) for split, index in used.splits.items()},
+      **({} if ids is None else {"domains": ids.names}),
       "skipped": bad.provenance(),
       "not_images": found.ignored,
     },

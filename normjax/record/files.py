@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from normjax import errors, faults
+from normjax.record import due
 
 SCHEMA = 1
 RUN = "run.json"
@@ -234,8 +235,10 @@ def lost_rows(
     if type(every) is not int or every < 1:
       continue
     found = [r["step"] for r in rows if r["kind"] == kind and r["step"] < step]
-    wanted = range(0, step, every)
-    if len(found) != len(wanted) or found != [*wanted]:
+    wanted = [*range(0, step, every)]
+    if kind == "eval":
+      wanted = due.evaluations(config, every, step)
+    if found != wanted:
       wrong.append(f"{len(found)} of kind {kind!r} in place of {len(wanted)}")
   if not wrong:
     return []

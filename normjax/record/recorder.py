@@ -27,7 +27,7 @@ class Recorder:
   Attributes:
     clock: seconds of training, evaluation and compilation.
     timer: of single steps.
-    evaluated_steps: those that have an evaluation's row.
+    evaluations: what was measured, by step, in order.
     result: what `result.json` holds, once the run is over.
   """
 
@@ -51,7 +51,7 @@ class Recorder:
     """
     self.clock = Clock()
     self.timer = StepTimer()
-    self.evaluated_steps: set[int] = set()
+    self.evaluations: dict[int, dict[str, float | None]] = {}
     self.result: dict[str, Any] | None = None
     self._directory, self._config, self._writes = directory, config, writes
     self._from_writer = from_writer
@@ -124,15 +124,16 @@ class Recorder:
 
   def _share_what_is_there(self) -> None:
     """Has all processes know of the rows on disk what the writer does."""
-    evaluated, self._newest, self._eval_examples, since = self._from_writer(
+    told = self._from_writer(
       lambda: (
-        sorted(self.evaluated_steps),
+        list(self.evaluations.items()),
         self._newest,
         self._eval_examples,
         self._zero_gradient.since_step,
       )
     )
-    self.evaluated_steps = set(evaluated)
+    evaluations, self._newest, self._eval_examples, since = told
+    self.evaluations = {step: values for step, values in evaluations}
     self._zero_gradient.since_step = since
 
   def _write_run(
@@ -214,7 +215,9 @@ class Recorder:
   def _remember(self, row: files.Row) -> None:
     """Keeps the newest values, for the result."""
     if row["kind"] == "eval":
-      self.evaluated_steps.add(row["step"])
+      self.evaluations[row["step"]] = {
+        name: value for name, value in row.items() if name not in files.ROW_KEYS
+      }
       self._eval_examples = row.get(files.EVAL_EXAMPLES)
     if row["kind"] == "train":
       self._zero_gradient.see(

@@ -154,7 +154,7 @@ def axes(name: str, space: Any) -> dict[str, tuple[Any, ...]]:
       raise errors.UserError(f"{where}: a key is a dotted path.")
     if key == "seed":
       raise errors.UserError(f"{where}: seeds go into Tune.seeds.")
-    if key.startswith("evaluate."):
+    if key.startswith("evaluate.") and not key.startswith("evaluate.adapt."):
       raise errors.UserError(
         f"{where}: that is what trials are measured by, and no choice."
       )

@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from normjax import build, configure, errors, fields, objectives
+from normjax import (
+  build,
+  configure,
+  errors,
+  fields,
+  objectives,
+  procedures,
+)
 from normjax.data import corruptions
 from normjax.record import probes, sinks
 from normjax.train import average, evaluate, layer_decay, mixup, schedules
@@ -26,6 +33,7 @@ def check(config: configure.ConfigDict) -> None:
   build.start_steps(config)
   _check_corruptions(config)
   _check_mixup(config)
+  _check_procedures(config)
   average.check(config)
   layer_decay.check(config)
   build.optimizer(config)
@@ -62,6 +70,22 @@ def _check_batch(config: configure.ConfigDict) -> None:
       f"train.batch_size={batch_size} is more than the {size} examples that"
       f" data {config.data.name!r} has to train on."
     )
+
+
+def _check_procedures(config: configure.ConfigDict) -> None:
+  procedures.check_unread(config)
+  asked = procedures.of(config)
+  if not asked:
+    return
+  learning = [each.block for each in asked if each.learns]
+  if len(learning) > 1:
+    raise errors.UserError(
+      f"{' and '.join(learning)} both say what a step learns from; allowed: one"
+      " of the two."
+    )
+  data = build.dataset(config)
+  for procedure in asked:
+    procedure.check(data)
 
 
 def _check_mixup(config: configure.ConfigDict) -> None:

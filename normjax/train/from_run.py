@@ -38,14 +38,34 @@ def from_run(directory: str = "") -> start.StartStep:
 
   def check(model: Structure, shapes: start.Variables) -> None:
     del model
-    _saved(_newest(directory), shapes)
+    check_saved(directory, shapes)
 
   def apply(
     model: Structure, variables: start.Variables
   ) -> tuple[Structure, start.Variables]:
-    return model, _read(_newest(directory), variables)
+    return model, read(directory, variables)
 
   return start.StartStep(apply, changes_structure=False, check=check)
+
+
+def check_saved(directory: str, wanted: start.Variables) -> None:
+  """Raises UserError where a run's last checkpoint holds other variables.
+
+  Args:
+    directory: of the run.
+    wanted: anything with a shape, in nested dicts.
+  """
+  _saved(_newest(directory), wanted)
+
+
+def read(directory: str, wanted: start.Variables) -> start.Variables:
+  """The variables of a run's last checkpoint, NumPy's arrays.
+
+  Args:
+    directory: see `check_saved`, like `wanted`, and what is raised.
+    wanted: see `directory`.
+  """
+  return _read(_newest(directory), wanted)
 
 
 def _newest(run_directory: str) -> Path:

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 import jax
 
-from normjax import build, configure
+from normjax import build, configure, procedures
 from normjax.data import dataset as dataset_lib
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
-from normjax.train import fit, premise
+from normjax.train import by_procedure, fit, premise
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Measured
 from normjax.train.processes import distributed
@@ -71,6 +71,7 @@ class Lane:
     hyper: the run's scalars, on the devices.
     dataset: what it trains on.
     evaluated: what it is evaluated on.
+    procedures: what it does beyond plain training.
     rows: examples of a batch that the devices of this process hold.
     held: its state after `step` updates; None before `begin`.
     step: updates taken.
@@ -112,6 +113,8 @@ class Lane:
     self.evaluated = build.evaluation_dataset(config)
     self.hyper = program.layout.put_scalars(build.hyper(config))
     self.rows = program.layout.rows_here(config.train.batch_size)
+    self.procedures = procedures.of(config)
+    self._stops = sorted({s for p in self.procedures for s in p.stops()})
     self._checkpoints: Checkpoints | None = None
     self._saved_step: int | None = None
     self._data_wait = data_wait.DataWait()
@@ -153,6 +156,7 @@ class Lane:
         "program": build.program_key(config),
         "split": configure.evaluated_split(config),
         **({"fold": fold} if fold else {}),
+        **by_procedure.facts(self),
         "provenance": {
           **collected,
           **kept.facts,
@@ -250,7 +254,7 @@ class Lane:
   @property
   def is_over(self) -> bool:
     """Whether all is there that the result needs."""
-    is_evaluated = self.step in self.recorder.evaluated_steps
+    is_evaluated = self.step in self.recorder.evaluations
     return self.diverged_at >= 0 or (self.is_last and is_evaluated)
 
   def _is_due(self, every_steps: int) -> bool:
@@ -265,6 +269,7 @@ class Lane:
     ):
       if every_steps:
         stops.append(every_steps - self.step % every_steps)
+    stops += [stop - self.step for stop in self._stops if stop > self.step]
     return min(stops)
 
   def begin_evaluation(self) -> bool:
@@ -275,16 +280,24 @@ class Lane:
     """
     assert self.held is not None
     self.diverged_at = self.held.diverged_at
-    is_there = self.step in self.recorder.evaluated_steps
+    is_there = self.step in self.recorder.evaluations
     if self.diverged_at >= 0 or is_there:
       return False
     is_due = self._is_due(self.config.evaluate.every_steps)
+    is_due = is_due or self.step in self._stops
     if is_due:
       self._observe("evaluate", self.step)
     return is_due
 
   def take_evaluation(self, measured: Measured) -> None:
-    """Writes what an evaluation of the state gave."""
+    """Writes what an evaluation of the state gave, and the procedures.
+
+    Raises:
+      Stopped: a signal came, and nothing was written.
+    """
+    if self.procedures:
+      more = by_procedure.measure(self, measured)
+      measured = measured._replace(means=measured.means | more)
     self.recorder.evaluation(self.step, *measured)
 
   def save_if_due(self, *, is_stopping: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from normjax import build, configure, errors, objectives
+from normjax import build, configure, errors, objectives, procedures
 from normjax.record import probed, sources, target
 from normjax.registry import near_misses
 from normjax.train import drawing, evaluate, program
@@ -57,6 +57,7 @@ def preview(config: configure.ConfigDict) -> Preview:
   state = program.state_in_shapes(config, recipe, initialize, hyper, batch)
   devices = layout.create(config, recipe, here=False)
   devices.abstract_state(state)  # Refuses what does not come out even.
+  program.check_procedures(config, recipe, state.variables(), devices.mesh.size)
   evaluation_batch = _shapes(
     next(evaluated.evaluation_batches(config.evaluate.batch_size))
   )
@@ -72,10 +73,16 @@ def preview(config: configure.ConfigDict) -> Preview:
     )
   means = evaluate.mean_names(sums, recipe.metrics)
   names = evaluate.names(means, recipe.metrics, config.evaluate.corruptions)
+  beyond = [
+    name
+    for procedure in procedures.of(config)
+    for name in procedure.columns(evaluated)
+  ]
+  minimized = (objectives.MINIMIZED,) if recipe.procedure else ()
   return Preview(
     metrics=(
-      *(f"eval/{name}" for name in names),
-      *(f"train/{name}" for name in (*means, *train_step.MEASURED)),
+      *(f"eval/{name}" for name in (*names, *beyond)),
+      *(f"train/{name}" for name in (*means, *train_step.MEASURED, *minimized)),
     ),
     values=tuple(name for name in measured if "/" in name),
   )

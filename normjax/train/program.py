@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from kernels_pallas import dispatch
-from normjax import build, configure, data, errors
+from normjax import build, configure, data, errors, procedures
 from normjax.data import dataset as dataset_lib
 from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
@@ -158,6 +158,7 @@ def recipe_and_initialize(
     ema_warmup=configure.optional(config, average.WARMUP),
     weights=configure.optional(config, average.WEIGHTS),
     matmul_precision=precision.choice(config),
+    **_learning(config),
   )
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)
 
@@ -179,6 +180,29 @@ def recipe_and_initialize(
     return begin(variables, hyper)
 
   return recipe, initialize
+
+
+def _learning(config: configure.ConfigDict) -> dict[str, Any]:
+  """What a recipe has of a procedure that learns, if one does."""
+  learning = [each for each in procedures.of(config) if each.learns]
+  if not learning:
+    return {}
+  (procedure,) = learning  # `check` refuses two.
+  memory = functools.partial(procedure.memory, build.dataset(config))
+  return {"procedure": procedure, "memory": memory}
+
+
+def check_procedures(
+  config: configure.ConfigDict,
+  recipe: train_step.Recipe,
+  variables: Any,
+  num_devices: int,
+) -> None:
+  """Raises UserError for a model that a procedure cannot be done with."""
+  for procedure in procedures.of(config):
+    procedure.check_model(
+      recipe.graphdef, variables, build.dataset(config), num_devices
+    )
 
 
 def evaluation_function(
@@ -220,6 +244,7 @@ def lower(config: configure.ConfigDict) -> Lowered:
     for name in ("training", "evaluation")
   )
   state = layout.abstract_state(jax.eval_shape(initialize, hyper, batch))
+  check_procedures(config, recipe, state.variables(), layout.mesh.size)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
   step = jax.jit(
     layout.traced(functools.partial(train_step.train_step, recipe)),

@@ -20,6 +20,8 @@ class State(NamedTuple):
   # Of what is trained and of the forward statistics: {"params", "stats"} as
   # `train.average` makes it; None where there is none.
   average: PyTree = None
+  # What a procedure keeps from step to step, as examples that are replayed.
+  memory: PyTree = None
 
   def variables(self) -> dict[str, PyTree]:
     """What a model is merged from."""
@@ -39,6 +41,7 @@ def create(
   variables: dict[str, PyTree],
   optimizer_state: PyTree,
   average: PyTree = None,
+  memory: PyTree = None,
 ) -> State:
   """The state before the first step."""
   return State(
@@ -49,6 +52,7 @@ def create(
     optimizer_state=optimizer_state,
     diverged_at=jnp.full((), -1, jnp.int32),
     average=average,
+    memory=memory,
   )
 
 

@@ -16,9 +16,17 @@ from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
 from normjax.optim import in_place
+from normjax.procedures.base import Procedure
 from normjax.record import probes
 from normjax.record.files import ROW_KEYS
-from normjax.train import average, frozen, measure, mixup, precision
+from normjax.train import (
+  average,
+  by_procedure,
+  frozen,
+  measure,
+  mixup,
+  precision,
+)
 from normjax.train.sharding import device_parts
 from normjax.train.state import State, create
 from normjax.types import Array, Hyper, PyTree
@@ -49,6 +57,9 @@ class Recipe(NamedTuple):
   ema_warmup: bool = False  # See `average`.
   weights: str = "trained"  # What an evaluation reads, or "ema".
   matmul_precision: str = "float32"  # See `precision`.
+  # What takes the gradients in place of `_gradients`, and its first memory.
+  procedure: Procedure | None = None
+  memory: Callable[[], PyTree] = lambda: None
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
     """The state before step 0 on these variables."""
@@ -57,7 +68,7 @@ class Recipe(NamedTuple):
     averaged = None
     if average.DECAY in hyper:
       averaged = average.start(moving, variables["stats"])
-    return create(variables, optimizer_state, averaged)
+    return create(variables, optimizer_state, averaged, self.memory())
 
 
 def _in_its_precision[**P, T](
@@ -233,9 +244,15 @@ def train_step(
   if mixing := mixup.of_scalars(recipe.mixup_mode, hyper):
     key = rng.fold(hyper["seed"], "mixup", state.step)
     batch = mixup.mix(batch, mixing, key)
-  gradients, stats, grad_stats, metrics = _gradients(
-    recipe, state, batch, hyper
-  )
+  memory = state.memory
+  if recipe.procedure is None:
+    gradients, stats, grad_stats, metrics = _gradients(
+      recipe, state, batch, hyper
+    )
+  else:
+    learned, metrics = by_procedure.learn(recipe, state, batch, hyper)
+    gradients, stats, memory = learned.gradients, learned.stats, learned.memory
+    grad_stats = state.grad_stats
   measured = measure.of_gradient(gradients, recipe.probes)
   gradient_norm = optax.tree.norm(gradients)
   clip = hyper["train.gradient_clip"]
@@ -282,6 +299,7 @@ def train_step(
       (state.diverged_at < 0) & bad, state.step, state.diverged_at
     ),
     average=averaged,
+    memory=memory,
   )
   metrics.pop(objectives.WEIGHT)
   _check_names(metrics, (*MEASURED, "diverged_at"))

@@ -31,11 +31,15 @@ def moved(model):
 def _run(folder):
   """A run's folder, with a checkpoint of another initialization."""
   model = models.make("mlp", num_layers=1, hidden_dim=4, rngs=nnx.Rngs(7))
+  _save(model, folder)
+  return f"run(directory={str(folder)!r})", _mlp()
+
+
+def _save(model, folder):
   saved = state.create(nn_variables.split(model)[1], {})
   checkpoints = Checkpoints(folder / files.CHECKPOINTS, keep=1)
   checkpoints.save(saved, {})
   checkpoints.close()
-  return f"run(directory={str(folder)!r})", _mlp()
 
 
 def _deploy(folder):
@@ -75,7 +79,18 @@ def _from_pretrained(folder):
   return f"from_pretrained(folder={str(RECORDED)!r})", fresh
 
 
+def _domains(folder):
+  """A run with batch norms, and the model with three domains."""
+  given = {"num_layers": 1, "hidden_dim": 4}
+  plain = models.make("mlp", norm="batch_norm", rngs=nnx.Rngs(7), **given)
+  norm = {"name": "dsbn", "num_domains": 3}
+  _save(plain, folder)
+  model = models.make("mlp", norm=norm, **given)
+  return f"domains_from_batch_norm(directory={str(folder)!r})", model
+
+
 CASES = {
+  "domains_from_batch_norm": _domains,
   "run": _run,
   "deploy": _deploy,
   "pre_rms_norm": _layer_norm_gpt2("pre_rms_norm"),

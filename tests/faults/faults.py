@@ -10,6 +10,7 @@ from tests.faults import (
   conversion,
   domains,
   methods,
+  procedures,
   similarity,
   training,
 )
@@ -20,6 +21,7 @@ FAULTS = (
   *adaptation.FAULTS,
   *similarity.FAULTS,
   *domains.FAULTS,
+  *procedures.FAULTS,
   *comparison.FAULTS,
   *conversion.FAULTS,
 )

@@ -169,7 +169,7 @@ def test_one_process_writes_and_the_others_know_the_same(tmp_path, config):
 
   process = {"writes": True, "from_writer": say}
   writer = begin(tmp_path / "run", config, step=1, process=process)
-  assert writer.evaluated_steps == {0}
+  assert writer.evaluations.keys() == {0}
   tell(writer, range(1, 3))
   # On a disk of its own, or one that shows it old files.
   process = {
@@ -177,7 +177,7 @@ def test_one_process_writes_and_the_others_know_the_same(tmp_path, config):
     "from_writer": lambda make: json.loads(said.pop(0)),
   }
   other = begin(tmp_path / "new", config, step=1, process=process)
-  assert other.evaluated_steps == {0}
+  assert other.evaluations.keys() == {0}
   tell(other, range(1, 3))
   assert other.result == writer.result
   assert other.result["state"] == "done"

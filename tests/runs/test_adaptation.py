@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from normjax import cli, errors, load_run, train
+from normjax.adapt import loop, sources
 from normjax.adapt.protocol import Protocol
 from normjax.nn.norm_layer import NormLayer
 from normjax.record import files
@@ -93,7 +94,7 @@ def test_clean_images_by_source_are_the_runs_own_evaluation(directory):
 
 
 def test_domains_by_name():
-  names = adaptation.domain_names
+  names = sources.domain_names
   assert names(("contrast", "clean", "snow_2", "contrast_3"), 3) == (
     "contrast_3",
     "clean",
@@ -122,6 +123,39 @@ def test_the_command_prints_what_was_found(directory, capsys, tmp_path):
   assert "accuracy/contrast_5" in said
   assert "mean_corrupted_accuracy" in said
   assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_over_is_skipped_and_what_was_cut_short_begins_again(
+  directory, capsys, tmp_path, monkeypatch
+):
+  arguments = [
+    "adapt", str(directory), "--method=source", "--method=batch",
+    "--corruptions=clean", "--num_examples=40", "--batch_size=20",
+    f"--out={tmp_path}",
+  ]  # fmt: skip
+  whole, seen = loop.run, []
+
+  def stopped(made, domains, how, observe):
+    def stop(score):
+      observe(score)
+      if made.name == "batch" and len(seen) == 2:
+        raise KeyboardInterrupt
+
+    seen.append(made.name)
+    return whole(made, domains, how, stop)
+
+  monkeypatch.setattr(loop, "run", stopped)
+  assert cli.main(arguments) == 130
+  assert "the same command" in capsys.readouterr().err
+  assert cli.main(arguments) == 0
+  assert seen == ["source", "batch", "batch"]
+  notes = {}
+  for path in tmp_path.iterdir():
+    told = json.loads((path / files.RUN).read_text())
+    notes[told["config"]["adapt"]["method"]] = told["problems"]
+    assert [row["step"] for row in support.rows(path, "train")] == [0, 1]
+  assert notes["source"] == []
+  assert "began again" in notes["batch"][0]
 
 
 @pytest.mark.parametrize(

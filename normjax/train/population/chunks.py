@@ -10,7 +10,7 @@ after memory ran out, it moves, which its record notes as a problem.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from normjax import build, configure, errors
+from normjax import build, configure, errors, procedures
 from normjax.train import checkpoint, lane
 from normjax.train import program as program_lib
 from normjax.train.population import together as together_lib
@@ -70,8 +70,8 @@ def split(
   """
   if not runs:
     return []
-  if most == 1:
-    return [Chunk(runs)]
+  if most == 1 or procedures.learns(runs[0].config):
+    return [Chunk(runs)]  # Of a procedure that learns each run is by itself.
   _check_devices(runs[0])
   together = together_lib.get(runs[0].config)
   alone: list[Run] = []

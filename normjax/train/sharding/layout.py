@@ -205,6 +205,7 @@ class Layout:
       diverged_at=abstract(state.diverged_at, self.everywhere),
       average=state.average
       and {name: self._variables(x) for name, x in state.average.items()},
+      memory=abstract(state.memory, self.everywhere),
     )
 
   def _variables(self, tree: PyTree) -> PyTree:

@@ -117,28 +117,67 @@ def sampled(
     UserError: a number out of range, or a domain without the controls that are
       asked for.
   """
-  validate.counts("sampled", size=size, per_step=per_step)
-  validate.count("sampled", "num_controls", num_controls, least=0)
-  members = examples.members()
-  _check_controls(members, num_controls)
+  sampler = Sampler(
+    examples,
+    size,
+    num_controls=num_controls,
+    per_step=per_step,
+    uniform=uniform,
+    of_one_domain=of_one_domain,
+  )
   generator = np.random.default_rng(rng.host_seed(seed, "context"))
-  names = list(members)
-  sizes = np.array([len(queries) for queries, _ in members.values()])
-  share = None if uniform else sizes / sizes.sum()
-  every = np.concatenate([queries for queries, _ in members.values()])
-  for _ in range(sizes.sum() // (size * per_step)):
-    blocks = []
-    for _ in range(per_step):
-      if not of_one_domain:
-        chosen = generator.choice(every, size, replace=len(every) < size)
-        blocks.append(Block(-1, chosen, every[:0], size))
-        continue
-      domain = names[generator.choice(len(names), p=share)]
-      queries, controls = members[domain]
-      chosen = generator.choice(queries, size)
-      drawn = _controls(generator, controls, num_controls)
-      blocks.append(Block(domain, chosen, drawn, size))
-    yield blocks
+  for _ in range(sampler.steps_per_epoch):
+    yield sampler.draw(generator)
+
+
+class Sampler:
+  """Draws the blocks of a training step; see `sampled`."""
+
+  def __init__(
+    self,
+    examples: Domains,
+    size: int,
+    *,
+    num_controls: int = 0,
+    per_step: int = 1,
+    uniform: bool = True,
+    of_one_domain: bool = True,
+  ):
+    """Looks once for the members of each domain.
+
+    Raises:
+      UserError: see `sampled`.
+    """
+    validate.counts("sampled", size=size, per_step=per_step)
+    validate.count("sampled", "num_controls", num_controls, least=0)
+    self._members = examples.members()
+    _check_controls(self._members, num_controls)
+    self._size, self._per_step = size, per_step
+    self._num_controls, self._of_one_domain = num_controls, of_one_domain
+    sizes = np.array([len(own) for own, _ in self._members.values()])
+    self._names = list(self._members)
+    self._share = None if uniform else sizes / sizes.sum()
+    self._every = np.concatenate([own for own, _ in self._members.values()])
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """As many as whole ones fit the queries."""
+    return len(self._every) // (self._size * self._per_step)
+
+  def draw(self, generator: np.random.Generator) -> list[Block]:
+    """The blocks of the next step."""
+    return [self._block(generator) for _ in range(self._per_step)]
+
+  def _block(self, generator: np.random.Generator) -> Block:
+    every, size = self._every, self._size
+    if not self._of_one_domain:
+      chosen = generator.choice(every, size, replace=len(every) < size)
+      return Block(-1, chosen, every[:0], size)
+    domain = self._names[generator.choice(len(self._names), p=self._share)]
+    queries, controls = self._members[domain]
+    chosen = generator.choice(queries, size)
+    drawn = _controls(generator, controls, self._num_controls)
+    return Block(domain, chosen, drawn, size)
 
 
 def queries(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from normjax import context, errors, models
-from normjax.context import groups, loop
+from normjax.context import loop
+from normjax.data import blocks as groups
 
 RNG = np.random.default_rng(0)
 # Domain 7 has 30 queries and 4 controls, domain 9 has 12 and 20.
