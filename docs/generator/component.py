@@ -166,8 +166,9 @@ def page(kind: kinds.Kind, name: str) -> str:
 def _named(kind: kinds.Kind, name: str) -> str:
   """How it is named, to be copied: in a shell, and from Python."""
   ways = []
-  if kind.named_by not in ("evaluate.metrics", "train.initialize_from"):
-    ways.append(f"`--config.{kind.named_by}={name}`")
+  if kind.way:
+    way = kind.way.format(named_by=kind.named_by, name=name)
+    ways.append(f"`{way}`")
   if kind.folder in ("norms", "models"):
     ways.append(f'`normjax.{kind.folder}.make("{name}")`')
   if kind.folder == "optimizers":

@@ -25,6 +25,7 @@ from normjax import (
   norms,
   objectives,
   optim,
+  procedures,
   registry,
 )
 from normjax.convert import architecture
@@ -51,6 +52,7 @@ class Kind:
     table: name to "module:factory", or a table of small descriptions.
     intro: what a reader should know before the table.
     block: the block of a config, where entries have config files.
+    way: how to name an entry, to be copied; "" where that takes more.
   """
 
   folder: str
@@ -59,6 +61,7 @@ class Kind:
   table: Mapping[str, str] | registry.Table[Any]
   intro: str = ""
   block: str = ""
+  way: str = "--config.{named_by}={name}"
 
   def names(self) -> tuple[str, ...]:
     """All names, in the table's order."""
@@ -214,7 +217,7 @@ data, and corruptions.""",
 Named by `objective.name`; without it the data's targets choose.""",
   ),
   Kind(
-    "metrics", "Metrics", "evaluate.metrics", metrics.TABLE,
+    "metrics", "Metrics", "evaluate.metrics", metrics.TABLE, way="",
     intro="""\
 Entries of `evaluate.metrics`, beside what the loss measures itself. A function
 of your own is named as `package.module:function`.""",
@@ -227,6 +230,7 @@ Named by `schedule.name`: the learning rate at step t is
   ),
   Kind(
     "start_steps", "Start steps", "train.initialize_from", convert.TABLE,
+    way="",
     intro="""\
 Entries of `train.initialize_from`: what happens, in order, between the model
 that a config describes and the one that trains. A text with a slash is the
@@ -235,6 +239,7 @@ folder of a run.""",
   Kind(
     "architectures", "Architectures", "model_type of config.json",
     architecture.TABLE,
+    way="",
     intro="""\
 Families of released models that `convert.from_pretrained` reads and
 `convert.save_pretrained` writes. The [guide](../guides/weights.md) has what
@@ -242,21 +247,30 @@ they share.""",
   ),
   Kind(
     "adaptation", "Test-time adaptation", "normjax adapt --method", adapt.TABLE,
+    way="normjax adapt RUN --method={name}",
     intro="""\
 `adapt.make(name, model, **options)`, or `--method="tent(learning_rate=0.01)"`
 of `normjax adapt`. `adapt.SEEN` says what the logits of a batch have seen.""",
   ),
   Kind(
-    "learners", "Continual learners", "continual.run", continual.TABLE,
+    "learners", "Continual learners", "continual.learner", continual.TABLE,
     intro="""\
 `continual.run(model, stream, "er", forward="joint")`: classes come in tasks;
-some of the old examples come again, from a buffer. No config names one.""",
+some of the old examples come again, from a buffer. A config names one by
+`continual.learner`.""",
   ),
   Kind(
-    "context", "Context", "context.train", context.TABLE,
+    "context", "Context", "context.method", context.TABLE,
     intro="""\
 `context.train(model, domains, name, batch_size=64)`: predictions are normalized
-by examples of their domain. No config names one.""",
+by examples of their domain. A config names one by `context.method`.""",
+  ),
+  Kind(
+    "procedures", "Procedures", "a leaf of the config", procedures.TABLE,
+    way="--config.{name}='…'",
+    intro="""\
+What a run does beyond plain training. The leaf that asks for one names it:
+`--config.continual.learner="derpp(alpha=0.1)"`.""",
   ),
 )  # fmt: skip
 
