@@ -1,5 +1,6 @@
 """All probes of a model on one batch, as data."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -91,7 +92,8 @@ def _of_network(
     }
   else:
     left_out["attention_sinks"] = "no block gives weights of an attention"
-  changing = [i for i, (x, y) in enumerate(_pairs(streams)) if x != y]
+  shapes = itertools.pairwise(x.shape for x in streams)
+  changing = [i for i, (x, y) in enumerate(shapes) if x != y]
   if changing:
     said = ", ".join(found["blocks"][i] for i in changing)
     left_out["angles"] = f"across {said}, which change the stream's shape"
@@ -113,7 +115,10 @@ def _of_network(
     sums = objective.sums(output, batch)
     return sums[objectives.LOSS] / sums[objectives.WEIGHT]
 
-  found["loss"] = float(loss(network.end(streams[-1])))
+  whole = network.end(streams[-1])
+  if is_classes:
+    _check_targets(batch["targets"], whole)
+  found["loss"] = float(loss(whole))
   found["skipping"] = {"loss": lens.losses_without(network, streams, loss)}
   weight = batch["weight"] if is_classes else None
   found["logit_lens"] = lens.logit_lens(
@@ -122,6 +127,16 @@ def _of_network(
   if not is_classes:
     found["logit_lens"]["divergence"] = [None] * len(streams)
   return found, left_out
+
+
+def _check_targets(targets: Any, output: Output) -> None:
+  """What is compiled cannot refuse them."""
+  least, most, size = targets.min(), targets.max(), output.logits.shape[-1]
+  if least < 0 or most >= size:
+    raise errors.UserError(
+      f"probe: targets from {least} to {most}; the model has logits for 0 to"
+      f" {size - 1}."
+    )
 
 
 def _real_examples(batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,8 +196,3 @@ def _angles(
     "tokens": "last" if is_text else "all",
     "distance": angles.distances(vectors),
   }
-
-
-def _pairs(streams: Sequence[Array]):
-  shapes = [x.shape for x in streams]
-  return zip(shapes[:-1], shapes[1:], strict=True)

@@ -5,6 +5,7 @@ The model's own code computes each part. Blocks are the modules that sow
 own may do the same.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ class NoStreamError(errors.UserError):
   """A model whose modules sow no stream."""
 
 
-class _Arrived(Exception):
+class _ArrivedError(Exception):
   """The last block was reached: what follows is not needed."""
 
 
@@ -100,15 +101,13 @@ class Network:
     def arrive(index: int, x: Array, *args: Any, **kwargs: Any) -> Array:
       reached.append((index, x, Call(args, kwargs)))
       if len(reached) == len(found):
-        raise _Arrived
+        raise _ArrivedError
       return x
 
     blocks = self._blocks(self._copy(), found)
     self.paths = tuple(found)
-    try:
+    with contextlib.suppress(_ArrivedError):
       self._through([functools.partial(arrive, i) for i in range(len(found))])
-    except _Arrived:
-      pass
     order = [index for index, _, _ in reached]
     if sorted(order) != list(range(len(found))):
       raise errors.UserError(
