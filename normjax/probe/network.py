@@ -7,7 +7,7 @@ own may do the same.
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,8 @@ from normjax.norms import modes
 from normjax.types import Array
 
 STREAM, MASS = "stream", "first_token_mass"
+
+Path = tuple[str | int, ...]
 
 
 class NoStreamError(errors.UserError):
@@ -104,10 +106,11 @@ class Network:
         raise _ArrivedError
       return x
 
-    blocks = self._blocks(self._copy(), found)
-    self.paths = tuple(found)
+    model = nn_variables.merge(self._structure, self._variables)
+    blocks = _blocks(model, found)
+    taps = [functools.partial(arrive, i) for i in range(len(found))]
     with contextlib.suppress(_ArrivedError):
-      self._through([functools.partial(arrive, i) for i in range(len(found))])
+      _captured(_tapped(model, found, taps), inputs)
     order = [index for index, _, _ in reached]
     if sorted(order) != list(range(len(found))):
       raise errors.UserError(
@@ -161,26 +164,30 @@ class Network:
 
   def end(self, x: Array) -> Output:
     """What the model returns where x is its last stream."""
-    return nn_output.as_output(self._through([lambda *_, **__: x] * len(self)))
+    return _run_end(
+      self._structure, self.paths, self._variables, self._inputs, x
+    )
 
-  def _copy(self) -> nnx.Module:
-    return nn_variables.merge(self._structure, self._variables)
 
-  @staticmethod
-  def _blocks(model: nnx.Module, paths: Any) -> list[nnx.Module]:
-    by_path = {path: module for path, module in nnx.iter_modules(model)}
-    return [by_path[path] for path in paths]
+def _blocks(model: nnx.Module, paths: Sequence[Path]) -> list[nnx.Module]:
+  by_path = dict(nnx.iter_modules(model))
+  return [by_path[path] for path in paths]
 
-  def _through(self, functions: list[Callable[..., Array]]) -> Any:
-    """What the model returns with functions in place of its blocks."""
-    model = self._copy()
-    blocks = self._blocks(model, self.paths)
-    replaced = {
+
+def _tapped(
+  model: nnx.Module,
+  paths: Sequence[Path],
+  functions: Sequence[Callable[..., Array]],
+) -> nnx.Module:
+  """The model with functions in place of its blocks."""
+  blocks = _blocks(model, paths)
+  return norm_sites.replace(
+    model,
+    {
       id(block): _Tap(block, function)
       for block, function in zip(blocks, functions, strict=True)
-    }
-    norm_sites.replace(model, replaced)
-    return _captured(model, self._inputs)[0]
+    },
+  )
 
 
 def _captured(model: nnx.Module, inputs: Any) -> tuple[Any, Any]:
@@ -190,7 +197,7 @@ def _captured(model: nnx.Module, inputs: Any) -> tuple[Any, Any]:
   )(model)
 
 
-def _sowing(structure, variables, inputs) -> list[tuple[str | int, ...]]:
+def _sowing(structure, variables, inputs) -> list[Path]:
   """Paths of the modules that sow a stream."""
 
   def sown(variables, inputs):
@@ -215,6 +222,14 @@ def _key(entry: Any) -> str | int:
 
 def _is_static(value: Any) -> bool:
   return value is None or isinstance(value, bool | str | modes.Mode)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _run_end(structure, paths, variables, inputs, x) -> Output:
+  # What makes the stream is dead code, which XLA removes.
+  model = nn_variables.merge(structure, variables)
+  taps = [lambda *args, **kwargs: x] * len(paths)
+  return nn_output.as_output(_captured(_tapped(model, paths, taps), inputs)[0])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -8,6 +8,7 @@ from typing import Any
 from normjax.report.figure import (
   COLORS,
   DASHES,
+  LINE,
   MARKERS,
   TRIALS,
   Figure,
@@ -20,6 +21,7 @@ _PER_FIGURE = 4
 # So many depths have a line over the positions, and matrices a spectrum each.
 _MOST_LINES = 6
 _MAX_TICKS = 12
+_ALL = "mean over tokens"
 # "layers/3/attention/query/kernel": which block, and which matrix of it.
 _BLOCK = re.compile(r"^(.*?/)?(\d+)/(.+?)(/kernel)?$")
 
@@ -51,9 +53,7 @@ def build(value: _Value) -> list[Figure]:
 def by_depth(value: _Value) -> list[Lines]:
   """What has a number per depth, or per block."""
   panels = [
-    _panel(
-      f"stream: {_words(name)}", "depth", [(_words(name), profile["by_depth"])]
-    )
+    _panel(f"stream: {_words(name)}", "depth", [(_ALL, profile["by_depth"])])
     for name, profile in value.get("streams", {}).items()
   ]
   if massive := value.get("massive_activations"):
@@ -79,7 +79,7 @@ def by_depth(value: _Value) -> list[Lines]:
     panels.append(
       _panel(
         "angle that a block turns the stream by, in pi", "block",
-        [("angle", [row[0] for row in distance])],
+        [(_ALL, [row[0] for row in distance])],
       )
     )  # fmt: skip
   whole = value.get("loss")
@@ -108,7 +108,7 @@ def by_position(value: _Value) -> list[Lines]:
     if min(map(len, rows), default=0) < 2:
       continue
     lines = [(f"depth {depth}", rows[depth]) for depth in _some(len(rows))]
-    panels.append(_panel(f"stream: {_words(name)}", "position", lines))
+    panels.append(_panel(f"stream: {_words(name)}", "position", lines, LINE))
   return [panel for panel in panels if panel.series]
 
 
@@ -131,7 +131,10 @@ def spectra(value: _Value) -> list[Lines]:
 
 
 def _panel(
-  title: str, x_label: str, lines: Iterable[tuple[str, Sequence[float | None]]]
+  title: str,
+  x_label: str,
+  lines: Iterable[tuple[str, Sequence[float | None]]],
+  look: str = TRIALS,
 ) -> Lines:
   series = []
   for label, values in lines:
@@ -142,7 +145,7 @@ def _panel(
     ]
     if points:
       x, y = zip(*points, strict=True)
-      series.append(Series(label, x, y, look=TRIALS))
+      series.append(Series(label, x, y, look=look))
   longest = max((int(one.x[-1]) + 1 for one in series), default=0)
   ticks = range(0, longest, -(-longest // _MAX_TICKS) or 1)
   return Lines(title, x_label, tuple(series), ticks=tuple(map(float, ticks)))
