@@ -11,7 +11,7 @@ does it for a run, or for a folder of released weights.
 
 from normjax.probe.angles import distance, distances, last_tokens
 from normjax.probe.lens import divergence, logit_lens, losses_without
-from normjax.probe.measure import measure
+from normjax.probe.measurement import measure
 from normjax.probe.network import Network, NoStreamError, Streams
 from normjax.probe.outliers import (
   kurtosis,

@@ -106,11 +106,9 @@ class Network:
         raise _ArrivedError
       return x
 
-    model = nn_variables.merge(self._structure, self._variables)
-    blocks = _blocks(model, found)
     taps = [functools.partial(arrive, i) for i in range(len(found))]
     with contextlib.suppress(_ArrivedError):
-      _captured(_tapped(model, found, taps), inputs)
+      _captured(_tapped(self._copy(), found, taps), inputs)
     order = [index for index, _, _ in reached]
     if sorted(order) != list(range(len(found))):
       raise errors.UserError(
@@ -119,7 +117,11 @@ class Network:
     self.paths = tuple(found[index] for index in order)
     self._calls = [call for _, _, call in reached]
     self._first = reached[0][1]
-    self._parts = [nn_variables.split(blocks[index]) for index in order]
+    blocks = _blocks(self._copy(), self.paths)
+    self._parts = [nn_variables.split(block) for block in blocks]
+
+  def _copy(self) -> nnx.Module:
+    return nn_variables.merge(self._structure, self._variables)
 
   def __len__(self) -> int:
     """How many blocks it has."""
