@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -111,6 +112,7 @@ def _of_network(
     name = objectives.DEFAULTS["classes" if is_classes else "values"]
     objective = objectives.make(name)
 
+  @jax.jit
   def loss(output: Output) -> Array:
     sums = objective.sums(output, batch)
     return sums[objectives.LOSS] / sums[objectives.WEIGHT]

@@ -4,6 +4,7 @@ All take streams (b, t, d), or (b, y, x, c), and are computed in float32, or in
 float64 for float64. `real`, (b, t), says which tokens count; None: all.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -98,25 +99,33 @@ def massive(
     `median`, of all magnitudes; `num_massive`; `largest`: mappings with
     example, position, dimension and value, the largest magnitude first.
   """
-  x_btd = tokens(x)
-  magnitude = jnp.abs(x_btd)
-  median = jnp.median(magnitude)
-  if real is not None:
-    median = jnp.nanmedian(jnp.where(real[..., None], magnitude, jnp.nan))
-    magnitude = jnp.where(real[..., None], magnitude, -1)
-  is_massive = (magnitude > MASSIVE) & (magnitude >= OVER_MEDIAN * median)
-  _, found = jax.lax.top_k(magnitude.ravel(), min(count, magnitude.size))
-  places = jnp.unravel_index(found, magnitude.shape)
+  median, num_massive, places, values = jax.device_get(_massive(x, real, count))
   return {
     "median": float(median),
-    "num_massive": int(jnp.sum(is_massive)),
+    "num_massive": int(num_massive),
     "largest": [
       {
         "example": int(example),
         "position": int(position),
         "dimension": int(dimension),
-        "value": float(x_btd[example, position, dimension]),
+        "value": float(value),
       }
-      for example, position, dimension in zip(*places, strict=True)
+      for example, position, dimension, value in zip(
+        *places, values, strict=True
+      )
     ],
   }
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _massive(x: Array, real: Array | None, count: int):
+  """Median, number of massive ones, places and values of the largest."""
+  x_btd = tokens(x)
+  magnitude = jnp.abs(x_btd)
+  counted = jnp.ones(magnitude.shape[:2], bool) if real is None else real
+  median = jnp.nanmedian(jnp.where(counted[..., None], magnitude, jnp.nan))
+  magnitude = jnp.where(counted[..., None], magnitude, -1)
+  is_massive = (magnitude > MASSIVE) & (magnitude >= OVER_MEDIAN * median)
+  _, found = jax.lax.top_k(magnitude.ravel(), min(count, magnitude.size))
+  places = jnp.unravel_index(found, magnitude.shape)
+  return median, jnp.sum(is_massive), places, x_btd.ravel()[found]

@@ -3,12 +3,14 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.record import probes
+from normjax.types import Array
 
 # Of a matrix's singular values so many are kept, evenly by their number.
 MOST_KEPT = 64
@@ -37,9 +39,7 @@ def weight_spectra(
   roles = model_roles.of(nn_variables.merge(structure, variables))
   found = {}
   for path, matrix_bio in roles.matrices(variables["params"]).items():
-    s_bi, scale = probes.singular_values(matrix_bio)
-    values = probes.describe_spectrum(s_bi, scale)
-    s_i = np.asarray(jax.device_get((s_bi * scale[:, 0]).mean(0)))
+    s_i, values = jax.device_get(_spectrum(matrix_bio))
     count = min(most, len(s_i))
     numbers = np.unique(np.linspace(0, len(s_i) - 1, count).round().astype(int))
     found[path] = {
@@ -49,3 +49,10 @@ def weight_spectra(
       "numbers": numbers.tolist(),
     }
   return found
+
+
+@jax.jit
+def _spectrum(matrix_bio: Array) -> tuple[Array, dict[str, Array]]:
+  """Singular values, of several matrices their means, and numbers of them."""
+  s_bi, scale = probes.singular_values(matrix_bio)
+  return jnp.mean(s_bi * scale[:, 0], 0), probes.describe_spectrum(s_bi, scale)
