@@ -2,7 +2,7 @@
 
 The model's own code computes each part. Blocks are the modules that sow
 "stream" (`nnx.Intermediate`), as those of all residual networks here do; one's
-own may do the same.
+own may do the same, where nothing but the stream goes from block to block.
 """
 
 import contextlib
