@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from normjax import errors, objectives
+from normjax.nn import given
 from normjax.nn.output import Output
 from normjax.objectives import Objective
 from normjax.probe import angles, lens, outliers, sinks, spectra
@@ -60,7 +61,8 @@ def measure(
   found: dict[str, Any] = {}
   left_out: dict[str, str] = {}
   try:
-    network = Network(model, batch["inputs"])
+    with given.of_batch(batch):
+      network = Network(model, batch["inputs"])
   except NoStreamError as error:
     left_out |= dict.fromkeys((*OF_STREAMS, *OF_LOSSES), str(error))
   else:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors
-from normjax.nn import calling, norm_sites
+from normjax.nn import calling, given, norm_sites
 from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from normjax.nn.output import Output
@@ -84,7 +84,8 @@ class Network:
 
     Args:
       model: stays as it is; its parts are called in evaluation mode.
-      inputs: of a batch.
+      inputs: of a batch. What else it gives norms, such as domains, is that of
+        the `nn.given` in which the network is made.
 
     Raises:
       NoStreamError: no module of it sows "stream".
@@ -92,6 +93,8 @@ class Network:
     """
     self._structure, self._variables = nn_variables.split(model)
     self._inputs = inputs
+    # Of the norms: an argument of what is compiled, which others share.
+    self._given = given.current()
     found = _sowing(self._structure, self._variables, inputs)
     if not found:
       raise NoStreamError(
@@ -146,7 +149,7 @@ class Network:
     static = {k: v for k, v in kwargs.items() if _is_static(v)}
     traced = {k: v for k, v in kwargs.items() if k not in static}
     return _run_block(
-      structure, tuple(static.items()), variables, x, args, traced
+      structure, tuple(static.items()), variables, x, args, traced, self._given
     )
 
   def run(self) -> Streams:
@@ -167,7 +170,7 @@ class Network:
   def end(self, x: Array) -> Output:
     """What the model returns where x is its last stream."""
     return _run_end(
-      self._structure, self.paths, self._variables, self._inputs, x
+      self._structure, self.paths, self._variables, self._inputs, x, self._given
     )
 
 
@@ -227,19 +230,23 @@ def _is_static(value: Any) -> bool:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _run_end(structure, paths, variables, inputs, x) -> Output:
+def _run_end(structure, paths, variables, inputs, x, context) -> Output:
   # What makes the stream is dead code, which XLA removes.
   model = nn_variables.merge(structure, variables)
   taps = [lambda *args, **kwargs: x] * len(paths)
-  return nn_output.as_output(_captured(_tapped(model, paths, taps), inputs)[0])
+  with given.context(context):
+    returned, _ = _captured(_tapped(model, paths, taps), inputs)
+  return nn_output.as_output(returned)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _run_block(structure, static, variables, x, args, traced):
+def _run_block(structure, static, variables, x, args, traced, context):
   block = nn_variables.merge(structure, variables)
-  out, sown = nnx.capture(
+  call = nnx.capture(
     lambda block: block(x, *args, **dict(static), **traced), nnx.Intermediate
-  )(block)
+  )
+  with given.context(context):
+    out, sown = call(block)
   masses = [
     leaf
     for path, leaf in jax.tree.leaves_with_path(nnx.to_pure_dict(sown))

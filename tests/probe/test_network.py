@@ -7,7 +7,9 @@ import pytest
 from flax import nnx
 
 from normjax import models, probe
+from normjax.nn import given
 from normjax.nn import variables as nn_variables
+from tests import support
 
 TOKENS = np.arange(2 * 6).reshape(2, 6) % 11
 TINY = {"vocab_size": 11, "model_dim": 8, "num_heads": 2, "hidden_dim": 12}
@@ -146,3 +148,23 @@ def test_models_of_one_s_own():
 
 def _model_without_stream():
   return models.make("mlp", input_shape=(4,), rngs=nnx.Rngs(0))
+
+
+def test_norms_are_given_the_domains_of_their_batch():
+  model = models.make(
+    "cifar_resnet", depth=8, width=4, input_shape=(8, 8, 1), num_classes=3,
+    norm="dsbn(num_domains=2)", rngs=nnx.Rngs(0),
+  )  # fmt: skip
+  for path, variable in nnx.to_flat_state(nnx.state(model)):
+    if path[-1] == "mean":  # (domains, channels)
+      variable[...] = variable[...] + jnp.asarray([[0.0], [0.5]])
+  images = support.normal(2, 8, 8, 1)
+  # What is compiled is shared: the second may not see the first one's.
+  found = []
+  for domain in (np.array([0, 0]), np.array([0, 1])):
+    with given.of_batch({"domain": domain}):
+      wanted = model(images, train=False)
+      network = probe.Network(model, images)
+    found.append(network.end(network.run().streams[-1]).logits)
+    np.testing.assert_allclose(found[-1], wanted, rtol=1e-5, atol=1e-5)
+  assert not np.allclose(found[0][1], found[1][1], rtol=1e-2)
