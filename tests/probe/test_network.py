@@ -8,10 +8,14 @@ from flax import nnx
 
 from normjax import models, probe
 from normjax.nn import given
+from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from tests import support
+from tests.contracts import model_contract as contract
 
 TOKENS = np.arange(2 * 6).reshape(2, 6) % 11
+# Their layers add to nothing, or to spikes.
+_NO_STREAM = {"mlp", "spiking_mlp", "spiking_vgg", "sew_resnet"}
 TINY = {"vocab_size": 11, "model_dim": 8, "num_heads": 2, "hidden_dim": 12}
 
 
@@ -168,3 +172,22 @@ def test_norms_are_given_the_domains_of_their_batch():
     found.append(network.end(network.run().streams[-1]).logits)
     np.testing.assert_allclose(found[-1], wanted, rtol=1e-5, atol=1e-5)
   assert not np.allclose(found[0][1], found[1][1], rtol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(models.names()) - _NO_STREAM))
+def test_every_model_with_a_stream(name):
+  """Taken apart, each is what it is whole."""
+  model, inputs = contract.make(name)
+  network = probe.Network(model, inputs)
+  found = network.end(network.run().streams[-1]).logits
+  wanted = nn_output.as_output(model(inputs, train=False)).logits
+  scale = float(jnp.max(jnp.abs(wanted)))
+  np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(_NO_STREAM))
+def test_the_others_say_so(name):
+  with pytest.raises(probe.NoStreamError):
+    probe.Network(*contract.make(name))
