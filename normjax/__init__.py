@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     objectives,
     optim,
     papers,
+    probe,
     report,
     reproduce,
     runs,
@@ -46,8 +47,8 @@ _LAZY = {
     for name in (
       *("adapt", "build", "configure", "context", "continual", "convert"),
       *("data", "metrics", "models", "nn", "norms", "objectives", "optim"),
-      *("papers", "report", "reproduce", "runs", "similarity", "sweep"),
-      "train",
+      *("papers", "probe", "report", "reproduce", "runs", "similarity"),
+      *("sweep", "train"),
     )
   },
   "Run": "normjax.runs.run:Run",
@@ -75,6 +76,7 @@ __all__ = [
   "objectives",
   "optim",
   "papers",
+  "probe",
   "report",
   "reproduce",
   "runs",

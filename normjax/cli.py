@@ -34,6 +34,7 @@ COMMANDS = {
   "status": ("status", "where the runs of a directory are, from any shell"),
   "report": ("report", "the report of a sweep directory, from its files"),
   "adapt": ("adapt", "a run's model on a stream that it adapts to"),
+  "probe": ("probe", "what is inside a run's model, or released weights"),
   "completion": ("completion", "completion for bash or zsh"),
   "export": ("export", "a run's parameters as a safetensors file"),
   "bench": ("bench", "measure this project's own speed"),

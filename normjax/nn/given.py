@@ -48,6 +48,14 @@ def context(by_norm: Mapping[str, Any]) -> Iterator[None]:
     _GIVEN.reset(token)
 
 
+def current() -> Mapping[str, Any]:
+  """What is given here; what `context` takes.
+
+  For what is compiled once and called in several contexts: an argument of it.
+  """
+  return dict(_GIVEN.get({}))
+
+
 def of_batch(
   batch: Mapping[str, Any],
 ) -> contextlib.AbstractContextManager[None]:

@@ -20,7 +20,8 @@ from normjax.optim import dims as dims_lib
 from normjax.optim import groups, masks
 from normjax.optim.dims import MatrixDims
 from normjax.optim.sign_constrained import non_negative_mask
-from normjax.types import PyTree
+from normjax.record import probes
+from normjax.types import Array, PyTree
 
 # The axis of leaves that hold several layers, as Flax's scans stack them.
 STACKED = "layers"
@@ -282,6 +283,21 @@ class Roles:
       ),
       inner=lambda params: self._tree(params, _inner, by_name),
     )
+
+  def matrices(self, tree: PyTree) -> dict[str, Array]:
+    """The hidden layers' leaves as (batch, inputs, outputs), by path.
+
+    Args:
+      tree: parameters, or what is like them.
+    """
+    entries = dims_lib.resolve(self.dims, tree)
+    return {
+      path: dims_lib.to_matrices(leaf, entry)
+      for (path, leaf), entry in zip(
+        probes.named_leaves(tree), entries, strict=True
+      )
+      if entry is not None
+    }
 
   def _pattern(self, takes: Callable[[roles.Role], bool], by_name: str) -> str:
     """A pattern of the paths that it takes, and of no others."""

@@ -89,7 +89,7 @@ class RunDirectory:
   @classmethod
   def at(cls, path: Path) -> "RunDirectory":
     """The run in a directory of any name: its `run.json` says whose it is."""
-    value = _read(path / files.RUN, schema.RUN).value or {}
+    value = read_file(path / files.RUN, schema.RUN).value or {}
     return cls(path, value.get("run_id", path.name))
 
   @property
@@ -168,7 +168,7 @@ class RunDirectory:
     return files.read_rows(self.path / files.METRICS, self.run_id)
 
   def _read(self, name: str, fields: schema.Fields) -> Found:
-    found = _read(self.path / name, fields)
+    found = read_file(self.path / name, fields)
     if found.value is None:
       return found
     owner = found.value.get("run_id", self.run_id)
@@ -292,7 +292,7 @@ class SweepDirectory:
       RunError: a newer version wrote it, or the disk refuses.
     """
     path = self.out / PLAN
-    found = _read(path, schema.PLAN)
+    found = read_file(path, schema.PLAN)
     if found.blocked:
       raise errors.RunError(f"{found.problem}.")
     problem = schema.stray_method(found.value) if found.value else ""
@@ -372,7 +372,7 @@ def _is_later(attempt: Attempt, status: Mapping[str, Any]) -> bool:
   return attempt.time_unix_s >= said_s
 
 
-def _read(path: Path, fields: schema.Fields) -> Found:
+def read_file(path: Path, fields: schema.Fields) -> Found:
   """A file that fits its schema, or what is wrong with it."""
   try:
     value = files.read_json(path)

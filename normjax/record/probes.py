@@ -171,25 +171,48 @@ def spectrum(
   values = {}
   for path, matrix in matrices.items():
     name = f"spectrum/{path}"
-    if not matches(name, patterns):
-      continue
-    # Divided first, so that no square underflows.
-    scale = jnp.maximum(jnp.max(jnp.abs(matrix), (1, 2), keepdims=True), _TINY)
-    s_bi = jnp.linalg.svd(
-      (matrix / scale).astype(jnp.float32), compute_uv=False
-    )
-    largest_b = s_bi[:, 0]
-    p_bi = s_bi / jnp.maximum(jnp.sum(s_bi, 1, keepdims=True), _TINY)
-    entropy_b = jnp.sum(jax.scipy.special.entr(p_bi), 1)
-    stable_b = jnp.sum(jnp.square(s_bi), 1) / jnp.maximum(
-      jnp.square(largest_b), _TINY
-    )
-    values[f"{name}/largest"] = jnp.mean(largest_b * scale[:, 0, 0])
-    values[f"{name}/stable_rank"] = jnp.mean(stable_b)
-    values[f"{name}/effective_rank"] = jnp.mean(
-      jnp.where(largest_b > 0, jnp.exp(entropy_b), 0.0)
-    )
+    if matches(name, patterns):
+      found = describe_spectrum(*singular_values(matrix))
+      values |= {f"{name}/{key}": value for key, value in found.items()}
   return values
+
+
+def singular_values(matrix: Array) -> tuple[Array, Array]:
+  """The singular values in units of a scale, and the scale.
+
+  Divided first, so that no square underflows.
+
+  Args:
+    matrix: (batch, rows, columns).
+
+  Returns:
+    (batch, n), float32, the largest first; and (batch, 1, 1).
+  """
+  scale = jnp.maximum(jnp.max(jnp.abs(matrix), (1, 2), keepdims=True), _TINY)
+  s_bi = jnp.linalg.svd((matrix / scale).astype(jnp.float32), compute_uv=False)
+  return s_bi, scale
+
+
+def describe_spectrum(s_bi: Array, scale: Array) -> dict[str, Array]:
+  """`largest`, `stable_rank` and `effective_rank`, see `spectrum`.
+
+  Args:
+    s_bi: of `singular_values`.
+    scale: likewise.
+  """
+  largest_b = s_bi[:, 0]
+  p_bi = s_bi / jnp.maximum(jnp.sum(s_bi, 1, keepdims=True), _TINY)
+  entropy_b = jnp.sum(jax.scipy.special.entr(p_bi), 1)
+  stable_b = jnp.sum(jnp.square(s_bi), 1) / jnp.maximum(
+    jnp.square(largest_b), _TINY
+  )
+  return {
+    "largest": jnp.mean(largest_b * scale[:, 0, 0]),
+    "stable_rank": jnp.mean(stable_b),
+    "effective_rank": jnp.mean(
+      jnp.where(largest_b > 0, jnp.exp(entropy_b), 0.0)
+    ),
+  }
 
 
 def weight_norms(params: PyTree, patterns: tuple[str, ...]) -> dict[str, Array]:

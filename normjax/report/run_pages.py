@@ -4,11 +4,19 @@ The pages of a folder share `page.css` and `page.js`.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from normjax import configure, escape
-from normjax.record import files
-from normjax.report import arithmetic, sketch, web
+from normjax.record import files, probe_file
+from normjax.record.directory import Found
+from normjax.report import (
+  arithmetic,
+  probe_figures,
+  probe_table,
+  sketch,
+  web,
+)
 from normjax.report.figure import (
   COLORS,
   MAX_POINTS,
@@ -41,6 +49,9 @@ def build(sweep: SweepRecord) -> dict[str, tuple[str, str]]:
 def _content(run: Run, sweep: SweepRecord) -> dict[str, Any]:
   row_tables, dropped = _row_tables(run)
   curves = _curves(run)
+  probed = Found(None)
+  if run.directory is not None:
+    probed = probe_file.read(run.directory.path / probe_file.FOLDER)
   return {
     "run": run,
     "facts": [
@@ -54,7 +65,9 @@ def _content(run: Run, sweep: SweepRecord) -> dict[str, Any]:
       *filter(None, [run.message]),
       *run.record.get("problems", ()),
       *(p for p in sweep.problems if run.run_id in p),
+      *filter(None, [probed.problem]),
     ],
+    "probed": _probed(probed.value),
     "data": web.figure_data(curves),
     "sketches": [(panel.title, sketch.svg(panel)) for panel in curves.panels],
     "thinned": MAX_POINTS if dropped else None,
@@ -67,6 +80,24 @@ def _content(run: Run, sweep: SweepRecord) -> dict[str, Any]:
     "config": [
       (path, json.dumps(value))
       for path, value in configure.leaves(run.record.get("config", {}))
+    ],
+  }
+
+
+def _probed(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
+  """What `normjax probe` found: sentences and figures."""
+  if value is None:
+    return None
+  return {
+    "lines": probe_table.lines(value),
+    "of": value["of"],
+    "figures": [
+      (
+        figure.title,
+        web.figure_data(figure),
+        [(panel.title, sketch.svg(panel)) for panel in figure.panels],
+      )
+      for figure in probe_figures.build(value)
     ],
   }
 

@@ -14,6 +14,7 @@ from flax import nnx
 
 from normjax import build, configure, errors, fields
 from normjax.metrics import Metric
+from normjax.objectives import Objective
 from normjax.record import files, probes
 from normjax.record.directory import RunDirectory, RunRecord
 from normjax.runs import columns, evaluation, export, reading
@@ -262,6 +263,11 @@ class Run:
     )
 
   # ----- Evaluation -----
+
+  @property
+  def objective(self) -> Objective:
+    """What is minimized, with the options of the config."""
+    return self._opened.recipe.make_objective(self._opened.hyper)
 
   @functools.cached_property
   def data(self) -> Any:

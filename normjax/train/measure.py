@@ -1,7 +1,6 @@
 """Which probes are taken where in a step; `record.probes` says how."""
 
 from normjax.nn.model_roles import Roles
-from normjax.optim import dims as dims_lib
 from normjax.record import probes
 from normjax.types import Array, PyTree
 
@@ -35,16 +34,5 @@ def of_update(
     | probes.effective_learning_rate(updates, params, patterns)
     | probes.weight_norms(params, patterns)
     | probes.norm_parameters(params, patterns, norms)
-    | probes.spectrum(_matrices(updates, roles), patterns)
+    | probes.spectrum(roles.matrices(updates), patterns)
   )
-
-
-def _matrices(tree: PyTree, roles: Roles) -> dict[str, Array]:
-  """The hidden layers' leaves as (batch, inputs, outputs), by path."""
-  flat = probes.named_leaves(tree)
-  entries = dims_lib.resolve(roles.dims, tree)
-  return {
-    path: dims_lib.to_matrices(leaf, entry)
-    for (path, leaf), entry in zip(flat, entries, strict=True)
-    if entry is not None
-  }

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from normjax import convert
+from normjax import convert, probe
 from tests import support
 
 _VARIABLE = "NORMJAX_SMOLLM2_WHEEL"
@@ -47,3 +47,24 @@ def test_nats_per_token_are_those_of_transformers(file, recorded):
   np.testing.assert_allclose(
     -chosen.mean(), recorded["nats_per_token"], rtol=0, atol=1e-5
   )
+
+
+def test_sinks_and_massive_activations_are_where_papers_find_them(
+  file, recorded
+):
+  """arXiv:2410.10781 and 2402.17762: the first token, early to late blocks."""
+  model = convert.from_pretrained(file)
+  network = probe.Network(model, np.asarray([recorded["tokens"]]))
+  streams, masses = network.run()
+  assert float(probe.sink_rate(masses)) > 0.5
+  # Of sequences of 128 tokens of other text, 25,000 in feature 507.
+  found = probe.massive(streams[20], count=1)
+  assert found["num_massive"] > 0
+  (largest,) = found["largest"]
+  assert (largest["position"], largest["dimension"]) == (0, 507)
+  assert probe.massive(streams[0])["num_massive"] == 0
+  kurtosis = [
+    float(probe.kurtosis(streams[depth]).overall) for depth in (0, 20)
+  ]
+  # 576 where one feature has all.
+  assert kurtosis[0] < 10 < 100 < kurtosis[1]
