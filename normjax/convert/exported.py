@@ -15,9 +15,9 @@ from normjax import errors, faults, models, validate
 from normjax.convert import architecture as architectures
 from normjax.convert import likeness, pretrained, reading
 from normjax.convert.architecture import Architecture
-from normjax.convert.entries import Entry, Fixed
+from normjax.convert.entries import Entry, Fixed, cast
 from normjax.convert.settings import Settings
-from normjax.convert.weights.folder import CONFIG, WEIGHTS
+from normjax.convert.weights.folder import CONFIG, WEIGHTS, home
 from normjax.nn import variables as nn_variables
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -49,7 +49,7 @@ def save_pretrained(
     UserError: no architecture can say what the model is, with what is in the
       way; or a file that is there already or cannot be written.
   """
-  folder = Path(folder)
+  folder = home(folder)
   for name in (CONFIG, WEIGHTS):
     if (folder / name).exists():
       raise errors.UserError(
@@ -150,8 +150,8 @@ def _tensors(
   for entry in entries:
     values = {path: np.asarray(own[path]) for path in entry.ours}
     tensor = entry.to_theirs(values)
-    if dtype is not None and jnp.issubdtype(tensor.dtype, jnp.floating):
-      tensor = tensor.astype(dtype)
-    # Not ascontiguousarray, which gives a single number an axis.
-    tensors[entry.theirs] = np.asarray(tensor, order="C")
+    chosen = tensor.dtype
+    if dtype is not None and jnp.issubdtype(chosen, jnp.floating):
+      chosen = jnp.dtype(dtype)
+    tensors[entry.theirs] = cast(tensor, chosen, repr(entry.theirs))
   return tensors

@@ -1,5 +1,6 @@
 """How a checkpoint becomes a model's variables, once all is known to fit."""
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from flax import nnx
 from normjax import errors
 from normjax.convert import likeness
 from normjax.convert.architecture import Architecture
-from normjax.convert.entries import Entry, Fixed, Same
+from normjax.convert.entries import Entry, Fixed, Same, cast
 from normjax.convert.weights import Checkpoint, Tensor
 from normjax.nn import start
 
@@ -61,11 +62,13 @@ def plan(
   check_covered(family, entries, own)
   _check_names(checkpoint, family, declared, entries, found)
   wanted = {path: tuple(leaf.shape) for path, leaf in own.items()}
+  _check_sizes(checkpoint, wanted)
   for entry in entries:
     tensor = found[entry.theirs]
     _check_shape(
       checkpoint, entry.theirs, tensor, entry.shape_of_theirs(wanted)
     )
+    _check_floats(entry.theirs, tensor)
   twins = [entry for entry in declared if isinstance(entry, Same)]
 
   def read(
@@ -83,9 +86,11 @@ def plan(
       for path, leaf in flat(tree).items()
     }
     for entry in entries:
-      for path, value in entry.to_ours(found[entry.theirs].read()).items():
+      tensor = found[entry.theirs]
+      for path, value in entry.to_ours(tensor.read()).items():
         chosen = dtype if dtype and path in trained else own[path].dtype
-        value = np.asarray(value, jnp.dtype(chosen), order="C")
+        said = f"{tensor.file}: tensor {entry.theirs!r}"
+        value = cast(value, jnp.dtype(chosen), said)
         # One by one, so that no two copies of all are there at once.
         values[path] = place(value) if place else value
     return {
@@ -162,6 +167,28 @@ def _check_shape(
     raise errors.DataError(
       f"{tensor.file}: tensor {name!r} is {tensor.shape}; by"
       f" {checkpoint.config_file} it is {wanted}."
+    )
+
+
+def _check_sizes(
+  checkpoint: Checkpoint, wanted: Mapping[str, tuple[int, ...]]
+) -> None:
+  """Raises DataError for a variable that is larger than all of the files."""
+  held = sum(math.prod(t.shape) for t in checkpoint.tensors.values())
+  for path, shape in wanted.items():
+    if math.prod(shape) > held:
+      raise errors.DataError(
+        f"by {checkpoint.config_file}, {path} is {shape};"
+        f" {checkpoint.where} holds {held} numbers in all."
+      )
+
+
+def _check_floats(name: str, tensor: Tensor) -> None:
+  """Raises DataError for whole numbers, which stand for others."""
+  if not jnp.issubdtype(jnp.dtype(tensor.dtype), jnp.floating):
+    raise errors.DataError(
+      f"{tensor.file}: tensor {name!r} is of {tensor.dtype}; needed: floats."
+      " Quantized weights are read as GGUF only."
     )
 
 
