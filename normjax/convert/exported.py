@@ -1,7 +1,9 @@
 """A model as a folder that transformers and timm load."""
 
+import contextlib
 import json
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +52,12 @@ def save_pretrained(
       way; or a file that is there already or cannot be written.
   """
   folder = home(folder)
-  for name in (CONFIG, WEIGHTS):
-    if (folder / name).exists():
-      raise errors.UserError(
-        f"{folder / name} exists; choose another folder, or move it away."
-      )
+  with _writable(folder):
+    for name in (CONFIG, WEIGHTS):
+      if (folder / name).exists():
+        raise errors.UserError(
+          f"{folder / name} exists; choose another folder, or move it away."
+        )
   if dtype is not None:
     validate.choice("save_pretrained", "dtype", dtype, _DTYPES)
   family, config = _described(model, architecture)
@@ -62,16 +65,23 @@ def save_pretrained(
   kinds = {str(value.dtype) for value in tensors.values()}
   floats = [kind for kind in ("float64", *_DTYPES) if kind in kinds]
   config = {**config, "torch_dtype": floats[0], "normjax": normjax.__version__}
-  try:
+  safe = safetensors.save(tensors, metadata={"format": "pt"})
+  with _writable(folder):
     faults.make_folder(folder)
-    safe = safetensors.save(tensors, metadata={"format": "pt"})
     _write(folder / WEIGHTS, safe)
     _write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+  return folder
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+  """What a closed folder or a full disk raises, as bad input."""
+  try:
+    yield
   except OSError as error:
     raise errors.UserError(
       f"cannot write to {folder}: {error.strerror}."
     ) from error
-  return folder
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -284,6 +284,8 @@ def test_tensors_of_released_sizes(name):
     ("timm_vit", {"model_args.detph": 4}, "model_args.detph=4; .*'depth'"),
     ("timm_vit", {"model_args.depth": 0}, "model_args.depth=0; allowed: a"),
     ("timm_vit", {"model_args.patch_size": [4, 2]}, "same for height and"),
+    ("timm_vit", {"model_args.init_values": "a"}, "init_values='a'; allowed"),
+    ("timm_vit", {"model_args.mlp_ratio": 1e300}, "mlp_ratio=.*, <= 1e"),
     ("timm_vit", {"model_args.global_pool": "map"}, "allowed here: 'token'"),
     ("timm_vit", {"pretrained_cfg.input_size": [3, 8]}, "input_size=.*chann"),
     ("hf_vit", {"qkv_bias": False}, "qkv_bias=False; .* only True"),

@@ -61,12 +61,8 @@ def existing(path: str | Path) -> Path:
   Raises:
     DataError: nothing is there.
   """
-  if not isinstance(path, str | Path) or not str(path):
-    raise errors.DataError(
-      f"folder={path!r}; needed: the path of one with {CONFIG} and {WEIGHTS}."
-    )
-  with _accessible(path):
-    where = home(path)
+  where = home(path)
+  with _accessible(where):
     if not where.exists():
       raise errors.DataError(
         f"no folder {str(where)!r}; needed: one with {CONFIG} and {WEIGHTS};"
@@ -79,8 +75,10 @@ def home(path: str | Path) -> Path:
   """The path, in one's own folder where it begins with "~".
 
   Raises:
-    DataError: it begins with the name of somebody who is not known.
+    DataError: it is no path, or begins with somebody who is not known.
   """
+  if not isinstance(path, str | Path) or not str(path):
+    raise errors.DataError(f"folder={path!r}; needed: the path of a folder.")
   try:
     return Path(path).expanduser()
   except RuntimeError as error:
