@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -46,7 +46,7 @@ def plan(
       variable that the family has no tensor for.
   """
   declared = family.entries(module)
-  found = _renamed(checkpoint, family)
+  found = _renamed(checkpoint, family, {entry.theirs for entry in declared})
   entries = [
     entry
     for entry in declared
@@ -117,16 +117,20 @@ def check_covered(
     )
 
 
-def _renamed(checkpoint: Checkpoint, family: Architecture) -> dict[str, Tensor]:
+def _renamed(
+  checkpoint: Checkpoint, family: Architecture, known: Collection[str]
+) -> dict[str, Tensor]:
   """The tensors by the names of the whole model."""
   tensors = dict(checkpoint.tensors)
   prefix = family.prefix
   if not prefix or any(name.startswith(prefix) for name in tensors):
     return tensors
-  return {
+  found = {
     name if name.startswith("lm_head.") else prefix + name: tensor
     for name, tensor in tensors.items()
   }
+  # Another model's names are told as they are.
+  return found if any(name in found for name in known) else tensors
 
 
 def _check_names(
@@ -151,7 +155,7 @@ def _check_names(
     problems.append(f"lacks {errors.few(missing, _MOST_NAMED)}")
   if surplus:
     problems.append(
-      "holds what the model of config.json has no place for:"
+      "holds what that model has no place for:"
       f" {errors.few(surplus, _MOST_NAMED)}"
     )
   if problems:
@@ -166,7 +170,7 @@ def _check_shape(
   if tensor.shape != wanted:
     raise errors.DataError(
       f"{tensor.file}: tensor {name!r} is {tensor.shape}; by"
-      f" {checkpoint.config_file} it is {wanted}."
+      f" {checkpoint.said_by} it is {wanted}."
     )
 
 
@@ -178,7 +182,7 @@ def _check_sizes(
   for path, shape in wanted.items():
     if math.prod(shape) > held:
       raise errors.DataError(
-        f"by {checkpoint.config_file}, {path} is {shape};"
+        f"by {checkpoint.said_by}, {path} is {shape};"
         f" {checkpoint.where} holds {held} numbers in all."
       )
 
@@ -201,7 +205,7 @@ def _check_equal(
   ):
     raise errors.DataError(
       f"{checkpoint.where}: {twin.theirs!r} is not {twin.twin!r}, and by"
-      f" {checkpoint.config_file} they are one (tie_word_embeddings)."
+      f" {checkpoint.said_by} they are one (tie_word_embeddings)."
     )
 
 

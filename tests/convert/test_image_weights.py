@@ -212,16 +212,23 @@ def test_what_config_json_would_say_may_be_said(folder, tmp_path):
   """By `architecture` and the model's options."""
   file = tmp_path / "weights.safetensors"
   shutil.copy(folder("timm_resnet18") / "model.safetensors", file)
-  model = convert.from_pretrained(
-    file,
-    architecture="resnet18",
-    num_classes=5,
-    width=4,
-    blocks_per_stage=(2, 1, 1, 1),
-  )
-  assert model.head.kernel.shape == (32, 5)
-  with pytest.raises(errors.UserError, match="architecture='resnet19'; .*18"):
-    convert.from_pretrained(file, architecture="resnet19")
+  options = {"width": 4, "blocks_per_stage": (2, 1, 1, 1)}
+
+  def read(architecture="resnet18", **more):
+    return convert.from_pretrained(file, architecture=architecture, **more)
+
+  assert read(**options, num_classes=5).head.kernel.shape == (32, 5)
+  with pytest.raises(
+    errors.UserError, match=r"the option architecture: architecture='resnet19';"
+  ):
+    read("resnet19")
+  with pytest.raises(
+    errors.UserError, match=r"; by the option architecture it is \(1000, 32\)"
+  ):
+    read(**options)
+  # Of something else, beside a file that somebody put there.
+  (tmp_path / "config.json").write_text('{"batch_size": 8}')
+  assert read(**options, num_classes=5).head.kernel.shape == (32, 5)
 
 
 # ----- Released sizes -----

@@ -207,6 +207,19 @@ def test_a_config_that_does_not_fit_is_named(folder, values, message):
     convert.from_pretrained(folder)
 
 
+def test_another_architecture_is_told_the_files_names(folder):
+  for architecture, message in {
+    "llama": r"config\.json lacks 'hidden_size'",
+    3: "architecture=3; allowed: a name",
+  }.items():
+    with pytest.raises(errors.UserError, match=message):
+      convert.from_pretrained(folder, architecture=architecture)
+  _rewrite(folder, {"model.norm.weight": np.zeros(3, np.float32)})
+  _change(folder, n_layer=1)
+  with pytest.raises(errors.UserError, match=r"place for: model\.norm\.weight"):
+    convert.from_pretrained(folder)
+
+
 def test_a_model_that_config_json_cannot_say_is_not_written(tmp_path):
   other = models.make("gpt2", norm="rms_norm", num_layers=1, model_dim=8)
   with pytest.raises(
