@@ -193,6 +193,15 @@ def test_other_files_are_named(tmp_path):
   refused("no whole PyTorch file")
   file.write_bytes(whole.replace(SIX.tobytes(), SIX[::-1].tobytes()))
   refused("no whole PyTorch file: Bad CRC-32")
+  made.write(file, good, parts | {"1": bytes(4096), "2": b"", "3": b""})
+  with zipfile.ZipFile(file, "a") as archive:
+    # Two parts that lie where another one does.
+    held = archive.getinfo("archive/data/1")
+    for info in archive.infolist()[-2:]:
+      info.header_offset, info.file_size = held.header_offset, held.file_size
+      info.compress_size, info.CRC = held.compress_size, held.CRC
+    archive.writestr("archive/version", "3")
+  refused("its parts have .* bytes, and the file has .*: they overlap")
   made.write(file, good, parts, compression=zipfile.ZIP_DEFLATED)
   refused("is compressed")
   made.write(file, good, parts, byteorder="middle")
