@@ -102,7 +102,8 @@ def check_same(before: nnx.Module, after: nnx.Module, inputs: Any) -> float:
 
   Raises:
     UserError: more than the square root of the unit roundoff of what the model
-      computes in, half of the digits: it says of itself what is not so.
+      computes in, or keeps its parameters in, half of the digits: it says of
+      itself what is not so.
   """
   logits = [called(model, inputs).logits for model in (before, after)]
   return _difference(before, *logits)
@@ -148,13 +149,18 @@ def _difference(before: nnx.Module, first: Array, second: Array) -> float:
 
 
 def _dtypes(model: nnx.Module, logits: Array) -> set[Any]:
-  """Those that the model computes in."""
+  """Those that round: what the model computes in, and keeps numbers in."""
   said = {
     jnp.dtype(module.dtype)
     for _, module in nnx.iter_modules(model)
     if isinstance(module, _COMPUTES) and module.dtype
   }
-  return {logits.dtype, *said}
+  kept = {leaf.dtype for leaf in jax.tree.leaves(nn_variables.split(model)[1])}
+  return {
+    dtype
+    for dtype in {logits.dtype, *said, *kept}
+    if jnp.issubdtype(dtype, jnp.floating)
+  }
 
 
 def _sizes(model: nnx.Module) -> tuple[int, int]:

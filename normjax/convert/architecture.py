@@ -80,6 +80,8 @@ def named(name: str, where: str) -> Architecture:
   Raises:
     UserError: none does.
   """
+  if not isinstance(name, str):
+    raise errors.UserError(f"{where}={name!r}; allowed: a name.")
   known = [get(own) for own in TABLE]
   for found in known:
     if found.answers(name):

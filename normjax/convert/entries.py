@@ -12,7 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import einops
+import jax.numpy as jnp
 import numpy as np
+
+from normjax import errors
 
 Shape = tuple[int, ...]
 
@@ -104,6 +107,32 @@ class Same:
 
   theirs: str
   twin: str
+
+
+def cast(value: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+  """An array in another dtype, contiguous.
+
+  Args:
+    value: finite or not.
+    dtype: of the result.
+    name: begins the message.
+
+  Raises:
+    UserError: a number of it is beyond the dtype's range.
+  """
+  with np.errstate(over="ignore"):
+    # Not ascontiguousarray, which gives a single number an axis.
+    found = np.asarray(value, dtype, order="C")
+  narrows = jnp.issubdtype(dtype, jnp.floating) and (
+    jnp.finfo(dtype).max < jnp.finfo(value.dtype).max
+  )
+  if narrows and np.isinf(found).sum() > np.isinf(value).sum():
+    most = np.abs(value, where=np.isfinite(value), out=np.zeros_like(value))
+    raise errors.UserError(
+      f"{name} holds {float(most.max()):.3g}, beyond the range of {dtype};"
+      " bfloat16 and float32 have a wider one."
+    )
+  return found
 
 
 Declared = list[Entry | Fixed | Same]

@@ -1,7 +1,9 @@
 """A model as a folder that transformers and timm load."""
 
+import contextlib
 import json
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ from normjax import errors, faults, models, validate
 from normjax.convert import architecture as architectures
 from normjax.convert import likeness, pretrained, reading
 from normjax.convert.architecture import Architecture
-from normjax.convert.entries import Entry, Fixed
+from normjax.convert.entries import Entry, Fixed, cast
 from normjax.convert.settings import Settings
-from normjax.convert.weights.folder import CONFIG, WEIGHTS
+from normjax.convert.weights.folder import CONFIG, WEIGHTS, home
 from normjax.nn import variables as nn_variables
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -49,12 +51,13 @@ def save_pretrained(
     UserError: no architecture can say what the model is, with what is in the
       way; or a file that is there already or cannot be written.
   """
-  folder = Path(folder)
-  for name in (CONFIG, WEIGHTS):
-    if (folder / name).exists():
-      raise errors.UserError(
-        f"{folder / name} exists; choose another folder, or move it away."
-      )
+  folder = home(folder)
+  with _writable(folder):
+    for name in (CONFIG, WEIGHTS):
+      if (folder / name).exists():
+        raise errors.UserError(
+          f"{folder / name} exists; choose another folder, or move it away."
+        )
   if dtype is not None:
     validate.choice("save_pretrained", "dtype", dtype, _DTYPES)
   family, config = _described(model, architecture)
@@ -62,16 +65,23 @@ def save_pretrained(
   kinds = {str(value.dtype) for value in tensors.values()}
   floats = [kind for kind in ("float64", *_DTYPES) if kind in kinds]
   config = {**config, "torch_dtype": floats[0], "normjax": normjax.__version__}
-  try:
+  safe = safetensors.save(tensors, metadata={"format": "pt"})
+  with _writable(folder):
     faults.make_folder(folder)
-    safe = safetensors.save(tensors, metadata={"format": "pt"})
     _write(folder / WEIGHTS, safe)
     _write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+  return folder
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+  """What a closed folder or a full disk raises, as bad input."""
+  try:
+    yield
   except OSError as error:
     raise errors.UserError(
       f"cannot write to {folder}: {error.strerror}."
     ) from error
-  return folder
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -150,8 +160,8 @@ def _tensors(
   for entry in entries:
     values = {path: np.asarray(own[path]) for path in entry.ours}
     tensor = entry.to_theirs(values)
-    if dtype is not None and jnp.issubdtype(tensor.dtype, jnp.floating):
-      tensor = tensor.astype(dtype)
-    # Not ascontiguousarray, which gives a single number an axis.
-    tensors[entry.theirs] = np.asarray(tensor, order="C")
+    chosen = tensor.dtype
+    if dtype is not None and jnp.issubdtype(chosen, jnp.floating):
+      chosen = jnp.dtype(dtype)
+    tensors[entry.theirs] = cast(tensor, chosen, repr(entry.theirs))
   return tensors

@@ -7,7 +7,7 @@ from typing import Any
 from normjax import errors
 from normjax.convert import timm_config
 from normjax.convert.settings import Settings
-from normjax.convert.weights.folder import CONFIG, read_json
+from normjax.convert.weights.folder import CONFIG, existing, read_json
 
 _PREPROCESSOR = "preprocessor_config.json"
 
@@ -31,9 +31,7 @@ def image_options(folder: str | Path) -> dict[str, Any]:
     UserError: the folder does not say it, or says what `image_folder` cannot
       do.
   """
-  folder = Path(folder)
-  if not folder.is_dir():
-    raise errors.DataError(f"no folder {str(folder)!r}.")
+  folder = existing(folder)
   for name, read in ((_PREPROCESSOR, _of_transformers), (CONFIG, _of_timm)):
     if (folder / name).is_file():
       settings = Settings(read_json(folder / name), str(folder / name))

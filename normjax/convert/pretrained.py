@@ -98,7 +98,7 @@ def from_pretrained_step(
     _check_without(without, shapes)
     if found := likeness.differences(module, reference, without):
       raise errors.UserError(
-        f"the run's model (here) is not that of {checkpoint.config_file}"
+        f"the run's model (here) is not that of {checkpoint.said_by}"
         f" (there): {found}."
       )
     return reading.plan(checkpoint, family, module, shapes, without)
@@ -185,8 +185,11 @@ def described(
   settings = Settings(checkpoint.config, str(checkpoint.config_file))
   if architecture is not None:
     family = architectures.named(architecture, "architecture")
-    if not checkpoint.config:
-      settings = Settings({"architecture": architecture}, settings.where)
+    # Where it names one model, as timm's do, and not a family of the table.
+    if architecture not in architectures.TABLE or not checkpoint.config:
+      where = settings.where if checkpoint.config else checkpoint.said_by
+      said = {**checkpoint.config, "architecture": architecture}
+      settings = Settings(said, where)
   elif not checkpoint.config:
     raise errors.DataError(
       f"no file {checkpoint.config_file}, which says what the weights are."
@@ -205,15 +208,13 @@ def _made(
   if isinstance(layers, int) and layers > held:
     # Before so many are made, be it in shapes alone.
     raise errors.DataError(
-      f"{checkpoint.config_file} says {layers} layers;"
+      f"{checkpoint.said_by} says {layers} layers;"
       f" {checkpoint.where} holds {held} tensors in all."
     )
   try:
     return in_shapes(name, **options)
   except errors.UserError as error:
-    raise type(error)(
-      f"the model of {checkpoint.config_file}: {error}"
-    ) from error
+    raise type(error)(f"the model of {checkpoint.said_by}: {error}") from error
 
 
 def in_shapes(name: str, **options: Any) -> tuple[Structure, start.Variables]:

@@ -1,7 +1,8 @@
 """How a checkpoint becomes a model's variables, once all is known to fit."""
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from flax import nnx
 from normjax import errors
 from normjax.convert import likeness
 from normjax.convert.architecture import Architecture
-from normjax.convert.entries import Entry, Fixed, Same
+from normjax.convert.entries import Entry, Fixed, Same, cast
 from normjax.convert.weights import Checkpoint, Tensor
 from normjax.nn import start
 
@@ -45,7 +46,7 @@ def plan(
       variable that the family has no tensor for.
   """
   declared = family.entries(module)
-  found = _renamed(checkpoint, family)
+  found = _renamed(checkpoint, family, {entry.theirs for entry in declared})
   entries = [
     entry
     for entry in declared
@@ -61,11 +62,13 @@ def plan(
   check_covered(family, entries, own)
   _check_names(checkpoint, family, declared, entries, found)
   wanted = {path: tuple(leaf.shape) for path, leaf in own.items()}
+  _check_sizes(checkpoint, wanted)
   for entry in entries:
     tensor = found[entry.theirs]
     _check_shape(
       checkpoint, entry.theirs, tensor, entry.shape_of_theirs(wanted)
     )
+    _check_floats(entry.theirs, tensor)
   twins = [entry for entry in declared if isinstance(entry, Same)]
 
   def read(
@@ -83,9 +86,11 @@ def plan(
       for path, leaf in flat(tree).items()
     }
     for entry in entries:
-      for path, value in entry.to_ours(found[entry.theirs].read()).items():
+      tensor = found[entry.theirs]
+      for path, value in entry.to_ours(tensor.read()).items():
         chosen = dtype if dtype and path in trained else own[path].dtype
-        value = np.asarray(value, jnp.dtype(chosen), order="C")
+        said = f"{tensor.file}: tensor {entry.theirs!r}"
+        value = cast(value, jnp.dtype(chosen), said)
         # One by one, so that no two copies of all are there at once.
         values[path] = place(value) if place else value
     return {
@@ -112,16 +117,20 @@ def check_covered(
     )
 
 
-def _renamed(checkpoint: Checkpoint, family: Architecture) -> dict[str, Tensor]:
+def _renamed(
+  checkpoint: Checkpoint, family: Architecture, known: Collection[str]
+) -> dict[str, Tensor]:
   """The tensors by the names of the whole model."""
   tensors = dict(checkpoint.tensors)
   prefix = family.prefix
   if not prefix or any(name.startswith(prefix) for name in tensors):
     return tensors
-  return {
+  found = {
     name if name.startswith("lm_head.") else prefix + name: tensor
     for name, tensor in tensors.items()
   }
+  # Another model's names are told as they are.
+  return found if any(name in found for name in known) else tensors
 
 
 def _check_names(
@@ -146,7 +155,7 @@ def _check_names(
     problems.append(f"lacks {errors.few(missing, _MOST_NAMED)}")
   if surplus:
     problems.append(
-      "holds what the model of config.json has no place for:"
+      "holds what that model has no place for:"
       f" {errors.few(surplus, _MOST_NAMED)}"
     )
   if problems:
@@ -161,7 +170,29 @@ def _check_shape(
   if tensor.shape != wanted:
     raise errors.DataError(
       f"{tensor.file}: tensor {name!r} is {tensor.shape}; by"
-      f" {checkpoint.config_file} it is {wanted}."
+      f" {checkpoint.said_by} it is {wanted}."
+    )
+
+
+def _check_sizes(
+  checkpoint: Checkpoint, wanted: Mapping[str, tuple[int, ...]]
+) -> None:
+  """Raises DataError for a variable that is larger than all of the files."""
+  held = sum(math.prod(t.shape) for t in checkpoint.tensors.values())
+  for path, shape in wanted.items():
+    if math.prod(shape) > held:
+      raise errors.DataError(
+        f"by {checkpoint.said_by}, {path} is {shape};"
+        f" {checkpoint.where} holds {held} numbers in all."
+      )
+
+
+def _check_floats(name: str, tensor: Tensor) -> None:
+  """Raises DataError for whole numbers, which stand for others."""
+  if not jnp.issubdtype(jnp.dtype(tensor.dtype), jnp.floating):
+    raise errors.DataError(
+      f"{tensor.file}: tensor {name!r} is of {tensor.dtype}; needed: floats."
+      " Quantized weights are read as GGUF only."
     )
 
 
@@ -174,7 +205,7 @@ def _check_equal(
   ):
     raise errors.DataError(
       f"{checkpoint.where}: {twin.theirs!r} is not {twin.twin!r}, and by"
-      f" {checkpoint.config_file} they are one (tie_word_embeddings)."
+      f" {checkpoint.said_by} they are one (tie_word_embeddings)."
     )
 
 

@@ -3,12 +3,26 @@
 out/config.json: n_head=0; allowed: a whole number >= 1.
 """
 
+import reprlib
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 from normjax import errors
 
 _REQUIRED: Any = object()
+# Above it no size of an array is meant, and products of two leave 64 bits.
+_TOO_MANY = 2**31
+# A value may be as long as a file.
+_SHORT = reprlib.Repr(
+  maxstring=80, maxother=80, maxlong=40, maxlist=20, maxdict=8
+)
+
+
+def is_count(value: Any, least: int = 1) -> bool:
+  """Whether a value is a whole number that may be a size."""
+  whole = isinstance(value, int) and not isinstance(value, bool)
+  return whole and least <= value < _TOO_MANY
 
 
 class Settings:
@@ -34,7 +48,7 @@ class Settings:
     """Raises the error that names the file, the key and its value."""
     shown = f"{self._prefix}{key}"
     if key in self.values:
-      shown += f"={self.values[key]!r}"
+      shown += f"={_SHORT.repr(self.values[key])}"
     raise errors.UserError(f"{self.where}: {shown}; {why}.")
 
   def get(self, key: str, default: Any = _REQUIRED) -> Any:
@@ -49,20 +63,33 @@ class Settings:
       raise errors.UserError(f"{self.where} lacks {self._prefix}{key!r}.")
     return default
 
-  def count(self, key: str, default: int | None = _REQUIRED) -> Any:
-    """A whole number of one or more; the default may be None."""
+  def count(
+    self, key: str, default: int | None = _REQUIRED, least: int = 1
+  ) -> Any:
+    """A whole number of `least` or more; the default may be None."""
     value = self.get(key, default)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if key in self and not (whole and value >= 1):
-      self.refuse(key, "allowed: a whole number >= 1")
+    if key in self and not is_count(value, least):
+      self.refuse(key, f"allowed: a whole number >= {least}, < 2^31")
     return value
 
-  def number(self, key: str, default: float | None = _REQUIRED) -> Any:
-    """A positive finite number; the default may be None."""
+  def number(
+    self,
+    key: str,
+    default: float | None = _REQUIRED,
+    most: float = sys.float_info.max,
+  ) -> Any:
+    """A positive finite number; the default may be None.
+
+    Args:
+      key: of the value.
+      default: where the key is absent.
+      most: above it, a size that is made from it is no size.
+    """
     value = self.get(key, default)
     plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if key in self and not (plain and 0 < value < float("inf")):
-      self.refuse(key, "allowed: a finite number > 0")
+    if key in self and not (plain and 0 < value <= most):
+      limit = "" if most == sys.float_info.max else f", <= {most:g}"
+      self.refuse(key, f"allowed: a finite number > 0{limit}")
     return value if value is None else float(value)
 
   def flag(self, key: str, default: bool = _REQUIRED) -> bool:

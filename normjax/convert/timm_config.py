@@ -7,7 +7,7 @@ timm/models/_builder.py.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from normjax.convert.settings import Settings
+from normjax.convert.settings import Settings, is_count
 from normjax.registry import near_misses
 
 # Arguments of timm's models that no logit of an evaluation depends on.
@@ -86,7 +86,7 @@ def input_size(data: Settings) -> tuple[int, int, int]:
   if (
     not isinstance(size, list | tuple)
     or len(size) != 3
-    or not all(map(_whole, size))
+    or not all(map(is_count, size))
   ):
     data.refuse("input_size", "allowed: channels, height and width")
   return tuple(size)
@@ -106,7 +106,7 @@ def pair(settings: Settings, key: str, default: Any = None) -> tuple[int, int]:
   """
   value = settings.get(key, default)
   both = value if isinstance(value, list | tuple) else (value, value)
-  if len(both) != 2 or not all(map(_whole, both)):
+  if len(both) != 2 or not all(map(is_count, both)):
     settings.refuse(key, "allowed: a whole number >= 1, or two")
   return both[0], both[1]
 
@@ -133,14 +133,10 @@ def numbers(settings: Settings, key: str) -> tuple[int, ...]:
   if (
     not isinstance(value, list | tuple)
     or not value
-    or not all(map(_whole, value))
+    or not all(map(is_count, value))
   ):
     settings.refuse(key, "allowed: whole numbers >= 1")
   return tuple(value)
-
-
-def _whole(value: Any) -> bool:
-  return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def written(

@@ -232,7 +232,12 @@ LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
       {"rope_parameters": None, "rotary_pct": 0.8},
       "rotary_pct=0.8; of the 4 features of a head that is 3",
     ),
-    ("gpt_neox", {"use_parallel_residual": 1.5}, "use_parallel_residual=1.5"),
+    ("gpt_neox", {"use_parallel_residual": 1}, "use_parallel_residual=1; allo"),
+    (
+      "qwen2",
+      {"layer_types": None, "use_sliding_window": True, "max_window_layers": 0},
+      "use_sliding_window=True; models here attend to all tokens",
+    ),
     (
       "gpt_neox",
       {"hidden_act": "gelu_fast"},
@@ -252,6 +257,9 @@ def test_a_window_that_no_layer_reaches_is_none():
   config = {**_config("qwen2"), "layer_types": None}
   window = {"use_sliding_window": True, "max_window_layers": 28}
   assert _options({**config, **window}) == _options(config)
+  # No window at all, whichever layers would have it.
+  none = {"use_sliding_window": False, "max_window_layers": 0}
+  assert _options({**config, **none}) == _options(config)
 
 
 def test_a_share_says_every_number_of_features():

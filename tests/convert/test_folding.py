@@ -157,6 +157,15 @@ def test_models_in_bfloat16_differ_by_their_rounding():
   assert 2**-12 < account.largest_difference < 2**-4
 
 
+def test_parameters_in_bfloat16_differ_by_their_rounding():
+  structure, variables = nn_variables.split(moved("llama"))
+  params = jax.tree.map(lambda p: p.astype("bfloat16"), variables["params"])
+  model = nn_variables.merge(structure, {**variables, "params": params})
+  _, account = convert.fold(model, INPUTS["llama"])
+  # The gain and its product with a kernel are rounded, the sums are not.
+  assert 2**-12 < account.largest_difference < 2**-4
+
+
 def test_against_the_formula_by_hand():
   model = moved("gpt2", tied_embeddings=False)
   before = jax.tree.map(np.float64, nn_variables.split(model)[1]["params"])

@@ -212,16 +212,23 @@ def test_what_config_json_would_say_may_be_said(folder, tmp_path):
   """By `architecture` and the model's options."""
   file = tmp_path / "weights.safetensors"
   shutil.copy(folder("timm_resnet18") / "model.safetensors", file)
-  model = convert.from_pretrained(
-    file,
-    architecture="resnet18",
-    num_classes=5,
-    width=4,
-    blocks_per_stage=(2, 1, 1, 1),
-  )
-  assert model.head.kernel.shape == (32, 5)
-  with pytest.raises(errors.UserError, match="architecture='resnet19'; .*18"):
-    convert.from_pretrained(file, architecture="resnet19")
+  options = {"width": 4, "blocks_per_stage": (2, 1, 1, 1)}
+
+  def read(architecture="resnet18", **more):
+    return convert.from_pretrained(file, architecture=architecture, **more)
+
+  assert read(**options, num_classes=5).head.kernel.shape == (32, 5)
+  with pytest.raises(
+    errors.UserError, match=r"the option architecture: architecture='resnet19';"
+  ):
+    read("resnet19")
+  with pytest.raises(
+    errors.UserError, match=r"; by the option architecture it is \(1000, 32\)"
+  ):
+    read(**options)
+  # Of something else, beside a file that somebody put there.
+  (tmp_path / "config.json").write_text('{"batch_size": 8}')
+  assert read(**options, num_classes=5).head.kernel.shape == (32, 5)
 
 
 # ----- Released sizes -----
@@ -284,6 +291,8 @@ def test_tensors_of_released_sizes(name):
     ("timm_vit", {"model_args.detph": 4}, "model_args.detph=4; .*'depth'"),
     ("timm_vit", {"model_args.depth": 0}, "model_args.depth=0; allowed: a"),
     ("timm_vit", {"model_args.patch_size": [4, 2]}, "same for height and"),
+    ("timm_vit", {"model_args.init_values": "a"}, "init_values='a'; allowed"),
+    ("timm_vit", {"model_args.mlp_ratio": 1e300}, "mlp_ratio=.*, <= 1e"),
     ("timm_vit", {"model_args.global_pool": "map"}, "allowed here: 'token'"),
     ("timm_vit", {"pretrained_cfg.input_size": [3, 8]}, "input_size=.*chann"),
     ("hf_vit", {"qkv_bias": False}, "qkv_bias=False; .* only True"),

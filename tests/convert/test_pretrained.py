@@ -1,6 +1,7 @@
 """Released weights in and out: what transformers computes, and bad folders."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -112,6 +113,19 @@ def test_the_dtype_of_what_is_read_and_written(folder, tmp_path):
     convert.from_pretrained(folder, dtype="int8")
 
 
+def test_numbers_beyond_a_dtype_are_named(folder, tmp_path):
+  tensors = _tensors(folder)
+  tensors["transformer.ln_f.bias"][3] = -7e4
+  _rewrite(folder, tensors)
+  said = r"ln_f\.bias' holds 7\S+, beyond the range of float16"
+  with pytest.raises(errors.UserError, match=said):
+    convert.from_pretrained(folder, dtype="float16")
+  model = convert.from_pretrained(folder, dtype="bfloat16")
+  with pytest.raises(errors.UserError, match=said):
+    convert.save_pretrained(model, tmp_path / "out", dtype="float16")
+  assert not (tmp_path / "out").exists()
+
+
 def test_names_without_the_head_and_old_buffers(folder):
   tensors = {
     name.removeprefix("transformer."): tensor
@@ -139,12 +153,18 @@ def _reshaped(tensors):
   tensors["transformer.h.0.mlp.c_fc.weight"] = np.zeros((40, 16))
 
 
+def _quantized(tensors):
+  name = "transformer.h.0.mlp.c_fc.weight"
+  tensors[name] = tensors[name].astype(np.int8)
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [
     (_missing, r"read as 'gpt2', lacks transformer\.h\.1\.ln_2\.bias"),
     (_surplus, r"no place for: score\.weight"),
     (_reshaped, r"c_fc\.weight' is \(40, 16\); by .*json it is \(16, 40\)"),
+    (_quantized, r"c_fc\.weight' is of int8; needed: floats"),
   ],
 )
 def test_tensors_that_do_not_fit_are_named(folder, change, message):
@@ -161,8 +181,14 @@ def test_tensors_that_do_not_fit_are_named(folder, change, message):
     ({"n_embd": 32}, r"wte\.weight' is \(50, 16\); by .* it is \(50, 32\)"),
     ({"n_layer": 3}, r"lacks transformer\.h\.2\.attn"),
     ({"n_layer": 1}, r"no place for: transformer\.h\.1"),
-    ({"n_layer": 10**12}, r"says 1000000000000 layers; .* holds 28 tensors"),
+    ({"n_layer": 10**9}, r"says 1000000000 layers; .* holds 28 tensors"),
     ({"n_layer": 0}, r"config\.json: n_layer=0; allowed: a whole number >= 1"),
+    ({"n_layer": True}, r"n_layer=True; allowed: a whole number"),
+    # Sizes for which there is no array, nor a number of its bytes.
+    ({"n_embd": 10**30}, r"n_embd=10+; allowed: a whole number >= 1, < 2\^31"),
+    ({"vocab_size": 2**31 - 1}, r"is \(2147483647, 16\); .* holds \d+ numbers"),
+    ({"layer_norm_epsilon": 10**400}, "epsilon=10+.*; allowed: a finite"),
+    ({"layer_norm_epsilon": math.nan}, "epsilon=nan; allowed: a finite"),
     ({"n_head": "4"}, r"n_head='4'; allowed"),
     ({"n_head": 3}, r"the model of .*config\.json: .*num_heads=3"),
     ({"layer_norm_epsilon": -1}, "layer_norm_epsilon=-1; allowed: a finite"),
@@ -181,6 +207,19 @@ def test_a_config_that_does_not_fit_is_named(folder, values, message):
     convert.from_pretrained(folder)
 
 
+def test_another_architecture_is_told_the_files_names(folder):
+  for architecture, message in {
+    "llama": r"config\.json lacks 'hidden_size'",
+    3: "architecture=3; allowed: a name",
+  }.items():
+    with pytest.raises(errors.UserError, match=message):
+      convert.from_pretrained(folder, architecture=architecture)
+  _rewrite(folder, {"model.norm.weight": np.zeros(3, np.float32)})
+  _change(folder, n_layer=1)
+  with pytest.raises(errors.UserError, match=r"place for: model\.norm\.weight"):
+    convert.from_pretrained(folder)
+
+
 def test_a_model_that_config_json_cannot_say_is_not_written(tmp_path):
   other = models.make("gpt2", norm="rms_norm", num_layers=1, model_dim=8)
   with pytest.raises(
@@ -190,6 +229,13 @@ def test_a_model_that_config_json_cannot_say_is_not_written(tmp_path):
   assert not (tmp_path / "out").exists()
   with pytest.raises(errors.UserError, match="no MLP is written as gpt2"):
     convert.save_pretrained(models.make("mlp"), tmp_path / "out")
+  for path, message in {
+    "": "folder=''; needed: the path",
+    "a" * 300: "cannot write to a+: File name too long",
+    "~nobody.of.this.name/a": "Could not determine home",
+  }.items():
+    with pytest.raises(errors.UserError, match=message):
+      convert.save_pretrained(other, path)
   (tmp_path / "config.json").write_text("{}")
   with pytest.raises(errors.UserError, match=r"config\.json exists; choose"):
     convert.save_pretrained(other, tmp_path)

@@ -40,7 +40,7 @@ def _options(settings: Settings) -> tuple[str, dict[str, Any]]:
     "hidden_dim": settings.count("intermediate_size"),
     "activation": settings.choice("hidden_act", _ACTIVATIONS, "gelu"),
     "norm": {"name": "layer_norm", "eps": eps},
-    "placement": settings.choice("use_parallel_residual", _PLACEMENTS, True),
+    "placement": _PLACEMENTS[settings.flag("use_parallel_residual", True)],
     "tied_embeddings": settings.flag("tie_word_embeddings", False),
     **llama_layout.biases(attention, feed_forward=True),
     **rotary_settings.read(

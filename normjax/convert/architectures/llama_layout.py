@@ -114,13 +114,12 @@ def check_full_attention(settings: Settings) -> None:
   kinds = settings.get("layer_types", [])
   if not isinstance(kinds, list) or any(k != "full_attention" for k in kinds):
     settings.refuse("layer_types", "models here have only 'full_attention'")
-  # Of this layer on, where the kinds are not listed.
-  first = settings.count("max_window_layers", 28)
-  if (
-    "layer_types" not in settings
-    and settings.flag("use_sliding_window", False)
-    and first < settings.count("num_hidden_layers")
-  ):
+  listed = "layer_types" in settings
+  if listed or not settings.flag("use_sliding_window", False):
+    return
+  # Of this layer on; 0: of all.
+  first = settings.count("max_window_layers", 28, least=0)
+  if first < settings.count("num_hidden_layers"):
     settings.refuse(
       "use_sliding_window", "models here attend to all tokens before"
     )

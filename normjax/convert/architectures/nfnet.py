@@ -134,7 +134,8 @@ def _nfnet_options(
 ) -> tuple[str, dict[str, Any]]:
   theirs.only("extra_conv", True)
   stem = theirs.count("stem_chs", channels[0])
-  expansion, divisor = theirs.number("bottle_ratio"), theirs.count("ch_div")
+  expansion = theirs.number("bottle_ratio", most=1e6)
+  divisor = theirs.count("ch_div")
   for width in (*channels, stem):
     if width % divisor or (width * expansion) % divisor:
       theirs.refuse(

@@ -177,7 +177,8 @@ def _timm_options(settings: Settings) -> tuple[str, dict[str, Any]]:
   for key, allowed in _ONLY.items():
     theirs.only(key, *allowed)
   pooling = theirs.choice("global_pool", _POOLING, "token")
-  d, initial = theirs.count("embed_dim"), theirs.get("init_values", None)
+  d, initial = theirs.count("embed_dim"), theirs.get("init_values", 0.0)
+  scaled = bool(initial and theirs.number("init_values"))
   return "vit", {
     "num_classes": theirs.count("num_classes"),
     "input_shape": timm_config.input_shape(theirs),
@@ -185,12 +186,13 @@ def _timm_options(settings: Settings) -> tuple[str, dict[str, Any]]:
     "num_layers": theirs.count("depth"),
     "num_heads": theirs.count("num_heads"),
     "model_dim": d,
-    "hidden_dim": int(d * theirs.number("mlp_ratio", 4.0)),
+    "hidden_dim": int(d * theirs.number("mlp_ratio", 4.0, most=1e6)),
     "activation": theirs.choice("act_layer", _TIMM_ACTIVATIONS, "gelu"),
     "pooling": pooling,
     "has_class_token": theirs.flag("class_token", True),
     "norm_after_pooling": theirs.flag("fc_norm", pooling == "mean"),
-    "residual": "layer_scale" if initial else "none",
+    # The gains are read; what they began with says that there are some.
+    "residual": "layer_scale" if scaled else "none",
     "norm": {"name": "layer_norm", "eps": _TIMM_EPS},
   }
 

@@ -40,3 +40,8 @@ class Checkpoint:
   tensors: Mapping[str, Tensor]
   config: Mapping[str, Any]
   config_file: Path
+
+  @property
+  def said_by(self) -> str:
+    """What says what the model is, for messages."""
+    return str(self.config_file) if self.config else "the option architecture"

@@ -4,8 +4,9 @@ In a folder, as transformers and timm lay it out, safetensors come before
 PyTorch's files, and whole files before parts.
 """
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +44,56 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     DataError: nothing of that kind is there; files that are damaged or not
       complete; a file that names one outside of its folder.
   """
-  where = Path(path).expanduser()
-  if not where.exists():
+  where = existing(path)
+  with _accessible(where):
+    weights = _weights(where) if where.is_dir() else where
+    if weights.suffix == _GGUF:
+      tensors, config = gguf_file.read(weights)
+      return Checkpoint(where, tensors, config, weights)
+    config_file = weights.parent / CONFIG
+    config = read_json(config_file) if config_file.is_file() else {}
+    return Checkpoint(where, _tensors(weights), config, config_file)
+
+
+def existing(path: str | Path) -> Path:
+  """The path of a folder or a file that is there; "~" is one's own folder.
+
+  Raises:
+    DataError: nothing is there.
+  """
+  where = home(path)
+  with _accessible(where):
+    if not where.exists():
+      raise errors.DataError(
+        f"no folder {str(where)!r}; needed: one with {CONFIG} and {WEIGHTS};"
+        " nothing is downloaded."
+      )
+  return where
+
+
+def home(path: str | Path) -> Path:
+  """The path, in one's own folder where it begins with "~".
+
+  Raises:
+    DataError: it is no path, or begins with somebody who is not known.
+  """
+  if not isinstance(path, str | Path) or not str(path):
+    raise errors.DataError(f"folder={path!r}; needed: the path of a folder.")
+  try:
+    return Path(path).expanduser()
+  except RuntimeError as error:
+    raise errors.DataError(f"no folder {str(path)!r}: {error}") from error
+
+
+@contextlib.contextmanager
+def _accessible(path: str | Path) -> Iterator[None]:
+  """What a closed folder or too long a name raises, as bad input."""
+  try:
+    yield
+  except OSError as error:
     raise errors.DataError(
-      f"no folder {str(where)!r}; needed: one with {CONFIG} and {WEIGHTS};"
-      " nothing is downloaded."
-    )
-  weights = _weights(where) if where.is_dir() else where
-  if weights.suffix == _GGUF:
-    tensors, config = gguf_file.read(weights)
-    return Checkpoint(where, tensors, config, weights)
-  config_file = weights.parent / CONFIG
-  config = read_json(config_file) if config_file.is_file() else {}
-  return Checkpoint(where, _tensors(weights), config, config_file)
+      f"{error.filename or path}: {error.strerror}."
+    ) from error
 
 
 def _weights(folder: Path) -> Path:

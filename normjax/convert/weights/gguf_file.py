@@ -28,7 +28,7 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
   """
   gguf = _library()
   with _readable(file):
-    opened = gguf.GGUFReader(file)
+    opened = _reader(gguf)(file)
     settings = {
       name: field.contents()
       for name, field in opened.fields.items()
@@ -77,6 +77,25 @@ def _numbers(
     numbers = gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[kind])
     numbers = numbers.reshape(shape)
   return gguf_names.halves(numbers, heads) if heads else numbers
+
+
+def _reader(gguf: Any) -> Any:
+  """The package's reader, which takes numbers beyond the file's end for none.
+
+  A list of 2^60 of those would be gone through to its end.
+  """
+
+  class Reader(gguf.GGUFReader):
+    def _get(
+      self, offset: int, dtype: Any, count: int = 1, *more: Any, **said: Any
+    ) -> Any:
+      # In Python's own numbers, which do not wrap.
+      size_bytes = int(count) * np.dtype(dtype).itemsize
+      if int(offset) + size_bytes > self.data.nbytes:
+        raise ValueError("it says more than it holds")
+      return super()._get(offset, dtype, count, *more, **said)
+
+  return Reader
 
 
 def _library() -> Any:

@@ -47,6 +47,7 @@ def tensors(file: Path) -> dict[str, Tensor]:
       for name, view in views.items():
         _check(file, name, view)
         _check_storage(file, archive, root, view)
+      _check_parts(file, archive)
   except _DAMAGED as error:
     raise _damaged(file, error) from error
   return {
@@ -142,6 +143,16 @@ def _check_storage(
     raise errors.DataError(
       f"{file}: its part {name!r} has {info.file_size} bytes; by the pickle it"
       f" has {needed}."
+    )
+
+
+def _check_parts(file: Path, archive: zipfile.ZipFile) -> None:
+  """Raises DataError where parts overlap: a small file would be large."""
+  total = sum(info.file_size for info in archive.infolist())
+  if total > (size := file.stat().st_size):
+    raise errors.DataError(
+      f"{file}: its parts have {total} bytes, and the file has {size}: they"
+      " overlap."
     )
 
 

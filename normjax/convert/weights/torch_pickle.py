@@ -69,6 +69,8 @@ def _tensor(
   # A bool is an int to Python.
   if not isinstance(storage, Storage) or {*map(type, numbers)} != {int}:
     raise TypeError("a tensor of no storage, or of sizes that are no numbers")
+  if max(map(abs, numbers)) > _MOST or len(shape) > _MOST_AXES:
+    raise ValueError("a tensor of sizes or axes that no array has")
   return View(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -88,6 +90,10 @@ _CALLS: dict[Global, Callable[..., Any]] = {
 _KINDS = {Global("torch", name): dtype for name, dtype in STORAGES.items()}
 _ALLOWED = {*_CALLS, *_KINDS}
 _MARK: Any = object()
+# In 64 bits its bytes can be counted; of axes NumPy has as many.
+_MOST, _MOST_AXES = 2**48, 64
+# A name may be as long as the file.
+_MOST_SHOWN = 80
 
 # Opcodes that push what they carry.
 _PUSHED = {
@@ -197,7 +203,7 @@ class _Machine:
       self._refuse("a name that is no text")
     found = Global(module, name)
     if found not in _ALLOWED:
-      self._refuse(f"{module}.{name}")
+      self._refuse(f"{module[:_MOST_SHOWN]}.{name[:_MOST_SHOWN]}")
     self.stack.append(found)
 
   def _binpersid(self, argument: None) -> None:
@@ -206,6 +212,8 @@ class _Machine:
     types = [type(part) for part in (kind, storage, key, size)]
     if types != [str, Global, str, int] or storage not in _KINDS:
       raise ValueError("a storage without its kind, name and size")
+    if abs(size) > _MOST:
+      raise ValueError("a storage of a size that no file has")
     self.stack.append(Storage(_KINDS[storage], key, size))
 
   def _reduce(self, argument: None) -> None:

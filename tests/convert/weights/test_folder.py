@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
-from normjax import errors
+from normjax import convert, errors
 from normjax.convert.weights import open_checkpoint
 from tests.convert.weights import torch_pickles as made
 
@@ -61,6 +61,7 @@ def test_parts_of_pytorch(tmp_path):
     ({"a": 3}, "'a' is in 3; allowed"),
     ({"a": "2.safetensors"}, "2.safetensors lacks 'a', which"),
     ({"a": "3.safetensors"}, "'3.safetensors', which is not there: a part"),
+    ({"a": f"{'3' * 300}.safetensors"}, "File name too long"),
     ({"a": "config.json"}, "config.json is no file of weights"),
     ({"a": "model.safetensors.index.json"}, "json is no file of weights"),
   ],
@@ -70,6 +71,21 @@ def test_an_index_that_leads_elsewhere(tmp_path, places, message):
   _parts(tmp_path, **places)
   with pytest.raises(errors.DataError, match=message):
     open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("path", "message"),
+  [
+    ("", "folder=''; needed: the path"),
+    (None, "folder=None; needed: the path"),
+    ("a" * 5000, "File name too long"),
+    ("~nobody.of.this.name/a", "Could not determine home"),
+  ],
+)
+def test_a_path_that_is_none(path, message):
+  for read in (open_checkpoint, convert.image_options):
+    with pytest.raises(errors.DataError, match=message):
+      read(path)
 
 
 def test_files_that_are_damaged_or_none(tmp_path):

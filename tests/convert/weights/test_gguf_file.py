@@ -1,5 +1,7 @@
 """GGUF by the package: kinds, names, what is refused."""
 
+import struct
+
 import numpy as np
 import pytest
 
@@ -163,6 +165,11 @@ def test_another_kind_and_a_damaged_file(tmp_path):
     file.write_bytes(whole[:kept])
     with pytest.raises(errors.DataError, match="no whole GGUF file"):
       open_checkpoint(file)
+  # A setting "a" that is a list: of 2^60 numbers, none of which is there.
+  head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1)
+  file.write_bytes(head + struct.pack("<QcIIQ", 1, b"a", 9, 0, 1 << 60))
+  with pytest.raises(errors.DataError, match="it says more than it holds"):
+    open_checkpoint(file)
 
 
 def test_without_the_package_the_extra_is_said(tmp_path, monkeypatch):

@@ -99,6 +99,8 @@ def test_code_is_named_and_not_run(tmp_path, protocol, index):
     (b"h\x07", "damaged: KeyError"),
     (b"t", "damaged: LookupError"),
     (b"Q", "damaged"),
+    (b"(X\x01\x00\x00\x00wPname\n", "the instruction PERSID"),
+    (b"c" + b"a" * 10**6 + b"\nb\n", r"asks for a{80}\.b; it was"),
   ],
 )
 def test_only_exact_names_and_plain_instructions(tmp_path, named, message):
@@ -158,6 +160,11 @@ def test_a_view_that_leaves_its_storage_is_refused(tmp_path, where):
     ({"kind": "FloatStorage", "module": "os"}, r"asks for os\.FloatStorage"),
     ({"shape": (2.0, 3)}, "sizes that are no numbers"),
     ({"shape": (True, 3)}, "sizes that are no numbers"),
+    # More digits than Python shows, more bytes or axes than NumPy counts.
+    ({"offset": 10**5000}, "sizes or axes that no array has"),
+    ({"shape": (1, 6), "strides": (2**62, 1)}, "sizes or axes that no array"),
+    ({"shape": (1,) * 65, "strides": (1,) * 65}, "sizes or axes that no array"),
+    ({"size": 10**5000}, "a size that no file has"),
   ],
 )
 def test_a_storage_that_is_not_what_the_pickle_says(tmp_path, options, message):
@@ -186,6 +193,15 @@ def test_other_files_are_named(tmp_path):
   refused("no whole PyTorch file")
   file.write_bytes(whole.replace(SIX.tobytes(), SIX[::-1].tobytes()))
   refused("no whole PyTorch file: Bad CRC-32")
+  made.write(file, good, parts | {"1": bytes(4096), "2": b"", "3": b""})
+  with zipfile.ZipFile(file, "a") as archive:
+    # Two parts that lie where another one does.
+    held = archive.getinfo("archive/data/1")
+    for info in archive.infolist()[-2:]:
+      info.header_offset, info.file_size = held.header_offset, held.file_size
+      info.compress_size, info.CRC = held.compress_size, held.CRC
+    archive.writestr("archive/version", "3")
+  refused("its parts have .* bytes, and the file has .*: they overlap")
   made.write(file, good, parts, compression=zipfile.ZIP_DEFLATED)
   refused("is compressed")
   made.write(file, good, parts, byteorder="middle")
