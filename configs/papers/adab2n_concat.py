@@ -28,7 +28,7 @@ paper's gain has it, and above batch norm with separate batches; and the joint
 batch alone is more than half of the latter gain.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from normjax import papers
@@ -101,11 +101,16 @@ def table(scale: str) -> papers.Table:
   )
 
 
-def measure(scale: str) -> Mapping[tuple[str, str], Sequence[float]]:
+def measure(
+  scale: str, piece: Callable[..., Any]
+) -> Mapping[tuple[str, str], Sequence[float]]:
   """Class-incremental accuracy of each seed, in percent."""
   del scale
   found = {
-    (norm, forward): [100 * _accuracy(norm, forward, seed) for seed in SEEDS]
+    (norm, forward): [
+      100 * piece(f"{norm}, {forward}, {seed}", _accuracy, norm, forward, seed)
+      for seed in SEEDS
+    ]
     for norm in NORMS
     for forward in (JOINT, SEPARATE)
   }

@@ -25,7 +25,7 @@ and 0.59 with 2 of ARM-BN; 0.98 to 0.92 and 0.82 of CS-ARM-BN), and ARM-BN of
 one seed of this network fell, too (0.86; 0.82, 0.09 and 0.79).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from normjax import papers
@@ -119,17 +119,19 @@ def table(scale: str) -> papers.Table:
   )
 
 
-def measure(scale: str) -> Mapping[tuple[str, str], Sequence[float]]:
+def measure(
+  scale: str, piece: Callable[..., Any]
+) -> Mapping[tuple[str, str], Sequence[float]]:
   """Accuracy over all new domains, of each seed's network."""
   del scale
   found: dict[tuple[str, str], list[float]] = {}
   for seed in SEEDS:
-    for ref, value in _accuracies(seed):
-      found.setdefault(ref, []).append(value)
+    for cell, value in piece(f"seed {seed}", _accuracies, seed):
+      found.setdefault(tuple(cell), []).append(value)
   return found
 
 
-def _accuracies(seed: int) -> Iterator[tuple[tuple[str, str], float]]:
+def _accuracies(seed: int) -> list[tuple[tuple[str, str], float]]:
   """Those of the networks of a seed, by cell."""
   import numpy as np
   from flax import nnx
@@ -141,6 +143,7 @@ def _accuracies(seed: int) -> Iterator[tuple[tuple[str, str], float]]:
   generator = np.random.default_rng(seed)
   train = _domains(digits.train, NUM_TRAINING, NUM_QUERIES["train"], generator)
   new = _domains(digits.validation, NUM_NEW, NUM_QUERIES["new"], generator)
+  found = []
   for row, method in METHODS.items():
     if row != TBN:  # Trained as ERM is.
       model = context.train(
@@ -159,7 +162,8 @@ def _accuracies(seed: int) -> Iterator[tuple[tuple[str, str], float]]:
         column = _column(each["size"], order)
         of_column.setdefault(column, []).append(each["accuracy"])
     for column, own in of_column.items():  # As many queries in each domain.
-      yield (row, column), float(np.mean(own))
+      found.append(((row, column), float(np.mean(own))))
+  return found
 
 
 def _domains(part: Any, number: int, num_queries: int, generator: Any) -> Any:

@@ -76,11 +76,20 @@ def table(scale: str) -> papers.Table:
   )
 
 
-def measure(scale: str) -> Mapping[tuple[str, str], Sequence[float]]:
+def measure(
+  scale: str, piece: Callable[..., Any]
+) -> Mapping[tuple[str, str], Sequence[float]]:
   """Hubness and recall, of each seed's encoders."""
   del scale
-  found = [retrieval(seed) for seed in SEEDS]
-  return {ref: [each[ref] for each in found] for ref in found[0]}
+  found: dict[tuple[str, str], list[float]] = {}
+  for seed in SEEDS:
+    for cell, value in piece(f"seed {seed}", _cells, seed):
+      found.setdefault(tuple(cell), []).append(value)
+  return found
+
+
+def _cells(seed: int) -> list[tuple[tuple[str, str], float]]:
+  return [*retrieval(seed).items()]
 
 
 def retrieval(

@@ -20,7 +20,8 @@ under gaussian noise, contrast, brightness and blur: gaussian noise alone had
 hurt them little, so that noise is all three of the table's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from normjax import papers
 
@@ -93,18 +94,27 @@ def table(scale: str) -> papers.Table:
   )
 
 
-def measure(scale: str) -> Mapping[tuple[str, str], Sequence[float]]:
+def measure(
+  scale: str, piece: Callable[..., Any]
+) -> Mapping[tuple[str, str], Sequence[float]]:
   """Error of each network, in percent."""
   del scale
+  from normjax.reproduce import corrupted_digits
+
+  names = {**KINDS, MEAN: corrupted_digits.MEAN}
+  found = {}
+  for method, name in METHODS.items():
+    right = piece(method, _right, name)
+    for column, kind in names.items():
+      found[method, column] = [100 - value for value in right[kind]]
+  return found
+
+
+def _right(method: str) -> Mapping[str, Sequence[float]]:
+  """Accuracy of each network, by kind."""
   from normjax.adapt.protocol import Protocol
   from normjax.reproduce import corrupted_digits
 
   networks = {seed: corrupted_digits.network(seed) for seed in SEEDS}
   how = Protocol("reset_each_shift", batch_size=64)
-  names = {**KINDS, MEAN: corrupted_digits.MEAN}
-  found = {}
-  for method, name in METHODS.items():
-    right = corrupted_digits.accuracies(name, networks, how, KINDS.values())
-    for column, kind in names.items():
-      found[method, column] = [100 - value for value in right[kind]]
-  return found
+  return corrupted_digits.accuracies(method, networks, how, KINDS.values())

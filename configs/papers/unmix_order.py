@@ -22,7 +22,8 @@ than 40 points by sorting (there 93.5 to 36.6), UnMix-TNS less than 2 either way
 (there 78.1 to 78.7, at rate 1).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from normjax import papers
 
@@ -94,17 +95,26 @@ def table(scale: str) -> papers.Table:
   )
 
 
-def measure(scale: str) -> Mapping[tuple[str, str], Sequence[float]]:
+def measure(
+  scale: str, piece: Callable[..., Any]
+) -> Mapping[tuple[str, str], Sequence[float]]:
   """Accuracy of each network over the four kinds, in percent."""
   del scale
   from normjax.adapt.protocol import Protocol
   from normjax.reproduce import corrupted_digits
 
-  networks = {seed: corrupted_digits.network(seed) for seed in SEEDS}
   found = {}
   for row, (method, passes) in METHODS.items():
     for order, setting in STREAMS.items():
       how = Protocol(setting, batch_size=64, concentration=1e-3, passes=passes)
-      right = corrupted_digits.accuracies(method, networks, how, KINDS)
+      right = piece(f"{row}, {order}", _right, method, how)
       found[row, order] = right[corrupted_digits.MEAN]
   return found
+
+
+def _right(method: str, how: Any) -> Mapping[str, Sequence[float]]:
+  """Accuracy of each network, by kind."""
+  from normjax.reproduce import corrupted_digits
+
+  networks = {seed: corrupted_digits.network(seed) for seed in SEEDS}
+  return corrupted_digits.accuracies(method, networks, how, KINDS)

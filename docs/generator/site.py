@@ -48,6 +48,7 @@ CONTENTS = {
     "Optimizers": "docs/guides/optimizers.md",
     "Models": "docs/guides/models.md",
     "Released weights": "docs/guides/weights.md",
+    "Statistics that move": "docs/guides/adaptation.md",
     "Data": "docs/guides/data.md",
     "Runs as objects": "docs/guides/runs.md",
     "Bring your own": "docs/guides/own_parts.md",

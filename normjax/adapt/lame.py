@@ -92,7 +92,7 @@ def refine(logits_bc: Array, w_bb: Array) -> Array:
 
 
 def _distances(x_bf: Array) -> Array:
-  difference = x_bf[:, None] - x_bf[None]
+  difference = x_bf[:, None] - matrices.uncut(x_bf, 0)[None]
   return jnp.sqrt(jnp.sum(jnp.square(difference), axis=-1))
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from normjax.similarity import matrices
 from normjax.types import Array
 
 
@@ -51,10 +52,12 @@ def add_all(
     labels: (b,).
     draws: (b, 3).
   """
+  # A scan takes one example after the other from every device.
+  each = [
+    matrices.uncut(x, 0) for x in (examples, labels.astype(jnp.int32), draws)
+  ]
   return lax.scan(
-    lambda memory, each: (add(memory, *each), None),
-    memory,
-    (examples, labels.astype(jnp.int32), draws),
+    lambda memory, each: (add(memory, *each), None), memory, tuple(each)
   )[0]
 
 

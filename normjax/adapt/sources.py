@@ -1,6 +1,7 @@
 """What a stream is made of: domains of a data set, methods on a model."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -68,6 +69,12 @@ def check(model: nnx.Module, data: Any) -> None:
         " reads the domain of each example, which a stream does not say;"
         " allowed: models of norms without."
       )
+  shape = data.train_batch(0, 0, 1)["targets"].shape
+  if len(shape) != 1:
+    raise errors.UserError(
+      f"adapt: data {data.name!r} of the run has {math.prod(shape[1:])} targets"
+      " per example, as tokens; needed: one, a class."
+    )
 
 
 def check_corruptible(data: Any) -> None:

@@ -27,18 +27,23 @@ from normjax.similarity import heads
 USAGE = (
   "list [norms|weight_norms|optimizers|models|heads|data|objectives|metrics"
   "|start_steps|architectures|placements|residual_scalings|inits"
-  "|rotary_scalings|mixings|schedules|sweeps|papers|adaptation]"
+  "|rotary_scalings|mixings|schedules|sweeps|papers|adaptation|learners"
+  "|context|procedures]"
 )
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
 # What has no config, by name, from "module:factory": options of a model,
-# entries of evaluate.metrics and of train.initialize_from.
-_TABLES = {
+# entries of evaluate.metrics, of train.initialize_from, of procedures.
+_TABLES: Mapping[str, Mapping[str, str] | str] = {
   "weight_norms": weights.TABLE,
   "heads": heads.TABLE,
   "metrics": metrics.TABLE,
   "start_steps": convert.TABLE,
   "architectures": architecture.TABLE,
   "adaptation": adapt.TABLE,
+  # Read where they are asked for: their packages import jax.
+  "learners": "normjax.continual:TABLE",
+  "context": "normjax.context:TABLE",
+  "procedures": "normjax.procedures:TABLE",
 }
 # Tables of several entries per file, or of descriptions: these are imported.
 _IMPORTED = {
@@ -84,7 +89,10 @@ def _files(what: str) -> dict[str, Path]:
   """The file that says what it is, by name."""
   if what not in _TABLES:
     return configure.component_files(what)
-  return {name: _file(target) for name, target in _TABLES[what].items()}
+  table = _TABLES[what]
+  if isinstance(table, str):
+    table = registry.load(table)
+  return {name: _file(target) for name, target in table.items()}
 
 
 def _file(target: str) -> Path:

@@ -1,9 +1,9 @@
 """Runs a published table again, and says what of it was reproduced.
 
 Each part of the table is a sweep: it is planned, tuned and run as `normjax
-sweep` does it, and the same command resumes it. Then the table: the paper's
-numbers beside the measured ones, and a verdict on each statement that the
-table's file made beforehand.
+sweep` does it, or computed piece by piece. The same command resumes both. Then
+the table: the paper's numbers beside the measured ones, and a verdict on each
+statement that the table's file made beforehand.
 """
 
 from typing import Any

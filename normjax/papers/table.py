@@ -78,7 +78,8 @@ class Table:
     notes: what a reader has to know, as where a paper's numbers disagree.
     parts: sweeps that cells are from. The argument of the file's functions is
       the scale for "sweep", and "scale,part" for others; "measure" are the
-      values that `measure(scale)` gives.
+      values that `measure(scale)` gives, or `measure(scale, piece)`, which is
+      interrupted without loss: see `normjax.reproduce.pieces`.
     direction: which side of the numbers is better, "lower" or "higher"; "" of
       cells that do not have the same.
     units: of the numbers; "" where they have none.

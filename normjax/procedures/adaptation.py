@@ -37,9 +37,7 @@ class Adaptation(base.Procedure):
       f"adapt/{name}": each for name, each in zip(named, written, strict=True)
     }
     if len(found) < len(written):
-      raise errors.UserError(
-        f"{self.block}.methods={tuple(written)!r} has one twice."
-      )
+      raise errors.UserError(f"methods={tuple(written)!r} has one twice.")
     return found
 
   @property

@@ -71,6 +71,7 @@ class Context(base.Procedure):
   def view(self, data: Any) -> Any:
     """The data set in blocks; see `block_examples`."""
     size = self.config["train"]["batch_size"] // self._num_blocks
+    method = self.method
     try:
       return block_examples.of(
         data,
@@ -79,7 +80,7 @@ class Context(base.Procedure):
           max(size, 1),
           self._num_controls,
           self.option("control_class") if self.option("num_controls") else -1,
-          self.method.of_one_domain,
+          method.of_one_domain,
         ),
       )
     except errors.UserError as error:

@@ -192,3 +192,39 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     return key
 
   return {key: short(key) for key in parts}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+  """By what runs are compared.
+
+  Attributes:
+    metric: of the last evaluation.
+    mode: "min" or "max".
+    others: that are told beside it.
+  """
+
+  metric: str = "eval/loss"
+  mode: str = "min"
+  others: tuple[str, ...] = ()
+
+  def to_json(self) -> dict[str, Any]:
+    """What run.json says of a run that no sweep has planned."""
+    return {**vars(self), "others": list(self.others)}
+
+
+MEASURE = "compared_by"  # Of run.json.
+
+
+def measure(records: Iterable[Mapping[str, Any]]) -> Measure:
+  """That of runs without a plan: the loss, unless all say the same other.
+
+  Args:
+    records: what their run.json hold.
+  """
+  said = [record.get(MEASURE) or Measure().to_json() for record in records]
+  compared = {(own["metric"], own["mode"]) for own in said}
+  if len(compared) != 1:
+    return Measure()
+  others = dict.fromkeys(name for own in said for name in own["others"])
+  return Measure(*compared.pop(), tuple(others))

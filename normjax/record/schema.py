@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from normjax.record import files, rungs
+from normjax.record import comparison, files, rungs
 from normjax.record.comparison import DIVERGENCE
 from normjax.record.state import RunState
 
@@ -75,6 +75,16 @@ def _is_block(value: Any) -> bool:
   return isinstance(value, dict)
 
 
+def _is_measure(value: Any) -> bool:
+  """What `comparison.Measure.to_json` gives."""
+  return (
+    isinstance(value, dict)
+    and _is_text(value.get("metric"))
+    and value.get("mode") in ("min", "max")
+    and _list_of(_is_text)(value.get("others"))
+  )
+
+
 def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
   return lambda value: isinstance(value, list) and all(map(fits, value))
 
@@ -119,6 +129,7 @@ RUN: Fields = {
   "provenance.population": Field("a mapping", _is_block),
   "resumed_at_steps": Field("a list of steps", _list_of(is_count)),
   "problems": Field("a list of texts", _list_of(_is_text)),
+  comparison.MEASURE: Field("a metric, a mode and others", _is_measure),
   **_SIZES,
 }
 STATUS: Fields = {

@@ -278,6 +278,7 @@ def _load_folder(out: Path, directories: list[Path]) -> SweepRecord:
   problems = list(_relative(problems, out))
   if not loose:
     raise errors.RunError(f"{out}: no run.json could be read: {problems[0]}")
+  measure = comparison.measure(run.record for run in loose)
   flat = [dict(configure.leaves(run.record["config"])) for run in loose]
   seeds = [leaves.pop("seed", 0) for leaves in flat]
   differing = differing_keys(flat)
@@ -297,8 +298,8 @@ def _load_folder(out: Path, directories: list[Path]) -> SweepRecord:
     sweep_id="",
     config_file="",
     config=loose[0].record["config"],
-    metric="eval/loss",
-    mode="min",
+    metric=measure.metric,
+    mode=measure.mode,
     baseline=None,
     tuned_keys=(),
     trials_per_method=0,
@@ -310,4 +311,5 @@ def _load_folder(out: Path, directories: list[Path]) -> SweepRecord:
       )
     ),
     problems=tuple(problems),
+    other_metrics=measure.others,
   )

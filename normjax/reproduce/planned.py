@@ -11,7 +11,7 @@ from normjax import errors, escape, papers
 from normjax.papers import targets
 from normjax.record import directory, target
 from normjax.report import load
-from normjax.reproduce import expected, source
+from normjax.reproduce import expected, pieces, source
 from normjax.sweep import api, select
 
 VALUES = "values.json"  # Of the part that is computed.
@@ -170,7 +170,8 @@ class Planned:
 
   def _has_runs(self) -> bool:
     """Whether something was measured in the folder."""
-    found = (f"*/{directory.RUNS}/*", f"{papers.MEASURE}/{VALUES}")
+    computed = (f"{papers.MEASURE}/{name}" for name in (VALUES, pieces.FILE))
+    found = (f"*/{directory.RUNS}/*", *computed)
     return any(True for pattern in found for _ in self.out.glob(pattern))
 
   def check(self, part: str, *, strict: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from normjax import errors, faults, papers, report
 from normjax.papers import kept
 from normjax.record import files, lock
-from normjax.reproduce import expected, made, spent
+from normjax.reproduce import expected, made, pieces, spent
 from normjax.reproduce.planned import VALUES, Planned, overridden
 from normjax.sweep.summary import Summary
 
@@ -62,8 +62,10 @@ def _run(plan: Planned) -> Outcome:
       if plan.has_parts:
         plan.say(f"Part {part}:")
       if part == papers.MEASURE:
-        count.runs += not (plan.out / papers.MEASURE / VALUES).exists()
+        count.begun = True  # Interrupted, it goes on in another call.
+        is_first = not (plan.out / papers.MEASURE / VALUES).exists()
         computed = _measure(plan)
+        count.runs += is_first
         continue
       summary = summaries[part] = plan.sweeps[part].run()
       count.runs += summary.num_ran
@@ -77,7 +79,10 @@ def _measure(plan: Planned) -> Mapping[papers.Ref, Any]:
   """The values of the part that is computed; they stay beside the runs."""
   from normjax.report import paper
 
-  values = plan.source.measure(plan.scale)
+  folder = plan.out / papers.MEASURE
+  code = Path(plan.source.module.__file__ or plan.source.path)
+  kept_pieces = pieces.Pieces(folder / pieces.FILE, code, plan.scale, plan.say)
+  values = plan.source.measure(plan.scale, kept_pieces)
   found = paper.measured(plan.table, {}, values)  # Or says what is wrong.
   values = {
     cell.ref: [
@@ -91,7 +96,8 @@ def _measure(plan: Planned) -> Mapping[papers.Ref, Any]:
   for name, own in plain.items():
     if not own:
       raise errors.UserError(f"measure() gives no value of cell {name!r}.")
-  files.write_json(plan.out / papers.MEASURE / VALUES, plain)
+  files.write_json(folder / VALUES, plain)
+  kept_pieces.close()
   return values
 
 

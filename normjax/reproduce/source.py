@@ -6,7 +6,7 @@ well as a name. Nothing here imports jax.
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -104,13 +104,21 @@ class Source:
     config, sweep = self.sweep(scale, part)
     return plan.Comparison(sweep, config).sweep_id
 
-  def measure(self, scale: str) -> Mapping[papers.Ref, Any]:
+  def measure(
+    self, scale: str, piece: Callable[..., Any]
+  ) -> Mapping[papers.Ref, Any]:
     """The values of the part that is computed.
+
+    Args:
+      scale: one of the file's.
+      piece: for a `measure` that takes it; see `pieces.Pieces`.
 
     Raises:
       ConfigError: `measure` fails, or returns no mapping.
     """
-    made = self._call("measure", scale)
+    asked = inspect.signature(self.module.measure).parameters
+    more = [piece] if len(asked) > 1 else []
+    made = self._call("measure", scale, *more)
     if not isinstance(made, Mapping):
       raise errors.ConfigError(
         f"measure({scale!r}) of {self.path} returned {type(made).__name__}; a"
@@ -121,13 +129,13 @@ class Source:
   def _has(self, function: str) -> bool:
     return callable(getattr(self.module, function, None))
 
-  def _call(self, function: str, scale: str) -> Any:
+  def _call(self, function: str, scale: str, *more: Any) -> Any:
     call = errors.located(
       self.module.__file__ or self.path,
       f"{function}({scale!r}) of {self.path} failed",
       getattr(self.module, function),
     )
-    return call(scale)
+    return call(scale, *more)
 
 
 def names() -> list[str]:

@@ -3,7 +3,7 @@
 <run>/adapt/<id>/    run.json, metrics.jsonl, status.json, result.json
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from normjax import configure, faults
 from normjax.adapt import loop, protocol, sources
 from normjax.data import splits
-from normjax.record import lock, provenance
+from normjax.record import comparison, lock, provenance
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
 from normjax.record.state import RunState
@@ -20,6 +20,8 @@ from normjax.registry import parse_call
 from normjax.runs import evaluation
 from normjax.runs.reading import ADAPTED
 from normjax.runs.run import Run
+
+_MOST_COLUMNS = 6  # Of a report, for domains.
 
 
 def adapt_run(
@@ -105,8 +107,23 @@ def adapt_run(
       name: protocol.gather(each, num_examples)
       for name, each in datasets.items()
     }
-    facts = {"of": run.run_id, "seen": made.seen, "split": split}
+    facts = {
+      "of": run.run_id,
+      "seen": made.seen,
+      "split": split,
+      comparison.MEASURE: _measure(names).to_json(),
+    }
     return _recorded(files, config, made, domains, how, facts)
+
+
+def _measure(names: Sequence[str]) -> comparison.Measure:
+  """The accuracy over all; beside it that of each domain, if they are few."""
+  told = [f"accuracy/{name}" for name in names]
+  if len(told) > _MOST_COLUMNS:
+    told = [name for name in told if name.endswith(f"/{sources.CLEAN}")]
+    told = ["mean_corrupted_accuracy", *told]
+  others = tuple(f"eval/{name}" for name in (*told, "loss"))
+  return comparison.Measure("eval/accuracy", "max", others)
 
 
 def _has_corruptions(run: Run, own: Any) -> bool:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
 
 from normjax import errors, validate
 from normjax.norms import moments
@@ -60,8 +62,28 @@ def hamming(queries_qd: Array, gallery_gd: Array) -> Array:
 
 
 def product(a: Array, b: Array) -> Array:
-  """The product of two matrices: no TensorFloat-32, no bfloat16 passes."""
+  """The product of two matrices: no TensorFloat-32, no bfloat16 passes.
+
+  On a mesh with explicit axes its rows are cut as those of a.
+  """
+  a, b = uncut(a, 1), uncut(b, 0)
+  if uncut(a, 0) is not a:  # An axis of the mesh cuts one of an array's.
+    b = uncut(b, 1)
   return jnp.matmul(a, b, precision="highest")
+
+
+def uncut(x: Array, axis: int) -> Array:
+  """The array with an axis that no device has a part of alone.
+
+  With automatic axes, or none, the compiler sees to it: x as it is.
+  """
+  sharding = jax.typeof(x).sharding
+  if not sharding.mesh.explicit_axes or sharding.spec[axis] is None:
+    return x
+  spec = list(sharding.spec)
+  spec[axis] = None
+  laid = NamedSharding(sharding.mesh, PartitionSpec(*spec))
+  return jax.sharding.reshard(x, laid)
 
 
 def check_pair(queries_qd: Any, gallery_gd: Any) -> tuple[Array, Array]:

@@ -129,6 +129,7 @@ def _check(
   from normjax.train import program as program_lib
 
   _check_norms_are_read(configs)
+  _check_queries_are_the_same(configs)
   seen: set[str] = set()
   known_splits: set[str] = set()
   unmatched: list[set[str]] = []
@@ -204,6 +205,34 @@ def _check_norms_are_read(
         f" model.name={model!r} does not take: there is nothing to compare."
         " Give its factory a parameter norm, for"
         " normjax.nn.norm_layer.NormLayer(norm, shape)."
+      )
+
+
+def _check_queries_are_the_same(
+  configs: Sequence[tuple[str, str, Mapping[str, Any]]],
+) -> None:
+  """Raises UserError for points of context that answer other examples.
+
+  Where a config has controls, their class is no answer, whatever the method.
+  """
+  first = None
+  for name, _, config in configs:
+    if not configure.optional(config, "context.method"):
+      continue
+    count, kept_out = (
+      configure.optional(config, f"context.{leaf}")
+      for leaf in ("num_controls", "control_class")
+    )
+    own = kept_out if count else None
+    if first is None:
+      first = name, count, kept_out, own
+    elif first[3] != own:
+      raise errors.UserError(
+        f"{first[0]} and {name} answer other examples, as controls are none:"
+        f" context.num_controls={first[1]} and {count},"
+        f" context.control_class={first[2]} and {kept_out}. Give all rows a"
+        " number above 0, and one class: a method that needs no controls reads"
+        " none."
       )
 
 

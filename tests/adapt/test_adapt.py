@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.extend.core import jaxprs_in_params
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from normjax import adapt, errors, models
 from normjax.adapt import affine, core, osuda, sites
@@ -477,3 +478,20 @@ def test_a_model_whose_last_layer_is_unknown():
 
   with pytest.raises(errors.UserError, match="lame needs to know"):
     make("lame", Odd())
+
+
+@pytest.mark.parametrize("name", adapt.names())
+def test_batches_that_explicit_axes_cut(name):
+  """In shapes: JAX refuses there what it cannot lay out."""
+  mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
+  options = {"input_shape": SHAPE, "update_every": 6, "capacity": 6}
+  # What methods have beside is tested where they are.
+  model = Images("iabn" if name in ("iabn", "note") else "batch_norm")
+  adapter = adapt.make(name, model, **(options if name == "note" else {}))
+  first = adapter.init()
+  cut = NamedSharding(mesh, PartitionSpec("data"))
+  batch = jax.ShapeDtypeStruct(X.shape[1:], X.dtype, sharding=cut)
+  with jax.set_mesh(mesh):
+    logits, state = jax.eval_shape(adapter.step, first, batch)
+  assert logits.sharding.spec[0] == "data"
+  assert jax.tree.structure(state) == jax.tree.structure(first)

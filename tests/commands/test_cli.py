@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import normjax
-from normjax import cli, convert, metrics, train
+from normjax import cli, context, continual, convert, metrics, procedures, train
 from normjax.commands import show
 from normjax.convert import architecture
 from normjax.nn import (
@@ -110,6 +110,9 @@ def test_list_shows_every_component_with_its_headline(capsys):
   ("what", "table", "said"),
   [
     ("weight_norms", weights.TABLE, "arXiv:"),
+    ("learners", continual.TABLE, ": "),
+    ("context", context.TABLE, " "),
+    ("procedures", procedures.TABLE, "`normjax."),
     ("metrics", metrics.TABLE, ": "),
     ("start_steps", convert.TABLE, " "),
     ("architectures", architecture.TABLE, " "),

@@ -101,7 +101,7 @@ def test_a_stream_that_is_interrupted_is_made_anew(
   ("changes", "message"),
   [
     ({"methods": ("tint",)}, "evaluate.adapt: unknown .*'tent'"),
-    ({"methods": ("tent", "tent")}, r"evaluate.adapt.methods=.* twice"),
+    ({"methods": ("tent", "tent")}, "evaluate.adapt: methods=.* twice"),
     ({"stream": "continuous"}, "evaluate.adapt: .*setting='continuous'"),
     ({"corruptions": ("frog",)}, "evaluate.adapt: .*'frog'"),
     ({"corruptions": ()}, "corruptions=.*needed: one, or 'clean'"),
@@ -113,6 +113,12 @@ def test_bad_configs_are_refused(changes, message):
   with pytest.raises(errors.UserError, match=message) as error:
     check.check(support.tiny_mlp(ADAPT, named))
   assert "\n" not in str(error.value)
+
+
+def test_what_answers_per_token_is_refused_before_it_is_trained():
+  clean = {"evaluate.adapt.corruptions": ("clean",)}
+  with pytest.raises(errors.UserError, match="16 targets per example, as tok"):
+    preview.preview(support.tiny(ADAPT, clean))
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,34 @@ def test_folder_of_single_runs(make_sweep):
   assert [run.run_id for run in load.load(one).runs] == [one.name]
 
 
+@pytest.mark.parametrize(
+  ("said", "metric", "others"),
+  [
+    (("eval/accuracy", "eval/accuracy"), "eval/accuracy", ("eval/a", "eval/b")),
+    (("eval/accuracy", "eval/hits"), "eval/loss", ()),
+    (("eval/accuracy", None), "eval/loss", ()),
+  ],
+)
+def test_runs_without_a_plan_say_by_what_they_are_compared(
+  make_sweep, said, metric, others
+):
+  out = make_sweep()
+  (out / "plan.json").unlink()
+  first, second, *rest = sorted((out / "runs").iterdir())
+  for path in rest:
+    shutil.rmtree(path)
+  for path, name, other in zip((first, second), said, "ab", strict=True):
+    record = json.loads((path / "run.json").read_text())
+    if name:
+      record["compared_by"] = comparison.Measure(
+        name, "max", (f"eval/{other}",)
+      ).to_json()
+    (path / "run.json").write_text(json.dumps(record))
+  sweep = load.load(out)
+  assert (sweep.metric, sweep.other_metrics) == (metric, others)
+  assert sweep.mode == ("min" if metric == "eval/loss" else "max")
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_neither_sweep_nor_runs(tmp_path, exists):
   out = tmp_path if exists else tmp_path / "nothing"

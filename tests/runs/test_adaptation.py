@@ -11,6 +11,7 @@ from normjax.adapt import loop, sources
 from normjax.adapt.protocol import Protocol
 from normjax.nn.norm_layer import NormLayer
 from normjax.record import files
+from normjax.report import load
 from normjax.runs import adaptation
 from tests import support
 
@@ -42,6 +43,11 @@ def test_a_stream_is_recorded(directory):
   told = json.loads((path / files.RUN).read_text())
   assert told["seen"] == "statistics"
   assert told["config"]["adapt"]["domains"] == list(NAMES)
+  sweep = load.load(directory / "adapt")
+  assert (sweep.metric, sweep.mode) == ("eval/accuracy", "max")
+  assert sweep.problems == ()
+  shown = [f"eval/accuracy/{name}" for name in NAMES]
+  assert sweep.other_metrics == (*shown, "eval/loss")
   assert told["config"]["model"]["name"] == "mlp"
   # 40 examples in batches of 16, three domains.
   rows = support.rows(path, "train")

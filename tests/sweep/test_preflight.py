@@ -73,3 +73,19 @@ def test_a_split_that_only_final_runs_read_is_looked_for_before_tuning():
 
 def _on(config, split):
   return {**config, "evaluate": {**config["evaluate"], "split": split}}
+
+
+def test_rows_of_context_answer_the_same_examples():
+  def point(name, method, **block):
+    return name, "", {"context": {"method": method, **block}}
+
+  free = point("free", "erm")
+  controlled = point("controlled", "cs_arm_bn", num_controls=8)
+  with pytest.raises(errors.UserError, match="free and controlled answer"):
+    preflight._check_queries_are_the_same([free, controlled])
+  another = point("another", "erm", num_controls=4, control_class=1)
+  with pytest.raises(errors.UserError, match="control_class=0 and 1"):
+    preflight._check_queries_are_the_same([controlled, another])
+  none = "without", "", {"context": {"num_controls": 0}}
+  alike = point("alike", "erm", num_controls=4)
+  preflight._check_queries_are_the_same([controlled, none, alike])
