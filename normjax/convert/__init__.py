@@ -33,6 +33,7 @@ TABLE = {
   "fold": "normjax.convert.folding:start_step",
   "pre_rms_norm": "normjax.convert.equivalence:pre_rms_norm_step",
   "pre_crms_norm": "normjax.convert.equivalence:pre_crms_norm_step",
+  "remove_norms": "normjax.convert.removal:remove_norms",
   "pretrained": "normjax.train.pretrained:pretrained",
   "from_pretrained": "normjax.convert.pretrained:from_pretrained_step",
 }

@@ -137,7 +137,7 @@ def _apply(
   site = Site() if context is None else context
   wide = moments.promote(x)
   centre, squares = centre_and_squares(wide, centred)
-  first, end = _special(x, mask, site.end_bt)
+  first, end, real = tokens(x, mask, site.end_bt)
   step = stats["step"]
   is_special = (end & (step < stats["special_until"][END])) | (
     first & (step < stats["special_until"][FIRST])
@@ -149,7 +149,7 @@ def _apply(
   )
   y = affine.apply(centre * factor, params).astype(x.dtype)
   std = jnp.sqrt(lax.stop_gradient(squares) + eps)
-  return y, _advance(stats, std, first, end, mask, momentum)
+  return y, _advance(stats, std, (first, end, real), momentum)
 
 
 def centre_and_squares(x: Array, centred: bool) -> tuple[Array, Array]:
@@ -160,34 +160,39 @@ def centre_and_squares(x: Array, centred: bool) -> tuple[Array, Array]:
   return x - mean, variance
 
 
-def _special(
+def tokens(
   x: Array, mask: Array | None, end_bt: Array | None
-) -> tuple[Array, Array]:
-  """Where the first tokens are, and the end tokens; of no sequence, nowhere."""
+) -> tuple[Array, Array, Array]:
+  """Where first tokens, end tokens and real ones are; to be broadcast.
+
+  Args:
+    x: (b, t, d); of other arrays no token is a first one.
+    mask: as for `Norm.apply`.
+    end_bt: true at end tokens, or None.
+  """
   first = end = jnp.zeros((1,) * x.ndim, bool)
+  real = jnp.ones((1,) * x.ndim, bool)
+  if mask is not None:
+    real = moments.broadcast_mask(mask, x)
   if x.ndim == 3:
-    real = jnp.ones((1, x.shape[1]), bool)
-    if mask is not None:
-      real = jnp.broadcast_to(moments.broadcast_mask(mask, x)[..., 0], x.shape[:2])
-    first = (real & (jnp.cumsum(real, axis=1) == 1))[..., None]
+    real = jnp.broadcast_to(real, (real.shape[0], *x.shape[1:2], 1))
+    first = real & (jnp.cumsum(real, axis=1) == 1)
   if end_bt is not None:
     end = moments.broadcast_mask(end_bt, x)
-  return first, end
+  return first, end, real
 
 
 def _advance(
   stats: Mapping[str, Array],
   std: Array,
-  first: Array,
-  end: Array,
-  mask: Array | None,
+  where: tuple[Array, Array, Array],
   momentum: float,
 ) -> dict[str, Array]:
-  """The statistics after a training step; std has the shape (…, 1)."""
+  """The statistics after a training step; `where` is what `tokens` gives."""
+  first, end, real = where
   step = stats["step"]
   weight = jnp.where(step == 0, 0.0, momentum)
   is_frozen = step >= jnp.max(stats["removed_at"])
-  real = True if mask is None else moments.broadcast_mask(mask, std)
 
   def moved(name: str, chosen: Array) -> Array:
     old = stats[name]
