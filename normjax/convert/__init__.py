@@ -18,6 +18,7 @@ from normjax.convert.equivalence import pre_crms_norm, pre_rms_norm, recentre
 from normjax.convert.exported import save_pretrained
 from normjax.convert.folding import fold
 from normjax.convert.image_input import image_options
+from normjax.convert.linear_norms import stock_layer_norms
 from normjax.convert.pretrained import from_pretrained, pretrained_config
 from normjax.nn.start import StartStep
 from normjax.registry import Registry, is_outside
@@ -93,4 +94,5 @@ __all__ = [
   "recentre",
   "save_pretrained",
   "start_step",
+  "stock_layer_norms",
 ]

@@ -61,6 +61,19 @@ def watch[Model: nnx.Module](
   return model
 
 
+def unwatch[Model: nnx.Module](model: Model) -> Model:
+  """Undoes `watch` in place, where no norm of the model may still go."""
+  going = any(
+    getattr(module, "norm", None) is not None
+    and getattr(module.norm, "name", "") == fake_layer_norm.NAME
+    for _, module in nnx.iter_modules(model)
+  )
+  if hasattr(model, "watch") and not going:
+    del model.watch
+    object.__setattr__(model, "__class__", type(model).__mro__[1])
+  return model
+
+
 @functools.cache
 def _class(kind: type[nnx.Module]) -> type[nnx.Module]:
   @functools.wraps(kind.__call__)

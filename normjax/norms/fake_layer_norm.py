@@ -101,6 +101,7 @@ def fake_layer_norm(
     traits=base.NormTraits(statistics="per_example"),
     init_fn=_init,
     apply_fn=_apply,
+    is_linear_fn=_is_linear,
   )
 
 
@@ -211,7 +212,8 @@ def _advance(
   }
 
 
-def is_gone(stats: Mapping[str, Array]) -> Array:
-  """Whether all that the norm does is linear, and the same for all tokens."""
-  ends = jnp.concatenate([stats["removed_at"], stats["special_until"]])
-  return stats["step"] >= jnp.max(ends)
+def _is_linear(variables: base.Variables) -> Array:
+  """Whether the schedule is over, that of first and end tokens too."""
+  stats = variables["stats"]
+  last = jnp.concatenate([stats["removed_at"], stats["special_until"]])
+  return stats["step"] >= jnp.max(last)
