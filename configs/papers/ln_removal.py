@@ -13,8 +13,8 @@ For each of five seeds a GPT-2 of four blocks learns plays of Shakespeare for
 rate, falling to its half as in the official code: as it is; with its norms
 removed by the official order, from step 20 to 78, first tokens to step 90; with
 the official loss on deviations, too; and with all norms removed at step 20.
-Losses are of held-out bytes: after the last step, and the largest of those after
-every 20 steps.
+Losses are of held-out bytes: after the last step, and the largest of those that
+are taken every 20 steps.
 """
 
 from collections.abc import Mapping, Sequence

@@ -24,7 +24,9 @@ def obstacle(layer: NormLayer) -> str:
   assert layer.norm.is_linear_fn is not None
   found = layer.norm.is_linear_fn(own_variables(layer))
   if isinstance(found, Tracer):
-    return "whether it is linear yet only its statistics say; fold a trained model"
+    return (
+      "whether it is linear yet only its statistics say; fold a trained model"
+    )
   if found:
     return ""
   step = int(own_variables(layer)["stats"]["step"])
@@ -80,8 +82,8 @@ def stock_layer_norms[Model: nnx.Module](model: Model) -> Model:
   ]
   if not sites:
     raise errors.UserError(
-      f"stock_layer_norms: {type(model).__name__} has no {fake_layer_norm.NAME};"
-      " needed: a model that was trained after remove_norms."
+      f"stock_layer_norms: {type(model).__name__} has no"
+      f" {fake_layer_norm.NAME}; needed: a model trained after remove_norms."
     )
   for path, layer in sites:
     options = layer.norm.options
@@ -95,16 +97,14 @@ def stock_layer_norms[Model: nnx.Module](model: Model) -> Model:
     layer.scale.set_value(scale.astype(layer.scale[...].dtype))
     leave(
       layer,
-      norms.make(
-        "layer_norm", eps=_LARGE_EPS, use_bias=options["use_bias"]
-      ),
+      norms.make("layer_norm", eps=_LARGE_EPS, use_bias=options["use_bias"]),
       keep=("scale", "bias"),
     )
   return watched.unwatch(made)
 
 
 def leave(layer: NormLayer, norm: norms.Norm, keep: tuple[str, ...]) -> None:
-  """Makes it a plain layer of another norm, of whose variables it keeps some."""
+  """Makes it a plain layer of another norm; it keeps some variables."""
   for names in own_variables(layer).values():
     for name in names:
       if name not in keep:

@@ -65,9 +65,7 @@ class Schedule(NamedTuple):
 
 # As config.py has them: weight decay 0.01, cosine, gradients clipped at 1.
 SCHEDULES: Mapping[str, Schedule] = {
-  "gpt2_small": Schedule(
-    20, 2, 2, 3, 2, 10, 0.9**12, 0.0, 300, 6e-4, 3e-4, 20
-  ),
+  "gpt2_small": Schedule(20, 2, 2, 3, 2, 10, 0.9**12, 0.0, 300, 6e-4, 3e-4, 20),
   "gpt2_small_aux": Schedule(
     20, 2, 2, 3, 2, 10, 0.9**16, 0.1, 300, 6e-4, 3e-4, 25
   ),

@@ -116,7 +116,7 @@ def _end_tokens() -> Array | None:
 def spread(
   x_btd: Array, end_bt: Array | None = None, mask_bt: Array | None = None
 ) -> Array:
-  """mean (std - stop_gradient(mean std))^2 of the deviations of tokens.
+  """Mean (std - stop_gradient(mean std))^2 of the deviations of tokens.
 
   The outer mean is over all real tokens, the inner one over those that are
   neither the first nor an end token.

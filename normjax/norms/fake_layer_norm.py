@@ -84,9 +84,7 @@ def fake_layer_norm(
   """
   validate.number(NAME, "eps", eps, above=0)
   validate.number(NAME, "momentum", momentum, least=0, most=1)
-  validate.flags(
-    NAME, use_bias=use_bias, use_scale=use_scale, centred=centred
-  )
+  validate.flags(NAME, use_bias=use_bias, use_scale=use_scale, centred=centred)
   return base.Norm(
     name=NAME,
     options={
@@ -154,7 +152,7 @@ def _apply(
 
 
 def centre_and_squares(x: Array, centred: bool) -> tuple[Array, Array]:
-  """x less its mean, and its variance, (…, 1); or x and its mean square."""
+  """X less its mean, and its variance, (…, 1); or x and its mean square."""
   if not centred:
     return x, moments.mean_square(x, (-1,))
   mean, variance = moments.mean_and_variance(x, (-1,))
