@@ -14,7 +14,8 @@ from flax import nnx
 
 from normjax import errors, validate
 from normjax.convert import watched
-from normjax.nn import neighbours, start
+from normjax.nn import neighbours
+from normjax.nn import start as start_lib
 from normjax.nn.neighbours import Neighbours
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.paths import TwoPathNorm
@@ -22,6 +23,7 @@ from normjax.nn.variables import attach_variables
 from normjax.norms import Norm, fake_layer_norm
 
 ASKED = "remove_norms"
+INPUT_NORM = "_input_norm"  # How the paths of norms before branches end.
 
 
 class Schedule(NamedTuple):
@@ -90,7 +92,7 @@ SCHEDULES: Mapping[str, Schedule] = {
 }
 
 
-def remove_norms(
+def remove_norms_step(
   schedule: str = "gpt2_small",
   start: int | None = None,
   feed_forward_gap: int | None = None,
@@ -102,7 +104,7 @@ def remove_norms(
   deviation_loss: float | None = None,
   end_token: int | None = None,
   special_first: bool = True,
-) -> start.StartStep:
+) -> start_lib.StartStep:
   """Fine-tuning during which each norm becomes linear, arXiv:2507.02559.
 
   Each layer_norm of the stream (or rms_norm, which the paper has not) becomes
@@ -164,18 +166,14 @@ def remove_norms(
   chosen = base._replace(**given)
 
   def change(model: nnx.Module) -> nnx.Module:
-    return prepare(
+    return remove_norms(
       model, chosen, end_token=end_token, special_first=special_first
     )
 
-  return _step(change)
+  return start_lib.of_module(change)
 
 
-def _step(change) -> start.StartStep:
-  return start.of_module(change)
-
-
-def prepare[Model: nnx.Module](
+def remove_norms[Model: nnx.Module](
   model: Model,
   schedule: Schedule,
   *,
@@ -187,14 +185,14 @@ def prepare[Model: nnx.Module](
   Args:
     model: stays as it is.
     schedule: when they go.
-    end_token: see `remove_norms`.
-    special_first: see `remove_norms`.
+    end_token: see `remove_norms_step`.
+    special_first: see `remove_norms_step`.
 
   Raises:
-    UserError: see `remove_norms`.
+    UserError: see `remove_norms_step`.
   """
   made = nnx.clone(model)
-  sites = _sites(made)
+  sites = norm_sites(made)
   steps = removal_steps(sites, schedule)
   last = max(max(pair) for pair in steps.values())
   end = last + schedule.end_delay if end_token is not None else 0
@@ -202,7 +200,8 @@ def prepare[Model: nnx.Module](
   until = [end, first if special_first else 0]
   for path, beside in sites.items():
     layer = neighbours.module_at(made, path)
-    _make_fake(layer, _fake_of(path, layer.norm, schedule.momentum))
+    layer.norm = _fake_of(layer.norm, schedule.momentum)
+    attach_variables(layer, {"stats": layer.norm.init((1,))["stats"]})
     layer.removed_at.set_value(jnp.asarray(steps[path], jnp.int32))
     layer.special_until.set_value(jnp.asarray(until, jnp.int32))
     if _feeds_attention_alone(beside):
@@ -222,7 +221,7 @@ def removal_steps(
   kinds: dict[str, list[str]] = {"attention": [], "feed_forward": []}
   final = []
   for path in sites:
-    kind = path.rpartition("/")[2].removesuffix("_input_norm")
+    kind = path.rpartition("/")[2].removesuffix(INPUT_NORM)
     kinds.get(kind, final).append(path)
   query_key = (
     schedule.start + len(kinds["feed_forward"]) * schedule.feed_forward_gap
@@ -245,7 +244,7 @@ def _feeds_attention_alone(beside: Neighbours) -> bool:
   return {"query", "value"} <= names <= {"query", "key", "value", "output_gate"}
 
 
-def _sites(model: nnx.Module) -> dict[str, Neighbours]:
+def norm_sites(model: nnx.Module) -> dict[str, Neighbours]:
   """The norms that read the stream; all that there are.
 
   Raises:
@@ -292,8 +291,7 @@ def _norm_obstacles(path: str, layer: NormLayer) -> Iterator[str]:
       yield f"{path} has {name}={norm.options[name]!r}; needed: {plain!r}"
 
 
-def _fake_of(path: str, norm: Norm, momentum: float) -> Norm:
-  del path
+def _fake_of(norm: Norm, momentum: float) -> Norm:
   return fake_layer_norm.fake_layer_norm(
     eps=norm.options["eps"],
     momentum=momentum,
@@ -301,9 +299,3 @@ def _fake_of(path: str, norm: Norm, momentum: float) -> Norm:
     use_scale=norm.options["use_scale"],
     centred=norm.name == "layer_norm",
   )
-
-
-def _make_fake(layer: NormLayer, norm: Norm) -> None:
-  """The layer of the new norm, with the parameters that it has."""
-  layer.norm = norm
-  attach_variables(layer, {"stats": norm.init((1,))["stats"]})
