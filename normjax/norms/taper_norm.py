@@ -119,7 +119,9 @@ def _apply(
 
 def gate(stats) -> Array:
   """G at the step of the statistics: 1, then half a cosine, then 0."""
-  gone = (stats["step"] - stats["taper_from"]) / stats["taper_steps"]
+  dtype = stats["denominator"].dtype
+  steps = (stats["step"] - stats["taper_from"]).astype(dtype)
+  gone = steps / stats["taper_steps"].astype(dtype)
   return (1 + jnp.cos(jnp.pi * jnp.clip(gone, 0.0, 1.0))) / 2
 
 
