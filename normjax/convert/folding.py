@@ -140,10 +140,11 @@ def _fold_linear(
     return "nothing says that linear layers alone read it"
   matrix, offset = linear_norms.map_of(layer)
   has_offset = "bias" in own_variables(layer)["params"]
-  given = beside.factor * offset if has_offset else None
+  given = offset if has_offset else None
   if reason := reader_obstacle(model, beside, given, new_biases):
     return reason
-  give_to_readers(model, beside, None, offset if has_offset else None)
+  # Past the constant of the block: of the offset there, of x with the matrix.
+  give_to_readers(model, beside, None, given)
   for path in beside.readers:
     linear.map_inputs(neighbours.module_at(model, path), matrix)
   _leave_identity(layer)
