@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from normjax.nn import calling, given
+from normjax.nn import calling
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.paths import TwoPathNorm
@@ -83,8 +83,7 @@ def reduced(
       if path in by_path
     }
 
-  with given.context({}):
-    return measured(variables, inputs)
+  return measured(variables, inputs)
 
 
 def _inputs(tree: Any, place: str = "") -> dict[str, Array]:

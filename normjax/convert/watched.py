@@ -103,7 +103,11 @@ def _class(kind: type[nnx.Module]) -> type[nnx.Module]:
       _FOUND.get().append(spread(x_btd, _end_tokens(), mask))
     return kind.normalize_end(self, end, x_btd, mask=mask, **more)
 
-  members = {"__call__": call, "normalize_end": normalize_end}
+  members = {
+    "__call__": call,
+    "normalize_end": normalize_end,
+    "__module__": kind.__module__,
+  }
   if not hasattr(kind, "normalize_end"):
     del members["normalize_end"]
   return type(kind)(f"Watched{kind.__name__}", (kind,), members)
