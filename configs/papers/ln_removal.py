@@ -6,7 +6,7 @@ four sizes (arXiv:2507.02559, README). Expected here, before it was run: the
 same 0.1; and that removing all norms at one step ends worse than one block
 after the other, of which the paper has no number.
 Command: normjax reproduce ln_removal --scale=proxy
-Time: about 5 minutes on two cores, compilation included.
+Time: about 9 minutes of CPU time, compilation included.
 
 For each of five seeds a GPT-2 of four blocks learns plays of Shakespeare for
 600 steps of 1,024 bytes. From there it goes on for 200 steps, at the same peak
