@@ -9,12 +9,13 @@ from flax import nnx
 
 from normjax import errors, norms
 from normjax.convert import account as accounts
-from normjax.convert import linear
+from normjax.convert import linear, linear_norms, watched
 from normjax.convert.account import Account
 from normjax.nn import folding, neighbours, start
 from normjax.nn.conv_norm import ConvNorm
 from normjax.nn.neighbours import Neighbours
 from normjax.nn.norm_layer import NormLayer
+from normjax.nn.paths import TwoPathNorm
 from normjax.nn.variables import own_variables
 from normjax.norms import affine
 from normjax.types import Array
@@ -55,6 +56,7 @@ def fold[Model: nnx.Module](
   """
   folded = nnx.clone(model)
   done, left = _fold_all(folded, new_biases)
+  watched.unwatch(folded)
   if not done:
     raise errors.UserError(
       f"fold finds nothing in {type(model).__name__} that a linear layer can"
@@ -99,7 +101,7 @@ def _fold_one(
   model: nnx.Module, layer: NormLayer, beside: Neighbours, new_biases: bool
 ) -> str:
   """Folds one norm; or says why not."""
-  if type(layer) is not NormLayer:
+  if type(layer) not in (NormLayer, TwoPathNorm):
     return f"is a {type(layer).__name__}, with a way of its own"
   whole = layer.norm.traits.foldable
   if whole and beside.writer:
@@ -108,6 +110,8 @@ def _fold_one(
       return f"{beside.writer} {reason}"
     into_writer(layer, writer)
     return ""
+  if layer.norm.is_linear_fn is not None:
+    return _fold_linear(model, layer, beside, new_biases)
   if not (whole or layer.norm.traits.affine_last):
     return "its gain is not the last thing that it does"
   if not whole and not own_variables(layer)["params"]:
@@ -122,6 +126,28 @@ def _fold_one(
     return reason
   leave()
   give_to_readers(model, beside, gain, offset)
+  return ""
+
+
+def _fold_linear(
+  model: nnx.Module, layer: NormLayer, beside: Neighbours, new_biases: bool
+) -> str:
+  """Folds a norm that has become an affine map of all features of x."""
+  reason = linear_norms.obstacle(layer) or beside.obstacle
+  if reason:
+    return reason
+  if not beside.readers:
+    return "nothing says that linear layers alone read it"
+  matrix, offset = linear_norms.map_of(layer)
+  has_offset = "bias" in own_variables(layer)["params"]
+  given = offset if has_offset else None
+  if reason := reader_obstacle(model, beside, given, new_biases):
+    return reason
+  # Past the constant of the block: of the offset there, of x with the matrix.
+  give_to_readers(model, beside, None, given)
+  for path in beside.readers:
+    linear.map_inputs(neighbours.module_at(model, path), matrix)
+  _leave_identity(layer)
   return ""
 
 
@@ -194,11 +220,7 @@ def set_norm(
   layer: NormLayer, norm: norms.Norm, keep: Mapping[str, Any]
 ) -> None:
   """Makes it the layer of another norm, of whose variables it keeps some."""
-  for names in own_variables(layer).values():
-    for name in names:
-      if name not in keep:
-        delattr(layer, name)
-  layer.norm = norm
+  linear_norms.leave(layer, norm, tuple(keep))
 
 
 def _leave_identity(layer: NormLayer) -> None:

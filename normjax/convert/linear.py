@@ -9,6 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from normjax.nn.conv import Conv
 from normjax.nn.dense import Dense
@@ -85,6 +86,16 @@ def set_kernel(layer: Any, kernel: Array) -> None:
 def scale_inputs(layer: Any, gain: Array) -> None:
   """Makes y of x what it was of gain * x: kernel rows times the gain, (d,)."""
   set_kernel(layer, kernel_of(layer) * _along(gain, layer))
+
+
+def map_inputs(layer: Any, matrix: Array) -> None:
+  """Makes y of x what it was of x @ matrix, (d, d)."""
+  kernel = kernel_of(layer)
+  inputs = input_axes(layer)
+  assert inputs == tuple(range(len(inputs))), "no convolution"
+  flat = kernel.reshape(matrix.shape[1], -1)
+  mapped = jnp.matmul(matrix, flat, precision=lax.Precision.HIGHEST)
+  set_kernel(layer, mapped.reshape(kernel.shape))
 
 
 def offset_outputs(layer: Any, offset: Array) -> Array:

@@ -22,6 +22,7 @@ from normjax.nn import (
 from normjax.nn import mixing as mixing_lib
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
+from normjax.nn.paths import Paths
 from normjax.nn.rotary import RotaryTable, rotate, table
 from normjax.nn.scale_vectors import NO_SCALE_VECTORS, ScaleVectors, gain_roles
 from normjax.nn.switches import HasNoise
@@ -280,7 +281,7 @@ class Attention(HasNoise):
 
   def __call__(
     self,
-    x_btd: Array,
+    x_btd: Array | Paths,
     *,
     train: modes.Train = None,
     mask_bt: Array | None = None,
@@ -290,7 +291,7 @@ class Attention(HasNoise):
     """Attends.
 
     Args:
-      x_btd: input of the branch.
+      x_btd: input of the branch; values may have one of their own.
       train: of the norms, and whether dropout is on.
       mask_bt: true at real tokens; the others are no keys, and enter no
         statistics. Their own outputs mean nothing.
@@ -304,6 +305,8 @@ class Attention(HasNoise):
     Raises:
       UserError: a mask of another shape, or dropout in training without a key.
     """
+    two = x_btd if isinstance(x_btd, Paths) else Paths(x_btd, x_btd)
+    x_btd = two.query_key
     attention_checks.check_mask(x_btd.shape, mask_bt)
     key = self.noise_key(train, key, dropout_rate=self.dropout_rate)
     if self.rope_theta and rotary is None:
@@ -316,8 +319,9 @@ class Attention(HasNoise):
       return layer(x, train=train, mask=mask_bt).reshape(x_bthk.shape)
 
     def read(reader: str) -> Array:
+      own_btd = two.value if reader == "value" else x_btd
       return self.scale_vectors.read(
-        self, reader, x_btd, train=train, mask=mask_bt
+        self, reader, own_btd, train=train, mask=mask_bt
       )
 
     def turn(x_bthk: Array) -> Array:

@@ -68,3 +68,8 @@ def to(norm: norms.Norm) -> Any:
   said = _GIVEN.get({})
   shared = said.get(DOMAIN) if norm.traits.num_domains else None
   return said.get(norm.name, shared)
+
+
+def of_name(name: str) -> Any:
+  """What a norm of this name is given here; None for nothing."""
+  return _GIVEN.get({}).get(name)

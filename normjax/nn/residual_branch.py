@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
 
 from normjax.nn import placement
@@ -10,11 +11,16 @@ from normjax.types import Array
 Fn = Callable[[Array], Array]
 
 
-def scaled(x: Array, gain: float | Array) -> Array:
-  """Multiplies x by a gain in the dtype of x; a static 1 costs nothing."""
+def scaled[Given](x: Given, gain: float | Array) -> Given:
+  """Multiplies by a gain in the dtype of x; a static 1 costs nothing.
+
+  Args:
+    x: an array, or the `nn.paths.Paths` that an input norm gave.
+    gain: a scalar, or of one entry per feature.
+  """
   if isinstance(gain, float | int) and gain == 1.0:
     return x
-  return x * jnp.asarray(gain, x.dtype)
+  return jax.tree.map(lambda leaf: leaf * jnp.asarray(gain, leaf.dtype), x)
 
 
 def taken(

@@ -43,12 +43,15 @@ class StartStep:
     check: (model, shapes of its variables) raises UserError where the step
       cannot be taken from there; called before anything is computed.
     name: begins the message of whatever goes wrong.
+    reads_inputs: whether `apply` takes a third argument, the inputs of the
+      run's first batch; None where only shapes are asked for.
   """
 
-  apply: Callable[[Structure, Variables], tuple[Structure, Variables]]
+  apply: Callable[..., tuple[Structure, Variables]]
   changes_structure: bool = True
   check: Callable[[Structure, Variables], None] = _fits
   name: str = "start step"
+  reads_inputs: bool = False
 
   def __post_init__(self):
     """Raises UserError for what cannot be called, such as another step."""
@@ -89,18 +92,30 @@ def of_module(
 
 
 def apply(
-  steps: Sequence[StartStep], model: Structure, variables: Variables
+  steps: Sequence[StartStep],
+  model: Structure,
+  variables: Variables,
+  inputs: Any = None,
 ) -> tuple[Structure, Variables]:
   """All steps, one after the other, on arrays.
 
+  Args:
+    steps: in order.
+    model: that the first one gets.
+    variables: its own.
+    inputs: of a batch, for steps that read some.
+
   Raises:
     UserError: what a step raises; a step that has changed the structure and
-      says that it does not.
+      says that it does not; no inputs for one that reads some.
   """
   for step in steps:
     with _naming(step):
       before = variables
-      model, variables = step.apply(model, variables)
+      read = (inputs,) if step.reads_inputs else ()
+      if step.reads_inputs and inputs is None:
+        raise errors.UserError("reads inputs of a batch; there is none here.")
+      model, variables = step.apply(model, variables, *read)
       if not step.changes_structure:
         check_same("must keep the structure, and does not", variables, before)
         variables = jax.tree.map(_in_place_of, before, variables)

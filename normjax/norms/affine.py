@@ -11,7 +11,7 @@ from normjax import errors, validate
 from normjax.norms import base, magnitude, moments
 from normjax.types import Array
 
-_NAMES = ("scale", "magnitude", "direction", "bias")
+NAMES = ("scale", "magnitude", "direction", "bias")
 # The options that say of a norm that it has neither.
 _NONE = {
   "use_scale": False,
@@ -122,7 +122,7 @@ def taken_from(
   )
   options = dict(norm.options)
   options |= {key: value for key, value in _NONE.items() if key in options}
-  kept = {k: v for k, v in params.items() if k not in _NAMES}
+  kept = {k: v for k, v in params.items() if k not in NAMES}
   return dataclasses.replace(norm, options=options), kept, gain, offset
 
 

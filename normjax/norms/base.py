@@ -86,6 +86,9 @@ class Norm:
     needs_key: whether `init` draws random numbers: init_fn then takes `key`.
     context_for_next_fn: `(variables, x, *, branch_gain, **options)` to what
       `context_for_next` returns; None where a norm tells the next one nothing.
+    is_linear_fn: `(variables)` to a boolean array: whether the norm is an
+      affine map of the features of x, the same for all tokens, from now on;
+      None for a norm that never is (of channels: the trait `foldable`).
     kernels: names of the parameters that are matrices, (inputs, outputs).
     without_activation_fn: makes what `without_activation` returns; for norms
       that contain one.
@@ -98,6 +101,7 @@ class Norm:
   apply_fn: Callable[..., tuple[Array, Mapping[str, Any]]]
   needs_key: bool = False
   context_for_next_fn: Callable[..., Any] | None = None
+  is_linear_fn: Callable[[Variables], Any] | None = None
   kernels: tuple[str, ...] = ()
   without_activation_fn: Callable[[], Norm] | None = dataclasses.field(
     default=None, compare=False

@@ -170,7 +170,9 @@ def recipe_and_initialize(
     if not (steps := steps or changes):
       return recipe.start(drawn.draw(hyper, batch), hyper)
     # Steps stay outside: what one reads from disk is no constant of a program.
-    _, variables = start.apply(steps, drawn.model, draw(hyper, batch))
+    inputs = None if batch is None else batch["inputs"]
+    drawn_variables = draw(hyper, batch)
+    _, variables = start.apply(steps, drawn.model, drawn_variables, inputs)
     start.check_same(
       "train.initialize_from: the last step gave another model than it"
       " announced",

@@ -4,6 +4,7 @@ from tests.faults.fault import Fault
 
 _EQUIVALENCE = "tests/convert/test_equivalence.py"
 _FOLDING = "tests/convert/test_folding.py"
+_REMOVAL = "tests/convert/test_removal.py"
 
 FAULTS = (
   Fault(
@@ -40,5 +41,19 @@ FAULTS = (
     "obstacle = _HANDED_ON",
     'obstacle = ""',
     f"{_FOLDING}::test_outputs_stay_and_nothing_is_slower[bhyt]",
+  ),
+  Fault(
+    "end tokens in the average deviation of the others",
+    "normjax/norms/fake_layer_norm.py",
+    'moved("std", ~(first | end))',
+    'moved("std", ~first)',
+    f"{_REMOVAL}::test_averages_are_of_real_tokens_that_are_not_special",
+  ),
+  Fault(
+    "values lose their norm with queries and keys",
+    "normjax/nn/paths.py",
+    "context=site._replace(path=path)",
+    "context=site",
+    f"{_REMOVAL}::test_values_keep_their_norm_while_queries_and_keys_have_lost_it",
   ),
 )
