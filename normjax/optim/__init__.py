@@ -38,6 +38,8 @@ TABLE: Mapping[str, str] = {
   "adamw_8bit": "normjax.optim.adam_8bit:adamw_8bit",
   "momentum_8bit": "normjax.optim.momentum_8bit:momentum_8bit",
   "lion_8bit": "normjax.optim.lion_8bit:lion_8bit",
+  "adamw_4bit": "normjax.optim.adam_4bit:adamw_4bit",
+  "adamw_fp8": "normjax.optim.adam_fp8:adamw_fp8",
   "lion": "normjax.optim.lion:lion",
   "lamb": "normjax.optim.lamb:lamb",
   "adafactor": "normjax.optim.adafactor:adafactor",
