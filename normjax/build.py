@@ -388,6 +388,7 @@ def _with_roles(
     ("dims", None, roles.dims),
     ("non_negative", "default", roles.non_negative_mask),
     ("exempt", groups.HEAD_NAMES, roles.outputs()),
+    ("momentum_on", groups.HEAD_NAMES, roles.outputs()),
     ("keep", groups.EMBEDDING_NAMES, roles.tables()),
     ("writers", groups.WRITER_NAMES, roles.writers()),
   )

@@ -43,7 +43,7 @@ def adamw(kind, w, gradient, steps, **options):
 
 
 def decayed_first(kind, w, gradient, steps, **options):
-  """torchao's AdamW: every leaf decays, before the step."""
+  """AdamW of torchao: every leaf decays, before the step."""
   del kind
   return references.adamw(
     "matrix", w, gradient, steps, **{"weight_decay": 1e-2, **options}

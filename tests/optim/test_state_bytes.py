@@ -41,10 +41,12 @@ BYTES = {
   "normalized_gd": 0,
   "normuon": 4 * ENTRIES + 4 * OUTPUTS,
   "racs": 4 * (INPUTS + OUTPUTS),
+  "scale": 0,
   "sgd": 4 * ENTRIES,
   "sgdp": 4 * ENTRIES,
   "sinkgd": 0,
   "soap": 8 * ENTRIES + 8 * (INPUTS**2 + OUTPUTS**2),
+  "stable_spam": 8 * ENTRIES,
   "swan": 0,
 }
 

@@ -8,8 +8,8 @@ neither jax nor normjax. One `<case>.npz` a case goes beside this file: the
 weights after some steps, how far float32 took them from float64, and `meta`
 (JSON): package, version or revision, options, a checksum of the inputs.
 The packages are on PyPI (`pip install torch adamp bitsandbytes`); Conda, Muon,
-SOAP and torchao are checkouts of github.com/jie040109/Conda, /KellerJordan/Muon,
-/nikhilvyas/SOAP and /pytorch/ao.
+SOAP and torchao are checkouts of github.com/jie040109/Conda,
+/KellerJordan/Muon, /nikhilvyas/SOAP and /pytorch/ao.
 """
 
 import argparse
