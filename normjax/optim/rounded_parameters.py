@@ -157,15 +157,17 @@ def rounded_parameters(
     TypeError: an inner that is no transform; at `init`, a leaf of another type.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax.numpy as jnp, optax
     >>> from normjax import optim
-    >>> tx = optim.rounded_parameters(optim.sgd(1e-4), "kahan")
-    >>> w = jnp.ones((), jnp.bfloat16)
-    >>> state = tx.init(w)
-    >>> for _ in range(1000):
-    ...   w, state = optim.apply(tx, jnp.ones_like(w), state, w)
-    >>> print(f"{w:.2f}")
-    0.90
+    >>> for rounding in ("nearest", "kahan"):
+    ...   tx = optim.rounded_parameters(optax.sgd(1e-3), rounding)
+    ...   w = jnp.ones((), jnp.bfloat16)
+    ...   state = tx.init(w)
+    ...   for _ in range(8):
+    ...     w, state = optim.apply(tx, jnp.ones_like(w), state, w)
+    ...   print(f"{w:.3f}")
+    1.000
+    0.992
   """
   method = "rounded_parameters"
   add = validate.choose(method, "rounding", rounding, ROUNDINGS)

@@ -336,7 +336,7 @@ def evaluation_variables(recipe: Recipe, state: State) -> dict[str, PyTree]:
         " own; allowed: 'trained'."
       )
     chosen, stats = state.average["params"], state.average["stats"]
-  params = frozen.put_back(state.params, chosen)
+  params = param_dtype.widen(frozen.put_back(state.params, chosen))
   return state.variables() | {"params": params, "stats": stats}
 
 
