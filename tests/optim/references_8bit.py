@@ -45,8 +45,9 @@ def adamw(kind, w, gradient, steps, **options):
 def decayed_first(kind, w, gradient, steps, **options):
   """AdamW of torchao: every leaf decays, before the step."""
   del kind
+  numbers = {k: v for k, v in options.items() if not isinstance(v, str)}
   return references.adamw(
-    "matrix", w, gradient, steps, **{"weight_decay": 1e-2, **options}
+    "matrix", w, gradient, steps, **{"weight_decay": 1e-2, **numbers}
   )
 
 
@@ -189,6 +190,14 @@ CASES = (
     "adamw_4bit",
     decayed_first,
     like="adam_8bit",
+    variants=(
+      {},
+      {
+        **{"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3},
+        **{"signed_code": "nf4", "unsigned_code": "dynamic4"},
+        "unsigned_rounding": "preconditioner",
+      },
+    ),
     rounding=1e-5,
     bad={
       "signed_code": (("linear4", ValueError), (4, ValueError)),

@@ -58,7 +58,7 @@ def test_maps():
   ("shape", "block_layout"), [((6, 10), "rows"), ((3, 4, 6), "flat")]
 )
 def test_equals_transcription(code, signed, shape, block_layout):
-  """The nearest value of each block, ties up; two codes per byte, high first."""
+  """The nearest value, ties up, relative to the largest of each block."""
   x = support.normal(*shape, seed=1)
   x = x if signed else jnp.abs(x)
   stored = optim.quantize_blockwise(
@@ -209,7 +209,9 @@ def test_calibrated_scales():
   left = round_trip(v, 16, False, code="dynamic4_nonzero", rounding=rounding)
   for x, y in zip(v.reshape(-1, 16), left.reshape(-1, 16), strict=True):
     # Two sums of 16 terms, and the scale, in float32.
-    assert float(x @ (y - x)) == pytest.approx(0, abs=40 * 2**-24 * float(x @ x))
+    assert float(x @ (y - x)) == pytest.approx(
+      0, abs=40 * 2**-24 * float(x @ x)
+    )
 
 
 @pytest.mark.parametrize(

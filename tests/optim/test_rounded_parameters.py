@@ -47,7 +47,11 @@ def test_what_bfloat16_represents_stays():
 
 
 def test_signs_are_alike():
-  w, u, b = support.normal(64).astype(jnp.bfloat16), support.normal(64), bits(64)
+  w, u, b = (
+    support.normal(64).astype(jnp.bfloat16),
+    support.normal(64),
+    bits(64),
+  )
   np.testing.assert_array_equal(
     optim.add_stochastically(-w, -u, b), -optim.add_stochastically(w, u, b)
   )
