@@ -61,9 +61,8 @@ def test_a_model_says_which_is_the_head():
     configure.load("configs/default.py"),
     support.DECODER | {"optimizer.name": "scale"},
   )
-  recipe, initialize = program.recipe_and_initialize(config)
+  _, initialize = program.recipe_and_initialize(config)
   state = jax.eval_shape(initialize, build.hyper(config))
-  del recipe
   matrices = [
     x.shape for x in jax.tree.leaves(state.optimizer_state) if x.ndim > 1
   ]
