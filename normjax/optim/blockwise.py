@@ -121,25 +121,17 @@ def quantize_blockwise(
       f"{method}: x has shape {x.shape}; {code!r} keeps two entries per byte,"
       " and needs an even last axis."
     )
-  if code != DYNAMIC8:
-    *numbers, calibrated = rounding
+  form = codes.form(dispatch.target(x))
+  *numbers, calibrated = rounding
 
-    def quantize(x, numbers):
-      given = codebooks.Rounding(*numbers, calibrated)
-      return codebooks.quantize(
-        x, block_size, signed, block_layout, code, given
-      )
-
-    args = (x, numbers)
-  else:
-    form = codes.form(dispatch.target(x))
-
-    def quantize(x):
+  def quantize(x, numbers):
+    if code == DYNAMIC8:
       return codes.quantize(
         x, block_size, signed, block_layout, sign_repair, form
       )
-
-    args = (x,)
+    uniform, correction, eps = numbers
+    given = codebooks.Rounding(uniform, correction, eps, calibrated)
+    return codebooks.quantize(x, block_size, signed, block_layout, code, given)
 
   spec = meshes.leaf_spec(x)
   like: Any = x
@@ -153,7 +145,9 @@ def quantize_blockwise(
     # A shard of a row holds parts of blocks: each device has all its scales.
     spec[-1] = None
   whole_blocks: Any = PartitionSpec(*spec)
-  return meshes.automatic(quantize, args, like=Quantized(like, whole_blocks))
+  return meshes.automatic(
+    quantize, (x, numbers), like=Quantized(like, whole_blocks)
+  )
 
 
 def dequantize_blockwise(

@@ -35,7 +35,7 @@ def _dynamic(signed: bool) -> np.ndarray:
 def _closed() -> np.ndarray:
   """The signed dynamic map with -1 in place of the negative next to 0."""
   values = _dynamic(signed=True)
-  return np.concatenate([np.float32([-1]), values[:6], values[7:]])
+  return np.concatenate([-values[-1:], values[:6], values[7:]])
 
 
 # QLoRA's NormalFloat, rounded as nubank/adamw4bit has it.
@@ -50,7 +50,7 @@ _NF4 = (
 MAPS: Mapping[str, tuple[np.ndarray | None, np.ndarray | None]] = {
   "dynamic4": (_dynamic(signed=True), _dynamic(signed=False)),
   "dynamic4_closed": (_closed(), None),
-  "nf4": (np.float32(_NF4), None),
+  "nf4": (np.array(_NF4, np.float32), None),
   "linear4": (None, np.arange(1, 17, dtype=np.float32) / 16),
   "dynamic4_nonzero": (None, _dynamic(signed=False)[1:]),
 }

@@ -6,7 +6,7 @@ dim); q, k, v kernels of attention may be (d, h, k) and its output (h, k, d).
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -205,7 +205,7 @@ def resolve(
   if spec is torch_dims:
     spec = _OF_TORCH.get(default, torch_dims)
   elif isinstance(spec, Matrices):
-    others = {channel_dims: spec.channels, map_dims: spec.maps}
+    others: _Defaults = {channel_dims: spec.channels, map_dims: spec.maps}
     spec = others.get(default, spec)
   tree = spec(params) if groups.is_function(spec) else spec
   entries = groups.align("dims", tree, params, is_leaf=_is_entry)
@@ -215,8 +215,12 @@ def resolve(
   ]
 
 
+_Defaults = Mapping[Callable[[PyTree], PyTree], Callable[[PyTree], PyTree]]
 # What `torch_dims` stands for where a default is another than `default_dims`.
-_OF_TORCH = {channel_dims: _torch_channel_dims, map_dims: _torch_map_dims}
+_OF_TORCH: _Defaults = {
+  channel_dims: _torch_channel_dims,
+  map_dims: _torch_map_dims,
+}
 
 
 def axes(entry: MatrixDims) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -48,12 +48,14 @@ def scale_by_columns(
   validate.scalars(method, eps=eps)
   of_maps = dims_lib.maps(dims)
 
+  def has(path):
+    return momentum_on is not None and bool(re.fullmatch(momentum_on, path))
+
   def rows(tree):
-    """(path, leaf, its dims or None), whether it has a momentum; by leaf."""
+    """Leaf, its dims or None, whether it has a momentum."""
     entries = dims_lib.resolve(of_maps, tree)
     for (path, leaf), entry in zip(groups.leaves(tree), entries, strict=True):
-      found = entry is not None and momentum_on is not None
-      yield leaf, entry, found and bool(re.fullmatch(momentum_on, path))
+      yield leaf, entry, entry is not None and has(path)
 
   def init(params):
     groups.check_leaves(method, params)

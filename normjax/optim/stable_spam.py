@@ -99,7 +99,7 @@ def scale_by_stable_spam(
     later = (count - 1) % period + 2
     return since, jnp.where(resets & (count > period), later, count), is_reset
 
-  def move(g, m, v, threshold, norm, square, count):
+  def move(count, g, m, v, threshold, norm, square):
     dtype = g.dtype
     since, seen, is_reset = counters(count)
     if not official_reset:
@@ -139,7 +139,7 @@ def scale_by_stable_spam(
       [
         new.astype(old.dtype)
         for new, old in zip(
-          move(*(safe.promote(x) for x in row), count), row, strict=True
+          move(count, *map(safe.promote, row)), row, strict=True
         )
       ]
       for row in zip(*columns, strict=True)
