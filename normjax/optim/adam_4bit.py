@@ -79,14 +79,13 @@ def scale_by_adam_4bit(
     return safe.bias_correction(b2, fresh.count, jnp.float32), eps
 
   def reread(fresh, stored):
-    first, second = (
-      safe.bias_correction(b, fresh.count, jnp.float32) for b in (b1, b2)
-    )
-    return jax.tree.map(
-      lambda m, v: safe.divide(m / first, jnp.sqrt(v / second) + eps),
-      fresh.mu,
-      stored.nu,
-    )
+    def direction(m, v):
+      first, second = (
+        safe.bias_correction(b, fresh.count, m.dtype) for b in (b1, b2)
+      )
+      return safe.divide(m / first, jnp.sqrt(v / second) + eps)
+
+    return jax.tree.map(direction, fresh.mu, stored.nu)
 
   return hold(method, adam, held, correction=correction, reread=reread)
 

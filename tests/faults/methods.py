@@ -186,8 +186,7 @@ FAULTS = (
     "normjax/optim/codebooks.py",
     "return (pairs[..., 0] << 4) | pairs[..., 1]",
     "return (pairs[..., 1] << 4) | pairs[..., 0]",
-    "tests/optim/test_codebooks.py::"
-    "test_the_first_of_two_is_in_the_high_half",
+    "tests/optim/test_codebooks.py::test_the_first_of_two_is_in_the_high_half",
   ),
   Fault(
     "second moments rounded in their own space",
