@@ -61,6 +61,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # Sums are float32. Optimizers state their own; bfloat16 compute has hardly
   # any such product. run.json says what it was.
   config.train.matmul_precision = "float32"
+  # What parameters are held in; they are read as float32, which gradients and
+  # moments are in too. In bfloat16 an update below a 256th of its weight is
+  # lost, unless it is rounded at random ("stochastic") or what is lost is kept
+  # ("kahan", 2 bytes more): optim.rounded_parameters.
+  config.train.param_dtype = "float32"  # or bfloat16
+  config.train.param_rounding = "nearest"  # or stochastic, kahan
   config.train.label_smoothing = 0.0
   config.train.z_loss = 0.0  # times mean(logsumexp(logits)^2)
   # Mixup (arXiv:1710.09412) and CutMix (arXiv:1905.04899) of images, as timm

@@ -372,10 +372,7 @@ def matrix_dims(config: configure.ConfigDict, params: Any, roles: Roles) -> Any:
 def _with_roles(
   name: str, options: dict[str, Any], roles: Roles | None
 ) -> dict[str, Any]:
-  """The options; those that ask what a parameter is, answered by roles.
-
-  That is where the option is what an optimizer goes by names for.
-  """
+  """The options; where one asks names what a parameter is, roles answer."""
   from normjax import optim
   from normjax.optim import groups
 
@@ -388,6 +385,7 @@ def _with_roles(
     ("dims", None, roles.dims),
     ("non_negative", "default", roles.non_negative_mask),
     ("exempt", groups.HEAD_NAMES, roles.outputs()),
+    ("momentum_on", groups.HEAD_NAMES, roles.outputs()),
     ("keep", groups.EMBEDDING_NAMES, roles.tables()),
     ("writers", groups.WRITER_NAMES, roles.writers()),
   )

@@ -57,6 +57,8 @@ FIELDS: Mapping[str, Field] = {
   "train.others_frozen": _FLAG,
   "train.precision": _one_of("float32", "bfloat16"),
   "train.matmul_precision": _one_of("float32", "tf32", "bfloat16", "default"),
+  "train.param_dtype": _one_of("float32", "bfloat16"),
+  "train.param_rounding": _one_of("nearest", "stochastic", "kahan"),
   # At 1 the targets would have no weight at all.
   "train.label_smoothing": _scalar(0, 1, below=True),
   "train.z_loss": _scalar(0),

@@ -50,6 +50,8 @@ OPTIONAL: dict[str, Any] = {
   "train.mixup_mode": "batch",
   "train.mixup_probability": 1.0,
   "train.mixup_switch_probability": 0.5,
+  "train.param_dtype": "float32",
+  "train.param_rounding": "nearest",
   "log.wandb_project": "",
   "log.wandb_group": "",
   "log.wandb_name": "",

@@ -344,7 +344,9 @@ _BY_NAME: Mapping[str, tuple[Callable[[Any], bool], str]] = {
   **dict.fromkeys(
     ("mu_dtype", "nu_dtype", "ns_dtype"), (_dtype, "a floating-point dtype")
   ),
-  **dict.fromkeys(("keep", "exempt"), (_pattern, "a regular expression")),
+  **dict.fromkeys(
+    ("keep", "exempt", "momentum_on"), (_pattern, "a regular expression")
+  ),
   **dict.fromkeys(("fallback", "inner"), (is_transform, "an optax transform")),
 }
 _IS_FLAG = (_flag, "True, False")

@@ -46,12 +46,16 @@ LEARNING_RATES = {
   "adam_8bit": 3e-3,
   "adamp": 3e-3,
   "adamw": 3e-3,
+  "adamw_4bit": 3e-3,
   "adamw_8bit": 3e-3,
+  "adamw_fp8": 3e-3,
   "lamb": 1e-2,
   "lion": 1e-3,
   "lion_8bit": 1e-3,
   "momentum_8bit": 0.1,
+  "scale": 3e-3,
   "sinkgd": 0.04,
+  "stable_spam": 3e-3,
   "swan": 0.04,
 }
 OPTIONS = {

@@ -282,6 +282,7 @@ class Roles:
         params, lambda role: role.dims, dims_lib.channel_dims
       ),
       inner=lambda params: self._tree(params, _inner, by_name),
+      maps=lambda params: self._tree(params, _map, dims_lib.map_dims),
     )
 
   def matrices(self, tree: PyTree) -> dict[str, Array]:
@@ -344,6 +345,12 @@ def _hidden(role: roles.Role) -> MatrixDims | None:
   """The matrices of the first layer and of the hidden ones."""
   outer = role.layer == "output" or role.kind in roles.TABLE_KINDS
   return None if outer else role.dims
+
+
+def _map(role: roles.Role) -> MatrixDims | None:
+  """All matrices; the inputs of a table are its rows."""
+  is_table = role.kind in roles.TABLE_KINDS
+  return MatrixDims(-2, -1) if is_table else role.dims
 
 
 def _inner(role: roles.Role) -> MatrixDims | None:

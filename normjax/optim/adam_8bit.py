@@ -37,7 +37,7 @@ def _scalars(
   )
 
 
-def _adam(
+def guarded_adam(
   b1: float | Array, b2: float | Array, eps: float | Array
 ) -> optax.GradientTransformation:
   """Adam whose moments are 0 where the gradient is no good."""
@@ -68,6 +68,20 @@ def _adam(
   return optax.GradientTransformation(init, update)
 
 
+def without_bad(
+  method: str,
+  direction: optax.GradientTransformation,
+  learning_rate: optax.ScalarOrSchedule,
+  weight_decay: float | Array,
+  mask: Any,
+) -> optax.GradientTransformationExtraArgs:
+  """AdamW's steps; an entry whose gradient is no good stays where it is."""
+  step = compose.descend(
+    method, direction, learning_rate, weight_decay=weight_decay, mask=mask
+  )
+  return compose.finish(method, compose.skip_entries(step, rule.is_good), mask)
+
+
 @validate.options
 def scale_by_adam_8bit(
   b1: float | Array = 0.9,
@@ -88,7 +102,7 @@ def scale_by_adam_8bit(
   validate.betas("scale_by_adam_8bit", b1=b1, b2=b2)
   validate.scalars("scale_by_adam_8bit", eps=eps)
   return quantize_state(
-    _adam(b1, b2, eps),
+    guarded_adam(b1, b2, eps),
     block_size,
     min_size,
     block_layout=block_layout,

@@ -1,6 +1,7 @@
-"""8-bit block-wise dynamic quantisation: Dettmers et al., arXiv:2110.02861.
+"""Block-wise quantisation: Dettmers et al., arXiv:2110.02861.
 
-The map, the rounding and the sign repair are those of bitsandbytes.
+The 8-bit map, its rounding and the sign repair are those of bitsandbytes;
+`codebooks` has the codes of 4 bits and of FP8, and says whose they are.
 """
 
 from typing import Any
@@ -11,8 +12,9 @@ from jax.typing import DTypeLike
 
 from kernels_pallas import codes, dispatch
 from kernels_pallas.codes import Quantized, dynamic_map
-from normjax import validate
-from normjax.optim import groups, meshes
+from normjax import errors, validate
+from normjax.optim import codebooks, groups, meshes
+from normjax.optim.codebooks import DYNAMIC8
 from normjax.types import Array
 
 __all__ = [
@@ -25,10 +27,31 @@ __all__ = [
 LAYOUTS = ("rows", "flat")
 
 
-def check(method: str, block_size: Any, block_layout: Any) -> None:
-  """Checks the options of a block, as for `quantize_blockwise`."""
+def check(method: str, block_size: Any, block_layout: Any, *codes: str) -> None:
+  """Checks the options of a block, as for `quantize_blockwise`.
+
+  Args:
+    method: for messages.
+    block_size: as there, and even where a code has 4 bits.
+    block_layout: as there.
+    *codes: names of codes that are known to be some.
+  """
   validate.count(method, "block_size", block_size)
   validate.choice(method, "block_layout", block_layout, LAYOUTS)
+  packed = [code for code in codes if codebooks.bits(code) == 4]
+  if packed and block_size % 2:
+    validate.refuse(
+      method,
+      "block_size",
+      block_size,
+      f"an even int, since two entries of {packed[0]!r} share a byte",
+    )
+
+
+def check_code(method: str, name: str, code: Any, signed: bool) -> None:
+  """Checks the name of a code."""
+  known = codebooks.SIGNED if signed else codebooks.UNSIGNED
+  validate.choice(method, name, code, known)
 
 
 def quantize_blockwise(
@@ -38,14 +61,29 @@ def quantize_blockwise(
   *,
   block_layout: str = "rows",
   sign_repair: bool = False,
+  code: str = DYNAMIC8,
+  rounding: codebooks.Rounding = codebooks.NEAREST,
 ) -> Quantized:
-  """Rounds x to 8 bits, relative to the largest magnitude of its block.
+  """Rounds x to 8 or 4 bits, relative to the largest of its block.
 
       absmax_b = max_i |x_bi|;  code_bi = argmin_c |map_c - x_bi / absmax_b|
 
   arXiv:2110.02861, section 2.1, in float32. A tie between two values takes the
   lower code, as in bitsandbytes' kernels; the midpoint is rounded to float32.
   The map has no -1: an extreme entry that is negative shrinks to 0.993 of it.
+
+  Other codes, whose ties go up as in torchao:
+
+      dynamic4          0, 1, +-(.0055 .0325 .0775 .2125 .4375 .6625 .8875); no
+                        -1: a negative extreme shrinks by 11 % each time that it
+                        is rounded, to .303 in ten times. Without signs: 0 and
+                        15 values from .00325 to 1.
+      dynamic4_closed   the same with -1 in place of -.0055
+      nf4               QLoRA's NormalFloat, with 0, 1 and -1
+      linear4           1/16, 2/16, …, 1; no 0, so that what is small beside
+                        its block's largest becomes a 16th of that
+      dynamic4_nonzero  dynamic4 without signs and without 0
+      e4m3              FP8, whose 448 is the largest of a block
 
   NaN and infinite entries are stored as 0 and do not count in absmax; without
   signs so are negative ones. A block of zeros has absmax 0.
@@ -58,33 +96,58 @@ def quantize_blockwise(
       two rows and shards of whole blocks are quantised apart; "flat" cuts x
       flattened in C order, as bitsandbytes does. The last block may be short.
     sign_repair: negative entries that round to 0 take the code below, -5.5e-7
-      of absmax, as in bitsandbytes' optimizers.
+      of absmax, as in bitsandbytes' optimizers; of "dynamic8" alone.
+    code: "dynamic8", or one of those above.
+    rounding: of 4 bits: to the nearest, or at random.
 
   Returns:
-    codes in the shape of x; absmax of shape (..., ceil(last / block_size)) or
-    (ceil(size / block_size),).
+    codes, uint8, in the shape of x, with half its last axis where there are two
+    per byte, the first in the high half; absmax of shape
+    (..., ceil(last / block_size)) or (ceil(size / block_size),), a 448th of it
+    for "e4m3".
 
   Raises:
-    UserError: a block size below 1, or another layout.
+    UserError: a block size below 1, another layout, a code that has no such
+      map, an odd last axis or block size with 4 bits.
     TypeError: another type.
   """
-  check("quantize_blockwise", block_size, block_layout)
+  method = "quantize_blockwise"
+  check_code(method, "code", code, signed)
+  check(method, block_size, block_layout, code)
   x = jnp.asarray(x)
-  groups.check_leaves("quantize_blockwise", x)
-
-  form = codes.form(dispatch.target(x))
-
-  def quantize(x):
-    return codes.quantize(
-      x, block_size, signed, block_layout, sign_repair, form
+  groups.check_leaves(method, x)
+  if not codebooks.packs(x.shape, code):
+    raise errors.UserError(
+      f"{method}: x has shape {x.shape}; {code!r} keeps two entries per byte,"
+      " and needs an even last axis."
     )
+  form = codes.form(dispatch.target(x))
+  *numbers, calibrated = rounding
 
-  spec = meshes.leaf_spec(x) if block_layout == "rows" else []
+  def quantize(x, numbers):
+    if code == DYNAMIC8:
+      return codes.quantize(
+        x, block_size, signed, block_layout, sign_repair, form
+      )
+    uniform, correction, eps = numbers
+    given = codebooks.Rounding(uniform, correction, eps, calibrated)
+    return codebooks.quantize(x, block_size, signed, block_layout, code, given)
+
+  spec = meshes.leaf_spec(x)
+  like: Any = x
+  if codebooks.bits(code) == 4:
+    if meshes.shard_shape(x)[-1] % 2:
+      spec[-1] = None  # A shard of a row would hold half a byte.
+    like = PartitionSpec(*spec)
+  if block_layout != "rows":
+    spec = []
   if spec and meshes.shard_shape(x)[-1] % block_size:
     # A shard of a row holds parts of blocks: each device has all its scales.
     spec[-1] = None
   whole_blocks: Any = PartitionSpec(*spec)
-  return meshes.automatic(quantize, (x,), like=Quantized(x, whole_blocks))
+  return meshes.automatic(
+    quantize, (x, numbers), like=Quantized(like, whole_blocks)
+  )
 
 
 def dequantize_blockwise(
@@ -94,6 +157,7 @@ def dequantize_blockwise(
   *,
   block_layout: str = "rows",
   dtype: DTypeLike | None = None,
+  code: str = DYNAMIC8,
 ) -> Array:
   """The array that `quantize_blockwise` stored with the same options.
 
@@ -103,19 +167,26 @@ def dequantize_blockwise(
     signed: as it was.
     block_layout: as it was.
     dtype: of the result; None takes float32.
+    code: as it was.
 
   Returns:
-    map[code] * absmax, in the shape of the codes.
+    map[code] * absmax, in the shape of what was quantised.
 
   Raises:
     UserError: options that cannot have been those of the quantizer.
     TypeError: another type.
   """
-  check("dequantize_blockwise", block_size, block_layout)
+  method = "dequantize_blockwise"
+  check_code(method, "code", code, signed)
+  check(method, block_size, block_layout, code)
 
   form = codes.form(dispatch.target(quantized.codes))
 
   def dequantize(quantized):
+    if code != DYNAMIC8:
+      return codebooks.dequantize(
+        quantized, block_size, signed, block_layout, code
+      )
     return codes.dequantize(quantized, block_size, signed, block_layout, form)
 
   x = meshes.automatic(dequantize, (quantized,), like=quantized.codes)

@@ -6,7 +6,7 @@ dim); q, k, v kernels of attention may be (d, h, k) and its output (h, k, d).
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,13 @@ from normjax.optim import groups, readings, siblings
 from normjax.optim.readings import MatrixDims
 from normjax.types import Array, PyTree
 
-__all__ = ["MatrixDims", "channel_dims", "default_dims", "torch_dims"]
+__all__ = [
+  "MatrixDims",
+  "channel_dims",
+  "default_dims",
+  "map_dims",
+  "torch_dims",
+]
 
 # What the functions of this file take as `dims`: None for the default.
 DimsSpec = PyTree | Callable[[PyTree], PyTree] | None
@@ -64,6 +70,15 @@ def channel_dims(params: PyTree) -> PyTree:
   return _by_rules(params, readings.EMBEDDING_UNITS, readings.FLAX)
 
 
+def map_dims(params: PyTree) -> PyTree:
+  """The matrix of every linear map, embeddings and heads too.
+
+  An embedding maps tokens to features: (vocab, dim) are inputs and outputs. In
+  `channel_dims` a token is a unit, that is, an output. Otherwise as there.
+  """
+  return _by_rules(params, readings.EMBEDDING_MAPS, readings.FLAX)
+
+
 def torch_dims(params: PyTree) -> PyTree:
   """`default_dims` for the layouts of PyTorch and Equinox: (out, in).
 
@@ -72,8 +87,8 @@ def torch_dims(params: PyTree) -> PyTree:
   Linear weights are (out, in), convolutions (out, in, *window); other axes, as
   of stacked layers, come first. Where a method's default is `channel_dims`,
   it stands for the same of this layout: embeddings (vocab, d) and heads have
-  units too. PyTorch's transposed convolutions, (in, out, *window), need
-  `MatrixDims` by hand.
+  units too; likewise for `map_dims`. PyTorch's transposed convolutions,
+  (in, out, *window), need `MatrixDims` by hand.
 
   Returns:
     A tree of the structure of params, its leaves `MatrixDims` or None.
@@ -86,6 +101,11 @@ def _torch_channel_dims(params: PyTree) -> PyTree:
   return _by_rules(params, readings.TORCH, outputs_first=True)
 
 
+def _torch_map_dims(params: PyTree) -> PyTree:
+  rules = readings.EMBEDDING_MAPS, readings.TORCH
+  return _by_rules(params, *rules, outputs_first=True)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Matrices:
   """What `dims` may be where the axes are known: a function for each question.
@@ -94,11 +114,13 @@ class Matrices:
     hidden: in place of `default_dims`.
     channels: in place of `channel_dims`.
     inner: `hidden` without the layer that reads the data.
+    maps: in place of `map_dims`.
   """
 
   hidden: Callable[[PyTree], PyTree]
   channels: Callable[[PyTree], PyTree]
   inner: Callable[[PyTree], PyTree]
+  maps: Callable[[PyTree], PyTree]
 
   def __call__(self, params: PyTree) -> PyTree:
     """As `hidden`."""
@@ -108,6 +130,16 @@ class Matrices:
 def inner(dims: DimsSpec) -> DimsSpec:
   """Without the layer that reads the data, where `dims` knows which it is."""
   return dims.inner if isinstance(dims, Matrices) else dims
+
+
+def maps(dims: DimsSpec) -> Callable[[PyTree], PyTree]:
+  """What `dims` says where None stands for `map_dims`, as a function."""
+
+  def function(params: PyTree) -> PyTree:
+    entries = resolve(dims, params, map_dims)
+    return jax.tree.structure(params).unflatten(entries)
+
+  return function
 
 
 def _is_entry(node: Any) -> bool:
@@ -170,16 +202,25 @@ def resolve(
     TypeError: an entry that is neither `MatrixDims` nor None.
   """
   spec = default if dims is None else dims
-  if spec is torch_dims and default is channel_dims:
-    spec = _torch_channel_dims
-  elif isinstance(spec, Matrices) and default is channel_dims:
-    spec = spec.channels
+  if spec is torch_dims:
+    spec = _OF_TORCH.get(default, torch_dims)
+  elif isinstance(spec, Matrices):
+    others: _Defaults = {channel_dims: spec.channels, map_dims: spec.maps}
+    spec = others.get(default, spec)
   tree = spec(params) if groups.is_function(spec) else spec
   entries = groups.align("dims", tree, params, is_leaf=_is_entry)
   return [
     _normalize(path, leaf, entry)
     for (path, leaf), entry in zip(groups.leaves(params), entries, strict=True)
   ]
+
+
+_Defaults = Mapping[Callable[[PyTree], PyTree], Callable[[PyTree], PyTree]]
+# What `torch_dims` stands for where a default is another than `default_dims`.
+_OF_TORCH: _Defaults = {
+  channel_dims: _torch_channel_dims,
+  map_dims: _torch_map_dims,
+}
 
 
 def axes(entry: MatrixDims) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Random matrices of the methods that project at random."""
+"""Random numbers of the methods that draw: of a leaf, at a step."""
 
 import zlib
 from collections.abc import Sequence
@@ -30,7 +30,32 @@ def normal(
   Returns:
     float32.
   """
+  return jax.random.normal(_key(path, number, seed), shape, jnp.float32)
+
+
+def uniform(
+  path: str,
+  shape: Sequence[int],
+  number: ArrayLike = 0,
+  *,
+  seed: int | Array = 0,
+) -> Array:
+  """Numbers in [0, 1) for a leaf; arguments as of `normal`."""
+  return jax.random.uniform(_key(path, number, seed), shape, jnp.float32)
+
+
+def bits(
+  path: str,
+  shape: Sequence[int],
+  number: ArrayLike = 0,
+  *,
+  seed: int | Array = 0,
+) -> Array:
+  """Integers in [0, 2^16) for a leaf, uint16; arguments as of `normal`."""
+  return jax.random.bits(_key(path, number, seed), shape, jnp.uint16)
+
+
+def _key(path: str, number: ArrayLike, seed: int | Array) -> Array:
   key = jax.random.key(seed, impl="threefry2x32")
   key = jax.random.fold_in(key, zlib.crc32(path.encode()))
-  key = jax.random.fold_in(key, number)
-  return jax.random.normal(key, shape, jnp.float32)
+  return jax.random.fold_in(key, number)

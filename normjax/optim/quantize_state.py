@@ -1,8 +1,12 @@
-"""The state of any transform in 8 bits: Dettmers et al., arXiv:2110.02861."""
+"""The state of any transform in 8 or 4 bits: Dettmers et al., arXiv:2110.02861.
 
+4-bit and FP8 states are those of torchao (pytorch/ao, BSD-3-Clause), whose
+4-bit maps are of arXiv:2309.01507; `codebooks` says what was read of each.
+"""
+
+import dataclasses
 import inspect
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +14,9 @@ import jax.numpy as jnp
 import optax
 
 from normjax import validate
-from normjax.optim import blockwise, compose, groups, meshes, safe
-from normjax.optim.blockwise import Quantized
-from normjax.types import PyTree
+from normjax.optim import blockwise, codebooks, compose, groups, meshes, safe
+from normjax.optim.held import ROUNDINGS, Code, Coding, Moment
+from normjax.types import Array, PyTree
 
 __all__ = ["quantize_state"]
 
@@ -20,8 +24,12 @@ BLOCK_SIZE = 256
 MIN_SIZE = 4096
 # Fields of optax's states that hold means or sums of squares.
 NON_NEGATIVE = ("nu", "nu_max", "sum_of_squares")
-# A short row has too few entries to share its absmax: 1 + 4/8 bytes each.
-_LEAST_BLOCK = 8
+# By bits: a block, and the codes of fields with signs and without, of
+# bitsandbytes and of torchao.
+DEFAULTS = {
+  8: (BLOCK_SIZE, codebooks.DYNAMIC8, codebooks.DYNAMIC8),
+  4: (128, "dynamic4", "linear4"),
+}
 
 
 class QuantizeState(NamedTuple):
@@ -29,34 +37,70 @@ class QuantizeState(NamedTuple):
 
   # The wrapped state, but each of its fields that is shaped as the parameters
   # is a `Quantized` of two such trees. `codes` has the leaf itself, and
-  # `absmax` MaskedNode, where a leaf is not held in 8 bits. Not a `Quantized`
+  # `absmax` MaskedNode, where a leaf is not held in few bits. Not a `Quantized`
   # in place of a leaf: NNX takes such a leaf apart.
   inner: PyTree
 
 
-def _fits(
-  path: str,
-  leaf: Any,
-  block_size: int,
-  min_size: int,
+class RoundedState(NamedTuple):
+  """The same where rounding draws random numbers."""
+
+  # Updates so far, shape=(), int32.
+  count: Array  # pyright: ignore[reportIncompatibleMethodOverride]
+  inner: PyTree
+
+
+def coding(
+  method: str,
+  *,
+  bits: int,
+  block_size: int | None,
+  min_size: int | None,
   block_layout: str,
   keep: str | None,
-) -> bool:
-  """Whether the state of this parameter is held in 8 bits."""
-  if not leaf.ndim or leaf.size < min_size:
-    return False
-  run = leaf.shape[-1] if block_layout == "rows" else leaf.size
-  if run < min(_LEAST_BLOCK, block_size):
-    return False
-  return keep is None or re.fullmatch(keep, path) is None
+  signed_code: str | None,
+  unsigned_code: str | None,
+  signed_rounding: str,
+  unsigned_rounding: str,
+  calibrated: bool = False,
+  roundings: Sequence[str] = ROUNDINGS,
+  **others: Any,
+) -> Coding:
+  """How a state is held, by the options of `quantize_state`, checked.
 
-
-def _sizes(
-  method: str, block_size: int | None, min_size: int | None
-) -> tuple[int, int]:
-  return (
-    validate.count(method, "block_size", block_size, default=BLOCK_SIZE),
+  `calibrated` is of `codebooks.Rounding`, for fields without signs; `roundings`
+  are those that these may have. Others are attributes of `Coding`.
+  """
+  validate.choice(method, "bits", bits, DEFAULTS)
+  block, signed_default, unsigned_default = DEFAULTS[bits]
+  found = []
+  for name, code, default, rounding, allowed in (
+    ("signed", signed_code, signed_default, signed_rounding, ROUNDINGS),
+    ("unsigned", unsigned_code, unsigned_default, unsigned_rounding, roundings),
+  ):
+    code = default if code is None else code
+    blockwise.check_code(method, f"{name}_code", code, name == "signed")
+    validate.choice(method, f"{name}_rounding", rounding, allowed)
+    if rounding != "nearest" and codebooks.bits(code) == 8:
+      validate.refuse(
+        method,
+        f"{name}_rounding",
+        rounding,
+        f"'nearest', since {name}_code={code!r} has 8 bits",
+      )
+    found.append(Code(code, name == "signed", rounding))
+  signed, unsigned = found
+  block_size = validate.count(method, "block_size", block_size, default=block)
+  blockwise.check(method, block_size, block_layout, signed.name, unsigned.name)
+  validate.traced_count(method, "seed", others.get("seed", 0), least=0)
+  return Coding(
+    block_size,
     validate.count(method, "min_size", min_size, least=0, default=MIN_SIZE),
+    block_layout,
+    keep,
+    signed,
+    dataclasses.replace(unsigned, calibrated=calibrated),
+    **others,
   )
 
 
@@ -66,62 +110,10 @@ def _check_names(**fields: Any) -> None:
       validate.refuse_type("quantize_state", name, value, "a sequence of names")
 
 
-def _is_quantized(node: Any) -> bool:
-  return isinstance(node, Quantized)
-
-
-def _is_masked(node: Any) -> bool:
-  return isinstance(node, optax.MaskedNode)
-
-
-def _entries(tree: PyTree) -> tuple[list[Any], Any]:
-  """Leaves and structure, where a MaskedNode is a leaf too."""
-  return jax.tree.flatten(tree, is_leaf=_is_masked)
-
-
-def _is_leaf(node: Any) -> bool:
-  return jax.tree_util.all_leaves([node])
-
-
-def _holds(parameter: Any, leaf: Any) -> bool:
-  """Whether a leaf of the state has a number for every entry."""
-  is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
-  return is_float and leaf.shape == parameter.shape
-
-
-def _is_field(params: PyTree, node: Any) -> bool:
-  """Whether a part of the state has an entry for every parameter.
-
-  A MaskedNode is that of all parameters in its place.
-  """
-  entries, structure = _entries(node)
-  try:
-    parts = structure.flatten_up_to(params)
-  except ValueError:
-    return False
-  if _is_leaf(params) and not _is_masked(node):
-    # Any array has the tree of a lone parameter.
-    return _holds(params, node)
-  pairs = zip(entries, parts, strict=True)
-  return all(_is_masked(entry) or _is_leaf(part) for entry, part in pairs)
-
-
-def _zip(structure: Any, pairs: Sequence[Quantized]) -> Quantized:
-  """Two trees from the pair of each leaf."""
-  return Quantized(
-    structure.unflatten([pair.codes for pair in pairs]),
-    structure.unflatten([pair.absmax for pair in pairs]),
-  )
-
-
-def _last(path: str) -> str:
-  return path.rpartition("/")[2]
-
-
 @validate.options
 def quantize_state(
   inner: optax.GradientTransformation,
-  block_size: int | None = BLOCK_SIZE,
+  block_size: int | None = None,
   min_size: int | None = MIN_SIZE,
   *,
   block_layout: str = "rows",
@@ -129,8 +121,14 @@ def quantize_state(
   unsigned: Sequence[str] = NON_NEGATIVE,
   exact: Sequence[str] = (),
   sign_repair: bool = True,
+  bits: int = 8,
+  signed_code: str | None = None,
+  unsigned_code: str | None = None,
+  signed_rounding: str = "nearest",
+  unsigned_rounding: str = "nearest",
+  seed: int | Array = 0,
 ) -> optax.GradientTransformationExtraArgs:
-  """Holds what `inner` remembers of each parameter in 8 bits.
+  """Holds what `inner` remembers of each parameter in 8 or 4 bits.
 
       u, s = inner.update(g, dequantize(state), w);  state = quantize(s)
 
@@ -144,11 +142,22 @@ def quantize_state(
   theirs, the others' second moments are rounded to 0, and their next steps are
   some 100 times too long, as with bitsandbytes. Clip gradients before.
 
+  In 4 bits the defaults are torchao's. A field with signs has no -1, so that a
+  block whose largest entry is negative shrinks by 11 % per rounding; one
+  without signs has no 0, so that what is below a 32nd of its block's largest
+  grows to a 16th of that, and steps there are too short, never too long. What
+  repairs them are other codes, roundings at random, or smaller blocks. FP8 is
+  `signed_code="e4m3", unsigned_code="e4m3"`. Two things are not torchao's:
+  it has no scale below 1e-12, which is the square of gradients of 3e-5 at
+  b2 = 0.999, and stores what it does not hold in the parameter's dtype.
+
   Args:
     inner: any transform whose state is a tree of arrays.
-    block_size: entries that share a float32 scale, >= 1; None stands for 256.
+    block_size: entries that share a float32 scale, >= 1, and even with 4 bits;
+      None stands for 256, or 128 with 4 bits.
     min_size: leaves with fewer entries, over all devices, stay in float32; so
-      do those with blocks below 8 entries. None stands for 4096.
+      do those with blocks below 8 entries, and, with 4 bits, those with an odd
+      last axis, which two entries per byte do not fill. None stands for 4096.
     block_layout: "rows" or "flat", see `quantize_blockwise`.
     keep: regular expression on parameter paths that stay in float32; the
       default is embeddings, whose 8-bit states the authors found unstable.
@@ -159,6 +168,16 @@ def quantize_state(
     exact: fields of the state that stay in float32, such as a copy of the
       parameters.
     sign_repair: see `quantize_blockwise`; for the signed fields.
+    bits: 8 or 4: what the defaults are of.
+    signed_code: of `quantize_blockwise`: None stands for "dynamic8", or
+      "dynamic4" with 4 bits; also "dynamic4_closed", "nf4", "e4m3".
+    unsigned_code: the same of fields without signs: "dynamic8", or "linear4"
+      with 4 bits; also "dynamic4", "dynamic4_nonzero", "e4m3".
+    signed_rounding: "nearest", or "stochastic", which is right on average; of
+      codes with 4 bits.
+    unsigned_rounding: the same. Never of a code that has a 0 and a second
+      moment: what is right on average in v is far from it in 1 / sqrt(v).
+    seed: of what is drawn, >= 0, may be traced.
 
   Returns:
     A transform; updates in the dtype of the gradients. NaN and infinite
@@ -169,112 +188,77 @@ def quantize_state(
     TypeError: an option or a leaf of another type.
   """
   method = "quantize_state"
-  block_size, min_size = _sizes(method, block_size, min_size)
-  blockwise.check(method, block_size, block_layout)
   _check_names(unsigned=unsigned, exact=exact)
+  held = coding(
+    method,
+    bits=bits,
+    block_size=block_size,
+    min_size=min_size,
+    block_layout=block_layout,
+    keep=keep,
+    signed_code=signed_code,
+    unsigned_code=unsigned_code,
+    signed_rounding=signed_rounding,
+    unsigned_rounding=unsigned_rounding,
+    non_negative=unsigned,
+    exact=exact,
+    sign_repair=sign_repair,
+    seed=seed,
+  )
+  return hold(method, inner, held)
+
+
+def hold(
+  method: str,
+  inner: optax.GradientTransformation,
+  held: Coding,
+  *,
+  correction: Callable[[PyTree], tuple[Any, Any]] | None = None,
+  reread: Callable[[PyTree, PyTree], PyTree] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+  """`inner` with its state held as `held` says.
+
+  Args:
+    method: for messages.
+    inner: the transform.
+    held: which leaves are held, and how.
+    correction: from its new state to `correction` and `eps` of
+      `codebooks.Rounding`; None where the rounding has none.
+    reread: from its new state, and from that as it was stored, to the
+      direction; None for the inner transform's, from what is not yet rounded.
+  """
   inner = optax.with_extra_args_support(inner)
-
-  def fits(path, leaf):
-    return _fits(path, leaf, block_size, min_size, block_layout, keep)
-
-  def is_signed(field: str) -> bool:
-    return field not in unsigned
-
-  def store(leaf, field):
-    signed = is_signed(field)
-    return blockwise.quantize_blockwise(
-      leaf,
-      block_size,
-      signed,
-      block_layout=block_layout,
-      sign_repair=sign_repair and signed,
-    )
-
-  def load(quantized, field):
-    return blockwise.dequantize_blockwise(
-      quantized, block_size, is_signed(field), block_layout=block_layout
-    )
+  draws = held.signed.draws or held.unsigned.draws
 
   def init(params):
     groups.check_leaves(method, params)
-    state = inner.init(jax.tree.map(safe.promote, params))
-
-    def is_field(node):
-      return _is_quantized(node) or _is_field(params, node)
-
-    by_path = dict(groups.leaves(params))
-
-    def convert(field, node):
-      if _is_quantized(node):  # By a quantize_state inside.
-        return Quantized(node, optax.MaskedNode())
-      pairs = [
-        store(leaf, field)
-        if not _is_masked(leaf)
-        and field not in exact
-        and _holds(by_path[path], leaf)
-        and fits(path, by_path[path])
-        else Quantized(leaf, optax.MaskedNode())
-        for path, leaf in groups.leaves(node, is_leaf=_is_masked)
-      ]
-      return _zip(_entries(node)[1], pairs)
-
-    flat = [
-      convert(_last(path), node) if is_field(node) else node
-      for path, node in groups.leaves(state, is_leaf=is_field)
-    ]
-    structure = jax.tree.structure(state, is_leaf=is_field)
-    return meshes.place(QuantizeState(structure.unflatten(flat)), params)
-
-  def widen(field, node):
-    if _is_masked(node.absmax):
-      return node.codes
-    codes, structure = _entries(node.codes)
-    scales, _ = _entries(node.absmax)
-    return structure.unflatten(
-      leaf if _is_masked(scale) else load(Quantized(leaf, scale), field)
-      for leaf, scale in zip(codes, scales, strict=True)
-    )
-
-  def narrow(field, tree, held):
-    """The tree with what `held` holds in 8 bits in 8 bits."""
-    if _is_masked(held.absmax):
-      return Quantized(tree, held.absmax)
-    leaves, structure = _entries(tree)
-    scales, _ = _entries(held.absmax)
-    pairs = [
-      Quantized(leaf, scale) if _is_masked(scale) else store(leaf, field)
-      for leaf, scale in zip(leaves, scales, strict=True)
-    ]
-    return _zip(structure, pairs)
+    wide = jax.tree.map(safe.promote, params)
+    state = held.init(inner.init(wide), wide)
+    count = jnp.zeros((), jnp.int32)
+    state = RoundedState(count, state) if draws else QuantizeState(state)
+    return meshes.place(state, params)
 
   def update(updates, state, params=None, **extra_args):
-    held = [
-      (_last(path) if _is_quantized(node) else None, node)
-      for path, node in groups.leaves(state.inner, is_leaf=_is_quantized)
-    ]
-    structure = jax.tree.structure(state.inner, is_leaf=_is_quantized)
-    wide = structure.unflatten(
-      node if field is None else widen(field, node) for field, node in held
-    )
-    direction, wide = inner.update(
+    direction, fresh = inner.update(
       jax.tree.map(safe.promote, updates),
-      wide,
+      held.widen(state.inner),
       None if params is None else jax.tree.map(safe.promote, params),
       **extra_args,
     )
-    new = structure.unflatten(
-      node if field is None else narrow(field, node, old)
-      for node, (field, old) in zip(
-        structure.flatten_up_to(wide), held, strict=True
-      )
-    )
-    return compose.cast_like(direction, updates), QuantizeState(new)
+    moment = None
+    if draws:
+      moment = Moment(state.count, *(correction(fresh) if correction else ()))
+      state = state._replace(count=optax.safe_increment(state.count))
+    stored = held.narrow(fresh, state.inner, moment)
+    if reread is not None:
+      direction = reread(fresh, held.widen(stored))
+    return compose.cast_like(direction, updates), state._replace(inner=stored)
 
   return optax.GradientTransformationExtraArgs(init, update)
 
 
 def describe_bits(
-  name: str, params: PyTree, options: Mapping[str, Any]
+  name: str, params: PyTree, options: Mapping[str, Any], bits: int = 8
 ) -> Mapping[str, str]:
   """Path of each leaf to `name` and the bits of its state.
 
@@ -282,14 +266,22 @@ def describe_bits(
     name: of the update.
     params: arrays, or their shapes and dtypes.
     options: those of `quantize_state` that are not its defaults.
+    bits: its own.
   """
-  defaults = inspect.signature(quantize_state).parameters
-  block_layout, keep = (
-    options.get(key, defaults[key].default) for key in ("block_layout", "keep")
-  )
-  sizes = _sizes(name, options.get("block_size"), options.get("min_size"))
-  chosen = *sizes, block_layout, keep
+  parameters = inspect.signature(quantize_state).parameters
+  taken = inspect.signature(coding).parameters
+  known = {key: parameters[key].default for key in taken if key in parameters}
+  known |= {key: value for key, value in options.items() if key in known}
+  held = coding(name, **{**known, "bits": bits, "unsigned_rounding": "nearest"})
+
+  def said(path, leaf):
+    kinds = [
+      codebooks.bits(code.name) if held.fits(path, leaf, code) else 32
+      for code in (held.signed, held.unsigned)
+    ]
+    return "- and ".join(map(str, dict.fromkeys(kinds)))
+
   return {
-    path: f"{name} ({8 if _fits(path, leaf, *chosen) else 32}-bit state)"
+    path: f"{name} ({said(path, leaf)}-bit state)"
     for path, leaf in groups.leaves(params)
   }

@@ -122,3 +122,5 @@ NOT_HIDDEN: Rules = ((groups.EMBEDDING_NAMES, NONE), (groups.HEAD_NAMES, NONE))
 EMBEDDING_UNITS: Rules = (
   (r"(.*/)?\w*embedding(_\d+)?", Kind({2: MatrixDims(-1, -2)})),
 )
+# An embedding as a linear map: its inputs are the tokens.
+EMBEDDING_MAPS: Rules = ((groups.EMBEDDING_NAMES, Kind({2: _IN_OUT})),)

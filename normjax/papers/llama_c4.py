@@ -226,6 +226,13 @@ def sinkgd(size: str) -> dict[str, Any]:
   )
 
 
+def scale(size: str) -> dict[str, Any]:
+  """Protocol "SCALE" of scale_minimalist: of 1B 2e-4, its vectors apart."""
+  if size == "1B":
+    return _optimizer("scale", learning_rate=2e-4, fallback_learning_rate=1e-3)
+  return _optimizer("scale", learning_rate=1e-3)
+
+
 def muon(size: str) -> dict[str, Any]:
   """Protocol "Muon, SOAP, Adafactor LLaMA" of conda: Moonlight's Muon."""
   del size

@@ -10,7 +10,7 @@ from normjax import objectives
 from normjax.metrics import Batch
 from normjax.nn import output as nn_output
 from normjax.procedures.base import Evaluated, Given, Learned
-from normjax.train import frozen
+from normjax.train import frozen, param_dtype
 from normjax.train.processes import distributed
 from normjax.train.state import State
 from normjax.types import Array, Hyper
@@ -30,11 +30,12 @@ def learn(
   """
   assert recipe.procedure is not None
   assert recipe.num_outputs is not None
+  params = param_dtype.widen(state.params)
   learned = recipe.procedure.gradients(
     Given(
       recipe.graphdef,
-      frozen.select(state.params, recipe.trained),
-      functools.partial(frozen.put_back, state.params),
+      frozen.select(params, recipe.trained),
+      functools.partial(frozen.put_back, params),
       state.stats,
       state.memory,
       state.step,

@@ -20,6 +20,7 @@ from normjax.train import (
   fit,
   layer_decay,
   mixup,
+  param_dtype,
   precision,
   schedules,
 )
@@ -129,6 +130,7 @@ def recipe_and_initialize(
   # Captures an immutable copy: the caller may go on editing its config.
   frozen = configure.override(config, {})
   average.check(frozen)
+  param_dtype.check(frozen)
   drawn = drawing.of(frozen)
   structure, shapes, roles = drawn.model, drawn.shapes, None
   if changes := _changes(config):
@@ -144,7 +146,9 @@ def recipe_and_initialize(
 
   recipe = train_step.Recipe(
     graphdef=structure,
-    make_optimizer=layer_decay.make_optimizer(frozen, roles),
+    make_optimizer=param_dtype.make_optimizer(
+      frozen, layer_decay.make_optimizer(frozen, roles)
+    ),
     schedule=schedules.of_block(configure.to_dict(config)["schedule"]),
     make_objective=lambda hyper: build.objective(frozen, hyper),
     accumulation_steps=config.train.accumulation_steps,
@@ -158,6 +162,7 @@ def recipe_and_initialize(
     ema_warmup=configure.optional(config, average.WARMUP),
     weights=configure.optional(config, average.WEIGHTS),
     matmul_precision=precision.choice(config),
+    param_dtype=configure.optional(config, param_dtype.DTYPE),
     **_learning(config),
   )
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)

@@ -12,7 +12,7 @@ class State(NamedTuple):
   """The state of a run; a checkpoint holds this and the clock."""
 
   step: Array  # (), int32: updates taken.
-  params: PyTree  # All of them, frozen ones too, float32.
+  params: PyTree  # All of them, frozen ones too; see `param_dtype`.
   stats: PyTree  # Forward statistics of the norms: float32, int32.
   grad_stats: PyTree  # Statistics of the backward pass, float32.
   optimizer_state: PyTree

@@ -25,6 +25,7 @@ from normjax.train import (
   frozen,
   measure,
   mixup,
+  param_dtype,
   precision,
 )
 from normjax.train.sharding import device_parts
@@ -57,17 +58,21 @@ class Recipe(NamedTuple):
   ema_warmup: bool = False  # See `average`.
   weights: str = "trained"  # What an evaluation reads, or "ema".
   matmul_precision: str = "float32"  # See `precision`.
+  param_dtype: str = "float32"  # What parameters are held in.
   # What takes the gradients in place of `_gradients`, and its first memory.
   procedure: Procedure | None = None
   memory: Callable[[], PyTree] = lambda: None
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
     """The state before step 0 on these variables."""
-    moving = frozen.select(variables["params"], self.trained)
+    params = param_dtype.narrow(variables["params"], self.param_dtype)
+    moving = frozen.select(params, self.trained)
     optimizer_state = self.make_optimizer(hyper).init(moving)
     averaged = None
     if average.DECAY in hyper:
-      averaged = average.start(moving, variables["stats"])
+      wide = frozen.select(variables["params"], self.trained)
+      averaged = average.start(wide, variables["stats"])
+    variables = {**variables, "params": params}
     return create(variables, optimizer_state, averaged, self.memory())
 
 
@@ -94,6 +99,8 @@ def forward(
   key: Array | None = None,
 ) -> tuple[nn_output.Output, PyTree, dict[str, Array]]:
   """Applies the model: (output, new statistics, activation probes)."""
+  params = param_dtype.widen(variables["params"])
+  variables = {**variables, "params": params}
   model = nn_variables.merge(recipe.graphdef, variables, key)
   measured = {}
   with outside.naming_model(recipe.model_name, inputs):
@@ -162,7 +169,7 @@ def _gradients(
     flags the largest), and the metrics.
   """
   total = jnp.maximum(jnp.sum(batch["weight"]), 1.0)
-  trained = frozen.select(state.params, recipe.trained)
+  trained = param_dtype.widen(frozen.select(state.params, recipe.trained))
   key = rng.fold(hyper["seed"], "dropout", state.step)
   objective = recipe.make_objective(hyper)
 
@@ -287,7 +294,7 @@ def train_step(
   averaged = state.average
   if averaged is not None:
     decay = average.decay_at(state.step, hyper, warmup=recipe.ema_warmup)
-    averaged = average.update(averaged, moved, stats, decay)
+    averaged = average.update(averaged, param_dtype.widen(moved), stats, decay)
   bad = ~(jnp.isfinite(loss) & (loss <= hyper["train.max_loss"]))
   new_state = State(
     step=state.step + 1,
@@ -329,7 +336,7 @@ def evaluation_variables(recipe: Recipe, state: State) -> dict[str, PyTree]:
         " own; allowed: 'trained'."
       )
     chosen, stats = state.average["params"], state.average["stats"]
-  params = frozen.put_back(state.params, chosen)
+  params = param_dtype.widen(frozen.put_back(state.params, chosen))
   return state.variables() | {"params": params, "stats": stats}
 
 

@@ -181,4 +181,33 @@ FAULTS = (
     "tests/optim/test_scale_invariance.py"
     "::test_the_step_to_compare_with_is_as_long_as_the_matrix",
   ),
+  Fault(
+    "two codes of a byte swapped",
+    "normjax/optim/codebooks.py",
+    "return (pairs[..., 0] << 4) | pairs[..., 1]",
+    "return (pairs[..., 1] << 4) | pairs[..., 0]",
+    "tests/optim/test_codebooks.py::test_the_first_of_two_is_in_the_high_half",
+  ),
+  Fault(
+    "second moments rounded in their own space",
+    "normjax/optim/codebooks.py",
+    "if rounding.correction is None:",
+    "if True:",
+    "tests/optim/test_4bit.py::test_zip_sr_equals_its_transcription",
+  ),
+  Fault(
+    "what rounding has taken is lost",
+    "normjax/optim/rounded_parameters.py",
+    "left = round_to(u + (wide - moved), w.dtype)",
+    "left = jnp.zeros_like(u)",
+    "tests/optim/test_rounded_parameters.py::test_stuck_weight",
+  ),
+  Fault(
+    "gradients of parameters as they are held",
+    "normjax/train/step.py",
+    "trained = param_dtype.widen(frozen.select(state.params, recipe.trained))",
+    "trained = frozen.select(state.params, recipe.trained)",
+    "tests/train/test_param_dtype.py::"
+    "test_a_step_is_that_of_the_wide_parameters",
+  ),
 )

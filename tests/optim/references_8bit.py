@@ -7,6 +7,7 @@ The transcriptions without blocks move leaves below the least size, which keep
 import numpy as np
 
 from normjax import optim
+from tests.optim import references
 from tests.optim.cases import Case
 
 
@@ -39,6 +40,15 @@ def adam(
 def adamw(kind, w, gradient, steps, **options):
   """AdamW8bit: another default."""
   return adam(kind, w, gradient, steps, **{"weight_decay": 1e-2, **options})
+
+
+def decayed_first(kind, w, gradient, steps, **options):
+  """AdamW of torchao: every leaf decays, before the step."""
+  del kind
+  numbers = {k: v for k, v in options.items() if not isinstance(v, str)}
+  return references.adamw(
+    "matrix", w, gradient, steps, **{"weight_decay": 1e-2, **numbers}
+  )
 
 
 def momentum(
@@ -175,6 +185,28 @@ CASES = (
     # As AdamP without the projection.
     rounding=1e-5,
   ),
+  # torchao decays before the step, as `references.adamw` does.
+  Case(
+    "adamw_4bit",
+    decayed_first,
+    like="adam_8bit",
+    variants=(
+      {},
+      {
+        **{"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3},
+        **{"signed_code": "nf4", "unsigned_code": "dynamic4"},
+        "unsigned_rounding": "preconditioner",
+      },
+    ),
+    rounding=1e-5,
+    bad={
+      "signed_code": (("linear4", ValueError), (4, ValueError)),
+      "unsigned_code": (("nf4", ValueError),),
+      "signed_rounding": (("preconditioner", ValueError),),
+      "unsigned_rounding": (("down", ValueError),),
+    },
+  ),
+  Case("adamw_fp8", decayed_first, like="adam_8bit", rounding=1e-5),
   Case("adamw_8bit", adamw, like="adam_8bit", rounding=1e-5),
   Case(
     "momentum_8bit",

@@ -11,6 +11,8 @@ ENTRIES = INPUTS * OUTPUTS
 RANK = 128
 # A code of 8 bits an entry, and a float32 for each of a row's blocks of 256.
 CODED = ENTRIES + INPUTS * -(-OUTPUTS // 256) * 4
+# Half a byte an entry, and a float32 for each of a row's blocks of 128.
+HALF = ENTRIES // 2 + INPUTS * -(-OUTPUTS // 128) * 4
 PARAMS = {"layers": {"0": {"mlp": {"up": {"kernel": (INPUTS, OUTPUTS)}}}}}
 
 # Counters apart.
@@ -19,7 +21,9 @@ BYTES = {
   "adam_8bit": 2 * CODED,
   "adamp": 8 * ENTRIES,
   "adamw": 8 * ENTRIES,
+  "adamw_4bit": 2 * HALF,
   "adamw_8bit": 2 * CODED,
+  "adamw_fp8": 2 * CODED,
   "apollo": 8 * RANK * OUTPUTS,
   "apollo_mini": 8 * OUTPUTS,
   "conda": 8 * ENTRIES + 4 * INPUTS**2,
@@ -37,10 +41,12 @@ BYTES = {
   "normalized_gd": 0,
   "normuon": 4 * ENTRIES + 4 * OUTPUTS,
   "racs": 4 * (INPUTS + OUTPUTS),
+  "scale": 0,
   "sgd": 4 * ENTRIES,
   "sgdp": 4 * ENTRIES,
   "sinkgd": 0,
   "soap": 8 * ENTRIES + 8 * (INPUTS**2 + OUTPUTS**2),
+  "stable_spam": 8 * ENTRIES,
   "swan": 0,
 }
 
@@ -62,3 +68,4 @@ def test_codes_and_scales_are_about_a_byte_per_entry():
   """A byte per code and a four-byte scale per block of at most 256."""
   assert 2 * CODED / ENTRIES <= 2.04
   assert CODED / ENTRIES <= 1.02
+  assert 2 * HALF / ENTRIES <= 1.064

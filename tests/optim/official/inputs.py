@@ -19,6 +19,9 @@ LEAVES = {
 }
 # Of 8-bit states: more than 4096 entries, the last block not full.
 LARGE = {"large": (64, 65)}
+# Of torchao's: 4096 entries in whole blocks.
+PACKED = {"packed": (64, 64)}
+_SHAPES = LEAVES | LARGE | PACKED
 
 
 def _uniform(seed, shape):
@@ -42,18 +45,20 @@ def _bell(seed, shape):
 
 
 def _seed(kind, name, step=0):
+  if name in PACKED:
+    return 10_001 + kind + 2 * step
   names = [*LEAVES, *LARGE]
   return 1 + kind + 2 * (names.index(name) + len(names) * step)
 
 
 def start(name):
   """The leaf before the first step, float32."""
-  return _bell(_seed(0, name), (LEAVES | LARGE)[name])
+  return _bell(_seed(0, name), _SHAPES[name])
 
 
 def gradient(name, step):
   """The gradient of a step (1, 2, …), float32, over several magnitudes."""
-  g = _bell(_seed(1, name, step), (LEAVES | LARGE)[name])
+  g = _bell(_seed(1, name, step), _SHAPES[name])
   magnitude = np.exp2(-(np.arange(g.shape[0]) % 4)).astype(np.float32)
   return g * magnitude.reshape(-1, *[1] * (g.ndim - 1))
 

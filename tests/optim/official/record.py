@@ -7,9 +7,9 @@ To be run by hand, by an interpreter with torch and the package; it needs
 neither jax nor normjax. One `<case>.npz` a case goes beside this file: the
 weights after some steps, how far float32 took them from float64, and `meta`
 (JSON): package, version or revision, options, a checksum of the inputs.
-The packages are on PyPI (`pip install torch adamp bitsandbytes`); Conda, Muon
-and SOAP are checkouts of github.com/jie040109/Conda, /KellerJordan/Muon and
-/nikhilvyas/SOAP.
+The packages are on PyPI (`pip install torch adamp bitsandbytes`); Conda, Muon,
+SOAP and torchao are checkouts of github.com/jie040109/Conda,
+/KellerJordan/Muon, /nikhilvyas/SOAP and /pytorch/ao.
 """
 
 import argparse
@@ -117,7 +117,24 @@ CASES = {
     (*inputs.LARGE, "wide"),
     inputs.gradient,
   ),
+  "adamw_4bit": (
+    "torchao.optim",
+    "AdamW4bit",
+    {"lr": 1e-3, "weight_decay": 0.1},
+    (*inputs.PACKED, "wide"),
+    inputs.gradient,
+  ),
+  "adamw_fp8": (
+    "torchao.optim",
+    "AdamWFp8",
+    {"lr": 1e-3, "weight_decay": 0.1},
+    (*inputs.PACKED, "wide"),
+    inputs.gradient,
+  ),
 }
+
+
+TORCHAO = ("adamw_4bit", "adamw_fp8")
 
 
 def watch_projection(optimizer, fired):
@@ -234,6 +251,9 @@ def prepare(case):
       " library's is a table of 65536 equal bins, which holds nothing below"
       " 1.5e-5 of a block's largest entry"
     )
+  if case in TORCHAO:
+    torch.compile = lambda function, **options: function
+    return "not compiled"
   return ""
 
 
@@ -243,10 +263,11 @@ def record(case, source):
   _, name, options, names, gradients = CASES[case]
   weights, fired = run(case, torch.float32)
   arrays = {}
-  is_8bit = case.endswith("_8bit")
-  exact = None if is_8bit else run(case, torch.float64)[0]
+  is_rounded = case.endswith("_8bit") or case in TORCHAO
+  exact = None if is_rounded else run(case, torch.float64)[0]
   for leaf in names:
-    steps = (inputs.STEPS,) if leaf in inputs.LARGE else RECORDED_STEPS
+    is_large = leaf in inputs.LARGE or leaf in inputs.PACKED
+    steps = (inputs.STEPS,) if is_large else RECORDED_STEPS
     for step in steps:
       arrays[f"{leaf}/{step}"] = weights[leaf][step - 1]
       if exact is not None:
