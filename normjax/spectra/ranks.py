@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# The official code's: the least eigenvalue, and what keeps 0 / 0 and log 0 away.
+# The official code's: the least eigenvalue, and what keeps 0 / 0 away.
 _TINY = 1e-12
 
 
@@ -24,7 +24,7 @@ def eigenvalues(covariance_dd: np.ndarray) -> np.ndarray:
 
 
 def soft_rank(eigenvalues_d: np.ndarray) -> float:
-  """exp of the spectrum's entropy, exp(-sum p log p); from 1 to d.
+  """The exponential of the entropy, exp(-sum p log p); from 1 to d.
 
   Args:
     eigenvalues_d: of `eigenvalues`.

@@ -84,7 +84,9 @@ def fit(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
 
 
 def slope_weights(x: Sequence[float]) -> np.ndarray:
-  """w with exponent = sum_i w_i log y_i: (log x_i - m) / sum_j (log x_j - m)^2.
+  """Weights of log y that give the exponent of `fit`.
+
+      exponent = sum_i w_i log y_i,  w_i = (log x_i - m) / sum_j (log x_j - m)^2
 
   An exponent is a weighted sum of logarithms, so that statements about it are
   statements about the points.

@@ -97,14 +97,22 @@ def forward(
   *,
   train: bool,
   key: Array | None = None,
+  features: tuple[str, ...] = (),
 ) -> tuple[nn_output.Output, PyTree, dict[str, Array]]:
-  """Applies the model: (output, new statistics, activation probes)."""
+  """Applies the model: (output, new statistics, activation probes).
+
+  Activations that a pattern of `features` chooses are the output's, too.
+  """
   params = param_dtype.widen(variables["params"])
   variables = {**variables, "params": params}
   model = nn_variables.merge(recipe.graphdef, variables, key)
-  measured = {}
+  measured, kept = {}, {}
   with outside.naming_model(recipe.model_name, inputs):
-    if train and _asks_activations(recipe, variables, inputs, key):
+    if features:
+      returned, intermediates = _captured(model, inputs, key, train=train)
+      activations = nnx.to_pure_dict(intermediates)
+      kept = probes.chosen("activation", activations, features)
+    elif train and _asks_activations(recipe, variables, inputs, key):
       returned, intermediates = _captured(model, inputs, key)
       activations = nnx.to_pure_dict(intermediates)
       measured = probes.statistics("activation", activations, recipe.probes)
@@ -113,6 +121,8 @@ def forward(
     stats = nn_variables.new_stats(recipe.graphdef, model, variables["stats"])
     output = nn_output.as_output(returned)
     _check_count(output.logits, recipe.num_outputs)
+    if kept:
+      output = output._replace(features={**output.features, **kept})
   return output, stats, measured
 
 
@@ -124,9 +134,9 @@ def _check_count(logits: Array, num_outputs: int | None) -> None:
     )
 
 
-def _captured(model, inputs, key):
+def _captured(model, inputs, key, *, train=True):
   return nnx.capture(
-    lambda model: calling.call(model, inputs, train=True, key=key),
+    lambda model: calling.call(model, inputs, train=train, key=key),
     nnx.Intermediate,
   )(model)
 
@@ -360,8 +370,11 @@ def evaluation_sums(
   recipe: Recipe, variables: dict[str, PyTree], batch: Batch, hyper: Hyper
 ) -> objectives.Sums:
   """The same of a model's variables: the optimizer has no part in it."""
+  read = tuple(m.activations for m in recipe.metrics if m.activations)
   with given.of_batch(batch):
-    output, _, _ = forward(recipe, variables, batch["inputs"], train=False)
+    output, _, _ = forward(
+      recipe, variables, batch["inputs"], train=False, features=read
+    )
   sums = recipe.make_objective(hyper).sums(output, batch)
   del sums[objectives.MINIMIZED]
   _check_names(sums, ())
