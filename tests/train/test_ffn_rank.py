@@ -18,7 +18,7 @@ def _config(**overrides):
     {
       "model.hidden_dim": 8,
       "model.model_dim": 16,
-      "model.num_layers": 3,
+      "model.num_layers": 2,
       "model.activation": "squared_relu",
       "evaluate.batch_size": 8,
       "evaluate.num_batches": 3,
@@ -70,7 +70,7 @@ def test_an_evaluation_measures_what_a_forward_pass_shows():
   )
   tail = _by_hand(model, dataset, bucket=2)
   assert found[TAIL] == pytest.approx(np.median(tail, axis=0)[0], rel=1e-4)
-  assert found[TAIL] != pytest.approx(found["ffn_hard_rank"], rel=1e-2)
+  assert found[TAIL] != pytest.approx(found["ffn_hard_rank"], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_an_evaluation_measures_what_a_forward_pass_shows():
       r" evaluate.batch_size=8 have 1,536 that count",
     ),
     (
-      {"evaluate__metrics": ("ffn_hard_rank(layer=3)",)},
-      r"layer=3; allowed: None, 0 to 2",
+      {"evaluate__metrics": ("ffn_hard_rank(layer=2)",)},
+      r"layer=2; allowed: None, 0 to 1",
     ),
     (
       {"evaluate__metrics": ("ffn_hard_rank(site='in')",)},
