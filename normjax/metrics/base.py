@@ -81,6 +81,11 @@ class Metric(NamedTuple):
     return self
 
   @property
+  def unbound(self) -> Metric:
+    """The same as it is named, knowing no data set."""
+    return self._replace(of=self.of.of) if isinstance(self.of, Bound) else self
+
+  @property
   def activations(self) -> str:
     """The pattern of the activations that it reads; "" for none."""
     return self.of.of.pattern if isinstance(self.of, Bound) else ""
@@ -147,6 +152,8 @@ class Metric(NamedTuple):
     """
     try:
       return float(self.finish(mean, dataset))
+    except errors.UserError as error:
+      raise type(error)(f"evaluate.metrics: {self.name!r}: {error}") from error
     except Exception as error:
       raise errors.UserError(
         f"evaluate.metrics: {self.name!r} failed to finish the mean {mean}:"

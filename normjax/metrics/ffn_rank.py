@@ -100,19 +100,38 @@ def _metric(
   validate.count(name, "tokens_per_feature", tokens_per_feature, least=0)
   if layer is not None:
     validate.count(name, "layer", layer, least=0)
+  return _made(kind, site, bucket, layer, log, tokens_per_feature)
+
+
+@functools.cache  # Of equal options it is one metric.
+def _made(
+  kind: str,
+  site: str,
+  bucket: str,
+  layer: int | None,
+  log: bool,
+  tokens_per_feature: int,
+) -> Metric:
+  from normjax import spectra
+
+  name = f"ffn_{kind}_rank"
   rank = {"hard": spectra.hard_rank, "soft": spectra.soft_rank}[kind]
+
+  def least(shape: tuple[int, ...]) -> int:
+    return max(2, tokens_per_feature * (shape[-1] - 1))
+
   return Metric(
     name,
     OfActivations(
       pattern=rf"/feed_forward/{site}/",
       sums=functools.partial(_sums, name, bucket, layer),
       constants=functools.partial(_buckets, name, bucket),
-      least=lambda shape: max(2, tokens_per_feature * (shape[-1] - 1)),
+      least=least,
       count=lambda batch, buckets: float(
         np.sum(_weight(bucket, batch, buckets))
       ),
     ),
-    functools.partial(_finish, rank, log),
+    functools.partial(_finish, rank, log, least),
     targets="classes",
     needs="" if bucket == ALL else "token_counts",
   )
@@ -182,12 +201,19 @@ def _sums(
 def _finish(
   rank: Callable[[np.ndarray], float],
   log: bool,
+  least: Callable[[tuple[int, ...]], int],
   sums_lee: np.ndarray,
   dataset: Any,
 ) -> float:
   del dataset
   from normjax import spectra
 
+  tokens, needed = sums_lee[:, -1, -1].min(), least(sums_lee.shape)
+  if tokens < needed:
+    raise errors.UserError(
+      f"a rank of {sums_lee.shape[-1] - 1} features by {tokens:,.0f} tokens;"
+      f" needed: {needed:,} or more, or a smaller tokens_per_feature."
+    )
   ranks = [
     rank(spectra.eigenvalues(spectra.covariance(sums_ee)))
     if np.isfinite(sums_ee).all()

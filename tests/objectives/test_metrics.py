@@ -113,10 +113,16 @@ def _measured(metric, logits, splits):
   )
 
 
+# Forty examples are few for some.
+OPTIONS = dict.fromkeys(
+  ("ffn_hard_rank", "ffn_soft_rank"), "(tokens_per_feature=2)"
+)
+
+
 @pytest.mark.parametrize("name", metrics.names())
 def test_it_is_the_reference_however_it_is_split(name):
-  metric = metrics.get(name)
-  assert metric.name == name
+  metric = metrics.get(name + OPTIONS.get(name, ""))
+  assert metric.name == name + OPTIONS.get(name, "")
   want = REFERENCES[name]()
   for splits in ([], [10, 20, 30]):
     # Forty float32 terms, each good to a few 2**-24.
@@ -179,3 +185,13 @@ def test_the_table_is_light():
   """`normjax list` reads it without jax."""
   code = "import sys, normjax.metrics; sys.exit('jax' in sys.modules)"
   assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_rank_by_few_tokens_is_refused():
+  with pytest.raises(
+    errors.UserError, match="3 features by 38 tokens; needed: 60"
+  ):
+    _measured(metrics.get("ffn_hard_rank"), LOGITS, [])
+  assert metrics.get("ffn_hard_rank") == metrics.get("ffn_hard_rank")
+  with pytest.raises(errors.UserError, match=r"site=\['pre'\]; allowed"):
+    metrics.get("ffn_hard_rank(site=['pre'])")
