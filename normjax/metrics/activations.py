@@ -24,16 +24,17 @@ class OfActivations(NamedTuple):
       "activation/<path>".
     sums: ([activations that were chosen], batch, constants) -> an array that
       adds up over batches; padding has weight 0.
-    constants: data set -> what `sums` and `count` need to know of it.
+    constants: data set -> what `sums` and `counted` need to know of it; it can
+      be hashed.
     least: shape of the sum -> examples without which it says little.
-    count: (batch, constants) -> examples of the batch that it is of.
+    counted: (batch, constants) -> examples of the batch that it is of.
   """
 
   pattern: str
   sums: Callable[[list[Array], Mapping[str, Any], Any], Array]
   constants: Callable[[Any], Any]
   least: Callable[[tuple[int, ...]], int]
-  count: Callable[[Mapping[str, Any], Any], float]
+  counted: Callable[[Mapping[str, Any], Any], float]
 
 
 class Bound(NamedTuple):

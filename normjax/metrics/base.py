@@ -102,6 +102,8 @@ class Metric(NamedTuple):
 
     weight = batch["weight"]
     key = f"evaluate.metrics: {self.name!r}"
+    if isinstance(self.of, OfActivations):
+      raise errors.UserError(f"{key} knows no data set: `on` tells it of one.")
     if isinstance(self.of, Bound):
       return {self.name: self._sum_of_activations(self.of, output, batch, key)}
     try:

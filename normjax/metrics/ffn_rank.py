@@ -127,7 +127,7 @@ def _made(
       sums=functools.partial(_sums, name, bucket, layer),
       constants=functools.partial(_buckets, name, bucket),
       least=least,
-      count=lambda batch, buckets: float(
+      counted=lambda batch, buckets: float(
         np.sum(_weight(bucket, batch, buckets))
       ),
     ),
@@ -137,7 +137,7 @@ def _made(
   )
 
 
-def _buckets(name: str, bucket: str, dataset: Any) -> np.ndarray | None:
+def _buckets(name: str, bucket: str, dataset: Any) -> tuple[int, ...] | None:
   """The bucket of each token; None where all tokens count."""
   from normjax import spectra
 
@@ -147,7 +147,7 @@ def _buckets(name: str, bucket: str, dataset: Any) -> np.ndarray | None:
     )
   if bucket == ALL:
     return None
-  return spectra.bucket_of_token(dataset.token_counts())
+  return tuple(spectra.bucket_of_token(dataset.token_counts()).tolist())
 
 
 def _weight(bucket: str, batch: Mapping[str, Any], buckets: Any) -> Any:
@@ -156,7 +156,7 @@ def _weight(bucket: str, batch: Mapping[str, Any], buckets: Any) -> Any:
 
   if bucket == ALL:
     return batch["weight"]
-  chosen = buckets == spectra.BUCKETS.index(bucket)
+  chosen = np.asarray(buckets) == spectra.BUCKETS.index(bucket)
   if isinstance(batch["inputs"], np.ndarray):
     return batch["weight"] * chosen[batch["inputs"]]
   import jax.numpy as jnp

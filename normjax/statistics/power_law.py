@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special
 
-from normjax import errors
 from normjax.statistics.intervals import ALPHA
 
 
@@ -48,18 +47,18 @@ def fit(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
     y: positive.
 
   Raises:
-    UserError: numbers that have no logarithm, or no line.
+    ValueError: numbers that have no logarithm, or no line.
   """
   if len(x) != len(y):
-    raise errors.UserError(f"a power law of {len(x)} x and {len(y)} y.")
+    raise ValueError(f"a power law of {len(x)} x and {len(y)} y.")
   for name, values in (("x", x), ("y", y)):
     for value in values:
       if not (math.isfinite(value) and value > 0):
-        raise errors.UserError(
+        raise ValueError(
           f"a power law through {name}={value!r}; allowed: numbers > 0."
         )
   if len(set(x)) < 2:
-    raise errors.UserError(
+    raise ValueError(
       f"a power law through x={list(x)}; needed: two different ones."
     )
   log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))

@@ -241,7 +241,7 @@ def check_examples(
       continue
     needed = metric.of.of.least(sums[metric.name].shape)
     found = sum(
-      metric.of.of.count(batch, metric.of.constants)
+      metric.of.of.counted(batch, metric.of.constants)
       for batch in dataset.evaluation_batches(
         options.batch_size, options.num_batches or None
       )

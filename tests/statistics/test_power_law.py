@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from normjax import errors
 from normjax.statistics import power_law
 
 WIDTHS = (64, 128, 256, 512)
@@ -45,5 +44,5 @@ def test_the_interval_is_that_of_a_regression():
   ],
 )
 def test_what_has_no_line_is_named(x, y, said):
-  with pytest.raises(errors.UserError, match=said):
+  with pytest.raises(ValueError, match=said):
     power_law.fit(x, y)
