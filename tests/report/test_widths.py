@@ -3,10 +3,12 @@
 import dataclasses
 
 import pytest
+import rich.console
 
+from normjax import report
 from normjax.record.comparison import Method
 from normjax.record.directory import RunState
-from normjax.report import widths
+from normjax.report import page, stats, tables, widths
 from normjax.report.load import Run, SweepRecord
 from normjax.statistics import mean_interval
 
@@ -85,3 +87,20 @@ def test_two_widths_or_no_rank_have_no_table(tmp_path):
     for run in sweep.runs
   ]
   assert not widths.analyse(dataclasses.replace(sweep, runs=tuple(bare)))
+
+
+def test_the_page_and_the_terminal_have_them(tmp_path):
+  sweep = _sweep(tmp_path)
+  rows = stats.summarize(sweep)
+  found = widths.analyse(sweep)
+  text = page.render(
+    sweep, rows, tables.build(sweep, rows), [], {}, None, found
+  )
+  assert "Ranks over widths" in text
+  assert "table_widths.csv" in text
+  assert "0.82" in text
+  without = page.render(sweep, rows, tables.build(sweep, rows), [], {})
+  assert "Ranks over widths" not in without
+  console = rich.console.Console(width=200, record=True)
+  report._print(sweep, rows, console)
+  assert "0.82 [0.80, 0.84]" in console.export_text()
