@@ -5,7 +5,7 @@ feed-forward's width, whose exponent is 2.3 times larger with Muon than with
 AdamW on rare tokens (arXiv:2605.21803, abstract), and more than twice on all
 (its code's main table: 0.82 and 0.29); the soft rank tells them apart less.
 Command: normjax reproduce spectral_widths --scale=proxy
-Time: not measured.
+Time: 6.5 minutes of CPU time, compilation included.
 
 Two blocks of width 64 on bytes of Shakespeare with feed-forwards of 64 to 512
 units, 200 steps of 8 x 64. Ranks are of activations after the nonlinearity,
