@@ -54,6 +54,13 @@ def test_muons_widest_point_is_another_run(printed):
     )
     shared = set(muon) & set(normuon)
     assert shared == {muon[8 - 1]} == {normuon[6 - 1]}
+  for kind in ("hard", "soft"):
+    every = [
+      value
+      for method in ("AdamW", "Dion (1/2)", "Dion (1/16)", "Muon", "NorMuon")
+      for value in _points(printed, method, f"points, {kind}_rank")
+    ]
+    assert len(every) - len({*every}) == 1
 
 
 def test_without_it_muons_exponents_are_larger(printed):
@@ -79,6 +86,10 @@ def test_without_it_muons_exponents_are_larger(printed):
   assert hard.exponent == pytest.approx(1.158, abs=5e-4)
   assert hard.standard_error == pytest.approx(0.115, abs=5e-4)
   assert hard.r_squared == pytest.approx(0.95, abs=5e-3)
+  assert (hard.low, hard.high) == pytest.approx((0.861, 1.455), abs=5e-4)
+  # Above AdamW's; with the point they overlap.
+  adamw = power_law.fit(WIDTHS, _points(printed, "AdamW"))
+  assert with_it.low < adamw.high < hard.low
 
 
 def test_were_it_normuons_point_that_is_wrong(printed):
@@ -86,6 +97,8 @@ def test_were_it_normuons_point_that_is_wrong(printed):
   points = _points(printed, "NorMuon")
   found = power_law.fit(_without(WIDTHS, 6), _without(points, 6))
   assert found.exponent == pytest.approx(0.884, abs=5e-4)
+  assert (found.low, found.high) == pytest.approx((0.126, 1.641), abs=5e-4)
+  assert found.r_squared == pytest.approx(0.64, abs=5e-3)
 
 
 def test_a_larger_exponent_is_no_larger_rank(printed):
