@@ -7,7 +7,6 @@ from typing import Any, Concatenate, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from normjax import errors, objectives, optim, outside, rng
 from normjax.metrics import Batch, Metric
@@ -22,6 +21,7 @@ from normjax.record.files import ROW_KEYS
 from normjax.train import (
   average,
   by_procedure,
+  captured,
   frozen,
   measure,
   mixup,
@@ -109,13 +109,13 @@ def forward(
   measured, kept = {}, {}
   with outside.naming_model(recipe.model_name, inputs):
     if features:
-      returned, intermediates = _captured(model, inputs, key, train=train)
-      activations = nnx.to_pure_dict(intermediates)
-      kept = probes.chosen("activation", activations, features)
-    elif train and _asks_activations(recipe, variables, inputs, key):
-      returned, intermediates = _captured(model, inputs, key)
-      activations = nnx.to_pure_dict(intermediates)
-      measured = probes.statistics("activation", activations, recipe.probes)
+      returned, intermediates = captured.activations(
+        model, inputs, key, train=train
+      )
+      kept = probes.chosen("activation", intermediates, features)
+    elif train and captured.asked(recipe, variables, inputs, key):
+      returned, intermediates = captured.activations(model, inputs, key)
+      measured = probes.statistics("activation", intermediates, recipe.probes)
     else:
       returned = calling.call(model, inputs, train=train, key=key)
     stats = nn_variables.new_stats(recipe.graphdef, model, variables["stats"])
@@ -132,26 +132,6 @@ def _check_count(logits: Array, num_outputs: int | None) -> None:
       f"it returns logits of shape {logits.shape}; the last axis must hold the"
       f" data's {num_outputs} classes."
     )
-
-
-def _captured(model, inputs, key, *, train=True):
-  return nnx.capture(
-    lambda model: calling.call(model, inputs, train=train, key=key),
-    nnx.Intermediate,
-  )(model)
-
-
-def _asks_activations(recipe, variables, inputs, key) -> bool:
-  """Whether a probe chooses one; else layers may stay scanned."""
-  if not recipe.probes:
-    return False
-
-  def activations(variables, inputs, key):
-    model = nn_variables.merge(recipe.graphdef, variables, key)
-    return nnx.to_pure_dict(_captured(model, inputs, key)[1])
-
-  shapes = jax.eval_shape(activations, variables, inputs, key)
-  return probes.any_chosen("activation", shapes, recipe.probes)
 
 
 def _micro_batches(batch: Batch, count: int) -> Batch:
