@@ -328,7 +328,7 @@ def metrics(config: configure.ConfigDict) -> tuple[Any, ...]:
           f"{metric.name!r} is measured already, like"
           f" {', '.join(sorted(taken - {metric.name}))}."
         )
-      metric.check(data)
+      metric = metric.on(data)
     except errors.UserError as error:
       raise type(error)(f"evaluate.metrics: {error}") from error
     found.append(metric)

@@ -218,9 +218,11 @@ def _train(
     if not values["accept_code_change"].value:
       _check_code(files, config)
     over = files.read().state.over
-    if config.get("log", {}).get("probes") and not over:
+    probes = config.get("log", {}).get("probes", ())
+    if (probes or config.get("evaluate", {}).get("metrics")) and not over:
       check.check(config)
-      preview.check_probes(preview.preview(config).unmatched(config.log.probes))
+    if (probes or preview.reads_activations(config)) and not over:
+      preview.check_probes(preview.preview(config).unmatched(probes))
     return window, over
 
   window, over = distributed.together(look)

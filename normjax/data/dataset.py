@@ -30,7 +30,8 @@ class Dataset(Protocol):
   `train_rows(seed, step, batch_size, rows)`: those of `train_batch` in the
   slice `rows`; then each of several processes makes its own alone. One whose
   batches have the part "domain" has `num_domains`: ids are 0 to that less 1,
-  those of padding, too.
+  those of padding, too. One of tokens that
+  knows how often each is in the training text has `token_counts()`, (v,).
 
   Attributes:
     name: as in a config.

@@ -66,6 +66,10 @@ class TokenStream:
     parts = (self.train, self.tuning, self.validation, self.test)
     return dataset.id_range(*(part for part in parts if part is not None))
 
+  def token_counts(self) -> np.ndarray:
+    """How often each token is in the training text, (v,)."""
+    return np.bincount(self.train, minlength=self.vocab_size)
+
   def on_split(self, split: str) -> "TokenStream":
     """The same, evaluated on another split.
 

@@ -5,6 +5,7 @@
 is enough: the metric is its weighted mean. `Metric` says what else it can be.
 """
 
+from normjax.metrics.activations import OfActivations
 from normjax.metrics.base import Batch, Metric
 from normjax.registry import Registry, parse_call
 from normjax.signatures import is_of_batch
@@ -13,6 +14,8 @@ from normjax.signatures import is_of_batch
 # metrics.
 TABLE = {
   "calibration_error": "normjax.metrics.calibration_error:METRIC",
+  "ffn_hard_rank": "normjax.metrics.ffn_rank:hard",
+  "ffn_soft_rank": "normjax.metrics.ffn_rank:soft",
   "hubness_skewness": "normjax.metrics.hubness_skewness:hubness_skewness",
   "perplexity": "normjax.metrics.perplexity:METRIC",
   "recall_at_k": "normjax.metrics.recall_at_k:recall_at_k",
@@ -22,7 +25,7 @@ TABLE = {
 _REGISTRY = Registry("metric", TABLE, from_outside=True)
 names = _REGISTRY.names
 
-__all__ = ["TABLE", "Batch", "Metric", "get", "names"]
+__all__ = ["TABLE", "Batch", "Metric", "OfActivations", "get", "names"]
 
 
 def get(name: str) -> Metric:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from normjax import errors
+from normjax.metrics.activations import Bound, OfActivations
 
 if TYPE_CHECKING:
   from normjax.nn.output import Output
@@ -36,15 +37,16 @@ class Metric(NamedTuple):
   Attributes:
     name: in `result.json`, after "eval/".
     of: what m is the mean of: a function (output, batch) -> v, as `weight`
-      with any further axes; or the name of a mean of the objective.
+      with any further axes; or the name of a mean of the objective; or a sum
+      over activations inside the model, see `OfActivations`.
     finish: (m, data set) -> number; m is a NumPy array of float64. m itself
-      where v has no further axes.
+      where v has no further axes. Of activations m is the sum.
     targets: the kind of targets that it reads; empty for any.
     needs: the attribute of the data set that must not be None, if any.
   """
 
   name: str
-  of: str | Callable[[Output, Batch], Array]
+  of: str | Callable[[Output, Batch], Array] | OfActivations | Bound
   finish: Callable[[Any, Any], float] = _itself
   targets: str = ""
   needs: str = ""
@@ -66,6 +68,28 @@ class Metric(NamedTuple):
         " not have."
       )
 
+  def on(self, dataset: Any) -> Metric:
+    """The same, knowing what it needs of the data set.
+
+    Raises:
+      UserError: the data set does not fit.
+    """
+    self.check(dataset)
+    if isinstance(self.of, OfActivations):
+      bound = Bound(self.of, self.of.constants(dataset))
+      return self._replace(of=bound)
+    return self
+
+  @property
+  def unbound(self) -> Metric:
+    """The same as it is named, knowing no data set."""
+    return self._replace(of=self.of.of) if isinstance(self.of, Bound) else self
+
+  @property
+  def activations(self) -> str:
+    """The pattern of the activations that it reads; "" for none."""
+    return self.of.of.pattern if isinstance(self.of, Bound) else ""
+
   def sums(self, output: Output, batch: Batch) -> dict[str, Array]:
     """The sum of w_i v_i by name; empty where `of` is another's mean.
 
@@ -78,6 +102,10 @@ class Metric(NamedTuple):
 
     weight = batch["weight"]
     key = f"evaluate.metrics: {self.name!r}"
+    if isinstance(self.of, OfActivations):
+      raise errors.UserError(f"{key} knows no data set: `on` tells it of one.")
+    if isinstance(self.of, Bound):
+      return {self.name: self._sum_of_activations(self.of, output, batch, key)}
     try:
       values = jnp.asarray(self.of(output, batch))
     except errors.UserError as error:
@@ -105,14 +133,29 @@ class Metric(NamedTuple):
     examples = tuple(range(batch["weight"].ndim))
     return {self.name: jnp.sum(summands, axis=examples)}
 
+  def _sum_of_activations(
+    self, bound: Bound, output: Output, batch: Batch, key: str
+  ) -> Array:
+    chosen = bound.chosen(output.features)
+    if not chosen:
+      raise errors.UserError(
+        f"{key} is of activations {bound.of.pattern!r}; the model has none."
+      )
+    try:
+      return bound.of.sums(chosen, batch, bound.constants)
+    except errors.UserError as error:
+      raise type(error)(f"{key}: {error}") from error
+
   def value(self, mean: Any, dataset: Any) -> float:
-    """The number of an evaluation, from the mean of v.
+    """The number of an evaluation, from the mean of v, or the sum.
 
     Raises:
       UserError: `finish` fails, or gives no number.
     """
     try:
       return float(self.finish(mean, dataset))
+    except errors.UserError as error:
+      raise type(error)(f"evaluate.metrics: {self.name!r}: {error}") from error
     except Exception as error:
       raise errors.UserError(
         f"evaluate.metrics: {self.name!r} failed to finish the mean {mean}:"

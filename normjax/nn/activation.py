@@ -17,6 +17,11 @@ def gelu_exact(x: Array) -> Array:
   return jax.nn.gelu(x, approximate=False)
 
 
+def squared_relu(x: Array) -> Array:
+  """max(x, 0)^2, of Primer: So et al. 2021, arXiv:2109.08668, section 3."""
+  return jnp.square(jax.nn.relu(x))
+
+
 ACTIVATIONS: dict[str, Activation] = {
   "relu": saved_residuals.relu,
   # The tanh form; the other is with erf.
@@ -30,6 +35,7 @@ ACTIVATIONS: dict[str, Activation] = {
   "celu": jax.nn.celu,
   "leaky_relu": jax.nn.leaky_relu,
   "relu6": jax.nn.relu6,
+  "squared_relu": squared_relu,
   "sigmoid": jax.nn.sigmoid,
   "log_sigmoid": jax.nn.log_sigmoid,
   "softplus": jax.nn.softplus,

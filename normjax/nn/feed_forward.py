@@ -9,7 +9,7 @@ from flax import nnx
 
 from normjax import norms, validate
 from normjax.nn import neighbours, products, roles
-from normjax.nn.activation import gelu_exact
+from normjax.nn.activation import gelu_exact, squared_relu
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
 from normjax.nn.scale_vectors import NO_SCALE_VECTORS, ScaleVectors, gain_roles
@@ -25,6 +25,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], bool]] = {
   "gelu": (jax.nn.gelu, False),
   "gelu_exact": (gelu_exact, False),
   "relu": (jax.nn.relu, False),
+  "squared_relu": (squared_relu, False),
 }
 _NORMAL = nnx.initializers.normal(0.02)
 
@@ -36,7 +37,8 @@ class FeedForward(HasNoise):
   Gated: Shazeer 2020, arXiv:2002.05202, equation 6. GELU is
   x Phi(x), Hendrycks, Gimpel 2016, arXiv:1606.08415, section 2: "gelu" its
   tanh form, as in GPT-2 and the official ViT code; "gelu_exact" with erf, as
-  in BERT and in PyTorch's ports of ViT.
+  in BERT and in PyTorch's ports of ViT. "squared_relu" is max(x, 0)^2: So et
+  al. 2021, arXiv:2109.08668.
   """
 
   parameter_roles: ClassVar[roles.Declared] = {
@@ -167,9 +169,11 @@ class FeedForward(HasNoise):
     hidden_btf = read("gate" if gated else "up")
     if self.has_hidden_norm:
       hidden_btf = self.hidden_norm(hidden_btf, train=train, mask=mask_bt)
+    self.sow(nnx.Intermediate, "pre", hidden_btf, capture_noop=True)
     hidden_btf = activate(hidden_btf)
     if gated:
       hidden_btf *= read("up")
+    self.sow(nnx.Intermediate, "post", hidden_btf, capture_noop=True)
     if self.has_inner_norm:
       hidden_btf = self.inner_norm(hidden_btf, train=train, mask=mask_bt)
     y_btd = dropout(self.down(hidden_btf), self.dropout_rate, key)

@@ -67,6 +67,17 @@ def _chosen(
       yield f"{kind}/{path}", leaf.astype(jnp.float32)
 
 
+def chosen(
+  kind: str, tree: PyTree, patterns: tuple[str, ...]
+) -> dict[str, Array]:
+  """The leaves that a pattern chooses by "<kind>/<path>", as they are."""
+  return {
+    f"{kind}/{path}": leaf
+    for path, leaf in named_leaves(tree)
+    if matches(f"{kind}/{path}", patterns)
+  }
+
+
 def any_chosen(kind: str, tree: PyTree, patterns: tuple[str, ...]) -> bool:
   """Whether a pattern chooses any leaf; shapes will do for leaves."""
   return any(

@@ -3,6 +3,7 @@
     <out>/report/table.{md,csv,tex}   the table; the TeX fits a column
     <out>/report/table_full.tex       all of its columns, for a page
     <out>/report/table_ladder.{md,csv} speed-ups, of a sweep with a ladder
+    <out>/report/table_widths.{md,csv} exponents, of ranks over widths
     <out>/report/runs.csv             every run
     <out>/report/runs/*.html          a page per run
     <out>/report/report.html          the same with figures, one file
@@ -81,6 +82,7 @@ def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
     run_pages,
     tables,
     web,
+    widths,
   )
   from normjax.report import ladder as ladder_lib
   from normjax.report.plots import ladder as ladder_plots
@@ -112,13 +114,19 @@ def _write(sweep: "SweepRecord", rows: "Sequence[Row]") -> ReportPaths:
     across = ladder_table.build(sweep, ladder)
     texts["table_ladder.md"] = formats.markdown(across)
     texts["table_ladder.csv"] = ladder_table.comma_separated(sweep, ladder)
+  growths = widths.analyse(sweep)
+  if growths:
+    texts["table_widths.md"] = formats.markdown(widths.table(growths))
+    texts["table_widths.csv"] = widths.comma_separated(growths)
   own = run_pages.build(sweep)
   if own:
     texts |= {"runs/page.css": web.css(), "runs/page.js": web.script()}
     texts |= {f"runs/{name}": text for name, text in own.values()}
   # Last: what it links to is there.
   pages = {run_id: f"runs/{name}" for run_id, (name, _) in own.items()}
-  texts["report.html"] = page.render(sweep, rows, table, drawn, pages, ladder)
+  texts["report.html"] = page.render(
+    sweep, rows, table, drawn, pages, ladder, growths
+  )
   for each in drawn:
     texts[f"figures/{each.figure.name}.svg"] = each.svg
     texts[f"figures/{each.figure.name}.pdf"] = each.pdf
@@ -184,7 +192,14 @@ def _print(
 ) -> None:
   from rich.console import Console
 
-  from normjax.report import facts, findings, formats, ladder_table, tables
+  from normjax.report import (
+    facts,
+    findings,
+    formats,
+    ladder_table,
+    tables,
+    widths,
+  )
   from normjax.report import ladder as ladder_lib
 
   console = console or Console()
@@ -206,6 +221,11 @@ def _print(
     for sentence in ladder_table.findings(ladder):
       show(sentence)
     for note in across.notes:
+      show(note, style="dim")
+  if growths := widths.analyse(sweep):
+    over = widths.table(growths)
+    console.print(formats.terminal(over, console))
+    for note in over.notes:
       show(note, style="dim")
   for line in facts.incomplete(sweep):
     show(line, style="yellow")

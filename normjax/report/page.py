@@ -18,6 +18,7 @@ from normjax.report import (
   tables,
   verdicts,
   web,
+  widths,
 )
 from normjax.report import ladder as ladder_lib
 from normjax.report.figure import GRID, INK, PAPER
@@ -82,6 +83,7 @@ def render(
   figures: Sequence[Drawn],
   pages: Mapping[str, str],
   ladder: ladder_lib.Ladder | None = None,
+  growths: Sequence[widths.Growth] = (),
 ) -> str:
   """The report as HTML text.
 
@@ -92,6 +94,7 @@ def render(
     figures: in order.
     pages: file of a run's own page, by run id.
     ladder: what the sweep says across sizes, if it has several.
+    growths: of ranks over widths, if it varies one.
   """
   keys, configs = facts.config_table(sweep)
   ran_with, ran = arithmetic.table(sweep)
@@ -118,6 +121,7 @@ def render(
     tone=verdicts.tone,
     trends=_TRENDS,
     ladder=ladder_table.build(sweep, ladder) if ladder else None,
+    widths=widths.table(growths) if growths else None,
     figures=[
       (drawn.figure, inline(drawn), web.figure_data(drawn.figure))
       for drawn in figures

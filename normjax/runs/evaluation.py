@@ -65,7 +65,7 @@ def metrics(
   found = list(opened.recipe.metrics)
   for each in (asked,) if isinstance(asked, str) else asked:
     metric = _metric(each)
-    if metric in found:
+    if metric in [known.unbound for known in found]:
       continue
     taken = {objectives.WEIGHT, *means, *(other.name for other in found)}
     if metric.name in taken:
@@ -74,8 +74,7 @@ def metrics(
         f" taken, as are {', '.join(sorted(taken - {metric.name}))}."
         " normjax.metrics.Metric(name, function) gives it another."
       )
-    metric.check(data)
-    found.append(metric)
+    found.append(metric.on(data))
   return tuple(found[len(opened.recipe.metrics) :])
 
 

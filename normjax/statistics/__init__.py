@@ -8,6 +8,7 @@ the protocol decide by the same code.
     correction   Holm's adjustment for the number of comparisons
     power        what n seeds can decide, and how many seeds would
     noise        how far the baseline is from itself
+    power_law    an exponent with its interval, by a line of logarithms
 
 "scipy.stats" takes half a second to import: its distributions are used as the
 functions of `scipy.special`.

@@ -12,6 +12,7 @@ from normjax import errors, objectives, stopping
 from normjax.data import corruptions
 from normjax.data import dataset as dataset_lib
 from normjax.metrics import Metric
+from normjax.metrics.activations import Bound
 from normjax.train.program import Program
 from normjax.train.state import State
 from normjax.types import Hyper
@@ -202,17 +203,56 @@ def _finished(
       f"data {dataset.name!r}: the weights of an evaluation's examples add up"
       " to 0; there is nothing to take a mean of."
     )
+  large = [metric.name for metric in metrics if metric.activations]
   means = {
     name: _sum([s[name] for s in sums]) / total
     for name in sums[0]
-    if name != objectives.WEIGHT
+    if name != objectives.WEIGHT and name not in large
   }
+  # Of hundreds of thousands of numbers float64 alone must do.
+  means |= {name: sum(np.float64(s[name]) for s in sums) for name in large}
   finished = {}
   for metric in metrics:
     mean = means[metric.of if isinstance(metric.of, str) else metric.name]
     finished[metric.name] = metric.value(mean, dataset)
   plain = {n: float(mean) for n, mean in means.items() if n not in finished}
   return Measured(plain | finished, total)
+
+
+def check_examples(
+  sums: Mapping[str, Any],
+  metrics: Iterable[Metric],
+  dataset: Any,
+  options: Any,
+) -> None:
+  """Refuses metrics of activations that an evaluation has too few examples for.
+
+  Args:
+    sums: of `step.evaluation_step`, in shapes.
+    metrics: of the program.
+    dataset: as in `evaluate`.
+    options: the block `evaluate` of a config.
+
+  Raises:
+    UserError: there are too few.
+  """
+  for metric in metrics:
+    if not isinstance(metric.of, Bound):
+      continue
+    needed = metric.of.of.least(sums[metric.name].shape)
+    found = sum(
+      metric.of.of.counted(batch, metric.of.constants)
+      for batch in dataset.evaluation_batches(
+        options.batch_size, options.num_batches or None
+      )
+    )
+    if found < needed:
+      raise errors.UserError(
+        f"evaluate.metrics: {metric.name!r} needs {needed:,} examples or more;"
+        f" evaluate.num_batches={options.num_batches} of evaluate.batch_size="
+        f"{options.batch_size} have {found:,.0f} that count for it. Allowed:"
+        " more batches, or a smaller tokens_per_feature."
+      )
 
 
 def mean_names(

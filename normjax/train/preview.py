@@ -62,6 +62,7 @@ def preview(config: configure.ConfigDict) -> Preview:
     next(evaluated.evaluation_batches(config.evaluate.batch_size))
   )
   sums = _sums(config, recipe, devices, state, evaluation_batch, hyper)
+  evaluate.check_examples(sums, recipe.metrics, evaluated, config.evaluate)
   measured: Iterable[str] = ()
   # What a user's own part does wrong in a step is seen before it is compiled.
   if recipe.probes or sources.components(config):
@@ -132,6 +133,12 @@ def _evaluation_key(config: configure.ConfigDict) -> str:
   blocks = ("optimizer.", "schedule.", "seed")
   own = {k: v for k, v in leaves.items() if not k.startswith(blocks)}
   return drawn and configure.digest([drawn, own])
+
+
+def reads_activations(config: configure.ConfigDict) -> bool:
+  """Whether a metric does: only the model's shapes tell what it needs."""
+  asked = config.get("evaluate", {}).get("metrics")
+  return bool(asked) and any(m.activations for m in build.metrics(config))
 
 
 def check_metrics(option: str, wanted: Iterable[str], preview: Preview) -> None:

@@ -7,7 +7,6 @@ from typing import Any, Concatenate, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from normjax import errors, objectives, optim, outside, rng
 from normjax.metrics import Batch, Metric
@@ -22,6 +21,7 @@ from normjax.record.files import ROW_KEYS
 from normjax.train import (
   average,
   by_procedure,
+  captured,
   frozen,
   measure,
   mixup,
@@ -97,22 +97,32 @@ def forward(
   *,
   train: bool,
   key: Array | None = None,
+  features: tuple[str, ...] = (),
 ) -> tuple[nn_output.Output, PyTree, dict[str, Array]]:
-  """Applies the model: (output, new statistics, activation probes)."""
+  """Applies the model: (output, new statistics, activation probes).
+
+  Activations that a pattern of `features` chooses are the output's, too.
+  """
   params = param_dtype.widen(variables["params"])
   variables = {**variables, "params": params}
   model = nn_variables.merge(recipe.graphdef, variables, key)
-  measured = {}
+  measured, kept = {}, {}
   with outside.naming_model(recipe.model_name, inputs):
-    if train and _asks_activations(recipe, variables, inputs, key):
-      returned, intermediates = _captured(model, inputs, key)
-      activations = nnx.to_pure_dict(intermediates)
-      measured = probes.statistics("activation", activations, recipe.probes)
+    if features:
+      returned, intermediates = captured.activations(
+        model, inputs, key, train=train
+      )
+      kept = probes.chosen("activation", intermediates, features)
+    elif train and captured.asked(recipe, variables, inputs, key):
+      returned, intermediates = captured.activations(model, inputs, key)
+      measured = probes.statistics("activation", intermediates, recipe.probes)
     else:
       returned = calling.call(model, inputs, train=train, key=key)
     stats = nn_variables.new_stats(recipe.graphdef, model, variables["stats"])
     output = nn_output.as_output(returned)
     _check_count(output.logits, recipe.num_outputs)
+    if kept:
+      output = output._replace(features={**output.features, **kept})
   return output, stats, measured
 
 
@@ -122,26 +132,6 @@ def _check_count(logits: Array, num_outputs: int | None) -> None:
       f"it returns logits of shape {logits.shape}; the last axis must hold the"
       f" data's {num_outputs} classes."
     )
-
-
-def _captured(model, inputs, key):
-  return nnx.capture(
-    lambda model: calling.call(model, inputs, train=True, key=key),
-    nnx.Intermediate,
-  )(model)
-
-
-def _asks_activations(recipe, variables, inputs, key) -> bool:
-  """Whether a probe chooses one; else layers may stay scanned."""
-  if not recipe.probes:
-    return False
-
-  def activations(variables, inputs, key):
-    model = nn_variables.merge(recipe.graphdef, variables, key)
-    return nnx.to_pure_dict(_captured(model, inputs, key)[1])
-
-  shapes = jax.eval_shape(activations, variables, inputs, key)
-  return probes.any_chosen("activation", shapes, recipe.probes)
 
 
 def _micro_batches(batch: Batch, count: int) -> Batch:
@@ -360,8 +350,11 @@ def evaluation_sums(
   recipe: Recipe, variables: dict[str, PyTree], batch: Batch, hyper: Hyper
 ) -> objectives.Sums:
   """The same of a model's variables: the optimizer has no part in it."""
+  read = tuple(m.activations for m in recipe.metrics if m.activations)
   with given.of_batch(batch):
-    output, _, _ = forward(recipe, variables, batch["inputs"], train=False)
+    output, _, _ = forward(
+      recipe, variables, batch["inputs"], train=False, features=read
+    )
   sums = recipe.make_objective(hyper).sums(output, batch)
   del sums[objectives.MINIMIZED]
   _check_names(sums, ())

@@ -129,3 +129,10 @@ def test_a_few_batches_are_the_first_of_all():
 def test_bad_lengths_are_named(options, message):
   with pytest.raises(errors.UserError, match=message):
     _stream(**options)
+
+
+def test_how_often_each_token_is_trained_on():
+  counts = _stream(length=103).token_counts()
+  assert counts.shape == (2000,)
+  assert counts[:103].tolist() == [1] * 103
+  assert not counts[103:].any()

@@ -12,6 +12,7 @@ from tests.faults import (
   methods,
   procedures,
   similarity,
+  spectra,
   training,
 )
 
@@ -20,6 +21,7 @@ FAULTS = (
   *training.FAULTS,
   *adaptation.FAULTS,
   *similarity.FAULTS,
+  *spectra.FAULTS,
   *domains.FAULTS,
   *procedures.FAULTS,
   *comparison.FAULTS,

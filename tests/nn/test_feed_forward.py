@@ -13,7 +13,7 @@ def _rms(x):
   return x / np.sqrt(np.mean(x**2, -1, keepdims=True) + 1e-6)
 
 
-@pytest.mark.parametrize("activation", ["swiglu", "relu"])
+@pytest.mark.parametrize("activation", ["swiglu", "relu", "squared_relu"])
 def test_the_hidden_norm_is_before_the_activation_the_inner_one_behind(
   activation,
 ):
@@ -36,6 +36,9 @@ def test_the_hidden_norm_is_before_the_activation_the_inner_one_behind(
     hidden = hidden * special.expit(hidden) * through("up", x64)
   else:
     hidden = np.maximum(_rms(through("up", x64)), 0)
-  np.testing.assert_allclose(
-    layer(x), through("down", _rms(hidden)), rtol=1e-4, atol=1e-6
-  )
+    hidden **= 2 if activation == "squared_relu" else 1
+  close = {"rtol": 1e-4, "atol": 1e-6}
+  np.testing.assert_allclose(layer(x), through("down", _rms(hidden)), **close)
+  _, sown = nnx.capture(lambda layer: layer(x), nnx.Intermediate)(layer)
+  # Behind the nonlinearity and the gate, before the last matrix's own norm.
+  np.testing.assert_allclose(nnx.to_pure_dict(sown)["post"][0], hidden, **close)

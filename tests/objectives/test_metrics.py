@@ -17,7 +17,14 @@ TARGETS = GENERATOR.integers(0, 8, size=40)
 WEIGHT = np.ones(40)
 WEIGHT[[3, 17]] = 0.0
 WEIGHT[5] = 0.5
+HIDDEN = GENERATOR.normal(size=(40, 3)) * (3, 2, 1)
 PROBABILITY = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+
+
+class _DATA:
+  """Of tokens."""
+
+  name, reads, targets = "data", "tokens", "classes"
 
 
 def _perplexity():
@@ -61,8 +68,24 @@ def _task_accuracy():
   return (WEIGHT * hits).sum() / WEIGHT.sum()
 
 
+def _spectrum():
+  """Of the covariance over the tokens that count, as often as they do."""
+  eigenvalues = np.linalg.eigvalsh(np.cov(HIDDEN.T, aweights=WEIGHT))
+  return eigenvalues / eigenvalues.sum()
+
+
+def _ffn_hard_rank():
+  return 1 / (_spectrum() ** 2).sum()
+
+
+def _ffn_soft_rank():
+  return np.exp(-(_spectrum() * np.log(_spectrum())).sum())
+
+
 REFERENCES = {
   "calibration_error": _calibration_error,
+  "ffn_hard_rank": _ffn_hard_rank,
+  "ffn_soft_rank": _ffn_soft_rank,
   "hubness_skewness": _hubness_skewness,
   "perplexity": _perplexity,
   "recall_at_k": _recall_at_k,
@@ -72,21 +95,34 @@ REFERENCES = {
 
 
 def _measured(metric, logits, splits):
+  metric = metric.on(_DATA)
   sums = []
   for part in np.split(np.arange(40), splits):
     batch = {
       "targets": jnp.asarray(TARGETS[part]),
       "weight": jnp.asarray(WEIGHT[part], jnp.float32),
     }
-    output = Output(jnp.asarray(logits[part], jnp.float32))
+    # In the padding there may be anything.
+    hidden = np.where(np.isnan(logits[part][:, :1]), np.nan, HIDDEN[part])
+    features = {"activation/layers/0/feed_forward/post/0": jnp.asarray(hidden)}
+    output = Output(jnp.asarray(logits[part], jnp.float32), features=features)
     sums.append(np.asarray(metric.sums(output, batch)[metric.name], np.float64))
-  return metric.finish(sum(sums) / WEIGHT.sum(), None)
+  total = sum(sums)
+  return metric.finish(
+    total if metric.activations else total / WEIGHT.sum(), None
+  )
+
+
+# Forty examples are few for some.
+OPTIONS = dict.fromkeys(
+  ("ffn_hard_rank", "ffn_soft_rank"), "(tokens_per_feature=2)"
+)
 
 
 @pytest.mark.parametrize("name", metrics.names())
 def test_it_is_the_reference_however_it_is_split(name):
-  metric = metrics.get(name)
-  assert metric.name == name
+  metric = metrics.get(name + OPTIONS.get(name, ""))
+  assert metric.name == name + OPTIONS.get(name, "")
   want = REFERENCES[name]()
   for splits in ([], [10, 20, 30]):
     # Forty float32 terms, each good to a few 2**-24.
@@ -149,3 +185,13 @@ def test_the_table_is_light():
   """`normjax list` reads it without jax."""
   code = "import sys, normjax.metrics; sys.exit('jax' in sys.modules)"
   assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_rank_by_few_tokens_is_refused():
+  with pytest.raises(
+    errors.UserError, match="3 features by 38 tokens; needed: 60"
+  ):
+    _measured(metrics.get("ffn_hard_rank"), LOGITS, [])
+  assert metrics.get("ffn_hard_rank") == metrics.get("ffn_hard_rank")
+  with pytest.raises(errors.UserError, match=r"site=\['pre'\]; allowed"):
+    metrics.get("ffn_hard_rank(site=['pre'])")

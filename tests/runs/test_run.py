@@ -75,9 +75,10 @@ def test_other_data_and_own_metrics(run):
 
   means = run.evaluate(
     data={"name": run.config.data.name, "sequence_length": 8},
-    metrics=["perplexity", first_token],
+    metrics=["perplexity", first_token, "ffn_hard_rank(tokens_per_feature=1)"],
     num_batches=1,
   )
+  assert means["ffn_hard_rank(tokens_per_feature=1)"] > 1
   assert means["perplexity"] == pytest.approx(np.exp(means["loss"]))
   assert "first_token" in means
   with pytest.raises(errors.UserError, match="digits.*reads='images'"):
@@ -91,6 +92,8 @@ def test_other_data_and_own_metrics(run):
       run.evaluate(metrics=[first_token, own])
   with pytest.raises(errors.UserError, match="num_batches=-1 must be at least"):
     run.evaluate(num_batches=-1)
+  with pytest.raises(errors.UserError, match="tokens; needed: .* or more"):
+    run.evaluate(metrics=["ffn_soft_rank"], num_batches=1)
 
 
 def test_data_without_splits_says_so(run):
