@@ -79,6 +79,7 @@ ADDED: dict[str, Any] = {
   "model.has_class_token": None,
   "model.head": "linear",
   "model.head_dim": None,
+  "model.linear": "dense",
   "model.norm_after_pooling": False,
   "model.padding": "same",
   "model.pool_shortcut": False,
