@@ -35,6 +35,7 @@ OPTIONAL: dict[str, Any] = {
   "evaluate.metrics": (),
   "evaluate.split": "validation",
   "evaluate.weights": "trained",
+  "train.block_gradients": False,
   "train.cutmix_alpha": 0.0,
   "train.ema_decay": 0.0,
   "train.ema_warmup": False,

@@ -103,10 +103,13 @@ def badam(
     seed=seed,
     mask=mask,
   )
-  return compose.finish(
+  transform = compose.finish(
     "badam",
     optax.chain(direction, optax.scale_by_learning_rate(learning_rate)),
     mask,
+  )
+  return blocks_lib.BlockWise(
+    transform, lambda params, state: direction.upcoming(params, state[0])
   )
 
 

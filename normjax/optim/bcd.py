@@ -82,10 +82,13 @@ def bcd(
     seed=seed,
     mask=mask,
   )
-  return compose.finish(
+  transform = compose.finish(
     "bcd",
     optax.chain(direction, optax.scale_by_learning_rate(learning_rate)),
     mask,
+  )
+  return blocks_lib.BlockWise(
+    transform, lambda params, state: direction.upcoming(params, state[0])
   )
 
 

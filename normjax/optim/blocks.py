@@ -53,6 +53,42 @@ class BlockWiseState(NamedTuple):
   inner: tuple[PyTree, ...]
 
 
+class Upcoming(NamedTuple):
+  """What the next update of an optimizer moves.
+
+  Attributes:
+    blocks: of the parameters.
+    active: numbers of those that move, int32.
+    ends_move: whether what is in no block does.
+  """
+
+  blocks: Blocks
+  active: tuple[Array, ...]
+  ends_move: bool = False
+
+
+class BlockWise(optax.GradientTransformationExtraArgs):
+  """A transform that says beforehand which blocks its next update moves.
+
+  Attributes:
+    upcoming: (params, state) -> `Upcoming`; it raises UserError where only all
+      gradients would tell.
+  """
+
+  upcoming: Callable[[PyTree, Any], Upcoming]
+
+  def __new__(
+    cls,
+    transform: optax.GradientTransformation,
+    upcoming: Callable[[PyTree, Any], Upcoming],
+  ):
+    """The transform with `upcoming`."""
+    extended = optax.with_extra_args_support(transform)
+    self = super().__new__(cls, extended.init, extended.update)
+    self.upcoming = upcoming
+    return self
+
+
 def blocks_of(
   method: str,
   params: PyTree,
@@ -254,7 +290,7 @@ def core(
   num_active: int | None,
   seed: int | Array,
   mask: Any = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> BlockWise:
   """See `block_wise`; `make` gives the inner transform of a mask's tree."""
   check(
     method,
@@ -351,7 +387,21 @@ def core(
       count, active, tuple(states)
     )
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  def upcoming(params, state):
+    if order == "greedy":
+      raise errors.UserError(
+        f"{method}: order='greedy' chooses by all gradients; allowed, where"
+        " not all are computed: random, independent, ascending, descending."
+      )
+    found, _ = parts(params)
+    turn = jnp.asarray(state.count // switch_every, jnp.int32)
+    return Upcoming(
+      found,
+      chosen(found, order=order, turn=turn, num_active=width, seed=seed),
+    )
+
+  transform = optax.GradientTransformationExtraArgs(init, update)
+  return BlockWise(transform, upcoming)
 
 
 def routes(

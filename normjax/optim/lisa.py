@@ -223,11 +223,25 @@ def lisa(
     return split(updates).update(updates, state, params, **extra_args)
 
   direction = optax.GradientTransformationExtraArgs(init, update)
-  return compose.finish(
+  transform = compose.finish(
     "lisa",
     optax.chain(direction, optax.scale_by_learning_rate(learning_rate)),
     mask,
   )
+
+  def upcoming(params, state):
+    found = blocks_lib.blocks_of("lisa", params, blocks, "never")
+    count = state[0].inner_states[_LAYERS].inner_state.count
+    active = blocks_lib.chosen(
+      found,
+      order="independent",
+      turn=jnp.asarray(count // switch_every, jnp.int32),
+      num_active=width,
+      seed=seed,
+    )
+    return blocks_lib.Upcoming(found, active, ends_move=True)
+
+  return blocks_lib.BlockWise(transform, upcoming)
 
 
 def routes(

@@ -16,6 +16,7 @@ from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
 from normjax.train import (
   average,
+  block_gradients,
   drawing,
   fit,
   layer_decay,
@@ -164,6 +165,8 @@ def recipe_and_initialize(
     matmul_precision=precision.choice(config),
     param_dtype=configure.optional(config, param_dtype.DTYPE),
     **_learning(config),
+    block_gradients=configure.optional(config, block_gradients.PATH),
+    optimizer_name=config.optimizer.name,
   )
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)
 

@@ -22,6 +22,7 @@ from normjax.record.files import ROW_KEYS
 from normjax.train import (
   average,
   by_procedure,
+  block_gradients,
   frozen,
   measure,
   mixup,
@@ -62,6 +63,8 @@ class Recipe(NamedTuple):
   # What takes the gradients in place of `_gradients`, and its first memory.
   procedure: Procedure | None = None
   memory: Callable[[], PyTree] = lambda: None
+  block_gradients: bool = False  # See `block_gradients`.
+  optimizer_name: str = ""  # As in the config, for messages.
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
     """The state before step 0 on these variables."""
@@ -187,13 +190,32 @@ def _gradients(
     means = {name: value / total for name, value in sums.items()}
     return means.pop(objectives.MINIMIZED), (stats, means, measured)
 
+  upcoming = None
+  if recipe.block_gradients:
+    upcoming = block_gradients.upcoming(
+      recipe.make_optimizer(hyper),
+      recipe.optimizer_name,
+      trained,
+      state.optimizer_state,
+    )
+
+  def gradient(function, *args):
+    if upcoming is not None:
+      return block_gradients.gradients(upcoming, function, *args)
+    return jax.grad(function, argnums=(0, 1), has_aux=True)(*args)
+
+  def whole(gradients):
+    if upcoming is not None:
+      return block_gradients.expanded(upcoming, gradients, trained)
+    return gradients
+
   @device_parts.each
   def one(indexed):
     index, micro = indexed
     # The gradient of a backward statistic is its new value, by convention.
-    (gradients, grad_stats), (stats, means, measured) = jax.grad(
-      minimized, argnums=(0, 1), has_aux=True
-    )(trained, state.grad_stats, state.stats, micro, index)
+    (gradients, grad_stats), (stats, means, measured) = gradient(
+      minimized, trained, state.grad_stats, state.stats, micro, index
+    )
     return (gradients, means), (stats, grad_stats), measured
 
   count = recipe.accumulation_steps
@@ -201,7 +223,7 @@ def _gradients(
     (gradients, means), statistics, measured = one(
       (jnp.zeros((), jnp.int32), batch)
     )
-    return gradients, *statistics, means | measured
+    return whole(gradients), *statistics, means | measured
 
   def body(summed, indexed):
     summable, *each = one(indexed)
@@ -220,7 +242,7 @@ def _gradients(
     name: jnp.max(value) if name.endswith("/max") else jnp.mean(value)
     for name, value in measured.items()
   }
-  return gradients, *statistics, means | measured
+  return whole(gradients), *statistics, means | measured
 
 
 def _over_micro_batches(values: Array) -> Array:
