@@ -23,6 +23,7 @@ from normjax.train import (
   mixup,
   param_dtype,
   precision,
+  restarts,
   schedules,
 )
 from normjax.train import frozen as frozen_lib
@@ -166,6 +167,7 @@ def recipe_and_initialize(
     param_dtype=configure.optional(config, param_dtype.DTYPE),
     **_learning(config),
     block_gradients=configure.optional(config, block_gradients.PATH),
+    restart_every=restarts.every(frozen, structure, shapes),
     optimizer_name=config.optimizer.name,
   )
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)

@@ -28,6 +28,7 @@ from normjax.train import (
   mixup,
   param_dtype,
   precision,
+  restarts,
 )
 from normjax.train.sharding import device_parts
 from normjax.train.state import State, create
@@ -64,6 +65,7 @@ class Recipe(NamedTuple):
   procedure: Procedure | None = None
   memory: Callable[[], PyTree] = lambda: None
   block_gradients: bool = False  # See `block_gradients`.
+  restart_every: int = 0  # See `restarts`.
   optimizer_name: str = ""  # As in the config, for messages.
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
@@ -330,6 +332,11 @@ def train_step(
     average=averaged,
     memory=memory,
   )
+  if recipe.restart_every:
+    key = rng.fold(hyper["seed"], "restart", state.step)
+    new_state = restarts.after_step(
+      recipe.graphdef, new_state, recipe.restart_every, key
+    )
   metrics.pop(objectives.WEIGHT)
   _check_names(metrics, (*MEASURED, "diverged_at"))
   return new_state, {
