@@ -18,6 +18,8 @@ def get_config() -> ml_collections.ConfigDict:
       "switch_every": 100,
       "order": "random",
       "others": "never",
+      # A pattern of paths for each block, each leaf in one; (): the layers.
+      "blocks": (),
       "weight_decay": 0.0,
     }
   )

@@ -16,6 +16,8 @@ def get_config() -> ml_collections.ConfigDict:
       "switch_every": 1,
       "num_active": 1,
       "others": "block",
+      # A pattern of paths for each block, each leaf in one; (): the layers.
+      "blocks": (),
       "weight_decay": 0.0,
     }
   )

@@ -19,6 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
       "num_active": 2,
       "switch_every": 20,
       "reset_state": False,
+      # A pattern of paths for each block, each leaf in one; (): the layers.
+      "blocks": (),
       "weight_decay": 0.0,
     }
   )

@@ -24,7 +24,7 @@ def badam(
   *,
   switch_every: int | Array = 100,
   order: str = "random",
-  blocks: Sequence[str] | None = None,
+  blocks: Sequence[str] = (),
   others: str = "never",
   seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
@@ -115,7 +115,7 @@ def badam(
 
 def routes(
   params: PyTree,
-  blocks: Sequence[str] | None = None,
+  blocks: Sequence[str] = (),
   others: str = "never",
   **options: Any,
 ) -> Mapping[str, str]:

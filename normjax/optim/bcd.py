@@ -20,7 +20,7 @@ def bcd(
   order: str = "independent",
   switch_every: int | Array = 1,
   num_active: int | None = None,
-  blocks: Sequence[str] | None = None,
+  blocks: Sequence[str] = (),
   others: str = "block",
   seed: int | Array = 0,
   weight_decay: float | Array = 0.0,
@@ -94,7 +94,7 @@ def bcd(
 
 def routes(
   params: PyTree,
-  blocks: Sequence[str] | None = None,
+  blocks: Sequence[str] = (),
   others: str = "block",
   **options: Any,
 ) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ __all__ = ["block_wise"]
 def block_wise(
   inner: optax.GradientTransformation,
   *,
-  blocks: Sequence[str] | None = None,
+  blocks: Sequence[str] = (),
   others: str = "never",
   order: str = "random",
   switch_every: int | Array = 100,
@@ -34,7 +34,7 @@ def block_wise(
 
   Args:
     inner: any transform; its state is dropped at every switch.
-    blocks: a pattern of paths for each block, every leaf in one; None for the
+    blocks: a pattern of paths for each block, every leaf in one; () for the
       layers, "layers/0", "h/1" or "blocks_2", and where there is none, a block
       per entry of the root.
     others: of what is in no layer: "never" trained, or one more "block".

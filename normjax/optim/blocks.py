@@ -92,7 +92,7 @@ class BlockWise(optax.GradientTransformationExtraArgs):
 def blocks_of(
   method: str,
   params: PyTree,
-  blocks: Sequence[str] | None,
+  blocks: Sequence[str],
   others: str,
   flags: Sequence[Any] | None = None,
 ) -> Blocks:
@@ -101,7 +101,7 @@ def blocks_of(
   Args:
     method: for messages.
     params: the tree.
-    blocks: a pattern of the paths of each block; None for a block per layer,
+    blocks: a pattern of the paths of each block; () for a block per layer,
       "layers/0" and so on, and per entry of the root where there is none.
     others: what happens to the leaves outside of all layers, see `OTHERS`.
     flags: what else leaves of one kind have in common.
@@ -109,10 +109,9 @@ def blocks_of(
   Raises:
     UserError: a leaf that no pattern matches, or a pattern without a leaf.
   """
-  if blocks is None:
-    names, numbers, inside = _by_layer(params, others)
-  else:
-    names, numbers, inside = _by_pattern(method, params, blocks)
+  names, numbers, inside = (
+    _by_pattern(method, params, blocks) if blocks else _by_layer(params, others)
+  )
   signatures: dict[int, list[Any]] = {}
   leaves = [leaf for _, leaf in groups.leaves(params)]
   for n, number in enumerate(numbers):
@@ -206,13 +205,10 @@ def check(
     UserError: a value that is not allowed.
     TypeError: one of another type.
   """
-  if blocks is not None:
-    if isinstance(blocks, str) or not isinstance(blocks, Sequence):
-      validate.refuse_type(method, "blocks", blocks, "a sequence of patterns")
-    if not blocks:
-      validate.refuse(method, "blocks", blocks, "one pattern or more")
-    for pattern in blocks:
-      validate.pattern(method, "blocks", pattern)
+  if isinstance(blocks, str) or not isinstance(blocks, Sequence):
+    validate.refuse_type(method, "blocks", blocks, "a sequence of patterns")
+  for pattern in blocks:
+    validate.pattern(method, "blocks", pattern)
   validate.choice(method, "others", others, OTHERS)
   validate.choice(method, "order", order, ORDERS)
   validate.traced_count(method, "switch_every", switch_every)
@@ -283,7 +279,7 @@ def core(
   method: str,
   make: Callable[[PyTree], optax.GradientTransformation],
   *,
-  blocks: Sequence[str] | None,
+  blocks: Sequence[str],
   others: str,
   order: str,
   switch_every: int | Array,
@@ -407,7 +403,7 @@ def core(
 def routes(
   method: str,
   params: PyTree,
-  blocks: Sequence[str] | None,
+  blocks: Sequence[str],
   others: str,
 ) -> dict[str, str]:
   """Path of each leaf to what moves it."""

@@ -38,7 +38,7 @@ def _kept(
   mu_dtype: DTypeLike | None,
   nu_dtype: DTypeLike | None,
   *,
-  blocks: Sequence[str] | None,
+  blocks: Sequence[str],
   num_active: int,
   switch_every: int | Array,
   seed: int | Array,
@@ -111,7 +111,7 @@ def lisa(
   num_active: int | None = None,
   switch_every: int | Array = 20,
   reset_state: bool = False,
-  blocks: Sequence[str] | None = None,
+  blocks: Sequence[str] = (),
   seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
@@ -246,7 +246,7 @@ def lisa(
 
 def routes(
   params: PyTree,
-  blocks: Sequence[str] | None = None,
+  blocks: Sequence[str] = (),
   **options: Any,
 ) -> Mapping[str, str]:
   """Path of each leaf to the block that it is in."""

@@ -5,7 +5,7 @@ from tests.optim.cases import Case
 _BAD = {
   "switch_every": ((0, ValueError), (2.5, TypeError)),
   "order": (("sideways", ValueError),),
-  "blocks": (("layers", TypeError), ((), ValueError), (("mlp",), ValueError)),
+  "blocks": (("layers", TypeError), (("mlp",), ValueError)),
   "others": (("sometimes", ValueError),),
   "num_active": ((0, ValueError), (2.5, TypeError), (9, ValueError)),
 }

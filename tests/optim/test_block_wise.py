@@ -82,7 +82,7 @@ def test_orders(order, expected):
 
 def test_layer_one_is_not_layer_ten():
   """Layers are ordered as numbers, and a name is matched whole."""
-  found = blocks_lib.blocks_of("badam", tree(), None, "never")
+  found = blocks_lib.blocks_of("badam", tree(), (), "never")
   assert found.names == tuple(f"layers/{n}" for n in range(D))
   assert sorted(set(found.of_leaf)) == list(range(-1, D))
   assert all(found.of_leaf.count(n) == 2 for n in range(D))

@@ -137,15 +137,15 @@ def relora(
   Raises:
     UserError: a number out of range.
   """
-  validate.count("relora", "restart_every", restart_every)
+  validate.count("linear relora", "restart_every", restart_every)
   return _linear("relora", rank, alpha, restart_every)
 
 
 def _linear(
   name: str, rank: int, alpha: float, restart_every: int
 ) -> base.Linear:
-  validate.count(name, "rank", rank)
-  validate.number(name, "alpha", alpha, above=0.0)
+  validate.count(f"linear {name}", "rank", rank)
+  validate.number(f"linear {name}", "alpha", alpha, above=0.0)
 
   def make(inputs, outputs, *, use_bias, kernel_init, dtype, rngs):
     return LowRankUpdate(

@@ -217,9 +217,9 @@ def sltrain(
   Raises:
     UserError: a number out of range.
   """
-  validate.count("sltrain", "rank", rank, least=0)
-  validate.number("sltrain", "density", density, least=0.0, most=1.0)
-  validate.number("sltrain", "alpha", alpha, above=0.0)
+  validate.count("linear sltrain", "rank", rank, least=0)
+  validate.number("linear sltrain", "density", density, least=0.0, most=1.0)
+  validate.number("linear sltrain", "alpha", alpha, above=0.0)
 
   def make(inputs, outputs, *, use_bias, kernel_init, dtype, rngs):
     del kernel_init
@@ -249,6 +249,6 @@ def low_rank(rank: int = 128, alpha: float = 32.0) -> base.Linear:
   Raises:
     UserError: a number out of range.
   """
-  validate.count("low_rank", "rank", rank)
+  validate.count("linear low_rank", "rank", rank)
   made = sltrain(rank, 0.0, alpha)
   return dataclasses.replace(made, name="low_rank")
