@@ -29,6 +29,7 @@ USAGE = (
   "|start_steps|architectures|placements|residual_scalings|inits"
   "|rotary_scalings|mixings|schedules|sweeps|papers|adaptation|learners"
   "|context|procedures]"
+  "|rotary_scalings|mixings|linears|schedules|sweeps|papers|adaptation]"
 )
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
 # What has no config, by name, from "module:factory": options of a model,
@@ -52,6 +53,7 @@ _IMPORTED = {
   "inits": "normjax.nn.initial:TABLE",
   "rotary_scalings": "normjax.nn.rotary_scaling:TABLE",
   "mixings": "normjax.nn.mixing:TABLE",
+  "linears": "normjax.nn.linear:TABLE",
   "schedules": "normjax.train.schedules:TABLE",
 }
 _ALLOWED = (*_FOLDERS, *_TABLES, *_IMPORTED)

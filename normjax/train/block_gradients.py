@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from normjax import configure, errors
+from normjax import configure, errors, procedures
 from normjax.optim import blocks as blocks_lib
 from normjax.types import Array, PyTree
 
@@ -45,6 +45,12 @@ def check(config: configure.ConfigDict) -> None:
   """
   if not configure.optional(config, PATH):
     return
+  for procedure in procedures.of(config):
+    if procedure.learns:
+      raise errors.UserError(
+        f"{PATH}=True and {procedure.block} both say what gradients are of;"
+        " allowed: one of the two."
+      )
   if config.model.get("scan_layers", False):
     raise errors.UserError(
       f"{PATH}=True: model.scan_layers=True makes the gradients of all layers"

@@ -21,8 +21,8 @@ from normjax.record import probes
 from normjax.record.files import ROW_KEYS
 from normjax.train import (
   average,
-  by_procedure,
   block_gradients,
+  by_procedure,
   frozen,
   measure,
   mixup,
