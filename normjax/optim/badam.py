@@ -7,8 +7,8 @@ import optax
 from jax.typing import DTypeLike
 
 from normjax import validate
+from normjax.optim import block_descent, compose
 from normjax.optim import blocks as blocks_lib
-from normjax.optim import compose
 from normjax.optim.adamw import scale_by_adam
 from normjax.types import Array, PyTree
 
@@ -90,7 +90,7 @@ def badam(
   validate.learning_rate("badam", learning_rate)
   validate.scalars("badam", weight_decay=weight_decay)
   adam = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
-  direction = blocks_lib.core(
+  direction = block_descent.core(
     "badam",
     lambda flags: optax.chain(
       adam, compose.add_decay("badam", weight_decay, flags)
@@ -108,7 +108,7 @@ def badam(
     optax.chain(direction, optax.scale_by_learning_rate(learning_rate)),
     mask,
   )
-  return blocks_lib.BlockWise(
+  return block_descent.BlockWise(
     transform, lambda params, state: direction.upcoming(params, state[0])
   )
 

@@ -6,8 +6,8 @@ from typing import Any
 import optax
 
 from normjax import validate
+from normjax.optim import block_descent, compose
 from normjax.optim import blocks as blocks_lib
-from normjax.optim import compose
 from normjax.types import Array, PyTree
 
 __all__ = ["bcd"]
@@ -71,7 +71,7 @@ def bcd(
   """
   validate.learning_rate("bcd", learning_rate)
   validate.scalars("bcd", weight_decay=weight_decay)
-  direction = blocks_lib.core(
+  direction = block_descent.core(
     "bcd",
     lambda flags: compose.add_decay("bcd", weight_decay, flags),
     blocks=blocks,
@@ -87,7 +87,7 @@ def bcd(
     optax.chain(direction, optax.scale_by_learning_rate(learning_rate)),
     mask,
   )
-  return blocks_lib.BlockWise(
+  return block_descent.BlockWise(
     transform, lambda params, state: direction.upcoming(params, state[0])
   )
 

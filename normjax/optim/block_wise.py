@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import optax
 
 from normjax import validate
-from normjax.optim import blocks as blocks_lib
+from normjax.optim import block_descent
 from normjax.types import Array
 
 __all__ = ["block_wise"]
@@ -49,7 +49,7 @@ def block_wise(
       fewer blocks than move at a time.
     TypeError: an option or a leaf of another type.
   """
-  return blocks_lib.core(
+  return block_descent.core(
     "block_wise",
     lambda mask: inner,
     blocks=blocks,

@@ -9,8 +9,8 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from normjax import validate
+from normjax.optim import block_descent, compose, groups, masks, meshes, safe
 from normjax.optim import blocks as blocks_lib
-from normjax.optim import compose, groups, masks, meshes, safe
 from normjax.optim.adamw import scale_by_adam
 from normjax.types import Array, PyTree
 
@@ -197,7 +197,7 @@ def lisa(
     labels = [_ENDS if n < 0 else _LAYERS for n in found.of_leaf]
     tree_of_flags = structure.unflatten(flags)
     if reset_state:
-      layers = blocks_lib.core(
+      layers = block_descent.core(
         "lisa",
         decayed,
         others="never",
@@ -239,9 +239,9 @@ def lisa(
       num_active=width,
       seed=seed,
     )
-    return blocks_lib.Upcoming(found, active, ends_move=True)
+    return block_descent.Upcoming(found, active, ends_move=True)
 
-  return blocks_lib.BlockWise(transform, upcoming)
+  return block_descent.BlockWise(transform, upcoming)
 
 
 def routes(

@@ -7,6 +7,7 @@ program of D branches takes D times as long to compile: one compilation per
 block, all in one.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,8 +18,8 @@ import optax
 from jax import lax
 
 from normjax import configure, errors, procedures
-from normjax.optim import blocks as blocks_lib
-from normjax.types import Array, PyTree
+from normjax.optim import block_descent
+from normjax.types import Array, Hyper, PyTree
 
 PATH = "train.block_gradients"
 MAX_BRANCHES = 64
@@ -64,9 +65,45 @@ def check(config: configure.ConfigDict) -> None:
     )
 
 
+class Taken(NamedTuple):
+  """How a step takes gradients.
+
+  Attributes:
+    grad: as `jax.grad(function, (0, 1), has_aux=True)`, called.
+    whole: from the gradient of its first argument, which may be compact, to a
+      tree like the parameters.
+  """
+
+  grad: Callable[..., Any]
+  whole: Callable[[Any], PyTree]
+
+
+def taken(recipe: Any, state: Any, hyper: Hyper, trained: PyTree) -> Taken:
+  """Those of a step's recipe: of all that is trained, or of what moves.
+
+  Raises:
+    UserError: what `upcoming` raises.
+  """
+  if not recipe.block_gradients:
+    return Taken(
+      lambda function, *args: jax.grad(function, (0, 1), has_aux=True)(*args),
+      lambda found: found,
+    )
+  blocks = upcoming(
+    recipe.make_optimizer(hyper),
+    recipe.optimizer_name,
+    trained,
+    state.optimizer_state,
+  )
+  return Taken(
+    functools.partial(gradients, blocks),
+    lambda compact: expanded(blocks, compact, trained),
+  )
+
+
 def upcoming(
   optimizer: optax.GradientTransformation, name: str, params: PyTree, state: Any
-) -> blocks_lib.Upcoming:
+) -> block_descent.Upcoming:
   """Which blocks the next update of an optimizer moves.
 
   Args:
@@ -78,7 +115,7 @@ def upcoming(
   Raises:
     UserError: one that does not say so, or more choices than `MAX_BRANCHES`.
   """
-  if not isinstance(optimizer, blocks_lib.BlockWise):
+  if not isinstance(optimizer, block_descent.BlockWise):
     raise errors.UserError(
       f"{PATH}=True: optimizer {name!r} moves all parameters at a time;"
       " allowed: badam, lisa, bcd."
@@ -94,13 +131,13 @@ def upcoming(
   return found
 
 
-def _choices(found: blocks_lib.Upcoming) -> list[tuple[int, ...]]:
+def _choices(found: block_descent.Upcoming) -> list[tuple[int, ...]]:
   total = range(len(found.blocks.names))
   return list(itertools.combinations(total, len(found.active)))
 
 
 def gradients(
-  found: blocks_lib.Upcoming,
+  found: block_descent.Upcoming,
   minimized: Callable[..., tuple[Array, Any]],
   trained: PyTree,
   grad_stats: PyTree,
@@ -162,7 +199,7 @@ def gradients(
 
 
 def expanded(
-  found: blocks_lib.Upcoming, compact: Compact, trained: PyTree
+  found: block_descent.Upcoming, compact: Compact, trained: PyTree
 ) -> PyTree:
   """The tree of all gradients, zero where nothing moves.
 
@@ -184,5 +221,5 @@ def expanded(
   return structure.unflatten(leaves)
 
 
-def _sorted(found: blocks_lib.Upcoming) -> Array:
+def _sorted(found: block_descent.Upcoming) -> Array:
   return jnp.sort(jnp.stack(found.active))

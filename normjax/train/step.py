@@ -192,30 +192,13 @@ def _gradients(
     means = {name: value / total for name, value in sums.items()}
     return means.pop(objectives.MINIMIZED), (stats, means, measured)
 
-  upcoming = None
-  if recipe.block_gradients:
-    upcoming = block_gradients.upcoming(
-      recipe.make_optimizer(hyper),
-      recipe.optimizer_name,
-      trained,
-      state.optimizer_state,
-    )
-
-  def gradient(function, *args):
-    if upcoming is not None:
-      return block_gradients.gradients(upcoming, function, *args)
-    return jax.grad(function, argnums=(0, 1), has_aux=True)(*args)
-
-  def whole(gradients):
-    if upcoming is not None:
-      return block_gradients.expanded(upcoming, gradients, trained)
-    return gradients
+  how = block_gradients.taken(recipe, state, hyper, trained)
 
   @device_parts.each
   def one(indexed):
     index, micro = indexed
     # The gradient of a backward statistic is its new value, by convention.
-    (gradients, grad_stats), (stats, means, measured) = gradient(
+    (gradients, grad_stats), (stats, means, measured) = how.grad(
       minimized, trained, state.grad_stats, state.stats, micro, index
     )
     return (gradients, means), (stats, grad_stats), measured
@@ -225,7 +208,7 @@ def _gradients(
     (gradients, means), statistics, measured = one(
       (jnp.zeros((), jnp.int32), batch)
     )
-    return whole(gradients), *statistics, means | measured
+    return how.whole(gradients), *statistics, means | measured
 
   def body(summed, indexed):
     summable, *each = one(indexed)
@@ -244,7 +227,7 @@ def _gradients(
     name: jnp.max(value) if name.endswith("/max") else jnp.mean(value)
     for name, value in measured.items()
   }
-  return whole(gradients), *statistics, means | measured
+  return how.whole(gradients), *statistics, means | measured
 
 
 def _over_micro_batches(values: Array) -> Array:

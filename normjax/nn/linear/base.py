@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 from flax import nnx
@@ -58,7 +58,9 @@ class Linear:
 
   name: str
   make: Maker = dataclasses.field(compare=False)
-  options: tuple[float, ...] = ()
+  options: Mapping[str, Any] = dataclasses.field(
+    default_factory=dict, hash=False
+  )
   has_kernel: bool = False
 
   @property

@@ -160,4 +160,6 @@ def _linear(
       rngs=rngs,
     )
 
-  return base.Linear(name, make, (rank, alpha, restart_every))
+  return base.Linear(
+    name, make, {"rank": rank, "alpha": alpha, "restart_every": restart_every}
+  )

@@ -234,7 +234,9 @@ def sltrain(
       rngs=rngs,
     )
 
-  return base.Linear("sltrain", make, (rank, density, alpha))
+  return base.Linear(
+    "sltrain", make, {"rank": rank, "density": density, "alpha": alpha}
+  )
 
 
 def low_rank(rank: int = 128, alpha: float = 32.0) -> base.Linear:
