@@ -27,9 +27,8 @@ from normjax.similarity import heads
 USAGE = (
   "list [norms|weight_norms|optimizers|models|heads|data|objectives|metrics"
   "|start_steps|architectures|placements|residual_scalings|inits"
-  "|rotary_scalings|mixings|schedules|sweeps|papers|adaptation|learners"
+  "|rotary_scalings|mixings|linears|schedules|sweeps|papers|adaptation|learners"
   "|context|procedures]"
-  "|rotary_scalings|mixings|linears|schedules|sweeps|papers|adaptation]"
 )
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
 # What has no config, by name, from "module:factory": options of a model,
