@@ -71,6 +71,7 @@ FIELDS: Mapping[str, Field] = {
   # At 1 the average would stay where it began.
   "train.ema_decay": _scalar(0, 1, below=True),
   "train.ema_warmup": _FLAG,
+  "train.block_gradients": _FLAG,
   "train.layer_decay": _scalar(0, 1, above=True),
   "train.max_loss": _scalar(0, above=True),
   "train.num_devices": _int(Effect.STATIC, 0),

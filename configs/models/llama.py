@@ -34,6 +34,9 @@ def transformer_options() -> dict[str, Any]:
     "reader_output_scales": placeholder(str),
     # Stochastic depth of the last block; linear in depth, timm's drop path.
     "drop_path_rate": 0.0,
+    # How the matrices of blocks are held: "sltrain(rank=128, density=0.03,
+    # alpha=32)", "low_rank(rank=128)", "lora(rank=128)", "relora(rank=128)".
+    "linear": "dense",
     # Inside attention. None: d / num_heads; as use_bias says.
     "head_dim": placeholder(int),
     "attention_bias": placeholder(str),

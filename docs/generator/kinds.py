@@ -31,6 +31,7 @@ from normjax import (
 from normjax.convert import architecture
 from normjax.nn import (
   initial,
+  linear,
   mixing,
   placement,
   residual_scaling,
@@ -194,6 +195,12 @@ per token, for sequences longer than those that were trained on.""",
     intro="""\
 `mixing` of the transformers: how attention weighs the values of other
 positions.""",
+  ),
+  Kind(
+    "linears", "Linear maps", "model.linear", linear.TABLE,
+    intro="""\
+`linear` of the transformers: how the matrices of blocks are held and trained,
+as a name or as `"sltrain(rank=128, density=0.03)"`.""",
   ),
   Kind(
     "heads", "Heads", "model.head", heads.TABLE,

@@ -27,7 +27,7 @@ from normjax.similarity import heads
 USAGE = (
   "list [norms|weight_norms|optimizers|models|heads|data|objectives|metrics"
   "|start_steps|architectures|placements|residual_scalings|inits"
-  "|rotary_scalings|mixings|schedules|sweeps|papers|adaptation|learners"
+  "|rotary_scalings|mixings|linears|schedules|sweeps|papers|adaptation|learners"
   "|context|procedures]"
 )
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
@@ -52,6 +52,7 @@ _IMPORTED = {
   "inits": "normjax.nn.initial:TABLE",
   "rotary_scalings": "normjax.nn.rotary_scaling:TABLE",
   "mixings": "normjax.nn.mixing:TABLE",
+  "linears": "normjax.nn.linear:TABLE",
   "schedules": "normjax.train.schedules:TABLE",
 }
 _ALLOWED = (*_FOLDERS, *_TABLES, *_IMPORTED)

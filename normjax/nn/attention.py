@@ -15,10 +15,10 @@ from normjax import norms
 from normjax.nn import (
   attention_checks,
   neighbours,
-  products,
   roles,
   rotary_scaling,
 )
+from normjax.nn import linear as linear_lib
 from normjax.nn import mixing as mixing_lib
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
@@ -70,6 +70,7 @@ class Attention(HasNoise):
     output_gate: Literal["elementwise", "headwise"] | None = None,
     inner_norm: norms.NormSpec | None = None,
     scale_vectors: ScaleVectors = NO_SCALE_VECTORS,
+    linear: linear_lib.LinearSpec = "dense",
     kernel_init: Initializer = _NORMAL,
     value_init: Initializer | None = None,
     out_init: Initializer = _NORMAL,
@@ -117,6 +118,7 @@ class Attention(HasNoise):
         (arXiv:2210.06423).
       scale_vectors: gains around the query, key and value matrices, as in
         `query_scale` and `query_output_scale`; see there.
+      linear: how each matrix is held, one of `normjax.nn.linear`.
       kernel_init: of the query, key and gate kernels.
       value_init: of the value kernel; None: kernel_init.
       out_init: of the output kernel.
@@ -159,8 +161,10 @@ class Attention(HasNoise):
     self.headwise = output_gate == "headwise"
     self.logit_scale = logit_scale
 
-    def project(heads: int, init: Initializer) -> nnx.LinearGeneral:
-      return nnx.LinearGeneral(
+    self.linear = linear_lib.resolve(linear)
+
+    def project(heads: int, init: Initializer) -> nnx.Module:
+      return self.linear.make(
         model_dim,
         (heads, head_dim),
         use_bias=bool(use_bias),
@@ -182,10 +186,9 @@ class Attention(HasNoise):
     self.query = project(num_heads, kernel_init)
     self.key = None if shared else project(kv_heads, kernel_init)
     self.value = project(kv_heads, value_init or kernel_init)
-    self.out = nnx.LinearGeneral(
+    self.out = self.linear.make(
       (num_heads, head_dim),
       model_dim,
-      axis=(-2, -1),
       use_bias=bias_elsewhere,
       kernel_init=out_init,
       dtype=dtype,
@@ -206,13 +209,12 @@ class Attention(HasNoise):
       start = 1 / math.sqrt(head_dim) if logit_scale is None else logit_scale
       self.temperature = nnx.Param(jnp.full(num_heads, start, jnp.float32))
     self.learned_temperature = learned_temperature
-    self.output_gate = output_gate and nnx.Linear(
+    self.output_gate = output_gate and self.linear.make(
       model_dim,
       num_heads if self.headwise else num_heads * head_dim,
       use_bias=bias_elsewhere,
       kernel_init=kernel_init,
       dtype=dtype,
-      dot_general=products.dot_general,
       rngs=rngs,
     )
     # No key is drawn where there is nothing to draw, so that the kernels of a
@@ -247,6 +249,8 @@ class Attention(HasNoise):
   def norm_neighbours(self) -> dict[str, neighbours.Neighbours]:
     """See `nn.neighbours`."""
     gated = "output_gate stands between" if self.output_gate else ""
+    if not self.linear.has_kernel:
+      return {}
     return {
       "inner_norm": neighbours.Neighbours(readers=("out",), obstacle=gated)
     }
@@ -254,7 +258,7 @@ class Attention(HasNoise):
   @property
   def reader_obstacle(self) -> str:
     """Why what reads x cannot take over a norm's gain; "" where it can."""
-    return self.scale_vectors.obstacle
+    return self.linear.obstacle or self.scale_vectors.obstacle
 
   def fold_reader_gains(self) -> list[str]:
     """See `nn.neighbours`."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from normjax import norms
+from normjax import errors, norms
 from normjax.nn import neighbours, residual_branch, roles
 from normjax.nn import placement as placement_lib
 from normjax.nn.attention import Attention
@@ -90,6 +90,11 @@ class Block(nnx.Module):
       and first.name == second.name
       and first.context_for_next_fn is not None
     )
+    if self.passes_context and attention.linear.obstacle:
+      raise errors.UserError(
+        f"{attention.linear.obstacle} of values and outputs, of which"
+        f" {first.name} takes its statistic; allowed: linear='dense'."
+      )
     shape = (model_dim,) if scaling.learned == "vector" else ()
     factors: list[str | None] = []
     for name, structure in zip(BRANCHES, self.structures, strict=True):
@@ -196,6 +201,8 @@ class Block(nnx.Module):
   def stream_obstacles(self) -> list[str]:
     """See `nn.neighbours.stream_obstacles`."""
     found = []
+    if obstacle := self.attention.linear.obstacle:
+      found.append(f"{obstacle} to centre")
     for name, structure in zip(BRANCHES, self.structures, strict=True):
       if "stream" in structure.slots:
         found.append(f"{name}_stream_norm normalizes the stream: post-norm")

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import norms, validate
-from normjax.nn import neighbours, products, roles
+from normjax.nn import linear as linear_lib
+from normjax.nn import neighbours, roles
 from normjax.nn.activation import gelu_exact, squared_relu
 from normjax.nn.dropout import dropout
 from normjax.nn.norm_layer import NormLayer
@@ -63,6 +64,7 @@ class FeedForward(HasNoise):
     hidden_norm: norms.NormSpec | None = None,
     inner_norm: norms.NormSpec | None = None,
     scale_vectors: ScaleVectors = NO_SCALE_VECTORS,
+    linear: linear_lib.LinearSpec = "dense",
     kernel_init: nnx.Initializer = _NORMAL,
     out_init: nnx.Initializer = _NORMAL,
     dtype: jnp.dtype = jnp.float32,
@@ -81,6 +83,7 @@ class FeedForward(HasNoise):
       inner_norm: before the last matrix, over f features.
       scale_vectors: gains around each matrix that reads x, as in `up_scale`
         and `up_output_scale`; see there.
+      linear: how each matrix is held, one of `normjax.nn.linear`.
       kernel_init: of the matrices that read x.
       out_init: of the last matrix.
       dtype: of the computation; parameters are float32.
@@ -93,21 +96,22 @@ class FeedForward(HasNoise):
     self.activation, self.dropout_rate = activation, dropout_rate
     gated = ACTIVATIONS[activation][1]
 
-    def linear(inputs: int, outputs: int, init) -> nnx.Linear:
-      return nnx.Linear(
+    self.linear = linear_lib.resolve(linear)
+
+    def project(inputs: int, outputs: int, init) -> nnx.Module:
+      return self.linear.make(
         inputs,
         outputs,
         use_bias=use_bias,
         kernel_init=init,
         dtype=dtype,
-        dot_general=products.dot_general,
         rngs=rngs,
       )
 
     if gated:
-      self.gate = linear(model_dim, hidden_dim, kernel_init)
-    self.up = linear(model_dim, hidden_dim, kernel_init)
-    self.down = linear(hidden_dim, model_dim, out_init)
+      self.gate = project(model_dim, hidden_dim, kernel_init)
+    self.up = project(model_dim, hidden_dim, kernel_init)
+    self.down = project(hidden_dim, model_dim, out_init)
     self.scale_vectors = scale_vectors
     for reader in ("gate", "up") if gated else ("up",):
       scale_vectors.attach(self, reader, model_dim, hidden_dim)
@@ -124,6 +128,8 @@ class FeedForward(HasNoise):
     first = "gate" if ACTIVATIONS[self.activation][1] else "up"
     if self.scale_vectors.outputs:
       first = ""
+    if not self.linear.has_kernel:
+      return {}
     return {
       "hidden_norm": neighbours.Neighbours(writer=first),
       "inner_norm": neighbours.Neighbours(readers=("down",)),
@@ -132,7 +138,7 @@ class FeedForward(HasNoise):
   @property
   def reader_obstacle(self) -> str:
     """Why what reads x cannot take over a norm's gain; "" where it can."""
-    return self.scale_vectors.obstacle
+    return self.linear.obstacle or self.scale_vectors.obstacle
 
   def fold_reader_gains(self) -> list[str]:
     """See `nn.neighbours`."""

@@ -31,6 +31,7 @@ class Kind(enum.StrEnum):
   """What a variable does in its module."""
 
   KERNEL = "kernel"
+  ENTRIES = "matrix entries"  # Of a matrix, held apart: no matrix itself.
   BIAS = "bias"
   NORM_SCALE = "norm scale"
   NORM_BIAS = "norm bias"
@@ -92,7 +93,7 @@ class Role:
   @property
   def decays(self) -> bool:
     """Whether a weight decay is meant for it: matrices and tables."""
-    return self.dims is not None
+    return self.dims is not None or self.kind is Kind.ENTRIES
 
   def __str__(self) -> str:
     kind = str(self.kind)
@@ -131,6 +132,11 @@ def embedding(rows: str, features: str) -> Role:
 def positions(rows: str, features: str) -> Role:
   """A table of learned positions, as `embedding`."""
   return Role(Kind.POSITIONS, MatrixDims(-1, -2), (rows, features))
+
+
+def entries() -> Role:
+  """Entries of a matrix, in a row."""
+  return Role(Kind.ENTRIES, None, (None,))
 
 
 def bias(*axes: str | None) -> Role:

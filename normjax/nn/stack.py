@@ -17,6 +17,7 @@ from normjax.nn import (
   slots,
   stream_layout,
 )
+from normjax.nn import linear as linear_lib
 from normjax.nn import placement as placement_lib
 from normjax.nn import variables as nn_variables
 from normjax.nn.attention import Attention
@@ -64,6 +65,7 @@ class Stack(HasNoise):
     init: str | initial.Init | None = initial.DEFAULT,
     reader_scales: bool = False,
     reader_output_scales: str | None = None,
+    linear: linear_lib.LinearSpec = "dense",
     mixing: str | Mapping[str, Any] = "softmax",
     query_key_norm_axes: str | None = None,
     query_key_norm_after_rotation: bool = False,
@@ -118,6 +120,9 @@ class Stack(HasNoise):
       reader_output_scales: "plain": such a matrix has a gain on its output
         too; "normalized": the input norm, over all its outputs, is before that
         gain; None: neither. Readings of ours: see `nn.scale_vectors`.
+      linear: how the matrices of blocks are held, one of `nn.linear.TABLE`:
+        "dense", "sltrain(rank=128, density=0.03)", "low_rank", "lora",
+        "relora". Embeddings and the head are dense.
       mixing: how attention mixes, one of `normjax.nn.mixing.TABLE`.
       query_key_norm_axes: "head" or "joint", see `Attention`; None: "joint"
         where the placement normalizes so, else "head".
@@ -159,6 +164,7 @@ class Stack(HasNoise):
     }
     if reader_scales:
       chosen = chosen.without_input_scales()
+    held = linear_lib.resolve(linear)
     inner_gain = scaling.inner_gain(2 * num_layers)
     out_gain = 0.0 if scaling.zero_writers else gain
 
@@ -167,6 +173,7 @@ class Stack(HasNoise):
       shared = {
         "out_init": kernels.writer(out_gain, *where),
         "dropout_rate": dropout_rate,
+        "linear": held,
         "dtype": dtype,
         "rngs": rngs,
       }

@@ -12,7 +12,14 @@ from normjax import (
 )
 from normjax.data import corruptions
 from normjax.record import probes, sinks
-from normjax.train import average, evaluate, layer_decay, mixup, schedules
+from normjax.train import (
+  average,
+  block_gradients,
+  evaluate,
+  layer_decay,
+  mixup,
+  schedules,
+)
 
 
 def check(config: configure.ConfigDict) -> None:
@@ -35,6 +42,7 @@ def check(config: configure.ConfigDict) -> None:
   _check_mixup(config)
   _check_procedures(config)
   average.check(config)
+  block_gradients.check(config)
   layer_decay.check(config)
   build.optimizer(config)
   build.evaluation_dataset(config)

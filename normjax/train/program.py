@@ -16,12 +16,14 @@ from normjax.nn import model_roles, start
 from normjax.nn import variables as nn_variables
 from normjax.train import (
   average,
+  block_gradients,
   drawing,
   fit,
   layer_decay,
   mixup,
   param_dtype,
   precision,
+  restarts,
   schedules,
 )
 from normjax.train import frozen as frozen_lib
@@ -164,6 +166,9 @@ def recipe_and_initialize(
     matmul_precision=precision.choice(config),
     param_dtype=configure.optional(config, param_dtype.DTYPE),
     **_learning(config),
+    block_gradients=configure.optional(config, block_gradients.PATH),
+    restart_every=restarts.every(frozen, structure, shapes),
+    optimizer_name=config.optimizer.name,
   )
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)
 

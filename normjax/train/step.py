@@ -20,6 +20,7 @@ from normjax.record import probes
 from normjax.record.files import ROW_KEYS
 from normjax.train import (
   average,
+  block_gradients,
   by_procedure,
   captured,
   frozen,
@@ -27,6 +28,7 @@ from normjax.train import (
   mixup,
   param_dtype,
   precision,
+  restarts,
 )
 from normjax.train.sharding import device_parts
 from normjax.train.state import State, create
@@ -62,6 +64,9 @@ class Recipe(NamedTuple):
   # What takes the gradients in place of `_gradients`, and its first memory.
   procedure: Procedure | None = None
   memory: Callable[[], PyTree] = lambda: None
+  block_gradients: bool = False  # See `block_gradients`.
+  restart_every: int = 0  # See `restarts`.
+  optimizer_name: str = ""  # As in the config, for messages.
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
     """The state before step 0 on these variables."""
@@ -177,13 +182,15 @@ def _gradients(
     means = {name: value / total for name, value in sums.items()}
     return means.pop(objectives.MINIMIZED), (stats, means, measured)
 
+  how = block_gradients.taken(recipe, state, hyper, trained)
+
   @device_parts.each
   def one(indexed):
     index, micro = indexed
     # The gradient of a backward statistic is its new value, by convention.
-    (gradients, grad_stats), (stats, means, measured) = jax.grad(
-      minimized, argnums=(0, 1), has_aux=True
-    )(trained, state.grad_stats, state.stats, micro, index)
+    (gradients, grad_stats), (stats, means, measured) = how.grad(
+      minimized, trained, state.grad_stats, state.stats, micro, index
+    )
     return (gradients, means), (stats, grad_stats), measured
 
   count = recipe.accumulation_steps
@@ -191,7 +198,7 @@ def _gradients(
     (gradients, means), statistics, measured = one(
       (jnp.zeros((), jnp.int32), batch)
     )
-    return gradients, *statistics, means | measured
+    return how.whole(gradients), *statistics, means | measured
 
   def body(summed, indexed):
     summable, *each = one(indexed)
@@ -210,7 +217,7 @@ def _gradients(
     name: jnp.max(value) if name.endswith("/max") else jnp.mean(value)
     for name, value in measured.items()
   }
-  return gradients, *statistics, means | measured
+  return how.whole(gradients), *statistics, means | measured
 
 
 def _over_micro_batches(values: Array) -> Array:
@@ -298,6 +305,11 @@ def train_step(
     average=averaged,
     memory=memory,
   )
+  if recipe.restart_every:
+    key = rng.fold(hyper["seed"], "restart", state.step)
+    new_state = restarts.after_step(
+      recipe.graphdef, new_state, recipe.restart_every, key
+    )
   metrics.pop(objectives.WEIGHT)
   _check_names(metrics, (*MEASURED, "diverged_at"))
   return new_state, {

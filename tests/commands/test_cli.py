@@ -14,6 +14,7 @@ from normjax.commands import show
 from normjax.convert import architecture
 from normjax.nn import (
   initial,
+  linear,
   mixing,
   placement,
   residual_scaling,
@@ -121,6 +122,7 @@ def test_list_shows_every_component_with_its_headline(capsys):
     ("rotary_scalings", rotary_scaling.TABLE.names(), "f"),
     ("inits", initial.TABLE.names(), " "),
     ("mixings", mixing.TABLE, " "),
+    ("linears", linear.TABLE, " "),
     ("schedules", schedules.TABLE, " "),
   ],
 )

@@ -101,8 +101,11 @@ class CompositionContract:
     mask["mlp"]["kernel"] = mask["norm"]["scale"] = True
     zero = jax.tree.map(jnp.zeros_like, params)
 
+    # Of a method that moves a block at a time all leaves are one.
+    all_at_once = {"blocks": (".*",)} if "blocks" in case.parameters else {}
+
     def moved(given):
-      tx = case.make(weight_decay=0.1, mask=given)
+      tx = case.make(weight_decay=0.1, mask=given, **all_at_once)
       update = jax.jit(tx.update)
       # The second: SOAP's first waits for its bases.
       _, state = update(zero, tx.init(params), params)

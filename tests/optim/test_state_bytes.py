@@ -26,6 +26,9 @@ BYTES = {
   "adamw_fp8": 2 * CODED,
   "apollo": 8 * RANK * OUTPUTS,
   "apollo_mini": 8 * OUTPUTS,
+  # Of one layer; `test_block_wise` has trees with more.
+  "badam": 8 * ENTRIES,
+  "bcd": 0,
   "conda": 8 * ENTRIES + 4 * INPUTS**2,
   "dion": 4 * ENTRIES + 4 * INPUTS * INPUTS,
   "fira": 8 * RANK * OUTPUTS + 4 * RANK * INPUTS,
@@ -33,6 +36,7 @@ BYTES = {
   "lamb": 8 * ENTRIES,
   "lion": 4 * ENTRIES,
   "lion_8bit": CODED,
+  "lisa": 8 * ENTRIES,
   "momentum_8bit": CODED,
   "muon": 4 * ENTRIES,
   "nap_adamw": 8 * ENTRIES + 4,
@@ -58,7 +62,10 @@ def test_state_is_as_declared(name):
     PARAMS,
     is_leaf=lambda node: isinstance(node, tuple),
   )
-  state = jax.eval_shape(optim.make(name, learning_rate=0.1).init, params)
+  # The tree has one layer, where LISA would move two.
+  options = {"num_active": 1} if name == "lisa" else {}
+  tx = optim.make(name, learning_rate=0.1, **options)
+  state = jax.eval_shape(tx.init, params)
   held = optim.state_bytes(state)
   # Steps, a norm that a limiter remembers: a few numbers.
   assert 0 <= held - BYTES[name] <= 24

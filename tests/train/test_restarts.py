@@ -1,0 +1,70 @@
+"""ReLoRA in training: merges, what is drawn again, what is reset."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from normjax import build, errors
+from normjax.train import program, restarts, step
+from tests import support
+
+RELORA = "relora(rank=4, alpha=8.0, restart_every=2)"
+
+
+def test_layers_restart_after_every_second_step():
+  """The model stays what it is; factors and their moments start again."""
+  config = support.tiny({"model.linear": RELORA})
+  recipe, initialize = program.recipe_and_initialize(config)
+  assert recipe.restart_every == 2
+  hyper = build.hyper(config)
+  batch = dict(build.dataset(config).train_batch(0, 0, config.train.batch_size))
+  one = jax.jit(functools.partial(step.train_step, recipe))
+  without = jax.jit(
+    functools.partial(step.train_step, recipe._replace(restart_every=0))
+  )
+  first, _ = one(jax.jit(initialize)(hyper), batch, hyper)
+  second, _ = one(first, batch, hyper)
+  plain, _ = without(first, batch, hyper)
+
+  def query(tree):
+    return tree["layers"]["0"]["attention"]["query"]
+
+  before, after = query(plain.params), query(second.params)
+  kernel, old = query(second.stats)["frozen_kernel"], query(plain.stats)
+  assert np.any(before["lora_b"])
+  assert not np.any(after["lora_b"])
+  assert (after["lora_a"] != before["lora_a"]).all()
+  np.testing.assert_allclose(
+    kernel,
+    old["frozen_kernel"] + 2.0 * before["lora_a"] @ before["lora_b"],
+    rtol=1e-5,
+    atol=1e-7,
+  )
+  # What else is trained goes on, and so does the count of steps.
+  np.testing.assert_array_equal(
+    second.params["head"]["kernel"], plain.params["head"]["kernel"]
+  )
+  adam = second.optimizer_state[0]
+  assert not np.any(query(adam.mu)["lora_a"])
+  assert not np.any(query(adam.nu)["lora_b"])
+  assert np.any(adam.mu["head"]["kernel"])
+  assert int(adam.count) == 2
+  # A restart moves no output, up to the rounding of the sum.
+  losses = [one(state, batch, hyper)[1]["loss"] for state in (second, plain)]
+  np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_an_average_across_restarts_is_refused():
+  config = support.tiny({"model.linear": RELORA, "train.ema_decay": 0.9})
+  with pytest.raises(errors.UserError, match="ema_decay=0.9.*allowed: 0.0"):
+    program.recipe_and_initialize(config)
+
+
+def test_other_layers_do_not_restart():
+  for linear in ("lora(rank=4)", "sltrain(rank=4)"):
+    config = support.tiny({"model.linear": linear})
+    recipe, _ = program.recipe_and_initialize(config)
+    assert recipe.restart_every == 0
+  assert restarts.every(support.tiny(), None, {}) == 0
