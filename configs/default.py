@@ -44,6 +44,13 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.train.num_steps = 300  # optimizer steps; the schedule ends here
   config.train.batch_size = 16  # examples of one step, over all devices
   config.train.accumulation_steps = 1  # micro-batches per step, by scan
+  # What the optimizer is given: the gradient, or an estimate of it without a
+  # backward pass, "zeroth_order", with options as in
+  # "zeroth_order(derivative='one_sided', num_directions=4)". Its norm is about
+  # sqrt(number of parameters) times the gradient's: set gradient_clip to 0 and
+  # the learning rate to a thousandth or less.
+  config.train.gradient = "backpropagation"
+  config.train.perturbation_eps = 1e-3  # of zeroth_order: w + eps z
   config.train.gradient_clip = 1.0  # global norm; 0 turns clipping off
   # Whether these keep their initial values: the parameters of the norms, those
   # of the output layer (the model's `head`), all others. The last two together

@@ -51,7 +51,10 @@ FIELDS: Mapping[str, Field] = {
   "train.num_steps": _int(Effect.TRACED, 1),
   "train.batch_size": _int(Effect.STATIC, 1),
   "train.accumulation_steps": _int(Effect.STATIC, 1),
+  # The table of gradients says which names and options there are.
+  "train.gradient": Field(str, Effect.STATIC),
   "train.gradient_clip": _scalar(0),
+  "train.perturbation_eps": _scalar(0, above=True),
   "train.norms_frozen": _FLAG,
   "train.output_frozen": _FLAG,
   "train.others_frozen": _FLAG,

@@ -39,6 +39,7 @@ OPTIONAL: dict[str, Any] = {
   "train.cutmix_alpha": 0.0,
   "train.ema_decay": 0.0,
   "train.ema_warmup": False,
+  "train.gradient": "backpropagation",
   "train.layer_decay": 1.0,
   "train.layout.data": 0,
   "train.layout.fsdp": 1,
@@ -53,10 +54,14 @@ OPTIONAL: dict[str, Any] = {
   "train.mixup_switch_probability": 0.5,
   "train.param_dtype": "float32",
   "train.param_rounding": "nearest",
+  "train.perturbation_eps": 1e-3,
   "log.wandb_project": "",
   "log.wandb_group": "",
   "log.wandb_name": "",
 }
+# Of those, what is left out with another leaf only: a scalar that is traced is
+# so at its default, too.
+BESIDE = {"train.perturbation_eps": "train.gradient"}
 # Options that components' files have: a config that has such a component has
 # them, a resolved one only where they are not at these values.
 ADDED: dict[str, Any] = {
@@ -133,9 +138,11 @@ def leave_out(resolved: dict[str, Any], components: Container[str]) -> None:
       value = tuple(v) if isinstance(v := holder[key], list) else v
       # To Python True is 1; here it is a mistake, which is named elsewhere.
       same_kind = isinstance(value, bool) == isinstance(default, bool)
+      beside = BESIDE.get(path, "").rpartition(".")[2]
       if (
         same_kind
         and value == default
+        and beside not in holder
         and not is_outside(str(holder.get("name")))
       ):
         del holder[key]

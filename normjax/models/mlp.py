@@ -7,7 +7,7 @@ from typing import ClassVar
 from flax import nnx
 
 from normjax import norms, validate
-from normjax.nn import checks, neighbours, roles
+from normjax.nn import checks, neighbours, roles, shifted
 from normjax.nn import dropout as dropouts
 from normjax.nn.conv import HE_NORMAL
 from normjax.nn.conv_norm import NormActivation
@@ -40,6 +40,7 @@ class MLP(HasNoise):
 
   reads: ClassVar[frozenset[str]] = frozenset({"features", "images"})
   end_layers: ClassVar[roles.Ends] = roles.Ends("layers/0", "head")
+  draws_for: ClassVar[tuple[str, ...]] = ("layers", "head")  # `nn.shifted`.
 
   def __init__(
     self,
@@ -149,7 +150,8 @@ class MLP(HasNoise):
     for layer, norm, layer_key in zip(
       self.layers, self.norms, keys, strict=True
     ):
+      x_bf = shifted.draw_after(layer, x_bf)
       x_bf = norm(layer(x_bf, train=train), train=train)
       x_bf = self.drop(x_bf, self.dropout_rate, layer_key)
       self.sow(nnx.Intermediate, "hidden", x_bf, capture_noop=True)
-    return self.head(x_bf)
+    return self.head(shifted.draw_after(self.head, x_bf))

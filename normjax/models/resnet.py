@@ -8,7 +8,7 @@ from flax import nnx
 
 from normjax import errors, norms, validate
 from normjax.models import residual_blocks as blocks
-from normjax.nn import checks, roles
+from normjax.nn import checks, roles, shifted
 from normjax.nn.dropout import drop_path_keys, drop_path_rates
 from normjax.nn.output import Output
 from normjax.nn.switches import HasNoise
@@ -28,6 +28,7 @@ class ResNet(HasNoise):
 
   reads: ClassVar[frozenset[str]] = frozenset({"images"})
   end_layers: ClassVar[roles.Ends] = roles.Ends("stem", "head")
+  draws_for: ClassVar[tuple[str, ...]] = ("layers", "head")  # `nn.shifted`.
 
   def __init__(
     self,
@@ -146,10 +147,12 @@ class ResNet(HasNoise):
     if self.pools:
       x_byxc = nnx.max_pool(x_byxc, (3, 3), (2, 2), ((1, 1), (1, 1)))
     for layer, layer_key in zip(self.layers, keys, strict=True):
+      x_byxc = shifted.draw_after(layer, x_byxc)
       x_byxc = layer(x_byxc, train=train, key=layer_key)
     if self.norm is not None:
       x_byxc = self.norm(x_byxc, train=train)
-    return self.head(jnp.mean(x_byxc, axis=(1, 2)))
+    x_bc = jnp.mean(x_byxc, axis=(1, 2))
+    return self.head(shifted.draw_after(self.head, x_bc))
 
 
 class CifarResNet(ResNet):

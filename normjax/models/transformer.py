@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors, norms, validate
-from normjax.nn import attention_checks, checks, products, roles
+from normjax.nn import attention_checks, checks, products, roles, shifted
 from normjax.nn.dropout import dropout, split
 from normjax.nn.stack import Stack
 from normjax.nn.tied_head import HasTiedHead
@@ -83,6 +83,7 @@ class _Decoder(HasTiedHead, Stack):
     "head/kernel": roles.kernel("embed", "vocab"),
   }
   end_layers: ClassVar[roles.Ends] = roles.Ends("embedding", "head")
+  draws_for: ClassVar[tuple[str, ...]] = ("layers", "head")  # `nn.shifted`.
 
   def __init__(
     self,
@@ -184,8 +185,7 @@ class _Decoder(HasTiedHead, Stack):
         f"tokens of shape {tokens_bt.shape} are no sequences: each needs one"
         " token or more."
       )
-    if mask_bt is not None:
-      mask_bt = jnp.asarray(mask_bt)
+    mask_bt = None if mask_bt is None else jnp.asarray(mask_bt)
     positions = self._positions(tokens_bt.shape, mask_bt, position_ids)
     x_btd = self.embedding(tokens_bt)
     if self.scaled_embeddings:
@@ -201,7 +201,7 @@ class _Decoder(HasTiedHead, Stack):
       x_btd, train=train, mask_bt=mask_bt, positions=positions, key=keys[1]
     )
     if not self.tied_embeddings:
-      return self.head(x_btd)
+      return self.head(shifted.draw_after(self.head, x_btd))
     embedding_vd = self.embedding.embedding[...].astype(x_btd.dtype)
     # Summed in float32 and left there: bfloat16 logits would be rounded.
     wide = checks.logits_dtype(x_btd.dtype)

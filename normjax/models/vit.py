@@ -7,7 +7,7 @@ from flax import nnx
 
 from normjax import errors, norms, validate
 from normjax.models.transformer import NO_ROTATION, choose_size
-from normjax.nn import checks, roles
+from normjax.nn import checks, roles, shifted
 from normjax.nn.dropout import dropout, split
 from normjax.nn.output import Output
 from normjax.nn.stack import Stack
@@ -51,6 +51,7 @@ class ViT(Stack):
     "head/bias": roles.bias("classes"),
   }
   end_layers: ClassVar[roles.Ends] = roles.Ends("patch_conv", "head")
+  draws_for: ClassVar[tuple[str, ...]] = ("layers", "head")  # `nn.shifted`.
 
   def __init__(
     self,
@@ -236,4 +237,4 @@ class ViT(Stack):
       x_bd = jnp.mean(x_btd[:, int(self.has_class_token) :], axis=1)
     if after:
       x_bd = self.normalize_end("final", x_bd, train=train)
-    return self.head(x_bd)
+    return self.head(shifted.draw_after(self.head, x_bd))

@@ -238,7 +238,7 @@ class Roles:
       groups.WRITER_NAMES,
     )
 
-  def layers(self, asked: str) -> list[str]:
+  def layers(self, asked: str, *, allowed: str = "1.0") -> list[str]:
     """The option `layers` of `optim.decay_by_layer`: a pattern for each layer.
 
     Layer 0 has what comes before the blocks: the input layer and all that is
@@ -248,6 +248,7 @@ class Roles:
 
     Args:
       asked: what asks, for the message.
+      allowed: of that, with such a model.
 
     Raises:
       UserError: the model has no "layers/<i>".
@@ -260,7 +261,7 @@ class Roles:
     if not blocks:
       raise errors.UserError(
         f"{asked}: {self.model} has no layers called layers/0, layers/1 and so"
-        " on; allowed: 1.0."
+        f" on; allowed: {allowed}."
       )
     firsts = {
       re.escape(path.partition("/")[0])

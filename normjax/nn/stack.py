@@ -1,7 +1,7 @@
 """A stack of blocks, unrolled or scanned, that the transformers share."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from normjax.nn import (
   residual_scaling,
   rotary_scaling,
   scale_vectors,
+  shifted,
   slots,
   stream_layout,
 )
@@ -39,6 +40,8 @@ ATTENTION_BIASES = {
 
 class Stack(HasNoise):
   """Blocks between an embedding and a head; a model inherits from it."""
+
+  draws_for: ClassVar[tuple[str, ...]] = ("layers",)  # See `nn.shifted`.
 
   def __init__(
     self,
@@ -315,6 +318,7 @@ class Stack(HasNoise):
     capturing = hasattr(self, "__captures__")
     if capturing or not (self.scan_layers or self.remat):
       for i, layer in enumerate(self.layers):
+        x_btd = shifted.draw_after(layer, x_btd)
         x_btd = layer(
           stream_layout.held(x_btd),
           gains=self.gains[i],
@@ -325,7 +329,8 @@ class Stack(HasNoise):
         )
     else:
       parts = [nn_variables.split(layer) for layer in self.layers]
-      for group in self._groups([structure for structure, _ in parts]):
+      kinds = [(own, jax.tree.structure(v)) for own, v in parts]
+      for group in self._groups(kinds):
         variables = [parts[i][1] for i in group]
         x_btd = self._run_group(
           x_btd, group, parts[group[0]][0], variables, keys, drop_keys, options

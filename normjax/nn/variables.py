@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from normjax import errors
+from normjax.nn import shifted
 from normjax.types import Array, PyTree
 
 
@@ -134,7 +135,7 @@ def merge(
 
   Args:
     structure: of the module.
-    variables: as `split` gives them.
+    variables: as `split` gives them; some leaves may be `shifted.Shifted`.
     key: seeds the module's own random streams, each with a key of its own;
       None: always the same.
   """
@@ -150,7 +151,10 @@ def merge(
       continue
     own = jax.random.fold_in(key, index)
     flat.append((path, jax.random.split(own, shape) if shape else own))
-  return nnx.merge(structure.graphdef, nnx.from_flat_state(flat))
+  module = nnx.merge(structure.graphdef, nnx.from_flat_state(flat))
+  if any(shifted.is_shifted(value) for _, value in flat):
+    shifted.draw(module)
+  return module
 
 
 def new_stats(

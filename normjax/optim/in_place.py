@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from normjax import errors
@@ -170,3 +171,20 @@ def by_update(
   updates, state = tx.update(gradients, state, params, **extra_args)
   moved = optax.apply_updates(params, updates)
   return Step(moved, state, optax.tree.norm(updates), updates)
+
+
+def multiplied(step: Step, params: PyTree, factor: Array) -> Step:
+  """The step with its updates times a factor; of 0 the parameters, exactly.
+
+  Args:
+    step: with its updates; its state stays.
+    params: before it.
+    factor: a scalar.
+  """
+  updates = jax.tree.map(
+    lambda u: jnp.where(factor == 0, jnp.zeros_like(u), factor * u),
+    step.updates,
+  )
+  moved = optax.apply_updates(params, updates)
+  norm = step.update_norm * jnp.abs(factor)
+  return step._replace(params=moved, update_norm=norm, updates=updates)

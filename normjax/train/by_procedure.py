@@ -11,6 +11,7 @@ from normjax.metrics import Batch
 from normjax.nn import output as nn_output
 from normjax.procedures.base import Evaluated, Given, Learned
 from normjax.train import frozen, param_dtype
+from normjax.train.gradient import Estimate
 from normjax.train.processes import distributed
 from normjax.train.state import State
 from normjax.types import Array, Hyper
@@ -50,6 +51,20 @@ def learn(
   means = {name: value / total for name, value in sums.items()}
   means[objectives.MINIMIZED] = learned.minimized
   return learned, means
+
+
+def estimate(
+  recipe: "Recipe", state: State, batch: Batch, hyper: Hyper
+) -> Estimate:
+  """What `learn` gives the optimizer; the backward statistics stay."""
+  learned, metrics = learn(recipe, state, batch, hyper)
+  return Estimate(
+    learned.gradients,
+    learned.stats,
+    state.grad_stats,
+    metrics,
+    memory=learned.memory,
+  )
 
 
 def facts(lane: "Lane") -> dict[str, Any]:

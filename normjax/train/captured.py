@@ -7,12 +7,17 @@ from flax import nnx
 
 from normjax.nn import calling
 from normjax.nn import variables as nn_variables
+from normjax.norms import modes
 from normjax.record import probes
 from normjax.types import Array, PyTree
 
 
 def activations(
-  model: nnx.Module, inputs: Array, key: Array | None, *, train: bool = True
+  model: nnx.Module,
+  inputs: Array,
+  key: Array | None,
+  *,
+  train: bool | modes.Mode = True,
 ) -> tuple[Any, PyTree]:
   """(what the model returns, what its layers sow, by path)."""
   returned, intermediates = nnx.capture(

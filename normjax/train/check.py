@@ -16,6 +16,7 @@ from normjax.train import (
   average,
   block_gradients,
   evaluate,
+  gradient,
   layer_decay,
   mixup,
   schedules,
@@ -43,6 +44,7 @@ def check(config: configure.ConfigDict) -> None:
   _check_procedures(config)
   average.check(config)
   block_gradients.check(config)
+  gradient.of(config)
   layer_decay.check(config)
   build.optimizer(config)
   build.evaluation_dataset(config)

@@ -19,6 +19,7 @@ from normjax.train import (
   block_gradients,
   drawing,
   fit,
+  gradient,
   layer_decay,
   mixup,
   param_dtype,
@@ -169,7 +170,9 @@ def recipe_and_initialize(
     block_gradients=configure.optional(config, block_gradients.PATH),
     restart_every=restarts.every(frozen, structure, shapes),
     optimizer_name=config.optimizer.name,
+    gradient=gradient.of(config),
   )
+  recipe.gradient.check(recipe)
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)
 
   def initialize(hyper, batch=None, steps=()):

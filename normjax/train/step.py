@@ -14,6 +14,7 @@ from normjax.nn import calling, given
 from normjax.nn import output as nn_output
 from normjax.nn import variables as nn_variables
 from normjax.nn.model_roles import Roles
+from normjax.norms import modes
 from normjax.optim import in_place
 from normjax.procedures.base import Procedure
 from normjax.record import probes
@@ -24,13 +25,15 @@ from normjax.train import (
   by_procedure,
   captured,
   frozen,
+  leaf_by_leaf,
   measure,
   mixup,
   param_dtype,
+  passes,
   precision,
   restarts,
 )
-from normjax.train.sharding import device_parts
+from normjax.train.gradient import Estimate, Gradient
 from normjax.train.state import State, create
 from normjax.types import Array, Hyper, PyTree
 
@@ -61,7 +64,8 @@ class Recipe(NamedTuple):
   weights: str = "trained"  # What an evaluation reads, or "ema".
   matmul_precision: str = "float32"  # See `precision`.
   param_dtype: str = "float32"  # What parameters are held in.
-  # What takes the gradients in place of `_gradients`, and its first memory.
+  gradient: Gradient = Gradient()  # What the optimizer is given.
+  # What takes the gradients in place of that, and its first memory.
   procedure: Procedure | None = None
   memory: Callable[[], PyTree] = lambda: None
   block_gradients: bool = False  # See `block_gradients`.
@@ -100,7 +104,7 @@ def forward(
   variables: dict[str, PyTree],
   inputs: Array,
   *,
-  train: bool,
+  train: bool | modes.Mode,
   key: Array | None = None,
   features: tuple[str, ...] = (),
 ) -> tuple[nn_output.Output, PyTree, dict[str, Array]]:
@@ -119,7 +123,9 @@ def forward(
       )
       kept = probes.chosen("activation", intermediates, features)
     elif train and captured.asked(recipe, variables, inputs, key):
-      returned, intermediates = captured.activations(model, inputs, key)
+      returned, intermediates = captured.activations(
+        model, inputs, key, train=train
+      )
       measured = probes.statistics("activation", intermediates, recipe.probes)
     else:
       returned = calling.call(model, inputs, train=train, key=key)
@@ -139,94 +145,80 @@ def _check_count(logits: Array, num_outputs: int | None) -> None:
     )
 
 
-def _micro_batches(batch: Batch, count: int) -> Batch:
-  """(b, …) -> (count, b / count, …), each a stride of the batch.
+def means_in_training(
+  recipe: Recipe,
+  state: State,
+  batch: Batch,
+  hyper: Hyper,
+  *,
+  train: bool | modes.Mode = True,
+) -> Callable[..., Any]:
+  """What a micro-batch adds to the means of a step's batch.
 
-  Strides keep a batch that is sharded over devices sharded the same way.
-  """
-  return jax.tree.map(
-    lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch
-  )
+  Of each l of the objective, sum w_i l_i / sum_batch w_i. Every call draws the
+  same noise at one step and index. (variables, (index, micro-batch)) -> (means,
+  new statistics, probes).
 
-
-def _gradients(
-  recipe: Recipe, state: State, batch: Batch, hyper: Hyper
-) -> tuple[PyTree, PyTree, PyTree, dict[str, Array]]:
-  """Gradient of the batch's mean objective, in micro-batches by scan.
-
-  Every micro-batch starts from the same statistics, which so advance once
-  per step. Those that are linear in the batch become the whole batch's.
-
-  Returns:
-    The gradient of what is trained (the sum over micro-batches of the
-    gradients of `sum w_i l_i / sum_batch w_i`, hence the whole batch's), the
-    new `stats` and `grad_stats` (the mean over micro-batches, of counters and
-    flags the largest), and the metrics.
+  Args:
+    recipe: static choices.
+    state: whose step it is.
+    batch: the whole.
+    hyper: as in `train_step`.
+    train: of the model's call.
   """
   total = jnp.maximum(jnp.sum(batch["weight"]), 1.0)
-  trained = param_dtype.widen(frozen.select(state.params, recipe.trained))
   key = rng.fold(hyper["seed"], "dropout", state.step)
   objective = recipe.make_objective(hyper)
 
-  def minimized(trained, grad_stats, stats, micro, index):
-    params = frozen.put_back(state.params, trained)
+  def means(variables, indexed):
+    index, micro = indexed
     with given.of_batch(micro):
       output, stats, measured = forward(
         recipe,
-        {"params": params, "stats": stats, "grad_stats": grad_stats},
+        variables,
         micro["inputs"],
-        train=True,
+        train=train,
         key=jax.random.fold_in(key, index),
       )
     sums = mixup.sums(objective, output, micro)
-    means = {name: value / total for name, value in sums.items()}
-    return means.pop(objectives.MINIMIZED), (stats, means, measured)
+    return {k: value / total for k, value in sums.items()}, stats, measured
 
+  return means
+
+
+def backpropagate(
+  recipe: Recipe, state: State, batch: Batch, hyper: Hyper
+) -> Estimate:
+  """Gradient of the batch's mean objective.
+
+  Every micro-batch starts from the same statistics, which so advance once
+  per step. Those that are linear in the batch become the whole batch's. The
+  gradient is the sum over micro-batches of those of `means_in_training`, hence
+  the whole batch's.
+  """
+  trained = param_dtype.widen(frozen.select(state.params, recipe.trained))
+  means_of = means_in_training(recipe, state, batch, hyper)
   how = block_gradients.taken(recipe, state, hyper, trained)
 
-  @device_parts.each
+  def minimized(trained, grad_stats, indexed):
+    params = frozen.put_back(state.params, trained)
+    means, stats, measured = means_of(
+      {"params": params, "stats": state.stats, "grad_stats": grad_stats},
+      indexed,
+    )
+    return means.pop(objectives.MINIMIZED), (stats, means, measured)
+
   def one(indexed):
-    index, micro = indexed
     # The gradient of a backward statistic is its new value, by convention.
     (gradients, grad_stats), (stats, means, measured) = how.grad(
-      minimized, trained, state.grad_stats, state.stats, micro, index
+      minimized, trained, state.grad_stats, indexed
     )
     return (gradients, means), (stats, grad_stats), measured
 
-  count = recipe.accumulation_steps
-  if count == 1:
-    (gradients, means), statistics, measured = one(
-      (jnp.zeros((), jnp.int32), batch)
-    )
-    return how.whole(gradients), *statistics, means | measured
-
-  def body(summed, indexed):
-    summable, *each = one(indexed)
-    return jax.tree.map(jnp.add, summed, summable), each
-
-  indexed = (jnp.arange(count), _micro_batches(batch, count))
-  first = jax.tree.map(lambda x: x[0], indexed)
-  zeros = jax.tree.map(
-    lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, first)[0]
+  (gradients, means), statistics, measured = passes.over_batch(
+    one, batch, recipe.accumulation_steps
   )
-  (gradients, means), (statistics, measured) = jax.lax.scan(
-    body, zeros, indexed
-  )
-  statistics = jax.tree.map(_over_micro_batches, statistics)
-  measured = {
-    name: jnp.max(value) if name.endswith("/max") else jnp.mean(value)
-    for name, value in measured.items()
-  }
-  return how.whole(gradients), *statistics, means | measured
-
-
-def _over_micro_batches(values: Array) -> Array:
-  """A statistic's new value from those of the micro-batches, stacked."""
-  if jnp.issubdtype(values.dtype, jnp.inexact):
-    # What no call moves stays bit for bit: a third of it three times may not.
-    same = jnp.all(values == values[0], axis=0)
-    return jnp.where(same, values[0], jnp.mean(values, axis=0))
-  return jnp.max(values, axis=0)
+  return Estimate(how.whole(gradients), *statistics, means | measured)
 
 
 @_in_its_precision
@@ -248,25 +240,10 @@ def train_step(
   if mixing := mixup.of_scalars(recipe.mixup_mode, hyper):
     key = rng.fold(hyper["seed"], "mixup", state.step)
     batch = mixup.mix(batch, mixing, key)
-  memory = state.memory
-  if recipe.procedure is None:
-    gradients, stats, grad_stats, metrics = _gradients(
-      recipe, state, batch, hyper
-    )
-  else:
-    learned, metrics = by_procedure.learn(recipe, state, batch, hyper)
-    gradients, stats, memory = learned.gradients, learned.stats, learned.memory
-    grad_stats = state.grad_stats
-  measured = measure.of_gradient(gradients, recipe.probes)
-  gradient_norm = optax.tree.norm(gradients)
-  clip = hyper["train.gradient_clip"]
-  # clip = 0 turns clipping off; the guard keeps a zero gradient zero.
-  factor = jnp.where(
-    (clip > 0) & (gradient_norm > clip),
-    clip / jnp.maximum(gradient_norm, jnp.finfo(jnp.float32).tiny),
-    1.0,
-  )
-
+  estimate = recipe.gradient.estimate or backpropagate
+  if recipe.procedure is not None:
+    estimate = by_procedure.estimate
+  found = estimate(recipe, state, batch, hyper)
   schedule_scalars = {
     path.split(".")[1]: value
     for path, value in hyper.items()
@@ -274,15 +251,36 @@ def train_step(
   }
   fraction = recipe.schedule(state.step, schedule_scalars)
   optimizer = recipe.make_optimizer(hyper, fraction)
+  if leaf_by_leaf.has_deferred(found.gradients):
+    optimizer = leaf_by_leaf.settled(optimizer)
   trained = frozen.select(state.params, recipe.trained)
-  step = in_place.in_training(
-    optimizer,
-    gradients,
-    state.optimizer_state,
-    trained,
-    factor,
-    keep_updates=bool(recipe.probes),
-  )
+
+  def take(gradients: PyTree) -> tuple[in_place.Step, Array, dict[str, Array]]:
+    measured = measure.of_gradient(gradients, recipe.probes)
+    norm = optax.tree.norm(gradients)
+    clip_norm = norm if found.norm is None else found.norm
+    clip = hyper["train.gradient_clip"]
+    # clip = 0 turns clipping off; the guard keeps a zero gradient zero.
+    factor = jnp.where(
+      (clip > 0) & (clip_norm > clip),
+      clip / jnp.maximum(clip_norm, jnp.finfo(jnp.float32).tiny),
+      1.0,
+    )
+    step = in_place.in_training(
+      optimizer,
+      gradients,
+      state.optimizer_state,
+      trained,
+      factor,
+      keep_updates=bool(recipe.probes) or recipe.gradient.choose is not None,
+    )
+    return step, norm, measured
+
+  step, gradient_norm, measured = leaf_by_leaf.call(take, found.gradients)
+  stats, metrics = found.stats, found.metrics
+  if recipe.gradient.choose is not None:
+    chosen = recipe.gradient.choose(recipe, state, batch, hyper, step)
+    step = in_place.multiplied(step, trained, chosen)
   moved = step.params
   measured |= measure.of_update(
     step.updates, trained, recipe.probes, recipe.roles
@@ -297,13 +295,13 @@ def train_step(
     step=state.step + 1,
     params=frozen.put_back(state.params, moved),
     stats=stats,
-    grad_stats=grad_stats,
+    grad_stats=found.grad_stats,
     optimizer_state=step.state,
     diverged_at=jnp.where(
       (state.diverged_at < 0) & bad, state.step, state.diverged_at
     ),
     average=averaged,
-    memory=memory,
+    memory=state.memory if recipe.procedure is None else found.memory,
   )
   if recipe.restart_every:
     key = rng.fold(hyper["seed"], "restart", state.step)

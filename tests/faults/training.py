@@ -46,7 +46,7 @@ FAULTS = (
   # ----- Training -----
   Fault(
     "lost carry of a scan",
-    "normjax/train/step.py",
+    "normjax/train/passes.py",
     "return jax.tree.map(jnp.add, summed, summable), each",
     "return summable, each",
     "tests/train/test_step.py::test_accumulated_gradients_are_the_whole_batchs",
@@ -54,8 +54,8 @@ FAULTS = (
   Fault(
     "gradient clipping",
     "normjax/train/step.py",
-    "(clip > 0) & (gradient_norm > clip)",
-    "(clip > 0) & (gradient_norm < clip)",
+    "(clip > 0) & (clip_norm > clip)",
+    "(clip > 0) & (clip_norm < clip)",
     "tests/train/test_step.py"
     "::test_clipping_bounds_the_gradient_and_zero_turns_it_off",
   ),

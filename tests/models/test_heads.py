@@ -10,7 +10,7 @@ from normjax import build, configure, models
 from normjax.nn import calling, model_roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.output import as_output
-from normjax.train import step
+from normjax.train import passes
 from tests import support
 from tests.contracts import model_contract
 
@@ -64,9 +64,9 @@ def test_the_mean_over_micro_batches_leaves_what_nothing_moves():
   fixed = np.asarray(support.normal(1000), np.float32)
   thirds = np.stack([fixed] * 3)
   assert np.any(np.asarray(jnp.mean(thirds, axis=0)) != fixed)
-  mean = step._over_micro_batches(jnp.asarray(thirds))
+  mean = passes.over_micro_batches(jnp.asarray(thirds))
   np.testing.assert_array_equal(mean, fixed)
   moved = thirds * np.array([[1], [2], [3]], np.float32)
   np.testing.assert_array_equal(
-    step._over_micro_batches(jnp.asarray(moved)), jnp.mean(moved, axis=0)
+    passes.over_micro_batches(jnp.asarray(moved)), jnp.mean(moved, axis=0)
   )

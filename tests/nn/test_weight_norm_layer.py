@@ -13,7 +13,7 @@ from normjax.nn.conv_norm import ConvNorm
 from normjax.nn.dense import Dense
 from normjax.norms import weights
 from normjax.optim import masks
-from normjax.train.step import _over_micro_batches
+from normjax.train.passes import over_micro_batches
 from tests import support
 
 IMAGES = support.normal(2, 5, 5, 4)
@@ -165,7 +165,7 @@ def test_micro_batches_keep_u_and_v_of_length_one():
   norm, kernel = weights.make("spectral_norm"), jnp.ones((4, 3)).at[0, 1].set(3)
   _, stats = norm.apply(norm.init(kernel), kernel)
   stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), dict(stats))
-  for name, leaf in jax.tree.map(_over_micro_batches, stacked).items():
+  for name, leaf in jax.tree.map(over_micro_batches, stacked).items():
     np.testing.assert_allclose(leaf, stats[name], rtol=4 * 2**-24)
 
 

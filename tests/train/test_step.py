@@ -13,7 +13,7 @@ from normjax import build, objectives
 from normjax.nn import model_roles
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
-from normjax.train import program, schedules, step
+from normjax.train import passes, program, schedules, step
 from normjax.train import state as train_state
 from tests import support
 
@@ -266,7 +266,7 @@ def test_a_backward_statistic_takes_its_gradient_as_its_value(
 
 def test_micro_batches_are_strides():
   batch = {"inputs": jnp.arange(12).reshape(6, 2)}
-  micro = step._micro_batches(batch, 3)["inputs"]
+  micro = passes.micro_batches(batch, 3)["inputs"]
   np.testing.assert_array_equal(micro[1], batch["inputs"][1::3])
 
 

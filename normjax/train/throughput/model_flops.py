@@ -2,9 +2,10 @@
 
     3 x the matrix products and convolutions of the forward pass
 
-A backward pass takes each twice. What is recomputed, and the optimizer, do not
-count: A. Chowdhery et al. 2022 (PaLM), arXiv:2204.02311, appendix B, where a
-token takes 6 N + 12 L H Q T; attention counts in full, causal or not.
+A backward pass takes each twice; a step without one has a number of its own,
+`Gradient.num_forwards`. What is recomputed, and the optimizer, do not count:
+A. Chowdhery et al. 2022 (PaLM), arXiv:2204.02311, appendix B, where a token
+takes 6 N + 12 L H Q T; attention counts in full, causal or not.
 """
 
 import math
@@ -19,9 +20,8 @@ from kernels_pallas import dispatch
 from normjax import build, configure
 from normjax.nn import calling, given
 from normjax.nn import variables as nn_variables
-from normjax.train import drawing, precision
+from normjax.train import drawing, gradient, precision
 
-_OF_FORWARD = 3
 _PER_STEP: dict[str, float | None] = {}
 
 
@@ -38,6 +38,9 @@ def per_step(config: configure.ConfigDict) -> float | None:
 
 
 def _of_step(config: configure.ConfigDict) -> float | None:
+  num_forwards = gradient.of(config).num_forwards
+  if num_forwards is None:
+    return None
   drawn = drawing.of(config)
   batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
   batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
@@ -54,7 +57,7 @@ def _of_step(config: configure.ConfigDict) -> float | None:
   try:
     with use_abstract_mesh(mesh), precision.applied(precision.choice(config)):
       traced = jax.make_jaxpr(forward)(drawn.shapes, batch, key)
-    return _OF_FORWARD * products(traced.jaxpr)
+    return num_forwards * products(traced.jaxpr)
   except (dispatch.UnsupportedError, UnknownError):
     return None
 

@@ -1,0 +1,93 @@
+"""What an optimizer is given: the gradient of a step, or an estimate of it.
+
+`train.gradient` names one of `TABLE`, with options as in
+"zeroth_order(num_directions=4)". The step (`train.step`) is the same with all.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from normjax import configure, errors, procedures
+from normjax.registry import Registry
+from normjax.types import Array, PyTree
+
+PATH, EPS = "train.gradient", "train.perturbation_eps"
+TABLE = {
+  "backpropagation": "normjax.train.gradient:backpropagation",
+  "zeroth_order": "normjax.train.zeroth_order:zeroth_order",
+}
+
+
+class Estimate(NamedTuple):
+  """What a step is made from.
+
+  Attributes:
+    gradients: of what is trained; leaves may be `leaf_by_leaf.Deferred`.
+    stats: the new forward statistics.
+    grad_stats: the new statistics of the backward pass.
+    metrics: means of the objective, and probes.
+    norm: of the gradients, for clipping, where it need not wait for all of
+      them; None: it is computed from them.
+    memory: that of the state, after it.
+  """
+
+  gradients: PyTree
+  stats: PyTree
+  grad_stats: PyTree
+  metrics: dict[str, Array]
+  norm: Array | None = None
+  memory: PyTree = None
+
+
+class Gradient(NamedTuple):
+  """A way to a gradient.
+
+  Attributes:
+    estimate: (recipe, state, batch, hyper) -> Estimate; None: the step's own,
+      by backpropagation.
+    choose: (recipe, state, batch, hyper, step) -> by what the updates of the
+      optimizer's step are multiplied; None: by nothing.
+    check: raises UserError where it does not fit a recipe's model.
+    reads_eps: whether it perturbs by `train.perturbation_eps`.
+    num_forwards: a step's products, those of a forward pass being 1; a backward
+      pass has each twice. None where the options alone do not say it.
+  """
+
+  estimate: Callable[..., Estimate] | None = None
+  choose: Callable[..., Array] | None = None
+  check: Callable[[Any], None] = lambda recipe: None
+  reads_eps: bool = False
+  num_forwards: int | None = 3
+
+
+REGISTRY = Registry("gradient", TABLE, makes=Gradient)
+
+
+def backpropagation() -> Gradient:
+  """Reverse-mode differentiation of the objective."""
+  return Gradient()
+
+
+def of(config: configure.ConfigDict) -> Gradient:
+  """What a config asks for.
+
+  Raises:
+    UserError: an unknown name or option; an eps that nothing reads; a procedure
+      that has gradients of its own.
+  """
+  text, eps = (configure.optional(config, path) for path in (PATH, EPS))
+  try:
+    found = REGISTRY.resolve(text)
+  except errors.UserError as error:
+    raise type(error)(f"{PATH}={text!r}: {error}") from error
+  if eps != configure.OPTIONAL[EPS] and not found.reads_eps:
+    raise errors.UserError(
+      f"{EPS}={eps!r}: {PATH}={text!r} does not read it; allowed:"
+      f" {configure.OPTIONAL[EPS]!r}."
+    )
+  if found.estimate and any(p.learns for p in procedures.of(config)):
+    raise errors.UserError(
+      f"{PATH}={text!r}: a procedure of this config takes its gradients itself;"
+      f" allowed: {configure.OPTIONAL[PATH]!r}."
+    )
+  return found
