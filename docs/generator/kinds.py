@@ -39,7 +39,7 @@ from normjax.nn import (
 )
 from normjax.norms import weights
 from normjax.similarity import heads
-from normjax.train import schedules
+from normjax.train import gradient, schedules
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -251,6 +251,12 @@ folder of a run.""",
 Families of released models that `convert.from_pretrained` reads and
 `convert.save_pretrained` writes. The [guide](../guides/weights.md) has what
 they share.""",
+  ),
+  Kind(
+    "gradients", "Gradients", gradient.PATH, gradient.TABLE,
+    intro="""\
+What an optimizer is given: the gradient of a step, or an estimate of it from
+losses alone. The [guide](../guides/models.md) has an example.""",
   ),
   Kind(
     "adaptation", "Test-time adaptation", "normjax adapt --method", adapt.TABLE,

@@ -19,6 +19,7 @@ from jax import lax
 
 from normjax import configure, errors, procedures
 from normjax.optim import block_descent
+from normjax.train import gradient
 from normjax.types import Array, Hyper, PyTree
 
 PATH = "train.block_gradients"
@@ -52,6 +53,12 @@ def check(config: configure.ConfigDict) -> None:
         f"{PATH}=True and {procedure.block} both say what gradients are of;"
         " allowed: one of the two."
       )
+  way = configure.optional(config, gradient.PATH)
+  if way != configure.OPTIONAL[gradient.PATH]:
+    raise errors.UserError(
+      f"{PATH}=True and {gradient.PATH}={way!r} both say what gradients are"
+      " of; allowed: one of the two."
+    )
   if config.model.get("scan_layers", False):
     raise errors.UserError(
       f"{PATH}=True: model.scan_layers=True makes the gradients of all layers"

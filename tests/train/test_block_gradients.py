@@ -116,6 +116,7 @@ def trace(config):
     ("badam", {"optimizer.order": "greedy"}, "greedy"),
     ("badam", {"model.scan_layers": True}, "scan_layers=True"),
     ("badam", {"train.layer_decay": 0.5}, "layer_decay=0.5"),
+    ("badam", {"train.gradient": "zeroth_order"}, "gradient='zeroth_order'"),
   ],
 )
 def test_refusals(optimizer, changes, message):
