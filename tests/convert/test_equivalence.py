@@ -75,15 +75,21 @@ def in_float64(model):
 
 CASES = {
   "gpt2": ("gpt2", {}),
-  # GPT-NeoX: parallel branches, rotation, exact GELU, biases.
+  # GPT-NeoX and Pythia: parallel branches of a norm each, rotation of a part,
+  # exact GELU, biases.
   "neox": (
     "llama",
     {
       "norm": "layer_norm(eps=1e-5)",
-      "placement": "parallel",
+      "placement": "parallel_two_norms",
       "activation": "gelu_exact",
+      "rotary_dim": 2,
       "use_bias": True,
     },
+  ),
+  "one norm of parallel branches": (
+    "llama",
+    {"norm": "layer_norm(eps=1e-5)", "placement": "parallel"},
   ),
   "llama": (
     "llama",

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from normjax import convert, probe
+from normjax import convert, errors, probe
 from tests import support
 
 _VARIABLE = "NORMJAX_SMOLLM2_WHEEL"
@@ -68,3 +68,11 @@ def test_sinks_and_massive_activations_are_where_papers_find_them(
   ]
   # 576 where one feature has all.
   assert kurtosis[0] < 10 < 100 < kurtosis[1]
+
+
+def test_it_has_no_form_without_its_norms_means(file):
+  """An RMSNorm's stream has a mean, which a centred writer would lose."""
+  model = convert.from_pretrained(file)
+  for convert_it in (convert.pre_rms_norm, convert.pre_crms_norm):
+    with pytest.raises(errors.UserError, match="rms_norm.*mean"):
+      convert_it(model)
