@@ -116,7 +116,9 @@ def remove_norms_step(
 
       train.initialize_from = ("runs/a", "remove_norms(start=50)")
 
-  and the same without the second entry, for as many steps, is the control.
+  and the same without the second entry, for as many steps, is the control. An
+  average of weights (train.ema_decay) has the deviations in it, too, from 1 on,
+  where they start: with one, set train.ema_warmup.
 
   Args:
     schedule: one of `convert.removal.SCHEDULES`, for what is None below.

@@ -27,7 +27,9 @@ def taper_norms_step(
       train.initialize_from = ("runs/a", "taper_norms(taper_from=50,
       taper_steps=100)")
 
-  Without a run before it, it is pre-training with norms that go.
+  Without a run before it, it is pre-training with norms that go. An average of
+  weights (train.ema_decay) has gamma2 in it, too, from 1 on, where it starts:
+  with one, set train.ema_warmup.
 
   Args:
     taper_from: the training step at which they begin to fade, >= 1; the steps

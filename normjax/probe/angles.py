@@ -26,8 +26,9 @@ def distance(x: Array, y: Array) -> Array:
       d(x, y) = arccos(<x, y> / (|x| |y|)) / pi
 
   The angular distance of arXiv:2403.17887: 0 of one direction, 1/2 of
-  orthogonal ones, 1 of opposite ones. Computed as 2 arctan2(|u - v|, |u + v|) of unit vectors u
-  and v, which near 0 loses nothing; NaN of a vector of zeros.
+  orthogonal ones, 1 of opposite ones. Computed as 2 arctan2(|u - v|, |u + v|)
+  of unit vectors u and v, which near 0 loses nothing; NaN of a vector of
+  zeros.
 
   Args:
     x: (..., d).

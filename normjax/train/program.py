@@ -115,7 +115,8 @@ def check_start(config: configure.ConfigDict, *, resumes: bool = False) -> None:
       drawn.model,
       drawn.shapes,
       resumes=resumes,
-      num_steps=config.train.num_steps,
+      # What runs already stays as it was begun.
+      num_steps=None if resumes else config.train.num_steps,
     )
 
 
