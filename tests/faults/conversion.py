@@ -62,6 +62,6 @@ FAULTS = (
     "num_steps=None if resumes else config.train.num_steps,",
     "num_steps=None,",
     "tests/train/test_removal.py"
-    "::test_a_schedule_that_outlasts_the_run_is_refused",
+    "::test_a_schedule_that_outlasts_the_run_is_refused[remove_norms]",
   ),
 )
