@@ -110,6 +110,11 @@ def _described(
   if not alike:
     names = ", ".join(family.name for family in known)
     raise errors.UserError(f"no {type(model).__name__} is written as {names}.")
+  if held := _held_otherwise(model):
+    raise errors.UserError(
+      f"no config.json can say what this {type(model).__name__} is: {held}, and"
+      " files have matrices in whole; needed: linear='dense'."
+    )
   problems: dict[str, list[str]] = {}
   for family in alike:
     problem, config = _config(family, model)
@@ -123,6 +128,20 @@ def _described(
   )
 
 
+def _held_otherwise(model: nnx.Module) -> str:
+  """Which layers hold their matrix as factors or the like; "": none."""
+  found = [
+    ("/".join(map(str, path)), type(module).__name__)
+    for path, module in nnx.iter_modules(model)
+    if hasattr(module, "matrix") and not hasattr(module, "kernel")
+  ]
+  if not found:
+    return ""
+  path, kind = found[0]
+  more = errors.and_more(len(found) - 1)
+  return f"{path} is a {kind}" + (f" ({more})" if more else "")
+
+
 def _config(
   family: Architecture, model: nnx.Module
 ) -> tuple[str, dict[str, Any]]:
@@ -132,8 +151,8 @@ def _config(
   except errors.UserError as error:
     return str(error), {}
   except (AttributeError, KeyError, TypeError, IndexError) as error:
-    # It lacks a part that this family describes.
-    return f"{type(error).__name__}: {error}", {}
+    said = error.args[0] if error.args else type(error).__name__
+    return f"it lacks a part that {family.name} has: {said}", {}
   try:
     name, options = family.options(Settings(config, CONFIG))
     module = nn_variables.merge(*pretrained.in_shapes(name, **options))

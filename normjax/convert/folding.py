@@ -138,7 +138,10 @@ def _fold_linear(
     return reason
   if not beside.readers:
     return "nothing says that linear layers alone read it"
-  matrix, offset = linear_norms.map_of(layer)
+  reader = neighbours.module_at(model, beside.readers[0])
+  if reason := linear.obstacle(reader):
+    return f"{beside.readers[0]} {reason}"
+  matrix, offset = linear_norms.map_of(layer, linear.num_inputs(reader))
   has_offset = "bias" in own_variables(layer)["params"]
   given = offset if has_offset else None
   if reason := reader_obstacle(model, beside, given, new_biases):

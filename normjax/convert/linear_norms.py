@@ -33,14 +33,14 @@ def obstacle(layer: NormLayer) -> str:
   return f"is still a norm: its schedule is not over at step {step}"
 
 
-def map_of(layer: NormLayer) -> tuple[Array, Array]:
+def map_of(layer: NormLayer, features: int) -> tuple[Array, Array]:
   """Matrix (d, d) and offset (d,) of y = x @ matrix + offset.
 
   Args:
     layer: without an `obstacle`.
+    features: d, which a norm without parameters does not know.
   """
   variables = own_variables(layer)
-  features = next(iter(variables["params"].values())).shape[-1]
 
   def normalize(x_d: Array) -> Array:
     return layer.norm.apply(variables, x_d[None], train=False)[0][0]
@@ -52,7 +52,7 @@ def map_of(layer: NormLayer) -> tuple[Array, Array]:
 
 
 def _dtype(variables: Mapping[str, Mapping[str, Any]]) -> Any:
-  return jnp.result_type(*variables["params"].values())
+  return jnp.result_type(jnp.float32, *variables["params"].values())
 
 
 def stock_layer_norms[Model: nnx.Module](model: Model) -> Model:

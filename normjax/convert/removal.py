@@ -116,7 +116,9 @@ def remove_norms_step(
 
       train.initialize_from = ("runs/a", "remove_norms(start=50)")
 
-  and the same without the second entry, for as many steps, is the control.
+  and the same without the second entry, for as many steps, is the control. An
+  average of weights (train.ema_decay) has the deviations in it, too, from 1 on,
+  where they start: with one, set train.ema_warmup.
 
   Args:
     schedule: one of `convert.removal.SCHEDULES`, for what is None below.
@@ -132,14 +134,16 @@ def remove_norms_step(
       second mean is over tokens neither first nor end; as the official code,
       whose first tokens are in the first mean. Logged as "deviation_spread".
     end_token: the id whose tokens are treated as first ones for a while; None:
-      no token is.
+      no token is. By all norms, and none of their deviations enter the
+      averages; in the official code by the norms of values alone, and they do.
     special_first: whether first tokens are divided by their own average until
       the schedule's end. The official code has the option; as it is published
       nothing turns it on.
 
   Raises:
     UserError: an option out of range; from the step, a model with norms that
-      cannot go: post-norm, a norm inside of a branch, another norm.
+      cannot go: post-norm, a norm inside of a branch, another norm; or a run
+      that ends before the schedule.
   """
   base = validate.choose(ASKED, "schedule", schedule, SCHEDULES)
   given = {
@@ -153,24 +157,18 @@ def remove_norms_step(
     "deviation_loss": deviation_loss,
   }
   given = {name: value for name, value in given.items() if value is not None}
-  for name in Schedule._fields[:6]:
-    if name in given:
-      validate.count(ASKED, name, given[name], least=int(name == "start"))
-  if "momentum" in given:
-    validate.number(ASKED, "momentum", given["momentum"], least=0, most=1)
-  if "deviation_loss" in given:
-    validate.number(ASKED, "deviation_loss", given["deviation_loss"], least=0)
-  if end_token is not None:
-    validate.count(ASKED, "end_token", end_token, least=0)
-  validate.flags(ASKED, special_first=special_first)
   chosen = base._replace(**given)
+  _check_options(chosen, end_token, special_first)
+  special = {"end_token": end_token, "special_first": special_first}
 
   def change(model: nnx.Module) -> nnx.Module:
-    return remove_norms(
-      model, chosen, end_token=end_token, special_first=special_first
-    )
+    return remove_norms(model, chosen, **special)
 
-  return start_lib.of_module(change)
+  def steps_needed(model: nnx.Module) -> int:
+    steps = removal_steps(norm_sites(model), chosen)
+    return max(_last(steps), *_special_until(steps, chosen, **special))
+
+  return start_lib.of_module(change, steps_needed=steps_needed)
 
 
 def remove_norms[Model: nnx.Module](
@@ -191,13 +189,11 @@ def remove_norms[Model: nnx.Module](
   Raises:
     UserError: see `remove_norms_step`.
   """
+  _check_options(schedule, end_token, special_first)
   made = nnx.clone(model)
   sites = norm_sites(made)
   steps = removal_steps(sites, schedule)
-  last = max(max(pair) for pair in steps.values())
-  end = last + schedule.end_delay if end_token is not None else 0
-  first = last + schedule.end_delay + schedule.first_delay
-  until = [end, first if special_first else 0]
+  until = _special_until(steps, schedule, end_token, special_first)
   for path, beside in sites.items():
     layer = neighbours.module_at(made, path)
     layer.norm = _fake_of(layer.norm, schedule.momentum)
@@ -207,6 +203,37 @@ def remove_norms[Model: nnx.Module](
     if _feeds_attention_alone(beside):
       object.__setattr__(layer, "__class__", TwoPathNorm)
   return watched.watch(made, schedule.deviation_loss, end_token)
+
+
+def _check_options(
+  schedule: Schedule, end_token: int | None, special_first: bool
+) -> None:
+  """Raises UserError for an option out of range."""
+  for name in Schedule._fields[:6]:
+    # Of no step before the first one is there an average.
+    least = int(name == "start")
+    validate.count(ASKED, name, getattr(schedule, name), least=least)
+  validate.number(ASKED, "momentum", schedule.momentum, least=0, most=1)
+  validate.number(ASKED, "deviation_loss", schedule.deviation_loss, least=0)
+  if end_token is not None:
+    validate.count(ASKED, "end_token", end_token, least=0)
+  validate.flags(ASKED, special_first=special_first)
+
+
+def _last(steps: Mapping[str, tuple[int, int]]) -> int:
+  return max(max(pair) for pair in steps.values())
+
+
+def _special_until(
+  steps: Mapping[str, tuple[int, int]],
+  schedule: Schedule,
+  end_token: int | None,
+  special_first: bool,
+) -> tuple[int, int]:
+  """The steps from which end tokens, and first ones, are as all others."""
+  end = _last(steps) + schedule.end_delay
+  first = end + schedule.first_delay
+  return (end if end_token is not None else 0, first if special_first else 0)
 
 
 def removal_steps(

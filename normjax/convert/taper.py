@@ -27,7 +27,9 @@ def taper_norms_step(
       train.initialize_from = ("runs/a", "taper_norms(taper_from=50,
       taper_steps=100)")
 
-  Without a run before it, it is pre-training with norms that go.
+  Without a run before it, it is pre-training with norms that go. An average of
+  weights (train.ema_decay) has gamma2 in it, too, from 1 on, where it starts:
+  with one, set train.ema_warmup.
 
   Args:
     taper_from: the training step at which they begin to fade, >= 1; the steps
@@ -37,13 +39,12 @@ def taper_norms_step(
 
   Raises:
     UserError: an option out of range; from the step, a model with norms that
-      cannot go.
+      cannot go, or a run that ends before the taper.
   """
-  validate.count(ASKED, "taper_from", taper_from, least=1)
-  validate.count(ASKED, "taper_steps", taper_steps, least=1)
-  validate.number(ASKED, "momentum", momentum, least=0, most=1)
+  _check_options(taper_from, taper_steps, momentum)
   return start.of_module(
-    lambda model: taper_norms(model, taper_from, taper_steps, momentum)
+    lambda model: taper_norms(model, taper_from, taper_steps, momentum),
+    steps_needed=lambda model: taper_from + taper_steps,
   )
 
 
@@ -61,6 +62,7 @@ def taper_norms[Model: nnx.Module](
   Raises:
     UserError: see `taper_norms_step`.
   """
+  _check_options(taper_from, taper_steps, momentum)
   made = nnx.clone(model)
   sites = [
     path
@@ -87,6 +89,13 @@ def taper_norms[Model: nnx.Module](
     layer.taper_from.set_value(jnp.asarray(taper_from, jnp.int32))
     layer.taper_steps.set_value(jnp.asarray(taper_steps, jnp.int32))
   return made
+
+
+def _check_options(taper_from: int, taper_steps: int, momentum: float) -> None:
+  """Raises UserError for an option out of range."""
+  validate.count(ASKED, "taper_from", taper_from, least=1)
+  validate.count(ASKED, "taper_steps", taper_steps, least=1)
+  validate.number(ASKED, "momentum", momentum, least=0, most=1)
 
 
 def _taper_of(norm: Norm, momentum: float) -> Norm:

@@ -45,6 +45,9 @@ class StartStep:
     name: begins the message of whatever goes wrong.
     reads_inputs: whether `apply` takes a third argument, the inputs of the
       run's first batch; None where only shapes are asked for.
+    steps_needed: (model, shapes of its variables) to the training steps that
+      what the step begins takes, as a schedule of its own; None: any number
+      does.
   """
 
   apply: Callable[..., tuple[Structure, Variables]]
@@ -52,6 +55,7 @@ class StartStep:
   check: Callable[[Structure, Variables], None] = _fits
   name: str = "start step"
   reads_inputs: bool = False
+  steps_needed: Callable[[Structure, Variables], int] | None = None
 
   def __post_init__(self):
     """Raises UserError for what cannot be called, such as another step."""
@@ -63,7 +67,9 @@ class StartStep:
 
 
 def of_module(
-  change: Callable[[nnx.Module], nnx.Module], changes_structure: bool = True
+  change: Callable[[nnx.Module], nnx.Module],
+  changes_structure: bool = True,
+  steps_needed: Callable[[nnx.Module], int] | None = None,
 ) -> StartStep:
   """The step that a function of modules is.
 
@@ -71,6 +77,7 @@ def of_module(
     change: pure and traceable by jax: it may look at the module's structure
       and at the shapes of its variables, but not at their values.
     changes_structure: see `StartStep`.
+    steps_needed: see `StartStep`; of the module.
   """
 
   def apply(
@@ -88,7 +95,13 @@ def of_module(
     variables = jax.jit(changed)(variables)
     return made[0], variables
 
-  return StartStep(apply, changes_structure)
+  def needed(model: Structure, shapes: Variables) -> int:
+    assert steps_needed is not None
+    return steps_needed(nn_variables.merge(model, shapes))
+
+  return StartStep(
+    apply, changes_structure, steps_needed=steps_needed and needed
+  )
 
 
 def apply(
@@ -146,6 +159,7 @@ def check(
   shapes: Variables,
   *,
   resumes: bool = False,
+  num_steps: int | None = None,
 ) -> None:
   """Checks each step where it will be taken, without computing anything.
 
@@ -155,17 +169,35 @@ def check(
     shapes: of its variables.
     resumes: whether values come from elsewhere, so that only what changes the
       structure matters.
+    num_steps: of the run that follows; None: not known.
 
   Raises:
-    UserError: the first step that does not fit; the message begins with its
-      name.
+    UserError: the first step that does not fit, or that needs more training
+      steps; the message begins with its name.
   """
-  for step in steps:
+  for i, step in enumerate(steps):
     if resumes and not step.changes_structure:
       continue
     with _naming(step):
       step.check(model, shapes)
+      # A run that is read later may be some way into the schedule.
+      if num_steps is not None and all(s.changes_structure for s in steps[i:]):
+        _check_length(step, model, shapes, num_steps)
     model, shapes = in_shapes([step], model, shapes)
+
+
+def _check_length(
+  step: StartStep, model: Structure, shapes: Variables, num_steps: int
+) -> None:
+  if step.steps_needed is None:
+    return
+  needed = step.steps_needed(model, shapes)
+  if num_steps < needed:
+    raise errors.UserError(
+      f"its schedule ends at step {needed}, after the run's last:"
+      f" train.num_steps={num_steps}; needed: {needed} or more, or a shorter"
+      " schedule."
+    )
 
 
 def check_same(problem: str, theirs: Variables, ours: Variables) -> None:

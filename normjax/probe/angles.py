@@ -25,9 +25,10 @@ def distance(x: Array, y: Array) -> Array:
 
       d(x, y) = arccos(<x, y> / (|x| |y|)) / pi
 
-  arXiv:2403.17887, equation 3: 0 of one direction, 1/2 of orthogonal ones, 1
-  of opposite ones. Computed as 2 arctan2(|u - v|, |u + v|) of unit vectors u
-  and v, which near 0 loses nothing; NaN of a vector of zeros.
+  The angular distance of arXiv:2403.17887: 0 of one direction, 1/2 of
+  orthogonal ones, 1 of opposite ones. Computed as 2 arctan2(|u - v|, |u + v|)
+  of unit vectors u and v, which near 0 loses nothing; NaN of a vector of
+  zeros.
 
   Args:
     x: (..., d).

@@ -103,13 +103,21 @@ def check_start(config: configure.ConfigDict, *, resumes: bool = False) -> None:
     resumes: whether a checkpoint of the run itself gives the values.
 
   Raises:
-    UserError: a step that does not fit the model it would get, or that does
-      not find what it reads; what `drawing.of` raises.
+    UserError: a step that does not fit the model it would get, that does not
+      find what it reads, or whose schedule is longer than the run; what
+      `drawing.of` raises.
   """
   steps = build.start_steps(config)
   if steps:
     drawn = drawing.of(config)
-    start.check(steps, drawn.model, drawn.shapes, resumes=resumes)
+    start.check(
+      steps,
+      drawn.model,
+      drawn.shapes,
+      resumes=resumes,
+      # What runs already stays as it was begun.
+      num_steps=None if resumes else config.train.num_steps,
+    )
 
 
 def _changes(config: configure.ConfigDict) -> tuple[start.StartStep, ...]:

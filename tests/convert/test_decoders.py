@@ -357,6 +357,20 @@ def test_what_no_release_has_is_not_written(options, message, tmp_path):
   assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("linear", ["lora(rank=2)", "sltrain(rank=2)"])
+def test_matrices_held_as_factors_are_named(linear, tmp_path):
+  model = models.make(
+    "llama", num_layers=1, model_dim=8, num_heads=2, linear=linear
+  )
+  with pytest.raises(errors.UserError) as caught:
+    convert.save_pretrained(model, tmp_path / "out")
+  said = str(caught.value)
+  assert "layers/0/attention/" in said
+  assert "linear='dense'" in said
+  assert "AttributeError" not in said
+  assert not (tmp_path / "out").exists()
+
+
 def test_a_bias_is_no_detail(tmp_path):
   """Qwen2 is not LLaMA without biases, whose settings are the same."""
   options = {"num_layers": 1, "model_dim": 16, "num_heads": 4}

@@ -262,6 +262,25 @@ def test_a_norm_that_is_still_there_is_not_folded():
     convert.stock_layer_norms(going)
 
 
+def test_norms_without_gain_and_offset_fold():
+  model = gpt2(norm="layer_norm(use_scale=False, use_bias=False)")
+  going = removal.remove_norms(model, removal.Schedule(1, 0, 0, 0))
+  for path in removal.norm_sites(model):
+    layer = removal.neighbours.module_at(going, path)
+    layer.step.set_value(jnp.asarray(100, jnp.int32))
+    layer.std.set_value(jnp.float32(2))
+  going.untie_head()
+  free, account = convert.fold(going, TOKENS)  # Compares them.
+  assert len(account.folded) == 5
+  assert free.final_norm.norm.name == "identity"
+
+
+@pytest.mark.parametrize("first", [0, -1])
+def test_no_norm_goes_before_it_was_measured(first):
+  with pytest.raises(errors.UserError, match=f"start={first}"):
+    removal.remove_norms(gpt2(num_layers=1), QUICK._replace(start=first))
+
+
 def test_the_loss_on_deviations_is_an_auxiliary_loss():
   model = gpt2(num_layers=1)
   step = convert.start_step("remove_norms(deviation_loss=0.5)")

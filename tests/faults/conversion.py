@@ -56,4 +56,12 @@ FAULTS = (
     "context=site",
     f"{_REMOVAL}::test_values_keep_their_norm_while_queries_and_keys_have_lost_it",
   ),
+  Fault(
+    "a removal's schedule may outlast its run",
+    "normjax/train/program.py",
+    "num_steps=None if resumes else config.train.num_steps,",
+    "num_steps=None,",
+    "tests/train/test_removal.py"
+    "::test_a_schedule_that_outlasts_the_run_is_refused[remove_norms]",
+  ),
 )
