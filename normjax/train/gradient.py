@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from normjax import configure, errors, procedures
 from normjax.registry import Registry
+from normjax.train import param_dtype
 from normjax.types import Array, PyTree
 
 PATH, EPS = "train.gradient", "train.perturbation_eps"
@@ -84,6 +85,12 @@ def of(config: configure.ConfigDict) -> Gradient:
     raise errors.UserError(
       f"{EPS}={eps!r}: {PATH}={text!r} does not read it; allowed:"
       f" {configure.OPTIONAL[EPS]!r}."
+    )
+  rounding = configure.optional(config, param_dtype.ROUNDING)
+  if found.choose is not None and rounding == "kahan":
+    raise errors.UserError(
+      f"{PATH}={text!r}: an update that is not taken would be made up for by"
+      f" {param_dtype.ROUNDING}='kahan'; allowed: 'stochastic', 'nearest'."
     )
   if found.estimate and any(p.learns for p in procedures.of(config)):
     raise errors.UserError(

@@ -634,6 +634,14 @@ def test_mistakes_are_named(text):
     check.check(_mlp(text))
 
 
+def test_what_is_not_taken_is_not_made_up_for():
+  """Kahan's rest would hold the update that made the loss larger."""
+  changes = {"train.param_dtype": "bfloat16", "train.param_rounding": "kahan"}
+  check.check(_mlp("zeroth_order", changes))
+  with pytest.raises(errors.UserError, match="rounding='kahan'; allowed"):
+    check.check(_mlp("zeroth_order(conservative=True)", changes))
+
+
 @pytest.mark.parametrize(
   "text", ["backpropagation", "zeroth_order(derivative='forward')"]
 )
