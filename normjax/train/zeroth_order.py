@@ -28,10 +28,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 from jax import lax
 
 from normjax import errors, objectives, rng, validate
 from normjax.metrics import Batch
+from normjax.nn import variables as nn_variables
+from normjax.nn.linear.base import Untrained
 from normjax.norms import modes
 from normjax.optim import in_place
 from normjax.train import (
@@ -193,7 +196,7 @@ class _ZerothOrder:
     hyper: Hyper,
   ) -> "_AtParameters | None":
     """The pass at w itself, where something is read of it."""
-    moves = self.statistics == "once" and bool(jax.tree.leaves(state.stats))
+    moves = self.statistics == "once" and _has_statistics(recipe, state)
     if not (moves or plan.first or self.derivative.reads_loss):
       return None
     means_of = train_step.means_in_training(
@@ -235,6 +238,13 @@ class _AtParameters(NamedTuple):
   stats: PyTree
   grad_stats: PyTree
   measured: Means
+
+
+def _has_statistics(recipe: train_step.Recipe, state: State) -> bool:
+  """Whether a call may move some; what is merely not trained it may not."""
+  model = nn_variables.merge(recipe.graphdef, state.variables())
+  untrained = jax.tree.leaves(nnx.state(model, Untrained))
+  return len(jax.tree.leaves(state.stats)) > len(untrained)
 
 
 def _without_statistics(found: tuple[Means, PyTree, Means]) -> Any:
