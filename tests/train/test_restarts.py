@@ -12,7 +12,7 @@ from normjax import build, errors, optim
 from normjax.nn import variables as nn_variables
 from normjax.nn.linear import lora
 from normjax.optim import groups
-from normjax.train import param_dtype, program, restarts, step
+from normjax.train import check, param_dtype, program, restarts, step
 from normjax.train.state import create
 from tests import support
 
@@ -115,3 +115,14 @@ def test_what_the_optimizer_holds_starts_again(name, dtype):
     expected = start if restarts_here else jnp.full_like(leaf, 3)
     np.testing.assert_array_equal(leaf, expected, err_msg=path)
   assert count >= 4
+
+
+@pytest.mark.parametrize("linear", [RELORA, "low_rank(rank=4)"])
+def test_factors_of_what_keeps_its_norm_are_refused(linear):
+  """To its first norm, zero, B would be put back at each step."""
+  changes = {"model.linear": linear, "optimizer.name": "nap_adamw"}
+  with pytest.raises(
+    errors.UserError, match="factors of them.*allowed: 'dense'"
+  ):
+    check.check(support.tiny(changes))
+  check.check(support.tiny({"optimizer.name": "nap_adamw"}))
