@@ -28,13 +28,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax import lax
 
 from normjax import errors, objectives, rng, validate
 from normjax.metrics import Batch
-from normjax.nn import variables as nn_variables
-from normjax.nn.linear.base import Untrained
 from normjax.norms import modes
 from normjax.optim import in_place
 from normjax.train import (
@@ -45,7 +42,13 @@ from normjax.train import (
   passes,
 )
 from normjax.train import step as train_step
-from normjax.train.gradient import EPS, PATH, Estimate, Gradient
+from normjax.train.gradient import (
+  EPS,
+  PATH,
+  Estimate,
+  Gradient,
+  has_statistics,
+)
 from normjax.train.perturbed import Plan, plan_of
 from normjax.train.state import State
 from normjax.types import Array, Hyper, PyTree, StaticFloat
@@ -196,7 +199,9 @@ class _ZerothOrder:
     hyper: Hyper,
   ) -> "_AtParameters | None":
     """The pass at w itself, where something is read of it."""
-    moves = self.statistics == "once" and _has_statistics(recipe, state)
+    moves = self.statistics == "once" and has_statistics(
+      recipe.graphdef, state.variables()
+    )
     if not (moves or plan.first or self.derivative.reads_loss):
       return None
     means_of = train_step.means_in_training(
@@ -238,13 +243,6 @@ class _AtParameters(NamedTuple):
   stats: PyTree
   grad_stats: PyTree
   measured: Means
-
-
-def _has_statistics(recipe: train_step.Recipe, state: State) -> bool:
-  """Whether a call may move some; what is merely not trained it may not."""
-  model = nn_variables.merge(recipe.graphdef, state.variables())
-  untrained = jax.tree.leaves(nnx.state(model, Untrained))
-  return len(jax.tree.leaves(state.stats)) > len(untrained)
 
 
 def _without_statistics(found: tuple[Means, PyTree, Means]) -> Any:
@@ -363,6 +361,7 @@ def zeroth_order(
     num_forwards=passes_per_step
     if blocks == "whole" and not first_order_layers
     else None,
+    moves_apart=statistics == "once" and not found.reads_loss,
   )
 
 

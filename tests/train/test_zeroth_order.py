@@ -498,6 +498,21 @@ def test_running_statistics_move_once(derivative):
   _assert_same(_estimate(*_own(model, kept)).stats, given[1].stats)
 
 
+def test_mfu_counts_the_pass_that_moves_statistics():
+  batch_norm = {"norm.name": "batch_norm"}
+  once, kept, one_sided, without = (
+    model_flops.per_step(_mlp(text, changes))
+    for text, changes in (
+      ("zeroth_order", batch_norm),
+      ("zeroth_order(statistics='kept')", batch_norm),
+      ("zeroth_order(derivative='one_sided')", batch_norm),
+      ("zeroth_order", {}),
+    )
+  )
+  assert 2 * once == 3 * kept
+  assert kept == one_sided == without
+
+
 @pytest.mark.parametrize(
   "name", ["lora(rank=2)", "sltrain(rank=2, density=0.5)"]
 )
