@@ -38,7 +38,9 @@ def block_wise(
       layers, "layers/0", "h/1" or "blocks_2", and where there is none, a block
       per entry of the root.
     others: of what is in no layer: "never" trained, or one more "block".
-    order: "random": each once, shuffled anew; "ascending", "descending";
+    order: "random": each once, shuffled anew (the last choice of a round may
+      begin it again, where they do not come out even); "ascending" or
+      "descending";
       "independent": drawn anew each time; "greedy": the largest gradients.
     switch_every: steps with the same blocks, K; may be traced.
     num_active: how many blocks move at a time; None stands for 1.

@@ -188,12 +188,11 @@ def chosen(
     scores: of each block, for "greedy".
   """
   total = len(found.names)
-  places = turn * num_active + jnp.arange(num_active, dtype=jnp.int32)
   if order == "greedy":
     assert scores is not None
     numbers = lax.top_k(scores(), num_active)[1]
   elif order in ("ascending", "descending"):
-    numbers = places % total
+    numbers = (turn * num_active + jnp.arange(num_active)) % total
     numbers = numbers if order == "ascending" else total - 1 - numbers
   else:
     key = jax.random.key(seed, impl="threefry2x32")
@@ -204,7 +203,11 @@ def chosen(
     if order == "independent":
       numbers = shuffled(turn)[:num_active]
     else:
-      numbers = jax.vmap(lambda p: shuffled(p // total)[p % total])(places)
+      # An epoch is of whole turns, so that no turn has a block twice: where
+      # they do not come out even, its last begins its order again.
+      turns = -(-total // num_active)
+      places = turn % turns * num_active + jnp.arange(num_active)
+      numbers = shuffled(turn // turns)[places % total]
   return tuple(numbers.astype(jnp.int32))
 
 

@@ -127,7 +127,10 @@ def quantize(
   absmax = largest / _FP8_MAX if code == E4M3 else largest
   scale = _spread(jnp.where(absmax == 0, 1, absmax), flat.shape, block_size)
   if code == E4M3:
-    found = lax.bitcast_convert_type((flat / scale).astype(_FP8), jnp.uint8)
+    # A scale that has no full precision may be too small, and e4m3 has no
+    # infinity: what is beyond its largest number would be NaN.
+    y = jnp.clip(flat / scale, -_FP8_MAX, _FP8_MAX)
+    found = lax.bitcast_convert_type(y.astype(_FP8), jnp.uint8)
     return Quantized(found.reshape(x.shape), absmax)
   # As in `kernels_pallas.codes`: no product with a rounded 1 / scale.
   y = flat / lax.max(scale, jnp.abs(flat))

@@ -19,7 +19,7 @@ from jax import lax
 
 from normjax import configure, errors, procedures
 from normjax.optim import block_descent
-from normjax.train import gradient
+from normjax.train import gradient, param_dtype
 from normjax.types import Array, Hyper, PyTree
 
 PATH = "train.block_gradients"
@@ -58,6 +58,12 @@ def check(config: configure.ConfigDict) -> None:
     raise errors.UserError(
       f"{PATH}=True and {gradient.PATH}={way!r} both say what gradients are"
       " of; allowed: one of the two."
+    )
+  held = configure.optional(config, param_dtype.DTYPE)
+  if held != param_dtype.WIDE:
+    raise errors.UserError(
+      f"{PATH}=True and {param_dtype.DTYPE}={held!r} do not go together;"
+      f" allowed: {param_dtype.DTYPE}={param_dtype.WIDE!r}."
     )
   if config.model.get("scan_layers", False):
     raise errors.UserError(

@@ -8,9 +8,11 @@ from normjax import (
   errors,
   fields,
   objectives,
+  optim,
   procedures,
 )
 from normjax.data import corruptions
+from normjax.nn import linear
 from normjax.record import probes, sinks
 from normjax.train import (
   average,
@@ -46,9 +48,21 @@ def check(config: configure.ConfigDict) -> None:
   block_gradients.check(config)
   gradient.of(config)
   layer_decay.check(config)
+  _check_factors(config)
   build.optimizer(config)
   build.evaluation_dataset(config)
   build.metrics(config)
+
+
+def _check_factors(config: configure.ConfigDict) -> None:
+  text = config.model.get("linear", "dense")
+  name = config.optimizer.name
+  if optim.keeps_norms(name) and not linear.resolve(text).has_kernel:
+    raise errors.UserError(
+      f"model.linear={text!r}: optimizer {name!r} puts matrices back to a"
+      " norm, and here are factors of them, one of which starts at zero;"
+      " allowed: 'dense'."
+    )
 
 
 def _check_schedule(schedule: Any) -> None:

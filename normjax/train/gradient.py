@@ -7,8 +7,14 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+from flax import nnx
+
 from normjax import configure, errors, procedures
+from normjax.nn import variables as nn_variables
+from normjax.nn.linear.base import Untrained
 from normjax.registry import Registry
+from normjax.train import param_dtype
 from normjax.types import Array, PyTree
 
 PATH, EPS = "train.gradient", "train.perturbation_eps"
@@ -51,6 +57,8 @@ class Gradient(NamedTuple):
     reads_eps: whether it perturbs by `train.perturbation_eps`.
     num_forwards: a step's products, those of a forward pass being 1; a backward
       pass has each twice. None where the options alone do not say it.
+    moves_apart: whether running statistics, where a model has some, take one
+      forward pass more.
   """
 
   estimate: Callable[..., Estimate] | None = None
@@ -58,9 +66,22 @@ class Gradient(NamedTuple):
   check: Callable[[Any], None] = lambda recipe: None
   reads_eps: bool = False
   num_forwards: int | None = 3
+  moves_apart: bool = False
 
 
 REGISTRY = Registry("gradient", TABLE, makes=Gradient)
+
+
+def has_statistics(structure: Any, variables: dict[str, PyTree]) -> bool:
+  """Whether a call may move some; what is merely not trained it may not.
+
+  Args:
+    structure: of a model.
+    variables: of it, or their shapes.
+  """
+  model = nn_variables.merge(structure, variables)
+  untrained = jax.tree.leaves(nnx.state(model, Untrained))
+  return len(jax.tree.leaves(variables["stats"])) > len(untrained)
 
 
 def backpropagation() -> Gradient:
@@ -84,6 +105,12 @@ def of(config: configure.ConfigDict) -> Gradient:
     raise errors.UserError(
       f"{EPS}={eps!r}: {PATH}={text!r} does not read it; allowed:"
       f" {configure.OPTIONAL[EPS]!r}."
+    )
+  rounding = configure.optional(config, param_dtype.ROUNDING)
+  if found.choose is not None and rounding == "kahan":
+    raise errors.UserError(
+      f"{PATH}={text!r}: an update that is not taken would be made up for by"
+      f" {param_dtype.ROUNDING}='kahan'; allowed: 'stochastic', 'nearest'."
     )
   if found.estimate and any(p.learns for p in procedures.of(config)):
     raise errors.UserError(

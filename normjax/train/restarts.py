@@ -2,22 +2,24 @@
 
 A module with `restart_every` > 0 and `restart(key)` is one, such as
 `nn.linear.lora.LowRankUpdate`. After such a step it restarts, and what the
-optimizer holds of its parameters is zero. As in the official code,
-Guitaricet/relora (Apache-2.0), an optimizer's count of steps goes on. There
-99.9 % of the moments are set to zero, drawn at random, to mean all.
+optimizer holds of its parameters is what it would start with: of moments that
+is zero, of Dion's and SOAP's bases it is not, and from a basis of zeros there
+is no way back. As in the official code, Guitaricet/relora (Apache-2.0), an
+optimizer's count of steps goes on. There 99.9 % of the moments are set to zero,
+drawn at random, to mean all.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
 from normjax import configure, errors
 from normjax.nn import variables as nn_variables
 from normjax.optim import groups
-from normjax.train import average
+from normjax.train import average, param_dtype
 from normjax.train.state import State
 from normjax.types import Array, PyTree
 
@@ -57,7 +59,11 @@ def every(
 
 
 def after_step(
-  structure: Any, state: State, restart_every: int, key: Array
+  structure: Any,
+  state: State,
+  restart_every: int,
+  key: Array,
+  start: Callable[[PyTree], PyTree],
 ) -> State:
   """The state, with layers restarted where its step is one of those.
 
@@ -66,17 +72,21 @@ def after_step(
     state: after a step.
     restart_every: what `every` gives, above 0.
     key: of what is drawn again.
+    start: all parameters -> the state that an optimizer starts with.
   """
   return lax.cond(
     state.step % restart_every == 0,
-    lambda state: _restarted(structure, state, key),
+    lambda state: _restarted(structure, state, key, start),
     lambda state: state,
     state,
   )
 
 
-def _restarted(structure: Any, state: State, key: Array) -> State:
-  model = nn_variables.merge(structure, state.variables())
+def _restarted(
+  structure: Any, state: State, key: Array, start: Callable[[PyTree], PyTree]
+) -> State:
+  wide = param_dtype.widen(state.params)
+  model = nn_variables.merge(structure, {**state.variables(), "params": wide})
   places = []
   for n, (path, module) in enumerate(_restarting(model)):
     module.restart(jax.random.fold_in(key, n))
@@ -84,14 +94,19 @@ def _restarted(structure: Any, state: State, key: Array) -> State:
     own = nnx.to_flat_state(nnx.state(module, nnx.Param))
     places += ["/".join((place, *map(str, inner))) for inner, _ in own]
   variables = nn_variables.split(model)[1]
+  params = jax.tree.map(
+    lambda new, old: new.astype(old.dtype), variables["params"], state.params
+  )
   held = [
-    jnp.zeros_like(leaf)
-    if any(f"/{path}".endswith(f"/{place}") for place in places)
-    else leaf
-    for path, leaf in groups.leaves(state.optimizer_state)
+    new if any(f"/{path}".endswith(f"/{place}") for place in places) else leaf
+    for (path, leaf), new in zip(
+      groups.leaves(state.optimizer_state),
+      jax.tree.leaves(start(params)),
+      strict=True,
+    )
   ]
   return state._replace(
-    params=variables["params"],
+    params=params,
     stats=variables["stats"],
     optimizer_state=jax.tree.structure(state.optimizer_state).unflatten(held),
   )

@@ -306,7 +306,11 @@ def train_step(
   if recipe.restart_every:
     key = rng.fold(hyper["seed"], "restart", state.step)
     new_state = restarts.after_step(
-      recipe.graphdef, new_state, recipe.restart_every, key
+      recipe.graphdef,
+      new_state,
+      recipe.restart_every,
+      key,
+      lambda params: optimizer.init(frozen.select(params, recipe.trained)),
     )
   metrics.pop(objectives.WEIGHT)
   _check_names(metrics, (*MEASURED, "diverged_at"))

@@ -42,7 +42,13 @@ from normjax.train import (
   passes,
 )
 from normjax.train import step as train_step
-from normjax.train.gradient import EPS, PATH, Estimate, Gradient
+from normjax.train.gradient import (
+  EPS,
+  PATH,
+  Estimate,
+  Gradient,
+  has_statistics,
+)
 from normjax.train.perturbed import Plan, plan_of
 from normjax.train.state import State
 from normjax.types import Array, Hyper, PyTree, StaticFloat
@@ -193,7 +199,9 @@ class _ZerothOrder:
     hyper: Hyper,
   ) -> "_AtParameters | None":
     """The pass at w itself, where something is read of it."""
-    moves = self.statistics == "once" and bool(jax.tree.leaves(state.stats))
+    moves = self.statistics == "once" and has_statistics(
+      recipe.graphdef, state.variables()
+    )
     if not (moves or plan.first or self.derivative.reads_loss):
       return None
     means_of = train_step.means_in_training(
@@ -353,6 +361,7 @@ def zeroth_order(
     num_forwards=passes_per_step
     if blocks == "whole" and not first_order_layers
     else None,
+    moves_apart=statistics == "once" and not found.reads_loss,
   )
 
 

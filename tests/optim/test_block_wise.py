@@ -71,6 +71,22 @@ def test_each_layer_moves_once_per_round():
   assert first != second
 
 
+def test_no_turn_has_a_block_twice():
+  """Where they do not come out even, a round's last turn begins it again."""
+  params = tree(3)
+  found = blocks_lib.blocks_of("block_wise", params, (), "never")
+  rounds = []
+  for turn in range(24):
+    active = blocks_lib.chosen(
+      found, order="random", turn=jnp.int32(turn), num_active=2, seed=0
+    )
+    rounds.append([int(block) for block in active])
+  assert all(len(set(turn)) == 2 for turn in rounds)
+  for first, second in zip(rounds[::2], rounds[1::2], strict=True):
+    assert {*first, *second} == {0, 1, 2}
+    assert second[1] == first[0]
+
+
 @pytest.mark.parametrize(
   ("order", "expected"), [("ascending", [0, 1, 2]), ("descending", [2, 1, 0])]
 )

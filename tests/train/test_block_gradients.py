@@ -117,6 +117,7 @@ def trace(config):
     ("badam", {"model.scan_layers": True}, "scan_layers=True"),
     ("badam", {"train.layer_decay": 0.5}, "layer_decay=0.5"),
     ("badam", {"train.gradient": "zeroth_order"}, "gradient='zeroth_order'"),
+    ("badam", {"train.param_dtype": "bfloat16"}, "dtype='bfloat16' do not go"),
   ],
 )
 def test_refusals(optimizer, changes, message):

@@ -3,11 +3,17 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from normjax import build, errors
-from normjax.train import program, restarts, step
+from normjax import build, errors, optim
+from normjax.nn import variables as nn_variables
+from normjax.nn.linear import lora
+from normjax.optim import groups
+from normjax.train import check, param_dtype, program, restarts, step
+from normjax.train.state import create
 from tests import support
 
 RELORA = "relora(rank=4, alpha=8.0, restart_every=2)"
@@ -68,3 +74,55 @@ def test_other_layers_do_not_restart():
     recipe, _ = program.recipe_and_initialize(config)
     assert recipe.restart_every == 0
   assert restarts.every(support.tiny(), None, {}) == 0
+
+
+class _Layer(nnx.Module):
+  """A restarting matrix, and one beside it."""
+
+  def __init__(self, rngs):
+    self.restarting = lora.relora(rank=4, restart_every=2).make(
+      16,
+      16,
+      use_bias=False,
+      kernel_init=nnx.initializers.lecun_normal(),
+      dtype=jnp.float32,
+      rngs=rngs,
+    )
+    self.beside = nnx.Linear(16, 16, rngs=rngs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["dion", "soap", "adamw_8bit"])
+def test_what_the_optimizer_holds_starts_again(name, dtype):
+  """As at first: a basis of zeros would keep the factors where they are."""
+  structure, variables = nn_variables.split(_Layer(nnx.Rngs(0)))
+  params = param_dtype.narrow(variables["params"], dtype)
+  tx = optim.rounded_parameters(optim.make(name, learning_rate=0.1), "kahan")
+  first = tx.init(params)
+  spoilt = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3), first)
+  state = create({**variables, "params": params}, spoilt)
+  state = state._replace(step=jnp.int32(2))
+  after = restarts.after_step(structure, state, 2, jax.random.key(1), tx.init)
+  dtypes = [[x.dtype for x in jax.tree.leaves(s)] for s in (after, state)]
+  assert dtypes[0] == dtypes[1]
+  leaves = zip(
+    groups.leaves(after.optimizer_state), jax.tree.leaves(first), strict=True
+  )
+  count = 0
+  for (path, leaf), start in leaves:
+    restarts_here = path.endswith(("lora_a", "lora_b"))
+    count += restarts_here
+    expected = start if restarts_here else jnp.full_like(leaf, 3)
+    np.testing.assert_array_equal(leaf, expected, err_msg=path)
+  assert count >= 4
+
+
+@pytest.mark.parametrize("linear", [RELORA, "low_rank(rank=4)"])
+def test_factors_of_what_keeps_its_norm_are_refused(linear):
+  """To its first norm, zero, B would be put back at each step."""
+  changes = {"model.linear": linear, "optimizer.name": "nap_adamw"}
+  with pytest.raises(
+    errors.UserError, match="factors of them.*allowed: 'dense'"
+  ):
+    check.check(support.tiny(changes))
+  check.check(support.tiny({"optimizer.name": "nap_adamw"}))

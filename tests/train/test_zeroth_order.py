@@ -22,16 +22,23 @@ from normjax import (
   stopping,
   train,
 )
-from normjax.nn import model_roles, shifted
+from normjax.nn import linear, model_roles, shifted
 from normjax.nn import variables as nn_variables
 from normjax.nn.norm_layer import NormLayer
 from normjax.norms import modes
 from normjax.record import files, probes
-from normjax.train import check, entry, gradient, leaf_by_leaf, program
+from normjax.train import (
+  check,
+  entry,
+  gradient,
+  leaf_by_leaf,
+  param_dtype,
+  program,
+)
 from normjax.train import state as train_state
 from normjax.train import step as train_step
 from normjax.train.throughput import model_flops
-from tests import support
+from tests import products, support
 
 OFF = {"train.gradient_clip": 0.0}
 SGD = {
@@ -491,6 +498,64 @@ def test_running_statistics_move_once(derivative):
   _assert_same(_estimate(*_own(model, kept)).stats, given[1].stats)
 
 
+def test_mfu_counts_the_pass_that_moves_statistics():
+  batch_norm = {"norm.name": "batch_norm"}
+  once, kept, one_sided, without = (
+    model_flops.per_step(_mlp(text, changes))
+    for text, changes in (
+      ("zeroth_order", batch_norm),
+      ("zeroth_order(statistics='kept')", batch_norm),
+      ("zeroth_order(derivative='one_sided')", batch_norm),
+      ("zeroth_order", {}),
+    )
+  )
+  assert 2 * once == 3 * kept
+  assert kept == one_sided == without
+
+
+@pytest.mark.parametrize(
+  "name", ["lora(rank=2)", "sltrain(rank=2, density=0.5)"]
+)
+def test_what_no_call_moves_takes_no_pass(name):
+  """W_0 and positions are among the statistics, and stay as they are."""
+  model = _Small()
+  model.head = linear.resolve(name).make(
+    8,
+    4,
+    use_bias=True,
+    kernel_init=nnx.initializers.lecun_normal(),
+    dtype=jnp.float32,
+    rngs=nnx.Rngs(0),
+  )
+  counts = []
+  for text in ("zeroth_order", "zeroth_order(statistics='kept')"):
+    recipe, *rest = _own(model, text)
+    assert jax.tree.leaves(rest[0].stats)
+    step = functools.partial(train_step.train_step, recipe)
+    counts.append(len([*products.of(jax.make_jaxpr(step)(*rest))]))
+  assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("first_order_layers", [0, 1])
+def test_16_bits_are_moved_as_float32(first_order_layers):
+  """In bfloat16 a weight is not moved by eps = 1e-3, or by far too much."""
+  text = f"zeroth_order(first_order_layers={first_order_layers})"
+  recipe, state, batch, hyper = _own(_Small(), text)
+  narrow = param_dtype.narrow(state.params, "bfloat16")
+  found, expected = (
+    _estimate(recipe, state._replace(params=params), batch, hyper).gradients
+    for params in (narrow, param_dtype.widen(narrow))
+  )
+  assert {x.dtype.name for x in jax.tree.leaves(found)} == {"float32"}
+  # A difference of losses near 1.4 has 2 ulps of them, over 2 eps.
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3),
+    found,
+    expected,
+  )
+  assert max(np.abs(x).max() for x in jax.tree.leaves(found)) > 0.1
+
+
 @pytest.mark.slow
 def test_statistics_of_the_backward_pass_stay():
   """There is none."""
@@ -632,6 +697,14 @@ def test_mistakes_are_named(text):
     errors.UserError, match=f"train.gradient=.*{MISTAKES[text]}"
   ):
     check.check(_mlp(text))
+
+
+def test_what_is_not_taken_is_not_made_up_for():
+  """Kahan's rest would hold the update that made the loss larger."""
+  changes = {"train.param_dtype": "bfloat16", "train.param_rounding": "kahan"}
+  check.check(_mlp("zeroth_order", changes))
+  with pytest.raises(errors.UserError, match="rounding='kahan'; allowed"):
+    check.check(_mlp("zeroth_order(conservative=True)", changes))
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,9 @@ class LowRankUpdate(nnx.Module):
 def lora(rank: int = 128, alpha: float = 32.0) -> base.Linear:
   """W = W_0 + (alpha / r) A B, of which W_0 stays as it is drawn.
 
-  From scratch that is the baseline of GaLore's and SLTrain's tables. W_0 takes
-  memory, and is in no optimizer's state. A weight decay is one of A and B.
+  From scratch that is a baseline of GaLore's tables (arXiv:2403.03507, from
+  memory; its settings there were not read). W_0 takes memory, and is in no
+  optimizer's state. A weight decay is one of A and B.
 
   Args:
     rank: r.

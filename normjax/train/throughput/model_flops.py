@@ -38,10 +38,13 @@ def per_step(config: configure.ConfigDict) -> float | None:
 
 
 def _of_step(config: configure.ConfigDict) -> float | None:
-  num_forwards = gradient.of(config).num_forwards
-  if num_forwards is None:
+  way = gradient.of(config)
+  if way.num_forwards is None:
     return None
   drawn = drawing.of(config)
+  num_forwards = way.num_forwards
+  if way.moves_apart and gradient.has_statistics(drawn.model, drawn.shapes):
+    num_forwards += 1
   batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
   batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
   key = jax.eval_shape(lambda: jax.random.key(0))
