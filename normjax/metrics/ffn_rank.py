@@ -1,4 +1,4 @@
-"""Hard and soft rank of the activations inside the feed-forwards.
+"""Rank of what is inside the feed-forwards: hard, or soft.
 
 Jha, Reagen 2026, arXiv:2605.21803, see `normjax.spectra`; how they are pooled
 over layers was read in its code (optimizer-scaling-laws/spectral-scaling-laws,

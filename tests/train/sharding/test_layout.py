@@ -24,12 +24,13 @@ MLP = {
   "model.hidden_dim": 16,
   "train.num_devices": 2,
 }
-# Who else knows of meshes: optimizers, of those that a caller brings.
+# Who else knows of meshes: of those that a caller brings.
 FOREIGN_MESHES = (
   "optim/blockwise.py",
   "optim/whole_matrices.py",
   "optim/eigenbasis.py",
   "optim/meshes.py",
+  "similarity/matrices.py",  # Of embeddings that a caller has laid out.
 )
 WORDS = re.compile(r"\b(Mesh|NamedSharding|PartitionSpec|make_mesh|jax\.P)\b")
 
