@@ -61,11 +61,12 @@ def test_config_is_the_factory_s_options(name):
   block = dict(configure.to_dict(configure.component("optimizer", name)))
   assert block.pop("name") == name
   tx = optim.make(name, **block)
-  params = {"layer": {"kernel": jnp.ones((4, 3))}}
+  # Two, since some move as many blocks at a time.
+  params = {layer: {"kernel": jnp.ones((4, 3))} for layer in ("first", "last")}
   updates = jax.eval_shape(
     lambda params: tx.update(params, tx.init(params), params)[0], params
   )
-  assert updates["layer"]["kernel"].shape == (4, 3)
+  assert updates["last"]["kernel"].shape == (4, 3)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from normjax.record import state
 PACKAGE = Path(normjax.__file__).parent
 WORDS = {*state.RunState, "partial"}
 # They know no runs, and have running statistics.
-OTHERS = ("norms", "nn", "optim", "models")
+OTHERS = ("norms", "nn", "optim", "models", "adapt")
 
 
 def spelt(tree: ast.AST) -> Iterator[ast.Constant]:
