@@ -11,7 +11,7 @@ the protocol decide by the same code.
     power_law    an exponent with its interval, by a line of logarithms
 
 "scipy.stats" takes half a second to import: its distributions are used as the
-functions of `scipy.special`.
+functions of `scipy.special` (`distributions`).
 """
 
 from normjax.statistics.correction import holm

@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import special
+
+from normjax.statistics import distributions
 
 ALPHA = 0.05  # Of a family of comparisons; intervals are of 1 - ALPHA.
 
@@ -48,7 +49,7 @@ def mean_interval(values: Sequence[float], least_sd: float = 0.0) -> Interval:
   if n == 1:
     return Interval(1, mean)
   sd = max(float(np.std(values, ddof=1)), least_sd)
-  t = special.stdtrit(n - 1, 1 - ALPHA / 2)
+  t = distributions.t_quantile(n - 1, 1 - ALPHA / 2)
   half = float(t * sd / math.sqrt(n))
   return Interval(n, mean, mean - half, mean + half, sd)
 
@@ -138,4 +139,4 @@ def t_test(interval: Interval) -> float | None:
   if not interval.sd:
     return 1.0 if interval.mean == 0 else None
   t = interval.mean / (interval.sd / math.sqrt(interval.n))
-  return float(2 * special.stdtr(interval.n - 1, -abs(t)))
+  return float(2 * distributions.t_cdf(interval.n - 1, -abs(t)))

@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
+from normjax.statistics import distributions
 from normjax.statistics.intervals import ALPHA, Interval
 
 POWER = 0.8
@@ -104,7 +104,7 @@ def attainable(
   )
   needed_t = None
   if n > 1 and not exact:
-    needed_t = float(special.stdtrit(n - 1, 1 - ALPHA / (2 * m)))
+    needed_t = float(distributions.t_quantile(n - 1, 1 - ALPHA / (2 * m)))
   return Attainable(n, m, exact, smallest_p, needed_t, enough)
 
 
@@ -115,7 +115,7 @@ def _smallest_p(n: int, num_comparisons: int, exact: bool) -> float:
     p_value = 2.0 ** (1 - n)
   else:
     t = LARGE_EFFECT_SD * math.sqrt(n)
-    p_value = float(2 * special.stdtr(n - 1, -t))
+    p_value = float(2 * distributions.t_cdf(n - 1, -t))
   return min(1.0, num_comparisons * p_value)
 
 
@@ -155,8 +155,10 @@ def seeds_needed(interval: Interval, num_comparisons: int = 1) -> Seeds | None:
   df = interval.n - 1
   tail = ALPHA / 2
   effect = abs(interval.mean) / interval.sd
-  # `chdtri` takes the upper tail.
-  ends = [math.sqrt(df / special.chdtri(df, p)) for p in (tail, 1 - tail)]
+  ends = [
+    math.sqrt(df / distributions.chi2_upper_quantile(df, p))
+    for p in (tail, 1 - tail)
+  ]
   low, high = (_seeds(effect / end, num_comparisons) for end in ends)
   return Seeds(low, _seeds(effect, num_comparisons), high)
 
@@ -176,4 +178,6 @@ def _quantiles(num_comparisons: int) -> np.ndarray:
   """t(1 - a / 2, n - 1) + t(0.8, n - 1) of n = 2, 3, …"""
   df = np.arange(1, MAX_SEEDS - 1)
   tail = ALPHA / (2 * num_comparisons)
-  return special.stdtrit(df, 1 - tail) + special.stdtrit(df, POWER)
+  return distributions.t_quantile(df, 1 - tail) + distributions.t_quantile(
+    df, POWER
+  )

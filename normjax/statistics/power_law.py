@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special
 
+from normjax.statistics import distributions
 from normjax.statistics.intervals import ALPHA
 
 
@@ -70,7 +70,7 @@ def fit(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
   n, error, half = len(x), None, None
   if n > 2:
     error = math.sqrt(residual / (n - 2) * float(weights @ weights))
-    half = float(special.stdtrit(n - 2, 1 - ALPHA / 2)) * error
+    half = float(distributions.t_quantile(n - 2, 1 - ALPHA / 2)) * error
   return PowerLaw(
     exponent=exponent,
     coefficient=math.exp(level),

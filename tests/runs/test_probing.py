@@ -1,5 +1,6 @@
 """Probes of runs and of released weights: the record, the page, bad input."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,12 @@ def test_a_run_is_probed_and_its_page_tells(directory, capsys):
   assert "attention to the first token" in text
 
 
-def test_a_damaged_probe_costs_its_section_alone(directory):
-  folder = directory / "probe"
-  kept = (folder / "probe.json").read_text()
-  (folder / "probe.json").write_text("{")
-  paths = report.write_report(directory.parent)
+def test_a_damaged_probe_costs_its_section_alone(directory, tmp_path):
+  folder = shutil.copytree(directory, tmp_path / "runs" / "run")
+  (folder / "probe").mkdir(exist_ok=True)
+  (folder / "probe" / "probe.json").write_text("{")
+  paths = report.write_report(folder.parent)
   (page,) = (paths.html.parent / "runs").glob("*.html")
-  (folder / "probe.json").write_text(kept)
   assert "probe.json is not valid JSON" in page.read_text()
   assert "<h2>Inside</h2>" not in page.read_text()
 
