@@ -103,14 +103,7 @@ def badam(
     seed=seed,
     mask=mask,
   )
-  transform = compose.finish(
-    "badam",
-    optax.chain(direction, optax.scale_by_learning_rate(learning_rate)),
-    mask,
-  )
-  return block_descent.BlockWise(
-    transform, lambda params, state: direction.upcoming(params, state[0])
-  )
+  return block_descent.finish("badam", direction, learning_rate, mask)
 
 
 def routes(

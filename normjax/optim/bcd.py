@@ -82,14 +82,7 @@ def bcd(
     seed=seed,
     mask=mask,
   )
-  transform = compose.finish(
-    "bcd",
-    optax.chain(direction, optax.scale_by_learning_rate(learning_rate)),
-    mask,
-  )
-  return block_descent.BlockWise(
-    transform, lambda params, state: direction.upcoming(params, state[0])
-  )
+  return block_descent.finish("bcd", direction, learning_rate, mask)
 
 
 def routes(

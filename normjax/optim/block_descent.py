@@ -10,7 +10,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from normjax import errors
-from normjax.optim import groups, masks, meshes
+from normjax.optim import compose, groups, masks, meshes
 from normjax.optim.blocks import (
   Blocks,
   blocks_of,
@@ -66,6 +66,23 @@ class BlockWise(optax.GradientTransformationExtraArgs):
     self = super().__new__(cls, extended.init, extended.update)
     self.upcoming = upcoming
     return self
+
+
+def finish(
+  method: str,
+  direction: BlockWise,
+  learning_rate: optax.ScalarOrSchedule,
+  mask: Any,
+) -> BlockWise:
+  """The outermost layer of an alias: the rate, checks, and what comes next."""
+  transform = compose.finish(
+    method,
+    optax.chain(direction, optax.scale_by_learning_rate(learning_rate)),
+    mask,
+  )
+  return BlockWise(
+    transform, lambda params, state: direction.upcoming(params, state[0])
+  )
 
 
 def core(
