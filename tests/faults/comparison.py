@@ -164,8 +164,8 @@ FAULTS = (
   Fault(
     "quantile of the interval",
     "normjax/statistics/intervals.py",
-    "  t = special.stdtrit(n - 1, 1 - ALPHA / 2)",
-    "  t = special.stdtrit(n - 1, 1 - ALPHA)",
+    "t_quantile(n - 1, 1 - ALPHA / 2)",
+    "t_quantile(n - 1, 1 - ALPHA)",
     "tests/statistics/test_intervals.py::test_interval_of_three",
   ),
   Fault(

@@ -20,8 +20,8 @@ FAULTS = (
   Fault(
     "an exponent's interval of n - 1 degrees of freedom",
     "normjax/statistics/power_law.py",
-    "special.stdtrit(n - 2, 1 - ALPHA / 2)",
-    "special.stdtrit(n - 1, 1 - ALPHA / 2)",
+    "distributions.t_quantile(n - 2, 1 - ALPHA / 2)",
+    "distributions.t_quantile(n - 1, 1 - ALPHA / 2)",
     "tests/statistics/test_power_law.py"
     "::test_the_interval_is_that_of_a_regression",
   ),

@@ -79,7 +79,8 @@ def test_all_stop_at_one_place(asks):
   found = side_by_side(train, *joined(3, losses))
   places = {place for place, _ in found}
   assert len(places) == 1
-  assert places.pop() > min(asks.values())
+  # At the earliest where it was asked for, if no other had passed that.
+  assert places.pop() >= min(asks.values())
   assert all(left for _, left in found)
   assert losses == [[], [], []]
 
