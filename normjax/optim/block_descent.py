@@ -17,6 +17,8 @@ from normjax.optim.blocks import (
   check,
   check_count,
   chosen,
+  layer_of,
+  put_layer,
   squared_norms,
 )
 from normjax.types import Array, PyTree
@@ -95,6 +97,7 @@ def core(
   switch_every: int | Array,
   num_active: int | None,
   seed: int | Array,
+  stacked: Sequence[str] = (),
   mask: Any = None,
 ) -> BlockWise:
   """See `block_wise`; `make` gives the inner transform of a mask's tree."""
@@ -106,12 +109,13 @@ def core(
     switch_every=switch_every,
     num_active=num_active,
     seed=seed,
+    stacked=stacked,
   )
   width = num_active or 1
 
   def parts(tree):
     flags = masks.resolve_mask(mask, tree)
-    found = blocks_of(method, tree, blocks, others, flags)
+    found = blocks_of(method, tree, blocks, others, flags, stacked=stacked)
     inner = make(jax.tree.structure(tree).unflatten(flags))
     return found, optax.with_extra_args_support(inner)
 
@@ -127,6 +131,8 @@ def core(
     """The block's leaves in the places of the first of its kind."""
 
     def pick(n, flat):
+      if found.depths[n]:
+        return layer_of(found, n, flat[n], block)
       members = found.likes[n]
       if len(members) < 2:
         return flat[n]
@@ -144,7 +150,11 @@ def core(
     groups.check_leaves(method, params)
     found, inner = parts(params)
     check_count(method, found, width)
-    one = held(found, params, lambda n, flat: flat[n])
+    one = held(
+      found,
+      params,
+      lambda n, flat: flat[n][0] if found.depths[n] else flat[n],
+    )
     state = BlockWiseState(
       jnp.zeros((), jnp.int32),
       (jnp.zeros((), jnp.int32),) * width,
@@ -185,7 +195,9 @@ def core(
       states.append(new)
       steps = structure.flatten_up_to(step)
       for n, number in enumerate(found.of_leaf):
-        if number >= 0:
+        if found.depths[n]:
+          moved[n] = put_layer(found, n, moved[n], block, steps[n])
+        elif number >= 0:
           first = found.likes[n][min(found.likes[n])]
           moved[n] = jnp.where(block == number, steps[first], moved[n])
     count = optax.safe_increment(state.count)
