@@ -136,17 +136,15 @@ def _stacks(
         f"{method}: stacked: no leaf is left for {pattern!r}; the paths begin"
         f" with {_paths(named)}."
       )
-    depth = 0
-    for n in inside:
-      path, leaf = named[n]
-      own = leaf.shape[0] if leaf.ndim else 0
-      depth = depth or own
+    depths_inside = [(*named[n][1].shape, 0)[0] for n in inside]
+    depth = max(depths_inside, default=0)
+    for n, own in zip(inside, depths_inside, strict=True):
       if not own or own != depth:
+        path, leaf = named[n]
         raise errors.UserError(
-          f"{method}: stacked={pattern!r}: {groups.show(path)} of shape"
-          f" {leaf.shape} has no first axis of"
-          f" {depth or 'at least 1'}{' layers' if depth else ' layer'}; allowed:"
-          " leaves with one number of layers."
+          f"{method}: stacked={pattern!r}: {groups.show(path)} has the shape"
+          f" {leaf.shape}; allowed: leaves with one number of layers, >= 1,"
+          " along the first axis."
         )
       firsts[n], depths[n] = len(names), depth
     names += [f"{pattern}[{layer}]" for layer in range(depth)]

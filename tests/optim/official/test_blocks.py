@@ -94,21 +94,3 @@ def test_lisa_is_the_official_callback(monkeypatch):
       nu_dtype=jnp.float64,
     )
     follow(tx, tx.init(params), params, gradients, weights, 14)
-
-
-def test_lisa_draws_as_the_official_callback():
-  """As many different layers per interval, the first at step 0."""
-  there, params, *_ = recorded("lisa")
-  active = there["active"]
-  tx = optim.lisa(0.1, switch_every=3)
-  state = tx.init(params)
-  ones = jax.tree.map(jnp.ones_like, params)
-  update = jax.jit(tx.update)
-  for step in range(len(active)):
-    updates, state = update(ones, state, params)
-    moved = {n for n, u in updates["layers"].items() if np.any(u["weight"])}
-    assert len(moved) == len(set(active[step]))
-    if step % 3:
-      assert moved == before
-      assert (active[step] == active[step - 1]).all()
-    before = moved
