@@ -146,6 +146,22 @@ def core(
 
     return held(found, tree, pick)
 
+  def gradients_of(found, updates, block):
+    """Of the block's leaves; zero in the places that it does not have."""
+
+    def only_its_own(n, leaf):
+      if len(found.likes[n]) == len(found.names):
+        return leaf
+      is_its = jnp.any(jnp.asarray([*found.likes[n]], jnp.int32) == block)
+      return jnp.where(is_its, leaf, jnp.zeros_like(leaf))
+
+    own = of_block(found, updates, block)
+    structure = jax.tree.structure(updates)
+    return structure.unflatten(
+      only_its_own(n, leaf) if found.is_held(n) else leaf
+      for n, leaf in enumerate(structure.flatten_up_to(own))
+    )
+
   def init(params):
     groups.check_leaves(method, params)
     found, inner = parts(params)
@@ -184,7 +200,7 @@ def core(
     states = []
     for block, old in zip(active, state.inner, strict=True):
       weights = None if params is None else of_block(found, params, block)
-      gradients = of_block(found, updates, block)
+      gradients = gradients_of(found, updates, block)
       fresh = inner.init(gradients if weights is None else weights)
       old = jax.tree.map(
         lambda new, kept: jnp.where(switches, new, kept).astype(kept.dtype),

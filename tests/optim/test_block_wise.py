@@ -208,6 +208,21 @@ def test_one_block_is_the_inner_optimizer_with_restarts():
     )
 
 
+def test_the_inner_optimizer_sees_its_block_alone():
+  """Not a block of another kind: a norm of all it is given is of the block."""
+  params = tree(2)
+  inner = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0))
+  tx = optim.block_wise(
+    inner, switch_every=1, order="ascending", others="block"
+  )
+  state, update = tx.init(params), jax.jit(tx.update)
+  gradients = jax.tree.map(lambda w: 10 * jnp.ones_like(w), params)
+  for _ in range(3):
+    updates, state = update(gradients, state, params)
+    # A norm of at most 68 entries, of which each square is rounded.
+    np.testing.assert_allclose(optax.tree.norm(updates), 1.0, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
   ("tx", "held"),
   [
