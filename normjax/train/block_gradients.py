@@ -294,7 +294,9 @@ def in_loop(
       for layer, block in layers.items()
     },
     width=len(active),
+    # Statistics of the backward pass are read in all layers, and before them.
     before=found.ends_move
+    | bool(jax.tree.leaves(grad_stats))
     | ~jnp.all(jnp.isin(active, jnp.asarray([*layers.values()], jnp.int32))),
   )
 
