@@ -93,7 +93,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # embedding is layer 0, the head n (BEiT, MAE, timm).
   config.train.layer_decay = 1.0
   # Of an optimizer that moves some layers at a time (badam, lisa, bcd): only
-  # their gradients are computed. Compiles once per choice of layers.
+  # their gradients are computed. Compiles once per choice of layers, or once
+  # where model.scan_layers makes a loop of them.
   config.train.block_gradients = False
   config.train.max_loss = 100.0  # a larger or non-finite loss is divergence
   config.train.num_devices = 0  # of the program; 0: all there are

@@ -20,6 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
       "others": "never",
       # A pattern of paths for each block, each leaf in one; (): the layers.
       "blocks": (),
+      # A pattern for each stack of layers that lie along their first axis.
+      "stacked": (),
       "weight_decay": 0.0,
     }
   )

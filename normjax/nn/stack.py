@@ -10,6 +10,7 @@ from flax import nnx
 from normjax import norms, validate
 from normjax.nn import (
   initial,
+  moving_layers,
   neighbours,
   residual_scaling,
   rotary_scaling,
@@ -378,19 +379,25 @@ class Stack(HasNoise):
       stats = nn_variables.split(layer)[1]["stats"]
       return stream_layout.held(x_btd), stats
 
-    if self.remat:
+    moving = moving_layers.current()
+    if self.remat and moving is None:
       # In a loop nothing can merge the two computations anyway.
       apply = jax.checkpoint(apply, prevent_cse=len(group) == 1)
     per_layer = [
       (own, None if keys is None else keys[i], drop_keys[i], constant)
       for i, own, constant in zip(group, variables, constants, strict=True)
     ]
-    if len(group) == 1:
+    if moving is None and len(group) == 1:
       x_btd, stats = apply(x_btd, per_layer[0])
       new_stats = [stats]
     else:
-      stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *per_layer)
-      x_btd, stats = jax.lax.scan(apply, x_btd, stacked)
+      if moving is None:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *per_layer)
+        x_btd, stats = jax.lax.scan(apply, x_btd, stacked)
+      else:
+        x_btd, stats = moving_layers.run_group(
+          apply, moving, x_btd, group, per_layer
+        )
       new_stats = [
         jax.tree.map(lambda leaf, n=n: leaf[n], stats)
         for n in range(len(group))

@@ -25,6 +25,7 @@ def badam(
   switch_every: int | Array = 100,
   order: str = "random",
   blocks: Sequence[str] = (),
+  stacked: Sequence[str] = (),
   others: str = "never",
   seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
@@ -57,6 +58,7 @@ def badam(
     order: "random", "ascending" or "descending" (the official code's default);
       see `block_wise` for the others.
     blocks: see `block_wise`.
+    stacked: see `block_wise`.
     others: what is in no layer: "never" trained, or one more "block".
     seed: of random orders, >= 0; may be traced.
     mu_dtype: of the stored first moment; None takes the parameter's.
@@ -96,6 +98,7 @@ def badam(
       adam, compose.add_decay("badam", weight_decay, flags)
     ),
     blocks=blocks,
+    stacked=stacked,
     others=others,
     order=order,
     switch_every=switch_every,
@@ -109,9 +112,10 @@ def badam(
 def routes(
   params: PyTree,
   blocks: Sequence[str] = (),
+  stacked: Sequence[str] = (),
   others: str = "never",
   **options: Any,
 ) -> Mapping[str, str]:
   """Path of each leaf to the block that it is in."""
   del options
-  return blocks_lib.routes("badam", params, blocks, others)
+  return blocks_lib.routes("badam", params, blocks, others, stacked)

@@ -21,6 +21,7 @@ def bcd(
   switch_every: int | Array = 1,
   num_active: int | None = None,
   blocks: Sequence[str] = (),
+  stacked: Sequence[str] = (),
   others: str = "block",
   seed: int | Array = 0,
   weight_decay: float | Array = 0.0,
@@ -42,6 +43,7 @@ def bcd(
     switch_every: steps per block; may be traced.
     num_active: blocks that move at a time; None stands for 1.
     blocks: see `block_wise`.
+    stacked: see `block_wise`.
     others: what is in no layer: one more "block", or "never" trained.
     seed: of random orders, >= 0; may be traced.
     weight_decay: rate of the decay, >= 0; of what moves.
@@ -75,6 +77,7 @@ def bcd(
     "bcd",
     lambda flags: compose.add_decay("bcd", weight_decay, flags),
     blocks=blocks,
+    stacked=stacked,
     others=others,
     order=order,
     switch_every=switch_every,
@@ -88,9 +91,10 @@ def bcd(
 def routes(
   params: PyTree,
   blocks: Sequence[str] = (),
+  stacked: Sequence[str] = (),
   others: str = "block",
   **options: Any,
 ) -> Mapping[str, str]:
   """Path of each leaf to the block that it is in."""
   del options
-  return blocks_lib.routes("bcd", params, blocks, others)
+  return blocks_lib.routes("bcd", params, blocks, others, stacked)

@@ -17,6 +17,8 @@ from normjax.optim.blocks import (
   check,
   check_count,
   chosen,
+  layer_of,
+  put_layer,
   squared_norms,
 )
 from normjax.types import Array, PyTree
@@ -95,6 +97,7 @@ def core(
   switch_every: int | Array,
   num_active: int | None,
   seed: int | Array,
+  stacked: Sequence[str] = (),
   mask: Any = None,
 ) -> BlockWise:
   """See `block_wise`; `make` gives the inner transform of a mask's tree."""
@@ -106,12 +109,13 @@ def core(
     switch_every=switch_every,
     num_active=num_active,
     seed=seed,
+    stacked=stacked,
   )
   width = num_active or 1
 
   def parts(tree):
     flags = masks.resolve_mask(mask, tree)
-    found = blocks_of(method, tree, blocks, others, flags)
+    found = blocks_of(method, tree, blocks, others, flags, stacked=stacked)
     inner = make(jax.tree.structure(tree).unflatten(flags))
     return found, optax.with_extra_args_support(inner)
 
@@ -127,6 +131,8 @@ def core(
     """The block's leaves in the places of the first of its kind."""
 
     def pick(n, flat):
+      if found.depths[n]:
+        return layer_of(found, n, flat[n], block)
       members = found.likes[n]
       if len(members) < 2:
         return flat[n]
@@ -140,11 +146,31 @@ def core(
 
     return held(found, tree, pick)
 
+  def gradients_of(found, updates, block):
+    """Of the block's leaves; zero in the places that it does not have."""
+
+    def only_its_own(n, leaf):
+      if len(found.likes[n]) == len(found.names):
+        return leaf
+      is_its = jnp.any(jnp.asarray([*found.likes[n]], jnp.int32) == block)
+      return jnp.where(is_its, leaf, jnp.zeros_like(leaf))
+
+    own = of_block(found, updates, block)
+    structure = jax.tree.structure(updates)
+    return structure.unflatten(
+      only_its_own(n, leaf) if found.is_held(n) else leaf
+      for n, leaf in enumerate(structure.flatten_up_to(own))
+    )
+
   def init(params):
     groups.check_leaves(method, params)
     found, inner = parts(params)
     check_count(method, found, width)
-    one = held(found, params, lambda n, flat: flat[n])
+    one = held(
+      found,
+      params,
+      lambda n, flat: flat[n][0] if found.depths[n] else flat[n],
+    )
     state = BlockWiseState(
       jnp.zeros((), jnp.int32),
       (jnp.zeros((), jnp.int32),) * width,
@@ -174,7 +200,7 @@ def core(
     states = []
     for block, old in zip(active, state.inner, strict=True):
       weights = None if params is None else of_block(found, params, block)
-      gradients = of_block(found, updates, block)
+      gradients = gradients_of(found, updates, block)
       fresh = inner.init(gradients if weights is None else weights)
       old = jax.tree.map(
         lambda new, kept: jnp.where(switches, new, kept).astype(kept.dtype),
@@ -185,7 +211,9 @@ def core(
       states.append(new)
       steps = structure.flatten_up_to(step)
       for n, number in enumerate(found.of_leaf):
-        if number >= 0:
+        if found.depths[n]:
+          moved[n] = put_layer(found, n, moved[n], block, steps[n])
+        elif number >= 0:
           first = found.likes[n][min(found.likes[n])]
           moved[n] = jnp.where(block == number, steps[first], moved[n])
     count = optax.safe_increment(state.count)

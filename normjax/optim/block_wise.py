@@ -16,6 +16,7 @@ def block_wise(
   inner: optax.GradientTransformation,
   *,
   blocks: Sequence[str] = (),
+  stacked: Sequence[str] = (),
   others: str = "never",
   order: str = "random",
   switch_every: int | Array = 100,
@@ -37,6 +38,10 @@ def block_wise(
     blocks: a pattern of paths for each block, every leaf in one; () for the
       layers, "layers/0", "h/1" or "blocks_2", and where there is none, a block
       per entry of the root.
+    stacked: a pattern of paths for each stack of layers, as `nn.scan` of Flax
+      makes one: "layers/.*". Its leaves have the layers along their first
+      axis, and each layer is a block; the state has one layer of each stack.
+      `blocks` and `others` are of what is in no stack.
     others: of what is in no layer: "never" trained, or one more "block".
     order: "random": each once, shuffled anew (the last choice of a round may
       begin it again, where they do not come out even); "ascending" or
@@ -55,6 +60,7 @@ def block_wise(
     "block_wise",
     lambda mask: inner,
     blocks=blocks,
+    stacked=stacked,
     others=others,
     order=order,
     switch_every=switch_every,

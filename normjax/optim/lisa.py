@@ -24,7 +24,8 @@ class LisaState(NamedTuple):
 
   # Updates so far, shape=(), int32.
   count: ArrayLike  # pyright: ignore[reportIncompatibleMethodOverride]
-  steps: PyTree  # In which a leaf moved, shape=() each, int32.
+  # In which a leaf moved, shape=() each, int32; of stacked layers (depth,).
+  steps: PyTree
   mu: PyTree  # Like the parameters, in mu_dtype.
   nu: PyTree  # The same of g^2, in nu_dtype.
 
@@ -39,6 +40,7 @@ def _kept(
   nu_dtype: DTypeLike | None,
   *,
   blocks: Sequence[str],
+  stacked: Sequence[str],
   num_active: int,
   switch_every: int | Array,
   seed: int | Array,
@@ -46,8 +48,13 @@ def _kept(
   """AdamW of the active layers; the others' moments and steps stay."""
 
   def init(params):
-    steps = jax.tree.map(
-      lambda w: meshes.zeros(w, shape=(), dtype=jnp.int32), params
+    found = blocks_lib.blocks_of(
+      "lisa", params, blocks, "never", stacked=stacked
+    )
+    flat, structure = jax.tree.flatten(params)
+    steps = structure.unflatten(
+      meshes.zeros(w, shape=(depth,) if depth else (), dtype=jnp.int32)
+      for w, depth in zip(flat, found.depths, strict=True)
     )
     return LisaState(
       jnp.zeros((), jnp.int32),
@@ -62,7 +69,9 @@ def _kept(
     flat, structure = jax.tree.flatten(updates)
     if not flat:
       return updates, state
-    found = blocks_lib.blocks_of("lisa", updates, blocks, "never")
+    found = blocks_lib.blocks_of(
+      "lisa", updates, blocks, "never", stacked=stacked
+    )
     active = blocks_lib.chosen(
       found,
       order="independent",
@@ -71,13 +80,15 @@ def _kept(
       seed=seed,
     )
 
-    def one(g, w, t, m, v, number, decays):
-      on = jnp.any(jnp.stack(active) == number)
+    def one(g, w, t, m, v, n, decays):
+      moves = jnp.isin(found.numbers(n), jnp.stack(active))
+      t = jnp.where(moves, optax.safe_increment(t), t)
+      # Of stacked layers each has a flag and a count.
+      beside = (...,) + (None,) * (g.ndim - moves.ndim)
+      on, age = moves[beside], jnp.maximum(t, 1)[beside]
       g = safe.clip_for_square(safe.promote(g))
-      t = jnp.where(on, optax.safe_increment(t), t)
       new_m = b1 * safe.promote(m) + (1 - b1) * g
       new_v = b2 * safe.promote(v) + (1 - b2) * jnp.square(g)
-      age = jnp.maximum(t, 1)
       u = new_m / (1 - b1**age) / (jnp.sqrt(new_v / (1 - b2**age)) + eps)
       if decays:
         u += weight_decay * w.astype(u.dtype)
@@ -90,7 +101,7 @@ def _kept(
       for row in zip(
         flat,
         *map(structure.flatten_up_to, (params, *state[1:])),
-        found.of_leaf,
+        range(len(flat)),
         flags,
         strict=True,
       )
@@ -112,6 +123,7 @@ def lisa(
   switch_every: int | Array = 20,
   reset_state: bool = False,
   blocks: Sequence[str] = (),
+  stacked: Sequence[str] = (),
   seed: int | Array = 0,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
@@ -144,6 +156,7 @@ def lisa(
     switch_every: K, steps with the same layers; may be traced.
     reset_state: whether moments of the layers are dropped at every switch.
     blocks: see `block_wise`; each stands for a layer, and there are no ends.
+    stacked: see `block_wise`.
     seed: of the choice, >= 0; may be traced.
     mu_dtype: of the stored first moment; None takes the parameter's.
     nu_dtype: of the stored second moment; None takes float32 at least.
@@ -180,6 +193,7 @@ def lisa(
   width = 2 if num_active is None else num_active
   shared = {
     "blocks": blocks,
+    "stacked": stacked,
     "num_active": width,
     "switch_every": switch_every,
     "seed": seed,
@@ -192,7 +206,7 @@ def lisa(
   def split(tree):
     flags = masks.resolve_mask(mask, tree)
     structure = jax.tree.structure(tree)
-    found = blocks_lib.blocks_of("lisa", tree, blocks, "never")
+    found = blocks_lib.blocks_of("lisa", tree, blocks, "never", stacked=stacked)
     blocks_lib.check_count("lisa", found, width)
     labels = [_ENDS if n < 0 else _LAYERS for n in found.of_leaf]
     tree_of_flags = structure.unflatten(flags)
@@ -230,7 +244,9 @@ def lisa(
   )
 
   def upcoming(params, state):
-    found = blocks_lib.blocks_of("lisa", params, blocks, "never")
+    found = blocks_lib.blocks_of(
+      "lisa", params, blocks, "never", stacked=stacked
+    )
     count = state[0].inner_states[_LAYERS].inner_state.count
     active = blocks_lib.chosen(
       found,
@@ -247,10 +263,11 @@ def lisa(
 def routes(
   params: PyTree,
   blocks: Sequence[str] = (),
+  stacked: Sequence[str] = (),
   **options: Any,
 ) -> Mapping[str, str]:
   """Path of each leaf to the block that it is in."""
   del options
-  found = blocks_lib.routes("lisa", params, blocks, "never")
+  found = blocks_lib.routes("lisa", params, blocks, "never", stacked)
   always = "lisa, always"
   return {p: always if u == "never moves" else u for p, u in found.items()}

@@ -175,7 +175,7 @@ def recipe_and_initialize(
     matmul_precision=precision.choice(config),
     param_dtype=configure.optional(config, param_dtype.DTYPE),
     **_learning(config),
-    block_gradients=configure.optional(config, block_gradients.PATH),
+    block_gradients=block_gradients.way(config),
     restart_every=restarts.every(frozen, structure, shapes),
     optimizer_name=config.optimizer.name,
     gradient=gradient.of(config),

@@ -68,7 +68,7 @@ class Recipe(NamedTuple):
   # What takes the gradients in place of that, and its first memory.
   procedure: Procedure | None = None
   memory: Callable[[], PyTree] = lambda: None
-  block_gradients: bool = False  # See `block_gradients`.
+  block_gradients: str = "all"  # See `block_gradients.way`.
   restart_every: int = 0  # See `restarts`.
   optimizer_name: str = ""  # As in the config, for messages.
 

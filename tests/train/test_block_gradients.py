@@ -3,14 +3,16 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from normjax import build, errors
+from normjax import build, errors, optim
 from normjax.train import block_gradients, program, step
 from tests import products, support
 
 LAYERS = 3
+LOOP = {"model.scan_layers": True}
 
 
 def config_of(optimizer, **changes):
@@ -50,6 +52,9 @@ def run(config, num_steps=3):
   [
     ("badam", {"train.accumulation_steps": 2}),
     ("lisa", {"optimizer.num_active": 2}),
+    # The last block is what is in no layer: the loop goes all the way back.
+    ("badam", {**LOOP, "optimizer.others": "block"}),
+    ("lisa", {**LOOP, "train.accumulation_steps": 2}),
   ],
 )
 def test_steps_are_those_of_all_gradients(optimizer, changes):
@@ -103,6 +108,26 @@ def test_a_branch_goes_back_no_further_than_its_block():
   assert counts[0] - counts[1] == counts[1] - counts[2] == 11
 
 
+def products_of_a_step(num_layers):
+  config = config_of(
+    "badam",
+    **LOOP,
+    **{"model.num_layers": num_layers, block_gradients.PATH: True},
+  )
+  one, initialize, batch, hyper = prepared(config)
+  state = jax.eval_shape(initialize, hyper)
+  return len([*products.of(jax.make_jaxpr(one)(state, batch, hyper))])
+
+
+def test_a_loop_is_one_program_whatever_the_depth():
+  """Of 9 products in a layer's forward pass, and the head's.
+
+  Forward 9, a still layer again and its inputs' 9 + 11, one that moves 9 + 18;
+  the head forward and back.
+  """
+  assert products_of_a_step(2) == products_of_a_step(5) == 9 + 20 + 27 + 2
+
+
 def trace(config):
   """Checks a config as a run does, and traces a step."""
   block_gradients.check(config)
@@ -114,7 +139,16 @@ def trace(config):
   ("optimizer", "changes", "message"),
   [
     ("badam", {"optimizer.order": "greedy"}, "greedy"),
-    ("badam", {"model.scan_layers": True}, "scan_layers=True"),
+    (
+      "badam",
+      {**LOOP, "optimizer.blocks": ("layers/[01]/.*", ".*")},
+      "a block of the optimizer has more than one layer",
+    ),
+    (
+      "badam",
+      {**LOOP, "optimizer.blocks": (".*attention.*", ".*")},
+      "layers/0 is in more than one of the optimizer's blocks",
+    ),
     ("badam", {"train.layer_decay": 0.5}, "layer_decay=0.5"),
     ("badam", {"train.gradient": "zeroth_order"}, "gradient='zeroth_order'"),
     ("badam", {"train.param_dtype": "bfloat16"}, "dtype='bfloat16' do not go"),
@@ -131,3 +165,11 @@ def test_other_optimizers_are_refused():
   config = support.tiny({block_gradients.PATH: True})
   with pytest.raises(errors.UserError, match="'adamw' moves all.*badam"):
     trace(config)
+
+
+def test_a_stack_of_its_own_is_refused():
+  """Its loop is the model's own, and makes the gradients of all layers."""
+  params = {"layers": {"kernel": jnp.ones((LAYERS, 2, 2))}}
+  tx = optim.badam(0.1, stacked=("layers/.*",))
+  with pytest.raises(errors.UserError, match=r"stacked=\(\)"):
+    block_gradients.upcoming(tx, "badam", params, tx.init(params))
