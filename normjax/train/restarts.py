@@ -140,14 +140,14 @@ def _restarted(
   wide = param_dtype.widen(state.params)
   model = nn_variables.merge(structure, {**state.variables(), "params": wide})
   places = _places(model)
-  for n, (_, module) in enumerate(_restarting(model)):
+  modules = _restarting(model)
+  for n, (_, module) in enumerate(modules):
     module.restart(jax.random.fold_in(key, n))
   variables = nn_variables.split(model)[1]
   params = jax.tree.map(
     lambda new, old: new.astype(old.dtype), variables["params"], state.params
   )
-  # Keys that no layer's number is.
-  pruning = jax.random.split(jax.random.fold_in(key, 2**31 - 1), 1)[0]
+  pruning = jax.random.fold_in(key, len(modules))
   held = []
   for n, ((path, leaf), new) in enumerate(
     zip(
