@@ -39,6 +39,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # Another name is step_decay: at each of these fractions of all steps the rate
   # falls to a tenth.
   config.schedule.milestones = ()
+  # Another is cosine_restarts: the cosine, to which the rate rises again from
+  # zero over so many steps of each cycle. 0 steps per cycle: as layers of
+  # model.linear="relora(restart_every=5000)" restart.
+  config.schedule.restart_every = 0
+  config.schedule.restart_warmup_steps = 0
 
   config.train = ml_collections.ConfigDict()
   config.train.num_steps = 300  # optimizer steps; the schedule ends here

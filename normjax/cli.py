@@ -28,6 +28,7 @@ COMMANDS = {
     "what a config can name: norms, optimizers, models, data, …",
   ),
   "show": ("show", "a resolved config, its parameters, cost and memory"),
+  "memory": ("memory", "bytes that a run holds, from shapes alone"),
   "train": ("train", "one run"),
   "sweep": ("sweep", "all runs of a sweep file, then its report"),
   "reproduce": ("reproduce", "a published table again, and what of it holds"),

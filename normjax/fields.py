@@ -48,6 +48,8 @@ FIELDS: Mapping[str, Field] = {
   "schedule.decay_fraction": _scalar(0, 1),
   "schedule.final_fraction": _scalar(0, 1),
   "schedule.milestones": Field(FRACTIONS, Effect.STATIC),
+  "schedule.restart_every": _int(Effect.STATIC, 0),
+  "schedule.restart_warmup_steps": _int(Effect.TRACED, 0),
   "train.num_steps": _int(Effect.TRACED, 1),
   "train.batch_size": _int(Effect.STATIC, 1),
   "train.accumulation_steps": _int(Effect.STATIC, 1),

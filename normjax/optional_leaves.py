@@ -13,6 +13,8 @@ OPTIONAL: dict[str, Any] = {
   "objective.name": "",
   "optimizer.mask": "",  # The optimizer's own.
   "schedule.milestones": (),
+  "schedule.restart_every": 0,
+  "schedule.restart_warmup_steps": 0,
   "continual.learner": "",
   "continual.num_tasks": 5,
   "continual.buffer_size": 500,

@@ -125,7 +125,7 @@ LEFT_OUT = {
     "no dropout; alpha dropout keeps mean and variance"
   ),
   r"models/test_sizes.py::test_(resnet\[(101|152)|gpt2\[medium|vit\[base"
-  r"|llama\[(130m|250m|350m|1b)|cifar_resnet\[(56|14-64))": (
+  r"|llama\[(130m|250m|350m|1b|7b)|cifar_resnet\[(56|14-64))": (
     "one or two sizes of each"
   ),
   r"models/test_inputs.py::test_images_.*"

@@ -27,8 +27,8 @@ def _size(layers: int, heads: int, model: int, hidden: int | None):
   }
 
 
-# Those of GaLore (60m, arXiv:2403.03507) and of Mix-LN (arXiv:2412.13795) and
-# its followers; all with 32,000 tokens.
+# Those of GaLore (60m and 7b, arXiv:2403.03507) and of Mix-LN
+# (arXiv:2412.13795) and its followers; all with 32,000 tokens.
 LLAMA_SIZES = {
   "tiny": _size(2, 4, 64, None),
   "60m": _size(8, 8, 512, 1376),
@@ -37,6 +37,7 @@ LLAMA_SIZES = {
   "250m": _size(24, 16, 768, 2560),
   "350m": _size(24, 16, 1024, 2736),
   "1b": _size(24, 32, 2048, 5461),
+  "7b": _size(32, 32, 4096, 11008),
 }
 # Radford et al. 2019, table 2; 50,257 tokens.
 GPT2_SIZES = {

@@ -12,6 +12,7 @@ from normjax import (
   procedures,
 )
 from normjax.data import corruptions
+from normjax.imports import is_outside
 from normjax.nn import linear
 from normjax.record import probes, sinks
 from normjax.train import (
@@ -36,9 +37,10 @@ def check(config: configure.ConfigDict) -> None:
   """
   fields.check(config)
   probes.check(config.log.probes)
-  schedules.of_block(config.schedule.to_dict())
+  schedules.of_config(config)
   sinks.fill(config.log.get("wandb_name", ""), configure.to_dict(config))
   _check_schedule(config.schedule)
+  _check_restarts(config)
   _check_batch(config)
   build.start_steps(config)
   _check_corruptions(config)
@@ -77,6 +79,39 @@ def _check_schedule(schedule: Any) -> None:
       f"schedule.milestones={tuple(schedule.get('milestones', ()))} with"
       f" schedule.name={schedule.name!r}: they are of 'step_decay', which needs"
       " some, as in (0.5, 0.75)."
+    )
+
+
+def _check_restarts(config: configure.ConfigDict) -> None:
+  """Refuses a learning rate that would not have risen when it restarts."""
+  asked = {
+    path: configure.optional(config, path)
+    for path in (schedules.RESTART_EVERY, schedules.RESTART_WARMUP_STEPS)
+  }
+  name, restarts = config.schedule.name, schedules.RESTARTS
+  if name != restarts:
+    for path, value in asked.items():
+      if value and not is_outside(name):
+        raise errors.UserError(
+          f"{path}={value} with schedule.name={name!r}: it is of {restarts!r};"
+          " allowed: 0."
+        )
+    return
+  path = schedules.RESTART_WARMUP_STEPS
+  steps = asked[path]
+  timing = schedules.restarts_of(config)
+  if not 1 <= steps < timing.every:
+    raise errors.UserError(
+      f"{path}={steps} with schedule.name={name!r}; allowed: 1 to"
+      f" {timing.every - 1}, below the {timing.every} steps of a cycle."
+    )
+  rise = config.schedule.warmup_fraction * config.train.num_steps
+  first = timing.every - timing.adjust_steps
+  if rise > first:
+    raise errors.UserError(
+      f"schedule.warmup_fraction={config.schedule.warmup_fraction} of"
+      f" train.num_steps={config.train.num_steps} are {rise:g} steps; of"
+      f" {name!r} at most {first}, where the first restart is."
     )
 
 

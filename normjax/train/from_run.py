@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 
 from normjax import errors
 from normjax.nn import start
+from normjax.nn.linear import dense_form
 from normjax.nn.variables import COLLECTIONS, Structure
 from normjax.record import files
 from normjax.train import checkpoint
@@ -20,7 +21,10 @@ def from_run(directory: str = "") -> start.StartStep:
   """Parameters and statistics of a run's last checkpoint.
 
   The run's model and this one must agree in the names and shapes of all of
-  them; whatever else the configs say may differ.
+  them; whatever else the configs say may differ. The matrices of a dense run
+  become W_0 where this model has `lora` or `relora`, whose factors stay as they
+  are drawn: ReLoRA's warm start. It then computes what the run did, as one of
+  the factors is zero.
 
   Args:
     directory: the run's folder, `<out>/<run id>` or in a sweep
@@ -37,13 +41,19 @@ def from_run(directory: str = "") -> start.StartStep:
     )
 
   def check(model: Structure, shapes: start.Variables) -> None:
-    del model
-    check_saved(directory, shapes)
+    path = _newest(directory)
+    is_warm_start = dense_form.has_updates(model, shapes) and _is_dense(path)
+    _saved(path, dense_form.shapes(model, shapes) if is_warm_start else shapes)
 
   def apply(
     model: Structure, variables: start.Variables
   ) -> tuple[Structure, start.Variables]:
-    return model, read(directory, variables)
+    path = _newest(directory)
+    is_warm_start = dense_form.has_updates(model, variables) and _is_dense(path)
+    if not is_warm_start:
+      return model, _read(path, variables)
+    found = _read(path, dense_form.shapes(model, variables))
+    return model, dense_form.from_dense(model, variables, found)
 
   return start.StartStep(apply, changes_structure=False, check=check)
 
@@ -89,14 +99,26 @@ def _newest(run_directory: str) -> Path:
   return folder / str(max(steps)) / "state"
 
 
+def _is_dense(path: Path) -> bool:
+  """Whether no matrix of a checkpoint is held as W_0 and factors."""
+  saved = _tree(path).get("stats", {})
+  leaves = jax.tree_util.tree_leaves_with_path(saved)
+  return not any(keys[-1].key == dense_form.FROZEN for keys, _ in leaves)
+
+
+def _tree(path: Path) -> dict[str, Any]:
+  """The names and shapes of all that a checkpoint holds."""
+  with _readable(path):
+    return ocp.PyTreeCheckpointHandler().metadata(path).tree
+
+
 def _saved(path: Path, wanted: start.Variables) -> dict[str, Any]:
   """What a checkpoint says that it holds of a model's variables.
 
   Raises:
     UserError: not what is wanted, or it cannot be read.
   """
-  with _readable(path):
-    tree = ocp.PyTreeCheckpointHandler().metadata(path).tree
+  tree = _tree(path)
   saved = {name: tree.get(name, {}) for name in COLLECTIONS}
   start.check_same("holds another model", saved, wanted)
   return saved

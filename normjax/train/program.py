@@ -160,7 +160,7 @@ def recipe_and_initialize(
     make_optimizer=param_dtype.make_optimizer(
       frozen, layer_decay.make_optimizer(frozen, roles)
     ),
-    schedule=schedules.of_block(configure.to_dict(config)["schedule"]),
+    schedule=schedules.of_config(frozen),
     make_objective=lambda hyper: build.objective(frozen, hyper),
     accumulation_steps=config.train.accumulation_steps,
     probes=tuple(config.log.probes),
@@ -176,11 +176,12 @@ def recipe_and_initialize(
     param_dtype=configure.optional(config, param_dtype.DTYPE),
     **_learning(config),
     block_gradients=block_gradients.way(config),
-    restart_every=restarts.every(frozen, structure, shapes),
+    layer_restarts=restarts.of(frozen, structure, shapes),
     optimizer_name=config.optimizer.name,
     gradient=gradient.of(config),
   )
   recipe.gradient.check(recipe)
+  restarts.check(frozen, recipe, shapes)
   draw, begin = jax.jit(drawn.draw), jax.jit(recipe.start)
 
   def initialize(hyper, batch=None, steps=()):

@@ -1,33 +1,42 @@
 """Layers that start again every so many steps: ReLoRA's merges.
 
-A module with `restart_every` > 0 and `restart(key)` is one, such as
-`nn.linear.lora.LowRankUpdate`. After such a step it restarts, and what the
-optimizer holds of its parameters is what it would start with: of moments that
-is zero, of Dion's and SOAP's bases it is not, and from a basis of zeros there
-is no way back. As in the official code, Guitaricet/relora (Apache-2.0), an
-optimizer's count of steps goes on. There 99.9 % of the moments are set to zero,
-drawn at random, to mean all.
+A module with `restarts` and `restart(key)` is one, such as
+`nn.linear.lora.LowRankUpdate`. After a step that is due it restarts, and what
+the optimizer holds of its parameters is what it would start with: of moments
+that is zero, of Dion's and SOAP's bases it is not, and from a basis of zeros
+there is no way back. Or a share of each moment is set to zero, which is the
+official code's way: `Restarts.reset`. As there (Guitaricet/relora at 176f376,
+Apache-2.0), an optimizer's count of steps goes on.
+
+With `schedule.name="cosine_restarts"` the official code merges a step later,
+after one at a learning rate of zero. It moves no parameter; all that it
+changes are the moments, by one gradient before they are reset.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from normjax import configure, errors
+from normjax import build, configure, errors
 from normjax.nn import variables as nn_variables
+from normjax.nn.linear import restarting
+from normjax.nn.linear.restarting import Restarts
 from normjax.optim import groups
 from normjax.train import average, param_dtype
 from normjax.train.state import State
 from normjax.types import Array, PyTree
 
+__all__ = ["Restarts", "after_step", "check", "of"]
 
-def every(
+
+def of(
   config: configure.ConfigDict, structure: Any, shapes: dict[str, PyTree]
-) -> int:
-  """Steps between restarts of a model's layers; 0: none of them restarts.
+) -> Restarts | None:
+  """When a model's layers restart; None: none of them does.
 
   Args:
     config: of the run.
@@ -38,15 +47,16 @@ def every(
     UserError: an average of weights beside restarts, or layers that differ.
   """
   if config.model.get("linear", "dense") == "dense":
-    return 0
+    return None
   modules = _restarting(nn_variables.merge(structure, shapes))
-  found = {module.restart_every for _, module in modules}
+  found = {module.restarts for _, module in modules}
   if not found:
-    return 0
+    return None
   if len(found) > 1:
     raise errors.UserError(
       f"model.linear={config.model.linear!r}: layers restart every"
-      f" {sorted(found)} steps; allowed: one number for all."
+      f" {sorted(each.every for each in found)} steps; allowed: one number for"
+      " all."
     )
   decay = configure.optional(config, average.DECAY)
   if decay:
@@ -58,10 +68,48 @@ def every(
   return found.pop()
 
 
+def check(
+  config: configure.ConfigDict, recipe: Any, shapes: dict[str, PyTree]
+) -> None:
+  """Refuses to prune what is no moment.
+
+  Args:
+    config: of the run.
+    recipe: of its program.
+    shapes: of the model's variables.
+
+  Raises:
+    UserError: the optimizer holds of a factor what is not of its shape, or no
+      floats, as bases, codes and scales are; or what rounding left of it.
+  """
+  found = recipe.layer_restarts
+  if found is None or not found.prunes:
+    return
+  said = f"model.linear={config.model.linear!r} prunes moments"
+  rounding = configure.optional(config, param_dtype.ROUNDING)
+  if rounding == "kahan":
+    raise errors.UserError(
+      f"{said}, and {param_dtype.ROUNDING}='kahan' keeps what rounding left of"
+      " factors that are drawn again; allowed: 'nearest', 'stochastic', or"
+      " reset='start'."
+    )
+  state = jax.eval_shape(recipe.start, shapes, build.hyper(config))
+  params = dict(groups.leaves(state.params))
+  places = _places(nn_variables.merge(recipe.graphdef, shapes))
+  for path, leaf in groups.leaves(state.optimizer_state):
+    place = _owner(path, places)
+    if place and not _is_moment(leaf, params[place]):
+      raise errors.UserError(
+        f"{said}; optimizer {config.optimizer.name!r} holds {path} of shape"
+        f" {leaf.shape} and dtype {leaf.dtype}, which is none. Allowed with it:"
+        " reset='start'."
+      )
+
+
 def after_step(
   structure: Any,
   state: State,
-  restart_every: int,
+  restarts: Restarts,
   key: Array,
   start: Callable[[PyTree], PyTree],
 ) -> State:
@@ -70,41 +118,50 @@ def after_step(
   Args:
     structure: of the model.
     state: after a step.
-    restart_every: what `every` gives, above 0.
+    restarts: what `of` gives.
     key: of what is drawn again.
     start: all parameters -> the state that an optimizer starts with.
   """
   return lax.cond(
-    state.step % restart_every == 0,
-    lambda state: _restarted(structure, state, key, start),
+    restarts.due(state.step),
+    lambda state: _restarted(structure, state, restarts, key, start),
     lambda state: state,
     state,
   )
 
 
 def _restarted(
-  structure: Any, state: State, key: Array, start: Callable[[PyTree], PyTree]
+  structure: Any,
+  state: State,
+  restarts: Restarts,
+  key: Array,
+  start: Callable[[PyTree], PyTree],
 ) -> State:
   wide = param_dtype.widen(state.params)
   model = nn_variables.merge(structure, {**state.variables(), "params": wide})
-  places = []
-  for n, (path, module) in enumerate(_restarting(model)):
+  places = _places(model)
+  modules = _restarting(model)
+  for n, (_, module) in enumerate(modules):
     module.restart(jax.random.fold_in(key, n))
-    place = "/".join(map(str, path))
-    own = nnx.to_flat_state(nnx.state(module, nnx.Param))
-    places += ["/".join((place, *map(str, inner))) for inner, _ in own]
   variables = nn_variables.split(model)[1]
   params = jax.tree.map(
     lambda new, old: new.astype(old.dtype), variables["params"], state.params
   )
-  held = [
-    new if any(f"/{path}".endswith(f"/{place}") for place in places) else leaf
-    for (path, leaf), new in zip(
+  pruning = jax.random.fold_in(key, len(modules))
+  held = []
+  for n, ((path, leaf), new) in enumerate(
+    zip(
       groups.leaves(state.optimizer_state),
       jax.tree.leaves(start(params)),
       strict=True,
     )
-  ]
+  ):
+    if not _owner(path, places):
+      held.append(leaf)
+    elif restarts.prunes:
+      held.append(_pruned(leaf, restarts, jax.random.fold_in(pruning, n)))
+    else:
+      held.append(new)
   return state._replace(
     params=params,
     stats=variables["stats"],
@@ -112,10 +169,36 @@ def _restarted(
   )
 
 
+def _pruned(moment: Array, restarts: Restarts, key: Array) -> Array:
+  if restarts.reset == "magnitude":
+    return restarting.prune_magnitude(moment, restarts.prune_ratio)
+  uniform = jax.random.uniform(key, moment.shape)
+  return restarting.prune_random(moment, restarts.prune_ratio, uniform)
+
+
+def _is_moment(leaf: Any, param: Any) -> bool:
+  is_float = jnp.issubdtype(leaf.dtype, jnp.inexact)
+  return is_float and leaf.shape == param.shape
+
+
+def _places(model: nnx.Module) -> list[str]:
+  """Paths of the parameters of the layers that restart."""
+  return [
+    "/".join(map(str, (*path, *inner)))
+    for path, module in _restarting(model)
+    for inner, _ in nnx.to_flat_state(nnx.state(module, nnx.Param))
+  ]
+
+
+def _owner(path: str, places: list[str]) -> str:
+  """The place that a leaf of an optimizer's state is of, or ""."""
+  return next((p for p in places if f"/{path}".endswith(f"/{p}")), "")
+
+
 def _restarting(model: nnx.Module) -> list[tuple[Any, Any]]:
   found = [
     (path, module)
     for path, module in nnx.iter_modules(model)
-    if getattr(module, "restart_every", 0)
+    if getattr(module, "restarts", None)
   ]
   return sorted(found, key=lambda item: str(item[0]))

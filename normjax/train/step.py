@@ -69,7 +69,7 @@ class Recipe(NamedTuple):
   procedure: Procedure | None = None
   memory: Callable[[], PyTree] = lambda: None
   block_gradients: str = "all"  # See `block_gradients.way`.
-  restart_every: int = 0  # See `restarts`.
+  layer_restarts: restarts.Restarts | None = None
   optimizer_name: str = ""  # As in the config, for messages.
 
   def start(self, variables: dict[str, PyTree], hyper: Hyper) -> State:
@@ -303,12 +303,12 @@ def train_step(
     average=averaged,
     memory=state.memory if recipe.procedure is None else found.memory,
   )
-  if recipe.restart_every:
+  if recipe.layer_restarts is not None:
     key = rng.fold(hyper["seed"], "restart", state.step)
     new_state = restarts.after_step(
       recipe.graphdef,
       new_state,
-      recipe.restart_every,
+      recipe.layer_restarts,
       key,
       lambda params: optimizer.init(frozen.select(params, recipe.trained)),
     )

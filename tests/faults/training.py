@@ -105,6 +105,14 @@ FAULTS = (
     "::test_warmup_rises_linearly_from_the_first_step",
   ),
   Fault(
+    "a first step of rate zero after a restart",
+    "normjax/train/cosine_restarts.py",
+    "(since + 1) / jnp.maximum(rise, 1)",
+    "since / jnp.maximum(rise, 1)",
+    "tests/train/test_schedules.py"
+    "::test_cosine_restarts_is_the_official_one[1]",
+  ),
+  Fault(
     "resume off by one",
     "normjax/train/lane.py",
     "self.step = int(state.step)",

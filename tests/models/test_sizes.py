@@ -31,10 +31,11 @@ def _llama(layers, dim, hidden, vocab=32_000):
     ("250m", 24, 768, 2560, 247.4),
     ("350m", 24, 1024, 2736, 368.0),
     ("1b", 24, 2048, 5461, 1339.1),
+    ("7b", 32, 4096, 11008, 6738.4),
   ],
 )
 def test_llama(size, layers, dim, hidden, millions):
-  """GaLore's 60m (arXiv:2403.03507) and Mix-LN's others (arXiv:2412.13795)."""
+  """60m and 7b are GaLore's, arXiv:2403.03507, others Mix-LN's, 2412.13795."""
   count = _count("llama", size=size, vocab_size=32_000)
   assert count == _llama(layers, dim, hidden)
   assert round(count / 1e6, 1) == millions

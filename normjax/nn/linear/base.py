@@ -10,6 +10,7 @@ from flax import nnx
 
 from normjax import validate
 from normjax.nn import roles
+from normjax.nn.linear.restarting import Restarts
 from normjax.types import Array
 
 # Sizes of the axes that a map reads, and of those that it gives.
@@ -54,6 +55,7 @@ class Linear:
     options: with which it was made; two with the same name and options are
       one, so that layers made by either are one program.
     has_kernel: whether the layer has the matrix itself as `kernel`.
+    restarts: when its layers start again; None: never.
   """
 
   name: str
@@ -62,6 +64,7 @@ class Linear:
     default_factory=dict, hash=False
   )
   has_kernel: bool = False
+  restarts: Restarts | None = None
 
   @property
   def obstacle(self) -> str:

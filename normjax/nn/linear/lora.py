@@ -4,6 +4,7 @@ Hu et al. 2021, arXiv:2106.09685; Lialin et al. 2023, arXiv:2307.05695, after
 the official code, Guitaricet/relora (Apache-2.0), peft_pretraining/relora.py.
 """
 
+import dataclasses
 import math
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from flax import nnx
 from normjax import validate
 from normjax.nn import products, roles
 from normjax.nn.linear import base
+from normjax.nn.linear.restarting import Restarts
 from normjax.types import Array
 
 
@@ -22,6 +24,9 @@ class LowRankUpdate(nnx.Module):
 
   parameter_roles: ClassVar[roles.Declared] = {
     **base.FACTOR_ROLES,
+    "frozen_kernel": dataclasses.replace(
+      roles.kernel("in", "out"), kind=roles.Kind.STATISTIC
+    ),
     "bias": roles.bias(),
   }
 
@@ -32,7 +37,7 @@ class LowRankUpdate(nnx.Module):
     *,
     rank: int,
     alpha: float,
-    restart_every: int = 0,
+    restarts: Restarts | None = None,
     use_bias: bool,
     kernel_init: nnx.Initializer,
     dtype: jnp.dtype,
@@ -45,7 +50,7 @@ class LowRankUpdate(nnx.Module):
       outputs: of those that it gives.
       rank: r.
       alpha: over r it multiplies the product.
-      restart_every: steps after which a trainer merges A B into W_0; 0: never.
+      restarts: when a trainer merges A B into W_0; None: never.
       use_bias: whether there is one; it starts at zero.
       kernel_init: of W_0, which is (*inputs, *outputs) to it.
       dtype: of the computation; what is held is float32.
@@ -58,7 +63,7 @@ class LowRankUpdate(nnx.Module):
     size_in, size_out = math.prod(self.inputs), math.prod(self.outputs)
     base.check_rank(rank, size_in, size_out)
     self.scale, self.dtype = alpha / rank, dtype
-    self.restart_every = restart_every
+    self.restarts = restarts
     key = rngs.params()
     w_io = kernel_init(key, (size_in, size_out), jnp.float32)
     self.frozen_kernel = base.Untrained(w_io)
@@ -116,34 +121,49 @@ def lora(rank: int = 128, alpha: float = 32.0) -> base.Linear:
   Raises:
     UserError: a number out of range.
   """
-  return _linear("lora", rank, alpha, 0)
+  return _linear("lora", rank, alpha)
 
 
 def relora(
-  rank: int = 128, alpha: float = 32.0, restart_every: int = 5000
+  rank: int = 128,
+  alpha: float = 32.0,
+  restart_every: int = 5000,
+  adjust_steps: int = 0,
+  reset: str = "start",
+  prune_ratio: float = 0.999,
 ) -> base.Linear:
   """LoRA whose A B is merged into W_0 every so many steps.
 
   Then A is drawn again, B is zero, and the optimizer's moments of both are
-  too: see `normjax.train.restarts`. The official code also starts A at zero
-  where it wraps trained weights; with B at zero neither would move before the
-  first restart, so here A is drawn. Training starts as the others', without
-  the paper's phase of dense training.
+  too: see `normjax.train.restarts`. `schedule.name="cosine_restarts"` lets the
+  learning rate rise from zero after each merge, as the paper has it.
+
+  The paper's first phase is a run with dense matrices: its folder in
+  `train.initialize_from` gives W_0 and all else. The official code then starts
+  A at zero too; with B at zero neither would move before the first merge, so
+  here A is drawn. Without that phase W_0 is as a dense matrix is drawn.
+
+  The official code resets the optimizer by "random" with 0.999, which it means
+  as all, and has "magnitude", of which its README recommends 0.9.
 
   Args:
     rank: r.
     alpha: over r it multiplies the product.
     restart_every: steps between merges.
+    adjust_steps: by how many the first merge comes earlier.
+    reset: of the optimizer's moments: "start", "random" or "magnitude".
+    prune_ratio: of the last two, the share that is set to zero.
 
   Raises:
-    UserError: a number out of range.
+    UserError: a number out of range, or another reset.
   """
-  validate.count("linear relora", "restart_every", restart_every)
-  return _linear("relora", rank, alpha, restart_every)
+  restarts = Restarts(restart_every, adjust_steps, reset, prune_ratio)
+  restarts.check("linear relora")
+  return _linear("relora", rank, alpha, restarts)
 
 
 def _linear(
-  name: str, rank: int, alpha: float, restart_every: int
+  name: str, rank: int, alpha: float, restarts: Restarts | None = None
 ) -> base.Linear:
   validate.count(f"linear {name}", "rank", rank)
   validate.number(f"linear {name}", "alpha", alpha, above=0.0)
@@ -154,13 +174,12 @@ def _linear(
       outputs,
       rank=rank,
       alpha=alpha,
-      restart_every=restart_every,
+      restarts=restarts,
       use_bias=use_bias,
       kernel_init=kernel_init,
       dtype=dtype,
       rngs=rngs,
     )
 
-  return base.Linear(
-    name, make, {"rank": rank, "alpha": alpha, "restart_every": restart_every}
-  )
+  options = {"rank": rank, "alpha": alpha}
+  return base.Linear(name, make, options, restarts=restarts)

@@ -14,7 +14,7 @@ from flax import nnx
 
 from normjax import validate
 from normjax.nn import products, roles
-from normjax.nn.linear import base
+from normjax.nn.linear import base, factor_layout
 from normjax.types import Array
 
 
@@ -85,7 +85,11 @@ def apply(
   def product(x: Array, factors: Factors) -> Array:
     *floats, support_n = factors
     x, *floats = jax.tree.map(lambda leaf: leaf.astype(dtype), [x, *floats])
-    w_io = matrix(Factors(*floats, support_n), shape, scale)
+    a_ir, b_ro, values_n = floats
+    if a_ir is not None and values_n is not None:
+      # Inside, so that what is gathered is not kept for the backward pass.
+      a_ir, b_ro = map(factor_layout.gathered, (a_ir, b_ro))
+    w_io = matrix(Factors(a_ir, b_ro, values_n, support_n), shape, scale)
     numbers = ((x.ndim - 1,), (0,)), ((), ())
     return products.dot_general(x, w_io, numbers)
 

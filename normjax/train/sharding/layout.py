@@ -31,6 +31,7 @@ from jax.sharding import (
 from kernels_pallas import dispatch
 from normjax import build, configure, errors
 from normjax.nn import stream_layout
+from normjax.nn.linear import factor_layout
 from normjax.nn.model_roles import Roles
 from normjax.nn.roles import Role
 from normjax.optim import whole_matrices
@@ -129,6 +130,7 @@ class Layout:
         said.enter_context(dispatch.whole_on(self.mesh))
       elif isinstance(self.mesh, Mesh):  # In shapes there is nothing to hold.
         said.enter_context(stream_layout.placed_by(self._hold))
+        said.enter_context(factor_layout.gathered_by(self._gather))
       if self.matrices != "local" and (
         self.matrices == "distributed" or not self.is_whole
       ):
@@ -144,6 +146,10 @@ class Layout:
     if x.shape[0] % self.batch_shards:
       return x
     return jax.lax.with_sharding_constraint(x, self.batch)
+
+  def _gather(self, factor: Array) -> Array:
+    """A factor of a matrix, whole on every device while it makes that."""
+    return jax.lax.with_sharding_constraint(factor, self.everywhere)
 
   @property
   def batch_shards(self) -> int:

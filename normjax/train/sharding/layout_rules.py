@@ -2,6 +2,7 @@
 
     what                     tensor                     fsdp
     a statistic              whole                      whole
+    a matrix that is held, and not trained: as one that is
     a norm, a bias, a gain   whole                      whole
     few entries              whole                      whole
     a table, the output      vocabulary, else features  an axis that is left
@@ -51,8 +52,13 @@ def _is_outer(role: Role) -> bool:
   return role.kind in TABLE_KINDS or role.layer == "output"
 
 
+def _is_statistic(role: Role) -> bool:
+  """A matrix that no gradient moves is none: it has as many entries as one."""
+  return role.kind is Kind.STATISTIC and role.dims is None
+
+
 RULES = (
-  Rule("a statistic", lambda r, s, n: r.kind is Kind.STATISTIC, whole=True),
+  Rule("a statistic", lambda r, s, n: _is_statistic(r), whole=True),
   Rule(
     "no matrix",
     lambda r, s, n: len(s) < 2 or not (r.dims or r.kind is Kind.OTHER),

@@ -2,6 +2,8 @@
 
     SLTRAIN=CHECKOUT RELORA=CHECKOUT python tests/nn/linear/official/record.py
 
+With names behind it those alone: sltrain, relora, relora_training (what ReLoRA
+does to the learning rate and to the optimizer's moments).
 To be run by hand, by an interpreter with torch; it needs neither jax nor
 normjax. The first is a checkout of github.com/andyjm3/SLTrain whose extension
 is built (`python setup.py build_ext --inplace` in `sparse-lora`), the second of
@@ -89,9 +91,63 @@ def relora(x, dy):
   return held
 
 
+# cosine_restarts: steps, first warm-up, warm-up of restarts, steps per cycle,
+# least fraction, adjust_step. The README's at a tenth, and cases for its edges.
+SCHEDULES = (
+  (2000, 50, 10, 500, 0.1, 0),
+  (60, 5, 3, 20, 0.1, 0),
+  (60, 1, 1, 12, 0.05, 0),
+  (60, 0, 0, 15, 1.0, 0),
+  (60, 5, 3, 20, 0.1, 7),
+  (60, 4, 6, 20, 0.2, 2),
+)
+PRUNED = 0.9, 0.8, 0.5
+
+
+def relora_training(x, dy):
+  """Fractions of the peak learning rate by step, and moments pruned."""
+  del dy
+  checkout = pathlib.Path(os.environ["RELORA"]) / "peft_pretraining"
+  for absent in ("transformers", "wandb", "loguru", "modeling_llama"):
+    stub = types.ModuleType(absent)
+    stub.logger = stub.LlamaDecoderLayer = None
+    sys.modules.setdefault(absent, stub)
+  sys.modules["peft_pretraining"] = types.ModuleType("peft_pretraining")
+  sys.modules["peft_pretraining.modeling_llama"] = sys.modules["modeling_llama"]
+  module = load(checkout / "training_utils.py", "training_utils")
+  held = {"schedules": torch.tensor(SCHEDULES, dtype=torch.float64)}
+  keys = (
+    "num_training_steps",
+    "first_warmup_steps",
+    "restart_warmup_steps",
+    "restart_every",
+    "min_lr_ratio",
+    "adjust_step",
+  )
+  official = module._get_cosine_schedule_with_multiple_warmups_lambda
+  for n, values in enumerate(SCHEDULES):
+    options = dict(zip(keys, values, strict=True))
+    # One step more than there are: a warm-up's value belongs to the step
+    # before in a schedule that counts from 1.
+    fractions = [official(t, **options) for t in range(values[0] + 1)]
+    held[f"fractions_{n}"] = torch.tensor(fractions, dtype=torch.float64)
+  moment = torch.randn(24, 4, dtype=torch.float64)
+  held |= {"moment": moment, "ratios": torch.tensor(PRUNED)}
+  for n, ratio in enumerate(PRUNED):
+    pruned = moment.clone()
+    module.magnitude_pruning_(pruned, ratio)
+    held[f"pruned_{n}"] = pruned
+  return held
+
+
 def main():
-  """Writes a file per layer."""
-  for name, record in (("sltrain", sltrain), ("relora", relora)):
+  """Writes a file per function that records."""
+  records = (sltrain, relora, relora_training)
+  asked = sys.argv[1:] or [record.__name__ for record in records]
+  for record in records:
+    name = record.__name__
+    if name not in asked:
+      continue
     torch.manual_seed(0)
     x = torch.randn(2, 3, IN, dtype=torch.float64)
     dy = torch.randn(2, 3, OUT, dtype=torch.float64)
