@@ -150,7 +150,10 @@ class Lane:
       self.step,
       resumed=restored is not None,
       seconds=seconds or {},
-      sizes=self.program.sizes(state),
+      sizes={
+        **self.program.sizes(state),
+        "forwards_per_step": model_flops.forwards_per_step(config),
+      },
       work=self._work(),
       facts={
         "program": build.program_key(config),
