@@ -27,6 +27,11 @@ def num_zeros(size: int, sparsity: float) -> int:
   return math.floor(round(sparsity * size, 6))
 
 
+def wide(dtype: Any) -> Any:
+  """What w + t z is added in: float32, or float64 where w is."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
 def is_kept(
   key: Array, shape: tuple[int, ...], num_zeros: int | Array
 ) -> Array:
@@ -111,14 +116,14 @@ class Shifted:
     return self.value.dtype
 
   def array(self) -> Array:
-    """Draws z: the sum, in float32, is rounded to the dtype of w once."""
+    """Draws z: the sum, in `wide`, is rounded to the dtype of w once."""
     scale, direction = self.scale, self.direction
     if scale is None or direction is None:
       return lax.stop_gradient(self.value)
 
     def moved() -> Array:
       z = direction.draw(self.shape)
-      w = self.value.astype(jnp.float32)
+      w = self.value.astype(wide(self.dtype))
       return (w + scale * z).astype(self.dtype)
 
     if self.is_moved is None:

@@ -120,6 +120,7 @@ class Plan(NamedTuple):
 
     def leaf(path: str, value: Array) -> leaf_by_leaf.Deferred:
       index, block = self.indices[path], self.blocks[path]
+      dtype = shifted.wide(value.dtype)
 
       def make(source: tuple[Directions, Array]) -> Array:
         directions, slopes_qb = source
@@ -127,7 +128,7 @@ class Plan(NamedTuple):
 
         def drawn(number: Array) -> Array:
           z = directions.of(number, index).draw(value.shape)
-          return slopes_qb[number, block] * z
+          return (slopes_qb[number, block] * z).astype(dtype)
 
         if count == 1:
           return drawn(jnp.zeros((), jnp.int32))
@@ -135,13 +136,13 @@ class Plan(NamedTuple):
           0,
           count,
           lambda number, summed: summed + drawn(number),
-          jnp.zeros(value.shape, jnp.float32),
+          jnp.zeros(value.shape, dtype),
         )
         return total / count
 
       # With the slopes in one barrier nothing is drawn before they are known.
       source = lax.optimization_barrier((directions, slopes_qb))
-      return leaf_by_leaf.Deferred(value.shape, jnp.float32, source, make)
+      return leaf_by_leaf.Deferred(value.shape, dtype, source, make)
 
     estimated = _map(leaf, frozen.select(trained, frozenset(self.blocks)))
     return frozen.put_back(frozen.put_back(trained, estimated), first)

@@ -46,7 +46,8 @@ def test_hybrid_has_the_gradient_of_the_last_layers():
 def test_exactly_that_share_stays(sparsity):
   """floor(s n), where normal() < s keeps another share: Phi(s) are 0."""
   for size in (7, 100, 1000):
-    kept = shifted.is_kept(jax.random.key(size), (size,), sparsity)
+    zeros = shifted.num_zeros(size, sparsity)
+    kept = shifted.is_kept(jax.random.key(size), (size,), zeros)
     assert size - int(kept.sum()) == int(round(sparsity * 1000) * size // 1000)
   released = np.random.default_rng(0).normal(size=100_000) < sparsity
   phi = 0.5 * (1 + math.erf(sparsity / math.sqrt(2)))
@@ -87,4 +88,12 @@ def test_nothing_left_to_estimate():
 def test_layers_of_a_model_without_them():
   recipe = cases.own(cases.Point(3), "zeroth_order(blocks='layers')")[0]
   with pytest.raises(errors.UserError, match="no layers called layers/0"):
+    recipe.gradient.check(recipe)
+
+
+def test_branches_of_a_model_without_them():
+  recipe = cases.own(cases.Small(), "zeroth_order(blocks='branches')")[0]
+  with pytest.raises(
+    errors.UserError, match="no layers/<i>/attention.*'?whole"
+  ):
     recipe.gradient.check(recipe)

@@ -110,10 +110,14 @@ def walked(dtype, weight_decay=0.0):
     found[f"loss/{step}"] = trainer.zo_step(trainer.model, trainer.batch)
     after = [p for _, p in trainer.model.named_parameters()]
     # In units of the weights: what the walk leaves behind.
-    error = sum(((a - b).double() ** 2).sum() for a, b in zip(after, before))
+    error = sum(
+      ((a - b).double() ** 2).sum() for a, b in zip(after, before, strict=True)
+    )
     size = sum((b.double() ** 2).sum() for b in before)
     found[f"drift/{step}"] = (error / size).sqrt()
-    found[f"slope/{step}"] = torch.tensor(trainer.projected_grad)
+    found[f"slope/{step}"] = torch.tensor(
+      trainer.projected_grad, dtype=torch.float64
+    )
     drawn = directions(
       trainer.zo_random_seed, dtype, trainer.named_parameters_to_optim
     )
@@ -121,7 +125,9 @@ def walked(dtype, weight_decay=0.0):
     trainer.zo_update(trainer.model)
     for name, param in trainer.model.named_parameters():
       found[f"params/{step}/{name}"] = param.detach()
-  return {name: value.detach().double().numpy() for name, value in found.items()}
+  return {
+    name: value.detach().double().numpy() for name, value in found.items()
+  }
 
 
 def main():
