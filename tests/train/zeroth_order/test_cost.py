@@ -177,3 +177,25 @@ def test_what_no_call_moves_takes_no_pass(name):
     step = functools.partial(train_step.train_step, recipe)
     counts.append(len([*products.of(jax.make_jaxpr(step)(*rest))]))
   assert counts[0] == counts[1]
+
+
+def test_forwards_of_a_step_are_counted_where_options_do_not_say():
+  """2 per block; of a part by backpropagation what is behind it."""
+
+  def forwards(text, **changes):
+    changes = {f"model.{name}": value for name, value in changes.items()}
+    sizes = {"train.gradient": text, "model.num_layers": 2}
+    return model_flops.forwards_per_step(support.tiny(sizes, changes))
+
+  assert forwards("backpropagation") == 3
+  assert forwards("zeroth_order(num_directions=3)") == 6
+  one_sided = "zeroth_order(derivative='one_sided', conservative=True)"
+  assert forwards(one_sided) == 1 + 1 + 3
+  # Embedding, two layers, and the rest.
+  assert forwards("zeroth_order(blocks='layers')") == 2 * 4
+  hybrid = "zeroth_order(first_order_layers=1)"
+  # The head is of 2 b t d v; queries to outputs 4 d^2, the rest 3 d h.
+  head, block = 16 * 256, 4 * 16**2 + 3 * 16 * 48 + 2 * 16 * 16
+  want = 3 + 2 * head / (head + 2 * block)
+  assert forwards(hybrid) == pytest.approx(want, rel=1e-12)
+  assert forwards(hybrid, remat=True) == pytest.approx(want, rel=1e-12)

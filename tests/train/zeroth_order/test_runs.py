@@ -1,6 +1,7 @@
 """Zeroth order in runs: statistics, resuming, models and mistakes."""
 
 import functools
+import math
 import os
 import signal
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from normjax import build, configure, errors, stopping, train
+from normjax.nn import model_roles
+from normjax.nn import variables as nn_variables
 from normjax.record import files
-from normjax.train import check, entry, program
+from normjax.train import check, entry, gradient, program, rounded_away
 from normjax.train import step as train_step
 from tests import support
 from tests.train.zeroth_order import cases
@@ -92,6 +95,12 @@ MISTAKES = {
   "zeroth_order(sparsity=-0.1)": "sparsity=-0.1",
   "zeroth_order(resample_steps=5)": "resample_steps=5.*without sparsity",
   "zeroth_order(blocks='layer')": "blocks='layer'.*layers",
+  "zeroth_order(layer_sparsity='magnitude')": (
+    "layer_sparsity='magnitude'.*'equal' without sparsity"
+  ),
+  "zeroth_order(sparsity=0.5, layer_sparsity='synflow')": (
+    "layer_sparsity='synflow'.*magnitude"
+  ),
   "zeroth_order(statistics='twice')": "statistics='twice'.*once.*kept",
   "zeroth_order(first_order_layers=-1)": "first_order_layers=-1",
   "zeroth_order(sign=1)": "sign=1",
@@ -108,12 +117,101 @@ def test_mistakes_are_named(text):
     check.check(cases.mlp(text))
 
 
+@pytest.mark.parametrize("eps", [0.0, -1e-3, math.nan, math.inf, 1e-50])
+def test_an_eps_that_moves_nothing_or_is_none(eps):
+  with pytest.raises(errors.UserError, match="perturbation_eps=.* must be"):
+    check.check(cases.mlp("zeroth_order", {"train.perturbation_eps": eps}))
+
+
+def test_an_eps_that_rounds_away_is_said():
+  """By the next number of each, in the dtype that layers read."""
+  for dtype in (jnp.bfloat16, jnp.float32):
+    for eps in (1e-2, 1e-3, 1e-4, 2.0**-8):
+      least = rounded_away.bound(eps, dtype.dtype.name)
+      for w, is_moved in ((least, False), (0.499 * least, True)):
+        # 1.01: of a tie the even one is taken.
+        moved = jnp.asarray(np.float64(w) + 1.01 * eps).astype(dtype)
+        assert bool(moved != jnp.asarray(w).astype(dtype)) == is_moved
+  config = cases.mlp("zeroth_order")
+  half = {"train.precision": "bfloat16", "train.perturbation_eps": 1e-4}
+  roles = model_roles.of(cases.Small())
+  params = nn_variables.split(cases.Small())[1]["params"]
+  (said,) = rounded_away.notes(configure.override(config, half), roles, params)
+  assert "perturbation_eps=0.0001" in said
+  assert "'bfloat16'" in said
+  assert "from 0.03125 on" in said
+  for change in ({}, half | {"train.gradient": "backpropagation"}):
+    changed = configure.override(config, change)
+    assert rounded_away.notes(changed, roles, params) == ()
+  # Scales of norms, here 1, do not count.
+  norms = {"norm": params["norm"]}
+  assert (
+    rounded_away.notes(configure.override(config, half), roles, norms) == ()
+  )
+
+
+@pytest.mark.slow
+def test_losses_that_are_not_finite_are_a_divergence():
+  """Beside an update that none of three losses is in favour of."""
+  text = "zeroth_order(derivative='one_sided', conservative=True)"
+  recipe, state, batch, hyper = cases.own(cases.Small(), text)
+  batch["inputs"] = batch["inputs"].at[0, 0].set(jnp.nan)
+  (first, last), (row,) = cases.steps(recipe, state, batch, hyper)
+  assert math.isnan(row["loss"])
+  assert row["diverged_at"] == 0
+  cases.assert_same(first.params, last.params)
+
+
+@pytest.mark.slow
+def test_spikes_pass_on_a_slope():
+  """Steps that no gradient passes; the losses see them."""
+  config = configure.override(
+    configure.load("configs/default.py"),
+    {k: v for k, v in support.RESNET.items() if not k.startswith("model.")}
+    | {"model.name": "spiking_mlp", "norm.name": "identity"}
+    | {"train.gradient": "zeroth_order", "train.perturbation_eps": 0.1},
+  )
+  _, (row,) = cases.steps(*cases.setup(config))
+  assert 0 < row["grad_norm"] < math.inf
+  assert row["diverged_at"] == -1
+
+
+@pytest.mark.slow
+def test_devices_and_an_average_of_weights(tmp_path):
+  """Two devices do as one; each has the same z, the average the same w."""
+  changes = {
+    "train.gradient": "zeroth_order(sparsity=0.5, layer_sparsity='magnitude')",
+    "train.num_steps": 3,
+    "train.ema_decay": 0.5,
+    "evaluate.weights": "ema",
+  }
+  found = [
+    train.run(
+      cases.mlp(changes["train.gradient"], changes, {"train.num_devices": n}),
+      tmp_path / str(n),
+    )
+    for n in (1, 2)
+  ]
+  losses = [result["metrics"]["eval/loss"] for result in found]
+  np.testing.assert_allclose(*losses, rtol=1e-5)
+  assert [result["forwards_per_step"] for result in found] == [2, 2]
+  rows = [support.rows(tmp_path / str(n), "train") for n in (1, 2)]
+  for one, two in zip(*rows, strict=True):
+    np.testing.assert_allclose(one["loss"], two["loss"], rtol=1e-5)
+
+
 def test_what_is_not_taken_is_not_made_up_for():
   """Kahan's rest would hold the update that made the loss larger."""
   changes = {"train.param_dtype": "bfloat16", "train.param_rounding": "kahan"}
   check.check(cases.mlp("zeroth_order", changes))
   with pytest.raises(errors.UserError, match="rounding='kahan'; allowed"):
     check.check(cases.mlp("zeroth_order(conservative=True)", changes))
+
+
+def test_a_procedure_with_gradients_of_its_own():
+  change = {"continual.learner": "derpp(alpha=0.1, beta=0.5)"}
+  with pytest.raises(errors.UserError, match="allowed: 'backpropagation'"):
+    gradient.of(cases.mlp("zeroth_order", change))
 
 
 @pytest.mark.parametrize(
