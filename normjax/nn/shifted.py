@@ -51,7 +51,12 @@ def is_kept(
   # A permutation, whatever bits are equal.
   _, order = lax.sort_key_val(bits, jnp.arange(size, dtype=jnp.int32))
   kept = jnp.arange(size, dtype=jnp.int32) >= num_zeros
-  return jnp.zeros(size, bool).at[order].set(kept).reshape(shape)
+  return (
+    jnp.zeros(size, bool)
+    .at[order]
+    .set(kept, unique_indices=True)
+    .reshape(shape)
+  )
 
 
 @functools.partial(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from normjax import rng
+from normjax import objectives, rng
 from normjax.train import sparse
 from tests.train.zeroth_order import cases
 
@@ -70,11 +70,12 @@ def _logits_of_small(w, x):
   return _affine(w, "head", np.tanh(x * w["norm/scale"] + w["norm/bias"]))
 
 
-def _loss(logits_of, w, batch):
+def _loss(logits_of, w, batch, smoothing=0.0):
   logits = logits_of(w, np.asarray(batch["inputs"], np.float64))
   logits = logits - logits.max(-1, keepdims=True)
   chosen = logits[np.arange(8), np.asarray(batch["targets"])]
-  return np.mean(np.log(np.exp(logits).sum(-1)) - chosen)
+  aimed = (1 - smoothing) * chosen + smoothing * logits.mean(-1)
+  return np.mean(np.log(np.exp(logits).sum(-1)) - aimed)
 
 
 def _kept(n, index, num_zeros):
@@ -193,6 +194,29 @@ def test_shares_by_magnitude_are_those_of_sorting_all():
   _check(
     cases.Small(), _logits_of_small, options, [set(SMALL)], count=2, zeros=zeros
   )
+
+
+def test_what_is_minimized_counts_and_not_the_loss_of_the_row():
+  recipe, *rest = cases.own(cases.Small(), "zeroth_order", eps=EPS)
+  smoothed = objectives.make("cross_entropy", label_smoothing=0.3)
+  recipe = recipe._replace(make_objective=lambda _: smoothed)
+  found = cases.estimate(recipe, *rest)
+  w = cases.named(rest[0].params)
+  w = {path: np.float64(leaf) for path, leaf in w.items()}
+  batch = rest[1]
+  want = _transcribed(
+    lambda w: _loss(_logits_of_small, w, batch, 0.3), w, [set(w)], {}, 1, ()
+  )
+  plain = _transcribed(
+    lambda w: _loss(_logits_of_small, w, batch), w, [set(w)], {}, 1, ()
+  )
+  path = "layers/1/kernel"
+  value = cases.named(found.gradients)[path]
+  np.testing.assert_allclose(value, want[path], rtol=1e-5, atol=4.5 * ATOL)
+  assert np.abs(value - plain[path]).max() > 100 * ATOL
+  # The mean of both passes is that at w up to eps^2.
+  at_w = _loss(_logits_of_small, w, batch)
+  np.testing.assert_allclose(found.metrics["loss"], at_w, rtol=20 * EPS**2)
 
 
 def test_hybrid():
