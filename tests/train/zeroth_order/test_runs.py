@@ -140,7 +140,11 @@ def test_an_eps_that_rounds_away_is_said():
   assert "perturbation_eps=0.0001" in said
   assert "'bfloat16'" in said
   assert "from 0.03125 on" in said
-  for change in ({}, half | {"train.gradient": "backpropagation"}):
+  plain = {
+    "train.precision": "bfloat16",
+    "train.gradient": "backpropagation",
+  }
+  for change in ({}, plain):
     changed = configure.override(config, change)
     assert rounded_away.notes(changed, roles, params) == ()
   # Scales of norms, here 1, do not count.
