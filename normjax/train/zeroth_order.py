@@ -313,13 +313,14 @@ def zeroth_order(
       (attention or feed-forward network, with the norms around it; a factor
       that both share is a block); the "modules", as a linear layer's kernel and
       bias; or single "leaves". All of a step at the same w, and then one step
-      of the optimizer. The released code moves a
-      block before it perturbs the next, which any optimizer with a state could
-      not follow; to first order in the rate it is the same.
+      of the optimizer. The released code moves a block before it perturbs the
+      next, which any optimizer with a state could not follow; to first order in
+      the rate it is the same.
     first_order_layers: how many of the last layers have their gradient by
       backpropagation (hybrid), counted as `train.layer_decay` does: the head
       with the last norm is one, each block is one.
-    sparsity: s: so many of all entries, drawn anew, stay as they are.
+    sparsity: s: this share of the entries, drawn anew, stays as it is; all q
+      directions leave the same.
     layer_sparsity: how many of a leaf. "equal": floor(s n) of its n entries.
       "magnitude": as many as it has among the smallest |w| of all leaves, s of
       all entries, by 31 readings of w in each step; which of the leaf's own, is
