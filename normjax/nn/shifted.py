@@ -27,8 +27,15 @@ def num_zeros(size: int, sparsity: float) -> int:
   return math.floor(round(sparsity * size, 6))
 
 
-def is_kept(key: Array, shape: tuple[int, ...], sparsity: float) -> Array:
-  """A random mask with exactly floor(s n) zeros.
+def wide(dtype: Any) -> Any:
+  """What w + t z is added in: float32, or float64 where w is."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+def is_kept(
+  key: Array, shape: tuple[int, ...], num_zeros: int | Array
+) -> Array:
+  """A random mask with exactly so many zeros.
 
   The mask of ZO-Bench's code is false where normal() < s, a share of Phi(s):
   0.5 of s = 0, 0.69 of s = 0.5, 0.82 of s = 0.9. It is not this one.
@@ -36,20 +43,26 @@ def is_kept(key: Array, shape: tuple[int, ...], sparsity: float) -> Array:
   Args:
     key: of the mask.
     shape: of the leaf.
-    sparsity: s, the share of zeros.
+    num_zeros: of its n entries; of one key, those of fewer are among those of
+      more.
   """
   size = math.prod(shape)
   bits = jax.random.bits(key, (size,))
   # A permutation, whatever bits are equal.
   _, order = lax.sort_key_val(bits, jnp.arange(size, dtype=jnp.int32))
-  zeros = order[: num_zeros(size, sparsity)]
-  return jnp.ones(size, bool).at[zeros].set(False).reshape(shape)
+  kept = jnp.arange(size, dtype=jnp.int32) >= num_zeros
+  return (
+    jnp.zeros(size, bool)
+    .at[order]
+    .set(kept, unique_indices=True)
+    .reshape(shape)
+  )
 
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=("key", "mask_key"),
-  meta_fields=("sparsity",),
+  data_fields=("key", "mask_key", "num_zeros"),
+  meta_fields=(),
 )
 @dataclasses.dataclass(frozen=True)
 class Direction:
@@ -58,20 +71,20 @@ class Direction:
   Attributes:
     key: of z, as `jax.random.key_data` gives it.
     mask_key: of the entries that stay; None: all are moved.
-    sparsity: the share of entries that stay.
+    num_zeros: how many stay, int32.
   """
 
   key: Array
   mask_key: Array | None = None
-  sparsity: float = 0.0
+  num_zeros: Array | None = None
 
   def draw(self, shape: tuple[int, ...]) -> Array:
     """z, float32."""
     z = jax.random.normal(jax.random.wrap_key_data(self.key), shape)
-    if self.mask_key is None:
+    if self.mask_key is None or self.num_zeros is None:
       return z
     mask_key = jax.random.wrap_key_data(self.mask_key)
-    return jnp.where(is_kept(mask_key, shape, self.sparsity), z, 0.0)
+    return jnp.where(is_kept(mask_key, shape, self.num_zeros), z, 0.0)
 
 
 @functools.partial(
@@ -108,14 +121,14 @@ class Shifted:
     return self.value.dtype
 
   def array(self) -> Array:
-    """Draws z: the sum, in float32, is rounded to the dtype of w once."""
+    """Draws z: the sum, in `wide`, is rounded to the dtype of w once."""
     scale, direction = self.scale, self.direction
     if scale is None or direction is None:
       return lax.stop_gradient(self.value)
 
     def moved() -> Array:
       z = direction.draw(self.shape)
-      w = self.value.astype(jnp.float32)
+      w = self.value.astype(wide(self.dtype))
       return (w + scale * z).astype(self.dtype)
 
     if self.is_moved is None:

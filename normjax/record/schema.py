@@ -116,6 +116,7 @@ _SIZES = {
   "num_params": _NUMBER,
   "optimizer_state_bytes": _NUMBER,
   "flops_per_step": _NUMBER,
+  "forwards_per_step": _NUMBER,
 }
 
 RUN: Fields = {

@@ -121,6 +121,7 @@ def records(
       "data_wait_share": row.data_wait_share,
       "peak_device_bytes": row.peak_device_bytes,
       "compile_s": row.compile_s,
+      "forwards_per_step": row.forwards_per_step,
       "optimizer_state_bytes": row.optimizer_state_bytes,
       "num_params": row.num_params,
     }

@@ -31,11 +31,17 @@ TIMES = (
   " the program, by whichever run compiled it first."
 )
 
+COMPUTE = (
+  "Forwards/step: the products of a step in those of a forward pass of the"
+  " model on its batch; a backward pass is two. Where they differ, equal steps"
+  " are equal data and not equal compute."
+)
 SPEED = (
-  "MFU: 3 times the products of a forward pass, per second of the median step,"
-  " over the most that the devices' vendor states, of which a member of a"
-  " population has its share. Peak memory: of a device, since its process"
-  " began, with whatever ran there before."
+  "MFU: the products of a step (with backpropagation 3 times the products of a"
+  " forward pass), per second of the median step, over the most that the"
+  " devices' vendor states, of which a member of a population has its share."
+  " Peak memory: of a device, since its process began, with whatever ran there"
+  " before."
 )
 
 
@@ -121,9 +127,17 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     which = f" Here: {', '.join(edges)}." if repeated else ""
     notes.append(EDGE + which)
   notes.append(TIMES)
+  if differ_in_compute(rows):
+    notes.append(COMPUTE)
   if any(row.mfu is not None for row in rows):
     notes.append(SPEED)
   return notes
+
+
+def differ_in_compute(rows: Sequence[stats.Row]) -> bool:
+  """Whether some method's step takes more passes than another's."""
+  known = {row.forwards_per_step for row in rows} - {None}
+  return len(known) > 1
 
 
 def _notes_on_spread(

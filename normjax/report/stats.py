@@ -9,6 +9,7 @@ that diverged has no final value: it is counted, and never averaged in.
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,8 @@ class Row:
     peak_device_bytes: of its memory; see `record.memory`.
     compile_s: of the method's program, by whichever run compiled it; None
       where no run says.
+    forwards_per_step: the products of a step in those of a forward pass; see
+      `train.throughput.model_flops`.
     num_done: final runs that are done, and have the metric.
     others: the sweep's other metrics by name, over the runs that are done.
     reached: of the metrics that are targets which not all runs reached: they
@@ -77,6 +80,7 @@ class Row:
   data_wait_share: float | None
   peak_device_bytes: int | None
   compile_s: float | None
+  forwards_per_step: float | None
   optimizer_state_bytes: int | None
   num_params: int | None
   num_done: int
@@ -172,6 +176,7 @@ def _row(
       _numbers(survivors, "peak_device_bytes"), default=None
     ),
     compile_s=_compile_s(finals or trials, compiled_s),
+    forwards_per_step=_recorded(finals, "forwards_per_step"),
     optimizer_state_bytes=_recorded(finals, "optimizer_state_bytes"),
     num_params=_recorded(finals, "num_params"),
     others={
@@ -228,7 +233,7 @@ def _median(runs: Sequence[Run], key: str) -> float | None:
   return float(np.median(found)) if found else None
 
 
-def _recorded(runs: Sequence[Run], key: str) -> int | None:
+def _recorded(runs: Sequence[Run], key: str) -> Any:
   """The first run's value: all seeds of a method are one program."""
   for run in runs:
     value = run.result.get(key, run.record.get(key))

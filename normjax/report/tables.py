@@ -68,6 +68,11 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
     *(Column(name, f"{name} (95% CI)") for name in sweep.other_metrics),
     Column("diverged", "diverged"),
     Column("steps", "steps"),
+    *(
+      [Column("forwards_per_step", "forwards/step")]
+      if notes.differ_in_compute(rows)
+      else []
+    ),
     Column("train_s", "train s"),
     *_speed_columns(rows),
     Column("compile_s", "compile s"),
@@ -170,6 +175,7 @@ def _cells(
     "peak_device_bytes": Cell(
       show_bytes(row.peak_device_bytes), row.peak_device_bytes
     ),
+    "forwards_per_step": _number(row.forwards_per_step, "{:.3g}"),
     "compile_s": _number(row.compile_s, "{:,.1f}"),
     "optimizer_state_bytes": Cell(
       show_bytes(row.optimizer_state_bytes), row.optimizer_state_bytes

@@ -135,7 +135,7 @@ _NUMBERS = (
   *("steps", "diverged_at_step", "train_s", "eval_s", "compile_s", "wall_s"),
   *("step_ms_median", "examples_per_s", "tokens_per_s", "flops_per_step"),
   *("mfu", "data_wait_s", "peak_device_bytes", "peak_rss_bytes"),
-  *("num_params", "optimizer_state_bytes"),
+  *("num_params", "optimizer_state_bytes", "forwards_per_step"),
 )
 
 

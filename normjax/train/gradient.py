@@ -56,7 +56,9 @@ class Gradient(NamedTuple):
     check: raises UserError where it does not fit a recipe's model.
     reads_eps: whether it perturbs by `train.perturbation_eps`.
     num_forwards: a step's products, those of a forward pass being 1; a backward
-      pass has each twice. None where the options alone do not say it.
+      pass has each twice; without `num_choosing`. None where the options alone
+      do not say it.
+    num_choosing: those of `choose`, likewise.
     moves_apart: whether running statistics, where a model has some, take one
       forward pass more.
   """
@@ -66,6 +68,7 @@ class Gradient(NamedTuple):
   check: Callable[[Any], None] = lambda recipe: None
   reads_eps: bool = False
   num_forwards: int | None = 3
+  num_choosing: int = 0
   moves_apart: bool = False
 
 

@@ -15,7 +15,7 @@ from normjax.data import dataset as dataset_lib
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
-from normjax.train import by_procedure, fit, premise
+from normjax.train import by_procedure, fit, premise, rounded_away
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Measured
 from normjax.train.processes import distributed
@@ -150,7 +150,10 @@ class Lane:
       self.step,
       resumed=restored is not None,
       seconds=seconds or {},
-      sizes=self.program.sizes(state),
+      sizes={
+        **self.program.sizes(state),
+        "forwards_per_step": model_flops.forwards_per_step(config),
+      },
       work=self._work(),
       facts={
         "program": build.program_key(config),
@@ -191,15 +194,14 @@ class Lane:
     return state
 
   def _premise(self, state: State) -> tuple[str, ...]:
-    """What the optimizer asks for and the model does not have, if anything."""
-    found = premise.get(self.config)
-    if found is None:
-      return ()
-    notes = found.notes(
-      state.variables(),
-      self._first_batch(),
-      functools.partial(jax.jit, out_shardings=self.program.layout.everywhere),
+    """What a method asks for and the model does not have, if anything."""
+    on = functools.partial(
+      jax.jit, out_shardings=self.program.layout.everywhere
     )
+    roles = self.program.recipe.roles
+    notes = rounded_away.notes(self.config, roles, state.params, on)
+    if found := premise.get(self.config):
+      notes += found.notes(state.variables(), self._first_batch(), on)
     for note in notes:
       _LOG.warning("%s", note)
     return notes

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from jax import lax
 from normjax import errors
 from normjax.nn import shifted
 from normjax.nn.model_roles import Roles
-from normjax.train import frozen, leaf_by_leaf
+from normjax.train import frozen, leaf_by_leaf, sparse
 from normjax.types import Array, PyTree
 
 
@@ -33,18 +33,33 @@ class Plan(NamedTuple):
   num_blocks: int
 
   def directions(
-    self, key: Array, mask_key: Array | None, sparsity: float
+    self,
+    key: Array,
+    mask_key: Array,
+    params: PyTree,
+    sparsity: float,
+    layer_sparsity: str,
   ) -> "Directions":
     """The directions of a step.
 
     Args:
       key: of z.
-      mask_key: of the entries that stay; None: none do.
-      sparsity: the share of them.
+      mask_key: of the entries that stay.
+      params: w.
+      sparsity: the share of the entries that stay; 0: there is no mask.
+      layer_sparsity: of `sparse.TABLE`.
     """
     data = jax.random.key_data
+    if not sparsity:
+      return Directions(data(key), None, {})
+    leaves: dict[str, Array] = {}
+    _map(leaves.setdefault, params)
+    moved = {path: leaves[path] for path in self.blocks}
+    counts = sparse.TABLE[layer_sparsity](moved, sparsity)
     return Directions(
-      data(key), None if mask_key is None else data(mask_key), sparsity
+      data(key),
+      data(mask_key),
+      {self.indices[path]: count for path, count in counts.items()},
     )
 
   def moved(
@@ -105,6 +120,7 @@ class Plan(NamedTuple):
 
     def leaf(path: str, value: Array) -> leaf_by_leaf.Deferred:
       index, block = self.indices[path], self.blocks[path]
+      dtype = shifted.wide(value.dtype)
 
       def make(source: tuple[Directions, Array]) -> Array:
         directions, slopes_qb = source
@@ -112,7 +128,7 @@ class Plan(NamedTuple):
 
         def drawn(number: Array) -> Array:
           z = directions.of(number, index).draw(value.shape)
-          return slopes_qb[number, block] * z
+          return (slopes_qb[number, block] * z).astype(dtype)
 
         if count == 1:
           return drawn(jnp.zeros((), jnp.int32))
@@ -120,13 +136,13 @@ class Plan(NamedTuple):
           0,
           count,
           lambda number, summed: summed + drawn(number),
-          jnp.zeros(value.shape, jnp.float32),
+          jnp.zeros(value.shape, dtype),
         )
         return total / count
 
       # With the slopes in one barrier nothing is drawn before they are known.
       source = lax.optimization_barrier((directions, slopes_qb))
-      return leaf_by_leaf.Deferred(value.shape, jnp.float32, source, make)
+      return leaf_by_leaf.Deferred(value.shape, dtype, source, make)
 
     estimated = _map(leaf, frozen.select(trained, frozenset(self.blocks)))
     return frozen.put_back(frozen.put_back(trained, estimated), first)
@@ -134,8 +150,8 @@ class Plan(NamedTuple):
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=("key", "mask_key"),
-  meta_fields=("sparsity",),
+  data_fields=("key", "mask_key", "num_zeros"),
+  meta_fields=(),
 )
 @dataclasses.dataclass(frozen=True)
 class Directions:
@@ -144,12 +160,12 @@ class Directions:
   Attributes:
     key: of all z, as `jax.random.key_data` gives it.
     mask_key: of the entries that stay; None: none do.
-    sparsity: the share of them.
+    num_zeros: how many stay, by index of the leaf.
   """
 
   key: Array
   mask_key: Array | None
-  sparsity: float
+  num_zeros: Mapping[int, Array]
 
   def of(self, number: Array, index: int) -> shifted.Direction:
     """That of one leaf.
@@ -159,13 +175,11 @@ class Directions:
       index: of the leaf.
     """
     key = jax.random.wrap_key_data(self.key)
-    return shifted.Direction(
-      _folded(jax.random.fold_in(key, number), index),
-      None
-      if self.mask_key is None
-      else _folded(jax.random.wrap_key_data(self.mask_key), index),
-      self.sparsity,
-    )
+    z_key = _folded(jax.random.fold_in(key, number), index)
+    if self.mask_key is None:
+      return shifted.Direction(z_key)
+    mask_key = _folded(jax.random.wrap_key_data(self.mask_key), index)
+    return shifted.Direction(z_key, mask_key, self.num_zeros[index])
 
 
 def _folded(key: Array, index: int) -> Array:
@@ -180,7 +194,7 @@ def plan_of(
   Args:
     roles: of its parameters.
     trained: which of them are.
-    blocks: "whole", "layers" or "leaves".
+    blocks: of `BLOCKS`.
     first_order_layers: how many of the last layers are not moved along z.
 
   Raises:
@@ -192,10 +206,11 @@ def plan_of(
   moving = [path for path in paths if trained is None or path in trained]
   layer_of: dict[str, int] = {}
   first: frozenset[str] = frozenset()
-  if blocks == "layers" or first_order_layers:
+  by_layer = blocks in ("layers", "branches")
+  if by_layer or first_order_layers:
     asked = (
-      "blocks='layers'"
-      if blocks == "layers"
+      f"blocks={blocks!r}"
+      if by_layer
       else f"first_order_layers={first_order_layers}"
     )
     layer_of, count = _layers(roles, paths, asked)
@@ -208,16 +223,34 @@ def plan_of(
         " left to estimate; backpropagation is train.gradient='backpropagation'"
         "."
       )
+  if blocks == "branches" and not any(map(_branch, paths)):
+    raise errors.UserError(
+      f"blocks='branches': {roles.model} has no layers/<i>/attention and no"
+      f" layers/<i>/feed_forward; allowed: {', '.join(_OTHERS)}."
+    )
   left = [path for path in moving if path not in first]
-  number = {
-    "whole": lambda path: 0,
-    "layers": lambda path: layer_of[path],
-    "leaves": lambda path: indices[path],
-  }[blocks]
-  ranks = {n: i for i, n in enumerate(sorted({number(p) for p in left}))}
-  return Plan(
-    {path: ranks[number(path)] for path in left}, first, indices, len(ranks)
-  )
+  block_of = BLOCKS[blocks]
+  found = {path: block_of(path, layer_of.get(path, 0)) for path in left}
+  ranks = {block: i for i, block in enumerate(sorted(set(found.values())))}
+  numbers = {path: ranks[block] for path, block in found.items()}
+  return Plan(numbers, first, indices, len(ranks))
+
+
+def _branch(path: str) -> str:
+  """Whose part of a layer it is; "" of neither, as a factor of both."""
+  found = re.match(r"layers/\d+/(attention|feed_forward)(?:_|/)", path)
+  return found[1] if found else ""
+
+
+# What is perturbed together: (path, its layer) -> the block.
+BLOCKS: Mapping[str, Callable[[str, int], Hashable]] = {
+  "whole": lambda path, layer: 0,
+  "layers": lambda path, layer: layer,
+  "branches": lambda path, layer: (layer, _branch(path)),
+  "modules": lambda path, layer: path.rpartition("/")[0],
+  "leaves": lambda path, layer: path,
+}
+_OTHERS = tuple(name for name in BLOCKS if name != "branches")
 
 
 def _layers(

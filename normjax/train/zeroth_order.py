@@ -40,6 +40,7 @@ from normjax.train import (
   leaf_by_leaf,
   param_dtype,
   passes,
+  sparse,
 )
 from normjax.train import step as train_step
 from normjax.train.gradient import (
@@ -49,7 +50,7 @@ from normjax.train.gradient import (
   Gradient,
   has_statistics,
 )
-from normjax.train.perturbed import Plan, plan_of
+from normjax.train.perturbed import BLOCKS, Plan, plan_of
 from normjax.train.state import State
 from normjax.types import Array, Hyper, PyTree, StaticFloat
 
@@ -104,7 +105,6 @@ DERIVATIVES: Mapping[str, Derivative] = {
   "forward": Derivative(_forward, reads_loss=False, num_forwards=3),
 }
 STATISTICS = ("once", "kept")
-BLOCKS = ("whole", "layers", "leaves")
 # As in training, but that nothing moves.
 _STILL = modes.Mode(noise=True, statistics="batch", update=False)
 
@@ -119,6 +119,7 @@ class _ZerothOrder:
   blocks: str
   first_order_layers: int
   sparsity: float
+  layer_sparsity: str
   resample_steps: int
   statistics: str
 
@@ -138,9 +139,9 @@ class _ZerothOrder:
     key = rng.fold(hyper["seed"], "zeroth_order", state.step)
     drawn_at = state.step // self.resample_steps
     mask_key = rng.fold(hyper["seed"], "zeroth_order_mask", drawn_at)
-    if not self.sparsity:
-      mask_key = None
-    directions = plan.directions(key, mask_key, self.sparsity)
+    directions = plan.directions(
+      key, mask_key, state.params, self.sparsity, self.layer_sparsity
+    )
     still = train_step.means_in_training(
       recipe, state, batch, hyper, train=_STILL
     )
@@ -288,6 +289,7 @@ def zeroth_order(
   blocks: str = "whole",
   first_order_layers: int = 0,
   sparsity: StaticFloat = 0.0,
+  layer_sparsity: str = "equal",
   resample_steps: int = 1,
   statistics: str = "once",
 ) -> Gradient:
@@ -307,15 +309,24 @@ def zeroth_order(
       batch is taken (ZO-SGD-Cons), by three further passes. The update is then
       kept as a whole; the state of the optimizer moves in any case.
     blocks: what is perturbed together: the "whole"; the "layers" one after the
-      other, each with passes of its own; or single "leaves". All of a step at
-      the same w, and then one step of the optimizer. The released code moves a
-      block before it perturbs the next, which any optimizer with a state could
-      not follow; to first order in the rate it is the same.
+      other, each with passes of its own; the "branches" of each layer
+      (attention or feed-forward network, with the norms around it; a factor
+      that both share is a block); the "modules", as a linear layer's kernel and
+      bias; or single "leaves". All of a step at the same w, and then one step
+      of the optimizer. The released code moves a block before it perturbs the
+      next, which any optimizer with a state could not follow; to first order in
+      the rate it is the same.
     first_order_layers: how many of the last layers have their gradient by
       backpropagation (hybrid), counted as `train.layer_decay` does: the head
       with the last norm is one, each block is one.
-    sparsity: s: floor(s n) of the n entries of each leaf, drawn anew, stay.
-    resample_steps: for how many steps they are the same entries.
+    sparsity: s: this share of the entries, drawn anew, stays as it is; all q
+      directions leave the same.
+    layer_sparsity: how many of a leaf. "equal": floor(s n) of its n entries.
+      "magnitude": as many as it has among the smallest |w| of all leaves, s of
+      all entries, by 31 readings of w in each step; which of the leaf's own, is
+      drawn all the same.
+    resample_steps: for how many steps they are the same entries; by "magnitude"
+      as far as their number, which follows w, allows.
     statistics: running statistics move "once" per step, by a pass at w in
       training mode, where the model has some; or they are "kept" as they are,
       such as those of a trained model. Statistics of the backward pass move
@@ -334,6 +345,11 @@ def zeroth_order(
   validate.choice(who, "blocks", blocks, BLOCKS)
   validate.choice(who, "statistics", statistics, STATISTICS)
   validate.number(who, "sparsity", sparsity, least=0.0, below=1.0)
+  validate.choice(who, "layer_sparsity", layer_sparsity, sparse.TABLE)
+  if layer_sparsity != "equal" and not sparsity:
+    validate.refuse(
+      who, "layer_sparsity", layer_sparsity, "'equal' without sparsity"
+    )
   if resample_steps > 1 and not sparsity:
     validate.refuse(who, "resample_steps", resample_steps, "1 without sparsity")
   made = _ZerothOrder(
@@ -343,14 +359,11 @@ def zeroth_order(
     blocks,
     first_order_layers,
     float(sparsity),
+    layer_sparsity,
     resample_steps,
     statistics,
   )
-  passes_per_step = (
-    num_directions * found.num_forwards
-    + int(found.reads_loss)
-    + 3 * int(conservative)
-  )
+  passes_per_step = num_directions * found.num_forwards + int(found.reads_loss)
   return Gradient(
     estimate=made.estimate,
     choose=_best_of_three if conservative else None,
@@ -361,6 +374,7 @@ def zeroth_order(
     num_forwards=passes_per_step
     if blocks == "whole" and not first_order_layers
     else None,
+    num_choosing=3 * int(conservative),
     moves_apart=statistics == "once" and not found.reads_loss,
   )
 

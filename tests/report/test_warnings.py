@@ -75,6 +75,29 @@ def test_runs_that_waited_for_data_are_said_once(make_sweep):
   assert f"({runs[0].name}), for 30%: their times are not those of" in said
 
 
+def test_forwards_are_shown_where_methods_differ_in_them(make_sweep):
+  out = make_sweep(trials=False)
+  runs = sorted((out / "runs").iterdir())
+  for run in runs:
+    edit(run / "result.json", forwards_per_step=3)
+  assert "forwards/step" not in printed(out)
+  methods = []
+  for run in runs:
+    config = json.loads((run / "run.json").read_text())["config"]
+    methods.append((config["optimizer"]["name"], config["norm"]["name"]))
+  for run, method in zip(runs, methods, strict=True):
+    if method == methods[0]:
+      edit(run / "result.json", forwards_per_step=2.25)
+  report.write_report(out)
+  table = (out / "report" / "table.md").read_text()
+  assert "| steps | forwards/step | train s |" in table
+  assert "| 2.25 |" in table
+  assert "| 3 |" in table
+  assert "equal steps are equal data and not equal compute" in table
+  header = (out / "report" / "table.csv").read_text().splitlines()[0]
+  assert "forwards_per_step" in header.split(",")
+
+
 def test_speed_is_shown_where_devices_have_a_peak(make_sweep):
   out = make_sweep(trials=False)
   before = printed(out)

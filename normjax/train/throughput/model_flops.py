@@ -2,14 +2,14 @@
 
     3 x the matrix products and convolutions of the forward pass
 
-A backward pass takes each twice; a step without one has a number of its own,
-`Gradient.num_forwards`. What is recomputed, and the optimizer, do not count:
+A backward pass takes each twice; other steps have a number of their own,
+`forwards_per_step`. What is recomputed, and the optimizer, do not count:
 A. Chowdhery et al. 2022 (PaLM), arXiv:2204.02311, appendix B, where a token
 takes 6 N + 12 L H Q T; attention counts in full, causal or not.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -17,12 +17,13 @@ from jax.extend import core
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from kernels_pallas import dispatch
-from normjax import build, configure
+from normjax import build, configure, procedures
 from normjax.nn import calling, given
 from normjax.nn import variables as nn_variables
-from normjax.train import drawing, gradient, precision
+from normjax.train import drawing, gradient, precision, program
 
 _PER_STEP: dict[str, float | None] = {}
+_FORWARDS: dict[str, float | None] = {}
 
 
 class UnknownError(ValueError):
@@ -37,16 +38,62 @@ def per_step(config: configure.ConfigDict) -> float | None:
   return _PER_STEP[key]
 
 
-def _of_step(config: configure.ConfigDict) -> float | None:
-  way = gradient.of(config)
-  if way.num_forwards is None:
+def forwards_per_step(config: configure.ConfigDict) -> float | None:
+  """A step's products in those of a forward pass of the model on its batch.
+
+  3 of backpropagation, whatever it leaves out. Equal steps are equal compute
+  where this is equal, too.
+
+  Returns:
+    None where it cannot be told, as of a procedure that takes its gradients
+    itself.
+  """
+  key = build.program_key(config)
+  if key not in _FORWARDS:
+    _FORWARDS[key] = _forwards(config)
+  return _FORWARDS[key]
+
+
+def _forwards(config: configure.ConfigDict) -> float | None:
+  if any(procedure.learns for procedure in procedures.of(config)):
     return None
+  way = gradient.of(config)
+  if way.num_forwards is not None:
+    moves = False
+    if way.moves_apart:
+      drawn = drawing.of(config)
+      moves = gradient.has_statistics(drawn.model, drawn.shapes)
+    return way.num_forwards + int(moves) + way.num_choosing
+  forward, estimate = _of_forward(config), _of_estimate(config)
+  if not forward or estimate is None:
+    return None
+  return estimate / forward + way.num_choosing
+
+
+def _of_step(config: configure.ConfigDict) -> float | None:
+  num_forwards, forward = forwards_per_step(config), _of_forward(config)
+  if num_forwards is None or forward is None:
+    return None
+  return num_forwards * forward
+
+
+def _of_estimate(config: configure.ConfigDict) -> float | None:
+  """Operations of what a gradient is estimated by."""
+  if config.model.get("remat", False):
+    config = configure.override(config, {"model.remat": False})
+  recipe, initialize = program.recipe_and_initialize(config)
+  hyper, batch = build.hyper(config), _batch(config)
+  state = jax.eval_shape(initialize, hyper, batch)
+
+  def measured(state, batch, hyper):
+    return recipe.gradient.estimate(recipe, state, batch, hyper).metrics
+
+  return _products(config, measured, state, batch, hyper)
+
+
+def _of_forward(config: configure.ConfigDict) -> float | None:
+  """Operations of a forward pass."""
   drawn = drawing.of(config)
-  num_forwards = way.num_forwards
-  if way.moves_apart and gradient.has_statistics(drawn.model, drawn.shapes):
-    num_forwards += 1
-  batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
-  batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
   key = jax.eval_shape(lambda: jax.random.key(0))
 
   def forward(variables, batch, key):
@@ -54,13 +101,25 @@ def _of_step(config: configure.ConfigDict) -> float | None:
     with given.of_batch(batch):
       calling.call(model, batch["inputs"], train=True, key=key)
 
+  return _products(config, forward, drawn.shapes, _batch(config), key)
+
+
+def _batch(config: configure.ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
+  batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
+  return {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
+
+
+def _products(
+  config: configure.ConfigDict, function: Callable[..., Any], *shapes: Any
+) -> float | None:
+  """Operations of a function, on a config's arithmetic; None: not known."""
   # As on a CPU: kernels that XLA cannot look into are written out there.
   cpu = AbstractDevice(device_kind="cpu", platform="cpu", num_cores=None)
   mesh = AbstractMesh((), (), abstract_device=cpu)
   try:
     with use_abstract_mesh(mesh), precision.applied(precision.choice(config)):
-      traced = jax.make_jaxpr(forward)(drawn.shapes, batch, key)
-    return num_forwards * products(traced.jaxpr)
+      traced = jax.make_jaxpr(function)(*shapes)
+    return products(traced.jaxpr)
   except (dispatch.UnsupportedError, UnknownError):
     return None
 
