@@ -318,10 +318,10 @@ PARTS: Mapping[str, Part] = {
     _updates,
     (
       {
-        "num_layers": 4,
+        "num_layers": 3,
         "model_dim": 512,
         "hidden_dim": 1376,
-        "vocab_size": 4096,
+        "vocab_size": 1024,
       },
       {
         "num_layers": 1,
