@@ -128,14 +128,15 @@ def of_block(x: Array, signed: bool, sign_repair: bool) -> tuple[Array, Array]:
   return relative(x, absmax, signed, sign_repair), absmax
 
 
-def _take(table: np.ndarray, index: Array) -> Array:
+def take(table: np.ndarray, index: Array) -> Array:
+  """Entries of a table, by a gather."""
   return jnp.asarray(table).at[index].get(mode="promise_in_bounds")
 
 
 def _nearest(bits: Array, signed: bool) -> Array:
   """How many midpoints lie below a magnitude in [0, 1], given as its bits."""
   offset = jnp.clip(bits, _LEAST, _ONE) - _LEAST
-  entry = _take(_cells(signed), offset >> _BELOW)
+  entry = take(_cells(signed), offset >> _BELOW)
   return (entry + (offset & _WITHIN)) >> _BELOW
 
 
@@ -205,19 +206,19 @@ def with_sign(found: Array, negative: Array, sign_repair: bool) -> Array:
   return jnp.where(negative, ZERO - low, ZERO + found)
 
 
-def _count(size: int, block_size: int) -> tuple[int, int]:
+def count_blocks(size: int, block_size: int) -> tuple[int, int]:
   """How many blocks an axis has, and their size."""
   size_b = max(1, min(block_size, size))
   return math.ceil(size / size_b), size_b
 
 
-def _largest(x: Array, block_size: int) -> Array:
+def largest(x: Array, block_size: int) -> Array:
   """The maximum of each block of the last axis, of non-negative integers.
 
   In two steps of 16 entries, which XLA's CPU compiler does in one loop; it
   would copy a longer axis first.
   """
-  count, size = _count(x.shape[-1], block_size)
+  count, size = count_blocks(x.shape[-1], block_size)
   inner = math.gcd(size, 16)
   missing = count * size - x.shape[-1]
   if missing:
@@ -226,14 +227,14 @@ def _largest(x: Array, block_size: int) -> Array:
   return jnp.max(x, axis=(-2, -1), initial=0)
 
 
-def _spread(absmax: Array, shape: tuple[int, ...], block_size: int) -> Array:
+def spread(absmax: Array, shape: tuple[int, ...], block_size: int) -> Array:
   """The entry of its block for every entry of an array of this shape."""
-  count, size = _count(shape[-1], block_size)
+  count, size = count_blocks(shape[-1], block_size)
   x = jnp.broadcast_to(absmax[..., None], (*absmax.shape, size))
   return x.reshape(*shape[:-1], count * size)[..., : shape[-1]]
 
 
-def _lay_out(x: Array, block_layout: str) -> Array:
+def lay_out(x: Array, block_layout: str) -> Array:
   """Moves the blocks to the last axis."""
   return x.reshape(-1) if block_layout == "flat" or x.ndim == 0 else x
 
@@ -257,14 +258,14 @@ def quantize(
     # Else a CPU computes x anew for the scale and for the codes, which an
     # accelerator does faster than it writes x.
     x = lax.optimization_barrier(x)
-  bits = _lay_out(lax.bitcast_convert_type(x, jnp.int32), block_layout)
+  bits = lay_out(lax.bitcast_convert_type(x, jnp.int32), block_layout)
   magnitude = bits & _MAGNITUDE
   magnitude = jnp.where(magnitude < _INFINITY, magnitude, 0)
   if not signed:
     magnitude = jnp.where(bits < 0, 0, magnitude)
-  absmax = _largest(magnitude, block_size)
+  absmax = largest(magnitude, block_size)
   absmax = lax.bitcast_convert_type(absmax, jnp.float32)
-  scale = _spread(jnp.where(absmax == 0, 1, absmax), bits.shape, block_size)
+  scale = spread(jnp.where(absmax == 0, 1, absmax), bits.shape, block_size)
   y = lax.bitcast_convert_type(magnitude, jnp.float32)
   # The maximum is the scale, but XLA does not know: it would multiply by a
   # rounded 1 / scale, which is another y, and 0 beyond 8e37.
@@ -288,10 +289,10 @@ def dequantize(
   form: str,
 ) -> Array:
   """map[code] * absmax, float32, in the shape of the codes."""
-  codes = _lay_out(quantized.codes, block_layout)
-  absmax = _spread(quantized.absmax, codes.shape, block_size)
+  codes = lay_out(quantized.codes, block_layout)
+  absmax = spread(quantized.absmax, codes.shape, block_size)
   if form == "table":
-    values = _take(dynamic_map(signed), codes)
+    values = take(dynamic_map(signed), codes)
   else:
     values = value(codes.astype(jnp.int32), signed)
   return (values * absmax).reshape(quantized.codes.shape)

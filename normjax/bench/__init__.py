@@ -11,6 +11,7 @@ TABLE = {
   "models": "normjax.bench.models:run",
   "conv_norm": "normjax.bench.conv_norm:run",
   "adapt": "normjax.bench.adapt:run",
+  "lean": "normjax.bench.lean:run",
   "equivalence": "normjax.bench.equivalence:run",
   "compiled": "normjax.bench.compiled:run",
   "sweep": "normjax.bench.sweep:run",

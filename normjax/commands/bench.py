@@ -4,9 +4,11 @@
 leaves; `norms` the forward and backward pass of every norm; `models` the
 training step of a LLaMA or a ResNet; `conv_norm` a ResNet's in each mode of its
 convolutions and norms; `adapt` a step of each method of test-time adaptation,
-beside a plain forward pass; `equivalence` a GPT-2 of Pre-LN, Pre-RMSNorm and
-Pre-CRMSNorm, which are one function. `data` how fast batches come. They take
-turns, round by round. The PyTorch peers run in an interpreter of their own.
+beside a plain forward pass; `lean` updates with few bits, and steps with small
+factors, from losses alone and of single blocks; `equivalence` a GPT-2 of
+Pre-LN, Pre-RMSNorm and Pre-CRMSNorm, which are one function. `data` how fast
+batches come. They take turns, round by round. The PyTorch peers run in an
+interpreter of their own.
 
 `sweep` times what a sweep costs beside its runs, planning and reports, and
 points per hour against a process per point: the quick start, twice.
@@ -49,6 +51,12 @@ def define_flags(values: flags.FlagValues) -> None:
       "",
       "sweep: of overhead, plan, replan, report, throughput; none for all.",
     ),
+    (
+      "parts",
+      "",
+      "lean: of update, linear_256, linear_512, zeroth_order, blocks; none for"
+      " all.",
+    ),
     ("shape", "", "norms: of x; none for the family's."),
     ("images", "64,32,32,3", "conv_norm, adapt: of the batch, (b, y, x, c)."),
     (
@@ -63,7 +71,10 @@ def define_flags(values: flags.FlagValues) -> None:
     "peers", True, "Whether PyTorch peers are measured too.", flag_values=values
   )
   flags.DEFINE_bool(
-    "tiny", False, "gpu, sweep: small sizes, to try it.", flag_values=values
+    "tiny",
+    False,
+    "gpu, sweep, lean: small sizes, to try it.",
+    flag_values=values,
   )
   flags.DEFINE_string(
     "peer_python",

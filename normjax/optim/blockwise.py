@@ -131,7 +131,9 @@ def quantize_blockwise(
       )
     uniform, correction, eps = numbers
     given = codebooks.Rounding(uniform, correction, eps, calibrated)
-    return codebooks.quantize(x, block_size, signed, block_layout, code, given)
+    return codebooks.quantize(
+      x, block_size, signed, block_layout, code, given, form
+    )
 
   spec = meshes.leaf_spec(x)
   like: Any = x
@@ -185,7 +187,7 @@ def dequantize_blockwise(
   def dequantize(quantized):
     if code != DYNAMIC8:
       return codebooks.dequantize(
-        quantized, block_size, signed, block_layout, code
+        quantized, block_size, signed, block_layout, code, form
       )
     return codes.dequantize(quantized, block_size, signed, block_layout, form)
 

@@ -7,7 +7,6 @@ its code; the 4-bit maps come from arXiv:2309.01507). `nf4`, the unsigned
 arXiv:2610.12444 (nubank/adamw4bit, Apache-2.0, held against its code).
 """
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,11 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from kernels_pallas import codes
 from kernels_pallas.codes import Quantized
+from normjax.optim import four_bits
 from normjax.types import Array
 
 _FP8 = jnp.float8_e4m3fn
 _FP8_MAX = float(jnp.finfo(_FP8).max)  # 448
+# Of float32: all but the sign, and the first that is not finite.
+_MAGNITUDE = 0x7FFFFFFF
+_INFINITY = 0x7F800000
 
 
 def _dynamic(signed: bool) -> np.ndarray:
@@ -116,29 +120,41 @@ def quantize(
   block_layout: str,
   code: str,
   rounding: Rounding = NEAREST,
+  form: str = "table",
 ) -> Quantized:
-  """Codes and scales; `blockwise.quantize_blockwise` says of what form."""
+  """Codes and scales; `blockwise.quantize_blockwise` says of what kind.
+
+  `form` is one of `kernels_pallas.codes.FORMS`: the codes are the same.
+  """
   x = x.astype(jnp.float32)
-  x = jnp.where(jnp.abs(x) < jnp.inf, x, 0)
+  if form == "table":
+    x = lax.optimization_barrier(x)  # As in `kernels_pallas.codes`.
+  bits = codes.lay_out(lax.bitcast_convert_type(x, jnp.int32), block_layout)
+  # Of integers a CPU finds the largest faster, and they have no NaN.
+  magnitude = bits & _MAGNITUDE
+  magnitude = jnp.where(magnitude < _INFINITY, magnitude, 0)
   if not signed:
-    x = jnp.maximum(x, 0)
-  flat = _lay_out(x, block_layout)
-  largest = jnp.max(jnp.abs(_blocks(flat, block_size)), axis=-1, initial=0)
+    magnitude = jnp.where(bits < 0, 0, magnitude)
+  largest = codes.largest(magnitude, block_size)
+  largest = lax.bitcast_convert_type(largest, jnp.float32)
   absmax = largest / _FP8_MAX if code == E4M3 else largest
-  scale = _spread(jnp.where(absmax == 0, 1, absmax), flat.shape, block_size)
+  scale = jnp.where(absmax == 0, 1, absmax)
+  scale = codes.spread(scale, bits.shape, block_size)
+  size = lax.bitcast_convert_type(magnitude, jnp.float32)
   if code == E4M3:
     # A scale that has no full precision may be too small, and e4m3 has no
     # infinity: what is beyond its largest number would be NaN.
-    y = jnp.clip(flat / scale, -_FP8_MAX, _FP8_MAX)
+    y = _with_sign(jnp.minimum(size / scale, _FP8_MAX), bits, signed)
     found = lax.bitcast_convert_type(y.astype(_FP8), jnp.uint8)
     return Quantized(found.reshape(x.shape), absmax)
   # As in `kernels_pallas.codes`: no product with a rounded 1 / scale.
-  y = flat / lax.max(scale, jnp.abs(flat))
+  y = _with_sign(size / lax.max(scale, size), bits, signed)
   table = values(code, signed)
-  index = _round(y, scale, table, rounding, flat.shape)
+  index = _round(y, scale, table, rounding, form)
   if rounding.calibrated:
-    absmax = absmax * _calibration(y, _take(table, index), block_size)
-  return Quantized(_pack(index.reshape(x.shape)), absmax)
+    rounded = four_bits.take(table, index, form)
+    absmax = absmax * _calibration(y, rounded, block_size)
+  return Quantized(four_bits.pack(index.reshape(x.shape), form), absmax)
 
 
 def dequantize(
@@ -147,47 +163,45 @@ def dequantize(
   signed: bool,
   block_layout: str,
   code: str,
+  form: str = "table",
 ) -> Array:
   """The array, float32."""
   if code == E4M3:
     found = lax.bitcast_convert_type(quantized.codes, _FP8).astype(jnp.float32)
   else:
-    found = _take(values(code, signed), _unpack(quantized.codes))
-  flat = _lay_out(found, block_layout)
-  scale = _spread(quantized.absmax, flat.shape, block_size)
+    index = four_bits.unpack(quantized.codes)
+    found = four_bits.take(values(code, signed), index, form)
+  flat = codes.lay_out(found, block_layout)
+  scale = codes.spread(quantized.absmax, flat.shape, block_size)
   return (flat * scale).reshape(found.shape)
 
 
+def _with_sign(size: Array, bits: Array, signed: bool) -> Array:
+  """The magnitude with the sign of these bits."""
+  if not signed:
+    return size
+  found = lax.bitcast_convert_type(size, jnp.int32) | (bits & ~_MAGNITUDE)
+  return lax.bitcast_convert_type(found, jnp.float32)
+
+
 def _round(
-  y: Array,
-  scale: Array,
-  table: np.ndarray,
-  rounding: Rounding,
-  shape: tuple[int, ...],
+  y: Array, scale: Array, table: np.ndarray, rounding: Rounding, form: str
 ) -> Array:
   """Indices of the map, int32."""
   if rounding.uniform is None:
-    return _rank(y, _thresholds(table))
-  lower = _rank(y, table[1:-1])
+    return four_bits.rank(y, _thresholds(table))
+  lower = four_bits.rank(y, table[1:-1])
 
   def space(y):
     if rounding.correction is None:
       return y
     return 1 / (jnp.sqrt(y * scale / rounding.correction) + rounding.eps)
 
-  low, high = (space(_take(table, lower + n)) for n in (0, 1))
+  low, high = (space(four_bits.take(table, lower + n, form)) for n in (0, 1))
   # That of the lower: beside 0 it is small, and 1 minus it is rounded.
   is_low = (space(y) - high) / (low - high)
-  uniform = rounding.uniform.reshape(shape)
+  uniform = rounding.uniform.reshape(y.shape)
   return lower + (uniform >= jnp.clip(is_low, 0, 1))
-
-
-def _rank(y: Array, thresholds: np.ndarray) -> Array:
-  """How many of the thresholds y reaches; in compares, without a gather."""
-  found = jnp.zeros(y.shape, jnp.int32)
-  for threshold in thresholds:
-    found = found + (y >= np.float32(threshold))
-  return found
 
 
 def _thresholds(table: np.ndarray) -> np.ndarray:
@@ -206,14 +220,6 @@ def _thresholds(table: np.ndarray) -> np.ndarray:
   return np.take_along_axis(tried, first[None], axis=0)[0]
 
 
-def _take(table: np.ndarray, index: Array) -> Array:
-  """Entries of a map, by selects: an accelerator gathers one by one."""
-  found = jnp.full(index.shape, table[0])
-  for n, value in enumerate(table[1:], start=1):
-    found = jnp.where(index >= n, value, found)
-  return found
-
-
 def _calibration(y: Array, rounded: Array, block_size: int) -> Array:
   """<y, y> / <y, q> of each block, 1 where that is none."""
   square, product = (
@@ -223,42 +229,10 @@ def _calibration(y: Array, rounded: Array, block_size: int) -> Array:
   return jnp.where(is_good, square / jnp.where(is_good, product, 1), 1)
 
 
-def _pack(index: Array) -> Array:
-  """Two codes per byte of the last axis, the first in the high half."""
-  half = index.shape[-1] // 2
-  pairs = index.astype(jnp.uint8).reshape(*index.shape[:-1], half, 2)
-  return (pairs[..., 0] << 4) | pairs[..., 1]
-
-
-def _unpack(packed: Array) -> Array:
-  pairs = jnp.stack([packed >> 4, packed & 0xF], axis=-1)
-  return pairs.reshape(*packed.shape[:-1], 2 * packed.shape[-1]).astype(
-    jnp.int32
-  )
-
-
-def _lay_out(x: Array, block_layout: str) -> Array:
-  """Moves the blocks to the last axis."""
-  return x.reshape(-1) if block_layout == "flat" or x.ndim == 0 else x
-
-
-def _count(size: int, block_size: int) -> tuple[int, int]:
-  """How many blocks an axis has, and their size."""
-  size_b = max(1, min(block_size, size))
-  return math.ceil(size / size_b), size_b
-
-
 def _blocks(x: Array, block_size: int) -> Array:
   """(…, blocks, entries); the last block is filled up with zeros."""
-  count, size = _count(x.shape[-1], block_size)
+  count, size = codes.count_blocks(x.shape[-1], block_size)
   missing = count * size - x.shape[-1]
   if missing:
     x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)])
   return x.reshape(*x.shape[:-1], count, size)
-
-
-def _spread(absmax: Array, shape: tuple[int, ...], block_size: int) -> Array:
-  """The entry of its block for every entry of an array of this shape."""
-  count, size = _count(shape[-1], block_size)
-  x = jnp.broadcast_to(absmax[..., None], (*absmax.shape, size))
-  return x.reshape(*shape[:-1], count * size)[..., : shape[-1]]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from normjax.optim import blockwise, codebooks, draws, groups
 from normjax.optim.blockwise import Quantized
@@ -112,7 +113,9 @@ class Coding:
       code = self.code(field)
       pairs = [
         # Zeros need no draw, and other first states are rounded to the nearest.
-        self._store(leaf, code, codebooks.NEAREST)
+        # Behind a barrier, or XLA computes the codes of constant zeros while it
+        # compiles, entry by entry: half a minute per million.
+        self._store(lax.optimization_barrier(leaf), code, codebooks.NEAREST)
         if not _is_masked(leaf)
         and field not in self.exact
         and _holds(by_path[path], leaf)

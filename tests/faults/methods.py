@@ -183,10 +183,17 @@ FAULTS = (
   ),
   Fault(
     "two codes of a byte swapped",
-    "normjax/optim/codebooks.py",
-    "return (pairs[..., 0] << 4) | pairs[..., 1]",
-    "return (pairs[..., 1] << 4) | pairs[..., 0]",
+    "normjax/optim/four_bits.py",
+    "return (pairs[..., 0] << _HALF) | pairs[..., 1]",
+    "return (pairs[..., 1] << _HALF) | pairs[..., 0]",
     "tests/optim/test_codebooks.py::test_the_first_of_two_is_in_the_high_half",
+  ),
+  Fault(
+    "a bisection goes on in the wrong part",
+    "normjax/optim/four_bits.py",
+    "row[half - 1 :: 2 * half], reached[::-1]",
+    "row[half - 1 :: 2 * half], reached",
+    "tests/optim/test_four_bits.py::test_ranks",
   ),
   Fault(
     "second moments rounded in their own space",
