@@ -32,8 +32,6 @@ SCALED = {
 }
 
 
-
-
 def _model(config):
   dataset = build.dataset(config)
   return nnx.eval_shape(
@@ -111,7 +109,8 @@ def test_every_block_has_several_turns(label):
 
 def test_guesses_are_of_another_seed_and_of_data_to_tune_on():
   config, points = SWEEP.get_config("guesses"), SWEEP.sweep("guesses")
-  assert len(points) == len(ROWS) * len(SWEEP.WIDE)
+  assert set(SWEEP.GUESSED) < set(ROWS)
+  assert len(points) == len(SWEEP.GUESSED) * len(SWEEP.WIDE)
   seeds = SWEEP.sweep().seeds
   assert config.seed not in {*seeds, *(1000 + seed for seed in seeds)}
   assert config.evaluate.split == "tuning"
