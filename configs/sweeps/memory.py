@@ -153,11 +153,11 @@ def methods(size: Size) -> dict[str, Row]:
     ),
     "galore": optimizer("galore", 0.06, **bases),
     "sltrain": {"model.linear": f"sltrain({factors}, density=0.03)"}
-    | optimizer("adamw", 3e-3),
+    | optimizer("adamw", 0.015),
     "low_rank": {"model.linear": f"low_rank({factors})"}
-    | optimizer("adamw", 3e-3),
+    | optimizer("adamw", 0.02),
     "relora": {"model.linear": f"relora({factors}, restart_every=50)"}
-    | optimizer("adamw", 3e-3),
+    | optimizer("adamw", 0.015),
     "badam": BLOCK_GRADIENTS
     | optimizer("badam", 3e-3, others="block", switch_every=20),
     "lisa": BLOCK_GRADIENTS
