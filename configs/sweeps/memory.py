@@ -159,11 +159,11 @@ def methods(size: Size) -> dict[str, Row]:
     "relora": {"model.linear": f"relora({factors}, restart_every=50)"}
     | optimizer("adamw", 0.015),
     "badam": BLOCK_GRADIENTS
-    | optimizer("badam", 3e-3, others="block", switch_every=20),
+    | optimizer("badam", 0.012, others="block", switch_every=20),
     "lisa": BLOCK_GRADIENTS
     | optimizer(
       "lisa",
-      3e-3,
+      6e-3,
       num_active=size.lisa_layers,
       reset_state=True,
       switch_every=20,
