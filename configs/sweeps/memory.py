@@ -2,8 +2,8 @@
 
 Claim: none of ours; every lean method of the library under one tuning budget.
 Command: normjax sweep configs/sweeps/memory.py
-Time: about 45 minutes on two cores, 810 runs at most, by the 7 s that such a run
-of the quick start takes; not measured. `--dry_run` says what runs.
+Time: about 45 minutes on two cores, 810 runs at most, if each takes the 7 s that
+it takes in the quick start; not measured. `--dry_run` says what runs.
 
 Two numbers per row. The loss is that of the small decoder of configs/default.py
 (0.13M parameters, 200 steps of 16 x 64 bytes of Shakespeare, the same tokens
@@ -24,8 +24,9 @@ What was set, and not tuned:
   quarter of the rank: SLTrain's official 128 and 32 at 60M, with its density of
   0.03. apollo_mini has a scale of a quarter of the width and `scale_front`, as
   its official script for 60M.
-- Bases of apollo, apollo_mini and galore are drawn anew, and relora restarts,
-  every 50 steps: four times. The papers' intervals are longer than the run.
+- apollo, apollo_mini and galore have a new basis every 50 steps, four in all,
+  and relora restarts so, three times. The papers' intervals are as long as the
+  run, or longer.
 - badam and lisa switch every 20 steps, ten times. badam trains embedding and
   head as a block of their own: from random weights they cannot stay. lisa
   moves one layer of two here and two of eight at 60M, and drops the moments of
@@ -33,8 +34,9 @@ What was set, and not tuned:
 - muon's other leaves have AdamW's first guess, 0.003. Those of sinkgd, swan,
   scale and racs move at the rate that is tuned.
 - adafactor factors axes from 64 on here, from 128 on at 60M.
-- States in 8 and 4 bits leave the embedding's in 32 bits. swan and sinkgd are
-  second-hand.
+- States in 8 and 4 bits leave the embedding's in 32 bits. Beside bfloat16
+  weights gradients and moments are float32. sltrain, low_rank and relora are
+  AdamW's. swan and sinkgd are second-hand.
 - zeroth_order has eps = 0.001, one direction, and no clipping. Beside plain
   SGD (no state) it has AdamW.
 
@@ -42,15 +44,16 @@ What it does not show. The loss of a model of 0.13M parameters does not say
 which method loses least at 60M, let alone at 7B: ranks of 16, blocks of 256
 entries in rows of 64, two layers to choose from, and roundings all act
 otherwise there. The bytes are of one model, batch, precision and device; with
-more parameters per token, state and gradients weigh more and activations less.
-A rate was tuned, in steps of a factor 2; ranks, intervals, densities and betas
+fewer tokens per parameter state and gradients weigh more, activations less. A
+rate was tuned, in steps of a factor 2; ranks, intervals, densities and betas
 were not, so that a row that needs them set well is shown at less than its best.
-Steps are equal, and time is not: a step of zeroth_order has two forward passes
-and one of AdamW costs about three, but after 200 steps it has hardly begun, in
-papers it has tens of thousands, from trained weights. badam, lisa and relora
-are made for fine-tuning, or for runs that are much longer. A time on two cores
-says nothing of an H200. `model.remat` saves activations under every row and
-leaves its loss as it is, so it is no row.
+Steps are equal, and zeroth_order has hardly begun after 200: papers give it
+tens of thousands, from trained weights, though its step has two forward passes
+where AdamW's costs about three. badam, lisa and relora are made for
+fine-tuning or for much longer runs. A time on two cores says nothing of an
+H200. With 26 comparisons five seeds decide what differs by some three standard
+deviations, and no less: "not distinguishable" is not "as good". `model.remat`
+saves activations under every row and leaves its loss as it is, so it is no row.
 
 `:debug` runs a few steps of two seeds, to see that all of it works.
 """

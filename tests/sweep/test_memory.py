@@ -98,7 +98,7 @@ def test_the_large_rows_have_sltrains_official_numbers():
 def test_rows_without_a_state_have_none(label):
   """But for counts: of steps, and of draws."""
   config = SMALL[label]
-  recipe, initialize = program.recipe_and_initialize(config)
+  _, initialize = program.recipe_and_initialize(config)
   hyper = build.hyper(config)
   batch = build.dataset(config).train_batch(0, 0, 1)
   made = jax.eval_shape(initialize, hyper, batch)
