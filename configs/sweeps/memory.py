@@ -2,8 +2,8 @@
 
 Claim: none of ours; every lean method of the library under one tuning budget.
 Command: normjax sweep configs/sweeps/memory.py
-Time: about 45 minutes on two cores, 810 runs at most, if each takes the 7 s that
-it takes in the quick start; not measured. `--dry_run` says what runs.
+Time: about 45 minutes on two cores, 810 runs at most, if each takes the 7 s of
+a run of the quick start; not measured. `--dry_run` says what runs.
 
 Two numbers per row. The loss is that of the small decoder of configs/default.py
 (0.13M parameters, 200 steps of 16 x 64 bytes of Shakespeare, the same tokens
