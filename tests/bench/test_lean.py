@@ -5,7 +5,7 @@ import json
 import pytest
 
 from normjax import cli
-from normjax.bench import contest, lean
+from normjax.bench import contest, lean, lean_parts
 
 TINY = ["bench", "lean", "--tiny", "--repeats=1", "--budget_s=1"]
 
@@ -28,9 +28,11 @@ def test_a_sum_is_of_the_same_round():
     for name, rounds in seconds.items()
   }
   rows = [
-    lean.Comparison("forward pass", {}),
-    lean.Comparison("zeroth order", {"forward pass": 2.1, "draw of z": 3}, 1.0),
-    lean.Comparison("zeroth order", {"forward pass": 1}, 2.3),
+    lean_parts.Comparison("forward pass", {}),
+    lean_parts.Comparison(
+      "zeroth order", {"forward pass": 2.1, "draw of z": 3}, 1.0
+    ),
+    lean_parts.Comparison("zeroth order", {"forward pass": 1}, 2.3),
   ]
   alone, of_sum, of_pass = lean.results(rows, made, seconds)
   assert "ratio" not in alone
@@ -53,7 +55,7 @@ def test_a_sum_is_of_the_same_round():
 def test_bars_are_as_stated():
   bars = {
     (name, each.name, each.told()): each.bar
-    for name, part in lean.PARTS.items()
+    for name, part in lean_parts.PARTS.items()
     for each in part.comparisons
     if each.bar is not None
   }
@@ -66,14 +68,14 @@ def test_bars_are_as_stated():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", lean.PARTS)
+@pytest.mark.parametrize("part", lean_parts.PARTS)
 def test_every_part_is_measured(part, tmp_path, capsys):
   code = cli.main([*TINY, f"--parts={part}", f"--out={tmp_path}"])
   assert code == 0, capsys.readouterr().err
   record = json.loads((tmp_path / "lean.json").read_text())
   found = record["results"]
   assert [each["name"] for each in found] == [
-    each.name for each in lean.PARTS[part].comparisons
+    each.name for each in lean_parts.PARTS[part].comparisons
   ]
   assert all(each["step_s"] > 0 and each["held_bytes"] > 0 for each in found)
   assert all(each["ratio"] > 0 for each in found if "beside" in each)
