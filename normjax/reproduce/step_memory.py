@@ -64,19 +64,21 @@ ADAM, ADAM_8BIT, GALORE, SLTRAIN = METHODS = (
 OFFICIAL_POSITION_BYTES = 8
 
 
-def adam(learning_rate: Any) -> optax.GradientTransformation:
+def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
   """Adam with moments of 16 bits."""
   dtypes = {"mu_dtype": jnp.bfloat16, "nu_dtype": jnp.bfloat16}
   return optim.adamw(learning_rate, weight_decay=0.0, **dtypes)
 
 
-def adam_8bit(learning_rate: Any) -> optax.GradientTransformation:
+def adam_8bit(
+  learning_rate: optax.ScalarOrSchedule,
+) -> optax.GradientTransformation:
   """Adam with moments of 8 bits, where bitsandbytes has them."""
   return optim.adam_8bit(learning_rate, block_layout="flat", keep=None)
 
 
 def galore_8bit(
-  learning_rate: Any, rank: int = 128
+  learning_rate: optax.ScalarOrSchedule, rank: int = 128
 ) -> optax.GradientTransformation:
   """GaLore with moments of 8 bits, and that Adam elsewhere."""
   return optim.galore(
