@@ -4,7 +4,7 @@ Claim: LLaMA whose matrices are low-rank plus 3% random fixed entries trains
 nearly as well as with full matrices, and better than with low-rank ones alone
 (arXiv:2406.02214, abstract; the perplexities of its tables could not be read).
 Command: normjax reproduce sltrain_order --scale=proxy
-Time: about 7 minutes on two idle cores, an estimate; 29 beside other work.
+Time: 29 minutes on two cores that other work kept busy.
 
 Two blocks of width 64 on bytes of Shakespeare, 200 steps of 8 x 64, five seeds.
 As in the official scripts the rank is a quarter of the width, 3% of the entries
