@@ -3,6 +3,7 @@
 import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
@@ -18,6 +19,8 @@ from normjax.optim import (
   safe,
   transformers_adam,
 )
+from normjax.optim.held import Coding
+from normjax.optim.quantize_state import NON_NEGATIVE, coding, quantize_state
 from normjax.types import Array, PyTree
 
 __all__ = ["galore", "scale_by_galore"]
@@ -29,7 +32,8 @@ class GaLoreState(NamedTuple):
   # Updates so far, shape=(), int32.
   count: ArrayLike  # pyright: ignore[reportIncompatibleMethodOverride]
   mu: PyTree  # (n, inputs, outputs), the smaller reduced to r, in mu_dtype.
-  nu: PyTree  # The same of g^2, in nu_dtype.
+  # The same of g^2, in nu_dtype; with bits=8 both are a `Quantized` of trees.
+  nu: PyTree
   basis: PyTree  # (n, r, k) with k the smaller side, in mu_dtype.
 
 
@@ -45,6 +49,7 @@ def scale_by_galore(
   scale: float | Array = 0.25,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
+  bits: int = 32,
   dims: dims_lib.DimsSpec = None,
 ) -> optax.GradientTransformationExtraArgs:
   """GaLore's direction of every matrix; other leaves pass unchanged.
@@ -61,6 +66,7 @@ def scale_by_galore(
     update_proj_gap=update_proj_gap,
     scale=scale,
   )
+  held = _held(method, bits)
 
   def init(params):
     groups.check_leaves(method, params)
@@ -68,6 +74,9 @@ def scale_by_galore(
     mu, nu, basis = low_rank.zeros(
       params, entries, rank=rank, mu_dtype=mu_dtype, nu_dtype=nu_dtype
     )
+    if held is not None:  # Of moments as they are: their leaf is not W's.
+      wide = jax.tree.map(safe.promote, {"mu": mu, "nu": nu})
+      mu, nu = held.init(wide, wide["mu"]).values()
     return GaLoreState(jnp.zeros((), jnp.int32), mu, nu, basis)
 
   def update_matrix(g, m, v, basis, count):
@@ -92,15 +101,39 @@ def scale_by_galore(
       ]
       return *zip(*rows, strict=True), basis
 
-    updates, fields = projection.step_matrices(
+    stored = {"mu": state.mu, "nu": state.nu}
+    mu, nu = (stored if held is None else held.widen(stored)).values()
+    updates, (mu, nu, basis) = projection.step_matrices(
       step,
       updates,
-      (state.mu, state.nu, state.basis),
+      (mu, nu, state.basis),
       projection.chosen(dims, updates),
     )
-    return updates, GaLoreState(count, *fields)
+    if held is not None:
+      mu, nu = held.narrow({"mu": mu, "nu": nu}, stored).values()
+    return updates, GaLoreState(count, mu, nu, basis)
 
   return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _held(method: str, bits: int) -> Coding | None:
+  """How moments are held; None: as arrays."""
+  validate.choice(method, "bits", bits, (32, 8))
+  if bits == 32:
+    return None
+  return coding(
+    method,
+    bits=bits,
+    block_size=None,
+    min_size=None,
+    block_layout="rows",
+    keep=None,
+    signed_code=None,
+    unsigned_code=None,
+    signed_rounding="nearest",
+    unsigned_rounding="nearest",
+    non_negative=NON_NEGATIVE,
+  )
 
 
 @validate.options
@@ -117,6 +150,7 @@ def galore(
   mask: Any = "default",
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
+  bits: int = 32,
   dims: dims_lib.DimsSpec = None,
   fallback: optax.GradientTransformation | None = None,
   fallback_learning_rate: optax.ScalarOrSchedule | None = None,
@@ -159,6 +193,11 @@ def galore(
       a tree of booleans, or a function from params to one.
     mu_dtype: of the stored first moment and P; None takes the parameter's.
     nu_dtype: of the stored second moment; None takes float32 at least.
+    bits: 32, or 8: moments are held as `adam_8bit` holds them, by blocks of 256
+      along the last axis of the projected ones, and P stays in `mu_dtype`; the
+      fallback's moments are `quantize_state`'s. Without effect on a `fallback`
+      of yours. As in the official `GaLoreAdamW8bit`, but for its flat blocks
+      and eps, which is bitsandbytes' there.
     dims: the matrices: a tree of `MatrixDims` and None, or a function from
       params to one; None for `default_dims`.
     fallback: moves the leaves without dims; None for Adam, as follows.
@@ -200,7 +239,13 @@ def galore(
     scale=scale,
     mu_dtype=mu_dtype,
     nu_dtype=nu_dtype,
+    bits=bits,
   )
+
+  def adam_8bit(*args, **dtypes):
+    adam = transformers_adam.scale_by_adam(*args, **dtypes)
+    return quantize_state(adam)
+
   return transformers_adam.optimizer(
     "galore",
     direction,
@@ -208,6 +253,7 @@ def galore(
     b1,
     b2,
     eps,
+    adam=transformers_adam.scale_by_adam if bits == 32 else adam_8bit,
     weight_decay=weight_decay,
     mask=mask,
     dims=dims,

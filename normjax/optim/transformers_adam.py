@@ -94,9 +94,12 @@ def optimizer(
   eps: float | Array,
   *,
   fallback: routed.Fallback,
+  adam: Callable[..., optax.GradientTransformation] = scale_by_adam,
   **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
   """`routed.optimizer` with this file's Adam, and its decay, for the rest.
+
+  `adam` takes the Adam's place, as where its moments are held in few bits.
 
   Each option of the fallback that is None is the matrices'.
   """
@@ -105,7 +108,7 @@ def optimizer(
     direction,
     learning_rate,
     fallback=fallback.filled(b1=b1, b2=b2, eps=eps),
-    adam=scale_by_adam,
+    adam=adam,
     descend=compose.descend_then_decay,
     **options,
   )
