@@ -106,6 +106,28 @@ def draw_support(key: Array, inputs: int, outputs: int, count: int) -> Array:
   return jnp.sort(drawn.astype(jnp.int32))
 
 
+def spectral_start(
+  w_io: Array, rank: int, scale: float, a_ir: Array
+) -> tuple[Array, Array]:
+  """A and B whose product is the nearest matrix of that rank to a dense start.
+
+      W = U diag(s) V^T,  A = U_r diag(t),  B = diag(t) V_r^T,
+      t = sqrt(s_r / scale)
+
+  Where w = 0, A is `a_ir` and B = 0: of two zeros no gradient moves either.
+
+  Args:
+    w_io: the start of a dense kernel, (i, o) float32.
+    rank: r.
+    scale: alpha / r.
+    a_ir: of a matrix that starts at zero.
+  """
+  u, s, vt = jnp.linalg.svd(w_io, full_matrices=False)
+  root_r = jnp.sqrt(s[:rank] / scale)
+  a, b_ro = u[:, :rank] * root_r, root_r[:, None] * vt[:rank]
+  return jnp.where(s[0] > 0, a, a_ir), jnp.where(s[0] > 0, b_ro, 0.0)
+
+
 class SparseLowRank(nnx.Module):
   """y = x ((alpha / r) A B + S) + bias, S on a fixed random support."""
 
@@ -124,10 +146,13 @@ class SparseLowRank(nnx.Module):
     density: float,
     alpha: float,
     use_bias: bool,
+    kernel_init: nnx.Initializer,
     dtype: jnp.dtype,
     rngs: nnx.Rngs,
   ):
     """Draws A and S uniformly within 1/sqrt(inputs); B starts at zero.
+
+    Without S, A and B start as `spectral_start` says.
 
     Args:
       inputs: sizes of the axes that it reads.
@@ -136,6 +161,7 @@ class SparseLowRank(nnx.Module):
       density: share of the entries that S has; 0: the product alone.
       alpha: over r it multiplies the product.
       use_bias: of U(-1/sqrt(outputs), 1/sqrt(outputs)) at first.
+      kernel_init: asked only without S; the matrix is (inputs, outputs) to it.
       dtype: of the computation; parameters are float32.
       rngs: stream "params"; as many keys as a dense layer takes, so that what
         else a model draws does not depend on how its matrices are held.
@@ -155,13 +181,19 @@ class SparseLowRank(nnx.Module):
         f"an entry or more of a matrix ({size_in}, {size_out}), or a rank >= 1",
       )
     self.scale, self.dtype = (alpha / rank if rank else 0.0), dtype
-    keys = jax.random.split(rngs.params(), 3)
+    key = rngs.params()
+    keys = jax.random.split(key, 3)
 
     def uniform(key: Array, *shape: int) -> nnx.Param:
       return nnx.Param(base.uniform(key, shape, size_in))
 
     self.lora_a = uniform(keys[0], size_in, rank) if rank else None
     self.lora_b = nnx.Param(jnp.zeros((rank, size_out))) if rank else None
+    if not count:
+      w_io = kernel_init(key, (size_in, size_out), jnp.float32)
+      a_ir, b_ro = spectral_start(w_io, rank, self.scale, self.lora_a[...])
+      self.lora_a.set_value(a_ir)
+      self.lora_b.set_value(b_ro)
     self.sparse_values = uniform(keys[1], count) if count else None
     self.support = (
       base.Untrained(draw_support(keys[2], size_in, size_out, count))
@@ -205,9 +237,9 @@ def sltrain(
   """W = (alpha / r) A B + S, S on a random support that stays.
 
   At first W = S: A is drawn, B is 0. The kernel's start of a placement or of
-  `model.init` is not asked. Where a matrix has more than 1/32 of its entries,
-  int32 positions take more bytes than a mask would. The defaults are the
-  official ones for LLaMA of 60M.
+  `model.init` is not asked. Without S the start is that of `low_rank`. Where a
+  matrix has more than 1/32 of its entries, int32 positions take more bytes than
+  a mask would. The defaults are the official ones for LLaMA of 60M.
 
   A weight decay is one of A, B and S, not of W. A matrix method takes A and B
   each for a matrix; S goes to its fallback.
@@ -226,7 +258,6 @@ def sltrain(
   validate.number("linear sltrain", "alpha", alpha, above=0.0)
 
   def make(inputs, outputs, *, use_bias, kernel_init, dtype, rngs):
-    del kernel_init
     return SparseLowRank(
       inputs,
       outputs,
@@ -234,6 +265,7 @@ def sltrain(
       density=density,
       alpha=alpha,
       use_bias=use_bias,
+      kernel_init=kernel_init,
       dtype=dtype,
       rngs=rngs,
     )
@@ -246,7 +278,11 @@ def sltrain(
 def low_rank(rank: int = 128, alpha: float = 32.0) -> base.Linear:
   """W = (alpha / r) A B and nothing else: the baseline of these papers.
 
-  It starts as in `sltrain`, hence at W = 0.
+  The product starts nearest to what a dense matrix would start at: the spectral
+  start of Khodak et al. 2021, arXiv:2105.01029, from which Kamalakara et al.
+  2022, arXiv:2209.13569, train such matrices (both second-hand). With B = 0, as
+  in `sltrain`, all matrices of a block would be 0, and no gradient would move
+  any of them.
 
   Args:
     rank: r.

@@ -140,6 +140,65 @@ def test_sltrain_starts_as_the_paper_says():
   np.testing.assert_allclose(deviation, np.sqrt(0.03 / 3), rtol=0.03)
 
 
+@pytest.mark.parametrize(
+  "spec", ["low_rank(rank=3, alpha=6.0)", "sltrain(rank=3, density=0, alpha=6)"]
+)
+def test_a_product_starts_nearest_to_the_dense_matrix(spec):
+  dense = layer_of("dense").kernel[...]
+  u, s, vt = np.linalg.svd(np.asarray(dense, np.float64), full_matrices=False)
+  nearest = (u[:, :3] * s[:3]) @ vt[:3]
+  layer = layer_of(spec)
+  # Products of 3, of factors that float32's singular vectors give.
+  np.testing.assert_allclose(layer.matrix(), nearest, atol=32 * s[0] * 2**-24)
+  # The factors share the size.
+  np.testing.assert_allclose(
+    jnp.linalg.norm(layer.lora_a[...], axis=0),
+    jnp.linalg.norm(layer.lora_b[...], axis=1),
+    rtol=1e-5,
+  )
+
+
+@pytest.mark.parametrize("spec", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("kernel_init", ["normal", "zeros"])
+def test_no_matrix_starts_where_no_gradient_moves_it(spec, kernel_init):
+  """Two in a row, as value and out, gate and down: each must move in time."""
+  init = {
+    "normal": nnx.initializers.normal(0.1),
+    "zeros": nnx.initializers.zeros,
+  }
+  rngs = nnx.Rngs(0)
+  first, second = (
+    linear.resolve(spec).make(
+      inputs,
+      outputs,
+      use_bias=False,
+      kernel_init=start,
+      dtype=jnp.float32,
+      rngs=rngs,
+    )
+    for inputs, outputs, start in (
+      (7, 6, init["normal"]),
+      (6, 5, init[kernel_init]),
+    )
+  )
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 7)), jnp.float32)
+  graph, params, rest = nnx.split((first, second), nnx.Param, ...)
+  at_first = params
+
+  @jax.jit
+  def gradients(params):
+    def loss(params):
+      one, two = nnx.merge(graph, params, rest)
+      return jnp.mean((two(jnp.tanh(one(x))) - 1.0) ** 2)
+
+    return jax.grad(loss)(params)
+
+  for _ in range(4):
+    params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradients(params))
+  moved = jax.tree.map(lambda a, b: bool((a != b).any()), at_first, params)
+  assert all(jax.tree.leaves(moved))
+
+
 def test_supports_are_of_the_seed_and_of_the_layer():
   one, same, other = (
     np.asarray(layer_of(WAYS["sltrain"], 40, 30, seed).support[...])
