@@ -12,6 +12,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kernels_pallas.aot import blockwise, hlo, ptxas, targets
 
+# Optimizing takes two fifths of the time that a training step for an H200 does.
+_HASTY = {"xla_backend_optimization_level": 0}
 # What XLA says where it finds no assembler, or no library of device functions.
 _WITHOUT_NVIDIAS_TOOLS = ("libdevice", "PTX compilation provider")
 
@@ -34,6 +36,12 @@ class Compiled:
     spilled_bytes: stored for want of registers, summed over those kernels.
     launches: the kernels by name, those of the most bytes first.
     text: the optimized program.
+    argument_bytes: of what it is given; arguments that it does not read are
+      left out, and those of a TPU are padded to tiles.
+    output_bytes: of what it returns.
+    alias_bytes: of the results that are in the memory of arguments.
+    moved_bytes: as `bytes`, the least and the most, since of a conditional one
+      branch runs: the one that moves the least, and the most.
   """
 
   bytes: int
@@ -43,6 +51,16 @@ class Compiled:
   spilled_bytes: int
   launches: tuple[hlo.Kernel, ...] = dataclasses.field(repr=False)
   text: str = dataclasses.field(repr=False)
+  argument_bytes: int = 0
+  output_bytes: int = 0
+  alias_bytes: int = 0
+  moved_bytes: tuple[int, int] = (0, 0)
+
+  @property
+  def peak_bytes(self) -> int:
+    """Of memory: arguments, results that are in none of them, temporaries."""
+    fresh_bytes = self.output_bytes - self.alias_bytes
+    return self.argument_bytes + fresh_bytes + self.temporary_bytes
 
 
 def compile(
@@ -51,6 +69,7 @@ def compile(
   target: str,
   devices: int = 1,
   donate: int | Sequence[int] = (),
+  machine_code: bool = True,
 ) -> Compiled:
   """Compiles `jax.jit(function)(*shapes)` for a chip that need not be here.
 
@@ -62,6 +81,8 @@ def compile(
     devices: of the program. Shardings of more than one are of a mesh of
       `described(target, devices)`.
     donate: positions of arguments that the results may overwrite.
+    machine_code: whether that is optimized as well. A program's bytes are
+      settled before; registers and spills are not.
 
   Returns:
     What the program moves and needs, per device.
@@ -86,15 +107,12 @@ def compile(
   with contextlib.ExitStack() as stack:
     stack.enter_context(_as_users_compile())
     reports = stack.enter_context(ptxas.reported()) if on_gpu else []
-    program = _program(lowered, target)
+    program = _program(lowered, target, None if machine_code else _HASTY)
   text, memory = program.as_text(), program.memory_analysis()
   if text is None or memory is None:
     raise RuntimeError(f"the compiler for {target} says nothing of programs.")
-  launches = hlo.kernels(
-    text,
-    tiled=not on_gpu,
-    moved=None if on_gpu else blockwise.moved(traced.jaxpr.jaxpr),
-  )
+  calls = None if on_gpu else blockwise.moved(traced.jaxpr.jaxpr)
+  launches = hlo.kernels(text, tiled=not on_gpu, moved=calls)
   return Compiled(
     bytes=sum(kernel.bytes * kernel.times for kernel in launches),
     kernels=sum(kernel.times for kernel in launches),
@@ -103,13 +121,17 @@ def compile(
     spilled_bytes=sum(report.spilled_bytes for report in reports),
     launches=launches,
     text=text,
+    argument_bytes=memory.argument_size_in_bytes,
+    output_bytes=memory.output_size_in_bytes,
+    alias_bytes=memory.alias_size_in_bytes,
+    moved_bytes=hlo.moved_bytes(text, tiled=not on_gpu, moved=calls),
   )
 
 
-def _program(lowered: Any, target: str) -> Any:
+def _program(lowered: Any, target: str, options: dict[str, Any] | None) -> Any:
   """Compiled; what NVIDIA's toolkit lacks is said as what to install."""
   try:
-    return lowered.compile()
+    return lowered.compile(options)
   except RuntimeError as error:
     text = str(error)
     if not any(words in text for words in _WITHOUT_NVIDIAS_TOOLS):
