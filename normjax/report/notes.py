@@ -123,7 +123,19 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
   notes.append(TIMES)
   if any(row.mfu is not None for row in rows):
     notes.append(SPEED)
+  if sweep.costs is not None and sweep.costs.methods:
+    notes.append(_of_costs(sweep))
   return notes
+
+
+def _of_costs(sweep: SweepRecord) -> str:
+  costs = sweep.costs
+  return (
+    f"{costs.model}: peak, {costs.target}: the most memory that a training step"
+    " takes, as the compiler says; it was compiled and not run. Weights and"
+    " states, 16 bits: of the same model as papers count, every number of more"
+    " in 16 bits, without gradients and activations."
+  )
 
 
 def _notes_on_spread(

@@ -73,6 +73,7 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
     Column("compile_s", "compile s"),
     Column("optimizer_state_bytes", "optimizer state"),
     Column("num_params", "params"),
+    *_cost_columns(sweep),
   ]
   decimals = decimals_of([row.interval for row in rows])
   names = short_names(sweep.tuned_keys)
@@ -92,6 +93,7 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
       )
       for name, found in row.reached.items()
     }
+    | _cost_cells(sweep, row.label)
     for row in rows
   ]
   return Table(
@@ -113,6 +115,26 @@ def _speed_columns(rows: Sequence[stats.Row]) -> list[Column]:
     Column("mfu", "MFU"),
     Column("peak_device_bytes", "peak memory"),
   ]
+
+
+def _cost_columns(sweep: SweepRecord) -> list[Column]:
+  """Where some method has a cost: the compiler's count, and the papers'."""
+  costs = sweep.costs
+  if costs is None or not costs.methods:
+    return []
+  return [
+    Column("compiled_peak_bytes", f"{costs.model}: peak, {costs.target}"),
+    Column("paper_bytes", f"{costs.model}: weights and states, 16 bits"),
+  ]
+
+
+def _cost_cells(sweep: SweepRecord, label: str) -> dict[str, Cell]:
+  cost = sweep.costs and sweep.costs.methods.get(label)
+  peak, paper = (cost.peak_bytes, cost.paper_bytes) if cost else (None, None)
+  return {
+    "compiled_peak_bytes": Cell(show_bytes(peak), peak),
+    "paper_bytes": Cell(show_bytes(paper), paper),
+  }
 
 
 def _tuned_column(sweep: SweepRecord) -> Column:
