@@ -11,12 +11,16 @@ from normjax.report import figure as fig
 
 _PT_PER_IN = 72
 # Of a digit, as a part of the size of the type; a box has a little room.
-_WIDE, _HIGH = 0.65, 1.05
+_WIDE, _HIGH = 0.68, 1.2
 # Half of a marker, as a part of the same.
 _MARKER = 0.4
 # How far a text is from its marker, likewise, the first first.
-_AWAY = (1.0, 1.6, 2.4, 3.4)
+_AWAY = (1.0, 1.6, 2.4, 3.4, 4.6)
 _FAR = 1.5  # From here on a line leads to it.
+# How often each is put where it fits the others best, and how much worse it is
+# to cover another text than to cover a marker.
+_PASSES = 3
+_OF_TEXT = 5
 # Right above comes first, as on maps.
 _DIRECTIONS = (45, 135, 315, 225, 90, 0, 180, 270, 22, 67, 157, 202, 292, 337)
 
@@ -36,11 +40,19 @@ class _Box(NamedTuple):
     return max(width, 0) * max(height, 0)
 
 
+class _Place(NamedTuple):
+  """Where a text may be: how far, its offset and what it covers, in points."""
+
+  away: float
+  offset: tuple[float, float]
+  box: _Box
+
+
 def place(ax: Axes, panel: fig.Panel, font_pt: float) -> None:
   """Writes the tags of a panel's series.
 
-  Each goes where it covers least of the markers, the intervals and the tags
-  before it.
+  Each goes where it covers least of the markers, the intervals and the other
+  tags.
 
   Args:
     ax: with its final size and limits.
@@ -50,32 +62,38 @@ def place(ax: Axes, panel: fig.Panel, font_pt: float) -> None:
   tagged = [
     each for each in getattr(panel, "series", ()) if each.tag and each.x
   ]
-  taken = [box for each in tagged for box in _covered(ax, each, font_pt)]
-  for each in tagged:
+  markers = [box for each in tagged for box in _covered(ax, each, font_pt)]
+  inside = _inside(ax)
+  chosen: dict[int, _Place] = {}
+  for n, each in [*enumerate(tagged)] * _PASSES:
     at = _points(ax, each.x[0], each.y[0])
     size = _WIDE * font_pt * len(each.tag), _HIGH * font_pt
-    away, offset, box = min(
-      _places(at, size, font_pt),
-      key=lambda found: _cost(found[2], taken, _inside(ax)),
-    )
-    taken.append(box)
+    others = [place.box for m, place in chosen.items() if m != n]
+
+    def cost(place, others=others):
+      found = _cost(place.box, markers, inside)
+      return found + _OF_TEXT * sum(place.box.shared(box) for box in others)
+
+    chosen[n] = min(_places(at, size, font_pt), key=cost)
+  for n, each in enumerate(tagged):
     line = {"arrowstyle": "-", "linewidth": 0.5, "color": fig.INK, "shrinkB": 3}
     note = ax.annotate(
       each.tag,
       (each.x[0], each.y[0]),
-      offset,
+      chosen[n].offset,
       textcoords="offset points",
+      fontsize=font_pt,
       ha="center",
       va="center",
-      arrowprops=line if away > _FAR else None,
+      arrowprops=line if chosen[n].away > _FAR else None,
     )
     note.set_in_layout(False)
 
 
 def _places(
   at: tuple[float, float], size: tuple[float, float], font_pt: float
-) -> Iterator[tuple[float, tuple[float, float], _Box]]:
-  """Distance, offset and box of all places of a text, the best first."""
+) -> Iterator[_Place]:
+  """All places of a text, the best first."""
   for away, degrees in itertools.product(_AWAY, _DIRECTIONS):
     radius, angle = away * font_pt, math.radians(degrees)
     # Long texts go further aside.
@@ -84,13 +102,13 @@ def _places(
     x, y = at[0] + offset[0], at[1] + offset[1]
     half = size[0] / 2, size[1] / 2
     box = _Box(x - half[0], y - half[1], x + half[0], y + half[1])
-    yield away, offset, box
+    yield _Place(away, offset, box)
 
 
-def _cost(box: _Box, taken: list[_Box], inside: _Box) -> float:
-  """Area that a text hides, or that is outside of the axes."""
+def _cost(box: _Box, markers: list[_Box], inside: _Box) -> float:
+  """Area of markers that a text hides, and of it outside of the axes."""
   area = (box.right - box.left) * (box.high - box.low)
-  return area - box.shared(inside) + sum(box.shared(each) for each in taken)
+  return area - box.shared(inside) + sum(box.shared(each) for each in markers)
 
 
 def _covered(ax: Axes, series: fig.Series, font_pt: float) -> Iterator[_Box]:

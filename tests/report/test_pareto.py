@@ -184,6 +184,8 @@ def test_tags_cover_nothing(layout):
   panel = figure.Lines("heap", "MB", series, "loss")
   drawn = drawing._draw(figure.Figure("a", "a", "a", (panel,), styles), layout)
   (ax,) = drawn.axes
+  for text in ax.texts:
+    text.get_window_extent()  # Puts it in its place.
   # Of the texts alone: lines may lead to them.
   boxes = [Text.get_window_extent(text) for text in ax.texts]
   assert [text.get_text() for text in ax.texts] == [s.tag for s in series]

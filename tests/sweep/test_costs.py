@@ -149,5 +149,5 @@ def test_what_a_sweep_refuses():
       [{"a": 1}, {"a": 2}],
       baseline={"a": 1},
       costs=Costs("a.json"),
-      ladder=Ladder(sizes={"1": {}, "2": {"b": 2}}, budgets=(10, 20)),
+      ladder=Ladder(sizes={"1": {"b": 1}, "2": {"b": 2}}, budgets=(10, 20)),
     )
