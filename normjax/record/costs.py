@@ -78,6 +78,17 @@ class Cost:
     return left if left >= 0 else None
 
   @property
+  def lasting_bytes(self) -> int:
+    """What no batch changes: parameters, state, gradients by definition."""
+    return (
+      self.parameters_bytes
+      + self.untrained_bytes
+      + self.optimizer_state_bytes
+      + self.other_state_bytes
+      + self.gradients_bytes
+    )
+
+  @property
   def paper_bytes(self) -> int:
     """Weights and optimizer states, as papers count; no gradients."""
     return self.paper_weights_bytes + self.paper_state_bytes

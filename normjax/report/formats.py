@@ -146,7 +146,7 @@ def _costs(sweep: SweepRecord, label: str) -> dict[str, Any]:
     return {}
   cost = sweep.costs.methods.get(label)
   names = [field.name for field in dataclasses.fields(Cost)]
-  names += ["activations_bytes", "paper_bytes"]
+  names += ["activations_bytes", "lasting_bytes", "paper_bytes"]
   return {f"compiled_{name}": getattr(cost, name, None) for name in names}
 
 

@@ -132,9 +132,10 @@ def _of_costs(sweep: SweepRecord) -> str:
   costs = sweep.costs
   return (
     f"{costs.model}: peak, {costs.target}: the most memory that a training step"
-    " takes, as the compiler says; it was compiled and not run. Weights and"
-    " states, 16 bits: of the same model as papers count, every number of more"
-    " in 16 bits, without gradients and activations."
+    " takes, as the compiler says; it was compiled and not run. Without"
+    " activations: its parameters, state and gradients, counted; no batch"
+    " changes these. Weights and states, 16 bits: as papers count, every number"
+    " of more in 16 bits, without gradients and activations."
   )
 
 

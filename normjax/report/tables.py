@@ -124,17 +124,19 @@ def _cost_columns(sweep: SweepRecord) -> list[Column]:
     return []
   return [
     Column("compiled_peak_bytes", f"{costs.model}: peak, {costs.target}"),
+    Column("lasting_bytes", f"{costs.model}: without activations"),
     Column("paper_bytes", f"{costs.model}: weights and states, 16 bits"),
   ]
 
 
 def _cost_cells(sweep: SweepRecord, label: str) -> dict[str, Cell]:
   cost = sweep.costs and sweep.costs.methods.get(label)
-  peak, paper = (cost.peak_bytes, cost.paper_bytes) if cost else (None, None)
-  return {
-    "compiled_peak_bytes": Cell(show_bytes(peak), peak),
-    "paper_bytes": Cell(show_bytes(paper), paper),
+  found = {
+    "compiled_peak_bytes": cost.peak_bytes if cost else None,
+    "lasting_bytes": cost.lasting_bytes if cost else None,
+    "paper_bytes": cost.paper_bytes if cost else None,
   }
+  return {key: Cell(show_bytes(count), count) for key, count in found.items()}
 
 
 def _tuned_column(sweep: SweepRecord) -> Column:

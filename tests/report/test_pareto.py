@@ -76,7 +76,9 @@ def measured(make_sweep):
 def test_the_front_and_what_is_beside_it(measured):
   sweep, rows = measured()
   (found,) = pareto.build(sweep, rows)
-  memory, time = found.panels
+  memory, lasting, time = found.panels
+  assert lasting.x_label == "parameters, state, gradients, MB"
+  assert {each.x[0] for each in lasting.series[1:]} == {5 * 7 / 1e6}
   assert memory.x_label == "peak of a step compiled for h200, MB"
   assert time.x_label == "training time / layer_norm+adamw"
   looks = {each.label: each.look for each in memory.series[1:]}

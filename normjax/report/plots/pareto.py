@@ -34,11 +34,23 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[Figure]:
     return []
   tags = {row.label: str(place) for place, row in enumerate(rows, start=1)}
 
-  def peak(row: stats.Row) -> float:
-    return costs.methods[row.label].peak_bytes / 1e6
-
   panels = [
-    _panel(sweep, known, tags, peak, f"memory, {costs.model}", _memory(sweep))
+    _panel(
+      sweep,
+      known,
+      tags,
+      lambda row: costs.methods[row.label].peak_bytes / 1e6,
+      f"memory, {costs.model}",
+      f"peak of a step compiled for {costs.target}, MB",
+    ),
+    _panel(
+      sweep,
+      known,
+      tags,
+      lambda row: costs.methods[row.label].lasting_bytes / 1e6,
+      f"the same without activations, {costs.model}",
+      "parameters, state, gradients, MB",
+    ),
   ]
   own = {row.label: row.train_s for row in rows}
   base_s = own.get(sweep.baseline or "")
@@ -68,10 +80,6 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[Figure]:
       {_FRONT: _STYLE, **styles(sweep)},
     )
   ]
-
-
-def _memory(sweep: SweepRecord) -> str:
-  return f"peak of a step compiled for {sweep.costs.target}, MB"
 
 
 def _panel(
@@ -155,9 +163,11 @@ def _caption(sweep: SweepRecord) -> str:
     "A marker per method: mean over seeds, with its 95% t-interval. Memory:"
     f" parameters, state, gradients, activations and workspace of a training"
     f" step of {costs.model}, as its compiler for {costs.target} says; it was"
-    " compiled and not run (1 MB is 10^6 bytes). Full markers, on the broken"
-    " line, are those that no other mean is better than in both; hollow ones"
-    " are not, or are of survivors. A place on the line is of means alone:"
+    " compiled and not run (1 MB is 10^6 bytes). Beside it what of that no"
+    " batch changes, each array counted; gradients are those that a step takes,"
+    " whether or not they are ever in memory all at once. Full markers, on the"
+    " broken line, are those that no other mean is better than in both; hollow"
+    " ones are not, or are of survivors. A place on the line is of means alone:"
     " verdicts are in the table. Not shown: the metric of"
     f" {costs.model}, which was not trained here; times on {costs.target};"
     " other sizes, batches and lengths, where states and activations weigh"
