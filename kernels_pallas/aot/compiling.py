@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
+from jax.extend import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kernels_pallas.aot import blockwise, hlo, ptxas, targets
@@ -42,6 +43,7 @@ class Compiled:
     alias_bytes: of the results that are in the memory of arguments.
     moved_bytes: as `bytes`, the least and the most, since of a conditional one
       branch runs: the one that moves the least, and the most.
+    jaxpr: the program as it was traced.
   """
 
   bytes: int
@@ -55,6 +57,7 @@ class Compiled:
   output_bytes: int = 0
   alias_bytes: int = 0
   moved_bytes: tuple[int, int] = (0, 0)
+  jaxpr: core.ClosedJaxpr | None = dataclasses.field(default=None, repr=False)
 
   @property
   def peak_bytes(self) -> int:
@@ -125,6 +128,7 @@ def compile(
     output_bytes=memory.output_size_in_bytes,
     alias_bytes=memory.alias_size_in_bytes,
     moved_bytes=hlo.moved_bytes(text, tiled=not on_gpu, moved=calls),
+    jaxpr=traced.jaxpr,
   )
 
 

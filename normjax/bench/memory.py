@@ -32,7 +32,7 @@ from normjax.record import costs as record
 from normjax.record import files, provenance
 from normjax.sweep import costs as costs_lib
 from normjax.sweep import loading, plan
-from normjax.train import block_gradients, frozen, param_dtype
+from normjax.train import block_gradients, frozen, leaf_by_leaf, param_dtype
 from normjax.train.state import State, num_params
 from normjax.train.step import Recipe
 from normjax.train.throughput import model_flops
@@ -192,9 +192,8 @@ def measure(config: configure.ConfigDict, target: str) -> dict[str, Any]:
   """
   with aot.abstract(target):
     recipe, step = compiled_steps.recipe_and_step(config)
-    state, _, hyper = step.arguments
-    gradients = differentiated(recipe, state, hyper)
-    traced = jax.make_jaxpr(step.function)(*step.arguments)
+    state, *_ = step.arguments
+    gradients = differentiated(recipe, *step.arguments)
   compiled = aot.compile(
     step.function, *step.arguments, target=target, donate=step.donated,
     machine_code=False,
@@ -221,7 +220,7 @@ def measure(config: configure.ConfigDict, target: str) -> dict[str, Any]:
     "moved_low_bytes": low,
     "moved_high_bytes": high,
     "kernels": compiled.kernels,
-    "flops": _flops(traced.jaxpr),
+    "flops": _flops(compiled.jaxpr),
     "paper_weights_bytes": paper_bytes((state.params, untrained)),
     "paper_gradients_bytes": paper_bytes(gradients),
     "paper_state_bytes": paper_bytes(state.optimizer_state),
@@ -229,18 +228,25 @@ def measure(config: configure.ConfigDict, target: str) -> dict[str, Any]:
   }
 
 
-def differentiated(recipe: Recipe, state: State, hyper: Hyper) -> PyTree:
+def differentiated(
+  recipe: Recipe, state: State, batch: PyTree, hyper: Hyper
+) -> PyTree:
   """Shapes of the gradients that a step takes; a tree without leaves: of none.
+
+  An estimate whose leaves are made when their turn comes has none of these.
 
   Args:
     recipe: of the step.
-    state: in shapes.
-    hyper: likewise.
+    state: in shapes, like the others.
+    batch: of a step.
+    hyper: the run's scalars.
   """
-  if recipe.gradient.estimate is not None:
-    return ()  # Made from forward passes, leaf by leaf.
+  estimate = recipe.gradient.estimate
 
-  def found(state, hyper):
+  def found(state, batch, hyper):
+    if estimate is not None:
+      leaves = jax.tree.leaves(estimate(recipe, state, batch, hyper).gradients)
+      return [x for x in leaves if not isinstance(x, leaf_by_leaf.Deferred)]
     trained = param_dtype.widen(frozen.select(state.params, recipe.trained))
     how = block_gradients.taken(recipe, state, hyper, trained)
 
@@ -250,12 +256,12 @@ def differentiated(recipe: Recipe, state: State, hyper: Hyper) -> PyTree:
     (gradients, _), _ = how.grad(total, trained, state.grad_stats)
     return gradients
 
-  return jax.eval_shape(found, state, hyper)
+  return jax.eval_shape(found, state, batch, hyper)
 
 
-def _flops(jaxpr: core.Jaxpr) -> float | None:
+def _flops(traced: core.ClosedJaxpr | None) -> float | None:
   try:
-    return model_flops.products(jaxpr)
+    return None if traced is None else model_flops.products(traced.jaxpr)
   except model_flops.UnknownError:
     return None
 

@@ -18,6 +18,7 @@ from normjax import sweep as space
 ROWS = {
   "adamw": {"optimizer.name": "adamw"},
   "forward only": {"train.gradient": "zeroth_order"},
+  "hybrid": {"train.gradient": "zeroth_order(first_order_layers=1)"},
   "blocks": {"optimizer.name": "badam", "train.block_gradients": True},
   "sparse": {"model.linear": "sltrain(rank=4, alpha=1.0, density=0.25)"},
   "bad": {"model.linear": "low_rank(rank=1000, alpha=1.0)"},
@@ -104,8 +105,10 @@ def test_bytes_of_each_method(sweep_file, compiled, capsys):
       )
     )  # fmt: skip
   assert (adamw["moved_low_bytes"], adamw["moved_high_bytes"]) == (40, 60)
-  # Gradients: of none, and of one of two equal blocks without the ends.
+  # Gradients: of none, of the head with its norm, and of one of two equal
+  # blocks without the ends.
   assert found["forward only"]["gradients_bytes"] == 0
+  assert found["hybrid"]["gradients_bytes"] == 4 * (256 + 1) * 16
   assert 0 < found["blocks"]["gradients_bytes"] < adamw["gradients_bytes"] / 2
   # Places of sparse entries are no parameters.
   assert found["sparse"]["untrained_bytes"] > 0
@@ -120,10 +123,10 @@ def test_a_second_call_goes_on(sweep_file, compiled):
   assert [*methods(sweep_file.parent / "bytes.json")] == ["adamw"]
   assert len(compiled) == 1
   assert cli.main(["bench", "memory", "mine.py"]) == 0
-  assert len(compiled) == 4
+  assert len(compiled) == 5
   # What failed is tried again, what is done is kept.
   assert cli.main(["bench", "memory", "mine.py"]) == 0
-  assert len(compiled) == 4
+  assert len(compiled) == 5
   # Another program is compiled anew; a rate is none.
   text = SWEEP.replace("rank=4", "rank=2").replace(
     '{"optimizer.name": "adamw"},',
@@ -131,7 +134,7 @@ def test_a_second_call_goes_on(sweep_file, compiled):
   )
   sweep_file.write_text(text)
   assert cli.main(["bench", "memory", "mine.py"]) == 0
-  assert len(compiled) == 5
+  assert len(compiled) == 6
 
 
 @pytest.mark.parametrize(
