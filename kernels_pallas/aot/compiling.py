@@ -84,8 +84,8 @@ def compile(
     devices: of the program. Shardings of more than one are of a mesh of
       `described(target, devices)`.
     donate: positions of arguments that the results may overwrite.
-    machine_code: whether that is optimized as well. A program's bytes are
-      settled before; registers and spills are not.
+    machine_code: whether that is optimized as well, on a GPU. A program's
+      bytes are settled before; registers and spills are not.
 
   Returns:
     What the program moves and needs, per device.
@@ -110,7 +110,8 @@ def compile(
   with contextlib.ExitStack() as stack:
     stack.enter_context(_as_users_compile())
     reports = stack.enter_context(ptxas.reported()) if on_gpu else []
-    program = _program(lowered, target, None if machine_code else _HASTY)
+    hasty = on_gpu and not machine_code
+    program = _program(lowered, target, _HASTY if hasty else None)
   text, memory = program.as_text(), program.memory_analysis()
   if text is None or memory is None:
     raise RuntimeError(f"the compiler for {target} says nothing of programs.")

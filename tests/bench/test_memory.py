@@ -1,5 +1,6 @@
 """`normjax bench memory`, with a compiler that is pretended; a real one."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,10 +8,11 @@ import pytest
 
 from kernels_pallas import aot
 from kernels_pallas.bench import passes
-from normjax import bench, cli, configure
+from normjax import bench, cli, configure, errors
 from normjax.bench import memory
 from normjax.record import costs
 
+COUNTS = [field.name for field in dataclasses.fields(costs.Cost)]
 SWEEP = """
 from normjax import configure
 from normjax import sweep as space
@@ -80,6 +82,7 @@ def methods(path):
   return json.loads(path.read_text())["methods"]
 
 
+@pytest.mark.slow
 def test_bytes_of_each_method(sweep_file, compiled, capsys):
   assert cli.main(["bench", "memory", "mine.py"]) == 0
   value = json.loads((sweep_file.parent / "bytes.json").read_text())
@@ -118,7 +121,14 @@ def test_bytes_of_each_method(sweep_file, compiled, capsys):
   assert "rank" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_second_call_goes_on(sweep_file, compiled):
+def test_a_second_call_goes_on(sweep_file, compiled, monkeypatch):
+  def measure(config, target):
+    if "low_rank" in configure.render(config):
+      raise errors.UserError("rank=1000 is too much")
+    compiled.append(config)
+    return dict.fromkeys(COUNTS, 1) | {"flops": None}
+
+  monkeypatch.setattr(memory, "measure", measure)
   assert cli.main(["bench", "memory", "mine.py", "--methods=adamw"]) == 0
   assert [*methods(sweep_file.parent / "bytes.json")] == ["adamw"]
   assert len(compiled) == 1
