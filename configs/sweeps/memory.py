@@ -159,7 +159,7 @@ def methods(size: Size) -> dict[str, Row]:
     "sltrain": {"model.linear": f"sltrain({factors}, density=0.03)"}
     | optimizer("adamw", 0.025),
     "low_rank": {"model.linear": f"low_rank({factors})"}
-    | optimizer("adamw", 0.02),
+    | optimizer("adamw", 0.012),
     "relora": {"model.linear": f"relora({factors}, restart_every=50)"}
     | optimizer("adamw", 0.01),
     "badam": BLOCK_GRADIENTS
@@ -222,6 +222,7 @@ def sweep(arg: str = "") -> space.Sweep | list[Row]:
       max_extensions=0 if debug else 2,
       second_pass=False,
     ),
+    costs=space.Costs("experiments/memory/llama_60m_h200.json"),
   )
 
 

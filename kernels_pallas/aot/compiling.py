@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
+from jax.extend import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kernels_pallas.aot import blockwise, hlo, ptxas, targets
@@ -40,6 +41,9 @@ class Compiled:
       left out, and those of a TPU are padded to tiles.
     output_bytes: of what it returns.
     alias_bytes: of the results that are in the memory of arguments.
+    moved_bytes: as `bytes`, the least and the most, since of a conditional one
+      branch runs: the one that moves the least, and the most.
+    jaxpr: the program as it was traced.
   """
 
   bytes: int
@@ -52,6 +56,8 @@ class Compiled:
   argument_bytes: int = 0
   output_bytes: int = 0
   alias_bytes: int = 0
+  moved_bytes: tuple[int, int] = (0, 0)
+  jaxpr: core.ClosedJaxpr | None = dataclasses.field(default=None, repr=False)
 
   @property
   def peak_bytes(self) -> int:
@@ -78,8 +84,8 @@ def compile(
     devices: of the program. Shardings of more than one are of a mesh of
       `described(target, devices)`.
     donate: positions of arguments that the results may overwrite.
-    machine_code: whether that is optimized as well. A program's bytes are
-      settled before; registers and spills are not.
+    machine_code: whether that is optimized as well, on a GPU. A program's
+      bytes are settled before; registers and spills are not.
 
   Returns:
     What the program moves and needs, per device.
@@ -104,15 +110,13 @@ def compile(
   with contextlib.ExitStack() as stack:
     stack.enter_context(_as_users_compile())
     reports = stack.enter_context(ptxas.reported()) if on_gpu else []
-    program = _program(lowered, target, None if machine_code else _HASTY)
+    hasty = on_gpu and not machine_code
+    program = _program(lowered, target, _HASTY if hasty else None)
   text, memory = program.as_text(), program.memory_analysis()
   if text is None or memory is None:
     raise RuntimeError(f"the compiler for {target} says nothing of programs.")
-  launches = hlo.kernels(
-    text,
-    tiled=not on_gpu,
-    moved=None if on_gpu else blockwise.moved(traced.jaxpr.jaxpr),
-  )
+  calls = None if on_gpu else blockwise.moved(traced.jaxpr.jaxpr)
+  launches = hlo.kernels(text, tiled=not on_gpu, moved=calls)
   return Compiled(
     bytes=sum(kernel.bytes * kernel.times for kernel in launches),
     kernels=sum(kernel.times for kernel in launches),
@@ -124,6 +128,8 @@ def compile(
     argument_bytes=memory.argument_size_in_bytes,
     output_bytes=memory.output_size_in_bytes,
     alias_bytes=memory.alias_size_in_bytes,
+    moved_bytes=hlo.moved_bytes(text, tiled=not on_gpu, moved=calls),
+    jaxpr=traced.jaxpr,
   )
 
 

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from kernels_pallas.aot import blockwise
 
@@ -94,6 +94,26 @@ def kernels(
   computations, entry = _parse(text)
   found = _Walk(computations, tiled, moved or ()).run(entry, 1)
   return tuple(sorted(found, key=lambda k: -k.bytes * k.times))
+
+
+def moved_bytes(
+  text: str,
+  *,
+  tiled: bool = False,
+  moved: Sequence[blockwise.Call] | None = None,
+) -> tuple[int, int]:
+  """Bytes that a program moves when it runs once, the least and the most.
+
+  Of each conditional one branch runs: that of the fewest bytes, or of the most.
+
+  Args:
+    text: as for `kernels`, like the others.
+    tiled: likewise.
+    moved: likewise.
+  """
+  computations, entry = _parse(text)
+  walk = _Walk(computations, tiled, moved or ())
+  return walk.total(entry, min), walk.total(entry, max)
 
 
 def _parse(text: str) -> tuple[_Program, str]:
@@ -198,10 +218,30 @@ class _Walk:
         yield self._kernel(each, types, times)
 
   def _loop(self, each: _Instruction, times: int) -> Iterator[Kernel]:
-    body = re.search(r"body=%?([\w.\-]+)", each.attributes)
-    trips = _TRIPS.search(each.attributes)
+    body, trips = _body(each)
     if body:
-      yield from self.run(body[1], times * (int(trips[1]) if trips else 1))
+      yield from self.run(body, times * trips)
+
+  def total(self, name: str, choose: Callable[[list[int]], int]) -> int:
+    """Bytes of a computation; `choose` says those of a conditional's."""
+    types: dict[str, str] = {}
+    total = 0
+    for each in self.computations[name]:
+      types[each.name] = each.type
+      if each.operation == "while":
+        body, trips = _body(each)
+        total += trips * self.total(body, choose) if body else 0
+      elif each.operation in ("call", "conditional", "async-start"):
+        called = [
+          self.total(one, choose)
+          for one in _called(each)
+          if one in self.computations
+        ]
+        is_choice = each.operation == "conditional" and called
+        total += choose(called) if is_choice else sum(called)
+      elif each.operation not in _FREE:
+        total += self._kernel(each, types, 1).bytes
+    return total
 
   def _size(self, type_: str) -> int:
     return size_bytes(type_, self.tiled)
@@ -319,6 +359,13 @@ class _Walk:
       if all(use.operation == "dynamic-update-slice" for use, _ in uses):
         return 0
     return full
+
+
+def _body(each: _Instruction) -> tuple[str, int]:
+  """That of a loop, and how often it runs; 1 where the compiler says not."""
+  body = re.search(r"body=%?([\w.\-]+)", each.attributes)
+  trips = _TRIPS.search(each.attributes)
+  return body[1] if body else "", int(trips[1]) if trips else 1
 
 
 def _called(each: _Instruction) -> list[str]:

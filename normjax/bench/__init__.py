@@ -18,8 +18,10 @@ TABLE = {
 }
 # Run by its name alone, with the flags that were given; returns an exit code.
 ALONE = {"gpu": "normjax.bench.gpu:run"}
+# Run by its name and a sweep's file, whose path it is given as well.
+OF_SWEEP = {"memory": "normjax.bench.memory:run"}
 # What runs if none is named: those that time something, in minutes.
 TIMED = tuple(name for name in TABLE if name not in ("compiled", "sweep"))
-_REGISTRY = Registry("benchmark", TABLE | ALONE)
+_REGISTRY = Registry("benchmark", TABLE | ALONE | OF_SWEEP)
 names = _REGISTRY.names
 get = _REGISTRY.get

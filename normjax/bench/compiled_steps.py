@@ -150,13 +150,20 @@ def step(config: configure.ConfigDict) -> Pass:
 
   Call it in the block of `aot.abstract`: what is traced decides.
   """
+  return recipe_and_step(config)[1]
+
+
+def recipe_and_step(
+  config: configure.ConfigDict,
+) -> tuple[train_step.Recipe, Pass]:
+  """The same, behind what it is made from."""
   recipe, initialize = program.recipe_and_initialize(config)
   batch = build.dataset(config).train_batch(0, 0, config.train.batch_size)
   shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)
   hyper = jax.eval_shape(lambda: build.hyper(config))
   state = jax.eval_shape(initialize, hyper, shapes)
   function = functools.partial(train_step.train_step, recipe)
-  return Pass("step", function, (state, shapes, hyper), (0,))
+  return recipe, Pass("step", function, (state, shapes, hyper), (0,))
 
 
 def ours(name: str, precision: str, **overrides: Any) -> Pass:

@@ -18,6 +18,10 @@ points per hour against a process per point: the quick start, twice.
 `compiled` runs nothing: it compiles norms, optimizers' updates and training
 steps for accelerators that need not be here, and counts bytes. It needs the
 extra `aot`; all of it takes an hour or more, so name what is wanted.
+
+`memory SWEEP_FILE` compiles each method of a sweep at the size that the file's
+`large()` says, for one --target, and says the bytes of its parameters, state
+and temporaries. A second call goes on where the first one stopped.
 """
 
 from absl import flags
@@ -26,6 +30,7 @@ from normjax import bench
 from normjax.commands import arguments
 
 USAGE = f"bench [{'|'.join(bench.names())}]"
+_OF_SWEEP_USAGE = f"bench {'|'.join(bench.OF_SWEEP)} SWEEP_FILE"
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -34,10 +39,11 @@ def define_flags(values: flags.FlagValues) -> None:
     (
       "methods",
       "",
-      "optim, compiled: optimizers; adapt: methods; none for all.",
+      "optim, compiled: optimizers; adapt: methods; memory: labels of the"
+      " sweep; none for all.",
     ),
     ("norms", "", "norms, compiled: which; none for all."),
-    ("target", "h200", "compiled: of h200, v5e, v6e."),
+    ("target", "h200", "compiled, memory: of h200, v5e, v6e."),
     ("subjects", "norms,optim,steps", "compiled: which of these."),
     (
       "steps",
@@ -133,7 +139,7 @@ def define_flags(values: flags.FlagValues) -> None:
     "out",
     None,
     "Folder of <benchmark>.json and .md; of gpu, of <device>.json, by default"
-    " results.",
+    " results. memory: its .json file, by default that of the sweep's costs.",
     flag_values=values,
   )
 
@@ -148,9 +154,23 @@ def run(
       name: values[name].value for name in values if values[name].present
     }
     return bench.get(arguments.one(positional, "benchmark", USAGE))(given)
+  if {*positional} & {*bench.OF_SWEEP}:
+    return _of_sweep(positional, values)
   benchmarks = [bench.get(name) for name in positional or bench.TIMED]
   from rich.console import Console
 
   for benchmark in benchmarks:
     benchmark(Console(), values.flag_values_dict())
+  return 0
+
+
+def _of_sweep(positional: list[str], values: flags.FlagValues) -> int:
+  """Runs a benchmark of a sweep's file: its name comes first."""
+  name, *rest = positional
+  if name not in bench.OF_SWEEP:
+    rest = positional
+  path = arguments.one(rest, "sweep file", _OF_SWEEP_USAGE)
+  from rich.console import Console
+
+  bench.get(name)(Console(), values.flag_values_dict(), path)
   return 0

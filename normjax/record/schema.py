@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from normjax.record import comparison, files, rungs
+from normjax.record import comparison, costs, files, rungs
 from normjax.record.comparison import DIVERGENCE
 from normjax.record.state import RunState
 
@@ -234,6 +234,8 @@ PLAN: Fields = {
   "mode": _one_of("min", "max"),
   # Of a ladder, else null; plans of earlier versions have none of these.
   "ladder": Field("a ladder or null", _or_null(rungs.fits)),
+  # Of a sweep that names a file of them.
+  "costs": Field("costs or null", _or_null(costs.fits)),
   # Plans of earlier versions have none of these four.
   "divergence": _one_of(*DIVERGENCE)._replace(required=False),
   "num_points": _COUNT,

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from normjax.report import figure as fig
+from normjax.report import tags
 from normjax.report.figure import (
   GRID,
   INK,
@@ -137,6 +138,10 @@ def _draw(figure: Figure, layout: _Layout) -> MplFigure:
     ax.set_axis_off()
   if figure.labels:
     _legend(canvas, figure, layout)
+  if any(figure.tags.values()):
+    canvas.draw_without_rendering()  # Where all is, once laid out.
+    for ax, panel in zip(all_axes, figure.panels, strict=False):
+      tags.place(ax, panel, layout.font_pt)
   for panel in figure.panels:
     if isinstance(panel, Whiskers) and panel.band:
       canvas.legend(
@@ -312,7 +317,12 @@ def _lost(
 
 
 def _points(
-  ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
+  ax: Axes,
+  panel: Lines,
+  series: Series,
+  style: Style,
+  layout: _Layout,
+  **options: Any,
 ) -> None:
   del panel
   ends = [
@@ -321,8 +331,14 @@ def _points(
   ax.errorbar(
     series.x, series.y, yerr=ends, fmt=style.marker, color=style.color,
     capsize=3 * layout.scale, markersize=6 * layout.scale,
-    linewidth=1.4 * layout.scale,
+    linewidth=1.4 * layout.scale, **options,
   )  # fmt: skip
+
+
+def _faint(
+  ax: Axes, panel: Lines, series: Series, style: Style, layout: _Layout
+) -> None:
+  _points(ax, panel, series, style, layout, alpha=0.55, markerfacecolor=PAPER)
 
 
 _PANELS = {Lines: _lines, Whiskers: _whiskers, Bars: _bars}
@@ -333,21 +349,26 @@ _LOOKS = {
   fig.DIVERGED: _diverged,
   fig.LOST: _lost,
   fig.POINTS: _points,
+  fig.FAINT: _faint,
 }
-# Looks whose methods a marker tells.
-_MARKED = {fig.TRIALS, fig.POINTS}
+# Looks whose methods a marker tells, and those that have no line beside it.
+_MARKED = {fig.TRIALS, fig.POINTS, fig.FAINT}
+_LONE = {fig.POINTS, fig.FAINT}
 
 
 def _legend(canvas: MplFigure, figure: Figure, layout: _Layout) -> None:
   """Below the axes, in as many columns as the labels leave room for."""
-  looks = {s.look for p in figure.panels for s in p.series}
+  looks: dict[str, set[str]] = {}
+  for series in figure.series:
+    looks.setdefault(series.label, set()).add(series.look)
   handles = [
     Line2D(
       [], [], color=figure.styles[label].color,
-      linestyle="" if looks == {fig.POINTS} else _dash(figure.styles[label]),
+      linestyle="" if looks[label] <= _LONE else _dash(figure.styles[label]),
       linewidth=1.8 * layout.scale,
-      marker=figure.styles[label].marker if looks & _MARKED else None,
-      markersize=4.5 * layout.scale, label=_short(label, layout),
+      marker=figure.styles[label].marker if looks[label] & _MARKED else None,
+      markersize=4.5 * layout.scale,
+      label=f"{figure.tags[label]} {_short(label, layout)}".strip(),
     )
     for label in figure.labels
   ]  # fmt: skip

@@ -119,6 +119,11 @@ def warnings(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     if run.gradient_zero_since is not None
   ]
   lines += _waited_for_data(sweep)
+  if sweep.costs is not None:
+    lines += [
+      f"no bytes of {label} in {sweep.costs.file}: {why}"
+      for label, why in sweep.costs.missing.items()
+    ]
   if sweep.baseline is not None and sweep.baseline not in {
     row.label for row in rows
   }:

@@ -39,6 +39,7 @@ CHOSEN = "chosen"  # Rings.
 DIVERGED = "diverged"  # A thin line that ends in ×.
 LOST = "lost"  # × on the panel's worse edge.
 POINTS = "points"  # Markers, with whiskers from low to high.
+FAINT = "faint"  # The same, hollow and pale.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,11 @@ class Style:
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-  """One method's line or markers, with a band or whiskers where known."""
+  """One method's line or markers, with a band or whiskers where known.
+
+  Attributes:
+    tag: beside its only marker, and before its name in the legend.
+  """
 
   label: str
   x: tuple[float, ...]
@@ -60,6 +65,7 @@ class Series:
   low: tuple[float, ...] = ()
   high: tuple[float, ...] = ()
   look: str = LINE
+  tag: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,13 +152,19 @@ class Figure:
   @property
   def labels(self) -> tuple[str, ...]:
     """Methods that have a series, in the plan's order."""
-    found = {
-      series.label
-      for panel in self.panels
-      if isinstance(panel, Lines)
-      for series in panel.series
-    }
+    found = {series.label for series in self.series}
     return tuple(label for label in self.styles if label in found)
+
+  @property
+  def series(self) -> tuple[Series, ...]:
+    """Those of all panels of lines."""
+    panels = (panel for panel in self.panels if isinstance(panel, Lines))
+    return tuple(series for panel in panels for series in panel.series)
+
+  @property
+  def tags(self) -> dict[str, str]:
+    """By label; "" of a method without one."""
+    return {series.label: series.tag for series in self.series}
 
   @functools.cached_property
   def digest(self) -> str:

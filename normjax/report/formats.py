@@ -4,6 +4,7 @@ All show the text of `tables.build`; the CSV alone holds unrounded numbers.
 """
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -17,6 +18,7 @@ from rich.table import Table as RichTable
 
 from normjax import escape
 from normjax.record.comparison import Choice
+from normjax.record.costs import Cost
 from normjax.report import stats, verdicts
 from normjax.report.load import SweepRecord
 from normjax.report.tables import Cell, Table
@@ -135,8 +137,18 @@ def records(
     for name in targets:
       reached = row.reached.get(name)
       record[f"{name}_reached"] = reached.count if reached else row.num_done
-    found.append(record)
+    found.append(record | _costs(sweep, row.label))
   return found
+
+
+def _costs(sweep: SweepRecord, label: str) -> dict[str, Any]:
+  """What a method takes at a real size; nothing of a sweep without costs."""
+  if sweep.costs is None:
+    return {}
+  cost = sweep.costs.methods.get(label)
+  names = [field.name for field in dataclasses.fields(Cost)]
+  names += ["activations_bytes", "lasting_bytes", "paper_bytes"]
+  return {f"compiled_{name}": getattr(cost, name, None) for name in names}
 
 
 def runs(sweep: SweepRecord) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from normjax import configure, errors
 from normjax.record import comparison, files, target
+from normjax.record import costs as costs_lib
 from normjax.record import rungs as rungs_lib
 from normjax.record.comparison import (
   VERDICT,
@@ -107,6 +108,7 @@ class SweepRecord:
     divergence: what a diverged final run is, see `Sweep.divergence`.
     overrides: of the base config, given on the command line; plans of earlier
       versions do not say them.
+    costs: what the methods take at a real size, if the sweep names a file.
   """
 
   directory: Path
@@ -128,6 +130,7 @@ class SweepRecord:
   divergence: str = VERDICT
   rungs: rungs_lib.Rungs | None = None
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  costs: costs_lib.Costs | None = None
 
   def baseline_of(self, label: str) -> str | None:
     """The method that a method is compared with: of a ladder, at its rung."""
@@ -218,6 +221,7 @@ def _load_sweep(directory: SweepDirectory) -> SweepRecord:
     num_seeds=plan.get("num_seeds", 0),
     divergence=plan.get("divergence", VERDICT),
     overrides=plan.get("overrides", {}),
+    costs=costs_lib.from_json(plan["costs"]) if plan.get("costs") else None,
   )
 
 

@@ -131,6 +131,8 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:
     notes.append(COMPUTE)
   if any(row.mfu is not None for row in rows):
     notes.append(SPEED)
+  if sweep.costs is not None and sweep.costs.methods:
+    notes.append(_of_costs(sweep))
   return notes
 
 
@@ -138,6 +140,17 @@ def differ_in_compute(rows: Sequence[stats.Row]) -> bool:
   """Whether some method's step takes more passes than another's."""
   known = {row.forwards_per_step for row in rows} - {None}
   return len(known) > 1
+
+
+def _of_costs(sweep: SweepRecord) -> str:
+  costs = sweep.costs
+  return (
+    f"{costs.model}: peak, {costs.target}: the most memory that a training step"
+    " takes, as the compiler says; it was compiled and not run. Without"
+    " activations: its parameters, state and gradients, counted; no batch"
+    " changes these. Weights and states, 16 bits: as papers count, every number"
+    " of more in 16 bits, without gradients and activations."
+  )
 
 
 def _notes_on_spread(

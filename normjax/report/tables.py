@@ -78,6 +78,7 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
     Column("compile_s", "compile s"),
     Column("optimizer_state_bytes", "optimizer state"),
     Column("num_params", "params"),
+    *_cost_columns(sweep),
   ]
   decimals = decimals_of([row.interval for row in rows])
   names = short_names(sweep.tuned_keys)
@@ -97,6 +98,7 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> Table:
       )
       for name, found in row.reached.items()
     }
+    | _cost_cells(sweep, row.label)
     for row in rows
   ]
   return Table(
@@ -118,6 +120,28 @@ def _speed_columns(rows: Sequence[stats.Row]) -> list[Column]:
     Column("mfu", "MFU"),
     Column("peak_device_bytes", "peak memory"),
   ]
+
+
+def _cost_columns(sweep: SweepRecord) -> list[Column]:
+  """Where some method has a cost: the compiler's count, and the papers'."""
+  costs = sweep.costs
+  if costs is None or not costs.methods:
+    return []
+  return [
+    Column("compiled_peak_bytes", f"{costs.model}: peak, {costs.target}"),
+    Column("lasting_bytes", f"{costs.model}: without activations"),
+    Column("paper_bytes", f"{costs.model}: weights and states, 16 bits"),
+  ]
+
+
+def _cost_cells(sweep: SweepRecord, label: str) -> dict[str, Cell]:
+  cost = sweep.costs and sweep.costs.methods.get(label)
+  found = {
+    "compiled_peak_bytes": cost.peak_bytes if cost else None,
+    "lasting_bytes": cost.lasting_bytes if cost else None,
+    "paper_bytes": cost.paper_bytes if cost else None,
+  }
+  return {key: Cell(show_bytes(count), count) for key, count in found.items()}
 
 
 def _tuned_column(sweep: SweepRecord) -> Column:

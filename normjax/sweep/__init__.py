@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from normjax.sweep.costs import Costs
 from normjax.sweep.ladder import Ladder
 from normjax.sweep.space import (
   chain,
@@ -36,6 +37,7 @@ from normjax.sweep.space import (
 from normjax.sweep.spec import Sweep, Tune
 
 __all__ = [
+  "Costs",
   "Ladder",
   "Sweep",
   "Tune",

@@ -9,6 +9,7 @@ from normjax import configure, errors
 from normjax.configure import ConfigDict
 from normjax.record.directory import RunRecord, SweepDirectory
 from normjax.sweep import changes, select
+from normjax.sweep import costs as costs_lib
 from normjax.sweep import plan as plan_lib
 from normjax.sweep.ledger import Ledger
 from normjax.sweep.plan import Comparison, Plan, Point
@@ -100,7 +101,8 @@ class Planner:
       overrides: that made the config; for its plan's file alone.
 
     Raises:
-      UserError: a sweep that breaks the protocol, or a choice of nothing.
+      UserError: a sweep that breaks the protocol, or a choice of nothing;
+        costs that are not there, or of another sweep.
     """
     self._file = file
     self._overrides = {
@@ -110,6 +112,9 @@ class Planner:
     self._ledger = Ledger(self._directory, sweep.metric)
     self._old: Mapping[str, Any] | None = None
     self._comparison = Comparison(sweep, config, program_key)
+    self._costs = sweep.costs and costs_lib.look_up(
+      sweep.costs, file, self._comparison.labels
+    )
     chosen = select.select(self._comparison.labels, sweep.seeds, methods, seeds)
     self._selection = dataclasses.replace(
       chosen, labels=self._comparison.with_tuned(chosen.labels)
@@ -186,6 +191,8 @@ class Planner:
       RunError: another launcher has just begun another sweep here.
     """
     said = plan_lib.to_json(plan, self._file) | {"overrides": self._overrides}
+    if self._costs is not None:
+      said["costs"] = self._costs.to_json()
     if not self._directory.write_plan(said):
       self.claim()
       self._directory.write_plan(said)

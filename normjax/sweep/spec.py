@@ -12,6 +12,7 @@ from normjax.record import target
 from normjax.record.comparison import DIVERGENCE, VERDICT, Tuning
 from normjax.sweep import checks, population
 from normjax.sweep import ladder as ladder_lib
+from normjax.sweep.costs import Costs
 from normjax.sweep.space import Overrides
 from normjax.sweep.tune_spec import Tune
 
@@ -48,6 +49,8 @@ class Sweep:
       "auto": both are timed once per program, and the faster one is kept. Off
       unless asked for, since a population rounds otherwise than its members
       alone do, and a small machine's cores are busy with one.
+    costs: a file of what the methods take at a real size, beside the metric in
+      the report, see `sweep.costs`; it decides nothing.
   """
 
   methods: Sequence[Overrides]
@@ -61,6 +64,7 @@ class Sweep:
   ladder: ladder_lib.Ladder | None = None
   divergence: str = VERDICT
   population: str | int = "off"
+  costs: Costs | None = None
 
   def __post_init__(self):
     """Checks what can be checked without a config."""
@@ -98,6 +102,7 @@ class Sweep:
       checks.labels(labels, len(methods))
       object.__setattr__(self, "labels", labels)
     checks.baseline(self.baseline)
+    self._check_costs()
     if self.ladder is not None:
       ladder_lib.check(self.ladder, self)
 
@@ -130,6 +135,17 @@ class Sweep:
         f" {sorted(self.seeds)}."
       )
     return tuple(Tuning((seeds[seed],), 0, seed) for seed in self.seeds)
+
+  def _check_costs(self) -> None:
+    if not isinstance(self.costs, Costs | None):
+      raise errors.UserError(
+        f"Sweep.costs must be a Costs or None, got {self.costs!r}."
+      )
+    if self.costs is not None and self.ladder is not None:
+      raise errors.UserError(
+        f"Sweep.costs={self.costs!r} and Sweep.ladder do not go together: costs"
+        " are of one size; allowed: one of the two."
+      )
 
   def _check_seeds(self, tuning: Tuning) -> None:
     """Raises UserError for a seed of trials that is a final one too."""

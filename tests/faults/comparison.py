@@ -236,6 +236,35 @@ FAULTS = (
     "tests/report/test_verdicts.py::test_survivors_are_tested_by_nothing",
   ),
   Fault(
+    "a front of the worst",
+    "normjax/report/plots/pareto.py",
+    "if sign * y < best or equal:",
+    "if sign * y > best or equal:",
+    "tests/report/test_pareto.py::test_better_may_be_larger",
+  ),
+  Fault(
+    "bytes of another program",
+    "normjax/sweep/costs.py",
+    'elif entry["fingerprint"] != fingerprint(config):',
+    'elif entry["fingerprint"] == "":',
+    "tests/sweep/test_costs.py::test_what_is_missing_is_named",
+  ),
+  Fault(
+    "memory that is counted twice",
+    "kernels_pallas/aot/compiling.py",
+    "fresh_bytes = self.output_bytes - self.alias_bytes",
+    "fresh_bytes = self.output_bytes",
+    "tests/bench/test_memory.py::test_bytes_of_each_method",
+  ),
+  Fault(
+    "all branches at once",
+    "kernels_pallas/aot/hlo.py",
+    "total += choose(called) if is_choice else sum(called)",
+    "total += sum(called)",
+    "tests/kernels_pallas/aot/test_hlo.py"
+    "::test_of_a_conditional_one_branch_runs",
+  ),
+  Fault(
     "divergence that ranks best",
     "normjax/report/verdicts.py",
     'worst = math.inf if sweep.mode == "min" else -math.inf',

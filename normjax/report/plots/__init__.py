@@ -15,6 +15,7 @@ from normjax.report.plots import (
   divergence,
   intervals,
   memory,
+  pareto,
   sensitivity,
 )
 
@@ -23,6 +24,7 @@ _BUILDERS = (
   intervals.build,
   curves.by_step,
   curves.by_time,
+  pareto.build,
   memory.build,
   sensitivity.build,
   depth.build,

@@ -77,6 +77,7 @@ def figure_data(figure: Figure) -> str:
     label: {
       "color": figure.styles[label].color,
       "dash": figure.styles[label].dash,
+      "tag": figure.tags[label],
     }
     for label in figure.labels
   }

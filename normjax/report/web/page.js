@@ -43,20 +43,25 @@ function nearest(values, wanted) {
   return wanted - values[low] < values[high] - wanted ? low : high;
 }
 
+// Markers that stand alone, with whiskers and a tag; the second is pale.
+const alone = (one) => one.look === "points" || one.look === "faint";
+
 // What a panel's series are to the plotting library, all on one x.
 function aligned(panel, hidden, styles) {
   const tables = [], series = [{}], bands = [];
   for (const one of panel.series) {
     const style = styles[one.label];
-    const marks = ["points", "chosen", "lost"].includes(one.look);
+    const marks = alone(one) || ["chosen", "lost"].includes(one.look);
     const ring = one.look === "chosen";
+    const hollow = ring || one.look === "faint";
     const shown = {
-      label: one.label, stroke: style.color, dash: style.dash.map((d) => 2 * d),
+      label: one.label,
+      stroke: one.look === "faint" ? style.color + "99" : style.color, dash: style.dash.map((d) => 2 * d),
       width: one.look === "diverged" ? 1 : 1.8, spanGaps: true,
       show: !hidden.has(one.label),
       points: {
         show: one.look !== "lost" && (marks || one.look === "trials"), size: ring ? 13 : 7,
-        fill: ring ? "transparent" : style.color,
+        fill: hollow ? "transparent" : style.color,
       },
     };
     if (marks) shown.paths = () => null;
@@ -115,8 +120,15 @@ function chart(box, panel, styles, hidden, logs) {
       u.ctx.lineWidth = 1.5 * devicePixelRatio;
       if (one.look === "lost") one.x.forEach((x, i) => cross(u, x, one.y[i]));
       if (one.look === "diverged") cross(u, one.x.at(-1), one.y.at(-1));
-      if (one.look !== "points" || !one.low.length) continue;
+      if (!alone(one)) continue;
       const x = u.valToPos(one.x[0], "x", true);
+      if (one.tag) {
+        u.ctx.fillStyle = ink;
+        u.ctx.font = `${11 * devicePixelRatio}px sans-serif`;
+        u.ctx.fillText(one.tag, x + 5 * devicePixelRatio,
+          u.valToPos(one.y[0], "y", true) - 5 * devicePixelRatio);
+      }
+      if (!one.low.length) continue;
       // An interval may go on beyond the axes.
       const inside = (y) => Math.min(Math.max(u.valToPos(y, "y", true),
         u.bbox.top), u.bbox.top + u.bbox.height);
@@ -150,7 +162,7 @@ function chart(box, panel, styles, hidden, logs) {
     tip.style.top = `${top + 20}px`;
   };
   // Room for markers at the edges.
-  const wide = panel.series.some((one) => one.look === "points");
+  const wide = panel.series.some(alone);
   const padded = (u, low, high) => {
     if (logs.x) return [low / 1.1, high * 1.1];
     const margin = 0.05 * (high - low || Math.abs(high) || 1);
@@ -244,7 +256,7 @@ function live(figure) {
   for (const key of ["x", "y"])
     if (every(key)) button(`log ${key}`, logs[key], (on) => { logs[key] = on; });
   for (const [label, style] of Object.entries(told.styles)) {
-    const made = button(label, true,
+    const made = button(`${style.tag} ${label}`.trim(), true,
       (on) => { if (on) hidden.delete(label); else hidden.add(label); });
     const key = document.createElement("canvas");
     [key.width, key.height, key.className] = [30, 8, "key"];

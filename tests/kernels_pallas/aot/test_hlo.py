@@ -56,6 +56,53 @@ def test_slices_loops_and_updates():
   assert next(iter(by_name)) == "add.1"
 
 
+CHOICE = """\
+HloModule jit_f, is_scheduled=true
+
+%double (p: f32[1024]) -> f32[1024] {
+  %p = f32[1024]{0} parameter(0)
+  ROOT %add.1 = f32[1024]{0} add(%p, %p)
+}
+
+%twice (p.1: f32[1024]) -> f32[1024] {
+  %p.1 = f32[1024]{0} parameter(0)
+  %add.2 = f32[1024]{0} add(%p.1, %p.1)
+  ROOT %add.3 = f32[1024]{0} add(%add.2, %add.2)
+}
+
+%body (p.2: (s32[], f32[1024])) -> (s32[], f32[1024]) {
+  %p.2 = (s32[], f32[1024]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%p.2), index=0
+  %x.1 = f32[1024]{0} get-tuple-element(%p.2), index=1
+  %y.1 = f32[1024]{0} conditional(%i, %x.1, %x.1), \
+branch_computations={%double, %twice}
+  ROOT %t = (s32[], f32[1024]{0}) tuple(%i, %y.1)
+}
+
+ENTRY %main (a: f32[1024], i: s32[]) -> f32[1024] {
+  %a = f32[1024]{0} parameter(0)
+  %n = s32[] parameter(1)
+  %s = f32[1024]{0} sine(%a)
+  %t.1 = (s32[], f32[1024]{0}) tuple(%n, %s)
+  %w = (s32[], f32[1024]{0}) while(%t.1), condition=%c, body=%body, \
+backend_config={"known_trip_count":{"n":"5"}}
+  ROOT %g = f32[1024]{0} get-tuple-element(%w), index=1
+}
+"""
+
+
+def test_of_a_conditional_one_branch_runs():
+  row = 4 * 1024
+  kernels = hlo.kernels(CHOICE)
+  every = sum(kernel.bytes * kernel.times for kernel in kernels)
+  assert every == 2 * row * (1 + 5 * (1 + 2))
+  assert hlo.moved_bytes(CHOICE) == (2 * row * (1 + 5), 2 * row * (1 + 10))
+  # Without a choice both are what the kernels move.
+  loop = hlo.kernels(LOOP)
+  moved = sum(kernel.bytes * kernel.times for kernel in loop)
+  assert hlo.moved_bytes(LOOP) == (moved, moved)
+
+
 def _fused(body, result):
   """A program that is one fusion of two arrays and an index."""
   return f"""\
