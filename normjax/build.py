@@ -47,7 +47,8 @@ def _traced(flat: Mapping[str, Any]) -> set[str]:
     own = {k[len(block) :]: v for k, v in flat.items() if k.startswith(block)}
     if own:
       found |= {block + key for key in table.traced(own.pop("name"), own)}
-  return found
+  # A schedule multiplies it at every step, whatever an own factory annotates.
+  return found | {"optimizer.learning_rate"} & flat.keys()
 
 
 def hyper(config: configure.ConfigDict) -> Hyper:

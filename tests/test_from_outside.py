@@ -2,6 +2,7 @@
 
 import re
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,10 @@ def nothing(**options):
 
 def one_argument(learning_rate):
   return learning_rate
+
+
+def of_any_rate(learning_rate: Any):
+  return optax.sgd(learning_rate)
 
 
 class Demanding(nnx.Module):
@@ -308,3 +313,14 @@ def test_a_schedule_s_option_is_checked(value, message):
     config.schedule.fraction = 0.5
   with pytest.raises(errors.ConfigError, match=r"key 'schedule\.fractoin'"):
     fields.check(config)
+
+
+def test_a_rate_is_an_argument_whatever_its_annotation():
+  """A schedule multiplies it; one that was no argument ended in a KeyError."""
+  config = configure.load("configs/default.py")
+  config.optimizer = configure.component(
+    "optimizer", f"{HERE}:of_any_rate", learning_rate=0.1
+  )
+  assert build.hyper(config)["optimizer.learning_rate"] == jnp.float32(0.1)
+  other = configure.override(config, {"optimizer.learning_rate": 0.2})
+  assert build.program_key(other) == build.program_key(config)
