@@ -7,7 +7,7 @@ below ZO-Adam, that below ZO-SGD, and that below ZO-SGD-Sign; blocks with losses
 of their own help at equal steps, and by less than half as much at equal forward
 passes.
 Command: normjax reproduce zo_gap --scale=proxy
-Time: not measured yet.
+Time: about 6 minutes of CPU time, compilation included.
 
 A perceptron of two hidden layers of 32 units, 3,600 parameters, learns the
 digits 0 to 4 in 100 steps; from there each row learns all ten, 900 steps of 64
@@ -20,9 +20,9 @@ losses are at the same weights, and the blocks move together.
 The rate of each row is tuned for each seed, by the loss of other images with
 another seed: five values a factor 3 apart. The statements were written before
 anything without gradients was run. Then the tuning of a first call had the best
-rates of three rows without gradients at the upper ends of their grids, 0.009 to
-0.027; it was stopped before any final run, and their grids are now a factor 3
-to 30 higher.
+rates of the rows without gradients at the upper ends of their grids, 0.009 to
+0.027 (ZO-SGD-Sign had not been run); it was stopped before any final run, and
+grids are now a factor 3 to 30 higher.
 """
 
 import itertools
