@@ -23,6 +23,7 @@ _MOMENTUM = 0.9
 def pretrained(
   data: str = "digits",
   quarter_turns: int = 0,
+  num_classes: int | None = None,
   num_steps: int = 300,
   batch_size: int = 64,
   learning_rate: float = 0.1,
@@ -38,6 +39,8 @@ def pretrained(
     data: a data set of images and classes, as "name" or "name(option=value)",
       of as many channels and classes as the run's.
     quarter_turns: by how many times 90 degrees its images are turned.
+    num_classes: how many of its classes are learned, from the first; images of
+      others stand in batches with weight 0. None: all.
     num_steps: updates.
     batch_size: images a step.
     learning_rate: at the first step.
@@ -49,6 +52,8 @@ def pretrained(
   """
   validate.counts("pretrained", num_steps=num_steps, batch_size=batch_size)
   validate.positive("pretrained", learning_rate=learning_rate)
+  if num_classes is not None:
+    validate.counts("pretrained", num_classes=num_classes)
   name, options = parse_call("data", data)
   dataset = data_lib.make(name, **options)
   if (dataset.reads, dataset.targets) != ("images", "classes"):
@@ -62,7 +67,11 @@ def pretrained(
   def batch(step: int) -> dict[str, Any]:
     found = dataset.train_batch(seed, step, batch_size)
     turned = jnp.rot90(found["inputs"], quarter_turns, axes=(1, 2))
-    return {**found, "inputs": turned}
+    if num_classes is None:
+      return {**found, "inputs": turned}
+    learned = found["targets"] < num_classes
+    weight = jnp.where(learned, found["weight"], 0.0)
+    return {**found, "inputs": turned, "weight": weight}
 
   def apply(
     model: Structure, variables: start.Variables

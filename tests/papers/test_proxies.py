@@ -1,13 +1,15 @@
 """Tables at proxy scale: what their statements rest on."""
 
+import jax
 import numpy as np
 import pytest
 
-from normjax import configure, papers, similarity
+from normjax import build, configure, papers, similarity
 from normjax.adapt.protocol import Examples
 from normjax.papers import targets
 from normjax.reproduce import corrupted_digits
 from normjax.similarity import heads
+from normjax.train import gradient, layer_decay, perturbed, program
 
 
 def test_computed_counts_are_those_of_the_paper():
@@ -20,28 +22,88 @@ def test_computed_counts_are_those_of_the_paper():
   assert all(cell.part == papers.MEASURE for cell in table.cells)
 
 
-@pytest.mark.parametrize("optimizer", ["AdamW", "momentum"])
-def test_optimizers_of_8_and_32_bits_differ_in_bits_alone(optimizer):
+_STATE_BITS = "configs/papers/state_bits.py"
+
+
+def _optimizers(path):
+  """The whole block of each row, by label."""
+  module = configure.load_module(path)
+  return {
+    label: dict(configure.override(configure.load(path), method).optimizer)
+    for label, method in module.METHODS.items()
+  }
+
+
+@pytest.mark.parametrize(
+  "label",
+  [
+    "AdamW, 8 bits",
+    "AdamW, FP8",
+    "AdamW, 4 bits",
+    "AdamW, 4 bits, ZIP-SR",
+    "AdamW, 4 bits, ZE-EDEN",
+    "momentum, 8 bits",
+  ],
+)
+def test_states_of_fewer_bits_differ_in_bits_alone(label):
   """Their defaults of weight decay are not the same."""
-  path = "configs/papers/state_bits.py"
-  methods = configure.load_module(path).METHODS
-  wide, narrow = (
-    dict(
-      configure.override(
-        configure.load(path), methods[f"{optimizer}, {b}"]
-      ).optimizer
-    )
-    for b in ("32 bits", "8 bits")
-  )
-  of_bits = {"name", "block_size", "block_layout", "min_size"}
+  rows = _optimizers(_STATE_BITS)
+  wide, narrow = rows[f"{label.split(',')[0]}, 32 bits"], rows[label]
+  of_bits = {"name", "block_size", "block_layout", "min_size", "keep", "seed"}
+  of_bits |= {"signed_code", "unsigned_code", "calibrated"}
+  of_bits |= {"signed_rounding", "unsigned_rounding"}
   not_there = {"nesterov", "decoupled", "mask"}
-  shared = set(wide) & set(narrow) - of_bits
+  shared = set(wide) & set(narrow) - of_bits - not_there
   assert {"learning_rate", "weight_decay"} <= shared
   assert {key: wide[key] for key in shared} == {
     key: narrow[key] for key in shared
   }
   assert set(wide) ^ set(narrow) <= of_bits | not_there
-  assert not any(wide.get(key) for key in not_there)
+  assert not any(row.get(key) for row in (wide, narrow) for key in not_there)
+
+
+def _shapes(path, label):
+  """(config, recipe, shapes of the parameters) of a row."""
+  method = configure.load_module(path).METHODS[label]
+  config = configure.override(configure.load(path), method)
+  recipe, initialize = program.recipe_and_initialize(config)
+  state = jax.eval_shape(initialize, build.hyper(config))
+  return config, recipe, state.params
+
+
+def test_states_of_4_bits_are_where_torchao_has_them():
+  """In embedding and head, too; vectors keep 32 bits."""
+  config, recipe, params = _shapes(_STATE_BITS, "AdamW, 4 bits")
+  said = layer_decay.describe_updates(config, params, recipe.roles)
+  coded = {path for path, update in said.items() if "4-bit" in update}
+  assert coded == {path for path in said if not path.endswith("scale")}
+  assert {"embedding/embedding", "head/kernel"} < coded
+
+
+_ZO_GAP = "configs/papers/zo_gap.py"
+
+
+@pytest.mark.parametrize("label", ["SGD", "ZO-SGD", "ZO-SGD-Sign", "ZO-Adam"])
+def test_forward_passes_of_a_fine_tuning_are_those_of_its_gradient(label):
+  module = configure.load_module(_ZO_GAP)
+  config, _, params = _shapes(_ZO_GAP, label)
+  per_step = gradient.of(config).num_forwards
+  assert module.passes(label) == per_step * config.train.num_steps
+  count = sum(leaf.size for leaf in jax.tree.leaves(params))
+  assert round(count, -2) == 3600  # As its head says.
+
+
+def test_rows_of_fewer_steps_have_as_many_forward_passes():
+  module = configure.load_module(_ZO_GAP)
+  _, recipe, _ = _shapes(_ZO_GAP, module.BLOCKS)
+  plan = perturbed.plan_of(recipe.roles, recipe.trained, "layers", 0)
+  assert plan.num_blocks == module.NUM_BLOCKS
+  equal = {
+    module.passes(label)
+    for label in (module.SGD_FEWER, module.BLOCKS_FEWER, module.ZO_ADAM)
+  }
+  assert equal == {module.passes(module.ZO_SGD)}
+  assert module.passes(module.BLOCKS) == 3 * module.passes(module.ZO_SGD)
 
 
 def test_normalizations_have_as_many_settings_to_choose_from():

@@ -51,10 +51,26 @@ def test_turns_are_another_data_set():
   )
 
 
+def test_classes_that_are_left_out_teach_nothing():
+  """Their own logits are lowered alone, by the images of the others."""
+  before = _network()[1]["params"]["head"]["bias"]
+  after = _moved(
+    "pretrained(num_classes=5, num_steps=1, batch_size=64)", _network()
+  )["params"]["head"]["bias"]
+  assert np.all(after[5:] < before[5:])
+  assert np.any(after[:5] > before[:5])
+  everything = _moved("pretrained(num_steps=1, batch_size=64)", _network())
+  named = _moved(
+    "pretrained(num_classes=10, num_steps=1, batch_size=64)", _network()
+  )
+  jax.tree.map(np.testing.assert_array_equal, named, everything)
+
+
 @pytest.mark.parametrize(
   ("entry", "said"),
   [
     ("pretrained(num_steps=0)", "num_steps"),
+    ("pretrained(num_classes=0)", "num_classes"),
     ("pretrained(learning_rate=-1.0)", "learning_rate"),
     (
       "pretrained(data='shakespeare')",
