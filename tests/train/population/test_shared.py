@@ -55,7 +55,9 @@ _LOOP = {"model.scan_layers": True}
 @pytest.mark.parametrize(
   ("base", "changes"),
   [
-    pytest.param(support.tiny_mlp, {"optimizer.others": "block"}, id="branches"),
+    pytest.param(
+      support.tiny_mlp, {"optimizer.others": "block"}, id="branches"
+    ),
     pytest.param(support.tiny, _LOOP, id="loop", marks=pytest.mark.slow),
   ],
 )
