@@ -152,7 +152,9 @@ def quantize(
   if rounding.calibrated:
     rounded = four_bits.take(table, index, form)
     absmax = absmax * _calibration(y, rounded, block_size)
-  return Quantized(four_bits.pack(index.reshape(x.shape), form), absmax)
+  # Where x is computed twice, it would else be kept after all, to pack it.
+  packing = form if again is None else "table"
+  return Quantized(four_bits.pack(index.reshape(x.shape), packing), absmax)
 
 
 def dequantize(

@@ -16,6 +16,9 @@ from normjax.types import Array, PyTree
 
 # A short row has too few entries to share its absmax: 1 + 4/8 bytes each.
 _LEAST_BLOCK = 8
+# A smaller leaf stays in a GPU's cache between two kernels, and more of them
+# cost more than what they do not move.
+_LEAST_AGAIN = 1 << 19
 # Of the values themselves, or of what Adam makes of them.
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -235,7 +238,7 @@ class Coding:
         leaf,
         code,
         self._rounding(leaf, code, f"{field}/{path}", moment),
-        second,
+        second if leaf.size >= _LEAST_AGAIN else None,
       )
       for (path, leaf), scale, second in zip(
         named, scales, seconds, strict=True

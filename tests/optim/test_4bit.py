@@ -227,9 +227,9 @@ def test_scales_from_moments_computed_twice_are_theirs(case):
   """The program of a GPU, run here, does what a CPU's does."""
   name, options = OF_TWO[case]
   tx = optim.make(name, learning_rate=1e-2, block_size=128, **options)
-  w, gradients = draw((32, 160), steps=3)
+  w, gradients = draw((1024, 544), steps=2)
   # One leaf is not held, and a gradient is no number.
-  params = {"mlp": {"kernel": jnp.asarray(w), "bias": jnp.ones(160)}}
+  params = {"mlp": {"kernel": jnp.asarray(w), "bias": jnp.ones(544)}}
   gradients = np.float32(gradients).copy()
   gradients[1, 3, 5] = np.nan
   state = tx.init(params)
@@ -239,13 +239,13 @@ def test_scales_from_moments_computed_twice_are_theirs(case):
       traced, shapes = jax.make_jaxpr(tx.update, return_shape=True)(
         g, state, params
       )
-    # Of gradients there is none: a clipped one would be kept.
+    # Codes, and no gradients: a clipped one would be kept.
     shielded = [
       {x.aval.dtype for x in eqn.invars if x.aval.size >= w.size // 2}
       for eqn in traced.eqns
       if eqn.primitive.name == "optimization_barrier"
     ]
-    assert shielded == [{jnp.dtype(jnp.uint8)}]
+    assert set.union(*shielded) == {jnp.dtype(jnp.uint8)}
     found = jax.tree.structure(shapes).unflatten(
       jax.jit(core.jaxpr_as_fun(traced))(*jax.tree.leaves((g, state, params)))
     )
@@ -266,7 +266,7 @@ def test_scales_from_moments_computed_twice_are_theirs(case):
 
 def test_only_a_gpu_computes_moments_twice():
   """A TPU's compiler would move more bytes, a CPU's compute more."""
-  w = jnp.ones((32, 128))
+  w = jnp.ones((1024, 512))
   tx = optim.adamw_4bit(1e-2)
   state = jax.eval_shape(tx.init, w)
 

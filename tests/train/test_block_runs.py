@@ -1,6 +1,5 @@
 """Runs whose optimizer moves some blocks at a time: resumed, side by side."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
