@@ -239,6 +239,21 @@ def lay_out(x: Array, block_layout: str) -> Array:
   return x.reshape(-1) if block_layout == "flat" or x.ndim == 0 else x
 
 
+def magnitudes(
+  x: Array, signed: bool, block_layout: str
+) -> tuple[Array, Array]:
+  """The bits of float32 entries, and those of what is stored, without signs.
+
+  Of integers a CPU finds the largest faster, and they have no NaN.
+  """
+  bits = lay_out(lax.bitcast_convert_type(x, jnp.int32), block_layout)
+  magnitude = bits & _MAGNITUDE
+  magnitude = jnp.where(magnitude < _INFINITY, magnitude, 0)
+  if not signed:
+    magnitude = jnp.where(bits < 0, 0, magnitude)
+  return bits, magnitude
+
+
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5), inline=True)
 def quantize(
   x: Array,
@@ -258,11 +273,7 @@ def quantize(
     # Else a CPU computes x anew for the scale and for the codes, which an
     # accelerator does faster than it writes x.
     x = lax.optimization_barrier(x)
-  bits = lay_out(lax.bitcast_convert_type(x, jnp.int32), block_layout)
-  magnitude = bits & _MAGNITUDE
-  magnitude = jnp.where(magnitude < _INFINITY, magnitude, 0)
-  if not signed:
-    magnitude = jnp.where(bits < 0, 0, magnitude)
+  bits, magnitude = magnitudes(x, signed, block_layout)
   absmax = largest(magnitude, block_size)
   absmax = lax.bitcast_convert_type(absmax, jnp.float32)
   scale = spread(jnp.where(absmax == 0, 1, absmax), bits.shape, block_size)

@@ -73,7 +73,7 @@ def scale_by_adam_4bit(
     )
   adam = guarded_adam(b1, b2, eps)
   if unsigned_rounding != PRECONDITIONER:
-    return hold(method, adam, held)
+    return hold(method, adam, held, elementwise=True)
 
   def correction(fresh):
     return safe.bias_correction(b2, fresh.count, jnp.float32), eps
@@ -87,7 +87,14 @@ def scale_by_adam_4bit(
 
     return jax.tree.map(direction, fresh.mu, stored.nu)
 
-  return hold(method, adam, held, correction=correction, reread=reread)
+  return hold(
+    method,
+    adam,
+    held,
+    elementwise=True,
+    correction=correction,
+    reread=reread,
+  )
 
 
 @validate.options

@@ -67,7 +67,8 @@ def adamw_fp8(
     unsigned_rounding="nearest",
     non_negative=("nu",),
   )
-  direction = hold(method, guarded_adam(b1, b2, eps), held)
+  adam = guarded_adam(b1, b2, eps)
+  direction = hold(method, adam, held, elementwise=True)
   return without_bad(method, direction, learning_rate, weight_decay, mask)
 
 

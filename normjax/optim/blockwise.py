@@ -63,6 +63,7 @@ def quantize_blockwise(
   sign_repair: bool = False,
   code: str = DYNAMIC8,
   rounding: codebooks.Rounding = codebooks.NEAREST,
+  again: Array | None = None,
 ) -> Quantized:
   """Rounds x to 8 or 4 bits, relative to the largest of its block.
 
@@ -99,6 +100,8 @@ def quantize_blockwise(
       of absmax, as in bitsandbytes' optimizers; of "dynamic8" alone.
     code: "dynamic8", or one of those above.
     rounding: of 4 bits: to the nearest, or at random.
+    again: x computed a second time, of which the scales are then found; None
+      for x itself, which "dynamic8" always takes. A GPU need not keep x.
 
   Returns:
     codes, uint8, in the shape of x, with half its last axis where there are two
@@ -124,7 +127,7 @@ def quantize_blockwise(
   form = codes.form(dispatch.target(x))
   *numbers, calibrated = rounding
 
-  def quantize(x, numbers):
+  def quantize(x, again, numbers):
     if code == DYNAMIC8:
       return codes.quantize(
         x, block_size, signed, block_layout, sign_repair, form
@@ -132,7 +135,7 @@ def quantize_blockwise(
     uniform, correction, eps = numbers
     given = codebooks.Rounding(uniform, correction, eps, calibrated)
     return codebooks.quantize(
-      x, block_size, signed, block_layout, code, given, form
+      x, block_size, signed, block_layout, code, given, form, again
     )
 
   spec = meshes.leaf_spec(x)
@@ -148,7 +151,7 @@ def quantize_blockwise(
     spec[-1] = None
   whole_blocks: Any = PartitionSpec(*spec)
   return meshes.automatic(
-    quantize, (x, numbers), like=Quantized(like, whole_blocks)
+    quantize, (x, again, numbers), like=Quantized(like, whole_blocks)
   )
 
 

@@ -21,9 +21,7 @@ from normjax.types import Array
 
 _FP8 = jnp.float8_e4m3fn
 _FP8_MAX = float(jnp.finfo(_FP8).max)  # 448
-# Of float32: all but the sign, and the first that is not finite.
-_MAGNITUDE = 0x7FFFFFFF
-_INFINITY = 0x7F800000
+_MAGNITUDE = 0x7FFFFFFF  # Of float32: all but the sign.
 
 
 def _dynamic(signed: bool) -> np.ndarray:
@@ -121,6 +119,7 @@ def quantize(
   code: str,
   rounding: Rounding = NEAREST,
   form: str = "table",
+  again: Array | None = None,
 ) -> Quantized:
   """Codes and scales; `blockwise.quantize_blockwise` says of what kind.
 
@@ -129,13 +128,12 @@ def quantize(
   x = x.astype(jnp.float32)
   if form == "table":
     x = lax.optimization_barrier(x)  # As in `kernels_pallas.codes`.
-  bits = codes.lay_out(lax.bitcast_convert_type(x, jnp.int32), block_layout)
-  # Of integers a CPU finds the largest faster, and they have no NaN.
-  magnitude = bits & _MAGNITUDE
-  magnitude = jnp.where(magnitude < _INFINITY, magnitude, 0)
-  if not signed:
-    magnitude = jnp.where(bits < 0, 0, magnitude)
-  largest = codes.largest(magnitude, block_size)
+  bits, magnitude = codes.magnitudes(x, signed, block_layout)
+  scaled = magnitude
+  if again is not None:
+    again = again.astype(jnp.float32)
+    _, scaled = codes.magnitudes(again, signed, block_layout)
+  largest = codes.largest(scaled, block_size)
   largest = lax.bitcast_convert_type(largest, jnp.float32)
   absmax = largest / _FP8_MAX if code == E4M3 else largest
   scale = jnp.where(absmax == 0, 1, absmax)
@@ -154,7 +152,9 @@ def quantize(
   if rounding.calibrated:
     rounded = four_bits.take(table, index, form)
     absmax = absmax * _calibration(y, rounded, block_size)
-  return Quantized(four_bits.pack(index.reshape(x.shape), form), absmax)
+  # Where x is computed twice, it would else be kept after all, to pack it.
+  packing = form if again is None else "table"
+  return Quantized(four_bits.pack(index.reshape(x.shape), packing), absmax)
 
 
 def dequantize(

@@ -48,7 +48,8 @@ def take(table: np.ndarray, index: Array, form: str) -> Array:
   if form == "table":
     return codes.take(table, index)
   row = [*table, *[table[-1]] * (16 - len(table))]
-  return _choose(row, [(index & (1 << n)) != 0 for n in range(_HALF)])
+  bits = [(index & (1 << n)) != 0 for n in range(_HALF)]
+  return jnp.asarray(_choose(row, bits))
 
 
 def pack(index: Array, form: str) -> Array:
@@ -57,7 +58,8 @@ def pack(index: Array, form: str) -> Array:
   Args:
     index: integers below 16, with an even last axis.
     form: "table" writes the codes one per byte before: a CPU would else find
-      each by itself, in a loop that has no vectors.
+      each by itself, in a loop that has no vectors, and a GPU find them from
+      floats that it has kept.
   """
   index = index.astype(jnp.uint8)
   if form == "table":

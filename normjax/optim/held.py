@@ -16,6 +16,9 @@ from normjax.types import Array, PyTree
 
 # A short row has too few entries to share its absmax: 1 + 4/8 bytes each.
 _LEAST_BLOCK = 8
+# A smaller leaf stays in a GPU's cache between two kernels, and more of them
+# cost more than what they do not move.
+_LEAST_AGAIN = 1 << 19
 # Of the values themselves, or of what Adam makes of them.
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -141,19 +144,37 @@ class Coding:
     )
 
   def narrow(
-    self, wide: PyTree, held: PyTree, moment: Moment | None = None
+    self,
+    wide: PyTree,
+    held: PyTree,
+    moment: Moment | None = None,
+    again: PyTree | None = None,
   ) -> PyTree:
-    """The inverse, of a new state; what `held` holds is held again."""
+    """The inverse, of a new state; what `held` holds is held again.
+
+    `again` is the new state computed a second time, as for
+    `blockwise.quantize_blockwise`.
+    """
     fields, structure = _fields(held)
+    wides, agains = (
+      structure.flatten_up_to(wide if tree is None else tree)
+      for tree in (wide, again)
+    )
     return structure.unflatten(
-      node if field is None else self._narrow(field, node, old, moment)
-      for node, (field, old) in zip(
-        structure.flatten_up_to(wide), fields, strict=True
+      node
+      if field is None
+      else self._narrow(
+        field, node, old, moment, None if again is None else second
       )
+      for node, second, (field, old) in zip(wides, agains, fields, strict=True)
     )
 
   def _store(
-    self, leaf: Array, code: Code, rounding: codebooks.Rounding
+    self,
+    leaf: Array,
+    code: Code,
+    rounding: codebooks.Rounding,
+    again: Array | None = None,
   ) -> Quantized:
     return blockwise.quantize_blockwise(
       leaf,
@@ -163,6 +184,7 @@ class Coding:
       sign_repair=self.sign_repair and code.signed,
       code=code.name,
       rounding=rounding._replace(calibrated=code.calibrated),
+      again=again,
     )
 
   def _rounding(
@@ -196,20 +218,31 @@ class Coding:
     )
 
   def _narrow(
-    self, field: str, tree: PyTree, held: Quantized, moment: Moment | None
+    self,
+    field: str,
+    tree: PyTree,
+    held: Quantized,
+    moment: Moment | None,
+    again: PyTree | None,
   ) -> Quantized:
     if _is_masked(held.absmax):
       return Quantized(tree, held.absmax)
     scales, structure = _entries(held.absmax)
     code = self.code(field)
     named = groups.leaves(tree, is_leaf=_is_masked)
+    seconds = [None] * len(named) if again is None else _entries(again)[0]
     pairs = [
       Quantized(leaf, scale)
       if _is_masked(scale)
       else self._store(
-        leaf, code, self._rounding(leaf, code, f"{field}/{path}", moment)
+        leaf,
+        code,
+        self._rounding(leaf, code, f"{field}/{path}", moment),
+        second if leaf.size >= _LEAST_AGAIN else None,
       )
-      for (path, leaf), scale in zip(named, scales, strict=True)
+      for (path, leaf), scale, second in zip(
+        named, scales, seconds, strict=True
+      )
     ]
     return _zip(structure, pairs)
 

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
+from kernels_pallas import dispatch
 from normjax import validate
 from normjax.optim import blockwise, codebooks, compose, groups, meshes, safe
 from normjax.optim.held import ROUNDINGS, Code, Coding, Moment
@@ -213,6 +215,7 @@ def hold(
   inner: optax.GradientTransformation,
   held: Coding,
   *,
+  elementwise: bool = False,
   correction: Callable[[PyTree], tuple[Any, Any]] | None = None,
   reread: Callable[[PyTree, PyTree], PyTree] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -222,6 +225,10 @@ def hold(
     method: for messages.
     inner: the transform.
     held: which leaves are held, and how.
+    elementwise: whether the inner transform makes each entry of its state of
+      that entry alone, in few operations. A GPU then does so twice, for the
+      scales and for the codes: it reads a state of few bits faster than it
+      writes and reads a wide one. A TPU's compiler would move more bytes.
     correction: from its new state to `correction` and `eps` of
       `codebooks.Rounding`; None where the rounding has none.
     reread: from its new state, and from that as it was stored, to the
@@ -229,6 +236,14 @@ def hold(
   """
   inner = optax.with_extra_args_support(inner)
   draws = held.signed.draws or held.unsigned.draws
+
+  def step(updates, state, params, **extra_args):
+    return inner.update(
+      jax.tree.map(safe.promote, updates),
+      held.widen(state),
+      None if params is None else jax.tree.map(safe.promote, params),
+      **extra_args,
+    )
 
   def init(params):
     groups.check_leaves(method, params)
@@ -239,17 +254,19 @@ def hold(
     return meshes.place(state, params)
 
   def update(updates, state, params=None, **extra_args):
-    direction, fresh = inner.update(
-      jax.tree.map(safe.promote, updates),
-      held.widen(state.inner),
-      None if params is None else jax.tree.map(safe.promote, params),
-      **extra_args,
-    )
+    direction, fresh = step(updates, state.inner, params, **extra_args)
+    again = None
+    target = dispatch.target(*jax.tree.leaves(updates))
+    if elementwise and target.platform == "gpu":
+      # Behind a barrier, or XLA makes one of the two. Not around gradients,
+      # which may be products that it would then keep.
+      behind = lax.optimization_barrier(state.inner)
+      _, again = step(updates, behind, params, **extra_args)
     moment = None
     if draws:
       moment = Moment(state.count, *(correction(fresh) if correction else ()))
       state = state._replace(count=optax.safe_increment(state.count))
-    stored = held.narrow(fresh, state.inner, moment)
+    stored = held.narrow(fresh, state.inner, moment, again)
     if reread is not None:
       direction = reread(fresh, held.widen(stored))
     return compose.cast_like(direction, updates), state._replace(inner=stored)

@@ -6,6 +6,7 @@ _BAD = {
   "switch_every": ((0, ValueError), (2.5, TypeError)),
   "order": (("sideways", ValueError),),
   "blocks": (("layers", TypeError), (("mlp",), ValueError)),
+  "stacked": (("layers", TypeError), (("mlp",), ValueError)),
   "others": (("sometimes", ValueError),),
   "num_active": ((0, ValueError), (2.5, TypeError), (9, ValueError)),
 }

@@ -1,12 +1,16 @@
 """AdamW with moments of 4 bits and FP8, beside what torchao's replay shows."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from jax.extend import core
 
+from kernels_pallas import aot
 from normjax import optim
 from normjax.optim import codebooks, draws
 from tests.optim.states_8bit import draw, quantized, tree
@@ -207,3 +211,70 @@ def test_bad_options(options, message):
 def test_calibration_is_of_4_bits():
   with pytest.raises(ValueError, match="calibrated=True: unsigned_code='e4m3'"):
     optim.adamw_4bit(0.1, unsigned_code="e4m3", calibrated=True)
+
+
+OF_TWO = {
+  "torchao": ("adamw_4bit", {}),
+  "nf4": ("adamw_4bit", {"signed_code": "nf4", "unsigned_code": "dynamic4"}),
+  "calibrated": ("adamw_4bit", ZE_EDEN),
+  "8 bits": ("adamw_4bit", {"unsigned_code": "dynamic8"}),
+  "fp8": ("adamw_fp8", {}),
+}
+
+
+@pytest.mark.parametrize("case", OF_TWO)
+def test_scales_from_moments_computed_twice_are_theirs(case):
+  """The program of a GPU, run here, does what a CPU's does."""
+  name, options = OF_TWO[case]
+  tx = optim.make(name, learning_rate=1e-2, block_size=128, **options)
+  w, gradients = draw((1024, 544), steps=2)
+  # One leaf is not held, and a gradient is no number.
+  params = {"mlp": {"kernel": jnp.asarray(w), "bias": jnp.ones(544)}}
+  gradients = np.float32(gradients).copy()
+  gradients[1, 3, 5] = np.nan
+  state = tx.init(params)
+  for g in gradients:
+    g = {"mlp": {"kernel": jnp.asarray(g), "bias": jnp.asarray(g[0])}}
+    with aot.abstract("h200"):
+      traced, shapes = jax.make_jaxpr(tx.update, return_shape=True)(
+        g, state, params
+      )
+    # Codes, and no gradients: a clipped one would be kept.
+    shielded = [
+      {x.aval.dtype for x in eqn.invars if x.aval.size >= w.size // 2}
+      for eqn in traced.eqns
+      if eqn.primitive.name == "optimization_barrier"
+    ]
+    assert set.union(*shielded) == {jnp.dtype(jnp.uint8)}
+    found = jax.tree.structure(shapes).unflatten(
+      jax.jit(core.jaxpr_as_fun(traced))(*jax.tree.leaves((g, state, params)))
+    )
+    updates, state = jax.jit(tx.update)(g, state, params)
+    # Values come from the same codes; both programs round what follows, and a
+    # fused multiplication not where another one does.
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8),
+      found[0],
+      updates,
+    )
+    for here, there in zip(*map(quantized, (state, found[1])), strict=True):
+      np.testing.assert_allclose(there.absmax, here.absmax, rtol=1e-5)
+      # What lies within a rounding of a threshold, or a bad code of 8 bits.
+      differ = np.asarray(here.codes != there.codes)
+      assert differ.mean() < 2e-3
+
+
+def test_only_a_gpu_computes_moments_twice():
+  """A TPU's compiler would move more bytes, a CPU's compute more."""
+  w = jnp.ones((1024, 512))
+  tx = optim.adamw_4bit(1e-2)
+  state = jax.eval_shape(tx.init, w)
+
+  def count(target):
+    with aot.abstract(target) if target else contextlib.nullcontext():
+      text = str(jax.make_jaxpr(tx.update)(w, state, w))
+    # Roots of v and of its correction; each moment is quantised once.
+    return text.count("sqrt"), text.count("reduce_max")
+
+  assert count("h200") == (4, 2)
+  assert count("v6e") == count(None) == (2, 2)

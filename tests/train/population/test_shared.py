@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from normjax.train import program, state
+from normjax.train import block_gradients, program, state
 from normjax.train import step as train_step
 from normjax.train.population import shared
 from normjax.train.population import together as together_lib
@@ -16,19 +16,13 @@ from tests import support
 
 
 def _traced(optimizer):
-  config = support.tiny_mlp(
-    {"optimizer.name": optimizer, "model.hidden_dim": 16}
+  return program.traced(
+    support.tiny_mlp({"optimizer.name": optimizer, "model.hidden_dim": 16})
   )
-  return program.traced(config)
 
 
-_LONG = [pytest.param(x, marks=pytest.mark.slow) for x in ("soap", "galore")]
-
-
-@pytest.mark.parametrize("optimizer", ["conda", *_LONG])
-def test_a_refresh_stays_a_conditional(optimizer):
-  """Batched counters would have the matrices factorised at every step."""
-  alone = _traced(optimizer)
+def _conditionals(alone):
+  """Of a step of a program, and of one of three members side by side."""
   batch, _, hyper = alone.abstract
   step = functools.partial(train_step.train_step, alone.recipe)
   want = shared.num_conditionals(step, alone.abstract_state, batch, hyper)
@@ -42,6 +36,42 @@ def test_a_refresh_stays_a_conditional(optimizer):
     hyper,
     jax.ShapeDtypeStruct((3,), bool),
   )
+  return want, found
+
+
+_LONG = [pytest.param(x, marks=pytest.mark.slow) for x in ("soap", "galore")]
+
+
+@pytest.mark.parametrize("optimizer", ["conda", *_LONG])
+def test_a_refresh_stays_a_conditional(optimizer):
+  """Batched counters would have the matrices factorised at every step."""
+  want, found = _conditionals(_traced(optimizer))
+  assert found == want > 0
+
+
+_LOOP = {"model.scan_layers": True}
+
+
+@pytest.mark.parametrize(
+  ("base", "changes"),
+  [
+    pytest.param(
+      support.tiny_mlp, {"optimizer.others": "block"}, id="branches"
+    ),
+    pytest.param(support.tiny, _LOOP, id="loop", marks=pytest.mark.slow),
+  ],
+)
+def test_members_take_the_gradients_of_one_choice_of_blocks(base, changes):
+  """A batched choice would have them compute those of every one."""
+  config = base(
+    {
+      "optimizer.name": "badam",
+      "model.num_layers": 2,
+      block_gradients.PATH: True,
+      **changes,
+    }
+  )
+  want, found = _conditionals(program.traced(config))
   assert found == want > 0
 
 
