@@ -295,7 +295,10 @@ def test_lora_starts_as_the_dense_model():
     ("sltrain(density=-0.1)", "density=-0.1; allowed"),
     ("sltrain(rank=65)", "rank=65; allowed: at most 64.*\\(64, 64\\)"),
     ("sltrain(rank=0, density=0.0)", "density=0.0; allowed"),
-    ("sltrain(rank=4, density=1e-9)", "density=1e-09; allowed: an entry or more"),
+    (
+      "sltrain(rank=4, density=1e-9)",
+      "density=1e-09; allowed: an entry or more",
+    ),
     ("sltrain(rank=2.5)", "rank=2.5; allowed: an int"),
     ("sltrain(alpha=0.0)", "alpha=0.0; allowed"),
     ("low_rank(rank=0)", "rank=0; allowed"),
