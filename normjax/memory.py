@@ -161,7 +161,7 @@ def _gradients(
   if recipe.gradient.estimate is not None:
     return {}
   wide = groups.leaves(param_dtype.widen(trained))
-  if not recipe.block_gradients:
+  if recipe.block_gradients == "all":
     return {path: [leaf] for path, leaf in wide}
   found = block_gradients.upcoming(
     recipe.make_optimizer(hyper),

@@ -21,6 +21,8 @@ from jax.core import Tracer
 from normjax import errors
 from normjax.registry import near_misses
 
+MAX_INT32, MAX_INT64 = (int(np.iinfo(t).max) for t in (np.int32, np.int64))
+
 
 def refuse(owner: str, name: str, value: Any, allowed: str) -> NoReturn:
   """Raises the error that says what is allowed.
@@ -165,6 +167,7 @@ def count(
   value: Any,
   least: int = 1,
   default: int | None = None,
+  most: int | None = None,
 ) -> int:
   """Checks an integer, such as one that decides on shapes.
 
@@ -176,13 +179,14 @@ def count(
     default: None where the option has none. Options of optimizers have one, so
       that `optax.inject_hyperparams`, which makes arrays of all numbers,
       defaults too, leaves them alone.
+    most: the largest value that is allowed; None: there is none.
 
   Returns:
     The value, or the default.
 
   Raises:
     WrongTypeError: not an int. An array's message says how to keep it an int.
-    UserError: an int below the least.
+    UserError: an int below the least or above the most.
   """
   if value is None and default is not None:
     return default
@@ -192,6 +196,8 @@ def count(
     refuse_type(owner, name, value, allowed)
   if value < least:
     refuse(owner, name, value, allowed)
+  if most is not None and value > most:
+    refuse(owner, name, value, f"{allowed} and <= {most}")
   return int(value)
 
 
@@ -218,22 +224,37 @@ def _refuse_array(owner: str, name: str, value: Any, allowed: str) -> None:
     )
 
 
-def traced_count(owner: str, name: str, value: Any, least: int = 1) -> None:
+def traced_count(
+  owner: str, name: str, value: Any, least: int = 1, most: int = MAX_INT32
+) -> None:
   """Checks an integer that may be a scalar array, such as a count of rounds.
+
+  Args:
+    owner: whose option it is.
+    name: the option.
+    value: an int or a scalar array of integers.
+    least: the smallest value that is allowed.
+    most: the largest. A number that meets int32 arrays, such as the count of
+      steps, must fit one.
 
   Raises:
     WrongTypeError: another type.
-    UserError: a concrete integer below the least.
+    UserError: a concrete integer out of range.
   """
   if not isinstance(value, jax.Array | np.ndarray):
-    count(owner, name, value, least)
+    count(owner, name, value, least, most=most)
     return
   if value.shape or not jnp.issubdtype(value.dtype, jnp.integer):
     refuse_type(
       owner, name, value, f"an int >= {least} or a scalar array of integers"
     )
   if not isinstance(value, Tracer):
-    count(owner, name, int(value), least)
+    count(owner, name, int(value), least, most=most)
+
+
+def seed(owner: str, value: Any) -> None:
+  """Checks the seed of what an optimizer draws, which may be traced."""
+  traced_count(owner, "seed", value, least=0, most=MAX_INT64)
 
 
 def vector(owner: str, name: str, value: Any, size: int) -> None:

@@ -28,6 +28,15 @@ from tests import support
       "mlp: width=2.5; allowed: an int >= 1.",
     ),
     (
+      lambda: validate.traced_count("badam", "switch_every", 2**31),
+      "badam: switch_every=2147483648; allowed: an int >= 1 and <= 2147483647.",
+    ),
+    (
+      lambda: validate.seed("badam", 2**63),
+      "badam: seed=9223372036854775808; allowed: an int >= 0 and <= "
+      "9223372036854775807.",
+    ),
+    (
       lambda: validate.choice("mlp", "init", "zero", ("zeros", "ones")),
       "mlp: init='zero'; allowed: 'zeros', 'ones'. Did you mean 'zeros'?",
     ),

@@ -72,7 +72,7 @@ def scale_by_apollo(
     scale=scale,
   )
   validate.choice(method, "scale_type", scale_type, _SCALE_TYPES)
-  validate.traced_count(method, "seed", seed, least=0)
+  validate.seed(method, seed)
 
   def init(params):
     groups.check_leaves(method, params)

@@ -232,7 +232,7 @@ def check(
   validate.choice(method, "order", order, ORDERS)
   validate.traced_count(method, "switch_every", switch_every)
   validate.count(method, "num_active", num_active, default=1)
-  validate.traced_count(method, "seed", seed, least=0)
+  validate.seed(method, seed)
 
 
 def chosen(

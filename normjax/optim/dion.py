@@ -83,7 +83,7 @@ def scale_by_dion(
   most = validate.count(method, "rank", rank, default=768)
   if rank_percent is not None:
     validate.share(method, "rank_percent", rank_percent, whole=100)
-  validate.traced_count(method, "seed", seed, least=0)
+  validate.seed(method, seed)
 
   def first_basis(path, w, entry):
     batch, inputs, outputs = projection.matrix_shape(w.shape, entry)

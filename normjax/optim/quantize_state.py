@@ -94,7 +94,7 @@ def coding(
   signed, unsigned = found
   block_size = validate.count(method, "block_size", block_size, default=block)
   blockwise.check(method, block_size, block_layout, signed.name, unsigned.name)
-  validate.traced_count(method, "seed", others.get("seed", 0), least=0)
+  validate.seed(method, others.get("seed", 0))
   return Coding(
     block_size,
     validate.count(method, "min_size", min_size, least=0, default=MIN_SIZE),

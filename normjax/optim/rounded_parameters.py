@@ -171,7 +171,7 @@ def rounded_parameters(
   """
   method = "rounded_parameters"
   add = validate.choose(method, "rounding", rounding, ROUNDINGS)
-  validate.traced_count(method, "seed", seed, least=0)
+  validate.seed(method, seed)
   inner = optax.with_extra_args_support(inner)
 
   def init(params):

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from normjax import build, configure, errors
+from normjax import build, configure, errors, optim
 from normjax.nn import variables as nn_variables
 from normjax.nn.linear import restarting
 from normjax.nn.linear.restarting import Restarts
 from normjax.optim import groups
-from normjax.train import average, param_dtype
+from normjax.train import average, frozen, param_dtype
 from normjax.train.state import State
 from normjax.types import Array, PyTree
 
@@ -80,7 +80,8 @@ def check(
 
   Raises:
     UserError: the optimizer holds of a factor what is not of its shape, or no
-      floats, as bases, codes and scales are; or what rounding left of it.
+      floats, as bases, codes and scales are; or what rounding left of it, or
+      parameters to evaluate with.
   """
   found = recipe.layer_restarts
   if found is None or not found.prunes:
@@ -94,6 +95,11 @@ def check(
       " reset='start'."
     )
   state = jax.eval_shape(recipe.start, shapes, build.hyper(config))
+  if _evaluates_elsewhere(state, recipe.trained):
+    raise errors.UserError(
+      f"{said}; optimizer {config.optimizer.name!r} holds parameters that it"
+      " evaluates at, and these are none. Allowed with it: reset='start'."
+    )
   params = dict(groups.leaves(state.params))
   places = _places(nn_variables.merge(recipe.graphdef, shapes))
   for path, leaf in groups.leaves(state.optimizer_state):
@@ -174,6 +180,22 @@ def _pruned(moment: Array, restarts: Restarts, key: Array) -> Array:
     return restarting.prune_magnitude(moment, restarts.prune_ratio)
   uniform = jax.random.uniform(key, moment.shape)
   return restarting.prune_random(moment, restarts.prune_ratio, uniform)
+
+
+def _evaluates_elsewhere(state: State, trained: frozen.Trained) -> bool:
+  """Whether the optimizer's state has parameters, as schedule-free ones do.
+
+  They have shapes and dtypes of moments.
+  """
+  found = []
+
+  def look(state: State) -> None:
+    params = frozen.select(state.params, trained)
+    chosen = optim.evaluation_params(state.optimizer_state, params)
+    found.append(chosen is not params)
+
+  jax.eval_shape(look, state)
+  return found[0]
 
 
 def _is_moment(leaf: Any, param: Any) -> bool:

@@ -337,9 +337,10 @@ def zeroth_order(
   """
   who = "zeroth_order"
   found = validate.choose(who, "derivative", derivative, DERIVATIVES)
-  validate.counts(
-    who, num_directions=num_directions, resample_steps=resample_steps
-  )
+  # Both meet int32 arrays: numbers of directions, and that of the step.
+  most = validate.MAX_INT32
+  validate.count(who, "num_directions", num_directions, most=most)
+  validate.count(who, "resample_steps", resample_steps, most=most)
   validate.count(who, "first_order_layers", first_order_layers, least=0)
   validate.flags(who, sign=sign, conservative=conservative)
   validate.choice(who, "blocks", blocks, BLOCKS)

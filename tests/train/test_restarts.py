@@ -197,6 +197,10 @@ PRUNED = RELORA[:-1] + ", reset='magnitude', prune_ratio=0.5)"
       "optimizer 'adamw_8bit' holds .*uint8",
     ),
     (
+      {"optimizer.name": "optax.contrib:schedule_free_sgd"},
+      "schedule_free_sgd' holds parameters.*reset='start'",
+    ),
+    (
       {"train.param_dtype": "bfloat16", "train.param_rounding": "kahan"},
       "train.param_rounding='kahan' keeps",
     ),

@@ -39,7 +39,9 @@ class Restarts:
     Args:
       owner: whose options they are, for the message.
     """
-    validate.count(owner, "restart_every", self.every)
+    # The step, an int32, is divided by it.
+    most = validate.MAX_INT32
+    validate.count(owner, "restart_every", self.every, most=most)
     validate.count(owner, "adjust_steps", self.adjust_steps, least=0)
     if self.adjust_steps >= self.every:
       allowed = f"below restart_every={self.every}"

@@ -173,12 +173,15 @@ class SparseLowRank(nnx.Module):
     size_in, size_out = math.prod(self.inputs), math.prod(self.outputs)
     base.check_rank(rank, size_in, size_out)
     count = int(density * size_in * size_out)
-    if not rank and not count:
+    # A share that rounds down to nothing would be `low_rank` under the name of
+    # `sltrain`.
+    if not count and (density or not rank):
       validate.refuse(
         "linear",
         "density",
         density,
-        f"an entry or more of a matrix ({size_in}, {size_out}), or a rank >= 1",
+        f"an entry or more of a matrix ({size_in}, {size_out}), or 0 with a"
+        " rank >= 1",
       )
     self.scale, self.dtype = (alpha / rank if rank else 0.0), dtype
     key = rngs.params()

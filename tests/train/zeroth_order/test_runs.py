@@ -93,6 +93,8 @@ MISTAKES = {
   "zeroth_order(num_directions=2.0)": "num_directions=2.0",
   "zeroth_order(sparsity=1.0)": "sparsity=1.0",
   "zeroth_order(sparsity=-0.1)": "sparsity=-0.1",
+  "zeroth_order(num_directions=2147483648)": "num_directions=.*<= 2147483647",
+  "zeroth_order(sparsity=0.5, resample_steps=2147483648)": "<= 2147483647",
   "zeroth_order(resample_steps=5)": "resample_steps=5.*without sparsity",
   "zeroth_order(blocks='layer')": "blocks='layer'.*layers",
   "zeroth_order(layer_sparsity='magnitude')": (
