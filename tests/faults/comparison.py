@@ -111,7 +111,7 @@ FAULTS = (
   Fault(
     "GPU that two workers have",
     "normjax/sweep/devices.py",
-    "first = slot % (len(self.gpus) // size) * size",
+    "first = slot % self.num_groups * size",
     "first = 0",
     "tests/sweep/test_devices.py::test_each_worker_sees_its_own",
   ),
