@@ -37,8 +37,6 @@ def run(
   from normjax.runs.run import load_run
 
   opened = load_run(directory, step=values["step"].value)
-  path = opened.save(
-    Path(positional[1]), overwrite=values["overwrite"].value
-  )
+  path = opened.save(Path(positional[1]), overwrite=values["overwrite"].value)
   print(escape.lines(f"wrote {path}, step {opened.step} of {opened.run_id}"))
   return 0

@@ -32,9 +32,9 @@ def check(
   )
   told = f": {named(said)}" if said else ""
   raise errors.RunError(
-    f"{directory.path} holds another run, {other.run_id} ({other.read().state}), than"
-    f" this one, {directory.run_id}{told}. Nothing of it was changed; give"
-    " another folder (--out), or move that one away."
+    f"{directory.path} holds another run, {other.run_id}"
+    f" ({other.read().state}), than this one, {directory.run_id}{told}. Nothing"
+    " of it was changed; give another folder (--out), or move that one away."
   )
 
 

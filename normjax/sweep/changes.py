@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from normjax import configure, errors
+from normjax import errors
 from normjax.record import comparison as record
 from normjax.record import owner, rungs, sources
 from normjax.record.directory import RUNS

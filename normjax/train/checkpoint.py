@@ -111,7 +111,9 @@ class Checkpoints:
   def _aside(self, step: int) -> str:
     """Moves a checkpoint out of the way; what was moved earlier stays."""
     plain = self._directory.with_name(f"ckpt-unreadable-{step}")
-    numbered = (plain.with_name(f"{plain.name}-{n}") for n in itertools.count(2))
+    numbered = (
+      plain.with_name(f"{plain.name}-{n}") for n in itertools.count(2)
+    )
     names = itertools.chain([plain], numbered)
     aside = next(path for path in names if not path.exists())
     (self._directory / str(step)).rename(aside)

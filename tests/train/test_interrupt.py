@@ -166,8 +166,8 @@ def test_another_run_s_directory_is_refused(straight, tmp_path, is_over):
     train.run(other, folder)
   assert _tree(folder) == before
   # The run whose it is goes on as ever, to the same result.
-  again = train.run(config, folder)
-  assert again["metrics"] == files.read_json(directory / files.RESULT)["metrics"]
+  wanted = files.read_json(directory / files.RESULT)
+  assert train.run(config, folder)["metrics"] == wanted["metrics"]
 
 
 def test_of_two_that_begin_together_one_has_the_directory(

@@ -129,8 +129,9 @@ def _addresses(place: Place) -> list[tuple[int, str]]:
       f" this machine knows: {error.strerror}."
     ) from error
   every = [(family, address[0]) for family, *_, address in found]
-  is_meant = host.startswith("localhost") or host in (address for _, address in every)
-  return [each for each in every if is_meant or not _is_loopback(each[1])]
+  if host.startswith("localhost") or host in [address for _, address in every]:
+    return every  # It is what the user means.
+  return [each for each in every if not _is_loopback(each[1])]
 
 
 def _is_loopback(address: str) -> bool:

@@ -66,7 +66,9 @@ def meet(place: Place, facts: Mapping[str, Any], timeout_s: float) -> Meeting:
     each.answer({"service": service})
   shown = f"[{address}]" if ":" in address else address
   lines = {process: each.line for process, each in came.items()}
-  return Meeting(Group(0, lines, place.num_processes), service, f"{shown}:{port}")
+  return Meeting(
+    Group(0, lines, place.num_processes), service, f"{shown}:{port}"
+  )
 
 
 class _Came(NamedTuple):
