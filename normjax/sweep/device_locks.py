@@ -158,6 +158,10 @@ def _open(path: Path) -> int:
   with contextlib.suppress(FileExistsError):
     path.parent.mkdir()
     path.parent.chmod(0o1777)
+  if not stat.S_ISDIR(path.parent.lstat().st_mode):
+    raise NotADirectoryError(
+      errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)
+    )
   # In such folders Linux may refuse to "create" what another user has made.
   for flags in (
     os.O_RDWR,

@@ -182,6 +182,16 @@ def test_a_folder_that_cannot_be_used_stops_nobody(launcher, folder, caplog):
   assert not (folder / "elsewhere").exists()
 
 
+def test_no_link_is_followed(launcher, folder, tmp_path, caplog):
+  """Anybody may lay one in /tmp, to have files made elsewhere."""
+  (tmp_path / "home").mkdir()
+  folder.symlink_to(tmp_path / "home")
+  with caplog.at_level(logging.WARNING):
+    assert launcher().take(0) == (SHARE.environment(0), ())
+  assert "Not a directory; nothing keeps" in caplog.text
+  assert not list((tmp_path / "home").iterdir())
+
+
 def test_sweeps_at_the_same_time(
   launcher,
   smi,  # noqa: F811
