@@ -154,6 +154,13 @@ def _literal(text: str) -> Any:
     return text
 
 
+def define_overwrite(values: flags.FlagValues, what: str) -> None:
+  """The flag `--overwrite`, which may lose `what`."""
+  flags.DEFINE_bool(
+    "overwrite", False, f"Write over {what}", flag_values=values
+  )
+
+
 def define_accept_code_change(values: flags.FlagValues) -> None:
   """The flag --accept_code_change."""
   flags.DEFINE_bool(

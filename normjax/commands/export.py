@@ -7,7 +7,7 @@ from absl import flags
 from normjax import errors, escape
 from normjax.commands import arguments
 
-USAGE = "export DIR FILE.safetensors [--step=N]"
+USAGE = "export DIR FILE.safetensors [--step=N] [--overwrite]"
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -17,6 +17,9 @@ def define_flags(values: flags.FlagValues) -> None:
     None,
     "Of the checkpoint; the newest by default.",
     flag_values=values,
+  )
+  arguments.define_overwrite(
+    values, "a file that has anything else than this run at this step."
   )
 
 
@@ -34,6 +37,6 @@ def run(
   from normjax.runs.run import load_run
 
   opened = load_run(directory, step=values["step"].value)
-  path = opened.save(Path(positional[1]))
+  path = opened.save(Path(positional[1]), overwrite=values["overwrite"].value)
   print(escape.lines(f"wrote {path}, step {opened.step} of {opened.run_id}"))
   return 0

@@ -9,7 +9,7 @@ from normjax.commands import arguments
 
 USAGE = (
   "probe RUN_OR_FOLDER [--data='NAME(option=value, …)'] [--num_examples=N]"
-  " [--out=DIR]"
+  " [--out=DIR] [--overwrite]"
 )
 RESUMES = False
 
@@ -51,6 +51,9 @@ def define_flags(values: flags.FlagValues) -> None:
   arguments.define_out(
     values, "Gets probe.json and figures. Default: RUN/probe."
   )
+  arguments.define_overwrite(
+    values, "what --out has of another run, step or data."
+  )
 
 
 def run(
@@ -69,7 +72,12 @@ def run(
     for name in ("data", "split", "step", "architecture")
   }
   found = probing.subject(where, **asked)
-  value = probing.probe_subject(found, values["num_examples"].value, out)
+  value = probing.probe_subject(
+    found,
+    values["num_examples"].value,
+    out,
+    overwrite=values["overwrite"].value,
+  )
   for line in probe_table.lines(value):
     print(escape.lines(line))
   print(escape.lines(f"wrote {Path(out or found.out) / 'probe.json'}"))

@@ -104,7 +104,7 @@ class Context(base.Procedure):
     if num_devices > 1:
       raise errors.UserError(
         f"{self.asked}: blocks are trained on one device, and the run takes"
-        f" {num_devices}. Set train.num_devices=1."
+        f" {num_devices}. Set train.num_devices=1, in one process."
       )
     inputs = data.train_batch(0, 0, 1)["inputs"]
     one, dtype = inputs.shape[1:], inputs.dtype

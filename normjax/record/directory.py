@@ -89,8 +89,13 @@ class RunDirectory:
   @classmethod
   def at(cls, path: Path) -> "RunDirectory":
     """The run in a directory of any name: its `run.json` says whose it is."""
-    value = read_file(path / files.RUN, schema.RUN).value or {}
-    return cls(path, value.get("run_id", path.name))
+    return cls(path, cls(path, path.name).whose)
+
+  @property
+  def whose(self) -> str:
+    """The run that `run.json` names; this one where it names none."""
+    value = read_file(self.path / files.RUN, schema.RUN).value or {}
+    return value.get("run_id", self.run_id)
 
   @property
   def checkpoints(self) -> Path:
@@ -253,10 +258,13 @@ class RunDirectory:
   def set_result_aside(self) -> str:
     """Keeps a `result.json` that is none of this run's; a note of it, or "".
 
-    A runner takes a result.json, even half of one, for the end.
+    A runner takes a result.json, even half of one, for the end. Of a directory
+    that is another run's nothing is moved; see `owner.check`.
     """
     path = self.path / files.RESULT
     if not path.exists() or self.read_result().value is not None:
+      return ""
+    if self.whose != self.run_id:
       return ""
     aside = files.set_aside(path)
     return f"{path.name} was not this run's; it was moved to {aside.name}"

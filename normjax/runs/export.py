@@ -18,6 +18,8 @@ def save(
   run_id: str,
   step: int,
   config: configure.ConfigDict,
+  *,
+  overwrite: bool = False,
 ) -> Path:
   """Writes the file at once: a reader sees all of it, or what was there.
 
@@ -28,18 +30,21 @@ def save(
     run_id: for the metadata, like all that follows.
     step: see `run_id`.
     config: see `run_id`.
+    overwrite: a file that has anything else than this run at this step.
 
   Returns:
     The path.
 
   Raises:
-    RunError: it cannot be written.
+    RunError: it cannot be written, or has something else.
   """
   if path.exists() and not path.is_file() and not path.is_dir():
     # It would be replaced, as /dev/stdout by a file of that name.
     raise errors.RunError(f"cannot write {path}: it is no file.")
   if path.is_symlink():
     path = path.resolve()  # What it leads to is written, not the link.
+  if not overwrite and path.is_file():
+    _check_same(path, run_id, step)
   from safetensors import numpy as safetensors
 
   tensors = {
@@ -63,3 +68,28 @@ def save(
       new.unlink(missing_ok=True)
     raise errors.RunError(f"cannot write {path}: {error.strerror}.") from error
   return path
+
+
+def _check_same(path: Path, run_id: str, step: int) -> None:
+  """Raises RunError where a file is not of this run at this step."""
+  told = _metadata(path)
+  if (told.get("run_id"), told.get("step")) == (run_id, str(step)):
+    return
+  what = "no weights of a run"
+  if "run_id" in told:
+    what = f"run {told['run_id']} at step {told.get('step')}"
+  raise errors.RunError(
+    f"{path} exists and has {what}, not run {run_id} at step {step}. Give"
+    " another file, or --overwrite to lose that one."
+  )
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+  """What a safetensors file says of itself; {} of any other file."""
+  import safetensors
+
+  try:
+    with safetensors.safe_open(path, framework="numpy") as file:
+      return file.metadata() or {}
+  except (OSError, safetensors.SafetensorError):
+    return {}

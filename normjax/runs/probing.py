@@ -13,7 +13,7 @@ from flax import nnx
 from normjax import build, configure, convert, errors, objectives, probe
 from normjax.data import splits
 from normjax.objectives import Objective
-from normjax.record import files, probe_file, provenance
+from normjax.record import files, owner, probe_file, provenance
 from normjax.registry import parse_call
 from normjax.report import probe_figures, redraw
 from normjax.runs import evaluation
@@ -84,7 +84,11 @@ def _is_weights(path: Path) -> bool:
 
 
 def probe_subject(
-  found: Subject, num_examples: int = 8, out: str | Path | None = None
+  found: Subject,
+  num_examples: int = 8,
+  out: str | Path | None = None,
+  *,
+  overwrite: bool = False,
 ) -> dict[str, Any]:
   """Probes it, and keeps what was found with its figures.
 
@@ -92,12 +96,14 @@ def probe_subject(
     found: of `subject`.
     num_examples: of the data; all are in memory at once, with every stream.
     out: the folder of the record; None: `found.out`.
+    overwrite: what is there of something else: another run, step or data.
 
   Returns:
     What `probe.json` holds: see `normjax.probe.measure`.
 
   Raises:
     UserError: no folder, or data that the model cannot read.
+    RunError: the folder has what was found of something else.
   """
   folder = Path(out) if out is not None else found.out
   if folder is None:
@@ -106,20 +112,19 @@ def probe_subject(
       " of released weights."
     )
   batch = next(iter(found.dataset.evaluation_batches(num_examples, 1)))
+  real = batch["weight"].reshape(len(batch["weight"]), -1).any(axis=1)
+  of = {
+    **found.facts,
+    "model": type(found.model).__name__,
+    "data": found.dataset.name,
+    "num_examples": int(real.sum()),
+    "shape": list(batch["inputs"].shape[1:]),
+  }
+  if not overwrite:
+    _check_same(folder, of)
   with precision.applied(found.precision):
     measured = probe.measure(found.model, batch, objective=found.objective)
-  real = batch["weight"].reshape(len(batch["weight"]), -1).any(axis=1)
-  value = {
-    "of": {
-      **found.facts,
-      "model": type(found.model).__name__,
-      "data": found.dataset.name,
-      "num_examples": int(real.sum()),
-      "shape": list(batch["inputs"].shape[1:]),
-    },
-    "provenance": provenance.collect(),
-    **measured,
-  }
+  value = {"of": of, "provenance": provenance.collect(), **measured}
   value = files.finite(value)
   path = probe_file.write(folder, value)
   for each in redraw.draw(probe_figures.build(value), path.parent / "figures"):
@@ -127,6 +132,19 @@ def probe_subject(
     files.write_text(stem.with_suffix(".svg"), each.svg, durable=False)
     files.write_bytes(stem.with_suffix(".pdf"), each.pdf, durable=False)
   return value
+
+
+def _check_same(folder: Path, of: Mapping[str, Any]) -> None:
+  """Raises RunError where a folder has what was found of something else."""
+  there = probe_file.read(folder)
+  if there.blocked:
+    raise errors.RunError(f"{there.problem}. Give another --out.")
+  said = owner.differences(there.value["of"], of) if there.value else []
+  if said:
+    raise errors.RunError(
+      f"{folder} has what was found of something else: {owner.named(said)}."
+      " Give another --out, or --overwrite to lose it."
+    )
 
 
 def _of_run(run: Run, data: str | None, split: str | None) -> Subject:

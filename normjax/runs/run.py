@@ -248,18 +248,27 @@ class Run:
       for collection, leaves in tree.items()
     }
 
-  def save(self, path: str | Path) -> Path:
+  def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
     """Writes the parameters and statistics to a safetensors file.
 
     Tensors are called "params/<path>" and "stats/<path>", as in `variables`.
     Axes are Flax's: kernels (in, out), convolutions HWIO. The metadata has
     run_id, step, config (JSON) and the version of normjax.
 
+    Args:
+      path: of the file.
+      overwrite: a file that has anything else than this run at this step.
+
     Raises:
-      RunError: the file cannot be written.
+      RunError: the file cannot be written, or has something else.
     """
     return export.save(
-      Path(path), self.variables(), self.run_id, self.step, self.config
+      Path(path),
+      self.variables(),
+      self.run_id,
+      self.step,
+      self.config,
+      overwrite=overwrite,
     )
 
   # ----- Evaluation -----

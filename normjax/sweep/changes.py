@@ -8,16 +8,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from normjax import configure, errors
+from normjax import errors
 from normjax.record import comparison as record
-from normjax.record import rungs, sources
+from normjax.record import owner, rungs, sources
 from normjax.record.directory import RUNS
 from normjax.sweep.ledger import Ledger
 from normjax.sweep.plan import Comparison, Plan
 from normjax.sweep.spec import Sweep
 
 _MOST_NAMED = 6
-_ABSENT = "absent"
 
 
 def of_points(old: Mapping[str, Any], plan: Plan, ledger: Ledger) -> list[str]:
@@ -43,7 +42,7 @@ def of_points(old: Mapping[str, Any], plan: Plan, ledger: Ledger) -> list[str]:
     new = now.get(_key(point["stage"], point["overrides"], point["seed"]))
     was = ledger.directory.run(point["run_id"]).read_run().value
     if new is not None and was is not None:
-      for text in differences(was["config"], new):
+      for text in owner.differences(was["config"], new):
         labels = methods.setdefault(text, [])
         if point["method"] not in labels:
           labels.append(point["method"])
@@ -128,7 +127,7 @@ def of_sweeps(
 ) -> str:
   """In what another sweep's plan differs from this sweep, in one sentence."""
   sweep = comparison.sweep
-  said = list(differences(old["config"], comparison.config))
+  said = list(owner.differences(old["config"], comparison.config))
   theirs = {_json(m["overrides"]): m["label"] for m in old["methods"]}
   ours = {_json(own): own for own in comparison.methods.values()}
   said += [
@@ -207,16 +206,6 @@ def _of_ladders(old: Mapping[str, Any], comparison: Comparison) -> list[str]:
   return said
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-  """`key was …, is …` of every leaf that differs, sorted by key."""
-  was, now = dict(configure.leaves(old)), dict(configure.leaves(new))
-  return [
-    f"{key} was {_show(was, key)}, is {_show(now, key)}"
-    for key in sorted(was.keys() | now.keys())
-    if _show(was, key) != _show(now, key)
-  ]
-
-
 def _names(comparison: Comparison, ledger: Ledger) -> set[str]:
   """The run ids that the sweep asks for, as far as the folder's results say."""
   try:
@@ -232,10 +221,6 @@ def _key(stage: str, overrides: Mapping[str, Any], seed: int) -> str:
 
 def _json(value: Any) -> str:
   return json.dumps(value, sort_keys=True)
-
-
-def _show(leaves: Mapping[str, Any], key: str) -> str:
-  return json.dumps(leaves[key]) if key in leaves else _ABSENT
 
 
 def _join(said: Sequence[str]) -> str:

@@ -47,7 +47,12 @@ class Share:
     """So many fit; None where no GPU limits them."""
     if not self.gpus:
       return None
-    return len(self.gpus) // self.gpus_per_worker * self.workers_per_gpu
+    return self.num_groups * self.workers_per_gpu
+
+  @property
+  def num_groups(self) -> int:
+    """What one worker sees, so many times."""
+    return len(self.gpus) // self.gpus_per_worker
 
   def check(self, workers: int | None) -> None:
     """Refuses what does not fit.
@@ -77,7 +82,7 @@ class Share:
         f"train.num_devices or train.layout asks for {size} GPUs; a process"
         f" can use one MIG slice, and this one sees {there}."
       )
-    groups = len(self.gpus) // size
+    groups = self.num_groups
     most = groups * self.workers_per_gpu
     if workers is not None and workers > most:
       each = "one GPU" if size == 1 else f"{size} GPUs"
@@ -95,14 +100,14 @@ class Share:
     much each may take.
 
     Args:
-      slot: of the worker.
+      slot: of the worker, or the group that it has.
     """
     if not self.gpus:
       return {}
     size = self.gpus_per_worker
-    first = slot % (len(self.gpus) // size) * size
+    first = slot % self.num_groups * size
     said = {VISIBLE: ",".join(self.gpus[first : first + size])}
-    if self.workers_per_gpu > 1 and not any(map(os.environ.get, _FRACTIONS)):
+    if self.workers_per_gpu > 1 and not says_fraction():
       part = math.floor(100 * _SHARED_FRACTION / self.workers_per_gpu) / 100
       said[FRACTION] = f"{part:.2f}"
     return said
@@ -170,8 +175,40 @@ def _named(text: str) -> list[str]:
   return names
 
 
+def canonical(names: Sequence[str]) -> list[str]:
+  """One name of each GPU, whatever CUDA was told: its UUID, where that is said.
+
+  Places are those of nvidia-smi's list, which CUDA's are where GPUs are alike,
+  or with CUDA_DEVICE_ORDER=PCI_BUS_ID.
+
+  Args:
+    names: as `visible_gpus` gives them.
+  """
+  groups = _listed()
+  known = [name for group in groups for name in _slices(group)]
+  found = []
+  for name in names:
+    if name.isdigit() and int(name) < len(groups):
+      name = _slices(groups[int(name)])[0]  # CUDA takes no other slice.
+    elif not name.isdigit():
+      longer = [each for each in known if each.startswith(name)]
+      name = longer[0] if len(longer) == 1 else name
+    found.append(name)
+  return found
+
+
+def says_fraction() -> bool:
+  """Whether the user has said how much of a GPU's memory XLA may take."""
+  return any(map(os.environ.get, _FRACTIONS))
+
+
 def _of_smi() -> list[str]:
   """As nvidia-smi lists them: of a GPU that is sliced, its slices."""
+  return [name for group in _listed() for name in _slices(group)]
+
+
+def _listed() -> list[list[str]]:
+  """Each GPU with its slices, as nvidia-smi lists them."""
   command = shutil.which("nvidia-smi")
   if command is None:
     return []
@@ -192,7 +229,7 @@ def _of_smi() -> list[str]:
       groups.append([name])
     elif name.startswith("MIG-") and groups:
       groups[-1].append(name)
-  return [name for group in groups for name in _slices(group)]
+  return groups
 
 
 def _slices(group: Sequence[str]) -> Sequence[str]:

@@ -1,7 +1,8 @@
 """The executor of this machine: a pool of worker processes.
 
 A slot is a process, pinned to cores of its own where there is no accelerator,
-and with a GPU of its own where there are some (`devices`).
+and with a GPU of its own where there are some (`devices`), which no other
+launcher of this machine has (`device_locks`).
 It is the leader of a process group: Ctrl-C in a terminal reaches the sweep
 alone, which then stops its workers in order.
 """
@@ -22,7 +23,7 @@ from typing import IO, Any, ClassVar
 from normjax import beside, errors, stopping
 from normjax.record import lease
 from normjax.record import lock as lock_lib
-from normjax.sweep import devices, machine, protocol
+from normjax.sweep import device_locks, devices, machine, protocol
 from normjax.sweep.executor import (
   Died,
   Event,
@@ -67,6 +68,7 @@ class LocalPool:
     if is_free and hasattr(os, "sched_setaffinity"):
       self._cores = machine.core_groups(machine.usable_cores(), num_slots)
     self._workers: dict[int, Worker] = {}
+    self._gpus = device_locks.Groups(self.share)
     self._selector = selectors.DefaultSelector()
 
   @classmethod
@@ -80,13 +82,17 @@ class LocalPool:
     """Starts the worker of a slot.
 
     Raises:
-      NoRoomError: there is no memory for another process.
+      NoRoomError: there is no memory for another process, or other launchers
+        have the GPUs.
     """
     cores = self._cores[slot] if self._cores else None
-    sees = self.share.environment(slot)
+    sees, held = self._gpus.take(slot)
     try:
-      worker = Worker(self._out, slot, cores, self._runner, self._lock, sees)
+      worker = Worker(
+        self._out, slot, cores, self._runner, self._lock, sees, held
+      )
     except OSError as error:
+      self._gpus.give_back(slot)
       if error.errno not in _NO_ROOM:
         raise
       raise NoRoomError(error.strerror) from error
@@ -110,6 +116,7 @@ class LocalPool:
     worker = self._workers.pop(slot)
     self._selector.unregister(worker.answers)
     worker.kill()
+    self._gpus.give_back(slot)
 
   def stop(self, grace_s: float) -> list[Event]:
     """Ends the idle workers by closing their input, the busy by a signal."""
@@ -125,6 +132,7 @@ class LocalPool:
     finally:
       for slot in list(self._workers):
         self.end(slot)
+      self._gpus.close()
     return said
 
   def _read(self, worker: "Worker") -> Iterator[Event]:
@@ -199,8 +207,12 @@ class Worker:
     runner: str,
     lock: int,
     sees: Mapping[str, str],
+    held: Sequence[int] = (),
   ):
-    """Starts it, pinned to `cores` where given; `sees` says its GPUs."""
+    """Starts it, pinned to `cores` where given; `sees` says its GPUs.
+
+    As long as it is there, the locks of the open files `held` are too.
+    """
     (out / LOGS).mkdir(exist_ok=True)
     self.slot = slot
     self._buffer = b""
@@ -228,7 +240,7 @@ class Worker:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors_file,
-        pass_fds=(lock,),
+        pass_fds=(lock, *held),
         env=environment,
         start_new_session=True,
       )

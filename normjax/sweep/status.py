@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from normjax import errors, escape
-from normjax.record import holders
+from normjax.record import comparison, holders
 from normjax.record.directory import (
   PLAN,
   RunDirectory,
@@ -30,7 +30,6 @@ from normjax.sweep.plan import Point
 from normjax.sweep.progress import describe, number
 
 NOTHING = "-"
-_METRIC = "eval/loss"  # Of runs that no sweep has planned.
 # A run that trains writes its status far more often.
 _SILENT_S = 120.0
 # The order in which states are listed: what needs a person's eyes first.
@@ -177,6 +176,7 @@ class Watch:
       find_runs(out)
     self._ledger: Ledger | None = None
     self._observer = holders.observe(out)
+    self._said: dict[Path, Mapping[str, Any]] = {}  # Of run.json, by folder.
 
   def read(self) -> Status:
     """Where the runs are now.
@@ -187,20 +187,30 @@ class Watch:
     return self._sweep() if self._is_sweep else self._runs()
 
   def _runs(self) -> Status:
+    paths = find_runs(self._out)
+    # As in their report: runs may say by what they are compared.
+    said = filter(None, map(self._record, paths))
+    metric = comparison.measure(said).metric
     lines = []
-    for path in find_runs(self._out):
+    for path in paths:
       record = RunDirectory.at(path).read()
       name = "" if path == self._out else str(path.relative_to(self._out))
-      lines.append(_line(record, name))
+      lines.append(_line(record, name, metric))
     etas_s = [line.eta_s for line in lines if line.eta_s is not None]
     return Status(
       lines,
       len(lines),
-      _METRIC,
+      metric,
       max(etas_s, default=None),
       not any(line.record.state is RunState.RUNNING for line in lines),
       tuple(text for line in lines for text in line.record.problems),
     )
+
+  def _record(self, path: Path) -> Mapping[str, Any]:
+    """What run.json says of a run, read once."""
+    if not self._said.get(path):
+      self._said[path] = RunDirectory.at(path).read_run().value or {}
+    return self._said[path]
 
   def _sweep(self) -> Status:
     directory = SweepDirectory(self._out)
@@ -249,7 +259,7 @@ def _point(said: Mapping[str, Any], keys: Sequence[str]) -> Point:
 def _line(
   record: RunRecord,
   name: str,
-  metric: str = _METRIC,
+  metric: str,
   launcher: Launcher | None = None,
 ) -> Line:
   value = eta_s = silent_s = None

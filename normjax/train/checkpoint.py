@@ -9,9 +9,9 @@ the way, and another run's checkpoint, do not restore either.
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,12 +85,9 @@ class Checkpoints:
     for step in sorted(steps, reverse=True):
       found, wrong = self._try_read(step, abstract_state)
       if wrong:
-        aside = self._directory.with_name(f"ckpt-unreadable-{step}")
-        problems.append(
-          f"checkpoint {step} {wrong}; it was moved to {aside.name}"
-        )
+        aside = distributed.from_first(functools.partial(self._aside, step))
+        problems.append(f"checkpoint {step} {wrong}; it was moved to {aside}")
         _LOG.warning(problems[-1])
-        distributed.from_first(functools.partial(self._move, step, aside))
         self._manager.reload()
       else:
         if _SEAL not in found:
@@ -111,9 +108,16 @@ class Checkpoints:
       self._manager.wait_until_finished()
       self._manager.close()
 
-  def _move(self, step: int, aside: Path) -> None:
-    shutil.rmtree(aside, ignore_errors=True)
+  def _aside(self, step: int) -> str:
+    """Moves a checkpoint out of the way; what was moved earlier stays."""
+    plain = self._directory.with_name(f"ckpt-unreadable-{step}")
+    numbered = (
+      plain.with_name(f"{plain.name}-{n}") for n in itertools.count(2)
+    )
+    names = itertools.chain([plain], numbered)
+    aside = next(path for path in names if not path.exists())
     (self._directory / str(step)).rename(aside)
+    return aside.name
 
   def _try_read(self, step: int, abstract_state: State) -> tuple[Any, str]:
     """What a checkpoint holds, and what is wrong with it, in any process."""

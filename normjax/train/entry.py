@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from normjax import build, configure, errors
+from normjax.record import owner
 from normjax.record.directory import RunState
 from normjax.record.recorder import Recorder
 from normjax.train import check, checkpoint, data_change, loop, program
@@ -50,7 +51,8 @@ def run(
 
   Raises:
     UserError: bad input; nothing was started.
-    RunError: the data is not what the run began with.
+    RunError: the data is not what the run began with; or the directory is
+      another run's, over or not, of which nothing is changed then.
     BusyRunError: another process trains in this directory.
     KeyboardInterrupt: a signal came; a checkpoint is there, where they are on.
   """
@@ -76,13 +78,16 @@ def run_together(runs: Sequence[Run], *, most: int = 1) -> list[dict[str, Any]]:
   """
   distributed.check_joined()
   _check_directories(runs)
+  _check_owners(runs)
   results = _finished(runs)
   left = [run for run in runs if run.directory not in results]
   if left:
     _check(left)
     with contextlib.ExitStack() as locks:
       folders.take(left, locks)
-      # Another process may have ended some before their locks were free.
+      # Another process may have begun others there, or ended some of these,
+      # before the locks were free.
+      _check_owners(left)
       results |= _finished(left)
       left = [run for run in left if run.directory not in results]
       for chunk in chunks.split(left, most):
@@ -101,6 +106,16 @@ def _check_directories(runs: Sequence[Run]) -> None:
         " one of its own."
       )
     taken.add(where)
+
+
+def _check_owners(runs: Sequence[Run]) -> None:
+  """Raises RunError where one's directory is another run's."""
+
+  def check() -> None:
+    for run in runs:
+      owner.check(run.files, run.config)
+
+  distributed.from_first(check)
 
 
 def _finished(runs: Sequence[Run]) -> dict[Path, dict[str, Any]]:

@@ -111,9 +111,32 @@ FAULTS = (
   Fault(
     "GPU that two workers have",
     "normjax/sweep/devices.py",
-    "first = slot % (len(self.gpus) // size) * size",
+    "first = slot % self.num_groups * size",
     "first = 0",
     "tests/sweep/test_devices.py::test_each_worker_sees_its_own",
+  ),
+  Fault(
+    "run in another run's directory",
+    "normjax/train/entry.py",
+    "  _check_owners(runs)\n  results",
+    "  results",
+    "tests/train/test_interrupt.py"
+    "::test_another_run_s_directory_is_refused[True]",
+  ),
+  Fault(
+    "stranger among the processes of a run",
+    "normjax/train/processes/door.py",
+    "isinstance(given, str) and hmac",
+    "isinstance(given, str) or hmac",
+    "tests/train/processes/test_door.py"
+    "::test_a_proof_is_of_what_was_drawn_and_said",
+  ),
+  Fault(
+    "GPU that two launchers have",
+    "normjax/sweep/device_locks.py",
+    "(fcntl.LOCK_SH if shared else fcntl.LOCK_EX)",
+    "fcntl.LOCK_SH",
+    "tests/sweep/test_device_locks.py::test_what_one_has_another_does_not_get",
   ),
   Fault(
     "newest word about a run",

@@ -10,7 +10,7 @@ from normjax.adapt import loop
 from normjax.adapt.protocol import Protocol
 from normjax.record import files
 from normjax.runs import adaptation
-from normjax.train import check, preview
+from normjax.train import check, entry, preview
 from tests import support
 
 ADAPT = {
@@ -56,6 +56,33 @@ def test_columns_are_the_numbers_of_the_command(adapted, tmp_path):
   assert [any("adapt" in key for key in row) for row in rows] == (
     [False] * (len(rows) - 1) + [True]
   )
+
+
+def test_members_of_a_population_adapt_each_its_own(tmp_path):
+  """Each what `normjax adapt` gives of its checkpoint, with its seed."""
+  runs = [
+    entry.Run(support.tiny_mlp(ADAPT, {"seed": seed}), tmp_path / str(seed))
+    for seed in (1, 2)
+  ]
+  results = entry.run_together(runs, most=2)
+  for run, result in zip(runs, results, strict=True):
+    told = files.read_json(run.directory / files.RUN)["provenance"]
+    assert told["population"]["size"] == 2
+    seed = run.config.seed
+    how = Protocol("continual_correlated", batch_size=16, seed=seed)
+    found = adaptation.adapt_run(
+      load_run(run.directory),
+      "batch",
+      how=how,
+      corrupted_by=run.config.evaluate.adapt.corruptions,
+      num_examples=40,
+    )["metrics"]
+    for name in ("accuracy", "loss", "loss/contrast_5"):
+      np.testing.assert_allclose(
+        result["metrics"][f"eval/adapt/batch/{name}"],
+        found[f"eval/{name}"],
+        rtol=1e-5,  # As above.
+      )
 
 
 def test_of_one_method_columns_have_no_name():

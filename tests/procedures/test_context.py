@@ -135,7 +135,7 @@ def test_bad_configs_are_refused(changes, message):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"train__num_devices": 2}, "Set train.num_devices=1"),
+    ({"train__num_devices": 2}, "Set train.num_devices=1, in one process"),
     (
       {"context__method": "arm_bn", "context__protocols": ("mixed_1",)},
       "context.method='arm_bn': 1 queries and 0 controls: ",

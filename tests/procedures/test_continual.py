@@ -23,7 +23,7 @@ from normjax.continual import step as steps
 from normjax.data import task_examples
 from normjax.record import due, files
 from normjax.train import check, drawing, preview
-from normjax.train.population import chunks
+from normjax.train.population import chunks, side_by_side
 from normjax.train.request import Run
 from tests import support
 
@@ -182,6 +182,9 @@ def test_runs_are_alone_however_many_a_population_may_have(tmp_path):
   runs = [Run(_config(seed=s), tmp_path / str(s)) for s in range(2)]
   (chunk,) = chunks.split(runs, 8)
   assert (chunk.size, len(chunk.runs)) == (1, 2)
+  # A sweep's worker, too, trains one after the other, asked or not.
+  for runner in (side_by_side.AUTO, side_by_side.POPULATION):
+    assert runner.members([(r.config, r.directory) for r in runs], 8) == 1
 
 
 @pytest.mark.parametrize(

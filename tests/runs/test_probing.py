@@ -43,6 +43,23 @@ def test_a_run_is_probed_and_its_page_tells(directory, capsys):
   assert "attention to the first token" in text
 
 
+def test_what_was_found_of_something_else_stays(directory, tmp_path, capsys):
+  folder = shutil.copytree(directory, tmp_path / "run")
+  of = {"run_id": load_run(folder).run_id, "step": 1, "num_examples": 2}
+  told = {"of": of, "left_out": {}}
+  path = probe_file.write(folder / "probe", told)
+  before = path.read_bytes()
+  command = ["probe", str(folder), "--num_examples=2"]
+  assert cli.main(command) == 2
+  said = capsys.readouterr().err
+  assert "probe has what was found of something else: data was absent" in said
+  assert "step was 1, is 2. Give another --out, or --overwrite" in said
+  assert path.read_bytes() == before
+  assert cli.main([*command, "--overwrite"]) == 0
+  assert cli.main(command) == 0  # The same again.
+  assert probe_file.read(folder / "probe").value["of"]["step"] == 2
+
+
 def test_a_damaged_probe_costs_its_section_alone(directory, tmp_path):
   folder = shutil.copytree(directory, tmp_path / "runs" / "run")
   (folder / "probe").mkdir(exist_ok=True)

@@ -184,6 +184,24 @@ def test_a_device_is_not_replaced_and_a_link_stays_one(tmp_path):
   assert (tmp_path / "real").is_file()
 
 
+def test_a_file_of_something_else_is_not_replaced_unasked(tmp_path):
+  config, path = support.tiny(), tmp_path / "file"
+  weights = {"params": {"a": np.ones(2, np.float32)}}
+  export.save(path, weights, "id", 6, config)
+  export.save(path, weights, "id", 6, config)  # The same again.
+  for run_id, step in (("id", 7), ("other", 6)):
+    with pytest.raises(
+      errors.RunError, match=rf"run id at step 6, not run {run_id} at step"
+    ):
+      export.save(path, weights, run_id, step, config)
+  path.write_text("notes")
+  with pytest.raises(errors.RunError, match="has no weights of a run, not"):
+    export.save(path, weights, "id", 6, config)
+  assert path.read_text() == "notes"
+  export.save(path, weights, "id", 6, config, overwrite=True)
+  assert safetensors.load_file(path)["params/a"].tolist() == [1, 1]
+
+
 def test_safetensors_keep_bfloat16(tmp_path):
   value = np.asarray([1.5, -2.0], ml_dtypes.bfloat16)
   config = support.tiny()

@@ -8,7 +8,6 @@ import rich.console
 from toy_runner import results
 
 from normjax import config_files, errors
-from normjax.sweep import changes
 
 COMPONENT = """
 import ml_collections
@@ -147,13 +146,3 @@ def test_another_tuning_is_told_how_it_differs(write, run_toy, tmp_path):
     edited = write(norms=("a",), tune=TUNE.replace(old, new))
     with pytest.raises(errors.RunError, match=said):
       run_toy(edited, out)
-
-
-def test_differences_name_both_values():
-  old = {"a": {"b": 1, "c": [1, 2]}, "d": "x"}
-  new = {"a": {"b": 1, "c": [1, 3]}, "e": None}
-  assert changes.differences(old, new) == [
-    "a.c was [1, 2], is [1, 3]",
-    'd was "x", is absent',
-    "e was absent, is null",
-  ]

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from normjax import errors
-from normjax.sweep import devices, local, machine
+from normjax.sweep import device_locks, devices, local, machine
 
 TWO = """GPU 0: NVIDIA H200 (UUID: GPU-aa)
 GPU 1: NVIDIA H200 (UUID: GPU-bb)
@@ -25,6 +25,7 @@ def smi(tmp_path, monkeypatch):
   monkeypatch.setenv("PATH", str(tmp_path))
   monkeypatch.setattr(devices, "_DRIVER", tmp_path / "driver")
   monkeypatch.setattr(devices, "_DEVICES", tmp_path)
+  monkeypatch.setattr(device_locks, "_FOLDER", tmp_path / "gpus")
 
   def make(text, status=0):
     path = tmp_path / "nvidia-smi"
@@ -79,6 +80,25 @@ def test_a_name_alone_is_no_gpu(smi, monkeypatch):
   assert devices.visible_gpus() == []
   smi(TWO)
   assert devices.visible_gpus() == ["0", "1"]
+
+
+def test_a_gpu_has_one_name(smi):
+  """Else two launchers that name it otherwise would both have it."""
+  assert devices.canonical(["1", "GPU-bb"]) == ["1", "GPU-bb"]  # No driver.
+  smi(TWO)
+  assert devices.canonical(["1", "GPU-b", "GPU-aa", "7"]) == [
+    "GPU-bb",
+    "GPU-bb",
+    "GPU-aa",
+    "7",
+  ]
+  assert devices.canonical(["GPU-"]) == ["GPU-"]  # Of two.
+  smi(SLICED)
+  assert devices.canonical(["0", "1", "MIG-a1"]) == [
+    "MIG-a0",
+    "GPU-bb",
+    "MIG-a1",
+  ]
 
 
 def test_each_worker_sees_its_own(monkeypatch):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from normjax import cli, errors
-from normjax.record import lease, lock
+from normjax.record import comparison, lease, lock
 from normjax.record.directory import RunDirectory, RunState, SweepDirectory
 from normjax.sweep import status
 
@@ -153,6 +153,25 @@ def test_single_runs(tmp_path, capsys):
   said = capsys.readouterr().out
   assert "diverged  3" in said
   assert "2 runs: 1 running, 1 diverged" in said
+
+
+def test_runs_are_told_by_what_they_are_compared_by(tmp_path, capsys):
+  """As streams of adaptation are: their report has the accuracy too."""
+  compared = comparison.Measure("eval/accuracy", "max", ("eval/loss",))
+  for name, accuracy in (("tent", 0.25), ("source", 0.75)):
+    run = RunDirectory(tmp_path / name, name)
+    said = {comparison.MEASURE: compared.to_json()}
+    run.write_run(config={"seed": 0, "norm": name}, **said)
+    metrics = {"eval/accuracy": accuracy, "eval/loss": 3.5}
+    run.write_result(RunState.DONE, steps=2, metrics=metrics)
+  assert cli.main(["status", str(tmp_path)]) == 0
+  header, *rows = capsys.readouterr().out.splitlines()
+  assert header.split()[:4] == ["state", "step", "loss", "eval/accuracy"]
+  assert [row.split()[3] for row in rows[:2]] == ["0.75", "0.25"]
+  # Beside a run that is compared by its loss, that is what all have.
+  plain = RunDirectory(tmp_path / "zzz", "zzz")
+  plain.write_run(config={"seed": 0})
+  assert status.Watch(tmp_path).read().metric == "eval/loss"
 
 
 @pytest.mark.parametrize("name", ["empty", "nowhere"])

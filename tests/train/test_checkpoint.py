@@ -157,6 +157,16 @@ def test_another_run_s_checkpoint_is_set_aside(saved, tmp_path):
   assert (tmp_path / "ckpt-unreadable-4").is_dir()
 
 
+def test_what_was_set_aside_earlier_stays(saved, tmp_path):
+  for number in range(3):
+    shutil.copytree(saved, tmp_path / "ckpt", dirs_exist_ok=True)
+    (tmp_path / "ckpt" / "4" / "is number").write_text(str(number))
+    restore(tmp_path / "ckpt", run_id="ba9876543210")
+  for number, end in enumerate(("", "-2", "-3")):
+    kept = tmp_path / f"ckpt-unreadable-4{end}" / "is number"
+    assert kept.read_text() == str(number)
+
+
 @pytest.mark.parametrize("name", [3, 9])
 def test_a_checkpoint_under_another_step_s_name_is_set_aside(tmp_path, name):
   directory = tmp_path / "ckpt"

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from normjax import errors, stopping, train
+from normjax import cli, configure, errors, stopping, train
 from normjax.record import files, lock
+from normjax.train.processes import folders
 from tests import support
 
 
@@ -135,3 +136,69 @@ def test_another_run_s_files_copied_in(straight, tmp_path):
   assert "result.json was not this run's" in problems[-1]
   kept = json.loads((mixed / "result.json.corrupt").read_text())
   assert kept == json.loads((directory / files.RESULT).read_text())
+
+
+def _tree(folder):
+  """Each file with its content and its time."""
+  return {
+    path: (path.read_bytes(), path.stat().st_mtime_ns)
+    for path in folder.rglob("*")
+    if path.is_file()
+  }
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_another_run_s_directory_is_refused(straight, tmp_path, is_over):
+  config, directory = straight
+  folder = tmp_path / "run"
+  if is_over:
+    shutil.copytree(directory, folder)
+  else:
+    _asked_at(config, folder, "step", 5)
+  before = _tree(folder)
+  other = support.tiny({"log.every_steps": 2, "seed": 5})
+  state = "done" if is_over else "interrupted"
+  with pytest.raises(
+    errors.RunError,
+    match=rf"run holds another run, \w+ \({state}\), than this one, \w+: seed"
+    r" was 0, is 5\. .* give another folder \(--out\)",
+  ):
+    train.run(other, folder)
+  assert _tree(folder) == before
+  # The run whose it is goes on as ever, to the same result.
+  wanted = files.read_json(directory / files.RESULT)
+  assert train.run(config, folder)["metrics"] == wanted["metrics"]
+
+
+def test_of_two_that_begin_together_one_has_the_directory(
+  straight, tmp_path, monkeypatch
+):
+  """The other run may begin between the first look and the lock."""
+  _, directory = straight
+  other = support.tiny({"log.every_steps": 2, "seed": 5})
+  take = folders.take
+
+  def late(runs, locks):
+    shutil.copytree(directory, tmp_path / "run")
+    take(runs, locks)
+
+  monkeypatch.setattr(folders, "take", late)
+  with pytest.raises(errors.RunError, match="holds another run"):
+    train.run(other, tmp_path / "run")
+  theirs = files.read_json(directory / files.RUN)
+  assert files.read_json(tmp_path / "run" / files.RUN) == theirs
+
+
+def test_the_command_ends_with_2_in_another_run_s_folder(
+  straight, tmp_path, capsys
+):
+  """As where a folder was copied under the name of this run."""
+  _, directory = straight
+  other = {**support.DECODER, "log.every_steps": 2, "seed": 5}
+  run_id = configure.run_id(support.tiny(other))
+  shutil.copytree(directory, tmp_path / run_id)
+  before = _tree(tmp_path)
+  command = ["train", "configs/default.py", f"--out={tmp_path}"]
+  assert cli.main([*command, *support.flags(other)]) == 2
+  assert "seed was 0, is 5. Nothing of it was" in capsys.readouterr().err
+  assert _tree(tmp_path) == before

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from normjax import build, faults, procedures
+from normjax import build, faults
 from normjax.record import choices
 from normjax.train import cost
 from normjax.train.population import chunks
@@ -31,9 +31,6 @@ def members(runs: Sequence[Run], most: int, out: Path) -> int:
     out: of the sweep; keeps the choice.
   """
   key = build.program_key(runs[0].config)
-  if procedures.learns(runs[0].config):
-    _LOG.info("population: off; a procedure that learns has each run alone")
-    return 1
   found: Mapping[str, Any] | None = choices.read(out, key)
   if found is None:
     if len(runs) == 1:

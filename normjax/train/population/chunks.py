@@ -70,8 +70,8 @@ def split(
   """
   if not runs:
     return []
-  if most == 1 or procedures.learns(runs[0].config):
-    return [Chunk(runs)]  # Of a procedure that learns each run is by itself.
+  if most == 1 or is_alone(runs[0].config):
+    return [Chunk(runs)]
   _check_devices(runs[0])
   together = together_lib.get(runs[0].config)
   alone: list[Run] = []
@@ -97,6 +97,15 @@ def split(
   for group in fresh.values():
     chunks += new(together, group, most, limit_bytes())
   return chunks
+
+
+def is_alone(config: configure.ConfigDict) -> bool:
+  """Whether each run is by itself, however many a population may have.
+
+  So it is where a procedure takes the gradients: its steps are traced for one
+  run.
+  """
+  return procedures.learns(config)
 
 
 def _check_devices(run: Run) -> None:

@@ -1,13 +1,16 @@
 """Runners for a sweep whose points of one program train side by side."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from normjax import configure
 from normjax.train import entry
-from normjax.train.population import choice
+from normjax.train.population import choice, chunks
 from normjax.train.request import Run
+
+_LOG = logging.getLogger(__name__)
 
 
 class SideBySide:
@@ -34,9 +37,12 @@ class SideBySide:
       runs: (config, directory) each, of one program and of one sweep.
       most: at most so many.
     """
+    runs = [Run(*each) for each in runs]
+    if chunks.is_alone(runs[0].config):
+      _LOG.info("population: off; a procedure that learns has each run alone")
+      return 1
     if not self._chooses:
       return most
-    runs = [Run(*each) for each in runs]
     # A sweep has its runs in one folder of its own.
     return choice.members(runs, most, runs[0].directory.parent.parent)
 

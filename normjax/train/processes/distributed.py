@@ -60,7 +60,7 @@ def joined(
   _shared_error = None
   if jax.distributed.is_initialized():
     raise errors.UserError("jax.distributed is initialized already.")
-  group, service = rendezvous.meet(where, facts, timeout_s)
+  group, service, binds = rendezvous.meet(where, facts, timeout_s)
   # SIGTERM stays what it was: JAX would take it, and knows of no other signal.
   jax.config.update("jax_enable_preemption_service", False)
   try:
@@ -71,6 +71,7 @@ def joined(
       local_device_ids=where.local_device_ids,
       cluster_detection_method="deactivate",
       initialization_timeout=max(60, int(timeout_s)),
+      coordinator_bind_address=binds,  # Else JAX takes all of the machine's.
     )
     _group = group
     with stopping.agreed_by(group.stops_here):

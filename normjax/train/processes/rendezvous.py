@@ -1,28 +1,40 @@
 """How the processes of a run find each other, before JAX connects them.
 
-Process 0 listens; the others come and say who they are. Whatever does not fit
-is said here, to all and in one line: JAX's own service ends a process that
-cannot join from C++.
+Process 0 listens (`door`); the others come and say who they are. Whatever does
+not fit is said here, to all and in one line: JAX's own service ends a process
+that cannot join from C++.
 """
 
 import contextlib
-import json
+import secrets
 import socket
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from normjax import errors
+from normjax.train.processes import door
 from normjax.train.processes.group import Group, Line
 from normjax.train.processes.place import Place
 
-_HELLO_S = 5.0
 _RETRY_S = 0.1
 
 
-def meet(
-  place: Place, facts: Mapping[str, Any], timeout_s: float
-) -> tuple[Group, str]:
+class Meeting(NamedTuple):
+  """What the processes have met for.
+
+  Attributes:
+    group: of them.
+    service: where JAX's service is to be: HOST:PORT.
+    binds: the address that it listens at, in process 0; None in the others.
+  """
+
+  group: Group
+  service: str
+  binds: str | None
+
+
+def meet(place: Place, facts: Mapping[str, Any], timeout_s: float) -> Meeting:
   """Waits for all processes of a run.
 
   Args:
@@ -30,13 +42,11 @@ def meet(
     facts: by name; what must be the same in all.
     timeout_s: how long to wait for the others.
 
-  Returns:
-    The group, and where JAX's service is to be: HOST:PORT.
-
   Raises:
     UserError: they do not come together, or do not fit.
   """
   deadline_s = time.monotonic() + timeout_s
+  secret = door.token()
   hello = {
     "process_id": place.process_id,
     "num_processes": place.num_processes,
@@ -44,84 +54,77 @@ def meet(
     "host": socket.gethostname(),
   }
   if place.process_id:
-    line, service = _go(place, hello, deadline_s, timeout_s)
-    return Group(place.process_id, {0: line}, place.num_processes), service
-  lines = _gather(place, hello, deadline_s, timeout_s)
-  service = f"{place.coordinator.rpartition(':')[0]}:{_free_port()}"
-  for line in lines.values():
-    line.send({"service": service})
-  return Group(0, lines, place.num_processes), service
+    line, service = _go(place, hello, secret, deadline_s, timeout_s)
+    group = Group(place.process_id, {0: line}, place.num_processes)
+    return Meeting(group, service, None)
+  with door.listen(place, has_token=bool(secret)) as server:
+    came = _gather(place, hello, server, secret, deadline_s, timeout_s)
+    family, address = server.family, server.getsockname()[0]
+  port = _free_port(family, address)
+  service = f"{place.coordinator.rpartition(':')[0]}:{port}"
+  for each in came.values():
+    each.answer({"service": service})
+  shown = f"[{address}]" if ":" in address else address
+  lines = {process: each.line for process, each in came.items()}
+  return Meeting(
+    Group(0, lines, place.num_processes), service, f"{shown}:{port}"
+  )
+
+
+class _Came(NamedTuple):
+  """A process that has come, and what its answer's proof is to be of."""
+
+  line: Line
+  drawn: str
+  secret: bytes
+
+  def answer(self, said: Mapping[str, Any]) -> None:
+    """Answers, with a proof."""
+    shown = door.proof(self.secret, self.drawn, said)
+    self.line.send({**said, "proof": shown})
 
 
 def _gather(
-  place: Place, own: Mapping[str, Any], deadline_s: float, timeout_s: float
-) -> dict[int, Line]:
-  """The lines of the others, by process."""
-  lines: dict[int, Line] = {}
-  with _listening(place) as server:
-    while len(lines) < place.num_processes - 1:
-      server.settimeout(max(deadline_s - time.monotonic(), 0.01))
+  place: Place,
+  own: Mapping[str, Any],
+  server: socket.socket,
+  secret: bytes,
+  deadline_s: float,
+  timeout_s: float,
+) -> dict[int, _Came]:
+  """The others, by process."""
+  came: dict[int, _Came] = {}
+  num_refused = 0
+  with contextlib.closing(door.visitors(server, secret, deadline_s)) as all_:
+    while len(came) < place.num_processes - 1:
       try:
-        connection, _ = server.accept()
-      except TimeoutError:
-        absent = sorted({*range(1, place.num_processes)} - lines.keys())
+        visitor = next(all_)
+      except StopIteration:
+        absent = sorted({*range(1, place.num_processes)} - came.keys())
         problem = (
           f"waited {timeout_s:g} s at {place.coordinator} for"
           f" {place.num_processes} processes; missing: process"
           f" {errors.few(list(map(str, absent)))}."
         )
-        raise _refused(problem, lines.values()) from None
-      hello = _hello(connection)
-      if hello is None:  # Nobody of ours.
-        connection.close()
+        if num_refused:
+          problem += (
+            f" {num_refused} had another {door.VARIABLE} than process 0, or"
+            " none."
+          )
+        raise _refused(problem, came.values()) from None
+      if visitor is None:
+        num_refused += 1
         continue
-      line = Line(connection)
-      if problem := _misfit(own, hello, lines):
-        raise _refused(problem, [*lines.values(), line])
-      lines[hello["process_id"]] = line
-  return lines
-
-
-def _listening(place: Place) -> socket.socket:
-  _, port = place.address
-  try:
-    if socket.has_dualstack_ipv6():
-      return socket.create_server(
-        ("", port), family=socket.AF_INET6, dualstack_ipv6=True
-      )
-    return socket.create_server(("", port))
-  except OSError as error:
-    raise errors.UserError(
-      f"--coordinator={place.coordinator}: process 0 cannot listen on port"
-      f" {port} of this machine: {error.strerror}. Give a free port."
-    ) from error
-
-
-def _hello(connection: socket.socket) -> dict[str, Any] | None:
-  """Who has come; None: no process of a run."""
-  connection.settimeout(_HELLO_S)
-  said = b""
-  try:
-    while not said.endswith(b"\n"):
-      if not (more := connection.recv(1 << 12)) or len(said) > 1 << 16:
-        return None
-      said += more
-    hello = json.loads(said)
-  except (OSError, ValueError, RecursionError):
-    return None
-  needed = {
-    "process_id": int, "num_processes": int, "facts": dict, "host": str
-  }  # fmt: skip
-  if not isinstance(hello, dict) or any(
-    type(hello.get(name)) is not kind for name, kind in needed.items()
-  ):
-    return None
-  is_one = 0 <= hello["process_id"] < hello["num_processes"]
-  return hello if is_one else None
+      drawn = str(visitor.hello.get("drawn"))
+      new = _Came(Line(visitor.connection), drawn, secret)
+      if problem := _misfit(own, visitor.hello, came):
+        raise _refused(problem, [*came.values(), new])
+      came[visitor.hello["process_id"]] = new
+  return came
 
 
 def _misfit(
-  own: Mapping[str, Any], other: Mapping[str, Any], lines: Mapping[int, Any]
+  own: Mapping[str, Any], other: Mapping[str, Any], came: Mapping[int, Any]
 ) -> str:
   """What keeps another process from being of this run; empty: nothing."""
   process = other["process_id"]
@@ -132,7 +135,7 @@ def _misfit(
       f" {own['num_processes']}: all processes of a run are given the same"
       " number."
     )
-  if process in lines or process == 0:
+  if process in came or process == 0:
     return (
       f"two processes have --process_id={process}, one of them on"
       f" {other['host']}; each needs its own."
@@ -147,30 +150,72 @@ def _misfit(
   return ""
 
 
-def _refused(problem: str, lines: Any) -> errors.UserError:
+def _refused(problem: str, came: Iterable[_Came]) -> errors.UserError:
   """Tells all that have come."""
-  for line in lines:
-    line.send({"refused": problem})
-    line.close()
+  for each in came:
+    each.answer({"refused": problem})
+    each.line.close()
   return errors.UserError(problem)
 
 
 def _go(
-  place: Place, hello: Mapping[str, Any], deadline_s: float, timeout_s: float
+  place: Place,
+  hello: Mapping[str, Any],
+  secret: bytes,
+  deadline_s: float,
+  timeout_s: float,
 ) -> tuple[Line, str]:
   """A line to process 0, and where JAX's service is."""
   line = Line(_connect(place, deadline_s, timeout_s))
-  line.send(hello)
-  # Process 0 has a deadline of its own; another program would never answer.
-  answer = line.receive(timeout_s + _HELLO_S)
-  if answer is not None and "service" in answer:
+  try:
+    answer = _asked(place, line, hello, secret, timeout_s)
+    if "refused" in answer:
+      raise errors.UserError(str(answer["refused"]))
     return line, str(answer["service"])
-  line.close()
-  gone = (
-    f"--coordinator={place.coordinator}: process 0 ended before all were there,"
-    " or another program has this port."
-  )
-  raise errors.UserError(answer["refused"] if answer else gone)
+  except BaseException:
+    line.close()
+    raise
+
+
+def _asked(
+  place: Place,
+  line: Line,
+  hello: Mapping[str, Any],
+  secret: bytes,
+  timeout_s: float,
+) -> Mapping[str, Any]:
+  """What process 0 answers, once each has shown the other who it is."""
+  where = f"--coordinator={place.coordinator}"
+  # Another program says something else, or never speaks.
+  first = line.receive(timeout_s + door.HELLO_S)
+  if not isinstance(first, dict) or not isinstance(first.get("drawn"), str):
+    raise errors.UserError(
+      f"{where}: process 0 ended before all were there, or another program has"
+      " this port."
+    )
+  if bool(first.get("asks_token")) != bool(secret):
+    has, lacks = ("process 0", "this one")[:: -1 if secret else 1]
+    raise errors.UserError(
+      f"{where}: {has} has a secret in {door.VARIABLE}, and {lacks} has none;"
+      " all processes of a run need the same."
+    )
+  said = {**hello, "drawn": secrets.token_hex(16)}
+  line.send({**said, "proof": door.proof(secret, first["drawn"], said)})
+  # Process 0 has a deadline of its own.
+  answer = line.receive(timeout_s + door.HELLO_S)
+  if answer is None:
+    token = f", or has another {door.VARIABLE}" if secret else ""
+    raise errors.UserError(
+      f"{where}: process 0 ended before all were there{token}, or another"
+      " program has this port."
+    )
+  if not (
+    isinstance(answer, dict)
+    and {"service", "refused"} & answer.keys()
+    and door.is_proved(secret, said["drawn"], answer)
+  ):
+    raise errors.UserError(f"{where}: another program has this port.")
+  return answer
 
 
 def _connect(
@@ -189,6 +234,6 @@ def _connect(
     time.sleep(_RETRY_S)
 
 
-def _free_port() -> int:
-  with contextlib.closing(socket.create_server(("", 0))) as server:
+def _free_port(family: int, address: str) -> int:
+  with socket.create_server((address, 0), family=family) as server:
     return server.getsockname()[1]

@@ -32,6 +32,19 @@ ALL = {
 }
 MLP = {**support.MLP, **ALL}
 FSDP = {"train.layout.fsdp": 8, "train.layout.min_size": 64}
+# What procedures keep, draw and measure is the same in all processes.
+CONTINUAL = {
+  "continual.learner": "derpp(alpha=0.2, beta=0.5)",
+  "continual.buffer_size": 12,
+  "continual.replay_size": 8,
+  "continual.forward": "joint",
+}
+ADAPTATION = {
+  "evaluate.adapt.methods": ("batch",),
+  "evaluate.adapt.corruptions": ("clean", "contrast"),
+  "evaluate.adapt.batch_size": 16,
+  "evaluate.adapt.num_examples": 40,
+}
 FOUR_DEVICES = "--xla_force_host_platform_device_count=4"
 
 
@@ -158,8 +171,16 @@ def test_a_signal_to_one_stops_both_and_another_machine_goes_on(tmp_path):
     {**support.RESNET, **ALL},
     {**support.DECODER, **ALL, "checkpoint.every_steps": 5},
     {**support.DECODER, **ALL, **FSDP},
+    {**MLP, **CONTINUAL},
+    {**MLP, **ADAPTATION},
   ],
-  ids=["resnet with batch norm", "decoder", "decoder with fsdp"],
+  ids=[
+    "resnet with batch norm",
+    "decoder",
+    "decoder with fsdp",
+    "continual learning",
+    "adaptation at the end",
+  ],
 )
 def test_one_run_on_any_devices(tmp_path, changes):
   """The same of two processes, of one with eight devices, and of one device."""

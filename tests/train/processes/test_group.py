@@ -10,7 +10,7 @@ import time
 import pytest
 
 from normjax import errors
-from normjax.train.processes import place, rendezvous
+from normjax.train.processes import door, place, rendezvous
 from normjax.train.processes.group import Group, Line
 
 PATIENCE_S = 20.0
@@ -150,7 +150,8 @@ def test_processes_meet_and_hear_where_to_go_on(port):
   found = side_by_side(
     meet, *((here(process, port), "abc", PATIENCE_S) for process in (1, 0))
   )
-  groups, services = zip(*found, strict=True)
+  groups, services, binds = zip(*found, strict=True)
+  assert binds == (None, services[0])
   assert services[0] == services[1] != f"127.0.0.1:{port}"
   assert [group.process_id for group in groups] == [1, 0]
   side_by_side(Group.leave, *groups)
@@ -214,7 +215,7 @@ def test_nobody_there_and_a_port_that_is_taken(port):
 
 
 def test_a_program_that_never_answers_is_not_waited_for(port, monkeypatch):
-  monkeypatch.setattr(rendezvous, "_HELLO_S", 0.1)
+  monkeypatch.setattr(door, "HELLO_S", 0.1)
   with contextlib.closing(socket.create_server(("127.0.0.1", port))):
     (error,) = side_by_side(meet, (here(1, port), "abc", 0.1))
   assert str(error).endswith("or another program has this port.")
