@@ -229,13 +229,8 @@ def traced_count(
 ) -> None:
   """Checks an integer that may be a scalar array, such as a count of rounds.
 
-  Args:
-    owner: whose option it is.
-    name: the option.
-    value: an int or a scalar array of integers.
-    least: the smallest value that is allowed.
-    most: the largest. A number that meets int32 arrays, such as the count of
-      steps, must fit one.
+  The arguments are those of `count`. What meets int32 arrays, as a count of
+  steps does, must fit one.
 
   Raises:
     WrongTypeError: another type.
@@ -355,9 +350,7 @@ def _pattern(value: Any) -> bool:
 
 def is_transform(value: Any) -> bool:
   """Whether it has the methods of an optax transform."""
-  return callable(getattr(value, "init", None)) and callable(
-    getattr(value, "update", None)
-  )
+  return all(callable(getattr(value, n, None)) for n in ("init", "update"))
 
 
 # What an option is, by its name or else its annotation.
@@ -388,10 +381,8 @@ def options[**P, T](factory: Callable[P, T]) -> Callable[P, T]:
 
   @functools.wraps(factory)
   def make(*args: P.args, **given: P.kwargs) -> T:
-    for name, value in {
-      **dict(zip(parameters, args, strict=False)),
-      **given,
-    }.items():
+    by_name = dict(zip(parameters, args, strict=False)) | given
+    for name, value in by_name.items():
       if name not in checks:
         continue
       is_allowed, allowed = checks[name]

@@ -27,8 +27,7 @@ def _size(layers: int, heads: int, model: int, hidden: int | None):
   }
 
 
-# Those of GaLore (60m and 7b, arXiv:2403.03507) and of Mix-LN
-# (arXiv:2412.13795) and its followers; all with 32,000 tokens.
+# Of GaLore (60m, 7b: arXiv:2403.03507) and Mix-LN (2412.13795): 32,000 tokens.
 LLAMA_SIZES = {
   "tiny": _size(2, 4, 64, None),
   "60m": _size(8, 8, 512, 1376),

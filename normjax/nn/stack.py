@@ -10,7 +10,7 @@ from flax import nnx
 from normjax import norms, validate
 from normjax.nn import (
   initial,
-  moving_layers,
+  layer_loop,
   neighbours,
   residual_scaling,
   rotary_scaling,
@@ -379,29 +379,13 @@ class Stack(HasNoise):
       stats = nn_variables.split(layer)[1]["stats"]
       return stream_layout.held(x_btd), stats
 
-    moving = moving_layers.current()
-    if self.remat and moving is None:
-      # In a loop nothing can merge the two computations anyway.
-      apply = jax.checkpoint(apply, prevent_cse=len(group) == 1)
     per_layer = [
       (own, None if keys is None else keys[i], drop_keys[i], constant)
       for i, own, constant in zip(group, variables, constants, strict=True)
     ]
-    if moving is None and len(group) == 1:
-      x_btd, stats = apply(x_btd, per_layer[0])
-      new_stats = [stats]
-    else:
-      if moving is None:
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *per_layer)
-        x_btd, stats = jax.lax.scan(apply, x_btd, stacked)
-      else:
-        x_btd, stats = moving_layers.run_group(
-          apply, moving, x_btd, group, per_layer
-        )
-      new_stats = [
-        jax.tree.map(lambda leaf, n=n: leaf[n], stats)
-        for n in range(len(group))
-      ]
+    x_btd, new_stats = layer_loop.through(
+      apply, x_btd, group, per_layer, remat=self.remat
+    )
     for i, stats in zip(group, new_stats, strict=True):
       nn_variables.write_stats(self.layers[i], stats)
     return x_btd
