@@ -214,7 +214,7 @@ def _documented(kind: kinds.Kind, name: str) -> list[str]:
   meant = _arguments(kind, name)
   defaults = text.options(file)
   shown = {key: text.default(value) for key, value in defaults.items()}
-  if file is None:  # Then a config has what the factory has.
+  if file is None and meant:  # Then a config has what the factory has.
     shown = _defaults_of_factory(kind, name)
   if defaults or meant:
     blocks.append("## Options")
