@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     reproduce,
     runs,
     similarity,
+    spectra,
     sweep,
     train,
   )
@@ -48,7 +49,7 @@ _LAZY = {
       *("adapt", "build", "configure", "context", "continual", "convert"),
       *("data", "metrics", "models", "nn", "norms", "objectives", "optim"),
       *("papers", "probe", "report", "reproduce", "runs", "similarity"),
-      *("sweep", "train"),
+      *("spectra", "sweep", "train"),
     )
   },
   "Run": "normjax.runs.run:Run",
@@ -81,6 +82,7 @@ __all__ = [
   "reproduce",
   "runs",
   "similarity",
+  "spectra",
   "sweep",
   "train",
 ]

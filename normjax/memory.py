@@ -161,14 +161,9 @@ def _gradients(
   if recipe.gradient.estimate is not None:
     return {}
   wide = groups.leaves(param_dtype.widen(trained))
-  if recipe.block_gradients == "all":
+  found = block_gradients.moving(recipe, state, hyper, trained)
+  if found is None:
     return {path: [leaf] for path, leaf in wide}
-  found = block_gradients.upcoming(
-    recipe.make_optimizer(hyper),
-    recipe.optimizer_name,
-    trained,
-    state.optimizer_state,
-  )
   kept = {}
   for n, (path, leaf) in enumerate(wide):
     if found.blocks.of_leaf[n] < 0:

@@ -79,6 +79,19 @@ def _arguments(kind: kinds.Kind, name: str) -> dict[str, str]:
   return {k: v for k, v in found.items() if not k.startswith("*")}
 
 
+def _defaults_of_factory(kind: kinds.Kind, name: str) -> dict[str, str]:
+  entry = kinds.source(kind, name).entry
+  found: dict[str, str] = {}
+  for factory in (entry, *getattr(entry, "hands_options_to", ())):
+    options = inspect.signature(factory).parameters.values()
+    found = {
+      option.name: text.default(option.default)
+      for option in options
+      if option.default is not option.empty
+    } | found
+  return found
+
+
 def _plain(kind: kinds.Kind, name: str) -> list[str]:
   options = " ".join(_options(kind, name))
   if kind.folder == "models":
@@ -200,12 +213,15 @@ def _documented(kind: kinds.Kind, name: str) -> list[str]:
   )
   meant = _arguments(kind, name)
   defaults = text.options(file)
+  shown = {key: text.default(value) for key, value in defaults.items()}
+  if file is None and meant:  # Then a config has what the factory has.
+    shown = _defaults_of_factory(kind, name)
   if defaults or meant:
     blocks.append("## Options")
     rows = [
       (
         text.code(key),
-        text.default(defaults[key]) if key in defaults else "",
+        shown.get(key, ""),
         meant.get(key) or meant.get(key.partition(".")[0], ""),
       )
       for key in [*defaults, *(k for k in meant if k not in defaults)]

@@ -27,8 +27,8 @@ from normjax.similarity import heads
 USAGE = (
   "list [norms|weight_norms|optimizers|models|heads|data|objectives|metrics"
   "|start_steps|architectures|placements|residual_scalings|inits"
-  "|rotary_scalings|mixings|linears|schedules|sweeps|papers|adaptation|learners"
-  "|context|procedures]"
+  "|rotary_scalings|mixings|linears|schedules|gradients|sweeps|papers"
+  "|adaptation|learners|context|procedures]"
 )
 _FOLDERS = (*sorted(set(configure.COMPONENTS.values())), "sweeps", "papers")
 # What has no config, by name, from "module:factory": options of a model,
@@ -54,6 +54,7 @@ _IMPORTED = {
   "mixings": "normjax.nn.mixing:TABLE",
   "linears": "normjax.nn.linear:TABLE",
   "schedules": "normjax.train.schedules:TABLE",
+  "gradients": "normjax.train.gradient:TABLE",
 }
 _ALLOWED = (*_FOLDERS, *_TABLES, *_IMPORTED)
 

@@ -145,7 +145,8 @@ def rounded_parameters(
   moved as ever; "stochastic" rounds float16 to the nearest.
 
   `update` gives float32 updates with which `optax.apply_updates` lands on the
-  rounded numbers. `optim.apply` gives these themselves.
+  rounded numbers. `optim.apply` gives these themselves. What asks for updates
+  in the gradients' dtype, as `optax.apply_if_finite` does, goes around `inner`.
 
   Args:
     inner: an optimizer.

@@ -119,8 +119,10 @@ def scale(
 
   The size of a matrix's step does not depend on the gradient's, so that
   clipping does nothing to it. A zero gradient moves nothing; a non-finite entry
-  spoils its column. Where the embedding is also the head, nothing has a
-  momentum: name it in `momentum_on`.
+  spoils its column. Where the embedding is also the head, or a head has no
+  name of one ("head", "lm_head", "logits", "classifier", "unembed",
+  "readout"), nothing has a momentum, and `describe` names none: say which in
+  `momentum_on`.
 
   Args:
     learning_rate: number, traced scalar or schedule.

@@ -27,7 +27,8 @@ def bucket_of_token(counts_v: np.ndarray) -> np.ndarray:
   """
   counts_v = np.asarray(counts_v)
   is_count = np.issubdtype(counts_v.dtype, np.number) and counts_v.ndim == 1
-  if not is_count or len(counts_v) < 3 or (counts_v < 0).any():
+  # NaN is not >= 0 either.
+  if not is_count or len(counts_v) < 3 or not (counts_v >= 0).all():
     raise errors.UserError(
       f"token counts of shape {counts_v.shape}, {counts_v.dtype}; needed: a"
       " number >= 0 for each of three tokens or more."

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from normjax import errors
+from normjax.spectra import matrices
 from normjax.types import Array
 
 
@@ -23,7 +24,20 @@ def pooled(h_nd: Array, weight_n: Array) -> Array:
   Returns:
     (d + 1, d + 1), float32: in the last row and column the sum of the
     activations, at its end the number of tokens.
+
+  Raises:
+    UserError: activations that are not (n, d), weights that are not (n,).
   """
+  if h_nd.ndim != 2:
+    raise errors.UserError(
+      f"activations of shape {h_nd.shape}; needed: (tokens, features), as by"
+      " h.reshape(-1, h.shape[-1])."
+    )
+  if weight_n.shape != h_nd.shape[:1]:
+    raise errors.UserError(
+      f"weights of shape {weight_n.shape} for activations of shape"
+      f" {h_nd.shape}; needed: {h_nd.shape[:1]}, one per token."
+    )
   h_nd = h_nd.astype(jnp.float32)
   weight_n = weight_n.astype(jnp.float32)
   ones_n1 = jnp.ones((len(h_nd), 1), jnp.float32)
@@ -41,9 +55,9 @@ def covariance(sums_ee: np.ndarray) -> np.ndarray:
     sums_ee: of `pooled`, added up.
 
   Raises:
-    UserError: of less than two tokens.
+    UserError: of less than two tokens, or of what `pooled` does not give.
   """
-  sums_ee = np.asarray(sums_ee, np.float64)
+  sums_ee = matrices.symmetric("sums of `pooled`", sums_ee)
   n = float(sums_ee[-1, -1])
   if not n > 1:
     raise errors.UserError(

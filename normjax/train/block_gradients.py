@@ -103,17 +103,12 @@ def taken(recipe: Any, state: Any, hyper: Hyper, trained: PyTree) -> Taken:
   Raises:
     UserError: what `upcoming` raises.
   """
-  if recipe.block_gradients == "all":
+  blocks = moving(recipe, state, hyper, trained)
+  if blocks is None:
     return Taken(
       lambda function, *args: jax.grad(function, (0, 1), has_aux=True)(*args),
       lambda found: found,
     )
-  blocks = upcoming(
-    recipe.make_optimizer(hyper),
-    recipe.optimizer_name,
-    trained,
-    state.optimizer_state,
-  )
   if recipe.block_gradients == "loop":
     layers = layers_of(blocks, trained)
     take = functools.partial(in_loop, blocks, layers)
@@ -123,6 +118,24 @@ def taken(recipe: Any, state: Any, hyper: Hyper, trained: PyTree) -> Taken:
   return Taken(
     take,
     lambda compact: expanded(blocks, compact, trained),
+  )
+
+
+def moving(
+  recipe: Any, state: Any, hyper: Hyper, trained: PyTree
+) -> block_descent.Upcoming | None:
+  """The blocks whose gradients a step takes; None: those of all that trains.
+
+  Raises:
+    UserError: what `upcoming` raises.
+  """
+  if recipe.block_gradients == "all":
+    return None
+  return upcoming(
+    recipe.make_optimizer(hyper),
+    recipe.optimizer_name,
+    trained,
+    state.optimizer_state,
   )
 
 

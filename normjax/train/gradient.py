@@ -121,3 +121,20 @@ def of(config: configure.ConfigDict) -> Gradient:
       f" allowed: {configure.OPTIONAL[PATH]!r}."
     )
   return found
+
+
+def notes(config: configure.ConfigDict) -> tuple[str, ...]:
+  """What is to be said of clipping beside an estimate, if anything.
+
+  Along a normal z the estimate g^T z z is about sqrt(n) |g| long.
+  """
+  clip = config.train.gradient_clip
+  if of(config).estimate is None or not clip > 0:
+    return ()
+  return (
+    f"train.gradient_clip={clip:g} beside"
+    f" {PATH}={configure.optional(config, PATH)!r}: the estimate is about"
+    " sqrt(number of parameters) times as long as the gradient, so that most"
+    " steps are clipped, and the learning rate means another step."
+    " train.gradient_clip=0 turns it off.",
+  )

@@ -15,7 +15,7 @@ from normjax.data import dataset as dataset_lib
 from normjax.record import provenance, sources
 from normjax.record.directory import RunDirectory
 from normjax.record.recorder import Recorder
-from normjax.train import by_procedure, fit, premise, rounded_away
+from normjax.train import by_procedure, fit, gradient, premise, rounded_away
 from normjax.train.checkpoint import Checkpoints
 from normjax.train.evaluate import Measured
 from normjax.train.processes import distributed
@@ -199,7 +199,8 @@ class Lane:
       jax.jit, out_shardings=self.program.layout.everywhere
     )
     roles = self.program.recipe.roles
-    notes = rounded_away.notes(self.config, roles, state.params, on)
+    notes = gradient.notes(self.config)
+    notes += rounded_away.notes(self.config, roles, state.params, on)
     if found := premise.get(self.config):
       notes += found.notes(state.variables(), self._first_batch(), on)
     for note in notes:

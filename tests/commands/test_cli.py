@@ -22,7 +22,7 @@ from normjax.nn import (
 )
 from normjax.norms import weights
 from normjax.record.directory import RunDirectory, RunState
-from normjax.train import schedules
+from normjax.train import gradient, schedules
 from tests import support
 
 
@@ -123,6 +123,7 @@ def test_list_shows_every_component_with_its_headline(capsys):
     ("inits", initial.TABLE.names(), " "),
     ("mixings", mixing.TABLE, " "),
     ("linears", linear.TABLE, " "),
+    ("gradients", gradient.TABLE, " "),
     ("schedules", schedules.TABLE, " "),
   ],
 )

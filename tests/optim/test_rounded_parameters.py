@@ -210,3 +210,16 @@ def test_docstring_example():
   finder = doctest.DocTestFinder(recurse=False)
   (example,) = finder.find(optim.rounded_parameters, module=module, globs={})
   assert doctest.DocTestRunner().run(example).failed == 0
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_a_gradient_that_is_not_finite_can_be_left_out(rounding):
+  """What compares updates with gradients goes around the inner optimizer."""
+  inner = optax.apply_if_finite(optax.sgd(0.5), max_consecutive_errors=3)
+  tx = optim.rounded_parameters(inner, rounding)
+  w = jnp.ones((4, 4), jnp.bfloat16)
+  state = tx.init(w)
+  for gradient, want in ((jnp.nan, 1.0), (1.0, 0.5)):
+    updates, state = tx.update(jnp.full_like(w, gradient), state, w)
+    w = optax.apply_updates(w, updates)
+    np.testing.assert_array_equal(np.asarray(w, np.float32), want)

@@ -112,3 +112,33 @@ def test_buckets_are_thirds_of_the_occurrences():
 def test_what_is_no_count_is_named(counts):
   with pytest.raises(errors.UserError, match="token counts of shape"):
     spectra.bucket_of_token(np.asarray(counts))
+
+
+@pytest.mark.parametrize(
+  ("function", "arguments", "said"),
+  [
+    (spectra.pooled, ((2, 8, 4), (2, 8)), r"shape \(2, 8, 4\); needed: \(tok"),
+    (spectra.pooled, ((8, 4), (1,)), r"weights of shape \(1,\).*\(8,\), one"),
+    (spectra.pooled, ((8, 4), (8, 1)), r"weights of shape \(8, 1\)"),
+    (spectra.covariance, ((8, 4),), r"`pooled` of shape \(8, 4\); needed"),
+    (spectra.eigenvalues, ((8, 4),), r"covariance of shape \(8, 4\); needed"),
+    (spectra.eigenvalues, ((0, 0),), r"covariance of shape \(0, 0\)"),
+    (spectra.hard_rank, ((4, 4),), r"eigenvalues of shape \(4, 4\)"),
+    (spectra.soft_rank, ((0,),), r"eigenvalues of shape \(0,\)"),
+  ],
+)
+def test_other_shapes_are_refused(function, arguments, said):
+  with pytest.raises(errors.UserError, match=said):
+    function(*(np.ones(shape, np.float32) for shape in arguments))
+
+
+def test_what_is_no_covariance_is_refused():
+  with pytest.raises(errors.UserError, match="not symmetric"):
+    spectra.eigenvalues(np.array([[1.0, 5.0], [0.0, 1.0]]))
+  for rank in (spectra.hard_rank, spectra.soft_rank):
+    with pytest.raises(errors.UserError, match="eigenvalue of -1; needed"):
+      rank(np.array([1.0, -1.0]))
+    # A run that diverged has a rank that says so.
+    assert np.isnan(rank(spectra.eigenvalues(np.full((2, 2), np.nan))))
+  with pytest.raises(errors.UserError, match="token counts"):
+    spectra.bucket_of_token(np.array([5, np.nan, 1]))

@@ -244,6 +244,9 @@ def sltrain(
   matrix has more than 1/32 of its entries, int32 positions take more bytes than
   a mask would. The defaults are the official ones for LLaMA of 60M.
 
+  States of 4 bits stay in float32 where S has an odd number of entries, as
+  0.03 of a matrix often has; `normjax memory` shows them.
+
   A weight decay is one of A, B and S, not of W. A matrix method takes A and B
   each for a matrix; S goes to its fallback.
 

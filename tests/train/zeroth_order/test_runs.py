@@ -156,6 +156,17 @@ def test_an_eps_that_rounds_away_is_said():
   )
 
 
+def test_clipping_of_an_estimate_is_said():
+  clipped = {"train.gradient_clip": 1.0}
+  config = configure.override(cases.mlp("zeroth_order"), clipped)
+  (said,) = gradient.notes(config)
+  assert "train.gradient_clip=1 beside train.gradient='zeroth_order'" in said
+  off = {"train.gradient_clip": 0.0}
+  assert gradient.notes(configure.override(config, off)) == ()
+  plain = configure.override(cases.mlp("backpropagation"), clipped)
+  assert gradient.notes(plain) == ()
+
+
 @pytest.mark.slow
 def test_losses_that_are_not_finite_are_a_divergence():
   """Beside an update that none of three losses is in favour of."""
