@@ -166,11 +166,11 @@ def core(
     groups.check_leaves(method, params)
     found, inner = parts(params)
     check_count(method, found, width)
-    one = held(
-      found,
-      params,
-      lambda n, flat: flat[n][0] if found.depths[n] else flat[n],
-    )
+
+    def first(n, flat):
+      return meshes.whole_first(flat[n])[0] if found.depths[n] else flat[n]
+
+    one = held(found, params, first)
     state = BlockWiseState(
       jnp.zeros((), jnp.int32),
       (jnp.zeros((), jnp.int32),) * width,
@@ -196,7 +196,7 @@ def core(
       )
 
     active = lax.cond(switches, choose, lambda: tuple(state.active))
-    moved = [jnp.zeros_like(leaf) for leaf in flat]
+    moved = [meshes.zeros(leaf) for leaf in flat]
     states = []
     for block, old in zip(active, state.inner, strict=True):
       weights = None if params is None else of_block(found, params, block)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from normjax import errors, validate
-from normjax.optim import groups
+from normjax.optim import groups, meshes
 from normjax.types import Array, PyTree
 
 # Of a path: the layer that it is in. What follows the number is a whole name,
@@ -297,10 +297,12 @@ def squared_norms(found: Blocks, leaves: Sequence[Array]) -> Array:
 def layer_of(found: Blocks, leaf: int, value: Array, block: Array) -> Array:
   """Of a stacked leaf's value the layer that is in a block.
 
-  Where none is, the nearest end: who calls does not use it.
+  Where none is, the nearest end: who calls does not use it. Of explicit axes
+  the one that cuts the layers is gathered: which device has the layer is not
+  known before the step.
   """
   return lax.dynamic_index_in_dim(
-    value, _layer(found, leaf, block), keepdims=False
+    meshes.whole_first(value), _layer(found, leaf, block), keepdims=False
   )
 
 
@@ -311,9 +313,13 @@ def put_layer(
   is_in = jnp.any(found.numbers(leaf) == block)
   value = value.astype(jnp.result_type(value, layer))
   layer = jnp.where(is_in, layer, layer_of(found, leaf, value, block))
-  return lax.dynamic_update_index_in_dim(
-    value, layer.astype(value.dtype), _layer(found, leaf, block), 0
+  new = lax.dynamic_update_index_in_dim(
+    meshes.whole_first(value),
+    layer.astype(value.dtype),
+    _layer(found, leaf, block),
+    0,
   )
+  return meshes.put_as(new, value)
 
 
 def _layer(found: Blocks, leaf: int, block: Array) -> Array:

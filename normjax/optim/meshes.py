@@ -70,6 +70,25 @@ def leaf_spec(w: Array) -> list[Any]:
   return [*known, *[None] * (len(w.shape) - len(known))]
 
 
+def whole_first(x: Array) -> Array:
+  """`x` with its first axis whole on every device, so that it can be indexed.
+
+  Only explicit axes are asked; of others the compiler decides.
+  """
+  sharding = jax.typeof(x).sharding
+  if not sharding.mesh.explicit_axes or not any(sharding.spec[:1]):
+    return x
+  spec = PartitionSpec(None, *sharding.spec[1:])
+  return jax.sharding.reshard(x, sharding.update(spec=spec))
+
+
+def put_as(x: Array, like: Array) -> Array:
+  """`x` cut as `like` is, an array of its shape, by explicit axes."""
+  sharding = jax.typeof(like).sharding
+  explicit = bool(sharding.mesh.explicit_axes)
+  return jax.sharding.reshard(x, sharding) if explicit else x
+
+
 def shard_shape(w: Array) -> tuple[int, ...]:
   """Of the part of a leaf that one device has, where `leaf_spec` is known."""
   sharding = _sharding(w)

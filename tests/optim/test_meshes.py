@@ -172,3 +172,43 @@ def test_replicated_leaves_stay_replicated_beside_varying_ones():
   jax.jit(
     jax.shard_map(update, mesh=mesh, in_specs=(specs,), out_specs=specs)
   ).trace(params)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("name", ["badam", "lisa", "bcd"])
+def test_layers_that_a_mesh_cuts_move_as_on_one_device(name, kind):
+  """A layer is a block of a stack; which device has it is known in the step."""
+  options = {"switch_every": 2} if name != "bcd" else {"order": "greedy"}
+  tx = getattr(optim, name)(0.1, stacked=("layers/.*",), **options)
+  rng = np.random.default_rng(0)
+  params, *steps = (
+    {
+      "emb": {"embedding": np.float32(rng.normal(size=(8, 4)))},
+      "layers": {
+        "kernel": np.float32(rng.normal(size=(8, 4, 4))),
+        "bias": np.float32(rng.normal(size=(8, 4))),
+      },
+    }
+    for _ in range(5)
+  )
+  mesh = jax.make_mesh((8,), ("d",), axis_types=(kind,))
+
+  def put(tree):
+    cut = NamedSharding(mesh, PartitionSpec("d"))
+    whole = NamedSharding(mesh, PartitionSpec())
+    return {
+      "emb": jax.device_put(tree["emb"], whole),
+      "layers": jax.device_put(tree["layers"], cut),
+    }
+
+  def trained(place):
+    held = place(params)
+    state, update = tx.init(held), jax.jit(tx.update)
+    for gradients in steps:
+      updates, state = update(place(gradients), state, held)
+      held = jax.jit(optax.apply_updates)(held, updates)
+    return held
+
+  there = trained(put)
+  assert there["layers"]["kernel"].sharding.spec[0] == "d"
+  jax.tree.map(np.testing.assert_array_equal, trained(lambda t: t), there)
