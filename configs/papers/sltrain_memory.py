@@ -5,7 +5,7 @@ Claim: on one A100 LLaMA of 350M takes 4.5 GB with Adam, 3.5 with 8-bit Adam,
 by layer; of 1B it takes 16.3, 11.8, 10.3 and 6.8 (arXiv:2406.02214, figure 3 in
 its repository; batch and definition are not said there).
 Command: normjax reproduce sltrain_memory --scale=proxy
-Time: about 2 minutes of CPU time, compilation included.
+Time: 3 minutes on two busy cores, compilation included.
 
 Nothing is trained. `counted` is what a method holds from step to step, in
 shapes alone: bfloat16 parameters, the optimizer's state and the positions of
