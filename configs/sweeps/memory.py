@@ -12,7 +12,7 @@ memory`. Nothing is trained at 60M.
 
 For each of five seeds every row tries three learning rates, a factor 2 apart,
 around a first guess. No grid grows: a row whose best rate lies on an edge might
-do better, and the table marks it. Nothing else is tuned, and nothing decays. The
+do better, and the table marks it. Nothing else is tuned; nothing decays. The
 guess for what configs/sweeps/optimizers.py has tuned is about what it chose for
 300 steps (the lab log); for the others it lies about the best of a grid, 4x
 apart, of 100 steps with one seed and on data to tune on (`:guesses`).
