@@ -11,7 +11,8 @@ from normjax.imports import is_outside
 
 OPTIONAL: dict[str, Any] = {
   "objective.name": "",
-  "optimizer.mask": "",  # The optimizer's own.
+  "optimizer.keep": "",  # The optimizer's own, like the mask.
+  "optimizer.mask": "",
   "schedule.milestones": (),
   "schedule.restart_every": 0,
   "schedule.restart_warmup_steps": 0,

@@ -125,6 +125,7 @@ def test_what_a_config_may_lack(path):
   value = {
     "objective.name": "squared_error",
     "evaluate.metrics": ("perplexity",),
+    "optimizer.keep": "embedding/.*",
     "optimizer.mask": "input_scales",
     "evaluate.split": "tuning",
     "evaluate.weights": "ema",

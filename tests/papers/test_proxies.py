@@ -46,13 +46,13 @@ def _optimizers(path):
   ],
 )
 def test_states_of_fewer_bits_differ_in_bits_alone(label):
-  """Their defaults of weight decay are not the same."""
+  """What decays is said, since by default it is not the same."""
   rows = _optimizers(_STATE_BITS)
   wide, narrow = rows[f"{label.split(',')[0]}, 32 bits"], rows[label]
   of_bits = {"name", "block_size", "block_layout", "min_size", "keep", "seed"}
   of_bits |= {"signed_code", "unsigned_code", "calibrated"}
   of_bits |= {"signed_rounding", "unsigned_rounding"}
-  not_there = {"nesterov", "decoupled", "mask"}
+  not_there = {"nesterov", "decoupled"}
   shared = set(wide) & set(narrow) - of_bits - not_there
   assert {"learning_rate", "weight_decay"} <= shared
   assert {key: wide[key] for key in shared} == {

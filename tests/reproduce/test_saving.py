@@ -168,17 +168,13 @@ def test_the_list_names_broken_files_and_shows_the_rest(project):
   assert "broken.py does not import: ZeroDivisionError" in problems[0]
 
 
-def test_the_list_imports_nothing_heavy(project):
-  """Nor jax, but for a row that names its factory by path, as state_bits does.
-
-  What options such a part has only its module can say.
-  """
+def test_the_list_imports_no_jax(project):
   project.run(save=True)  # Results are compared with their configs.
   code = (
     "import sys; from normjax.reproduce import listing;"
     "text, problems = listing.told();"
     "assert 'confirmed 1 of 1' in text, text;"
-    "sys.exit(len({'scipy', 'matplotlib'} & {*sys.modules}))"
+    "sys.exit(len({'jax', 'scipy', 'matplotlib'} & {*sys.modules}))"
   )
   path = f"{reproduce.__path__[0]}/../.."
   done = subprocess.run(
