@@ -21,6 +21,7 @@ from normjax import build, configure, optim
 from normjax.nn import variables as nn_variables
 from normjax.nn.linear.base import Untrained
 from normjax.optim import block_descent, groups
+from normjax.record.costs import PAPER_BYTES
 from normjax.train import (
   block_gradients,
   frozen,
@@ -34,7 +35,6 @@ from normjax.train.state import State
 from normjax.train.step import Recipe
 from normjax.types import Array, Hyper, PyTree
 
-PAPER_ITEM_BYTES = 2  # bfloat16.
 # PyTorch indexes with int64, which SLTrain's support is counted in.
 PAPER_INDEX_BYTES = 8
 SHARED = "state of several parameters"
@@ -144,13 +144,13 @@ def _of_params(
       num_entries=leaf.size,
       held_bytes=_bytes(leaf),
       gradient_bytes=optim.state_bytes(gradients.get(path, ())),
-      paper_weight_bytes=_paper_bytes(leaf),
+      paper_weight_bytes=paper_bytes(leaf),
     )
   for path, leaf in groups.leaves(state.optimizer_state):
     yield Group(
       *names.get(_owner(path, updates), ("other", SHARED)),
       optimizer_state_bytes=_bytes(leaf),
-      paper_state_bytes=_paper_bytes(leaf),
+      paper_state_bytes=paper_bytes(leaf),
     )
 
 
@@ -216,7 +216,7 @@ def _of_others(recipe: Recipe, state: State) -> Iterator[Group]:
 def _held(
   part: str, what: str, leaf: Any, index_bytes: int | None = None
 ) -> Group:
-  paper = _paper_bytes(leaf, index_bytes)
+  paper = paper_bytes(leaf, index_bytes)
   return Group(part, what, leaf.size, _bytes(leaf), paper_weight_bytes=paper)
 
 
@@ -224,10 +224,15 @@ def _bytes(leaf: Any) -> int:
   return leaf.size * leaf.dtype.itemsize
 
 
-def _paper_bytes(leaf: Any, index_bytes: int | None = None) -> int:
-  """Floats at most bfloat16; whole numbers as they are, or as said."""
+def paper_bytes(leaf: Any, index_bytes: int | None = None) -> int:
+  """Bytes of an array where no float takes more than 16 bits.
+
+  Args:
+    leaf: an array or its shape.
+    index_bytes: of each whole number; None: as it is held.
+  """
   if jnp.issubdtype(leaf.dtype, jnp.inexact):
-    return leaf.size * min(leaf.dtype.itemsize, PAPER_ITEM_BYTES)
+    return leaf.size * min(leaf.dtype.itemsize, PAPER_BYTES)
   return leaf.size * (index_bytes or leaf.dtype.itemsize)
 
 

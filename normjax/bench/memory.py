@@ -24,7 +24,7 @@ from rich.text import Text
 import normjax
 from kernels_pallas import aot
 from kernels_pallas.bench import passes
-from normjax import config_files, configure, errors, faults
+from normjax import config_files, configure, errors, faults, memory
 from normjax.bench import compiled_steps
 from normjax.nn import variables as nn_variables
 from normjax.nn.linear.base import Untrained
@@ -274,15 +274,7 @@ def _untrained(recipe: Recipe, state: State) -> PyTree:
 
 def paper_bytes(tree: PyTree) -> int:
   """Bytes where no floating-point number takes more than 16 bits."""
-  return sum(
-    leaf.size * _paper_itemsize(leaf.dtype) for leaf in jax.tree.leaves(tree)
-  )
-
-
-def _paper_itemsize(dtype: Any) -> int:
-  is_float = jnp.issubdtype(dtype, jnp.floating)
-  size = dtype.itemsize
-  return min(size, record.PAPER_BYTES) if is_float else size
+  return sum(map(memory.paper_bytes, jax.tree.leaves(tree)))
 
 
 def _by_dtype(tree: PyTree) -> dict[str, int]:

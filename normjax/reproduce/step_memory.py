@@ -17,10 +17,8 @@ import optax
 from ml_collections import ConfigDict
 
 from kernels_pallas import aot
-from kernels_pallas.bench import passes
-from normjax import configure, errors, optim
+from normjax import configure, errors, memory, optim
 from normjax.bench import compiled_steps
-from normjax.optim import groups
 from normjax.papers import llama_c4
 
 
@@ -47,12 +45,7 @@ SIZES: Mapping[str, SLTrain] = {
   "130M": SLTrain(256, 0.03, 16.0, {"size": "130m"}),
   "350M": SLTrain(256, 0.03, 16.0, {"size": "350m"}),
   "1B": SLTrain(512, 0.03, 8.0, {"size": "1b"}),
-  "7B": SLTrain(
-    1024,
-    0.05,
-    8.0,
-    {"num_layers": 32, "num_heads": 32, "model_dim": 4096, "hidden_dim": 11008},
-  ),
+  "7B": SLTrain(1024, 0.05, 8.0, {"size": "7b"}),
 }
 ADAM, ADAM_8BIT, GALORE, SLTRAIN = METHODS = (
   "Adam",
@@ -61,7 +54,7 @@ ADAM, ADAM_8BIT, GALORE, SLTRAIN = METHODS = (
   "8-bit SLTrain",
 )
 # Its positions are int64 in the official code, int32 here.
-OFFICIAL_POSITION_BYTES = 8
+OFFICIAL_POSITION_BYTES = memory.PAPER_INDEX_BYTES
 
 
 def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
@@ -148,18 +141,13 @@ class Counted:
 
 def counted(config: ConfigDict) -> Counted:
   """The same of the state of real training, in shapes alone."""
-  state = compiled_steps.step(config).arguments[0]
-  params = jax.tree.leaves(state.params)
-  positions = [
-    leaf.size
-    for path, leaf in groups.leaves(state.stats)
-    if "support" in path.split("/")
-  ]
+  found = memory.bytes_of(config)
+  trained = found.part("trained")
   return Counted(
-    num_parameters=sum(leaf.size for leaf in params),
-    parameter_bytes=passes.size_bytes(params),
-    state_bytes=passes.size_bytes(state.optimizer_state),
-    num_positions=sum(positions),
+    num_parameters=trained.num_entries,
+    parameter_bytes=trained.held_bytes,
+    state_bytes=found.total.optimizer_state_bytes,
+    num_positions=found.part("indices").num_entries,
   )
 
 
@@ -192,9 +180,9 @@ def compiled(config: ConfigDict, target: str | None) -> Compiled:
     lowered = jax.jit(step.function, donate_argnums=step.donated).lower(
       *step.arguments
     )
-    memory = lowered.compile().memory_analysis()
-    given, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    said = lowered.compile().memory_analysis()
+    given, temporary = said.argument_size_in_bytes, said.temp_size_in_bytes
+    fresh = said.output_size_in_bytes - said.alias_size_in_bytes
     return Compiled(given, temporary, given + fresh + temporary)
   if reason := aot.missing(target):
     raise errors.UserError(f"a step for {target}: {reason}")

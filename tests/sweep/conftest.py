@@ -12,6 +12,7 @@ import pytest
 import rich.console
 
 from normjax import stopping
+from normjax.sweep import device_locks, devices
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -32,6 +33,28 @@ def get_config(arg=""):
 def sweep(arg=""):
   return {sweep}
 """
+
+
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+  """An nvidia-smi that lists these, alone on the PATH."""
+  for name in ("JAX_PLATFORMS", devices.VISIBLE, *devices._FRACTIONS):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setenv("PATH", str(tmp_path))
+  monkeypatch.setattr(devices, "_DRIVER", tmp_path / "driver")
+  monkeypatch.setattr(devices, "_DEVICES", tmp_path)
+  monkeypatch.setattr(device_locks, "_FOLDER", tmp_path / "gpus")
+
+  def make(text, status=0):
+    path = tmp_path / "nvidia-smi"
+    path.write_text(
+      f"#!{sys.executable}\nimport sys\n"
+      f"if sys.argv[1:] == ['-L']: sys.stdout.write({text!r})\n"
+      f"sys.exit({status})\n"
+    )
+    path.chmod(0o755)
+
+  return make
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from normjax import errors
 from normjax.sweep import device_locks, devices
 from normjax.sweep.executor import NoRoomError
-from tests.sweep.test_devices import SWEEP, TWO, smi  # noqa: F401
+from tests.sweep.test_devices import SWEEP, TWO
 
 LISTED = devices._listed
 SHARE = devices.Share(("GPU-aa", "GPU-bb"))
@@ -194,7 +194,7 @@ def test_no_link_is_followed(launcher, folder, tmp_path, caplog):
 
 def test_sweeps_at_the_same_time(
   launcher,
-  smi,  # noqa: F811
+  smi,
   write_config,
   run_toy,
   tmp_path,

@@ -1,11 +1,9 @@
 """Which GPUs workers see: a driver that is a script, and no jax."""
 
-import sys
-
 import pytest
 
 from normjax import errors
-from normjax.sweep import device_locks, devices, local, machine
+from normjax.sweep import devices, local, machine
 
 TWO = """GPU 0: NVIDIA H200 (UUID: GPU-aa)
 GPU 1: NVIDIA H200 (UUID: GPU-bb)
@@ -15,28 +13,6 @@ SLICED = """GPU 0: NVIDIA H200 (UUID: GPU-aa)
   MIG 3g.71gb     Device  1: (UUID: MIG-a1)
 GPU 1: NVIDIA H200 (UUID: GPU-bb)
 """
-
-
-@pytest.fixture
-def smi(tmp_path, monkeypatch):
-  """An nvidia-smi that lists these, alone on the PATH."""
-  for name in ("JAX_PLATFORMS", devices.VISIBLE, *devices._FRACTIONS):
-    monkeypatch.delenv(name, raising=False)
-  monkeypatch.setenv("PATH", str(tmp_path))
-  monkeypatch.setattr(devices, "_DRIVER", tmp_path / "driver")
-  monkeypatch.setattr(devices, "_DEVICES", tmp_path)
-  monkeypatch.setattr(device_locks, "_FOLDER", tmp_path / "gpus")
-
-  def make(text, status=0):
-    path = tmp_path / "nvidia-smi"
-    path.write_text(
-      f"#!{sys.executable}\nimport sys\n"
-      f"if sys.argv[1:] == ['-L']: sys.stdout.write({text!r})\n"
-      f"sys.exit({status})\n"
-    )
-    path.chmod(0o755)
-
-  return make
 
 
 def test_the_driver_s_list_is_shared_out(smi):

@@ -213,9 +213,9 @@ def visitors(
           if key.fileobj is server:
             if (new := _welcome(server, secret)) is not None:
               waiting[new.connection] = new
-              selector.register(new.connection, selectors.EVENT_READ)
+              selector.register(new.connection, selectors.EVENT_READ, new)
             continue
-          visitor = waiting[key.fileobj]  # type: ignore[index]
+          visitor = key.data
           if visitor.hears():
             continue
           leave(visitor)
