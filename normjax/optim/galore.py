@@ -49,7 +49,7 @@ def scale_by_galore(
   scale: float | Array = 0.25,
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
-  bits: int = 32,
+  bits: int | None = None,
   dims: dims_lib.DimsSpec = None,
 ) -> optax.GradientTransformationExtraArgs:
   """GaLore's direction of every matrix; other leaves pass unchanged.
@@ -116,10 +116,10 @@ def scale_by_galore(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _held(method: str, bits: int) -> Coding | None:
+def _held(method: str, bits: int | None) -> Coding | None:
   """How moments are held; None: as arrays."""
-  validate.choice(method, "bits", bits, (32, 8))
-  if bits == 32:
+  validate.choice(method, "bits", bits, (None, 8))
+  if bits is None:
     return None
   return coding(
     method,
@@ -150,7 +150,7 @@ def galore(
   mask: Any = "default",
   mu_dtype: DTypeLike | None = None,
   nu_dtype: DTypeLike | None = None,
-  bits: int = 32,
+  bits: int | None = None,
   dims: dims_lib.DimsSpec = None,
   fallback: optax.GradientTransformation | None = None,
   fallback_learning_rate: optax.ScalarOrSchedule | None = None,
@@ -193,11 +193,11 @@ def galore(
       a tree of booleans, or a function from params to one.
     mu_dtype: of the stored first moment and P; None takes the parameter's.
     nu_dtype: of the stored second moment; None takes float32 at least.
-    bits: 32, or 8: moments are held as `adam_8bit` holds them, by blocks of 256
-      along the last axis of the projected ones, and P stays in `mu_dtype`; the
-      fallback's moments are `quantize_state`'s. Without effect on a `fallback`
-      of yours. As in the official `GaLoreAdamW8bit`, but for its flat blocks
-      and eps, which is bitsandbytes' there.
+    bits: 8 holds moments as `adam_8bit` does, by blocks of 256 along the last
+      axis of the projected ones; P stays in `mu_dtype`, and the fallback's
+      moments are `quantize_state`'s. None holds them as arrays. Without effect
+      on a `fallback` of yours. As in the official `GaLoreAdamW8bit`, but for
+      its flat blocks and eps, which is bitsandbytes' there.
     dims: the matrices: a tree of `MatrixDims` and None, or a function from
       params to one; None for `default_dims`.
     fallback: moves the leaves without dims; None for Adam, as follows.
@@ -253,7 +253,7 @@ def galore(
     b1,
     b2,
     eps,
-    adam=transformers_adam.scale_by_adam if bits == 32 else adam_8bit,
+    adam=transformers_adam.scale_by_adam if bits is None else adam_8bit,
     weight_decay=weight_decay,
     mask=mask,
     dims=dims,

@@ -13,24 +13,29 @@ from normjax import configure, registry
 from tests import support
 
 
-def test_the_pages_are_those_of_the_sources():
+@pytest.fixture(scope="module", name="pages")
+def made_pages():
+  """Half a minute: every table is imported, every config read."""
+  return reference.pages()
+
+
+def test_the_pages_are_those_of_the_sources(pages):
   """`make docs` rewrites them."""
-  for path, page in reference.pages().items():
+  for path, page in pages.items():
     file = generator.REFERENCE / path
     assert file.exists(), f"run `make docs`: {path} is missing"
     assert file.read_text() == page, f"run `make docs`: {path} changed"
 
 
-def test_no_page_is_left_of_what_is_gone():
+def test_no_page_is_left_of_what_is_gone(pages):
   found = generator.REFERENCE.rglob("*.md")
   paths = {str(file.relative_to(generator.REFERENCE)) for file in found}
-  assert paths == set(reference.pages())
+  assert paths == set(pages)
 
 
-def test_every_name_of_every_table_has_a_page():
+def test_every_name_of_every_table_has_a_page(pages):
   """Also of a table that nobody told the generator of."""
   known = [set(kind.names()) for kind in kinds.KINDS]
-  pages = reference.pages()
   for kind in kinds.KINDS:
     for name in kind.names():
       page = pages[f"{kind.folder}/{name}.md"]
@@ -60,17 +65,16 @@ def _names(table) -> set[str]:
   return set(table)
 
 
-def test_every_config_has_a_page():
-  pages = reference.pages()
+def test_every_config_has_a_page(pages):
   for file in configure.configs_dir().rglob("*.py"):
     path = file.relative_to(configure.configs_dir()).with_suffix(".md")
     assert str(path) in pages, path
 
 
-def test_every_option_of_a_config_is_on_its_page_with_its_default():
+def test_every_option_of_a_config_is_on_its_page_with_its_default(pages):
   for kind in kinds.KINDS:
     for name in kind.names():
-      page = reference.pages()[f"{kind.folder}/{name}.md"]
+      page = pages[f"{kind.folder}/{name}.md"]
       for key, value in text.options(kind.config(name)).items():
         row = re.search(
           rf"^\| `{re.escape(key)}` \|(.*?)\|", page, re.MULTILINE

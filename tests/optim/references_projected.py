@@ -345,6 +345,7 @@ CASES = (
       {"rank": 3, "update_proj_gap": 3, "scale": 0.5, "weight_decay": 0.3},
     ),
     rounding=TURNED,
+    bad={"bits": ((4, ValueError), ("8", ValueError))},
   ),
   Case(
     "conda",

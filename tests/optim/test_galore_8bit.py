@@ -25,7 +25,7 @@ def test_moments_are_rounded_after_a_step_that_used_them():
   """32-bit GaLore, its moments rounded by hand between the steps."""
   held, plain = (
     optim.scale_by_galore(rank=32, update_proj_gap=2, bits=bits)
-    for bits in (8, 32)
+    for bits in (8, None)
   )
   params = _leaves()
   states = [tx.init(params) for tx in (held, plain)]
@@ -78,7 +78,7 @@ def test_the_other_leaves_have_moments_of_8_bits_too():
   assert not [x for x in jax.tree.leaves(wide) if x.dtype == jnp.uint8]
 
 
-@pytest.mark.parametrize("bits", [4, 16, "8", None])
+@pytest.mark.parametrize("bits", [4, 16, 32, "8"])
 def test_other_bits_are_refused(bits):
   with pytest.raises((errors.UserError, TypeError), match="bits"):
     optim.galore(0.1, bits=bits)

@@ -22,6 +22,7 @@ STATIC = {
   "rank_percent": 50,
   "block_size": 64,
   "min_size": 16,
+  "bits": 8,
   "max_precond_dim": 8,
   "min_dim_size_to_factor": 8,
 }

@@ -81,11 +81,11 @@ def test_what_is_missing_says_which_extra(monkeypatch):
   ],
 )
 def test_what_nvidias_toolkit_lacks(text, kind, words):
-  def fail():
+  def fail(options):
     raise RuntimeError(text)
 
   with pytest.raises(kind, match=words) as error:
-    compiling._program(types.SimpleNamespace(compile=fail), "h200")
+    compiling._program(types.SimpleNamespace(compile=fail), "h200", None)
   assert type(error.value) is kind
 
 
