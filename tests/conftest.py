@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests import compilations, slow
+from tests import compilations, scheduling, slow
 
 # XLA's older emitters of loops: a third of the time that its newer ones, which
 # make an MLIR context per fusion, take to compile.
@@ -65,6 +65,14 @@ def rare_garbage_collection():
   gc.set_threshold(50_000, 10, 10)
 
 
+@pytest.hookimpl(optionalhook=True)  # Without xdist there are no workers.
+def pytest_xdist_make_scheduler(config, log):
+  """Of `--dist loadfile`: a file stays on one worker, but for the contracts."""
+  if config.option.dist != "loadfile":
+    return None
+  return scheduling.ByFile(config, log)
+
+
 def pytest_ignore_collect(collection_path, config):
   """With `--optimized` only files with such a test: collecting takes long."""
   if config.getoption("optimized") and collection_path.suffix == ".py":
@@ -77,13 +85,7 @@ def _names_the_marker(path):
 
 
 def pytest_collection_modifyitems(config, items):
-  """Takes the tests of one way to compile, and spreads them over workers.
-
-  With `--dist loadgroup`, a file stays on one worker, but for the contracts.
-
-  They are most of the time: each method of theirs may go elsewhere, with what
-  it has compiled.
-  """
+  """Takes the tests of one way to compile."""
   optimized = config.getoption("optimized")
   chosen = {True: [], False: []}
   for item in items:
@@ -97,7 +99,3 @@ def pytest_collection_modifyitems(config, items):
       )
   config.hook.pytest_deselected(items=chosen[False])
   items[:] = chosen[True]
-  for item in items:
-    case = getattr(item, "callspec", None) and item.callspec.params.get("case")
-    name = f"{item.path}:{getattr(case, 'name', '')}"
-    item.add_marker(pytest.mark.xdist_group(name))

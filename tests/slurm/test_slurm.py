@@ -11,7 +11,7 @@ from tests.sweep.conftest import HERE  # First: it makes the next one found.
 
 from toy_runner import logs, results  # isort: skip
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slow
 assert HERE
 PATIENCE_S = 400.0
 DONE = ["done"]
