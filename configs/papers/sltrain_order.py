@@ -105,9 +105,6 @@ def table(scale: str) -> papers.Table:
       "The paper's table has the perplexity of full-rank Adam at 1e-3 of"
       " GaLore's table, 34.06 at 60M; its own script gives 30.08 for it (issue"
       " 7 of its repository). So full matrices are tuned here, too.",
-      "Of the low-rank rows no block has moved: `low_rank` starts every matrix"
-      " at zero, where the blocks' gradients are exactly zero. They do not say"
-      " what low rank can do.",
     ),
     units="nats per byte",
   )
