@@ -10,7 +10,7 @@ gradients and activations. (Both second-hand.)
 import dataclasses
 import functools
 import operator
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -148,7 +148,7 @@ def _of_params(
     )
   for path, leaf in groups.leaves(state.optimizer_state):
     yield Group(
-      *names.get(_owner(path, updates), ("other", SHARED)),
+      *names.get(groups.owner(path, updates), ("other", SHARED)),
       optimizer_state_bytes=_bytes(leaf),
       paper_state_bytes=paper_bytes(leaf),
     )
@@ -172,21 +172,6 @@ def _gradients(
       # Of each kind of leaf a block has one, and so many blocks move.
       kept[path] = [leaf] * len(found.active)
   return kept
-
-
-def _owner(path: str, params: Collection[str]) -> str:
-  """The parameter that a leaf of an optimizer's state is of; "": of several.
-
-  An optimizer maps its functions over the parameters, so the path of one is
-  part of the paths of what it keeps of it.
-  """
-  keys = path.split("/")
-  for size in range(len(keys), 0, -1):
-    for start in range(len(keys) - size + 1):
-      name = "/".join(keys[start : start + size])
-      if name in params:
-        return name
-  return ""
 
 
 def _of_others(recipe: Recipe, state: State) -> Iterator[Group]:

@@ -5,7 +5,7 @@ kernel". It is the same for nested dicts, Linen's dicts and NNX states.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -76,6 +76,30 @@ def leaves(
     return "/".join(map(_key_name, keys))
 
   return [(path(keys), leaf) for keys, leaf in flat]
+
+
+def owner(path: str, params: Collection[str]) -> str:
+  """The parameter that a leaf of an optimizer's state is of.
+
+  An optimizer maps its functions over the parameters, so that the path of one
+  is part of the paths of what is kept of it: at their ends, as in a tree of
+  moments, or before them, as where each parameter has a state of its own.
+
+  Args:
+    path: of the leaf.
+    params: paths of parameters.
+
+  Returns:
+    The longest of them that is part of `path`; "": none is, since the leaf is
+    of several or of none.
+  """
+  keys = path.split("/")
+  for size in range(len(keys), 0, -1):
+    for start in range(len(keys) - size + 1):
+      name = "/".join(keys[start : start + size])
+      if name in params:
+        return name
+  return ""
 
 
 def is_function(spec: Any) -> bool:

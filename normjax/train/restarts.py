@@ -103,7 +103,7 @@ def check(
   params = dict(groups.leaves(state.params))
   places = _places(nn_variables.merge(recipe.graphdef, shapes))
   for path, leaf in groups.leaves(state.optimizer_state):
-    place = _owner(path, places)
+    place = groups.owner(path, places)
     if place and not _is_moment(leaf, params[place]):
       raise errors.UserError(
         f"{said}; optimizer {config.optimizer.name!r} holds {path} of shape"
@@ -162,7 +162,7 @@ def _restarted(
       strict=True,
     )
   ):
-    if not _owner(path, places):
+    if not groups.owner(path, places):
       held.append(leaf)
     elif restarts.prunes:
       held.append(_pruned(leaf, restarts, jax.random.fold_in(pruning, n)))
@@ -203,18 +203,13 @@ def _is_moment(leaf: Any, param: Any) -> bool:
   return is_float and leaf.shape == param.shape
 
 
-def _places(model: nnx.Module) -> list[str]:
+def _places(model: nnx.Module) -> set[str]:
   """Paths of the parameters of the layers that restart."""
-  return [
+  return {
     "/".join(map(str, (*path, *inner)))
     for path, module in _restarting(model)
     for inner, _ in nnx.to_flat_state(nnx.state(module, nnx.Param))
-  ]
-
-
-def _owner(path: str, places: list[str]) -> str:
-  """The place that a leaf of an optimizer's state is of, or ""."""
-  return next((p for p in places if f"/{path}".endswith(f"/{p}")), "")
+  }
 
 
 def _restarting(model: nnx.Module) -> list[tuple[Any, Any]]:

@@ -162,3 +162,18 @@ def test_wrong_policies():
     optim.partition_by_path([(".*", "muon")])
   with pytest.raises(errors.UserError, match="input_norms='\\['; allowed"):
     optim.selective_decay("[")
+
+
+@pytest.mark.parametrize(
+  ("path", "owner"),
+  [
+    ("0/mu/mlp/kernel", "mlp/kernel"),
+    ("0/mlp/kernel/codes", "mlp/kernel"),  # A state per parameter.
+    ("mu/1/mlp/kernel", "1/mlp/kernel"),  # The longest.
+    ("mu/mlp/kernels", ""),
+    ("count", ""),
+    ("", ""),
+  ],
+)
+def test_owner_of_a_leaf_of_a_state(path, owner):
+  assert groups.owner(path, {"mlp/kernel", "1/mlp/kernel", "kernel"}) == owner
