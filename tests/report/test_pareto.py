@@ -120,6 +120,32 @@ def test_a_diverged_method_is_on_no_front(measured):
     assert looks["layer_norm+muon"] == look
 
 
+def test_what_is_far_worse_does_not_flatten_the_rest(measured):
+  """A mean more than three times as far from the best as the median is."""
+  sweep, rows = measured(missing=())
+  (found,) = pareto.build(sweep, rows)
+  assert figure.LOST not in {each.look for each in found.panels[0].series}
+  assert "× at the edge" not in found.caption
+  rows = [
+    dataclasses.replace(row, interval=dataclasses.replace(row.interval, mean=9))
+    if row.label == "layer_norm+zo"
+    else row
+    for row in rows
+  ]
+  (found,) = pareto.build(sweep, rows)
+  panel = found.panels[0]
+  looks = {each.label: each for each in panel.series[1:]}
+  far = looks.pop("layer_norm+zo")
+  assert far.look == figure.LOST
+  assert (far.y, far.low, far.tag) == ((panel.y_limits[1],), (), "5")
+  assert panel.worse == "top"
+  assert panel.y_limits[1] < 9
+  assert all(each.look != figure.LOST for each in looks.values())
+  assert "× at the edge: a mean" in found.caption
+  ax = drawing._draw(found, drawing._PAGE).axes[0]
+  assert "5" in {text.get_text() for text in ax.texts}
+
+
 def test_better_may_be_larger():
   points = {"a": (1.0, 0.5), "b": (2.0, 0.4), "c": (2.0, 0.7), "d": (1.0, 0.5)}
   assert [*pareto.front(points, "max")] == ["a", "d", "c"]

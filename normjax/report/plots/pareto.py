@@ -7,6 +7,7 @@ from normjax.report.figure import (
   COLORS,
   FAINT,
   LINE,
+  LOST,
   POINTS,
   Figure,
   Lines,
@@ -16,6 +17,7 @@ from normjax.report.figure import (
   styles,
 )
 from normjax.report.load import SweepRecord
+from normjax.report.plots import axis
 from normjax.report.plots.intervals import metric_label
 
 # In the legend; no method has this name.
@@ -71,11 +73,12 @@ def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[Figure]:
       "Time is train s of the table over the baseline's: of the small models,"
       " where they ran."
     )
+  caption = [_caption(sweep), said, *_beyond(panels), *_absent(sweep, rows)]
   return [
     Figure(
       "pareto",
       "Metric against memory and time",
-      " ".join([_caption(sweep), said, *_absent(sweep, rows)]),
+      " ".join(caption),
       tuple(panels),
       {_FRONT: _STYLE, **styles(sweep)},
     )
@@ -95,24 +98,26 @@ def _panel(
   best = front({k: v for k, v in points.items() if k in whole}, sweep.mode)
   ends = [x for x, _ in points.values()]
   series = [_stairs([points[label] for label in best], max(ends))]
-  series += [
-    Series(
-      row.label,
-      (points[row.label][0],),
-      (row.interval.mean,),
-      () if row.interval.low is None else (row.interval.low,),
-      () if row.interval.high is None else (row.interval.high,),
-      POINTS if row.label in best else FAINT,
-      tags[row.label],
+  limits, _ = axis.focus([y for _, y in points.values()], sweep.mode)
+  for row in rows:
+    x, y = points[row.label]
+    low, high = row.interval.low, row.interval.high
+    look, bars = (POINTS if row.label in best else FAINT), ()
+    if not limits[0] <= y <= limits[1]:
+      look, y = LOST, limits[0 if y < limits[0] else 1]
+    elif low is not None and high is not None:
+      bars = (low,), (high,)
+    series.append(
+      Series(row.label, (x,), (y,), *bars, look=look, tag=tags[row.label])
     )
-    for row in rows
-  ]
   return Lines(
     title,
     x_label,
     tuple(each for each in series if each.x),
     metric_label(sweep),
     log_x=max(ends) >= 10 * min(ends) > 0,
+    y_limits=limits,
+    worse="top" if sweep.mode == "min" else "bottom",
   )
 
 
@@ -173,6 +178,16 @@ def _caption(sweep: SweepRecord) -> str:
     " other sizes, batches and lengths, where states and activations weigh"
     " otherwise."
   )
+
+
+def _beyond(panels: Sequence[Lines]) -> list[str]:
+  """A sentence on the means that lie outside the axes, if any does."""
+  if not any(each.look == LOST for panel in panels for each in panel.series):
+    return []
+  return [
+    "× at the edge: a mean more than three times as far from the best as the"
+    " middle one; the table has it."
+  ]
 
 
 def _absent(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[str]:

@@ -19,6 +19,7 @@ from normjax.report.figure import (
   styles,
 )
 from normjax.report.load import SweepRecord
+from normjax.report.plots import axis
 from normjax.report.plots.intervals import metric_label
 
 
@@ -48,7 +49,7 @@ def _figure(sweep: SweepRecord, key: str) -> list[Figure]:
       series.append(Series(label, tuple(chosen), ys, look=CHOSEN))
     if xs := sorted(lost.get(label, set()) - set(own)):
       series.append(Series(label, tuple(xs), (), look=LOST))
-  limits, cut = _focus(every, sweep.mode)
+  limits, cut = axis.focus(every, sweep.mode)
   tried = sorted({x for own in (*points.values(), *lost.values()) for x in own})
   short = short_names(sweep.tuned_keys)[key]
   panel = Lines(
@@ -111,16 +112,3 @@ def _tried(
     for label, own in points.items()
   }
   return means, lost
-
-
-def _focus(
-  values: Sequence[float], mode: str
-) -> tuple[tuple[float, float], bool]:
-  """Limits without what is so bad that it would flatten the rest."""
-  sign = 1 if mode == "min" else -1
-  costs = sign * np.array(values)
-  best, middle, worst = costs.min(), np.median(costs), costs.max()
-  edge = min(worst, best + 3 * (middle - best)) if middle > best else worst
-  margin = 0.08 * (edge - best) or 0.05 * abs(best) or 1.0
-  ends = sorted((sign * (best - margin), sign * (edge + margin)))
-  return (float(ends[0]), float(ends[1])), bool(edge < worst)
