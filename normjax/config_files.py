@@ -18,6 +18,7 @@ from normjax import beside, errors
 _LOG = logging.getLogger(__name__)
 
 
+@functools.cache  # Asked for a hundred times per config, and always the same.
 def configs_dir() -> Path:
   """The folder of config files: the checkout's, else the installed copy."""
   package = Path(__file__).resolve().parent
