@@ -2,7 +2,7 @@
 
 Claim: none of ours; every lean method of the library under one tuning budget.
 Command: normjax sweep configs/sweeps/memory.py
-Time: 810 runs, about 50 minutes on two idle cores.
+Time: 675 runs, about 40 minutes on two idle cores.
 
 Two numbers per row. The loss is that of the small decoder of configs/default.py
 (0.13M parameters, 200 steps of 16 x 64 bytes of Shakespeare, the same tokens
@@ -11,12 +11,12 @@ an H200, `large()`: parameters, gradients, state, activations, by `normjax bench
 memory`. Nothing is trained at 60M.
 
 For each of five seeds every row tries three learning rates, a factor 2 apart,
-around a first guess. Where some row's best lies on an edge, every row's grid
-grows by one; a row that is on an edge then might do better, and the table marks
-it. Nothing else is tuned; nothing decays. The
-guess for what configs/sweeps/optimizers.py has tuned is about what it chose for
-300 steps (the lab log); for the others it lies about the best of a grid, 4x
-apart, of 100 steps with one seed and on data to tune on (`:guesses`).
+around a first guess, and a fourth beside the best: a row whose best then lies
+on an edge might do better, and the table marks it. Nothing else is tuned;
+nothing decays. The guess for what configs/sweeps/optimizers.py has tuned is
+about what it chose for 300 steps (the lab log); for the others it lies about
+the best of a grid, 4x apart, of 100 steps with one seed and on data to tune on
+(`:guesses`).
 
 What was set, and not tuned:
 

@@ -353,7 +353,13 @@ _LOOKS = {
 }
 # Looks whose methods a marker tells, and those that have no line beside it.
 _MARKED = {fig.TRIALS, fig.POINTS, fig.FAINT}
-_LONE = {fig.POINTS, fig.FAINT}
+_LONE = {fig.POINTS, fig.FAINT, fig.LOST}
+
+
+def _marker(looks: set[str], style: Style) -> str | None:
+  if looks & _MARKED:
+    return style.marker
+  return "x" if looks == {fig.LOST} else None
 
 
 def _legend(canvas: MplFigure, figure: Figure, layout: _Layout) -> None:
@@ -366,7 +372,7 @@ def _legend(canvas: MplFigure, figure: Figure, layout: _Layout) -> None:
       [], [], color=figure.styles[label].color,
       linestyle="" if looks[label] <= _LONE else _dash(figure.styles[label]),
       linewidth=1.8 * layout.scale,
-      marker=figure.styles[label].marker if looks[label] & _MARKED else None,
+      marker=_marker(looks[label], figure.styles[label]),
       markersize=4.5 * layout.scale,
       label=f"{figure.tags[label]} {_short(label, layout)}".strip(),
     )

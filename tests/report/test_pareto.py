@@ -137,13 +137,21 @@ def test_what_is_far_worse_does_not_flatten_the_rest(measured):
   looks = {each.label: each for each in panel.series[1:]}
   far = looks.pop("layer_norm+zo")
   assert far.look == figure.LOST
-  assert (far.y, far.low, far.tag) == ((panel.y_limits[1],), (), "5")
-  assert panel.worse == "top"
-  assert panel.y_limits[1] < 9
+  low, high = panel.y_limits
+  assert (far.low, far.tag, panel.worse) == ((), "5", "top")
+  assert far.y == pytest.approx((high - 0.02 * (high - low),))
+  assert high < 9
   assert all(each.look != figure.LOST for each in looks.values())
   assert "× at the edge: a mean" in found.caption
   ax = drawing._draw(found, drawing._PAGE).axes[0]
   assert "5" in {text.get_text() for text in ax.texts}
+  (legend,) = ax.figure.legends
+  told = {line.get_label(): line for line in legend.get_lines()}
+  assert told["5 layer_norm+zo"].get_marker() == "x"
+  assert told["1 layer_norm+adamw"].get_marker() == "o"
+  assert {
+    line.get_linestyle() for name, line in told.items() if name[0].isdigit()
+  } == {"None"}
 
 
 def test_better_may_be_larger():

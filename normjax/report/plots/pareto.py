@@ -24,6 +24,8 @@ from normjax.report.plots.intervals import metric_label
 _FRONT = "(no mean better in both)"
 _STYLE = Style(COLORS[-1], (4, 2), "")
 _LEAST = 2
+# Of the axis, to a cross at its edge.
+_INSET = 0.02
 
 
 def build(sweep: SweepRecord, rows: Sequence[stats.Row]) -> list[Figure]:
@@ -99,12 +101,14 @@ def _panel(
   ends = [x for x, _ in points.values()]
   series = [_stairs([points[label] for label in best], max(ends))]
   limits, _ = axis.focus([y for _, y in points.values()], sweep.mode)
+  inset = _INSET * (limits[1] - limits[0])
   for row in rows:
     x, y = points[row.label]
     low, high = row.interval.low, row.interval.high
     look, bars = (POINTS if row.label in best else FAINT), ()
     if not limits[0] <= y <= limits[1]:
-      look, y = LOST, limits[0 if y < limits[0] else 1]
+      at_edge = limits[0] + inset if y < limits[0] else limits[1] - inset
+      look, y = LOST, at_edge  # Its number stands beside it.
     elif low is not None and high is not None:
       bars = (low,), (high,)
     series.append(
