@@ -40,9 +40,10 @@ def test_a_worker_takes_whole_files(tmp_path):
   for name in ("test_a.py", "test_b.py"):
     (tmp_path / name).write_text(_TESTS)
   subprocess.run(
-    [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile"],
+    [sys.executable, "-m", "pytest", "-p", "xdist", "-n2", "--dist=loadfile"],
     cwd=tmp_path,
-    env=os.environ | {"PYTHONPATH": str(support.ROOT)},
+    env=os.environ
+    | {"PYTHONPATH": str(support.ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     check=True,
     capture_output=True,
   )
