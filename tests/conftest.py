@@ -54,6 +54,19 @@ def light_compilation(pytestconfig):
   jax.config.update("jax_disable_most_optimizations", light)
 
 
+@pytest.fixture(autouse=True)
+def parts_beside():
+  """The folder that one test's command was given is not searched in the next.
+
+  For the life of a process it is that of its last command.
+  """
+  from normjax import beside  # Late: after pytest_configure.
+
+  place = beside._place
+  yield
+  beside._place = place
+
+
 @pytest.fixture(scope="session", autouse=True)
 def rare_garbage_collection():
   """Every 50000 new objects: modules and tests stay to the end in any case.
