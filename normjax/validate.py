@@ -273,10 +273,10 @@ def vector(owner: str, name: str, value: Any, size: int) -> None:
 
 def choice(owner: str, name: str, value: Any, allowed: Collection[Any]) -> None:
   """Checks a value against those that are allowed; names near misses."""
-  said = ", ".join(map(repr, allowed))
-  if any(isinstance(known, int) for known in allowed):
-    _refuse_array(owner, name, value, said)
   if isinstance(value, jax.Array | np.ndarray) or value not in tuple(allowed):
+    said = ", ".join(map(repr, allowed))
+    if any(isinstance(known, int) for known in allowed):
+      _refuse_array(owner, name, value, said)
     texts = [known for known in allowed if isinstance(known, str)]
     close = near_misses(value, texts) if isinstance(value, str) else ""
     raise errors.UserError(_message(owner, name, repr(value), said) + close)

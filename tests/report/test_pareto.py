@@ -125,6 +125,7 @@ def test_what_is_far_worse_does_not_flatten_the_rest(measured):
   sweep, rows = measured(missing=())
   (found,) = pareto.build(sweep, rows)
   assert figure.LOST not in {each.look for each in found.panels[0].series}
+  assert found.panels[0].y_limits == ()  # Whole intervals are shown.
   assert "× at the edge" not in found.caption
   rows = [
     dataclasses.replace(row, interval=dataclasses.replace(row.interval, mean=9))

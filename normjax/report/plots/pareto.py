@@ -100,7 +100,7 @@ def _panel(
   best = front({k: v for k, v in points.items() if k in whole}, sweep.mode)
   ends = [x for x, _ in points.values()]
   series = [_stairs([points[label] for label in best], max(ends))]
-  limits, _ = axis.focus([y for _, y in points.values()], sweep.mode)
+  limits, cut = axis.focus([y for _, y in points.values()], sweep.mode)
   inset = _INSET * (limits[1] - limits[0])
   for row in rows:
     x, y = points[row.label]
@@ -120,7 +120,7 @@ def _panel(
     tuple(each for each in series if each.x),
     metric_label(sweep),
     log_x=max(ends) >= 10 * min(ends) > 0,
-    y_limits=limits,
+    y_limits=limits if cut else (),
     worse="top" if sweep.mode == "min" else "bottom",
   )
 
@@ -190,7 +190,7 @@ def _beyond(panels: Sequence[Lines]) -> list[str]:
     return []
   return [
     "× at the edge: a mean more than three times as far from the best as the"
-    " middle one; the table has it."
+    " middle one; the table has it. An interval that leaves the axes goes on."
   ]
 
 
